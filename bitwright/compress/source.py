@@ -1,0 +1,50 @@
+"""Where a model's tensors come from, in the layout and under the names of the engine.
+
+A source answers three questions about a tensor: which shape and stored format it has, what its weights are as float32, and what its bytes are
+as they stand in the file. Everything that is written, measured or counted starts here.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gguf import GGUFValueType
+from numpy.typing import NDArray
+
+from bitwright.spaces import Tensor
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """One entry of GGUF metadata. `item` is the type of an array's elements, and equals `type` for anything else."""
+
+    key: str
+    value: Any
+    type: GGUFValueType
+    item: GGUFValueType
+
+
+class Source(ABC):
+    """A model as tensors in file order.
+
+    `name` is what the user called it, `architecture` is GGUF's name of the architecture, `fingerprint` a SHA-256 in hexadecimal over tensor
+    names, shapes, formats and contents.
+    """
+
+    name: str
+    architecture: str
+    fingerprint: str
+    metadata: tuple[KeyValue, ...]
+    tensors: tuple[Tensor, ...]
+
+    @abstractmethod
+    def read(self, tensor: Tensor) -> Floats:
+        """Weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
+
+    @abstractmethod
+    def stored(self, tensor: Tensor) -> Bytes:
+        """The tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""

@@ -1,0 +1,55 @@
+"""Every error that Bitwright raises on purpose: one family, one sentence each.
+
+    BitwrightError
+    ├── UserError            something given was wrong; the command line prints the sentence and exits with 2
+    │   ├── ModelError       the model cannot be read, or is not what the target can hold
+    │   ├── BudgetError      no file of that size exists, or none is needed
+    │   ├── PlanError        a plan that is malformed or made for another model
+    │   ├── TextError        calibration text that is empty, too short or unreadable
+    │   ├── RunError         a run folder that was made with other settings, or lacks a step
+    │   ├── OutputError      a file or folder that cannot be written
+    │   └── LibraryError     a library that is missing, too old or not the one expected
+    └── BrokenPromise        a built file is not what its plan says; the command line exits with 1
+
+A message says the rule, the value, and the way out.
+"""
+
+
+class BitwrightError(Exception):
+    """Root of the family."""
+
+
+class UserError(BitwrightError):
+    """Something given was wrong: the message is one sentence a person can act on."""
+
+
+class ModelError(UserError):
+    """The model cannot be read, or the target cannot hold it."""
+
+
+class BudgetError(UserError):
+    """The budget is malformed, below the smallest file, or above the original."""
+
+
+class PlanError(UserError):
+    """The plan is malformed, or belongs to another model."""
+
+
+class TextError(UserError):
+    """The calibration or held-out text cannot be used."""
+
+
+class RunError(UserError):
+    """The run folder holds another run, or lacks a step that is needed."""
+
+
+class OutputError(UserError):
+    """A result cannot be written."""
+
+
+class LibraryError(UserError):
+    """A library is missing or is not the one expected."""
+
+
+class BrokenPromise(BitwrightError):
+    """A built file differs from what its plan promised."""

@@ -1,0 +1,31 @@
+"""What may be chosen: formats, units, spaces, plans, and what each engine can hold."""
+
+from bitwright.spaces.budget import Budget, parse_budget
+from bitwright.spaces.discover import discover
+from bitwright.spaces.format import GGML_FORMATS, Format
+from bitwright.spaces.plan import ImportanceFile, Plan, PlannedModel, Promise, Provenance, read_plan
+from bitwright.spaces.space import Choice, Choices, Space
+from bitwright.spaces.target import LLAMA_CPP, TARGETS, Target
+from bitwright.spaces.unit import Tensor, Unit
+
+__all__ = [
+    "GGML_FORMATS",
+    "LLAMA_CPP",
+    "TARGETS",
+    "Budget",
+    "Choice",
+    "Choices",
+    "Format",
+    "ImportanceFile",
+    "Plan",
+    "PlannedModel",
+    "Promise",
+    "Provenance",
+    "Space",
+    "Target",
+    "Tensor",
+    "Unit",
+    "discover",
+    "parse_budget",
+    "read_plan",
+]

@@ -1,0 +1,29 @@
+"""Which tensors of a model are decided about, and which stay as they are.
+
+The names are those of GGUF, where the role of a tensor is in its name whatever the architecture (`blk.3.attn_q.weight`). What llama.cpp itself
+never quantizes stays as it is: vectors, norms, the router of a mixture of experts, and the small matrices of state-space layers
+(`tensor_allows_quantization` in llama.cpp's `llama-quant.cpp`).
+"""
+
+import re
+from collections.abc import Iterable
+
+from bitwright.spaces.unit import Tensor, Unit
+
+_BLOCK = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
+_OUTSIDE = re.compile(r"(\w+)\.weight")
+_KEPT_KINDS = re.compile(r".*norm.*|ffn_gate_inp.*|position_embd|token_types|ssm_(conv1d|x|dt)|altup.*|laurel.*|per_layer_model_proj|time_mix_.*")
+
+
+def discover(tensors: Iterable[Tensor]) -> tuple[Unit, ...]:
+    """One unit for each weight matrix among `tensors`, in their order.
+
+    The token embedding and the output head are units like any other; where they are tied the file holds one tensor, so there is one unit.
+    """
+    units = []
+    for tensor in tensors:
+        block, outside = _BLOCK.fullmatch(tensor.name), _OUTSIDE.fullmatch(tensor.name)
+        kind = block[2] if block else outside[1] if outside else ""
+        if kind and len(tensor.shape) >= 2 and not _KEPT_KINDS.fullmatch(kind):
+            units.append(Unit(tensor.name.removesuffix(".weight"), int(block[1]) if block else -1, kind, (tensor,)))
+    return tuple(units)

@@ -1,0 +1,107 @@
+"""The one file that a person keeps and reads: what every tensor becomes, and how that was found.
+
+JSON with a schema version. Unknown keys are refused, so a misspelt key is never silently ignored.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bitwright.errors import PlanError
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PlannedModel(_Record):
+    """The model that the plan is for. `fingerprint` is a SHA-256 over its tensors and metadata."""
+
+    source: str
+    fingerprint: str
+    n_weights: int = Field(gt=0)
+
+
+class Promise(_Record):
+    """The divergence from the original in nats per token, with its standard error over sequences, and on what text it was found.
+
+    `basis` says whether this very plan was measured or whether the number is the table's prediction.
+    """
+
+    nats_per_token: float
+    standard_error: float
+    basis: Literal["measured", "predicted"]
+    text: str
+    n_tokens: int
+
+
+class ImportanceFile(_Record):
+    """The importance matrix that the quantizer was given: without the same one the bytes come out different."""
+
+    path: str
+    sha256: str
+
+
+class Provenance(_Record):
+    """How the plan was found."""
+
+    bitwright: str
+    strategy: str
+    sensitivity: str
+    calibration: str
+    seed: int
+    budget: str
+
+
+class Plan(_Record):
+    """What every tensor becomes.
+
+    `formats` maps each tensor that is decided about to the name of a format; all others stay as they are. `size_bytes` is the exact size of
+    the finished file.
+    """
+
+    schema_version: Literal[1] = 1
+    target: str
+    target_version: str
+    model: PlannedModel
+    formats: dict[str, str]
+    size_bytes: int = Field(gt=0)
+    divergence: Promise
+    importance: ImportanceFile
+    found: Provenance
+
+    def to_json(self) -> str:
+        """The plan as indented JSON, one tensor a line."""
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+
+    def to_tensor_types(self) -> str:
+        """The plan as lines for `llama-quantize --tensor-type-file`: a regular expression that only this tensor's name matches, `=`, a type."""
+        return "".join(f"^{name.replace('.', chr(92) + '.')}$={form.lower()}\n" for name, form in self.formats.items())
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan and refuse whatever is not one.
+
+    Raises:
+        PlanError: no such file, not JSON, an unknown or missing key, or a value of the wrong kind.
+    """
+    try:
+        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"A plan must be a readable file; {path} is not ({error.strerror}): write one with `bitwright plan RUN/ -o {path}`.") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} is not a plan of schema 1: {_first_fault(error)}.") from error
+
+
+def _first_fault(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return "it is not UTF-8 text"
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"it has the unknown key '{where}'; remove it or correct its spelling"
+    if fault["type"] == "json_invalid":
+        return f"it is not valid JSON ({fault['ctx']['error'] if 'ctx' in fault else fault['msg']})"
+    return f"'{where}': {fault['msg'].lower()}"

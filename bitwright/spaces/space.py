@@ -1,0 +1,87 @@
+"""All that may be chosen: units × formats, with the exact size of each pair."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.spaces.format import Format
+from bitwright.spaces.unit import Unit
+
+Choice = NDArray[np.int64]  # (n_units,): the index of a format for each unit
+Choices = NDArray[np.int64]  # (n, n_units)
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Units × formats.
+
+    `size_bits` is `(n_units, n_formats)` int64 with all padding that the pair costs in the file; `offered` is `(n_units, n_formats)` bool, and
+    where it is false the pair does not exist and its size means nothing. `fixed_bits` is the rest of the file: metadata, tokenizer and the
+    tensors that stay as they are. `n_weights` counts every weight of the model, decided about or not.
+    """
+
+    units: tuple[Unit, ...]
+    formats: tuple[Format, ...]
+    size_bits: NDArray[np.int64]
+    offered: NDArray[np.bool_]
+    fixed_bits: int
+    n_weights: int
+
+    def __post_init__(self) -> None:
+        expected = (len(self.units), len(self.formats))
+        if self.size_bits.shape != expected or self.offered.shape != expected:
+            raise ValueError(f"a space of {expected} pairs cannot have tables of shape {self.size_bits.shape} and {self.offered.shape}")
+        without = [unit.name for unit, row in zip(self.units, self.offered, strict=True) if not row.any()]
+        if without:
+            raise ValueError(f"no format is left for {', '.join(without)}")
+
+    def total_bits(self, choices: Choices) -> NDArray[np.int64]:
+        """Bits of the whole file for each row of `choices` `(..., n_units)`: shape `(...)`."""
+        total: NDArray[np.int64] = self.size_bits[np.arange(len(self.units)), choices].sum(axis=-1) + self.fixed_bits
+        return total
+
+    def total_bytes(self, choice: Choice) -> int:
+        """Bytes of the whole file for one choice `(n_units,)`."""
+        return int(self.total_bits(choice)) // 8
+
+    def bits_per_weight(self, choice: Choice) -> float:
+        """Bits of the whole file over all weights of the model."""
+        return float(self.total_bits(choice)) / self.n_weights
+
+    def names(self, choice: Choice) -> dict[str, str]:
+        """Tensor name → format name, what a plan records."""
+        return {tensor.name: self.formats[index].name for unit, index in zip(self.units, choice, strict=True) for tensor in unit.tensors}
+
+    def choice(self, names: dict[str, str]) -> Choice:
+        """The inverse of `names`.
+
+        Raises:
+            KeyError: a tensor is missing, or a format is not offered for it.
+        """
+        index = {form.name: i for i, form in enumerate(self.formats)}
+        chosen = np.array([index[names[unit.tensors[0].name]] for unit in self.units], dtype=np.int64)
+        for unit, i, offered in zip(self.units, chosen, self.offered, strict=True):
+            if not offered[i] or any(names[tensor.name] != self.formats[i].name for tensor in unit.tensors):
+                raise KeyError(unit.name)
+        return chosen
+
+    def smallest(self) -> Choice:
+        """The choice with the fewest bits `(n_units,)`."""
+        return self._cheapest(self.offered)
+
+    def uniform(self, form: Format) -> Choice:
+        """Every unit in `form`; a unit that cannot hold it takes the smallest format that is no coarser, else its finest `(n_units,)`."""
+        width = np.array([other.bits_per_weight for other in self.formats])
+        enough = self.offered & (width >= form.bits_per_weight)[None, :]
+        finest = self.offered & (width[None, :] == np.where(self.offered, width, 0).max(axis=1)[:, None])
+        choice = self._cheapest(np.where(enough.any(axis=1)[:, None], enough, finest))
+        index = self.formats.index(form)
+        return np.where(self.offered[:, index], index, choice)
+
+    def narrowed(self, offered: NDArray[np.bool_]) -> "Space":
+        """The same space with only the pairs of `offered` `(n_units, n_formats)` that it already had."""
+        return replace(self, offered=self.offered & offered)
+
+    def _cheapest(self, among: NDArray[np.bool_]) -> Choice:
+        return np.where(among, self.size_bits, np.iinfo(np.int64).max).argmin(axis=1)

@@ -1,0 +1,67 @@
+"""What an engine can load, as a value: its formats, how it pads, and so the space of a given model."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from bitwright.errors import UserError
+from bitwright.spaces.format import GGML_FORMATS, Format
+from bitwright.spaces.space import Space
+from bitwright.spaces.unit import Unit
+
+
+@dataclass(frozen=True)
+class Target:
+    """An engine's capabilities.
+
+    `alignment` is the number of bytes that every tensor of the file is padded to. `version` is what the rules were checked against.
+    """
+
+    name: str
+    version: str
+    formats: tuple[Format, ...]
+    alignment: int
+
+    def format(self, name: str) -> Format:
+        """The format of that name.
+
+        Raises:
+            UserError: the target has none of that name.
+        """
+        for form in self.formats:
+            if form.name == name:
+                return form
+        close = get_close_matches(name.upper(), [form.name for form in self.formats], n=1)
+        known = f"did you mean {close[0]}?" if close else f"choose from {', '.join(form.name for form in self.formats)}."
+        raise UserError(f"{self.name} has no format '{name}': {known}")
+
+    def stored_bytes(self, shape: tuple[int, ...], form: Format) -> int:
+        """Bytes of a tensor in the file, the padding behind it included."""
+        return -(-form.size_bytes(shape) // self.alignment) * self.alignment
+
+    def offers(self, unit: Unit, form: Format) -> bool:
+        """Whether every tensor of the unit has rows that `form` can block."""
+        return all(form.fits(tensor.shape) for tensor in unit.tensors)
+
+    def space(self, units: tuple[Unit, ...], *, menu: Iterable[str], fixed_bytes: int, n_weights: int) -> Space:
+        """Units × the formats named in `menu` (all of the target's when it is empty).
+
+        A unit that none of the menu fits gets the formats of the target that do, so that a narrow menu never makes a model impossible.
+
+        Raises:
+            UserError: a name of the menu is not a format of this target.
+        """
+        wanted = {self.format(name).name for name in menu} or {form.name for form in self.formats}
+        possible = np.array([[self.offers(unit, form) for form in self.formats] for unit in units])
+        named = np.array([form.name in wanted for form in self.formats])
+        offered = np.where((possible & named).any(axis=1)[:, None], possible & named, possible)
+        size_bits = np.zeros(offered.shape, dtype=np.int64)
+        for u, f in np.argwhere(offered):
+            size_bits[u, f] = 8 * sum(self.stored_bytes(tensor.shape, self.formats[f]) for tensor in units[u].tensors)
+        return Space(units, self.formats, size_bits, offered, 8 * fixed_bytes, n_weights)
+
+
+LLAMA_CPP = Target("llama.cpp", "b11549", GGML_FORMATS, alignment=32)
+TARGETS = {target.name: target for target in (LLAMA_CPP,)}
