@@ -9,7 +9,7 @@
     │   ├── RunError         a run folder that was made with other settings, or lacks a step
     │   ├── OutputError      a file or folder that cannot be written
     │   └── LibraryError     a library that is missing, too old or not the one expected
-    └── BrokenPromise        a built file is not what its plan says; the command line exits with 1
+    └── BrokenPromiseError   a built file is not what its plan says; the command line exits with 1
 
 A message says the rule, the value, and the way out.
 """
@@ -51,5 +51,5 @@ class LibraryError(UserError):
     """A library is missing or is not the one expected."""
 
 
-class BrokenPromise(BitwrightError):
+class BrokenPromiseError(BitwrightError):
     """A built file differs from what its plan promised."""

@@ -90,7 +90,8 @@ def read_plan(path: Path) -> Plan:
     try:
         return Plan.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PlanError(f"A plan must be a readable file; {path} is not ({error.strerror}): write one with `bitwright plan RUN/ -o {path}`.") from error
+        way_out = f"write one with `bitwright plan RUN/ -o {path}`"
+        raise PlanError(f"A plan must be a readable file; {path} is not ({error.strerror}): {way_out}.") from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise PlanError(f"{path} is not a plan of schema 1: {_first_fault(error)}.") from error
 

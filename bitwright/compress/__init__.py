@@ -1,0 +1,1 @@
+"""What a choice does to weights, and how it is written down."""

@@ -1,0 +1,1 @@
+"""What a choice is thought to be worth before it is measured."""

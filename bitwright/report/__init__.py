@@ -1,0 +1,1 @@
+"""A finished run as tables and one self-contained page."""
