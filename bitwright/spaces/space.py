@@ -73,8 +73,8 @@ class Space:
     def uniform(self, form: Format) -> Choice:
         """Every unit in `form`; a unit that cannot hold it takes the smallest format that is no coarser, else its finest `(n_units,)`."""
         width = np.array([other.bits_per_weight for other in self.formats])
-        enough = self.offered & (width >= form.bits_per_weight)[None, :]
-        finest = self.offered & (width[None, :] == np.where(self.offered, width, 0).max(axis=1)[:, None])
+        enough = self.offered & np.greater_equal(width, form.bits_per_weight)
+        finest = self.offered & (width == np.where(self.offered, width, 0).max(axis=1, keepdims=True))
         choice = self._cheapest(np.where(enough.any(axis=1)[:, None], enough, finest))
         index = self.formats.index(form)
         return np.where(self.offered[:, index], index, choice)
@@ -84,4 +84,5 @@ class Space:
         return replace(self, offered=self.offered & offered)
 
     def _cheapest(self, among: NDArray[np.bool_]) -> Choice:
-        return np.where(among, self.size_bits, np.iinfo(np.int64).max).argmin(axis=1)
+        cheapest: Choice = np.where(among, self.size_bits, np.iinfo(np.int64).max).argmin(axis=1)
+        return cheapest

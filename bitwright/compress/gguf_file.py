@@ -1,0 +1,184 @@
+"""Read a GGUF file as a source and write one: metadata and tokenizer carried over, every tensor in the format that was asked for.
+
+Layout: `docs/gguf.md` of the ggml repository, through the `gguf` package.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
+
+from bitwright.compress.ggml import dequantize
+from bitwright.compress.source import Bytes, Floats, KeyValue, Source
+from bitwright.errors import ModelError, OutputError
+from bitwright.spaces import Tensor
+
+ALIGNMENT = 32
+_FILE_TYPE, _ALIGNMENT_KEY = "general.file_type", "general.alignment"
+_UNREADABLE = (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError, MemoryError)
+# The reader's and writer's own log lines repeat what is in the file.
+logging.getLogger("gguf").setLevel(logging.WARNING)
+
+
+class GgufSource(Source):
+    """A GGUF file of any float or quantized type, memory-mapped.
+
+    Raises:
+        ModelError: no such file, not GGUF, truncated, or one part of a split file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ModelError(f"MODEL must be a GGUF file, a model folder or a hub name; there is no file {path}: check the path.")
+        try:
+            reader = GGUFReader(path)
+            tensors = {str(t.name): t.data.reshape(-1).view(np.uint8) for t in reader.tensors}
+            self.metadata = tuple(_key_values(reader))
+        except _UNREADABLE as error:
+            raise ModelError(f"A GGUF file must be complete and readable; {path} is not ({error}): download or convert it again.") from error
+        known = {entry.key: entry.value for entry in self.metadata}
+        if "general.architecture" not in known or not tensors:
+            raise ModelError(f"A model must name its architecture and hold tensors; {path} does not: choose another GGUF file.")
+        if known.get("split.count", 1) > 1:
+            raise ModelError(f"A model must be one GGUF file; {path} is one of {known['split.count']}: merge them with `llama-gguf-split --merge`.")
+        self.path, self.name, self.architecture = path, str(path), str(known["general.architecture"])
+        self.tensors = tuple(_described(t.name, t.shape, t.tensor_type) for t in reader.tensors)
+        self._data = tensors
+        self.fingerprint = fingerprint(self.tensors, self.stored)
+
+    def read(self, tensor: Tensor) -> Floats:
+        """See `Source.read`."""
+        return dequantize(self.stored(tensor), tensor.stored, (prod(tensor.shape[:-1]), tensor.shape[-1]))
+
+    def stored(self, tensor: Tensor) -> Bytes:
+        """See `Source.stored`."""
+        return self._data[tensor.name]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a file is made of: a source and, for the tensors in `formats`, the name of the format each is written in."""
+
+    source: Source
+    formats: Mapping[str, str]
+
+    def format_of(self, tensor: Tensor) -> str:
+        """The format the tensor has in the file."""
+        return self.formats.get(tensor.name, tensor.stored)
+
+
+def fingerprint(tensors: Iterable[Tensor], stored: Callable[[Tensor], Bytes]) -> str:
+    """SHA-256 in hexadecimal over names, shapes, formats and contents."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.name} {tensor.shape} {tensor.stored}\n".encode())
+        digest.update(memoryview(np.ascontiguousarray(stored(tensor))))
+    return digest.hexdigest()
+
+
+def header_bytes(source: Source, scratch: Path) -> int:
+    """Bytes before the first tensor: metadata, tokenizer and the list of tensors, padded. They do not depend on the formats chosen.
+
+    Counted on a header that is really written, to a temporary file in the folder `scratch`.
+    """
+    path = scratch / ".header.gguf.part"
+    try:
+        with _opened(path, Recipe(source, {})):
+            pass
+        return _padded(path.stat().st_size)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def fixed_bytes(source: Source, decided: Iterable[str], scratch: Path) -> int:
+    """Bytes of the file that no choice changes: the header and every tensor whose name is not in `decided`, padding included."""
+    names = set(decided)
+    return header_bytes(source, scratch) + sum(_padded(source.stored(tensor).nbytes) for tensor in source.tensors if tensor.name not in names)
+
+
+def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
+    """Write the file to a temporary name beside `path`, then rename it.
+
+    `packed` gives the bytes of a tensor of `recipe.formats` in its format; every other tensor is copied from the source.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _opened(temporary, recipe) as writer:
+            for tensor in recipe.source.tensors:
+                data = packed(tensor) if tensor.name in recipe.formats else recipe.source.stored(tensor)
+                writer.write_tensor_data(data)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"The model must be writable to {path}; it is not ({error.strerror}): choose another place or make room.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path, recipe: Recipe) -> Iterator[GGUFWriter]:
+    writer = GGUFWriter(path, recipe.source.architecture)
+    writer.data_alignment = ALIGNMENT
+    for entry in recipe.source.metadata:
+        if entry.key not in {"general.architecture", _FILE_TYPE, _ALIGNMENT_KEY}:
+            writer.add_key_value(entry.key, entry.value, entry.type, entry.item if entry.type is GGUFValueType.ARRAY else None)
+    writer.add_file_type(_file_type(recipe))
+    for tensor in recipe.source.tensors:
+        kind = GGMLQuantizationType[recipe.format_of(tensor)]
+        n_bytes = _stored_bytes(tensor, kind)
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), n_bytes, raw_dtype=kind)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        yield writer
+    finally:
+        writer.close()
+
+
+def _stored_bytes(tensor: Tensor, kind: GGMLQuantizationType) -> int:
+    block, block_bytes = GGML_QUANT_SIZES[kind]
+    return tensor.n_weights // block * block_bytes
+
+
+def _file_type(recipe: Recipe) -> int:
+    """llama.cpp's label for the whole file: the type that most weights have. It is only displayed."""
+    weights: dict[str, int] = {}
+    for tensor in recipe.source.tensors:
+        form = recipe.format_of(tensor)
+        weights[form] = weights.get(form, 0) + tensor.n_weights
+    most = max(weights, key=lambda form: weights[form])
+    return int(_LABELS.get(most, LlamaFileType.GUESSED))
+
+
+def _key_values(reader: GGUFReader) -> Iterator[KeyValue]:
+    for key, field in reader.fields.items():
+        value = field.contents()
+        if not key.startswith("GGUF.") and not (field.types[0] is GGUFValueType.ARRAY and not value):
+            yield KeyValue(key, value, field.types[0], field.types[-1])
+
+
+def _described(name: str, shape: Iterable[int], kind: GGMLQuantizationType) -> Tensor:
+    return Tensor(str(name), tuple(int(n) for n in reversed(list(shape))), kind.name)
+
+
+def _padded(n_bytes: int) -> int:
+    return -(-n_bytes // ALIGNMENT) * ALIGNMENT
+
+
+_LABELS = {label.name.removeprefix("MOSTLY_"): label for label in LlamaFileType} | {
+    "F32": LlamaFileType.ALL_F32,
+    "Q2_K": LlamaFileType.MOSTLY_Q2_K,
+    "Q3_K": LlamaFileType.MOSTLY_Q3_K_M,
+    "Q4_K": LlamaFileType.MOSTLY_Q4_K_M,
+    "Q5_K": LlamaFileType.MOSTLY_Q5_K_M,
+}
