@@ -1,0 +1,79 @@
+# make demo    a 90 MB SmolLM2 for llama.cpp, from nothing but Python 3.11 or newer
+# make test    ruff, mypy and pytest
+# make lint    ruff and mypy alone
+# make setup   the environment with everything the tests need, and nothing run
+# make clean   remove the environment, the demo and the caches
+#
+# Settings, e.g. `make test PYTHON=python3.12`:
+#   PYTHON=python3        the Python that makes the environment
+#   VENV=.venv            where the environment lies
+#   TORCH=torch           what pip is asked for first; e.g. TORCH='torch --index-url URL' for another build of the pinned version
+#   BUDGET=90MB           the demo's budget in bytes of the finished file
+#   OUT=demo/             where the demo writes
+
+PYTHON = python3
+VENV = .venv
+TORCH = torch
+BUDGET = 90MB
+OUT = demo/
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
+# the tests read models from the environment, never from a hub
+RUN := HF_HUB_OFFLINE=1 $(BIN)/python -m
+
+.PHONY: help demo test lint static setup clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/.installed $(VENV)/.model
+	@model="$$($(BIN)/python examples/smollm2.py)" && $(BIN)/bitwright fit "$$model" --budget $(BUDGET) --target llama.cpp --out $(OUT)
+
+test: lint
+	@$(RUN) pytest
+
+lint: setup
+	@$(RUN) ruff check
+	@$(RUN) mypy
+
+setup: $(VENV)/.dev $(VENV)/.model
+
+# --- set-up: each step leaves a stamp, and is done again when pyproject.toml or constraints.txt change
+
+$(VENV)/.made:
+	@$(PYTHON) -c '' 2>/dev/null || { \
+		echo "'$(PYTHON)' cannot be run; Bitwright needs Python 3.11 or newer: name one with PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "'$(PYTHON)' is $$($(PYTHON) --version 2>&1); Bitwright needs Python 3.11 or newer: name one with PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' lacks the modules venv and ensurepip: install them (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "making the environment $(VENV) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.made constraints.txt
+	@echo "installing torch (about 200 MB, more where its build is for CUDA) ..."
+	@$(INSTALL) $(TORCH)
+	@touch $@
+
+# the build backend is pinned too, hence no build isolation
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml constraints.txt
+	@echo "installing bitwright and what it needs (about 150 MB) ..."
+	@$(INSTALL) hatchling editables
+	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	@echo "installing what the tests need ..."
+	@$(INSTALL) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.model: $(VENV)/.made examples/smollm2.py
+	@$(BIN)/python examples/smollm2.py > /dev/null
+	@touch $@
+
+clean:
+	@rm -rf .venv $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
