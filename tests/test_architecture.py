@@ -90,16 +90,26 @@ def imported_names(tree: ast.AST) -> Iterator[tuple[int, str, tuple[str, ...]]]:
 
 
 def imported_files(root: Path, tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and file within the package of everything of the package that is imported; `from bitwright import cli` is `cli.py`."""
+    """Line and file within the package of everything of the package that is imported.
+
+    `from bitwright import cli` is `cli.py`, but a name that a room's `__init__.py` shows is the room's, also where a file bears it.
+    """
 
     def file_of(module: str) -> str | None:
         path = root.joinpath(*module.split("."))
         found = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         return found.relative_to(root / PACKAGE).as_posix() if found.is_file() else None
 
+    def file_of_name(module: str, name: str) -> str | None:
+        source = file_of(module)
+        if source is None:
+            return None
+        shown = {shown for _, _, names in imported_names(ast.parse((root / PACKAGE / source).read_text("utf-8"))) for shown in names}
+        return source if name in shown else file_of(f"{module}.{name}") or source
+
     for line, module, names in imported_names(tree):
         if module.split(".")[0] == PACKAGE:
-            found = {file_of(f"{module}.{name}") or file_of(module) for name in names} or {file_of(module)}
+            found = {file_of_name(module, name) for name in names} or {file_of(module)}
             yield from ((line, file) for file in sorted(filter(None, found)))
 
 
@@ -276,8 +286,11 @@ def house(tmp_path: Path) -> Path:
         "bitwright/cli.py": "import typer\nfrom bitwright import __version__, pipeline",
         "bitwright/spaces/unit.py": "from bitwright.errors import UserError\nclass Unit: ...",
         "bitwright/spaces/space.py": "from bitwright.spaces.unit import Unit\nclass Space: ...",
-        "bitwright/spaces/__init__.py": '"""Room."""\nfrom bitwright.spaces.unit import Unit\n__all__ = ["Unit"]',
-        "bitwright/compress/model.py": "import transformers\nfrom bitwright.spaces import Unit",
+        "bitwright/spaces/discover.py": "def discover(): ...",
+        "bitwright/spaces/__init__.py": (
+            '"""Room."""\nfrom bitwright.spaces.discover import discover\nfrom bitwright.spaces.unit import Unit\n__all__ = ["Unit", "discover"]'
+        ),
+        "bitwright/compress/model.py": "import transformers\nfrom bitwright.spaces import Unit, discover",
         **{f"bitwright/{room}/__init__.py": '"""Room."""' for room in ROOMS if room != "spaces"},
     }
     for name, text in files.items():
