@@ -1,0 +1,66 @@
+"""The result of a run in two sentences: what came out, and how it stands against the same format for every tensor."""
+
+from dataclasses import dataclass
+from math import hypot
+
+from bitwright.report.numerals import significant, size, with_error
+from bitwright.report.summary import Candidate, Quality, RunSummary, SizeLimit
+
+
+@dataclass(frozen=True)
+class Headline:
+    """`result` says what the run made, `comparison` sets it against the best uniform file that is allowed to be as large."""
+
+    result: str
+    comparison: str
+
+
+def headline(summary: RunSummary) -> Headline:
+    """The two sentences of a report's head, as plain text."""
+    chosen = summary.chosen
+    basis = "from the original" if isinstance(chosen.measured, Quality) else "from the original (predicted, not measured)"
+    result = f"{summary.model} in {size(chosen.size_bytes)} at {divergence(chosen)} nats/token {basis}"
+    rivals = _rivals(summary)
+    if not rivals:
+        return Headline(result, f"No uniform format to compare with was tried {_room(summary)}.")
+    best = min(rivals, key=lambda rival: _like(rival, chosen))
+    where = f"Best uniform format {_room(summary)}: {best.label}, {size(best.size_bytes)} at {_like_text(best, chosen)}"
+    return Headline(result, f"{where} nats/token; {_verdict(chosen, best)}.")
+
+
+def divergence(candidate: Candidate) -> str:
+    """The measured divergence with its standard error, or the predicted one."""
+    quality = candidate.measured
+    return with_error(quality.nats_per_token, quality.standard_error) if isinstance(quality, Quality) else significant(candidate.predicted_nats)
+
+
+def _rivals(summary: RunSummary) -> list[Candidate]:
+    """Uniform candidates that are no larger than allowed and known in the same way as the chosen one."""
+    chosen = summary.chosen
+    room = summary.budget.size_bytes if isinstance(summary.budget, SizeLimit) else chosen.size_bytes
+    fitting = [other for other in summary.candidates if other.kind == "uniform" and not other.chosen and other.size_bytes <= room]
+    return [other for other in fitting if isinstance(other.measured, Quality) or not isinstance(chosen.measured, Quality)]
+
+
+def _room(summary: RunSummary) -> str:
+    return f"within {size(summary.budget.size_bytes)}" if isinstance(summary.budget, SizeLimit) else "of at most that size"
+
+
+def _like(other: Candidate, chosen: Candidate) -> float:
+    """The divergence of `other`, measured where that of `chosen` is, so that like is compared with like."""
+    return other.nats_per_token if isinstance(chosen.measured, Quality) else other.predicted_nats
+
+
+def _like_text(other: Candidate, chosen: Candidate) -> str:
+    return divergence(other) if isinstance(chosen.measured, Quality) else significant(other.predicted_nats)
+
+
+def _verdict(chosen: Candidate, best: Candidate) -> str:
+    ours, theirs = chosen.nats_per_token, _like(best, chosen)
+    if isinstance(chosen.measured, Quality) and isinstance(best.measured, Quality):
+        error = hypot(chosen.measured.standard_error, best.measured.standard_error)
+        if abs(ours - theirs) < 2 * error:
+            return "the two are within two standard errors of each other"
+    if theirs <= 0:
+        return "no share can be taken of that"
+    return f"this plan is {abs(1 - ours / theirs):.0%} {'lower' if ours < theirs else 'higher'}".replace("%", " %")

@@ -1,0 +1,186 @@
+"""A finished run as one HTML file that opens without a network: style, script and drawings are in it, and its policy forbids all requests."""
+
+import os
+import re
+from collections.abc import Iterable
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from bitwright.errors import OutputError
+from bitwright.report.front_chart import front_chart
+from bitwright.report.headline import divergence, headline
+from bitwright.report.heat_maps import common_format, format_map, sensitivity_map
+from bitwright.report.numerals import duration, megabytes, percent, significant, size
+from bitwright.report.summary import Candidate, Quality, RunSummary
+from bitwright.report.tables import remainder
+from bitwright.report.unit_table import exchange, unit_table
+
+
+def write_page(summary: RunSummary, path: Path) -> None:
+    """Write the page to `path`, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written there.
+    """
+    if path.is_dir():
+        raise OutputError(f"The page is one file; {path} is a folder: name a file in it, such as {path / 'report.html'}.")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            unfinished.write_text(page(summary), encoding="utf-8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"The page needs a folder that can be written; {path} cannot be written ({error.strerror}): name another.") from error
+
+
+def page(summary: RunSummary) -> str:
+    """The page as text."""
+    words = headline(summary)
+    sections = (
+        _section("Size against divergence", _front(summary)),
+        _section("What each tensor got, and why", _tensors(summary)),
+        _section("All candidates", _candidates(summary)),
+        _section("What the search cost", _stages(summary)),
+        _section("Settings", _settings(summary)),
+    )
+    kicker = f'<p class="kicker">Bitwright report · {escape(summary.target)}</p>'
+    head = f'{kicker}<h1>{_unbroken(words.result)}</h1><p class="lead">{_unbroken(words.comparison)}</p>'
+    return _FRAME.format(
+        title=escape(f"{summary.model} · Bitwright"),
+        style=_resource("page.css"),
+        script=_resource("page.js"),
+        body=f"<header>{head}</header>{_cards(summary)}{''.join(sections)}",
+    )
+
+
+_FRAME = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+<div id="tip" role="tooltip" hidden></div>
+<script>
+{script}</script>
+</body>
+</html>
+"""
+
+
+def _resource(name: str) -> str:
+    return files("bitwright.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _unbroken(sentence: str) -> str:
+    """Escaped, and with no line break inside `0.031 ± 0.001 nats/token` or `90.00 MB`."""
+    return re.sub(r"(?<=\d) (?=[±MG])|(?<=±) ", "\N{NO-BREAK SPACE}", escape(sentence))
+
+
+def _section(heading: str, content: str) -> str:
+    return f"\n<section><h2>{heading}</h2>{content}</section>"
+
+
+def _figure(drawing: str, *, caption: str) -> str:
+    return f"<figure>{drawing}<figcaption>{caption}</figcaption></figure>"
+
+
+def _cards(summary: RunSummary) -> str:
+    chosen, original = summary.chosen, summary.original_bytes
+    quality = chosen.measured
+    nats = re.sub(r"± \S+", r"<span>\g<0></span>", divergence(chosen))
+    cards = [
+        ("size", size(chosen.size_bytes), f"{percent(chosen.size_bytes / original)} of the original's {size(original)}"),
+        ("bits per weight", f"{chosen.bits_per_weight:.2f}", f"original {8 * original / summary.n_weights:.2f}; everything in the file counted"),
+        ("KL divergence", nats, f"nats/token, {'measured' if isinstance(quality, Quality) else 'predicted'}; 0 is the original itself"),
+    ]
+    if isinstance(quality, Quality):
+        cards.append(("perplexity", significant(quality.perplexity, 4), f"original {significant(summary.reference_perplexity, 4)}; lower is better"))
+        note = f"of {quality.n_tokens:,} tokens: the original holds the same one most likely"
+        cards.append(("same top token", percent(quality.top1_agreement), note))
+    else:
+        cards.append(("perplexity", "not measured", f"original {significant(summary.reference_perplexity, 4)}"))
+        cards.append(("same top token", "not measured", "share of tokens with the original's most likely next token"))
+    return f'<ul class="cards">{"".join(f"<li><h3>{name}</h3><p>{value}</p><small>{note}</small></li>" for name, value, note in cards)}</ul>'
+
+
+def _front(summary: RunSummary) -> str:
+    caption = (
+        "Lower is closer to the original and further left is a smaller file; bars, often smaller than their mark, are one standard error, "
+        "and a mark tells its numbers when pointed at or tapped."
+    )
+    return _figure(front_chart(summary), caption=caption)
+
+
+def _tensors(summary: RunSummary) -> str:
+    form = common_format(summary)
+    formats = _figure(
+        f"<h3>Formats of the chosen plan</h3>{format_map(summary)}",
+        caption="Each cell is a tensor, a row is a layer from the first to the last; the deeper the colour, the more bits per weight it got.",
+    )
+    weights = _figure(
+        f"<h3>What each would lose in {form.name}</h3>{sensitivity_map(summary)}",
+        caption=f"The divergence expected when this tensor alone is stored in {form.name}: those that stand out are worth more bits, "
+        "and each tells what it would cost in every other format when pointed at or tapped.",
+    )
+    explained = (
+        "<p>The price to shrink is what the cheapest smaller format would lose for each MB it saves; the price to grow is what the best larger one "
+        f"would win for each MB it needs. A plan is good when nothing shrinks for less than something else wins. {exchange(summary)} "
+        "Click a heading to sort.</p>"
+    )
+    details = f"<summary>Every tensor with its alternatives ({len(summary.space.units):,} rows)</summary>{explained}"
+    return f'<div class="pair">{formats}{weights}</div><details>{details}<div class="scroll">{unit_table(summary)}</div></details>'
+
+
+def _candidates(summary: RunSummary) -> str:
+    headings = ("candidate", "kind", "MB", "bits/weight", "predicted nats/token", "measured nats/token", "perplexity", "same top token")
+    ordered = sorted(summary.candidates, key=lambda candidate: candidate.size_bytes)
+    rows = [(" chosen" if candidate.chosen else "", _candidate_cells(candidate)) for candidate in ordered]
+    original = ("original", "", megabytes(summary.original_bytes), f"{8 * summary.original_bytes / summary.n_weights:.2f}", "0", "0")
+    rows.append((" muted", (*original, significant(summary.reference_perplexity, 4), percent(1.0))))
+    caption = f"Sorted by size; a dash was predicted but not measured. {escape(remainder(summary))}"
+    return _figure(_table(headings, rows), caption=caption)
+
+
+def _candidate_cells(candidate: Candidate) -> tuple[str, ...]:
+    quality = candidate.measured
+    label = f"► {candidate.label}" if candidate.chosen else candidate.label
+    known = (label, candidate.kind, megabytes(candidate.size_bytes), f"{candidate.bits_per_weight:.2f}", significant(candidate.predicted_nats))
+    if not isinstance(quality, Quality):
+        return (*known, "–", "–", "–")
+    return (*known, divergence(candidate), significant(quality.perplexity, 4), percent(quality.top1_agreement))
+
+
+def _stages(summary: RunSummary) -> str:
+    rows = [("", (stage.name, duration(stage.seconds), f"{stage.n_tokens:,}", size(stage.peak_memory_bytes))) for stage in summary.stages]
+    total = duration(sum(stage.seconds for stage in summary.stages))
+    peak = max((stage.peak_memory_bytes for stage in summary.stages), default=0)
+    rows.append((" chosen", ("total", total, f"{sum(stage.n_tokens for stage in summary.stages):,}", size(peak))))
+    return _figure(
+        _table(("step", "time", "tokens", "peak memory"), rows),
+        caption="Tokens are those the model was run on in that step; memory is the largest that the process held.",
+    )
+
+
+def _settings(summary: RunSummary) -> str:
+    pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in summary.settings.items())
+    return _figure(f'<dl class="settings">{pairs}</dl>', caption="The same settings and files give the same plan again.")
+
+
+def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, tuple[str, ...]]]) -> str:
+    head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
+    body = "".join(
+        f'<tr class="{look.strip()}"><th scope="row">{escape(cells[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells[1:])}</tr>'
+        for look, cells in rows
+    )
+    return f'<div class="scroll"><table class="list"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -1,0 +1,129 @@
+"""Everything that a report says about a finished run, as values: complete when built, with nothing left to look up.
+
+Divergences are KL divergences from the original model in nats per token: 0 is a model that predicts exactly what the original predicts.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.spaces import Choice, Format, Space
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was measured on held-out text.
+
+    `nats_per_token` is the mean KL divergence from the original and `standard_error` its standard error; `top1_agreement` is the share (0 to 1) of
+    the `n_tokens` tokens where both models hold the same next token most likely.
+    """
+
+    nats_per_token: float
+    standard_error: float
+    perplexity: float
+    top1_agreement: float
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """The candidate was predicted only."""
+
+
+@dataclass(frozen=True)
+class SizeLimit:
+    """The budget: the finished file has at most `size_bytes` bytes."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class NoLimit:
+    """The run had no budget."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One way to store the whole model, `choice` `(n_units,)`; `chosen` marks the one that the run settled on."""
+
+    label: str
+    kind: Literal["plan", "uniform", "front"]
+    choice: Choice
+    size_bytes: int
+    bits_per_weight: float
+    predicted_nats: float
+    measured: Quality | NotMeasured
+    chosen: bool
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.predicted_nats):
+            raise ValueError(f"a candidate's prediction is a number; that of {self.label} is {self.predicted_nats}")
+
+    @property
+    def nats_per_token(self) -> float:
+        """The measured divergence, or the predicted one where there is no measurement."""
+        return self.measured.nats_per_token if isinstance(self.measured, Quality) else self.predicted_nats
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the run and what it cost; `n_tokens` is 0 for a step that reads no text."""
+
+    name: str
+    seconds: float
+    n_tokens: int
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class RunSummary:
+    """A finished run.
+
+    `table` `(n_units, n_formats)` is the divergence expected of one unit in one format while all others stay as in the original, NaN where the
+    pair is not offered. The predicted front is `front_sizes_bytes` `(n_points,)` against `front_nats` `(n_points,)`, sizes ascending. Of the
+    `candidates` exactly one is chosen.
+    """
+
+    model: str
+    target: str
+    original_bytes: int
+    n_weights: int
+    budget: SizeLimit | NoLimit
+    space: Space
+    table: NDArray[np.float64]
+    front_sizes_bytes: NDArray[np.int64]
+    front_nats: NDArray[np.float64]
+    candidates: tuple[Candidate, ...]
+    stages: tuple[Stage, ...]
+    settings: dict[str, str]
+    reference_perplexity: float
+
+    def __post_init__(self) -> None:
+        n_units = len(self.space.units)
+        if self.table.shape != (n_units, len(self.space.formats)):
+            raise ValueError(f"a table of shape {self.table.shape} is not one of {n_units} units and {len(self.space.formats)} formats")
+        if self.front_sizes_bytes.shape != self.front_nats.shape or (np.diff(self.front_sizes_bytes) < 0).any():
+            raise ValueError("a front has one divergence for each size, sizes ascending")
+        if sum(candidate.chosen for candidate in self.candidates) != 1:
+            raise ValueError("exactly one candidate is the chosen one")
+        for candidate in self.candidates:
+            if candidate.choice.shape != (n_units,):
+                raise ValueError(f"{candidate.label} has a choice of shape {candidate.choice.shape}, not ({n_units},)")
+
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate that the run settled on."""
+        return next(candidate for candidate in self.candidates if candidate.chosen)
+
+    @property
+    def chosen_formats(self) -> tuple[Format, ...]:
+        """The format of each unit in the chosen candidate."""
+        return tuple(self.space.formats[index] for index in self.chosen.choice)
+
+    @property
+    def chosen_nats(self) -> NDArray[np.float64]:
+        """The divergence expected of each unit in the chosen candidate `(n_units,)`."""
+        nats: NDArray[np.float64] = self.table[np.arange(len(self.space.units)), self.chosen.choice]
+        return nats

@@ -1,0 +1,159 @@
+"""A finished run in a terminal of 80 columns: rich tables, and the front as JSON for other programs."""
+
+import json
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from bitwright.report.numerals import duration, megabytes, percent, significant, size, with_error
+from bitwright.report.summary import Candidate, NoLimit, Quality, RunSummary, SizeLimit
+from bitwright.spaces import Format
+
+_FRONT_ROWS = 20
+_BAR_CELLS = 20
+_TOP1 = "same top-1: tokens where this model and the original hold the same token most likely."
+
+
+def candidates_table(summary: RunSummary) -> Table:
+    """Every candidate by size: what was predicted, what was measured, which one was chosen."""
+    table = _table("Candidates", caption=f"{remainder(summary)}\n{_TOP1}")
+    table.add_column("", overflow="fold")
+    for heading in ("size\nMB", "bits/\nweight", "predicted\nnats/token", "measured\nnats/token", "perplex-\nity", "same\ntop-1"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for candidate in sorted(summary.candidates, key=lambda candidate: candidate.size_bytes):
+        style = "bold green" if candidate.chosen else ""
+        table.add_row(f"{'►' if candidate.chosen else ' '} {candidate.label}", *_figures(candidate), style=style)
+    return table
+
+
+def remainder(summary: RunSummary) -> str:
+    """What of the budget the chosen file leaves unused, in words."""
+    chosen = summary.chosen
+    if isinstance(summary.budget, NoLimit):
+        return f"► chosen: {chosen.label}. There was no budget."
+    left = summary.budget.size_bytes - chosen.size_bytes
+    of_budget = f"of the budget of {size(summary.budget.size_bytes)}"
+    if left < 0:
+        return f"► chosen: {chosen.label}, {-left:,} bytes ABOVE the limit {of_budget}."
+    return f"► chosen: {chosen.label}; {left:,} bytes ({percent(left / summary.budget.size_bytes)}) {of_budget} stay unused."
+
+
+def front_table(summary: RunSummary) -> Table:
+    """The predicted front in at most twenty rows: the least divergence for each size, and what a further MB would bring."""
+    sizes, nats = summary.front_sizes_bytes, summary.front_nats
+    spread = np.geomspace(sizes[0], sizes[-1], _FRONT_ROWS) if len(sizes) else np.zeros(0)
+    rows = np.unique(np.abs(sizes[None, :] - spread[:, None]).argmin(axis=1)) if len(sizes) else np.zeros(0, dtype=np.int64)
+    limit = summary.budget.size_bytes if isinstance(summary.budget, SizeLimit) else np.inf
+    measured = {other.size_bytes: other.measured for other in summary.candidates if isinstance(other.measured, Quality) and other.kind != "uniform"}
+    table = _table("Size against divergence", caption=f"{len(rows)} of {len(sizes)} points of the predicted front. ◄ fits the budget.")
+    for heading in ("size\nMB", "bits per\nweight", "predicted\nnats/token", "a further MB brings\nnats/token", "measured\nnats/token"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for row, following in zip(rows, [*rows[1:], *rows[-1:]], strict=True):
+        here = measured.get(int(sizes[row]))
+        step = (sizes[following] - sizes[row]) / 1e6
+        table.add_row(
+            megabytes(sizes[row]),
+            f"{8 * sizes[row] / summary.n_weights:.2f}",
+            significant(nats[row]),
+            significant((nats[row] - nats[following]) / step) if step else "",
+            with_error(here.nats_per_token, here.standard_error) if here else "",
+            "◄" if sizes[row] <= limit < np.inf else "",
+        )
+    return table
+
+
+def stages_table(summary: RunSummary) -> Table:
+    """What each step of the run took."""
+    table = _table("What the search cost", caption="Memory is the peak of the process.")
+    table.add_column("step", overflow="fold")
+    for heading in ("time", "tokens", "peak memory\nGB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for stage in summary.stages:
+        table.add_row(stage.name, duration(stage.seconds), f"{stage.n_tokens:,}", f"{stage.peak_memory_bytes / 1e9:.2f}")
+    table.add_section()
+    tokens = sum(stage.n_tokens for stage in summary.stages)
+    peak = max((stage.peak_memory_bytes for stage in summary.stages), default=0)
+    table.add_row("total", duration(sum(stage.seconds for stage in summary.stages)), f"{tokens:,}", f"{peak / 1e9:.2f}", style="bold")
+    return table
+
+
+def format_histogram(summary: RunSummary) -> Table:
+    """How many tensors, and what share of the weights decided about, each format got in the chosen plan."""
+    total = sum(unit.n_weights for unit in summary.space.units)
+    table = _table(f"Formats of {summary.chosen.label}", caption="Shares of all weights that were decided about.")
+    table.add_column("format")
+    for heading in ("bits per\nweight", "tensors", "weights\nmillions", "share"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for form, n_tensors, n_weights in format_counts(summary):
+        share = n_weights / total
+        bar = "█" * max(1, round(_BAR_CELLS * share))
+        table.add_row(form.name, f"{form.bits_per_weight:.3g}", f"{n_tensors:,}", f"{n_weights / 1e6:,.2f}", percent(share), bar)
+    return table
+
+
+def format_counts(summary: RunSummary) -> list[tuple[Format, int, int]]:
+    """Format, number of tensors and number of weights for each format of the chosen plan, finest first."""
+    counts: dict[Format, tuple[int, int]] = {}
+    for unit, form in zip(summary.space.units, summary.chosen_formats, strict=True):
+        n_tensors, n_weights = counts.get(form, (0, 0))
+        counts[form] = (n_tensors + len(unit.tensors), n_weights + unit.n_weights)
+    finest_first = sorted(counts, key=lambda form: (-form.bits_per_weight, summary.space.formats.index(form)))
+    return [(form, *counts[form]) for form in finest_first]
+
+
+def front_json(summary: RunSummary) -> str:
+    """The predicted front and all candidates as JSON; a candidate without `measured` was predicted only."""
+    record = {
+        "model": summary.model,
+        "target": summary.target,
+        "n_weights": summary.n_weights,
+        "original_bytes": summary.original_bytes,
+        "front": [
+            {"size_bytes": int(size_bytes), "bits_per_weight": 8 * int(size_bytes) / summary.n_weights, "predicted_nats_per_token": float(nats)}
+            for size_bytes, nats in zip(summary.front_sizes_bytes, summary.front_nats, strict=True)
+        ],
+        "candidates": [_candidate_record(candidate) for candidate in summary.candidates],
+    }
+    if isinstance(summary.budget, SizeLimit):
+        record["budget_bytes"] = summary.budget.size_bytes
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
+
+
+def _candidate_record(candidate: Candidate) -> dict[str, object]:
+    record: dict[str, object] = {
+        "label": candidate.label,
+        "kind": candidate.kind,
+        "chosen": candidate.chosen,
+        "size_bytes": candidate.size_bytes,
+        "bits_per_weight": candidate.bits_per_weight,
+        "predicted_nats_per_token": candidate.predicted_nats,
+    }
+    if isinstance(candidate.measured, Quality):
+        quality = candidate.measured
+        record["measured"] = {
+            "nats_per_token": quality.nats_per_token,
+            "standard_error": quality.standard_error,
+            "perplexity": quality.perplexity,
+            "top1_agreement": quality.top1_agreement,
+            "n_tokens": quality.n_tokens,
+        }
+    return record
+
+
+def _figures(candidate: Candidate) -> tuple[str, ...]:
+    quality = candidate.measured
+    known = (megabytes(candidate.size_bytes), f"{candidate.bits_per_weight:.2f}", significant(candidate.predicted_nats))
+    if not isinstance(quality, Quality):
+        return (*known, "–", "–", "–")
+    divergence = with_error(quality.nats_per_token, quality.standard_error)
+    return (*known, divergence, significant(quality.perplexity, 4), percent(quality.top1_agreement))
+
+
+def _table(title: str, *, caption: str) -> Table:
+    layout = Table(title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    layout.title_justify = layout.caption_justify = "left"
+    layout.title_style, layout.caption_style = "bold", "dim"
+    return layout

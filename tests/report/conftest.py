@@ -1,0 +1,106 @@
+"""A run as it comes out of a search over a small Llama: 30 layers × 7 kinds and the tied embedding, divergences that fall with the bits."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from bitwright.report import Candidate, NotMeasured, Quality, RunSummary, SizeLimit, Stage
+from bitwright.spaces import LLAMA_CPP, Choice, Space, Tensor, discover
+
+WIDTH, HIDDEN, KEYS, VOCABULARY, LAYERS = 576, 1536, 192, 49_152, 30
+SHAPES = {
+    "attn_q": (WIDTH, WIDTH),
+    "attn_k": (KEYS, WIDTH),
+    "attn_v": (KEYS, WIDTH),
+    "attn_output": (WIDTH, WIDTH),
+    "ffn_gate": (HIDDEN, WIDTH),
+    "ffn_up": (HIDDEN, WIDTH),
+    "ffn_down": (WIDTH, HIDDEN),
+}
+WEIGHT_OF_KIND = {"attn_v": 3.0, "ffn_down": 2.0, "attn_output": 1.2, "attn_q": 0.3, "attn_k": 0.3, "token_embd": 0.8}
+
+
+def small_llama() -> Space:
+    tensors = [Tensor("token_embd.weight", (VOCABULARY, WIDTH), "BF16")]
+    tensors += [Tensor(f"blk.{layer}.{kind}.weight", shape, "BF16") for layer in range(LAYERS) for kind, shape in SHAPES.items()]
+    units = discover(tensors)
+    menu = [form.name for form in LLAMA_CPP.formats[2:]]
+    return LLAMA_CPP.space(units, menu=menu, fixed_bytes=1_900_000, n_weights=sum(unit.n_weights for unit in units) + 61 * WIDTH)
+
+
+def expected_divergences(space: Space, rng: np.random.Generator) -> np.ndarray:
+    width = np.array([form.bits_per_weight for form in space.formats])
+    share = np.array([unit.n_weights * WEIGHT_OF_KIND.get(unit.kind, 1.0) for unit in space.units], dtype=float)
+    ends = np.array([1 + 6 * np.exp(-unit.layer) + 2 * np.exp(unit.layer - LAYERS + 1) if unit.layer >= 0 else 1 for unit in space.units])
+    noise = np.exp(rng.normal(0, 0.35, (len(space.units), 1)) + rng.normal(0, 0.06, (len(space.units), len(space.formats))))
+    table = 4 * (share / share.sum() * ends)[:, None] * 2.6 ** (-width) * noise
+    return np.where(space.offered, table, np.nan)
+
+
+def best_for_price(space: Space, table: np.ndarray, price: float) -> Choice:
+    """The best choice where a bit costs `price` nats/token: a point of the convex front."""
+    return np.where(space.offered, table + price * space.size_bits, np.inf).argmin(axis=1)
+
+
+def candidates(space: Space, table: np.ndarray, budget_bytes: int) -> Iterator[Candidate]:
+    rows = np.arange(len(space.units))
+    rng = np.random.default_rng(7)
+
+    def candidate(label: str, *, kind: str, choice: Choice, chosen: bool = False, measured: bool = True) -> Candidate:
+        nats = float(table[rows, choice].sum())
+        true = nats * float(np.exp(rng.normal(0.05, 0.06)))
+        quality = Quality(true, 0.035 * true, 17.3 * float(np.exp(1.1 * true)), float(np.exp(-1.4 * true**0.6)), 65_536)
+        known = quality if measured else NotMeasured()
+        return Candidate(label, kind, choice, space.total_bytes(choice), space.bits_per_weight(choice), nats, known, chosen)
+
+    for name in ("Q4_0", "IQ4_NL", "Q4_1", "Q5_0", "Q5_1", "Q8_0"):
+        form = LLAMA_CPP.format(name)
+        yield candidate(name, kind="uniform", choice=space.uniform(form))
+    for i, price in enumerate(np.geomspace(3e-9, 3e-12, 8)):
+        yield candidate(f"front {i}", kind="front", choice=best_for_price(space, table, price), measured=i % 3 > 0)
+    for price in np.geomspace(1e-12, 1e-8, 2_000):
+        choice = best_for_price(space, table, price)
+        if space.total_bytes(choice) <= budget_bytes:
+            yield candidate("runner-up", kind="plan", choice=best_for_price(space, table, price * 1.3))
+            yield candidate("plan", kind="plan", choice=choice, chosen=True)
+            return
+
+
+@pytest.fixture(scope="session")
+def summary() -> RunSummary:
+    space, budget_bytes = small_llama(), 90_000_000
+    table = expected_divergences(space, np.random.default_rng(3))
+    front = np.array([best_for_price(space, table, price) for price in np.geomspace(1e-7, 1e-13, 160)])
+    sizes = space.total_bits(front) // 8
+    order = np.argsort(sizes, kind="stable")
+    return RunSummary(
+        model="SmolLM2-135M",
+        target="llama.cpp b11549",
+        original_bytes=270_890_000,
+        n_weights=space.n_weights,
+        budget=SizeLimit(budget_bytes),
+        space=space,
+        table=table,
+        front_sizes_bytes=sizes[order],
+        front_nats=table[np.arange(len(space.units)), front].sum(axis=1)[order],
+        candidates=tuple(candidates(space, table, budget_bytes)),
+        stages=(
+            Stage("importance matrix", 38.2, 131_072, 1_420_000_000),
+            Stage("sensitivities", 611.0, 2_162_688, 2_310_000_000),
+            Stage("search", 4.1, 0, 310_000_000),
+            Stage("measure candidates", 342.5, 1_048_576, 1_980_000_000),
+            Stage("write and check", 21.9, 0, 640_000_000),
+        ),
+        settings={
+            "bitwright": "0.1.0",
+            "model": "HuggingFaceTB/SmolLM2-135M",
+            "budget": "90MB",
+            "calibration": "calibration.txt (sha256 5f2c1a…)",
+            "sensitivity": "fisher",
+            "strategy": "exact knapsack",
+            "seed": "0",
+            "command": "bitwright run HuggingFaceTB/SmolLM2-135M --budget 90MB --seed 0",
+        },
+        reference_perplexity=17.31,
+    )
