@@ -1,0 +1,98 @@
+"""The linear relaxation of the multiple-choice knapsack, solved for every budget at once.
+
+Only the options on the lower convex hull of a unit's (bits, loss) points take part in the relaxation, and it is solved by climbing from the
+smallest options in the order of nats saved per bit (Sinha & Zoltners, "The multiple-choice knapsack problem", Operations Research 27, 1979;
+Kellerer, Pferschy & Pisinger, "Knapsack Problems", 2004, section 11.2). The losses after each step, joined by straight lines, are the least
+loss as a function of the bits spent: a lower bound everywhere and attained at the steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.spaces import Choice
+
+
+@dataclass(frozen=True, eq=False)
+class Envelope:
+    """The least relaxed loss as a convex, falling, piecewise linear function of the bits spent beyond the smallest options.
+
+    `bits`, `loss` and `slope`, each `(n_corners,)`: its corners, ascending in bits and ending in loss 0, and the loss per bit behind each.
+    """
+
+    bits: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    slope: NDArray[np.float64]
+
+    def at(self, room: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """For each number of bits `(n,)`, 0 or more: the relaxed loss, and the loss of the last corner that they pay for."""
+        corner = np.searchsorted(self.bits, room, side="right") - 1
+        reached = self.loss[corner]
+        return reached + self.slope[corner] * (room - self.bits[corner]), reached
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """All hull steps of all units, the most efficient first.
+
+    `start` `(n_units,)` is the smallest option of each unit. Step s moves `unit[s]` to `option[s]`, which adds `added_bits[s]` and saves
+    `saved[s]` > 0; `slope[s]` < 0 is its loss per bit. All `(n_steps,)`. The steps of a unit come in their order.
+    """
+
+    start: Choice
+    unit: NDArray[np.int64]
+    option: NDArray[np.int64]
+    added_bits: NDArray[np.int64]
+    saved: NDArray[np.float64]
+    slope: NDArray[np.float64]
+
+    def envelope(self, first_unit: int) -> Envelope:
+        """The relaxed loss of the units from `first_unit` on."""
+        mine = self.unit >= first_unit
+        bits = np.concatenate(([0], np.cumsum(self.added_bits[mine])))
+        loss = np.concatenate((np.cumsum(self.saved[mine][::-1])[::-1], [0.0]))  # from the end: small losses keep their digits
+        return Envelope(bits, loss, np.append(self.slope[mine], 0.0))
+
+
+def climb(size_bits: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_]) -> Ladder:
+    """The hull steps of units × options, all arguments `(n_units, n_options)` with at least one option offered per unit.
+
+    Round r takes the r-th hull step of every unit at once: the steepest line from where the unit stands, and its far end where several options
+    lie on it.
+    """
+    units = np.arange(len(loss))
+    start = _least(size_bits, loss, offered)
+    stand, floor = start, np.full(len(loss), -np.inf)
+    steps = []
+    while True:
+        extra = size_bits - size_bits[units, stand][:, None]  # (n_units, n_options)
+        fall = loss - loss[units, stand][:, None]
+        slopes = np.where(offered & (extra > 0) & (fall < 0), fall / np.maximum(extra, 1), np.inf)
+        steepest = slopes.min(axis=1)
+        going = np.flatnonzero(steepest < 0)
+        if not len(going):
+            break
+        option = np.where(slopes == steepest[:, None], extra, -1).argmax(axis=1)[going]
+        floor = np.maximum(floor, steepest)  # rounding must not let a later step overtake an earlier one
+        steps.append((going, option, extra[going, option], -fall[going, option], floor[going]))
+        stand = stand.copy()
+        stand[going] = option
+    return _sorted(start, steps)
+
+
+def _least(size_bits: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_]) -> Choice:
+    size = np.where(offered, size_bits, np.iinfo(np.int64).max)
+    least: Choice = np.where(size == size.min(axis=1, keepdims=True), loss, np.inf).argmin(axis=1)
+    return least
+
+
+def _sorted(start: Choice, steps: Sequence[tuple[NDArray[Any], ...]]) -> Ladder:
+    if not steps:
+        none = np.zeros(0, dtype=np.int64)
+        return Ladder(start, none, none, none, none.astype(np.float64), none.astype(np.float64))
+    unit, option, added, saved, slope = (np.concatenate(column) for column in zip(*steps, strict=True))
+    order = np.argsort(slope, kind="stable")
+    return Ladder(start, unit[order], option[order], added[order], saved[order], slope[order])
