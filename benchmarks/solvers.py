@@ -13,7 +13,7 @@ MATRICES = (("q", 576, 576), ("k", 192, 576), ("v", 192, 576), ("o", 576, 576), 
 
 
 def model(n_layers: int, n_experts: int, *, blocks_of_256: bool) -> Space:
-    """The shapes of SmolLM2-135M; with more experts, each layer repeats its last three matrices."""
+    """The shapes of SmolLM2-135M; with more experts, each layer repeats its larger matrices."""
     names = [(f"{layer}.{name}.{e}", n, row) for layer in range(n_layers) for name, n, row in MATRICES for e in range(n_experts if n > 575 else 1)]
     shapes = [("token_embd", 49152, 576), *names]
     tensors = (Tensor(name, (n * row // 256, 256) if blocks_of_256 else (n, row), "F16") for name, n, row in shapes)

@@ -41,9 +41,7 @@ class Row:
         return self.lower - slack <= fsum(chosen.tolist()) <= self.upper + slack
 
 
-def solve_with_rows(
-    space: Space, table: NDArray[np.float64], budget_bits: int, *, rows: tuple[Row, ...], limit_seconds: float = 60.0
-) -> Solution:
+def solve_with_rows(space: Space, table: NDArray[np.float64], budget_bits: int, *, rows: tuple[Row, ...], limit_seconds: float = 60.0) -> Solution:
     """The choice of least loss whose file has at most `budget_bits` and which keeps all `rows`.
 
     `table` `(n_units, n_formats)` is in nats/token. After `limit_seconds` the best choice so far is given with the gap that is left. Among

@@ -55,14 +55,10 @@ class _Offspring:
     reached: NDArray[np.float64]
 
     def only(self, index: NDArray[np.int64]) -> "_Offspring":
-        return _Offspring(
-            self.parent[index], self.option[index], self.bits[index], self.loss[index], self.bound[index], self.reached[index]
-        )
+        return _Offspring(self.parent[index], self.option[index], self.bits[index], self.loss[index], self.bound[index], self.reached[index])
 
 
-def least_loss(
-    extra_bits: NDArray[np.int64], loss: NDArray[np.int64], offered: NDArray[np.bool_], *, room_bits: int, n_kept: int
-) -> Outcome:
+def least_loss(extra_bits: NDArray[np.int64], loss: NDArray[np.int64], offered: NDArray[np.bool_], *, room_bits: int, n_kept: int) -> Outcome:
     """The choice with the least loss whose extra bits sum to at most `room_bits`; of equals the one of fewest bits, then lexicographically first.
 
     All tables `(n_units, n_formats)`, with a smallest offered value of zero in each row. When more than `n_kept` states are left after a turn,

@@ -1,8 +1,8 @@
 """What every strategy that answers a table and a budget must pass. Inherit from `StrategyContract` and say how to solve:
 
-    class TestMine(StrategyContract):
-        def solve(self, space, table, budget_bits):
-            return my_strategy(space, table, budget_bits)
+class TestMine(StrategyContract):
+    def solve(self, space, table, budget_bits):
+        return my_strategy(space, table, budget_bits)
 """
 
 from abc import ABC, abstractmethod

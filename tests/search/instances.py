@@ -66,10 +66,8 @@ def language_model(seed: int, *, shape_aware: bool) -> tuple[Space, Table]:
     rng = np.random.default_rng(seed)
     matrices = [("q", 576, 576), ("k", 192, 576), ("v", 192, 576), ("o", 576, 576), ("gate", 1536, 576), ("up", 1536, 576), ("down", 576, 1536)]
     shapes = [("token_embd", 49152, 576)] + [(f"blk.{layer}.{name}", out, row) for layer in range(30) for name, out, row in matrices]
-    units = tuple(
-        Unit(name, -1, "kind", (Tensor(name, (out, row) if shape_aware else (out * row // 256, 256), "F16"),)) for name, out, row in shapes
-    )
+    units = tuple(Unit(name, -1, "kind", (Tensor(name, (out, row) if shape_aware else (out * row // 256, 256), "F16"),)) for name, out, row in shapes)
     space = LLAMA_CPP.space(units, menu=(), fixed_bytes=1_800_000, n_weights=134_515_008)
     weight = np.exp(rng.normal(0, 1, len(units))) * np.sqrt([unit.n_weights for unit in units])
     bits = np.array([form.bits_per_weight for form in space.formats])
-    return space, 0.01 * weight[:, None] * 4.0 ** -bits * np.exp(rng.normal(0, 0.3, space.offered.shape))
+    return space, 0.01 * weight[:, None] * 4.0**-bits * np.exp(rng.normal(0, 0.3, space.offered.shape))
