@@ -1,0 +1,108 @@
+"""A transformers checkpoint as a source of engine tensors: what llama.cpp's converter would write, without writing it.
+
+Weight matrices are stored in the narrowest of BF16, F16 and F32 that loses nothing; everything the engine never quantizes is F32.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor as Torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from bitwright.compress.architectures import engine_shape, lay_out, recognise
+from bitwright.compress.gguf_file import fingerprint
+from bitwright.compress.gguf_metadata import hyperparameters
+from bitwright.compress.gguf_tokenizer import tokenizer_entries
+from bitwright.compress.pieces import Piece
+from bitwright.compress.source import Bytes, Floats, Source
+from bitwright.spaces import Tensor, discover
+
+_ROPE_FACTORS = "rope_freqs.weight"
+_FIRST = ("token_embd.weight", "output_norm.weight", "output.weight", _ROPE_FACTORS)  # what stands before the blocks in the file
+_NARROW = {"BF16": torch.bfloat16, "F16": torch.float16}
+
+
+class HuggingFaceSource(Source):
+    """The tensors of a transformers module, read from its parameters whenever they are asked for.
+
+    So the source must not be read while the parameters hold other weights than the checkpoint's.
+    """
+
+    def __init__(self, name: str, module: PreTrainedModel, *, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+        """`module` holds float32 weights; `folder` is where the files of the tokenizer are.
+
+        Raises:
+            ModelError: the architecture or the tokenizer is not supported.
+        """
+        architecture = recognise(module.config)
+        self.name = name
+        self.architecture = architecture.name
+        self._architecture = architecture
+        self._weights = dict(module.named_parameters())
+        self._pieces = lay_out(module, architecture.name)
+        self._made = _rope_factors(module)
+        shapes = {name: engine_shape(pieces, self._weights[pieces[0].parameter]) for name, pieces in self._pieces.items()}
+        shapes |= {name: values.shape for name, values in self._made.items()}
+        wide = tuple(Tensor(name, shapes[name], "F32") for name in _file_order(shapes))
+        matrices = {tensor.name for unit in discover(wide) for tensor in unit.tensors}
+        stored = self._narrowest([tensor for tensor in wide if tensor.name in matrices])
+        self.tensors = tuple(replace(tensor, stored=stored) if tensor.name in matrices else tensor for tensor in wide)
+        n_tokens = shapes["token_embd.weight"][0]
+        self.metadata = (
+            *hyperparameters(module.config, architecture, name=Path(name).name, stored=stored, n_tokens=n_tokens),
+            *tokenizer_entries(tokenizer, module.config, folder=folder, n_tokens=n_tokens),
+        )
+        self.fingerprint = fingerprint(self.tensors, self.stored)
+
+    def read(self, tensor: Tensor) -> Floats:
+        """Weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows; a vector is one row."""
+        if tensor.name in self._made:
+            return self._made[tensor.name].reshape(1, -1)
+        pieces = [self._rows(piece) for piece in self._pieces[tensor.name]]
+        rows = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        if self._architecture.norms_plus_one and tensor.name.endswith("norm.weight"):
+            rows = rows + 1
+        weights: Floats = rows.reshape(-1, tensor.shape[-1]).numpy()
+        return weights
+
+    def stored(self, tensor: Tensor) -> Bytes:
+        """The tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
+        weights = self.read(tensor)
+        if tensor.stored in _NARROW:
+            narrow: Bytes = torch.from_numpy(weights).to(_NARROW[tensor.stored]).view(torch.uint8).numpy().reshape(-1)
+            return narrow
+        return np.ascontiguousarray(weights).reshape(-1).view(np.uint8)
+
+    def _rows(self, piece: Piece) -> Torch:
+        return piece.to_engine(self._weights[piece.parameter].detach()).float().cpu()
+
+    def _narrowest(self, matrices: list[Tensor]) -> str:
+        """The narrowest format that holds every weight of every matrix exactly."""
+        exact = set(_NARROW)
+        for tensor in matrices:
+            weights = torch.from_numpy(self.read(tensor))
+            exact = {name for name in exact if torch.equal(weights.to(_NARROW[name]).float(), weights)}
+            if not exact:
+                return "F32"
+        return next(name for name in _NARROW if name in exact)
+
+
+def _file_order(names: Iterable[str]) -> list[str]:
+    """What stands outside the blocks, then the blocks; within a block the module's order."""
+    found = list(names)
+    blocks = [name for name in found if name not in _FIRST]
+    return [name for name in _FIRST if name in found] + sorted(blocks, key=lambda name: int(name.split(".")[1]))
+
+
+def _rope_factors(module: PreTrainedModel) -> dict[str, Floats]:
+    """What llama.cpp divides each rotary frequency by `(head_dim / 2,)` where Llama 3 stretches them one by one; no tensor elsewhere."""
+    rope = module.config.to_dict()["rope_parameters"]
+    if rope.get("rope_type") != "llama3":
+        return {}
+    stretched = dict(module.named_buffers())["model.rotary_emb.inv_freq"].float().cpu().numpy()  # (head_dim / 2,)
+    exponents = np.arange(len(stretched), dtype=np.float32) / len(stretched)
+    factors: Floats = (1 / rope["rope_theta"] ** exponents / stretched).astype(np.float32)
+    return {_ROPE_FACTORS: factors}
