@@ -1,3 +1,29 @@
-"""Bitwright: which precision should every layer of a model get within a memory budget, and the finished model."""
+"""Bitwright: which precision should every layer of a model get within a memory budget, and the finished model.
+
+    import bitwright as bw
+    fitted = bw.fit(bw.Settings("model.gguf"), bw.parse_budget("90MB"), Path("out"))
+
+The names below are loaded when they are first used, so that importing the package is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bitwright import pipeline as pipeline
+    from bitwright import report as report
+    from bitwright.pipeline import Settings, build, fit, open_run, plan, search, verify
+    from bitwright.spaces import parse_budget, read_plan
 
 __version__ = "0.1.0"
+__all__ = ["Settings", "build", "fit", "open_run", "parse_budget", "plan", "read_plan", "search", "verify"]
+
+_HOMES = {name: "bitwright.spaces" if name in {"parse_budget", "read_plan"} else "bitwright.pipeline" for name in __all__}
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"pipeline", "report"}:
+        return import_module(f"bitwright.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bitwright' has no attribute '{name}'")
+    return vars(import_module(_HOMES[name]))[name]

@@ -1,1 +1,39 @@
 """What a choice does to weights, and how it is written down."""
+
+from bitwright.compress.apply import Weights, applied, planned_weights
+from bitwright.compress.codec import Codec
+from bitwright.compress.distortion import Distortion, measure_distortion
+from bitwright.compress.ggml import GgmlCodec
+from bitwright.compress.gguf_file import GgufSource, Recipe, fixed_bytes, write_gguf
+from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
+from bitwright.compress.levels import Levels, matrix_shape
+from bitwright.compress.load import load, open_source
+from bitwright.compress.model import Model
+from bitwright.compress.pieces import Piece
+from bitwright.compress.source import Bytes, Floats, KeyValue, Source
+
+__all__ = [
+    "Bytes",
+    "Codec",
+    "Distortion",
+    "Floats",
+    "GgmlCodec",
+    "GgufSource",
+    "KeyValue",
+    "Levels",
+    "Model",
+    "Piece",
+    "Recipe",
+    "Source",
+    "Weights",
+    "applied",
+    "fixed_bytes",
+    "load",
+    "matrix_shape",
+    "measure_distortion",
+    "open_source",
+    "planned_weights",
+    "read_imatrix",
+    "write_gguf",
+    "write_imatrix",
+]

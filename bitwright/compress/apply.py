@@ -1,39 +1,49 @@
-"""A choice in a torch module, for as long as a `with` block lasts."""
+"""Other weights in a torch module, for as long as a `with` block lasts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
 from bitwright.compress.levels import Levels
 from bitwright.compress.model import Model
-from bitwright.spaces import Format, Tensor
+from bitwright.compress.source import Floats
+from bitwright.spaces import Format
+
+Weights = Mapping[str, Callable[[], Floats]]
 
 
 @contextmanager
-def applied(model: Model, levels: Levels, formats: Mapping[str, Format]) -> Iterator[None]:
-    """Give the tensors named in `formats` the weights they have in that format; the old weights come back when the block ends.
+def applied(model: Model, weights: Weights) -> Iterator[None]:
+    """Give every engine tensor named in `weights` the matrix `(n_rows, n_columns)` that its function returns, in engine order.
 
-    Only weights are touched. Peak memory is that of the parameters changed, twice.
+    Only weights are touched, and the old ones come back when the block ends. Peak memory is that of the parameters changed, twice.
     """
-    parameters = dict(model.module.named_parameters())
-    changed = {piece.parameter for name in formats for piece in model.pieces[name]}
-    saved = {name: parameters[name].detach().clone() for name in changed}
+    saved = {name: model.module.get_parameter(name).detach().clone() for tensor in weights for name in _parameters(model, tensor)}
     try:
         with torch.no_grad():
-            for tensor in model.tensors:
-                if tensor.name in formats:
-                    _write(model, levels, tensor=tensor, form=formats[tensor.name])
+            for name, matrix in weights.items():
+                _write(model, name, torch.from_numpy(matrix()))
         yield
     finally:
         with torch.no_grad():
-            for name, weights in saved.items():
-                parameters[name].copy_(weights)
+            for name, original in saved.items():
+                model.module.get_parameter(name).copy_(original)
 
 
-def _write(model: Model, levels: Levels, *, tensor: Tensor, form: Format) -> None:
-    weights, start = torch.from_numpy(levels.weights(tensor, form)), 0
-    for piece in model.pieces[tensor.name]:
+def planned_weights(model: Model, levels: Levels, *, formats: Mapping[str, Format]) -> Weights:
+    """What each tensor named in `formats` (tensor → format) becomes; those that keep the format they are stored in are left out."""
+    changed = [tensor for tensor in model.tensors if tensor.name in formats and formats[tensor.name].name != tensor.stored]
+    return {tensor.name: lambda tensor=tensor: levels.weights(tensor, formats[tensor.name]) for tensor in changed}  # type: ignore[misc]
+
+
+def _parameters(model: Model, tensor: str) -> set[str]:
+    return {piece.parameter for piece in model.pieces[tensor]}
+
+
+def _write(model: Model, name: str, matrix: torch.Tensor) -> None:
+    start = 0
+    for piece in model.pieces[name]:
         parameter = model.module.get_parameter(piece.parameter)
-        piece.from_engine(parameter, weights[start : start + piece.n_rows].to(parameter.device))
+        piece.from_engine(parameter, matrix[start : start + piece.n_rows].to(parameter.device))
         start += piece.n_rows

@@ -30,11 +30,10 @@ class Distortion:
         """
         keep = space.offered & ~np.isnan(self.weighted)
         for u, row in enumerate(keep):
-            order = sorted(np.flatnonzero(row), key=lambda f, u=u: (space.size_bits[u, f], self.weighted[u, f], f))
             best = np.inf
-            for f in order:
-                keep[u, f] = self.weighted[u, f] < best
-                best = min(best, self.weighted[u, f])
+            for f in np.lexsort((self.weighted[u], space.size_bits[u])):
+                keep[u, f] = row[f] and self.weighted[u, f] < best
+                best = self.weighted[u, f] if keep[u, f] else best
         return keep
 
 
@@ -47,13 +46,17 @@ def measure_distortion(space: Space, levels: Levels, *, progress: Progress) -> D
     weighted = plain.copy()
     with progress.stage("Quantizing every tensor in every format", sum(unit.n_weights for unit in space.units)) as advance:
         for u, unit in enumerate(space.units):
-            for f in sorted(np.flatnonzero(space.offered[u]), key=lambda f, u=u: space.size_bits[u, f]):
+            for f in np.argsort(space.size_bits[u], kind="stable"):
                 if np.nanmin(plain[u], initial=np.inf) == 0:
                     break
-                if not space.formats[f].needs_importance or all(levels.knows_importance(tensor) for tensor in unit.tensors):
+                if space.offered[u, f] and _can_encode(unit, space.formats[f], levels):
                     plain[u, f], weighted[u, f] = _errors(unit, space.formats[f], levels)
             advance(unit.n_weights)
     return Distortion(plain, weighted)
+
+
+def _can_encode(unit: Unit, form: Format, levels: Levels) -> bool:
+    return not form.needs_importance or all(levels.knows_importance(tensor) for tensor in unit.tensors)
 
 
 def _errors(unit: Unit, form: Format, levels: Levels) -> tuple[float, float]:
@@ -64,7 +67,8 @@ def _errors(unit: Unit, form: Format, levels: Levels) -> tuple[float, float]:
         change = levels.weights(tensor, form) - original
         channels = levels.importance_of(tensor)
         sums += np.concatenate([_power(change, channels), _power(original, channels)])
-    return tuple(np.divide(sums[:2], sums[2:], out=np.zeros(2), where=sums[2:] > 0))  # type: ignore[return-value]
+    plain, weighted = np.divide(sums[:2], sums[2:], out=np.zeros(2), where=sums[2:] > 0)
+    return float(plain), float(weighted)
 
 
 def _power(weights: Floats, channels: Floats) -> NDArray[np.float64]:
@@ -72,5 +76,3 @@ def _power(weights: Floats, channels: Floats) -> NDArray[np.float64]:
     columns = np.einsum("grc,grc->gc", *2 * [weights.reshape(max(len(channels), 1), -1, weights.shape[1])]).astype(np.float64)
     plain = columns.sum()
     return np.array([plain, (columns * channels).sum() if len(channels) else plain])
-
-

@@ -16,7 +16,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueTy
 
 from bitwright.compress.ggml import dequantize
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
-from bitwright.errors import ModelError, OutputError
+from bitwright.errors import BrokenPromiseError, ModelError, OutputError
 from bitwright.spaces import Tensor
 
 ALIGNMENT = 32
@@ -78,7 +78,7 @@ def fingerprint(tensors: Iterable[Tensor], stored: Callable[[Tensor], Bytes]) ->
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tensor.name} {tensor.shape} {tensor.stored}\n".encode())
-        digest.update(memoryview(np.ascontiguousarray(stored(tensor))))
+        digest.update(np.ascontiguousarray(stored(tensor)).data)
     return digest.hexdigest()
 
 
@@ -109,6 +109,7 @@ def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) ->
 
     Raises:
         OutputError: the folder cannot be written or the disk is full; nothing is left behind.
+        BrokenPromiseError: what was read back is not what was to be written.
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -117,11 +118,20 @@ def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) ->
             for tensor in recipe.source.tensors:
                 data = packed(tensor) if tensor.name in recipe.formats else recipe.source.stored(tensor)
                 writer.write_tensor_data(data)
+        _verify(temporary, recipe)
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"The model must be writable to {path}; it is not ({error.strerror}): choose another place or make room.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _verify(path: Path, recipe: Recipe) -> None:
+    found = {str(t.name): t.tensor_type.name for t in GGUFReader(path).tensors}
+    wanted = {tensor.name: recipe.format_of(tensor) for tensor in recipe.source.tensors}
+    wrong = [name for name in {*found, *wanted} if found.get(name) != wanted.get(name)]
+    if wrong:
+        raise BrokenPromiseError(f"Every tensor must be written as planned; {sorted(wrong)[0]} was not: nothing was kept, please report this.")
 
 
 @contextmanager

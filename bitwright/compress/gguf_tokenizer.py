@@ -13,6 +13,8 @@ from typing import Any
 
 from gguf import GGUFValueType, TokenType
 from sentencepiece import SentencePieceProcessor
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from bitwright.compress.gguf_metadata import array, scalar
@@ -48,6 +50,22 @@ _CONTROL_TEXT = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>")  # co
 _BYTE_TEXT = re.compile(r"<0x[0-9A-F]{2}>")
 _UNREACHABLE = -1e6  # the score of a token that no merge makes
 _SPACE = "▁"
+
+
+def restore_pre_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Split text the way that llama.cpp's pre-tokenizer `name` does, which transformers forgets when it reads a tokenizer from a GGUF file.
+
+    Names that are not in the table leave the tokenizer as it is.
+    """
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return
+    if name in EXPRESSIONS:
+        steps = [Split(Regex(EXPRESSIONS[name]), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
+    elif name == "smollm":
+        steps = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+    else:
+        return
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(steps)
 
 
 def tokenizer_entries(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, *, folder: Path, n_tokens: int) -> tuple[KeyValue, ...]:

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitwright.compress.codec import Codec
 from bitwright.compress.source import Bytes, Floats, Source
@@ -55,6 +56,12 @@ class Levels:
             self._pack(tensor, form, path)
         return np.memmap(path, dtype=np.uint8, mode="r")
 
+    def encode(self, tensor: Tensor, form: Format) -> Bytes:
+        """The same bytes, made now and not kept."""
+        if form.name == tensor.stored:
+            return self.source.stored(tensor)
+        return self.codec.encode(self.source.read(tensor), form, self.importance_of(tensor))
+
     def weights(self, tensor: Tensor, form: Format) -> Floats:
         """What the engine computes with: float32 `(n_rows, n_columns)`."""
         return self.codec.decode(self.packed(tensor, form), form, matrix_shape(tensor))
@@ -65,8 +72,14 @@ class Levels:
         packed = self.packed(tensor, form).reshape(n_rows, -1)[start:stop]
         return self.codec.decode(packed.reshape(-1), form, (stop - start, n_columns))
 
+    def some_rows(self, tensor: Tensor, form: Format, wanted: NDArray[np.int64]) -> Floats:
+        """The rows `wanted` `(n,)` of `weights`: `(n, n_columns)`."""
+        n_rows, n_columns = matrix_shape(tensor)
+        packed = self.packed(tensor, form).reshape(n_rows, -1)[wanted]
+        return self.codec.decode(packed.reshape(-1), form, (len(wanted), n_columns))
+
     def _pack(self, tensor: Tensor, form: Format, path: Path) -> None:
-        packed = self.codec.encode(self.source.read(tensor), form, self.importance_of(tensor))
+        packed = self.encode(tensor, form)
         temporary = path.with_name(f".{path.name}.part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from bitwright.report.headline import Headline, headline
 from bitwright.report.page import write_page
 from bitwright.report.summary import Candidate, NoLimit, NotMeasured, Quality, RunSummary, SizeLimit, Stage
-from bitwright.report.tables import candidates_table, format_histogram, front_json, front_table, stages_table
+from bitwright.report.tables import candidates_table, check_table, format_histogram, front_json, front_table, stages_table
 
 __all__ = [
     "Candidate",
@@ -15,6 +15,7 @@ __all__ = [
     "SizeLimit",
     "Stage",
     "candidates_table",
+    "check_table",
     "format_histogram",
     "front_json",
     "front_table",

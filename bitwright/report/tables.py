@@ -79,6 +79,16 @@ def stages_table(summary: RunSummary) -> Table:
     return table
 
 
+def check_table(rows: tuple[tuple[str, str, str], ...]) -> Table:
+    """What a plan promised and what was found in the engine; each row is what is compared, what was promised, and what was found."""
+    table = _table("Promised and found", caption="Divergences are in nats/token, with a standard error over contexts.")
+    for heading in ("", "promised", "found"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def format_histogram(summary: RunSummary) -> Table:
     """How many tensors, and what share of the weights decided about, each format got in the chosen plan."""
     total = sum(unit.n_weights for unit in summary.space.units)

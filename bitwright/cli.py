@@ -1,0 +1,210 @@
+"""The command line: words to objects, nothing else."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+import bitwright as bw
+from bitwright.errors import BrokenPromiseError, UserError
+from bitwright.progress import Advance, Progress
+
+if TYPE_CHECKING:
+    from bitwright.pipeline import Check
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class Sensitivity(StrEnum):
+    """How formats are priced before anything is measured."""
+
+    gradient = "gradient"
+    importance = "importance"
+    weight = "weight"
+    measured = "measured"
+
+
+class Rows(Progress):
+    """A bar for each stage, with the time left."""
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Advance]:
+        """See `Progress.stage`."""
+        columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<42}"), BarColumn(20), TaskProgressColumn())
+        with Bars(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err) as bars:
+            task = bars.add_task(title, total=total)
+
+            def advance(n: int) -> None:
+                bars.update(task, advance=n)
+
+            yield advance
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A GGUF file, a Hugging Face folder, or a hub name such as Qwen/Qwen3-4B.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN/", help="The folder that `search` or `fit` left.")]
+BudgetText = Annotated[str, typer.Option("--budget", help="Size of the finished file: 90MB, 85.8MiB, 0.4GB, or 4.6bpw (bits per weight).")]
+Target = Annotated[str, typer.Option(help="The engine that will load the file.")]
+OutFolder = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything is kept; an interrupted run goes on from there.")]
+Formats = Annotated[str, typer.Option(help="The menu, as in Q4_K,Q5_K,Q6_K. All formats of the target when left out.")]
+Calibration = Annotated[
+    str, typer.Option(help="Text to measure sensitivities on: a .txt or .jsonl file, a dataset, or `self` (the model writes it).")
+]
+HeldOut = Annotated[str, typer.Option(help="Text to judge the result by. A part of the calibration text that is not calibrated on when left out.")]
+Imatrix = Annotated[str, typer.Option(help="Your own file of llama.cpp's imatrix tool. Collected from the calibration text when left out.")]
+Method = Annotated[Sensitivity, typer.Option("--sensitivity", help="How formats are priced before anything is measured.")]
+NCalibration = Annotated[int, typer.Option("--calibration-sequences", help="Sequences to measure sensitivities on.")]
+NHeldOut = Annotated[int, typer.Option("--held-out-sequences", help="Sequences to judge the result by.")]
+Length = Annotated[int, typer.Option("--sequence-length", help="Tokens of a sequence.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same plan.")]
+Device = Annotated[str, typer.Option(help="Where torch works: cpu, cuda or mps.")]
+
+
+@app.callback(help="Bitwright: which precision should every layer of a model get within a memory budget, and the finished model.")
+def _root() -> None:
+    return
+
+
+@app.command()
+def fit(
+    model: Model,
+    budget: BudgetText,
+    out_folder: OutFolder,
+    target: Target = "llama.cpp",
+    formats: Formats = "",
+    calibration: Calibration = "self",
+    held_out: HeldOut = "",
+    imatrix: Imatrix = "",
+    sensitivity: Method = Sensitivity.gradient,
+    n_calibration: NCalibration = 64,
+    n_held_out: NHeldOut = 32,
+    sequence_length: Length = 128,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
+    size = bw.parse_budget(budget)
+    settings = bw.Settings(
+        model, target, _menu(formats), calibration, held_out, imatrix, sensitivity.value, n_calibration, n_held_out, sequence_length, seed
+    )
+    fitted = bw.fit(settings, size, out_folder, device=device, progress=Rows())
+    out.print(bw.report.candidates_table(fitted.summary))
+    out.print(bw.report.format_histogram(fitted.summary))
+    out.print(bw.report.stages_table(fitted.summary))
+    _print_check(fitted.check)
+    out.print(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}", soft_wrap=True)
+    _exit_if_broken(fitted.check)
+
+
+@app.command()
+def search(
+    model: Model,
+    out_folder: OutFolder,
+    target: Target = "llama.cpp",
+    formats: Formats = "",
+    calibration: Calibration = "self",
+    held_out: HeldOut = "",
+    imatrix: Imatrix = "",
+    sensitivity: Method = Sensitivity.gradient,
+    n_calibration: NCalibration = 64,
+    n_held_out: NHeldOut = 32,
+    sequence_length: Length = 128,
+    points: Annotated[int, typer.Option(help="Points of the front to measure on held-out text.")] = 6,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Measure sensitivities, find the whole front of size against quality, and measure points along it."""
+    settings = bw.Settings(
+        model, target, _menu(formats), calibration, held_out, imatrix, sensitivity.value, n_calibration, n_held_out, sequence_length, seed
+    )
+    bw.search(settings, out_folder, n_points=points, device=device, progress=Rows())
+    out.print(bw.report.front_table(bw.pipeline.describe(bw.open_run(out_folder))))
+    out.print(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}", soft_wrap=True)
+
+
+@app.command()
+def front(run: RunFolder, as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False) -> None:
+    """The front of a finished search: the least divergence for every size."""
+    summary = bw.pipeline.describe(bw.open_run(run))
+    if as_json:
+        sys.stdout.write(bw.report.front_json(summary) + "\n")
+    else:
+        out.print(bw.report.front_table(summary))
+
+
+@app.command()
+def plan(
+    run: RunFolder,
+    budget: BudgetText,
+    path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
+    device: Device = "cpu",
+) -> None:
+    """The best plan within a budget; candidates that were not measured yet are measured now."""
+    made, summary = bw.plan(bw.open_run(run), bw.parse_budget(budget), device=device, progress=Rows())
+    out.print(bw.report.candidates_table(summary))
+    bw.pipeline.write_plan(made, path)
+    out.print(
+        f"\nplan          {path}\ntensor types  {path.with_suffix('.tensor-types.txt')}  (for llama-quantize --tensor-type-file)", soft_wrap=True
+    )
+
+
+@app.command()
+def build(
+    plan_file: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan to materialise.")],
+    path: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.gguf", help="The file to write.")] = Path("model.gguf"),
+) -> None:
+    """Write the file that a plan describes."""
+    made = bw.read_plan(plan_file)
+    bw.build(made, path, progress=Rows())
+    out.print(f"{path}: {made.size_bytes:,} bytes, as planned.", soft_wrap=True)
+
+
+@app.command()
+def check(
+    model_file: Annotated[Path, typer.Argument(metavar="MODEL.gguf", help="The built file.")],
+    plan_file: Annotated[Path, typer.Option("--plan", metavar="PLAN.json", help="The plan it was built from.")],
+    device: Device = "cpu",
+) -> None:
+    """Load a built file in the engine and compare it with what its plan promised."""
+    found = bw.verify(bw.read_plan(plan_file), model_file, device=device, progress=Rows())
+    _print_check(found)
+    _exit_if_broken(found)
+
+
+def _menu(formats: str) -> tuple[str, ...]:
+    return tuple(name.strip().upper() for name in formats.split(",") if name.strip())
+
+
+def _print_check(found: "Check") -> None:
+    out.print(bw.report.check_table(found.rows))
+    out.print(f"llama.cpp writes: {found.prompt}{found.generated.text}", soft_wrap=True, markup=False)
+
+
+def _exit_if_broken(found: "Check") -> None:
+    if found.broken:
+        raise BrokenPromiseError(" ".join(found.broken))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2, a broken promise one sentence and exit code 1."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except UserError as error:
+        err.print(f"bitwright: {error}", soft_wrap=True, markup=False)
+        sys.exit(2)
+    except BrokenPromiseError as error:
+        err.print(f"bitwright: {error}", soft_wrap=True, markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("bitwright: Stopped. The same command goes on where it was.")
+        sys.exit(130)

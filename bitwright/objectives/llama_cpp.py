@@ -1,0 +1,73 @@
+"""A GGUF file in llama.cpp itself: next-token distributions over the whole vocabulary, generation, and speed.
+
+xllamacpp runs llama.cpp inside this process. Its server object also listens on a loopback port; only calls within the process are used here.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xllamacpp
+from numpy.typing import NDArray
+
+from bitwright.errors import ModelError
+
+_QUIET = -1
+_PROMPT_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A text and the number of tokens that the engine decoded per second, the prompt not counted."""
+
+    text: str
+    tokens_per_second: float
+
+
+class LlamaCpp:
+    """One loaded model.
+
+    Raises:
+        ModelError: llama.cpp refuses the file.
+    """
+
+    def __init__(self, path: Path, *, n_vocabulary: int, n_threads: int) -> None:
+        settings = xllamacpp.CommonParams()
+        settings.model.path = str(path)
+        settings.n_ctx = _PROMPT_TOKENS
+        settings.n_parallel = 1
+        settings.cpuparams.n_threads = n_threads
+        settings.warmup = False
+        settings.verbosity = _QUIET
+        try:
+            self._server = xllamacpp.Server(settings)
+        except RuntimeError as error:
+            raise ModelError(f"llama.cpp must be able to load the file; it refuses {path} ({error}): build it again.") from error
+        self._n_vocabulary = n_vocabulary
+
+    def next_token(self, context: list[int] | str) -> NDArray[np.float64]:
+        """Log-probabilities `(n_vocabulary,)` of the token after `context`, token ids or a text that the engine tokenizes itself."""
+        request = {
+            "prompt": context,
+            "max_tokens": 1,
+            "temperature": 0.0,
+            "logprobs": self._n_vocabulary,
+            "cache_prompt": False,
+            # The server gives no log-probabilities when an end token or half a character is drawn; a bias moves the draw, not what is reported.
+            "logit_bias": [["a", 1000]],
+        }
+        first = self._server.handle_completions(request)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        found = np.full(self._n_vocabulary, -np.inf)
+        found[[entry["id"] for entry in first]] = [entry["logprob"] for entry in first]
+        shift = found.max()
+        normalised: NDArray[np.float64] = found - shift - np.log(np.exp(found - shift).sum())
+        return normalised
+
+    def generate(self, prompt: str, n_tokens: int) -> Generated:
+        """Continue `prompt` greedily by at most `n_tokens` tokens."""
+        started = time.perf_counter()
+        answer = self._server.handle_completions({"prompt": prompt, "max_tokens": n_tokens, "temperature": 0.0})
+        seconds, n_generated = time.perf_counter() - started, int(answer["usage"]["completion_tokens"])
+        reported = float(answer.get("timings", {}).get("predicted_per_second", 0.0))
+        return Generated(str(answer["choices"][0]["text"]), reported or n_generated / seconds)

@@ -1,0 +1,144 @@
+"""Everything of a run that cost time, in one SQLite file: written in one transaction for each finished piece of work, so a run that is killed
+at any moment goes on where it was.
+"""
+
+import io
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.errors import OutputError, RunError
+from bitwright.objectives.measurement import Measurement
+
+_TABLES = """
+create table if not exists settings (name text primary key, value text not null);
+create table if not exists texts (name text primary key, text text not null);
+create table if not exists arrays (name text primary key, data blob not null);
+create table if not exists measurements (id integer primary key, choice text unique not null, record text not null);
+create table if not exists stages (name text primary key, seconds real not null, n_tokens integer not null, peak_memory_bytes integer not null);
+"""
+
+
+class Store:
+    """The measurements of one run.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        RunError: the file is not a run of this version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma synchronous = normal")
+            self._db.executescript(_TABLES)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise OutputError(f"The run folder must be writable; {path.parent} is not ({error}): choose another --out.") from error
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"A run folder must hold a run of Bitwright; {path} is not one ({error}): choose another folder.") from error
+        self._path = path
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def agree(self, settings: Mapping[str, str]) -> None:
+        """Record the settings of a new run, or hold a continued one to those it began with.
+
+        Raises:
+            RunError: a setting differs; the message names each that does.
+        """
+        known = self.settings()
+        if not known:
+            self._write("insert into settings values (?, ?)", [(name, value) for name, value in settings.items()])
+            return
+        changed = [f"{name} was {known.get(name, 'absent')} and is now {value}" for name, value in settings.items() if known.get(name) != value]
+        if changed:
+            raise RunError(
+                f"A run goes on only with the settings it began with; in {self._path.parent} {'; '.join(changed)}: "
+                "use the same settings, or another --out folder."
+            )
+
+    def settings(self) -> dict[str, str]:
+        """The settings of the run, empty before it began."""
+        return dict(self._db.execute("select name, value from settings order by rowid"))
+
+    def put_array(self, name: str, values: NDArray[np.generic]) -> None:
+        """Keep an array under a name."""
+        buffer = io.BytesIO()
+        np.save(buffer, values, allow_pickle=False)
+        self._write("insert or replace into arrays values (?, ?)", [(name, buffer.getvalue())])
+
+    def has_array(self, name: str) -> bool:
+        """Whether an array of that name was kept."""
+        return bool(self._db.execute("select 1 from arrays where name = ?", (name,)).fetchone())
+
+    def array(self, name: str) -> NDArray[np.generic]:
+        """The array kept under a name.
+
+        Raises:
+            RunError: there is none.
+        """
+        row = self._db.execute("select data from arrays where name = ?", (name,)).fetchone()
+        if row is None:
+            raise self._unfinished(name)
+        values: NDArray[np.generic] = np.load(io.BytesIO(row[0]), allow_pickle=False)
+        return values
+
+    def put_text(self, name: str, text: str) -> None:
+        """Keep a text under a name."""
+        self._write("insert or replace into texts values (?, ?)", [(name, text)])
+
+    def text(self, name: str) -> str:
+        """The text kept under a name.
+
+        Raises:
+            RunError: there is none.
+        """
+        row = self._db.execute("select text from texts where name = ?", (name,)).fetchone()
+        if row is None:
+            raise self._unfinished(name)
+        return str(row[0])
+
+    def put(self, measurement: Measurement) -> None:
+        """Keep a measurement; the first one of a choice stays."""
+        choice = json.dumps(measurement.choice)
+        self._write("insert or ignore into measurements (choice, record) values (?, ?)", [(choice, json.dumps(asdict(measurement)))])
+
+    def measurements(self) -> list[Measurement]:
+        """All measurements in the order they were made."""
+        return [_measurement(record) for (record,) in self._db.execute("select record from measurements order by id")]
+
+    def put_stage(self, name: str, *, seconds: float, n_tokens: int, peak_memory_bytes: int) -> None:
+        """Keep what a stage cost, added to what earlier parts of it cost."""
+        row = self._db.execute("select seconds, n_tokens from stages where name = ?", (name,)).fetchone() or (0.0, 0)
+        values = (name, row[0] + seconds, row[1] + n_tokens, peak_memory_bytes)
+        self._write("insert or replace into stages values (?, ?, ?, ?)", [values])
+
+    def stages(self) -> list[tuple[str, float, int, int]]:
+        """Name, seconds, tokens and peak memory in bytes of each stage, in order."""
+        return list(self._db.execute("select name, seconds, n_tokens, peak_memory_bytes from stages order by rowid"))
+
+    def _unfinished(self, name: str) -> RunError:
+        return RunError(f"A run must be finished before it is used; the one in {self._path.parent} has no {name}: run `bitwright search` again.")
+
+    def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+        try:
+            self._db.execute("begin immediate")
+            self._db.executemany(statement, rows)
+            self._db.execute("commit")
+        except sqlite3.OperationalError as error:
+            self._db.rollback()
+            raise OutputError(f"The run folder must be writable; {self._path.parent} is not ({error}): make room there and run again.") from error
+
+
+def _measurement(record: str) -> Measurement:
+    fields = json.loads(record)
+    return Measurement(**fields | {"choice": tuple(fields["choice"]), "sequence_nats": tuple(fields["sequence_nats"])})

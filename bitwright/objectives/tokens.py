@@ -1,0 +1,189 @@
+"""Text as token sequences: some to measure sensitivities on, others, disjoint from them, to judge the result by."""
+
+import importlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from bitwright.compress import Model
+from bitwright.errors import LibraryError, TextError
+from bitwright.progress import Progress
+
+_SAMPLED_AT_ONCE = 32
+_DATASET_ROWS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Sequences of token ids `(n_sequences, length)` int64, and in words where they are from."""
+
+    ids: NDArray[np.int64]
+    text: str
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens over all sequences."""
+        return self.ids.size
+
+    def batches(self, n_sequences: int) -> Iterator[NDArray[np.int64]]:
+        """The sequences in order, at most `n_sequences` at a time."""
+        for start in range(0, len(self.ids), n_sequences):
+            yield self.ids[start : start + n_sequences]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many tokens to take: `n_calibration` and `n_held_out` sequences of `length` tokens."""
+
+    n_calibration: int
+    n_held_out: int
+    length: int
+
+    def all_held_out(self) -> "Shape":
+        """The same without calibration: every sequence of a text may be held out."""
+        return Shape(0, self.n_held_out, self.length)
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Calibration tokens, and held-out tokens that share no sequence with them."""
+
+    calibration: Tokens
+    held_out: Tokens
+
+
+def sample_texts(model: Model, shape: Shape, *, seed: int, progress: Progress) -> Texts:
+    """Text that the model writes itself at temperature 1: `shape.n_calibration + shape.n_held_out` independent sequences.
+
+    Data-free calibration after LLM-QAT (Liu et al., 2023), without its greedy start. Every sequence begins with the token that starts a text.
+    """
+    n, drawn = shape.n_calibration + shape.n_held_out, []
+    generator = torch.Generator().manual_seed(seed)
+    with progress.stage("Sampling text from the model itself", n * shape.length) as advance:
+        for start in range(0, n, _SAMPLED_AT_ONCE):
+            drawn.append(_sample(model, min(_SAMPLED_AT_ONCE, n - start), shape.length, generator=generator))
+            advance(drawn[-1].size)
+    ids = np.concatenate(drawn)
+    name = f"sampled from the model (seed {seed})"
+    return Texts(Tokens(ids[: shape.n_calibration], name), Tokens(ids[shape.n_calibration :], name))
+
+
+def split_texts(documents: list[str], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, name: str) -> Texts:
+    """Sequences of `documents`: the first part for calibration, the rest held out, each spread evenly over its part.
+
+    A text with fewer sequences than asked for is divided in the same proportion.
+
+    Raises:
+        TextError: fewer sequences than one for each part that `shape` asks for.
+    """
+    windows = _windows(documents, tokenizer, shape.length)
+    needed = bool(shape.n_calibration) + bool(shape.n_held_out)
+    if len(windows) < needed:
+        raise TextError(
+            f"Text must hold at least {needed} sequences of {shape.length} tokens, so that one can be held out; {name} holds {len(windows)}: "
+            "give more text, a smaller --sequence-length, or no --calibration to let the model write its own."
+        )
+    share = shape.n_calibration / (shape.n_calibration + shape.n_held_out)
+    border = int(np.clip(round(share * len(windows)), bool(shape.n_calibration), len(windows) - bool(shape.n_held_out)))
+    parts = (windows[:border], shape.n_calibration, "first"), (windows[border:], shape.n_held_out, "last")
+    first, last = (Tokens(_spread(part, n), f"{name} ({where} {len(part)} of {len(windows)} sequences)") for part, n, where in parts)
+    return Texts(first, last)
+
+
+def read_documents(path: Path) -> list[str]:
+    """The documents of a file: one for each line's `text` in `.jsonl`, else the whole file, split at `<|endoftext|>`.
+
+    Raises:
+        TextError: no such file, not UTF-8, a line that is not JSON or has no `text`, or nothing but white space.
+    """
+    try:
+        raw = path.read_text(encoding="utf-8")
+        documents = (
+            [str(json.loads(line)["text"]) for line in raw.splitlines() if line.strip()] if path.suffix == ".jsonl" else raw.split("<|endoftext|>")
+        )
+    except OSError as error:
+        raise TextError(f"Text must be a readable file; {path} is not ({error.strerror}): check the path.") from error
+    except UnicodeDecodeError as error:
+        raise TextError(f"Text must be UTF-8; {path} is not (byte {error.start}): convert it, or give another file.") from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise TextError(
+            f"Every line of a .jsonl file must be an object with a 'text'; {path} has one that is not: rename it to .txt or mend it."
+        ) from error
+    documents = [document.strip() for document in documents if document.strip()]
+    if not documents:
+        raise TextError(f"Text must not be empty; {path} is: give a file with text, or no --calibration.")
+    return documents
+
+
+def _json_lines(raw: str) -> list[str]:
+    return [str(json.loads(line)["text"]) for line in raw.splitlines() if line.strip()]
+
+
+def dataset_documents(name: str) -> list[str]:
+    """Documents of a dataset of the Hugging Face hub: `name[:configuration[:split[:column]]]`, by default its training split's `text`.
+
+    Raises:
+        LibraryError: the package `datasets` is not installed.
+        TextError: the hub gives no such dataset or column, or its documents are empty.
+    """
+    dataset, configuration, split, column = (*name.split(":"), "", "", "", "")[:4]
+    try:
+        library = importlib.import_module("datasets")
+    except ImportError as error:
+        raise LibraryError(
+            f"Text is a file, or a dataset where the package `datasets` is installed; there is no file '{name}': check the path or install datasets."
+        ) from error
+    try:
+        rows = library.load_dataset(dataset, configuration or None, split=split or "train", streaming=True)
+        documents = [text for row in islice(rows, _DATASET_ROWS) if (text := str(row[column or "text"]).strip())]
+    except (OSError, ValueError, KeyError) as error:
+        raise TextError(f"There is no file '{name}', and the hub gave no dataset of that name ({error}): check the name and the network.") from error
+    if not documents:
+        raise TextError(f"Text must not be empty; the first {_DATASET_ROWS} rows of {name} are: name another column.")
+    return documents
+
+
+def _windows(documents: list[str], tokenizer: PreTrainedTokenizerBase, length: int) -> NDArray[np.int64]:
+    """Consecutive windows `(n, length)` over all documents, each begun with the token that starts a text where the tokenizer adds one."""
+    start = _start(tokenizer)
+    separator = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    stream = [token for document in documents for token in [*tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"], *separator]]
+    body = length - len(start)
+    n = len(stream) // body
+    windows = np.array(stream[: n * body], dtype=np.int64).reshape(n, body)
+    return np.concatenate([np.tile(np.array(start, dtype=np.int64), (n, 1)), windows], axis=1)
+
+
+def _start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token that the tokenizer puts before every text, if it does."""
+    plain, special = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
+    return list(special[:1]) if special[:1] != plain[:1] else []
+
+
+def _spread(windows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    chosen: NDArray[np.int64] = windows[np.linspace(0, len(windows) - 1, min(n, len(windows))).round().astype(int)]
+    return chosen
+
+
+@torch.inference_mode()
+def _sample(model: Model, n: int, length: int, *, generator: torch.Generator) -> NDArray[np.int64]:
+    """`n` sequences `(n, length)` drawn token by token."""
+    tokenizer = model.tokenizer
+    first = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
+    ids = torch.full((n, 1), first, dtype=torch.int64, device=model.device)
+    drawn, cache = [ids], None
+    for _ in range(length - 1):
+        out = model.module(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        probabilities = out.logits[:, -1].float().softmax(dim=-1).cpu()
+        ids = torch.multinomial(probabilities, 1, generator=generator).to(model.device)
+        cache = out.past_key_values
+        drawn.append(ids)
+    sequences: NDArray[np.int64] = torch.cat(drawn, dim=1).cpu().numpy()
+    return sequences

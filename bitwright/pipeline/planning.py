@@ -1,0 +1,103 @@
+"""From a run and a budget to a plan: the best candidates and the best uniform allocation are measured, and the best of them wins."""
+
+import hashlib
+import importlib.metadata
+from pathlib import Path
+
+import numpy as np
+
+from bitwright.errors import BudgetError, OutputError
+from bitwright.objectives import Measurement
+from bitwright.pipeline.run import IMATRIX, Run
+from bitwright.pipeline.searching import uniforms
+from bitwright.search import solve
+from bitwright.spaces import TARGETS, Budget, Choice, ImportanceFile, Plan, PlannedModel, Promise, Provenance
+
+_UNIFORMS_MEASURED = 2
+
+
+def budget_bytes(run: Run, budget: Budget) -> int:
+    """The budget in bytes of the finished file.
+
+    Raises:
+        BudgetError: it is not below the original's size, so that there is nothing to do.
+    """
+    size_bytes = budget.size_bytes(run.prices.space.n_weights)
+    if size_bytes >= run.prices.original_bytes:
+        raise BudgetError(
+            f"A budget must be below the original; {budget.text} is {size_bytes / 1e6:.1f} MB and the original has "
+            f"{run.prices.original_bytes / 1e6:.1f} MB, so it fits as it is: name a smaller budget."
+        )
+    return size_bytes
+
+
+def candidates(run: Run, size_bytes: int) -> dict[str, Choice]:
+    """Choices worth measuring for a budget, by name: the exact optimum of the table, and the largest uniform allocations that fit.
+
+    Raises:
+        BudgetError: even the smallest file is above the budget.
+    """
+    space = run.prices.space
+    found = {"knapsack": solve(space, run.prices.table, 8 * size_bytes).choice}
+    fitting = {name: choice for name, choice in uniforms(run).items() if space.total_bytes(choice) <= size_bytes}
+    largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
+    return found | {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
+
+
+def best(run: Run, named: dict[str, Choice]) -> tuple[str, Measurement]:
+    """The candidate that was measured best, and its measurement; of two that are equal, the smaller."""
+    measured = run.measurements
+    space = run.prices.space
+    ranked = sorted(named, key=lambda name: (measured[tuple(named[name].tolist())].nats_per_token, space.total_bytes(named[name])))
+    return ranked[0], measured[tuple(named[ranked[0]].tolist())]
+
+
+def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement) -> Plan:
+    """The measured choice as a plan."""
+    space, settings = run.prices.space, run.settings
+    choice = np.array(measurement.choice)
+    target = TARGETS[settings.target]
+    imatrix = run.folder / IMATRIX
+    return Plan(
+        target=target.name,
+        target_version=target.version,
+        model=PlannedModel(source=str(_absolute(settings.model)), fingerprint=run.store.settings()["model"], n_weights=space.n_weights),
+        formats=space.names(choice),
+        size_bytes=space.total_bytes(choice),
+        divergence=Promise(
+            nats_per_token=measurement.nats_per_token,
+            standard_error=measurement.standard_error,
+            basis="measured",
+            text=run.store.text("held-out text"),
+            n_tokens=measurement.n_tokens,
+        ),
+        importance=ImportanceFile(path=str(imatrix.absolute()), sha256=hashlib.sha256(imatrix.read_bytes()).hexdigest()),
+        found=Provenance(
+            bitwright=importlib.metadata.version("bitwright"),
+            strategy=strategy,
+            sensitivity=settings.sensitivity,
+            calibration=run.store.text("calibration text"),
+            seed=settings.seed,
+            budget=budget,
+        ),
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text to a temporary name and rename it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"The file must be writable to {path}; it is not ({error.strerror}): choose another place.") from error
+
+
+def _absolute(model: str) -> Path | str:
+    path = Path(model)
+    return path.absolute() if path.exists() else model

@@ -1,0 +1,103 @@
+"""A run folder: what a search found out, readable without the model."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.errors import RunError
+from bitwright.objectives import Measurement, Store
+from bitwright.pipeline.settings import Settings, settings_from_json
+from bitwright.predictors import Scale, fit_scale, summed
+from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit
+
+DATABASE, LEVELS, IMATRIX, PLAN, MODEL, REPORT = "run.sqlite", "levels", "imatrix.gguf", "plan.json", "model.gguf", "report.html"
+
+
+@dataclass(frozen=True, eq=False)
+class Prices:
+    """What may be chosen and what it is thought to cost.
+
+    `space` offers what is worth offering; `tried` `(n_units, n_formats)` is every pair that was packed, uniform allocations may use them all.
+    `table` `(n_units, n_formats)` has the sensitivities in units of their own, for every tried pair. `original_bytes` is the size of the
+    file with every tensor as it is stored in the source.
+    """
+
+    space: Space
+    tried: NDArray[np.bool_]
+    table: NDArray[np.float64]
+    original_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Settings, prices and measurements of one run folder."""
+
+    folder: Path
+    store: Store
+    settings: Settings
+    prices: Prices
+
+    @property
+    def measurements(self) -> dict[tuple[int, ...], Measurement]:
+        """Everything measured so far, by choice."""
+        return {measurement.choice: measurement for measurement in self.store.measurements()}
+
+    @property
+    def scale(self) -> Scale:
+        """From the table's units to nats, by all measurements so far."""
+        measured = list(self.measurements.values())
+        return fit_scale([self.summed(np.array(m.choice)) for m in measured], [m.nats_per_token for m in measured])
+
+    def summed(self, choice: Choice) -> float:
+        """The table summed over a choice, in the table's own units."""
+        return summed(self.prices.table, choice)
+
+
+def open_run(folder: Path) -> Run:
+    """A finished search.
+
+    Raises:
+        RunError: the folder holds no run, or one that has not been finished.
+    """
+    path = folder / DATABASE
+    if not path.is_file():
+        raise RunError(f"A run folder must hold a {DATABASE}; {folder} does not: make one with `bitwright search MODEL --out {folder}`.")
+    store = Store(path)
+    return Run(folder, store, settings_from_json(store.text("settings")), read_prices(store))
+
+
+def keep_prices(store: Store, prices: Prices, target: str) -> None:
+    """Keep prices in the run."""
+    store.put_array("size_bits", prices.space.size_bits)
+    store.put_array("offered", prices.space.offered)
+    store.put_array("tried", prices.tried)
+    store.put_array("table", prices.table)
+    units = [asdict(unit) for unit in prices.space.units]
+    fixed = {"fixed_bits": prices.space.fixed_bits, "n_weights": prices.space.n_weights, "original_bytes": prices.original_bytes}
+    store.put_text("prices", json.dumps({"target": target, "units": units, **fixed}))
+
+
+def read_prices(store: Store) -> Prices:
+    """The prices that were kept.
+
+    Raises:
+        RunError: the search has not come that far.
+    """
+    record = json.loads(store.text("prices"))
+    units = tuple(Unit(u["name"], u["layer"], u["kind"], tuple(_tensor(t) for t in u["tensors"])) for u in record["units"])
+    space = Space(
+        units=units,
+        formats=TARGETS[record["target"]].formats,
+        size_bits=store.array("size_bits").astype(np.int64),
+        offered=store.array("offered").astype(np.bool_),
+        fixed_bits=record["fixed_bits"],
+        n_weights=record["n_weights"],
+    )
+    return Prices(space, store.array("tried").astype(np.bool_), store.array("table").astype(np.float64), record["original_bytes"])
+
+
+def _tensor(fields: dict[str, object]) -> Tensor:
+    return Tensor(str(fields["name"]), tuple(fields["shape"]), str(fields["stored"]))  # type: ignore[arg-type]

@@ -1,0 +1,85 @@
+"""From a model to its front: which pairs are worth offering, what each is thought to cost, and what the best choices really cost."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress import Distortion, fixed_bytes, measure_distortion
+from bitwright.objectives import Divergence, Reference
+from bitwright.pipeline.run import Prices, Run, keep_prices, read_prices
+from bitwright.pipeline.workbench import Workbench, timed
+from bitwright.predictors import completed, importance_error_table, measure_products, measured_table, weight_error_table
+from bitwright.search import hull, spread
+from bitwright.spaces import TARGETS, Choice, Space, discover
+
+
+def price(bench: Workbench) -> Run:
+    """Pack every pair, price those worth offering by the sensitivity that was asked for, and keep it all in the run."""
+    store, settings = bench.store, bench.settings
+    if not store.has_array("table"):
+        everything = _whole_space(bench)
+        with timed(store, "quantize"):
+            distortion = measure_distortion(everything, bench.levels, progress=bench.progress)
+        tried = ~np.isnan(distortion.weighted)
+        space = everything.narrowed(distortion.worth_offering(everything))
+        table = completed(_sensitivities(bench, space, distortion), importance_error_table(distortion))
+        original = space.fixed_bits // 8 + _stored_bytes(bench, space)
+        keep_prices(store, Prices(space, tried, table, original), settings.target)
+    return Run(bench.folder, store, settings, read_prices(store))
+
+
+def uniforms(run: Run) -> dict[str, Choice]:
+    """The uniform allocations by name: every unit in one format, or in the next finer one that its rows allow. Formats that most of the
+    weights cannot have are left out.
+    """
+    space, tried = run.prices.space, run.prices.tried
+    everything = Space(space.units, space.formats, space.size_bits, tried, space.fixed_bits, space.n_weights)
+    n_weights = np.array([unit.n_weights for unit in space.units])
+    common = (n_weights[:, None] * tried).sum(axis=0) > n_weights.sum() / 2
+    return {f"uniform {form.name}": everything.uniform(form) for form, is_common in zip(space.formats, common, strict=True) if is_common}
+
+
+def front_points(run: Run, n_points: int) -> list[Choice]:
+    """`n_points` choices spread evenly over the sizes of the predicted front."""
+    front = hull(run.prices.space, run.prices.table)
+    return [front.choices[i] for i in spread(front, n_points)]
+
+
+def _whole_space(bench: Workbench) -> Space:
+    model, target = bench.model, TARGETS[bench.settings.target]
+    units = tuple(unit for unit in discover(model.tensors) if all(tensor.name in model.pieces for tensor in unit.tensors))
+    decided = [tensor.name for unit in units for tensor in unit.tensors]
+    return target.space(
+        units,
+        menu=bench.settings.formats,
+        fixed_bytes=fixed_bytes(model.source, decided, bench.folder),
+        n_weights=sum(tensor.n_weights for tensor in model.tensors),
+    )
+
+
+def _sensitivities(bench: Workbench, space: Space, distortion: Distortion) -> NDArray[np.float64]:
+    """The table `(n_units, n_formats)` by the method that was asked for, NaN where a pair is not offered."""
+    tokens = bench.texts.calibration
+    if bench.settings.sensitivity == "weight":
+        table = weight_error_table(distortion)
+    elif bench.settings.sensitivity == "importance":
+        table = importance_error_table(distortion)
+    elif bench.settings.sensitivity == "gradient":
+        with timed(bench.store, "gradient", tokens.n_tokens):
+            products = measure_products(
+                bench.model, bench.levels, space=space, tokens=tokens, seed=bench.settings.seed, store=bench.store, progress=bench.progress
+            )
+        table = products.table()
+    else:
+        with timed(bench.store, "one at a time", int(space.offered.sum()) * tokens.n_tokens):
+            reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
+            objective = Divergence(bench.model, bench.levels, space=space, reference=reference)
+            table = measured_table(space, objective.of_one, store=bench.store, progress=bench.progress)
+            reference.discard()
+    return np.where(space.offered, table, np.nan)
+
+
+def _stored_bytes(bench: Workbench, space: Space) -> int:
+    """Bytes of the tensors that are decided about, as the source stores them, padded."""
+    alignment, source = TARGETS[bench.settings.target].alignment, bench.model.source
+    sizes = [source.stored(tensor).nbytes for unit in space.units for tensor in unit.tensors]
+    return sum(-(-n_bytes // alignment) * alignment for n_bytes in sizes)

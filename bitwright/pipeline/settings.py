@@ -1,0 +1,88 @@
+"""What a run is asked to do, and what of it must stay the same for a run to be continued."""
+
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from bitwright.compress import Source
+from bitwright.errors import TextError, UserError
+from bitwright.objectives import Shape
+
+Sensitivity = Literal["weight", "importance", "gradient", "measured"]
+SELF = "self"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`calibration` is a text file, a dataset's name, or `self`; `held_out` a text file, or empty for a part of the calibration text that is
+    not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the menu, empty for all.
+    """
+
+    model: str
+    target: str = "llama.cpp"
+    formats: tuple[str, ...] = ()
+    calibration: str = SELF
+    held_out: str = ""
+    imatrix: str = ""
+    sensitivity: Sensitivity = "gradient"
+    n_calibration: int = 64
+    n_held_out: int = 32
+    sequence_length: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = {
+            "calibration sequences": self.n_calibration,
+            "held-out sequences": self.n_held_out,
+            "tokens of a sequence": self.sequence_length - 1,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise UserError(f"The number of {name} must be at least {1 + (name[0] == 't')}; it is {value + (name[0] == 't')}: give a larger one.")
+        for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
+            if path and not Path(path).is_file():
+                raise TextError(f"The {what} must be a file; there is none at {path}: check the path.")
+
+    @property
+    def shape(self) -> Shape:
+        """How many sequences of how many tokens are taken."""
+        return Shape(self.n_calibration, self.n_held_out, self.sequence_length)
+
+    def identity(self, source: Source) -> dict[str, str]:
+        """Everything that changes the outcome, files by their contents."""
+        return {
+            "model": source.fingerprint,
+            "target": self.target,
+            "formats": " ".join(sorted(self.formats)) or "all",
+            "calibration": _contents(self.calibration),
+            "held-out text": _contents(self.held_out) if self.held_out else "part of the calibration text",
+            "imatrix": _contents(self.imatrix) if self.imatrix else "collected",
+            "sensitivity": self.sensitivity,
+            "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
+            "seed": str(self.seed),
+            "xllamacpp": importlib.metadata.version("xllamacpp"),
+            "bitwright": importlib.metadata.version("bitwright"),
+        }
+
+    def to_json(self) -> str:
+        """As JSON, for the run folder."""
+        return json.dumps(asdict(self))
+
+
+def settings_from_json(text: str) -> Settings:
+    """The inverse of `Settings.to_json`."""
+    fields = json.loads(text)
+    return Settings(**fields | {"formats": tuple(fields["formats"])})
+
+
+def _contents(name: str) -> str:
+    path = Path(name)
+    if not path.is_file():
+        return name
+    try:
+        return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    except OSError as error:
+        raise TextError(f"A text must be a readable file; {path} is not ({error.strerror}): check its permissions.") from error

@@ -1,0 +1,79 @@
+"""A run as the values that a report shows."""
+
+import numpy as np
+
+from bitwright.objectives import Measurement
+from bitwright.pipeline.run import Run
+from bitwright.pipeline.searching import uniforms
+from bitwright.report import Candidate, NoLimit, NotMeasured, Quality, RunSummary, SizeLimit, Stage
+from bitwright.search import hull
+from bitwright.spaces import Choice
+
+_STAGES = {
+    "load": "loading the model",
+    "sample": "sampling text from the model",
+    "imatrix": "importance matrix",
+    "quantize": "quantizing every tensor in every format",
+    "gradient": "gradient sweep",
+    "one at a time": "measuring one unit at a time",
+    "reference": "the original's predictions",
+    "candidates": "measuring candidates",
+    "build": "writing the file",
+    "check": "checking it in llama.cpp",
+}
+
+
+def summarise(run: Run, *, named: dict[str, Choice], chosen: str, limit: SizeLimit | NoLimit) -> RunSummary:
+    """Everything measured in the run and the candidates in `named`, of which `chosen` is the name of the one settled on."""
+    prices, scale = run.prices, run.scale
+    front = hull(prices.space, prices.table)
+    labels = {_key(choice): name for name, choice in uniforms(run).items()} | {_key(choice): name for name, choice in named.items()}
+    measured = run.measurements
+    choices = {_key(choice): choice for choice in named.values()} | {key: np.array(key) for key in measured}
+    listed = [
+        _candidate(run, choice, label=labels.get(key, "front"), measured=measured.get(key), chosen=key == _key(named[chosen]))
+        for key, choice in choices.items()
+    ]
+    return RunSummary(
+        model=run.settings.model,
+        target=run.settings.target,
+        original_bytes=prices.original_bytes,
+        n_weights=prices.space.n_weights,
+        budget=limit,
+        space=prices.space,
+        table=np.where(prices.space.offered, scale.factor * prices.table, np.nan),
+        front_sizes_bytes=front.size_bits // 8,
+        front_nats=scale.factor * front.loss,
+        candidates=tuple(listed),
+        stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
+        settings=run.store.settings() | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")},
+        reference_perplexity=float(run.store.text("reference perplexity")),
+    )
+
+
+def _candidate(run: Run, choice: Choice, *, label: str, measured: Measurement | None, chosen: bool) -> Candidate:
+    space = run.prices.space
+    return Candidate(
+        label=label,
+        kind="uniform" if label.startswith("uniform") else "plan" if chosen else "front",
+        choice=choice,
+        size_bytes=space.total_bytes(choice),
+        bits_per_weight=space.bits_per_weight(choice),
+        predicted_nats=run.scale.nats(run.summed(choice)),
+        measured=_quality(measured) if measured else NotMeasured(),
+        chosen=chosen,
+    )
+
+
+def _quality(measurement: Measurement) -> Quality:
+    return Quality(
+        nats_per_token=measurement.nats_per_token,
+        standard_error=measurement.standard_error,
+        perplexity=measurement.perplexity,
+        top1_agreement=measurement.top1_agreement,
+        n_tokens=measurement.n_tokens,
+    )
+
+
+def _key(choice: Choice) -> tuple[int, ...]:
+    return tuple(int(i) for i in choice)

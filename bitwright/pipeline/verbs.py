@@ -1,0 +1,131 @@
+"""The verbs of the command line as plain functions. Each works on the run folder that the one before it left."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bitwright.compress import load
+from bitwright.errors import RunError
+from bitwright.objectives import Shape, sample_texts
+from bitwright.pipeline.building import build, require_fit
+from bitwright.pipeline.checking import N_CONTEXTS, Check, check, prefixes
+from bitwright.pipeline.planning import best, budget_bytes, candidates, make_plan, write_text
+from bitwright.pipeline.run import MODEL, PLAN, REPORT, Run
+from bitwright.pipeline.searching import front_points, price, uniforms
+from bitwright.pipeline.settings import Settings
+from bitwright.pipeline.summary import summarise
+from bitwright.pipeline.workbench import Workbench, set_up, timed
+from bitwright.progress import Progress, Silent
+from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
+from bitwright.spaces import Budget, Choice, Plan
+
+TENSOR_TYPES = "tensor-types.txt"
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What `fit` leaves: the plan, the finished file, how it did in the engine, and the run's figures. `report` is the page."""
+
+    plan: Plan
+    model: Path
+    check: Check
+    summary: RunSummary
+    report: Path
+
+
+def search(settings: Settings, out: Path, *, n_points: int = 6, device: str = "cpu", progress: Progress | None = None) -> Run:
+    """Measure sensitivities, find the whole front, and measure `n_points` of it and the uniform allocations on held-out text.
+
+    A search that was interrupted goes on where it was. Raises `UserError` for whatever of the settings cannot be used.
+    """
+    bench = set_up(settings, out, device=device, progress=progress or Silent())
+    run = price(bench)
+    points = {f"front {i + 1}": point for i, point in enumerate(front_points(run, n_points))}
+    bench.measure(run.prices.space, [*points.values(), *uniforms(run).values()])
+    write_page(describe(run), out / REPORT)
+    return run
+
+
+def describe(run: Run) -> RunSummary:
+    """The figures of a run without a budget: all that was measured, with the middle point of the measured front as the one looked at closely."""
+    known = {name: choice for name, choice in uniforms(run).items() if _is_measured(run, choice)}
+    uniform = {tuple(choice.tolist()) for choice in known.values()}
+    points = sorted(
+        (m.choice for m in run.measurements.values() if m.choice not in uniform), key=lambda choice: run.prices.space.total_bytes(np.array(choice))
+    )
+    named = {f"front {i + 1}": np.array(choice) for i, choice in enumerate(points)}
+    if not named:
+        raise RunError(f"A run must be finished before it is used; nothing was measured in {run.folder} yet: run `bitwright search` again.")
+    return summarise(run, named=named | known, chosen=list(named)[len(named) // 2], limit=NoLimit())
+
+
+def write_plan(made: Plan, path: Path) -> None:
+    """Write a plan, and beside it the same as lines for `llama-quantize --tensor-type-file`."""
+    write_text(path, made.to_json())
+    write_text(path.with_suffix(f".{TENSOR_TYPES}"), made.to_tensor_types())
+
+
+def plan(run: Run, budget: Budget, *, device: str = "cpu", progress: Progress | None = None) -> tuple[Plan, RunSummary]:
+    """The best plan within a budget. Candidates that the run has not measured yet are measured now, which loads the model.
+
+    Raises:
+        BudgetError: no file is that small, or the original is smaller.
+    """
+    named = candidates(run, budget_bytes(run, budget))
+    if not all(_is_measured(run, choice) for choice in named.values()):
+        bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
+        bench.measure(run.prices.space, list(named.values()))
+    return _planned(run, budget)
+
+
+def fit(settings: Settings, budget: Budget, out: Path, *, device: str = "cpu", progress: Progress | None = None) -> Fitted:
+    """From a model and a budget to a checked file in `out`: search around the budget, plan, build, check, report."""
+    progress = progress or Silent()
+    bench = set_up(settings, out, device=device, progress=progress)
+    run = price(bench)
+    named = candidates(run, budget_bytes(run, budget))
+    bench.measure(run.prices.space, list(named.values()))
+    found, _ = _planned(run, budget)
+    write_plan(found, out / PLAN)
+    with timed(run.store, "build"):
+        build(found, out / MODEL, progress=progress)
+    with timed(run.store, "check"):
+        checked = _checked(bench, found, out / MODEL)
+    _, summary = _planned(run, budget)
+    write_page(summary, out / REPORT)
+    return Fitted(found, out / MODEL, checked, summary, out / REPORT)
+
+
+def verify(plan: Plan, path: Path, *, device: str = "cpu", progress: Progress | None = None) -> Check:
+    """Check a built file against its plan, on contexts that the model writes itself.
+
+    Raises:
+        UserError: the model, the plan or the file cannot be used.
+    """
+    progress = progress or Silent()
+    model = load(plan.model.source, device)
+    require_fit(plan, model.source)
+    texts = sample_texts(model, Shape(0, N_CONTEXTS, 64), seed=plan.found.seed + 1, progress=progress)
+    return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, progress=progress)
+
+
+PROMPT = "The capital of France is"
+
+
+def _is_measured(run: Run, choice: Choice) -> bool:
+    return tuple(choice.tolist()) in run.measurements
+
+
+def _planned(run: Run, budget: Budget) -> tuple[Plan, RunSummary]:
+    """The best of the measured candidates, as a plan and as figures."""
+    size_bytes = budget_bytes(run, budget)
+    named = candidates(run, size_bytes)
+    name, measurement = best(run, named)
+    made = make_plan(run, budget=budget.text, strategy=name, measurement=measurement)
+    return made, summarise(run, named=named, chosen=name, limit=SizeLimit(size_bytes))
+
+
+def _checked(bench: Workbench, plan: Plan, path: Path) -> Check:
+    contexts = prefixes(bench.texts.held_out.ids, N_CONTEXTS)
+    return check(bench.model, plan, path, contexts=contexts, prompt=PROMPT, progress=bench.progress)
