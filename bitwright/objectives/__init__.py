@@ -6,7 +6,7 @@ from bitwright.objectives.llama_cpp import Generated, LlamaCpp
 from bitwright.objectives.measurement import Measurement, standard_error
 from bitwright.objectives.store import Store
 from bitwright.objectives.taps import Tap, Tapped, Use, is_mixture
-from bitwright.objectives.tokens import Shape, Texts, Tokens, dataset_documents, read_documents, sample_texts, split_texts
+from bitwright.objectives.tokens import Shape, Texts, Tokens, dataset_documents, draw, read_documents, sample_texts, split_texts
 
 __all__ = [
     "Divergence",
@@ -23,6 +23,7 @@ __all__ = [
     "Use",
     "collect_importance",
     "dataset_documents",
+    "draw",
     "is_mixture",
     "next_token_log_probabilities",
     "read_documents",

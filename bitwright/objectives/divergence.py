@@ -6,6 +6,7 @@ read, the rounding moves a divergence by less than 1e-5 nats.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,10 +85,21 @@ class Divergence:
         return float(nats.mean())
 
 
-def next_token_log_probabilities(model: Model, context: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log-probabilities `(n_vocabulary,)` of the token after `context` `(length,)`."""
-    last: NDArray[np.float64] = _log_probabilities(model, context[None])[0, -1].double().cpu().numpy()
-    return last
+@torch.inference_mode()
+def next_token_log_probabilities(model: Model, contexts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Log-probabilities `(n_contexts, n_vocabulary)` of the token after each context `(length,)`; contexts may differ in length."""
+    found = []
+    for start in range(0, len(contexts), _SEQUENCES_AT_ONCE):
+        batch = contexts[start : start + _SEQUENCES_AT_ONCE]
+        lengths = [len(context) for context in batch]
+        # What stands behind a context cannot change it in a causal model, so short ones are filled up with any token.
+        ids = np.stack([np.pad(context, (0, max(lengths) - len(context))) for context in batch])
+        hidden = torch.from_numpy(ids).to(model.device)
+        keep = torch.tensor(sorted({length - 1 for length in lengths}), device=model.device)
+        logits = model.module(hidden, use_cache=False, logits_to_keep=keep).logits.double()
+        last = [logits[i, int((keep == length - 1).nonzero())] for i, length in enumerate(lengths)]
+        found.append(torch.stack(last).log_softmax(dim=-1).cpu().numpy())
+    return np.concatenate(found)
 
 
 def _compare(model: Model, reference: Reference) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -20,7 +20,7 @@ from bitwright.progress import Advance, Progress
 from bitwright.spaces import LLAMA_CPP, Plan
 
 Floats = NDArray[np.float64]
-N_CONTEXTS = 24
+N_CONTEXTS = 16
 _GENERATED_TOKENS = 24
 _SAMPLE = "The quick brown fox, 42 years old, said: \"Hello, world!\"\n\tIt's naïve — isn't it?"
 _FLOAT_FORMATS = ("F32", "F16", "BF16", "F64")
@@ -103,12 +103,12 @@ def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int
         ModelError: the file cannot be read, by us or by llama.cpp.
     """
     built, n_threads = GgufSource(path), os.cpu_count() or 1
-    with progress.stage("Checking the file in llama.cpp", 5 * len(contexts)) as advance, _reference_file(model) as reference:
-        original_in_torch = _in_torch(model, contexts, advance)
+    with progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
+        original_in_torch = next_token_log_probabilities(model, contexts)
         with applied(model, _weights_of(model, built)):
-            planned_in_torch = _in_torch(model, contexts, advance)
+            planned_in_torch = next_token_log_probabilities(model, contexts)
         with applied(model, _weights_of(model, GgufSource(reference))):
-            reference_in_torch = _in_torch(model, contexts, advance)
+            reference_in_torch = next_token_log_probabilities(model, contexts)
         n_vocabulary = original_in_torch.shape[1]
         reference_engine = LlamaCpp(reference, n_vocabulary=n_vocabulary, n_threads=n_threads)
         reference_in_engine = _in_engine(reference_engine, contexts, advance)
@@ -135,15 +135,6 @@ def prefixes(sequences: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:
     """`n` contexts of different lengths out of `sequences` `(n_sequences, length)`."""
     length = sequences.shape[1]
     return [sequences[i % len(sequences)][: max(2, length * (i % 8 + 1) // 8 - i // len(sequences))] for i in range(n)]
-
-
-def _in_torch(model: Model, contexts: list[NDArray[np.int64]], advance: Advance) -> Floats:
-    """Log-probabilities `(n_contexts, n_vocabulary)` of the token after each context."""
-    rows = []
-    for context in contexts:
-        rows.append(next_token_log_probabilities(model, context))
-        advance(1)
-    return np.stack(rows)
 
 
 def _in_engine(engine: LlamaCpp, contexts: list[NDArray[np.int64]], advance: Advance) -> Floats:

@@ -7,7 +7,7 @@ from bitwright.compress import Distortion, fixed_bytes, measure_distortion
 from bitwright.objectives import Divergence, Reference
 from bitwright.pipeline.run import Prices, Run, keep_prices, read_prices
 from bitwright.pipeline.workbench import Workbench, timed
-from bitwright.predictors import completed, importance_error_table, measure_products, measured_table, weight_error_table
+from bitwright.predictors import completed, importance_error_table, measure_products, measured_table, shrunk_table, weight_error_table
 from bitwright.search import hull, spread
 from bitwright.spaces import TARGETS, Choice, Space, discover
 
@@ -68,7 +68,7 @@ def _sensitivities(bench: Workbench, space: Space, distortion: Distortion) -> ND
             products = measure_products(
                 bench.model, bench.levels, space=space, tokens=tokens, seed=bench.settings.seed, store=bench.store, progress=bench.progress
             )
-        table = products.table()
+        table = shrunk_table(products, importance_error_table(distortion))
     else:
         with timed(bench.store, "one at a time", int(space.offered.sum()) * tokens.n_tokens):
             reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)

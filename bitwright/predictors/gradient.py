@@ -21,7 +21,7 @@ from torch import Tensor as Torch
 
 from bitwright.compress import Levels, Model
 from bitwright.errors import ModelError
-from bitwright.objectives import Store, Tap, Tapped, Tokens, Use, is_mixture
+from bitwright.objectives import Store, Tap, Tapped, Tokens, Use, draw, is_mixture
 from bitwright.progress import Progress
 from bitwright.spaces import Space
 
@@ -73,10 +73,11 @@ def _sweep(model: Model, levels: Levels, *, space: Space, batch: NDArray[np.int6
     with torch.enable_grad():
         with Tapped(model, tap):
             logits = model.module(torch.from_numpy(batch).to(model.device), use_cache=False).logits.float()
-        log_probabilities = logits.log_softmax(dim=-1)
-        flat = log_probabilities.detach().exp().reshape(-1, logits.shape[-1]).cpu()
-        labels = torch.multinomial(flat, 1, generator=generator).to(logits.device).view(*logits.shape[:2], 1)
-        log_probabilities.gather(-1, labels).sum().backward()
+        slope = logits.detach().softmax(dim=-1)
+        labels = draw(slope.view(-1, slope.shape[-1]), generator).to(slope.device)
+        # ∂ log p(label) / ∂ logits = 1[label] − p, in place of p: logits are the largest tensor of the sweep
+        slope.neg_().view(-1, slope.shape[-1]).scatter_add_(1, labels, torch.ones_like(labels, dtype=slope.dtype))
+        logits.backward(slope)
     return tap.values
 
 
