@@ -1,0 +1,79 @@
+"""Tiny random models on disk, made once a session: folders as `save_pretrained` writes them, and GGUF files of one of them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bitwright.compress import Bytes, GgmlCodec, Levels, Recipe, open_source, write_gguf
+from bitwright.spaces import LLAMA_CPP, Tensor
+from tests.compress import tiny_models as tiny
+
+
+@pytest.fixture(scope="session")
+def model_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the session's models lie."""
+    return tmp_path_factory.mktemp("models")
+
+
+def saved(folder: Path, model_type: str, settings: dict[str, Any]) -> Path:
+    """A model of bfloat16 weights with Llama's kind of SentencePiece tokenizer, saved to `folder`."""
+    tokenizer = tiny.sentence_pieces(folder, "llama-spm")
+    tiny.module(model_type, settings, dtype=torch.bfloat16).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llama_256(model_folders: Path) -> Path:
+    """Two blocks with rows of 256 and 512 weights, so that every format fits."""
+    return saved(model_folders / "llama_256", "llama", {"hidden_size": 256, "intermediate_size": 512, "num_key_value_heads": 4})
+
+
+@pytest.fixture(scope="session")
+def llama_96(model_folders: Path) -> Path:
+    """Rows of 96 and 192 weights, which the formats with blocks of 256 do not fit."""
+    return saved(model_folders / "llama_96", "llama", {"hidden_size": 96, "intermediate_size": 192, "num_key_value_heads": 4})
+
+
+@pytest.fixture(scope="session")
+def llama_tied(model_folders: Path) -> Path:
+    """One matrix for the token embedding and the output head."""
+    return saved(model_folders / "llama_tied", "llama", {"tie_word_embeddings": True})
+
+
+@pytest.fixture(scope="session")
+def llama_gqa(model_folders: Path) -> Path:
+    """Four query heads for each head of keys and values."""
+    return saved(model_folders / "llama_gqa", "llama", {"num_attention_heads": 8, "num_key_value_heads": 2})
+
+
+@pytest.fixture(scope="session")
+def tiny_mixtral(model_folders: Path) -> Path:
+    """Four experts a block, two of them for each token."""
+    return saved(model_folders / "tiny_mixtral", "mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2})
+
+
+@pytest.fixture(scope="session")
+def gguf_256(llama_256: Path, model_folders: Path) -> Path:
+    """`llama_256` as a GGUF file, its matrices in BF16."""
+    path = model_folders / "llama_256.gguf"
+    write_gguf(path, Recipe(open_source(str(llama_256)), {}), _nothing_packed)
+    return path
+
+
+@pytest.fixture(scope="session")
+def gguf_quantized(gguf_256: Path, model_folders: Path) -> Path:
+    """The same with matrices in Q8_0, Q4_K, Q6_K and IQ4_NL."""
+    source = open_source(str(gguf_256))
+    kinds = {"token_embd": "Q8_0", "output": "Q6_K", "ffn_down": "Q6_K", "ffn_up": "IQ4_NL", "attn_q": "Q4_K", "attn_v": "Q8_0"}
+    formats = {tensor.name: form for tensor in source.tensors if (form := kinds.get(tensor.name.split(".")[-2]))}
+    levels = Levels(model_folders / "levels_256", source, GgmlCodec(), {})
+    path = model_folders / "llama_256_quantized.gguf"
+    write_gguf(path, Recipe(source, formats), lambda tensor: levels.encode(tensor, LLAMA_CPP.format(formats[tensor.name])))
+    return path
+
+
+def _nothing_packed(tensor: Tensor) -> Bytes:
+    raise AssertionError(f"{tensor.name} was to be copied")
