@@ -10,6 +10,7 @@
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from bitwright.errors import BudgetError
 
@@ -22,7 +23,7 @@ class Budget:
     """A bound on the finished file: bytes, or bits per weight over all weights with metadata included."""
 
     text: str
-    amount: float
+    amount: Fraction
     unit: str
 
     def size_bytes(self, n_weights: int) -> int:
@@ -40,6 +41,7 @@ def parse_budget(text: str) -> Budget:
     unit = found[2].lower() if found else ""
     if not found or unit not in {*_UNITS, "bpw"}:
         raise BudgetError(f"A budget is a number and a unit (90MB, 85.8MiB, 0.4GB, 4.6bpw); '{text}' is not: write it like one of these.")
-    if float(found[1]) <= 0:
+    amount = Fraction(found[1])  # a float would lose a byte of 8.2GB
+    if amount <= 0:
         raise BudgetError(f"A budget must be greater than zero; '{text}' is not: name the size that the file may have.")
-    return Budget(text.strip(), float(found[1]), unit)
+    return Budget(text.strip(), amount, unit)

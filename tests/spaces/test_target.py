@@ -1,0 +1,75 @@
+"""llama.cpp as a target, and the spaces that it makes of tiny models."""
+
+from pathlib import Path
+
+import pytest
+
+from bitwright.compress import open_source
+from bitwright.compress.ggml import requires_importance, row_size
+from bitwright.errors import UserError
+from bitwright.spaces import LLAMA_CPP, TARGETS, Space, Tensor, Unit, discover
+from tests.sentences import sentence
+
+from .contract import TargetContract
+
+K_AND_IQ = {form.name for form in LLAMA_CPP.formats if form.block == 256}
+
+
+class TestLlamaCpp(TargetContract):
+    target = LLAMA_CPP
+    row_size = staticmethod(row_size)
+    refuses_without_importance = staticmethod(requires_importance)
+
+
+def space_of(folder: Path, *menu: str) -> Space:
+    source = open_source(str(folder))
+    return LLAMA_CPP.space(discover(source.tensors), menu=menu, fixed_bytes=1000, n_weights=1)
+
+
+def offered(space: Space) -> list[set[str]]:
+    return [{form.name for form, given in zip(space.formats, row, strict=True) if given} for row in space.offered]
+
+
+def test_rows_of_256_are_offered_everything(llama_256: Path) -> None:
+    assert all(names == {form.name for form in LLAMA_CPP.formats} for names in offered(space_of(llama_256)))
+
+
+def test_rows_of_96_are_offered_no_block_of_256(llama_96: Path) -> None:
+    assert all(names == {form.name for form in LLAMA_CPP.formats} - K_AND_IQ for names in offered(space_of(llama_96)))
+
+
+def test_a_menu_is_all_that_is_offered(llama_256: Path) -> None:
+    assert all(names == {"Q4_K", "Q8_0"} for names in offered(space_of(llama_256, "Q8_0", "Q4_K")))
+
+
+def test_a_menu_that_fits_nothing_falls_back_to_what_does(llama_96: Path) -> None:
+    assert offered(space_of(llama_96, "Q4_K", "IQ2_XXS")) == offered(space_of(llama_96))
+
+
+def test_a_menu_falls_back_unit_by_unit() -> None:
+    units = tuple(Unit(f"u{n}", 0, "kind", (Tensor(f"u{n}.weight", (2, n), "F32"),)) for n in (256, 96))
+    space = LLAMA_CPP.space(units, menu=("Q4_K",), fixed_bytes=0, n_weights=1)
+    assert offered(space) == [{"Q4_K"}, {form.name for form in LLAMA_CPP.formats} - K_AND_IQ]
+
+
+def test_a_tie_is_offered_what_fits_its_every_tensor() -> None:
+    tie = Unit("tie", 0, "kind", tuple(Tensor(f"{n}.weight", (2, n), "F32") for n in (256, 96)))
+    assert offered(LLAMA_CPP.space((tie,), menu=(), fixed_bytes=0, n_weights=1)) == [{form.name for form in LLAMA_CPP.formats} - K_AND_IQ]
+
+
+@pytest.mark.parametrize(("given", "meant"), [("q4_k", "Q4_K"), ("Q4_K_M", "Q4_K"), ("iq2xxs", "IQ2_XXS"), ("bf-16", "BF16")])
+def test_a_near_miss_is_told_what_was_meant(given: str, meant: str) -> None:
+    with pytest.raises(UserError) as caught:
+        LLAMA_CPP.format(given)
+    assert sentence(caught.value, given).endswith(f"did you mean {meant}?")
+
+
+def test_a_far_miss_is_told_every_name() -> None:
+    with pytest.raises(UserError) as caught:
+        LLAMA_CPP.format("float eight")
+    sentence(caught.value, "'float eight'", *(form.name for form in LLAMA_CPP.formats))
+
+
+def test_targets_are_found_under_their_own_names() -> None:
+    assert all(name == target.name for name, target in TARGETS.items())
+    assert TARGETS["llama.cpp"] is LLAMA_CPP
