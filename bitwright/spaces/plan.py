@@ -88,7 +88,7 @@ def read_plan(path: Path) -> Plan:
         PlanError: no such file, not JSON, an unknown or missing key, or a value of the wrong kind.
     """
     try:
-        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+        return Plan.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
     except OSError as error:
         way_out = f"write one with `bitwright plan RUN/ -o {path}`"
         raise PlanError(f"A plan must be a readable file; {path} is not ({error.strerror}): {way_out}.") from error
@@ -105,4 +105,4 @@ def _first_fault(error: ValueError) -> str:
         return f"it has the unknown key '{where}'; remove it or correct its spelling"
     if fault["type"] == "json_invalid":
         return f"it is not valid JSON ({fault['ctx']['error'] if 'ctx' in fault else fault['msg']})"
-    return f"'{where}': {fault['msg'].lower()}"
+    return f"'{where or 'the whole file'}': {fault['msg'].lower()}"

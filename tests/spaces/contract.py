@@ -126,5 +126,3 @@ class TargetContract:
     def test_a_menu_with_an_unknown_name_is_refused(self, units: tuple[Unit, ...]) -> None:
         with pytest.raises(UserError, match="no format 'nonsense'"):
             self.target.space(units, menu=(self.target.formats[0].name, "nonsense"), fixed_bytes=0, n_weights=1)
-
-
