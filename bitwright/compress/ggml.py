@@ -27,7 +27,8 @@ _PACKAGE = "xllamacpp"
 _OLDEST = "2026.10.11549"
 _SYMBOLS = ("ggml_quantize_chunk", "ggml_quantize_init", "ggml_quantize_requires_imatrix", "ggml_get_type_traits", "ggml_row_size")
 _TO_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-_BLOCK_OF_WORK = 1 << 17  # weights that one thread takes at a time
+# Weights that one thread takes at a time: few where each is dear, so that no core idles at the end of a small tensor.
+_ENCODED_AT_ONCE, _DECODED_AT_ONCE = 1 << 15, 1 << 18
 
 
 class _TypeTraits(ctypes.Structure):
@@ -91,7 +92,7 @@ def dequantize(packed: Bytes, form: str, shape: tuple[int, int]) -> Floats:
         source, target = flat[start * bytes_per_row :], weights[start:]
         _TO_FLOAT(to_float)(source.ctypes.data, target.ctypes.data, (stop - start) * shape[1])
 
-    _on_all_cores(expand, _row_blocks(shape, 1))
+    _on_all_cores(expand, _row_blocks(shape, 1, _DECODED_AT_ONCE))
     return weights
 
 
@@ -113,7 +114,7 @@ class GgmlCodec(Codec):
             group = channels[start * n_groups // len(weights)].ctypes.data if len(channels) else None
             lib.ggml_quantize_chunk(kind, weights[start:].ctypes.data, packed[start:].ctypes.data, 0, stop - start, n_columns, group)
 
-        _on_all_cores(quantize, _row_blocks(weights.shape, n_groups))
+        _on_all_cores(quantize, _row_blocks(weights.shape, n_groups, _ENCODED_AT_ONCE))
         return packed.reshape(-1)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
@@ -128,10 +129,10 @@ def _positive(importance: Floats) -> Floats:
     return np.ascontiguousarray(floored, dtype=np.float32)
 
 
-def _row_blocks(shape: tuple[int, ...], n_groups: int) -> list[tuple[int, int]]:
-    """Ranges of rows for one thread each, none across the border of two groups (experts)."""
+def _row_blocks(shape: tuple[int, ...], n_groups: int, n_weights: int) -> list[tuple[int, int]]:
+    """Ranges of rows of about `n_weights` for one thread each, none across the border of two groups (experts)."""
     n_rows, rows_per_group = shape[0], shape[0] // n_groups
-    step = max(1, min(_BLOCK_OF_WORK // max(prod(shape[1:]), 1), rows_per_group))
+    step = max(1, min(n_weights // max(prod(shape[1:]), 1), rows_per_group))
     starts = [group + row for group in range(0, n_rows, rows_per_group) for row in range(0, rows_per_group, step)]
     return list(pairwise([*starts, n_rows]))
 

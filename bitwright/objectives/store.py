@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ class Store:
         except (OSError, sqlite3.OperationalError) as error:
             raise OutputError(f"The run folder must be writable; {path.parent} is not ({error}): choose another --out.") from error
         except sqlite3.DatabaseError as error:
-            raise RunError(f"A run folder must hold a run of Bitwright; {path} is not one ({error}): choose another folder.") from error
+            raise _not_a_run(path, error) from error
         self._path = path
 
     def close(self) -> None:
@@ -50,15 +51,15 @@ class Store:
         self._db.close()
 
     def agree(self, settings: Mapping[str, str]) -> None:
-        """Record the settings of a new run, or hold a continued one to those it began with.
+        """Record the settings of a run that has kept nothing yet, or hold a continued one to those it began with.
 
         Raises:
             RunError: a setting differs; the message names each that does.
         """
-        known = self.settings()
-        if not known:
-            self._write("insert into settings values (?, ?)", [(name, value) for name, value in settings.items()])
+        if not self._rows("select 1 from arrays limit 1"):
+            self._write("insert or replace into settings values (?, ?)", [(name, value) for name, value in settings.items()])
             return
+        known = self.settings()
         changed = [f"{name} was {known.get(name, 'absent')} and is now {value}" for name, value in settings.items() if known.get(name) != value]
         if changed:
             raise RunError(
@@ -68,7 +69,7 @@ class Store:
 
     def settings(self) -> dict[str, str]:
         """The settings of the run, empty before it began."""
-        return dict(self._db.execute("select name, value from settings order by rowid"))
+        return dict(self._rows("select name, value from settings order by rowid"))
 
     def put_array(self, name: str, values: NDArray[np.generic]) -> None:
         """Keep an array under a name."""
@@ -78,7 +79,7 @@ class Store:
 
     def has_array(self, name: str) -> bool:
         """Whether an array of that name was kept."""
-        return bool(self._db.execute("select 1 from arrays where name = ?", (name,)).fetchone())
+        return bool(self._rows("select 1 from arrays where name = ?", name))
 
     def array(self, name: str) -> NDArray[np.generic]:
         """The array kept under a name.
@@ -86,10 +87,10 @@ class Store:
         Raises:
             RunError: there is none.
         """
-        row = self._db.execute("select data from arrays where name = ?", (name,)).fetchone()
-        if row is None:
+        rows = self._rows("select data from arrays where name = ?", name)
+        if not rows:
             raise self._unfinished(name)
-        values: NDArray[np.generic] = np.load(io.BytesIO(row[0]), allow_pickle=False)
+        values: NDArray[np.generic] = np.load(io.BytesIO(rows[0][0]), allow_pickle=False)
         return values
 
     def put_text(self, name: str, text: str) -> None:
@@ -102,10 +103,10 @@ class Store:
         Raises:
             RunError: there is none.
         """
-        row = self._db.execute("select text from texts where name = ?", (name,)).fetchone()
-        if row is None:
+        rows = self._rows("select text from texts where name = ?", name)
+        if not rows:
             raise self._unfinished(name)
-        return str(row[0])
+        return str(rows[0][0])
 
     def put(self, measurement: Measurement) -> None:
         """Keep a measurement; the first one of a choice stays."""
@@ -114,20 +115,26 @@ class Store:
 
     def measurements(self) -> list[Measurement]:
         """All measurements in the order they were made."""
-        return [_measurement(record) for (record,) in self._db.execute("select record from measurements order by id")]
+        return [_measurement(record) for (record,) in self._rows("select record from measurements order by id")]
 
     def put_stage(self, name: str, *, seconds: float, n_tokens: int, peak_memory_bytes: int) -> None:
         """Keep what a stage cost, added to what earlier parts of it cost."""
-        row = self._db.execute("select seconds, n_tokens from stages where name = ?", (name,)).fetchone() or (0.0, 0)
-        values = (name, row[0] + seconds, row[1] + n_tokens, peak_memory_bytes)
+        known = self._rows("select seconds, n_tokens from stages where name = ?", name) or [(0.0, 0)]
+        values = (name, known[0][0] + seconds, known[0][1] + n_tokens, peak_memory_bytes)
         self._write("insert or replace into stages values (?, ?, ?, ?)", [values])
 
     def stages(self) -> list[tuple[str, float, int, int]]:
         """Name, seconds, tokens and peak memory in bytes of each stage, in order."""
-        return list(self._db.execute("select name, seconds, n_tokens, peak_memory_bytes from stages order by rowid"))
+        return self._rows("select name, seconds, n_tokens, peak_memory_bytes from stages order by rowid")
 
     def _unfinished(self, name: str) -> RunError:
         return RunError(f"A run must be finished before it is used; the one in {self._path.parent} has no {name}: run `bitwright search` again.")
+
+    def _rows(self, query: str, *values: str) -> list[Any]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _not_a_run(self._path, error) from error
 
     def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
         try:
@@ -137,6 +144,10 @@ class Store:
         except sqlite3.OperationalError as error:
             self._db.rollback()
             raise OutputError(f"The run folder must be writable; {self._path.parent} is not ({error}): make room there and run again.") from error
+
+
+def _not_a_run(path: Path, error: sqlite3.DatabaseError) -> RunError:
+    return RunError(f"A run folder must hold a run of Bitwright; {path} is not one ({error}): choose another folder.")
 
 
 def _measurement(record: str) -> Measurement:

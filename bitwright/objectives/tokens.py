@@ -123,10 +123,6 @@ def read_documents(path: Path) -> list[str]:
     return documents
 
 
-def _json_lines(raw: str) -> list[str]:
-    return [str(json.loads(line)["text"]) for line in raw.splitlines() if line.strip()]
-
-
 def dataset_documents(name: str) -> list[str]:
     """Documents of a dataset of the Hugging Face hub: `name[:configuration[:split[:column]]]`, by default its training split's `text`.
 

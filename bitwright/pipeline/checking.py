@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import GgmlCodec, GgufSource, Levels, Model, Recipe, Weights, applied, write_gguf
+from bitwright.errors import ModelError
 from bitwright.objectives import Generated, LlamaCpp, next_token_log_probabilities, standard_error
 from bitwright.progress import Advance, Progress
 from bitwright.spaces import LLAMA_CPP, Plan
 
 Floats = NDArray[np.float64]
 N_CONTEXTS = 16
+_CONTEXT_TOKENS = 128  # the longest context; the engine is opened with room for twice as many
 _GENERATED_TOKENS = 24
 _SAMPLE = "The quick brown fox, 42 years old, said: \"Hello, world!\"\n\tIt's naïve — isn't it?"
 _FLOAT_FORMATS = ("F32", "F16", "BF16", "F64")
@@ -103,6 +105,7 @@ def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int
         ModelError: the file cannot be read, by us or by llama.cpp.
     """
     built, n_threads = GgufSource(path), os.cpu_count() or 1
+    _require_alike(model, built)
     with progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
         original_in_torch = next_token_log_probabilities(model, contexts)
         with applied(model, _weights_of(model, built)):
@@ -132,9 +135,19 @@ def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int
 
 
 def prefixes(sequences: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:
-    """`n` contexts of different lengths out of `sequences` `(n_sequences, length)`."""
-    length = sequences.shape[1]
+    """`n` contexts of different lengths, none above 128, out of `sequences` `(n_sequences, length)`."""
+    length = min(sequences.shape[1], _CONTEXT_TOKENS)
     return [sequences[i % len(sequences)][: max(2, length * (i % 8 + 1) // 8 - i // len(sequences))] for i in range(n)]
+
+
+def _require_alike(model: Model, built: GgufSource) -> None:
+    found = {tensor.name: tensor.shape for tensor in built.tensors}
+    unlike = [tensor.name for tensor in model.tensors if found.get(tensor.name) != tensor.shape]
+    if unlike:
+        raise ModelError(
+            f"A file must hold every tensor of the model it was built from; {built.path} has no {unlike[0]} of the same shape "
+            f"({len(unlike)} such): give the file that was built from this plan."
+        )
 
 
 def _in_engine(engine: LlamaCpp, contexts: list[NDArray[np.int64]], advance: Advance) -> Floats:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,17 @@ from bitwright.spaces import TARGETS, Budget, Choice, ImportanceFile, Plan, Plan
 _UNIFORMS_MEASURED = 2
 
 
-def budget_bytes(run: Run, budget: Budget) -> int:
-    """The budget in bytes of the finished file.
+def budget_bytes(budget: Budget, *, n_weights: int, original_bytes: int) -> int:
+    """The budget in bytes of the finished file, for a model of `n_weights` whose file has `original_bytes`.
 
     Raises:
         BudgetError: it is not below the original's size, so that there is nothing to do.
     """
-    size_bytes = budget.size_bytes(run.prices.space.n_weights)
-    if size_bytes >= run.prices.original_bytes:
+    size_bytes = budget.size_bytes(n_weights)
+    if size_bytes >= original_bytes:
         raise BudgetError(
             f"A budget must be below the original; {budget.text} is {size_bytes / 1e6:.1f} MB and the original has "
-            f"{run.prices.original_bytes / 1e6:.1f} MB, so it fits as it is: name a smaller budget."
+            f"{original_bytes / 1e6:.1f} MB, so it fits as it is: name a smaller budget."
         )
     return size_bytes
 
@@ -96,6 +97,13 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"The file must be writable to {path}; it is not ({error.strerror}): choose another place.") from error
+    finally:
+        _discard(temporary)
+
+
+def _discard(temporary: Path) -> None:
+    with suppress(OSError):
+        temporary.unlink()
 
 
 def _absolute(model: str) -> Path | str:

@@ -1,5 +1,7 @@
 """From a model to its front: which pairs are worth offering, what each is thought to cost, and what the best choices really cost."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,14 +18,13 @@ def price(bench: Workbench) -> Run:
     """Pack every pair, price those worth offering by the sensitivity that was asked for, and keep it all in the run."""
     store, settings = bench.store, bench.settings
     if not store.has_array("table"):
-        everything = _whole_space(bench)
+        everything = whole_space(bench)
         with timed(store, "quantize"):
             distortion = measure_distortion(everything, bench.levels, progress=bench.progress)
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
         table = completed(_sensitivities(bench, space, distortion), importance_error_table(distortion))
-        original = space.fixed_bits // 8 + _stored_bytes(bench, space)
-        keep_prices(store, Prices(space, tried, table, original), settings.target)
+        keep_prices(store, Prices(space, tried, table, original_bytes(bench)), settings.target)
     return Run(bench.folder, store, settings, read_prices(store))
 
 
@@ -44,16 +45,25 @@ def front_points(run: Run, n_points: int) -> list[Choice]:
     return [front.choices[i] for i in spread(front, n_points)]
 
 
-def _whole_space(bench: Workbench) -> Space:
+def original_bytes(bench: Workbench) -> int:
+    """Bytes of the file with every tensor as it is stored in the source."""
+    return fixed_bytes(bench.model.source, (), bench.folder)
+
+
+def whole_space(bench: Workbench) -> Space:
+    """Every pair that the menu names and that can be quantized with the importance that is known.
+
+    A unit for which that leaves nothing gets every format of the target that can be.
+    """
     model, target = bench.model, TARGETS[bench.settings.target]
     units = tuple(unit for unit in discover(model.tensors) if all(tensor.name in model.pieces for tensor in unit.tensors))
     decided = [tensor.name for unit in units for tensor in unit.tensors]
-    return target.space(
-        units,
-        menu=bench.settings.formats,
-        fixed_bytes=fixed_bytes(model.source, decided, bench.folder),
-        n_weights=sum(tensor.n_weights for tensor in model.tensors),
-    )
+    fixed, n_weights = fixed_bytes(model.source, decided, bench.folder), sum(tensor.n_weights for tensor in model.tensors)
+    named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (bench.settings.formats, ()))
+    known = np.array([all(bench.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in units])
+    possible = known[:, None] | ~np.array([form.needs_importance for form in target.formats])  # (n_units, n_formats)
+    offered = named.offered & possible
+    return replace(full, offered=np.where(offered.any(axis=1, keepdims=True), offered, full.offered & possible))
 
 
 def _sensitivities(bench: Workbench, space: Space, distortion: Distortion) -> NDArray[np.float64]:
@@ -76,10 +86,3 @@ def _sensitivities(bench: Workbench, space: Space, distortion: Distortion) -> ND
             table = measured_table(space, objective.of_one, store=bench.store, progress=bench.progress)
             reference.discard()
     return np.where(space.offered, table, np.nan)
-
-
-def _stored_bytes(bench: Workbench, space: Space) -> int:
-    """Bytes of the tensors that are decided about, as the source stores them, padded."""
-    alignment, source = TARGETS[bench.settings.target].alignment, bench.model.source
-    sizes = [source.stored(tensor).nbytes for unit in space.units for tensor in unit.tensors]
-    return sum(-(-n_bytes // alignment) * alignment for n_bytes in sizes)

@@ -10,6 +10,7 @@ from typing import Literal
 from bitwright.compress import Source
 from bitwright.errors import TextError, UserError
 from bitwright.objectives import Shape
+from bitwright.spaces import TARGETS
 
 Sensitivity = Literal["weight", "importance", "gradient", "measured"]
 SELF = "self"
@@ -42,6 +43,10 @@ class Settings:
         for name, value in counts.items():
             if value < 1:
                 raise UserError(f"The number of {name} must be at least {1 + (name[0] == 't')}; it is {value + (name[0] == 't')}: give a larger one.")
+        if self.target not in TARGETS:
+            raise UserError(f"The target must be an engine that is known; '{self.target}' is not: choose from {', '.join(TARGETS)}.")
+        for form in self.formats:
+            TARGETS[self.target].format(form)
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
             if path and not Path(path).is_file():
                 raise TextError(f"The {what} must be a file; there is none at {path}: check the path.")

@@ -12,12 +12,13 @@ from bitwright.pipeline.building import build, require_fit
 from bitwright.pipeline.checking import N_CONTEXTS, Check, check, prefixes
 from bitwright.pipeline.planning import best, budget_bytes, candidates, make_plan, write_text
 from bitwright.pipeline.run import MODEL, PLAN, REPORT, Run
-from bitwright.pipeline.searching import front_points, price, uniforms
+from bitwright.pipeline.searching import front_points, original_bytes, price, uniforms, whole_space
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.summary import summarise
-from bitwright.pipeline.workbench import Workbench, set_up, timed
+from bitwright.pipeline.workbench import Workbench, require_device, set_up, timed
 from bitwright.progress import Progress, Silent
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
+from bitwright.search import solve
 from bitwright.spaces import Budget, Choice, Plan
 
 TENSOR_TYPES = "tensor-types.txt"
@@ -72,7 +73,7 @@ def plan(run: Run, budget: Budget, *, device: str = "cpu", progress: Progress | 
     Raises:
         BudgetError: no file is that small, or the original is smaller.
     """
-    named = candidates(run, budget_bytes(run, budget))
+    named = candidates(run, _size_bytes(run, budget))
     if not all(_is_measured(run, choice) for choice in named.values()):
         bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
         bench.measure(run.prices.space, list(named.values()))
@@ -83,8 +84,9 @@ def fit(settings: Settings, budget: Budget, out: Path, *, device: str = "cpu", p
     """From a model and a budget to a checked file in `out`: search around the budget, plan, build, check, report."""
     progress = progress or Silent()
     bench = set_up(settings, out, device=device, progress=progress)
+    _require_possible(bench, budget)
     run = price(bench)
-    named = candidates(run, budget_bytes(run, budget))
+    named = candidates(run, _size_bytes(run, budget))
     bench.measure(run.prices.space, list(named.values()))
     found, _ = _planned(run, budget)
     write_plan(found, out / PLAN)
@@ -104,6 +106,7 @@ def verify(plan: Plan, path: Path, *, device: str = "cpu", progress: Progress | 
         UserError: the model, the plan or the file cannot be used.
     """
     progress = progress or Silent()
+    require_device(device)
     model = load(plan.model.source, device)
     require_fit(plan, model.source)
     texts = sample_texts(model, Shape(0, N_CONTEXTS, 64), seed=plan.found.seed + 1, progress=progress)
@@ -117,9 +120,21 @@ def _is_measured(run: Run, choice: Choice) -> bool:
     return tuple(choice.tolist()) in run.measurements
 
 
+def _size_bytes(run: Run, budget: Budget) -> int:
+    return budget_bytes(budget, n_weights=run.prices.space.n_weights, original_bytes=run.prices.original_bytes)
+
+
+def _require_possible(bench: Workbench, budget: Budget) -> None:
+    """Refuse a budget that the original meets before any text is read, and one that no file meets before anything is quantized."""
+    n_weights = sum(tensor.n_weights for tensor in bench.model.tensors)
+    size_bytes = budget_bytes(budget, n_weights=n_weights, original_bytes=original_bytes(bench))
+    space = whole_space(bench)
+    solve(space, np.zeros(space.offered.shape), 8 * size_bytes)
+
+
 def _planned(run: Run, budget: Budget) -> tuple[Plan, RunSummary]:
     """The best of the measured candidates, as a plan and as figures."""
-    size_bytes = budget_bytes(run, budget)
+    size_bytes = _size_bytes(run, budget)
     named = candidates(run, size_bytes)
     name, measurement = best(run, named)
     made = make_plan(run, budget=budget.text, strategy=name, measurement=measurement)

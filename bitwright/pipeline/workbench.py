@@ -1,4 +1,4 @@
-"""A run with its model loaded: what measuring needs, made once, each piece kept in the run folder."""
+"""A run with its model loaded: what measuring needs, each piece made when it is first asked for and kept in the run folder."""
 
 import resource
 import sys
@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from bitwright.compress import Floats, GgmlCodec, Levels, Model, load, read_imatrix, write_imatrix
+from bitwright.errors import UserError
 from bitwright.objectives import (
     Divergence,
     Reference,
@@ -31,15 +34,26 @@ from bitwright.spaces import Choice, Space
 
 @dataclass(frozen=True, eq=False)
 class Workbench:
-    """The model, its packed levels, the texts and the store of one run."""
+    """The model and the store of one run, the texts, and every tensor's packed levels.
+
+    Asking for `texts` or `levels` raises `UserError` where the text or the importance matrix of the settings cannot be used.
+    """
 
     settings: Settings
     folder: Path
     model: Model
-    levels: Levels
-    texts: Texts
     store: Store
     progress: Progress
+
+    @cached_property
+    def texts(self) -> Texts:
+        """Calibration and held-out tokens."""
+        return _texts(self.settings, self.model, store=self.store, progress=self.progress)
+
+    @cached_property
+    def levels(self) -> Levels:
+        """Every tensor in every format, quantized with the run's importance matrix."""
+        return Levels(self.folder / LEVELS, self.model.source, GgmlCodec(), _importance(self))
 
     def measure(self, space: Space, choices: Sequence[Choice]) -> None:
         """Measure on held-out text those of `choices` that the run has not measured yet, one transaction each."""
@@ -61,20 +75,32 @@ class Workbench:
 
 
 def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress) -> Workbench:
-    """Load the model and make the texts and the importance matrix, or take them from the run folder where they are already there.
+    """Load the model, and begin a run in `folder` or go on with the one that is there.
 
     Raises:
-        UserError: whatever of the settings cannot be used, or a run folder that was begun with others.
+        UserError: a model or device that cannot be used, or a run folder that was begun with other settings.
     """
+    require_device(device)
     store = Store(folder / DATABASE)
     with timed(store, "load"), progress.stage("Loading the model", 1) as advance:
         model = load(settings.model, device)
         advance(1)
     store.agree(settings.identity(model.source))
     store.put_text("settings", settings.to_json())
-    texts = _texts(settings, model, store=store, progress=progress)
-    importance = _importance(settings, model, folder=folder, texts=texts, store=store, progress=progress)
-    return Workbench(settings, folder, model, Levels(folder / LEVELS, model.source, GgmlCodec(), importance), texts, store, progress)
+    return Workbench(settings, folder, model, store, progress)
+
+
+def require_device(name: str) -> None:
+    """Refuse a device on which torch cannot work here.
+
+    Raises:
+        UserError: an unknown name, or hardware that is missing or that this build of torch does not know.
+    """
+    try:
+        torch.ones(1, device=name).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise UserError(f"The device must be one that torch can use here; '{name}' is not ({reason}): choose cpu, or another --device.") from error
 
 
 @contextmanager
@@ -109,13 +135,13 @@ def _documents(name: str) -> list[str]:
     return read_documents(path) if path.exists() or path.suffix else dataset_documents(name)
 
 
-def _importance(settings: Settings, model: Model, *, folder: Path, texts: Texts, store: Store, progress: Progress) -> dict[str, Floats]:
-    path = folder / IMATRIX
+def _importance(bench: Workbench) -> dict[str, Floats]:
+    path = bench.folder / IMATRIX
     if not path.exists():
-        if settings.imatrix:
-            importance = read_imatrix(Path(settings.imatrix), model.tensors)
+        if bench.settings.imatrix:
+            importance = read_imatrix(Path(bench.settings.imatrix), bench.model.tensors)
         else:
-            with timed(store, "imatrix", texts.calibration.n_tokens):
-                importance = collect_importance(model, texts.calibration, progress=progress)
-        write_imatrix(path, importance, text=texts.calibration.text)
-    return read_imatrix(path, model.tensors)
+            with timed(bench.store, "imatrix", bench.texts.calibration.n_tokens):
+                importance = collect_importance(bench.model, bench.texts.calibration, progress=bench.progress)
+        write_imatrix(path, importance, text=bench.texts.calibration.text)
+    return read_imatrix(path, bench.model.tensors)

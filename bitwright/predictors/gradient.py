@@ -25,8 +25,8 @@ from bitwright.objectives import Store, Tap, Tapped, Tokens, Use, draw, is_mixtu
 from bitwright.progress import Progress
 from bitwright.spaces import Space
 
-_SEQUENCES_AT_ONCE = 8
-_CHUNK_BYTES = 1 << 27
+_SEQUENCES_AT_ONCE = 4
+_CHUNK_BYTES = 1 << 24  # small enough to stay in cache and to be reused by the allocator
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class GradientProducts:
 def measure_products(model: Model, levels: Levels, *, space: Space, tokens: Tokens, seed: int, store: Store, progress: Progress) -> GradientProducts:
     """One sweep over `tokens`; every finished batch is kept in `store` and not repeated.
 
-    Peak memory beside the model: the activations of a batch and 128 MiB. Labels are drawn with a generator seeded by `seed` and the batch.
+    Peak memory beside the model: the activations of a batch and 16 MiB. Labels are drawn with a generator seeded by `seed` and the batch.
 
     Raises:
         ModelError: a gradient product is not finite.
