@@ -49,7 +49,6 @@ class Reference:
         rows = torch.from_numpy(np.array(self._rows[index * _SEQUENCES_AT_ONCE :][:_SEQUENCES_AT_ONCE]))
         return rows.to(device).float().log_softmax(dim=-1)
 
-
     def discard(self) -> None:
         """Remove the file, if there is one."""
         self._file.unlink(missing_ok=True)

@@ -119,8 +119,9 @@ class Store:
 
     def put_stage(self, name: str, *, seconds: float, n_tokens: int, peak_memory_bytes: int) -> None:
         """Keep what a stage cost, added to what earlier parts of it cost."""
-        known = self._rows("select seconds, n_tokens from stages where name = ?", name) or [(0.0, 0)]
-        values = (name, known[0][0] + seconds, known[0][1] + n_tokens, peak_memory_bytes)
+        known = self._rows("select seconds, n_tokens, peak_memory_bytes from stages where name = ?", name) or [(0.0, 0, 0)]
+        before_seconds, before_tokens, before_peak = known[0]
+        values = (name, before_seconds + seconds, before_tokens + n_tokens, max(before_peak, peak_memory_bytes))
         self._write("insert or replace into stages values (?, ?, ?, ?)", [values])
 
     def stages(self) -> list[tuple[str, float, int, int]]:
@@ -138,11 +139,10 @@ class Store:
 
     def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
         try:
-            self._db.execute("begin immediate")
-            self._db.executemany(statement, rows)
-            self._db.execute("commit")
+            with self._db:  # commits at the end, or takes everything back
+                self._db.execute("begin immediate")
+                self._db.executemany(statement, rows)
         except sqlite3.OperationalError as error:
-            self._db.rollback()
             raise OutputError(f"The run folder must be writable; {self._path.parent} is not ({error}): make room there and run again.") from error
 
 

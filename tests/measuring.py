@@ -1,0 +1,54 @@
+"""What tests of measurements share: tokens at random, the space of a tiny model, its packed levels, and its weights as they would be changed."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from bitwright.compress import GgmlCodec, Levels, Model
+from bitwright.objectives import Tokens
+from bitwright.spaces import LLAMA_CPP, Choice, Space, discover
+
+
+def random_tokens(n_sequences: int, length: int, seed: int = 0) -> Tokens:
+    """Sequences of ids that every tiny tokenizer has."""
+    return Tokens(np.random.default_rng(seed).integers(3, 350, (n_sequences, length)), "random")
+
+
+def space_of(model: Model, menu: Sequence[str]) -> Space:
+    """The model's matrices × the formats of `menu`, with nothing else in the file."""
+    return LLAMA_CPP.space(discover(model.tensors), menu=menu, fixed_bytes=0, n_weights=sum(tensor.n_weights for tensor in model.tensors))
+
+
+def levels_of(model: Model, folder: Path) -> Levels:
+    """Packed without an importance matrix."""
+    return Levels(folder, model.source, GgmlCodec(), {})
+
+
+def uniform(space: Space, form: str) -> Choice:
+    """Every unit in `form`."""
+    return space.uniform(LLAMA_CPP.format(form))
+
+
+def weights_of(model: Model) -> dict[str, torch.Tensor]:
+    """Every parameter, copied."""
+    return {name: weight.detach().clone() for name, weight in model.module.named_parameters()}
+
+
+def changed(model: Model, levels: Levels, space: Space, choice: Choice) -> PreTrainedModel:
+    """A copy of the module in float64 with the choice's weights, written piece by piece without the code under test."""
+    other = deepcopy(model.module).double()
+    parameters = dict(other.named_parameters())
+    with torch.no_grad():
+        for unit, form in zip(space.units, choice, strict=True):
+            for tensor in unit.tensors:
+                rows = torch.from_numpy(levels.weights(tensor, space.formats[form])).double()
+                start = 0
+                for piece in model.pieces[tensor.name]:
+                    matrix = parameters[piece.parameter] if piece.expert < 0 else parameters[piece.parameter][piece.expert]
+                    matrix[torch.from_numpy(piece.order())] = rows[start : start + piece.n_rows]
+                    start += piece.n_rows
+    return other

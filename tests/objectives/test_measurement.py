@@ -1,0 +1,19 @@
+import math
+
+import pytest
+
+from bitwright.objectives import Measurement
+
+
+def measurement(*nats: float) -> Measurement:
+    return Measurement((0,), nats, 9.0, 0.5, 10, 1.0)
+
+
+def test_mean_and_standard_error_over_sequences() -> None:
+    found = measurement(1.0, 2.0, 6.0)
+    assert found.nats_per_token == 3.0
+    assert found.standard_error == pytest.approx(math.sqrt((4 + 1 + 9) / 2 / 3))
+
+
+def test_one_sequence_says_nothing_of_the_error() -> None:
+    assert measurement(1.0).standard_error == math.inf

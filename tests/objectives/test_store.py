@@ -1,0 +1,224 @@
+import dataclasses
+import random
+import sqlite3
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bitwright.errors import OutputError, RunError
+from bitwright.objectives import Measurement, Store
+from tests.processes import process
+from tests.sentences import sentence
+from tests.work import fill_store
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "run.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    opened = Store(path)
+    yield opened
+    opened.close()
+
+
+def measurement(*choice: int, nats: float = 0.1) -> Measurement:
+    return Measurement(choice, (nats, 2 / 3), 17.25, 0.75, 100, 1.5)
+
+
+def reopened(store: Store, path: Path) -> Store:
+    store.close()
+    return Store(path)
+
+
+# --- settings
+
+
+def test_a_run_goes_on_with_its_own_settings(store: Store, path: Path) -> None:
+    store.agree({"b": "2", "a": "1"})
+    store.put_array("x", np.zeros(1))
+    again = reopened(store, path)
+    again.agree({"a": "1", "b": "2"})
+    assert list(again.settings().items()) == [("b", "2"), ("a", "1")]
+    again.close()
+
+
+def test_every_setting_that_differs_is_named(store: Store, path: Path) -> None:
+    store.agree({"seed": "1", "model": "abc", "target": "t"})
+    store.put_array("x", np.zeros(1))
+    with pytest.raises(RunError) as refused:
+        store.agree({"seed": "2", "model": "abc", "target": "u", "formats": "all"})
+    message = sentence(refused.value, path.parent, "seed was 1 and is now 2", "target was t and is now u", "formats was absent and is now all")
+    assert "model" not in message
+    assert store.settings() == {"seed": "1", "model": "abc", "target": "t"}
+
+
+def test_a_run_that_kept_nothing_may_begin_anew(store: Store) -> None:
+    store.agree({"calibration": "empty.txt"})
+    store.agree({"calibration": "full.txt"})
+    assert store.settings() == {"calibration": "full.txt"}
+
+
+# --- what is kept
+
+
+@pytest.mark.parametrize(
+    "values", [np.arange(6.0).reshape(2, 3), np.array([[True, False]]), np.array(0.1), np.array([np.nan, np.inf]), np.zeros((0, 3), dtype=np.int64)]
+)
+def test_arrays_come_back_as_they_were(store: Store, path: Path, values: np.ndarray) -> None:
+    assert not store.has_array("x")
+    store.put_array("x", values)
+    again = reopened(store, path)
+    assert again.has_array("x")
+    found = again.array("x")
+    assert (found.dtype, found.shape) == (values.dtype, values.shape)
+    np.testing.assert_array_equal(found, values)
+    again.close()
+
+
+def test_measurements_come_back_exactly_and_in_order(store: Store, path: Path) -> None:
+    given = [measurement(2, 1, nats=0.1), measurement(0, 0, nats=1 / 3), measurement(1, 1, nats=5e-324)]
+    for each in given:
+        store.put(each)
+    again = reopened(store, path)
+    assert again.measurements() == given
+    again.close()
+
+
+def test_the_first_measurement_of_a_choice_stays(store: Store) -> None:
+    store.put(measurement(1, 2, nats=0.1))
+    store.put(measurement(1, 2, nats=0.9))
+    assert store.measurements() == [measurement(1, 2, nats=0.1)]
+
+
+def test_texts_and_arrays_are_replaced(store: Store) -> None:
+    store.put_text("name", "old")
+    store.put_text("name", "naïve\n'; drop table texts")
+    assert store.text("name") == "naïve\n'; drop table texts"
+    store.put_array("x", np.zeros(3))
+    store.put_array("x", np.ones(2))
+    assert store.array("x").tolist() == [1, 1]
+
+
+def test_what_is_missing_is_an_unfinished_run(store: Store, path: Path) -> None:
+    for ask in (store.text, store.array):
+        with pytest.raises(RunError) as refused:
+            ask("prices")
+        sentence(refused.value, path.parent, "prices")
+
+
+def test_a_stage_that_is_gone_on_with_adds_up(store: Store) -> None:
+    store.put_stage("load", seconds=1.5, n_tokens=0, peak_memory_bytes=5)
+    store.put_stage("gradient", seconds=1.0, n_tokens=10, peak_memory_bytes=9)
+    store.put_stage("gradient", seconds=2.0, n_tokens=20, peak_memory_bytes=7)
+    found = {name: rest for name, *rest in store.stages()}
+    assert found == {"load": [1.5, 0, 5], "gradient": [3.0, 30, 9]}
+
+
+# --- safety
+
+
+def test_a_finished_piece_of_work_is_there_for_others_at_once(store: Store, path: Path) -> None:
+    """One transaction for each: nothing waits for a later commit."""
+    other = Store(path)
+    for i in range(3):
+        store.put(measurement(i))
+        assert len(other.measurements()) == i + 1
+        store.put_array(str(i), np.zeros(i))
+        assert other.has_array(str(i))
+    other.close()
+
+
+def test_a_piece_of_work_is_kept_whole_or_not_at_all(store: Store) -> None:
+    """The second row cannot be written, so the first is not there either."""
+    unknown = object()
+    with pytest.raises(sqlite3.Error):
+        store.agree({"a": "1", "b": unknown})  # type: ignore[dict-item]
+    assert store.settings() == {}
+
+
+def test_a_killed_process_leaves_all_that_it_finished(path: Path) -> None:
+    moments = random.Random(0)
+    told = -1
+    for _ in range(3):
+        path.unlink(missing_ok=True)
+        with process(fill_store, path) as other:
+            told = max(islice(other.news(60), moments.randrange(5, 60)))
+            other.kill()
+        store = Store(path)
+        found = store.measurements()
+        n_arrays = sum(store.has_array(f"array {i}") for i in range(len(found) + 1))
+        for i in range(n_arrays):
+            np.testing.assert_array_equal(store.array(f"array {i}"), np.full(60_000, i))
+        store.put(measurement(9, 9))
+        store.close()
+        assert [m.choice for m in found] == [(i,) for i in range(len(found))]
+        assert all(len(m.sequence_nats) == 200 for m in found)
+        assert len(found) > told
+        assert told <= n_arrays <= len(found)
+        with sqlite3.connect(path) as check:
+            assert check.execute("pragma integrity_check").fetchall() == [("ok",)]
+        check.close()
+        for extra in path.parent.glob("run.sqlite-*"):
+            extra.unlink()
+
+
+def test_a_file_that_is_no_database_is_no_run(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"something else entirely, and long enough to have a header" * 100)
+    with pytest.raises(RunError) as refused:
+        Store(path)
+    sentence(refused.value, path)
+
+
+def test_a_damaged_database_is_no_run(store: Store, path: Path) -> None:
+    """The header is whole, so the damage shows when something is read."""
+    for i in range(50):
+        store.put_array(f"{i}", np.arange(2_000.0))
+        store.put(measurement(i))
+    store.close()
+    data = bytearray(path.read_bytes())
+    data[4096:] = random.Random(0).randbytes(len(data) - 4096)
+    path.write_bytes(data)
+    with pytest.raises(RunError) as refused:
+        Store(path).measurements()
+    sentence(refused.value, path)
+
+
+def test_a_database_of_another_program_is_no_run(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as other:
+        other.execute("create table measurements (id integer primary key, text text)")
+    other.close()
+    store = Store(path)
+    with pytest.raises(RunError) as refused:
+        store.measurements()
+    sentence(refused.value, path)
+    store.close()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError) as refused:
+        Store(tmp_path / "file" / "run" / "run.sqlite")
+    sentence(refused.value, tmp_path / "file" / "run", "--out")
+
+
+def test_a_full_disk_is_told(store: Store, path: Path) -> None:
+    store.put_array("before", np.zeros(3))
+    store._db.execute("pragma max_page_count = 1")  # what SQLite is left with when no page can be added
+    with pytest.raises(OutputError) as refused:
+        store.put_array("large", np.zeros(100_000))
+    sentence(refused.value, path.parent, "full")
+    assert store.has_array("before")
+    assert not store.has_array("large")
+
+
+def test_records_are_complete() -> None:
+    """Every field of a measurement survives; a new field without a place in the store is noticed here."""
+    assert {field.name for field in dataclasses.fields(Measurement)} == set(vars(measurement(0)))
