@@ -130,9 +130,7 @@ def _require_quantizable(weights: Floats, form: Format, importance: Floats) -> N
     if largest > _LARGEST and form.name not in _WIDE:
         raise ModelError(f"Weights must be at most {_LARGEST:.0f} to be stored as {form.name}; this model has {largest:.3g}: repair the model.")
     if form.needs_importance and not len(importance):
-        raise ModelError(
-            f"{form.name} is so coarse that a tensor needs an importance matrix for it; this one has none: choose a finer format for it."
-        )
+        raise ModelError(f"{form.name} is so coarse that it needs an importance matrix; this tensor has none: choose a finer format for it.")
     if not (np.isfinite(importance).all() and (importance >= 0).all()):
         raise ModelError("Importance must be finite and not negative; this matrix has other values: make it again.")
 

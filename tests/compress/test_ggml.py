@@ -21,9 +21,28 @@ from .contract import CodecContract, importance, normal, unknown
 CODEC = GgmlCodec()
 #: Σ ΔW² / Σ W² on normal weights was measured and lies a fifth below these.
 WORST = {
-    **{"F32": 0.0, "F16": 6e-8, "BF16": 4e-6, "Q8_0": 3.6e-5, "Q6_K": 4e-4, "Q5_1": 1.6e-3, "Q5_K": 1.65e-3, "Q5_0": 2.1e-3},
-    **{"Q4_1": 6.4e-3, "Q4_K": 6.6e-3, "Q4_0": 8.7e-3, "IQ4_NL": 7.3e-3, "IQ4_XS": 7.5e-3, "Q3_K": 0.028, "IQ3_S": 0.027},
-    **{"IQ3_XXS": 0.048, "Q2_K": 0.097, "IQ2_S": 0.086, "IQ2_XS": 0.127, "IQ2_XXS": 0.163, "IQ1_M": 0.3, "IQ1_S": 0.335},
+    "F32": 0.0,
+    "F16": 6e-8,
+    "BF16": 4e-6,
+    "Q8_0": 3.6e-5,
+    "Q6_K": 4e-4,
+    "Q5_1": 1.6e-3,
+    "Q5_K": 1.65e-3,
+    "Q5_0": 2.1e-3,
+    "Q4_1": 6.4e-3,
+    "Q4_K": 6.6e-3,
+    "Q4_0": 8.7e-3,
+    "IQ4_NL": 7.3e-3,
+    "IQ4_XS": 7.5e-3,
+    "Q3_K": 0.028,
+    "IQ3_S": 0.027,
+    "IQ3_XXS": 0.048,
+    "Q2_K": 0.097,
+    "IQ2_S": 0.086,
+    "IQ2_XS": 0.127,
+    "IQ2_XXS": 0.163,
+    "IQ1_M": 0.3,
+    "IQ1_S": 0.335,
 }
 COARSE = [form for form in GGML_FORMATS if form.name.startswith(("IQ1", "IQ2", "IQ3"))]
 
