@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from bitwright.compress import GgmlCodec, Levels, Model
-from bitwright.objectives import Tokens
+from bitwright.objectives import Tokens, is_mixture
 from bitwright.spaces import LLAMA_CPP, Choice, Space, discover
 
 
@@ -41,6 +41,8 @@ def weights_of(model: Model) -> dict[str, torch.Tensor]:
 def changed(model: Model, levels: Levels, space: Space, choice: Choice) -> PreTrainedModel:
     """A copy of the module in float64 with the choice's weights, written piece by piece without the code under test."""
     other = deepcopy(model.module).double()
+    if is_mixture(model):
+        other.set_experts_implementation("eager")  # the other one knows no float64
     parameters = dict(other.named_parameters())
     with torch.no_grad():
         for unit, form in zip(space.units, choice, strict=True):

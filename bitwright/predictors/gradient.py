@@ -94,13 +94,15 @@ class _Products(Tap):
         self._parameters = {name: model.module.get_parameter(pieces[0].parameter) for name, pieces in model.pieces.items()}
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:
-        if y.requires_grad:
-            y.register_hook(lambda gradient: self._price_linear(uses, x.detach(), gradient))  # type: ignore[no-untyped-call]
+        decided = [use for use in uses if use.tensor in self._tensors]  # a router, for one, is not
+        if decided and y.requires_grad:
+            y.register_hook(lambda gradient: self._price_linear(decided, x.detach(), gradient))  # type: ignore[no-untyped-call]
 
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
         if y.is_leaf:
             y.requires_grad_(True)
-        y.register_hook(lambda gradient: self._price_embedding(uses, ids, gradient))  # type: ignore[no-untyped-call]
+        decided = [use for use in uses if use.tensor in self._tensors]
+        y.register_hook(lambda gradient: self._price_embedding(decided, ids, gradient))  # type: ignore[no-untyped-call]
 
     def _price_linear(self, uses: list[Use], x: Torch, gradient: Torch) -> None:
         n = len(self.values)
