@@ -6,7 +6,7 @@ Layout: `docs/gguf.md` of the ggml repository, through the `gguf` package.
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,12 +16,13 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueTy
 
 from bitwright.compress.ggml import dequantize
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
+from bitwright.compress.temporary import replacing
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError
 from bitwright.spaces import Tensor
 
 ALIGNMENT = 32
 _FILE_TYPE, _ALIGNMENT_KEY = "general.file_type", "general.alignment"
-_UNREADABLE = (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError, MemoryError)
+_UNREADABLE = (OSError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError)
 # The reader's and writer's own log lines repeat what is in the file.
 logging.getLogger("gguf").setLevel(logging.WARNING)
 
@@ -37,7 +38,9 @@ class GgufSource(Source):
         if not path.is_file():
             raise ModelError(f"MODEL must be a GGUF file, a model folder or a hub name; there is no file {path}: check the path.")
         try:
-            reader = GGUFReader(path)
+            with np.errstate(over="raise"):
+                reader = GGUFReader(path)
+            _require_sound(reader)
             tensors = {str(t.name): t.data.reshape(-1).view(np.uint8) for t in reader.tensors}
             self.metadata = tuple(_key_values(reader))
         except _UNREADABLE as error:
@@ -45,8 +48,8 @@ class GgufSource(Source):
         known = {entry.key: entry.value for entry in self.metadata}
         if "general.architecture" not in known or not tensors:
             raise ModelError(f"A model must name its architecture and hold tensors; {path} does not: choose another GGUF file.")
-        if known.get("split.count", 1) > 1:
-            raise ModelError(f"A model must be one GGUF file; {path} is one of {known['split.count']}: merge them with `llama-gguf-split --merge`.")
+        if (parts := known.get("split.count", 1)) not in (0, 1):
+            raise ModelError(f"A model must be one GGUF file (split.count 1); {path} is one of {parts}: merge them with `llama-gguf-split --merge`.")
         self.path, self.name, self.architecture = path, str(path), str(known["general.architecture"])
         self.tensors = tuple(_described(t.name, t.shape, t.tensor_type) for t in reader.tensors)
         self._data = tensors
@@ -86,14 +89,22 @@ def header_bytes(source: Source, scratch: Path) -> int:
     """Bytes before the first tensor: metadata, tokenizer and the list of tensors, padded. They do not depend on the formats chosen.
 
     Counted on a header that is really written, to a temporary file in the folder `scratch`.
+
+    Raises:
+        OutputError: the folder cannot be written.
     """
     path = scratch / ".header.gguf.part"
     try:
         with _opened(path, Recipe(source, {})):
             pass
         return _padded(path.stat().st_size)
+    except OSError as error:
+        raise OutputError(
+            f"The folder {scratch} must be writable; it is not ({error.strerror or error}): choose another place or make room."
+        ) from error
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def fixed_bytes(source: Source, decided: Iterable[str], scratch: Path) -> int:
@@ -111,19 +122,28 @@ def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) ->
         OutputError: the folder cannot be written or the disk is full; nothing is left behind.
         BrokenPromiseError: what was read back is not what was to be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _opened(temporary, recipe) as writer:
-            for tensor in recipe.source.tensors:
-                data = packed(tensor) if tensor.name in recipe.formats else recipe.source.stored(tensor)
-                writer.write_tensor_data(data)
-        _verify(temporary, recipe)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            with _opened(temporary, recipe) as writer:
+                for tensor in recipe.source.tensors:
+                    data = packed(tensor) if tensor.name in recipe.formats else recipe.source.stored(tensor)
+                    _require_size(tensor, data, recipe)
+                    writer.write_tensor_data(data)
+            _verify(temporary, recipe)
     except OSError as error:
-        raise OutputError(f"The model must be writable to {path}; it is not ({error.strerror}): choose another place or make room.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"The model must be writable to {path}; it is not ({error.strerror or error}): choose another place or make room."
+        ) from error
+
+
+def _require_size(tensor: Tensor, data: Bytes, recipe: Recipe) -> None:
+    form = recipe.format_of(tensor)
+    n_bytes = _stored_bytes(tensor, GGMLQuantizationType[form])
+    if data.nbytes != n_bytes:
+        raise BrokenPromiseError(
+            f"{tensor.name} must take {n_bytes} bytes as {form}; it was given {data.nbytes}: nothing was kept, please report this."
+        )
 
 
 def _verify(path: Path, recipe: Recipe) -> None:
@@ -168,6 +188,19 @@ def _file_type(recipe: Recipe) -> int:
         weights[form] = weights.get(form, 0) + tensor.n_weights
     most = max(weights, key=lambda form: weights[form])
     return int(_LABELS.get(most, LlamaFileType.GUESSED))
+
+
+def _require_sound(reader: GGUFReader) -> None:
+    """What llama.cpp asks of a file and the reader does not: tensors of some weights each, one after another, in this machine's byte order."""
+    if reader.byte_order == "S":
+        raise ValueError("its byte order is the other one")
+    end = reader.data_offset
+    for tensor in reader.tensors:
+        if not tensor.n_bytes or not len(tensor.shape):
+            raise ValueError(f"{tensor.name} holds no weights")
+        if tensor.data_offset != end:
+            raise ValueError(f"{tensor.name} does not lie right behind the tensor before it")
+        end += -(-tensor.n_bytes // int(reader.alignment)) * int(reader.alignment)
 
 
 def _key_values(reader: GGUFReader) -> Iterator[KeyValue]:

@@ -12,6 +12,7 @@ import numpy as np
 from gguf import GGUFReader, GGUFWriter
 
 from bitwright.compress.source import Floats
+from bitwright.compress.temporary import replacing
 from bitwright.errors import ModelError, OutputError
 from bitwright.spaces import Tensor
 
@@ -25,24 +26,22 @@ def write_imatrix(path: Path, importance: Mapping[str, Floats], *, text: str) ->
     Raises:
         OutputError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        writer = GGUFWriter(temporary, "imatrix")
-        writer.add_type("imatrix")
-        writer.add_array("imatrix.datasets", [text])
-        writer.add_uint32("imatrix.chunk_count", 1)
-        writer.add_uint32("imatrix.chunk_size", 1)
-        for name, means in importance.items():
-            writer.add_tensor(name + _SUMS, np.ascontiguousarray(means, dtype=np.float32))
-            writer.add_tensor(name + _COUNTS, np.ones((len(means), 1), dtype=np.float32))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            writer = GGUFWriter(temporary, "imatrix")
+            writer.add_type("imatrix")
+            writer.add_array("imatrix.datasets", [text])
+            writer.add_uint32("imatrix.chunk_count", 1)
+            writer.add_uint32("imatrix.chunk_size", 1)
+            for name, means in importance.items():
+                writer.add_tensor(name + _SUMS, np.ascontiguousarray(means, dtype=np.float32))
+                writer.add_tensor(name + _COUNTS, np.ones((len(means), 1), dtype=np.float32))
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"The importance matrix must be writable to {path}; it is not ({error.strerror}): choose another folder.") from error
+        raise OutputError(f"The importance matrix must be writable to {path}; it is not ({error.strerror or error}): choose another.") from error
 
 
 def read_imatrix(path: Path, tensors: tuple[Tensor, ...]) -> dict[str, Floats]:

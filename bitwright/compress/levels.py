@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress.codec import Codec
 from bitwright.compress.source import Bytes, Floats, Source
+from bitwright.compress.temporary import replacing
 from bitwright.errors import OutputError
 from bitwright.spaces import Format, Tensor
 
@@ -80,11 +81,9 @@ class Levels:
 
     def _pack(self, tensor: Tensor, form: Format, path: Path) -> None:
         packed = self.encode(tensor, form)
-        temporary = path.with_name(f".{path.name}.part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            packed.tofile(temporary)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                packed.tofile(temporary)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise OutputError(f"Packed tensors must be writable to {self.folder}; they are not ({error.strerror}): make room there.") from error
+            raise OutputError(f"Packed tensors must be writable to {self.folder}; they are not ({error.strerror or error}): make room.") from error
