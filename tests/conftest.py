@@ -11,6 +11,12 @@ from bitwright.spaces import LLAMA_CPP, Tensor
 from tests.compress import tiny_models as tiny
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Models this small are many times slower on several threads where other work shares the cores."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the session's models lie."""

@@ -64,9 +64,10 @@ def test_one_unit_is_measured_with_all_others_as_they_were(tied: Model, tmp_path
     space, levels = space_of(tied, ("BF16", "Q4_0")), levels_of(tied, tmp_path)
     objective = Divergence(tied, levels, space=space, reference=Reference(tied, TOKENS, scratch=tmp_path, progress=Silent()))
     original, coarse = uniform(space, "BF16"), uniform(space, "Q4_0")
-    found = [objective.of_one(u, int(coarse[u])) for u in range(len(space.units))]
+    some = range(0, len(space.units), 4)
+    found = [objective.of_one(u, int(coarse[u])) for u in some]
     expected = []
-    for u in range(len(space.units)):
+    for u in some:
         choice = original.copy()
         choice[u] = coarse[u]
         expected.append(objective(choice).nats_per_token)

@@ -164,12 +164,13 @@ def test_products_that_are_no_numbers_are_refused(tied: Model, tmp_path: Path, m
 
 def test_the_table_foretells_what_is_measured(tied: Model, tmp_path: Path) -> None:
     """Second order, so for small changes: within a factor of two for each unit, closer for their sum."""
-    space, levels, tokens = space_of(tied, ("Q8_0", "Q5_1")), levels_of(tied, tmp_path), random_tokens(64, 16)
+    space, levels, tokens = space_of(tied, ("Q8_0", "Q5_1")), levels_of(tied, tmp_path), random_tokens(48, 12)
     table = products(tied, levels, space=space, tokens=tokens, store=tmp_path / "a.sqlite").table()
     objective = Divergence(tied, levels, space=space, reference=Reference(tied, tokens, scratch=tmp_path, progress=Silent()))
     form = int(uniform(space, "Q5_1")[0])
-    measured = np.array([objective.of_one(u, form) for u in range(len(space.units))])
-    ratios = table[:, form] / measured
+    some = np.arange(0, len(space.units), 2)
+    measured = np.array([objective.of_one(u, form) for u in some])
+    ratios = table[some, form] / measured
     assert measured.max() / measured.min() > 4  # units that are alike would be foretold by anything
     assert ratios.min() > 0.5
     assert ratios.max() < 2
