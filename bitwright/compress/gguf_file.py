@@ -22,7 +22,8 @@ from bitwright.spaces import Tensor
 
 ALIGNMENT = 32
 _FILE_TYPE, _ALIGNMENT_KEY = "general.file_type", "general.alignment"
-_UNREADABLE = (OSError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError)
+#: What `sound_reader` raises for a file that is not whole or not GGUF.
+UNREADABLE = (OSError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError)
 # The reader's and writer's own log lines repeat what is in the file.
 logging.getLogger("gguf").setLevel(logging.WARNING)
 
@@ -38,12 +39,10 @@ class GgufSource(Source):
         if not path.is_file():
             raise ModelError(f"MODEL must be a GGUF file, a model folder or a hub name; there is no file {path}: check the path.")
         try:
-            with np.errstate(over="raise"):
-                reader = GGUFReader(path)
-            _require_sound(reader)
+            reader = sound_reader(path)
             tensors = {str(t.name): t.data.reshape(-1).view(np.uint8) for t in reader.tensors}
             self.metadata = tuple(_key_values(reader))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ModelError(f"A GGUF file must be complete and readable; {path} is not ({error}): download or convert it again.") from error
         known = {entry.key: entry.value for entry in self.metadata}
         if "general.architecture" not in known or not tensors:
@@ -62,6 +61,26 @@ class GgufSource(Source):
     def stored(self, tensor: Tensor) -> Bytes:
         """See `Source.stored`."""
         return self._data[tensor.name]
+
+
+def sound_reader(path: Path) -> GGUFReader:
+    """A reader of the file, held to what llama.cpp asks of one: tensors of some weights each, one after another, in this machine's byte order.
+
+    Raises:
+        one of UNREADABLE.
+    """
+    with np.errstate(over="raise"):
+        reader = GGUFReader(path)
+    if reader.byte_order == "S":
+        raise ValueError("its byte order is the other one")
+    end = reader.data_offset
+    for tensor in reader.tensors:
+        if not tensor.n_bytes or not len(tensor.shape):
+            raise ValueError(f"{tensor.name} holds no weights")
+        if tensor.data_offset != end:
+            raise ValueError(f"{tensor.name} does not lie right behind the tensor before it")
+        end += -(-tensor.n_bytes // int(reader.alignment)) * int(reader.alignment)
+    return reader
 
 
 @dataclass(frozen=True)
@@ -188,19 +207,6 @@ def _file_type(recipe: Recipe) -> int:
         weights[form] = weights.get(form, 0) + tensor.n_weights
     most = max(weights, key=lambda form: weights[form])
     return int(_LABELS.get(most, LlamaFileType.GUESSED))
-
-
-def _require_sound(reader: GGUFReader) -> None:
-    """What llama.cpp asks of a file and the reader does not: tensors of some weights each, one after another, in this machine's byte order."""
-    if reader.byte_order == "S":
-        raise ValueError("its byte order is the other one")
-    end = reader.data_offset
-    for tensor in reader.tensors:
-        if not tensor.n_bytes or not len(tensor.shape):
-            raise ValueError(f"{tensor.name} holds no weights")
-        if tensor.data_offset != end:
-            raise ValueError(f"{tensor.name} does not lie right behind the tensor before it")
-        end += -(-tensor.n_bytes // int(reader.alignment)) * int(reader.alignment)
 
 
 def _key_values(reader: GGUFReader) -> Iterator[KeyValue]:

@@ -6,18 +6,20 @@ Both hold, for each weight matrix, the sum of squared activations of every input
 
 import struct
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFReader, GGUFWriter
+from gguf import GGUFWriter
 
+from bitwright.compress.gguf_file import UNREADABLE, sound_reader
 from bitwright.compress.source import Floats
 from bitwright.compress.temporary import replacing
 from bitwright.errors import ModelError, OutputError
 from bitwright.spaces import Tensor
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
-_UNREADABLE = (ValueError, IndexError, KeyError, OverflowError, OSError, UnicodeDecodeError, struct.error)
+_UNREADABLE = (*UNREADABLE, struct.error)
 
 
 def write_imatrix(path: Path, importance: Mapping[str, Floats], *, text: str) -> None:
@@ -58,11 +60,14 @@ def read_imatrix(path: Path, tensors: tuple[Tensor, ...]) -> dict[str, Floats]:
     for tensor in tensors:
         if tensor.name in entries:
             values = entries[tensor.name]
-            if values.size % tensor.shape[-1] or not np.isfinite(values).all() or (values < 0).any():
+            n_channels = prod(tensor.shape[:-2]) * tensor.shape[-1]
+            if values.size != n_channels:
                 raise ModelError(
-                    f"An importance matrix must hold one finite value for each input channel; {path} has {values.size} for {tensor.name}, "
-                    f"which has {tensor.shape[-1]} channels: make it from this very model."
+                    f"An importance matrix must hold one value for each input channel of each expert; {path} has {values.size} for {tensor.name}, "
+                    f"which has {n_channels}: make it from this very model."
                 )
+            if not np.isfinite(values).all() or (values < 0).any():
+                raise ModelError(f"An importance matrix must be finite and not negative; {path} is not for {tensor.name}: make it again.")
             found[tensor.name] = values.reshape(-1, tensor.shape[-1])
     if not found:
         raise ModelError(f"An importance matrix must name tensors of the model; {path} names none of them: make it from this very model.")
@@ -70,7 +75,7 @@ def read_imatrix(path: Path, tensors: tuple[Tensor, ...]) -> dict[str, Floats]:
 
 
 def _from_gguf(path: Path) -> Iterator[tuple[str, Floats]]:
-    stored = {tensor.name: np.array(tensor.data, dtype=np.float32) for tensor in GGUFReader(path).tensors}
+    stored = {tensor.name: np.array(tensor.data, dtype=np.float32) for tensor in sound_reader(path).tensors}
     for name, sums in stored.items():
         if name.endswith(_SUMS):
             counts = stored[name.removesuffix(_SUMS) + _COUNTS].reshape(-1, 1)
@@ -83,6 +88,8 @@ def _from_dat(path: Path) -> Iterator[tuple[str, Floats]]:
         (length,) = struct.unpack_from("<i", data, offset)
         name = data[offset + 4 : offset + 4 + length].decode()
         n_calls, n_values = struct.unpack_from("<ii", data, offset + 4 + length)
+        if min(length, n_values) < 0:
+            raise ValueError(f"the entry '{name}' has a negative length")
         offset += 12 + length
         sums = np.frombuffer(data, dtype="<f4", count=n_values, offset=offset)
         yield name, _means(sums[None], np.array([[n_calls]], dtype=np.float32))
