@@ -3,7 +3,8 @@
     import bitwright as bw
     fitted = bw.fit(bw.Settings("model.gguf"), bw.parse_budget("90MB"), Path("out"))
 
-The names below are loaded when they are first used, so that importing the package is quick.
+The names below are loaded when they are first used, so that importing the package is quick. The verb `search` is `bw.pipeline.search`, since
+`bitwright.search` is a room.
 """
 
 from importlib import import_module
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bitwright import pipeline as pipeline
     from bitwright import report as report
-    from bitwright.pipeline import Settings, build, fit, open_run, plan, search, verify
+    from bitwright.pipeline import Settings, build, fit, open_run, plan, verify
     from bitwright.spaces import parse_budget, read_plan
 
 __version__ = "0.1.0"
-__all__ = ["Settings", "build", "fit", "open_run", "parse_budget", "plan", "read_plan", "search", "verify"]
+__all__ = ["Settings", "build", "fit", "open_run", "parse_budget", "plan", "read_plan", "verify"]
 
 _HOMES = {name: "bitwright.spaces" if name in {"parse_budget", "read_plan"} else "bitwright.pipeline" for name in __all__}
 

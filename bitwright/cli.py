@@ -126,7 +126,7 @@ def search(
     settings = bw.Settings(
         model, target, _menu(formats), calibration, held_out, imatrix, sensitivity.value, n_calibration, n_held_out, sequence_length, seed
     )
-    bw.search(settings, out_folder, n_points=points, device=device, progress=Rows())
+    bw.pipeline.search(settings, out_folder, n_points=points, device=device, progress=Rows())
     out.print(bw.report.front_table(bw.pipeline.describe(bw.open_run(out_folder))))
     out.print(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}", soft_wrap=True)
 

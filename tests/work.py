@@ -5,12 +5,15 @@ from contextlib import contextmanager
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from bitwright.objectives import Measurement, Store
+from bitwright.pipeline import Settings, checking, verbs
 from bitwright.progress import Advance, Progress
+from bitwright.spaces import Budget
 
 
 def fill_store(tell: Connection, path: Path) -> None:
@@ -40,12 +43,9 @@ class Telling(Progress):
         yield advance
 
 
-def fit(tell: Connection, settings: Any, budget: Any, out: Path) -> None:
+def fit(tell: Connection, settings: Settings, budget: Budget, out: Path) -> None:
     """A whole `fit`, telling of its progress."""
-    import torch
-
-    import bitwright as bw
-
     torch.set_num_threads(1)
-    bw.fit(settings, budget, out, progress=Telling(tell))
+    checking.os = SimpleNamespace(cpu_count=lambda: 1)  # type: ignore[assignment]
+    verbs.fit(settings, budget, out, progress=Telling(tell))
     tell.send("finished")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from bitwright.compress import Bytes, GgmlCodec, Levels, Recipe, Source, open_source, read_imatrix, write_gguf
 from bitwright.errors import BrokenPromiseError, PlanError
-from bitwright.progress import Progress
+from bitwright.progress import Progress, Silent
 from bitwright.spaces import TARGETS, Plan, Tensor
 
 
-def build(plan: Plan, out: Path, *, progress: Progress) -> None:
+def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
     """Write the plan's file to `out`, under a temporary name until it is whole and checked.
 
     Raises:
@@ -23,7 +23,8 @@ def build(plan: Plan, out: Path, *, progress: Progress) -> None:
     imatrix = _importance_path(plan)
     levels = Levels(out.parent, source, GgmlCodec(), read_imatrix(imatrix, source.tensors))
     target = TARGETS[plan.target]
-    with progress.stage(f"Writing {out.name}", sum(tensor.n_weights for tensor in source.tensors if tensor.name in plan.formats)) as advance:
+    n_weights = sum(tensor.n_weights for tensor in source.tensors if tensor.name in plan.formats)
+    with (progress or Silent()).stage(f"Writing {out.name}", n_weights) as advance:
 
         def packed(tensor: Tensor) -> Bytes:
             advance(tensor.n_weights)

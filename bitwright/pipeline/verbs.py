@@ -56,9 +56,13 @@ def describe(run: Run) -> RunSummary:
         (m.choice for m in run.measurements.values() if m.choice not in uniform), key=lambda choice: run.prices.space.total_bytes(np.array(choice))
     )
     named = {f"front {i + 1}": np.array(choice) for i, choice in enumerate(points)}
-    if not named:
+    if not named | known:
         raise RunError(f"A run must be finished before it is used; nothing was measured in {run.folder} yet: run `bitwright search` again.")
-    return summarise(run, named=named | known, chosen=list(named)[len(named) // 2], limit=NoLimit())
+    return summarise(run, named=named | known, chosen=_middle(named or known), limit=NoLimit())
+
+
+def _middle(named: dict[str, Choice]) -> str:
+    return list(named)[len(named) // 2]
 
 
 def write_plan(made: Plan, path: Path) -> None:
