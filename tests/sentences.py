@@ -9,7 +9,7 @@ def sentence(error: BaseException, *values: object) -> str:
     message = str(error)
     assert "\n" not in message, message
     assert message.endswith((".", "?")), message
-    assert "None" not in message, message
+    assert "(None)" not in message, message
     assert message[0].isalnum() or message[0] == "/", message
     for value in values:
         assert str(value) in message, f"{value} is not in: {message}"

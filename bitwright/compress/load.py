@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from bitwright.compress.architectures import bind, lay_out
+from bitwright.compress.architectures import bind, lay_out, recognise
 from bitwright.compress.gguf_file import GgufSource
 from bitwright.compress.gguf_metadata import require_alike
 from bitwright.compress.gguf_tokenizer import restore_pre_tokenizer
@@ -29,8 +30,8 @@ from bitwright.errors import ModelError
 _ROPE_FACTORS = "rope_freqs.weight"  # no parameter of the module: computed from its configuration
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
-_NOT_CAUSAL = "MODEL must be a causal language model that transformers can load; {path} is not: {reason}"
-_UNLOADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, ImportError, NotImplementedError)
+# Without this transformers asks whoever sits at the terminal whether to run the code in the folder.
+_NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _located(name: str) -> Path:
         raise ModelError(f"MODEL must be a GGUF file, a model folder or a hub name such as Qwen/Qwen3-4B; '{name}' is none of them: check the path.")
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the hub's client lets those of its own transport through
         raise ModelError(f"There is no file or folder '{name}', and the hub gave no model of that name: check the name and the network.") from error
 
 
@@ -96,23 +97,29 @@ def _from_folder(path: Path) -> _Loaded:
         raise ModelError(f"A model folder must hold a config.json; {path} does not: give the folder that `save_pretrained` wrote.")
     if not any(path.glob("*.safetensors")):
         raise ModelError(f"A model folder must hold its weights as .safetensors (a pickle can run code); {path} does not: save them as safetensors.")
-    with _quiet():
-        try:
-            config = AutoConfig.from_pretrained(path)
-            module = AutoModelForCausalLM.from_pretrained(path, config=config, dtype=torch.float32, use_safetensors=True)
-            return _Loaded(module, AutoTokenizer.from_pretrained(path))
-        except _UNLOADABLE as error:
-            raise ModelError(_NOT_CAUSAL.format(path=path, reason=_first_line(error))) from error
+    with _loading(path):
+        config = AutoConfig.from_pretrained(path, **_NO_CODE)
+    recognise(config)
+    # What is missing or of another shape transformers replaces by random numbers; here it is looked for afterwards.
+    settings: dict[str, Any] = {"config": config, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    with _loading(path):
+        both: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **settings, **_NO_CODE)
+        tokenizer = AutoTokenizer.from_pretrained(path, **_NO_CODE)
+    module, found = both
+    wrong = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if wrong:
+        raise ModelError(
+            f"A model folder must hold every weight in the shape that its configuration says; {path} does not for {', '.join(wrong[:3])}: "
+            "download or save the model again."
+        )
+    return _Loaded(module, tokenizer)
 
 
 def _from_gguf(path: Path) -> _Loaded:
-    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    with _quiet():
-        try:
-            module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
-            return _Loaded(module, AutoTokenizer.from_pretrained(**where))
-        except _UNLOADABLE as error:
-            raise ModelError(_NOT_CAUSAL.format(path=path, reason=_first_line(error))) from error
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, **_NO_CODE}
+    with _loading(path):
+        module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
+        return _Loaded(module, AutoTokenizer.from_pretrained(**where))
 
 
 def _require_same(source: Source, module: PreTrainedModel) -> None:
@@ -141,18 +148,22 @@ def _pre_tokenizer(source: Source) -> str:
     return next((str(entry.value) for entry in source.metadata if entry.key == "tokenizer.ggml.pre"), "")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".") + "."
+def _reason(error: Exception) -> str:
+    """The first line of the message, and the second where the first only announces it."""
+    lines = [line.strip() for line in str(error).strip().split("\n")]
+    return (" ".join(lines[:2] if lines[0].endswith(":") else lines[:1]) or type(error).__name__).rstrip(".! ") + "."
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' progress bars, hints and warnings to itself while a model is loaded."""
+def _loading(path: Path) -> Iterator[None]:
+    """Keep transformers' progress bars, hints and warnings to itself, and tell in a sentence what it cannot load."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
+    except Exception as error:  # its readers raise errors of many families
+        raise ModelError(f"MODEL must be a causal language model that transformers can load; {path} is not: {_reason(error)}") from error
     finally:
         transformers.logging.set_verbosity(level)
