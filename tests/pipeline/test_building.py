@@ -1,0 +1,125 @@
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bitwright as bw
+from bitwright.compress import GgufSource, open_source
+from bitwright.errors import BrokenPromiseError, ModelError, OutputError, PlanError
+from bitwright.pipeline import Run
+from bitwright.spaces import TARGETS, Plan
+from tests.runs import leftovers
+from tests.sentences import sentence
+
+from .conftest import Fit
+
+
+def changed(plan: Plan, **other: Any) -> Plan:
+    return plan.model_copy(update=other)
+
+
+def refused_by(kind: type[Exception], plan: Plan, out: Path, *values: object) -> None:
+    with pytest.raises(kind) as refused:
+        bw.build(plan, out)
+    sentence(refused.value, *values)
+    assert not out.is_file()
+    assert not leftovers(out.parent) if out.parent.is_dir() else True
+
+
+def test_a_plan_builds_the_same_file_again(fit: Fit, tmp_path: Path) -> None:
+    bw.build(fit.fitted.plan, tmp_path / "deep" / "again.gguf")
+    assert (tmp_path / "deep" / "again.gguf").read_bytes() == fit.fitted.model.read_bytes()
+
+
+def test_every_format_of_the_target_can_be_built(fit_of_gguf: Fit, tmp_path: Path) -> None:
+    """Tensors of one kind in each of the formats that are quick to make; all others stay as the plan has them."""
+    plan, source = fit_of_gguf.fitted.plan, open_source(fit_of_gguf.settings.model)
+    names = [form.name for form in TARGETS["llama.cpp"].formats if not form.name.startswith(("IQ1", "IQ2", "IQ3"))]
+    matrices = [tensor for tensor in source.tensors if len(tensor.shape) > 1]
+    formats = {tensor.name: names[i % len(names)] for i, tensor in enumerate(matrices)}
+    sizes = {form.name: form for form in TARGETS["llama.cpp"].formats}
+    grown = sum(
+        TARGETS["llama.cpp"].stored_bytes(tensor.shape, sizes[formats[tensor.name]])
+        - TARGETS["llama.cpp"].stored_bytes(tensor.shape, sizes[tensor.stored])
+        for tensor in matrices
+    )
+    bw.build(changed(plan, formats=formats, size_bytes=Path(fit_of_gguf.settings.model).stat().st_size + grown), tmp_path / "m.gguf")
+    assert {tensor.name: tensor.stored for tensor in GgufSource(tmp_path / "m.gguf").tensors if tensor.name in formats} == formats
+    assert len(set(formats.values())) == len(names)
+
+
+def test_a_plan_for_another_model_is_refused(fit_of_gguf: Fit, searched: Run, tmp_path: Path) -> None:
+    plan = fit_of_gguf.fitted.plan
+    other = plan.model.model_copy(update={"source": searched.settings.model})
+    refused_by(PlanError, changed(plan, model=other), tmp_path / "m.gguf", "fingerprint", plan.model.fingerprint[:12])
+
+
+def test_a_plan_whose_model_is_gone_is_refused(fit_of_gguf: Fit, tmp_path: Path) -> None:
+    gone = fit_of_gguf.fitted.plan.model.model_copy(update={"source": str(tmp_path / "gone.gguf")})
+    refused_by(ModelError, changed(fit_of_gguf.fitted.plan, model=gone), tmp_path / "m.gguf", tmp_path / "gone.gguf")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "form", "values"),
+    [
+        ("blk.9.attn_q.weight", "Q8_0", ("blk.9.attn_q.weight", "tensors of its model")),
+        ("blk.0.attn_q.weight", "Q8_1", ("Q8_1", "blk.0.attn_q.weight", "spelling")),
+        ("blk.0.attn_q.weight", "q8_0", ("q8_0",)),
+    ],
+)
+def test_unknown_tensors_and_formats_are_refused(fit_of_gguf: Fit, tmp_path: Path, tensor: str, form: str, values: tuple[str, ...]) -> None:
+    plan = fit_of_gguf.fitted.plan
+    refused_by(PlanError, changed(plan, formats=plan.formats | {tensor: form}), tmp_path / "m.gguf", *values)
+
+
+def test_a_format_that_rows_do_not_fit_is_refused(searched: Run, tmp_path: Path) -> None:
+    run = bw.open_run(searched.folder)
+    plan, _ = bw.plan(run, bw.parse_budget("7bpw"))
+    run.store.close()
+    wrong = changed(plan, formats=plan.formats | {"blk.1.attn_q.weight": "Q4_K"})
+    refused_by(PlanError, wrong, tmp_path / "m.gguf", "Q4_K", "blk.1.attn_q.weight", "rows of 96")
+
+
+def test_an_unknown_target_is_refused(fit_of_gguf: Fit, tmp_path: Path) -> None:
+    refused_by(PlanError, changed(fit_of_gguf.fitted.plan, target="exllama"), tmp_path / "m.gguf", "exllama", "llama.cpp")
+
+
+def test_a_changed_importance_matrix_is_refused(fit_of_gguf: Fit, tmp_path: Path) -> None:
+    plan = fit_of_gguf.fitted.plan
+    data = bytearray(Path(plan.importance.path).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "imatrix.gguf").write_bytes(data)
+    other = plan.importance.model_copy(update={"path": str(tmp_path / "imatrix.gguf")})
+    refused_by(PlanError, changed(plan, importance=other), tmp_path / "m.gguf", tmp_path / "imatrix.gguf", "changed")
+    data[-1] ^= 1
+    (tmp_path / "imatrix.gguf").write_bytes(data)
+    bw.build(changed(plan, importance=other), tmp_path / "m.gguf")
+
+
+def test_a_missing_importance_matrix_is_refused(fit_of_gguf: Fit, tmp_path: Path) -> None:
+    plan = fit_of_gguf.fitted.plan
+    for path in (tmp_path / "gone.gguf", tmp_path):
+        other = plan.importance.model_copy(update={"path": str(path)})
+        refused_by(PlanError, changed(plan, importance=other), tmp_path / "m.gguf", path)
+
+
+def test_an_importance_matrix_that_is_none_is_refused(fit_of_gguf: Fit, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no matrix", encoding="utf-8")
+    digest = hashlib.sha256(b"no matrix").hexdigest()
+    other = fit_of_gguf.fitted.plan.importance.model_copy(update={"path": str(tmp_path / "text"), "sha256": digest})
+    refused_by(ModelError, changed(fit_of_gguf.fitted.plan, importance=other), tmp_path / "m.gguf", tmp_path / "text")
+
+
+def test_a_file_of_another_size_than_planned_is_not_left(fit_of_gguf: Fit, tmp_path: Path) -> None:
+    plan = fit_of_gguf.fitted.plan
+    wrong = changed(plan, size_bytes=plan.size_bytes + 32)
+    refused_by(BrokenPromiseError, wrong, tmp_path / "m.gguf", f"{plan.size_bytes:,}", f"{plan.size_bytes + 32:,}")
+
+
+def test_a_place_that_cannot_be_written_is_refused(fit_of_gguf: Fit, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    for out in (tmp_path / "file" / "m.gguf", tmp_path / "folder"):
+        refused_by(OutputError, fit_of_gguf.fitted.plan, out, out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bitwright as bw
+from bitwright.pipeline import Run
+from bitwright.pipeline.searching import front_points, original_bytes, price, uniforms, whole_space
+from bitwright.pipeline.workbench import Workbench, set_up
+from bitwright.progress import Silent
+from bitwright.search import hull
+from tests.runs import small
+
+
+def bench(settings: bw.Settings, folder: Path) -> Workbench:
+    return set_up(settings, folder, device="cpu", progress=Silent())
+
+
+@pytest.mark.parametrize("sensitivity", ["weight", "importance", "gradient", "measured"])
+def test_every_sensitivity_gives_a_front(sensitivity: str, llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = bw.pipeline.search(small(llama_tied, sensitivity=sensitivity, formats=("Q8_0", "Q5_0", "Q4_0")), tmp_path / "o", n_points=3)
+    table, tried = run.prices.table, run.prices.tried
+    assert table.shape == run.prices.space.offered.shape
+    assert np.isfinite(table[tried]).all(), "a uniform allocation may use every pair that was tried"
+    assert (table[tried] > -1e-5).all()
+    sums = [run.summed(choice) for choice in uniforms(run).values()]
+    assert sums == sorted(sums)
+    assert len(run.measurements) >= 3
+    monkeypatch.setattr("bitwright.pipeline.searching.measure_distortion", None)
+    assert (price(bench(run.settings, run.folder)).prices.table == table)[tried].all()
+    run.store.close()
+
+
+def test_the_four_sensitivities_differ(llama_tied: Path, tmp_path: Path) -> None:
+    found = {}
+    for name in ("weight", "importance", "gradient", "measured"):
+        prices = price(bench(small(llama_tied, sensitivity=name), tmp_path / name)).prices
+        found[name] = np.log(np.maximum(prices.table[prices.tried], 1e-12))
+    for first, one in found.items():
+        for second, other in found.items():
+            assert first == second or not np.allclose(one, other, atol=1e-3)
+    assert np.corrcoef(found["gradient"], found["measured"])[0, 1] > 0.7
+    assert np.corrcoef(found["gradient"], found["measured"])[0, 1] > np.corrcoef(found["weight"], found["measured"])[0, 1]
+
+
+def test_a_menu_of_formats_that_need_importance_leaves_other_units_something(gguf_256: Path, tmp_path: Path) -> None:
+    """The embedding of a model that is not tied has no importance, so it cannot have any format of this menu."""
+    space = whole_space(bench(small(gguf_256, formats=("IQ2_XS", "IQ1_S")), tmp_path / "o"))
+    names = np.array([form.name for form in space.formats])
+    offered = {unit.name: set(names[row]) for unit, row in zip(space.units, space.offered, strict=True)}
+    assert offered.pop("token_embd") == {form.name for form in space.formats if not form.needs_importance}
+    assert set(map(frozenset, offered.values())) == {frozenset({"IQ2_XS", "IQ1_S"})}
+
+
+def test_sizes_count_the_whole_file(gguf_256: Path, tmp_path: Path) -> None:
+    made = bench(small(gguf_256), tmp_path / "o")
+    assert original_bytes(made) == gguf_256.stat().st_size
+    space = whole_space(made)
+    assert space.n_weights == sum(tensor.n_weights for tensor in made.model.tensors)
+    assert {unit.name for unit in space.units} == {tensor.name.removesuffix(".weight") for tensor in made.model.tensors if len(tensor.shape) > 1}
+
+
+def test_uniform_allocations_are_of_formats_that_most_weights_can_have(searched: Run) -> None:
+    found = uniforms(searched)
+    space = searched.prices.space
+    assert list(found) == ["uniform Q8_0", "uniform Q5_0", "uniform Q4_0"]
+    for name, choice in found.items():
+        assert {space.formats[i].name for i in choice} == {name.removeprefix("uniform ")}
+
+
+def test_points_of_the_front_are_spread_over_its_sizes(searched: Run) -> None:
+    front, points = hull(searched.prices.space, searched.prices.table), front_points(searched, 3)
+    sizes = [searched.prices.space.total_bits(choice) for choice in points]
+    assert len(points) == 3
+    assert (sizes[0], sizes[-1]) == (front.size_bits.min(), front.size_bits.max())
+    assert abs(sizes[1] - (sizes[0] + sizes[2]) / 2) < 0.2 * (sizes[2] - sizes[0])

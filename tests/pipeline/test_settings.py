@@ -1,0 +1,83 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bitwright as bw
+from bitwright.compress import open_source
+from bitwright.errors import TextError, UserError
+from bitwright.objectives import Shape
+from bitwright.pipeline.settings import settings_from_json
+from tests.sentences import sentence
+
+
+def test_settings_come_back_from_json(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a", encoding="utf-8")
+    given = bw.Settings("m", formats=("Q8_0", "Q4_K"), held_out=str(tmp_path / "text.txt"), sensitivity="weight", n_calibration=3, seed=9)
+    assert settings_from_json(given.to_json()) == given
+    assert given.shape == Shape(3, 32, 128)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "values"),
+    [
+        ({"n_calibration": 0}, ("calibration sequences", "at least 1", "it is 0")),
+        ({"n_held_out": -2}, ("held-out sequences", "at least 1", "it is -2")),
+        ({"sequence_length": 1}, ("tokens of a sequence", "at least 2", "it is 1")),
+        ({"target": "exllama"}, ("'exllama'", "llama.cpp")),
+        ({"formats": ("Q8_0", "Q4_X")}, ("'Q4_X'", "did you mean")),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], values: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as refused:
+        bw.Settings("m", **wrong)
+    sentence(refused.value, *values)
+
+
+@pytest.mark.parametrize(("name", "what"), [("held_out", "held-out text"), ("imatrix", "importance matrix")])
+def test_files_that_are_missing_are_refused(tmp_path: Path, name: str, what: str) -> None:
+    with pytest.raises(TextError) as refused:
+        bw.Settings("m", **{name: str(tmp_path / "missing")})  # type: ignore[arg-type]
+    sentence(refused.value, what, tmp_path / "missing")
+
+
+def test_the_identity_tells_every_setting_that_changes_the_outcome(llama_tied: Path, llama_96: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    source = open_source(str(llama_tied))
+    plain = bw.Settings(str(llama_tied))
+    others: dict[str, Any] = {
+        "formats": ("Q8_0",),
+        "calibration": str(tmp_path / "a"),
+        "held_out": str(tmp_path / "a"),
+        "imatrix": str(tmp_path / "a"),
+        "sensitivity": "weight",
+        "n_calibration": 65,
+        "n_held_out": 33,
+        "sequence_length": 129,
+        "seed": 1,
+    }
+    found = [plain.identity(source)] + [replace(plain, **{name: value}).identity(source) for name, value in others.items()]
+    found.append(plain.identity(open_source(str(llama_96))))
+    assert len({tuple(each.items()) for each in found}) == len(others) + 2
+    for each in found[1:]:
+        assert sum(each[key] != found[0][key] for key in found[0]) == 1
+
+
+def test_the_identity_goes_by_what_files_hold_and_not_where_they_are(llama_tied: Path, tmp_path: Path) -> None:
+    source = open_source(str(llama_tied))
+
+    def identity(folder: str, text: str) -> dict[str, str]:
+        path = tmp_path / folder / "text.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return bw.Settings(str(llama_tied), calibration=str(path)).identity(source)
+
+    assert identity("x", "one") == identity("y", "one") != identity("x", "two")
+
+
+def test_the_order_of_the_menu_is_no_matter(llama_tied: Path) -> None:
+    source = open_source(str(llama_tied))
+    first, second = (bw.Settings(str(llama_tied), formats=menu).identity(source) for menu in (("Q8_0", "Q4_0"), ("Q4_0", "Q8_0")))
+    assert first == second

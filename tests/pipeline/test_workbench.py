@@ -1,0 +1,139 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bitwright as bw
+from bitwright.compress import read_imatrix, write_imatrix
+from bitwright.errors import ModelError, RunError, TextError
+from bitwright.pipeline.searching import price, uniforms
+from bitwright.pipeline.workbench import Workbench, set_up, timed
+from bitwright.progress import Silent
+from tests.compress import tiny_models as tiny
+from tests.runs import leftovers, small
+from tests.sentences import sentence
+
+
+def bench(settings: bw.Settings, folder: Path) -> Workbench:
+    return set_up(settings, folder, device="cpu", progress=Silent())
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{i}. {tiny.TEXT[i % 3]}" for i in range(90)), encoding="utf-8")  # no passage comes twice
+    return path
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("this was done before")
+
+
+def test_texts_and_importance_are_made_once(llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = bench(small(llama_tied), tmp_path / "o")
+    ids, importance = first.texts.held_out.ids, first.levels.importance
+    for work in ("sample_texts", "collect_importance"):
+        monkeypatch.setattr(f"bitwright.pipeline.workbench.{work}", refuse)
+    again = bench(small(llama_tied), tmp_path / "o")
+    np.testing.assert_array_equal(again.texts.held_out.ids, ids)
+    assert again.texts.calibration.text == first.texts.calibration.text
+    for name, values in importance.items():
+        np.testing.assert_array_equal(again.levels.importance[name], values)
+
+
+def test_text_of_the_user_s_is_taken_and_split(llama_tied: Path, tmp_path: Path, text: Path) -> None:
+    found = bench(small(llama_tied, calibration=str(text)), tmp_path / "o").texts
+    assert (found.calibration.ids.shape, found.held_out.ids.shape) == ((8, 24), (4, 24))
+    assert found.calibration.text.startswith("text.txt (first")
+    assert not {tuple(row) for row in found.calibration.ids.tolist()} & {tuple(row) for row in found.held_out.ids.tolist()}
+
+
+def test_held_out_text_may_be_another(llama_tied: Path, tmp_path: Path, text: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("def add(x, y): return x + y\n" * 60, encoding="utf-8")
+    found = bench(small(llama_tied, calibration=str(text), held_out=str(other)), tmp_path / "o").texts
+    assert found.calibration.text.startswith("text.txt")
+    assert found.held_out.text.startswith("other.txt")
+    assert "return" in bench(small(llama_tied), tmp_path / "p").model.tokenizer.decode(found.held_out.ids[0])
+    sampled = bench(small(llama_tied, held_out=str(other)), tmp_path / "q").texts
+    assert sampled.calibration.text.startswith("sampled")
+    np.testing.assert_array_equal(sampled.held_out.ids, found.held_out.ids)
+
+
+def test_text_that_cannot_be_used_is_told_and_the_folder_stays_usable(llama_tied: Path, tmp_path: Path, text: Path) -> None:
+    short, missing = tmp_path / "short.txt", tmp_path / "missing.txt"
+    short.write_text("Once", encoding="utf-8")
+    for wrong in (small(llama_tied, calibration=str(short)), small(llama_tied, held_out=str(short)), small(llama_tied, calibration=str(missing))):
+        with pytest.raises(TextError) as refused:
+            _ = bench(wrong, tmp_path / "o").levels
+        sentence(refused.value, "short.txt" if wrong.calibration != str(missing) else missing)
+    assert bench(small(llama_tied, calibration=str(text)), tmp_path / "o").texts.held_out.n_tokens == 96
+    assert not leftovers(tmp_path)
+
+
+def test_other_settings_are_refused_by_name(llama_tied: Path, llama_96: Path, tmp_path: Path) -> None:
+    settings = small(llama_tied)
+    _ = bench(settings, tmp_path / "o").levels
+    for other, values in (
+        (replace(settings, seed=5), ("seed was 0 and is now 5",)),
+        (replace(settings, sequence_length=25, formats=()), ("8 + 4 of 24 tokens", "8 + 4 of 25 tokens", "formats was Q4_0 Q8_0 and is now all")),
+        (replace(settings, model=str(llama_96)), ("model was ",)),
+    ):
+        with pytest.raises(RunError) as refused:
+            bench(other, tmp_path / "o")
+        sentence(refused.value, tmp_path / "o", "--out", *values)
+    assert bench(settings, tmp_path / "o").settings == settings
+
+
+def test_an_importance_matrix_of_the_user_s_is_taken(llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collected = bench(small(llama_tied), tmp_path / "a").levels.importance
+    write_imatrix(tmp_path / "own.gguf", {name: 2 * values for name, values in collected.items()}, text="mine")
+    monkeypatch.setattr("bitwright.pipeline.workbench.collect_importance", refuse)
+    found = bench(small(llama_tied, imatrix=str(tmp_path / "own.gguf")), tmp_path / "b").levels.importance
+    assert found.keys() == collected.keys()
+    for name, values in collected.items():
+        np.testing.assert_allclose(found[name], 2 * values, rtol=1e-6)
+
+
+def test_an_importance_matrix_that_is_none_is_refused(llama_tied: Path, tmp_path: Path, text: Path) -> None:
+    with pytest.raises(ModelError) as refused:
+        _ = bench(small(llama_tied, imatrix=str(text)), tmp_path / "o").levels
+    sentence(refused.value, text, "imatrix")
+    assert not (tmp_path / "o" / "imatrix.gguf").exists()
+
+
+def test_the_importance_matrix_that_is_kept_is_the_one_that_is_used(llama_tied: Path, tmp_path: Path) -> None:
+    made = bench(small(llama_tied), tmp_path / "o")
+    used = made.levels.importance
+    kept = read_imatrix(tmp_path / "o" / "imatrix.gguf", made.model.tensors)
+    assert kept.keys() == used.keys()
+    assert all((kept[name] == used[name]).all() for name in kept)
+
+
+def test_only_what_was_not_measured_is_measured(llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench(small(llama_tied, sensitivity="weight"), tmp_path / "o")
+    run = price(made)
+    choices = list(uniforms(run).values())[:2]
+    made.measure(run.prices.space, choices[:1])
+    first = made.store.measurements()
+    made.measure(run.prices.space, choices)
+    found = made.store.measurements()
+    assert found[:1] == first
+    assert [m.choice for m in found] == [tuple(choice.tolist()) for choice in choices]
+    monkeypatch.setattr("bitwright.pipeline.workbench.Reference", refuse)
+    made.measure(run.prices.space, choices)
+    assert made.store.measurements() == found
+    assert not list((tmp_path / "o").glob("*.f16"))
+
+
+def test_a_stage_that_fails_is_not_counted(llama_tied: Path, tmp_path: Path) -> None:
+    store = bench(small(llama_tied), tmp_path / "o").store
+    with timed(store, "works", 5):
+        pass
+    with pytest.raises(ZeroDivisionError), timed(store, "fails"):
+        _ = 1 / 0
+    found = {name: (tokens, peak) for name, _, tokens, peak in store.stages()}
+    assert "fails" not in found
+    assert found["works"][0] == 5
+    assert found["works"][1] > 50_000_000  # bytes: this very process
