@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
 from bitwright.compress import measure_distortion
-from bitwright.objectives import Divergence, Measurement, Reference, Tokens
+from bitwright.objectives import Divergence, Measurement, Reference, Store, Tokens
 from bitwright.pipeline import Run, Settings
 from bitwright.pipeline.searching import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
@@ -101,18 +101,19 @@ def _levelled(space: Space, size_bytes: float, scatter: NDArray[np.float64]) -> 
 def one_at_a_time(bench: Workbench, space: Space, n_sequences: int) -> tuple[Table, Cost]:
     """The measured table on the first calibration sequences, and what it took over all interruptions."""
     tokens = Tokens(bench.texts.calibration.ids[:n_sequences], bench.texts.calibration.text)
-    reference = Reference(bench.model, tokens, scratch=bench.folder / "single", progress=bench.progress)
+    store = Store(bench.folder / f"one at a time, {n_sequences} sequences.sqlite")
+    reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
     objective = Divergence(bench.model, bench.levels, space=space, reference=reference)
     n_pairs = int(space.offered.sum())
 
     def of_one(unit: int, form: int) -> float:
         began = time.perf_counter()
         nats = objective.of_one(unit, form)
-        bench.store.put_array(f"single seconds/{unit}/{form}", np.array(time.perf_counter() - began))
+        store.put_array(f"single seconds/{unit}/{form}", np.array(time.perf_counter() - began))
         return nats
 
-    table = measured_table(space, of_one, store=bench.store, progress=bench.progress)
-    seconds = sum(float(bench.store.array(f"single seconds/{u}/{f}")) for u, f in np.argwhere(space.offered))
+    table = measured_table(space, of_one, store=store, progress=bench.progress)
+    seconds = sum(float(store.array(f"single seconds/{u}/{f}")) for u, f in np.argwhere(space.offered))
     return table, Cost(n_pairs * tokens.n_tokens, 0, seconds)
 
 
@@ -183,7 +184,7 @@ def _ranks(found: Agreement) -> str:
 
 
 def _ratio(found: Agreement) -> str:
-    return f"{found.ratio:.3g} × {1 + found.ratio_spread:.2f}^±1".rjust(22)
+    return f"{found.ratio:.3g} × {np.exp(found.ratio_spread):.2f}^±1".rjust(22)
 
 
 def main() -> None:
