@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+_INTERRUPTED = 130
 
 
 class Sensitivity(StrEnum):
@@ -101,7 +102,7 @@ def fit(
     out.print(bw.report.format_histogram(fitted.summary))
     out.print(bw.report.stages_table(fitted.summary))
     _print_check(fitted.check)
-    out.print(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}", soft_wrap=True)
+    _say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}")
     _exit_if_broken(fitted.check)
 
 
@@ -128,7 +129,7 @@ def search(
     )
     bw.pipeline.search(settings, out_folder, n_points=points, device=device, progress=Rows())
     out.print(bw.report.front_table(bw.pipeline.describe(bw.open_run(out_folder))))
-    out.print(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}", soft_wrap=True)
+    _say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
 
 
 @app.command()
@@ -152,9 +153,7 @@ def plan(
     made, summary = bw.plan(bw.open_run(run), bw.parse_budget(budget), device=device, progress=Rows())
     out.print(bw.report.candidates_table(summary))
     bw.pipeline.write_plan(made, path)
-    out.print(
-        f"\nplan          {path}\ntensor types  {path.with_suffix('.tensor-types.txt')}  (for llama-quantize --tensor-type-file)", soft_wrap=True
-    )
+    _say(f"\nplan          {path}\ntensor types  {path.with_suffix('.tensor-types.txt')}  (for llama-quantize --tensor-type-file)")
 
 
 @app.command()
@@ -165,7 +164,7 @@ def build(
     """Write the file that a plan describes."""
     made = bw.read_plan(plan_file)
     bw.build(made, path, progress=Rows())
-    out.print(f"{path}: {made.size_bytes:,} bytes, as planned.", soft_wrap=True)
+    _say(f"{path}: {made.size_bytes:,} bytes, as planned.")
 
 
 @app.command()
@@ -186,7 +185,12 @@ def _menu(formats: str) -> tuple[str, ...]:
 
 def _print_check(found: "Check") -> None:
     out.print(bw.report.check_table(found.rows))
-    out.print(f"llama.cpp writes: {found.prompt}{found.generated.text}", soft_wrap=True, markup=False)
+    _say(f"llama.cpp writes: {found.prompt}{found.generated.text}")
+
+
+def _say(text: str) -> None:
+    """Print what may hold a path or a model's words: brackets are no markup, and a long line stays one line."""
+    out.print(text, soft_wrap=True, markup=False)
 
 
 def _exit_if_broken(found: "Check") -> None:
@@ -205,6 +209,7 @@ def main() -> None:
     except BrokenPromiseError as error:
         err.print(f"bitwright: {error}", soft_wrap=True, markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("bitwright: Stopped. The same command goes on where it was.")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+            err.print("bitwright: Stopped. The same command goes on where it was.")
+        raise

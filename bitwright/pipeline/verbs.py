@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bitwright.compress import load
-from bitwright.errors import RunError
+from bitwright.errors import RunError, UserError
 from bitwright.objectives import Shape, sample_texts
 from bitwright.pipeline.building import build, require_fit
 from bitwright.pipeline.checking import N_CONTEXTS, Check, check, prefixes
@@ -40,6 +40,8 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, device: str = "c
 
     A search that was interrupted goes on where it was. Raises `UserError` for whatever of the settings cannot be used.
     """
+    if n_points < 2:
+        raise UserError(f"A front must have at least 2 points, its ends; {n_points} is too few: ask for more.")
     bench = set_up(settings, out, device=device, progress=progress or Silent())
     run = price(bench)
     points = {f"front {i + 1}": point for i, point in enumerate(front_points(run, n_points))}

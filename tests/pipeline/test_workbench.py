@@ -1,3 +1,4 @@
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def bench(settings: bw.Settings, folder: Path) -> Workbench:
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
-    path.write_text("".join(f"{i}. {tiny.TEXT[i % 3]}" for i in range(90)), encoding="utf-8")  # no passage comes twice
+    words = random.Random(0).choices(" ".join(tiny.TEXT).split(), k=600)  # no passage comes twice
+    path.write_text(" ".join(words), encoding="utf-8")
     return path
 
 
@@ -99,7 +101,7 @@ def test_an_importance_matrix_of_the_user_s_is_taken(llama_tied: Path, tmp_path:
 def test_an_importance_matrix_that_is_none_is_refused(llama_tied: Path, tmp_path: Path, text: Path) -> None:
     with pytest.raises(ModelError) as refused:
         _ = bench(small(llama_tied, imatrix=str(text)), tmp_path / "o").levels
-    sentence(refused.value, text, "imatrix")
+    sentence(refused.value, text, "importance matrix")
     assert not (tmp_path / "o" / "imatrix.gguf").exists()
 
 

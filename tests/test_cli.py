@@ -1,0 +1,326 @@
+"""The command line in this process: what it prints, how it ends, and that a user's mistake is one sentence."""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bitwright import cli
+from bitwright.compress import ggml
+from tests.compress import tiny_models as tiny
+from tests.runs import leftovers
+
+SIZES = ("--calibration-sequences", "8", "--held-out-sequences", "4", "--sequence-length", "24")
+COMMANDS = ("fit", "search", "front", "plan", "build", "check")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Exit code and all that was printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread_in_the_engine() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("bitwright.pipeline.checking.os", SimpleNamespace(cpu_count=lambda: 1))
+        yield
+
+
+@pytest.fixture
+def bitwright(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """`bitwright(*words)` is the command with these words."""
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    def run(*words: object) -> Ended:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["bitwright", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(gguf_256: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `search`, `plan` and `build` were run, by the command line alone."""
+    folder = tmp_path_factory.mktemp("finished")
+    words = (
+        ("search", gguf_256, "--out", folder / "run", "--formats", "q8_0, Q4_K,q4_0", "--points", 3, *SIZES),
+        ("plan", folder / "run", "--budget", "6bpw", "-o", folder / "plan.json"),
+        ("build", folder / "plan.json", "-o", folder / "model.gguf"),
+    )
+    for line in words:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(sys, "argv", ["bitwright", *map(str, line)])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            assert not ended.value.code
+    return folder
+
+
+def refused(ended: Ended, *values: object, code: int = 2) -> str:
+    """The one sentence of a command that was refused."""
+    assert ended.code == code, ended.err
+    assert "Traceback" not in ended.err + ended.out
+    assert ended.err.count("bitwright: ") == 1
+    sentence = ended.err.strip().split("\n")[-1]
+    assert sentence.startswith("bitwright: ")
+    assert sentence.endswith((".", "?")), sentence
+    for value in values:
+        assert str(value) in sentence
+    return sentence
+
+
+# --- help
+
+
+def test_help_names_every_command(bitwright: Cli) -> None:
+    ended = bitwright("--help")
+    assert ended.code == 0
+    assert all(command in ended.out for command in COMMANDS)
+    assert bitwright().out.count("Usage") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(bitwright: Cli, command: str) -> None:
+    ended = bitwright(command, "--help")
+    assert ended.code == 0
+    assert "Usage" in ended.out
+    assert command in ended.out
+    assert ended.err == ""
+
+
+# --- the whole flow
+
+
+def test_a_search_a_plan_and_a_build_leave_their_files(finished: Path) -> None:
+    plan = json.loads((finished / "plan.json").read_text(encoding="utf-8"))
+    assert (finished / "model.gguf").stat().st_size == plan["size_bytes"]
+    assert (finished / "plan.tensor-types.txt").read_text(encoding="utf-8").count("\n") == len(plan["formats"])
+    assert (finished / "run" / "report.html").is_file()
+    assert set(plan["formats"].values()) <= {"Q8_0", "Q4_K", "Q4_0"}
+    assert not leftovers(finished)
+
+
+def test_check_prints_what_was_promised_and_found(bitwright: Cli, finished: Path) -> None:
+    ended = bitwright("check", finished / "model.gguf", "--plan", finished / "plan.json")
+    assert ended.code == 0
+    assert "as planned" in ended.out
+    assert "llama.cpp writes: The capital of France is" in ended.out
+
+
+def test_a_broken_promise_ends_with_one(bitwright: Cli, finished: Path, gguf_256: Path) -> None:
+    refused(bitwright("check", gguf_256, "--plan", finished / "plan.json"), f"{gguf_256.stat().st_size:,} bytes", "another format", code=1)
+
+
+def test_front_is_a_table_or_json(bitwright: Cli, finished: Path) -> None:
+    ended = bitwright("front", finished / "run", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    assert json.loads(ended.out)
+    table = bitwright("front", finished / "run")
+    assert table.code == 0
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(table.out)
+
+
+def test_fit_does_it_all(bitwright: Cli, gguf_256: Path, tmp_path: Path) -> None:
+    ended = bitwright("fit", gguf_256, "--budget", "6bpw", "--out", tmp_path / "o", "--formats", "Q8_0,Q4_0", "--sensitivity", "weight", *SIZES)
+    assert ended.code == 0
+    for name in ("model.gguf", "plan.json", "report.html"):
+        assert str(tmp_path / "o" / name) in ended.out
+        assert (tmp_path / "o" / name).is_file()
+
+
+def test_brackets_in_paths_are_printed_as_they_are(bitwright: Cli, gguf_256: Path, tmp_path: Path) -> None:
+    """Rich would take them for markup: swallow `[bold]`, and fail at `[/x]`."""
+    folder = tmp_path / "[bold]a[" / "x]"
+    ended = bitwright("fit", gguf_256, "--budget", "6bpw", "--out", folder, "--formats", "Q8_0,Q4_0", "--sensitivity", "weight", *SIZES)
+    assert ended.code == 0
+    assert str(folder / "model.gguf") in ended.out
+    assert str(folder / "plan.json") in bitwright("plan", folder, "--budget", "6bpw", "-o", folder / "plan.json").out
+    assert str(folder / "m.gguf") in bitwright("build", folder / "plan.json", "-o", folder / "m.gguf").out
+    words = ("--formats", "Q8_0,Q4_0", "--sensitivity", "weight", "--points", "3", *SIZES)
+    assert str(folder / "report.html") in bitwright("search", gguf_256, "--out", folder, *words).out
+    assert bitwright("front", folder).code == 0
+
+
+# --- mistakes
+
+
+def test_models_that_are_none(bitwright: Cli, tmp_path: Path, llama_tied: Path, gguf_256: Path) -> None:
+    def fit(model: object) -> Ended:
+        ended = bitwright("fit", model, "--budget", "6bpw", "--out", tmp_path / "o", *SIZES)
+        assert not leftovers(tmp_path)
+        return ended
+
+    refused(fit(tmp_path / "missing.gguf"), "missing.gguf", "check the path")
+    refused(fit("[bold]no[/red].gguf"), "'[bold]no[/red].gguf'")
+    refused(fit("org/no-such-model"), "org/no-such-model")
+    (tmp_path / "cut.gguf").write_bytes(gguf_256.read_bytes()[:300_000])
+    refused(fit(tmp_path / "cut.gguf"), "cut.gguf")
+    (tmp_path / "empty.gguf").write_bytes(b"")
+    refused(fit(tmp_path / "empty.gguf"), "empty.gguf")
+    (tmp_path / "folder").mkdir()
+    refused(fit(tmp_path / "folder"), "config.json")
+
+    def configured(name: str, **settings: Any) -> Path:
+        shutil.copytree(llama_tied, tmp_path / name)
+        config = json.loads((llama_tied / "config.json").read_text(encoding="utf-8"))
+        (tmp_path / name / "config.json").write_text(json.dumps(config | settings), encoding="utf-8")
+        return tmp_path / name
+
+    refused(fit(configured("bert", model_type="vit", architectures=["ViTModel"])), "'vit'")
+    refused(fit(configured("unknown", model_type="no_such_type")), "unknown")
+    refused(fit(configured("gpt2", model_type="gpt2", architectures=["GPT2LMHeadModel"], n_embd=64, n_layer=2, n_head=4)), "gpt2")
+
+
+@pytest.mark.parametrize(("budget", "value"), [("50kB", "50,000 bytes"), ("90GB", "90GB"), ("ninety", "'ninety'"), ("5", "'5'"), ("0MB", "'0MB'")])
+def test_budgets_that_cannot_be(bitwright: Cli, finished: Path, gguf_256: Path, tmp_path: Path, budget: str, value: str) -> None:
+    refused(bitwright("fit", gguf_256, "--budget", budget, "--out", tmp_path / "o", *SIZES), value)
+    assert not leftovers(tmp_path)
+    assert not (tmp_path / "o" / "model.gguf").exists()
+    refused(bitwright("plan", finished / "run", "--budget", budget, "-o", tmp_path / "plan.json"), value)
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_texts_that_cannot_be_used(bitwright: Cli, gguf_256: Path, tmp_path: Path) -> None:
+    def fit(*words: object) -> Ended:
+        ended = bitwright("fit", gguf_256, "--budget", "6bpw", "--out", tmp_path / "o", "--formats", "Q8_0,Q4_0", *SIZES, *words)
+        assert not leftovers(tmp_path)
+        return ended
+
+    (tmp_path / "empty.txt").write_text(" \n", encoding="utf-8")
+    (tmp_path / "short.txt").write_text("Once upon a time", encoding="utf-8")
+    (tmp_path / "good.txt").write_text("".join(tiny.TEXT) * 20, encoding="utf-8")
+    refused(fit("--calibration", tmp_path / "empty.txt"), "empty.txt", "must not be empty")
+    refused(fit("--calibration", tmp_path / "short.txt"), "short.txt", "at least 2 sequences of 24 tokens")
+    refused(fit("--calibration", tmp_path / "missing.txt"), "missing.txt")
+    refused(fit("--calibration", "no-such-dataset"), "no-such-dataset")
+    refused(fit("--calibration", tmp_path / "good.txt", "--held-out", tmp_path / "short.txt"), "short.txt")
+    refused(fit("--held-out", tmp_path / "missing.txt"), "missing.txt")
+    refused(fit("--imatrix", tmp_path / "missing.dat"), "missing.dat")
+    refused(fit("--imatrix", tmp_path / "good.txt"), "good.txt")
+    assert fit("--calibration", tmp_path / "good.txt", "--sensitivity", "weight").code == 0, "mistakes before must not have spoilt the folder"
+
+
+def test_plans_that_cannot_be_built(bitwright: Cli, finished: Path, llama_96: Path, tmp_path: Path) -> None:
+    good = json.loads((finished / "plan.json").read_text(encoding="utf-8"))
+
+    def build(**changes: Any) -> Ended:
+        (tmp_path / "plan.json").write_text(json.dumps(good | changes), encoding="utf-8")
+        ended = bitwright("build", tmp_path / "plan.json", "-o", tmp_path / "m.gguf")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json"]
+        return ended
+
+    refused(build(colour="red"), "'colour'")
+    refused(build(target="[bold]x[/y]"), "[bold]x[/y]")
+    refused(build(formats=good["formats"] | {"blk.0.attn_q.weight": "Q4_X"}), "Q4_X", "blk.0.attn_q.weight")
+    refused(build(formats=good["formats"] | {"blk.7.attn_q.weight": "Q8_0"}), "blk.7.attn_q.weight")
+    refused(build(model=good["model"] | {"source": str(llama_96)}), "fingerprint")
+    refused(build(importance=good["importance"] | {"sha256": "0" * 64}), "changed")
+    (tmp_path / "plan.json").write_text("{", encoding="utf-8")
+    refused(bitwright("build", tmp_path / "plan.json", "-o", tmp_path / "m.gguf"), "plan.json", "JSON")
+    refused(bitwright("build", tmp_path / "missing.json", "-o", tmp_path / "m.gguf"), "missing.json")
+    refused(bitwright("check", tmp_path / "missing.gguf", "--plan", finished / "plan.json"), "missing.gguf")
+
+
+def test_places_that_cannot_be_written(bitwright: Cli, finished: Path, gguf_256: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    below = tmp_path / "file" / "below"
+    refused(bitwright("fit", gguf_256, "--budget", "6bpw", "--out", below, *SIZES), below, "--out")
+    refused(bitwright("search", gguf_256, "--out", below, *SIZES), below)
+    refused(bitwright("plan", finished / "run", "--budget", "6bpw", "-o", below), below)
+    refused(bitwright("plan", finished / "run", "--budget", "6bpw", "-o", tmp_path), tmp_path)
+    refused(bitwright("build", finished / "plan.json", "-o", below), below)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert not leftovers(tmp_path.parent)
+
+
+def test_words_that_are_not_known(bitwright: Cli, gguf_256: Path, tmp_path: Path) -> None:
+    def fit(*words: object) -> Ended:
+        return bitwright("fit", gguf_256, "--budget", "6bpw", "--out", tmp_path / "o", *SIZES, *words)
+
+    refused(fit("--target", "exllama"), "'exllama'", "llama.cpp")
+    refused(fit("--formats", "Q8_0,Q5_KM"), "'Q5_KM'", "did you mean Q5_K?")
+    for device in ("banana", "cuda:77", "meta"):
+        refused(fit("--device", device), f"'{device}'", "choose cpu")
+    refused(fit("--sequence-length", "1"), "tokens of a sequence")
+    refused(fit("--calibration-sequences", "0"), "calibration sequences")
+    assert not (tmp_path / "o").exists(), "all of these are known to be wrong before anything is begun"
+    for words in (("--sensitivity", "guess"), ("--points", "3"), ("--seed", "x")):
+        ended = fit(*words)
+        assert ended.code == 2
+        assert words[0] in ended.err
+        assert "Traceback" not in ended.err
+
+
+def test_a_front_needs_two_points(bitwright: Cli, gguf_256: Path, tmp_path: Path) -> None:
+    ended = bitwright("search", gguf_256, "--out", tmp_path / "o", "--points", "1", *SIZES)
+    assert ended.code == 2
+    assert "Traceback" not in ended.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_runs_that_are_none(bitwright: Cli, gguf_256: Path, finished: Path, tmp_path: Path) -> None:
+    refused(bitwright("front", tmp_path), tmp_path, "bitwright search")
+    refused(bitwright("plan", tmp_path / "missing", "--budget", "6bpw"), "missing")
+    (tmp_path / "run.sqlite").write_text("no database at all, but long enough to be taken for one" * 50, encoding="utf-8")
+    refused(bitwright("front", tmp_path), "run.sqlite")
+    shutil.copytree(finished / "run", tmp_path / "run")
+    words = ("--formats", "Q8_0,Q4_K,Q4_0", *SIZES)
+    ended = bitwright("search", gguf_256, "--out", tmp_path / "run", *words, "--seed", "5", "--sensitivity", "weight")
+    refused(ended, "seed was 0 and is now 5", "sensitivity was gradient and is now weight", "--out")
+
+
+def test_a_library_that_is_too_old(
+    bitwright: Cli, gguf_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2025.1.1" if name == "xllamacpp" else version(name))
+    ggml.library.cache_clear()
+    request.addfinalizer(ggml.library.cache_clear)
+    refused(bitwright("fit", gguf_256, "--budget", "6bpw", "--out", tmp_path / "o", *SIZES), "xllamacpp 2026.", "2025.1.1", "pip install")
+    assert not leftovers(tmp_path)
+
+
+def test_stopping_it_is_no_crash(bitwright: Cli, gguf_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bitwright.pipeline.workbench.load", stop)
+    ended = bitwright("fit", gguf_256, "--budget", "6bpw", "--out", tmp_path / "o", *SIZES)
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+    assert "goes on where it was" in ended.err
+
+
+def test_the_command_is_installed(tmp_path: Path) -> None:
+    command = shutil.which("bitwright", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert command
+    ran = subprocess.run([command, "front", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("bitwright: A run folder must hold a run.sqlite")
+    assert ran.stdout == ""
