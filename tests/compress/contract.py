@@ -137,6 +137,15 @@ class CodecContract:
             if which in ("all", "tiny", "huge"):  # equal channels: nothing is known, and nothing may be lost
                 assert relative_error(self.codec, weights, form, channels) <= 1.5 * self.worst[form.name], form.name
 
+    def test_channels_that_no_token_reached_are_kept_too(self) -> None:
+        """Other text may reach them: whole blocks of them must not be thrown away."""
+        for form in self.formats:
+            width = self.columns(form)
+            weights, channels = normal(16, 2 * width), np.ones((1, 2 * width), dtype=np.float32)
+            channels[:, :width] = 0
+            change = self.codec.decode(self.codec.encode(weights, form, channels), form, weights.shape) - weights
+            assert (change[:, :width] ** 2).sum() / (weights[:, :width] ** 2).sum() <= 1.5 * self.worst[form.name], form.name
+
     @pytest.mark.parametrize("which", ["zero", "zero row", "zero half", "equal", "one", "outlier", "tiny"])
     def test_any_weights_give_finite_weights(self, which: str) -> None:
         for form in self.formats:

@@ -171,6 +171,14 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     refused(path)
 
 
+def test_a_length_that_leads_backwards_is_refused(tmp_path: Path) -> None:
+    """Entries of no bytes each, as many as the file claims, would be read for hours."""
+    path = tmp_path / "imatrix.dat"
+    whole = dat((Q.name, 1, [0.0] * 64))
+    path.write_bytes(struct.pack("<i", 9) + whole[4:-16] + struct.pack("<i", -12) + bytes(16))
+    refused(path, "negative length")
+
+
 @given(share=st.floats(0, 1, exclude_max=True), modern=st.booleans())
 @in_one_folder
 def test_a_file_cut_anywhere_is_refused(share: float, modern: bool, tmp_path: Path) -> None:

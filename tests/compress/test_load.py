@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel, ViTConfig, ViTModel
 
 from bitwright.compress import GgmlCodec, GgufSource, Levels, Model, Recipe, load, open_source, write_gguf
+from bitwright.compress.gguf_tokenizer import EXPRESSIONS
 from bitwright.errors import ModelError
 from bitwright.spaces import LLAMA_CPP
+from tests.compress import tiny_models as tiny
 from tests.sentences import sentence
 
 IDS = torch.tensor([[1, 17, 300, 42, 5, 260, 99, 3]])
@@ -65,6 +67,17 @@ def test_a_file_and_its_folder_are_one_model(name: str, tmp_path: Path, request:
     assert from_folder.source.fingerprint == from_file.source.fingerprint
     text = "Once upon a time, there were 12 bowls of naïve porridge.\n"
     assert from_folder.tokenizer(text)["input_ids"] == from_file.tokenizer(text)["input_ids"]
+
+
+@pytest.mark.parametrize("split", ["llama-bpe", "smollm"])
+def test_text_is_split_alike_in_a_file_and_its_folder(split: str, folder: Path, tmp_path: Path) -> None:
+    """transformers forgets the expressions of a pre-tokenizer when it reads a GGUF file."""
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    tiny.byte_level(split, EXPRESSIONS).save_pretrained(folder)
+    from_folder, from_file = load(str(folder)), load(str(as_gguf(folder, tmp_path / "model.gguf")))
+    for text in tiny.SAMPLES:
+        assert from_file.tokenizer(text, add_special_tokens=False) == from_folder.tokenizer(text, add_special_tokens=False)
 
 
 def test_a_quantized_file_is_loaded_as_its_codec_reads_it(gguf_quantized: Path, llama_256: Path) -> None:
@@ -276,6 +289,14 @@ def test_a_file_that_transformers_misreads_is_refused(tiny_mixtral: Path, tmp_pa
         load(str(file))
     sentence(caught.value, "Hugging Face")
     assert len(open_source(str(file)).tensors) == len(open_source(str(tiny_mixtral)).tensors)
+
+
+def test_a_file_whose_settings_transformers_passes_over_is_refused(folder: Path, tmp_path: Path) -> None:
+    """The weights are the same, but a rotary embedding that is not stretched computes another model."""
+    change(folder / "config.json", rope_parameters={"rope_type": "linear", "rope_theta": 5000.0, "factor": 4.0})
+    with pytest.raises(ModelError) as caught:
+        load(str(as_gguf(folder, tmp_path / "stretched.gguf")))
+    sentence(caught.value, "llama.rope.scaling.factor", "Hugging Face")
 
 
 def test_weights_that_differ_from_the_files_are_refused(gguf_256: Path, monkeypatch: pytest.MonkeyPatch) -> None:
