@@ -77,7 +77,8 @@ def test_text_is_split_alike_in_a_file_and_its_folder(split: str, folder: Path, 
     tiny.byte_level(split, EXPRESSIONS).save_pretrained(folder)
     from_folder, from_file = load(str(folder)), load(str(as_gguf(folder, tmp_path / "model.gguf")))
     for text in tiny.SAMPLES:
-        assert from_file.tokenizer(text, add_special_tokens=False) == from_folder.tokenizer(text, add_special_tokens=False)
+        pieces = [model.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text) for model in (from_folder, from_file)]
+        assert pieces[0] == pieces[1]  # the tokens of a tiny vocabulary hardly show it
 
 
 def test_a_quantized_file_is_loaded_as_its_codec_reads_it(gguf_quantized: Path, llama_256: Path) -> None:
