@@ -28,3 +28,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'bitwright' has no attribute '{name}'")
     return vars(import_module(_HOMES[name]))[name]
+
+
+def __dir__() -> list[str]:
+    return ["__version__", *__all__]

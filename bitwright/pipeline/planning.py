@@ -33,13 +33,16 @@ def budget_bytes(budget: Budget, *, n_weights: int, original_bytes: int) -> int:
 
 
 def candidates(run: Run, size_bytes: int) -> dict[str, Choice]:
-    """Choices worth measuring for a budget, by name: the exact optimum of the table, and the largest uniform allocations that fit.
+    """Choices worth measuring for a budget, by name: the exact optimum of the table and that of the second opinion, and the largest uniform
+    allocations that fit.
 
     Raises:
         BudgetError: even the smallest file is above the budget.
     """
     space = run.prices.space
-    found = {"knapsack": solve(space, run.prices.table, 8 * size_bytes).choice}
+    tables = {"knapsack": run.prices.table, "knapsack, second table": run.prices.second_table}
+    solved = {name: solve(space, table, 8 * size_bytes).choice for name, table in tables.items()}
+    found = {"knapsack": solved["knapsack"]} | {name: choice for name, choice in solved.items() if (choice != solved["knapsack"]).any()}
     fitting = {name: choice for name, choice in uniforms(run).items() if space.total_bytes(choice) <= size_bytes}
     largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
     return found | {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}

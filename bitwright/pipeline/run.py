@@ -21,13 +21,14 @@ class Prices:
     """What may be chosen and what it is thought to cost.
 
     `space` offers what is worth offering; `tried` `(n_units, n_formats)` is every pair that was packed, uniform allocations may use them all.
-    `table` `(n_units, n_formats)` has the sensitivities in units of their own, for every tried pair. `original_bytes` is the size of the
-    file with every tensor as it is stored in the source.
+    `table` `(n_units, n_formats)` has the sensitivities in units of their own, for every tried pair; `second_table` is a second opinion, whose
+    optimum is measured too. `original_bytes` is the size of the file with every tensor as it is stored in the source.
     """
 
     space: Space
     tried: NDArray[np.bool_]
     table: NDArray[np.float64]
+    second_table: NDArray[np.float64]
     original_bytes: int
 
 
@@ -71,13 +72,14 @@ def open_run(folder: Path) -> Run:
 
 def keep_prices(store: Store, prices: Prices, target: str) -> None:
     """Keep prices in the run."""
-    store.put_array("size_bits", prices.space.size_bits)
-    store.put_array("offered", prices.space.offered)
-    store.put_array("tried", prices.tried)
-    store.put_array("table", prices.table)
     units = [asdict(unit) for unit in prices.space.units]
     fixed = {"fixed_bits": prices.space.fixed_bits, "n_weights": prices.space.n_weights, "original_bytes": prices.original_bytes}
     store.put_text("prices", json.dumps({"target": target, "units": units, **fixed}))
+    store.put_array("size_bits", prices.space.size_bits)
+    store.put_array("offered", prices.space.offered)
+    store.put_array("tried", prices.tried)
+    store.put_array("second table", prices.second_table)
+    store.put_array("table", prices.table)  # last: where it is, all is
 
 
 def read_prices(store: Store) -> Prices:
@@ -96,7 +98,8 @@ def read_prices(store: Store) -> Prices:
         fixed_bits=record["fixed_bits"],
         n_weights=record["n_weights"],
     )
-    return Prices(space, store.array("tried").astype(np.bool_), store.array("table").astype(np.float64), record["original_bytes"])
+    first, second = (store.array(name).astype(np.float64) for name in ("table", "second table"))
+    return Prices(space, store.array("tried").astype(np.bool_), first, second, record["original_bytes"])
 
 
 def _tensor(fields: dict[str, object]) -> Tensor:

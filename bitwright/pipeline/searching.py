@@ -23,8 +23,8 @@ def price(bench: Workbench) -> Run:
             distortion = measure_distortion(everything, bench.levels, progress=bench.progress)
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
-        table = completed(_sensitivities(bench, space, distortion), importance_error_table(distortion))
-        keep_prices(store, Prices(space, tried, table, original_bytes(bench)), settings.target)
+        first, second = (completed(table, importance_error_table(distortion)) for table in _sensitivities(bench, space, distortion))
+        keep_prices(store, Prices(space, tried, first, second, original_bytes(bench)), settings.target)
     return Run(bench.folder, store, settings, read_prices(store))
 
 
@@ -66,23 +66,22 @@ def whole_space(bench: Workbench) -> Space:
     return replace(full, offered=np.where(offered.any(axis=1, keepdims=True), offered, full.offered & possible))
 
 
-def _sensitivities(bench: Workbench, space: Space, distortion: Distortion) -> NDArray[np.float64]:
-    """The table `(n_units, n_formats)` by the method that was asked for, NaN where a pair is not offered."""
+def _sensitivities(bench: Workbench, space: Space, distortion: Distortion) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two tables `(n_units, n_formats)`, NaN where a pair is not offered: by the method that was asked for, and a second opinion."""
     tokens = bench.texts.calibration
-    if bench.settings.sensitivity == "weight":
-        table = weight_error_table(distortion)
-    elif bench.settings.sensitivity == "importance":
-        table = importance_error_table(distortion)
+    first, second = weight_error_table(distortion), importance_error_table(distortion)
+    if bench.settings.sensitivity == "importance":
+        first, second = second, first
     elif bench.settings.sensitivity == "gradient":
         with timed(bench.store, "gradient", tokens.n_tokens):
             products = measure_products(
                 bench.model, bench.levels, space=space, tokens=tokens, seed=bench.settings.seed, store=bench.store, progress=bench.progress
             )
-        table = shrunk_table(products, importance_error_table(distortion))
-    else:
+        first, second = shrunk_table(products, second), products.table()
+    elif bench.settings.sensitivity == "measured":
         with timed(bench.store, "one at a time", int(space.offered.sum()) * tokens.n_tokens):
             reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
             objective = Divergence(bench.model, bench.levels, space=space, reference=reference)
-            table = measured_table(space, objective.of_one, store=bench.store, progress=bench.progress)
+            first = measured_table(space, objective.of_one, store=bench.store, progress=bench.progress)
             reference.discard()
-    return np.where(space.offered, table, np.nan)
+    return np.where(space.offered, first, np.nan), np.where(space.offered, second, np.nan)

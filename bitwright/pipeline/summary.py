@@ -1,5 +1,7 @@
 """A run as the values that a report shows."""
 
+from pathlib import Path
+
 import numpy as np
 
 from bitwright.objectives import Measurement
@@ -35,7 +37,7 @@ def summarise(run: Run, *, named: dict[str, Choice], chosen: str, limit: SizeLim
         for key, choice in choices.items()
     ]
     return RunSummary(
-        model=run.settings.model,
+        model=Path(run.settings.model).name,
         target=run.settings.target,
         original_bytes=prices.original_bytes,
         n_weights=prices.space.n_weights,

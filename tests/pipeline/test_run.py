@@ -20,7 +20,7 @@ def prices() -> Prices:
     )
     space = LLAMA_CPP.space(units, menu=("Q8_0", "Q4_0"), fixed_bytes=123, n_weights=4567)
     table = np.where(space.offered, np.arange(2 * len(space.formats)).reshape(2, -1) / 7, np.nan)
-    return Prices(space, ~np.isnan(table), table, 99_999)
+    return Prices(space, ~np.isnan(table), table, table / 3, 99_999)
 
 
 def test_prices_come_back_as_they_were_kept(tmp_path: Path) -> None:

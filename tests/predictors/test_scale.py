@@ -55,5 +55,9 @@ def test_missing_pairs_follow_the_unit_s_own_ratio() -> None:
     assert found[3].tolist() == [1, 9, 5 * 2]  # the median of the ratios 1 and 3
 
 
+def test_one_odd_ratio_does_not_move_what_is_filled_in() -> None:
+    assert completed(np.array([[1.0, 1.0, 70.0, np.nan]]), np.array([[1.0, 1.0, 10.0, 2.0]])).tolist() == [[1, 1, 70, 2]]
+
+
 def test_a_shape_of_zero_gives_no_ratio() -> None:
     assert completed(np.array([[5.0, 8.0, np.nan]]), np.array([[0.0, 2.0, 3.0]])).tolist() == [[5, 8, 12]]
