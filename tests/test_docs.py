@@ -1,0 +1,159 @@
+"""The documentation is run: every Python block, every command that a block names, every file that a page points to."""
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import typer.main
+
+from bitwright import cli
+from bitwright.spaces import read_plan
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: What may stand behind the three ticks; anything else would be a block that no test looks at.
+LANGUAGES = {"python", "sh", "console", "json", "text", ""}
+BLOCK = re.compile(r"^([ ]*)```(\w*)[ ]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s:#]+)(?:#[^)]*)?\)")
+COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
+TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and the line of the page on which the text begins."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [Block(found[2], found[3], text[: found.start(3)].count("\n") + 1) for found in BLOCK.finditer(text)]
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The simple commands of a block as words; in `console` blocks only the lines behind a `$`, with those that continue them, are typed."""
+    text = block.text.replace("\\\n", " ")
+    if block.language == "console":
+        text = "".join(f"{line[2:]}\n" for line in text.splitlines() if line.startswith("$ "))
+    lexer = shlex.shlex(COMMENT.sub("", text), posix=True, punctuation_chars=";&|\n")
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
+    words: list[str] = []
+    for word in [*lexer, ";"]:
+        if word and set(word) <= set(";&|\n"):
+            if words:
+                yield words
+            words = []
+        elif words or not re.match(r"\w+=", word):  # `NAME=value` before a command
+            words.append(word)
+
+
+def require_known(words: list[str]) -> None:
+    """Refuse a command of this project that could not be typed like this."""
+    match Path(words[0]).name, words[1:]:
+        case "bitwright", arguments:
+            group: Any = typer.main.get_command(cli.app)
+            if arguments != ["--help"]:
+                assert arguments, "a command of `bitwright` must be named"
+                assert arguments[0] in group.commands, f"bitwright has no command '{arguments[0]}'"
+                if "--help" not in arguments:
+                    group.commands[arguments[0]].make_context(arguments[0], arguments[1:])  # raises what typer would tell
+        case "python" | "python3", [script, *options] if script.endswith(".py"):
+            source = (ROOT / script).read_text(encoding="utf-8")
+            unknown = [option for option in options if option.startswith("--") and option != "--help" and f'"{option.split("=")[0]}"' not in source]
+            assert not unknown, f"{script} has no {unknown}"
+        case "make", arguments:
+            known = TARGET.findall((ROOT / "Makefile").read_text(encoding="utf-8"))
+            assert {word for word in arguments if "=" not in word} <= set(known), f"make knows {known}"
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture
+def folder(gguf_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with a `model.gguf`, no network, and one thread for llama.cpp."""
+    shutil.copy(gguf_256, tmp_path / "model.gguf")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("bitwright.pipeline.checking.os", SimpleNamespace(cpu_count=lambda: 1))
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_block_is_found_and_of_a_known_language(page: Path) -> None:
+    n_fences = sum(line.strip().startswith("```") for line in page.read_text(encoding="utf-8").splitlines())
+    assert n_fences == 2 * len(blocks(page))
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(block.language == "python" for block in blocks(page))], ids=name)
+@pytest.mark.usefixtures("folder")
+def test_python_runs(page: Path) -> None:
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for block in blocks(page):
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + block.text, name(page), "exec"), namespace)  # line numbers are the page's
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_can_be_typed(page: Path) -> None:
+    for block in blocks(page):
+        if block.language in ("sh", "console"):
+            typed = list(commands(block))
+            assert typed, f"{name(page)}:{block.line}: no command; lines to type in a `console` block begin with `$ `"
+            for words in typed:
+                require_known(words)
+        elif block.language != "python":
+            for line in block.text.splitlines():
+                assert not re.match(r"\s*(\$ )?bitwright [a-z]+ ", line), f"{name(page)}:{block.line}: a command belongs in an `sh` or `console` block"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_json_is_json(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "json":
+            json.loads(block.text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()]
+    assert not broken
+
+
+def test_the_plan_that_is_shown_is_one(tmp_path: Path) -> None:
+    shown = [block.text for block in blocks(ROOT / "docs" / "plan.md") if block.language == "json"]
+    assert shown
+    (tmp_path / "plan.json").write_text(shown[0], encoding="utf-8")
+    assert json.loads(read_plan(tmp_path / "plan.json").to_json()) == json.loads(shown[0])
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "bitwright sing model.gguf",
+        "bitwright fit model.gguf --budget 90MB",
+        "bitwright fit model.gguf --budget 90MB --out run --sensitivty weight",
+        "FOO=1 .venv/bin/bitwright front",
+        "cd somewhere && bitwright front run extra",
+        "python benchmarks/solvers.py --no-such-option",
+        "python benchmarks/no_such_script.py",
+        "make coffee",
+    ],
+)
+def test_a_wrong_command_is_noticed(typed: str) -> None:
+    with pytest.raises(Exception):  # noqa: B017, PT011 - typer's own, an assertion, or no such file
+        for words in commands(Block("sh", f"{typed}  # a comment\n", 1)):
+            require_known(words)
