@@ -8,7 +8,7 @@ The names below are loaded when they are first used, so that importing the packa
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bitwright import pipeline as pipeline
@@ -22,7 +22,7 @@ __all__ = ["Settings", "build", "fit", "open_run", "parse_budget", "plan", "read
 _HOMES = {name: "bitwright.spaces" if name in {"parse_budget", "read_plan"} else "bitwright.pipeline" for name in __all__}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in {"pipeline", "report"}:
         return import_module(f"bitwright.{name}")
     if name not in _HOMES:
