@@ -94,7 +94,7 @@ def time_help(console: Console) -> None:
     times = []
     for _ in range(5):
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "bitwright.cli", "--help"], check=True, capture_output=True)
+        subprocess.run([str(Path(sys.executable).with_name("bitwright")), "--help"], check=True, capture_output=True)
         times.append(time.perf_counter() - started)
     console.print(f"bitwright --help {np.median(times):.2f} s (median of 5)")
 

@@ -190,7 +190,8 @@ def test_a_search_measures_points_of_the_front_and_uniforms(searched: Run) -> No
     summary = describe(run)
     run.store.close()
     labels = [c.label for c in summary.candidates]
-    assert len(labels) >= 3 and any(label.startswith("front") for label in labels)
+    assert len(labels) >= 3
+    assert any(label.startswith("front") for label in labels)
     # what is stored already is a format of the menu's neighbours too, so the finest uniform may be the last point of the front
     assert {"uniform Q4_0", "uniform Q5_0"} <= set(labels)
     assert not any(isinstance(c.measured, NotMeasured) for c in summary.candidates)
