@@ -1,7 +1,8 @@
 """At the same size, how good are Bitwright's plans, and how good is what else one could write? Everything is measured on held-out text.
 
 Lanes for each budget, all with the same codec, importance matrix and tokens, and bytes counted alike:
-    plan          the exact knapsack on the gradient table, as `bitwright plan` proposes it
+    plan          the exact knapsack on the gradient table, which `bitwright plan` proposes first; nothing is chosen by what is measured here
+    raw gradient  the same without shrinkage, the second opinion that `bitwright plan` measures too
     importance    the exact knapsack on the importance-weighted error table
     weight        the exact knapsack on the plain weight error table
     uniform       every unit in one format: the largest that fit, and the next larger ones, which are over the budget
@@ -76,7 +77,7 @@ def lanes(bench: Workbench, run: Run, *, budgets: list[int], mixes: Mixes) -> li
     theirs = {f"llama.cpp {name}": mix_choice(space, mix["formats"]) for name, mix in mixes.items()}
     tables, found = other_tables(bench), []
     for size_bytes in budgets:
-        ours = {PLAN: candidates(run, size_bytes)["knapsack"]}
+        ours = {PLAN: candidates(run, size_bytes)["knapsack"], "raw gradient": solve(space, run.prices.second_table, 8 * size_bytes).choice}
         others = {name: solve(space, table, 8 * size_bytes).choice for name, table in tables.items()}
         named = ours | others | nearest(space, uniforms(run), size_bytes) | nearest(space, theirs, size_bytes)
         found += [Lane(size_bytes, name, choice, space.total_bytes(choice)) for name, choice in named.items()]
