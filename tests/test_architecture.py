@@ -42,7 +42,6 @@ HOMES = {
     "accelerate": ("compress/",),
     "botorch": (),
     "optuna": (),
-    "plotly": ("report/page.py",),
     "pulp": ("search/side_rows.py",),
     "pydantic": ("spaces/plan.py",),
     "ray": (),
