@@ -6,6 +6,7 @@ from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_file import GgufSource, Recipe, fixed_bytes, write_gguf
 from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
+from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.levels import Levels, matrix_shape
 from bitwright.compress.load import load, open_source
 from bitwright.compress.model import Model
@@ -19,6 +20,7 @@ __all__ = [
     "Floats",
     "GgmlCodec",
     "GgufSource",
+    "IntegerCodec",
     "KeyValue",
     "Levels",
     "Model",

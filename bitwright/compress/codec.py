@@ -2,8 +2,13 @@
 
 from abc import ABC, abstractmethod
 
+import numpy as np
+
 from bitwright.compress.source import Bytes, Floats
+from bitwright.errors import ModelError
 from bitwright.spaces import Format
+
+_WIDE, _LARGEST = ("F32", "BF16"), float(np.finfo(np.float16).max)  # all other formats hold half floats
 
 
 class Codec(ABC):
@@ -23,3 +28,20 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """Float32 weights `(n_rows, n_columns)` of `packed` bytes."""
+
+
+def require_quantizable(weights: Floats, form: Format, importance: Floats) -> None:
+    """Refuse what a quantizer would abort on or store as infinite.
+
+    Raises:
+        ModelError: weights or importance that are not finite, weights too large for half floats, or no importance where the format needs it.
+    """
+    largest = np.maximum(weights.max(initial=0), -weights.min(initial=0))  # NaN where there is one
+    if not np.isfinite(largest):
+        raise ModelError("Weights must be finite to be quantized; this model has infinite or undefined ones: repair the model.")
+    if largest > _LARGEST and form.name not in _WIDE:
+        raise ModelError(f"Weights must be at most {_LARGEST:.0f} to be stored as {form.name}; this model has {largest:.3g}: repair the model.")
+    if form.needs_importance and not len(importance):
+        raise ModelError(f"{form.name} is so coarse that it needs an importance matrix; this tensor has none: choose a finer format for it.")
+    if not (np.isfinite(importance).all() and (importance >= 0).all()):
+        raise ModelError("Importance must be finite and not negative; this matrix has other values: make it again.")

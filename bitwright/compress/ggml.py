@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGMLQuantizationType
 
-from bitwright.compress.codec import Codec
+from bitwright.compress.codec import Codec, require_quantizable
 from bitwright.compress.source import Bytes, Floats
 from bitwright.errors import LibraryError, ModelError
 from bitwright.spaces import Format
@@ -27,7 +27,6 @@ _PACKAGE = "xllamacpp"
 _OLDEST = "2026.10.11549"
 _SYMBOLS = ("ggml_quantize_chunk", "ggml_quantize_init", "ggml_quantize_requires_imatrix", "ggml_get_type_traits", "ggml_row_size")
 _TO_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-_WIDE, _LARGEST = ("F32", "BF16"), float(np.finfo(np.float16).max)  # all other formats hold half floats
 # Weights that one thread takes at a time: few where each is dear, so that no core idles at the end of a small tensor.
 _ENCODED_AT_ONCE, _DECODED_AT_ONCE = 1 << 15, 1 << 18
 
@@ -102,7 +101,7 @@ class GgmlCodec(Codec):
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""
-        _require_quantizable(weights, form, importance)
+        require_quantizable(weights, form, importance)
         lib, kind = library(), GGMLQuantizationType[form.name]
         lib.ggml_quantize_init(kind)
         weights, n_groups = np.ascontiguousarray(weights), max(len(importance), 1)
@@ -120,19 +119,6 @@ class GgmlCodec(Codec):
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
         return dequantize(packed, form.name, shape)
-
-
-def _require_quantizable(weights: Floats, form: Format, importance: Floats) -> None:
-    """Refuse what libggml would abort on or store as infinite."""
-    largest = np.maximum(weights.max(initial=0), -weights.min(initial=0))  # NaN where there is one
-    if not np.isfinite(largest):
-        raise ModelError("Weights must be finite to be quantized; this model has infinite or undefined ones: repair the model.")
-    if largest > _LARGEST and form.name not in _WIDE:
-        raise ModelError(f"Weights must be at most {_LARGEST:.0f} to be stored as {form.name}; this model has {largest:.3g}: repair the model.")
-    if form.needs_importance and not len(importance):
-        raise ModelError(f"{form.name} is so coarse that it needs an importance matrix; this tensor has none: choose a finer format for it.")
-    if not (np.isfinite(importance).all() and (importance >= 0).all()):
-        raise ModelError("Importance must be finite and not negative; this matrix has other values: make it again.")
 
 
 def _positive(importance: Floats) -> Floats:

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from bitwright.compress import Bytes, GgmlCodec, Levels, Recipe, Source, open_source, read_imatrix, write_gguf
+from bitwright.compress import Bytes, IntegerCodec, Levels, Recipe, Source, open_source, read_imatrix, write_gguf
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import TARGETS, Plan, Tensor
@@ -21,7 +21,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
     source = open_source(plan.model.source)
     require_fit(plan, source)
     imatrix = _importance_path(plan)
-    levels = Levels(out.parent, source, GgmlCodec(), read_imatrix(imatrix, source.tensors))
+    levels = Levels(out.parent, source, IntegerCodec(), read_imatrix(imatrix, source.tensors))
     target = TARGETS[plan.target]
     n_weights = sum(tensor.n_weights for tensor in source.tensors if tensor.name in plan.formats)
     with (progress or Silent()).stage(f"Writing {out.name}", n_weights) as advance:
@@ -62,7 +62,7 @@ def require_fit(plan: Plan, source: Source) -> None:
             raise PlanError(f"A plan may name only formats of {target.name}; '{form}' of {name} is not one: correct its spelling.")
         if not target.format(form).fits(tensors[name].shape):
             raise PlanError(
-                f"{form} stores blocks of {target.format(form).block} weights; {name} has rows of {tensors[name].shape[-1]}, which is no multiple: "
+                f"A plan may name only formats that a tensor's rows allow; {name} has rows of {tensors[name].shape[-1]}, which {form} cannot store: "
                 "give this tensor another format."
             )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import GgmlCodec, GgufSource, Levels, Model, Recipe, Weights, applied, write_gguf
+from bitwright.compress import GgufSource, IntegerCodec, Levels, Model, Recipe, Weights, applied, write_gguf
 from bitwright.errors import ModelError
 from bitwright.objectives import Generated, LlamaCpp, next_token_log_probabilities, standard_error
 from bitwright.progress import Advance, Progress
@@ -169,7 +169,7 @@ def _reference_file(model: Model) -> Iterator[Path]:
         yield source.path
         return
     form = LLAMA_CPP.format("Q8_0")
-    levels = Levels(Path(), source, GgmlCodec(), {})
+    levels = Levels(Path(), source, IntegerCodec(), {})
     formats = {tensor.name: form.name for tensor in source.tensors if tensor.name in model.pieces and form.fits(tensor.shape)}
     with tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
         path = Path(folder) / "original.gguf"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bitwright.compress import Floats, GgmlCodec, Levels, Model, load, read_imatrix, write_imatrix
+from bitwright.compress import Floats, IntegerCodec, Levels, Model, load, read_imatrix, write_imatrix
 from bitwright.errors import UserError
 from bitwright.objectives import (
     Divergence,
@@ -53,7 +53,7 @@ class Workbench:
     @cached_property
     def levels(self) -> Levels:
         """Every tensor in every format, quantized with the run's importance matrix."""
-        return Levels(self.folder / LEVELS, self.model.source, GgmlCodec(), _importance(self))
+        return Levels(self.folder / LEVELS, self.model.source, IntegerCodec(), _importance(self))
 
     def measure(self, space: Space, choices: Sequence[Choice]) -> None:
         """Measure on held-out text those of `choices` that the run has not measured yet, one transaction each."""

@@ -2,21 +2,25 @@
 
 from bitwright.spaces.budget import Budget, parse_budget
 from bitwright.spaces.discover import discover
-from bitwright.spaces.format import GGML_FORMATS, Format
+from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.plan import ImportanceFile, Plan, PlannedModel, Promise, Provenance, read_plan
 from bitwright.spaces.space import Choice, Choices, Space
-from bitwright.spaces.target import LLAMA_CPP, TARGETS, Target
+from bitwright.spaces.target import INTEGERS, LLAMA_CPP, TARGETS, Target
 from bitwright.spaces.unit import Tensor, Unit
 
 __all__ = [
     "GGML_FORMATS",
+    "INTEGERS",
+    "INTEGER_FORMATS",
     "LLAMA_CPP",
     "TARGETS",
+    "BlockFormat",
     "Budget",
     "Choice",
     "Choices",
     "Format",
     "ImportanceFile",
+    "IntegerFormat",
     "Plan",
     "PlannedModel",
     "Promise",

@@ -1,20 +1,45 @@
-"""A storage format of weights and the exact number of bits a tensor takes in it.
+"""Storage formats of weights and the exact number of bits a tensor takes in each.
 
 Block sizes and bytes of the ggml types: `ggml-common.h` of llama.cpp (a block of `block` consecutive weights of a row is stored in
-`block_bytes` bytes, scales included). A contract test holds this table to `ggml_row_size` of the linked library.
+`block_bytes` bytes, scales included). A contract test holds this table to `ggml_row_size` of the linked library. The integer formats are those of
+AMQ (Lee et al., EMNLP 2025) and most papers of the field: a scale and a minimum for each group of a row, both in half precision.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(ABC):
     """One way to store a tensor.
 
-    `block` weights that lie side by side in a row share `block_bytes` bytes; a row that `block` does not divide cannot be stored.
     `needs_importance` marks formats so coarse that their quantizer refuses to work without an importance matrix.
     """
+
+    name: str
+    needs_importance: bool
+
+    @property
+    @abstractmethod
+    def bits_per_weight(self) -> float:
+        """Stored bits for each weight of a long row, scales included."""
+
+    @abstractmethod
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor of this `shape` (row length last) can be stored."""
+
+    @abstractmethod
+    def size_bytes(self, shape: tuple[int, ...]) -> int:
+        """Bytes of a tensor of this `shape` (row length last), without padding after it.
+
+        Raises:
+            ValueError: the tensor does not fit.
+        """
+
+
+@dataclass(frozen=True)
+class BlockFormat(Format):
+    """`block` weights that lie side by side in a row share `block_bytes` bytes; a row that `block` does not divide cannot be stored."""
 
     name: str
     block: int
@@ -23,46 +48,81 @@ class Format:
 
     @property
     def bits_per_weight(self) -> float:
-        """Stored bits for each weight, scales included."""
+        """See `Format.bits_per_weight`."""
         return 8 * self.block_bytes / self.block
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether the rows of a tensor of this `shape` (row length last) divide into whole blocks."""
+        """Whether the rows divide into whole blocks."""
         return shape[-1] % self.block == 0
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:
-        """Bytes of a tensor of this `shape` (row length last), without padding after it.
-
-        Raises:
-            ValueError: the row length is not a multiple of the block.
-        """
+        """See `Format.size_bytes`."""
         if not self.fits(shape):
             raise ValueError(f"{self.name} stores blocks of {self.block} weights, which do not divide a row of {shape[-1]}")
         return prod(shape) // self.block * self.block_bytes
 
 
+@dataclass(frozen=True)
+class IntegerFormat(Format):
+    """Codes of `bits` bits, with a scale and a minimum (2 bytes each) for every `group` weights of a row, or for the whole row where `group` is 0.
+
+    The last group of a row may be short, so every row fits. The codes of a row fill whole bytes.
+    """
+
+    name: str
+    bits: int
+    group: int
+    needs_importance: bool = False
+
+    @property
+    def bits_per_weight(self) -> float:
+        """See `Format.bits_per_weight`; the scale and minimum of a whole row are not counted."""
+        return self.bits + (32 / self.group if self.group else 0.0)
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether there is a row to store."""
+        return shape[-1] > 0
+
+    def n_groups(self, n_columns: int) -> int:
+        """Groups of a row of `n_columns` weights, the short one counted."""
+        return -(-n_columns // (self.group or n_columns))
+
+    def size_bytes(self, shape: tuple[int, ...]) -> int:
+        """See `Format.size_bytes`."""
+        n_columns = shape[-1]
+        return prod(shape[:-1]) * (-(-n_columns * self.bits // 8) + 4 * self.n_groups(n_columns))
+
+
 #: Every type that libggml can quantize to, from the finest to the coarsest.
 GGML_FORMATS = (
-    Format("F32", 1, 4),
-    Format("F16", 1, 2),
-    Format("BF16", 1, 2),
-    Format("Q8_0", 32, 34),
-    Format("Q6_K", 256, 210),
-    Format("Q5_1", 32, 24),
-    Format("Q5_K", 256, 176),
-    Format("Q5_0", 32, 22),
-    Format("Q4_1", 32, 20),
-    Format("Q4_K", 256, 144),
-    Format("Q4_0", 32, 18),
-    Format("IQ4_NL", 32, 18),
-    Format("IQ4_XS", 256, 136),
-    Format("Q3_K", 256, 110),
-    Format("IQ3_S", 256, 110),
-    Format("IQ3_XXS", 256, 98),
-    Format("Q2_K", 256, 84),
-    Format("IQ2_S", 256, 82),
-    Format("IQ2_XS", 256, 74, needs_importance=True),
-    Format("IQ2_XXS", 256, 66, needs_importance=True),
-    Format("IQ1_M", 256, 56, needs_importance=True),
-    Format("IQ1_S", 256, 50, needs_importance=True),
+    BlockFormat("F32", 1, 4),
+    BlockFormat("F16", 1, 2),
+    BlockFormat("BF16", 1, 2),
+    BlockFormat("Q8_0", 32, 34),
+    BlockFormat("Q6_K", 256, 210),
+    BlockFormat("Q5_1", 32, 24),
+    BlockFormat("Q5_K", 256, 176),
+    BlockFormat("Q5_0", 32, 22),
+    BlockFormat("Q4_1", 32, 20),
+    BlockFormat("Q4_K", 256, 144),
+    BlockFormat("Q4_0", 32, 18),
+    BlockFormat("IQ4_NL", 32, 18),
+    BlockFormat("IQ4_XS", 256, 136),
+    BlockFormat("Q3_K", 256, 110),
+    BlockFormat("IQ3_S", 256, 110),
+    BlockFormat("IQ3_XXS", 256, 98),
+    BlockFormat("Q2_K", 256, 84),
+    BlockFormat("IQ2_S", 256, 82),
+    BlockFormat("IQ2_XS", 256, 74, needs_importance=True),
+    BlockFormat("IQ2_XXS", 256, 66, needs_importance=True),
+    BlockFormat("IQ1_M", 256, 56, needs_importance=True),
+    BlockFormat("IQ1_S", 256, 50, needs_importance=True),
+)
+
+_GROUPS = {32: "G32", 64: "G64", 128: "G128", 0: "ROW"}
+
+#: Floats, and integers of 8 to 2 bits in groups of 32, 64 and 128 weights or of a whole row, from the finest to the coarsest.
+INTEGER_FORMATS = (
+    *GGML_FORMATS[:3],
+    *(IntegerFormat(f"INT{bits}_{name}", bits, group) for bits in range(8, 1, -1) for group, name in _GROUPS.items()),
 )

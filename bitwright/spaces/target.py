@@ -7,7 +7,7 @@ from difflib import get_close_matches
 import numpy as np
 
 from bitwright.errors import UserError
-from bitwright.spaces.format import GGML_FORMATS, Format
+from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, Format
 from bitwright.spaces.space import Space
 from bitwright.spaces.unit import Unit
 
@@ -42,7 +42,7 @@ class Target:
         return -(-form.size_bytes(shape) // self.alignment) * self.alignment
 
     def offers(self, unit: Unit, form: Format) -> bool:
-        """Whether every tensor of the unit has rows that `form` can block."""
+        """Whether `form` can store every tensor of the unit."""
         return all(form.fits(tensor.shape) for tensor in unit.tensors)
 
     def space(self, units: tuple[Unit, ...], *, menu: Iterable[str], fixed_bytes: int, n_weights: int) -> Space:
@@ -64,4 +64,6 @@ class Target:
 
 
 LLAMA_CPP = Target("llama.cpp", "b11549", GGML_FORMATS, alignment=32)
-TARGETS = {target.name: target for target in (LLAMA_CPP,)}
+#: No engine's: packed integers as the papers of the field use them, to compare methods and for small models whose rows no block of GGUF divides.
+INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
+TARGETS = {target.name: target for target in (LLAMA_CPP, INTEGERS)}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bitwright.compress import Distortion, Floats, GgmlCodec, Levels, matrix_shape, measure_distortion, open_source
 from bitwright.progress import Advance, Progress, Silent
-from bitwright.spaces import LLAMA_CPP, Format, Space, Tensor, Unit, discover
+from bitwright.spaces import LLAMA_CPP, BlockFormat, Space, Tensor, Unit, discover
 
 from . import made_sources as made
 from .contract import importance
@@ -148,7 +148,7 @@ def tables(draw: st.DrawFn) -> tuple[Space, Distortion]:
 
     offered = table(st.booleans()).astype(np.bool_)
     offered[:, 0] = True
-    formats = tuple(Format(f"F{f}", 1, 1) for f in range(n_formats))
+    formats = tuple(BlockFormat(f"F{f}", 1, 1) for f in range(n_formats))
     units = tuple(Unit(f"u{u}", 0, "k", ()) for u in range(n_units))
     space = Space(units, formats, table(st.integers(0, 4)).astype(np.int64), offered, 0, 1)
     errors = table(st.sampled_from([0.0, 0.25, 0.5, 1.0, np.nan])).astype(np.float64)

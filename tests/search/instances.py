@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bitwright.spaces import LLAMA_CPP, Choices, Format, Space, Tensor, Unit
+from bitwright.spaces import LLAMA_CPP, BlockFormat, Choices, Space, Tensor, Unit
 
 Table = NDArray[np.float64]
 
@@ -18,7 +18,7 @@ _FINE = st.floats(-1.0, 30.0, allow_nan=False).map(lambda x: round(x, 9))
 
 def space_of(size_bits: list[list[int]], offered: list[list[bool]], *, fixed_bits: int = 0) -> Space:
     """A space with these sizes; every third unit is a tie of two tensors."""
-    formats = tuple(Format(f"F{f}", 32, 8 + 2 * f) for f in range(len(size_bits[0])))
+    formats = tuple(BlockFormat(f"F{f}", 32, 8 + 2 * f) for f in range(len(size_bits[0])))
     units = tuple(
         Unit(f"u{u}", u, "kind", tuple(Tensor(f"u{u}.{t}", (32,), "F16") for t in range(2 if u % 3 == 0 else 1))) for u in range(len(size_bits))
     )

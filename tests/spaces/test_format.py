@@ -3,7 +3,7 @@
 import pytest
 
 from bitwright.compress.ggml import requires_importance, row_size
-from bitwright.spaces import GGML_FORMATS, Format
+from bitwright.spaces import GGML_FORMATS, BlockFormat, Format
 
 
 def named(name: str) -> Format:
@@ -20,7 +20,7 @@ def test_bits_per_weight_are_those_that_everyone_quotes(name: str, bits_per_weig
 
 def test_size_by_hand() -> None:
     assert named("Q4_K").size_bytes((3, 5, 512)) == 3 * 5 * 2 * 144
-    assert Format("Three", 3, 7).size_bytes((6,)) == 14
+    assert BlockFormat("Three", 3, 7).size_bytes((6,)) == 14
 
 
 def test_leading_dimensions_do_not_make_up_for_a_short_row() -> None:
@@ -32,7 +32,7 @@ def test_leading_dimensions_do_not_make_up_for_a_short_row() -> None:
 def test_the_table_would_notice_a_wrong_row() -> None:
     """The comparison of the contract fails for a size that is off by a byte."""
     assert all(row_size(form.name, 512) == form.size_bytes((512,)) for form in GGML_FORMATS)
-    assert row_size("Q4_K", 512) != Format("Q4_K", 256, 145).size_bytes((512,))
+    assert row_size("Q4_K", 512) != BlockFormat("Q4_K", 256, 145).size_bytes((512,))
 
 
 def test_libggml_asks_for_importance_somewhere() -> None:

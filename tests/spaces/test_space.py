@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.compress import open_source
-from bitwright.spaces import LLAMA_CPP, Choice, Format, Space, Tensor, Unit, discover
+from bitwright.spaces import LLAMA_CPP, BlockFormat, Choice, Space, Tensor, Unit, discover
 
-FORMATS = (Format("A", 1, 4), Format("B", 1, 2), Format("C", 32, 34), Format("D", 32, 20), Format("E", 256, 110))
+FORMATS = (BlockFormat("A", 1, 4), BlockFormat("B", 1, 2), BlockFormat("C", 32, 34), BlockFormat("D", 32, 20), BlockFormat("E", 256, 110))
 
 
 @st.composite
