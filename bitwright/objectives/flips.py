@@ -1,0 +1,25 @@
+"""Flips: the share of tokens at which the changed model's most likely next token is another than the original's.
+
+Source: Dutta et al., NeurIPS 2024, "Accuracy is not all you need" (flips of answers); here of tokens, so that no task is needed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+
+from bitwright.objectives.objective import TokenObjective, mean_over_tokens
+
+
+@dataclass(frozen=True)
+class Flips(TokenObjective):
+    """A token that the original ranks as high as its first, as rounding to float16 can make it, is no flip."""
+
+    name = "flips"
+    unit = "share of tokens"
+
+    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
+        """See `TokenObjective.of_batch`."""
+        chosen = original.gather(-1, changed.argmax(dim=-1, keepdim=True))[..., 0]
+        return mean_over_tokens(chosen < original.amax(dim=-1))

@@ -1,0 +1,60 @@
+"""Kullback-Leibler divergence of the changed model's next token from the original's, over the whole vocabulary or over its head.
+
+KL(p ‖ q) = Σ p (log p − log q), p the original, q the changed model, in nats; averaged over tokens.
+
+The version on the original's k likeliest tokens puts all others into one bucket. Merging outcomes never raises a divergence (the log-sum
+inequality: Cover and Thomas, Elements of Information Theory, theorem 2.7.1), so it is a lower bound of the whole. EvoPress's sparse KL (Sieberling et
+al., 2024, arXiv 2410.14649) renormalises over the k tokens instead and is blind to probability that moves between them and the tail.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+from torch import cat, inf
+
+from bitwright.objectives.objective import TokenObjective, mean_over_tokens
+
+
+def divergence_of(p: Torch, q: Torch) -> Torch:
+    """KL(p ‖ q) `(...)` of log-probabilities `(..., n_outcomes)`."""
+    return (p.exp() * (p - q)).sum(dim=-1)
+
+
+@dataclass(frozen=True)
+class KullbackLeibler(TokenObjective):
+    """KL(original ‖ changed) over the whole vocabulary."""
+
+    name = "kl"
+    unit = "nats/token"
+
+    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
+        """See `TokenObjective.of_batch`."""
+        return mean_over_tokens(divergence_of(original, changed))
+
+
+@dataclass(frozen=True)
+class TopKullbackLeibler(TokenObjective):
+    """KL(original ‖ changed) over the original's `k` likeliest tokens and one bucket for all others."""
+
+    k: int = 10
+    unit = "nats/token"
+
+    @property
+    def name(self) -> str:
+        """E.g. `top10-kl`."""
+        return f"top{self.k}-kl"
+
+    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
+        """See `TokenObjective.of_batch`."""
+        if self.k >= original.shape[-1]:
+            return mean_over_tokens(divergence_of(original, changed))
+        head = original.topk(self.k, dim=-1).indices
+        return mean_over_tokens(divergence_of(_bucketed(original, head), _bucketed(changed, head)))
+
+
+def _bucketed(log_probabilities: Torch, head: Torch) -> Torch:
+    """Log-probabilities `(..., k + 1)` of the tokens `head` `(..., k)` and of any other, which is summed: 1 − Σ would be noise."""
+    tail = log_probabilities.scatter(-1, head, -inf).logsumexp(dim=-1, keepdim=True)
+    return cat([log_probabilities.gather(-1, head), tail], dim=-1)

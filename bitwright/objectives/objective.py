@@ -1,0 +1,99 @@
+"""What an objective is: one number that a search makes small, with its standard error.
+
+Everything is minimised, so accuracy is an error rate and agreement a share of flips. Two kinds: what can be computed from next-token
+distributions, of which many share one pass over the text, and what needs the model itself. Size is an objective too, but a function of the
+space and not of text.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+
+from bitwright.compress import Model
+from bitwright.objectives.measurement import standard_error
+from bitwright.objectives.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its standard error, both in the objective's unit; the error is infinite where the data cannot tell."""
+
+    value: float
+    standard_error: float
+
+
+class TokenObjective(ABC):
+    """What follows from the next-token distributions of the original and of the changed model on the same text.
+
+    `of_batch` gives a value for each sequence, which is kept, so that choices can be compared pair by pair; `summarise` makes one number of all.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The word by which it is asked for and reported."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """The unit of its values, e.g. nats/token."""
+
+    @abstractmethod
+    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Values `(n,)` from log-probabilities `(n, length, n_vocabulary)` float32 of the token after each of `ids` `(n, length)`."""
+
+    def summarise(self, per_sequence: NDArray[np.float64]) -> Estimate:
+        """One value from those of all sequences `(n,)`, in the order of the text: their mean, where nothing else is said."""
+        return Estimate(float(per_sequence.mean()), standard_error(per_sequence))
+
+
+class ModelObjective(ABC):
+    """What needs more than next-token distributions on the held-out text: hidden states, tasks, a function of the user's."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The word by which it is asked for and reported."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """The unit of its value."""
+
+    @abstractmethod
+    def of_model(self, model: Model) -> Estimate:
+        """What the model is worth with the weights it has now, which are left as they are.
+
+        Raises:
+            ObjectiveError: it cannot be evaluated.
+        """
+
+
+class Preparation(ABC):
+    """A model objective that compares with the original, and so must see it first."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The word by which it is asked for."""
+
+    @abstractmethod
+    def prepare(self, original: Model, tokens: Tokens) -> ModelObjective:
+        """The objective, from the model with its original weights and the text to compare on."""
+
+
+class SizeObjective(StrEnum):
+    """Objectives that the space knows without measuring: bytes of the finished file, average bits per weight."""
+
+    BYTES = "bytes"
+    BITS = "bits"
+
+
+def mean_over_tokens(values: Torch) -> NDArray[np.float64]:
+    """Mean of each sequence `(n,)` of `values` `(n, length)`."""
+    means: NDArray[np.float64] = values.double().mean(dim=1).cpu().numpy()
+    return means
