@@ -6,6 +6,7 @@
     │   ├── BudgetError      no file of that size exists, or none is needed
     │   ├── PlanError        a plan that is malformed or made for another model
     │   ├── TextError        calibration text that is empty, too short or unreadable
+    │   ├── ObjectiveError   an objective that is unknown, or that gives no number
     │   ├── RunError         a run folder that was made with other settings, or lacks a step
     │   ├── OutputError      a file or folder that cannot be written
     │   └── LibraryError     a library that is missing, too old or not the one expected
@@ -37,6 +38,10 @@ class PlanError(UserError):
 
 class TextError(UserError):
     """The calibration or held-out text cannot be used."""
+
+
+class ObjectiveError(UserError):
+    """An objective is unknown, cannot be evaluated, or gives no number."""
 
 
 class RunError(UserError):
