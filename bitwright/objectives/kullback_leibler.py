@@ -41,6 +41,10 @@ class TopKullbackLeibler(TokenObjective):
     k: int = 10
     unit = "nats/token"
 
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"the head is one token at least, not {self.k}")
+
     @property
     def name(self) -> str:
         """E.g. `top10-kl`."""

@@ -147,21 +147,21 @@ def dataset_documents(name: str) -> list[str]:
     return documents
 
 
+def start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token that the tokenizer puts before every text, or none."""
+    plain, special = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
+    return list(special[:1]) if special[:1] != plain[:1] else []
+
+
 def _windows(documents: list[str], tokenizer: PreTrainedTokenizerBase, length: int) -> NDArray[np.int64]:
     """Consecutive windows `(n, length)` over all documents, each begun with the token that starts a text where the tokenizer adds one."""
-    start = _start(tokenizer)
+    start = start_tokens(tokenizer)
     separator = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     stream = [token for document in documents for token in [*tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"], *separator]]
     body = length - len(start)
     n = len(stream) // body
     windows = np.array(stream[: n * body], dtype=np.int64).reshape(n, body)
     return np.concatenate([np.tile(np.array(start, dtype=np.int64), (n, 1)), windows], axis=1)
-
-
-def _start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The token that the tokenizer puts before every text, if it does."""
-    plain, special = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
-    return list(special[:1]) if special[:1] != plain[:1] else []
 
 
 def _spread(windows: NDArray[np.int64], n: int) -> NDArray[np.int64]:

@@ -1,0 +1,78 @@
+"""Whether the likeliest tokens keep their order: 1 − rank correlation over the original's top k.
+
+Source: ACBench (Dong et al., ICML 2025, arXiv 2505.19433), top-k ranking correlation. 0 is the same order, 2 the reverse.
+What differs: a pair of tokens that one model ties takes the order that the other gives it, so that the original, whose log-probabilities are kept
+as float16, is no distance from itself. Without ties both are one minus the textbook's τ and ρ.
+
+ACBench's third measure, the energy −T log Σ exp(logit / T), is not here: it is a property of logits, which log-probabilities have lost.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+
+from bitwright.objectives.objective import TokenObjective, mean_over_tokens
+
+
+@dataclass(frozen=True)
+class Kendall(TokenObjective):
+    """1 − Kendall's τ: twice the share of pairs of the original's `k` likeliest tokens that the changed model ranks the other way round."""
+
+    k: int = 10
+    unit = "1 − τ"
+
+    def __post_init__(self) -> None:
+        _check(self.k)
+
+    @property
+    def name(self) -> str:
+        """E.g. `top10-kendall`."""
+        return f"top{self.k}-kendall"
+
+    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
+        """See `TokenObjective.of_batch`."""
+        before, after = _orders(original, changed, self.k)
+        k = before.shape[-1]
+        return mean_over_tokens(2 * (before * after < 0).float().sum(dim=(-2, -1)) / (k * (k - 1)))
+
+
+@dataclass(frozen=True)
+class Spearman(TokenObjective):
+    """1 − Spearman's ρ: 6 Σ d² / (k (k² − 1)), d the differences between the ranks of the original's `k` likeliest tokens."""
+
+    k: int = 10
+    unit = "1 − ρ"
+
+    def __post_init__(self) -> None:
+        _check(self.k)
+
+    @property
+    def name(self) -> str:
+        """E.g. `top10-spearman`."""
+        return f"top{self.k}-spearman"
+
+    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
+        """See `TokenObjective.of_batch`."""
+        before, after = _orders(original, changed, self.k)
+        # half the sum of a token's orders against all others is its rank, counted from the middle
+        differences = (before - after).sum(dim=-1) / 2
+        k = before.shape[-1]
+        return mean_over_tokens(6 * differences.square().sum(dim=-1) / (k * (k * k - 1)))
+
+
+def _orders(original: Torch, changed: Torch, k: int) -> tuple[Torch, Torch]:
+    """How each model orders every pair of the original's `k` likeliest tokens `(n, length, k, k)`: +1 above, −1 below, 0 tied in both."""
+    head = original.topk(min(k, original.shape[-1]), dim=-1)
+    before, after = _signs(head.values), _signs(changed.gather(-1, head.indices))
+    return before.where(before != 0, after), after.where(after != 0, before)
+
+
+def _signs(values: Torch) -> Torch:
+    return (values[..., :, None] - values[..., None, :]).sign()
+
+
+def _check(k: int) -> None:
+    if k < 2:
+        raise ValueError(f"an order needs two tokens at least, not {k}")
