@@ -20,13 +20,14 @@ from scipy.stats import kendalltau, spearmanr
 from bitwright.compress import measure_distortion
 from bitwright.objectives import Divergence, Measurement, Reference, Store, Tokens
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.searching import price, whole_space
+from bitwright.pipeline.searching import price, subject_of, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import (
-    GradientProducts,
+    Products,
     fit_scale,
+    gradient_products,
+    gradient_table,
     importance_error_table,
-    measure_products,
     measured_table,
     shrunk_table,
     summed,
@@ -122,9 +123,7 @@ def scores(bench: Workbench, run: Run, n_sequences: int) -> dict[str, tuple[Scor
     space, n_tokens = run.prices.space, bench.texts.calibration.n_tokens
     distortion = measure_distortion(whole_space(bench), bench.levels, progress=bench.progress)
     weighted = importance_error_table(distortion)
-    products = measure_products(
-        bench.model, bench.levels, space=space, tokens=bench.texts.calibration, seed=bench.settings.seed, store=bench.store, progress=bench.progress
-    )
+    products = gradient_products(subject_of(bench, space))
     seconds = {name: value for name, value, _, _ in bench.store.stages()}
     importance = Cost(n_tokens, 0, seconds["imatrix"])
     sweep = Cost(n_tokens, n_tokens, seconds["gradient"])
@@ -132,7 +131,7 @@ def scores(bench: Workbench, run: Run, n_sequences: int) -> dict[str, tuple[Scor
     found: dict[str, tuple[Score, Cost]] = {
         "weight": (_sum_of(weight_error_table(distortion)), Cost(0, 0, 0.0)),
         "importance": (_sum_of(weighted), importance),
-        "gradient, raw": (_sum_of(products.table()), sweep),
+        "gradient, raw": (_sum_of(gradient_table(products)), sweep),
         "gradient, shrunk": (_sum_of(shrunk_table(products, weighted)), shrunk),
         "quadratic form": (_quadratic(products), sweep),
     }
@@ -146,7 +145,7 @@ def _sum_of(table: Table) -> Score:
     return lambda choice: summed(table, choice)
 
 
-def _quadratic(products: GradientProducts) -> Score:
+def _quadratic(products: Products) -> Score:
     units = np.arange(products.values.shape[1])
     return lambda choice: float((products.values[:, units, choice].sum(axis=1) ** 2).mean() / (2 * products.n_tokens))
 

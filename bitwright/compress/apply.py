@@ -14,17 +14,18 @@ Weights = Mapping[str, Callable[[], Floats]]
 
 
 @contextmanager
-def applied(model: Model, weights: Weights) -> Iterator[None]:
+def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tensor]]:
     """Give every engine tensor named in `weights` the matrix `(n_rows, n_columns)` that its function returns, in engine order.
 
-    Only weights are touched, and the old ones come back when the block ends. Peak memory is that of the parameters changed, twice.
+    Only weights are touched, and the old ones come back when the block ends; inside it they are what the block is given, by name of the parameter.
+    Peak memory is that of the parameters changed, twice.
     """
     saved = {name: model.module.get_parameter(name).detach().clone() for tensor in weights for name in _parameters(model, tensor)}
     try:
         with torch.no_grad():
             for name, matrix in weights.items():
                 _write(model, name, torch.from_numpy(matrix()))
-        yield
+        yield saved
     finally:
         with torch.no_grad():
             for name, original in saved.items():

@@ -46,7 +46,11 @@ class Reference:
 
     def batch(self, index: int, device: torch.device) -> Torch:
         """Log-probabilities of one batch `(≤ 8, length, n_vocabulary)`, float32, normalised."""
-        rows = torch.from_numpy(np.array(self._rows[index * _SEQUENCES_AT_ONCE :][:_SEQUENCES_AT_ONCE]))
+        return self.sequences(index * _SEQUENCES_AT_ONCE, _SEQUENCES_AT_ONCE, device)
+
+    def sequences(self, first: int, n_sequences: int, device: torch.device) -> Torch:
+        """Log-probabilities of `n_sequences` sequences from the index `first` on, `(n_sequences, length, n_vocabulary)`, float32, normalised."""
+        rows = torch.from_numpy(np.array(self._rows[first : first + n_sequences]))
         return rows.to(device).float().log_softmax(dim=-1)
 
     def discard(self) -> None:

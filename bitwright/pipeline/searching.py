@@ -9,7 +9,16 @@ from bitwright.compress import Distortion, fixed_bytes, measure_distortion
 from bitwright.objectives import Divergence, Reference
 from bitwright.pipeline.run import Prices, Run, keep_prices, read_prices
 from bitwright.pipeline.workbench import Workbench, timed
-from bitwright.predictors import completed, importance_error_table, measure_products, measured_table, shrunk_table, weight_error_table
+from bitwright.predictors import (
+    Subject,
+    completed,
+    gradient_products,
+    gradient_table,
+    importance_error_table,
+    measured_table,
+    shrunk_table,
+    weight_error_table,
+)
 from bitwright.search import hull, spread
 from bitwright.spaces import TARGETS, Choice, Space, discover
 
@@ -66,6 +75,12 @@ def whole_space(bench: Workbench) -> Space:
     return replace(full, offered=np.where(offered.any(axis=1, keepdims=True), offered, full.offered & possible))
 
 
+def subject_of(bench: Workbench, space: Space) -> Subject:
+    """What a proxy looks at: the run's model and its calibration text."""
+    settings = bench.settings
+    return Subject(bench.model, bench.levels, space, bench.texts.calibration, settings.seed, bench.store, bench.progress)
+
+
 def _sensitivities(bench: Workbench, space: Space, distortion: Distortion) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Two tables `(n_units, n_formats)`, NaN where a pair is not offered: by the method that was asked for, and a second opinion."""
     tokens = bench.texts.calibration
@@ -74,10 +89,8 @@ def _sensitivities(bench: Workbench, space: Space, distortion: Distortion) -> tu
         first, second = second, first
     elif bench.settings.sensitivity == "gradient":
         with timed(bench.store, "gradient", tokens.n_tokens):
-            products = measure_products(
-                bench.model, bench.levels, space=space, tokens=tokens, seed=bench.settings.seed, store=bench.store, progress=bench.progress
-            )
-        first, second = shrunk_table(products, second), products.table()
+            products = gradient_products(subject_of(bench, space))
+        first, second = shrunk_table(products, second), gradient_table(products)
     elif bench.settings.sensitivity == "measured":
         with timed(bench.store, "one at a time", int(space.offered.sum()) * tokens.n_tokens):
             reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)

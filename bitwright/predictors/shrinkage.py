@@ -12,15 +12,16 @@ James–Stein rule (Efron & Morris, 1973), with the noise estimated from the spr
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.predictors.gradient import GradientProducts
+from bitwright.predictors.gradient import gradient_table
+from bitwright.predictors.sweep import Products
 
 
-def shrunk_table(products: GradientProducts, error: NDArray[np.float64]) -> NDArray[np.float64]:
+def shrunk_table(products: Products, error: NDArray[np.float64]) -> NDArray[np.float64]:
     """The gradient table `(n_units, n_formats)` in nats per token, drawn towards `error` `(n_units, n_formats)`, in any units.
 
     Pairs whose price or error is zero, and all pairs when there are fewer than two sequences, stay as they are.
     """
-    table = products.table()
+    table = gradient_table(products)
     usable = (table > 0) & (error > 0)
     if len(products.values) < 2 or not usable.any():
         return table
@@ -32,7 +33,7 @@ def shrunk_table(products: GradientProducts, error: NDArray[np.float64]) -> NDAr
     return np.where(usable, error * np.exp(own + kept * deviation), table)
 
 
-def _kept(deviation: NDArray[np.float64], products: GradientProducts, usable: NDArray[np.bool_]) -> float:
+def _kept(deviation: NDArray[np.float64], products: Products, usable: NDArray[np.bool_]) -> float:
     """The share of the deviations that is not explained by the noise of the sampling, 0 to 1."""
     squares = products.values**2
     relative = squares.var(axis=0, ddof=1) / np.where(usable, squares.mean(axis=0) ** 2, 1.0) / len(squares)

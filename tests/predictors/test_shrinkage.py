@@ -1,14 +1,18 @@
 import numpy as np
 import pytest
 
-from bitwright.predictors import GradientProducts, shrunk_table
+from bitwright.predictors import Products, gradient_table, shrunk_table
 
 N_TOKENS = 16
 
 
-def sequences(prices: np.ndarray, n: int, rng: np.random.Generator) -> GradientProducts:
+def products_of(values: np.ndarray) -> Products:
+    return Products(values, np.zeros(values.shape[:2]), N_TOKENS)
+
+
+def sequences(prices: np.ndarray, n: int, rng: np.random.Generator) -> Products:
     """Products of `n` sequences whose true prices are `prices` `(n_units, n_formats)`: normal, as the sum over many tokens is."""
-    return GradientProducts(rng.standard_normal((n, *prices.shape)) * np.sqrt(2 * N_TOKENS * prices), N_TOKENS)
+    return products_of(rng.standard_normal((n, *prices.shape)) * np.sqrt(2 * N_TOKENS * prices))
 
 
 def units(rng: np.random.Generator, n_units: int, deviation: float) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +29,7 @@ def test_prices_without_noise_stay() -> None:
     rng = np.random.default_rng(0)
     _, prices = units(rng, 5, 1.0)
     signs = np.where(rng.random((7, *prices.shape)) < 0.5, -1, 1)
-    products = GradientProducts(signs * np.sqrt(2 * N_TOKENS * prices), N_TOKENS)  # every sequence says the same
+    products = products_of(signs * np.sqrt(2 * N_TOKENS * prices))  # every sequence says the same
     np.testing.assert_allclose(shrunk_table(products, rng.random(prices.shape) + 0.1), prices, rtol=1e-9)
 
 
@@ -35,7 +39,7 @@ def test_prices_that_are_noise_are_pooled_within_the_unit() -> None:
     error, prices = units(rng, 5, 0.01)
     values = np.zeros((4, *prices.shape))
     values[:2] = np.sqrt(2 * 2 * N_TOKENS * prices)  # half of the sequences say nothing
-    found = shrunk_table(GradientProducts(values, N_TOKENS), error)
+    found = shrunk_table(products_of(values), error)
     factor = np.exp(np.log(prices / error).mean(axis=1, keepdims=True))
     np.testing.assert_allclose(found, factor * error, rtol=1e-9)
     assert np.abs(found / prices - 1).max() > 0.005
@@ -46,7 +50,7 @@ def test_noisy_prices_come_closer_to_the_truth(seed: int) -> None:
     rng = np.random.default_rng(seed)
     error, prices = units(rng, 30, 0.2)
     products = sequences(prices, 16, rng)
-    assert mean_squared(shrunk_table(products, error), prices) < 0.6 * mean_squared(products.table(), prices)
+    assert mean_squared(shrunk_table(products, error), prices) < 0.6 * mean_squared(gradient_table(products), prices)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -55,7 +59,7 @@ def test_prices_that_are_known_well_are_not_harmed(seed: int) -> None:
     rng = np.random.default_rng(seed)
     error, prices = units(rng, 30, 1.0)
     products = sequences(prices, 200, rng)
-    assert mean_squared(shrunk_table(products, error), prices) < 1.02 * mean_squared(products.table(), prices)
+    assert mean_squared(shrunk_table(products, error), prices) < 1.02 * mean_squared(gradient_table(products), prices)
 
 
 def test_the_unit_of_the_errors_does_not_matter() -> None:
@@ -69,7 +73,7 @@ def test_one_sequence_says_nothing_of_its_noise() -> None:
     rng = np.random.default_rng(2)
     error, prices = units(rng, 4, 0.3)
     products = sequences(prices, 1, rng)
-    np.testing.assert_array_equal(shrunk_table(products, error), products.table())
+    np.testing.assert_array_equal(shrunk_table(products, error), gradient_table(products))
 
 
 def test_zeros_and_what_was_not_tried_stay() -> None:
@@ -81,11 +85,11 @@ def test_zeros_and_what_was_not_tried_stay() -> None:
     products = sequences(prices, 8, rng)
     found = shrunk_table(products, error)
     for pair in ((0, 0), (1, slice(None)), (2, 1), (3, 2)):
-        np.testing.assert_array_equal(found[pair], products.table()[pair])
+        np.testing.assert_array_equal(found[pair], gradient_table(products)[pair])
     assert np.isfinite(found).all()
-    assert (found[0, 1:] != products.table()[0, 1:]).all()
+    assert (found[0, 1:] != gradient_table(products)[0, 1:]).all()
 
 
 def test_nothing_but_zeros_stays() -> None:
-    products = GradientProducts(np.zeros((4, 2, 3)), N_TOKENS)
+    products = products_of(np.zeros((4, 2, 3)))
     np.testing.assert_array_equal(shrunk_table(products, np.ones((2, 3))), np.zeros((2, 3)))

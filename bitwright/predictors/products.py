@@ -1,0 +1,79 @@
+"""What the gradient at a layer's output and a change of its weights make together.
+
+With g_t the gradient of the loss at the output of token t, x_t the layer's input and ΔW the change of its weights, over one sequence:
+
+    inner product            ⟨G, ΔW⟩ = Σ_t g_tᵀ ΔW x_t,  G = Σ_t g_t x_tᵀ     the change of the loss to first order, with its sign
+    absolute product         Σ |G ⊙ ΔW|, over the weights                     AutoRound's delta loss
+    squared output change    Σ_t Σ_c (g_tc · (ΔW x_t)_c)²                     ModelOpt's score, over tokens t and output channels c
+
+None needs the gradient of a parameter to be kept: G is made a chunk of rows at a time, and dropped.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor as Torch
+
+#: change of a chunk of rows `(n_rows, n_columns)` -> product of each sequence `(n_sequences,)`
+OfChange = Callable[[Torch], Torch]
+
+
+class Product(ABC):
+    """A kind of product; sums over the chunks of a tensor and over its uses are its products."""
+
+    name: str
+
+    @abstractmethod
+    def linear(self, inputs: Torch, slopes: Torch) -> OfChange:
+        """Of a layer: `inputs` `(n_sequences, length, n_columns)` and gradients `slopes` `(n_sequences, length, n_rows)` at the rows of a chunk."""
+
+    @abstractmethod
+    def embedding(self, slopes: Torch, change: Torch) -> Torch:
+        """Of a look-up: gradients `slopes` at, and changes `change` of, the rows looked up, each `(n_sequences, length, n_columns)`:
+        `(n_sequences,)`.
+        """
+
+
+class InnerProduct(Product):
+    """⟨G, ΔW⟩."""
+
+    name = "inner"
+
+    def linear(self, inputs: Torch, slopes: Torch) -> OfChange:
+        """See `Product.linear`."""
+        gradient = torch.bmm(slopes.transpose(1, 2), inputs).flatten(1)  # (n_sequences, weights of the chunk)
+        return lambda change: gradient @ change.reshape(-1)
+
+    def embedding(self, slopes: Torch, change: Torch) -> Torch:
+        """See `Product.embedding`."""
+        return (slopes * change).flatten(1).sum(dim=1)
+
+
+class AbsoluteProduct(Product):
+    """Σ|G ⊙ ΔW|; of a look-up Σ|g ⊙ ΔW| over the tokens, an upper bound where a token comes twice."""
+
+    name = "absolute"
+
+    def linear(self, inputs: Torch, slopes: Torch) -> OfChange:
+        """See `Product.linear`."""
+        gradient = torch.bmm(slopes.transpose(1, 2), inputs).flatten(1).abs_()
+        return lambda change: gradient @ change.reshape(-1).abs()
+
+    def embedding(self, slopes: Torch, change: Torch) -> Torch:
+        """See `Product.embedding`."""
+        return (slopes * change).abs().flatten(1).sum(dim=1)
+
+
+class SquaredOutputChange(Product):
+    """Σ (g ⊙ ΔW x)² over tokens and output channels."""
+
+    name = "squared output change"
+
+    def linear(self, inputs: Torch, slopes: Torch) -> OfChange:
+        """See `Product.linear`."""
+        return lambda change: (inputs @ change.T).mul_(slopes).square_().flatten(1).sum(dim=1)
+
+    def embedding(self, slopes: Torch, change: Torch) -> Torch:
+        """See `Product.embedding`."""
+        return (slopes * change).square_().flatten(1).sum(dim=1)

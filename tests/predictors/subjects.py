@@ -1,0 +1,21 @@
+"""A subject of proxies whose store is closed again."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bitwright.compress import Levels, Model
+from bitwright.objectives import Store, Tokens
+from bitwright.predictors import Subject
+from bitwright.progress import Silent
+from bitwright.spaces import Space
+
+
+@contextmanager
+def opened(model: Model, levels: Levels, *, space: Space, tokens: Tokens, store: Path, seed: int = 0) -> Iterator[Subject]:
+    """For as long as the block lasts; `store` is the file."""
+    kept = Store(store)
+    try:
+        yield Subject(model, levels, space, tokens, seed, kept, Silent())
+    finally:
+        kept.close()
