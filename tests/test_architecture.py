@@ -40,8 +40,9 @@ PARTS = ROOMS | {
 # heavy dependencies and the only files (or, with a slash, rooms) that import them
 HOMES = {
     "accelerate": ("compress/",),
-    "botorch": (),
-    "optuna": (),
+    "botorch": ("search/bayesian.py",),
+    "lm_eval": ("objectives/harness.py",),
+    "optuna": ("search/optuna_samplers.py",),
     "pulp": ("search/side_rows.py",),
     "pydantic": ("spaces/plan.py",),
     "ray": (),
