@@ -14,6 +14,8 @@ from torch import Tensor as Torch
 from bitwright.objectives.measurement import standard_error
 from bitwright.objectives.objective import Estimate, TokenObjective, mean_over_tokens
 
+_LARGEST_EXPONENT = 700.0  # a number even of the most broken choice
+
 
 @dataclass(frozen=True)
 class Perplexity(TokenObjective):
@@ -28,6 +30,6 @@ class Perplexity(TokenObjective):
         return mean_over_tokens(-changed[:, :-1].gather(-1, labels[..., None])[..., 0])
 
     def summarise(self, per_sequence: NDArray[np.float64]) -> Estimate:
-        """exp of the mean loss; by the delta method its standard error is that of the mean loss times the perplexity."""
-        perplexity = exp(per_sequence.mean())
+        """exp of the mean loss, of 700 at most; by the delta method its standard error is that of the mean loss times the perplexity."""
+        perplexity = exp(min(per_sequence.mean(), _LARGEST_EXPONENT))
         return Estimate(perplexity, perplexity * standard_error(per_sequence))

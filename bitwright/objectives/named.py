@@ -1,0 +1,83 @@
+"""Objectives by the words that ask for them, as on a command line: `kl,flips,worst5%,error:piqa.jsonl,bits`."""
+
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from bitwright.errors import ObjectiveError
+from bitwright.objectives.effective_rank import EffectiveRank
+from bitwright.objectives.flips import Flips
+from bitwright.objectives.harness import Harness
+from bitwright.objectives.jensen_shannon import ClampedJensenShannon, JensenShannon
+from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLeibler
+from bitwright.objectives.objective import ModelObjective, Preparation, SizeObjective, TokenObjective
+from bitwright.objectives.perplexity import Perplexity
+from bitwright.objectives.rank_correlation import Kendall, Spearman
+from bitwright.objectives.task_error import TaskError, TaskErrorByLength
+from bitwright.objectives.tasks import read_task
+from bitwright.objectives.user_function import read_function
+from bitwright.objectives.worst_slice import WorstSlice
+
+#: what a word stands for: an objective, or what becomes one when it has seen the original
+Named = TokenObjective | ModelObjective | Preparation | SizeObjective
+
+_BY_NAME: tuple[TokenObjective | Preparation, ...] = (
+    KullbackLeibler(),
+    JensenShannon(),
+    ClampedJensenShannon(),
+    TopKullbackLeibler(),
+    Perplexity(),
+    Flips(),
+    WorstSlice(),
+    Kendall(),
+    Spearman(),
+    EffectiveRank(),
+)
+_KNOWN: dict[str, Named] = {**{objective.name: objective for objective in _BY_NAME}, **{size.value: size for size in SizeObjective}}
+_PATTERNS: tuple[tuple[str, Callable[..., Named]], ...] = (
+    (r"top(\d+)-kl", lambda k: TopKullbackLeibler(int(k))),
+    (r"top(\d+)-kendall", lambda k: Kendall(int(k))),
+    (r"top(\d+)-spearman", lambda k: Spearman(int(k))),
+    (r"worst(\d+(?:\.\d+)?)%", lambda percent: WorstSlice(float(percent))),
+    (r"error:(.+)", lambda path: TaskError(read_task(Path(path)))),
+    (r"length-error:(.+)", lambda path: TaskErrorByLength(read_task(Path(path)))),
+    (r"lm-eval:([^:]+)", Harness),
+    (r"lm-eval:([^:]+):([^:]+)", Harness),
+    (r"(.+\.py):(\w+)", lambda path, name: read_function(Path(path), name)),
+)
+_OPEN = ("error:FILE", "length-error:FILE", "lm-eval:TASK", "FILE.py:FUNCTION")
+
+
+def parse_objectives(text: str) -> tuple[Named, ...]:
+    """The objectives that `text` names, separated by commas; the numbers in `top10-kl` and `worst5%` may be others.
+
+    Raises:
+        ObjectiveError: a word is unknown, named twice or asks for what cannot be, or there is none.
+        TextError: the file of a task cannot be used.
+        LibraryError: a library that is asked for is not installed.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise ObjectiveError(f"There must be an objective; '{text}' names none: name some of {_choice()}.")
+    twice = [word for word in words if words.count(word) > 1]
+    if twice:
+        raise ObjectiveError(f"An objective is named once; '{twice[0]}' is named {words.count(twice[0])} times in '{text}': name it once.")
+    return tuple(map(_named, words))
+
+
+def _named(word: str) -> Named:
+    if word in _KNOWN:
+        return _KNOWN[word]
+    for pattern, make in _PATTERNS:
+        if match := re.fullmatch(pattern, word):
+            try:
+                return make(*match.groups())
+            except ValueError as error:
+                raise ObjectiveError(f"An objective must be possible; '{word}' is not, as {error}: give another number.") from error
+    close = get_close_matches(word, _KNOWN, n=1)
+    raise ObjectiveError(f"No objective is called '{word}': " + (f"did you mean {close[0]}?" if close else f"choose from {_choice()}."))
+
+
+def _choice() -> str:
+    return ", ".join((*_KNOWN, *_OPEN))
