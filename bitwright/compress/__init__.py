@@ -12,6 +12,7 @@ from bitwright.compress.load import load, open_source
 from bitwright.compress.model import Model
 from bitwright.compress.pieces import Piece
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
+from bitwright.compress.stitch import Stitcher, stitched
 
 __all__ = [
     "Bytes",
@@ -27,6 +28,7 @@ __all__ = [
     "Piece",
     "Recipe",
     "Source",
+    "Stitcher",
     "Weights",
     "applied",
     "fixed_bytes",
@@ -36,6 +38,7 @@ __all__ = [
     "open_source",
     "planned_weights",
     "read_imatrix",
+    "stitched",
     "write_gguf",
     "write_imatrix",
 ]

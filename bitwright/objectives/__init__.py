@@ -1,48 +1,81 @@
 """What a choice is worth: quality on text, and what an engine says of it."""
 
 from bitwright.objectives.divergence import Divergence, Reference, next_token_log_probabilities
+from bitwright.objectives.effective_rank import EffectiveRank, EffectiveRankDifference
+from bitwright.objectives.evaluator import Evaluation, Evaluator
+from bitwright.objectives.exemplars import OnSequences, exemplars, predictions
 from bitwright.objectives.flips import Flips
+from bitwright.objectives.harness import Harness, HarnessError
 from bitwright.objectives.importance import collect_importance
 from bitwright.objectives.jensen_shannon import ClampedJensenShannon, JensenShannon
 from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLeibler
 from bitwright.objectives.llama_cpp import Generated, LlamaCpp
 from bitwright.objectives.measurement import Measurement, standard_error
+from bitwright.objectives.named import Named, parse_objectives
 from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, SizeObjective, TokenObjective
 from bitwright.objectives.perplexity import Perplexity
+from bitwright.objectives.rank_correlation import Kendall, Spearman
 from bitwright.objectives.store import Store
 from bitwright.objectives.taps import Tap, Tapped, Use, is_mixture
+from bitwright.objectives.task_error import Likelihood, TaskError, TaskErrorByLength, likelihoods
+from bitwright.objectives.tasks import Item, Task, read_task
 from bitwright.objectives.tokens import Shape, Texts, Tokens, dataset_documents, draw, read_documents, sample_texts, split_texts
+from bitwright.objectives.user_function import UserFunction, read_function
+from bitwright.objectives.worst_slice import WorstSlice
 
 __all__ = [
     "ClampedJensenShannon",
     "Divergence",
+    "EffectiveRank",
+    "EffectiveRankDifference",
     "Estimate",
+    "Evaluation",
+    "Evaluator",
     "Flips",
     "Generated",
+    "Harness",
+    "HarnessError",
+    "Item",
     "JensenShannon",
+    "Kendall",
     "KullbackLeibler",
+    "Likelihood",
     "LlamaCpp",
     "Measurement",
     "ModelObjective",
+    "Named",
+    "OnSequences",
     "Perplexity",
     "Preparation",
     "Reference",
     "Shape",
     "SizeObjective",
+    "Spearman",
     "Store",
     "Tap",
     "Tapped",
+    "Task",
+    "TaskError",
+    "TaskErrorByLength",
     "Texts",
     "TokenObjective",
     "Tokens",
     "TopKullbackLeibler",
     "Use",
+    "UserFunction",
+    "WorstSlice",
     "collect_importance",
     "dataset_documents",
     "draw",
+    "exemplars",
     "is_mixture",
+    "likelihoods",
     "next_token_log_probabilities",
+    "parse_objectives",
+    "predictions",
     "read_documents",
+    "read_function",
+    "read_task",
     "sample_texts",
     "split_texts",
     "standard_error",

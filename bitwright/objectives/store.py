@@ -21,6 +21,9 @@ create table if not exists settings (name text primary key, value text not null)
 create table if not exists texts (name text primary key, text text not null);
 create table if not exists arrays (name text primary key, data blob not null);
 create table if not exists measurements (id integer primary key, choice text unique not null, record text not null);
+create table if not exists evaluations (
+    text text, choice text, first integer, data blob not null, seconds real not null, primary key (text, choice, first)
+);
 create table if not exists stages (name text primary key, seconds real not null, n_tokens integer not null, peak_memory_bytes integer not null);
 """
 
@@ -73,9 +76,7 @@ class Store:
 
     def put_array(self, name: str, values: NDArray[np.generic]) -> None:
         """Keep an array under a name."""
-        buffer = io.BytesIO()
-        np.save(buffer, values, allow_pickle=False)
-        self._write("insert or replace into arrays values (?, ?)", [(name, buffer.getvalue())])
+        self._write("insert or replace into arrays values (?, ?)", [(name, _packed(values))])
 
     def has_array(self, name: str) -> bool:
         """Whether an array of that name was kept."""
@@ -90,8 +91,7 @@ class Store:
         rows = self._rows("select data from arrays where name = ?", name)
         if not rows:
             raise self._unfinished(name)
-        values: NDArray[np.generic] = np.load(io.BytesIO(rows[0][0]), allow_pickle=False)
-        return values
+        return _unpacked(rows[0][0])
 
     def put_text(self, name: str, text: str) -> None:
         """Keep a text under a name."""
@@ -116,6 +116,16 @@ class Store:
     def measurements(self) -> list[Measurement]:
         """All measurements in the order they were made."""
         return [_measurement(record) for (record,) in self._rows("select record from measurements order by id")]
+
+    def put_evaluation(self, text: str, choice: list[int], *, first: int, values: NDArray[np.float64], seconds: float) -> None:
+        """Keep `values` `(n_sequences, n_objectives)` of a choice on the sequences of a text from `first` on, and the seconds they took."""
+        row = (text, json.dumps(choice), first, _packed(values), seconds)
+        self._write("insert or replace into evaluations values (?, ?, ?, ?, ?)", [row])
+
+    def evaluations(self, text: str, choice: list[int]) -> list[tuple[NDArray[np.float64], float]]:
+        """All values of a choice on a text, and the seconds of each, in the order of the text."""
+        rows = self._rows("select data, seconds from evaluations where text = ? and choice = ? order by first", text, json.dumps(choice))
+        return [(_unpacked(data).astype(np.float64), seconds) for data, seconds in rows]
 
     def put_stage(self, name: str, *, seconds: float, n_tokens: int, peak_memory_bytes: int) -> None:
         """Keep what a stage cost, added to what earlier parts of it cost."""
@@ -148,6 +158,17 @@ class Store:
 
 def _not_a_run(path: Path, error: sqlite3.DatabaseError) -> RunError:
     return RunError(f"A run folder must hold a run of Bitwright; {path} is not one ({error}): choose another folder.")
+
+
+def _packed(values: NDArray[np.generic]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _unpacked(data: bytes) -> NDArray[np.generic]:
+    values: NDArray[np.generic] = np.load(io.BytesIO(data), allow_pickle=False)
+    return values
 
 
 def _measurement(record: str) -> Measurement:

@@ -3,9 +3,35 @@
 A strategy is given a `Space` and a table `(n_units, n_formats)` of nats/token, wherever that comes from, and answers with a `Solution`.
 """
 
+from bitwright.search.course import Course, Problem
+from bitwright.search.default_search import Expand, Knowledge, auto, auto_front
 from bitwright.search.front import Front, hull, hypervolume, nondominated, spread
 from bitwright.search.knapsack import solve
 from bitwright.search.side_rows import Row, solve_with_rows
 from bitwright.search.solution import Solution
+from bitwright.search.strategy import Predict, Question, Refit, Strategy, Trials, asked, no_trials
 
-__all__ = ["Front", "Row", "Solution", "hull", "hypervolume", "nondominated", "solve", "solve_with_rows", "spread"]
+__all__ = [
+    "Course",
+    "Expand",
+    "Front",
+    "Knowledge",
+    "Predict",
+    "Problem",
+    "Question",
+    "Refit",
+    "Row",
+    "Solution",
+    "Strategy",
+    "Trials",
+    "asked",
+    "auto",
+    "auto_front",
+    "hull",
+    "hypervolume",
+    "no_trials",
+    "nondominated",
+    "solve",
+    "solve_with_rows",
+    "spread",
+]

@@ -13,7 +13,7 @@ tested with a lambda.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,20 +50,22 @@ class Trials:
 
     `choices` `(n, n_units)`; `values` and their standard errors `errors` `(n, n_objectives)`, all minimised, the first the divergence in
     nats/token (size is no objective here: the space knows it); `n_sequences` `(n,)` that each was measured on, fewer than asked for where it was
-    stopped.
+    stopped. `paired_errors` `(n,)` are standard errors of the difference from the choice that each raced against, NaN where it had no rival, and
+    empty where none had.
     """
 
     choices: Choices
     values: NDArray[np.float64]
     errors: NDArray[np.float64]
     n_sequences: NDArray[np.int64]
+    paired_errors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.choices)
 
     def only(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> "Trials":
         """Some of them."""
-        return Trials(self.choices[index], self.values[index], self.errors[index], self.n_sequences[index])
+        return Trials(self.choices[index], self.values[index], self.errors[index], self.n_sequences[index], self._paired()[index])
 
     def joined(self, others: "Trials") -> "Trials":
         """These and others; of a choice that is in both, what was measured on more sequences, and of equals the newer."""
@@ -72,6 +74,7 @@ class Trials:
             np.concatenate([self.values, others.values]),
             np.concatenate([self.errors, others.errors]),
             np.concatenate([self.n_sequences, others.n_sequences]),
+            np.concatenate([self._paired(), others._paired()]),
         )
         kept: dict[bytes, int] = {}
         for i, choice in enumerate(both.choices):
@@ -79,6 +82,10 @@ class Trials:
             if key not in kept or both.n_sequences[i] >= both.n_sequences[kept[key]]:
                 kept[key] = i
         return both.only(np.array(list(kept.values()), dtype=np.int64))
+
+    def _paired(self) -> NDArray[np.float64]:
+        """One for each trial, NaN where there was no race."""
+        return self.paired_errors if len(self.paired_errors) else np.full(len(self.choices), np.nan)
 
 
 def no_trials(n_units: int, n_objectives: int = 1) -> Trials:

@@ -1,0 +1,153 @@
+"""Choices measured on a growing part of one text, each finished part kept, so that a search can begin with few tokens and repeat none.
+
+All choices are measured on the same first sequences, so a difference of two is a difference of pairs (common random numbers; Glasserman & Yao,
+Management Science 38, 1992), and its standard error is that of the pairs. A choice that races against another is measured on 8, 16, 32, ... sequences
+and given up as soon as it is worse by more than `CLEARLY` standard errors of their paired difference.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+
+from bitwright.compress import Model, Stitcher
+from bitwright.errors import ModelError, ObjectiveError
+from bitwright.objectives.divergence import Reference
+from bitwright.objectives.measurement import standard_error
+from bitwright.objectives.objective import Estimate, ModelObjective, TokenObjective
+from bitwright.objectives.store import Store
+from bitwright.spaces import Choice
+
+CLEARLY = 3.0
+_FIRST_LOOK = 8  # sequences
+_SEQUENCES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What one choice is worth on the first `n_sequences` sequences: an estimate for each objective, in their order.
+
+    `by_sequence` `(n_sequences, n_token_objectives)` holds the token objectives one by one; `n_tokens` were read for them and `seconds` spent on all,
+    in this process or in one before.
+    """
+
+    estimates: tuple[Estimate, ...]
+    by_sequence: NDArray[np.float64]
+    n_sequences: int
+    n_tokens: int
+    seconds: float
+
+
+class Evaluator:
+    """Measures choices of one space against the original's predictions on one text.
+
+    `weights` gives the model those of a choice (`compress.stitched`). Objectives of the model are evaluated for a choice that is not given up.
+    """
+
+    def __init__(
+        self, model: Model, weights: Stitcher, *, reference: Reference, objectives: Sequence[TokenObjective | ModelObjective], store: Store
+    ) -> None:
+        self._model, self._weights, self._reference, self._store = model, weights, reference, store
+        self.objectives = tuple(objectives)
+        self._of_tokens = [objective for objective in objectives if isinstance(objective, TokenObjective)]
+        text = hashlib.sha256(reference.tokens.ids.tobytes()).hexdigest()[:12]
+        self._text = f"{text} {reference.tokens.ids.shape} {','.join(objective.name for objective in self._of_tokens)}"
+
+    @property
+    def n_sequences(self) -> int:
+        """All sequences of the text."""
+        return len(self._reference.tokens.ids)
+
+    def __call__(self, choice: Choice, n_sequences: int, *, against: Sequence[Choice] = ()) -> Evaluation:
+        """Measure a choice `(n_units,)` on the first `n_sequences`, or on fewer where it is clearly worse than one of `against` in the first
+        objective. Nothing is given up early where an objective needs the model, which has no sequences.
+
+        Raises:
+            ObjectiveError: a value is not a number, or an objective of the model fails.
+            ModelError: a logit is not finite.
+        """
+        n_sequences = min(n_sequences, self.n_sequences)
+        racing = len(self._of_tokens) == len(self.objectives)
+        rivals = [self(rival, n_sequences).by_sequence for rival in against] if racing else []
+        values, seconds = self._known(choice)
+        reached = 0
+        for reached in _looks(n_sequences, racing=bool(rivals)):
+            if reached > len(values) and self._of_tokens:
+                more, took = self._measured(choice, len(values), reached)
+                values, seconds = np.concatenate([values, more]), seconds + took
+            if any(_is_clearly_worse(values[:reached, 0], rival[:reached, 0]) for rival in rivals):
+                break
+        return self._evaluation(choice, values[:reached], n_sequences=reached, seconds=seconds)
+
+    def _evaluation(self, choice: Choice, values: NDArray[np.float64], *, n_sequences: int, seconds: float) -> Evaluation:
+        columns, estimates = iter(values.T), []
+        for objective in self.objectives:
+            if isinstance(objective, TokenObjective):
+                estimates.append(objective.summarise(next(columns)))
+            else:
+                found, took = self._of_model(objective, choice)
+                estimates.append(found)
+                seconds += took
+        return Evaluation(tuple(estimates), values, n_sequences, values.shape[0] * self._reference.tokens.ids.shape[1], seconds)
+
+    def _known(self, choice: Choice) -> tuple[NDArray[np.float64], float]:
+        """What is kept of a choice: values `(n, n_token_objectives)` of its first sequences, and the seconds they took."""
+        parts = self._store.evaluations(self._text, choice.tolist())
+        nothing = np.zeros((0, len(self._of_tokens)))
+        return np.concatenate([nothing, *(values for values, _ in parts)]), sum(seconds for _, seconds in parts)
+
+    def _measured(self, choice: Choice, first: int, stop: int) -> tuple[NDArray[np.float64], float]:
+        """Values `(stop - first, n_token_objectives)` of the sequences from `first` on, kept when they are all there."""
+        started = time.perf_counter()
+        self._weights.put(choice)
+        ids, found = self._reference.tokens.ids, []
+        for start in range(first, stop, _SEQUENCES_AT_ONCE):
+            batch = ids[start : min(start + _SEQUENCES_AT_ONCE, stop)]
+            original, changed = self._reference.sequences(start, len(batch), self._model.device), _log_probabilities(self._model, batch)
+            found.append(np.stack([objective.of_batch(original, changed, batch) for objective in self._of_tokens], axis=1))
+        values, seconds = np.concatenate(found), time.perf_counter() - started
+        if not np.isfinite(values).all():
+            name = self._of_tokens[int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])].name
+            raise ObjectiveError(f"An objective must be a number for every choice; {name} is not for one of them: choose another objective.")
+        self._store.put_evaluation(self._text, choice.tolist(), first=first, values=values, seconds=seconds)
+        return values, seconds
+
+    def _of_model(self, objective: ModelObjective, choice: Choice) -> tuple[Estimate, float]:
+        """An estimate and the seconds it took, now or before."""
+        key = f"model {objective.name}"
+        if not self._store.evaluations(key, choice.tolist()):
+            started = time.perf_counter()
+            self._weights.put(choice)
+            found = objective.of_model(self._model)
+            values = np.array([[found.value, found.standard_error]])
+            self._store.put_evaluation(key, choice.tolist(), first=0, values=values, seconds=time.perf_counter() - started)
+        (values, seconds), *_ = self._store.evaluations(key, choice.tolist())
+        return Estimate(float(values[0, 0]), float(values[0, 1])), seconds
+
+
+def _looks(n_sequences: int, *, racing: bool) -> Iterator[int]:
+    """After how many sequences a choice is looked at: 8, 16, 32, ... in a race, else at the end."""
+    look = _FIRST_LOOK
+    while racing and look < n_sequences:
+        yield look
+        look *= 2
+    yield n_sequences
+
+
+def _is_clearly_worse(values: NDArray[np.float64], rival: NDArray[np.float64]) -> bool:
+    """Whether the paired difference of two columns `(n,)` is above zero by more than `CLEARLY` standard errors."""
+    difference = values - rival
+    return float(difference.mean()) > CLEARLY * standard_error(difference)
+
+
+@torch.inference_mode()
+def _log_probabilities(model: Model, ids: NDArray[np.int64]) -> Torch:
+    logits: Torch = model.module(torch.from_numpy(ids).to(model.device), use_cache=False).logits.float()
+    if not torch.isfinite(logits).all():
+        raise ModelError("A model's logits must be finite; this choice gives infinite or undefined ones: leave its coarsest formats out.")
+    return logits.log_softmax(dim=-1)

@@ -1,0 +1,178 @@
+"""The default search: as good as what is known allows at every effort, from a handful of evaluations to hundreds.
+
+    1. measure what is given to start from: the exact optimum of the table, of a second opinion, the best uniform allocations
+    2. where an expansion is at hand, leave the table for the true slopes: around the best choice the divergence is
+
+           KL(c → c') ≈ Σ_u slope[u, c'_u] + damping · curvature[u, c'_u]
+
+       and the exact knapsack of that sum is the next choice; a step that fails is damped more (Levenberg & Marquardt's rule)
+    3. learn from all that was measured, and measure what is expected to gain most among exchanges of bits around the best choice and exact optima of
+       perturbed tables (expected improvement: Jones, Schonlau & Welch, Journal of Global Optimization 13, 1998)
+    4. stop when no candidate's expected gain reaches `WORTH_IT` standard errors of a paired difference: the text could not tell it from chance
+
+A slope is a derivative at the choice itself, so it holds what the errors of all other units do to this one, which no additive table can.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from bitwright.search.course import Asking, Course, Problem
+from bitwright.search.front import hull, spread
+from bitwright.search.instance import checked_table, room_bits
+from bitwright.search.knapsack import solve
+from bitwright.search.neighbours import Neighbourhood, all_together
+from bitwright.search.seen import Seen
+from bitwright.search.strategy import Question, Refit, Strategy, Trials, asked
+from bitwright.spaces import Choice, Choices, Space
+
+Table = NDArray[np.float64]
+#: a choice `(n_units,)` -> slopes and curvatures `(n_units, n_formats)`, nats/token, of going from it to each format; zero where a unit stands
+Expand = Callable[[Choice], tuple[Table, Table]]
+
+WORTH_IT = 2.0
+_AT_ONCE = 4
+_N_SWAPS, _N_PERTURBED = 256, 24
+_SPREADS = (0.05, 0.15, 0.4)  # of the logarithm of a perturbed price
+_FIRST_DAMPING, _LAST_DAMPING = 2.0, 16.0
+_STEPS = 4  # expansions at most: later ones were not seen to gain
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """What the search may know beforehand: a `table` `(n_units, n_formats)` in nats/token, and how to learn from measurements.
+
+    `expand` holds no function, or one that costs a sweep of forward and backward passes each time.
+    """
+
+    table: Table
+    refit: Refit
+    expand: tuple[Expand, ...] = ()
+
+
+def auto(problem: Problem, budget_bits: int, *, knowledge: Knowledge) -> Strategy:
+    """The best choice whose file has at most `budget_bits`.
+
+    Raises:
+        BudgetError: the smallest file is larger than the budget.
+        UserError: the table has another shape than the space, or is not finite where a format is offered.
+    """
+    checked_table(problem.space, knowledge.table)
+    room_bits(problem.space, budget_bits)
+    return Course(problem, _for_budget(problem, budget_bits, knowledge))
+
+
+def auto_front(problem: Problem, *, knowledge: Knowledge, n_points: int) -> Strategy:
+    """The whole front: `n_points` of the predicted one are measured first, then whatever is expected to lower the measured one most.
+
+    Raises:
+        UserError: the table has another shape than the space, or is not finite where a format is offered; fewer than two points.
+    """
+    front = hull(problem.space, knowledge.table)
+    first = front.choices[spread(front, n_points)]
+    return Course(problem, _for_front(problem, np.concatenate([problem.start, first]), knowledge))
+
+
+def _for_budget(problem: Problem, budget_bits: int, knowledge: Knowledge) -> Asking:
+    seen, rng = Seen(), problem.random()
+    optimum = solve(problem.space, knowledge.table, budget_bits).choice
+    known = yield asked(seen.new(np.concatenate([optimum[None], problem.start_within(budget_bits)])), problem.n_sequences)
+    for expand in knowledge.expand:
+        known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
+    around = Neighbourhood(problem.space, budget_bits, all_together)
+    while True:
+        best = _best(known)
+        perturbed = [solve(problem.space, _perturbed(knowledge.table, rng, i), budget_bits).choice for i in range(_N_PERTURBED)]
+        pool = np.concatenate([around.swaps(best, n_at_most=_N_SWAPS, rng=rng), perturbed])
+        pool = pool[seen.lacks(pool)]
+        gains = _expected_gains(knowledge.refit, known, pool, below=np.full(len(pool), _value_of(known, best)))
+        chosen = _promising(gains, _AT_ONCE)
+        if not len(chosen) or gains[chosen[0]] < WORTH_IT * _noise(known, best):
+            return
+        known = known.joined((yield Question(seen.new(pool[chosen]), problem.n_sequences, best[None])))
+
+
+def _descend(problem: Problem, budget_bits: int, *, expand: Expand, seen: Seen, known: Trials) -> Generator[Question, Trials, Trials]:
+    """Step 2: everything known in the end."""
+    damping = _FIRST_DAMPING
+    for _ in range(_STEPS):
+        best = _best(known)
+        slopes, curvatures = expand(best)
+        while damping <= _LAST_DAMPING:
+            step = solve(problem.space, slopes + damping * curvatures, budget_bits).choice
+            if len(new := seen.new(step[None])):
+                known = known.joined((yield Question(new, problem.n_sequences, best[None])))
+                if (_best(known) == step).all():
+                    break
+            damping *= 2
+        else:
+            return known
+    return known
+
+
+def _for_front(problem: Problem, first: Choices, knowledge: Knowledge) -> Asking:
+    space, seen, rng = problem.space, Seen(), problem.random()
+    known = yield asked(seen.new(first), problem.n_sequences)
+    sizes = space.total_bits(first)
+    while True:
+        budgets = rng.uniform(sizes.min(), sizes.max(), 2 * _N_PERTURBED)
+        pool = np.array([solve(space, _perturbed(knowledge.table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)])
+        pool = pool[seen.lacks(pool)]
+        below = _staircase(space, known, space.total_bits(pool))
+        gains = _expected_gains(knowledge.refit, known, pool, below=below) / below
+        chosen = _promising(gains, 2 * _AT_ONCE)
+        if not len(chosen) or gains[chosen[0]] < WORTH_IT * float(np.median(known.errors[:, 0] / known.values[:, 0])):
+            return
+        known = known.joined((yield asked(seen.new(pool[chosen]), problem.n_sequences)))
+
+
+def _perturbed(table: Table, rng: np.random.Generator, index: int) -> Table:
+    """The table with units, and their formats, dearer or cheaper at random; the spreads take turns."""
+    spread_of_logs = _SPREADS[index % len(_SPREADS)]
+    units, pairs = rng.normal(size=(len(table), 1)), rng.normal(size=table.shape)
+    noisy: Table = table * np.exp(spread_of_logs * (units + pairs / 2))
+    return noisy
+
+
+def _expected_gains(refit: Refit, known: Trials, pool: Choices, *, below: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By how many nats/token each choice of the pool is expected to fall below its mark `below` `(n,)`."""
+    if not len(pool):
+        return np.zeros(0)
+    mean, deviation = refit(known.choices, known.values[:, 0], known.errors[:, 0])(pool)
+    z = np.divide(below - mean, deviation, out=np.zeros(len(pool)), where=deviation > 0)
+    gains: NDArray[np.float64] = np.where(deviation > 0, (below - mean) * norm.cdf(z) + deviation * norm.pdf(z), np.maximum(below - mean, 0.0))
+    return gains
+
+
+def _promising(gains: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """Indices of the `n` largest, the largest first."""
+    return np.argsort(-gains, kind="stable")[:n]
+
+
+def _best(known: Trials) -> Choice:
+    """The choice of least divergence among those measured in full."""
+    full = known.only(known.n_sequences == known.n_sequences.max())
+    best: Choice = full.choices[full.values[:, 0].argmin()]
+    return best
+
+
+def _value_of(known: Trials, choice: Choice) -> float:
+    return float(known.values[(known.choices == choice).all(axis=1), 0][0])
+
+
+def _noise(known: Trials, best: Choice) -> float:
+    """Standard error of a paired difference from the best choice: the median of the races so far, or its own error where there was none."""
+    raced = known.paired_errors[np.isfinite(known.paired_errors)]
+    own = known.errors[(known.choices == best).all(axis=1), 0][0]
+    return float(np.median(raced) if len(raced) else own)
+
+
+def _staircase(space: Space, known: Trials, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The least divergence measured so far with at most so many bits `(n,)`; the largest of all below the smallest size."""
+    order = np.argsort(space.total_bits(known.choices), kind="stable")
+    least = np.minimum.accumulate(known.values[order, 0])
+    place = np.searchsorted(space.total_bits(known.choices)[order], sizes, side="right") - 1
+    return np.where(place >= 0, least[np.maximum(place, 0)], known.values[:, 0].max())

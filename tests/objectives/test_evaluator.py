@@ -1,0 +1,140 @@
+"""Choices measured on a growing part of a text: the right values, nothing twice, and given up only when clearly worse."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bitwright.compress import Model, Stitcher, stitched
+from bitwright.errors import ObjectiveError
+from bitwright.objectives import Divergence, Estimate, Evaluator, Flips, KullbackLeibler, ModelObjective, Perplexity, Reference, Store, TokenObjective
+from bitwright.objectives.evaluator import CLEARLY
+from bitwright.progress import Silent
+from bitwright.spaces import Space
+from tests.measuring import levels_of, random_tokens, space_of, uniform
+from tests.sentences import sentence
+
+MENU = ("BF16", "Q8_0", "Q5_0", "Q4_0")
+TOKENS = random_tokens(27, 8)
+
+
+class Norm(ModelObjective):
+    """The mean square of the last matrix's weights; counts how often it was asked."""
+
+    name, unit = "norm", ""
+
+    def __init__(self) -> None:
+        self.n_asked = 0
+
+    def of_model(self, model: Model) -> Estimate:
+        self.n_asked += 1
+        return Estimate(float(list(model.module.parameters())[-2].square().mean()), 0.0)
+
+
+@contextmanager
+def evaluator(model: Model, folder: Path, *objectives: TokenObjective | ModelObjective) -> Iterator[tuple[Evaluator, Stitcher, Space]]:
+    space, levels = space_of(model, MENU), levels_of(model, folder / "levels")
+    for form in (form for form in space.formats if form.name in MENU):
+        for unit in space.units:
+            levels.packed(unit.tensors[0], form)
+    store = Store(folder / "run.sqlite")
+    reference = Reference(model, TOKENS, scratch=folder, progress=Silent())
+    try:
+        with stitched(model, levels, space=space) as weights:
+            yield Evaluator(model, weights, reference=reference, objectives=objectives or (KullbackLeibler(),), store=store), weights, space
+    finally:
+        store.close()
+
+
+class Forgetful(Stitcher):
+    """What stands in for the weights where nothing may be measured."""
+
+    def __init__(self) -> None:
+        """Holds nothing."""
+
+    def put(self, choice: np.ndarray) -> None:
+        raise AssertionError("measured again")
+
+
+@pytest.mark.parametrize("name", ["tied", "mixtral"])
+def test_equals_the_divergence_of_the_whole_text(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    model: Model = request.getfixturevalue(name)
+    with evaluator(model, tmp_path, KullbackLeibler(), Flips(), Perplexity()) as (evaluate, weights, space):
+        choice = uniform(space, "Q4_0")
+        found = evaluate(choice, 10**6)
+        weights.restore()
+        levels = levels_of(model, tmp_path / "levels")
+        whole = Divergence(model, levels, space=space, reference=Reference(model, TOKENS, scratch=tmp_path, progress=Silent()))(choice)
+    np.testing.assert_allclose(found.by_sequence[:, 0], whole.sequence_nats, rtol=1e-4, atol=1e-7)
+    assert (found.n_sequences, found.n_tokens) == (27, 27 * 8)
+    assert [estimate.value for estimate in found.estimates] == pytest.approx(
+        [whole.nats_per_token, 1 - whole.top1_agreement, whole.perplexity], rel=1e-3, abs=0.02
+    )
+
+
+def test_a_larger_part_begins_with_the_smaller(tied: Model, tmp_path: Path) -> None:
+    with evaluator(tied, tmp_path) as (evaluate, _, space):
+        choice = uniform(space, "Q5_0")
+        small, large, again = evaluate(choice, 5), evaluate(choice, 20), evaluate(choice, 5)
+    assert np.array_equal(large.by_sequence[:5], small.by_sequence)
+    assert np.array_equal(again.by_sequence, small.by_sequence)
+    assert small.estimates[0].value == small.by_sequence.mean() != large.estimates[0].value
+
+
+def test_nothing_is_measured_twice(tied: Model, tmp_path: Path) -> None:
+    norm = Norm()
+    with evaluator(tied, tmp_path, KullbackLeibler(), norm) as (evaluate, _, space):
+        choice = uniform(space, "Q5_0")
+        first = evaluate(choice, 12)
+        others = evaluate(choice, 20), evaluate(choice, 12)
+        kept = Evaluator(tied, Forgetful(), reference=evaluate._reference, objectives=(KullbackLeibler(), norm), store=evaluate._store)
+        assert kept(choice, 20).estimates == others[0].estimates
+    assert others[1].estimates == first.estimates
+    assert norm.n_asked == 1
+    assert others[0].seconds > first.seconds - 1e-9
+
+
+def test_a_clearly_worse_choice_is_given_up_and_a_better_one_is_not(tied: Model, tmp_path: Path) -> None:
+    with evaluator(tied, tmp_path) as (evaluate, _, space):
+        good, bad = uniform(space, "Q8_0"), uniform(space, "Q4_0")
+        assert evaluate(bad, 27, against=[good]).n_sequences == 8
+        assert evaluate(good, 27, against=[bad]).n_sequences == 27
+        assert evaluate(bad, 27).n_sequences == 27
+        assert evaluate(bad, 27, against=[good]).n_sequences == 8  # as before, though more is known by now
+
+
+def test_what_the_first_looks_cannot_tell_apart_is_measured_to_the_end(tied: Model, tmp_path: Path) -> None:
+    with evaluator(tied, tmp_path) as (evaluate, _, space):
+        one, other = uniform(space, "Q5_0"), uniform(space, "Q5_0")
+        other[0] = uniform(space, "Q8_0")[0]
+        difference = evaluate(one, 27).by_sequence[:, 0] - evaluate(other, 27).by_sequence[:, 0]
+        looks = [8, 16, 27]
+        clear = [n for n in looks if difference[:n].mean() > CLEARLY * difference[:n].std(ddof=1) / np.sqrt(n)]
+        assert evaluate(one, 27, against=[other]).n_sequences == (clear or looks)[0 if clear else -1]
+
+
+def test_nothing_is_given_up_where_the_model_itself_is_asked(tied: Model, tmp_path: Path) -> None:
+    with evaluator(tied, tmp_path, Norm()) as (evaluate, _, space):
+        found = evaluate(uniform(space, "Q4_0"), 27, against=[uniform(space, "Q8_0")])
+    assert (found.n_sequences, found.n_tokens) == (27, 0)
+    assert found.estimates[0].value > 0
+    assert found.seconds > 0
+
+
+class Undefined(TokenObjective):
+    name, unit = "undefined", ""
+
+    def of_batch(self, original: object, changed: object, ids: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(len(ids)) == 1, np.nan, 1.0)
+
+
+def test_a_value_that_is_no_number_is_a_sentence_and_loses_nothing(tied: Model, tmp_path: Path) -> None:
+    with evaluator(tied, tmp_path, Undefined()) as (evaluate, _, space):
+        choice = uniform(space, "Q4_0")
+        evaluate(choice, 1)
+        with pytest.raises(ObjectiveError) as caught:
+            evaluate(choice, 3)
+        sentence(caught.value, "undefined")
+        assert evaluate(choice, 1).estimates[0].value == 1
