@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.compress import Levels, Model, applied, planned_weights
+from bitwright.compress import Levels, Model, Weights, applied, planned_weights
 from bitwright.errors import ModelError
 from bitwright.objectives.measurement import Measurement
 from bitwright.objectives.tokens import Tokens
@@ -83,7 +83,11 @@ class Divergence:
     def of_one(self, unit: int, form: int) -> float:
         """Divergence in nats per token with one unit in one format and all others as in the original."""
         formats = {tensor.name: self._space.formats[form] for tensor in self._space.units[unit].tensors}
-        with applied(self._model, planned_weights(self._model, self._levels, formats=formats)):
+        return self.of_weights(planned_weights(self._model, self._levels, formats=formats))
+
+    def of_weights(self, weights: Weights) -> float:
+        """Divergence in nats per token with any `weights` in place of some of the original's."""
+        with applied(self._model, weights):
             nats, _, _ = _compare(self._model, self._reference)
         return float(nats.mean())
 
