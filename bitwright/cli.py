@@ -57,6 +57,7 @@ BudgetText = Annotated[str, typer.Option("--budget", help="Size of the finished 
 Target = Annotated[str, typer.Option(help="The engine that will load the file.")]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything is kept; an interrupted run goes on from there.")]
 Formats = Annotated[str, typer.Option(help="The menu, as in Q4_K,Q5_K,Q6_K. All formats of the target when left out.")]
+Keep = Annotated[str, typer.Option(help="Tensors that stay as they are stored, as patterns: token_embd*,output*.")]
 Calibration = Annotated[
     str, typer.Option(help="Text to measure sensitivities on: a .txt or .jsonl file, a dataset, or `self` (the model writes it).")
 ]
@@ -90,12 +91,14 @@ def fit(
     n_held_out: NHeldOut = 32,
     sequence_length: Length = 128,
     seed: Seed = 0,
+    keep: Keep = "",
     device: Device = "cpu",
 ) -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
     size = bw.parse_budget(budget)
     settings = bw.Settings(
-        model, target, _menu(formats), calibration, held_out, imatrix, sensitivity.value, n_calibration, n_held_out, sequence_length, seed
+        *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity.value),
+        *(n_calibration, n_held_out, sequence_length, seed, _patterns(keep)),
     )
     fitted = bw.fit(settings, size, out_folder, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
@@ -121,11 +124,13 @@ def search(
     sequence_length: Length = 128,
     points: Annotated[int, typer.Option(help="Points of the front to measure on held-out text.")] = 6,
     seed: Seed = 0,
+    keep: Keep = "",
     device: Device = "cpu",
 ) -> None:
     """Measure sensitivities, find the whole front of size against quality, and measure points along it."""
     settings = bw.Settings(
-        model, target, _menu(formats), calibration, held_out, imatrix, sensitivity.value, n_calibration, n_held_out, sequence_length, seed
+        *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity.value),
+        *(n_calibration, n_held_out, sequence_length, seed, _patterns(keep)),
     )
     bw.pipeline.search(settings, out_folder, n_points=points, device=device, progress=Rows())
     out.print(bw.report.front_table(bw.pipeline.describe(bw.open_run(out_folder))))
@@ -181,6 +186,10 @@ def check(
 
 def _menu(formats: str) -> tuple[str, ...]:
     return tuple(name.strip().upper() for name in formats.split(",") if name.strip())
+
+
+def _patterns(keep: str) -> tuple[str, ...]:
+    return tuple(pattern.strip() for pattern in keep.split(",") if pattern.strip())
 
 
 def _print_check(found: "Check") -> None:

@@ -46,7 +46,7 @@ class Evaluation:
 class Evaluator:
     """Measures choices of one space against the original's predictions on one text.
 
-    `weights` gives the model those of a choice (`compress.stitched`). Objectives of the model are evaluated for a choice that is not given up.
+    `weights` gives the model those of a choice (`compress.stitched`). `text` is what the values are kept under: the tokens and the objectives. Objectives of the model are evaluated for a choice that is not given up.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Evaluator:
         self.objectives = tuple(objectives)
         self._of_tokens = [objective for objective in objectives if isinstance(objective, TokenObjective)]
         text = hashlib.sha256(reference.tokens.ids.tobytes()).hexdigest()[:12]
-        self._text = f"{text} {reference.tokens.ids.shape} {','.join(objective.name for objective in self._of_tokens)}"
+        self.text = f"{text} {reference.tokens.ids.shape} {','.join(objective.name for objective in self._of_tokens)}"
 
     @property
     def n_sequences(self) -> int:
@@ -97,7 +97,7 @@ class Evaluator:
 
     def _known(self, choice: Choice) -> tuple[NDArray[np.float64], float]:
         """What is kept of a choice: values `(n, n_token_objectives)` of its first sequences, and the seconds they took."""
-        parts = self._store.evaluations(self._text, choice.tolist())
+        parts = self._store.evaluations(self.text, choice.tolist())
         nothing = np.zeros((0, len(self._of_tokens)))
         return np.concatenate([nothing, *(values for values, _ in parts)]), sum(seconds for _, seconds in parts)
 
@@ -114,7 +114,7 @@ class Evaluator:
         if not np.isfinite(values).all():
             name = self._of_tokens[int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])].name
             raise ObjectiveError(f"An objective must be a number for every choice; {name} is not for one of them: choose another objective.")
-        self._store.put_evaluation(self._text, choice.tolist(), first=first, values=values, seconds=seconds)
+        self._store.put_evaluation(self.text, choice.tolist(), first=first, values=values, seconds=seconds)
         return values, seconds
 
     def _of_model(self, objective: ModelObjective, choice: Choice) -> tuple[Estimate, float]:

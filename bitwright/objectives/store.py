@@ -127,6 +127,13 @@ class Store:
         rows = self._rows("select data, seconds from evaluations where text = ? and choice = ? order by first", text, json.dumps(choice))
         return [(_unpacked(data).astype(np.float64), seconds) for data, seconds in rows]
 
+    def evaluated(self, text: str) -> dict[tuple[int, ...], NDArray[np.float64]]:
+        """Values `(n_sequences, n_objectives)` of every choice measured on a text, in the order they were begun."""
+        found: dict[tuple[int, ...], list[NDArray[np.float64]]] = {}
+        for choice, data in self._rows("select choice, data from evaluations where text = ? order by first, rowid", text):
+            found.setdefault(tuple(json.loads(choice)), []).append(_unpacked(data).astype(np.float64))
+        return {choice: np.concatenate(parts) for choice, parts in found.items()}
+
     def put_stage(self, name: str, *, seconds: float, n_tokens: int, peak_memory_bytes: int) -> None:
         """Keep what a stage cost, added to what earlier parts of it cost."""
         known = self._rows("select seconds, n_tokens, peak_memory_bytes from stages where name = ?", name) or [(0.0, 0, 0)]

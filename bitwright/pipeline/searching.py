@@ -1,11 +1,13 @@
 """From a model to its front: which pairs are worth offering, what each is thought to cost, and what the best choices really cost."""
 
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import Distortion, fixed_bytes, measure_distortion
+from bitwright.errors import ModelError
 from bitwright.objectives import Divergence, Reference
 from bitwright.pipeline.run import Prices, Run, keep_prices, read_prices
 from bitwright.pipeline.workbench import Workbench, timed
@@ -20,7 +22,7 @@ from bitwright.predictors import (
     weight_error_table,
 )
 from bitwright.search import hull, spread
-from bitwright.spaces import TARGETS, Choice, Space, discover
+from bitwright.spaces import TARGETS, Choice, Space, Unit, discover
 
 
 def price(bench: Workbench) -> Run:
@@ -65,7 +67,8 @@ def whole_space(bench: Workbench) -> Space:
     A unit for which that leaves nothing gets every format of the target that can be.
     """
     model, target = bench.model, TARGETS[bench.settings.target]
-    units = tuple(unit for unit in discover(model.tensors) if all(tensor.name in model.pieces for tensor in unit.tensors))
+    matrices = tuple(unit for unit in discover(model.tensors) if all(tensor.name in model.pieces for tensor in unit.tensors))
+    units = _decided(matrices, bench.settings.keep)
     decided = [tensor.name for unit in units for tensor in unit.tensors]
     fixed, n_weights = fixed_bytes(model.source, decided, bench.folder), sum(tensor.n_weights for tensor in model.tensors)
     named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (bench.settings.formats, ()))
@@ -73,6 +76,18 @@ def whole_space(bench: Workbench) -> Space:
     possible = known[:, None] | ~np.array([form.needs_importance for form in target.formats])  # (n_units, n_formats)
     offered = named.offered & possible
     return replace(full, offered=np.where(offered.any(axis=1, keepdims=True), offered, full.offered & possible))
+
+
+def _decided(units: tuple[Unit, ...], keep: tuple[str, ...]) -> tuple[Unit, ...]:
+    """The units of which no tensor matches a pattern of `keep`."""
+    for pattern in keep:
+        if not any(fnmatchcase(tensor.name, pattern) for unit in units for tensor in unit.tensors):
+            like = units[0].tensors[0].name
+            raise ModelError(f"A pattern of what to keep must match a matrix of the model; '{pattern}' matches none: write it like '{like}'.")
+    left = tuple(unit for unit in units if not any(fnmatchcase(tensor.name, pattern) for tensor in unit.tensors for pattern in keep))
+    if not left:
+        raise ModelError(f"Something must be left to decide about; {', '.join(keep)} keeps every matrix of the model: keep fewer.")
+    return left
 
 
 def subject_of(bench: Workbench, space: Space) -> Subject:
@@ -95,6 +110,6 @@ def _sensitivities(bench: Workbench, space: Space, distortion: Distortion) -> tu
         with timed(bench.store, "one at a time", int(space.offered.sum()) * tokens.n_tokens):
             reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
             objective = Divergence(bench.model, bench.levels, space=space, reference=reference)
-            first = measured_table(space, objective.of_one, store=bench.store, progress=bench.progress)
+            first = measured_table(space, objective.of_one, progress=bench.progress)
             reference.discard()
     return np.where(space.offered, first, np.nan), np.where(space.offered, second, np.nan)

@@ -19,7 +19,8 @@ SELF = "self"
 @dataclass(frozen=True)
 class Settings:
     """`calibration` is a text file, a dataset's name, or `self`; `held_out` a text file, or empty for a part of the calibration text that is
-    not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the menu, empty for all.
+    not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the menu, empty for all. `keep` names
+    tensors that stay as they are stored, as patterns (`token_embd*`).
     """
 
     model: str
@@ -33,6 +34,7 @@ class Settings:
     n_held_out: int = 32
     sequence_length: int = 128
     seed: int = 0
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {
@@ -62,6 +64,7 @@ class Settings:
             "model": source.fingerprint,
             "target": self.target,
             "formats": " ".join(sorted(self.formats)) or "all",
+            "kept as stored": " ".join(sorted(self.keep)) or "none",
             "calibration": _contents(self.calibration),
             "held-out text": _contents(self.held_out) if self.held_out else "part of the calibration text",
             "imatrix": _contents(self.imatrix) if self.imatrix else "collected",
@@ -80,7 +83,7 @@ class Settings:
 def settings_from_json(text: str) -> Settings:
     """The inverse of `Settings.to_json`."""
     fields = json.loads(text)
-    return Settings(**fields | {"formats": tuple(fields["formats"])})
+    return Settings(**fields | {name: tuple(fields[name]) for name in ("formats", "keep")})
 
 
 def _contents(name: str) -> str:

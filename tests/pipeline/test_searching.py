@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 import bitwright as bw
+from bitwright.errors import ModelError
 from bitwright.pipeline import Run
 from bitwright.pipeline.searching import front_points, original_bytes, price, uniforms, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Silent
 from bitwright.search import hull
+from bitwright.spaces import LLAMA_CPP
 from tests.runs import small
+from tests.sentences import sentence
 
 
 def bench(settings: bw.Settings, folder: Path) -> Workbench:
@@ -76,3 +79,20 @@ def test_points_of_the_front_are_spread_over_its_sizes(searched: Run) -> None:
     assert len(points) == 3
     assert (sizes[0], sizes[-1]) == (front.size_bits.min(), front.size_bits.max())
     assert abs(sizes[1] - (sizes[0] + sizes[2]) / 2) < 0.2 * (sizes[2] - sizes[0])
+
+
+def test_what_is_kept_is_no_unit_and_stays_in_the_file(llama_96: Path, tmp_path: Path) -> None:
+    space, whole = (whole_space(bench(small(llama_96, keep=keep), tmp_path / str(len(keep)))) for keep in (("token_embd*", "blk.1.*"), ()))
+    kept = {unit.name for unit in whole.units} - {unit.name for unit in space.units}
+    assert kept == {unit.name for unit in whole.units if unit.name == "token_embd" or unit.name.startswith("blk.1.")}
+    stored = {tensor.name: form for unit in whole.units for tensor in unit.tensors for form in whole.formats if form.name == tensor.stored}
+    bits = sum(8 * LLAMA_CPP.stored_bytes(t.shape, stored[t.name]) for u in whole.units if u.name in kept for t in u.tensors)
+    assert space.fixed_bits == pytest.approx(whole.fixed_bits + bits, abs=64 * 8)  # the metadata of the file grow by nothing
+    assert space.n_weights == whole.n_weights
+
+
+@pytest.mark.parametrize(("keep", "named"), [(("attn*",), "'attn*'"), (("*",), "keeps every matrix")])
+def test_patterns_that_keep_nothing_or_all_are_refused(llama_96: Path, tmp_path: Path, keep: tuple[str, ...], named: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        whole_space(bench(small(llama_96, keep=keep), tmp_path))
+    sentence(caught.value, named)
