@@ -34,9 +34,10 @@ Slope = Callable[[Torch, Batch], Torch]
 
 
 class Loss(ABC):
-    """A loss over sequences."""
+    """A loss over sequences. `positions` are those of a sequence that have one; at each, the gradient is p less something constant."""
 
     name: str
+    positions: slice
 
     @abstractmethod
     def slope(self, subject: Subject) -> Slope:
@@ -47,7 +48,8 @@ class Loss(ABC):
 class SampledLabels(Loss):
     """−log p of a label drawn at each position from the model's own prediction, by a generator seeded by `Subject.seed` and the batch."""
 
-    name: str = "sampled labels"
+    name = "sampled labels"
+    positions = slice(None)
 
     def slope(self, subject: Subject) -> Slope:
         """See `Loss.slope`."""
@@ -64,7 +66,8 @@ class SampledLabels(Loss):
 class TextLabels(Loss):
     """−log p of the text's own next token at every position but the last of a sequence."""
 
-    name: str = "text labels"
+    name = "text labels"
+    positions = slice(-1)
 
     def slope(self, subject: Subject) -> Slope:  # noqa: ARG002
         """See `Loss.slope`."""
@@ -72,7 +75,7 @@ class TextLabels(Loss):
         def at(logits: Torch, batch: Batch) -> Torch:
             following = torch.from_numpy(np.roll(batch.ids, -1, axis=1)).reshape(-1, 1)
             slope = _less_labels(logits.softmax(dim=-1), following)
-            slope[:, -1] = 0
+            slope[:, -1] = 0  # nothing follows it
             return slope
 
         return at
@@ -82,7 +85,8 @@ class TextLabels(Loss):
 class FromOriginal(Loss):
     """KL(original ‖ changed) at every position. One forward pass of the original over the tokens comes first."""
 
-    name: str = "from original"
+    name = "from original"
+    positions = slice(None)
 
     def slope(self, subject: Subject) -> Slope:
         """See `Loss.slope`."""

@@ -68,3 +68,11 @@ class TableContract(ABC):
 
     def test_is_the_same_again(self, made: Made, tmp_path: Path) -> None:
         np.testing.assert_array_equal(self.make(made.model, tmp_path).table, made.table)
+
+
+class SignedTableContract(TableContract):
+    """The promises of a table whose prices may be below zero: there, errors make up for each other."""
+
+    def test_prices_every_pair(self, made: Made) -> None:
+        assert made.table.shape == made.space.offered.shape
+        assert np.isfinite(made.table[made.space.offered]).all()

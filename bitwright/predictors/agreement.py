@@ -1,0 +1,67 @@
+"""Which table to trust: how the sums of tables rank plans that were measured, and how tables rank pairs among themselves.
+
+Spearman's and Kendall's coefficients, with percentile bootstrap intervals over plans (Efron & Tibshirani, 1993, chapter 13). Among plans of one size
+"larger is better" helps no table, so their coefficient is the one to look at.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau, rankdata, spearmanr
+
+from bitwright.spaces import Choices
+
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Rank correlations of predicted with measured values of `n` plans; `low` and `high` bound Spearman's at 95 %. All NaN where they are undefined:
+    for fewer than three plans, or where all predictions are alike.
+    """
+
+    n: int
+    spearman: float
+    low: float
+    high: float
+    kendall: float
+
+
+def rank_agreement(predicted: NDArray[np.float64], measured: NDArray[np.float64], *, rng: np.random.Generator) -> Agreement:
+    """Of plans `(n_plans,)`; `rng` draws the resamples of the interval."""
+    n = len(measured)
+    if n < 3 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
+        return Agreement(n, *4 * [float("nan")])
+    draws = rng.integers(n, size=(_RESAMPLES, n))
+    resampled = _pearson(rankdata(predicted[draws], axis=1), rankdata(measured[draws], axis=1))
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return Agreement(n, float(spearmanr(predicted, measured)[0]), float(low), float(high), float(kendalltau(predicted, measured)[0]))
+
+
+def sums(table: NDArray[np.float64], choices: Choices) -> NDArray[np.float64]:
+    """Sums of a table `(n_units, n_formats)` over choices `(n, n_units)`: `(n,)`, NaN where a pair has no price."""
+    total: NDArray[np.float64] = table[np.arange(table.shape[0]), choices].sum(axis=1)
+    return total
+
+
+def table_agreement(tables: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Spearman's coefficients of every two tables over the pairs that both have: `(n_tables, n_tables)`, in the order of `tables`; NaN where a table
+    has one price only.
+    """
+    found = np.eye(len(tables))
+    listed = list(tables.values())
+    for i, first in enumerate(listed):
+        for j, second in enumerate(listed[:i]):
+            both = ~np.isnan(first) & ~np.isnan(second)
+            found[i, j] = found[j, i] = float(_pearson(rankdata(first[both]), rankdata(second[both])))
+    return found
+
+
+def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlation along the last axis; NaN where one does not vary."""
+    x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
+    scale = np.asarray(np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1)))
+    found: NDArray[np.float64] = np.divide((x * y).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+    return found

@@ -1,0 +1,81 @@
+"""What each unit adds to the loss when it is stored coarsely, averaged over the order in which units are: Shapley values, as in CoopQ.
+
+Source: the progressive Shapley estimation of CoopQ (ACL Findings 2026). From everything in the high format, units go to the low one in the order of a
+random permutation, and what each adds to the loss at its turn is its marginal; the mean over permutations estimates its Shapley value (Castro et
+al., 2009), and the marginals of two units vary together where their errors do. Whatever the permutation, the marginals add up to the whole loss from
+all-high to all-low.
+
+CoopQ minimises aᵀq + qᵀKq over q in {0, 1} (1 where a unit is low), with K = (1 − α) Cov + α diag(Cov) and a_i = φ_i − Σ_{j≠i} K_ij.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.progress import Progress
+from bitwright.spaces import Choice
+
+
+@dataclass(frozen=True, eq=False)
+class Shapley:
+    """Marginal losses `(n_permutations, n_units)`, in the unit of the value that was measured."""
+
+    marginals: NDArray[np.float64]
+
+    def mean(self) -> NDArray[np.float64]:
+        """Estimated Shapley values φ `(n_units,)`."""
+        mean: NDArray[np.float64] = self.marginals.mean(axis=0)
+        return mean
+
+    def covariance(self) -> NDArray[np.float64]:
+        """Covariance of the marginals over permutations `(n_units, n_units)`.
+
+        Raises:
+            ValueError: fewer than two permutations.
+        """
+        if len(self.marginals) < 2:
+            raise ValueError("a covariance needs two permutations at least")
+        return np.atleast_2d(np.cov(self.marginals, rowvar=False))
+
+    def interactions(self, alpha: float = 0.5) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """CoopQ's a `(n_units,)` and K `(n_units, n_units)`; `alpha` 1 leaves only K's diagonal.
+
+        Raises:
+            ValueError: fewer than two permutations.
+        """
+        covariance = self.covariance()
+        k = (1 - alpha) * covariance + alpha * np.diag(np.diag(covariance))
+        return self.mean() - (k.sum(axis=1) - np.diag(k)), k
+
+
+def shapley_marginals(
+    value: Callable[[Choice], float], *, high: Choice, low: Choice, n_permutations: int, rng: np.random.Generator, progress: Progress
+) -> Shapley:
+    """Marginals of `n_permutations` orders in which units go from `high` to `low`, both `(n_units,)`; `value(choice)` measures a choice.
+
+    `n_units − 1` evaluations for each permutation, and two.
+    """
+    marginals = np.zeros((n_permutations, len(high)))
+    ends = value(high), value(low)
+    with progress.stage("Storing units coarsely in random orders", marginals.size) as advance:
+        for row in marginals:
+            order, choice, before = rng.permutation(len(high)), high.copy(), ends[0]
+            for u in order:
+                choice[u] = low[u]
+                after = ends[1] if u == order[-1] else value(choice)
+                row[u], before = after - before, after
+                advance(1)
+    return Shapley(marginals)
+
+
+def shapley_table(values: NDArray[np.float64], low: Choice, *, relative_error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From a value for each unit `(n_units,)` in its format of `low` to a table `(n_units, n_formats)`: other formats cost in proportion to their
+    relative squared error `(n_units, n_formats)`, which two formats alone say nothing of.
+
+    A unit whose low format is free of error keeps prices of 0.
+    """
+    at_low = relative_error[np.arange(len(low)), low][:, None]
+    share = np.divide(relative_error, at_low, out=np.zeros_like(relative_error), where=at_low > 0)
+    return values[:, None] * np.where(np.isnan(relative_error), np.nan, share)
