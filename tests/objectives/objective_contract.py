@@ -1,0 +1,140 @@
+"""What every objective must pass. Inherit from the contract of its kind and say how to make one:
+
+class TestMine(DistanceContract):       # of next-token distributions, zero for the original
+    def objective(self):
+        return Mine()
+"""
+
+from abc import ABC, abstractmethod
+from math import inf
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor as Torch
+
+from bitwright.compress import Model, applied, planned_weights
+from bitwright.objectives import ModelObjective, TokenObjective
+from bitwright.spaces import LLAMA_CPP
+from tests.measuring import levels_of, random_tokens, weights_of
+
+IDS = random_tokens(11, 8).ids
+FORMATS = ("Q8_0", "Q5_0", "Q4_0")
+
+
+def distributions(seed: int, *, n_vocabulary: int = 40, scale: float = 3.0) -> Torch:
+    """Log-probabilities `(11, 8, n_vocabulary)` at random, the sharper the larger `scale`."""
+    drawn = np.random.default_rng(seed).normal(scale=scale, size=(*IDS.shape, n_vocabulary))
+    return torch.from_numpy(drawn).float().log_softmax(dim=-1)
+
+
+def near(original: Torch, seed: int, distance: float = 0.5) -> Torch:
+    """Log-probabilities not far from others."""
+    return (original + distance * torch.from_numpy(np.random.default_rng(seed).normal(size=original.shape)).float()).log_softmax(dim=-1)
+
+
+def predicted(model: Model) -> Torch:
+    """The model's log-probabilities on `IDS`."""
+    with torch.inference_mode():
+        return model.module(torch.from_numpy(IDS), use_cache=False).logits.float().log_softmax(dim=-1)
+
+
+class TokenContract(ABC):
+    """The promises of what is computed from next-token distributions."""
+
+    #: how far the mean standard error may be from the deviation of repeated samples
+    tolerance = 0.1
+
+    @abstractmethod
+    def objective(self) -> TokenObjective:
+        """The objective under test."""
+
+    def test_it_says_what_it_is(self) -> None:
+        assert self.objective().name
+        assert self.objective().unit
+
+    def test_a_number_for_each_sequence_whatever_the_others_are(self) -> None:
+        p, ids = distributions(0), IDS % 40
+        q = near(p, 1)
+        found = self.objective().of_batch(p, q, ids)
+        assert (found.shape, found.dtype) == ((11,), np.float64)
+        alone = [self.objective().of_batch(p[i : i + 1], q[i : i + 1], ids[i : i + 1]) for i in range(11)]
+        np.testing.assert_allclose(found, np.concatenate(alone), rtol=1e-5, atol=1e-7)
+
+    def test_nothing_given_is_changed(self) -> None:
+        p = distributions(0)
+        q = near(p, 1)
+        before = p.clone(), q.clone()
+        self.objective().of_batch(p, q, IDS % 40)
+        assert torch.equal(p, before[0])
+        assert torch.equal(q, before[1])
+
+    def test_the_standard_error_is_the_deviation_of_repeated_samples(self) -> None:
+        samples = np.random.default_rng(5).lognormal(sigma=0.4, size=(600, 60))
+        found = [self.objective().summarise(sample) for sample in samples]
+        deviation = np.std([estimate.value for estimate in found], ddof=1)
+        assert np.mean([estimate.standard_error for estimate in found]) == pytest.approx(deviation, rel=self.tolerance)
+
+    def test_one_sequence_says_nothing_of_the_error(self) -> None:
+        assert self.objective().summarise(np.array([0.5])).standard_error == inf
+
+    def test_the_same_values_are_summarised_alike(self) -> None:
+        values = np.random.default_rng(1).lognormal(size=40)
+        assert self.objective().summarise(values) == self.objective().summarise(values.copy())
+
+
+class DistanceContract(TokenContract):
+    """The promises of a distance from the original besides."""
+
+    def test_the_original_is_no_distance_from_itself(self) -> None:
+        p = distributions(0)
+        np.testing.assert_allclose(self.objective().of_batch(p, p, IDS % 40), 0, atol=1e-6)
+
+    def test_rounding_the_original_to_float16_is_next_to_no_distance(self) -> None:
+        p = distributions(0, n_vocabulary=384)
+        found = self.objective().of_batch(p.half().float().log_softmax(dim=-1), p, IDS)
+        np.testing.assert_allclose(found, 0, atol=1e-5)
+
+    def test_coarser_is_farther(self, tied: Model, tmp_path: Path) -> None:
+        original, levels, found = predicted(tied), levels_of(tied, tmp_path), []
+        for name in FORMATS:
+            form = LLAMA_CPP.format(name)
+            formats = {tensor.name: form for tensor in tied.tensors if tensor.name in tied.pieces and form.fits(tensor.shape)}
+            with applied(tied, planned_weights(tied, levels, formats=formats)):
+                found.append(self.objective().summarise(self.objective().of_batch(original, predicted(tied), IDS)).value)
+        assert found == sorted(found)
+        assert 0 < 2 * found[0] < found[-1]
+
+
+class ModelContract(ABC):
+    """The promises of what needs the model."""
+
+    @abstractmethod
+    def objective(self, model: Model) -> ModelObjective:
+        """The objective under test, made while the model is the original."""
+
+    def test_it_says_what_it_is(self, tied: Model) -> None:
+        objective = self.objective(tied)
+        assert objective.name
+        assert objective.unit
+
+    def test_the_same_model_is_worth_the_same_again(self, tied: Model) -> None:
+        objective = self.objective(tied)
+        found = objective.of_model(tied)
+        assert np.isfinite(found.value)
+        assert found.standard_error >= 0
+        assert objective.of_model(tied) == found
+
+    def test_the_model_is_left_as_it_was(self, tied: Model) -> None:
+        before, generator = weights_of(tied), torch.random.get_rng_state()
+        self.objective(tied).of_model(tied)
+        assert all(torch.equal(weight, before[name]) for name, weight in tied.module.named_parameters())
+        assert torch.equal(torch.random.get_rng_state(), generator)
+
+    def test_it_sees_the_weights_that_the_model_has_now(self, tied: Model) -> None:
+        objective = self.objective(tied)
+        found = objective.of_model(tied)
+        noise = np.random.default_rng(3).normal(size=(384, 64)).astype(np.float32)
+        with applied(tied, {"token_embd.weight": lambda: noise}):
+            assert objective.of_model(tied) != found
