@@ -1,32 +1,49 @@
 """What a choice is thought to be worth before it is measured."""
 
 from bitwright.predictors.agreement import Agreement, rank_agreement, sums, table_agreement
+from bitwright.predictors.block_output import block_output_errors
+from bitwright.predictors.canonical import canonical_scores
 from bitwright.predictors.curvature import Trace, hessian_trace, trace_table
 from bitwright.predictors.expansion import Expansion
 from bitwright.predictors.first_order import alignment_table, delta_loss_table, first_order_table
 from bitwright.predictors.gradient import gradient_products, gradient_table
+from bitwright.predictors.input_moments import OutputErrors
+from bitwright.predictors.input_taylor import taylor_scores
+from bitwright.predictors.layer_output import layer_output_errors
 from bitwright.predictors.losses import FromOriginal, Loss, SampledLabels, TextLabels
 from bitwright.predictors.measured import measured_table, measured_table_at
+from bitwright.predictors.mutual_information import information_scores
 from bitwright.predictors.noise import noise_coefficients, noise_table
 from bitwright.predictors.output_change import output_change_table
+from bitwright.predictors.pq_index import pq_index, pq_scores
 from bitwright.predictors.products import AbsoluteProduct, InnerProduct, Product, SquaredOutputChange
+from bitwright.predictors.proxies import PROXIES, Passes, Proxy, proxy_named
 from bitwright.predictors.scale import Scale, completed, fit_scale, summed
+from bitwright.predictors.scores import scored_table, sized
 from bitwright.predictors.shapley import Shapley, shapley_marginals, shapley_table
 from bitwright.predictors.shrinkage import shrunk_table
+from bitwright.predictors.similarity import angular_scores, block_cosines, block_influence_scores, lim_scores
+from bitwright.predictors.sparsity_drop import sparsity_scores
 from bitwright.predictors.subject import Subject
+from bitwright.predictors.surgeon import surgeon_table
 from bitwright.predictors.sweep import ORIGINAL, Products, Sweep, measure_products, point
-from bitwright.predictors.weight_error import importance_error_table, weight_error_table
+from bitwright.predictors.weight_error import absolute_error_table, importance_error_table, weight_error_table
+from bitwright.predictors.weight_shape import kurtosis_scores, outlier_scores, zd_scores
 
 __all__ = [
     "ORIGINAL",
+    "PROXIES",
     "AbsoluteProduct",
     "Agreement",
     "Expansion",
     "FromOriginal",
     "InnerProduct",
     "Loss",
+    "OutputErrors",
+    "Passes",
     "Product",
     "Products",
+    "Proxy",
     "SampledLabels",
     "Scale",
     "Shapley",
@@ -35,7 +52,13 @@ __all__ = [
     "Sweep",
     "TextLabels",
     "Trace",
+    "absolute_error_table",
     "alignment_table",
+    "angular_scores",
+    "block_cosines",
+    "block_influence_scores",
+    "block_output_errors",
+    "canonical_scores",
     "completed",
     "delta_loss_table",
     "first_order_table",
@@ -44,20 +67,34 @@ __all__ = [
     "gradient_table",
     "hessian_trace",
     "importance_error_table",
+    "information_scores",
+    "kurtosis_scores",
+    "layer_output_errors",
+    "lim_scores",
     "measure_products",
     "measured_table",
     "measured_table_at",
     "noise_coefficients",
     "noise_table",
+    "outlier_scores",
     "output_change_table",
     "point",
+    "pq_index",
+    "pq_scores",
+    "proxy_named",
     "rank_agreement",
+    "scored_table",
     "shapley_marginals",
     "shapley_table",
     "shrunk_table",
+    "sized",
+    "sparsity_scores",
     "summed",
     "sums",
+    "surgeon_table",
     "table_agreement",
+    "taylor_scores",
     "trace_table",
     "weight_error_table",
+    "zd_scores",
 ]

@@ -1,0 +1,57 @@
+"""PQ index: how unevenly a unit's weights share its norm, from 0 where all are equally large to 1 − d^(1/q − 1/p) where only one is not zero.
+
+    PQI = 1 − d^(1/q − 1/p) · ‖w‖_p / ‖w‖_q        d weights, 0 < p < q
+
+Diao et al., "Pruning Deep Neural Networks from a Sparsity Perspective" (ICLR 2023, 2302.05601), definition 1, by default with p = ½ and q = 1. The
+larger the index, the larger the share of the unit that their bound lets one prune, so the score is the index with its sign turned. That what can
+lose weights can also lose precision is not in that paper; measuring has to show it.
+
+Cost: no pass.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress import Levels
+from bitwright.spaces import Space, Unit
+
+_WEIGHTS_AT_ONCE = 1 << 22
+
+
+def pq_index(weights: NDArray[np.floating], p: float, q: float) -> float:
+    """The index of `weights` of any shape, 0 to 1; 0 where all are zero.
+
+    Raises:
+        ValueError: not 0 < p < q.
+    """
+    return _index(_power_sums(weights, p, q), p, q)
+
+
+def pq_scores(space: Space, levels: Levels, *, p: float = 0.5, q: float = 1.0) -> NDArray[np.float64]:
+    """−PQI of all weights of each unit `(n_units,)`.
+
+    Raises:
+        ValueError: not 0 < p < q.
+    """
+
+    def of(unit: Unit) -> float:
+        sums = [_power_sums(levels.source.read(tensor), p, q) for tensor in unit.tensors]
+        return -_index(np.sum(sums, axis=0), p, q)
+
+    return np.array([of(unit) for unit in space.units])
+
+
+def _power_sums(weights: NDArray[np.floating], p: float, q: float) -> NDArray[np.float64]:
+    """Σ|w|^p, Σ|w|^q and the number of weights: `(3,)`."""
+    flat, sums = weights.reshape(-1), np.array([0.0, 0.0, weights.size])
+    for start in range(0, len(flat), _WEIGHTS_AT_ONCE):
+        sizes = np.abs(flat[start : start + _WEIGHTS_AT_ONCE], dtype=np.float64)
+        sums[:2] += (sizes**p).sum(), (sizes**q).sum()
+    return sums
+
+
+def _index(sums: NDArray[np.float64], p: float, q: float) -> float:
+    if not 0 < p < q:
+        raise ValueError(f"a PQ index needs 0 < p < q, not p = {p} and q = {q}")
+    of_p, of_q, n_weights = sums
+    return float(1 - n_weights ** (1 / q - 1 / p) * of_p ** (1 / p) / of_q ** (1 / q)) if of_q > 0 else 0.0
