@@ -14,8 +14,8 @@ from bitwright.predictors.losses import FromOriginal, Loss, SampledLabels, TextL
 from bitwright.predictors.measured import measured_table, measured_table_at
 from bitwright.predictors.mutual_information import information_scores
 from bitwright.predictors.noise import noise_coefficients, noise_table
+from bitwright.predictors.norm_ratio import pq_index, pq_scores
 from bitwright.predictors.output_change import output_change_table
-from bitwright.predictors.pq_index import pq_index, pq_scores
 from bitwright.predictors.products import AbsoluteProduct, InnerProduct, Product, SquaredOutputChange
 from bitwright.predictors.proxies import PROXIES, Passes, Proxy, proxy_named
 from bitwright.predictors.scale import Scale, completed, fit_scale, summed

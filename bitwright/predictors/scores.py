@@ -8,9 +8,9 @@ Ranks, because the systems that propose such scores sort by them and use nothing
 digit, a kurtosis that differs tenfold), some are negative, and an exponential would need a temperature that no paper gives. Any rising map of a
 score gives the same table. What is lost is how much more important a unit is; a proxy in nats knows that.
 
-Weights, because those systems give every layer above a threshold the higher precision, whatever its size. A search that divides what a format costs by
-the bits that it saves does the same only where the cost grows with the unit: then, of units that a format stores equally well, it lowers the one with
-the lowest score first. Their layers are all of one size, so there the factor changes nothing.
+Weights, because those systems give every layer above a threshold the higher precision, whatever its size. A search that weighs what a format costs
+against the bits that it saves does the same only where the cost grows with the unit: then, of units that a format stores equally well, it lowers the
+one with the lowest score first. Their layers are all of one size, so there the factor changes nothing.
 
 The relative error carries what the score knows nothing of: what the format does to this unit.
 """
@@ -35,7 +35,7 @@ def scored_table(scores: NDArray[np.float64], space: Space, *, relative_error: N
 
 
 def sized(relative_error: NDArray[np.float64], space: Space) -> NDArray[np.float64]:
-    """Relative errors `(n_units, n_formats)` times each unit's share of the weights, so that a sum over a choice is a mean over weights, not units."""
+    """Relative errors `(n_units, n_formats)` times each unit's share of the weights: their sum over a choice is a mean over weights, not units."""
     n_weights = np.array([unit.n_weights for unit in space.units])
     shared: NDArray[np.float64] = relative_error * (n_weights / n_weights.sum())[:, None]
     return shared
