@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,15 +23,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 _INTERRUPTED = 130
-
-
-class Sensitivity(StrEnum):
-    """How formats are priced before anything is measured."""
-
-    gradient = "gradient"
-    importance = "importance"
-    weight = "weight"
-    measured = "measured"
 
 
 class Rows(Progress):
@@ -63,7 +53,9 @@ Calibration = Annotated[
 ]
 HeldOut = Annotated[str, typer.Option(help="Text to judge the result by. A part of the calibration text that is not calibrated on when left out.")]
 Imatrix = Annotated[str, typer.Option(help="Your own file of llama.cpp's imatrix tool. Collected from the calibration text when left out.")]
-Method = Annotated[Sensitivity, typer.Option("--sensitivity", help="How formats are priced before anything is measured.")]
+Sensitivity = Annotated[
+    str, typer.Option(help="How formats are priced before anything is measured: gradient, importance, weight, measured, or any other proxy.")
+]
 NCalibration = Annotated[int, typer.Option("--calibration-sequences", help="Sequences to measure sensitivities on.")]
 NHeldOut = Annotated[int, typer.Option("--held-out-sequences", help="Sequences to judge the result by.")]
 Length = Annotated[int, typer.Option("--sequence-length", help="Tokens of a sequence.")]
@@ -86,7 +78,7 @@ def fit(
     calibration: Calibration = "self",
     held_out: HeldOut = "",
     imatrix: Imatrix = "",
-    sensitivity: Method = Sensitivity.gradient,
+    sensitivity: Sensitivity = "gradient",
     n_calibration: NCalibration = 64,
     n_held_out: NHeldOut = 32,
     sequence_length: Length = 128,
@@ -97,7 +89,7 @@ def fit(
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
     size = bw.parse_budget(budget)
     settings = bw.Settings(
-        *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity.value),
+        *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity),
         *(n_calibration, n_held_out, sequence_length, seed, _patterns(keep)),
     )
     fitted = bw.fit(settings, size, out_folder, device=device, progress=Rows())
@@ -118,7 +110,7 @@ def search(
     calibration: Calibration = "self",
     held_out: HeldOut = "",
     imatrix: Imatrix = "",
-    sensitivity: Method = Sensitivity.gradient,
+    sensitivity: Sensitivity = "gradient",
     n_calibration: NCalibration = 64,
     n_held_out: NHeldOut = 32,
     sequence_length: Length = 128,
@@ -129,7 +121,7 @@ def search(
 ) -> None:
     """Measure sensitivities, find the whole front of size against quality, and measure points along it."""
     settings = bw.Settings(
-        *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity.value),
+        *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity),
         *(n_calibration, n_held_out, sequence_length, seed, _patterns(keep)),
     )
     bw.pipeline.search(settings, out_folder, n_points=points, device=device, progress=Rows())

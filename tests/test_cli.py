@@ -265,12 +265,14 @@ def test_words_that_are_not_known(bitwright: Cli, gguf_256: Path, tmp_path: Path
 
     refused(fit("--target", "exllama"), "'exllama'", "llama.cpp")
     refused(fit("--formats", "Q8_0,Q5_KM"), "'Q5_KM'", "did you mean Q5_K?")
+    refused(fit("--sensitivity", "gradent"), "'gradent'", "did you mean gradient?")
+    refused(fit("--sensitivity", "guess"), "'guess'", "choose from weight")
     for device in ("banana", "cuda:77", "meta"):
         refused(fit("--device", device), f"'{device}'", "choose cpu")
     refused(fit("--sequence-length", "1"), "tokens of a sequence")
     refused(fit("--calibration-sequences", "0"), "calibration sequences")
     assert not (tmp_path / "o").exists(), "all of these are known to be wrong before anything is begun"
-    for words in (("--sensitivity", "guess"), ("--points", "3"), ("--seed", "x")):
+    for words in (("--points", "3"), ("--seed", "x")):
         ended = fit(*words)
         assert ended.code == 2
         assert words[0] in ended.err

@@ -5,14 +5,13 @@ import importlib.metadata
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from bitwright.compress import Source
 from bitwright.errors import TextError, UserError
 from bitwright.objectives import Shape
+from bitwright.predictors import proxy_named
 from bitwright.spaces import TARGETS
 
-Sensitivity = Literal["weight", "importance", "gradient", "measured"]
 SELF = "self"
 
 
@@ -20,7 +19,7 @@ SELF = "self"
 class Settings:
     """`calibration` is a text file, a dataset's name, or `self`; `held_out` a text file, or empty for a part of the calibration text that is
     not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the menu, empty for all. `keep` names
-    tensors that stay as they are stored, as patterns (`token_embd*`).
+    tensors that stay as they are stored, as patterns (`token_embd*`). `sensitivity` is the name of a proxy.
     """
 
     model: str
@@ -29,7 +28,7 @@ class Settings:
     calibration: str = SELF
     held_out: str = ""
     imatrix: str = ""
-    sensitivity: Sensitivity = "gradient"
+    sensitivity: str = "gradient"
     n_calibration: int = 64
     n_held_out: int = 32
     sequence_length: int = 128
@@ -47,6 +46,7 @@ class Settings:
                 raise UserError(f"The number of {name} must be at least {1 + (name[0] == 't')}; it is {value + (name[0] == 't')}: give a larger one.")
         if self.target not in TARGETS:
             raise UserError(f"The target must be an engine that is known; '{self.target}' is not: choose from {', '.join(TARGETS)}.")
+        proxy_named(self.sensitivity)
         for form in self.formats:
             TARGETS[self.target].format(form)
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):

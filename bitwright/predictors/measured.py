@@ -31,11 +31,11 @@ def measured_table(space: Space, of_one: Callable[[int, int], float], *, progres
 
 
 def measured_table_at(space: Space, at: Choice, value: Callable[[Choice], float], *, progress: Progress) -> NDArray[np.float64]:
-    """What each unit and format adds to the value of the choice `at` `(n_units,)` when this unit alone is changed, counted from the unit's finest
+    """What each unit and format adds to the value of the choice `at` `(n_units,)` when this unit alone is changed, counted from the unit's largest
     format: `(n_units, n_formats)`, 0 there, and NaN where a pair is not offered. `value(choice)` measures a choice.
 
-    Counting from the finest format changes no choice of the search, and makes prices of what storing a unit more coarsely costs. A price may be below
-    zero, by noise or because errors cancel. One evaluation a pair, less those of `at` itself but one.
+    Counting from the largest format changes no choice of the search, and makes prices of what storing a unit more coarsely costs. A price may be
+    below zero, by noise or because errors cancel. One evaluation a pair, less those of `at` itself but one.
     """
     table = np.full(space.offered.shape, np.nan)
     pairs = np.argwhere(space.offered)
@@ -47,6 +47,5 @@ def measured_table_at(space: Space, at: Choice, value: Callable[[Choice], float]
                 changed[u] = f
                 table[u, f] = value(changed)
             advance(1)
-    finest = np.where(space.offered, space.size_bits, -1).argmax(axis=1)
-    since: NDArray[np.float64] = table - table[np.arange(len(at)), finest][:, None]
+    since: NDArray[np.float64] = table - table[np.arange(len(at)), space.largest()][:, None]
     return since

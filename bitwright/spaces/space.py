@@ -70,6 +70,11 @@ class Space:
         """The choice with the fewest bits `(n_units,)`."""
         return self._cheapest(self.offered)
 
+    def largest(self) -> Choice:
+        """The choice with the most bits `(n_units,)`."""
+        largest: Choice = np.where(self.offered, self.size_bits, -1).argmax(axis=1)
+        return largest
+
     def uniform(self, form: Format) -> Choice:
         """Every unit in `form`; a unit that cannot hold it takes the smallest format that is no coarser, else its finest `(n_units,)`."""
         width = np.array([other.bits_per_weight for other in self.formats])

@@ -31,7 +31,7 @@ def test_every_sensitivity_gives_a_front(sensitivity: str, llama_tied: Path, tmp
     assert len(sums) == 3
     assert min(sums, key=lambda name: sums[name]) == "uniform Q8_0"
     assert len(run.measurements) >= 3
-    monkeypatch.setattr("bitwright.pipeline.searching.measure_distortion", None)
+    monkeypatch.setattr("bitwright.pipeline.searching.distortion_of", None)
     assert (price(bench(run.settings, run.folder)).prices.table == table)[tried].all()
     run.store.close()
 

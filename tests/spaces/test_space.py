@@ -79,6 +79,13 @@ def test_totals_are_sums(space: Space, data: st.DataObject) -> None:
 
 
 @given(space=spaces())
+def test_the_largest_is_the_largest(space: Space) -> None:
+    for u, f in enumerate(space.largest()):
+        assert space.offered[u, f]
+        assert space.size_bits[u, f] == space.size_bits[u, space.offered[u]].max()
+
+
+@given(space=spaces())
 def test_the_smallest_is_the_smallest(space: Space) -> None:
     smallest = space.smallest()
     for u, f in enumerate(smallest):

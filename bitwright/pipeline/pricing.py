@@ -1,0 +1,55 @@
+"""What proxies say of a run's model: each table computed once and kept in the run."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress import Distortion, measure_distortion
+from bitwright.pipeline.workbench import Workbench, timed
+from bitwright.predictors import Subject, completed, importance_error_table, proxy_named
+from bitwright.spaces import Space
+
+Table = NDArray[np.float64]
+_SECOND = {"gradient": "gradient-raw", "importance": "weight"}  # a table that is there anyway; "importance" for all others
+
+
+def subject_of(bench: Workbench, space: Space) -> Subject:
+    """What a proxy looks at: the run's model and its calibration text."""
+    settings = bench.settings
+    return Subject(bench.model, bench.levels, space, bench.texts.calibration, settings.seed, bench.store, bench.progress)
+
+
+def distortion_of(bench: Workbench, everything: Space) -> Distortion:
+    """What every format of `everything` does to the weights."""
+    store = bench.store
+    if not store.has_array("weighted errors"):
+        with timed(store, "quantize"):
+            measured = measure_distortion(everything, bench.levels, progress=bench.progress)
+        store.put_array("weight errors", measured.plain)
+        store.put_array("weighted errors", measured.weighted)  # last: where it is, both are
+    return Distortion(store.array("weight errors").astype(np.float64), store.array("weighted errors").astype(np.float64))
+
+
+def priced(bench: Workbench, name: str, *, space: Space, distortion: Distortion) -> Table:
+    """The table `(n_units, n_formats)` of the proxy of that name, NaN where a pair is not offered.
+
+    Raises:
+        UserError: there is no such proxy, or the model cannot be priced by it.
+    """
+    key, proxy = f"proxy/{name}", proxy_named(name)
+    if not bench.store.has_array(key):
+        with timed(bench.store, name, proxy.passes(space).tokens(bench.texts.calibration.n_tokens)):
+            table = proxy.price(subject_of(bench, space), distortion)
+        bench.store.put_array(key, np.where(space.offered, table, np.nan))
+    return bench.store.array(key).astype(np.float64)
+
+
+def priced_twice(bench: Workbench, name: str, *, space: Space, distortion: Distortion) -> tuple[Table, Table]:
+    """The table of that proxy and a second opinion, which costs nothing more, both with a price for every pair that was tried.
+
+    Raises:
+        UserError: there is no such proxy, or the model cannot be priced by it.
+    """
+    first = priced(bench, name, space=space, distortion=distortion)
+    second = proxy_named(_SECOND.get(name, "importance")).price(subject_of(bench, space), distortion)
+    weighted = importance_error_table(distortion)
+    return completed(first, weighted), completed(np.where(space.offered, second, np.nan), weighted)
