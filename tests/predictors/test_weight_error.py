@@ -4,7 +4,7 @@ import numpy as np
 
 from bitwright.compress import GgmlCodec, Levels, Model, measure_distortion
 from bitwright.objectives import Tokens, collect_importance
-from bitwright.predictors import importance_error_table, weight_error_table
+from bitwright.predictors import absolute_error_table, importance_error_table, weight_error_table
 from bitwright.progress import Silent
 from bitwright.spaces import Space
 from tests.measuring import random_tokens, space_of
@@ -17,13 +17,18 @@ class TestWeightErrorTable(TableContract):
         return weight_error_table(measure_distortion(space, levels, progress=Silent()))
 
 
+class TestAbsoluteErrorTable(TableContract):
+    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+        return absolute_error_table(measure_distortion(space, levels, progress=Silent()), space, levels=levels)
+
+
 class TestImportanceErrorTable(TableContract):
     def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         weighted = Levels(levels.folder, model.source, GgmlCodec(), collect_importance(model, tokens, progress=Silent()))
         return importance_error_table(measure_distortion(space, weighted, progress=Silent()))
 
 
-def test_errors_are_relative_and_weighted_by_channel(mixtral: Model, tmp_path: Path) -> None:
+def test_errors_are_relative_absolute_and_weighted_by_channel(mixtral: Model, tmp_path: Path) -> None:
     space = space_of(mixtral, ("Q8_0", "Q4_0"))
     importance = collect_importance(mixtral, random_tokens(6, 8), progress=Silent())
     levels = Levels(tmp_path, mixtral.source, GgmlCodec(), importance)
@@ -35,4 +40,5 @@ def test_errors_are_relative_and_weighted_by_channel(mixtral: Model, tmp_path: P
         channels = importance.get(tensor.name, np.ones((1, tensor.shape[-1])))
         d = np.repeat(channels, len(original) // len(channels), axis=0)
         np.testing.assert_allclose(weight_error_table(distortion)[u, f], (change**2).sum() / (original**2).sum(), rtol=1e-4)
+        np.testing.assert_allclose(absolute_error_table(distortion, space, levels=levels)[u, f], (change**2).sum(), rtol=1e-4)
         np.testing.assert_allclose(importance_error_table(distortion)[u, f], (d * change**2).sum() / (d * original**2).sum(), rtol=1e-4)
