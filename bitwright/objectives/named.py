@@ -59,7 +59,7 @@ def parse_objectives(text: str) -> tuple[Named, ...]:
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:
-        raise ObjectiveError(f"There must be an objective; '{text}' names none: name some of {_choice()}.")
+        raise ObjectiveError(f"There must be an objective; '{text}' names none: choose from {_choice()}.")
     twice = [word for word in words if words.count(word) > 1]
     if twice:
         raise ObjectiveError(f"An objective is named once; '{twice[0]}' is named {words.count(twice[0])} times in '{text}': name it once.")

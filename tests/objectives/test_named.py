@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from bitwright.errors import LibraryError, ObjectiveError, TextError, UserError
+from bitwright.objectives import (
+    ClampedJensenShannon,
+    EffectiveRank,
+    Flips,
+    JensenShannon,
+    Kendall,
+    KullbackLeibler,
+    Perplexity,
+    SizeObjective,
+    Spearman,
+    TaskError,
+    TaskErrorByLength,
+    TopKullbackLeibler,
+    UserFunction,
+    WorstSlice,
+    parse_objectives,
+    read_task,
+)
+from tests.sentences import sentence
+
+
+def test_words_are_objectives_in_their_order() -> None:
+    assert parse_objectives("kl,flips,worst5%") == (KullbackLeibler(), Flips(), WorstSlice(5))
+    assert parse_objectives(" bits, erank,perplexity,") == (SizeObjective.BITS, EffectiveRank(), Perplexity())
+    assert parse_objectives("jsd,amq-jsd,bytes") == (JensenShannon(), ClampedJensenShannon(), SizeObjective.BYTES)
+
+
+def test_numbers_may_be_others() -> None:
+    found = parse_objectives("top20-kl,top3-kendall,top7-spearman,worst2.5%")
+    assert found == (TopKullbackLeibler(20), Kendall(3), Spearman(7), WorstSlice(2.5))
+
+
+@pytest.mark.parametrize("word", ["kl", "jsd", "amq-jsd", "top10-kl", "perplexity", "flips", "worst5%", "top10-kendall", "top10-spearman", "erank"])
+def test_an_objective_is_asked_for_by_its_name(word: str) -> None:
+    (found,) = parse_objectives(word)
+    assert not isinstance(found, SizeObjective)
+    assert found.name == word
+
+
+def test_tasks_and_functions_lie_in_files(tmp_path: Path) -> None:
+    task, mine = tmp_path / "quiz.jsonl", tmp_path / "mine.py"
+    task.write_text(json.dumps({"context": "Once upon a", "continuation": "time"}), encoding="utf-8")
+    mine.write_text("def size(model):\n    return 1.0, 0.0\n", encoding="utf-8")
+    whole, by_length, function = parse_objectives(f"error:{task},length-error:{task},{mine}:size")
+    assert (whole, by_length) == (TaskError(read_task(task)), TaskErrorByLength(read_task(task)))
+    assert isinstance(function, UserFunction)
+    assert function.name == f"{mine}:size"
+    with pytest.raises(TextError):
+        parse_objectives(f"error:{task}.gone")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("klx", "did you mean kl?"),
+        ("kl,flip", "did you mean flips?"),
+        ("worst%", "did you mean worst5%?"),
+        ("zzz", "choose from kl, jsd, "),
+        ("zzz", "error:FILE"),
+        ("", "choose from kl"),
+        (" , ", "names none"),
+        ("kl,flips,kl", "'kl' is named 2 times"),
+        ("top0-kl", "one token"),
+        ("top1-kendall", "two tokens"),
+        ("worst0%", "per cent"),
+        ("worst101%", "per cent"),
+    ],
+)
+def test_what_is_none_is_told(text: str, told: str) -> None:
+    with pytest.raises(ObjectiveError) as refused:
+        parse_objectives(text)
+    sentence(refused.value, told)
+
+
+def test_a_library_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitwright.objectives.harness.find_spec", lambda name: None)
+    for word in ("lm-eval:arc_easy", "lm-eval:arc_easy:acc_norm"):
+        with pytest.raises(LibraryError) as refused:
+            parse_objectives(word)
+        sentence(refused.value, word, "pip install")
+    assert issubclass(LibraryError, UserError)
