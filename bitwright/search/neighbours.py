@@ -55,6 +55,12 @@ class Neighbourhood:
                 heights = self._exchanged(heights, unit, (self._groups == self._groups[unit]) & ~up, rng)
         return self._rungs.choices(heights)
 
+    def walked(self, choice: Choice, n_steps: int, rng: np.random.Generator) -> Choice:
+        """`choice` `(n_units,)` after `n_steps` mutations, each of what the one before left."""
+        for _ in range(n_steps):
+            choice = self.mutated(choice, rng)
+        return choice
+
     def _exchanged(self, heights: Heights, unit: int, payers: NDArray[np.bool_], rng: np.random.Generator) -> Heights:
         """`heights` with `unit` raised by a level and random ones of `payers` `(n_units,)` lowered until the budget holds, or as they are."""
         bits, after = self._rungs.bits, heights.copy()

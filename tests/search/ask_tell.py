@@ -25,8 +25,8 @@ from bitwright.search.front import hypervolume
 from bitwright.search.random_choices import random_front, random_within
 from bitwright.search.strategy import Question, Strategy, Trials
 from bitwright.spaces import Choices, Space
+from tests.processes import process
 
-from ..processes import process
 from .instances import every_choice, space_of
 
 
