@@ -7,6 +7,8 @@ from bitwright.search.course import Course, Problem
 from bitwright.search.default_search import Expand, Knowledge, auto, auto_front
 from bitwright.search.front import Front, hull, hypervolume, nondominated, spread
 from bitwright.search.knapsack import solve
+from bitwright.search.lagrangian import solve_lagrangian
+from bitwright.search.scattered import scattered, sizes_between
 from bitwright.search.side_rows import Row, solve_with_rows
 from bitwright.search.solution import Solution
 from bitwright.search.strategy import Predict, Question, Refit, Strategy, Trials, asked, no_trials
@@ -31,7 +33,10 @@ __all__ = [
     "hypervolume",
     "no_trials",
     "nondominated",
+    "scattered",
+    "sizes_between",
     "solve",
+    "solve_lagrangian",
     "solve_with_rows",
     "spread",
 ]
