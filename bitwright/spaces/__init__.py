@@ -6,6 +6,7 @@ from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, BlockFormat, 
 from bitwright.spaces.plan import ImportanceFile, Plan, PlannedModel, Promise, Provenance, read_plan
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.target import INTEGERS, LLAMA_CPP, TARGETS, Target
+from bitwright.spaces.tie import Key, Tie, alone, by_layer, tied
 from bitwright.spaces.unit import Tensor, Unit
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Format",
     "ImportanceFile",
     "IntegerFormat",
+    "Key",
     "Plan",
     "PlannedModel",
     "Promise",
@@ -28,8 +30,12 @@ __all__ = [
     "Space",
     "Target",
     "Tensor",
+    "Tie",
     "Unit",
+    "alone",
+    "by_layer",
     "discover",
     "parse_budget",
     "read_plan",
+    "tied",
 ]

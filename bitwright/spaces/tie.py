@@ -1,0 +1,91 @@
+"""Units that decide together: a coarser space of groups, and the way back to the units.
+
+Whole layers (LayerwiseQuant), q, k and v (what fused kernels need), all experts of a block: a method that decides about groups works on the coarse
+space and never learns of the units.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.errors import UserError
+from bitwright.spaces.space import Choices, Space
+from bitwright.spaces.unit import Unit
+
+#: a unit -> what it has in common with those that it is tied to
+Key = Callable[[Unit], Hashable]
+
+
+def by_layer(unit: Unit) -> Hashable:
+    """Whole blocks; what stands outside the blocks stays on its own."""
+    return unit.layer if unit.layer >= 0 else unit.name
+
+
+def alone(unit: Unit) -> Hashable:
+    """No ties."""
+    return unit.name
+
+
+@dataclass(frozen=True, eq=False)
+class Tie:
+    """`coarse` has a unit for each group of units of `fine`; `group` `(n_units,)` is the group of each unit."""
+
+    fine: Space
+    coarse: Space
+    group: NDArray[np.int64]
+
+    def expanded(self, choices: Choices) -> Choices:
+        """From choices of groups `(..., n_groups)` to choices of units `(..., n_units)`."""
+        expanded: Choices = choices[..., self.group]
+        return expanded
+
+    def reduced(self, choices: Choices) -> Choices:
+        """The inverse of `expanded`: `(..., n_units)` to `(..., n_groups)`, from the first unit of each group."""
+        first = np.unique(self.group, return_index=True)[1]
+        reduced: Choices = choices[..., first]
+        return reduced
+
+    def keeps(self, choices: Choices) -> NDArray[np.bool_]:
+        """Which rows of `choices` `(n, n_units)` split no group."""
+        return (self.expanded(self.reduced(choices)) == choices).all(axis=1)
+
+    def summed(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """From a table of units `(n_units, n_formats)` to one of groups `(n_groups, n_formats)`, zero where a group is not offered a format."""
+        summed = np.zeros(self.coarse.offered.shape)
+        np.add.at(summed, self.group, np.where(self.coarse.offered[self.group], table, 0.0))
+        return summed
+
+
+def tied(space: Space, key: Key) -> Tie:
+    """The space in which units of equal keys are one, offered the formats that all of them are offered.
+
+    Raises:
+        UserError: a group has no format in common.
+    """
+    keys = [key(unit) for unit in space.units]
+    order = {of_group: i for i, of_group in enumerate(dict.fromkeys(keys))}
+    group = np.array([order[of_unit] for of_unit in keys], dtype=np.int64)
+    members = [[space.units[u] for u in np.flatnonzero(group == g)] for g in range(len(order))]
+    offered = np.array([space.offered[group == g].all(axis=0) for g in range(len(order))])
+    without = [units for units, row in zip(members, offered, strict=True) if not row.any()]
+    if without:
+        raise UserError(
+            f"Units that decide together must have a format in common; {', '.join(unit.name for unit in without[0])} have none: name a menu that "
+            "all of them can hold with --formats."
+        )
+    units = tuple(_joined(those) for those in members)
+    size_bits = np.zeros(offered.shape, dtype=np.int64)
+    np.add.at(size_bits, group, np.where(offered[group], space.size_bits, 0))
+    return Tie(space, Space(units, space.formats, size_bits, offered, space.fixed_bits, space.n_weights), group)
+
+
+def _joined(units: list[Unit]) -> Unit:
+    """One unit with the tensors of several."""
+    first = units[0]
+    if len(units) == 1:
+        return first
+    kinds = {unit.kind for unit in units}
+    name = f"blk.{first.layer}" if len({unit.layer for unit in units}) == 1 and first.layer >= 0 else "+".join(unit.name for unit in units)
+    return Unit(name, first.layer, first.kind if len(kinds) == 1 else "tie", tuple(tensor for unit in units for tensor in unit.tensors))
