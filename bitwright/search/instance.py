@@ -32,7 +32,7 @@ def extra_bits(space: Space) -> NDArray[np.int64]:
 
 
 def room_bits(space: Space, budget_bits: int) -> int:
-    """Bits left to spend once every unit has its smallest format; never more than can be spent.
+    """Bits left to spend once every unit has its smallest format; a multiple of what all sizes differ by, and never more than can be spent.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
@@ -43,7 +43,9 @@ def room_bits(space: Space, budget_bits: int) -> int:
             f"A budget must hold the smallest file that the space offers, {_bytes(-(-smallest // 8))}, but it is {_bytes(budget_bits // 8)}: "
             "raise it, or offer coarser formats."
         )
-    return min(budget_bits - smallest, int(extra_bits(space).max(axis=1).sum()))
+    extra = extra_bits(space)
+    most = min(budget_bits - smallest, int(extra.max(axis=1).sum()))
+    return most - most % max(int(np.gcd.reduce(extra, axis=None)), 1)
 
 
 def _bytes(size_bytes: int) -> str:

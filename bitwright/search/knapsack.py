@@ -1,16 +1,17 @@
 """The best choice within a budget: the multiple-choice knapsack, solved exactly.
 
-The relaxation (`ladder`) gives a price in nats per bit and a bound; an option whose reduced cost lifts the bound above a known choice cannot
-be part of the best one and is taken out (Sinha & Zoltners, Operations Research 27, 1979; Kellerer, Pferschy & Pisinger, "Knapsack Problems",
-2004, section 11.4). What remains is solved by the dynamic programme of `states`. That one counts losses in whole steps of 2**-51 of their
-range or finer, so sums are exact in any order and ties are ties.
+The relaxation gives a price in nats per bit and a bound; an option whose reduced cost lifts the bound above a choice that `exchanges` found cannot
+be part of the best one and is taken out (Sinha & Zoltners, Operations Research 27, 1979; Kellerer, Pferschy & Pisinger, "Knapsack Problems", 2004,
+section 11.4). What remains is solved by the dynamic programme of `states`. That one counts losses in whole steps of 2**-51 of their range or finer,
+so sums are exact in any order and ties are ties.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.search.exchanges import exchanged
 from bitwright.search.instance import checked_table, extra_bits, room_bits
-from bitwright.search.ladder import climb
+from bitwright.search.relaxation import Relaxation, relax
 from bitwright.search.solution import Solution, proven
 from bitwright.search.states import LOSS_BITS, least_loss
 from bitwright.spaces import Choice, Space
@@ -33,19 +34,18 @@ def solve(space: Space, table: NDArray[np.float64], budget_bits: int, *, n_state
     least = np.where(space.offered, loss, np.inf).min(axis=1, keepdims=True)  # (n_units, 1)
     excess = np.where(space.offered, loss - least, 0.0)
     extra = extra_bits(space)
-    kept = _worth_keeping(extra, excess, space.offered, room=room)
+    kept = _worth_keeping(relax(extra, excess, space.offered, room_bits=room))
     choice, below, n_nodes = _solve_kept(extra, excess, kept, room=room, n_states=n_states)
     return proven(space, loss, choice, below=below, n_nodes=n_nodes)
 
 
-def _worth_keeping(extra: NDArray[np.int64], excess: NDArray[np.float64], offered: NDArray[np.bool_], *, room: int) -> NDArray[np.bool_]:
+def _worth_keeping(relaxation: Relaxation) -> NDArray[np.bool_]:
     """The options that the best choice may hold, `(n_units, n_formats)` bool."""
-    envelope = climb(extra, excess, offered).envelope(0)
-    relaxed, known = envelope.at(np.array([room]))
-    price = -envelope.slope[np.searchsorted(envelope.bits, room, side="right") - 1]  # nats per bit
-    paid = np.where(offered, excess + price * extra, np.inf)
-    reduced = paid - paid.min(axis=1, keepdims=True)
-    kept: NDArray[np.bool_] = reduced <= known - relaxed + _SAFE * (known + paid.min(axis=1, keepdims=True))
+    known, _ = exchanged(relaxation)
+    units, relaxed = np.arange(len(known)), relaxation.rounded_down
+    paid = relaxation.loss[units, relaxed] + relaxation.price * relaxation.extra_bits[units, relaxed]  # (n_units,)
+    rounding = _SAFE * (relaxation.loss[units, known].sum() + paid)
+    kept: NDArray[np.bool_] = relaxation.reduced <= relaxation.gap(known) + rounding[:, None]
     return kept
 
 

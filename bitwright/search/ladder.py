@@ -8,12 +8,24 @@ loss as a function of the bits spent: a lower bound everywhere and attained at t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.spaces import Choice
+
+_PART = 8_192  # units whose tables of eight options stay in the cache
+
+
+class _Round(NamedTuple):
+    """One hull step of each of some units, as in `Ladder`, all `(n,)`."""
+
+    unit: NDArray[np.int64]
+    option: NDArray[np.int64]
+    added_bits: NDArray[np.int64]
+    saved: NDArray[np.float64]
+    slope: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,39 +72,56 @@ class Ladder:
 def climb(size_bits: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_]) -> Ladder:
     """The hull steps of units × options, all arguments `(n_units, n_options)` with at least one option offered per unit.
 
+    Units are independent until their steps are sorted, so they are taken in parts that a processor's cache holds.
+    """
+    parts = [slice(first, first + _PART) for first in range(0, max(len(loss), 1), _PART)]  # one part of nothing where there are no units
+    starts, steps = [], []
+    for part in parts:
+        start, rounds = _climb_part(size_bits[part].T.copy(), loss[part].T.copy(), offered[part].T.copy())
+        starts.append(start)
+        steps += [_Round(unit + part.start, option, added, saved, slope) for unit, option, added, saved, slope in rounds]
+    return _sorted(np.concatenate(starts), steps)
+
+
+def _climb_part(size_bits: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_]) -> tuple[Choice, list[_Round]]:
+    """Where each unit starts and its hull steps, all arguments `(n_options, n_units)`.
+
     Round r takes the r-th hull step of every unit at once: the steepest line from where the unit stands, and its far end where several options
     lie on it.
     """
-    units = np.arange(len(loss))
+    units = np.arange(loss.shape[1])
     start = _least(size_bits, loss, offered)
-    stand, floor = start, np.full(len(loss), -np.inf)
-    steps = []
+    stand, floor = start, np.full(len(units), -np.inf)
+    rounds: list[_Round] = []
     while True:
-        extra = size_bits - size_bits[units, stand][:, None]  # (n_units, n_options)
-        fall = loss - loss[units, stand][:, None]
+        extra = size_bits - size_bits[stand, units]  # (n_options, n_units)
+        fall = loss - loss[stand, units]
         slopes = np.where(offered & (extra > 0) & (fall < 0), fall / np.maximum(extra, 1), np.inf)
-        steepest = slopes.min(axis=1)
+        steepest = slopes.min(axis=0)
         going = np.flatnonzero(steepest < 0)
         if not len(going):
-            break
-        option = np.where(slopes == steepest[:, None], extra, -1).argmax(axis=1)[going]
+            return start, rounds
+        option = np.where(slopes == steepest, extra, -1).argmax(axis=0)[going]
         floor = np.maximum(floor, steepest)  # rounding must not let a later step overtake an earlier one
-        steps.append((going, option, extra[going, option], -fall[going, option], floor[going]))
+        rounds.append(_Round(going, option, extra[option, going], -fall[option, going], floor[going]))
         stand = stand.copy()
         stand[going] = option
-    return _sorted(start, steps)
 
 
 def _least(size_bits: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_]) -> Choice:
     size = np.where(offered, size_bits, np.iinfo(np.int64).max)
-    least: Choice = np.where(size == size.min(axis=1, keepdims=True), loss, np.inf).argmin(axis=1)
+    least: Choice = np.where(size == size.min(axis=0), loss, np.inf).argmin(axis=0)
     return least
 
 
-def _sorted(start: Choice, steps: Sequence[tuple[NDArray[Any], ...]]) -> Ladder:
+def _sorted(start: Choice, steps: Sequence[_Round]) -> Ladder:
     if not steps:
         none = np.zeros(0, dtype=np.int64)
         return Ladder(start, none, none, none, none.astype(np.float64), none.astype(np.float64))
-    unit, option, added, saved, slope = (np.concatenate(column) for column in zip(*steps, strict=True))
+    slope = np.concatenate([part.slope for part in steps])
     order = np.argsort(slope, kind="stable")
-    return Ladder(start, unit[order], option[order], added[order], saved[order], slope[order])
+    unit = np.concatenate([part.unit for part in steps])[order]
+    option = np.concatenate([part.option for part in steps])[order]
+    added_bits = np.concatenate([part.added_bits for part in steps])[order]
+    saved = np.concatenate([part.saved for part in steps])[order]
+    return Ladder(start, unit, option, added_bits, saved, slope[order])

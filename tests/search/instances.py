@@ -71,3 +71,15 @@ def language_model(seed: int, *, shape_aware: bool) -> tuple[Space, Table]:
     weight = np.exp(rng.normal(0, 1, len(units))) * np.sqrt([unit.n_weights for unit in units])
     bits = np.array([form.bits_per_weight for form in space.formats])
     return space, 0.01 * weight[:, None] * 4.0**-bits * np.exp(rng.normal(0, 0.3, space.offered.shape))
+
+
+def channels(n_units: int, seed: int) -> tuple[Space, Table]:
+    """Rows of matrices of four widths at eight numbers of bits, one pair in ten not offered, and losses as in `language_model`."""
+    rng = np.random.default_rng(seed)
+    bits = np.array([2, 3, 4, 5, 6, 8, 10, 16])
+    n_weights = rng.choice([512, 1024, 2048, 4096], n_units)
+    offered = rng.random((n_units, len(bits))) < 0.9
+    offered[:, 2] = True
+    formats = tuple(BlockFormat(f"F{b}", 32, 4 * int(b)) for b in bits)
+    space = Space((Unit("row", 0, "row", ()),) * n_units, formats, n_weights[:, None] * bits, offered, 999, int(n_weights.sum()))
+    return space, np.exp(rng.normal(0, 1, n_units))[:, None] * 4.0**-bits * np.exp(rng.normal(0, 0.3, offered.shape))

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from bitwright.search import Solution, hull, solve, solve_with_rows
 from bitwright.spaces import Space
 
-from .contract import StrategyContract
+from .contract import ExactContract
 from .instances import Table, budgets, every_choice, instances, language_model, losses, space_of
 
 
-class TestSolve(StrategyContract):
+class TestSolve(ExactContract):
     def solve(self, space: Space, table: Table, budget_bits: int) -> Solution:
         return solve(space, table, budget_bits)
 

@@ -11,11 +11,11 @@ from bitwright.errors import UserError
 from bitwright.search import Row, Solution, solve_with_rows
 from bitwright.spaces import Space
 
-from .contract import StrategyContract
+from .contract import ExactContract
 from .instances import Table, budgets, every_choice, instances, language_model, losses, space_of
 
 
-class TestWithoutRows(StrategyContract):
+class TestWithoutRows(ExactContract):
     def solve(self, space: Space, table: Table, budget_bits: int) -> Solution:
         return solve_with_rows(space, table, budget_bits, rows=())
 
