@@ -1,0 +1,149 @@
+"""Which proxy to trust on a run's model: their tables against the measured divergence of plans, on text that no proxy has seen.
+
+Plans are random ones along the sizes, as many of one size around the middle, and all that the run has measured already. What is measured for this is
+kept beside the run's own measurements, and changes no front and no plan.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress import stitched
+from bitwright.errors import UserError
+from bitwright.objectives import Evaluator, KullbackLeibler, Reference
+from bitwright.pipeline.pricing import distortion_of, priced
+from bitwright.pipeline.run import Run
+from bitwright.pipeline.searching import whole_space
+from bitwright.pipeline.workbench import Workbench, set_up, timed
+from bitwright.predictors import PROXIES, Agreement, Proxy, completed, importance_error_table, proxy_named, rank_agreement, sums, table_agreement
+from bitwright.progress import Progress, Silent
+from bitwright.report import JudgedProxy, ProxyComparison, Ranks
+from bitwright.search import scattered, sizes_between
+from bitwright.spaces import Choices, Space
+
+_CHEAP_PASSES = 16.0  # forward ones, of which a backward pass counts as two
+_SPREAD, _MIDDLE = (0.05, 0.95), (0.5, 0.5)  # of the way from the smallest file to the largest, by ratio
+_FEWEST_PLANS = 6
+
+
+@dataclass(frozen=True)
+class ComparisonCost:
+    """What a comparison takes at most: the proxies, their tokens over the calibration text, and those of measuring plans on held-out text."""
+
+    names: tuple[str, ...]
+    pricing_tokens: int
+    measuring_tokens: int
+
+    @property
+    def text(self) -> str:
+        """In a sentence."""
+        return (
+            f"{len(self.names)} proxies read at most {self.pricing_tokens:,} tokens of the calibration text, forward and backward, "
+            f"and measuring plans reads {self.measuring_tokens:,} held-out tokens; what the run has kept is not done again."
+        )
+
+
+def chosen_proxies(run: Run, names: Sequence[str]) -> tuple[Proxy, ...]:
+    """The proxies of those names; without names, every one that is cheap on the run's model.
+
+    Raises:
+        UserError: there is no proxy of such a name.
+    """
+    if names:
+        return tuple(proxy_named(name) for name in dict.fromkeys(names))
+    return tuple(proxy for proxy in PROXIES if _weight(proxy, run.prices.space) <= _CHEAP_PASSES)
+
+
+def comparison_cost(run: Run, names: Sequence[str], *, n_plans: int) -> ComparisonCost:
+    """What `compare_proxies` takes, known before anything is loaded.
+
+    Raises:
+        UserError: there is no proxy of such a name, or too few plans are asked for.
+    """
+    if n_plans < _FEWEST_PLANS:
+        raise UserError(f"At least {_FEWEST_PLANS} plans must be measured to rank proxies by; {n_plans} is too few: ask for more with --plans.")
+    proxies, settings = chosen_proxies(run, names), run.settings
+    n_tokens = settings.n_calibration * settings.sequence_length
+    pricing = sum(proxy.passes(run.prices.space).tokens(n_tokens) for proxy in proxies)
+    return ComparisonCost(tuple(proxy.name for proxy in proxies), pricing, (n_plans + 1) * settings.n_held_out * settings.sequence_length)
+
+
+def compare_proxies(
+    run: Run, names: Sequence[str] = (), *, n_plans: int = 48, device: str = "cpu", progress: Progress | None = None
+) -> ProxyComparison:
+    """Judge the proxies of those names, or all that are cheap, by `n_plans` random plans and those that the run has measured.
+
+    Every table and every measurement is kept in the run and not repeated.
+
+    Raises:
+        UserError: there is no proxy of such a name, the model cannot be priced by one, or too few plans are asked for.
+    """
+    comparison_cost(run, names, n_plans=n_plans)
+    bench, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), run.prices.space
+    distortion = distortion_of(bench, whole_space(bench))
+    proxies, tables = chosen_proxies(run, names), {}
+    for proxy in proxies:
+        table = priced(bench, proxy.name, space=space, distortion=distortion)
+        tables[proxy.name] = completed(table, importance_error_table(distortion))
+    drawn = _drawn(space, n_plans, seed=run.settings.seed)
+    nats = _nats(bench, space, drawn)
+    known = run.measurements
+    choices = np.concatenate([drawn, np.array(list(known), dtype=np.int64).reshape(-1, len(space.units))])
+    values = np.concatenate([nats, [measurement.nats_per_token for measurement in known.values()]])
+    alike = np.arange(len(choices)) < n_plans // 2
+    judged = tuple(_judged(proxy, space, sums(tables[proxy.name], choices), values=values, alike=alike) for proxy in proxies)
+    among = table_agreement({name: np.where(space.offered, table, np.nan) for name, table in tables.items()})
+    return ProxyComparison(judged, among, len(values), int(alike.sum()), _range(values), _range(values[alike]))
+
+
+def _drawn(space: Space, n_plans: int, *, seed: int) -> Choices:
+    """First the plans of equal size, then those along the sizes: `(n_plans, n_units)`."""
+    n_alike = n_plans // 2
+    sizes = [sizes_between(space, *_MIDDLE, n_alike), sizes_between(space, *_SPREAD, n_plans - n_alike)]
+    return scattered(space, np.concatenate(sizes), rng=np.random.default_rng(seed))
+
+
+def _nats(bench: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
+    """Divergences `(n,)` on held-out text; nothing is read where all are kept."""
+    name = f"plans for proxies/{hashlib.sha256(choices.tobytes()).hexdigest()[:12]}"
+    if not bench.store.has_array(name):
+        bench.store.put_array(name, _measured(bench, space, choices))
+    return bench.store.array(name).astype(np.float64)
+
+
+def _measured(bench: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
+    """The same, measured now, each kept when it is done."""
+    held_out = bench.texts.held_out
+    with timed(bench.store, "reference", held_out.n_tokens):
+        reference = Reference(bench.model, held_out, scratch=bench.folder, progress=bench.progress)
+    found = np.zeros(len(choices))
+    with stitched(bench.model, bench.levels, space=space) as put, bench.progress.stage("Measuring plans on held-out text", len(choices)) as advance:
+        evaluator = Evaluator(bench.model, put, reference=reference, objectives=[KullbackLeibler()], store=bench.store)
+        for i, choice in enumerate(choices):
+            with timed(bench.store, "plans for proxies", held_out.n_tokens):
+                found[i] = evaluator(choice, len(held_out.ids)).estimates[0].value
+            advance(1)
+    reference.discard()
+    return found
+
+
+def _judged(proxy: Proxy, space: Space, predicted: NDArray[np.float64], *, values: NDArray[np.float64], alike: NDArray[np.bool_]) -> JudgedProxy:
+    passes = proxy.passes(space)
+    every, equal = (rank_agreement(predicted[part], values[part], rng=np.random.default_rng(0)) for part in (slice(None), alike))
+    return JudgedProxy(proxy.name, proxy.source, passes.forward, passes.backward, _ranks(every), _ranks(equal))
+
+
+def _ranks(found: Agreement) -> Ranks:
+    return Ranks(found.spearman, found.low, found.high, found.kendall)
+
+
+def _weight(proxy: Proxy, space: Space) -> float:
+    passes = proxy.passes(space)
+    return passes.forward + 2 * passes.backward
+
+
+def _range(values: NDArray[np.float64]) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
