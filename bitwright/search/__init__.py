@@ -6,6 +6,7 @@ A strategy is given a `Space` and a table `(n_units, n_formats)` of nats/token, 
 from bitwright.search.course import Course, Problem
 from bitwright.search.default_search import Expand, Knowledge, auto, auto_front
 from bitwright.search.front import Front, hull, hypervolume, nondominated, spread
+from bitwright.search.greedy import demote, promote
 from bitwright.search.knapsack import solve
 from bitwright.search.lagrangian import solve_lagrangian
 from bitwright.search.scattered import scattered, sizes_between
@@ -29,10 +30,12 @@ __all__ = [
     "asked",
     "auto",
     "auto_front",
+    "demote",
     "hull",
     "hypervolume",
     "no_trials",
     "nondominated",
+    "promote",
     "scattered",
     "sizes_between",
     "solve",

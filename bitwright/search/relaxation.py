@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.search.ladder import climb
+from bitwright.search.spending import stand_after
 from bitwright.spaces import Choice
 
 
@@ -55,8 +56,5 @@ def _climbed(extra_bits: NDArray[np.int64], loss: NDArray[np.float64], offered: 
     """The choice after the steps that the room pays for, and the price of the one that it does not."""
     ladder = climb(extra_bits, loss, offered)
     n_steps = int(np.searchsorted(np.cumsum(ladder.added_bits), room_bits, side="right"))
-    last = np.full(len(ladder.start), -1)  # (n_units,): the last step that each unit takes
-    np.maximum.at(last, ladder.unit[:n_steps], np.arange(n_steps))
-    choice = ladder.start.copy()
-    choice[last >= 0] = ladder.option[last[last >= 0]]
+    choice = stand_after(ladder.start, ladder.unit[:n_steps], ladder.option[:n_steps])
     return choice, -float(ladder.slope[n_steps]) if n_steps < len(ladder.slope) else 0.0
