@@ -10,17 +10,17 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, spearmanr
 
 from bitwright.compress import measure_distortion
-from bitwright.objectives import Divergence, Measurement, Reference, Store, Tokens
+from bitwright.objectives import Divergence, Measurement, Reference, Tokens
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.searching import price, subject_of, whole_space
+from bitwright.pipeline.pricing import subject_of
+from bitwright.pipeline.searching import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import (
     Products,
@@ -29,18 +29,19 @@ from bitwright.predictors import (
     gradient_table,
     importance_error_table,
     measured_table,
+    rank_agreement,
     shrunk_table,
     summed,
     weight_error_table,
 )
+from bitwright.predictors.keeping import kept
 from bitwright.progress import Silent
+from bitwright.search import scattered
 from bitwright.spaces import Choice, Space
 
 Table = NDArray[np.float64]  # (n_units, n_formats)
 Score = Callable[[Choice], float]
 SPREAD, EQUAL = (0.05, 0.60), 0.20  # sizes of the plans, as shares of the way from the smallest file to the largest
-TOLERANCE = 0.005  # of the file on either side, so that plans of equal size differ by less than 1 %
-DRAWS, RESAMPLES = 200, 2000
 
 
 @dataclass(frozen=True)
@@ -66,56 +67,30 @@ class Agreement:
 
 def random_plans(space: Space, n_plans: int, *, rng: np.random.Generator) -> list[Choice]:
     """First the plans spread over the sizes, then those of equal size."""
-    smallest = space.total_bytes(space.smallest())
-    largest = space.total_bytes(np.where(space.offered, space.size_bits, -1).argmax(axis=1))
+    smallest, largest = space.total_bytes(space.smallest()), space.total_bytes(space.largest())
     shares = [*np.linspace(*SPREAD, n_plans - n_plans // 2), *[EQUAL] * (n_plans // 2)]
-    return [_plan_of_size(space, smallest + share * (largest - smallest), rng=rng) for share in shares]
-
-
-def _plan_of_size(space: Space, size_bytes: float, *, rng: np.random.Generator) -> Choice:
-    """A plan whose units scatter by one bit per weight around a common level: the first draw that comes close enough, else the nearest."""
-    drawn = (_levelled(space, size_bytes, rng.normal(0.0, 1.0, len(space.units))) for _ in range(DRAWS))
-    nearest, least = space.smallest(), np.inf
-    for choice in drawn:
-        missed = abs(space.total_bytes(choice) / size_bytes - 1)
-        nearest, least = (choice, missed) if missed < least else (nearest, least)
-        if least < TOLERANCE:
-            break
-    return nearest
-
-
-def _levelled(space: Space, size_bytes: float, scatter: NDArray[np.float64]) -> Choice:
-    """The units' nearest formats to a level plus their `scatter` `(n_units,)`, in bits per weight, at the largest level that fits."""
-    width = np.array([form.bits_per_weight for form in space.formats])
-
-    def at(level: float) -> Choice:
-        choice: Choice = np.where(space.offered, np.abs(width - level - scatter[:, None]), np.inf).argmin(axis=1)
-        return choice
-
-    low, high = width.min() - 4, width.max() + 4
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if space.total_bytes(at(middle)) <= size_bytes else (low, middle)
-    return at(low)
+    return list(scattered(space, smallest + np.array(shares) * (largest - smallest), rng=rng))
 
 
 def one_at_a_time(bench: Workbench, space: Space, n_sequences: int) -> tuple[Table, Cost]:
     """The measured table on the first calibration sequences, and what it took over all interruptions."""
     tokens = Tokens(bench.texts.calibration.ids[:n_sequences], bench.texts.calibration.text)
-    store = Store(bench.folder / f"one at a time, {n_sequences} sequences.sqlite")
+    subject = replace(subject_of(bench, space), tokens=tokens)
     reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
     objective = Divergence(bench.model, bench.levels, space=space, reference=reference)
-    n_pairs = int(space.offered.sum())
+    seconds = np.zeros(space.offered.shape)
 
-    def of_one(unit: int, form: int) -> float:
+    def measure(unit: int, form: int) -> Table:
         began = time.perf_counter()
         nats = objective.of_one(unit, form)
-        store.put_array(f"single seconds/{unit}/{form}", np.array(time.perf_counter() - began))
-        return nats
+        return np.array([nats, time.perf_counter() - began])
 
-    table = measured_table(space, of_one, store=store, progress=bench.progress)
-    seconds = sum(float(store.array(f"single seconds/{u}/{f}")) for u, f in np.argwhere(space.offered))
-    return table, Cost(n_pairs * tokens.n_tokens, 0, seconds)
+    def of_one(unit: int, form: int) -> float:
+        nats, seconds[unit, form] = kept(subject, f"timed single/{unit}/{form}", lambda: measure(unit, form))
+        return float(nats)
+
+    table = measured_table(space, of_one, progress=bench.progress)
+    return table, Cost(int(space.offered.sum()) * tokens.n_tokens, 0, float(seconds.sum()))
 
 
 def scores(bench: Workbench, run: Run, n_sequences: int) -> dict[str, tuple[Score, Cost]]:
@@ -152,11 +127,8 @@ def _quadratic(products: Products) -> Score:
 
 def agreement(predicted: NDArray[np.float64], measured: NDArray[np.float64], *, rng: np.random.Generator) -> Agreement:
     """Of the plans `(n_plans,)`; the bounds are from resampling plans."""
-    draws = rng.integers(len(measured), size=(RESAMPLES, len(measured)))
-    low, high = np.nanpercentile([spearmanr(predicted[draw], measured[draw])[0] for draw in draws], [2.5, 97.5])
-    scale = fit_scale(predicted.tolist(), measured.tolist())
-    found = float(spearmanr(predicted, measured)[0]), float(low), float(high), float(kendalltau(predicted, measured)[0])
-    return Agreement(*found, scale.factor, scale.relative_error)
+    ranks, scale = rank_agreement(predicted, measured, rng=rng), fit_scale(predicted.tolist(), measured.tolist())
+    return Agreement(ranks.spearman, ranks.low, ranks.high, ranks.kendall, scale.factor, scale.relative_error)
 
 
 def report(found: dict[str, tuple[Score, Cost]], plans: list[Choice], measured: list[Measurement], folder: Path) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor as Torch
 from bitwright.compress import applied, planned_weights
 from bitwright.errors import ModelError
 from bitwright.objectives import Tap, Tapped, Use, is_mixture
+from bitwright.predictors.keeping import name_for
 from bitwright.predictors.losses import Batch, Loss, Slope
 from bitwright.predictors.products import InnerProduct, Product
 from bitwright.predictors.subject import Subject
@@ -78,7 +79,8 @@ def measure_products(subject: Subject, sweep: Sweep) -> Products:
     Raises:
         ModelError: a product is not finite.
     """
-    step, tokens, name = 1 if is_mixture(subject.model) else SEQUENCES_AT_ONCE, subject.tokens, _name(subject, sweep)
+    step, tokens = 1 if is_mixture(subject.model) else SEQUENCES_AT_ONCE, subject.tokens
+    name = name_for(subject, f"products/{sweep.loss.name}/{sweep.product.name}/{_digest(sweep.at)}")
     batches = [Batch(ids, i, i * step) for i, ids in enumerate(tokens.batches(step))]
     missing = [batch for batch in batches if not subject.store.has_array(f"{name}/{batch.index:05d}")]
     with subject.progress.stage("Pricing every format by its gradient", tokens.n_tokens) as advance:
@@ -92,12 +94,9 @@ def measure_products(subject: Subject, sweep: Sweep) -> Products:
     return Products(values[..., :-1], values[..., -1], tokens.ids.shape[1])
 
 
-def _name(subject: Subject, sweep: Sweep) -> str:
-    """What the sweep's batches are kept under: different for all that could come out different."""
-    space, digest = subject.space, hashlib.sha256()
-    digest.update(repr([sorted((tensor, form.name) for tensor, form in sweep.at.items()), subject.seed, subject.tokens.ids.shape]).encode())
-    digest.update(repr([unit.name for unit in space.units]).encode() + space.offered.tobytes() + subject.tokens.ids.tobytes())
-    return f"products/{sweep.loss.name}/{sweep.product.name}/{digest.hexdigest()[:12]}"
+def _digest(at: Point) -> str:
+    changed = sorted((tensor, form.name) for tensor, form in at.items())
+    return hashlib.sha256(repr(changed).encode()).hexdigest()[:12] if changed else "original"
 
 
 def _swept(subject: Subject, sweep: Sweep, batches: list[Batch]) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
