@@ -47,6 +47,7 @@ def summarise(run: Run, *, named: dict[str, Choice], chosen: str, limit: SizeLim
         front_sizes_bytes=front.size_bits // 8,
         front_nats=scale.factor * front.loss,
         candidates=tuple(listed),
+        courses=(),
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
         settings=run.store.settings() | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")},
         reference_perplexity=float(run.store.text("reference perplexity")),

@@ -1,25 +1,41 @@
 """A finished run as tables and one self-contained page."""
 
+from bitwright.report.course import Forecast, NoForecast, SearchCourse, SearchStep, Validation
 from bitwright.report.headline import Headline, headline
+from bitwright.report.limits import NoLimit, SizeLimit
 from bitwright.report.page import write_page
-from bitwright.report.summary import Candidate, NoLimit, NotMeasured, Quality, RunSummary, SizeLimit, Stage
-from bitwright.report.tables import candidates_table, check_table, format_histogram, front_json, front_table, stages_table
+from bitwright.report.proxy_tables import JudgedProxy, ProxyComparison, Ranks, agreement_table, proxies_table, verdict
+from bitwright.report.records import front_json
+from bitwright.report.summary import Candidate, NotMeasured, Quality, RunSummary, Stage
+from bitwright.report.tables import candidates_table, check_table, courses_table, format_histogram, front_table, stages_table
 
 __all__ = [
     "Candidate",
+    "Forecast",
     "Headline",
+    "JudgedProxy",
+    "NoForecast",
     "NoLimit",
     "NotMeasured",
+    "ProxyComparison",
     "Quality",
+    "Ranks",
     "RunSummary",
+    "SearchCourse",
+    "SearchStep",
     "SizeLimit",
     "Stage",
+    "Validation",
+    "agreement_table",
     "candidates_table",
     "check_table",
+    "courses_table",
     "format_histogram",
     "front_json",
     "front_table",
     "headline",
+    "proxies_table",
     "stages_table",
+    "verdict",
     "write_page",
 ]

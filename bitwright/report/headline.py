@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from math import hypot
 
+from bitwright.report.limits import SizeLimit
 from bitwright.report.numerals import significant, size, with_error
-from bitwright.report.summary import Candidate, Quality, RunSummary, SizeLimit
+from bitwright.report.summary import Candidate, Quality, RunSummary
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@
 ('41.2 s', '12 min 05 s', '3 h 12 min')
 """
 
+import re
 from math import floor, isfinite, log10
 
 from bitwright.spaces import Unit
@@ -54,6 +55,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def unbroken(sentence: str) -> str:
+    """The same with no line break inside `0.031 ± 0.001`, `90.00 MB`, `99.8 %` or `41.2 s`."""
+    return re.sub(r"(?<=\d) (?=[±%]|(?:MB|GB|s|min|h)\b)|(?<=±) ", "\N{NO-BREAK SPACE}", sentence)
 
 
 def shapes(unit: Unit) -> str:

@@ -8,10 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from bitwright.errors import OutputError
+from bitwright.report.course_section import course_section
 from bitwright.report.front_chart import front_chart
 from bitwright.report.headline import divergence, headline
 from bitwright.report.heat_maps import common_format, format_map, sensitivity_map
-from bitwright.report.numerals import duration, megabytes, percent, significant, size
+from bitwright.report.numerals import duration, megabytes, percent, significant, size, unbroken
 from bitwright.report.summary import Candidate, Quality, RunSummary
 from bitwright.report.tables import remainder
 from bitwright.report.unit_table import exchange, unit_table
@@ -43,11 +44,12 @@ def page(summary: RunSummary) -> str:
         _section("Size against divergence", _front(summary)),
         _section("What each tensor got, and why", _tensors(summary)),
         _section("All candidates", _candidates(summary)),
+        _section("How the search went", "".join(map(course_section, summary.courses))),
         _section("What the search cost", _stages(summary)),
         _section("Settings", _settings(summary)),
     )
     kicker = f'<p class="kicker">Bitwright report · {escape(summary.target)}</p>'
-    head = f'{kicker}<h1>{_unbroken(words.result)}</h1><p class="lead">{_unbroken(words.comparison)}</p>'
+    head = f'{kicker}<h1>{unbroken(escape(words.result))}</h1><p class="lead">{unbroken(escape(words.comparison))}</p>'
     return _FRAME.format(
         title=escape(f"{summary.model} · Bitwright"),
         style=_resource("page.css"),
@@ -82,13 +84,9 @@ def _resource(name: str) -> str:
     return files("bitwright.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _unbroken(sentence: str) -> str:
-    """Escaped, and with no line break inside `0.031 ± 0.001 nats/token` or `90.00 MB`."""
-    return re.sub(r"(?<=\d) (?=[±MG])|(?<=±) ", "\N{NO-BREAK SPACE}", escape(sentence))
-
-
 def _section(heading: str, content: str) -> str:
-    return f"\n<section><h2>{heading}</h2>{content}</section>"
+    """Empty where there is nothing to tell."""
+    return f"\n<section><h2>{heading}</h2>{content}</section>" if content else ""
 
 
 def _figure(drawing: str, *, caption: str) -> str:

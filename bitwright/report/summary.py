@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.report.course import SearchCourse
+from bitwright.report.limits import NoLimit, SizeLimit
 from bitwright.spaces import Choice, Format, Space
 
 
@@ -30,18 +32,6 @@ class Quality:
 @dataclass(frozen=True)
 class NotMeasured:
     """The candidate was predicted only."""
-
-
-@dataclass(frozen=True)
-class SizeLimit:
-    """The budget: the finished file has at most `size_bytes` bytes."""
-
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class NoLimit:
-    """The run had no budget."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +73,7 @@ class RunSummary:
 
     `table` `(n_units, n_formats)` is the divergence expected of one unit in one format while all others stay as in the original, NaN where the
     pair is not offered. The predicted front is `front_sizes_bytes` `(n_points,)` against `front_nats` `(n_points,)`, sizes ascending. Of the
-    `candidates` exactly one is chosen.
+    `candidates` exactly one is chosen. `courses` are the searches in their order, none where nothing was searched by measuring.
     """
 
     model: str
@@ -96,6 +86,7 @@ class RunSummary:
     front_sizes_bytes: NDArray[np.int64]
     front_nats: NDArray[np.float64]
     candidates: tuple[Candidate, ...]
+    courses: tuple[SearchCourse, ...]
     stages: tuple[Stage, ...]
     settings: dict[str, str]
     reference_perplexity: float

@@ -1,17 +1,22 @@
-"""A finished run in a terminal of 80 columns: rich tables, and the front as JSON for other programs."""
-
-import json
+"""A finished run in a terminal of 80 columns, as rich tables."""
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from bitwright.report.course import Forecast, NoForecast, SearchCourse
+from bitwright.report.limits import NoLimit, SizeLimit
 from bitwright.report.numerals import duration, megabytes, percent, significant, size, with_error
-from bitwright.report.summary import Candidate, NoLimit, Quality, RunSummary, SizeLimit
+from bitwright.report.summary import Candidate, Quality, RunSummary
 from bitwright.spaces import Format
 
 _FRONT_ROWS = 20
 _BAR_CELLS = 20
+_COURSES = (
+    "divergence: the best within the goal, nats/token on the text searched. front: hypervolume, of the best known front's. "
+    "Spearman, Kendall, RMSE (nats/token) and the share in the 90 % interval: predictions beside measurements they had not learned from."
+)
 _TOP1 = "same top-1: tokens where this model and the original hold the same token most likely."
 
 
@@ -79,6 +84,37 @@ def stages_table(summary: RunSummary) -> Table:
     return table
 
 
+def courses_table(summary: RunSummary) -> Table:
+    """Every search in two lines: what it was for, what it spent, how far it came, and how well its predictor foretold what it had not seen."""
+    table = _table("How the search went", caption=_COURSES)
+    table.add_column("method\ngoal", overflow="fold")
+    for heading in ("evalu-\nations", "tokens\ntime", "divergence\nfirst, last", "front\nfirst, last", "Spearman\nKendall", "RMSE\nin 90 %"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for course in summary.courses:
+        spent = f"{course.tokens:,}\n{duration(course.seconds)}"
+        goal = size(course.goal.size_bytes) if isinstance(course.goal, SizeLimit) else "whole front"
+        table.add_row(f"{course.method}\n{goal}", f"{len(course.steps):,}", spent, *_progress(course), *_foresight(course.forecast))
+    return table
+
+
+def _progress(course: SearchCourse) -> tuple[str, str]:
+    """First and last: the best divergence, which says nothing where any size counts, and the share of the front's area."""
+    first, last = _ends(course.incumbent[np.isfinite(course.incumbent)])
+    divergence = f"{significant(first)}\n{significant(last)}" if isinstance(course.goal, SizeLimit) else "–\n–"
+    return divergence, "\n".join(percent(share) if np.isfinite(share) else "–" for share in _ends(course.hypervolume))
+
+
+def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    return (float(values[0]), float(values[-1])) if len(values) else (np.nan, np.nan)
+
+
+def _foresight(forecast: Forecast | NoForecast) -> tuple[str, str]:
+    if isinstance(forecast, NoForecast):
+        return "–\n–", "–\n–"
+    known = forecast.validation
+    return f"{significant(known.spearman)}\n{significant(known.kendall)}", f"{significant(known.rmse_nats)}\n{percent(known.coverage)}"
+
+
 def check_table(rows: tuple[tuple[str, str, str], ...]) -> Table:
     """What a plan promised and what was found in the engine; each row is what is compared, what was promised, and what was found."""
     table = _table("Promised and found", caption="Divergences are in nats/token, with a standard error over contexts.")
@@ -112,45 +148,6 @@ def format_counts(summary: RunSummary) -> list[tuple[Format, int, int]]:
         counts[form] = (n_tensors + len(unit.tensors), n_weights + unit.n_weights)
     finest_first = sorted(counts, key=lambda form: (-form.bits_per_weight, summary.space.formats.index(form)))
     return [(form, *counts[form]) for form in finest_first]
-
-
-def front_json(summary: RunSummary) -> str:
-    """The predicted front and all candidates as JSON; a candidate without `measured` was predicted only."""
-    record = {
-        "model": summary.model,
-        "target": summary.target,
-        "n_weights": summary.n_weights,
-        "original_bytes": summary.original_bytes,
-        "front": [
-            {"size_bytes": int(size_bytes), "bits_per_weight": 8 * int(size_bytes) / summary.n_weights, "predicted_nats_per_token": float(nats)}
-            for size_bytes, nats in zip(summary.front_sizes_bytes, summary.front_nats, strict=True)
-        ],
-        "candidates": [_candidate_record(candidate) for candidate in summary.candidates],
-    }
-    if isinstance(summary.budget, SizeLimit):
-        record["budget_bytes"] = summary.budget.size_bytes
-    return json.dumps(record, indent=2, allow_nan=False) + "\n"
-
-
-def _candidate_record(candidate: Candidate) -> dict[str, object]:
-    record: dict[str, object] = {
-        "label": candidate.label,
-        "kind": candidate.kind,
-        "chosen": candidate.chosen,
-        "size_bytes": candidate.size_bytes,
-        "bits_per_weight": candidate.bits_per_weight,
-        "predicted_nats_per_token": candidate.predicted_nats,
-    }
-    if isinstance(candidate.measured, Quality):
-        quality = candidate.measured
-        record["measured"] = {
-            "nats_per_token": quality.nats_per_token,
-            "standard_error": quality.standard_error,
-            "perplexity": quality.perplexity,
-            "top1_agreement": quality.top1_agreement,
-            "n_tokens": quality.n_tokens,
-        }
-    return record
 
 
 def _figures(candidate: Candidate) -> tuple[str, ...]:

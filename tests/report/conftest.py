@@ -1,11 +1,25 @@
 """A run as it comes out of a search over a small Llama: 30 layers × 7 kinds and the tied embedding, divergences that fall with the bits."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bitwright.report import Candidate, NotMeasured, Quality, RunSummary, SizeLimit, Stage
+from bitwright.report import (
+    Candidate,
+    Forecast,
+    NoForecast,
+    NoLimit,
+    NotMeasured,
+    Quality,
+    RunSummary,
+    SearchCourse,
+    SearchStep,
+    SizeLimit,
+    Stage,
+    Validation,
+)
 from bitwright.spaces import LLAMA_CPP, Choice, Space, Tensor, discover
 
 WIDTH, HIDDEN, KEYS, VOCABULARY, LAYERS = 576, 1536, 192, 49_152, 30
@@ -85,6 +99,7 @@ def summary() -> RunSummary:
         front_sizes_bytes=sizes[order],
         front_nats=table[np.arange(len(space.units)), front].sum(axis=1)[order],
         candidates=tuple(candidates(space, table, budget_bytes)),
+        courses=(),
         stages=(
             Stage("importance matrix", 38.2, 131_072, 1_420_000_000),
             Stage("sensitivities", 611.0, 2_162_688, 2_310_000_000),
@@ -104,3 +119,56 @@ def summary() -> RunSummary:
         },
         reference_perplexity=17.31,
     )
+
+
+def steps(sizes_bytes: np.ndarray, nats: np.ndarray, *, in_full: np.ndarray, before: int) -> tuple[SearchStep, ...]:
+    """Evaluations on 64 sequences of 512 tokens, or on 8 where a choice was given up early, after a sweep of `before` tokens."""
+    n_sequences = np.where(in_full, 64, 8)
+    tokens = before + np.cumsum(512 * n_sequences)
+    return tuple(
+        SearchStep(int(size), float(mean), 0.03 * float(mean) * (64 / n) ** 0.5, int(n), int(read), 2.1e-4 * float(read))
+        for size, mean, n, read in zip(sizes_bytes, nats, n_sequences, tokens, strict=True)
+    )
+
+
+@pytest.fixture(scope="session")
+def within() -> SearchCourse:
+    """A search within 90 MB: one file too large, then ever smaller gains, many of 60 evaluations given up early."""
+    rng = np.random.default_rng(11)
+    gains = 0.0365 + 0.022 * np.exp(-np.arange(60) / 9) + np.abs(rng.normal(0, 0.004, 60)) * (rng.random(60) > 0.15)
+    sizes = rng.integers(88_000_000, 90_000_000, 60)
+    nats, sizes[3] = gains * np.exp(rng.normal(0, 0.02, 60)), 94_000_000
+    nats[3], nats[7] = 0.021, 0.31
+    in_full = (rng.random(60) < 0.7) | (np.arange(60) < 12)
+    best = np.minimum.accumulate(np.where(in_full & (sizes <= 90_000_000), nats, np.inf))
+    volume = 0.7 + 0.3 * (1 - np.exp(-np.arange(60) / 15))
+    course = steps(sizes, nats, in_full=in_full, before=1_572_864)
+    return SearchCourse("auto", "docs/search.md", SizeLimit(90_000_000), course, volume, best, forecast(rng), is_finished=True)
+
+
+def forecast(rng: np.random.Generator) -> Forecast:
+    """Sixty random plans and near ones, foretold with an error of 5 % against intervals of ±9 %."""
+    true = np.exp(np.concatenate([rng.uniform(np.log(0.03), np.log(2.5), 40), rng.normal(np.log(0.04), 0.06, 20)]))
+    predicted = true * np.exp(rng.normal(0.01, 0.05, 60))
+    low, high = predicted * 0.91, predicted * 1.1
+    coverage = float(((low <= true) & (true <= high)).mean())
+    figures = Validation("ridge", 60, spearman=0.987, kendall=0.914, rmse_nats=0.0312, coverage=coverage)
+    return Forecast(true, 0.02 * true, predicted, low, high, figures)
+
+
+@pytest.fixture(scope="session")
+def along() -> SearchCourse:
+    """A search for the whole front of 45 evaluations that was stopped."""
+    rng = np.random.default_rng(5)
+    sizes = rng.integers(68_000_000, 240_000_000, 45)
+    nats = 3.0 * np.exp(-(sizes - 6.0e7) / 3e7) * np.exp(np.abs(rng.normal(0, 0.2, 45)))
+    volume = np.maximum.accumulate(1 - 0.38 * np.exp(-np.arange(45) / 8) - np.abs(rng.normal(0, 0.002, 45)))
+    course = steps(sizes, nats, in_full=np.ones(45, dtype=bool), before=0)
+    best = np.minimum.accumulate(nats)
+    return SearchCourse("nsga2", "Deb et al., IEEE TEC 6 (2), 2002", NoLimit(), course, volume, best, NoForecast(), is_finished=False)
+
+
+@pytest.fixture(scope="session")
+def searched(summary: RunSummary, within: SearchCourse, along: SearchCourse) -> RunSummary:
+    """The same run after two searches."""
+    return replace(summary, courses=(within, along))

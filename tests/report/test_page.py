@@ -14,7 +14,7 @@ from bitwright.report.page import page
 from bitwright.spaces import LLAMA_CPP, Tensor, Unit
 
 OUTWARD = re.compile(r"(src|href|srcset|action|data)\s*=\s*[\"']?\s*(https?:|//)|url\(|@import|<link|<img|<iframe|fetch\(|XMLHttp", re.IGNORECASE)
-VOID = {"meta", "br", "wbr", "rect", "circle", "line", "polyline"}
+VOID = {"meta", "br", "wbr", "rect", "circle", "line", "polyline", "path"}
 
 
 class Balance(HTMLParser):
@@ -43,14 +43,14 @@ def test_every_unit_is_there_with_its_format(summary: RunSummary) -> None:
         assert form.name in text
 
 
-def test_it_is_well_formed(summary: RunSummary) -> None:
+def test_it_is_well_formed(searched: RunSummary) -> None:
     balance = Balance()
-    balance.feed(page(summary))
+    balance.feed(page(searched))
     assert balance.open == []
 
 
-def test_it_asks_no_network_for_anything(summary: RunSummary) -> None:
-    text = page(replace(summary, settings={"source": "https://example.org/model"}))
+def test_it_asks_no_network_for_anything(searched: RunSummary) -> None:
+    text = page(replace(searched, settings={"source": "https://example.org/model"}))
     assert not OUTWARD.search(text)
     assert "default-src 'none'" in text
     assert "https://example.org/model" in text  # text is text
@@ -70,22 +70,29 @@ def test_hostile_names_are_only_text(summary: RunSummary) -> None:
     balance.feed(text)
 
 
-def test_the_parts_stand_in_their_order(summary: RunSummary) -> None:
-    text = page(summary)
+def test_the_parts_stand_in_their_order(searched: RunSummary) -> None:
+    text = page(searched)
     marks = [
         "<h1>",
         'class="cards"',
-        'class="front"',
+        'class="chart"',
         'class="bits"',
         'class="heat"',
         "<details>",
         "All candidates",
+        "How the search went",
+        "auto, within",
+        "nsga2, along",
         "What the search cost",
         ">Settings<",
     ]
     places = [text.index(mark) for mark in marks]
     assert places == sorted(places)
-    assert text.count("<figcaption>") == text.count("<figure>") == 6
+    assert text.count("<figcaption>") == text.count("<figure>") == 9
+
+
+def test_a_run_without_a_search_has_no_section_of_it(summary: RunSummary) -> None:
+    assert "How the search went" not in page(summary)
 
 
 def test_error_bars_stand_at_measured_points_only(summary: RunSummary) -> None:
@@ -122,11 +129,11 @@ def test_experts_and_ties_share_a_cell_or_a_row(summary: RunSummary) -> None:
     assert len(re.findall(r"<td>(?:<div[^>]*>[^<]*</div>){4}</td>", text)) == 2
 
 
-def test_it_is_written_whole_over_an_older_one(summary: RunSummary, tmp_path: Path) -> None:
+def test_it_is_written_whole_over_an_older_one(searched: RunSummary, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("old", encoding="utf-8")
-    write_page(summary, path)
-    assert path.read_text(encoding="utf-8") == page(summary)
+    write_page(searched, path)
+    assert path.read_text(encoding="utf-8") == page(searched)
     assert list(tmp_path.iterdir()) == [path]
     assert path.stat().st_size < 500_000
 

@@ -1,0 +1,79 @@
+"""How each search went, as HTML: what it spent and came to in a paragraph, its course as a drawing, and its predictor held to what was measured."""
+
+from html import escape
+
+import numpy as np
+
+from bitwright.report.course import Forecast, SearchCourse, Validation
+from bitwright.report.course_chart import course_chart
+from bitwright.report.forecast_chart import forecast_chart
+from bitwright.report.limits import SizeLimit
+from bitwright.report.numerals import duration, percent, significant, size, unbroken
+
+_COMMON = (
+    "Left of the line is what was read until the first measurement. All of this is of the text that was searched on, not of the held-out text by "
+    "which candidates are judged."
+)
+_WITHIN = (
+    "Each step down is a file that fits and beats all before it. Small dots were measured on part of the text; dots on the upper edge lie above it. "
+    f"{_COMMON}"
+)
+_ALONG = f"The best front known is that of all that this run measured: this tells how early the search came near it, not how good it is. {_COMMON}"
+
+
+def course_section(course: SearchCourse) -> str:
+    """The heading, the paragraph and the drawings of one search."""
+    is_within = isinstance(course.goal, SizeLimit)
+    heading, caption = ("Best divergence so far", _WITHIN) if is_within else ("Hypervolume", _ALONG)
+    drawings = _figure(course_chart(course), heading=heading, caption=caption)
+    if isinstance(course.forecast, Forecast):
+        foretold = unbroken(escape(_foresight(course.forecast.validation)))
+        drawings += _figure(forecast_chart(course.forecast), heading="Predicted against measured", caption=foretold)
+    sentences = (_spent(course), _came_to(course), _ending(course), f"Source: {course.source}." if course.source else "")
+    text = unbroken(escape(" ".join(filter(None, sentences))))
+    return f'<article class="course"><h3>{escape(_name(course))}</h3><p>{text}</p><div class="pair">{drawings}</div></article>'
+
+
+def _figure(drawing: str, *, heading: str, caption: str) -> str:
+    return f"<figure><h4>{heading}</h4>{drawing}<figcaption>{caption}</figcaption></figure>" if drawing else ""
+
+
+def _name(course: SearchCourse) -> str:
+    return f"{course.method}, within {size(course.goal.size_bytes)}" if isinstance(course.goal, SizeLimit) else f"{course.method}, along the front"
+
+
+def _spent(course: SearchCourse) -> str:
+    if not course.steps:
+        return "Nothing was measured."
+    n = len(course.steps)
+    return f"{n:,} {'evaluations' if n > 1 else 'evaluation'}; {course.tokens:,} tokens and {duration(course.seconds)} in all."
+
+
+def _came_to(course: SearchCourse) -> str:
+    if not course.steps:
+        return ""
+    if not isinstance(course.goal, SizeLimit):
+        first, last = (percent(float(course.hypervolume[end])) for end in (0, -1))
+        return f"The hypervolume went from {first} to {last} of the best known front's."
+    best = course.incumbent[np.isfinite(course.incumbent)]
+    if not len(best):
+        return "No file that was measured is small enough."
+    first, last = significant(float(best[0])), significant(float(best[-1]))
+    if first == last:
+        return f"The first file that fits, at {first} nats/token, was not beaten."
+    return f"The best divergence of a file that fits went from {first} to {last} nats/token."
+
+
+def _ending(course: SearchCourse) -> str:
+    if course.is_finished:
+        return "The search stopped by itself: nothing that was left seemed worth measuring."
+    return "The search was stopped when its effort was spent: more effort may find more."
+
+
+def _foresight(validation: Validation) -> str:
+    return (
+        f"Each plan as {validation.predictor} foretold it without having learned from it, {validation.n_plans:,} in all: "
+        f"Spearman {significant(validation.spearman)}, Kendall {significant(validation.kendall)}, "
+        f"root mean square error {significant(validation.rmse_nats)} nats/token; "
+        f"{percent(validation.coverage)} lie in their 90 % intervals. Short bars across are one standard error of the measurement."
+    )

@@ -1,0 +1,15 @@
+"""How large a finished file may be."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SizeLimit:
+    """The budget: the finished file has at most `size_bytes` bytes."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class NoLimit:
+    """No budget: a run without one, or a search for the whole front."""

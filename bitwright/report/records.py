@@ -1,0 +1,75 @@
+"""A finished run as JSON for other programs. Numbers that are not finite are `null`."""
+
+import json
+from dataclasses import asdict
+from math import isfinite
+
+from bitwright.report.course import Forecast, SearchCourse
+from bitwright.report.limits import SizeLimit
+from bitwright.report.summary import Candidate, Quality, RunSummary
+
+Record = dict[str, object]
+
+
+def front_json(summary: RunSummary) -> str:
+    """The predicted front, all candidates and the course of every search.
+
+    A candidate without `measured` was predicted only; a course without `goal_bytes` sought the whole front, and one without `forecast` has no
+    predictor that was held to measurements.
+    """
+    record: Record = {
+        "model": summary.model,
+        "target": summary.target,
+        "n_weights": summary.n_weights,
+        "original_bytes": summary.original_bytes,
+        "front": [
+            {"size_bytes": int(size_bytes), "bits_per_weight": 8 * int(size_bytes) / summary.n_weights, "predicted_nats_per_token": float(nats)}
+            for size_bytes, nats in zip(summary.front_sizes_bytes, summary.front_nats, strict=True)
+        ],
+        "candidates": [_candidate(candidate) for candidate in summary.candidates],
+        "courses": [_course(course) for course in summary.courses],
+    }
+    if isinstance(summary.budget, SizeLimit):
+        record["budget_bytes"] = summary.budget.size_bytes
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
+
+
+def _candidate(candidate: Candidate) -> Record:
+    record: Record = {
+        "label": candidate.label,
+        "kind": candidate.kind,
+        "chosen": candidate.chosen,
+        "size_bytes": candidate.size_bytes,
+        "bits_per_weight": candidate.bits_per_weight,
+        "predicted_nats_per_token": candidate.predicted_nats,
+    }
+    if isinstance(candidate.measured, Quality):
+        record["measured"] = asdict(candidate.measured)
+    return record
+
+
+def _course(course: SearchCourse) -> Record:
+    """`steps` are in their order, each with the front's area and the best divergence after it."""
+    so_far = zip(course.steps, course.hypervolume, course.incumbent, strict=True)
+    record: Record = {
+        "method": course.method,
+        "source": course.source,
+        "is_finished": course.is_finished,
+        "steps": [asdict(step) | {"hypervolume": float(area), "best_nats_per_token": _finite(best)} for step, area, best in so_far],
+    }
+    if isinstance(course.goal, SizeLimit):
+        record["goal_bytes"] = course.goal.size_bytes
+    if isinstance(course.forecast, Forecast):
+        record["forecast"] = _forecast(course.forecast)
+    return record
+
+
+def _forecast(forecast: Forecast) -> Record:
+    figures = {name: value if isinstance(value, str) else _finite(value) for name, value in asdict(forecast.validation).items()}
+    columns = zip(forecast.measured, forecast.standard_error, forecast.predicted, forecast.low, forecast.high, strict=True)
+    names = ("measured_nats_per_token", "standard_error", "predicted_nats_per_token", "low", "high")
+    return figures | {"plans": [dict(zip(names, map(float, plan), strict=True)) for plan in columns]}
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None

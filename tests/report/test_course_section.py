@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+import numpy as np
+
+from bitwright.report import NoForecast, SearchCourse, SizeLimit
+from bitwright.report.course_section import course_section
+
+HOSTILE = "\"><script>alert(1)</script>'&"
+
+
+def words(course: SearchCourse) -> str:
+    return course_section(course).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_search_within_a_budget_is_told(within: SearchCourse) -> None:
+    text = words(within)
+    assert "<h3>auto, within 90.00 MB</h3>" in text
+    assert "60 evaluations; 3,080,192 tokens and 10 min 47 s in all." in text
+    assert "went from 0.0584 to 0.0355 nats/token." in text
+    assert "stopped by itself" in text
+    assert "Source: docs/search.md." in text
+    assert "Spearman 0.987, Kendall 0.914, root mean square error 0.0312 nats/token; 88.3 % lie in their 90 % intervals." in text
+    assert text.count("<svg class=") == 2
+
+
+def test_a_search_along_the_front_is_told(along: SearchCourse) -> None:
+    text = words(along)
+    assert "<h3>nsga2, along the front</h3>" in text
+    assert "The hypervolume went from 61.9 % to 99.8 % of the best known front" in text
+    assert "its effort was spent" in text
+    assert text.count("<svg class=") == 1
+
+
+def test_a_search_that_came_to_little_is_told(within: SearchCourse) -> None:
+    nothing = replace(within, steps=(), hypervolume=np.zeros(0), incumbent=np.zeros(0), forecast=NoForecast(), source="")
+    assert "<p>Nothing was measured. The search stopped by itself" in words(nothing)
+    assert "Source" not in words(nothing)
+    assert "<figure>" not in words(nothing)
+    one = replace(within, steps=within.steps[:1], hypervolume=np.ones(1), incumbent=within.incumbent[:1])
+    assert "1 evaluation;" in words(one)
+    assert "The first file that fits, at 0.0584 nats/token, was not beaten." in words(one)
+    assert "No file that was measured is small enough." in words(replace(within, goal=SizeLimit(1), incumbent=np.full(60, np.inf)))
+
+
+def test_hostile_names_are_only_text(within: SearchCourse) -> None:
+    assert "<script>" not in course_section(replace(within, method=HOSTILE, source=HOSTILE))
+    known = replace(within.forecast, validation=replace(within.forecast.validation, predictor=HOSTILE))
+    assert "<script>" not in course_section(replace(within, forecast=known))
