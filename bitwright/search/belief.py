@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,17 +86,19 @@ Kick = Callable[[Choice], Iterator[Choice]]
 
 
 def iterated(belief: Belief, start: Choices, descend: Descend, kick: Kick, *, n_restarts: int) -> Asking:
-    """Descend from the best of `start` `(n, n_units)`, then `n_restarts` times from a kick of the best choice so far.
+    """Descend from the best of `start` `(n, n_units)`, then `n_restarts` times from a kick of the best choice so far, or until no kick is new.
 
     Iterated local search: Lourenço, Martin & Stützle, Handbook of Metaheuristics, 2003.
     """
     best = yield from belief.measured(belief.seen.new(start), Incumbent(start[0], np.inf))
     best = yield from descend(best)
     for _ in range(n_restarts):
-        for kicked in islice(kick(best.choice), 1):
-            found = yield from belief.measured(kicked[None], Incumbent(kicked, np.inf))
-            found = yield from descend(found)
-            best = min(best, found, key=lambda incumbent: incumbent.value)
+        kicked = next(kick(best.choice), None)
+        if kicked is None:
+            return
+        found = yield from belief.measured(kicked[None], Incumbent(kicked, np.inf))
+        found = yield from descend(found)
+        best = min(best, found, key=lambda incumbent: incumbent.value)
 
 
 def expected_improvement(gain: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
