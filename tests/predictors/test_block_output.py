@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Levels, Model
+from bitwright.compress import Levels, Model, load
 from bitwright.objectives import Tokens
 from bitwright.predictors import block_output, block_output_errors, layer_output_errors
 from bitwright.spaces import Space
+from tests.compress.tiny_models import FAMILIES
+from tests.conftest import saved
 from tests.measuring import changed, levels_of, random_tokens, space_of
 
 from .contract import TableContract
@@ -85,3 +87,14 @@ def test_a_finished_block_is_not_run_again(tied: Model, tmp_path: Path, monkeypa
     monkeypatch.setattr(block_output, "_of_block", of_block)
     with opened(tied, levels, space=space, tokens=random_tokens(9, 6), store=tmp_path / "b") as subject:
         np.testing.assert_array_equal(block_output_errors(subject).changed, resumed.changed)
+
+
+def test_blocks_are_run_alone_as_in_the_whole_model(tmp_path: Path) -> None:
+    """Also where one attends to a window and the next to all, and where the last batch is smaller."""
+    model_type, settings, _ = FAMILIES["gemma3"]
+    model = load(str(saved(tmp_path / "gemma3", model_type, settings)))
+    tokens = random_tokens(10, 12)
+    with opened(model, levels_of(model, tmp_path), space=space_of(model, ("Q4_0",)), tokens=tokens, store=tmp_path / "a") as subject:
+        for step in block_output._steps(subject):
+            expected = outputs(model.module, step.index, torch.from_numpy(tokens.ids))
+            torch.testing.assert_close(torch.cat(step.outputs).double(), expected, rtol=1e-4, atol=1e-4)
