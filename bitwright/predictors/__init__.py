@@ -3,6 +3,7 @@
 from bitwright.predictors.agreement import Agreement, rank_agreement, sums, table_agreement
 from bitwright.predictors.block_output import block_output_errors
 from bitwright.predictors.canonical import canonical_scores
+from bitwright.predictors.composed import Repaired, power_product, rank_average, repaired, reweighted, scaled_sum
 from bitwright.predictors.curvature import Trace, hessian_trace, trace_table
 from bitwright.predictors.expansion import Expansion
 from bitwright.predictors.first_order import alignment_table, delta_loss_table, first_order_table
@@ -44,6 +45,7 @@ __all__ = [
     "Product",
     "Products",
     "Proxy",
+    "Repaired",
     "SampledLabels",
     "Scale",
     "Shapley",
@@ -79,10 +81,15 @@ __all__ = [
     "outlier_scores",
     "output_change_table",
     "point",
+    "power_product",
     "pq_index",
     "pq_scores",
     "proxy_named",
     "rank_agreement",
+    "rank_average",
+    "repaired",
+    "reweighted",
+    "scaled_sum",
     "scored_table",
     "shapley_marginals",
     "shapley_table",

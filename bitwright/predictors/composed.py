@@ -1,8 +1,8 @@
 """Tables made of tables.
 
-    product         Π_k T_k^e_k                      PMQ's φ^α w^β ε^γ (Huang et al., "Mixture Compressor", ICLR 2025)
+    power product   Π_k T_k^e_k                      PMQ's φ^α w^β ε^γ (Huang et al., "Mixture Compressor", ICLR 2025)
     rank average    mean_k rank of a pair in T_k     for tables in units that cannot be compared
-    least to most   Σ_k c_k (T_k − min) / (max − min)
+    scaled sum      Σ_k c_k (T_k − min) / (max − min)
     reweighted      c_u T[u, f]                      SPDY's coefficients (Frantar & Alistarh, ICML 2022); a search tunes them
     repaired        the nearest table in which a larger format never costs more
 
@@ -22,7 +22,7 @@ from bitwright.spaces import Space
 Table = NDArray[np.float64]  # (n_units, n_formats)
 
 
-def product(tables: Sequence[Table], exponents: Sequence[float]) -> Table:
+def power_product(tables: Sequence[Table], exponents: Sequence[float]) -> Table:
     """Π T^e of tables `(n_units, n_formats)`, or of scores of units `(n_units, 1)`, none below zero. An exponent of 0 leaves a table out.
 
     Raises:
@@ -42,7 +42,7 @@ def rank_average(tables: Sequence[Table]) -> Table:
     return _spread(both, (ranks - 1) / max(int(both.sum()) - 1, 1))
 
 
-def least_to_most(tables: Sequence[Table], coefficients: Sequence[float]) -> Table:
+def scaled_sum(tables: Sequence[Table], coefficients: Sequence[float]) -> Table:
     """Σ c (T − min T) / (max T − min T); a table whose prices are all equal adds nothing."""
     both = _shared(tables)
     total = np.zeros(int(both.sum()))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bitwright.predictors import composed
+from bitwright.predictors import power_product, rank_average, repaired, reweighted, scaled_sum
 from bitwright.spaces import GGML_FORMATS, Space, Tensor, Unit
 
 N = np.nan
@@ -31,30 +31,30 @@ def tables(draw: st.DrawFn) -> tuple[np.ndarray, Space]:
 
 def test_a_product_has_exponents() -> None:
     frequency, weight, error = np.array([[0.5], [2.0]]), np.array([[4.0], [1.0]]), np.array([[1.0, 3.0], [N, 2.0]])
-    made = composed.product([frequency, weight, error], [1.0, 1.5, 2.0])
+    made = power_product([frequency, weight, error], [1.0, 1.5, 2.0])
     np.testing.assert_allclose(made, [[0.5 * 8 * 1, 0.5 * 8 * 9], [N, 2 * 1 * 4]])
-    np.testing.assert_array_equal(composed.product([np.array([[0.0, N]]), np.array([[5.0, 7.0]])], [0.0, 1.0]), [[5.0, 7.0]])
+    np.testing.assert_array_equal(power_product([np.array([[0.0, N]]), np.array([[5.0, 7.0]])], [0.0, 1.0]), [[5.0, 7.0]])
     with pytest.raises(ValueError, match="zero or more"):
-        composed.product([np.array([[-1.0]])], [1.0])
+        power_product([np.array([[-1.0]])], [1.0])
     with pytest.raises(ValueError, match="argument"):
-        composed.product([np.array([[1.0]])], [1.0, 2.0])
+        power_product([np.array([[1.0]])], [1.0, 2.0])
 
 
 def test_ranks_are_shared_between_tables_of_any_units() -> None:
     first, second = np.array([[1.0, 30.0], [20.0, N]]), np.array([[0.001, 0.5], [0.9, 0.4]])
-    np.testing.assert_allclose(composed.rank_average([first, second]), [[0.0, 0.75], [0.75, N]])
-    np.testing.assert_allclose(composed.rank_average([first]), composed.rank_average([np.exp(first / 10)]))
-    np.testing.assert_allclose(composed.rank_average([np.array([[2.0, 2.0, 5.0]])]), [[0.25, 0.25, 1.0]])
+    np.testing.assert_allclose(rank_average([first, second]), [[0.0, 0.75], [0.75, N]])
+    np.testing.assert_allclose(rank_average([first]), rank_average([np.exp(first / 10)]))
+    np.testing.assert_allclose(rank_average([np.array([[2.0, 2.0, 5.0]])]), [[0.25, 0.25, 1.0]])
 
 
 def test_ranges_are_added_with_coefficients() -> None:
     first, second = np.array([[1.0, 3.0], [2.0, N]]), np.array([[10.0, 10.0], [30.0, 99.0]])
-    np.testing.assert_allclose(composed.least_to_most([first, second], [1.0, 4.0]), [[0.0, 1.0], [0.5 + 4.0, N]])
-    np.testing.assert_allclose(composed.least_to_most([np.full((1, 2), 7.0)], [1.0]), [[0.0, 0.0]])
+    np.testing.assert_allclose(scaled_sum([first, second], [1.0, 4.0]), [[0.0, 1.0], [0.5 + 4.0, N]])
+    np.testing.assert_allclose(scaled_sum([np.full((1, 2), 7.0)], [1.0]), [[0.0, 0.0]])
 
 
 def test_coefficients_are_of_units() -> None:
-    np.testing.assert_array_equal(composed.reweighted(np.array([[1.0, 2.0], [N, 4.0]]), np.array([3.0, 0.5])), [[3.0, 6.0], [N, 2.0]])
+    np.testing.assert_array_equal(reweighted(np.array([[1.0, 2.0], [N, 4.0]]), np.array([3.0, 0.5])), [[3.0, 6.0], [N, 2.0]])
 
 
 # --- repair
@@ -63,7 +63,7 @@ def test_coefficients_are_of_units() -> None:
 @given(tables())
 def test_a_repaired_table_never_rises_with_size(made: tuple[np.ndarray, Space]) -> None:
     table, where = made
-    found = composed.repaired(table, where)
+    found = repaired(table, where)
     for u in range(len(table)):
         has = np.flatnonzero(where.offered[u] & ~np.isnan(table[u]))
         for f in has:
@@ -76,19 +76,19 @@ def test_a_repaired_table_never_rises_with_size(made: tuple[np.ndarray, Space]) 
 @given(tables())
 def test_every_change_is_told_and_nothing_else_is(made: tuple[np.ndarray, Space]) -> None:
     table, where = made
-    found = composed.repaired(table, where)
+    found = repaired(table, where)
     told = np.zeros(table.shape, dtype=bool)
     told[tuple(found.changed.T)] = True
     np.testing.assert_array_equal(found.table[~told], table[~told])
     assert (found.table[told] != table[told]).all()
-    assert not len(composed.repaired(found.table, where).changed)
+    assert not len(repaired(found.table, where).changed)
 
 
 def test_a_dip_is_pooled_with_its_neighbour() -> None:
     """Prices 5, 1, 3, 0 from the smallest format to the largest: 1 and 3 meet in the middle. A table in order stays as it is."""
     sizes, offered = np.array([[4, 3, 2, 1]]), np.ones((1, 4), dtype=bool)
-    found = composed.repaired(np.array([[0.0, 3.0, 1.0, 5.0]]), space(sizes, offered))
+    found = repaired(np.array([[0.0, 3.0, 1.0, 5.0]]), space(sizes, offered))
     np.testing.assert_array_equal(found.table, [[0.0, 2.0, 2.0, 5.0]])
     assert found.changed.tolist() == [[0, 1], [0, 2]]
-    kept = composed.repaired(np.array([[0.0, 1.0, 3.0, 5.0]]), space(sizes, offered))
+    kept = repaired(np.array([[0.0, 1.0, 3.0, 5.0]]), space(sizes, offered))
     assert kept.changed.shape == (0, 2)
