@@ -9,10 +9,12 @@ from bitwright.search.front import Front, hull, hypervolume, nondominated, sprea
 from bitwright.search.greedy import demote, promote
 from bitwright.search.knapsack import solve
 from bitwright.search.lagrangian import solve_lagrangian
+from bitwright.search.proportional import given_in_proportion, softmax_shares, taken_in_proportion, unimportance
 from bitwright.search.scattered import scattered, sizes_between
 from bitwright.search.side_rows import Row, solve_with_rows
 from bitwright.search.solution import Solution
 from bitwright.search.strategy import Predict, Question, Refit, Strategy, Trials, asked, no_trials
+from bitwright.search.tiers import tiered, tiered_within, two_tiers
 
 __all__ = [
     "Course",
@@ -31,6 +33,7 @@ __all__ = [
     "auto",
     "auto_front",
     "demote",
+    "given_in_proportion",
     "hull",
     "hypervolume",
     "no_trials",
@@ -38,8 +41,14 @@ __all__ = [
     "promote",
     "scattered",
     "sizes_between",
+    "softmax_shares",
     "solve",
     "solve_lagrangian",
     "solve_with_rows",
     "spread",
+    "taken_in_proportion",
+    "tiered",
+    "tiered_within",
+    "two_tiers",
+    "unimportance",
 ]
