@@ -42,7 +42,7 @@ class TaskError(ModelObjective):
 
     @property
     def name(self) -> str:
-        """E.g. `error:piqa`."""
+        """E.g. `error:tasks/piqa.jsonl`."""
         return f"error:{self.task.name}"
 
     def of_model(self, model: Model) -> Estimate:
@@ -61,7 +61,7 @@ class TaskErrorByLength(ModelObjective):
 
     @property
     def name(self) -> str:
-        """E.g. `length-error:piqa`."""
+        """E.g. `length-error:tasks/piqa.jsonl`."""
         return f"length-error:{self.task.name}"
 
     def of_model(self, model: Model) -> Estimate:

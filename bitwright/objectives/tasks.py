@@ -30,18 +30,18 @@ class Item:
 
 @dataclass(frozen=True)
 class Task:
-    """Items, and the name of what they are."""
+    """Items, and a name that keeps them apart from others."""
 
     name: str
     items: tuple[Item, ...]
 
     def first(self, n: int) -> "Task":
         """The same with `n` items at most."""
-        return Task(self.name, self.items[:n])
+        return self if n >= len(self.items) else Task(f"{self.name} (first {n})", self.items[:n])
 
 
 def read_task(path: Path) -> Task:
-    """The items of a file.
+    """The items of a file, named by its path.
 
     Raises:
         TextError: the file cannot be read, an item lacks something or has no right answer, or there are none.
@@ -56,7 +56,7 @@ def read_task(path: Path) -> Task:
         raise TextError(f"A task must not be empty; {path} is: give a file with items.")
     read, n_lines = (_of_object, 1) if path.suffix == ".jsonl" else (_of_lines, _LINES_OF_AN_ITEM)
     blocks = [lines[start : start + n_lines] for start in range(0, len(lines), n_lines)]
-    return Task(path.stem, tuple(_item(read, block, f"item {number} of {path}") for number, block in enumerate(blocks, start=1)))
+    return Task(str(path), tuple(_item(read, block, f"item {number} of {path}") for number, block in enumerate(blocks, start=1)))
 
 
 def _item(read: Callable[[list[str]], Item | None], lines: list[str], place: str) -> Item:

@@ -21,7 +21,7 @@ from bitwright.objectives.objective import Estimate, ModelObjective
 
 @dataclass(frozen=True)
 class UserFunction(ModelObjective):
-    """A function of a model, which must leave the model's weights as they are."""
+    """A function of a model, which must leave the model's weights as they are; its name keeps its values apart from those of others."""
 
     function: Callable[[Model], tuple[float, float]]
     name: str = "user"

@@ -50,7 +50,7 @@ def test_tasks_and_functions_lie_in_files(tmp_path: Path) -> None:
     whole, by_length, function = parse_objectives(f"error:{task},length-error:{task},{mine}:size")
     assert (whole, by_length) == (TaskError(read_task(task)), TaskErrorByLength(read_task(task)))
     assert isinstance(function, UserFunction)
-    assert function.name == f"{mine}:size"
+    assert [whole.name, by_length.name, function.name] == [f"error:{task}", f"length-error:{task}", f"{mine}:size"]
     with pytest.raises(TextError):
         parse_objectives(f"error:{task}.gone")
 

@@ -23,7 +23,7 @@ def test_every_kind_of_item_is_texts_to_be_continued(tmp_path: Path) -> None:
     asked = "Question: What is frozen water?\nAnswer:"
     first, second = CONTEXTS["context_options"]
     assert found == Task(
-        "quiz",
+        str(tmp_path / "quiz.jsonl"),
         (
             Item(((asked, " ice"), (asked, " fire")), 0),
             Item(((first, " stayed."), (second, " stayed.")), 0),
@@ -37,14 +37,14 @@ def test_other_files_have_six_lines_an_item(tmp_path: Path) -> None:
     path = tmp_path / "endings.txt"
     path.write_text(HELLASWAG * 2, encoding="utf-8")
     found = read_task(path)
-    assert (found.name, len(found.items), found.items[1].gold) == ("endings", 2, 3)
+    assert (found.name, len(found.items), found.items[1].gold) == (str(path), 2, 3)
     assert found.items[0].options[3] == ("A man sits on a roof. He", " lifts tiles off.")
 
 
-def test_the_first_items_are_a_task_of_the_same_name(tmp_path: Path) -> None:
+def test_the_first_items_are_a_task_of_another_name(tmp_path: Path) -> None:
     task = read_task(written(tmp_path, CHOICES, CONTEXTS, CLOZE))
-    assert task.first(2) == Task("quiz", task.items[:2])
-    assert task.first(9) == task
+    assert task.first(2) == Task(f"{task.name} (first 2)", task.items[:2])
+    assert task.first(3) == task.first(9) == task
 
 
 @pytest.mark.parametrize(
