@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import block_diag
@@ -53,5 +54,8 @@ def test_blocks_in_portions_are_the_same(tied: Model, tmp_path: Path, monkeypatc
             found.append(canonical_scores(subject))
     np.testing.assert_array_equal(*found)
     assert len({*found[0]}) == 2  # one for each block
-    assert ((found[0] > -1) & (found[0] < -0.1)).all()
+    before, after, _ = (state.flatten(0, 1) for state in tied.module(torch.from_numpy(tokens.ids), output_hidden_states=True).hidden_states)
+    expected = -mean_canonical_correlation(np.cov(torch.cat([before, after], dim=1).T.double(), bias=True))
+    np.testing.assert_allclose(found[0][[unit.layer == 0 for unit in space.units]], expected, rtol=1e-4)
+    assert -0.999 < expected < -0.1
     assert found[0][0] == found[0].max()

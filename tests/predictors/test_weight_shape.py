@@ -9,8 +9,8 @@ from .arrays import written
 
 
 def test_zd_by_hand() -> None:
-    space, levels = written([[[[0, 0, 0, 0, 0, 0, 0, 8]]], [[[-8, 0, 0, 0, 0, 0, 0, 0]]], [[[3, 3, 3, 3, 3, 3, 3, 3]]]])
-    assert zd_scores(space, levels).tolist() == [-1 / 8, 0, 0]  # only above the mean
+    space, levels = written([[[[0, 0, 0, 0, 0, 0, 0, 8]]], [[[-8, 0, 0, 0, 0, 0, 0, 0]]], [[[3] * 8]], [[[5, 6, 6, 6, 6, 6, 6, 7]]]])
+    assert zd_scores(space, levels).tolist() == [-1 / 8, 0, 0, -1 / 8]  # only above the mean, and above it by a deviation
 
 
 def test_kurtosis_by_hand() -> None:
@@ -24,9 +24,10 @@ def test_outlier_share_by_hand() -> None:
     row = [[1, 1, 1, 1, 1, 1, 1, 1, 1, -20]]  # mean size 2.9, so 20 is above five times that
     experts = [[1] * 10, [1] * 9 + [0]]
     importance = {"1.0": np.array([[1.0] * 10, [1.0] * 10]), "2.0": np.array([[1.0] * 10, [400.0] + [1.0] * 9])}
-    space, levels = written([[row], [experts], [experts]], {name: channels.astype(np.float32) for name, channels in importance.items()})
-    # the last: sizes 10 ones, then 20 and 8 ones and 0: mean 38/20, of which one is above five times that
-    np.testing.assert_allclose(outlier_scores(space, levels), [1 / 10, 0, 1 / 20])
+    importance["3.0"] = np.array([[1.0] * 10, [16.0] + [1.0] * 9])
+    space, levels = written([[row], [experts], [experts], [experts]], {name: channels.astype(np.float32) for name, channels in importance.items()})
+    # the third: ten ones, then 20, eight ones and 0, of mean 38/20, so that one is above five times it; in the last 4 is not above 5 · 22/20
+    np.testing.assert_allclose(outlier_scores(space, levels), [1 / 10, 0, 1 / 20, 0])
 
 
 def test_tensors_of_a_unit_are_one_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
