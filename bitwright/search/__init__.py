@@ -3,52 +3,81 @@
 A strategy is given a `Space` and a table `(n_units, n_formats)` of nats/token, wherever that comes from, and answers with a `Solution`.
 """
 
+from bitwright.search.amq import Rounds, clustered, predicted_front, stratified
+from bitwright.search.belief import Learning
+from bitwright.search.buckets import solve_in_buckets
 from bitwright.search.course import Course, Problem
 from bitwright.search.default_search import Expand, Knowledge, auto, auto_front
+from bitwright.search.evolution import evopress, quantization, super_fast
 from bitwright.search.front import Front, hull, hypervolume, nondominated, spread
+from bitwright.search.given import given
 from bitwright.search.greedy import demote, promote
+from bitwright.search.in_turn import InTurn
 from bitwright.search.knapsack import solve
 from bitwright.search.lagrangian import solve_lagrangian
+from bitwright.search.local_search import Swaps, swaps
 from bitwright.search.proportional import given_in_proportion, softmax_shares, taken_in_proportion, unimportance
+from bitwright.search.random_choices import random_front, random_mixes, random_within
 from bitwright.search.scattered import scattered, sizes_between
 from bitwright.search.side_rows import Row, solve_with_rows
 from bitwright.search.solution import Solution
 from bitwright.search.strategy import Predict, Question, Refit, Strategy, Trials, asked, no_trials
+from bitwright.search.tied import Tied
 from bitwright.search.tiers import tiered, tiered_within, two_tiers
+from bitwright.search.trust_region import Region, turbo
 
 __all__ = [
     "Course",
     "Expand",
     "Front",
+    "InTurn",
     "Knowledge",
+    "Learning",
     "Predict",
     "Problem",
     "Question",
     "Refit",
+    "Region",
+    "Rounds",
     "Row",
     "Solution",
     "Strategy",
+    "Swaps",
+    "Tied",
     "Trials",
     "asked",
     "auto",
     "auto_front",
+    "clustered",
     "demote",
+    "evopress",
+    "given",
     "given_in_proportion",
     "hull",
     "hypervolume",
     "no_trials",
     "nondominated",
+    "predicted_front",
     "promote",
+    "quantization",
+    "random_front",
+    "random_mixes",
+    "random_within",
     "scattered",
     "sizes_between",
     "softmax_shares",
     "solve",
+    "solve_in_buckets",
     "solve_lagrangian",
     "solve_with_rows",
     "spread",
+    "stratified",
+    "super_fast",
+    "swaps",
     "taken_in_proportion",
     "tiered",
     "tiered_within",
+    "turbo",
     "two_tiers",
     "unimportance",
 ]
