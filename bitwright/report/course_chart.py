@@ -11,7 +11,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.report.axes import Linear, Window
+from bitwright.report.axes import Linear, Logarithmic, Scale, Window
 from bitwright.report.course import SearchCourse, SearchStep
 from bitwright.report.limits import SizeLimit
 from bitwright.report.numerals import duration, percent, significant, size, with_error
@@ -48,19 +48,18 @@ def course_chart(course: SearchCourse) -> str:
 def _within(course: SearchCourse, goal: SizeLimit) -> str:
     at = np.flatnonzero(np.isfinite(course.incumbent))
     tried = [step for step in course.steps if step.size_bytes <= goal.size_bytes]
-    nats = np.array([step.nats_per_token for step in tried])
-    up = _range(min(nats.min(), course.incumbent.min()), max(course.incumbent[at].max(), float(np.quantile(nats, _USUAL))))
-    curve = _curve(course, at, course.incumbent[at], up=up)
+    curve = _curve(course, at, course.incumbent[at], up=_usual(tried, course.incumbent[at]))
     in_full = max(step.n_sequences for step in tried)
     full, part = ([step for step in tried if (step.n_sequences == in_full) is whole] for whole in (True, False))
     dots = _dots(part, curve, look="tried part") + _dots(full, curve, look="tried")
     legend = [_BEST, _LOWERED, _TRIED, *([_PART] if part else [])]
-    return _drawn(course, curve, dots=dots, legend=legend, up="nats/token")
+    return _drawn(course, curve, dots=dots, legend=legend, up="nats/token (log scale)")
 
 
 def _along(course: SearchCourse) -> str:
     shares = 100 * course.hypervolume
-    up = Linear(_range(float(shares.min()), 100.0).low, max(100.0, float(shares.max())))
+    low, high = float(shares.min()), max(100.0, float(shares.max()))
+    up = Linear(low - _MARGIN * max(high - low, 1.0), high)
     curve = _curve(course, np.arange(len(shares)), shares, up=up)
     return _drawn(course, curve, dots="", legend=[_AREA, _ENLARGED], up="% of the best known front's")
 
@@ -73,12 +72,16 @@ _TRIED = '<svg width="12" height="12"><path class="tried" d="M6 6h0"/></svg>othe
 _PART = '<svg width="12" height="12"><path class="tried part" d="M6 6h0"/></svg>other, in part'
 
 
-def _range(low: float, high: float) -> Linear:
-    margin = _MARGIN * max(high - low, 0.01 * abs(high), 1e-9)
-    return Linear(low - margin, high + margin)
+def _usual(tried: list[SearchStep], best: NDArray[np.float64]) -> Logarithmic:
+    """From the least to the best of the beginning, and to what most evaluations came to; what is not positive lies on the lower edge."""
+    nats = np.array([step.nats_per_token for step in tried])
+    positive = [value for value in (*nats, *best) if value > 0] or [1.0]
+    low, high = min(positive), max(float(best.max()), float(np.quantile(nats, _USUAL)), min(positive))
+    room = max((high / low) ** _MARGIN, 1.002)
+    return Logarithmic(low / room, high * room)
 
 
-def _curve(course: SearchCourse, at: NDArray[np.int64], values: NDArray[np.float64], *, up: Linear) -> _Curve:
+def _curve(course: SearchCourse, at: NDArray[np.int64], values: NDArray[np.float64], *, up: Scale) -> _Curve:
     token_unit, _ = _token_unit(course)
     return _Curve(at, values, Window(Linear(0.0, max(course.tokens, 1) / token_unit), up, _HEIGHT), token_unit)
 

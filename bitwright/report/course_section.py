@@ -1,5 +1,6 @@
 """How each search went, as HTML: what it spent and came to in a paragraph, its course as a drawing, and its predictor held to what was measured."""
 
+from collections.abc import Iterable
 from html import escape
 
 import numpy as np
@@ -10,18 +11,23 @@ from bitwright.report.forecast_chart import forecast_chart
 from bitwright.report.limits import SizeLimit
 from bitwright.report.numerals import duration, percent, significant, size, unbroken
 
-_COMMON = (
-    "Left of the line is what was read until the first measurement. All of this is of the text that was searched on, not of the held-out text by "
-    "which candidates are judged."
+_BEFORE = (
+    "Divergences here are of the text that was searched on, not of the held-out text by which candidates are judged. Left of a line is what was read "
+    "until the first measurement."
 )
 _WITHIN = (
-    "Each step down is a file that fits and beats all before it. Small dots were measured on part of the text; dots on the upper edge lie above it. "
-    f"{_COMMON}"
+    "Each step down is a file that fits and beats all before it. Small dots were measured on part of the text; dots on the upper edge lie above it."
 )
-_ALONG = f"The best front known is that of all that this run measured: this tells how early the search came near it, not how good it is. {_COMMON}"
+_ALONG = "The best front known is that of all that this run measured: this tells how early the search came near it, not how good it is."
 
 
-def course_section(course: SearchCourse) -> str:
+def course_sections(courses: Iterable[SearchCourse]) -> str:
+    """All searches, in their order; empty where there was none."""
+    told = "".join(map(_told, courses))
+    return f"<p>{_BEFORE}</p>{told}" if told else ""
+
+
+def _told(course: SearchCourse) -> str:
     """The heading, the paragraph and the drawings of one search."""
     is_within = isinstance(course.goal, SizeLimit)
     heading, caption = ("Best divergence so far", _WITHIN) if is_within else ("Hypervolume", _ALONG)

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from bitwright.errors import OutputError
-from bitwright.report.course_section import course_section
+from bitwright.report.course_section import course_sections
 from bitwright.report.front_chart import front_chart
 from bitwright.report.headline import divergence, headline
 from bitwright.report.heat_maps import common_format, format_map, sensitivity_map
@@ -44,7 +44,7 @@ def page(summary: RunSummary) -> str:
         _section("Size against divergence", _front(summary)),
         _section("What each tensor got, and why", _tensors(summary)),
         _section("All candidates", _candidates(summary)),
-        _section("How the search went", "".join(map(course_section, summary.courses))),
+        _section("How the search went", course_sections(summary.courses)),
         _section("What the search cost", _stages(summary)),
         _section("Settings", _settings(summary)),
     )
@@ -146,7 +146,7 @@ def _candidates(summary: RunSummary) -> str:
     rows = [(" chosen" if candidate.chosen else "", _candidate_cells(candidate)) for candidate in ordered]
     original = ("original", "", megabytes(summary.original_bytes), f"{8 * summary.original_bytes / summary.n_weights:.2f}", "0", "0")
     rows.append((" muted", (*original, significant(summary.reference_perplexity, 4), percent(1.0))))
-    caption = f"Sorted by size; a dash was predicted but not measured. {escape(remainder(summary))}"
+    caption = f"Sorted by size; a dash was predicted but not measured. {unbroken(escape(remainder(summary)))}"
     return _figure(_table(headings, rows), caption=caption)
 
 

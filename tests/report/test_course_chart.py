@@ -60,6 +60,16 @@ def test_an_evaluation_far_off_does_not_flatten_the_line(within: SearchCourse) -
     assert np.ptp(line(course_chart(far))[:, 1]) > 200
 
 
+def test_the_best_of_the_beginning_lies_within(within: SearchCourse) -> None:
+    assert line(course_chart(course_of(within, [5.0, *[0.4] * 30])))[0, 1] > 10
+
+
+def test_a_search_that_lost_nothing_and_one_that_found_the_front_at_once_are_drawn(within: SearchCourse, along: SearchCourse) -> None:
+    lossless = course_of(within, [0.0, 0.0])
+    assert len(PLACES.findall(course_chart(replace(lossless, steps=tuple(replace(step, nats_per_token=0.0) for step in lossless.steps))))) == 1
+    assert line(course_chart(replace(along, hypervolume=np.ones(45)))).tolist()[-1] == [100, 0]
+
+
 def test_along_the_front_the_area_rises_to_the_upper_edge(along: SearchCourse) -> None:
     chart = course_chart(replace(along, hypervolume=along.hypervolume / along.hypervolume[-1]))
     corners = line(chart)

@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 
 from bitwright.report import NoForecast, SearchCourse, SizeLimit
-from bitwright.report.course_section import course_section
+from bitwright.report.course_section import course_sections
 
 HOSTILE = "\"><script>alert(1)</script>'&"
 
 
 def words(course: SearchCourse) -> str:
-    return course_section(course).replace("\N{NO-BREAK SPACE}", " ")
+    return course_sections([course]).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_a_search_within_a_budget_is_told(within: SearchCourse) -> None:
@@ -42,7 +42,14 @@ def test_a_search_that_came_to_little_is_told(within: SearchCourse) -> None:
     assert "No file that was measured is small enough." in words(replace(within, goal=SizeLimit(1), incumbent=np.full(60, np.inf)))
 
 
+def test_all_are_told_after_one_word_about_their_text(within: SearchCourse, along: SearchCourse) -> None:
+    text = course_sections([along, within])
+    assert text.count("searched on, not of the held-out text") == 1
+    assert text.index("<p>Divergences here") < text.index("<h3>nsga2") < text.index("<h3>auto")
+    assert course_sections([]) == ""
+
+
 def test_hostile_names_are_only_text(within: SearchCourse) -> None:
-    assert "<script>" not in course_section(replace(within, method=HOSTILE, source=HOSTILE))
+    assert "<script>" not in course_sections([replace(within, method=HOSTILE, source=HOSTILE)])
     known = replace(within.forecast, validation=replace(within.forecast.validation, predictor=HOSTILE))
-    assert "<script>" not in course_section(replace(within, forecast=known))
+    assert "<script>" not in course_sections([replace(within, forecast=known)])
