@@ -101,6 +101,9 @@ class SearchCourse:
             raise ValueError(f"{n_steps} steps need as many areas and incumbents, not {self.hypervolume.shape} and {self.incumbent.shape}")
         if not np.isfinite(self.hypervolume).all() or np.isnan(self.incumbent).any():
             raise ValueError("the area of a front is a finite number, and an incumbent is no NaN")
+        limit = self.goal.size_bytes if isinstance(self.goal, SizeLimit) else np.inf
+        if np.isfinite(self.incumbent).any() and min(step.size_bytes for step in self.steps) > limit:
+            raise ValueError(f"an incumbent is a file of at most {limit:,} bytes, and no step measured one")
         spent = np.array([(step.tokens, step.seconds) for step in self.steps]).reshape(n_steps, 2)
         if (np.diff(spent, axis=0) < 0).any():
             raise ValueError("what a search has spent never falls")

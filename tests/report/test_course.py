@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bitwright.report import Forecast, SearchCourse
+from bitwright.report import Forecast, SearchCourse, SizeLimit
 
 
 def test_what_was_spent_is_that_of_the_last_step(within: SearchCourse) -> None:
@@ -25,6 +25,11 @@ def test_no_number_is_missing_but_an_incumbent_that_is_not_there_yet(within: Sea
         replace(within, incumbent=np.full(60, np.nan))
     with pytest.raises(ValueError, match="finite"):
         replace(within, hypervolume=np.full(60, np.nan))
+
+
+def test_an_incumbent_keeps_the_goal(within: SearchCourse) -> None:
+    with pytest.raises(ValueError, match="at most 1 bytes"):
+        replace(within, goal=SizeLimit(1))
 
 
 def test_nothing_is_given_back(within: SearchCourse) -> None:
