@@ -36,6 +36,17 @@ def test_every_sensitivity_gives_a_front(sensitivity: str, llama_tied: Path, tmp
     run.store.close()
 
 
+@pytest.mark.parametrize("sensitivity", ["alignment", "measured-coarse", "shapley", "lim", "hawq", "delta-loss"])
+def test_so_does_every_other_proxy(sensitivity: str, llama_tied: Path, tmp_path: Path) -> None:
+    """Prices below zero among them: there, coarse weights make up for other errors."""
+    run = bw.pipeline.search(small(llama_tied, sensitivity=sensitivity), tmp_path / "o", n_points=2)
+    assert np.isfinite(run.prices.table[run.prices.tried]).all()
+    sums = {name: run.summed(choice) for name, choice in uniforms(run).items()}
+    assert sums["uniform Q8_0"] < sums["uniform Q4_0"]
+    assert len(run.measurements) >= 2
+    run.store.close()
+
+
 def test_the_four_sensitivities_differ(llama_tied: Path, tmp_path: Path) -> None:
     found = {}
     for name in ("weight", "importance", "gradient", "measured"):
