@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ from bitwright.errors import BrokenPromiseError, UserError
 from bitwright.progress import Advance, Progress
 
 if TYPE_CHECKING:
-    from bitwright.pipeline import Check
+    from bitwright.pipeline import Check, Search
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False)
@@ -60,6 +61,10 @@ NCalibration = Annotated[int, typer.Option("--calibration-sequences", help="Sequ
 NHeldOut = Annotated[int, typer.Option("--held-out-sequences", help="Sequences to judge the result by.")]
 Length = Annotated[int, typer.Option("--sequence-length", help="Tokens of a sequence.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same plan.")]
+Method = Annotated[str, typer.Option(help="How to search: auto, or a published method; `bitwright methods` lists them.")]
+Evaluations = Annotated[int, typer.Option(help="Choices that the search may measure, on the calibration text; 0 takes the table's word.")]
+TokenLimit = Annotated[float, typer.Option("--tokens", help="Tokens that the search may read, forward and backward.")]
+Minutes = Annotated[float, typer.Option(help="Time that the search may take.")]
 Device = Annotated[str, typer.Option(help="Where torch works: cpu, cuda or mps.")]
 
 
@@ -84,6 +89,10 @@ def fit(
     sequence_length: Length = 128,
     seed: Seed = 0,
     keep: Keep = "",
+    method: Method = "auto",
+    evaluations: Evaluations = 16,
+    tokens: TokenLimit = inf,
+    minutes: Minutes = inf,
     device: Device = "cpu",
 ) -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
@@ -92,7 +101,8 @@ def fit(
         *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity),
         *(n_calibration, n_held_out, sequence_length, seed, _patterns(keep)),
     )
-    fitted = bw.fit(settings, size, out_folder, device=device, progress=Rows())
+    by = _search(method, evaluations, tokens=tokens, minutes=minutes)
+    fitted = bw.fit(settings, size, out_folder, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
     out.print(bw.report.format_histogram(fitted.summary))
     out.print(bw.report.stages_table(fitted.summary))
@@ -117,6 +127,10 @@ def search(
     points: Annotated[int, typer.Option(help="Points of the front to measure on held-out text.")] = 6,
     seed: Seed = 0,
     keep: Keep = "",
+    method: Method = "auto",
+    evaluations: Evaluations = 16,
+    tokens: TokenLimit = inf,
+    minutes: Minutes = inf,
     device: Device = "cpu",
 ) -> None:
     """Measure sensitivities, find the whole front of size against quality, and measure points along it."""
@@ -124,7 +138,8 @@ def search(
         *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity),
         *(n_calibration, n_held_out, sequence_length, seed, _patterns(keep)),
     )
-    bw.pipeline.search(settings, out_folder, n_points=points, device=device, progress=Rows())
+    by = _search(method, evaluations, tokens=tokens, minutes=minutes)
+    bw.pipeline.search(settings, out_folder, n_points=points, by=by, device=device, progress=Rows())
     out.print(bw.report.front_table(bw.pipeline.describe(bw.open_run(out_folder))))
     _say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
 
@@ -137,6 +152,28 @@ def front(run: RunFolder, as_json: Annotated[bool, typer.Option("--json", help="
         sys.stdout.write(bw.report.front_json(summary) + "\n")
     else:
         out.print(bw.report.front_table(summary))
+
+
+@app.command()
+def methods() -> None:
+    """The search methods: what each is, where it was published, and what is done otherwise here."""
+    out.print(bw.report.methods_table(tuple((m.name, m.source, m.differs) for m in bw.pipeline.METHODS)))
+
+
+@app.command()
+def proxies(
+    run: RunFolder,
+    names: Annotated[str, typer.Option("--proxies", help="Names, as in gradient,first-order. All that are cheap on this model when left out.")] = "",
+    plans: Annotated[int, typer.Option(help="Random plans to measure, half of them of one size.")] = 48,
+    device: Device = "cpu",
+) -> None:
+    """Which proxy to trust on this model: how each ranks plans that are measured now."""
+    opened, asked = bw.open_run(run), _patterns(names)
+    _say(bw.pipeline.comparison_cost(opened, asked, n_plans=plans).text)
+    found = bw.pipeline.compare_proxies(opened, asked, n_plans=plans, device=device, progress=Rows())
+    out.print(bw.report.proxies_table(found))
+    out.print(bw.report.agreement_table(found))
+    _say(bw.report.verdict(found))
 
 
 @app.command()
@@ -178,6 +215,10 @@ def check(
 
 def _menu(formats: str) -> tuple[str, ...]:
     return tuple(name.strip().upper() for name in formats.split(",") if name.strip())
+
+
+def _search(method: str, evaluations: int, *, tokens: float, minutes: float) -> "Search":
+    return bw.pipeline.Search(bw.pipeline.method_named(method), bw.pipeline.Effort(evaluations, tokens, 60 * minutes))
 
 
 def _patterns(keep: str) -> tuple[str, ...]:

@@ -97,6 +97,10 @@ class Store:
         """Keep a text under a name."""
         self._write("insert or replace into texts values (?, ?)", [(name, text)])
 
+    def has_text(self, name: str) -> bool:
+        """Whether a text of that name was kept."""
+        return bool(self._rows("select 1 from texts where name = ?", name))
+
     def text(self, name: str) -> str:
         """The text kept under a name.
 

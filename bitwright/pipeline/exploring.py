@@ -7,7 +7,7 @@ interrupted goes on by being run again, and two strategies in one run folder are
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -53,6 +53,11 @@ class Meter:
         """Tokens of forward and of backward passes."""
         return self.forward_tokens + self.backward_tokens
 
+    def read(self, *, forward: float, backward: float) -> None:
+        """Count tokens of a forward and of a backward pass."""
+        self.forward_tokens += round(forward)
+        self.backward_tokens += round(backward)
+
     def share_of(self, effort: Effort) -> float:
         """The largest share of any limit that is spent; 1 or more where there is nothing left."""
         spent = ((self.evaluations, effort.evaluations), (self.tokens, effort.tokens), (self.seconds, effort.seconds))
@@ -79,10 +84,11 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Explored:
-    """The course of a search: everything measured, step by step, and `is_finished`: whether it ended by itself."""
+    """The course of a search: everything measured, step by step, all that was `spent`, and `is_finished`: whether it ended by itself."""
 
     trials: Trials
     steps: tuple[Step, ...]
+    spent: Meter
     is_finished: bool
 
 
@@ -104,7 +110,7 @@ def explore(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: 
                 question = strategy.ask()
             if question.is_last:
                 advance(_SHOWN - shown)
-                return _explored(found, steps, is_finished=True)
+                return _explored(found, steps, spent=meter, is_finished=True)
             told: list[Trials] = []
             for choice in question.choices:
                 evaluation, trial = _measured(evaluator, question, choice)
@@ -118,7 +124,7 @@ def explore(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: 
                     break
             found.append(_all(told))
             strategy.tell(found[-1])
-    return _explored(found, steps, is_finished=False)
+    return _explored(found, steps, spent=meter, is_finished=False)
 
 
 def _measured(evaluator: Evaluator, question: Question, choice: Choice) -> tuple[Evaluation, Trials]:
@@ -154,8 +160,8 @@ def _all(trials: list[Trials]) -> Trials:
     return Trials(*(np.concatenate(column) for column in columns))
 
 
-def _explored(found: list[Trials], steps: list[Step], *, is_finished: bool) -> Explored:
+def _explored(found: list[Trials], steps: list[Step], *, spent: Meter, is_finished: bool) -> Explored:
     everything = found[0] if found else no_trials(0)
     for trials in found[1:]:
         everything = everything.joined(trials)
-    return Explored(everything, tuple(steps), is_finished)
+    return Explored(everything, tuple(steps), replace(spent), is_finished)

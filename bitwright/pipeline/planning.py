@@ -15,6 +15,7 @@ from bitwright.search import solve
 from bitwright.spaces import TARGETS, Budget, Choice, ImportanceFile, Plan, PlannedModel, Promise, Provenance
 
 _UNIFORMS_MEASURED = 2
+_SEARCHED_MEASURED = 3
 
 
 def budget_bytes(budget: Budget, *, n_weights: int, original_bytes: int) -> int:
@@ -33,8 +34,8 @@ def budget_bytes(budget: Budget, *, n_weights: int, original_bytes: int) -> int:
 
 
 def candidates(run: Run, size_bytes: int) -> dict[str, Choice]:
-    """Choices worth measuring for a budget, by name: the exact optimum of the table and that of the second opinion, and the largest uniform
-    allocations that fit.
+    """Choices worth measuring for a budget, by name: the exact optimum of the table and that of the second opinion, the best that searches have
+    found so far, and the largest uniform allocations that fit.
 
     Raises:
         BudgetError: even the smallest file is above the budget.
@@ -43,9 +44,18 @@ def candidates(run: Run, size_bytes: int) -> dict[str, Choice]:
     tables = {"knapsack": run.prices.table, "knapsack, second table": run.prices.second_table}
     solved = {name: solve(space, table, 8 * size_bytes).choice for name, table in tables.items()}
     found = {"knapsack": solved["knapsack"]} | {name: choice for name, choice in solved.items() if (choice != solved["knapsack"]).any()}
+    found |= _searched(run, size_bytes, known=list(found.values()))
     fitting = {name: choice for name, choice in uniforms(run).items() if space.total_bytes(choice) <= size_bytes}
     largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
     return found | {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
+
+
+def _searched(run: Run, size_bytes: int, *, known: list[Choice]) -> dict[str, Choice]:
+    """The best choices that fit among those measured by searches, which are not `known` already."""
+    taken = {tuple(choice.tolist()) for choice in known}
+    nats = {choice: value for choice, value in run.evaluated().items() if run.prices.space.total_bytes(np.array(choice)) <= size_bytes}
+    new = [choice for choice in sorted(nats, key=lambda choice: nats[choice])[:_SEARCHED_MEASURED] if choice not in taken]
+    return {f"search {i}": np.array(choice) for i, choice in enumerate(new, start=1)}
 
 
 def best(run: Run, named: dict[str, Choice]) -> tuple[str, Measurement]:

@@ -1,7 +1,7 @@
 """A run folder: what a search found out, readable without the model."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from bitwright.pipeline.settings import Settings, settings_from_json
 from bitwright.predictors import Scale, fit_scale, summed
 from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit
 
+#: the name under which a run says which text its searches measured on
+SEARCH_TEXT = "search text"
 DATABASE, LEVELS, IMATRIX, PLAN, MODEL, REPORT = "run.sqlite", "levels", "imatrix.gguf", "plan.json", "model.gguf", "report.html"
 
 
@@ -31,6 +33,11 @@ class Prices:
     second_table: NDArray[np.float64]
     original_bytes: int
 
+    @property
+    def everything(self) -> Space:
+        """The space with every pair that was packed."""
+        return replace(self.space, offered=self.tried)
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -45,6 +52,12 @@ class Run:
     def measurements(self) -> dict[tuple[int, ...], Measurement]:
         """Everything measured so far, by choice."""
         return {measurement.choice: measurement for measurement in self.store.measurements()}
+
+    def evaluated(self) -> dict[tuple[int, ...], float]:
+        """What searches found on the calibration text: the mean of their first objective for every choice measured on all of it."""
+        found = self.store.evaluated(self.store.text(SEARCH_TEXT)) if self.store.has_text(SEARCH_TEXT) else {}
+        n_sequences = max((len(values) for values in found.values()), default=0)
+        return {choice: float(values[:, 0].mean()) for choice, values in found.items() if len(values) == n_sequences}
 
     @property
     def scale(self) -> Scale:

@@ -4,24 +4,13 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bitwright.compress import Distortion, fixed_bytes, measure_distortion
+from bitwright.compress import fixed_bytes
 from bitwright.errors import ModelError
-from bitwright.objectives import Divergence, Reference
+from bitwright.pipeline.pricing import distortion_of, priced_twice
 from bitwright.pipeline.run import Prices, Run, keep_prices, read_prices
-from bitwright.pipeline.workbench import Workbench, timed
-from bitwright.predictors import (
-    Subject,
-    completed,
-    gradient_products,
-    gradient_table,
-    importance_error_table,
-    measured_table,
-    shrunk_table,
-    weight_error_table,
-)
-from bitwright.search import hull, spread
+from bitwright.pipeline.workbench import Workbench
+from bitwright.search import Front, hull, nondominated, spread
 from bitwright.spaces import TARGETS, Choice, Space, Unit, discover
 
 
@@ -30,11 +19,10 @@ def price(bench: Workbench) -> Run:
     store, settings = bench.store, bench.settings
     if not store.has_array("table"):
         everything = whole_space(bench)
-        with timed(store, "quantize"):
-            distortion = measure_distortion(everything, bench.levels, progress=bench.progress)
+        distortion = distortion_of(bench, everything)
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
-        first, second = (completed(table, importance_error_table(distortion)) for table in _sensitivities(bench, space, distortion))
+        first, second = priced_twice(bench, settings.sensitivity, space=space, distortion=distortion)
         keep_prices(store, Prices(space, tried, first, second, original_bytes(bench)), settings.target)
     return Run(bench.folder, store, settings, read_prices(store))
 
@@ -44,16 +32,26 @@ def uniforms(run: Run) -> dict[str, Choice]:
     weights cannot have are left out.
     """
     space, tried = run.prices.space, run.prices.tried
-    everything = Space(space.units, space.formats, space.size_bits, tried, space.fixed_bits, space.n_weights)
     n_weights = np.array([unit.n_weights for unit in space.units])
     common = (n_weights[:, None] * tried).sum(axis=0) > n_weights.sum() / 2
-    return {f"uniform {form.name}": everything.uniform(form) for form, is_common in zip(space.formats, common, strict=True) if is_common}
+    return {f"uniform {form.name}": run.prices.everything.uniform(form) for form, is_common in zip(space.formats, common, strict=True) if is_common}
 
 
 def front_points(run: Run, n_points: int) -> list[Choice]:
-    """`n_points` choices spread evenly over the sizes of the predicted front."""
-    front = hull(run.prices.space, run.prices.table)
+    """`n_points` choices spread evenly over the sizes of the front that searches have measured, or of the predicted one where that has fewer."""
+    front = _measured_front(run)
+    if len(front.loss) < n_points:
+        front = hull(run.prices.space, run.prices.table)
     return [front.choices[i] for i in spread(front, n_points)]
+
+
+def _measured_front(run: Run) -> Front:
+    found = run.evaluated()
+    choices = np.array(list(found), dtype=np.int64).reshape(-1, len(run.prices.space.units))
+    sizes, loss = run.prices.space.total_bits(choices), np.array(list(found.values()))
+    order = np.lexsort((loss, sizes))
+    rows = order[nondominated(np.stack([sizes[order].astype(np.float64), loss[order]], axis=1))]
+    return Front(choices[rows], sizes[rows], loss[rows])
 
 
 def original_bytes(bench: Workbench) -> int:
@@ -88,28 +86,3 @@ def _decided(units: tuple[Unit, ...], keep: tuple[str, ...]) -> tuple[Unit, ...]
     if not left:
         raise ModelError(f"Something must be left to decide about; {', '.join(keep)} keeps every matrix of the model: keep fewer.")
     return left
-
-
-def subject_of(bench: Workbench, space: Space) -> Subject:
-    """What a proxy looks at: the run's model and its calibration text."""
-    settings = bench.settings
-    return Subject(bench.model, bench.levels, space, bench.texts.calibration, settings.seed, bench.store, bench.progress)
-
-
-def _sensitivities(bench: Workbench, space: Space, distortion: Distortion) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two tables `(n_units, n_formats)`, NaN where a pair is not offered: by the method that was asked for, and a second opinion."""
-    tokens = bench.texts.calibration
-    first, second = weight_error_table(distortion), importance_error_table(distortion)
-    if bench.settings.sensitivity == "importance":
-        first, second = second, first
-    elif bench.settings.sensitivity == "gradient":
-        with timed(bench.store, "gradient", tokens.n_tokens):
-            products = gradient_products(subject_of(bench, space))
-        first, second = shrunk_table(products, second), gradient_table(products)
-    elif bench.settings.sensitivity == "measured":
-        with timed(bench.store, "one at a time", int(space.offered.sum()) * tokens.n_tokens):
-            reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
-            objective = Divergence(bench.model, bench.levels, space=space, reference=reference)
-            first = measured_table(space, objective.of_one, progress=bench.progress)
-            reference.discard()
-    return np.where(space.offered, first, np.nan), np.where(space.offered, second, np.nan)

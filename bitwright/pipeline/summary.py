@@ -17,7 +17,7 @@ _STAGES = {
     "imatrix": "importance matrix",
     "quantize": "quantizing every tensor in every format",
     "gradient": "gradient sweep",
-    "one at a time": "measuring one unit at a time",
+    "measured": "measuring one unit at a time",
     "reference": "the original's predictions",
     "candidates": "measuring candidates",
     "build": "writing the file",

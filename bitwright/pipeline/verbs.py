@@ -9,6 +9,7 @@ from bitwright.compress import load
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Shape, sample_texts
 from bitwright.pipeline.building import build, require_fit
+from bitwright.pipeline.campaign import DEFAULT, Search, search_along, search_within
 from bitwright.pipeline.checking import N_CONTEXTS, Check, check, prefixes
 from bitwright.pipeline.planning import best, budget_bytes, candidates, make_plan, write_text
 from bitwright.pipeline.run import MODEL, PLAN, REPORT, Run
@@ -35,8 +36,10 @@ class Fitted:
     report: Path
 
 
-def search(settings: Settings, out: Path, *, n_points: int = 6, device: str = "cpu", progress: Progress | None = None) -> Run:
-    """Measure sensitivities, find the whole front, and measure `n_points` of it and the uniform allocations on held-out text.
+def search(
+    settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None
+) -> Run:
+    """Measure sensitivities, search the whole front, and measure `n_points` of it and the uniform allocations on held-out text.
 
     A search that was interrupted goes on where it was. Raises `UserError` for whatever of the settings cannot be used.
     """
@@ -44,6 +47,7 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, device: str = "c
         raise UserError(f"A front must have at least 2 points, its ends; {n_points} is too few: ask for more.")
     bench = set_up(settings, out, device=device, progress=progress or Silent())
     run = price(bench)
+    search_along(bench, run, n_points=n_points, search=by)
     points = {f"front {i + 1}": point for i, point in enumerate(front_points(run, n_points))}
     bench.measure(run.prices.space, [*points.values(), *uniforms(run).values()])
     write_page(describe(run), out / REPORT)
@@ -86,12 +90,15 @@ def plan(run: Run, budget: Budget, *, device: str = "cpu", progress: Progress | 
     return _planned(run, budget)
 
 
-def fit(settings: Settings, budget: Budget, out: Path, *, device: str = "cpu", progress: Progress | None = None) -> Fitted:
+def fit(
+    settings: Settings, budget: Budget, out: Path, *, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None
+) -> Fitted:
     """From a model and a budget to a checked file in `out`: search around the budget, plan, build, check, report."""
     progress = progress or Silent()
     bench = set_up(settings, out, device=device, progress=progress)
     _require_possible(bench, budget)
     run = price(bench)
+    search_within(bench, run, budget_bits=8 * _size_bytes(run, budget), search=by)
     named = candidates(run, _size_bytes(run, budget))
     bench.measure(run.prices.space, list(named.values()))
     found, _ = _planned(run, budget)

@@ -3,6 +3,7 @@
 from bitwright.report.course import Forecast, NoForecast, SearchCourse, SearchStep, Validation
 from bitwright.report.headline import Headline, headline
 from bitwright.report.limits import NoLimit, SizeLimit
+from bitwright.report.methods import methods_table
 from bitwright.report.page import write_page
 from bitwright.report.proxy_tables import JudgedProxy, ProxyComparison, Ranks, agreement_table, proxies_table, verdict
 from bitwright.report.records import front_json
@@ -34,6 +35,7 @@ __all__ = [
     "front_json",
     "front_table",
     "headline",
+    "methods_table",
     "proxies_table",
     "stages_table",
     "verdict",

@@ -8,7 +8,8 @@
        and the exact knapsack of that sum is the next choice; a step that fails is damped more (Levenberg & Marquardt's rule)
     3. learn from all that was measured, and measure what is expected to gain most among exchanges of bits around the best choice and exact optima of
        perturbed tables (expected improvement: Jones, Schonlau & Welch, Journal of Global Optimization 13, 1998)
-    4. stop when no candidate's expected gain reaches `WORTH_IT` standard errors of a paired difference: the text could not tell it from chance
+    4. for a budget, stop when no candidate's expected gain reaches `WORTH_IT` standard errors of a paired difference: the text could not tell it
+       from chance
 
 A slope is a derivative at the choice itself, so it holds what the errors of all other units do to this one, which no additive table can.
 """
@@ -18,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
+from bitwright.search.belief import expected_improvement
 from bitwright.search.course import Asking, Course, Problem
 from bitwright.search.front import hull, spread
 from bitwright.search.instance import checked_table, room_bits
@@ -38,6 +39,7 @@ _AT_ONCE = 4
 _N_SWAPS, _N_PERTURBED = 256, 24
 _SPREADS = (0.05, 0.15, 0.4)  # of the logarithm of a perturbed price
 _FIRST_DAMPING, _LAST_DAMPING = 2.0, 16.0
+_SLIVER = 5e-6  # of the dominated area: what is worth measuring for a front
 _STEPS = 4  # expansions at most: later ones were not seen to gain
 
 
@@ -88,7 +90,7 @@ def _for_budget(problem: Problem, budget_bits: int, knowledge: Knowledge) -> Ask
         perturbed = [solve(problem.space, _perturbed(knowledge.table, rng, i), budget_bits).choice for i in range(_N_PERTURBED)]
         pool = np.concatenate([around.swaps(best, n_at_most=_N_SWAPS, rng=rng), perturbed])
         pool = pool[seen.lacks(pool)]
-        gains = _expected_gains(knowledge.refit, known, pool, below=np.full(len(pool), _value_of(known, best)))
+        gains = _expected_gains(knowledge.refit, known, pool, below=_value_of(known, best))
         chosen = _promising(gains, _AT_ONCE)
         if not len(chosen) or gains[chosen[0]] < WORTH_IT * _noise(known, best):
             return
@@ -118,15 +120,38 @@ def _for_front(problem: Problem, first: Choices, knowledge: Knowledge) -> Asking
     known = yield asked(seen.new(first), problem.n_sequences)
     sizes = space.total_bits(first)
     while True:
-        budgets = rng.uniform(sizes.min(), sizes.max(), 2 * _N_PERTURBED)
-        pool = np.array([solve(space, _perturbed(knowledge.table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)])
+        budgets = rng.uniform(sizes.min(), sizes.max(), 4 * _N_PERTURBED)
+        pool = np.unique([solve(space, _perturbed(knowledge.table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)], axis=0)
         pool = pool[seen.lacks(pool)]
-        below = _staircase(space, known, space.total_bits(pool))
-        gains = _expected_gains(knowledge.refit, known, pool, below=below) / below
-        chosen = _promising(gains, 2 * _AT_ONCE)
-        if not len(chosen) or gains[chosen[0]] < WORTH_IT * float(np.median(known.errors[:, 0] / known.values[:, 0])):
+        chosen = _filling(space, known, pool, refit=knowledge.refit) if len(pool) else []
+        if not len(chosen):
             return
         known = known.joined((yield asked(seen.new(pool[chosen]), problem.n_sequences)))
+
+
+def _filling(space: Space, known: Trials, pool: Choices, *, refit: Refit) -> list[int]:
+    """Up to `2 * _AT_ONCE` choices of the pool that are expected to add most to the area that the measured ones dominate, one after the other.
+
+    The expected hypervolume improvement (Emmerich, Giannakoglou & Naujoks, IEEE Transactions on Evolutionary Computation 10, 2006), which has a
+    closed form where size is exact: a sum of expected improvements over the steps of the front. A chosen one is believed to be worth its prediction
+    before the next is chosen.
+    """
+    mean, deviation = refit(known.choices, known.values[:, 0], known.errors[:, 0])(pool)
+    bits, nats = space.total_bits(known.choices).astype(np.float64), known.values[:, 0]
+    size, reference, chosen = space.total_bits(pool).astype(np.float64), float(nats.max()), list[int]()
+    whole = reference * (bits.max() - bits.min())
+    while len(chosen) < 2 * _AT_ONCE:
+        order = np.argsort(bits, kind="stable")
+        edges = np.concatenate([[-np.inf], bits[order], [max(bits.max(), size.max())]])
+        level = np.append(reference, np.minimum.accumulate(nats[order]))  # (n_steps,) from each edge to the next
+        width = np.maximum(edges[1:] - np.maximum(edges[:-1], size[:, None]), 0)  # (n_pool, n_steps)
+        areas = (width * expected_improvement(level - mean[:, None], deviation[:, None])).sum(axis=1)
+        best = int(areas.argmax())
+        if areas[best] < WORTH_IT * _SLIVER * whole or best in chosen:
+            break
+        chosen.append(best)
+        bits, nats = np.append(bits, size[best]), np.append(nats, mean[best])
+    return chosen
 
 
 def _perturbed(table: Table, rng: np.random.Generator, index: int) -> Table:
@@ -137,14 +162,12 @@ def _perturbed(table: Table, rng: np.random.Generator, index: int) -> Table:
     return noisy
 
 
-def _expected_gains(refit: Refit, known: Trials, pool: Choices, *, below: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By how many nats/token each choice of the pool is expected to fall below its mark `below` `(n,)`."""
+def _expected_gains(refit: Refit, known: Trials, pool: Choices, *, below: float) -> NDArray[np.float64]:
+    """By how many nats/token each choice of the pool is expected to fall below `below`."""
     if not len(pool):
         return np.zeros(0)
     mean, deviation = refit(known.choices, known.values[:, 0], known.errors[:, 0])(pool)
-    z = np.divide(below - mean, deviation, out=np.zeros(len(pool)), where=deviation > 0)
-    gains: NDArray[np.float64] = np.where(deviation > 0, (below - mean) * norm.cdf(z) + deviation * norm.pdf(z), np.maximum(below - mean, 0.0))
-    return gains
+    return expected_improvement(below - mean, deviation)
 
 
 def _promising(gains: NDArray[np.float64], n: int) -> NDArray[np.int64]:
@@ -168,11 +191,3 @@ def _noise(known: Trials, best: Choice) -> float:
     raced = known.paired_errors[np.isfinite(known.paired_errors)]
     own = known.errors[(known.choices == best).all(axis=1), 0][0]
     return float(np.median(raced) if len(raced) else own)
-
-
-def _staircase(space: Space, known: Trials, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The least divergence measured so far with at most so many bits `(n,)`; the largest of all below the smallest size."""
-    order = np.argsort(space.total_bits(known.choices), kind="stable")
-    least = np.minimum.accumulate(known.values[order, 0])
-    place = np.searchsorted(space.total_bits(known.choices)[order], sizes, side="right") - 1
-    return np.where(place >= 0, least[np.maximum(place, 0)], known.values[:, 0].max())

@@ -49,7 +49,8 @@ class Tie:
 
     def keeps(self, choices: Choices) -> NDArray[np.bool_]:
         """Which rows of `choices` `(n, n_units)` split no group."""
-        return (self.expanded(self.reduced(choices)) == choices).all(axis=1)
+        keeps: NDArray[np.bool_] = (self.expanded(self.reduced(choices)) == choices).all(axis=1)
+        return keeps
 
     def summed(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
         """From a table of units `(n_units, n_formats)` to one of groups `(n_groups, n_formats)`, zero where a group is not offered a format."""

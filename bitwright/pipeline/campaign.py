@@ -1,0 +1,151 @@
+"""A method at work on one run. It searches on the calibration text, so that the held-out text is left to judge what it finds."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress import Distortion, Stitcher, stitched
+from bitwright.objectives import Evaluator, ModelObjective, Reference, TokenObjective
+from bitwright.pipeline.exploring import Effort, Explored, Meter, explore
+from bitwright.pipeline.methods import AUTO, Method, Sought, Table
+from bitwright.pipeline.pricing import distortion_of, priced, subject_of
+from bitwright.pipeline.run import SEARCH_TEXT, Run
+from bitwright.pipeline.searching import uniforms, whole_space
+from bitwright.pipeline.workbench import Workbench, timed
+from bitwright.predictors import Expansion, gradient_products, predictor_named, proxy_named, sized
+from bitwright.search import Expand, Knowledge, Problem, Refit, Strategy
+from bitwright.spaces import Choice
+
+_UNIFORMS = 2
+_PREDICTOR = "ridge"
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to search: a method, what it may spend, and what to make small, the method's own objective where none is named."""
+
+    method: Method
+    effort: Effort
+    objectives: tuple[TokenObjective | ModelObjective, ...] = ()
+
+
+DEFAULT = Search(AUTO, Effort(evaluations=16))
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """A run's model and its calibration text, with all that a method works with, for as long as the model has other weights."""
+
+    bench: Workbench
+    run: Run
+    evaluator: Evaluator
+    weights: Stitcher
+    meter: Meter
+
+    def sought(self, start: Sequence[Choice]) -> Sought:
+        """What a method is given; of the choices `start` those that the space offers."""
+        space = self.run.prices.space
+        rows = np.arange(len(space.units))
+        first = np.array([choice for choice in start if space.offered[rows, choice].all()], dtype=np.int64).reshape(-1, len(rows))
+        problem = Problem(space, first, self.evaluator.n_sequences, self.bench.settings.seed)
+        knowledge = Knowledge(self.run.prices.table, self.refit(_PREDICTOR), self._expand())
+        length = self.bench.texts.calibration.ids.shape[1]
+        return Sought(problem, knowledge, self.refit, self.price, self.score, self.measure, length)
+
+    def refit(self, name: str) -> Refit:
+        """How the predictor of that name learns from measured choices."""
+        return predictor_named(name, self.run.prices.space, self.run.prices.table, seed=self.bench.settings.seed).fit
+
+    def price(self, name: str) -> Table:
+        """The table of a proxy, with what it reads counted as spent by the search."""
+        self.weights.restore()
+        space = self.run.prices.space
+        passes, n_tokens = proxy_named(name).passes(space), self.bench.texts.calibration.n_tokens
+        self.meter.read(forward=passes.forward * n_tokens, backward=passes.backward * n_tokens)
+        return priced(self.bench, name, space=space, distortion=self._distortion())
+
+    def score(self, name: str) -> NDArray[np.float64]:
+        """The scores `(n_units,)`, as ranks, that the table of a proxy was made of; see `scored_table`."""
+        table, relative = self.price(name), sized(self._distortion().plain, self.run.prices.space)
+        known = np.isfinite(table) & (relative > 0)
+        return np.array([np.median(row[k] / r[k]) if k.any() else 0.0 for row, r, k in zip(table, relative, known, strict=True)])
+
+    def measure(self, choice: Choice) -> float:
+        """The first objective of a choice on all of the text, with what it reads counted as spent."""
+        found = self.evaluator(choice, self.evaluator.n_sequences)
+        self.meter.read(forward=found.n_tokens, backward=0)
+        return found.estimates[0].value
+
+    def _distortion(self) -> Distortion:
+        return distortion_of(self.bench, whole_space(self.bench))
+
+    def _expand(self) -> tuple[Expand, ...]:
+        """Slopes at a choice, where the run was priced by a sweep at the original whose products tell the curvatures."""
+        if self.bench.settings.sensitivity != "gradient":
+            return ()
+        subject = subject_of(self.bench, self.run.prices.space)
+        self.weights.restore()
+        expansion, n_tokens = Expansion(subject, gradient_products(subject)), subject.tokens.n_tokens
+
+        def expand(choice: Choice) -> tuple[Table, Table]:
+            self.weights.restore()
+            self.meter.read(forward=2 * n_tokens, backward=n_tokens)  # the original's predictions are read again
+            return expansion(choice)
+
+        return (expand,)
+
+
+@contextmanager
+def desk(bench: Workbench, run: Run, search: Search) -> Iterator[Desk]:
+    """A desk for as long as the block lasts; then the model has its original weights again."""
+    tokens = bench.texts.calibration
+    with timed(bench.store, "reference", tokens.n_tokens):
+        reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
+    objectives = search.objectives or (search.method.objective,)
+    with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
+        evaluator = Evaluator(bench.model, weights, reference=reference, objectives=objectives, store=bench.store)
+        yield Desk(bench, run, evaluator, weights, Meter())
+    reference.discard()
+
+
+def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Search) -> Explored:
+    """Search for the best choice whose file has at most `budget_bits`. What is measured stays in the run.
+
+    Raises:
+        UserError: the method cannot answer such a budget, or an objective gives no number.
+    """
+    space = run.prices.space
+    fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
+    largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
+    with desk(bench, run, search) as at:
+        return _searched(at, search.method.within(at.sought(largest), budget_bits), search, goal=f"{budget_bits // 8} bytes")
+
+
+def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:
+    """Search for the whole front, beginning with `n_points` of the predicted one. What is measured stays in the run.
+
+    Raises:
+        UserError: an objective gives no number.
+    """
+    with desk(bench, run, search) as at:
+        return _searched(at, search.method.along(at.sought(list(uniforms(run).values())), n_points), search, goal="the whole front")
+
+
+def _searched(at: Desk, strategy: Strategy, search: Search, *, goal: str) -> Explored:
+    """Let the strategy search, and keep the course of it in the run."""
+    store = at.bench.store
+    with timed(store, "search"):
+        explored = explore(strategy, at.evaluator, effort=search.effort, meter=at.meter, progress=at.bench.progress)
+    store.put_text(SEARCH_TEXT, at.evaluator.text)
+    record = {
+        "method": search.method.name,
+        "goal": goal,
+        "is_finished": explored.is_finished,
+        "steps": [asdict(step) | {"choice": step.choice.tolist()} for step in explored.steps],
+    }
+    store.put_text(f"course/{search.method.name}/{goal}", json.dumps(record))
+    return explored

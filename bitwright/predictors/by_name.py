@@ -1,0 +1,45 @@
+"""Every predictor of whole plans by name. To add one, write its file and add one line here."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.errors import UserError
+from bitwright.predictors.additive import AdditivePredictor
+from bitwright.predictors.gaussian_process import GaussianProcessPredictor
+from bitwright.predictors.isotonic import IsotonicPredictor
+from bitwright.predictors.pairwise import PairwisePredictor, following
+from bitwright.predictors.perceptron import PerceptronPredictor
+from bitwright.predictors.predictor import Predictor
+from bitwright.predictors.radial_basis import RadialBasisPredictor
+from bitwright.predictors.ridge import RidgePredictor
+from bitwright.spaces import Space
+
+Table = NDArray[np.float64]
+
+#: name -> from a space, its table `(n_units, n_formats)` and a seed to the predictor
+PREDICTORS: dict[str, Callable[[Space, Table, int], Predictor]] = {
+    "additive": lambda _, table, __: AdditivePredictor(table),
+    "isotonic": lambda _, table, __: IsotonicPredictor(table),
+    "ridge": lambda _, table, __: RidgePredictor(table),
+    "pairwise": lambda _, table, __: PairwisePredictor(table, following(len(table))),
+    "gaussian-process": lambda _, table, __: GaussianProcessPredictor(table),
+    "rbf": lambda space, _, __: RadialBasisPredictor(space.offered),
+    "mlp": lambda space, _, seed: PerceptronPredictor(space.offered, seed),
+}
+
+
+def predictor_named(name: str, space: Space, table: Table, *, seed: int) -> Predictor:
+    """The predictor of that name for a space and its `table` `(n_units, n_formats)`.
+
+    Raises:
+        UserError: there is none.
+        LibraryError: it needs a package that is not installed.
+    """
+    if name not in PREDICTORS:
+        close = get_close_matches(name.lower(), PREDICTORS, n=1)
+        way_out = f"did you mean {close[0]}?" if close else f"choose from {', '.join(PREDICTORS)}."
+        raise UserError(f"A predictor must be one that is known; '{name}' is not: {way_out}")
+    return PREDICTORS[name](space, table, seed)
