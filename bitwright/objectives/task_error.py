@@ -107,7 +107,7 @@ def _share(right: list[bool]) -> Estimate:
 
 
 def _encoded(model: Model, context: str, continuation: str) -> tuple[list[int], int]:
-    """Ids of both texts as one, and how many of them, at the end, are the continuation."""
+    """Ids of both texts as one, and how many of them, at the end, are the continuation: one at least."""
     tokenizer = model.tokenizer
     whole, alone = (tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in (context + continuation, context))
     n_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(whole[:-1], alone, strict=False)))

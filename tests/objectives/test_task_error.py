@@ -87,6 +87,12 @@ def test_a_token_that_spans_the_border_belongs_to_the_continuation(without_start
     assert found.nats == pytest.approx(alone(without_start, whole[:2], whole[2:])[0], abs=1e-4)
 
 
+def test_a_continuation_is_a_token_at_least(without_start: Model) -> None:
+    whole = ids(without_start.tokenizer, "Once upon")
+    (found,) = likelihoods(without_start, [("Once upon", "")])
+    assert found.nats == pytest.approx(alone(without_start, whole[:-1], whole[-1:])[0], abs=1e-4)
+
+
 def test_something_stands_before_every_continuation(without_start: Model, with_start: Model) -> None:
     labels = ids(without_start.tokenizer, " bears")
     for model, before in ((without_start, "<|end|>"), (with_start, "<|begin|>")):
@@ -105,9 +111,13 @@ def test_of_a_text_that_is_too_long_the_end_is_read(without_start: Model) -> Non
 
 
 def test_a_continuation_that_is_too_long_is_refused(without_start: Model) -> None:
+    longest = "1" * 127
+    assert len(ids(without_start.tokenizer, longest)) == 127
+    (found,) = likelihoods(without_start, [("Once", longest)])
+    assert found.nats < 0
     with pytest.raises(ObjectiveError) as refused:
-        likelihoods(without_start, [("Once", " three bears; they'd eaten" * 40)])
-    sentence(refused.value, 128, "three bears")
+        likelihoods(without_start, [("Once", longest + "1")])
+    sentence(refused.value, 128, "1111")
 
 
 @pytest.mark.parametrize("value", [nan, inf])

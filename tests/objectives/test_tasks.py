@@ -7,7 +7,7 @@ from bitwright.errors import TextError
 from bitwright.objectives import Item, Task, read_task
 from tests.sentences import sentence
 
-CHOICES = {"query": "Question: What is frozen water?", "choices": ["ice", "fire"], "gold": 0}
+CHOICES = {"query": "Question: What is frozen water?\n", "choices": ["ice", "fire"], "gold": 0}
 CONTEXTS = {"context_options": ["The trophy was too big so the trophy", "The trophy was too big so the case"], "continuation": "stayed.", "gold": 0}
 CLOZE = {"context": "Once upon a", "continuation": "time"}
 HELLASWAG = "A man sits on a roof. He\n3\neats it.\nsings.\nflies away.\nlifts tiles off.\n"
@@ -58,6 +58,8 @@ def test_the_first_items_are_a_task_of_another_name(tmp_path: Path) -> None:
         {**CHOICES, "choices": ["ice", " "]},
         {"query": "What?", "choices": ["ice", "fire"]},
         {**CONTEXTS, "context_options": ["a", 1]},
+        {**CONTEXTS, "context_options": ["a", "b", 1]},
+        {**CONTEXTS, "continuation": 1},
         {"context": "Once"},
         ["Once", "upon"],
         "Once",
@@ -70,7 +72,7 @@ def test_what_is_no_item_is_named(tmp_path: Path, item: object) -> None:
     sentence(refused.value, "item 2", path)
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.jsonl", "{"), ("a.txt", HELLASWAG + "one\n1\n"), ("a.txt", HELLASWAG.replace("3", "four"))])
+@pytest.mark.parametrize(("name", "text"), [("a.jsonl", "{"), ("a.txt", HELLASWAG + "one\n1\na\nb\nc\n"), ("a.txt", HELLASWAG.replace("3", "four"))])
 def test_text_that_is_no_task_is_refused(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(TextError) as refused:
