@@ -1,15 +1,19 @@
 """What a choice is thought to be worth before it is measured."""
 
+from bitwright.predictors.additive import AdditivePredictor
 from bitwright.predictors.agreement import Agreement, rank_agreement, sums, table_agreement
 from bitwright.predictors.block_output import block_output_errors
+from bitwright.predictors.by_name import PREDICTORS, predictor_named
 from bitwright.predictors.canonical import canonical_scores
 from bitwright.predictors.composed import Repaired, power_product, rank_average, repaired, reweighted, scaled_sum
 from bitwright.predictors.curvature import Trace, hessian_trace, trace_table
 from bitwright.predictors.expansion import Expansion
 from bitwright.predictors.first_order import alignment_table, delta_loss_table, first_order_table
+from bitwright.predictors.gaussian_process import GaussianProcessPredictor
 from bitwright.predictors.gradient import gradient_products, gradient_table
 from bitwright.predictors.input_moments import OutputErrors
 from bitwright.predictors.input_taylor import taylor_scores
+from bitwright.predictors.isotonic import IsotonicPredictor
 from bitwright.predictors.layer_output import layer_output_errors
 from bitwright.predictors.losses import FromOriginal, Loss, SampledLabels, TextLabels
 from bitwright.predictors.measured import measured_table, measured_table_at
@@ -17,35 +21,54 @@ from bitwright.predictors.mutual_information import information_scores
 from bitwright.predictors.noise import noise_coefficients, noise_table
 from bitwright.predictors.norm_ratio import pq_index, pq_scores
 from bitwright.predictors.output_change import output_change_table
+from bitwright.predictors.pairwise import PairwisePredictor, following
+from bitwright.predictors.perceptron import PerceptronPredictor
+from bitwright.predictors.predictor import Predict, Predictor
 from bitwright.predictors.products import AbsoluteProduct, InnerProduct, Product, SquaredOutputChange
 from bitwright.predictors.proxies import PROXIES, Passes, Proxy, proxy_named
+from bitwright.predictors.radial_basis import RadialBasisPredictor
+from bitwright.predictors.ridge import RidgePredictor
 from bitwright.predictors.scale import Scale, completed, fit_scale, summed
 from bitwright.predictors.scores import scored_table, sized
-from bitwright.predictors.shapley import Shapley, shapley_marginals, shapley_table
+from bitwright.predictors.shapley import Shapley, random_orders, shapley_marginals, shapley_table
 from bitwright.predictors.shrinkage import shrunk_table
 from bitwright.predictors.similarity import angular_scores, block_cosines, block_influence_scores, lim_scores
 from bitwright.predictors.sparsity_drop import sparsity_scores
 from bitwright.predictors.subject import Subject
 from bitwright.predictors.surgeon import surgeon_table
 from bitwright.predictors.sweep import ORIGINAL, Products, Sweep, measure_products, point
+from bitwright.predictors.transfer import TransferPredictor
+from bitwright.predictors.validation import Folds, Measured, Validation, cross_validate
 from bitwright.predictors.weight_error import absolute_error_table, importance_error_table, weight_error_table
 from bitwright.predictors.weight_shape import kurtosis_scores, outlier_scores, zd_scores
 
 __all__ = [
     "ORIGINAL",
+    "PREDICTORS",
     "PROXIES",
     "AbsoluteProduct",
+    "AdditivePredictor",
     "Agreement",
     "Expansion",
+    "Folds",
     "FromOriginal",
+    "GaussianProcessPredictor",
     "InnerProduct",
+    "IsotonicPredictor",
     "Loss",
+    "Measured",
     "OutputErrors",
+    "PairwisePredictor",
     "Passes",
+    "PerceptronPredictor",
+    "Predict",
+    "Predictor",
     "Product",
     "Products",
     "Proxy",
+    "RadialBasisPredictor",
     "Repaired",
+    "RidgePredictor",
     "SampledLabels",
     "Scale",
     "Shapley",
@@ -54,6 +77,8 @@ __all__ = [
     "Sweep",
     "TextLabels",
     "Trace",
+    "TransferPredictor",
+    "Validation",
     "absolute_error_table",
     "alignment_table",
     "angular_scores",
@@ -62,9 +87,11 @@ __all__ = [
     "block_output_errors",
     "canonical_scores",
     "completed",
+    "cross_validate",
     "delta_loss_table",
     "first_order_table",
     "fit_scale",
+    "following",
     "gradient_products",
     "gradient_table",
     "hessian_trace",
@@ -84,7 +111,9 @@ __all__ = [
     "power_product",
     "pq_index",
     "pq_scores",
+    "predictor_named",
     "proxy_named",
+    "random_orders",
     "rank_agreement",
     "rank_average",
     "repaired",

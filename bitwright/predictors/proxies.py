@@ -28,7 +28,7 @@ from bitwright.predictors.norm_ratio import pq_scores
 from bitwright.predictors.on_text import on_text
 from bitwright.predictors.output_change import output_change_table
 from bitwright.predictors.scores import scored_table
-from bitwright.predictors.shapley import shapley_marginals, shapley_table
+from bitwright.predictors.shapley import random_orders, shapley_marginals, shapley_table
 from bitwright.predictors.shrinkage import shrunk_table
 from bitwright.predictors.similarity import angular_scores, block_cosines, block_influence_scores, lim_scores
 from bitwright.predictors.sparsity_drop import sparsity_scores
@@ -142,11 +142,10 @@ def _noise(subject: Subject, distortion: Distortion) -> Table:
 
 
 def _shapley(subject: Subject, distortion: Distortion) -> Table:
-    low, rng = subject.space.smallest(), np.random.default_rng(subject.seed)
+    low, high = subject.space.smallest(), subject.space.largest()
+    orders = random_orders(len(low), _PERMUTATIONS, rng=np.random.default_rng(subject.seed))
     with on_text(subject) as divergence:
-        found = shapley_marginals(
-            divergence.of_choice, high=subject.space.largest(), low=low, n_permutations=_PERMUTATIONS, rng=rng, progress=subject.progress
-        )
+        found = shapley_marginals(divergence.of_choice, high=high, low=low, orders=orders, progress=subject.progress)
     return shapley_table(found.mean(), low, relative_error=distortion.plain)
 
 

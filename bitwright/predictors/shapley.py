@@ -50,18 +50,22 @@ class Shapley:
         return self.mean() - (k.sum(axis=1) - np.diag(k)), k
 
 
-def shapley_marginals(
-    value: Callable[[Choice], float], *, high: Choice, low: Choice, n_permutations: int, rng: np.random.Generator, progress: Progress
-) -> Shapley:
-    """Marginals of `n_permutations` orders in which units go from `high` to `low`, both `(n_units,)`; `value(choice)` measures a choice.
+def random_orders(n_units: int, n_permutations: int, *, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Random permutations of the units `(n_permutations, n_units)`."""
+    return rng.permuted(np.tile(np.arange(n_units), (n_permutations, 1)), axis=1)
+
+
+def shapley_marginals(value: Callable[[Choice], float], *, high: Choice, low: Choice, orders: NDArray[np.int64], progress: Progress) -> Shapley:
+    """What each unit adds when units go from `high` to `low`, both `(n_units,)`, in each of `orders` `(n_permutations, n_units)`; `value(choice)`
+    measures a choice.
 
     `n_units − 1` evaluations for each permutation, and two.
     """
-    marginals = np.zeros((n_permutations, len(high)))
+    marginals = np.zeros(orders.shape)
     ends = value(high), value(low)
     with progress.stage("Storing units coarsely in random orders", marginals.size) as advance:
-        for row in marginals:
-            order, choice, before = rng.permutation(len(high)), high.copy(), ends[0]
+        for row, order in zip(marginals, orders, strict=True):
+            choice, before = high.copy(), ends[0]
             for u in order:
                 choice[u] = low[u]
                 after = ends[1] if u == order[-1] else value(choice)

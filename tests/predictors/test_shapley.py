@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bitwright.compress import Levels, Model, measure_distortion
 from bitwright.objectives import Tokens
-from bitwright.predictors import Shapley, shapley_marginals, shapley_table
+from bitwright.predictors import Shapley, random_orders, shapley_marginals, shapley_table
 from bitwright.predictors.on_text import on_text
 from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
@@ -21,8 +21,8 @@ class TestShapleyTable(SignedTableContract):
     def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         error, high, low = measure_distortion(space, levels, progress=Silent()).plain, uniform(space, "BF16"), space.smallest()
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, on_text(subject) as divergence:
-            rng = np.random.default_rng(subject.seed)
-            found = shapley_marginals(divergence.of_choice, high=high, low=low, n_permutations=2, rng=rng, progress=Silent())
+            orders = random_orders(len(low), 2, rng=np.random.default_rng(subject.seed))
+            found = shapley_marginals(divergence.of_choice, high=high, low=low, orders=orders, progress=Silent())
         return shapley_table(found.mean(), low, relative_error=error)
 
 
@@ -37,7 +37,8 @@ def played(alone: np.ndarray, pairs: np.ndarray, *, n: int, seed: int = 0) -> Sh
         return float(5 + alone @ choice + choice @ pairs @ choice)
 
     zeros = np.zeros(len(alone), dtype=np.int64)
-    return shapley_marginals(value, high=zeros, low=zeros + 1, n_permutations=n, rng=np.random.default_rng(seed), progress=Silent())
+    orders = random_orders(len(alone), n, rng=np.random.default_rng(seed))
+    return shapley_marginals(value, high=zeros, low=zeros + 1, orders=orders, progress=Silent())
 
 
 @given(st.integers(1, 9), st.integers(0, 10**6), st.floats(0, 3))
@@ -85,7 +86,7 @@ def test_evaluations_are_counted_and_choices_are_between_the_two_ends() -> None:
         asked.append(tuple(choice))
         return float(len(asked))
 
-    shapley_marginals(value, high=high, low=low, n_permutations=3, rng=np.random.default_rng(0), progress=Silent())
+    shapley_marginals(value, high=high, low=low, orders=random_orders(4, 3, rng=np.random.default_rng(0)), progress=Silent())
     assert len(asked) == 2 + 3 * 3
     assert high.tolist() == [5, 0, 3, 1]
 
