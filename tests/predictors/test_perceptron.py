@@ -1,0 +1,39 @@
+import numpy as np
+import torch
+
+from bitwright.predictors import PerceptronPredictor, Predictor
+from tests.predictors.plans import additive
+from tests.predictors.predictor_contract import PredictorContract
+
+
+class TestPerceptronPredictor(PredictorContract):
+    needed = 10
+    exactness = 0.6  # 60 choices are few for 220,000 weights
+
+    def predictor(self, table: np.ndarray) -> Predictor:
+        return PerceptronPredictor(np.ones(table.shape, dtype=np.bool_), seed=0, n_epochs=100)
+
+
+def fitted(seed: int) -> np.ndarray:
+    plans = additive(30, noise=0.05)
+    return PerceptronPredictor(np.ones(plans.table.shape, dtype=np.bool_), seed, n_epochs=5).fit(*plans.known())(plans.choices)[0]
+
+
+def test_the_seed_decides_and_nobody_else_s_is_touched() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first = fitted(1)
+    assert torch.equal(torch.rand(3), expected)
+    np.testing.assert_array_equal(fitted(1), first)
+    assert not np.allclose(fitted(2), first)
+
+
+def test_units_that_never_vary_count_for_nothing() -> None:
+    plans = additive(30, noise=0.05)
+    choices = plans.choices.copy()
+    choices[:, 0] = 1
+    predict = PerceptronPredictor(np.ones(plans.table.shape, dtype=np.bool_), 0, n_epochs=5).fit(choices, plans.values, plans.errors)
+    other = choices.copy()
+    other[:, 0] = 3
+    np.testing.assert_array_equal(predict(other)[0], predict(choices)[0])
