@@ -40,10 +40,10 @@ PARTS = ROOMS | {
 # heavy dependencies and the only files (or, with a slash, rooms) that import them
 HOMES = {
     "accelerate": ("compress/",),
-    "botorch": ("search/bayesian.py",),
+    "botorch": ("predictors/gaussian_process.py", "search/bayesian.py"),
     "lm_eval": ("objectives/harness.py",),
     "optuna": ("search/optuna_samplers.py",),
-    "pulp": ("search/side_rows.py",),
+    "pulp": ("search/programme.py",),
     "pydantic": ("spaces/plan.py",),
     "ray": (),
     "sqlite3": ("objectives/store.py",),

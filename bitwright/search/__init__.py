@@ -13,14 +13,18 @@ from bitwright.search.front import Front, hull, hypervolume, nondominated, sprea
 from bitwright.search.given import given
 from bitwright.search.greedy import demote, promote
 from bitwright.search.in_turn import InTurn
+from bitwright.search.interactions import Interactions, solve_interacting
 from bitwright.search.knapsack import solve
 from bitwright.search.lagrangian import solve_lagrangian
 from bitwright.search.local_search import Swaps, swaps
 from bitwright.search.proportional import given_in_proportion, softmax_shares, taken_in_proportion, unimportance
+from bitwright.search.quadratic import solve_quadratic
 from bitwright.search.random_choices import random_front, random_mixes, random_within
+from bitwright.search.rows import Row, at_least, at_most, bits_between, layer_budgets, window
 from bitwright.search.scattered import scattered, sizes_between
-from bitwright.search.side_rows import Row, solve_with_rows
+from bitwright.search.side_rows import solve_with_rows
 from bitwright.search.solution import Solution
+from bitwright.search.spdy import Reweighing, reweighed
 from bitwright.search.strategy import Predict, Question, Refit, Strategy, Trials, asked, no_trials
 from bitwright.search.tied import Tied
 from bitwright.search.tiers import tiered, tiered_within, two_tiers
@@ -31,6 +35,7 @@ __all__ = [
     "Expand",
     "Front",
     "InTurn",
+    "Interactions",
     "Knowledge",
     "Learning",
     "Predict",
@@ -38,6 +43,7 @@ __all__ = [
     "Question",
     "Refit",
     "Region",
+    "Reweighing",
     "Rounds",
     "Row",
     "Solution",
@@ -46,8 +52,11 @@ __all__ = [
     "Tied",
     "Trials",
     "asked",
+    "at_least",
+    "at_most",
     "auto",
     "auto_front",
+    "bits_between",
     "clustered",
     "demote",
     "evopress",
@@ -55,6 +64,7 @@ __all__ = [
     "given_in_proportion",
     "hull",
     "hypervolume",
+    "layer_budgets",
     "no_trials",
     "nondominated",
     "predicted_front",
@@ -63,12 +73,15 @@ __all__ = [
     "random_front",
     "random_mixes",
     "random_within",
+    "reweighed",
     "scattered",
     "sizes_between",
     "softmax_shares",
     "solve",
     "solve_in_buckets",
+    "solve_interacting",
     "solve_lagrangian",
+    "solve_quadratic",
     "solve_with_rows",
     "spread",
     "stratified",
@@ -80,4 +93,5 @@ __all__ = [
     "turbo",
     "two_tiers",
     "unimportance",
+    "window",
 ]

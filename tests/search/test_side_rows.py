@@ -1,15 +1,17 @@
 """The knapsack with side constraints: the contract where there are none, brute force where there are."""
 
+from itertools import product
 from math import fsum, inf
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from bitwright.errors import UserError
-from bitwright.search import Row, Solution, solve_with_rows
-from bitwright.spaces import Space
+from bitwright.search import Row, Solution, at_least, at_most, bits_between, layer_budgets, solve, solve_with_rows, window
+from bitwright.spaces import BlockFormat, Space, Tensor, Unit
 
 from .contract import ExactContract
 from .instances import Table, budgets, every_choice, instances, language_model, losses, space_of
@@ -40,7 +42,7 @@ def test_rows_are_kept_at_the_least_loss(instance: tuple[Space, Table, tuple[Row
     choices = every_choice(space)
     allowed = (space.total_bits(choices) <= budget_bits) & [all(row.holds(choice) for row in rows) for choice in choices]
     if not allowed.any():
-        with pytest.raises(UserError, match="The rows cannot all hold"):
+        with pytest.raises(UserError, match="rows cannot all hold"):
             solve_with_rows(space, table, budget_bits, rows=rows)
         return
     solution = solve_with_rows(space, table, budget_bits, rows=rows)
@@ -60,7 +62,7 @@ def test_a_row_that_no_choice_keeps_is_named() -> None:
 def test_rows_that_only_together_cannot_hold_are_refused() -> None:
     space = space_of([[8, 16]], [[True, True]])
     rows = (Row(np.array([[1.0, 2.0]]), 2.0, inf), Row(np.array([[1.0, 2.0]]), -inf, 1.0))
-    with pytest.raises(UserError, match="cannot all hold within the budget"):
+    with pytest.raises(UserError, match="row 0 and row 1 contradict each other, whatever the budget"):
         solve_with_rows(space, np.zeros((1, 2)), 100, rows=rows)
 
 
@@ -85,3 +87,89 @@ def test_too_little_time_is_said() -> None:
     space, table = language_model(3, shape_aware=True)
     with pytest.raises(UserError, match="within 0 s, and none was"):
         solve_with_rows(space, table, 8 * 90_000_000, rows=(), limit_seconds=0.0)
+
+
+def units_of(space: Space, layer: int) -> NDArray[np.bool_]:
+    return np.array([unit.layer == layer for unit in space.units])
+
+
+def test_the_two_rows_that_contradict_each_other_are_named_among_others() -> None:
+    space = space_of([[8, 16]] * 4, [[True, True]] * 4)
+    some, form = np.array([True, True, True, False]), space.formats[1]
+    rows = (
+        window(space, 0, 64),
+        at_least(space, form, 3, units=some),
+        at_least(space, form, 1, units=~some),
+        at_most(space, form, 2, units=some),
+        bits_between(space, 8, 16, units=~some),
+    )
+    expected = r"row 1 \(at least 3 of 3 units in F1\) and row 3 \(at most 2 of 3 units in F1\) contradict each other, whatever the budget"
+    with pytest.raises(UserError, match=expected):
+        solve_with_rows(space, np.zeros((4, 2)), 100, rows=rows)
+
+
+def test_rows_that_ask_for_a_larger_file_than_the_budget_are_named() -> None:
+    space = space_of([[8, 16]] * 4, [[True, True]] * 4)
+    every = np.ones(4, dtype=bool)
+    rows = (at_most(space, space.formats[1], 4, units=every), at_least(space, space.formats[1], 2, units=every))
+    with pytest.raises(UserError, match=r"within the budget: row 1 \(at least 2 of 4 units in F1\) asks for a larger file"):
+        solve_with_rows(space, np.zeros((4, 2)), 40, rows=rows)
+
+
+def test_a_window_holds_to_the_bit() -> None:
+    sizes = [[10**10 + 3 * unit, 2 * 10**10 + unit] for unit in range(6)]
+    space = space_of(sizes, [[True, True]] * 6, fixed_bits=77)
+    table = np.array([[float(unit), 0.0] for unit in range(6)])
+    totals = np.sort(space.total_bits(every_choice(space)))
+    lower, upper = int(totals[20]), int(totals[24])
+    rows = (window(space, lower, upper),)
+    solution = solve_with_rows(space, -table, upper, rows=rows)
+    assert lower <= solution.size_bits <= upper
+    choices = every_choice(space)
+    inside = (space.total_bits(choices) >= lower) & (space.total_bits(choices) <= upper)
+    assert solution.loss == losses(-table, choices[inside]).min()
+
+
+def experts(seed: int) -> tuple[Space, Table]:
+    """Three blocks of six experts at 1, 2 and 3 bits, with PMQ's objective of synthetic frequencies, weights and errors."""
+    rng = np.random.default_rng(seed)
+    units = tuple(Unit(f"{block}.{e}", block, "expert", (Tensor(f"{block}.{e}", (32,), "F16"),)) for block in range(3) for e in range(6))
+    formats = tuple(BlockFormat(f"INT{b}", 32, 4 * b) for b in (1, 2, 3))
+    frequency, weight = rng.dirichlet(np.ones(6), 3).ravel(), rng.dirichlet(np.ones(6), 3).ravel()
+    error = rng.uniform(1, 2, (18, 1)) * 4.0 ** -np.arange(1, 4) * rng.uniform(0.5, 1.5, (18, 3))
+    space = Space(units, formats, np.tile(32 * np.arange(1, 4), (18, 1)), np.ones((18, 3), dtype=bool), 0, 18 * 32)
+    return space, frequency[:, None] * weight[:, None] ** 1.5 * error
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pmq_per_block_is_brute_force_and_a_budget_for_all_is_no_worse(seed: int) -> None:
+    space, table = experts(seed)
+    at_2_and_3 = tuple(at_least(space, form, 1, units=units_of(space, block)) for block in range(3) for form in space.formats[1:])
+    budget_bits = 18 * 32 * 2
+    per_block = solve_with_rows(space, table, budget_bits, rows=(*at_2_and_3, *layer_budgets(space, 2.0)))
+    best = 0.0
+    for block in range(3):
+        options = np.array(list(product(range(3), repeat=6)))  # 3^6
+        kept = options[((options + 1).sum(axis=1) <= 12) & (options == 2).any(axis=1) & (options == 1).any(axis=1)]
+        best += losses(table[units_of(space, block)], kept).min()
+        mine = per_block.choice[units_of(space, block)]
+        assert (mine + 1).sum() <= 12
+        assert {1, 2} <= set(mine.tolist())
+    assert per_block.loss == pytest.approx(best, rel=1e-9)
+    together = solve_with_rows(space, table, budget_bits, rows=at_2_and_3)
+    free = solve(space, table, budget_bits)
+    assert free.loss <= together.loss <= per_block.loss
+    assert solve_with_rows(space, table, budget_bits, rows=()).loss == pytest.approx(free.loss, rel=1e-9)
+
+
+def test_an_equality_of_formats_is_a_unit_and_costs_what_the_row_would() -> None:
+    tied = space_of([[16, 32], [8, 16]], [[True, True]] * 2)
+    table = np.array([[5.0, 0.0], [3.0, 0.0]])  # the first is two tensors of the sizes below, losing 1 and 4
+    apart = space_of([[8, 16], [8, 16], [8, 16]], [[True, True]] * 3)
+    difference = np.zeros((3, 2))
+    difference[0, 1], difference[1, 1] = 1.0, -1.0
+    separate = np.array([[1.0, 0.0], [4.0, 0.0], [3.0, 0.0]])
+    for budget_bits in (24, 32, 40, 48):
+        with_row = solve_with_rows(apart, separate, budget_bits, rows=(Row(difference, 0.0, 0.0),))
+        assert with_row.choice[0] == with_row.choice[1]
+        assert with_row.loss == solve(tied, table, budget_bits).loss
