@@ -69,20 +69,35 @@ def nondominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """The area that points `(n, 2)` dominate below and left of `reference` `(2,)`; points beyond it add nothing.
+    """The area or volume that points `(n, 2)` or `(n, 3)` dominate below `reference` `(2,)` or `(3,)`; points beyond it add nothing.
 
-    Zitzler & Thiele, "Multiobjective evolutionary algorithms", IEEE Transactions on Evolutionary Computation 3, 1999; in two dimensions a sum of
-    rectangles.
+    Zitzler & Thiele, "Multiobjective evolutionary algorithms", IEEE Transactions on Evolutionary Computation 3, 1999: in two columns a sum of
+    rectangles, in three of slices between the values of the last one, each as thick as they are apart.
 
     Raises:
-        UserError: another number of columns than two, or a value that is not a number.
+        UserError: another number of columns than two or three, or a value that is not a number.
     """
-    if values.ndim != 2 or values.shape[1] != 2 or reference.shape != (2,):
-        raise UserError(f"An area needs points of two columns and a reference of two; these are {values.shape} and {reference.shape}: select two.")
-    front = np.unique(values[nondominated(values)], axis=0)
-    front = front[(front < reference).all(axis=1)]  # ascending in the first column, falling in the second
-    widths = np.diff(np.append(front[:, 0], reference[0]))
-    return float((widths * (reference[1] - front[:, 1])).sum())
+    n_columns = values.shape[-1]
+    if values.ndim != 2 or n_columns not in (2, 3) or reference.shape != (n_columns,):
+        raise UserError(
+            f"A hypervolume needs points of two or three columns and a reference of as many; these are {values.shape} and {reference.shape}: select "
+            "them."
+        )
+    if np.isnan(values).any():
+        raise UserError("Points of a front must be numbers, but one is NaN: leave out what was not measured.")
+    inside = values[(values < reference).all(axis=1)]
+    inside = inside[np.argsort(inside[:, 0], kind="stable")]
+    if n_columns == 2:
+        return _area(inside, reference)
+    levels = np.unique(inside[:, 2])
+    areas = [_area(inside[inside[:, 2] <= level, :2], reference[:2]) for level in levels]
+    return float((np.array(areas) * np.diff(np.append(levels, reference[2]))).sum())
+
+
+def _area(ascending: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """The area below a reference of points `(n, 2)` inside it, ascending in the first column."""
+    widths = np.diff(np.append(ascending[:, 0], reference[0]))
+    return float((widths * (reference[1] - np.minimum.accumulate(ascending[:, 1]))).sum())
 
 
 def spread(front: Front, n: int) -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """Fronts against brute force and against a grid."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -79,6 +81,35 @@ def test_hypervolume_counts_the_cells_of_a_grid(points: NDArray[np.float64]) -> 
     assert hypervolume(points, reference) == covered.sum()
 
 
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12))
+def test_hypervolume_of_three_columns_counts_the_cells_of_a_grid(rows: list[tuple[int, int, int]]) -> None:
+    reference = np.array([6.0, 5.0, 4.0])
+    cells = np.stack(np.meshgrid(np.arange(6), np.arange(5), np.arange(4)), axis=-1).reshape(-1, 3)
+    covered = (np.array(rows)[:, None] <= cells).all(axis=2).any(axis=0)
+    assert hypervolume(np.array(rows, dtype=np.float64), reference) == covered.sum()
+
+
+@given(st.lists(st.tuples(*[st.floats(0.0, 1.2)] * 3), min_size=1, max_size=6))
+def test_hypervolume_of_three_columns_by_inclusion_and_exclusion(rows: list[tuple[float, float, float]]) -> None:
+    boxes = [corners for n in range(1, len(rows) + 1) for corners in combinations(np.array(rows), n)]
+    volume = sum((-1) ** (len(corners) + 1) * np.maximum(1 - np.max(corners, axis=0), 0).prod() for corners in boxes)
+    assert hypervolume(np.array(rows), np.ones(3)) == pytest.approx(volume, abs=1e-12)
+
+
+def test_hypervolume_of_many_points_is_what_random_ones_say() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.random((40, 3)) ** 0.5
+    hits = (points[:, None] <= rng.random((40_000, 3))).all(axis=2).any(axis=0)
+    assert hypervolume(points, np.ones(3)) == pytest.approx(hits.mean(), abs=4 * hits.std() / 200)
+
+
+def test_a_third_column_that_is_equal_for_all_multiplies_the_area() -> None:
+    points = np.random.default_rng(1).random((30, 2))
+    solid = np.column_stack((points, np.full(30, 0.25)))
+    assert hypervolume(solid, np.ones(3)) == pytest.approx(0.75 * hypervolume(points, np.ones(2)))
+    assert hypervolume(solid[:0], np.ones(3)) == 0
+
+
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=40, unique=True).map(sorted), st.integers(2, 20))
 def test_a_spread_holds_both_ends_and_no_point_twice(sizes: list[int], n: int) -> None:
     front = Front(np.zeros((len(sizes), 1), dtype=np.int64), np.array(sizes), -np.arange(len(sizes), dtype=np.float64))
@@ -97,7 +128,10 @@ def test_a_spread_is_even_along_the_size() -> None:
 def test_what_is_not_a_front_is_refused() -> None:
     with pytest.raises(UserError, match="one is NaN"):
         nondominated(np.array([[0.0, float("nan")]]))
-    with pytest.raises(UserError, match=r"\(1, 3\)"):
-        hypervolume(np.zeros((1, 3)), np.ones(2))
+    for shape in [(1, 3), (1, 4), (1, 1)]:
+        with pytest.raises(UserError, match=rf"\({shape[0]}, {shape[1]}\)"):
+            hypervolume(np.zeros(shape), np.ones(2))
+    with pytest.raises(UserError, match="one is NaN"):
+        hypervolume(np.array([[0.0, float("nan"), 0.0]]), np.ones(3))
     with pytest.raises(UserError, match="ask for 2 or more"):
         spread(Front(np.zeros((1, 1), dtype=np.int64), np.zeros(1, dtype=np.int64), np.zeros(1)), 1)
