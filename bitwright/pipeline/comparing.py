@@ -20,7 +20,7 @@ from bitwright.pipeline.searching import whole_space
 from bitwright.pipeline.workbench import Workbench, set_up, timed
 from bitwright.predictors import PROXIES, Agreement, Proxy, completed, importance_error_table, proxy_named, rank_agreement, sums, table_agreement
 from bitwright.progress import Progress, Silent
-from bitwright.report import JudgedProxy, ProxyComparison, Ranks
+from bitwright.report import JudgedProxy, PricedProxy, ProxyComparison, Ranks
 from bitwright.search import scattered, sizes_between
 from bitwright.spaces import Choices, Space
 
@@ -31,9 +31,9 @@ _FEWEST_PLANS = 6
 
 @dataclass(frozen=True)
 class ComparisonCost:
-    """What a comparison takes at most: the proxies, their tokens over the calibration text, and those of measuring plans on held-out text."""
+    """What a comparison takes at most: each proxy, the tokens of all over the calibration text, and those of measuring plans on held-out text."""
 
-    names: tuple[str, ...]
+    proxies: tuple[PricedProxy, ...]
     pricing_tokens: int
     measuring_tokens: int
 
@@ -41,7 +41,7 @@ class ComparisonCost:
     def text(self) -> str:
         """In a sentence."""
         return (
-            f"{len(self.names)} proxies read at most {self.pricing_tokens:,} tokens of the calibration text, forward and backward, "
+            f"{len(self.proxies)} proxies read at most {self.pricing_tokens:,} tokens of the calibration text, forward and backward, "
             f"and measuring plans reads {self.measuring_tokens:,} held-out tokens; what the run has kept is not done again."
         )
 
@@ -65,10 +65,12 @@ def comparison_cost(run: Run, names: Sequence[str], *, n_plans: int) -> Comparis
     """
     if n_plans < _FEWEST_PLANS:
         raise UserError(f"At least {_FEWEST_PLANS} plans must be measured to rank proxies by; {n_plans} is too few: ask for more with --plans.")
-    proxies, settings = chosen_proxies(run, names), run.settings
+    settings, passes = run.settings, {proxy: proxy.passes(run.prices.space) for proxy in chosen_proxies(run, names)}
     n_tokens = settings.n_calibration * settings.sequence_length
-    pricing = sum(proxy.passes(run.prices.space).tokens(n_tokens) for proxy in proxies)
-    return ComparisonCost(tuple(proxy.name for proxy in proxies), pricing, (n_plans + 1) * settings.n_held_out * settings.sequence_length)
+    priced = tuple(PricedProxy(proxy.name, proxy.source, took.forward, took.backward) for proxy, took in passes.items())
+    return ComparisonCost(
+        priced, sum(took.tokens(n_tokens) for took in passes.values()), (n_plans + 1) * settings.n_held_out * settings.sequence_length
+    )
 
 
 def compare_proxies(
@@ -84,8 +86,8 @@ def compare_proxies(
     comparison_cost(run, names, n_plans=n_plans)
     bench, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), run.prices.space
     distortion = distortion_of(bench, whole_space(bench))
-    proxies, tables = chosen_proxies(run, names), {}
-    for proxy in proxies:
+    tables = {}
+    for proxy in chosen_proxies(run, names):
         table = priced(bench, proxy.name, space=space, distortion=distortion)
         tables[proxy.name] = completed(table, importance_error_table(distortion))
     drawn = _drawn(space, n_plans, seed=run.settings.seed)
@@ -94,7 +96,7 @@ def compare_proxies(
     choices = np.concatenate([drawn, np.array(list(known), dtype=np.int64).reshape(-1, len(space.units))])
     values = np.concatenate([nats, [measurement.nats_per_token for measurement in known.values()]])
     alike = np.arange(len(choices)) < n_plans // 2
-    judged = tuple(_judged(proxy, space, sums(tables[proxy.name], choices), values=values, alike=alike) for proxy in proxies)
+    judged = tuple(_judged(name, sums(table, choices), values=values, alike=alike) for name, table in tables.items())
     among = table_agreement({name: np.where(space.offered, table, np.nan) for name, table in tables.items()})
     return ProxyComparison(judged, among, len(values), int(alike.sum()), _range(values), _range(values[alike]))
 
@@ -130,10 +132,9 @@ def _measured(bench: Workbench, space: Space, choices: Choices) -> NDArray[np.fl
     return found
 
 
-def _judged(proxy: Proxy, space: Space, predicted: NDArray[np.float64], *, values: NDArray[np.float64], alike: NDArray[np.bool_]) -> JudgedProxy:
-    passes = proxy.passes(space)
+def _judged(name: str, predicted: NDArray[np.float64], *, values: NDArray[np.float64], alike: NDArray[np.bool_]) -> JudgedProxy:
     every, equal = (rank_agreement(predicted[part], values[part], rng=np.random.default_rng(0)) for part in (slice(None), alike))
-    return JudgedProxy(proxy.name, proxy.source, passes.forward, passes.backward, _ranks(every), _ranks(equal))
+    return JudgedProxy(name, _ranks(every), _ranks(equal))
 
 
 def _ranks(found: Agreement) -> Ranks:

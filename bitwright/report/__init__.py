@@ -5,7 +5,7 @@ from bitwright.report.headline import Headline, headline
 from bitwright.report.limits import NoLimit, SizeLimit
 from bitwright.report.methods import methods_table
 from bitwright.report.page import write_page
-from bitwright.report.proxy_tables import JudgedProxy, ProxyComparison, Ranks, agreement_table, proxies_table, verdict
+from bitwright.report.proxy_tables import JudgedProxy, PricedProxy, ProxyComparison, Ranks, agreement_table, costs_table, proxies_table, verdict
 from bitwright.report.records import front_json
 from bitwright.report.summary import Candidate, NotMeasured, Quality, RunSummary, Stage
 from bitwright.report.tables import candidates_table, check_table, courses_table, format_histogram, front_table, stages_table
@@ -18,6 +18,7 @@ __all__ = [
     "NoForecast",
     "NoLimit",
     "NotMeasured",
+    "PricedProxy",
     "ProxyComparison",
     "Quality",
     "Ranks",
@@ -30,6 +31,7 @@ __all__ = [
     "agreement_table",
     "candidates_table",
     "check_table",
+    "costs_table",
     "courses_table",
     "format_histogram",
     "front_json",

@@ -10,6 +10,8 @@ from rich.table import Table
 
 from bitwright.report.numerals import significant
 
+_MOST_SHOWN = 12  # whose columns fit into a terminal of 80
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -27,13 +29,20 @@ class Ranks:
 
 
 @dataclass(frozen=True)
-class JudgedProxy:
-    """A proxy, what its table takes in passes over the calibration text, and how its sums rank all plans and those of equal size, `alike`."""
+class PricedProxy:
+    """A proxy, what it is, and what its table takes at most in passes over the calibration text."""
 
     name: str
     source: str
     forward: float
     backward: float
+
+
+@dataclass(frozen=True)
+class JudgedProxy:
+    """How the sums of a proxy's table rank all plans, and those of equal size, `alike`."""
+
+    name: str
     every: Ranks
     alike: Ranks
 
@@ -68,44 +77,48 @@ class ProxyComparison:
         return [p for i in self.ranked[1:] if (p := self.proxies[i]).alike.spearman >= self.best.alike.low]
 
 
+def costs_table(proxies: tuple[PricedProxy, ...]) -> Table:
+    """What each proxy is and takes."""
+    table = _table("Proxies", "Passes over the calibration text at most, forward + backward: proxies share what they have in common.")
+    table.add_column("proxy", no_wrap=True)
+    table.add_column("what it is", overflow="fold")
+    table.add_column("passes", justify="right", no_wrap=True)
+    for proxy in proxies:
+        table.add_row(proxy.name, proxy.source, f"{proxy.forward:.0f} + {proxy.backward:.0f}")
+    return table
+
+
 def proxies_table(comparison: ProxyComparison) -> Table:
     """Every proxy, the most trustworthy first."""
     every, alike = (f"{significant(low)} to {significant(high)} nats/token" for low, high in (comparison.nats_every, comparison.nats_alike))
-    caption = (
-        f"Rank correlation of summed prices with the measured divergence of {comparison.n_plans} plans ({every}), {comparison.n_alike} of them "
-        f"of equal size ({alike}), with 95 % intervals. Passes are over the calibration text, forward + backward."
+    table = _table(
+        "How their sums rank measured plans",
+        f"{comparison.n_plans} plans ({every}), {comparison.n_alike} of them of equal size ({alike}). Rank correlations, Spearman's with 95 % "
+        "intervals.",
     )
-    table = Table(title="Proxies", box=SIMPLE_HEAD, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("", justify="right")
     table.add_column("proxy", no_wrap=True)
-    table.add_column("what it is", overflow="fold")
-    for heading in ("passes", "equal size\nSpearman", "\nKendall", "all plans\nSpearman", "\nKendall"):
+    for heading in ("equal size\nSpearman", "\nKendall", "all plans\nSpearman"):
         table.add_column(heading, justify="right", no_wrap=True)
     for place, i in enumerate(comparison.ranked, start=1):
         proxy = comparison.proxies[i]
-        figures = [cell for ranks in (proxy.alike, proxy.every) for cell in (ranks.text, "–" if isnan(ranks.kendall) else f"{ranks.kendall:.2f}")]
-        passes = f"{proxy.forward:.0f} + {proxy.backward:.0f}"
-        table.add_row(str(place), proxy.name, proxy.source, passes, *figures, style="bold green" if place == 1 else "")
+        kendall = "–" if isnan(proxy.alike.kendall) else f"{proxy.alike.kendall:.2f}"
+        table.add_row(str(place), proxy.name, proxy.alike.text, kendall, proxy.every.text, style="bold green" if place == 1 else "")
     return table
 
 
 def agreement_table(comparison: ProxyComparison) -> Table:
     """How the tables rank pairs of a unit and a format among themselves, in hundredths, in the order of `proxies_table`."""
-    table = Table(
-        title="Agreement of the tables among themselves",
-        box=SIMPLE_HEAD,
-        caption="Spearman's coefficient over all units and formats, in hundredths.",
-        title_justify="left",
-        caption_justify="left",
-        padding=(0, 0, 0, 1),
-    )
-    order = comparison.ranked
-    table.add_column("", justify="right")
+    order = comparison.ranked[:_MOST_SHOWN]
+    of = "" if len(order) == len(comparison.proxies) else f" Only the first {len(order)} are shown."
+    table = _table("How the tables agree among themselves", f"Spearman's coefficient over all units and formats, in hundredths.{of}")
+    table.padding = (0, 0, 0, 1)
+    table.add_column("", justify="right", no_wrap=True)
     table.add_column("proxy", no_wrap=True)
-    for place in range(1, len(order) + 1):
+    for place in range(1, len(order)):
         table.add_column(str(place), justify="right", no_wrap=True)
     for place, i in enumerate(order, start=1):
-        cells = ("–" if isnan(value) else f"{100 * value:.0f}" for value in comparison.among[i, order[:place]])
+        cells = ("–" if isnan(value) else f"{100 * value:.0f}" for value in comparison.among[i, order[: place - 1]])
         table.add_row(str(place), comparison.proxies[i].name, *cells)
     return table
 
@@ -118,3 +131,7 @@ def verdict(comparison: ProxyComparison) -> str:
     as_good = ", ".join(proxy.name for proxy in comparison.as_good)
     others = f" These plans cannot tell it from {as_good}." if as_good else ""
     return f"On this model and text, trust {best.name}: it ranks plans of equal size with Spearman {best.alike.spearman:.3f}.{others}"
+
+
+def _table(title: str, caption: str) -> Table:
+    return Table(title=title, box=SIMPLE_HEAD, caption=caption, title_justify="left", caption_justify="left")
