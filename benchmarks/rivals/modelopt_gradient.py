@@ -44,7 +44,7 @@ def recipe(question: Question, names: list[str], bits: int) -> dict[str, Any]:
 
 
 def spaces(question: Question) -> list[dict[str, Any]]:
-    """A search space for each module: the four or so widths, and no way to leave it as it is."""
+    """A search space for each module: the widths, and no way to leave it as it is."""
     modules: dict[str, list[str]] = {}
     for name in question.shapes:
         modules.setdefault(name.rpartition(".")[0] if ".experts." in name else name, []).append(name)
