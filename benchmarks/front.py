@@ -25,7 +25,7 @@ from bitwright.pipeline.campaign import Desk, desk
 from bitwright.pipeline.exploring import Explored, Meter, explore
 from bitwright.pipeline.searching import price
 from bitwright.pipeline.workbench import set_up
-from bitwright.predictors import CubicRbf, measured_table_at
+from bitwright.predictors import RadialBasisPredictor, measured_table_at
 from bitwright.progress import Silent
 from bitwright.search import Problem, hypervolume, nondominated
 from bitwright.search.amq import Rounds, clustered, predicted_front
@@ -65,7 +65,7 @@ def amq(at: Desk, args: argparse.Namespace) -> tuple[Explored, Space]:
     space = pinned(at, at.run.prices.space)
     problem = Problem(space, np.zeros((0, len(space.units)), dtype=np.int64), at.evaluator.n_sequences, args.seed)
     rounds = Rounds(args.n_first, args.n_rounds, args.n_each, clustered)
-    strategy = predicted_front(problem, CubicRbf(space).fit, rounds)
+    strategy = predicted_front(problem, RadialBasisPredictor(space.offered).fit, rounds)
     return explore(strategy, at.evaluator, effort=Effort(), meter=Meter(), progress=at.bench.progress), space
 
 

@@ -104,6 +104,7 @@ def fit(
     by = _search(method, evaluations, tokens=tokens, minutes=minutes)
     fitted = bw.fit(settings, size, out_folder, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
+    out.print(bw.report.courses_table(fitted.summary))
     out.print(bw.report.format_histogram(fitted.summary))
     out.print(bw.report.stages_table(fitted.summary))
     _print_check(fitted.check)
@@ -140,7 +141,9 @@ def search(
     )
     by = _search(method, evaluations, tokens=tokens, minutes=minutes)
     bw.pipeline.search(settings, out_folder, n_points=points, by=by, device=device, progress=Rows())
-    out.print(bw.report.front_table(bw.pipeline.describe(bw.open_run(out_folder))))
+    summary = bw.pipeline.describe(bw.open_run(out_folder))
+    out.print(bw.report.front_table(summary))
+    out.print(bw.report.courses_table(summary))
     _say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
 
 
@@ -169,7 +172,9 @@ def proxies(
 ) -> None:
     """Which proxy to trust on this model: how each ranks plans that are measured now."""
     opened, asked = bw.open_run(run), _patterns(names)
-    _say(bw.pipeline.comparison_cost(opened, asked, n_plans=plans).text)
+    cost = bw.pipeline.comparison_cost(opened, asked, n_plans=plans)
+    out.print(bw.report.costs_table(cost.proxies))
+    _say(cost.text)
     found = bw.pipeline.compare_proxies(opened, asked, n_plans=plans, device=device, progress=Rows())
     out.print(bw.report.proxies_table(found))
     out.print(bw.report.agreement_table(found))

@@ -46,7 +46,8 @@ class Evaluation:
 class Evaluator:
     """Measures choices of one space against the original's predictions on one text.
 
-    `weights` gives the model those of a choice (`compress.stitched`). `text` is what the values are kept under: the tokens and the objectives. Objectives of the model are evaluated for a choice that is not given up.
+    `weights` gives the model those of a choice (`compress.stitched`). `text` is what the values are kept under: the tokens and the objectives.
+    Objectives of the model are evaluated for a choice that is not given up.
     """
 
     def __init__(

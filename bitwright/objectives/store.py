@@ -97,6 +97,11 @@ class Store:
         """Keep a text under a name."""
         self._write("insert or replace into texts values (?, ?)", [(name, text)])
 
+    def texts(self, prefix: str) -> list[str]:
+        """The texts whose names begin with `prefix`, in the order in which they were kept first."""
+        rows = self._rows("select name, text from texts order by rowid")
+        return [str(text) for name, text in rows if name.startswith(prefix)]
+
     def has_text(self, name: str) -> bool:
         """Whether a text of that name was kept."""
         return bool(self._rows("select 1 from texts where name = ?", name))

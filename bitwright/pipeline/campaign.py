@@ -1,15 +1,15 @@
 """A method at work on one run. It searches on the calibration text, so that the held-out text is left to judge what it finds."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import Distortion, Stitcher, stitched
 from bitwright.objectives import Evaluator, ModelObjective, Reference, TokenObjective
+from bitwright.pipeline.courses import PREDICTOR, keep_course
 from bitwright.pipeline.exploring import Effort, Explored, Meter, explore
 from bitwright.pipeline.methods import AUTO, Method, Sought, Table
 from bitwright.pipeline.pricing import distortion_of, priced, subject_of
@@ -17,11 +17,11 @@ from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.searching import uniforms, whole_space
 from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.predictors import Expansion, gradient_products, predictor_named, proxy_named, sized
+from bitwright.report import NoLimit, SizeLimit
 from bitwright.search import Expand, Knowledge, Problem, Refit, Strategy
 from bitwright.spaces import Choice
 
 _UNIFORMS = 2
-_PREDICTOR = "ridge"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Desk:
         rows = np.arange(len(space.units))
         first = np.array([choice for choice in start if space.offered[rows, choice].all()], dtype=np.int64).reshape(-1, len(rows))
         problem = Problem(space, first, self.evaluator.n_sequences, self.bench.settings.seed)
-        knowledge = Knowledge(self.run.prices.table, self.refit(_PREDICTOR), self._expand())
+        knowledge = Knowledge(self.run.prices.table, self.refit(PREDICTOR), self._expand())
         length = self.bench.texts.calibration.ids.shape[1]
         return Sought(problem, knowledge, self.refit, self.price, self.score, self.measure, length)
 
@@ -122,7 +122,7 @@ def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Searc
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
     with desk(bench, run, search) as at:
-        return _searched(at, search.method.within(at.sought(largest), budget_bits), search, goal=f"{budget_bits // 8} bytes")
+        return _searched(at, search.method.within(at.sought(largest), budget_bits), search, limit=SizeLimit(budget_bits // 8))
 
 
 def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:
@@ -132,20 +132,13 @@ def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -
         UserError: an objective gives no number.
     """
     with desk(bench, run, search) as at:
-        return _searched(at, search.method.along(at.sought(list(uniforms(run).values())), n_points), search, goal="the whole front")
+        return _searched(at, search.method.along(at.sought(list(uniforms(run).values())), n_points), search, limit=NoLimit())
 
 
-def _searched(at: Desk, strategy: Strategy, search: Search, *, goal: str) -> Explored:
+def _searched(at: Desk, strategy: Strategy, search: Search, *, limit: SizeLimit | NoLimit) -> Explored:
     """Let the strategy search, and keep the course of it in the run."""
-    store = at.bench.store
-    with timed(store, "search"):
+    with timed(at.bench.store, "search"):
         explored = explore(strategy, at.evaluator, effort=search.effort, meter=at.meter, progress=at.bench.progress)
-    store.put_text(SEARCH_TEXT, at.evaluator.text)
-    record = {
-        "method": search.method.name,
-        "goal": goal,
-        "is_finished": explored.is_finished,
-        "steps": [asdict(step) | {"choice": step.choice.tolist()} for step in explored.steps],
-    }
-    store.put_text(f"course/{search.method.name}/{goal}", json.dumps(record))
+    at.bench.store.put_text(SEARCH_TEXT, at.evaluator.text)
+    keep_course(at.run, explored, method=search.method, limit=limit)
     return explored

@@ -44,10 +44,10 @@ def candidates(run: Run, size_bytes: int) -> dict[str, Choice]:
     tables = {"knapsack": run.prices.table, "knapsack, second table": run.prices.second_table}
     solved = {name: solve(space, table, 8 * size_bytes).choice for name, table in tables.items()}
     found = {"knapsack": solved["knapsack"]} | {name: choice for name, choice in solved.items() if (choice != solved["knapsack"]).any()}
-    found |= _searched(run, size_bytes, known=list(found.values()))
     fitting = {name: choice for name, choice in uniforms(run).items() if space.total_bytes(choice) <= size_bytes}
     largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
-    return found | {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
+    uniform = {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
+    return found | _searched(run, size_bytes, known=[*found.values(), *uniform.values()]) | uniform
 
 
 def _searched(run: Run, size_bytes: int, *, known: list[Choice]) -> dict[str, Choice]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from bitwright.objectives import Measurement
+from bitwright.pipeline.courses import courses
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching import uniforms
 from bitwright.report import Candidate, NoLimit, NotMeasured, Quality, RunSummary, SizeLimit, Stage
@@ -19,6 +20,7 @@ _STAGES = {
     "gradient": "gradient sweep",
     "measured": "measuring one unit at a time",
     "reference": "the original's predictions",
+    "search": "searching",
     "candidates": "measuring candidates",
     "build": "writing the file",
     "check": "checking it in llama.cpp",
@@ -47,7 +49,7 @@ def summarise(run: Run, *, named: dict[str, Choice], chosen: str, limit: SizeLim
         front_sizes_bytes=front.size_bits // 8,
         front_nats=scale.factor * front.loss,
         candidates=tuple(listed),
-        courses=(),
+        courses=courses(run),
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
         settings=run.store.settings() | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")},
         reference_perplexity=float(run.store.text("reference perplexity")),

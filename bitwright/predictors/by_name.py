@@ -23,17 +23,11 @@ Table = NDArray[np.float64]
 PREDICTORS: dict[str, Callable[[Space, Table, int], Predictor]] = {
     "additive": lambda _, table, __: AdditivePredictor(table),
     "isotonic": lambda _, table, __: IsotonicPredictor(table),
-    "additive": lambda _, table, __: AdditivePredictor(table),
-    "isotonic": lambda _, table, __: IsotonicPredictor(table),
     "ridge": lambda _, table, __: RidgePredictor(table),
     "pairwise": lambda space, table, _: PairwisePredictor(table, following(len(space.units))),
     "rbf": lambda space, _, __: RadialBasisPredictor(space.offered),
     "mlp": lambda space, _, seed: PerceptronPredictor(space.offered, seed),
     "gp": lambda _, table, __: GaussianProcessPredictor(table),
-    "pairwise": lambda _, table, __: PairwisePredictor(table, following(len(table))),
-    "gaussian-process": lambda _, table, __: GaussianProcessPredictor(table),
-    "rbf": lambda space, _, __: RadialBasisPredictor(space.offered),
-    "mlp": lambda space, _, seed: PerceptronPredictor(space.offered, seed),
 }
 
 

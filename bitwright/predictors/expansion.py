@@ -4,10 +4,10 @@ With Δ the change of all weights from the choice and D the divergence,
 
     D(c + Δ) ≈ D(c) + ⟨∇D(c), Δ⟩ + ½ ΔᵀFΔ
 
-The slopes come from one sweep with the gradient of the divergence at the choice itself, which is exact for the tokens that are read: no labels are drawn.
-They hold what the errors of all other units do to each one. The curvature F is taken from the sweep at the original (see `gradient`): the products
-⟨g, ΔW⟩ of two formats differ by the product of going from one to the other, so it costs nothing more. Of F the part within units is used; between
-units there are too few sequences for too many pairs (docs/measurements.md).
+The slopes come from one sweep with the gradient of the divergence at the choice itself, which is exact for the tokens that are read: no labels are
+drawn. They hold what the errors of all other units do to each one. The curvature F is taken from the sweep at the original (see `gradient`): the
+products ⟨g, ΔW⟩ of two formats differ by the product of going from one to the other, so it costs nothing more. Of F the part within units is used;
+between units there are too few sequences for too many pairs (docs/measurements.md).
 """
 
 from dataclasses import dataclass

@@ -51,9 +51,14 @@ class Validation:
 
     @property
     def coverage(self) -> float:
-        """The share of choices whose measurement lies in its 90 % interval, which is that of the prediction widened by the measurement's noise."""
-        half_width = WITHIN_90 * np.sqrt(self.deviations**2 + self.noise**2)
-        return float(np.mean(np.abs(self.means - self.values) <= half_width))
+        """The share of choices whose measurement lies in its 90 % interval."""
+        return float(np.mean(np.abs(self.means - self.values) <= self.half_widths))
+
+    @property
+    def half_widths(self) -> Floats:
+        """Half of each 90 % interval `(n,)`, which is that of the prediction widened by the measurement's noise."""
+        widths: Floats = WITHIN_90 * np.sqrt(self.deviations**2 + self.noise**2)
+        return widths
 
     @property
     def _varies(self) -> bool:
