@@ -38,7 +38,7 @@ from bitwright.predictors.subject import Subject
 from bitwright.predictors.surgeon import surgeon_table
 from bitwright.predictors.sweep import ORIGINAL, Products, Sweep, measure_products, point
 from bitwright.predictors.transfer import TransferPredictor
-from bitwright.predictors.validation import Folds, Measured, Validation, cross_validate
+from bitwright.predictors.validation import WITHIN_90, Folds, Measured, Validation, cross_validate
 from bitwright.predictors.weight_error import absolute_error_table, importance_error_table, weight_error_table
 from bitwright.predictors.weight_shape import kurtosis_scores, outlier_scores, zd_scores
 
@@ -46,6 +46,7 @@ __all__ = [
     "ORIGINAL",
     "PREDICTORS",
     "PROXIES",
+    "WITHIN_90",
     "AbsoluteProduct",
     "AdditivePredictor",
     "Agreement",
