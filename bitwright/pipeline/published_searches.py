@@ -11,24 +11,30 @@ from numpy.typing import NDArray
 
 from bitwright.objectives import ClampedJensenShannon, KullbackLeibler, TokenObjective
 from bitwright.pipeline.methods import Method, Sought, budgets_along
-from bitwright.pipeline.published_tables import bracket
+from bitwright.pipeline.published_tables import bracket, once
+from bitwright.predictors import random_orders, shapley_marginals
+from bitwright.progress import Silent
 from bitwright.search import (
     InTurn,
     Learning,
     Problem,
     Region,
+    Reweighing,
     Rounds,
     Strategy,
     clustered,
     evopress,
     predicted_front,
     quantization,
+    reweighed,
+    solve_quadratic,
     turbo,
     two_tiers,
 )
-from bitwright.spaces import Choices, Space
+from bitwright.spaces import Choice, Choices, Space
 
 _PINNED = 2.0  # AMQ: times the median
+_PERMUTATIONS = 8
 
 
 def within_budget(name: str, source: str, differs: str, *, objective: TokenObjective, within: Callable[[Sought, int], Strategy]) -> Method:
@@ -73,12 +79,28 @@ def _qpruner(sought: Sought, budget_bits: int) -> Strategy:
     high, low = bracket(space, budget_bits)
     start = two_tiers(space, sought.score("information"), budget_bits, high=high, low=low)
     problem = Problem(space, start[None], sought.problem.n_sequences, sought.problem.seed)
-    return turbo(problem, budget_bits, Learning(_flat, sought.refit("gp"), 10, 1), Region(radius=float(len(start)), n_at_once=1))
+    return turbo(problem, budget_bits, Learning(_flat, sought.refit("gp"), 10, 5), Region(radius=float(len(start)), n_at_once=1))
 
 
 def _flat(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Nothing is known."""
     return np.zeros(len(choices)), np.ones(len(choices))
+
+
+def _coopq(sought: Sought, budget_bits: int) -> Choice:
+    space = sought.problem.space
+    high, low = bracket(space, budget_bits)
+    orders = random_orders(len(space.units), _PERMUTATIONS, rng=sought.problem.random())
+    found = shapley_marginals(sought.measure, high=space.uniform(high), low=space.uniform(low), orders=orders, progress=Silent())
+    linear, matrix = found.interactions()
+    table = np.zeros(space.offered.shape)
+    table[:, space.formats.index(low)] = linear
+    two = space.narrowed(space.offered & np.array([form in (high, low) for form in space.formats]))
+    return solve_quadratic(two, table, budget_bits, form=low, matrix=matrix).choice
+
+
+def _spdy(sought: Sought, budget_bits: int) -> Strategy:
+    return reweighed(sought.problem, budget_bits, table=sought.price("surgeon"), numbers=Reweighing())
 
 
 def _automixq(sought: Sought) -> Strategy:
@@ -103,9 +125,22 @@ BY_SEARCHES = (
     within_budget(
         "qpruner",
         "QPruner (2024, arXiv 2412.11629): mutual information, then Bayesian optimisation of the bits with a Gaussian process",
-        "Nothing is pruned or healed; the objective is the divergence, and candidates keep the budget.",
+        "Nothing is pruned or healed; the objective is the divergence, candidates keep the budget, and the process is fitted anew after every five.",
         objective=KullbackLeibler(),
         within=_qpruner,
+    ),
+    within_budget(
+        "spdy",
+        "SPDY (Frantar & Alistarh, ICML 2022, arXiv 2201.13096): coefficients of layer losses, 100 at random and then local search",
+        "Candidates are scored by their divergence; the exact knapsack takes the place of the programme in buckets.",
+        objective=KullbackLeibler(),
+        within=_spdy,
+    ),
+    once(
+        "coopq",
+        "CoopQ (ACL Findings 2026): Shapley values and their covariance from all-high to all-low, a quadratic programme",
+        "8 permutations and not 100, each as many evaluations as there are units; the two formats are those around the budget.",
+        _coopq,
     ),
     whole_front(
         "automixq",

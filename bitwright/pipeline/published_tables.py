@@ -11,22 +11,24 @@ from numpy.typing import NDArray
 from bitwright.errors import UserError
 from bitwright.objectives import KullbackLeibler
 from bitwright.pipeline.methods import Method, Sought, budgets_along
-from bitwright.search import Strategy, given, given_in_proportion, solve, tiered_within, two_tiers, unimportance
+from bitwright.search import Solution, Strategy, given, given_in_proportion, solve, solve_in_buckets, tiered_within, two_tiers, unimportance
 from bitwright.spaces import Choice, Format, Key, Space, by_layer, tied
 
 #: space, scores `(n_units,)` high where a unit is important, budget in bits -> choice `(n_units,)`
 ByScores = Callable[[Space, NDArray[np.float64], int], Choice]
+#: space, table `(n_units, n_formats)`, budget in bits -> what is best by the table
+ByTable = Callable[[Space, NDArray[np.float64], int], Solution]
 
 _LAYERS = (0.3, 0.4, 0.3)  # CPTQuant: so many of the layers in each tier, the most important first
 
 
-def by_table(name: str, source: str, differs: str, *, proxy: str) -> Method:
+def by_table(name: str, source: str, differs: str, *, proxy: str, solver: ByTable = solve) -> Method:
     """A method that solves the knapsack of a proxy's table."""
 
     def answer(sought: Sought, budget_bits: int) -> Choice:
-        return solve(sought.problem.space, sought.price(proxy), budget_bits).choice
+        return solver(sought.problem.space, sought.price(proxy), budget_bits).choice
 
-    return _once(name, source, differs, answer)
+    return once(name, source, differs, answer)
 
 
 def by_scores(name: str, source: str, differs: str, *, proxy: str, key: Key, choose: ByScores) -> Method:
@@ -37,10 +39,12 @@ def by_scores(name: str, source: str, differs: str, *, proxy: str, key: Key, cho
         of_groups = np.array([scores[tie.group == g].mean() for g in range(len(tie.coarse.units))])
         return tie.expanded(choose(tie.coarse, of_groups, budget_bits))
 
-    return _once(name, source, differs, answer)
+    return once(name, source, differs, answer)
 
 
-def _once(name: str, source: str, differs: str, answer: Callable[[Sought, int], Choice]) -> Method:
+def once(name: str, source: str, differs: str, answer: Callable[[Sought, int], Choice]) -> Method:
+    """A method that decides on one choice for a budget."""
+
     def within(sought: Sought, budget_bits: int) -> Strategy:
         return given(sought.problem, answer(sought, budget_bits)[None])
 
@@ -105,6 +109,13 @@ BY_TABLES = (
         "NVIDIA ModelOpt auto_quantize, gradient: Σ(g ⊙ ΔY)², a 0/1 programme",
         "Every matrix decides alone; scores are not forced to fall with bits; the budget counts stored bytes.",
         proxy="output-change",
+    ),
+    by_table(
+        "obc-dp",
+        "OBC (Frantar & Alistarh, NeurIPS 2022, arXiv 2208.11580): layer losses, dynamic programming over 10,000 buckets of the budget",
+        "The layer losses are those of the run's codec, Σ(w − q)²/diag(H⁻¹)², without compensation.",
+        proxy="surgeon",
+        solver=solve_in_buckets,
     ),
     by_scores(
         "layerwise-lim",
