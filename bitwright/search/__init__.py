@@ -4,12 +4,14 @@ A strategy is given a `Space` and a table `(n_units, n_formats)` of nats/token, 
 """
 
 from bitwright.search.amq import Rounds, clustered, predicted_front, stratified
+from bitwright.search.bayesian import Hypervolume, nehvi_front
 from bitwright.search.belief import Learning
 from bitwright.search.buckets import solve_in_buckets
 from bitwright.search.course import Course, Problem
 from bitwright.search.default_search import Expand, Knowledge, auto, auto_front
-from bitwright.search.evolution import evopress, quantization, super_fast
+from bitwright.search.evolution import Generations, Stage, evopress, quantization, sparsity, super_fast
 from bitwright.search.front import Front, hull, hypervolume, nondominated, spread
+from bitwright.search.genetic import Breeding
 from bitwright.search.given import given
 from bitwright.search.greedy import demote, promote
 from bitwright.search.in_turn import InTurn
@@ -17,6 +19,8 @@ from bitwright.search.interactions import Interactions, solve_interacting
 from bitwright.search.knapsack import solve
 from bitwright.search.lagrangian import solve_lagrangian
 from bitwright.search.local_search import Swaps, swaps
+from bitwright.search.neighbours import Groups, all_together, by_kind, by_size
+from bitwright.search.optuna_samplers import nsga2, nsga2_front, tpe
 from bitwright.search.proportional import given_in_proportion, softmax_shares, taken_in_proportion, unimportance
 from bitwright.search.quadratic import solve_quadratic
 from bitwright.search.random_choices import random_front, random_mixes, random_within
@@ -31,9 +35,13 @@ from bitwright.search.tiers import tiered, tiered_within, two_tiers
 from bitwright.search.trust_region import Region, turbo
 
 __all__ = [
+    "Breeding",
     "Course",
     "Expand",
     "Front",
+    "Generations",
+    "Groups",
+    "Hypervolume",
     "InTurn",
     "Interactions",
     "Knowledge",
@@ -47,16 +55,20 @@ __all__ = [
     "Rounds",
     "Row",
     "Solution",
+    "Stage",
     "Strategy",
     "Swaps",
     "Tied",
     "Trials",
+    "all_together",
     "asked",
     "at_least",
     "at_most",
     "auto",
     "auto_front",
     "bits_between",
+    "by_kind",
+    "by_size",
     "clustered",
     "demote",
     "evopress",
@@ -65,8 +77,11 @@ __all__ = [
     "hull",
     "hypervolume",
     "layer_budgets",
+    "nehvi_front",
     "no_trials",
     "nondominated",
+    "nsga2",
+    "nsga2_front",
     "predicted_front",
     "promote",
     "quantization",
@@ -83,6 +98,7 @@ __all__ = [
     "solve_lagrangian",
     "solve_quadratic",
     "solve_with_rows",
+    "sparsity",
     "spread",
     "stratified",
     "super_fast",
@@ -90,6 +106,7 @@ __all__ = [
     "taken_in_proportion",
     "tiered",
     "tiered_within",
+    "tpe",
     "turbo",
     "two_tiers",
     "unimportance",
