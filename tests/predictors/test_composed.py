@@ -92,3 +92,8 @@ def test_a_dip_is_pooled_with_its_neighbour() -> None:
     assert found.changed.tolist() == [[0, 1], [0, 2]]
     kept = repaired(np.array([[0.0, 1.0, 3.0, 5.0]]), space(sizes, offered))
     assert kept.changed.shape == (0, 2)
+
+
+def test_formats_of_one_size_may_have_any_prices() -> None:
+    for prices in ([1.0, 2.0, 3.0], [2.0, 1.0, 3.0]):
+        assert not len(repaired(np.array([prices]), space(np.array([[4, 4, 1]]), np.ones((1, 3), dtype=bool))).changed)

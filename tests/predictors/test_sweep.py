@@ -218,6 +218,16 @@ def test_the_model_is_left_as_it_was(tied: Model, tmp_path: Path) -> None:
     assert all(torch.equal(weight, before[name]) for name, weight in tied.module.named_parameters())
 
 
+def test_formats_are_made_of_the_original_s_weights(tied: Model, tmp_path: Path) -> None:
+    """A source may read them from the module, which holds others during the sweep."""
+    space = space_of(tied, MENU)
+    products(tied, space, tokens=random_tokens(1, 6), folder=tmp_path, asked=Sweep(TextLabels(), at=point(space, uniform(space, "Q4_0"))))
+    levels, fresh = levels_of(tied, tmp_path), levels_of(tied, tmp_path / "fresh")
+    for unit in space.units:
+        form = space.formats[int(uniform(space, "Q8_0")[0])]
+        np.testing.assert_array_equal(levels.packed(unit.tensors[0], form), fresh.packed(unit.tensors[0], form))
+
+
 def refuse(*_: Any, **__: Any) -> Any:
     raise AssertionError("a sweep was done again")
 
