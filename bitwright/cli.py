@@ -65,6 +65,9 @@ Method = Annotated[str, typer.Option(help="How to search: auto, or a published m
 Evaluations = Annotated[int, typer.Option(help="Choices that the search may measure, on the calibration text; 0 takes the table's word.")]
 TokenLimit = Annotated[float, typer.Option("--tokens", help="Tokens that the search may read, forward and backward.")]
 Minutes = Annotated[float, typer.Option(help="Time that the search may take.")]
+Objectives = Annotated[
+    str, typer.Option(help="What to make small, the first deciding: kl,flips,worst5%,perplexity,error:TASK.jsonl,... The method's own when left out.")
+]
 Device = Annotated[str, typer.Option(help="Where torch works: cpu, cuda or mps.")]
 
 
@@ -93,6 +96,7 @@ def fit(
     evaluations: Evaluations = 16,
     tokens: TokenLimit = inf,
     minutes: Minutes = inf,
+    objectives: Objectives = "",
     device: Device = "cpu",
 ) -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
@@ -101,9 +105,12 @@ def fit(
         *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity),
         *(n_calibration, n_held_out, sequence_length, seed, _patterns(keep)),
     )
-    by = _search(method, evaluations, tokens=tokens, minutes=minutes)
+    by = _search(method, evaluations, tokens=tokens, minutes=minutes, objectives=objectives)
     fitted = bw.fit(settings, size, out_folder, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
+    if fitted.judgement.rows:
+        rows = ((name, ((e.value, e.standard_error) for e in estimates)) for name, estimates in fitted.judgement.rows)
+        out.print(bw.report.objectives_table(fitted.judgement.objectives, rows))
     out.print(bw.report.courses_table(fitted.summary))
     out.print(bw.report.format_histogram(fitted.summary))
     out.print(bw.report.stages_table(fitted.summary))
@@ -132,6 +139,7 @@ def search(
     evaluations: Evaluations = 16,
     tokens: TokenLimit = inf,
     minutes: Minutes = inf,
+    objectives: Objectives = "",
     device: Device = "cpu",
 ) -> None:
     """Measure sensitivities, find the whole front of size against quality, and measure points along it."""
@@ -139,7 +147,7 @@ def search(
         *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity),
         *(n_calibration, n_held_out, sequence_length, seed, _patterns(keep)),
     )
-    by = _search(method, evaluations, tokens=tokens, minutes=minutes)
+    by = _search(method, evaluations, tokens=tokens, minutes=minutes, objectives=objectives)
     bw.pipeline.search(settings, out_folder, n_points=points, by=by, device=device, progress=Rows())
     summary = bw.pipeline.describe(bw.open_run(out_folder))
     out.print(bw.report.front_table(summary))
@@ -222,8 +230,9 @@ def _menu(formats: str) -> tuple[str, ...]:
     return tuple(name.strip().upper() for name in formats.split(",") if name.strip())
 
 
-def _search(method: str, evaluations: int, *, tokens: float, minutes: float) -> "Search":
-    return bw.pipeline.Search(bw.pipeline.method_named(method), bw.pipeline.Effort(evaluations, tokens, 60 * minutes))
+def _search(method: str, evaluations: int, *, tokens: float, minutes: float, objectives: str) -> "Search":
+    effort = bw.pipeline.Effort(evaluations, tokens, 60 * minutes)
+    return bw.pipeline.Search(bw.pipeline.method_named(method), effort, bw.pipeline.named_objectives(objectives))
 
 
 def _patterns(keep: str) -> tuple[str, ...]:

@@ -60,6 +60,12 @@ class Evaluator:
         self.text = f"{text} {reference.tokens.ids.shape} {','.join(objective.name for objective in self._of_tokens)}"
 
     @property
+    def deciding_text(self) -> str:
+        """What the first objective is kept under, in the first column."""
+        first = self.objectives[0]
+        return self.text if isinstance(first, TokenObjective) else _key(first)
+
+    @property
     def n_sequences(self) -> int:
         """All sequences of the text."""
         return len(self._reference.tokens.ids)
@@ -120,7 +126,7 @@ class Evaluator:
 
     def _of_model(self, objective: ModelObjective, choice: Choice) -> tuple[Estimate, float]:
         """An estimate and the seconds it took, now or before."""
-        key = f"model {objective.name}"
+        key = _key(objective)
         if not self._store.evaluations(key, choice.tolist()):
             started = time.perf_counter()
             self._weights.put(choice)
@@ -129,6 +135,10 @@ class Evaluator:
             self._store.put_evaluation(key, choice.tolist(), first=0, values=values, seconds=time.perf_counter() - started)
         (values, seconds), *_ = self._store.evaluations(key, choice.tolist())
         return Estimate(float(values[0, 0]), float(values[0, 1])), seconds
+
+
+def _key(objective: ModelObjective) -> str:
+    return f"model {objective.name}"
 
 
 def _looks(n_sequences: int, *, racing: bool) -> Iterator[int]:

@@ -1,7 +1,7 @@
 """The whole flow, step by step: search a model, look at its front, plan for a budget, build the file and check it."""
 
 from bitwright.pipeline.building import build
-from bitwright.pipeline.campaign import Search
+from bitwright.pipeline.campaign import Search, named_objectives
 from bitwright.pipeline.checking import Check, check
 from bitwright.pipeline.comparing import compare_proxies, comparison_cost
 from bitwright.pipeline.exploring import Effort
@@ -27,6 +27,7 @@ __all__ = [
     "describe",
     "fit",
     "method_named",
+    "named_objectives",
     "open_run",
     "plan",
     "search",

@@ -1,6 +1,6 @@
 """A method at work on one run. It searches on the calibration text, so that the held-out text is left to judge what it finds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,7 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import Distortion, Stitcher, stitched
-from bitwright.objectives import Evaluator, ModelObjective, Reference, TokenObjective
+from bitwright.errors import ObjectiveError
+from bitwright.objectives import (
+    Estimate,
+    Evaluator,
+    ModelObjective,
+    Named,
+    Preparation,
+    Reference,
+    SizeObjective,
+    TokenObjective,
+    Tokens,
+    parse_objectives,
+)
 from bitwright.pipeline.courses import PREDICTOR, keep_course
 from bitwright.pipeline.exploring import Effort, Explored, Meter, explore
 from bitwright.pipeline.methods import AUTO, Method, Sought, Table
@@ -18,7 +30,7 @@ from bitwright.pipeline.searching import uniforms, whole_space
 from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.predictors import Expansion, gradient_products, predictor_named, proxy_named, sized
 from bitwright.report import NoLimit, SizeLimit
-from bitwright.search import Expand, Knowledge, Problem, Refit, Strategy
+from bitwright.search import Expand, Knowledge, Problem, Refit, Strategy, solve
 from bitwright.spaces import Choice
 
 _UNIFORMS = 2
@@ -26,11 +38,27 @@ _UNIFORMS = 2
 
 @dataclass(frozen=True)
 class Search:
-    """How to search: a method, what it may spend, and what to make small, the method's own objective where none is named."""
+    """How to search: a method, what it may spend, and what to make small.
+
+    Of several `objectives` the first decides and the others are told; where none is named it is the method's own. Size always counts and need not be
+    among them.
+    """
 
     method: Method
     effort: Effort
-    objectives: tuple[TokenObjective | ModelObjective, ...] = ()
+    objectives: tuple[Named, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A vector for each of some choices: what every objective, named with its unit, is on held-out text, by the name of the choice."""
+
+    objectives: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Estimate, ...]], ...]
+
+    def deciding(self) -> dict[str, float]:
+        """The first objective by the name of the choice."""
+        return {name: estimates[0].value for name, estimates in self.rows}
 
 
 DEFAULT = Search(AUTO, Effort(evaluations=16))
@@ -105,11 +133,49 @@ def desk(bench: Workbench, run: Run, search: Search) -> Iterator[Desk]:
     tokens = bench.texts.calibration
     with timed(bench.store, "reference", tokens.n_tokens):
         reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
-    objectives = search.objectives or (search.method.objective,)
+    objectives = prepared(bench, search.objectives, tokens) or (search.method.objective,)
     with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
         evaluator = Evaluator(bench.model, weights, reference=reference, objectives=objectives, store=bench.store)
         yield Desk(bench, run, evaluator, weights, Meter())
     reference.discard()
+
+
+def named_objectives(text: str) -> tuple[Named, ...]:
+    """The objectives that `text` names, none where it is empty.
+
+    Raises:
+        UserError: a word is unknown or its objective cannot be used, or there are only sizes, which a search makes small anyway.
+    """
+    named = parse_objectives(text) if text.strip() else ()
+    if named and all(isinstance(objective, SizeObjective) for objective in named):
+        raise ObjectiveError(f"A search needs an objective beside size, which it makes small anyway; '{text}' names none: add one, such as kl.")
+    return named
+
+
+def prepared(bench: Workbench, named: Sequence[Named], tokens: Tokens) -> tuple[TokenObjective | ModelObjective, ...]:
+    """Objectives that can be evaluated on a text, without those that the space knows; the model has its original weights."""
+    wanted = [objective for objective in named if not isinstance(objective, SizeObjective)]
+    return tuple(objective.prepare(bench.model, tokens) if isinstance(objective, Preparation) else objective for objective in wanted)
+
+
+def judged(bench: Workbench, run: Run, named: Mapping[str, Choice], objectives: Sequence[Named]) -> Judgement:
+    """What each of the choices in `named` is worth in every objective on held-out text. What is measured stays in the run.
+
+    Raises:
+        UserError: an objective gives no number.
+    """
+    tokens = bench.texts.held_out
+    made = prepared(bench, objectives, tokens)
+    reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
+    with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
+        evaluator = Evaluator(bench.model, weights, reference=reference, objectives=made, store=bench.store)
+        with bench.progress.stage("Judging candidates by every objective", len(named)) as advance:
+            rows = []
+            for name, choice in named.items():
+                rows.append((name, evaluator(choice, evaluator.n_sequences).estimates))
+                advance(1)
+    reference.discard()
+    return Judgement(tuple(f"{objective.name} {objective.unit}".strip() for objective in made), tuple(rows))
 
 
 def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Search) -> Explored:
@@ -121,8 +187,9 @@ def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Searc
     space = run.prices.space
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
+    second = solve(space, run.prices.second_table, budget_bits).choice
     with desk(bench, run, search) as at:
-        return _searched(at, search.method.within(at.sought(largest), budget_bits), search, limit=SizeLimit(budget_bits // 8))
+        return _searched(at, search.method.within(at.sought([second, *largest]), budget_bits), search, limit=SizeLimit(budget_bits // 8))
 
 
 def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:
@@ -139,6 +206,6 @@ def _searched(at: Desk, strategy: Strategy, search: Search, *, limit: SizeLimit 
     """Let the strategy search, and keep the course of it in the run."""
     with timed(at.bench.store, "search"):
         explored = explore(strategy, at.evaluator, effort=search.effort, meter=at.meter, progress=at.bench.progress)
-    at.bench.store.put_text(SEARCH_TEXT, at.evaluator.text)
+    at.bench.store.put_text(SEARCH_TEXT, at.evaluator.deciding_text)
     keep_course(at.run, explored, method=search.method, limit=limit)
     return explored

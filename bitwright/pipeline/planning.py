@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,12 +59,15 @@ def _searched(run: Run, size_bytes: int, *, known: list[Choice]) -> dict[str, Ch
     return {f"search {i}": np.array(choice) for i, choice in enumerate(new, start=1)}
 
 
-def best(run: Run, named: dict[str, Choice]) -> tuple[str, Measurement]:
-    """The candidate that was measured best, and its measurement; of two that are equal, the smaller."""
-    measured = run.measurements
+def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> tuple[str, Measurement]:
+    """The candidate of the least of `values`, and its measurement; of two that are equal, the smaller.
+
+    A candidate without a value counts with its divergence, so `values` may be empty, but holds all candidates or none.
+    """
+    measured = {name: run.measurements[tuple(choice.tolist())] for name, choice in named.items()}
     space = run.prices.space
-    ranked = sorted(named, key=lambda name: (measured[tuple(named[name].tolist())].nats_per_token, space.total_bytes(named[name])))
-    return ranked[0], measured[tuple(named[ranked[0]].tolist())]
+    ranked = sorted(named, key=lambda name: (values.get(name, measured[name].nats_per_token), space.total_bytes(named[name])))
+    return ranked[0], measured[ranked[0]]
 
 
 def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement) -> Plan:

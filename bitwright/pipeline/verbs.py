@@ -1,5 +1,6 @@
 """The verbs of the command line as plain functions. Each works on the run folder that the one before it left."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from bitwright.compress import load
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Shape, sample_texts
 from bitwright.pipeline.building import build, require_fit
-from bitwright.pipeline.campaign import DEFAULT, Search, search_along, search_within
+from bitwright.pipeline.campaign import DEFAULT, Judgement, Search, judged, search_along, search_within
 from bitwright.pipeline.checking import N_CONTEXTS, Check, check, prefixes
 from bitwright.pipeline.planning import best, budget_bytes, candidates, make_plan, write_text
 from bitwright.pipeline.run import MODEL, PLAN, REPORT, Run
@@ -27,13 +28,16 @@ TENSOR_TYPES = "tensor-types.txt"
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What `fit` leaves: the plan, the finished file, how it did in the engine, and the run's figures. `report` is the page."""
+    """What `fit` leaves: the plan, the finished file, how it did in the engine, and the run's figures. `report` is the page, and `judgement` what the
+    candidates are worth in every objective that was named.
+    """
 
     plan: Plan
     model: Path
     check: Check
     summary: RunSummary
     report: Path
+    judgement: Judgement
 
 
 def search(
@@ -87,7 +91,7 @@ def plan(run: Run, budget: Budget, *, device: str = "cpu", progress: Progress | 
     if not all(_is_measured(run, choice) for choice in named.values()):
         bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
         bench.measure(run.prices.space, list(named.values()))
-    return _planned(run, budget)
+    return _planned(run, budget, {})
 
 
 def fit(
@@ -101,15 +105,16 @@ def fit(
     search_within(bench, run, budget_bits=8 * _size_bytes(run, budget), search=by)
     named = candidates(run, _size_bytes(run, budget))
     bench.measure(run.prices.space, list(named.values()))
-    found, _ = _planned(run, budget)
+    judgement = judged(bench, run, named, by.objectives) if by.objectives else Judgement((), ())
+    found, _ = _planned(run, budget, judgement.deciding())
     write_plan(found, out / PLAN)
     with timed(run.store, "build"):
         build(found, out / MODEL, progress=progress)
     with timed(run.store, "check"):
         checked = _checked(bench, found, out / MODEL)
-    _, summary = _planned(run, budget)
+    _, summary = _planned(run, budget, judgement.deciding())
     write_page(summary, out / REPORT)
-    return Fitted(found, out / MODEL, checked, summary, out / REPORT)
+    return Fitted(found, out / MODEL, checked, summary, out / REPORT, judgement)
 
 
 def verify(plan: Plan, path: Path, *, device: str = "cpu", progress: Progress | None = None) -> Check:
@@ -145,11 +150,11 @@ def _require_possible(bench: Workbench, budget: Budget) -> None:
     solve(space, np.zeros(space.offered.shape), 8 * size_bytes)
 
 
-def _planned(run: Run, budget: Budget) -> tuple[Plan, RunSummary]:
-    """The best of the measured candidates, as a plan and as figures."""
+def _planned(run: Run, budget: Budget, values: Mapping[str, float]) -> tuple[Plan, RunSummary]:
+    """The best of the measured candidates by `values`, or by divergence where there are none, as a plan and as figures."""
     size_bytes = _size_bytes(run, budget)
     named = candidates(run, size_bytes)
-    name, measurement = best(run, named)
+    name, measurement = best(run, named, values)
     made = make_plan(run, budget=budget.text, strategy=name, measurement=measurement)
     return made, summarise(run, named=named, chosen=name, limit=SizeLimit(size_bytes))
 

@@ -3,7 +3,7 @@
 from bitwright.report.course import Forecast, NoForecast, SearchCourse, SearchStep, Validation
 from bitwright.report.headline import Headline, headline
 from bitwright.report.limits import NoLimit, SizeLimit
-from bitwright.report.methods import methods_table
+from bitwright.report.methods import methods_table, objectives_table
 from bitwright.report.page import write_page
 from bitwright.report.proxy_tables import JudgedProxy, PricedProxy, ProxyComparison, Ranks, agreement_table, costs_table, proxies_table, verdict
 from bitwright.report.records import front_json
@@ -38,6 +38,7 @@ __all__ = [
     "front_table",
     "headline",
     "methods_table",
+    "objectives_table",
     "proxies_table",
     "stages_table",
     "verdict",

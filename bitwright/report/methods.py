@@ -1,9 +1,11 @@
-"""The search methods in a terminal: what each is called, where it was published, and what is done otherwise here."""
+"""The search methods in a terminal, and what candidates are worth in several objectives."""
 
 from collections.abc import Iterable
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+
+from bitwright.report.numerals import with_error
 
 
 def methods_table(methods: Iterable[tuple[str, str, str]]) -> Table:
@@ -13,4 +15,16 @@ def methods_table(methods: Iterable[tuple[str, str, str]]) -> Table:
         table.add_column(heading, overflow="fold")
     for name, source, differs in methods:
         table.add_row(name, source, differs or "–")
+    return table
+
+
+def objectives_table(names: Iterable[str], rows: Iterable[tuple[str, Iterable[tuple[float, float]]]]) -> Table:
+    """A row for each candidate: its name, and (value, standard error) of each of the objectives called `names`."""
+    table = Table(title="Objectives on held-out text", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.title_justify, table.title_style = "left", "bold"
+    table.add_column("", overflow="fold")
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
+    for name, values in rows:
+        table.add_row(name, *(with_error(value, error) for value, error in values))
     return table

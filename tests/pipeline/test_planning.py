@@ -55,7 +55,7 @@ def test_the_one_measured_best_wins_and_of_equals_the_smaller(
     named = {"fine": found["uniform Q8_0"], "coarse": found["uniform Q5_0"]}
     measured = {"fine": measurement(named["fine"], 0.1), "coarse": measurement(named["coarse"], coarse_nats)}
     monkeypatch.setattr(Run, "measurements", {m.choice: m for m in measured.values()})
-    assert best(searched, named) == (winner, measured[winner])
+    assert best(searched, named, {}) == (winner, measured[winner])
 
 
 def test_a_plan_says_all_that_is_needed_to_build_it_again(searched: Run) -> None:
