@@ -30,7 +30,7 @@ from bitwright.pipeline.searching import uniforms, whole_space
 from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.predictors import Expansion, gradient_products, predictor_named, proxy_named, sized
 from bitwright.report import NoLimit, SizeLimit
-from bitwright.search import Expand, Knowledge, Problem, Refit, Strategy, solve
+from bitwright.search import Expand, Knowledge, Problem, Refit, Strategy
 from bitwright.spaces import Choice
 
 _UNIFORMS = 2
@@ -80,7 +80,7 @@ class Desk:
         rows = np.arange(len(space.units))
         first = np.array([choice for choice in start if space.offered[rows, choice].all()], dtype=np.int64).reshape(-1, len(rows))
         problem = Problem(space, first, self.evaluator.n_sequences, self.bench.settings.seed)
-        knowledge = Knowledge(self.run.prices.table, self.refit(PREDICTOR), self._expand())
+        knowledge = Knowledge(self.run.prices.table, self.refit(PREDICTOR), self._expand(), (self.run.prices.second_table,))
         length = self.bench.texts.calibration.ids.shape[1]
         return Sought(problem, knowledge, self.refit, self.price, self.score, self.measure, length)
 
@@ -187,9 +187,8 @@ def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Searc
     space = run.prices.space
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
-    second = solve(space, run.prices.second_table, budget_bits).choice
     with desk(bench, run, search) as at:
-        return _searched(at, search.method.within(at.sought([second, *largest]), budget_bits), search, limit=SizeLimit(budget_bits // 8))
+        return _searched(at, search.method.within(at.sought(largest), budget_bits), search, limit=SizeLimit(budget_bits // 8))
 
 
 def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:

@@ -45,7 +45,8 @@ _STEPS = 4  # expansions at most: later ones were not seen to gain
 
 @dataclass(frozen=True, eq=False)
 class Knowledge:
-    """What the search may know beforehand: a `table` `(n_units, n_formats)` in nats/token, and how to learn from measurements.
+    """What the search may know beforehand: a `table` `(n_units, n_formats)` in nats/token, other tables whose optima are worth a measurement, and how
+    to learn from measurements.
 
     `expand` holds no function, or one that costs a sweep of forward and backward passes each time.
     """
@@ -53,6 +54,7 @@ class Knowledge:
     table: Table
     refit: Refit
     expand: tuple[Expand, ...] = ()
+    others: tuple[Table, ...] = ()
 
 
 def auto(problem: Problem, budget_bits: int, *, knowledge: Knowledge) -> Strategy:
@@ -80,8 +82,8 @@ def auto_front(problem: Problem, *, knowledge: Knowledge, n_points: int) -> Stra
 
 def _for_budget(problem: Problem, budget_bits: int, knowledge: Knowledge) -> Asking:
     seen, rng = Seen(), problem.random()
-    optimum = solve(problem.space, knowledge.table, budget_bits).choice
-    known = yield asked(seen.new(np.concatenate([optimum[None], problem.start_within(budget_bits)])), problem.n_sequences)
+    optima = [solve(problem.space, table, budget_bits).choice for table in (knowledge.table, *knowledge.others)]
+    known = yield asked(seen.new(np.concatenate([optima, problem.start_within(budget_bits)])), problem.n_sequences)
     for expand in knowledge.expand:
         known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
     around = Neighbourhood(problem.space, budget_bits, all_together)
