@@ -28,6 +28,13 @@ def test_what_the_table_cannot_know_is_learnt() -> None:
     assert off < 0.6 * np.std(np.log(prices[120:] / truth[120:]))
 
 
+def test_what_differs_without_a_rule_is_in_the_deviation() -> None:
+    plans = additive(80, noise=0.2)
+    predict = GaussianProcessPredictor(plans.table).fit(plans.choices, plans.values, 0.01 * plans.values)
+    means, deviations = predict(plans.choices)
+    assert 0.15 < np.median(deviations / means) < 0.3
+
+
 def test_the_table_may_be_in_any_units() -> None:
     plans = additive(80, noise=0.05)
     first, other = (held_out(GaussianProcessPredictor(table), plans) for table in (plans.table, 1e6 * plans.table))

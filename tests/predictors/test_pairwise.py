@@ -45,6 +45,8 @@ def test_a_pair_that_the_measurements_support_is_found(paired: tuple[Plans, list
     found, size = _most_supported(learn_from_values(wrong_prices(shares, 4), shares, known.values, known.errors), following(12))
     assert found.tolist() == [pair]
     assert 0.1 < size < 3
+    other, _ = _most_supported(learn_from_values(wrong_prices(shares, 4), shares, known.values, known.errors), np.array([pair[::-1]]))
+    assert other.tolist() != [pair]  # it is taken
 
 
 def test_a_pair_is_learnt(paired: tuple[Plans, list[int]]) -> None:

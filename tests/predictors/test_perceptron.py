@@ -2,6 +2,7 @@ import numpy as np
 import torch
 
 from bitwright.predictors import PerceptronPredictor, Predictor
+from bitwright.predictors.perceptron import _network, _train
 from tests.predictors.plans import additive
 from tests.predictors.predictor_contract import PredictorContract
 
@@ -37,3 +38,13 @@ def test_units_that_never_vary_count_for_nothing() -> None:
     other = choices.copy()
     other[:, 0] = 3
     np.testing.assert_array_equal(predict(other)[0], predict(choices)[0])
+
+
+def test_the_epoch_that_is_best_on_what_is_held_back_is_kept() -> None:
+    """What is held back contradicts what is trained on, so training only makes it worse."""
+    inputs = torch.linspace(-1, 1, 8)[:, None]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = _network(1)
+        _train(network, (inputs, torch.full((8, 1), 5.0)), (inputs, torch.zeros(8, 1)), n_epochs=60)
+    assert float(network(inputs).detach().abs().max()) < 1

@@ -60,6 +60,15 @@ def test_corrected_prices_come_closer_to_the_true_ones() -> None:
     assert np.abs(np.delete(off(found), unit, axis=0)).mean() < 0.15
 
 
+def test_a_single_wrong_price_is_moved_against_the_unit_s_others() -> None:
+    plans = additive(100, noise=0.01)
+    unit = int(plans.table[:, 0].argmax())
+    table = plans.table.copy()
+    table[unit, 0] /= 3
+    moved = np.log(RidgePredictor(table).corrected(*plans.known()) / table)
+    assert moved[unit, 0] - moved[unit, 1] > 0.5 * np.log(3)
+
+
 def test_nothing_measured_corrects_nothing() -> None:
     plans = additive(3, noise=0.1)
     found = RidgePredictor(plans.table).corrected(plans.choices[:0], plans.values[:0], plans.errors[:0])
