@@ -45,9 +45,9 @@ def show(races: dict[str, Rows]) -> None:
         budgets = sorted({row["code_bits"] for row in rows})
         print(f"\n{model}: nats/token on held-out text, mean over {len({row['seed'] for row in rows})} calibration seeds; in brackets the paired")
         print(f"difference from {OURS} in standard errors; tokens are forward + backward in thousands, of the dearest budget; * is over the budget\n")
-        print(f"{'lane':14}" + "".join(f"{bits:>17g}" for bits in budgets) + f"{'tokens':>16}{'seconds':>9}")
+        print(f"{'lane':22}" + "".join(f"{bits:>17g}" for bits in budgets) + f"{'tokens':>16}{'seconds':>9}")
         for lane in lanes_of(rows):
-            print(f"{lane:14}" + "".join(_cell(rows, lane, bits) for bits in budgets) + _cost([row for row in rows if row["lane"] == lane]))
+            print(f"{lane:22}" + "".join(_cell(rows, lane, bits) for bits in budgets) + _cost([row for row in rows if row["lane"] == lane]))
     print()
     for line in ratios(races):
         print(line)
