@@ -10,7 +10,8 @@ Formats that are larger and no better than another of the same unit are no steps
 not convex, a step is judged without what lies behind it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from bitwright.search.relaxation import relax
 from bitwright.search.solution import Solution, proven
 from bitwright.search.spending import affordable, stand_after
 from bitwright.spaces import Choice, Space
+
+_PART = 8_192  # units whose tables of eight formats stay in the cache
 
 
 def promote(space: Space, table: NDArray[np.float64], budget_bits: int) -> Solution:
@@ -31,31 +34,37 @@ def promote(space: Space, table: NDArray[np.float64], budget_bits: int) -> Solut
         BudgetError: the smallest file is larger than the budget.
         UserError: the table has another shape than the space or is not finite where a format is offered.
     """
-    loss, room = checked_table(space, table), room_bits(space, budget_bits)
-    stairs = _stairs(extra_bits(space), loss, space.offered)
-    slope = np.where(stairs.is_step, -stairs.saved / np.maximum(stairs.bits, 1), -np.inf)
-    order = _popped(np.maximum.accumulate(slope, axis=1), stairs.is_step)
-    unit = order // stairs.bits.shape[1]
-    paid = affordable(unit, stairs.bits.ravel()[order], room)
-    return _solution(space, loss, stand_after(stairs.bottom, unit[paid], stairs.upper.ravel()[order[paid]]), room=room, n_steps=len(order))
+    return _answered(space, checked_table(space, table), room_bits(space, budget_bits), walked=_promoted)
 
 
 def demote(space: Space, table: NDArray[np.float64], budget_bits: int) -> Solution:
     """From the best file down, until it fits in `budget_bits`. Arguments, answer and errors as of `promote`."""
-    loss, room = checked_table(space, table), room_bits(space, budget_bits)
-    stairs = _stairs(extra_bits(space), loss, space.offered)
-    cost = np.where(stairs.is_step, stairs.saved / np.maximum(stairs.bits, 1), -np.inf)[:, ::-1]  # a unit's steps from the top
-    order = _popped(np.maximum.accumulate(cost, axis=1), stairs.is_step[:, ::-1])
-    unit = order // stairs.bits.shape[1]
-    too_many = int(stairs.bits[stairs.is_step].sum()) - room
-    n_steps = int(np.searchsorted(np.cumsum(stairs.bits[:, ::-1].ravel()[order]), too_many)) + 1 if too_many > 0 else 0
-    lower = stairs.lower[:, ::-1].ravel()[order[:n_steps]]
-    return _solution(space, loss, stand_after(stairs.top, unit[:n_steps], lower), room=room, n_steps=len(order))
+    return _answered(space, checked_table(space, table), room_bits(space, budget_bits), walked=_demoted)
 
 
-@dataclass(frozen=True, eq=False)
-class _Stairs:
-    """The steps of all units: column k of `is_step` `(n_units, n_formats)` says that a unit's k-th smallest format is better than all smaller.
+def _promoted(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_], *, room: int) -> tuple[Choice, int]:
+    """The choice, and the number of steps there are."""
+    steps = _popped(extra, loss, offered, walk=_upwards)
+    paid = affordable(steps.unit, steps.bits, room)
+    return stand_after(steps.start, steps.unit[paid], steps.option[paid]), len(steps.unit)
+
+
+def _demoted(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_], *, room: int) -> tuple[Choice, int]:
+    """The choice, and the number of steps there are."""
+    steps = _popped(extra, loss, offered, walk=_downwards)
+    too_many = int(extra[np.arange(len(extra)), steps.start].sum()) - room
+    n = int(np.searchsorted(np.cumsum(steps.bits), too_many)) + 1 if too_many > 0 else 0
+    return stand_after(steps.start, steps.unit[:n], steps.option[:n]), len(steps.unit)
+
+
+def _answered(space: Space, loss: NDArray[np.float64], room: int, *, walked: Callable[..., tuple[Choice, int]]) -> Solution:
+    extra = extra_bits(space)
+    choice, n_steps = walked(extra, loss, space.offered, room=room)
+    return proven(space, loss, choice, below=relax(extra, loss, space.offered, room_bits=room).gap(choice), n_nodes=n_steps)
+
+
+class _Stairs(NamedTuple):
+    """The formats of each unit from the smallest up: column k of `is_step` `(n_units, n_formats)` says whether the k-th is better than all before.
 
     Such a step goes from `lower` to `upper`, adds `bits` and saves `saved`, each `(n_units, n_formats)`, from `bottom` to `top` `(n_units,)`.
     """
@@ -69,6 +78,32 @@ class _Stairs:
     top: Choice
 
 
+class _Steps(NamedTuple):
+    """Steps that lead from `start` `(n_units,)`, those of a unit in their order, all `(n_steps,)`.
+
+    `unit` goes to `option`, which is `bits` away, and `dearest` is the nats per bit of the unit's dearest step so far.
+    """
+
+    start: Choice
+    unit: NDArray[np.int64]
+    option: NDArray[np.int64]
+    bits: NDArray[np.int64]
+    dearest: NDArray[np.float64]
+
+
+def _popped(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_], *, walk: Callable[[_Stairs], _Steps]) -> _Steps:
+    """The steps of all units in the order in which a heap pops them."""
+    firsts = range(0, len(loss), _PART)
+    slices = [slice(first, first + _PART) for first in firsts]
+    parts = [walk(_stairs(extra[part], loss[part], offered[part])) for part in slices]
+    unit = np.concatenate([part.unit + first for part, first in zip(parts, firsts, strict=True)])
+    dearest = np.concatenate([part.dearest for part in parts])
+    order = np.argsort(dearest, kind="stable")
+    option = np.concatenate([part.option for part in parts])[order]
+    bits = np.concatenate([part.bits for part in parts])[order]
+    return _Steps(np.concatenate([part.start for part in parts]), unit[order], option, bits, dearest[order])
+
+
 def _stairs(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_]) -> _Stairs:
     loss = np.where(offered, loss, np.inf)
     upper = np.lexsort((loss, np.where(offered, extra, np.iinfo(np.int64).max)), axis=1)
@@ -77,21 +112,23 @@ def _stairs(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArra
     is_step = np.column_stack((np.zeros(len(loss), dtype=np.bool_), sorted_loss[:, 1:] < below))
     position = np.maximum.accumulate(np.where(is_step, np.arange(loss.shape[1]), 0), axis=1)  # of the best format so far
     lower_position = np.column_stack((position[:, :1], position[:, :-1]))
-    lower = np.take_along_axis(upper, lower_position, axis=1)
-    bits = np.where(is_step, sorted_bits - np.take_along_axis(sorted_bits, lower_position, axis=1), 0)
+    bits = np.where(is_step, sorted_bits - np.take_along_axis(sorted_bits, lower_position, axis=1), 1)
     saved = np.zeros_like(sorted_loss)
     np.subtract(np.take_along_axis(sorted_loss, lower_position, axis=1), sorted_loss, out=saved, where=is_step)
     top = np.take_along_axis(upper, position[:, -1:], axis=1)[:, 0]
-    return _Stairs(is_step, lower, upper, bits, saved, upper[:, 0], top)
+    return _Stairs(is_step, np.take_along_axis(upper, lower_position, axis=1), upper, bits, saved, upper[:, 0], top)
 
 
-def _popped(dearest: NDArray[np.float64], is_step: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Steps, as indices into the flat table, in the order in which a heap pops them."""
-    steps = np.flatnonzero(is_step)
-    order: NDArray[np.int64] = steps[np.argsort(dearest.ravel()[steps], kind="stable")]
-    return order
+def _upwards(stairs: _Stairs) -> _Steps:
+    """Promotions, of which those that save most per bit are cheapest."""
+    slope = np.where(stairs.is_step, -stairs.saved / stairs.bits, -np.inf)
+    dearest, steps = np.maximum.accumulate(slope, axis=1), np.nonzero(stairs.is_step)
+    return _Steps(stairs.bottom, steps[0], stairs.upper[steps], stairs.bits[steps], dearest[steps])
 
 
-def _solution(space: Space, loss: NDArray[np.float64], choice: Choice, *, room: int, n_steps: int) -> Solution:
-    gap = relax(extra_bits(space), loss, space.offered, room_bits=room).gap(choice)
-    return proven(space, loss, choice, below=gap, n_nodes=n_steps)
+def _downwards(stairs: _Stairs) -> _Steps:
+    """Demotions, a unit's largest format first."""
+    lower, bits, is_step = stairs.lower[:, ::-1], stairs.bits[:, ::-1], stairs.is_step[:, ::-1]
+    cost = np.where(is_step, stairs.saved[:, ::-1] / bits, -np.inf)
+    dearest, steps = np.maximum.accumulate(cost, axis=1), np.nonzero(is_step)
+    return _Steps(stairs.top, steps[0], lower[steps], bits[steps], dearest[steps])

@@ -3,14 +3,15 @@
 import heapq
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.search import Solution, demote, hull, promote, solve, solve_lagrangian
+from bitwright.search import Solution, demote, greedy, hull, promote, solve, solve_lagrangian
 from bitwright.spaces import Space
 
 from .contract import StrategyContract
-from .instances import Table, budgets, instances, space_of
+from .instances import Table, budgets, channels, instances, space_of
 from .test_relaxation import relaxed
 
 
@@ -75,6 +76,15 @@ def test_the_sort_takes_what_a_heap_would_pop(instance: tuple[Space, Table], sha
     budget_bits = budgets(space, share)
     assert promote(space, table, budget_bits).choice.tolist() == heap_promoted(space, table, budget_bits)
     assert demote(space, table, budget_bits).choice.tolist() == heap_demoted(space, table, budget_bits)
+
+
+def test_units_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, table = channels(300, 3)
+    budget_bits = int(3.6 * space.n_weights)
+    whole = [strategy(space, table, budget_bits).choice for strategy in (promote, demote)]
+    monkeypatch.setattr(greedy, "_PART", 7)
+    parts = [strategy(space, table, budget_bits).choice for strategy in (promote, demote)]
+    assert np.array_equal(parts, whole)
 
 
 @st.composite
