@@ -6,7 +6,7 @@ from pathlib import Path
 from bitwright.compress import Bytes, IntegerCodec, Levels, Recipe, Source, open_source, read_imatrix, write_gguf
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import TARGETS, Plan, Tensor
+from bitwright.spaces import LLAMA_CPP, TARGETS, Plan, Tensor
 
 
 def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
@@ -54,6 +54,7 @@ def require_fit(plan: Plan, source: Source) -> None:
             f"A plan holds only for the model it was made for; {source.name} has fingerprint {source.fingerprint[:12]} and the plan wants "
             f"{plan.model.fingerprint[:12]}: give the original model, or make a plan for this one."
         )
+    require_container(plan.target)
     target, tensors = TARGETS[plan.target], {tensor.name: tensor for tensor in source.tensors}
     for name, form in plan.formats.items():
         if name not in tensors:
@@ -65,6 +66,19 @@ def require_fit(plan: Plan, source: Source) -> None:
                 f"A plan may name only formats that a tensor's rows allow; {name} has rows of {tensors[name].shape[-1]}, which {form} cannot store: "
                 "give this tensor another format."
             )
+
+
+def require_container(target: str) -> None:
+    """Refuse a target for which no file can be written.
+
+    Raises:
+        PlanError: the target is no engine's.
+    """
+    if target != LLAMA_CPP.name:
+        raise PlanError(
+            f"A file is written for an engine that loads it; '{target}' is no engine's, but for comparing methods: use `bitwright search` and "
+            f"`bitwright plan` with it, or --target {LLAMA_CPP.name}."
+        )
 
 
 def _importance_path(plan: Plan) -> Path:

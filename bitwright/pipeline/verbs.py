@@ -9,7 +9,7 @@ import numpy as np
 from bitwright.compress import load
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Shape, sample_texts
-from bitwright.pipeline.building import build, require_fit
+from bitwright.pipeline.building import build, require_container, require_fit
 from bitwright.pipeline.campaign import DEFAULT, Judgement, Search, judged, search_along, search_within
 from bitwright.pipeline.checking import N_CONTEXTS, Check, check, prefixes
 from bitwright.pipeline.planning import best, budget_bytes, candidates, make_plan, write_text
@@ -99,6 +99,7 @@ def fit(
 ) -> Fitted:
     """From a model and a budget to a checked file in `out`: search around the budget, plan, build, check, report."""
     progress = progress or Silent()
+    require_container(settings.target)
     bench = set_up(settings, out, device=device, progress=progress)
     _require_possible(bench, budget)
     run = price(bench)

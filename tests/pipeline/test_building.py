@@ -9,7 +9,7 @@ from bitwright.compress import GgufSource, open_source
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError, PlanError
 from bitwright.pipeline import Run
 from bitwright.spaces import TARGETS, Plan
-from tests.runs import leftovers
+from tests.runs import leftovers, small
 from tests.sentences import sentence
 
 from .conftest import Fit
@@ -123,3 +123,11 @@ def test_a_place_that_cannot_be_written_is_refused(fit_of_gguf: Fit, tmp_path: P
     for out in (tmp_path / "file" / "m.gguf", tmp_path / "folder"):
         refused_by(OutputError, fit_of_gguf.fitted.plan, out, out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_target_that_no_engine_loads_is_refused_before_anything_is_done(llama_tied: Path, tmp_path: Path) -> None:
+    settings = small(llama_tied, target="integers", formats=("INT4_G32", "INT8_G32"))
+    with pytest.raises(PlanError) as caught:
+        bw.fit(settings, bw.parse_budget("6bpw"), tmp_path / "o")
+    sentence(caught.value, "'integers'", "bitwright plan", "--target llama.cpp")
+    assert not (tmp_path / "o").exists()
