@@ -16,6 +16,7 @@ from bitwright.search.solution import Solution, proven
 from bitwright.search.states import LOSS_BITS, least_loss
 from bitwright.spaces import Choice, Space
 
+_CORE, _CORE_STATES = 250, 1_000  # options of least reduced cost, and states kept for them
 _SAFE = 1e-9  # relative: an option is taken out only if it is worse by more than any rounding
 
 
@@ -33,15 +34,32 @@ def solve(space: Space, table: NDArray[np.float64], budget_bits: int, *, n_state
     room = room_bits(space, budget_bits)
     least = np.where(space.offered, loss, np.inf).min(axis=1, keepdims=True)  # (n_units, 1)
     excess = np.where(space.offered, loss - least, 0.0)
-    extra = extra_bits(space)
-    kept = _worth_keeping(relax(extra, excess, space.offered, room_bits=room))
-    choice, below, n_nodes = _solve_kept(extra, excess, kept, room=room, n_states=n_states)
-    return proven(space, loss, choice, below=below, n_nodes=n_nodes)
+    relaxation = relax(extra_bits(space), excess, space.offered, room_bits=room)
+    kept, n_looked_at = _worth_keeping(relaxation)
+    choice, below, n_nodes = _solve_kept(relaxation, kept, n_states)
+    return proven(space, loss, choice, below=below, n_nodes=n_looked_at + n_nodes)
 
 
-def _worth_keeping(relaxation: Relaxation) -> NDArray[np.bool_]:
-    """The options that the best choice may hold, `(n_units, n_formats)` bool."""
+def _worth_keeping(relaxation: Relaxation) -> tuple[NDArray[np.bool_], int]:
+    """The options that the best choice may hold, `(n_units, n_formats)` bool, and the number of states that it took to know so.
+
+    Where many options are left, the programme is first solved for those of least reduced cost: the core (Pisinger, European Journal of Operational
+    Research 83, 1995), whose best choice is seldom worse than the best of all and leaves few options to it.
+    """
     known, _ = exchanged(relaxation)
+    kept = _no_dearer(relaxation, known)
+    units = np.arange(len(known))
+    rivals = relaxation.reduced[kept & (relaxation.reduced > 0)]
+    if len(rivals) <= _CORE:
+        return kept, 0
+    core = relaxation.reduced <= np.partition(rivals, _CORE)[_CORE]
+    core[units, known] = core[units, relaxation.rounded_down] = True
+    better, _, n_nodes = _solve_kept(relaxation, core, _CORE_STATES)
+    return _no_dearer(relaxation, min(known, better, key=relaxation.gap)), n_nodes
+
+
+def _no_dearer(relaxation: Relaxation, known: Choice) -> NDArray[np.bool_]:
+    """Which options' reduced costs do not lift the bound above the loss of a `known` choice `(n_units,)`: `(n_units, n_formats)`."""
     units, relaxed = np.arange(len(known)), relaxation.rounded_down
     paid = relaxation.loss[units, relaxed] + relaxation.price * relaxation.extra_bits[units, relaxed]  # (n_units,)
     rounding = _SAFE * (relaxation.loss[units, known].sum() + paid)
@@ -49,10 +67,9 @@ def _worth_keeping(relaxation: Relaxation) -> NDArray[np.bool_]:
     return kept
 
 
-def _solve_kept(
-    extra: NDArray[np.int64], excess: NDArray[np.float64], kept: NDArray[np.bool_], *, room: int, n_states: int
-) -> tuple[Choice, float, int]:
+def _solve_kept(relaxation: Relaxation, kept: NDArray[np.bool_], n_states: int) -> tuple[Choice, float, int]:
     """The best choice among the kept options, by how many nats/token it may miss the best loss, and the number of states."""
+    extra, excess = relaxation.extra_bits, relaxation.loss
     choice = kept.argmax(axis=1)
     open_units = np.flatnonzero(kept.sum(axis=1) > 1)
     spent = int(extra[np.arange(len(choice)), choice].sum() - extra[open_units, choice[open_units]].sum())
@@ -60,7 +77,7 @@ def _solve_kept(
     bits = _above_least(extra[open_units], offered)
     scale, losses = _whole_steps(np.where(offered, excess[open_units], 0.0))
     spent += int(np.where(offered, extra[open_units] - bits, 0).max(axis=1, initial=0).sum())
-    outcome = least_loss(bits, _above_least(losses, offered), offered, room_bits=room - spent, n_kept=n_states)
+    outcome = least_loss(bits, _above_least(losses, offered), offered, room_bits=relaxation.room_bits - spent, n_kept=n_states)
     choice[open_units] = outcome.choice
     return choice, float(np.ldexp(outcome.loss - outcome.lower_bound, -scale)), outcome.n_states + 1
 

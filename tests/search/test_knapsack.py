@@ -8,15 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.search import Solution, hull, solve, solve_with_rows
+from bitwright.search import Solution, hull, knapsack, solve, solve_lagrangian, solve_with_rows
 from bitwright.spaces import Space
 
 from .contract import ExactContract
-from .instances import Table, budgets, every_choice, instances, language_model, losses, space_of
+from .instances import Table, budgets, channels, every_choice, instances, language_model, losses, space_of
 
 
 class TestSolve(ExactContract):
     def solve(self, space: Space, table: Table, budget_bits: int) -> Solution:
+        return solve(space, table, budget_bits)
+
+
+class TestSolveFromASmallCore(ExactContract):
+    def solve(self, space: Space, table: Table, budget_bits: int) -> Solution:
+        return from_a_small_core(space, table, budget_bits)
+
+
+def from_a_small_core(space: Space, table: Table, budget_bits: int) -> Solution:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(knapsack, "_CORE", 1)
         return solve(space, table, budget_bits)
 
 
@@ -38,6 +49,7 @@ def test_of_equals_takes_fewest_bits_then_the_lexicographically_first(instance: 
     size = space.total_bits(choices)
     first = np.lexsort((np.arange(len(choices)), size, losses(table, choices) + np.where(size <= budget_bits, 0, np.inf)))[0]
     assert solve(space, table, budget_bits).choice.tolist() == choices[first].tolist()
+    assert from_a_small_core(space, table, budget_bits).choice.tolist() == choices[first].tolist()
 
 
 def test_a_tie_goes_to_the_first_unit_even_where_another_takes_its_turn_before() -> None:
@@ -111,3 +123,12 @@ def test_many_equal_units_are_no_trap() -> None:
     solution = solve(space, np.tile([1.0, 0.5, 0.25, 0.125], (150, 1)), 150 * 8 + 8 * 77 + 3)
     assert solution.gap == 0
     assert solution.choice.tolist() == sorted(solution.choice.tolist())
+
+
+@pytest.mark.parametrize("bits", [2.6, 3.5, 6.1])
+def test_twenty_thousand_units_are_solved_exactly_from_their_core(bits: float) -> None:
+    space, table = channels(20_000, 0)
+    solution, relaxed = (strategy(space, table, int(bits * space.n_weights)) for strategy in (solve, solve_lagrangian))
+    assert solution.gap == 0
+    assert relaxed.lower_bound <= solution.loss <= relaxed.loss
+    assert solution.n_nodes < 20_000
