@@ -6,6 +6,7 @@ import pytest
 from bitwright.errors import UserError
 from bitwright.search.amq import Rounds, clustered, predicted_front, stratified
 from bitwright.search.course import Problem
+from bitwright.search.front import nondominated
 from bitwright.search.genetic import Breeding
 from bitwright.search.strategy import Strategy
 
@@ -34,6 +35,27 @@ def test_a_design_and_then_rounds_of_so_many() -> None:
     assert [len(question.choices) for question in questions] == [40, 10, 10, 10]
     assert fitted == [40, 50, 60]
     assert len(np.unique(choices_of(questions), axis=0)) == 70
+
+
+def test_it_breeds_from_the_measured_front_and_asks_for_as_many_new_ones_as_it_may() -> None:
+    bred_from: list[np.ndarray] = []
+
+    def refit(choices, values, errors):
+        points = np.column_stack([LARGE.space.total_bits(choices), values])
+        front, calls = choices[nondominated(points)], []
+
+        def predict(others):
+            if not calls:
+                bred_from.append(np.array_equal(np.unique(others, axis=0), np.unique(front, axis=0)))
+            calls.append(len(others))
+            return ridge(LARGE.space)(choices, values, errors)(others)
+
+        return predict
+
+    rounds = Rounds(40, 4, 20, breeding=Breeding(60, 4))
+    questions = searched(predicted_front(problem(LARGE.space), refit, rounds), exactly(LARGE), n=10**6)
+    assert [len(question.choices) for question in questions] == [40, 20, 20, 20, 20]
+    assert bred_from == [True] * 4
 
 
 def test_the_published_numbers_are_10250_evaluations() -> None:

@@ -29,6 +29,12 @@ def test_a_generation_is_selected_in_stages_on_more_and_more_text() -> None:
     assert [(len(q.choices), q.n_sequences, len(q.against)) for q in questions] == [(1, 4, 0), *[(6, 1, 0), (3, 2, 0), (2, 4, 1)] * 2]
 
 
+def test_no_stage_measures_on_more_text_than_there_is() -> None:
+    generations = Generations(2, 6, (Stage(3, 4), Stage(1, 100)), all_together)
+    questions = searched(evopress(problem(LARGE.space, n_sequences=7), LARGE.middle_bits(), generations), exactly(LARGE), n=10**6)
+    assert [question.n_sequences for question in questions] == [7, 4, 7, 4, 7]
+
+
 def test_survivors_are_the_best_and_the_parent_stays_until_it_is_beaten() -> None:
     strategy = evopress(problem(LARGE.space), LARGE.middle_bits(), Generations(3, 6, (Stage(2, 1), Stage(1, 4)), all_together))
     parent = strategy.ask().choices

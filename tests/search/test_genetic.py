@@ -1,11 +1,12 @@
 """NSGA-II: fronts and loneliness by their definitions, and that it finds a front."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.search.front import nondominated
-from bitwright.search.genetic import Breeding, _fronts, _loneliness, bred
+from bitwright.search.genetic import Breeding, _best_first, _children, _fronts, _loneliness, bred
 
 from .ask_tell import SMALL
 from .instances import every_choice
@@ -30,6 +31,16 @@ def test_an_equal_of_another_is_behind_it() -> None:
 def test_loneliness() -> None:
     values = np.array([[0.0, 10.0], [2.0, 6.0], [3.0, 5.0], [10.0, 0.0]])
     assert _loneliness(values, np.zeros(4, dtype=np.int64)).tolist() == [np.inf, 0.3 + 0.5, 0.8 + 0.6, np.inf]
+
+
+def test_within_a_front_the_lonely_come_first_and_of_two_the_better_becomes_a_parent() -> None:
+    values = np.array([[5.0, 5.0], [1.0, 4.0], [1.1, 3.0], [3.0, 1.0], [4.0, 0.0]])
+    assert _best_first(values).tolist()[:2] in ([1, 4], [4, 1])
+    assert _best_first(values).tolist()[2:] == [3, 2, 0]
+    members = np.arange(100)[:, None] * np.ones((1, 3), dtype=np.int64)
+    copies = _children(members, np.full(3, 99), Breeding(10_000, crossover=0.0, mutation=0.0), np.random.default_rng(0))
+    assert (copies == copies[:, :1]).all()
+    assert (copies[:, 0] < 50).mean() == pytest.approx(0.75, abs=0.03)
 
 
 def test_it_finds_the_front_of_a_small_space_and_no_member_twice() -> None:

@@ -76,6 +76,12 @@ def test_it_starts_again_near_the_best_when_nothing_is_left_and_in_the_end_has_s
     assert len(asked_for) > 0.5 * (SMALL.space.total_bits(fits) <= SMALL.middle_bits()).sum()
 
 
+def test_after_so_many_in_vain_it_starts_again_elsewhere() -> None:
+    strategy = swaps(problem(LARGE.space), LARGE.middle_bits(), learning(LARGE.space), replace(FEW, patience=12, least_gain=-np.inf))
+    questions = searched(strategy, lambda choices, _: np.ones(len(choices)), n=40)
+    assert [(len(question.choices), len(question.against)) for question in questions[:6]] == [(1, 0), (4, 1), (4, 1), (4, 1), (1, 0), (4, 1)]
+
+
 def test_it_learns_from_the_first_so_many_measurements_and_again_after_so_many_more() -> None:
     fitted: list[int] = []
 

@@ -91,6 +91,12 @@ def test_mutations_reach_one_to_three_units_up() -> None:
     assert np.bincount(ups, minlength=4)[:4] / 3_000 == pytest.approx([0, 5 / 9, 3 / 9, 1 / 9], abs=0.06)
 
 
+def test_a_unit_does_not_pay_for_itself() -> None:
+    near, choice = Neighbourhood(space_of([[0, 8, 16]] * 2, [[True] * 3] * 2), 16, all_together), np.array([1, 1])
+    rng = np.random.default_rng(0)
+    assert {tuple(near.mutated(choice, rng).tolist()) for _ in range(200)} == {(0, 2), (2, 0)}
+
+
 def test_groups() -> None:
     assert by_size(space_of([[8, 16], [8, 16], [8, 24]], [[True, True]] * 3)).tolist() == [0, 0, 1]
     assert len(set(by_size(space_of([[8, 16], [8, 16]], [[True, True], [True, False]])).tolist())) == 2

@@ -48,9 +48,10 @@ def test_it_ends_after_as_many_as_are_wanted_or_when_there_are_no_more() -> None
     assert everything.tolist() == [SMALL.space.uniform(SMALL.space.formats[2]).tolist()]
 
 
-def test_mixes_hold_the_two_formats_next_to_the_budget_and_use_it_up() -> None:
+@pytest.mark.parametrize("rest", [0, 31])
+def test_mixes_hold_the_two_formats_next_to_the_budget_and_use_it_up(rest: int) -> None:
     space = space_of([[64, 96, 128, 192]] * 10, [[True] * 4] * 10, fixed_bits=7)
-    budget_bits = 7 + 10 * 96 + 5 * 32 + 31  # five units up, and a rest that buys nothing
+    budget_bits = 7 + 10 * 96 + 5 * 32 + rest  # five units up, and what buys nothing
     mixes = choices_of(searched(random_mixes(problem(space), budget_bits, n=50), lambda choices, _: np.ones(len(choices)), n=50))
     assert len(np.unique(mixes, axis=0)) == 50
     assert np.isin(mixes, [1, 2]).all()
