@@ -55,6 +55,19 @@ def test_a_population_finds_a_tight_budget_without_measuring() -> None:
     assert (LARGE.space.total_bits(choices) <= budget_bits).all()
 
 
+def test_tpe_learns_from_what_was_measured_and_from_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    studies: list[optuna.Study] = []
+    create = optuna.create_study
+    monkeypatch.setattr(optuna, "create_study", lambda **options: studies.append(create(**options)) or studies[-1])
+    budget_bits = LARGE.middle_bits(0.1)  # most proposals are above it
+    strategy = tpe(problem(LARGE.space), budget_bits, n=40)
+    choices = choices_of(searched(strategy, exactly(LARGE), n=30))
+    strategy.ask()
+    learnt = [trial.values[0] for trial in studies[0].trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    assert set(learnt) == set(LARGE(choices).tolist())
+    assert any(trial.state == optuna.trial.TrialState.FAIL for trial in studies[0].trials)
+
+
 @pytest.mark.parametrize("make", [nsga2, nsga2_front, tpe])
 def test_optunas_voice_is_as_it_was(make, capfd: pytest.CaptureFixture[str]) -> None:
     optuna.logging.set_verbosity(optuna.logging.INFO)
