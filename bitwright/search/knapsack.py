@@ -48,12 +48,11 @@ def _worth_keeping(relaxation: Relaxation) -> tuple[NDArray[np.bool_], int]:
     """
     known, _ = exchanged(relaxation)
     kept = _no_dearer(relaxation, known)
-    units = np.arange(len(known))
     rivals = relaxation.reduced[kept & (relaxation.reduced > 0)]
     if len(rivals) <= _CORE:
         return kept, 0
     core = relaxation.reduced <= np.partition(rivals, _CORE)[_CORE]
-    core[units, known] = core[units, relaxation.rounded_down] = True
+    core[np.arange(len(known)), relaxation.rounded_down] = True  # whatever was rounded: a choice must be left
     better, _, n_nodes = _solve_kept(relaxation, core, _CORE_STATES)
     return _no_dearer(relaxation, min(known, better, key=relaxation.gap)), n_nodes
 

@@ -43,9 +43,7 @@ def solve_quadratic(
         UserError: a table or matrix of another shape or not finite, a matrix that is not symmetric.
     """
     loss, index = checked_table(space, table), space.formats.index(form)
-    able = space.offered[:, index]
-    matrix = np.where(np.outer(able, able), _checked(space, matrix), 0.0)
-    curved, linear = _split(matrix)
+    curved, linear = _split(_checked(space, matrix))
     loss[:, index] += linear
     best = solve(space, loss, budget_bits).choice
     tangents = _Tangents(space, loss, budget_bits, curved=curved, index=index)

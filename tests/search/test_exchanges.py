@@ -64,4 +64,4 @@ def test_the_cheapest_moves_are_enough_where_there_are_many(monkeypatch: pytest.
     relaxation = relaxed(space, table, int(3.7 * space.n_weights))
     choice, n_moves = exchanged(relaxation)
     assert relaxation.gap(choice) < relaxation.gap(relaxation.rounded_down) / 10
-    assert n_moves < 2_000
+    assert n_moves < 500  # about two hundred with where their units stand, and ever fewer after an exchange

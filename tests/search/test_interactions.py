@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from bitwright.errors import UserError
 from bitwright.search import Interactions, Solution, solve, solve_interacting
+from bitwright.search.programme import Answer, Programme
 from bitwright.spaces import Space
 
 from .contract import ExactContract
@@ -18,6 +19,13 @@ NONE = Interactions(np.zeros((0, 2), dtype=np.int64), np.zeros((0, 2), dtype=np.
 class TestWithoutInteractions(ExactContract):
     def solve(self, space: Space, table: Table, budget_bits: int) -> Solution:
         return solve_interacting(space, table, budget_bits, interactions=NONE)
+
+
+def test_what_is_not_proven_in_time_is_the_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = space_of([[8, 16]], [[True, True]])
+    monkeypatch.setattr(Programme, "solve", lambda programme, limit_seconds: Answer(np.array([1]), 0.75, 0.5, 3))
+    solution = solve_interacting(space, np.array([[5.0, 4.0]]), 16, interactions=NONE)
+    assert (solution.loss, solution.lower_bound, solution.gap, solution.n_nodes) == (4.0, 3.75, 0.25, 3)
 
 
 @st.composite

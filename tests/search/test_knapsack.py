@@ -1,6 +1,7 @@
 """The exact knapsack: the contract, its rule for ties, its bound when states are thinned, and a model of full size."""
 
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -125,10 +126,24 @@ def test_many_equal_units_are_no_trap() -> None:
     assert solution.choice.tolist() == sorted(solution.choice.tolist())
 
 
-@pytest.mark.parametrize("bits", [2.6, 3.5, 6.1])
-def test_twenty_thousand_units_are_solved_exactly_from_their_core(bits: float) -> None:
-    space, table = channels(20_000, 0)
+@pytest.mark.parametrize("seed", range(30))
+def test_a_core_that_is_too_small_costs_nothing_but_time(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bits = np.array([2, 3, 4, 6])
+    space = space_of((bits * rng.integers(20, 60, (14, 1))).tolist(), [[True] * 4] * 14)
+    table = np.exp(rng.normal(0, 1, (14, 1))) * 4.0**-bits * np.exp(rng.normal(0, 0.3, (14, 4)))
+    budget_bits = int(space.size_bits[:, 1:3].mean(axis=1).sum())
+    assert from_a_small_core(space, table, budget_bits).choice.tolist() == solve(space, table, budget_bits).choice.tolist()
+
+
+@pytest.mark.parametrize("bits", [2.6, 4.2])
+def test_twenty_thousand_smooth_units_are_solved_exactly_from_their_core(bits: float) -> None:
+    rng, widths = np.random.default_rng(0), np.array([2, 3, 4, 5, 6, 8, 10, 16])
+    n_weights = rng.choice([1024, 2752], 20_000)
+    noisy, _ = channels(20_000, 0)
+    space = replace(noisy, size_bits=n_weights[:, None] * widths, offered=np.ones((20_000, 8), dtype=bool), n_weights=int(n_weights.sum()))
+    table = (np.sqrt(n_weights) * np.exp(rng.normal(0, 1, 20_000)))[:, None] * 4.0**-widths
     solution, relaxed = (strategy(space, table, int(bits * space.n_weights)) for strategy in (solve, solve_lagrangian))
     assert solution.gap == 0
     assert relaxed.lower_bound <= solution.loss <= relaxed.loss
-    assert solution.n_nodes < 20_000
+    assert solution.n_nodes < 20_000  # of more than 10,000 options that exchanges leave open, the core rules out all but a hundred

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from bitwright.errors import UserError
-from bitwright.search import solve
+from bitwright.search import Solution, solve, spdy
 from bitwright.search.course import Problem
 from bitwright.search.spdy import Reweighing, reweighed
 from bitwright.search.strategy import Strategy
 
 from .ask_tell import LARGE, SMALL, BudgetContract, answer, choices_of, exactly, problem, searched
+from .instances import every_choice
 
 TABLES = {known.space.offered.shape: known.table for known in (SMALL, LARGE)}
 
@@ -44,6 +45,15 @@ def test_it_ends_after_so_many_draws_in_vain() -> None:
     questions = searched(strategy, lambda choices, _: np.arange(len(choices), dtype=float), n=10**6)  # what comes later is never better
     assert strategy.ask().is_last
     assert sum(len(question.choices) for question in questions[1:]) <= 3 * 7
+
+
+def test_a_better_choice_gives_a_hundred_new_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    choices = iter(every_choice(LARGE.space.narrowed(np.arange(4) < 2)))  # a new one for every vector
+    monkeypatch.setattr(spdy, "solve", lambda *_: Solution(next(choices), 0.0, 0, 0.0, 0))
+    strategy = reweighed(problem(LARGE.space), LARGE.middle_bits(), table=LARGE.table, numbers=Reweighing(n_first=1, n_tries=5))
+    values = iter([9.0, 9.0, 9.0, 9.0, 9.0, 8.0, *[9.0] * 20])
+    questions = searched(strategy, lambda asked_for, _: np.array([next(values) for _ in asked_for]), n=10**6)
+    assert [len(question.choices) for question in questions] == [2] + [1] * (4 + 5)  # the fourth try is better, and the next five are not
 
 
 def test_a_table_that_is_wrong_about_some_units_is_put_right() -> None:

@@ -38,6 +38,7 @@ def test_ratios_are_of_weights_and_the_middle_of_a_unit_decides() -> None:
     space = space_with([60, 20, 10, 10])
     assert tiered(space, np.array([4.0, 3, 2, 1]), formats=FORMATS, ratios=(0.29, 0.5, 0.21)).tolist() == [1, 1, 2, 2]
     assert tiered(space, np.array([4.0, 3, 2, 1]), formats=FORMATS, ratios=(0.31, 0.5, 0.19)).tolist() == [0, 1, 2, 2]
+    assert tiered(space, np.array([4.0, 3, 2, 1]), formats=FORMATS, ratios=(0.3, 0.5, 0.2)).tolist() == [1, 1, 2, 2]  # at the very end
 
 
 @given(ranked(), st.floats(0.0, 1.2))
