@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.errors import UserError
 from bitwright.pipeline import Run, Settings
 from bitwright.pipeline.searching import price
 from bitwright.pipeline.workbench import set_up
@@ -146,13 +147,14 @@ def line(name: str, n_known: int, found: Figures) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder or a GGUF file")
-    parser.add_argument("--calibration", required=True, help="text to price on")
+    parser.add_argument("--calibration", required=True, help="text to price on, or `self`")
     parser.add_argument("--held-out", default="", help="text to measure plans on (default: a part of the calibration text)")
     parser.add_argument("--out", type=Path, required=True, help="run folder; an interrupted run goes on there")
     parser.add_argument("--target", default="integers", help="(default: %(default)s)")
     parser.add_argument("--formats", default="INT2_G32,INT3_G32,INT4_G32,INT6_G32", help="the menu (default: %(default)s)")
     parser.add_argument("--keep", default="token_embd*", help="patterns of tensors that stay as they are (default: %(default)s)")
     parser.add_argument("--plans", type=int, default=200, help="random plans to measure, and as many near ones (default: %(default)s)")
+    parser.add_argument("--length", type=int, default=256, help="tokens of a sequence (default: %(default)s)")
     parser.add_argument("--known", default="60", help="numbers of plans to learn from (default: %(default)s)")
     parser.add_argument("--draws", type=int, default=10, help="of the plans to learn from (default: %(default)s)")
     parser.add_argument("--predictors", default=",".join(PREDICTORS), help="(default: %(default)s)")
@@ -167,7 +169,7 @@ def main() -> None:
         calibration=args.calibration,
         held_out=args.held_out,
         keep=tuple(args.keep.split(",")),
-        sequence_length=256,
+        sequence_length=args.length,
         seed=args.seed,
     )
     bench = set_up(settings, args.out, device=args.device, progress=Silent())
@@ -183,7 +185,11 @@ def main() -> None:
         for n_known in map(int, args.known.split(",")):
             predictor = predictor_named(name, space, table, seed=args.seed)
             draws = np.random.default_rng(args.seed).spawn(args.draws)
-            found = mean_of([judged(predictor, plans, n_known, each) for each in draws])
+            try:
+                found = mean_of([judged(predictor, plans, n_known, each) for each in draws])
+            except UserError as error:
+                print(f"{name:12}{n_known:6}  {error}")
+                continue
             record[f"{name} {n_known}"] = asdict(found)
             print(line(name, n_known, found), flush=True)
     (args.out / "predictors.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -3,6 +3,7 @@
 from bitwright.compress.apply import Weights, applied, planned_weights
 from bitwright.compress.codec import Codec
 from bitwright.compress.distortion import Distortion, measure_distortion
+from bitwright.compress.experts import ExpertsApart, experts_apart, importance_apart
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_file import GgufSource, Recipe, fixed_bytes, write_gguf
 from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
@@ -18,6 +19,7 @@ __all__ = [
     "Bytes",
     "Codec",
     "Distortion",
+    "ExpertsApart",
     "Floats",
     "GgmlCodec",
     "GgufSource",
@@ -31,7 +33,9 @@ __all__ = [
     "Stitcher",
     "Weights",
     "applied",
+    "experts_apart",
     "fixed_bytes",
+    "importance_apart",
     "load",
     "matrix_shape",
     "measure_distortion",

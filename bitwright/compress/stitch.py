@@ -18,6 +18,7 @@ from bitwright.spaces import Choice, Format, Space, Tensor
 EXPANDED_BYTES = 1 << 31
 _ORIGINAL = -1
 
+
 @contextmanager
 def stitched(model: Model, levels: Levels, *, space: Space) -> Iterator["Stitcher"]:
     """What gives the module the weights of one choice after another, for as long as the block lasts; then the original weights come back.

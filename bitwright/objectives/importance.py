@@ -18,7 +18,7 @@ class _Squares(Tap):
     """Sums of squares of each tensor's inputs: `(n_groups, n_columns)`, and the number of tokens each group saw."""
 
     def __init__(self, model: Model) -> None:
-        groups = {name: 1 + max(max(piece.expert, 0) for piece in pieces) for name, pieces in model.pieces.items()}
+        groups = {name: len(pieces) for name, pieces in model.pieces.items()}
         self.sums = {t.name: np.zeros((groups[t.name], t.shape[-1])) for t in model.tensors if t.name in groups}
         self.counts = {name: np.zeros(n_groups) for name, n_groups in groups.items()}
 
@@ -26,9 +26,8 @@ class _Squares(Tap):
         rows = x.detach().reshape(-1, x.shape[-1])
         squares = rows.square().sum(dim=0).double().cpu().numpy()
         for use in uses:
-            if use.first_row == 0 or use.group:
-                self.sums[use.tensor][use.group] += squares
-                self.counts[use.tensor][use.group] += len(rows)
+            self.sums[use.tensor][use.group] += squares
+            self.counts[use.tensor][use.group] += len(rows)
 
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
         """A look-up has no input channels."""

@@ -22,13 +22,15 @@ from bitwright.compress import Model
 class Use:
     """Some consecutive rows of an engine tensor, where they lie in the weight of one `linear` or `embedding` call.
 
-    `first_row` is the first engine row, `order` `(n_rows,)` the row of the weight for each of them, `group` the expert or 0.
+    `group` is the number of the piece within the tensor: an expert where it is a stack of them, else 0. `first_row` is the first engine row, `order`
+    `(n_rows,)` the row of the weight for each of them; `expert` is the slice of the parameter that the weight is, -1 where it is all of it.
     """
 
     tensor: str
     group: int
     first_row: int
     order: NDArray[np.int64]
+    expert: int
 
 
 class Tap(ABC):
@@ -76,9 +78,9 @@ def _uses_by_address(model: Model) -> dict[tuple[int, tuple[int, ...]], list[Use
     found: dict[tuple[int, tuple[int, ...]], list[Use]] = {}
     for name, pieces in model.pieces.items():
         first_row = 0
-        for piece in pieces:
+        for group, piece in enumerate(pieces):
             matrix = piece.matrix(parameters[piece.parameter])
-            use = Use(name, max(piece.expert, 0), first_row, piece.order())
+            use = Use(name, group, first_row, piece.order(), piece.expert)
             found.setdefault((matrix.data_ptr(), tuple(matrix.shape)), []).append(use)
             first_row += piece.n_rows
     return found

@@ -102,7 +102,7 @@ def read_prices(store: Store) -> Prices:
         RunError: the search has not come that far.
     """
     record = json.loads(store.text("prices"))
-    units = tuple(Unit(u["name"], u["layer"], u["kind"], tuple(_tensor(t) for t in u["tensors"])) for u in record["units"])
+    units = tuple(Unit(u["name"], u["layer"], u["kind"], tuple(_tensor(t) for t in u["tensors"]), u.get("expert", -1)) for u in record["units"])
     space = Space(
         units=units,
         formats=TARGETS[record["target"]].formats,

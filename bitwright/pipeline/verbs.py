@@ -40,9 +40,7 @@ class Fitted:
     judgement: Judgement
 
 
-def search(
-    settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None
-) -> Run:
+def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None) -> Run:
     """Measure sensitivities, search the whole front, and measure `n_points` of it and the uniform allocations on held-out text.
 
     A search that was interrupted goes on where it was. Raises `UserError` for whatever of the settings cannot be used.
@@ -94,9 +92,7 @@ def plan(run: Run, budget: Budget, *, device: str = "cpu", progress: Progress | 
     return _planned(run, budget, {})
 
 
-def fit(
-    settings: Settings, budget: Budget, out: Path, *, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None
-) -> Fitted:
+def fit(settings: Settings, budget: Budget, out: Path, *, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None) -> Fitted:
     """From a model and a budget to a checked file in `out`: search around the budget, plan, build, check, report."""
     progress = progress or Silent()
     require_container(settings.target)

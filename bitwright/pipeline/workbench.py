@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bitwright.compress import Floats, IntegerCodec, Levels, Model, load, read_imatrix, write_imatrix
+from bitwright.compress import Floats, IntegerCodec, Levels, Model, experts_apart, importance_apart, load, read_imatrix, write_imatrix
 from bitwright.errors import UserError
 from bitwright.objectives import (
     Divergence,
@@ -29,21 +29,26 @@ from bitwright.objectives import (
 from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
-from bitwright.spaces import Choice, Space
+from bitwright.spaces import TARGETS, Choice, Space
 
 
 @dataclass(frozen=True, eq=False)
 class Workbench:
-    """The model and the store of one run, the texts, and every tensor's packed levels.
+    """The model `whole`, as it was loaded, and the store of one run, the texts, and every tensor's packed levels.
 
     Asking for `texts` or `levels` raises `UserError` where the text or the importance matrix of the settings cannot be used.
     """
 
     settings: Settings
     folder: Path
-    model: Model
+    whole: Model
     store: Store
     progress: Progress
+
+    @cached_property
+    def model(self) -> Model:
+        """The model with its tensors as the target holds them."""
+        return experts_apart(self.whole) if TARGETS[self.settings.target].experts_apart else self.whole
 
     @cached_property
     def texts(self) -> Texts:
@@ -139,9 +144,10 @@ def _importance(bench: Workbench) -> dict[str, Floats]:
     path = bench.folder / IMATRIX
     if not path.exists():
         if bench.settings.imatrix:
-            importance = read_imatrix(Path(bench.settings.imatrix), bench.model.tensors)
+            importance = read_imatrix(Path(bench.settings.imatrix), bench.whole.tensors)
         else:
             with timed(bench.store, "imatrix", bench.texts.calibration.n_tokens):
-                importance = collect_importance(bench.model, bench.texts.calibration, progress=bench.progress)
+                importance = collect_importance(bench.whole, bench.texts.calibration, progress=bench.progress)
         write_imatrix(path, importance, text=bench.texts.calibration.text)
-    return read_imatrix(path, bench.model.tensors)
+    importance = read_imatrix(path, bench.whole.tensors)
+    return importance_apart(importance) if TARGETS[bench.settings.target].experts_apart else importance

@@ -114,9 +114,9 @@ class _Collecting(Tap):
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:  # noqa: ARG002
         for use in uses:
-            if use.tensor in self._tensors and (use.first_row == 0 or use.group):
+            if use.tensor in self._tensors:
                 if use.tensor not in self._products:
-                    shape = (_n_groups(self._model, use.tensor), x.shape[-1], x.shape[-1])
+                    shape = (len(self._model.pieces[use.tensor]), x.shape[-1], x.shape[-1])
                     self._products[use.tensor] = torch.zeros(shape, device=x.device)
                 self._products[use.tensor][use.group] += self._product(x)
 
@@ -135,9 +135,5 @@ class _Collecting(Tap):
         return self._last[1]
 
 
-def _n_groups(model: Model, tensor: str) -> int:
-    return 1 + max(max(piece.expert, 0) for piece in model.pieces[tensor])
-
-
 def _size_bytes(model: Model, tensor: Tensor) -> int:
-    return 4 * _n_groups(model, tensor.name) * tensor.shape[-1] ** 2
+    return 4 * len(model.pieces[tensor.name]) * tensor.shape[-1] ** 2

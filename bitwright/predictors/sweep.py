@@ -197,5 +197,5 @@ class _Pricing(Tap):
 
 def _rows(parameter: Torch, use: Use, wanted: NDArray[np.int64]) -> Torch:
     """The rows `wanted` of a use, in the order of the engine."""
-    matrix = parameter[use.group] if parameter.dim() == 3 else parameter
+    matrix = parameter if use.expert < 0 else parameter[use.expert]
     return matrix[torch.from_numpy(use.order[wanted]).to(parameter.device)]

@@ -6,7 +6,7 @@ from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, BlockFormat, 
 from bitwright.spaces.plan import ImportanceFile, Plan, PlannedModel, Promise, Provenance, read_plan
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.target import INTEGERS, LLAMA_CPP, TARGETS, Target
-from bitwright.spaces.tie import Key, Tie, alone, by_layer, tied
+from bitwright.spaces.tie import Key, Tie, alone, by_expert, by_layer, joined, tied
 from bitwright.spaces.unit import Tensor, Unit
 
 __all__ = [
@@ -33,8 +33,10 @@ __all__ = [
     "Tie",
     "Unit",
     "alone",
+    "by_expert",
     "by_layer",
     "discover",
+    "joined",
     "parse_budget",
     "read_plan",
     "tied",

@@ -2,7 +2,8 @@
 
 The names are those of GGUF, where the role of a tensor is in its name whatever the architecture (`blk.3.attn_q.weight`). What llama.cpp itself
 never quantizes stays as it is: vectors, norms, the router of a mixture of experts, and the small matrices of state-space layers
-(`tensor_allows_quantization` in llama.cpp's `llama-quant.cpp`).
+(`tensor_allows_quantization` in llama.cpp's `llama-quant.cpp`). Where experts lie apart, the expert's index stands before the end of the name
+(`blk.3.ffn_up_exps.7.weight`), which GGUF does not have.
 """
 
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 
 from bitwright.spaces.unit import Tensor, Unit
 
-_BLOCK = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
+_BLOCK = re.compile(r"blk\.(\d+)\.(\w+?)(?:\.(\d+))?\.weight")
 _OUTSIDE = re.compile(r"(\w+)\.weight")
 _KEPT_KINDS = re.compile(r".*norm.*|ffn_gate_inp.*|position_embd|token_types|ssm_(conv1d|x|dt)|altup.*|laurel.*|per_layer_model_proj|time_mix_.*")
 
@@ -25,5 +26,6 @@ def discover(tensors: Iterable[Tensor]) -> tuple[Unit, ...]:
         block, outside = _BLOCK.fullmatch(tensor.name), _OUTSIDE.fullmatch(tensor.name)
         kind = block[2] if block else outside[1] if outside else ""
         if kind and len(tensor.shape) >= 2 and not _KEPT_KINDS.fullmatch(kind):
-            units.append(Unit(tensor.name.removesuffix(".weight"), int(block[1]) if block else -1, kind, (tensor,)))
+            layer, expert = (int(block[1]), int(block[3] or -1)) if block else (-1, -1)
+            units.append(Unit(tensor.name.removesuffix(".weight"), layer, kind, (tensor,), expert))
     return tuple(units)

@@ -9,6 +9,7 @@ import numpy as np
 from bitwright.errors import UserError
 from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, Format
 from bitwright.spaces.space import Space
+from bitwright.spaces.tie import Key, alone, joined
 from bitwright.spaces.unit import Unit
 
 
@@ -16,13 +17,16 @@ from bitwright.spaces.unit import Unit
 class Target:
     """An engine's capabilities.
 
-    `alignment` is the number of bytes that every tensor of the file is padded to. `version` is what the rules were checked against.
+    `alignment` is the number of bytes that every tensor of the file is padded to. `version` is what the rules were checked against. `together` names
+    what the engine wants in one format; where `experts_apart` the experts of a block are tensors of their own, else the block has one for all.
     """
 
     name: str
     version: str
     formats: tuple[Format, ...]
     alignment: int
+    together: Key = alone
+    experts_apart: bool = False
 
     def format(self, name: str) -> Format:
         """The format of that name.
@@ -46,13 +50,14 @@ class Target:
         return all(form.fits(tensor.shape) for tensor in unit.tensors)
 
     def space(self, units: tuple[Unit, ...], *, menu: Iterable[str], fixed_bytes: int, n_weights: int) -> Space:
-        """Units × the formats named in `menu` (all of the target's when it is empty).
+        """Units, joined where the engine wants them together, × the formats named in `menu` (all of the target's when it is empty).
 
         A unit that none of the menu fits gets the formats of the target that do, so that a narrow menu never makes a model impossible.
 
         Raises:
             UserError: a name of the menu is not a format of this target.
         """
+        units = joined(units, self.together)
         wanted = {self.format(name).name for name in menu} or {form.name for form in self.formats}
         possible = np.array([[self.offers(unit, form) for form in self.formats] for unit in units])
         named = np.array([form.name in wanted for form in self.formats])

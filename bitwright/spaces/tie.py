@@ -1,10 +1,10 @@
 """Units that decide together: a coarser space of groups, and the way back to the units.
 
-Whole layers (LayerwiseQuant), q, k and v (what fused kernels need), all experts of a block: a method that decides about groups works on the coarse
+Whole layers (LayerwiseQuant), q, k and v (what fused kernels need), the matrices of an expert: a method that decides about groups works on the coarse
 space and never learns of the units.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,18 +14,31 @@ from bitwright.errors import UserError
 from bitwright.spaces.space import Choices, Space
 from bitwright.spaces.unit import Unit
 
-#: a unit -> what it has in common with those that it is tied to
-Key = Callable[[Unit], Hashable]
+#: a unit -> the name of the group that it is tied into, its own where it decides alone
+Key = Callable[[Unit], str]
 
 
-def by_layer(unit: Unit) -> Hashable:
+def by_layer(unit: Unit) -> str:
     """Whole blocks; what stands outside the blocks stays on its own."""
-    return unit.layer if unit.layer >= 0 else unit.name
+    return f"blk.{unit.layer}" if unit.layer >= 0 else unit.name
 
 
-def alone(unit: Unit) -> Hashable:
+def by_expert(unit: Unit) -> str:
+    """The matrices of an expert; everything else stays on its own."""
+    return f"blk.{unit.layer}.expert.{unit.expert}" if unit.expert >= 0 else unit.name
+
+
+def alone(unit: Unit) -> str:
     """No ties."""
     return unit.name
+
+
+def joined(units: tuple[Unit, ...], key: Key) -> tuple[Unit, ...]:
+    """One unit for each group, with the tensors of all, in the order of their first members."""
+    groups: dict[str, list[Unit]] = {}
+    for unit in units:
+        groups.setdefault(key(unit), []).append(unit)
+    return tuple(_joined(name, members) for name, members in groups.items())
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +89,22 @@ def tied(space: Space, key: Key) -> Tie:
             f"Units that decide together must have a format in common; {', '.join(unit.name for unit in without[0])} have none: name a menu that "
             "all of them can hold with --formats."
         )
-    units = tuple(_joined(those) for those in members)
+    units = tuple(_joined(name, those) for name, those in zip(order, members, strict=True))
     size_bits = np.zeros(offered.shape, dtype=np.int64)
     np.add.at(size_bits, group, np.where(offered[group], space.size_bits, 0))
     return Tie(space, Space(units, space.formats, size_bits, offered, space.fixed_bits, space.n_weights), group)
 
 
-def _joined(units: list[Unit]) -> Unit:
-    """One unit with the tensors of several."""
+def _joined(name: str, units: list[Unit]) -> Unit:
+    """One unit with the tensors of several, alone or not; of what it is, only that is left which all of them are."""
     first = units[0]
     if len(units) == 1:
         return first
-    kinds = {unit.kind for unit in units}
-    name = f"blk.{first.layer}" if len({unit.layer for unit in units}) == 1 and first.layer >= 0 else "+".join(unit.name for unit in units)
-    return Unit(name, first.layer, first.kind if len(kinds) == 1 else "tie", tuple(tensor for unit in units for tensor in unit.tensors))
+    layer, expert = (first.layer if _alike(unit.layer for unit in units) else -1, first.expert if _alike(unit.expert for unit in units) else -1)
+    mixed = "tie" if expert < 0 else "expert"
+    kind = first.kind if _alike(unit.kind for unit in units) else mixed
+    return Unit(name, layer, kind, tuple(tensor for unit in units for tensor in unit.tensors), expert)
+
+
+def _alike(values: Iterable[Hashable]) -> bool:
+    return len(set(values)) == 1

@@ -22,13 +22,15 @@ class Tensor:
 class Unit:
     """Tensors that get one format together: a tie is a unit with several tensors, so no algorithm can split it.
 
-    `layer` is the block's index, or -1 for what stands outside the blocks; `kind` is the role, as the engine names it (`attn_q`).
+    `layer` is the block's index, or -1 for what stands outside the blocks; `kind` is the role, as the engine names it (`attn_q`); `expert` is the
+    index of the expert among those of its block, or -1 for what is no single expert.
     """
 
     name: str
     layer: int
     kind: str
     tensors: tuple[Tensor, ...]
+    expert: int = -1
 
     @property
     def n_weights(self) -> int:

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.errors import UserError
-from bitwright.spaces import Space, Unit, alone, by_layer, tied
+from bitwright.spaces import Space, Tensor, Unit, alone, by_expert, by_layer, discover, joined, tied
 from tests.search.instances import instances, losses, space_of
 from tests.sentences import sentence
 
 
-def by_pairs(unit: Unit) -> int:
-    return unit.layer // 2
+def by_pairs(unit: Unit) -> str:
+    return f"pair.{unit.layer // 2}"
 
 
 @given(instances(), st.data())
@@ -21,7 +21,7 @@ def test_a_group_costs_what_its_units_cost(instance: tuple[Space, np.ndarray], d
     space = Space(space.units, space.formats, space.size_bits, np.ones_like(space.offered), space.fixed_bits, space.n_weights)
     tie = tied(space, by_pairs)
     assert [len(unit.tensors) for unit in tie.coarse.units] == [
-        sum(len(u.tensors) for u in space.units if by_pairs(u) == g) for g in range(len(tie.coarse.units))
+        sum(len(u.tensors) for u in space.units if by_pairs(u) == g) for g in dict.fromkeys(map(by_pairs, space.units))
     ]
     choice = np.array([data.draw(st.integers(0, len(space.formats) - 1)) for _ in tie.coarse.units], dtype=np.int64)
     expanded = tie.expanded(choice)
@@ -60,4 +60,23 @@ def test_a_group_without_a_common_format_is_refused() -> None:
 
 def test_layers_are_blocks_and_what_stands_alone() -> None:
     units = [Unit(name, layer, "kind", ()) for name, layer in (("embedding", -1), ("a", 0), ("b", 0), ("head", -1))]
-    assert [by_layer(unit) for unit in units] == ["embedding", 0, 0, "head"]
+    assert [by_layer(unit) for unit in units] == ["embedding", "blk.0", "blk.0", "head"]
+
+
+def test_an_expert_is_its_matrices_and_everything_else_alone() -> None:
+    tensors = [Tensor(f"blk.1.ffn_{kind}_exps.{expert}.weight", (8, 32), "F32") for expert in range(2) for kind in ("gate", "up", "down")]
+    router = Tensor("blk.1.attn_q.weight", (8, 32), "F32")
+    units = joined(discover([*tensors, router]), by_expert)
+    assert [(unit.name, unit.layer, unit.kind, unit.expert, len(unit.tensors)) for unit in units] == [
+        ("blk.1.expert.0", 1, "expert", 0, 3),
+        ("blk.1.expert.1", 1, "expert", 1, 3),
+        ("blk.1.attn_q", 1, "attn_q", -1, 1),
+    ]
+
+
+def test_what_a_group_has_in_common_stays() -> None:
+    q, k, other = Unit("blk.0.attn_q", 0, "attn_q", ()), Unit("blk.0.attn_k", 0, "attn_k", ()), Unit("blk.1.attn_q", 1, "attn_q", ())
+    (both,) = joined((q, k), lambda _: "both")
+    assert (both.name, both.layer, both.kind, both.expert) == ("both", 0, "tie", -1)
+    (same,) = joined((q, other), lambda _: "same")
+    assert (same.layer, same.kind) == (-1, "attn_q")

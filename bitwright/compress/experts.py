@@ -1,0 +1,68 @@
+"""A mixture of experts with every expert of a block as a tensor of its own.
+
+llama.cpp stores the experts of a block as one tensor `(n_experts, n_rows, n_columns)` in one format. Other containers hold them apart, and so may
+give each a format of its own: there expert 3 of `blk.0.ffn_up_exps.weight` is `blk.0.ffn_up_exps.3.weight`. It is a view: the weights stay where
+they are.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bitwright.compress.model import Model
+from bitwright.compress.pieces import Piece
+from bitwright.compress.source import Bytes, Floats, Source
+from bitwright.spaces import Tensor
+
+
+class ExpertsApart(Source):
+    """Another source with its stacks of experts cut into tensors; everything else, the fingerprint included, is that source's."""
+
+    def __init__(self, whole: Source) -> None:
+        self.name, self.architecture, self.fingerprint, self.metadata = whole.name, whole.architecture, whole.fingerprint, whole.metadata
+        self._whole, self._of = whole, {part.name: (stack, i) for stack in whole.tensors for i, part in enumerate(parts(stack))}
+        self.tensors = tuple(part for tensor in whole.tensors for part in parts(tensor) or (tensor,))
+
+    def read(self, tensor: Tensor) -> Floats:
+        """See `Source.read`."""
+        if tensor.name not in self._of:
+            return self._whole.read(tensor)
+        stack, expert = self._of[tensor.name]
+        weights: Floats = self._whole.read(stack).reshape(stack.shape)[expert]
+        return weights
+
+    def stored(self, tensor: Tensor) -> Bytes:
+        """See `Source.stored`."""
+        if tensor.name not in self._of:
+            return self._whole.stored(tensor)
+        stack, expert = self._of[tensor.name]
+        packed: Bytes = self._whole.stored(stack).reshape(stack.shape[0], -1)[expert]
+        return packed
+
+
+def parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The experts `(n_rows, n_columns)` of a stack, nothing for any other tensor."""
+    if len(tensor.shape) != 3:
+        return ()
+    stem = tensor.name.removesuffix(".weight")
+    return tuple(Tensor(f"{stem}.{expert}.weight", tensor.shape[1:], tensor.stored) for expert in range(tensor.shape[0]))
+
+
+def experts_apart(model: Model) -> Model:
+    """The same module with its experts under names of their own."""
+    stacks = {tensor.name: [part.name for part in parts(tensor)] for tensor in model.tensors}
+    pieces: dict[str, tuple[Piece, ...]] = {}
+    for name, of_tensor in model.pieces.items():
+        apart = stacks[name]
+        pieces |= {part: (piece,) for part, piece in zip(apart, of_tensor, strict=True)} if apart else {name: of_tensor}
+    return replace(model, source=ExpertsApart(model.source), pieces=pieces)
+
+
+def importance_apart(importance: dict[str, Floats]) -> dict[str, Floats]:
+    """An importance matrix of stacks `(n_experts, n_columns)` as one of experts, each `(1, n_columns)`."""
+    found: dict[str, Floats] = {}
+    for name, channels in importance.items():
+        stem = name.removesuffix(".weight")
+        apart = {f"{stem}.{expert}.weight": channels[expert : expert + 1] for expert in range(len(channels))}
+        found |= {name: channels} if len(channels) == 1 else apart
+    return {name: np.ascontiguousarray(channels) for name, channels in found.items()}
