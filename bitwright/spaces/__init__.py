@@ -5,7 +5,7 @@ from bitwright.spaces.discover import discover
 from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.plan import ImportanceFile, Plan, PlannedModel, Promise, Provenance, read_plan
 from bitwright.spaces.space import Choice, Choices, Space
-from bitwright.spaces.target import INTEGERS, LLAMA_CPP, TARGETS, Target
+from bitwright.spaces.target import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, Target
 from bitwright.spaces.tie import Key, Tie, alone, by_expert, by_layer, joined, tied
 from bitwright.spaces.unit import Tensor, Unit
 
@@ -14,6 +14,7 @@ __all__ = [
     "INTEGERS",
     "INTEGER_FORMATS",
     "LLAMA_CPP",
+    "NATIVE",
     "TARGETS",
     "BlockFormat",
     "Budget",

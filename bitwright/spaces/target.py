@@ -9,7 +9,7 @@ import numpy as np
 from bitwright.errors import UserError
 from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, Format
 from bitwright.spaces.space import Space
-from bitwright.spaces.tie import Key, alone, joined
+from bitwright.spaces.tie import Key, alone, by_expert, joined
 from bitwright.spaces.unit import Unit
 
 
@@ -59,16 +59,23 @@ class Target:
         """
         units = joined(units, self.together)
         wanted = {self.format(name).name for name in menu} or {form.name for form in self.formats}
-        possible = np.array([[self.offers(unit, form) for form in self.formats] for unit in units])
         named = np.array([form.name in wanted for form in self.formats])
+        shapes = [tuple(tensor.shape for tensor in unit.tensors) for unit in units]
+        kinds = {kind: i for i, kind in enumerate(dict.fromkeys(shapes))}  # ten thousand experts have few shapes
+        of_kind = np.array([kinds[kind] for kind in shapes])  # (n_units,)
+        bits = np.array([[self._bits(kind, form) for form in self.formats] for kind in kinds], dtype=np.int64)[of_kind]
+        possible = bits >= 0
         offered = np.where((possible & named).any(axis=1)[:, None], possible & named, possible)
-        size_bits = np.zeros(offered.shape, dtype=np.int64)
-        for u, f in np.argwhere(offered):
-            size_bits[u, f] = 8 * sum(self.stored_bytes(tensor.shape, self.formats[f]) for tensor in units[u].tensors)
-        return Space(units, self.formats, size_bits, offered, 8 * fixed_bytes, n_weights)
+        return Space(units, self.formats, np.where(offered, bits, 0), offered, 8 * fixed_bytes, n_weights)
+
+    def _bits(self, shapes: tuple[tuple[int, ...], ...], form: Format) -> int:
+        """Bits of tensors of these shapes in the file, or -1 where `form` cannot store all of them."""
+        return 8 * sum(self.stored_bytes(shape, form) for shape in shapes) if all(form.fits(shape) for shape in shapes) else -1
 
 
 LLAMA_CPP = Target("llama.cpp", "b11549", GGML_FORMATS, alignment=32)
 #: No engine's: packed integers as the papers of the field use them, to compare methods and for small models whose rows no block of GGUF divides.
 INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
-TARGETS = {target.name: target for target in (LLAMA_CPP, INTEGERS)}
+#: Bitwright's own checkpoint, which transformers loads after `import bitwright.native`: each expert in a format of its own.
+NATIVE = Target("native", "1", INTEGER_FORMATS, alignment=1, together=by_expert, experts_apart=True)
+TARGETS = {target.name: target for target in (LLAMA_CPP, INTEGERS, NATIVE)}

@@ -81,8 +81,11 @@ def tied(space: Space, key: Key) -> Tie:
     keys = [key(unit) for unit in space.units]
     order = {of_group: i for i, of_group in enumerate(dict.fromkeys(keys))}
     group = np.array([order[of_unit] for of_unit in keys], dtype=np.int64)
-    members = [[space.units[u] for u in np.flatnonzero(group == g)] for g in range(len(order))]
-    offered = np.array([space.offered[group == g].all(axis=0) for g in range(len(order))])
+    members: list[list[Unit]] = [[] for _ in order]
+    for unit, g in zip(space.units, group, strict=True):
+        members[g].append(unit)
+    offered = np.ones((len(order), len(space.formats)), dtype=np.bool_)
+    np.logical_and.at(offered, group, space.offered)
     without = [units for units, row in zip(members, offered, strict=True) if not row.any()]
     if without:
         raise UserError(

@@ -7,7 +7,7 @@ import pytest
 from bitwright.compress import open_source
 from bitwright.compress.ggml import requires_importance, row_size
 from bitwright.errors import UserError
-from bitwright.spaces import LLAMA_CPP, TARGETS, Space, Tensor, Unit, discover
+from bitwright.spaces import LLAMA_CPP, NATIVE, TARGETS, Space, Tensor, Unit, discover
 from tests.sentences import sentence
 
 from .contract import TargetContract
@@ -73,3 +73,13 @@ def test_a_far_miss_is_told_every_name() -> None:
 def test_targets_are_found_under_their_own_names() -> None:
     assert all(name == target.name for name, target in TARGETS.items())
     assert TARGETS["llama.cpp"] is LLAMA_CPP
+
+
+def test_the_sizes_of_a_tie_are_the_sums_of_its_tensors() -> None:
+    tensors = tuple(Tensor(f"blk.0.ffn_{kind}_exps.3.weight", shape, "BF16") for kind, shape in (("up", (6, 40)), ("down", (40, 6))))
+    units = discover((*tensors, Tensor("blk.0.attn_q.weight", (8, 40), "BF16")))
+    space = NATIVE.space(units, menu=(), fixed_bytes=0, n_weights=1)
+    assert [unit.name for unit in space.units] == ["blk.0.expert.3", "blk.0.attn_q"]
+    assert [len(unit.tensors) for unit in space.units] == [2, 1]
+    for form, bits in zip(space.formats, space.size_bits[0], strict=True):
+        assert bits == 8 * sum(form.size_bytes(tensor.shape) for tensor in tensors)
