@@ -6,32 +6,43 @@ from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.experts import ExpertsApart, experts_apart, importance_apart
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_file import GgufSource, Recipe, fixed_bytes, write_gguf
+from bitwright.compress.grid import Codes, Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.levels import Levels, matrix_shape
 from bitwright.compress.load import load, open_source
 from bitwright.compress.model import Model
 from bitwright.compress.pieces import Piece
+from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.stitch import Stitcher, stitched
 
 __all__ = [
     "Bytes",
     "Codec",
+    "Codes",
     "Distortion",
     "ExpertsApart",
     "Floats",
     "GgmlCodec",
     "GgufSource",
+    "Grid",
     "IntegerCodec",
     "KeyValue",
     "Levels",
+    "MinimumGrid",
     "Model",
     "Piece",
+    "Placement",
     "Recipe",
+    "RoundToNearest",
+    "Rounded",
+    "Rounding",
     "Source",
     "Stitcher",
+    "SymmetricGrid",
     "Weights",
+    "ZeroPointGrid",
     "applied",
     "experts_apart",
     "fixed_bytes",
@@ -42,6 +53,7 @@ __all__ = [
     "open_source",
     "planned_weights",
     "read_imatrix",
+    "round_stack",
     "stitched",
     "write_gguf",
     "write_imatrix",

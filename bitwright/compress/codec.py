@@ -29,6 +29,10 @@ class Codec(ABC):
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """Float32 weights `(n_rows, n_columns)` of `packed` bytes."""
 
+    def given(self, tensor: str) -> "Codec":  # noqa: ARG002
+        """The codec of one tensor: itself, where it knows nothing of a tensor but the importance."""
+        return self
+
 
 def require_quantizable(weights: Floats, form: Format, importance: Floats) -> None:
     """Refuse what a quantizer would abort on or store as infinite.

@@ -1,43 +1,51 @@
-"""Packed integers in groups: round to nearest between the least and the largest weight of each group of a row.
+"""Packed integers in groups: codes of a few bits, with a scale and a minimum in half precision for each group of a row.
 
-    scale = (max − min) / (2^bits − 1)      w ≈ min + scale · code,   code = round((w − min) / scale)
+    w ≈ minimum + scale · code
 
-Asymmetric round-to-nearest as in the baselines of GPTQ (Frantar et al., ICLR 2023, section 4) and AMQ (Lee et al., EMNLP 2025). Scale and minimum are
-rounded to half precision before the codes are found, so that decoding is exact. A row is its codes, bit after bit, then its scales, then its minima:
-rows can be read one by one.
+Which codes and which ranges is the rounding's to say; by default round to nearest between the least and the largest weight of each group. Scale and
+minimum are rounded to half precision before the codes are found, so that decoding is exact. A row is its codes, bit after bit, then its scales, then
+its minima: rows can be read one by one.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress.codec import Codec, require_quantizable
 from bitwright.compress.ggml import GgmlCodec
+from bitwright.compress.grid import MinimumGrid
+from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
 from bitwright.compress.source import Bytes, Floats
 from bitwright.spaces import Format, IntegerFormat
 
 _ROWS_BYTES = 1 << 24  # of unpacked bits held at once
 
 
+@dataclass(frozen=True, eq=False)
 class IntegerCodec(Codec):
-    """The codec of `IntegerFormat`, and libggml's for the float formats beside it. Importance is not used."""
+    """The codec of `IntegerFormat`, and libggml's for the float formats beside it."""
 
-    def __init__(self) -> None:
-        self._others = GgmlCodec()
+    rounding: Rounding = field(default_factory=RoundToNearest)
+
+    def given(self, tensor: str) -> "IntegerCodec":
+        """See `Codec.given`."""
+        return replace(self, rounding=self.rounding.given(tensor))
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""
         if not isinstance(form, IntegerFormat):
-            return self._others.encode(weights, form, importance)
+            return GgmlCodec().encode(weights, form, importance)
         require_quantizable(weights, form, importance)
-        packed = [_encode_rows(weights[rows], form) for rows in _chunks(weights.shape, form)]
+        found = round_stack(self.rounding, weights, MinimumGrid(form.bits), group=form.group or weights.shape[1], importance=importance)
+        packed = [_packed_rows(found, rows, form) for rows in _chunks(weights.shape, form)]
         return np.concatenate(packed).reshape(-1) if packed else np.empty(0, dtype=np.uint8)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
         if not isinstance(form, IntegerFormat):
-            return self._others.decode(packed, form, shape)
+            return GgmlCodec().decode(packed, form, shape)
         weights = np.empty(shape, dtype=np.float32)
         stored = packed.reshape(shape[0], -1)
         for rows in _chunks(shape, form):
@@ -51,24 +59,12 @@ def _chunks(shape: tuple[int, int], form: IntegerFormat) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _grouped(rows: Floats, form: IntegerFormat) -> Floats:
-    """`(n_rows, n_groups, group)`; a short last group is filled with its own last weight, which moves neither its least nor its largest."""
-    n_columns = rows.shape[1]
-    n_groups, group = form.n_groups(n_columns), form.group or n_columns
-    return np.pad(rows, ((0, 0), (0, n_groups * group - n_columns)), mode="edge").reshape(len(rows), n_groups, group)
-
-
-def _encode_rows(rows: Floats, form: IntegerFormat) -> Bytes:
-    """Packed rows `(n_rows, bytes of a row)`."""
-    grouped = _grouped(np.asarray(rows, dtype=np.float32), form)
-    minimum = grouped.min(axis=2).astype(np.float16)  # (n_rows, n_groups)
-    # the range is halved first: it may be twice the largest half float
-    scale = ((grouped.max(axis=2) / 2 - minimum.astype(np.float32) / 2) * (2 / (2**form.bits - 1))).astype(np.float16)
-    step = scale.astype(np.float32)[..., None]
-    steps = np.divide(grouped - minimum.astype(np.float32)[..., None], step, out=np.zeros_like(grouped), where=step > 0)
-    codes = steps.round().clip(0, 2**form.bits - 1).astype(np.uint8).reshape(len(rows), -1)[:, : rows.shape[1]]
+def _packed_rows(found: Rounded, rows: slice, form: IntegerFormat) -> Bytes:
+    """`(n_rows, bytes of a row)`."""
+    codes, placement = found.codes[rows], found.placement[rows]
     bits = np.unpackbits(codes[..., None], axis=2)[..., 8 - form.bits :]  # (n_rows, n_columns, bits)
-    return np.concatenate([np.packbits(bits.reshape(len(rows), -1), axis=1), scale.view(np.uint8), minimum.view(np.uint8)], axis=1)
+    halves = (np.ascontiguousarray(part, dtype=np.float16).view(np.uint8) for part in (placement.scale, placement.anchor))
+    return np.concatenate([np.packbits(bits.reshape(len(codes), -1), axis=1), *halves], axis=1)
 
 
 def _decode_rows(stored: Bytes, form: IntegerFormat, n_columns: int) -> Floats:

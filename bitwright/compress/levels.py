@@ -61,7 +61,7 @@ class Levels:
         """The same bytes, made now and not kept."""
         if form.name == tensor.stored:
             return self.source.stored(tensor)
-        return self.codec.encode(self.source.read(tensor), form, self.importance_of(tensor))
+        return self.codec.given(tensor.name).encode(self.source.read(tensor), form, self.importance_of(tensor))
 
     def weights(self, tensor: Tensor, form: Format) -> Floats:
         """What the engine computes with: float32 `(n_rows, n_columns)`."""

@@ -1,0 +1,112 @@
+"""From weights to levels: where the levels of every group lie, and which one each weight gets.
+
+One file for each rounding. All work on any `Grid`; rows are independent of each other.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress.grid import Codes, Grid, Placement
+from bitwright.compress.source import Floats
+
+Kind = TypeVar("Kind", bound=np.generic)
+_WEIGHTS_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """`codes` `(n_rows, n_columns)` and the `placement` of their levels `(n_rows, n_groups)`."""
+
+    codes: Codes
+    placement: Placement
+
+
+class Rounding(ABC):
+    """How weights become levels."""
+
+    @abstractmethod
+    def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
+        """`weights` `(n_rows, n_columns)` of one matrix on `grid`, with levels of its own for every `group` weights of a row; the last group may be
+        short. `importance` is `(n_columns,)`, the mean squared activation of each input channel, equal everywhere where it is not known.
+        """
+
+    def given(self, tensor: str) -> "Rounding":  # noqa: ARG002
+        """The same with all that it knows of a tensor: itself where it knows nothing but the importance."""
+        return self
+
+    def expert(self, index: int) -> "Rounding":  # noqa: ARG002
+        """The same for one expert of a stack."""
+        return self
+
+
+class RoundToNearest(Rounding):
+    """Levels from the least to the largest weight of a group, and the nearest of them.
+
+    The baseline of GPTQ (Frantar et al., ICLR 2023, section 4) and AMQ (Lee et al., EMNLP 2025). Importance is not used.
+    """
+
+    def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:  # noqa: ARG002
+        """See `Rounding.rounded`."""
+        return by_rows(weights, group, lambda groups: whole_range(groups, grid), grid=grid)
+
+
+def round_stack(rounding: Rounding, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
+    """The experts of a stack, `weights` `(n_rows, n_columns)` below each other, each by itself; a matrix is one expert.
+
+    `importance` is `(n_experts, n_columns)`, or `(0, n_columns)` where it is not known.
+    """
+    known = importance if len(importance) else np.ones((1, weights.shape[1]), dtype=np.float32)
+    parts = np.split(np.ascontiguousarray(weights, dtype=np.float32), len(known))
+    return joined([rounding.expert(i).rounded(part, grid, group=group, importance=known[i]) for i, part in enumerate(parts)])
+
+
+def by_rows(weights: Floats, group: int, place: Callable[[Floats], Placement], *, grid: Grid) -> Rounded:
+    """What `place` makes of groups `(n_rows, n_groups, group)`, and the nearest levels; some rows at a time, which bounds the memory."""
+    n_rows, n_columns = weights.shape
+    step, parts = max(1, _WEIGHTS_AT_ONCE // n_columns), []
+    for start in range(0, max(n_rows, 1), step):
+        groups = grouped(weights[start : start + step], group)
+        placement = place(groups)
+        parts.append(Rounded(ungrouped(grid.nearest(groups, placement), n_columns), placement))
+    return joined(parts)
+
+
+def grouped(rows: NDArray[Kind], group: int) -> NDArray[Kind]:
+    """`(n_rows, n_groups, group)`; a short last group is filled with its own last weight, which moves neither its least nor its largest."""
+    n_columns = rows.shape[1]
+    n_groups = -(-n_columns // group)
+    return np.pad(rows, ((0, 0), (0, n_groups * group - n_columns)), mode="edge").reshape(len(rows), n_groups, group)
+
+
+def ungrouped(parts: NDArray[Kind], n_columns: int) -> NDArray[Kind]:
+    """The inverse of `grouped`: `(n_rows, n_columns)`."""
+    return parts.reshape(len(parts), parts.shape[1] * parts.shape[2])[:, :n_columns]
+
+
+def whole_range(groups: Floats, grid: Grid) -> Placement:
+    """Levels `(...)` from the least to the largest weight of groups `(..., group)`."""
+    return grid.between(groups.min(axis=-1), groups.max(axis=-1))
+
+
+def values(found: Rounded, grid: Grid, group: int) -> Floats:
+    """The weights `(n_rows, n_columns)` that codes and placements stand for."""
+    n_rows, n_columns = found.codes.shape
+    step = max(1, _WEIGHTS_AT_ONCE // n_columns)
+    expanded = np.empty((n_rows, n_columns), dtype=np.float32)
+    for start in range(0, n_rows, step):
+        rows = slice(start, start + step)
+        expanded[rows] = ungrouped(grid.values(grouped(found.codes[rows], group), found.placement[rows]), n_columns)
+    return expanded
+
+
+def joined(parts: list[Rounded]) -> Rounded:
+    """Rows below each other."""
+    if len(parts) == 1:
+        return parts[0]
+    places = [(part.placement.scale, part.placement.anchor, part.placement.offset) for part in parts]
+    return Rounded(np.concatenate([part.codes for part in parts]), Placement(*(np.concatenate(column) for column in zip(*places, strict=True))))
