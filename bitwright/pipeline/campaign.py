@@ -71,6 +71,7 @@ class Desk:
     bench: Workbench
     run: Run
     evaluator: Evaluator
+    reference: Reference
     weights: Stitcher
     meter: Meter
 
@@ -117,11 +118,11 @@ class Desk:
             return ()
         subject = subject_of(self.bench, self.run.prices.space)
         self.weights.restore()
-        expansion, n_tokens = Expansion(subject, gradient_products(subject)), subject.tokens.n_tokens
+        expansion, n_tokens = Expansion(subject, gradient_products(subject), self.reference), subject.tokens.n_tokens
 
         def expand(choice: Choice) -> tuple[Table, Table]:
             self.weights.restore()
-            self.meter.read(forward=2 * n_tokens, backward=n_tokens)  # the original's predictions are read again
+            self.meter.read(forward=n_tokens, backward=n_tokens)
             return expansion(choice)
 
         return (expand,)
@@ -136,7 +137,7 @@ def desk(bench: Workbench, run: Run, search: Search) -> Iterator[Desk]:
     objectives = prepared(bench, search.objectives, tokens) or (search.method.objective,)
     with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
         evaluator = Evaluator(bench.model, weights, reference=reference, objectives=objectives, store=bench.store)
-        yield Desk(bench, run, evaluator, weights, Meter())
+        yield Desk(bench, run, evaluator, reference, weights, Meter())
     reference.discard()
 
 
@@ -203,8 +204,9 @@ def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -
 
 def _searched(at: Desk, strategy: Strategy, search: Search, *, limit: SizeLimit | NoLimit) -> Explored:
     """Let the strategy search, and keep the course of it in the run."""
-    with timed(at.bench.store, "search"):
+    with timed(at.bench.store, "search") as passed:
         explored = explore(strategy, at.evaluator, effort=search.effort, meter=at.meter, progress=at.bench.progress)
+        passed.n_tokens = explored.spent.tokens
     at.bench.store.put_text(SEARCH_TEXT, at.evaluator.deciding_text)
     keep_course(at.run, explored, method=search.method, limit=limit)
     return explored

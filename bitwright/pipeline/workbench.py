@@ -108,13 +108,20 @@ def require_device(name: str) -> None:
         raise UserError(f"The device must be one that torch can use here; '{name}' is not ({reason}): choose cpu, or another --device.") from error
 
 
+@dataclass
+class Passed:
+    """Tokens that went through the model; for a block to correct that learns it only while it works."""
+
+    n_tokens: int
+
+
 @contextmanager
-def timed(store: Store, name: str, n_tokens: int = 0) -> Iterator[None]:
+def timed(store: Store, name: str, n_tokens: int = 0) -> Iterator[Passed]:
     """Keep in the run what the block cost: seconds, tokens, and the process's peak memory so far."""
-    started = time.perf_counter()
-    yield
+    started, passed = time.perf_counter(), Passed(n_tokens)
+    yield passed
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    store.put_stage(name, seconds=time.perf_counter() - started, n_tokens=n_tokens, peak_memory_bytes=peak)
+    store.put_stage(name, seconds=time.perf_counter() - started, n_tokens=passed.n_tokens, peak_memory_bytes=peak)
 
 
 def _texts(settings: Settings, model: Model, *, store: Store, progress: Progress) -> Texts:

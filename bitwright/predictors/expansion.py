@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.objectives import Reference
 from bitwright.predictors.losses import FromOriginal
 from bitwright.predictors.subject import Subject
 from bitwright.predictors.sweep import Products, Sweep, measure_products, point
@@ -23,17 +24,20 @@ from bitwright.spaces import Choice
 
 @dataclass(frozen=True, eq=False)
 class Expansion:
-    """Around any choice of the subject's space. `at_original` are the products of a sweep with drawn labels at the original weights."""
+    """Around any choice of the subject's space. `at_original` are the products of a sweep with drawn labels at the original weights, `reference` the
+    original's predictions on the subject's tokens.
+    """
 
     subject: Subject
     at_original: Products
+    reference: Reference
 
     def __call__(self, choice: Choice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Slopes and curvatures `(n_units, n_formats)` in nats per token around `choice` `(n_units,)`, zero where a unit stands and where nothing is
         offered. Cost: one forward and one backward pass over the tokens, kept in the subject's store.
         """
         offered, space = self.subject.space.offered, self.subject.space
-        slopes = measure_products(self.subject, Sweep(FromOriginal(), at=point(space, choice))).per_token()
+        slopes = measure_products(self.subject, Sweep(FromOriginal(lambda _: self.reference), at=point(space, choice))).per_token()
         values = self.at_original.values
         change = values - values[:, np.arange(len(choice)), choice][..., None]  # (n_sequences, n_units, n_formats)
         curvatures = (change**2).mean(axis=0) / (2 * self.at_original.n_tokens)

@@ -81,16 +81,24 @@ class TextLabels(Loss):
         return at
 
 
+def read_anew(subject: Subject) -> Reference:
+    """The original's predictions on the subject's tokens, for one forward pass."""
+    return Reference(subject.model, subject.tokens, scratch=subject.levels.folder, progress=subject.progress)
+
+
 @dataclass(frozen=True)
 class FromOriginal(Loss):
-    """KL(original ‖ changed) at every position. One forward pass of the original over the tokens comes first."""
+    """KL(original ‖ changed) at every position. `predictions` gives those of the original on the same tokens, where they are not kept from before by
+    a forward pass over them, which comes first.
+    """
 
+    predictions: Callable[[Subject], Reference] = read_anew
     name = "from original"
     positions = slice(None)
 
     def slope(self, subject: Subject) -> Slope:
         """See `Loss.slope`."""
-        reference = Reference(subject.model, subject.tokens, scratch=subject.levels.folder, progress=subject.progress)
+        reference = self.predictions(subject)
 
         def at(logits: Torch, batch: Batch) -> Torch:
             return logits.softmax(dim=-1).sub_(reference.sequences(batch.first, len(batch.ids), logits.device).exp())

@@ -1,7 +1,8 @@
 """The default search: as good as what is known allows at every effort, from a handful of evaluations to hundreds.
 
     1. measure what is given to start from: the exact optimum of the table, of a second opinion, the best uniform allocations
-    2. where an expansion is at hand, leave the table for the true slopes: around the best choice the divergence is
+    2. where an expansion is at hand and the best choice is farther than `FAR` from the original, leave the table for the true slopes: around the
+       best choice the divergence is
 
            KL(c → c') ≈ Σ_u slope[u, c'_u] + damping · curvature[u, c'_u]
 
@@ -35,6 +36,7 @@ Table = NDArray[np.float64]
 Expand = Callable[[Choice], tuple[Table, Table]]
 
 WORTH_IT = 2.0
+FAR = 0.1  # nats/token: nearer to the original the table is itself the expansion that holds
 _AT_ONCE = 4
 _N_SWAPS, _N_PERTURBED = 256, 24
 _SPREADS = (0.05, 0.15, 0.4)  # of the logarithm of a perturbed price
@@ -84,7 +86,7 @@ def _for_budget(problem: Problem, budget_bits: int, knowledge: Knowledge) -> Ask
     seen, rng = Seen(), problem.random()
     optima = [solve(problem.space, table, budget_bits).choice for table in (knowledge.table, *knowledge.others)]
     known = yield asked(seen.new(np.concatenate([optima, problem.start_within(budget_bits)])), problem.n_sequences)
-    for expand in knowledge.expand:
+    for expand in knowledge.expand if _value_of(known, _best(known)) > FAR else ():
         known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
     around = Neighbourhood(problem.space, budget_bits, all_together)
     while True:

@@ -153,3 +153,20 @@ def test_impossible_budgets_and_wrong_tables_are_refused(space: Space) -> None:
         auto(problem(space), 1, knowledge=Knowledge(world.table, world.refit))
     with pytest.raises(UserError, match="finite"):
         auto(problem(space), budget(space), knowledge=Knowledge(world.table * np.nan, world.refit))
+
+
+@pytest.mark.parametrize(("scale", "sweeps"), [(1e-3, 0), (1e3, 1)])
+def test_slopes_cost_nothing_near_the_original(space: Space, scale: float, sweeps: int) -> None:
+    world, asked_at = World(space, 0), list[bytes]()
+
+    def expand(choice: Choice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        asked_at.append(choice.tobytes())
+        return world.expand(choice)
+
+    optimum = solve(space, world.table, budget(space)).choice
+    strategy = auto(problem(space), budget(space), knowledge=Knowledge(world.table, world.refit, (expand,)))
+    assert not strategy.ask().is_last
+    value = np.array([[scale * world(optimum)]])
+    strategy.tell(Trials(optimum[None], value, np.full_like(value, 1e-4), np.array([64]), np.full(1, np.nan)))
+    strategy.ask()
+    assert len(asked_at) == sweeps
