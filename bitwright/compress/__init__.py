@@ -1,12 +1,15 @@
 """What a choice does to weights, and how it is written down."""
 
 from bitwright.compress.apply import Weights, applied, planned_weights
+from bitwright.compress.clipping import SearchedClipping, clipped
 from bitwright.compress.codec import Codec
 from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.experts import ExpertsApart, experts_apart, importance_apart
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_file import GgufSource, Recipe, fixed_bytes, write_gguf
+from bitwright.compress.gptq import Gptq, as_stored, by_activation
 from bitwright.compress.grid import Codes, Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
+from bitwright.compress.half_quadratic import HalfQuadratic
 from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.levels import Levels, matrix_shape
@@ -26,7 +29,9 @@ __all__ = [
     "Floats",
     "GgmlCodec",
     "GgufSource",
+    "Gptq",
     "Grid",
+    "HalfQuadratic",
     "IntegerCodec",
     "KeyValue",
     "Levels",
@@ -38,12 +43,16 @@ __all__ = [
     "RoundToNearest",
     "Rounded",
     "Rounding",
+    "SearchedClipping",
     "Source",
     "Stitcher",
     "SymmetricGrid",
     "Weights",
     "ZeroPointGrid",
     "applied",
+    "as_stored",
+    "by_activation",
+    "clipped",
     "experts_apart",
     "fixed_bytes",
     "importance_apart",

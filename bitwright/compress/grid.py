@@ -34,6 +34,15 @@ class Placement:
     anchor: Floats
     offset: Floats
 
+    @property
+    def parts(self) -> tuple[Floats, Floats, Floats]:
+        """Scale, anchor and offset."""
+        return self.scale, self.anchor, self.offset
+
+    def where(self, chosen: NDArray[np.bool_], other: "Placement") -> "Placement":
+        """These for the groups that are `chosen` `(...)`, the `other` placement for the rest."""
+        return Placement(*(np.where(chosen, mine, theirs) for mine, theirs in zip(self.parts, other.parts, strict=True)))
+
     def __getitem__(self, index: Index) -> "Placement":
         """The placement of some groups."""
         return Placement(self.scale[index], self.anchor[index], self.offset[index])

@@ -15,6 +15,8 @@ from bitwright.compress.grid import Codes, Grid, Placement
 from bitwright.compress.source import Floats
 
 Kind = TypeVar("Kind", bound=np.generic)
+#: where the levels of groups `(n_rows, n_groups, group)` are to lie, given the importance `(n_groups, group)` of their columns
+Placing = Callable[[Floats, Floats, Grid], Placement]
 _WEIGHTS_AT_ONCE = 1 << 20
 
 
@@ -52,7 +54,7 @@ class RoundToNearest(Rounding):
 
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:  # noqa: ARG002
         """See `Rounding.rounded`."""
-        return by_rows(weights, group, lambda groups: whole_range(groups, grid), grid=grid)
+        return by_rows(weights, group, lambda groups: whole_range(groups, np.empty(0, dtype=np.float32), grid), grid=grid)
 
 
 def round_stack(rounding: Rounding, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
@@ -83,13 +85,24 @@ def grouped(rows: NDArray[Kind], group: int) -> NDArray[Kind]:
     return np.pad(rows, ((0, 0), (0, n_groups * group - n_columns)), mode="edge").reshape(len(rows), n_groups, group)
 
 
+def grouped_importance(importance: Floats, group: int) -> Floats:
+    """`importance` `(n_columns,)` as `(n_groups, group)`; what a short last group is filled with counts nothing.
+
+    A channel that no token reached counts a little, since other text may reach it.
+    """
+    n_groups = -(-len(importance) // group)
+    mean = importance.mean(dtype=np.float64)
+    floored = np.maximum(importance, 1e-5 * mean) / mean if mean > 0 else np.ones(len(importance))
+    return np.pad(floored, (0, n_groups * group - len(importance))).reshape(n_groups, group).astype(np.float32)
+
+
 def ungrouped(parts: NDArray[Kind], n_columns: int) -> NDArray[Kind]:
     """The inverse of `grouped`: `(n_rows, n_columns)`."""
     return parts.reshape(len(parts), parts.shape[1] * parts.shape[2])[:, :n_columns]
 
 
-def whole_range(groups: Floats, grid: Grid) -> Placement:
-    """Levels `(...)` from the least to the largest weight of groups `(..., group)`."""
+def whole_range(groups: Floats, importance: Floats, grid: Grid) -> Placement:  # noqa: ARG001
+    """Levels `(...)` from the least to the largest weight of groups `(..., group)`; importance is not used."""
     return grid.between(groups.min(axis=-1), groups.max(axis=-1))
 
 
@@ -108,5 +121,5 @@ def joined(parts: list[Rounded]) -> Rounded:
     """Rows below each other."""
     if len(parts) == 1:
         return parts[0]
-    places = [(part.placement.scale, part.placement.anchor, part.placement.offset) for part in parts]
+    places = [part.placement.parts for part in parts]
     return Rounded(np.concatenate([part.codes for part in parts]), Placement(*(np.concatenate(column) for column in zip(*places, strict=True))))
