@@ -206,21 +206,22 @@ def plan(
 @app.command()
 def build(
     plan_file: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan to materialise.")],
-    path: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.gguf", help="The file to write.")] = Path("model.gguf"),
+    output: Annotated[str, typer.Option("-o", "--output", metavar="MODEL", help="The file or folder to write.")] = "",
 ) -> None:
-    """Write the file that a plan describes."""
+    """Write the file that a plan describes, or the folder."""
     made = bw.read_plan(plan_file)
+    path = Path(output or bw.pipeline.target_of(made).file_name)
     bw.build(made, path, progress=Rows())
     _say(f"{path}: {made.size_bytes:,} bytes, as planned.")
 
 
 @app.command()
 def check(
-    model_file: Annotated[Path, typer.Argument(metavar="MODEL.gguf", help="The built file.")],
+    model_file: Annotated[Path, typer.Argument(metavar="MODEL", help="The built file or folder.")],
     plan_file: Annotated[Path, typer.Option("--plan", metavar="PLAN.json", help="The plan it was built from.")],
     device: Device = "cpu",
 ) -> None:
-    """Load a built file in the engine and compare it with what its plan promised."""
+    """Load what was built in the engine and compare it with what its plan promised."""
     found = bw.verify(bw.read_plan(plan_file), model_file, device=device, progress=Rows())
     _print_check(found)
     _exit_if_broken(found)
@@ -241,7 +242,7 @@ def _patterns(keep: str) -> tuple[str, ...]:
 
 def _print_check(found: "Check") -> None:
     out.print(bw.report.check_table(found.rows))
-    _say(f"llama.cpp writes: {found.prompt}{found.generated.text}")
+    _say(f"{found.engine} writes: {found.prompt}{found.written}")
 
 
 def _say(text: str) -> None:

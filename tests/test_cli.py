@@ -38,7 +38,7 @@ Cli = Callable[..., Ended]
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread_in_the_engine() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bitwright.pipeline.checking.os", SimpleNamespace(cpu_count=lambda: 1))
+        patched.setattr("bitwright.pipeline.checking_llama_cpp.os", SimpleNamespace(cpu_count=lambda: 1))
         yield
 
 

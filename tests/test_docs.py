@@ -87,7 +87,7 @@ def folder(gguf_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("bitwright.pipeline.checking.os", SimpleNamespace(cpu_count=lambda: 1))
+    monkeypatch.setattr("bitwright.pipeline.checking_llama_cpp.os", SimpleNamespace(cpu_count=lambda: 1))
     return tmp_path
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bitwright.objectives import Measurement, Store
-from bitwright.pipeline import Settings, checking, verbs
+from bitwright.pipeline import Settings, checking_llama_cpp, verbs
 from bitwright.progress import Advance, Progress
 from bitwright.spaces import Budget
 
@@ -46,6 +46,6 @@ class Telling(Progress):
 def fit(tell: Connection, settings: Settings, budget: Budget, out: Path) -> None:
     """A whole `fit`, telling of its progress."""
     torch.set_num_threads(1)
-    checking.os = SimpleNamespace(cpu_count=lambda: 1)  # type: ignore[assignment]
+    checking_llama_cpp.os = SimpleNamespace(cpu_count=lambda: 1)  # type: ignore[assignment]
     verbs.fit(settings, budget, out, progress=Telling(tell))
     tell.send("finished")

@@ -3,10 +3,12 @@
 from bitwright.compress.apply import Weights, applied, planned_weights
 from bitwright.compress.clipping import SearchedClipping, clipped
 from bitwright.compress.codec import Codec
+from bitwright.compress.container import Container, Recipe
+from bitwright.compress.containers import as_held, codec_of, container_of, require_container
 from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.experts import ExpertsApart, experts_apart, importance_apart
 from bitwright.compress.ggml import GgmlCodec
-from bitwright.compress.gguf_file import GgufSource, Recipe, fixed_bytes, write_gguf
+from bitwright.compress.gguf_file import GgufSource, fixed_bytes, write_gguf
 from bitwright.compress.gptq import Gptq, as_stored, by_activation
 from bitwright.compress.grid import Codes, Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.half_quadratic import HalfQuadratic
@@ -19,11 +21,13 @@ from bitwright.compress.pieces import Piece
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.stitch import Stitcher, stitched
+from bitwright.compress.temporary import discard
 
 __all__ = [
     "Bytes",
     "Codec",
     "Codes",
+    "Container",
     "Distortion",
     "ExpertsApart",
     "Floats",
@@ -50,9 +54,13 @@ __all__ = [
     "Weights",
     "ZeroPointGrid",
     "applied",
+    "as_held",
     "as_stored",
     "by_activation",
     "clipped",
+    "codec_of",
+    "container_of",
+    "discard",
     "experts_apart",
     "fixed_bytes",
     "importance_apart",
@@ -62,6 +70,7 @@ __all__ = [
     "open_source",
     "planned_weights",
     "read_imatrix",
+    "require_container",
     "round_stack",
     "stitched",
     "write_gguf",

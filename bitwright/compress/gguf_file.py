@@ -5,15 +5,15 @@ Layout: `docs/gguf.md` of the ggml repository, through the `gguf` package.
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
 
+from bitwright.compress.container import Recipe
 from bitwright.compress.ggml import dequantize
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.temporary import replacing
@@ -81,18 +81,6 @@ def sound_reader(path: Path) -> GGUFReader:
             raise ValueError(f"{tensor.name} does not lie right behind the tensor before it")
         end += -(-tensor.n_bytes // int(reader.alignment)) * int(reader.alignment)
     return reader
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a file is made of: a source and, for the tensors in `formats`, the name of the format each is written in."""
-
-    source: Source
-    formats: Mapping[str, str]
-
-    def format_of(self, tensor: Tensor) -> str:
-        """The format the tensor has in the file."""
-        return self.formats.get(tensor.name, tensor.stored)
 
 
 def fingerprint(tensors: Iterable[Tensor], stored: Callable[[Tensor], Bytes]) -> str:

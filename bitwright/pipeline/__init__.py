@@ -1,12 +1,13 @@
 """The whole flow, step by step: search a model, look at its front, plan for a budget, build the file and check it."""
 
-from bitwright.pipeline.building import build
+from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.campaign import Search, named_objectives
-from bitwright.pipeline.checking import Check, check
+from bitwright.pipeline.checking import check
 from bitwright.pipeline.comparing import compare_proxies, comparison_cost
 from bitwright.pipeline.exploring import Effort
 from bitwright.pipeline.methods import Method
 from bitwright.pipeline.presets import METHODS, method_named
+from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
@@ -31,6 +32,7 @@ __all__ = [
     "open_run",
     "plan",
     "search",
+    "target_of",
     "verify",
     "write_plan",
 ]

@@ -3,10 +3,23 @@
 import hashlib
 from pathlib import Path
 
-from bitwright.compress import Bytes, IntegerCodec, Levels, Recipe, Source, open_source, read_imatrix, write_gguf
+from bitwright.compress import (
+    Bytes,
+    Levels,
+    Recipe,
+    Source,
+    as_held,
+    codec_of,
+    container_of,
+    discard,
+    importance_apart,
+    open_source,
+    read_imatrix,
+    require_container,
+)
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import LLAMA_CPP, TARGETS, Plan, Tensor
+from bitwright.spaces import TARGETS, Plan, Target, Tensor
 
 
 def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
@@ -18,11 +31,12 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
         OutputError: the file cannot be written.
         BrokenPromiseError: the finished file has another size than the plan says.
     """
-    source = open_source(plan.model.source)
+    target = target_of(plan)
+    whole = open_source(plan.model.source)
+    source, container = as_held(whole, target), container_of(target, plan.model.source)
     require_fit(plan, source)
-    imatrix = _importance_path(plan)
-    levels = Levels(out.parent, source, IntegerCodec(), read_imatrix(imatrix, source.tensors))
-    target = TARGETS[plan.target]
+    importance = read_imatrix(_importance_path(plan), whole.tensors)
+    levels = Levels(out.parent, source, codec_of(target), importance_apart(importance) if target.experts_apart else importance)
     n_weights = sum(tensor.n_weights for tensor in source.tensors if tensor.name in plan.formats)
     with (progress or Silent()).stage(f"Writing {out.name}", n_weights) as advance:
 
@@ -30,32 +44,41 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
             advance(tensor.n_weights)
             return levels.encode(tensor, target.format(plan.formats[tensor.name]))
 
-        write_gguf(out, Recipe(source, plan.formats), packed)
-    found = out.stat().st_size
+        container.write(out, Recipe(source, plan.formats), packed)
+    found = container.size_bytes(out)
     if found != plan.size_bytes:
-        out.unlink()
+        discard(out)
         raise BrokenPromiseError(
-            f"The file must have the {plan.size_bytes:,} bytes of its plan; it had {found:,} and was removed: please report this."
+            f"The model must have the {plan.size_bytes:,} bytes of its plan; it had {found:,} and was removed: please report this."
         )
 
 
-def require_fit(plan: Plan, source: Source) -> None:
-    """Refuse a plan that is not for this model.
+def target_of(plan: Plan) -> Target:
+    """The target that the plan is for.
 
     Raises:
-        PlanError: see `build`.
+        PlanError: there is no such target, or it is no engine's.
     """
     if plan.target not in TARGETS:
         raise PlanError(
             f"A plan's target must be one of {', '.join(TARGETS)}; this one is for '{plan.target}': make a plan for a target that exists."
         )
+    require_container(TARGETS[plan.target])
+    return TARGETS[plan.target]
+
+
+def require_fit(plan: Plan, source: Source) -> None:
+    """Refuse a plan that is not for this model, whose `source` has its tensors as the plan's target holds them.
+
+    Raises:
+        PlanError: see `build`.
+    """
     if plan.model.fingerprint != source.fingerprint:
         raise PlanError(
             f"A plan holds only for the model it was made for; {source.name} has fingerprint {source.fingerprint[:12]} and the plan wants "
             f"{plan.model.fingerprint[:12]}: give the original model, or make a plan for this one."
         )
-    require_container(plan.target)
-    target, tensors = TARGETS[plan.target], {tensor.name: tensor for tensor in source.tensors}
+    target, tensors = target_of(plan), {tensor.name: tensor for tensor in source.tensors}
     for name, form in plan.formats.items():
         if name not in tensors:
             raise PlanError(f"A plan may name only tensors of its model; '{name}' is not one of {source.name}: remove it from the plan.")
@@ -66,19 +89,6 @@ def require_fit(plan: Plan, source: Source) -> None:
                 f"A plan may name only formats that a tensor's rows allow; {name} has rows of {tensors[name].shape[-1]}, which {form} cannot store: "
                 "give this tensor another format."
             )
-
-
-def require_container(target: str) -> None:
-    """Refuse a target for which no file can be written.
-
-    Raises:
-        PlanError: the target is no engine's.
-    """
-    if target != LLAMA_CPP.name:
-        raise PlanError(
-            f"A file is written for an engine that loads it; '{target}' is no engine's, but for comparing methods: use `bitwright search` and "
-            f"`bitwright plan` with it, or --target {LLAMA_CPP.name}."
-        )
 
 
 def _importance_path(plan: Plan) -> Path:

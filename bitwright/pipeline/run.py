@@ -15,7 +15,7 @@ from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit
 
 #: the name under which a run says which text its searches measured on
 SEARCH_TEXT = "search text"
-DATABASE, LEVELS, IMATRIX, PLAN, MODEL, REPORT = "run.sqlite", "levels", "imatrix.gguf", "plan.json", "model.gguf", "report.html"
+DATABASE, LEVELS, IMATRIX, PLAN, REPORT = "run.sqlite", "levels", "imatrix.gguf", "plan.json", "report.html"
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,6 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from bitwright.compress import fixed_bytes
 from bitwright.errors import ModelError
 from bitwright.pipeline.pricing import distortion_of, priced_twice
 from bitwright.pipeline.run import Prices, Run, keep_prices, read_prices
@@ -55,8 +54,8 @@ def _measured_front(run: Run) -> Front:
 
 
 def original_bytes(bench: Workbench) -> int:
-    """Bytes of the file with every tensor as it is stored in the source."""
-    return fixed_bytes(bench.model.source, (), bench.folder)
+    """Bytes of what the target loads with every tensor as it is stored in the source."""
+    return bench.container.fixed_bytes(bench.model.source, (), bench.folder)
 
 
 def whole_space(bench: Workbench) -> Space:
@@ -68,7 +67,7 @@ def whole_space(bench: Workbench) -> Space:
     matrices = tuple(unit for unit in discover(model.tensors) if all(tensor.name in model.pieces for tensor in unit.tensors))
     units = _decided(matrices, bench.settings.keep)
     decided = [tensor.name for unit in units for tensor in unit.tensors]
-    fixed, n_weights = fixed_bytes(model.source, decided, bench.folder), sum(tensor.n_weights for tensor in model.tensors)
+    fixed, n_weights = bench.container.fixed_bytes(model.source, decided, bench.folder), sum(tensor.n_weights for tensor in model.tensors)
     named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (bench.settings.formats, ()))
     known = np.array([all(bench.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in units])
     possible = known[:, None] | ~np.array([form.needs_importance for form in target.formats])  # (n_units, n_formats)

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import load
+from bitwright.compress import experts_apart, load, require_container
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Shape, sample_texts
-from bitwright.pipeline.building import build, require_container, require_fit
+from bitwright.pipeline.building import build, require_fit, target_of
 from bitwright.pipeline.campaign import DEFAULT, Judgement, Search, judged, search_along, search_within
-from bitwright.pipeline.checking import N_CONTEXTS, Check, check, prefixes
+from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes
 from bitwright.pipeline.planning import best, budget_bytes, candidates, make_plan, write_text
-from bitwright.pipeline.run import MODEL, PLAN, REPORT, Run
+from bitwright.pipeline.promises import Check
+from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.searching import front_points, original_bytes, price, uniforms, whole_space
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.summary import summarise
@@ -21,14 +22,14 @@ from bitwright.pipeline.workbench import Workbench, require_device, set_up, time
 from bitwright.progress import Progress, Silent
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
 from bitwright.search import solve
-from bitwright.spaces import Budget, Choice, Plan
+from bitwright.spaces import TARGETS, Budget, Choice, Plan
 
 TENSOR_TYPES = "tensor-types.txt"
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What `fit` leaves: the plan, the finished file, how it did in the engine, and the run's figures. `report` is the page, and `judgement` what the
+    """What `fit` leaves: the plan, the model built, how it did in the engine, and the run's figures. `report` is the page, and `judgement` what the
     candidates are worth in every objective that was named.
     """
 
@@ -95,7 +96,7 @@ def plan(run: Run, budget: Budget, *, device: str = "cpu", progress: Progress | 
 def fit(settings: Settings, budget: Budget, out: Path, *, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None) -> Fitted:
     """From a model and a budget to a checked file in `out`: search around the budget, plan, build, check, report."""
     progress = progress or Silent()
-    require_container(settings.target)
+    require_container(TARGETS[settings.target])
     bench = set_up(settings, out, device=device, progress=progress)
     _require_possible(bench, budget)
     run = price(bench)
@@ -105,13 +106,14 @@ def fit(settings: Settings, budget: Budget, out: Path, *, by: Search = DEFAULT, 
     judgement = judged(bench, run, named, by.objectives) if by.objectives else Judgement((), ())
     found, _ = _planned(run, budget, judgement.deciding())
     write_plan(found, out / PLAN)
+    path = out / bench.target.file_name
     with timed(run.store, "build"):
-        build(found, out / MODEL, progress=progress)
+        build(found, path, progress=progress)
     with timed(run.store, "check"):
-        checked = _checked(bench, found, out / MODEL)
+        checked = _checked(bench, found, path)
     _, summary = _planned(run, budget, judgement.deciding())
     write_page(summary, out / REPORT)
-    return Fitted(found, out / MODEL, checked, summary, out / REPORT, judgement)
+    return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
 
 def verify(plan: Plan, path: Path, *, device: str = "cpu", progress: Progress | None = None) -> Check:
@@ -122,7 +124,8 @@ def verify(plan: Plan, path: Path, *, device: str = "cpu", progress: Progress | 
     """
     progress = progress or Silent()
     require_device(device)
-    model = load(plan.model.source, device)
+    target, whole = target_of(plan), load(plan.model.source, device)
+    model = experts_apart(whole) if target.experts_apart else whole
     require_fit(plan, model.source)
     texts = sample_texts(model, Shape(0, N_CONTEXTS, 64), seed=plan.found.seed + 1, progress=progress)
     return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, progress=progress)

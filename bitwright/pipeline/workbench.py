@@ -12,7 +12,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bitwright.compress import Floats, IntegerCodec, Levels, Model, experts_apart, importance_apart, load, read_imatrix, write_imatrix
+from bitwright.compress import (
+    Container,
+    Floats,
+    Levels,
+    Model,
+    codec_of,
+    container_of,
+    experts_apart,
+    importance_apart,
+    load,
+    read_imatrix,
+    write_imatrix,
+)
 from bitwright.errors import UserError
 from bitwright.objectives import (
     Divergence,
@@ -29,7 +41,7 @@ from bitwright.objectives import (
 from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
-from bitwright.spaces import TARGETS, Choice, Space
+from bitwright.spaces import TARGETS, Choice, Space, Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +60,17 @@ class Workbench:
     @cached_property
     def model(self) -> Model:
         """The model with its tensors as the target holds them."""
-        return experts_apart(self.whole) if TARGETS[self.settings.target].experts_apart else self.whole
+        return experts_apart(self.whole) if self.target.experts_apart else self.whole
+
+    @cached_property
+    def target(self) -> Target:
+        """What will load the finished model."""
+        return TARGETS[self.settings.target]
+
+    @cached_property
+    def container(self) -> Container:
+        """How the finished model is written."""
+        return container_of(self.target, self.settings.model)
 
     @cached_property
     def texts(self) -> Texts:
@@ -58,7 +80,7 @@ class Workbench:
     @cached_property
     def levels(self) -> Levels:
         """Every tensor in every format, quantized with the run's importance matrix."""
-        return Levels(self.folder / LEVELS, self.model.source, IntegerCodec(), _importance(self))
+        return Levels(self.folder / LEVELS, self.model.source, codec_of(self.target), _importance(self))
 
     def measure(self, space: Space, choices: Sequence[Choice]) -> None:
         """Measure on held-out text those of `choices` that the run has not measured yet, one transaction each."""
@@ -157,4 +179,4 @@ def _importance(bench: Workbench) -> dict[str, Floats]:
                 importance = collect_importance(bench.whole, bench.texts.calibration, progress=bench.progress)
         write_imatrix(path, importance, text=bench.texts.calibration.text)
     importance = read_imatrix(path, bench.whole.tensors)
-    return importance_apart(importance) if TARGETS[bench.settings.target].experts_apart else importance
+    return importance_apart(importance) if bench.target.experts_apart else importance

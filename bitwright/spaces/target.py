@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class Target:
 
     `alignment` is the number of bytes that every tensor of the file is padded to. `version` is what the rules were checked against. `together` names
     what the engine wants in one format; where `experts_apart` the experts of a block are tensors of their own, else the block has one for all.
+    `container` is how a model is written for it, `none` where it is no engine's.
     """
 
     name: str
@@ -27,6 +29,12 @@ class Target:
     alignment: int
     together: Key = alone
     experts_apart: bool = False
+    container: Literal["none", "gguf"] = "none"
+
+    @property
+    def file_name(self) -> str:
+        """What a model for this target is called where nobody says: a file, or a folder."""
+        return "model.gguf" if self.container == "gguf" else "model"
 
     def format(self, name: str) -> Format:
         """The format of that name.
@@ -73,7 +81,7 @@ class Target:
         return 8 * sum(self.stored_bytes(shape, form) for shape in shapes) if all(form.fits(shape) for shape in shapes) else -1
 
 
-LLAMA_CPP = Target("llama.cpp", "b11549", GGML_FORMATS, alignment=32)
+LLAMA_CPP = Target("llama.cpp", "b11549", GGML_FORMATS, alignment=32, container="gguf")
 #: No engine's: packed integers as the papers of the field use them, to compare methods and for small models whose rows no block of GGUF divides.
 INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
 #: Bitwright's own checkpoint, which transformers loads after `import bitwright.native`: each expert in a format of its own.

@@ -17,7 +17,7 @@ from tests.runs import small
 def _one_thread_in_the_engine() -> Iterator[None]:
     """Threads of llama.cpp wait for each other in busy loops, which takes seconds for each token where other work shares the cores."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bitwright.pipeline.checking.os", SimpleNamespace(cpu_count=lambda: 1))
+        patched.setattr("bitwright.pipeline.checking_llama_cpp.os", SimpleNamespace(cpu_count=lambda: 1))
         yield
 
 
