@@ -190,6 +190,7 @@ def opened(args: argparse.Namespace, seed: int) -> tuple[Workbench, Run]:
         n_calibration=args.sequences,
         n_held_out=args.held_out_sequences,
         sequence_length=args.length,
+        sensitivity=args.sensitivity,
         seed=seed,
         keep=args.keep,
     )
@@ -249,6 +250,7 @@ def main() -> None:
     parser.add_argument("--held-out-sequences", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--length", type=int, default=256, help="tokens of a sequence (default: %(default)s)")
     parser.add_argument("--keep", type=numbers(str), default=("token_embd*",), help="tensors that stay (default: token_embd*)")
+    parser.add_argument("--sensitivity", default="gradient", help="what prices the table (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where torch works (default: %(default)s)")
     args = parser.parse_args()

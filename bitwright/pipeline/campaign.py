@@ -34,6 +34,7 @@ from bitwright.search import Expand, Knowledge, Problem, Refit, Strategy
 from bitwright.spaces import Choice
 
 _UNIFORMS = 2
+_SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities that leave the products of a sweep
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Desk:
 
     def _expand(self) -> tuple[Expand, ...]:
         """Slopes at a choice, where the run was priced by a sweep at the original whose products tell the curvatures."""
-        if self.bench.settings.sensitivity != "gradient":
+        if self.bench.settings.sensitivity not in _SWEPT:
             return ()
         subject = subject_of(self.bench, self.run.prices.space)
         self.weights.restore()

@@ -9,7 +9,7 @@ from bitwright.predictors import Subject, completed, importance_error_table, pro
 from bitwright.spaces import Space
 
 Table = NDArray[np.float64]
-_SECOND = {"gradient": "gradient-raw", "importance": "weight"}  # a table that is there anyway; "importance" for all others
+_SECOND = {"gradient": "gradient-raw", "joint": "gradient", "importance": "weight"}  # a table that is there anyway; "importance" for all others
 
 
 def subject_of(bench: Workbench, space: Space) -> Subject:

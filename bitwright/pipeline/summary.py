@@ -18,6 +18,7 @@ _STAGES = {
     "imatrix": "importance matrix",
     "quantize": "quantizing every tensor in every format",
     "gradient": "gradient sweep",
+    "joint": "gradient sweep",
     "measured": "measuring one unit at a time",
     "reference": "the original's predictions",
     "search": "searching",

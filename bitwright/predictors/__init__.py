@@ -14,6 +14,7 @@ from bitwright.predictors.gradient import gradient_products, gradient_table
 from bitwright.predictors.input_moments import OutputErrors
 from bitwright.predictors.input_taylor import taylor_scores
 from bitwright.predictors.isotonic import IsotonicPredictor
+from bitwright.predictors.joint_gradient import geometric_mean, joint_table
 from bitwright.predictors.layer_output import layer_output_errors
 from bitwright.predictors.losses import FromOriginal, Loss, SampledLabels, TextLabels
 from bitwright.predictors.measured import measured_table, measured_table_at
@@ -36,7 +37,7 @@ from bitwright.predictors.similarity import angular_scores, block_cosines, block
 from bitwright.predictors.sparsity_drop import sparsity_scores
 from bitwright.predictors.subject import Subject
 from bitwright.predictors.surgeon import surgeon_table
-from bitwright.predictors.sweep import ORIGINAL, Products, Sweep, measure_products, point
+from bitwright.predictors.sweep import ORIGINAL, Products, Sweep, measure_products, measure_together, point
 from bitwright.predictors.transfer import TransferPredictor
 from bitwright.predictors.validation import WITHIN_90, Folds, Measured, Validation, cross_validate
 from bitwright.predictors.weight_error import absolute_error_table, importance_error_table, weight_error_table
@@ -93,15 +94,18 @@ __all__ = [
     "first_order_table",
     "fit_scale",
     "following",
+    "geometric_mean",
     "gradient_products",
     "gradient_table",
     "hessian_trace",
     "importance_error_table",
     "information_scores",
+    "joint_table",
     "kurtosis_scores",
     "layer_output_errors",
     "lim_scores",
     "measure_products",
+    "measure_together",
     "measured_table",
     "measured_table_at",
     "noise_coefficients",

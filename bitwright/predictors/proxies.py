@@ -19,6 +19,7 @@ from bitwright.predictors.curvature import hessian_trace, trace_table
 from bitwright.predictors.first_order import alignment_table, delta_loss_table, first_order_table
 from bitwright.predictors.gradient import gradient_products, gradient_table
 from bitwright.predictors.input_taylor import taylor_scores
+from bitwright.predictors.joint_gradient import joint_table
 from bitwright.predictors.layer_output import layer_output_errors
 from bitwright.predictors.losses import FromOriginal
 from bitwright.predictors.measured import measured_table, measured_table_at
@@ -132,6 +133,10 @@ def _shrunk_gradient(subject: Subject, distortion: Distortion) -> Table:
     return shrunk_table(gradient_products(subject), importance_error_table(distortion))
 
 
+def _joint(subject: Subject, distortion: Distortion) -> Table:
+    return joint_table(subject, importance_error_table(distortion))
+
+
 def _trace(subject: Subject, distortion: Distortion) -> Table:
     errors = absolute_error_table(distortion, subject.space, levels=subject.levels)
     return trace_table(hessian_trace(subject, FromOriginal(), n_probes=_PROBES), subject.space, absolute_error=errors)
@@ -179,6 +184,7 @@ PROXIES = (
     Proxy("canonical", "canonical correlation (CPTQuant CMPQ)", _always(1, 0), _scored(canonical_scores)),
     Proxy("information", "mutual information (QPruner)", _always(2, 0), _scored(information_scores)),
     Proxy("gradient", "Fisher information, shrunk (this project)", _always(1, 1), _shrunk_gradient),
+    Proxy("joint", "Fisher information and its diagonal (this project)", _always(1, 1), _joint),
     Proxy("gradient-raw", "Fisher information", _always(1, 1), lambda s, _: gradient_table(gradient_products(s))),
     Proxy("first-order", "|⟨g, ΔW⟩| (LLM-MQ)", _always(1, 1), lambda s, _: first_order_table(s)),
     Proxy("output-change", "Σ(g ⊙ ΔY)² (ModelOpt)", _always(1, 1), lambda s, _: output_change_table(s)),

@@ -72,26 +72,33 @@ class Products:
 
 
 def measure_products(subject: Subject, sweep: Sweep) -> Products:
-    """One sweep over the subject's tokens; every finished batch is kept in its store and not repeated.
+    """One sweep over the subject's tokens; see `measure_together`."""
+    return measure_together(subject, sweep, (sweep.product,))[0]
+
+
+def measure_together(subject: Subject, sweep: Sweep, products: tuple[Product, ...]) -> tuple[Products, ...]:
+    """One sweep over the subject's tokens for several `products` in place of the sweep's own; every finished batch is kept in its store and not
+    repeated.
 
     Peak memory beside the model: the activations of a batch, 16 MiB, and a copy of the tensors that the operating point changes.
 
     Raises:
         ModelError: a product is not finite.
     """
-    step, tokens = 1 if is_mixture(subject.model) else SEQUENCES_AT_ONCE, subject.tokens
-    name = name_for(subject, f"products/{sweep.loss.name}/{sweep.product.name}/{_digest(sweep.at)}")
+    step, tokens, store = 1 if is_mixture(subject.model) else SEQUENCES_AT_ONCE, subject.tokens, subject.store
+    names = [name_for(subject, f"products/{sweep.loss.name}/{product.name}/{_digest(sweep.at)}") for product in products]
     batches = [Batch(ids, i, i * step) for i, ids in enumerate(tokens.batches(step))]
-    missing = [batch for batch in batches if not subject.store.has_array(f"{name}/{batch.index:05d}")]
+    missing = [batch for batch in batches if not all(store.has_array(f"{name}/{batch.index:05d}") for name in names)]
     with subject.progress.stage("Pricing every format by its gradient", tokens.n_tokens) as advance:
         advance(tokens.n_tokens - sum(batch.ids.size for batch in missing))
-        for batch, values in _swept(subject, sweep, missing):
-            subject.store.put_array(f"{name}/{batch.index:05d}", values)
+        for batch, values in _swept(subject, sweep, products, batches=missing):
+            for name, of_product in zip(names, values, strict=True):
+                store.put_array(f"{name}/{batch.index:05d}", of_product)
             advance(batch.ids.size)
-    values = np.concatenate([subject.store.array(f"{name}/{batch.index:05d}") for batch in batches])
-    if not np.isfinite(values).all():
+    found = [np.concatenate([store.array(f"{name}/{batch.index:05d}") for batch in batches]) for name in names]
+    if not all(np.isfinite(values).all() for values in found):
         raise ModelError("A model's gradients must be finite; this model gives infinite or undefined ones: choose --sensitivity importance.")
-    return Products(values[..., :-1], values[..., -1], tokens.ids.shape[1])
+    return tuple(Products(values[..., :-1], values[..., -1], tokens.ids.shape[1]) for values in found)
 
 
 def _digest(at: Point) -> str:
@@ -99,15 +106,15 @@ def _digest(at: Point) -> str:
     return hashlib.sha256(repr(changed).encode()).hexdigest()[:12] if changed else "original"
 
 
-def _swept(subject: Subject, sweep: Sweep, batches: list[Batch]) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
-    """Products `(n_sequences, n_units, n_formats + 1)` of each of `batches`, the change back to the original last."""
+def _swept(subject: Subject, sweep: Sweep, products: tuple[Product, ...], *, batches: list[Batch]) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
+    """Products `(n_products, n_sequences, n_units, n_formats + 1)` of each of `batches`, the change back to the original last."""
     if not batches:
         return
     slope, model = sweep.loss.slope(subject), subject.model
     _pack(subject)
     with applied(model, planned_weights(model, subject.levels, formats=sweep.at)) as originals:
         for batch in batches:
-            tap = _Pricing(subject, sweep, originals=originals, n_sequences=len(batch.ids))
+            tap = _Pricing(subject, products, at=sweep.at, originals=originals, n_sequences=len(batch.ids))
             yield batch, _priced(subject, tap, slope=slope, batch=batch)
 
 
@@ -131,15 +138,15 @@ def _priced(subject: Subject, tap: "_Pricing", *, slope: Slope, batch: Batch) ->
 class _Pricing(Tap):
     """Turns the gradient at the output of every use into products with every ΔW, a chunk of rows at a time."""
 
-    def __init__(self, subject: Subject, sweep: Sweep, *, originals: Mapping[str, Torch], n_sequences: int) -> None:
-        model, self._space, self._levels, self._product = subject.model, subject.space, subject.levels, sweep.product
+    def __init__(self, subject: Subject, products: tuple[Product, ...], *, at: Point, originals: Mapping[str, Torch], n_sequences: int) -> None:
+        model, self._space, self._levels, self._products = subject.model, subject.space, subject.levels, products
         n_units, n_formats = self._space.offered.shape
-        self.values = np.zeros((n_sequences, n_units, n_formats + 1))
+        self._n_sequences, self.values = n_sequences, np.zeros((len(products), n_sequences, n_units, n_formats + 1))
         self._tensors = {tensor.name: (u, tensor) for u, unit in enumerate(self._space.units) for tensor in unit.tensors}
-        self._names, self._at = np.array([form.name for form in self._space.formats]), {tensor: form.name for tensor, form in sweep.at.items()}
+        self._names, self._at = np.array([form.name for form in self._space.formats]), {tensor: form.name for tensor, form in at.items()}
         names = {name: pieces[0].parameter for name, pieces in model.pieces.items()}
         self._current = {name: model.module.get_parameter(parameter).detach() for name, parameter in names.items()}
-        self._originals = {name: originals[names[name]] for name in sweep.at if names[name] in originals}
+        self._originals = {name: originals[names[name]] for name in at if names[name] in originals}
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:
         decided = [use for use in uses if use.tensor in self._tensors]  # a router, for one, is not
@@ -154,13 +161,13 @@ class _Pricing(Tap):
 
     def _price_linear(self, uses: list[Use], x: Torch, slopes: Torch) -> None:
         with torch.no_grad():
-            inputs, outputs = (rows.reshape(len(self.values), -1, rows.shape[-1]) for rows in (x, slopes))
+            inputs, outputs = (rows.reshape(self._n_sequences, -1, rows.shape[-1]) for rows in (x, slopes))
             for use in uses:
                 for start, stop in self._chunks(use, inputs):
                     order = torch.from_numpy(use.order[start:stop]).to(x.device)
-                    of_change = self._product.linear(inputs, outputs[:, :, order])
+                    of_changes = [product.linear(inputs, outputs[:, :, order]) for product in self._products]
                     for f, change in self._changes(use, np.arange(start, stop)):
-                        self._add(use, f, of_change(change))
+                        self._add(use, f, [of_change(change) for of_change in of_changes])
 
     def _price_embedding(self, uses: list[Use], ids: Torch, slopes: Torch) -> None:
         with torch.no_grad():
@@ -169,7 +176,7 @@ class _Pricing(Tap):
                 wanted, place = np.unique(row_of[ids.cpu().numpy()], return_inverse=True)
                 looked_up = torch.from_numpy(place.reshape(ids.shape)).to(ids.device)
                 for f, change in self._changes(use, wanted):
-                    self._add(use, f, self._product.embedding(slopes, change[looked_up]))
+                    self._add(use, f, [product.embedding(slopes, change[looked_up]) for product in self._products])
 
     def _changes(self, use: Use, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Torch]]:
         """Column of `values` and ΔW `(n_rows, n_columns)` of the rows `wanted` of a use, for every offered format and for going back; where nothing
@@ -185,8 +192,9 @@ class _Pricing(Tap):
             back = _rows(self._originals[use.tensor], use, wanted) - current
             yield from ((int(f), back) for f in (*np.flatnonzero(stored), -1))
 
-    def _add(self, use: Use, column: int, products: Torch) -> None:
-        self.values[:, self._tensors[use.tensor][0], column] += products.double().cpu().numpy()
+    def _add(self, use: Use, column: int, products: list[Torch]) -> None:
+        for values, of_sequences in zip(self.values, products, strict=True):
+            values[:, self._tensors[use.tensor][0], column] += of_sequences.double().cpu().numpy()
 
     def _chunks(self, use: Use, inputs: Torch) -> Iterator[tuple[int, int]]:
         n, length, n_columns = inputs.shape
