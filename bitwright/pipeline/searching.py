@@ -69,7 +69,7 @@ def whole_space(bench: Workbench) -> Space:
     decided = [tensor.name for unit in units for tensor in unit.tensors]
     fixed, n_weights = bench.container.fixed_bytes(model.source, decided, bench.folder), sum(tensor.n_weights for tensor in model.tensors)
     named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (bench.settings.formats, ()))
-    known = np.array([all(bench.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in units])
+    known = np.array([all(bench.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in named.units])
     possible = known[:, None] | ~np.array([form.needs_importance for form in target.formats])  # (n_units, n_formats)
     offered = named.offered & possible
     return replace(full, offered=np.where(offered.any(axis=1, keepdims=True), offered, full.offered & possible))
