@@ -15,7 +15,7 @@ from bitwright.compress.half_quadratic import HalfQuadratic
 from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.levels import Levels, matrix_shape
-from bitwright.compress.load import load, open_source
+from bitwright.compress.load import load, open_skeleton, open_source
 from bitwright.compress.model import Model
 from bitwright.compress.pieces import Piece
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
@@ -67,6 +67,7 @@ __all__ = [
     "load",
     "matrix_shape",
     "measure_distortion",
+    "open_skeleton",
     "open_source",
     "planned_weights",
     "read_imatrix",

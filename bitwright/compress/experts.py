@@ -20,24 +20,20 @@ class ExpertsApart(Source):
 
     def __init__(self, whole: Source) -> None:
         self.name, self.architecture, self.fingerprint, self.metadata = whole.name, whole.architecture, whole.fingerprint, whole.metadata
-        self._whole, self._of = whole, {part.name: (stack, i) for stack in whole.tensors for i, part in enumerate(parts(stack))}
+        self.whole, self._of = whole, {part.name: (stack, i) for stack in whole.tensors for i, part in enumerate(parts(stack))}
         self.tensors = tuple(part for tensor in whole.tensors for part in parts(tensor) or (tensor,))
 
     def read(self, tensor: Tensor) -> Floats:
         """See `Source.read`."""
         if tensor.name not in self._of:
-            return self._whole.read(tensor)
-        stack, expert = self._of[tensor.name]
-        weights: Floats = self._whole.read(stack).reshape(stack.shape)[expert]
-        return weights
+            return self.whole.read(tensor)
+        return self.whole.part(*self._of[tensor.name])
 
     def stored(self, tensor: Tensor) -> Bytes:
         """See `Source.stored`."""
         if tensor.name not in self._of:
-            return self._whole.stored(tensor)
-        stack, expert = self._of[tensor.name]
-        packed: Bytes = self._whole.stored(stack).reshape(stack.shape[0], -1)[expert]
-        return packed
+            return self.whole.stored(tensor)
+        return self.whole.stored_part(*self._of[tensor.name])
 
 
 def parts(tensor: Tensor) -> tuple[Tensor, ...]:

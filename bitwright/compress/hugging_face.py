@@ -3,14 +3,15 @@
 Weight matrices are stored in the narrowest of BF16, F16 and F32 that loses nothing; everything the engine never quantizes is F32.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor as Torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from bitwright.compress.architectures import engine_shape, lay_out, recognise
 from bitwright.compress.gguf_file import fingerprint
@@ -25,14 +26,21 @@ _FIRST = ("token_embd.weight", "output_norm.weight", "output.weight", _ROPE_FACT
 _NARROW = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
+#: a piece → its rows in engine order, float32 on the CPU
+Rows = Callable[[Piece], Torch]
+
+
+def rows_in_memory(module: PreTrainedModel) -> Rows:
+    """The rows of a module's parameters as they are when they are asked for, so not to be asked for while these hold other weights."""
+    weights = dict(module.named_parameters())
+    return lambda piece: piece.to_engine(weights[piece.parameter].detach()).float().cpu()
+
+
 class HuggingFaceSource(Source):
-    """The tensors of a transformers module, read from its parameters whenever they are asked for.
+    """The tensors of a transformers module, read whenever they are asked for."""
 
-    So the source must not be read while the parameters hold other weights than the checkpoint's.
-    """
-
-    def __init__(self, name: str, module: PreTrainedModel, *, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-        """`module` holds float32 weights; `folder` is where the files of the tokenizer are.
+    def __init__(self, name: str, module: PreTrainedModel, rows: Rows, *, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+        """`module` may be without weights, on the meta device; `folder` is where the files of the tokenizer are.
 
         Raises:
             ModelError: the architecture or the tokenizer is not supported.
@@ -41,10 +49,10 @@ class HuggingFaceSource(Source):
         self.name = name
         self.architecture = architecture.name
         self._architecture = architecture
-        self._weights = dict(module.named_parameters())
-        self._pieces = lay_out(module, architecture.name)
-        self._made = _rope_factors(module)
-        shapes = {name: engine_shape(pieces, self._weights[pieces[0].parameter]) for name, pieces in self._pieces.items()}
+        self.folder, self.rows, self.pieces = folder, rows, lay_out(module, architecture.name)
+        self._made = _rope_factors(module.config)
+        weights = dict(module.named_parameters())
+        shapes = {name: engine_shape(pieces, weights[pieces[0].parameter]) for name, pieces in self.pieces.items()}
         shapes |= {name: values.shape for name, values in self._made.items()}
         wide = tuple(Tensor(name, shapes[name], "F32") for name in _file_order(shapes))
         matrices = {tensor.name for unit in discover(wide) for tensor in unit.tensors}
@@ -61,7 +69,7 @@ class HuggingFaceSource(Source):
         """Weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows; a vector is one row."""
         if tensor.name in self._made:
             return self._made[tensor.name].reshape(1, -1)
-        pieces = [self._rows(piece) for piece in self._pieces[tensor.name]]
+        pieces = [self.rows(piece) for piece in self.pieces[tensor.name]]
         rows = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
         if self._architecture.norms_plus_one and tensor.name.endswith("norm.weight"):
             rows = rows + 1
@@ -70,20 +78,24 @@ class HuggingFaceSource(Source):
 
     def stored(self, tensor: Tensor) -> Bytes:
         """The tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
-        weights = self.read(tensor)
-        if tensor.stored in _NARROW:
-            narrow: Bytes = torch.from_numpy(weights).to(_NARROW[tensor.stored]).view(torch.uint8).numpy().reshape(-1)
-            return narrow
-        return np.ascontiguousarray(weights).reshape(-1).view(np.uint8)
+        if len(tensor.shape) == 3:  # one after another: a stack may be as large as everything else
+            return np.concatenate([self.stored_part(tensor, expert) for expert in range(tensor.shape[0])])
+        return _narrowed(torch.from_numpy(self.read(tensor)), tensor.stored)
 
-    def _rows(self, piece: Piece) -> Torch:
-        return piece.to_engine(self._weights[piece.parameter].detach()).float().cpu()
+    def part(self, tensor: Tensor, expert: int) -> Floats:
+        """See `Source.part`."""
+        weights: Floats = self.rows(self.pieces[tensor.name][expert]).numpy()
+        return weights
+
+    def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
+        """See `Source.stored_part`."""
+        return _narrowed(self.rows(self.pieces[tensor.name][expert]), tensor.stored)
 
     def _narrowest(self, matrices: list[Tensor]) -> str:
         """The narrowest format that holds every weight of every matrix exactly."""
         exact = set(_NARROW)
-        for tensor in matrices:
-            weights = torch.from_numpy(self.read(tensor))
+        for piece in (piece for tensor in matrices for piece in self.pieces[tensor.name]):
+            weights = self.rows(piece)
             exact = {name for name in exact if torch.equal(weights.to(_NARROW[name]).float(), weights)}
             if not exact:
                 return "F32"
@@ -97,12 +109,17 @@ def _file_order(names: Iterable[str]) -> list[str]:
     return [name for name in _FIRST if name in found] + sorted(blocks, key=lambda name: int(name.split(".")[1]))
 
 
-def _rope_factors(module: PreTrainedModel) -> dict[str, Floats]:
+def _narrowed(weights: Torch, stored: str) -> Bytes:
+    narrow: Bytes = weights.to(_NARROW.get(stored, torch.float32)).contiguous().view(torch.uint8).numpy().reshape(-1)
+    return narrow
+
+
+def _rope_factors(config: PreTrainedConfig) -> dict[str, Floats]:
     """What llama.cpp divides each rotary frequency by `(head_dim / 2,)` where Llama 3 stretches them one by one; no tensor elsewhere."""
-    rope = module.config.to_dict()["rope_parameters"]
+    rope = config.to_dict()["rope_parameters"]
     if rope.get("rope_type") != "llama3":
         return {}
-    stretched = dict(module.named_buffers())["model.rotary_emb.inv_freq"].float().cpu().numpy()  # (head_dim / 2,)
+    stretched = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))[0].numpy()  # (head_dim / 2,)
     exponents = np.arange(len(stretched), dtype=np.float32) / len(stretched)
     factors: Floats = (1 / rope["rope_theta"] ** exponents / stretched).astype(np.float32)
     return {_ROPE_FACTORS: factors}

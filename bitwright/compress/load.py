@@ -16,13 +16,14 @@ from typing import Any
 import huggingface_hub
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from bitwright.compress.architectures import bind, lay_out, recognise
+from bitwright.compress.checkpoint import Checkpoint
 from bitwright.compress.gguf_file import GgufSource
 from bitwright.compress.gguf_metadata import require_alike
 from bitwright.compress.gguf_tokenizer import restore_pre_tokenizer
-from bitwright.compress.hugging_face import HuggingFaceSource
+from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.compress.model import Model
 from bitwright.compress.source import Source
 from bitwright.errors import ModelError
@@ -41,15 +42,21 @@ class _Loaded:
 
 
 def open_source(name: str) -> Source:
-    """The tensors of a model, without a module to measure where the model is a GGUF file.
+    """The tensors of a model, without a module to measure: weights are read from the files when they are asked for.
 
     Raises:
         ModelError: no such model, or not one that can be read.
     """
     path = _located(name)
-    if path.is_dir():
-        return _folder_source(name, path, _from_folder(path))
-    return GgufSource(path)
+    return _lazy_source(name, path) if path.is_dir() else GgufSource(path)
+
+
+def open_skeleton(config: PreTrainedConfig) -> PreTrainedModel:
+    """The module that a configuration describes, on the meta device: shapes without weights."""
+    with torch.device("meta"):
+        module: Any = AutoModelForCausalLM.from_config(config, **_NO_CODE)  # type: ignore[no-untyped-call]
+    skeleton: PreTrainedModel = module
+    return skeleton
 
 
 def load(name: str, device: str = "cpu") -> Model:
@@ -89,17 +96,38 @@ def _located(name: str) -> Path:
 
 
 def _folder_source(name: str, path: Path, loaded: _Loaded) -> Source:
-    return HuggingFaceSource(name, loaded.module, tokenizer=loaded.tokenizer, folder=path)
+    return HuggingFaceSource(name, loaded.module, rows_in_memory(loaded.module), tokenizer=loaded.tokenizer, folder=path)
+
+
+def _lazy_source(name: str, path: Path) -> Source:
+    config = _configuration(path)
+    module, checkpoint = _on_disk(config, path)
+    with _loading(path):
+        tokenizer = AutoTokenizer.from_pretrained(path, **_NO_CODE)
+    return HuggingFaceSource(name, module, checkpoint.rows, tokenizer=tokenizer, folder=path)
+
+
+def _on_disk(config: PreTrainedConfig, path: Path) -> tuple[PreTrainedModel, Checkpoint]:
+    """The model's skeleton and the folder's weights, which hold all that it needs."""
+    with _loading(path):
+        module = open_skeleton(config)
+    checkpoint = Checkpoint(path)
+    checkpoint.require(lay_out(module, recognise(config).name), dict(module.named_parameters()))
+    return module, checkpoint
+
+
+def _configuration(path: Path) -> PreTrainedConfig:
+    if not (path / "config.json").is_file():
+        raise ModelError(f"A model folder must hold a config.json; {path} does not: give the folder that `save_pretrained` wrote.")
+    with _loading(path):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(path, **_NO_CODE)
+    recognise(config)
+    return config
 
 
 def _from_folder(path: Path) -> _Loaded:
-    if not (path / "config.json").is_file():
-        raise ModelError(f"A model folder must hold a config.json; {path} does not: give the folder that `save_pretrained` wrote.")
-    if not any(path.glob("*.safetensors")):
-        raise ModelError(f"A model folder must hold its weights as .safetensors (a pickle can run code); {path} does not: save them as safetensors.")
-    with _loading(path):
-        config = AutoConfig.from_pretrained(path, **_NO_CODE)
-    recognise(config)
+    config = _configuration(path)
+    _on_disk(config, path)
     # What is missing or of another shape transformers replaces by random numbers; here it is looked for afterwards.
     settings: dict[str, Any] = {"config": config, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     with _loading(path):

@@ -48,3 +48,13 @@ class Source(ABC):
     @abstractmethod
     def stored(self, tensor: Tensor) -> Bytes:
         """The tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
+
+    def part(self, tensor: Tensor, expert: int) -> Floats:
+        """Weights of one expert of a stack `(n_experts, n_rows, n_columns)` as float32 `(n_rows, n_columns)`."""
+        weights: Floats = self.read(tensor).reshape(tensor.shape)[expert]
+        return weights
+
+    def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
+        """The bytes of one expert of a stack."""
+        packed: Bytes = self.stored(tensor).reshape(tensor.shape[0], -1)[expert]
+        return packed

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from bitwright.compress.gguf_tokenizer import EXPRESSIONS, PRE_TOKENIZERS, tokenizer_entries
-from bitwright.compress.hugging_face import HuggingFaceSource
+from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.errors import ModelError
 from tests.compress import tiny_models as tiny
 
@@ -25,7 +25,7 @@ def values(tokenizer, folder: Path, n_tokens: int = tiny.N_TOKENS):
 def test_llama_cpp_splits_text_alike(split, tmp_path):
     tokenizer = tiny.byte_level(split, EXPRESSIONS)
     module = tiny.module("llama", {}, dtype=torch.float32)
-    source = HuggingFaceSource("a model", module, tokenizer=tokenizer, folder=tmp_path)
+    source = HuggingFaceSource("a model", module, rows_in_memory(module), tokenizer=tokenizer, folder=tmp_path)
     assert {entry.key: entry.value for entry in source.metadata}["tokenizer.ggml.pre"] == split
     server = tiny.serve(tiny.write_gguf(source, tmp_path / "model.gguf"))
     ids = tokenizer(TEXT)["input_ids"]

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from bitwright.compress import architectures
 from bitwright.compress.gguf_tokenizer import EXPRESSIONS
-from bitwright.compress.hugging_face import HuggingFaceSource
+from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
 from tests.compress import tiny_models as tiny
 
 TOLERANCE = 2e-5  # nats; llama.cpp keeps keys and values in F16, which costs up to 5e-6 here
@@ -27,7 +27,7 @@ def built(family: str, tokenizers, dtype: torch.dtype) -> tuple[HuggingFaceSourc
     model_type, settings, kind = tiny.FAMILIES[family]
     tokenizer, folder = tokenizers[kind]
     module = tiny.module(model_type, settings, dtype=dtype)
-    return HuggingFaceSource(f"folder/{family}", module, tokenizer=tokenizer, folder=folder), module, tokenizer
+    return HuggingFaceSource(f"folder/{family}", module, rows_in_memory(module), tokenizer=tokenizer, folder=folder), module, tokenizer
 
 
 def divergences(source, module, tokenizer, file: Path) -> list[float]:
@@ -133,5 +133,5 @@ def test_the_fingerprint_names_the_weights(tokenizers):
     assert first.fingerprint == again.fingerprint
     with torch.no_grad():
         module.get_parameter("model.layers.1.mlp.up_proj.weight")[3, 5] += 1
-    changed = HuggingFaceSource("folder/qwen3", module, tokenizer=tokenizer, folder=tokenizers["qwen2"][1])
+    changed = HuggingFaceSource("folder/qwen3", module, rows_in_memory(module), tokenizer=tokenizer, folder=tokenizers["qwen2"][1])
     assert changed.fingerprint != first.fingerprint
