@@ -144,9 +144,8 @@ def build(folder: Path) -> None:
             written += file.write(packed.tobytes())
     (folder / "packed.bin").unlink()
     peak = peak_bytes()
-    print(
-        f"{len(source.tensors):,} tensors packed into {written / 1e6:.0f} MB in {time.perf_counter() - started:.0f} s, peak memory {peak / 1e6:.0f} MB"
-    )
+    seconds = time.perf_counter() - started
+    print(f"{len(source.tensors):,} tensors packed into {written / 1e6:.0f} MB in {seconds:.0f} s, peak memory {peak / 1e6:.0f} MB")
     print(f"peak memory is {peak / max(shards):.2f} x the largest shard (at most 3)")
 
 

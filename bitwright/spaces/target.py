@@ -84,6 +84,6 @@ class Target:
 LLAMA_CPP = Target("llama.cpp", "b11549", GGML_FORMATS, alignment=32, container="gguf")
 #: No engine's: packed integers as the papers of the field use them, to compare methods and for small models whose rows no block of GGUF divides.
 INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
-#: Bitwright's own checkpoint, which transformers loads after `import bitwright.native`: each expert in a format of its own.
+#: Packed integers with each expert in a format of its own. Nothing writes or loads such a checkpoint yet: it is for spaces and comparisons.
 NATIVE = Target("native", "1", INTEGER_FORMATS, alignment=1, together=by_expert, experts_apart=True)
 TARGETS = {target.name: target for target in (LLAMA_CPP, INTEGERS, NATIVE)}
