@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bitwright.objectives import KullbackLeibler
 from bitwright.pipeline import Effort, Search, Settings, method_named
 from bitwright.pipeline.campaign import desk
-from bitwright.pipeline.exploring import explore
+from bitwright.pipeline.exploring import Meter, explore
 from bitwright.pipeline.searching import price
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
@@ -60,12 +60,12 @@ def main() -> None:
     with desk(bench, run, Search(auto, Effort(), (KullbackLeibler(),))) as at:
         searched = {}
         for n in map(int, args.evaluations.split(",")):
-            along = explore(auto.along(at.sought([]), max(2, n // 4)), at.evaluator, effort=Effort(n), meter=at.meter, progress=Silent())
+            along = explore(auto.along(at.sought([]), max(2, n // 4)), at.evaluator, effort=Effort(n), meter=Meter(), progress=Silent())
             searched[n] = np.array([step.choice for step in along.steps])
         extremes = space.total_bits(np.array([space.smallest(), space.largest()]))
         budgets = {share: int(np.interp(share, [0, 1], extremes)) for share in map(float, args.budgets.split(","))}
         within = {
-            share: explore(auto.within(at.sought([]), bits), at.evaluator, effort=Effort(max(searched)), meter=at.meter, progress=Silent())
+            share: explore(auto.within(at.sought([]), bits), at.evaluator, effort=Effort(max(searched)), meter=Meter(), progress=Silent())
             for share, bits in budgets.items()
         }
         options = [np.flatnonzero(row) for row in space.offered]

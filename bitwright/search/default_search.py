@@ -9,8 +9,8 @@
        and the exact knapsack of that sum is the next choice; a step that fails is damped more (Levenberg & Marquardt's rule)
     3. learn from all that was measured, and measure what is expected to gain most among exchanges of bits around the best choice and exact optima of
        perturbed tables (expected improvement: Jones, Schonlau & Welch, Journal of Global Optimization 13, 1998)
-    4. for a budget, stop when no candidate's expected gain reaches `WORTH_IT` standard errors of a paired difference: the text could not tell it
-       from chance
+    4. for a budget, stop when for some rounds no candidate's expected gain reaches `WORTH_IT` standard errors of a paired difference, as the races so
+       far show it: the text could not tell it from chance
 
 A slope is a derivative at the choice itself, so it holds what the errors of all other units do to this one, which no additive table can.
 """
@@ -38,6 +38,7 @@ Expand = Callable[[Choice], tuple[Table, Table]]
 WORTH_IT = 2.0
 FAR = 0.1  # nats/token: nearer to the original the table is itself the expansion that holds
 _AT_ONCE = 4
+_PATIENCE = 3  # rounds in succession that promise nothing: what was learnt from a handful of choices is too sure of itself
 _N_SWAPS, _N_PERTURBED = 256, 24
 _SPREADS = (0.05, 0.15, 0.4)  # of the logarithm of a perturbed price
 _FIRST_DAMPING, _LAST_DAMPING = 2.0, 16.0
@@ -88,16 +89,17 @@ def _for_budget(problem: Problem, budget_bits: int, knowledge: Knowledge) -> Ask
     known = yield asked(seen.new(np.concatenate([optima, problem.start_within(budget_bits)])), problem.n_sequences)
     for expand in knowledge.expand if _value_of(known, _best(known)) > FAR else ():
         known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
-    around = Neighbourhood(problem.space, budget_bits, all_together)
-    while True:
+    around, n_hopeless = Neighbourhood(problem.space, budget_bits, all_together), 0
+    while n_hopeless < _PATIENCE:
         best = _best(known)
         perturbed = [solve(problem.space, _perturbed(knowledge.table, rng, i), budget_bits).choice for i in range(_N_PERTURBED)]
         pool = np.concatenate([around.swaps(best, n_at_most=_N_SWAPS, rng=rng), perturbed])
         pool = pool[seen.lacks(pool)]
         gains = _expected_gains(knowledge.refit, known, pool, below=_value_of(known, best))
         chosen = _promising(gains, _AT_ONCE)
-        if not len(chosen) or gains[chosen[0]] < WORTH_IT * _noise(known, best):
+        if not len(chosen):
             return
+        n_hopeless = n_hopeless + 1 if gains[chosen[0]] < WORTH_IT * _noise(known) else 0
         known = known.joined((yield Question(seen.new(pool[chosen]), problem.n_sequences, best[None])))
 
 
@@ -190,8 +192,10 @@ def _value_of(known: Trials, choice: Choice) -> float:
     return float(known.values[(known.choices == choice).all(axis=1), 0][0])
 
 
-def _noise(known: Trials, best: Choice) -> float:
-    """Standard error of a paired difference from the best choice: the median of the races so far, or its own error where there was none."""
-    raced = known.paired_errors[np.isfinite(known.paired_errors)]
-    own = known.errors[(known.choices == best).all(axis=1), 0][0]
-    return float(np.median(raced) if len(raced) else own)
+def _noise(known: Trials) -> float:
+    """Standard error of a paired difference on all of the text: the median of the races that went so far, 0 before there was one.
+
+    A choice's own error is no measure of it, since most of that is how hard the text is, which both share: by it a search ends before it began.
+    """
+    full = np.isfinite(known.paired_errors) & (known.n_sequences == known.n_sequences.max())
+    return float(np.median(known.paired_errors[full])) if full.any() else 0.0

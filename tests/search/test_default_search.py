@@ -125,7 +125,7 @@ def test_stops_where_the_text_could_not_tell_a_gain(space: Space) -> None:
     world = World(space, 1)
     many = run(auto(problem(space), budget(space), knowledge=Knowledge(world.table, world.refit)), world, 200, error=1e-4)
     few = run(auto(problem(space), budget(space), knowledge=Knowledge(world.table, world.refit)), world, 200, error=10.0)
-    assert len(few) == 1 < len(many)
+    assert 1 < len(few) <= 1 + 4 * 4 < len(many)  # a round that shows what a difference is worth, and three that promise nothing
 
 
 def test_the_same_answers_lead_to_the_same_questions(space: Space) -> None:
