@@ -17,6 +17,7 @@ from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.levels import Levels, matrix_shape
 from bitwright.compress.load import load, open_skeleton, open_source
 from bitwright.compress.model import Model
+from bitwright.compress.packed_integers import PackedCodec, layer_tensors
 from bitwright.compress.pieces import Piece
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
@@ -41,6 +42,7 @@ __all__ = [
     "Levels",
     "MinimumGrid",
     "Model",
+    "PackedCodec",
     "Piece",
     "Placement",
     "Recipe",
@@ -64,6 +66,7 @@ __all__ = [
     "experts_apart",
     "fixed_bytes",
     "importance_apart",
+    "layer_tensors",
     "load",
     "matrix_shape",
     "measure_distortion",

@@ -3,6 +3,7 @@
 from bitwright.spaces.budget import Budget, parse_budget
 from bitwright.spaces.discover import discover
 from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, BlockFormat, Format, IntegerFormat
+from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.plan import ImportanceFile, Plan, PlannedModel, Promise, Provenance, read_plan
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.target import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, Target
@@ -15,6 +16,7 @@ __all__ = [
     "INTEGER_FORMATS",
     "LLAMA_CPP",
     "NATIVE",
+    "PACKED_FORMATS",
     "TARGETS",
     "BlockFormat",
     "Budget",
@@ -24,6 +26,7 @@ __all__ = [
     "ImportanceFile",
     "IntegerFormat",
     "Key",
+    "PackedFormat",
     "Plan",
     "PlannedModel",
     "Promise",

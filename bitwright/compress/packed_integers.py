@@ -1,0 +1,99 @@
+"""The integers of a compressed-tensors checkpoint (`pack-quantized`), and the tensors that a linear layer becomes there.
+
+    w = (code − zero) · scale,   in float32
+
+as `dequantize` of the compressed-tensors package 0.20.0 has it for float32 scales: what is measured is, bit for bit, what it decompresses to.
+Here a row is its codes in 32-bit words, its scales, and a byte for each zero point, so that rows can be read one by one; `layer_tensors` makes the
+tensors of the checkpoint of them, where zero points are packed down the rows instead.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitwright.compress.codec import Codec, require_quantizable
+from bitwright.compress.ggml import GgmlCodec
+from bitwright.compress.grid import Codes, Grid, SymmetricGrid, ZeroPointGrid
+from bitwright.compress.rounding import Rounding, RoundToNearest, round_stack
+from bitwright.compress.source import Bytes, Floats
+from bitwright.spaces import Format, PackedFormat
+
+Layer = Mapping[str, NDArray[np.generic]]
+_WORD_BITS = 32
+
+
+def grid_of(form: PackedFormat) -> Grid:
+    """The levels that a group may have."""
+    return ZeroPointGrid(form.bits, torch.float32) if form.zero_points else SymmetricGrid(form.bits, torch.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedCodec(Codec):
+    """The codec of `PackedFormat`, and libggml's for the float formats beside it."""
+
+    rounding: Rounding = field(default_factory=RoundToNearest)
+
+    def given(self, tensor: str) -> "PackedCodec":
+        """See `Codec.given`."""
+        return replace(self, rounding=self.rounding.given(tensor))
+
+    def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
+        """See `Codec.encode`."""
+        if not isinstance(form, PackedFormat):
+            return GgmlCodec().encode(weights, form, importance)
+        require_quantizable(weights, form, importance)
+        found = round_stack(self.rounding, weights, grid_of(form), group=form.group or weights.shape[1], importance=importance)
+        parts = [packed_words(found.codes, form.bits).view(np.uint8), np.ascontiguousarray(found.placement.scale, dtype=np.float32).view(np.uint8)]
+        zeros = [found.placement.anchor.astype(np.uint8)] if form.zero_points else []
+        return np.concatenate([*parts, *zeros], axis=1).reshape(-1)
+
+    def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
+        """See `Codec.decode`."""
+        if not isinstance(form, PackedFormat):
+            return GgmlCodec().decode(packed, form, shape)
+        words, scale, zeros = _parts(packed, form, shape)
+        distance = unpacked_words(words, form.bits, shape[1]).astype(np.float32) - _wide(zeros.astype(np.float32), shape[1])
+        weights: Floats = distance * _wide(scale, shape[1])
+        return weights
+
+
+def packed_words(codes: Codes, bits: int) -> NDArray[np.int32]:
+    """Codes `(n, n_codes)` bit after bit, the lowest first, in little-endian words `(n, ⌈n_codes · bits / 32⌉)`."""
+    n, n_codes = codes.shape
+    padded = np.zeros((n, -(-n_codes * bits // _WORD_BITS) * _WORD_BITS), dtype=np.uint8)
+    padded[:, : n_codes * bits] = np.unpackbits(codes[..., None], axis=2, count=bits, bitorder="little").reshape(n, -1)
+    return np.packbits(padded, axis=1, bitorder="little").view("<i4")
+
+
+def unpacked_words(words: NDArray[np.int32], bits: int, n_codes: int) -> Codes:
+    """The inverse of `packed_words`: `(n, n_codes)`."""
+    flat = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, count=n_codes * bits, bitorder="little")
+    codes: Codes = np.packbits(flat.reshape(len(words), n_codes, bits), axis=2, bitorder="little")[..., 0]
+    return codes
+
+
+def layer_tensors(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> Layer:
+    """The tensors of the layer in the checkpoint, by the last part of their names. `shape` is `(n_rows, n_columns)`."""
+    words, scale, zeros = _parts(packed, form, shape)
+    layer: dict[str, NDArray[np.generic]] = {"weight_packed": words, "weight_scale": scale, "weight_shape": np.array(shape, dtype=np.int64)}
+    if form.zero_points:
+        layer["weight_zero_point"] = np.ascontiguousarray(packed_words(np.ascontiguousarray(zeros.T), form.bits).T)
+    return layer
+
+
+def _parts(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> tuple[NDArray[np.int32], Floats, Codes]:
+    """Words `(n_rows, n_words)`, scales and the codes that mean zero, both `(n_rows, n_groups)`."""
+    n_groups, n_words = form.n_groups(shape[1]), 4 * form.n_words(shape[1])
+    rows = packed.reshape(shape[0], -1)
+    words = np.ascontiguousarray(rows[:, :n_words]).view("<i4")
+    scale = np.ascontiguousarray(rows[:, n_words : n_words + 4 * n_groups]).view("<f4")
+    middle = np.full(scale.shape, 1 << (form.bits - 1), dtype=np.uint8)
+    return words, scale, rows[:, n_words + 4 * n_groups :] if form.zero_points else middle
+
+
+def _wide(values: Floats, n_columns: int) -> Floats:
+    """One value for each weight `(n_rows, n_columns)` of one for each group."""
+    return values.repeat(n_columns // values.shape[1], axis=1)
