@@ -11,6 +11,7 @@ from bitwright.objectives.jensen_shannon import ClampedJensenShannon, JensenShan
 from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLeibler
 from bitwright.objectives.llama_cpp import Generated, LlamaCpp
 from bitwright.objectives.measurement import Measurement, standard_error
+from bitwright.objectives.moments import gathered_moments
 from bitwright.objectives.named import Named, parse_objectives
 from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, SizeObjective, TokenObjective
 from bitwright.objectives.perplexity import Perplexity
@@ -68,6 +69,7 @@ __all__ = [
     "dataset_documents",
     "draw",
     "exemplars",
+    "gathered_moments",
     "is_mixture",
     "likelihoods",
     "next_token_log_probabilities",

@@ -87,9 +87,13 @@ class Divergence:
 
     def of_weights(self, weights: Weights) -> float:
         """Divergence in nats per token with any `weights` in place of some of the original's."""
+        return float(self.by_sequence(weights).mean())
+
+    def by_sequence(self, weights: Weights) -> NDArray[np.float64]:
+        """The same for each sequence `(n_sequences,)`."""
         with applied(self._model, weights):
             nats, _, _ = _compare(self._model, self._reference)
-        return float(nats.mean())
+        return nats
 
 
 @torch.inference_mode()

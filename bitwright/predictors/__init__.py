@@ -23,6 +23,7 @@ from bitwright.predictors.noise import noise_coefficients, noise_table
 from bitwright.predictors.norm_ratio import pq_index, pq_scores
 from bitwright.predictors.output_change import output_change_table
 from bitwright.predictors.pairwise import PairwisePredictor, following
+from bitwright.predictors.passes import Call, decoder_blocks, watched
 from bitwright.predictors.perceptron import PerceptronPredictor
 from bitwright.predictors.predictor import Predict, Predictor
 from bitwright.predictors.products import AbsoluteProduct, InnerProduct, Product, SquaredOutputChange
@@ -51,6 +52,7 @@ __all__ = [
     "AbsoluteProduct",
     "AdditivePredictor",
     "Agreement",
+    "Call",
     "Expansion",
     "Folds",
     "FromOriginal",
@@ -90,6 +92,7 @@ __all__ = [
     "canonical_scores",
     "completed",
     "cross_validate",
+    "decoder_blocks",
     "delta_loss_table",
     "first_order_table",
     "fit_scale",
@@ -136,6 +139,7 @@ __all__ = [
     "table_agreement",
     "taylor_scores",
     "trace_table",
+    "watched",
     "weight_error_table",
     "zd_scores",
 ]

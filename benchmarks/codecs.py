@@ -1,0 +1,170 @@
+"""At the same bits, how good is each rounding? Uniform integers for the matrices of the blocks, measured on held-out text.
+
+python benchmarks/codecs.py MODEL --calibration valid.txt --held-out test.txt --out RUN
+RIVAL/bin/python benchmarks/rivals/llmcompressor_gptq.py MODEL RUN/calibration.npy --bits 3 --group 64 --out RUN/rival    # an environment of its own
+python benchmarks/codecs.py MODEL --calibration valid.txt --held-out test.txt --out RUN --rival RUN/rival
+
+Lanes, all with the same format for every matrix of the blocks (embedding and head stay as they are):
+    rtn             round to nearest between the least and the largest weight of a group
+    clip            the same with searched ends, weighed by the importance matrix
+    hqq             half-quadratic
+    gptq            GPTQ with the moments of the original model
+    gptq + clip     the same with searched ends
+    gptq, in order  GPTQ block after block, each seeing the error of those before it
+    llm-compressor  its GPTQ on the same tokens, its weights read from the folder that the script beside wrote
+
+Divergence from the original in nats per token; differences are paired by sequence against round to nearest.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from bitwright.compress import (
+    Floats,
+    Gptq,
+    HalfQuadratic,
+    IntegerCodec,
+    Levels,
+    Model,
+    Rounding,
+    RoundToNearest,
+    SearchedClipping,
+    Weights,
+    as_stored,
+    by_activation,
+    clipped,
+    load,
+    planned_weights,
+)
+from bitwright.objectives import (
+    Divergence,
+    Reference,
+    Shape,
+    Tokens,
+    collect_importance,
+    gathered_moments,
+    read_documents,
+    split_texts,
+    standard_error,
+)
+from bitwright.pipeline.sequential import sequentially_rounded
+from bitwright.progress import Silent
+from bitwright.spaces import INTEGERS, Format, discover
+
+SEQUENCES_AT_ONCE = 8
+Lane = Callable[[], Weights]
+
+
+class Bench:
+    """A model, its texts, and the formats that all lanes share."""
+
+    def __init__(self, model: Model, calibration: Tokens, held_out: Tokens, *, form: Format, out: Path) -> None:
+        self.model, self.calibration, self.out = model, calibration, out
+        self.formats = {
+            tensor.name: form for unit in discover(model.tensors) if unit.layer >= 0 for tensor in unit.tensors if tensor.name in model.pieces
+        }
+        reference = Reference(model, held_out, scratch=out, progress=Silent())
+        self.divergence = Divergence(model, self.levels("none", RoundToNearest()), space=None, reference=reference)  # type: ignore[arg-type]
+        self.importance = collect_importance(model, calibration, progress=Silent())
+
+    def levels(self, name: str, rounding: Rounding) -> Levels:
+        return Levels(self.out / name, self.model.source, IntegerCodec(rounding), self.importance if name != "none" else {})
+
+    def at_once(self, name: str, rounding: Rounding) -> Weights:
+        levels = self.levels(name, rounding)
+        for tensor in self.model.tensors:
+            if tensor.name in self.formats:
+                levels.packed(tensor, self.formats[tensor.name])
+        return planned_weights(self.model, levels, formats=self.formats)
+
+    def in_order(self, name: str, rounding: Callable[[Mapping[str, Floats]], Rounding]) -> Weights:
+        def with_moments(moments: Mapping[str, Floats]) -> Levels:
+            return self.levels(name, rounding(moments))
+
+        with sequentially_rounded(self.model, self.formats, self.calibration, levels=with_moments, progress=Silent()):
+            pass
+        return planned_weights(self.model, self.levels(name, RoundToNearest()), formats=self.formats)
+
+    def moments(self) -> Mapping[str, Floats]:
+        with torch.no_grad(), gathered_moments(self.model, list(self.formats)) as found:
+            for ids in self.calibration.batches(SEQUENCES_AT_ONCE):
+                self.model.module(torch.from_numpy(ids), use_cache=False)
+        return found
+
+    def rival(self, folder: Path) -> Weights:
+        """Weights that another program left under the names of transformers, one parameter for each tensor."""
+        stored = load_file(folder / "weights.safetensors")
+
+        def of(name: str) -> Floats:
+            (piece,) = self.model.pieces[name]
+            rows: Floats = stored[piece.parameter][piece.order()].astype(np.float32)
+            return rows
+
+        return {name: lambda name=name: of(name) for name in self.formats}  # type: ignore[misc]
+
+
+def lanes(bench: Bench, rival: Path | None) -> dict[str, Lane]:
+    moments = bench.moments()
+    found: dict[str, Lane] = {
+        "rtn": lambda: bench.at_once("rtn", RoundToNearest()),
+        "clip": lambda: bench.at_once("clip", SearchedClipping()),
+        "hqq": lambda: bench.at_once("hqq", HalfQuadratic()),
+        "gptq": lambda: bench.at_once("gptq", Gptq(moments)),
+        "gptq + clip": lambda: bench.at_once("gptq-clip", Gptq(moments, place=clipped)),
+        "gptq, in order": lambda: bench.in_order("order", lambda m: Gptq(m, order=by_activation)),
+        "gptq, in order, as stored": lambda: bench.in_order("order-stored", lambda m: Gptq(m, order=as_stored)),
+        "gptq + clip, in order": lambda: bench.in_order("order-clip", lambda m: Gptq(m, place=clipped)),
+    }
+    return found | ({"llm-compressor": lambda: bench.rival(rival)} if rival else {})
+
+
+def show(nats: Mapping[str, NDArray[np.float64]], seconds: Mapping[str, float]) -> None:
+    base = nats["rtn"]
+    print(f"| {'codec':28} | {'nats per token':>17} | {'against rtn':>18} | seconds |\n|---|---|---|---|")
+    for name, values in nats.items():
+        difference = values - base
+        against = "" if name == "rtn" else f"{difference.mean():+.4f} ± {standard_error(difference):.4f}"
+        print(f"| {name:28} | {values.mean():.4f} ± {standard_error(values):.4f} | {against:>18} | {seconds[name]:7.1f} |")
+    if "llm-compressor" in nats:
+        for name in nats:
+            difference = nats[name] - nats["llm-compressor"]
+            print(f"{name} − llm-compressor: {difference.mean():+.4f} ± {standard_error(difference):.4f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a model folder or a GGUF file of weights that were never quantized")
+    parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")
+    parser.add_argument("--held-out", type=Path, required=True, help="text to measure on")
+    parser.add_argument("--format", default="INT3_G64", help="of every matrix of the blocks (default: %(default)s)")
+    parser.add_argument("--sequences", type=int, default=32, help="for calibration, and as many held out (default: %(default)s)")
+    parser.add_argument("--length", type=int, default=256, help="tokens of a sequence (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder for tokens and packed weights")
+    parser.add_argument("--rival", type=Path, help="the folder that rivals/llmcompressor_gptq.py wrote")
+    args = parser.parse_args()
+    model, n = load(args.model), args.sequences
+    calibration = split_texts(read_documents(args.calibration), model.tokenizer, Shape(n, 0, args.length), name=args.calibration.name).calibration
+    held_out = split_texts(read_documents(args.held_out), model.tokenizer, Shape(0, n, args.length), name=args.held_out.name).held_out
+    args.out.mkdir(parents=True, exist_ok=True)
+    np.save(args.out / "calibration.npy", calibration.ids)
+    bench = Bench(model, calibration, held_out, form=INTEGERS.format(args.format), out=args.out)
+    nats, seconds = {}, {}
+    for name, lane in lanes(bench, args.rival).items():
+        started = time.perf_counter()
+        weights = lane()
+        seconds[name] = time.perf_counter() - started
+        nats[name] = bench.divergence.by_sequence(weights)
+    show(nats, seconds)
+    (args.out / "codecs.json").write_text(json.dumps({name: values.tolist() for name, values in nats.items()}, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""GPTQ block after block: each block's moments are those that the quantized blocks before it give (Frantar et al., ICLR 2023, section 4.1).
+
+The blocks of a model are run one by one on the calibration text, whose hidden states are kept: memory beside the model is that of the moments of one
+block and of the hidden states. What stands before the blocks is rounded first, what stands behind them last.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+
+from bitwright.compress import Levels, Model, matrix_shape
+from bitwright.objectives import Tokens, gathered_moments
+from bitwright.predictors import Call, decoder_blocks, watched
+from bitwright.progress import Progress
+from bitwright.spaces import Format, Tensor, discover
+
+_SEQUENCES_AT_ONCE = 8
+Moments = Mapping[str, NDArray[np.float32]]
+#: moments of some tensors -> levels that round with them, all in one folder
+LevelsWith = Callable[[Moments], Levels]
+
+
+@dataclass(frozen=True, eq=False)
+class _Stream:
+    """Each batch of the text on its way through the blocks: hidden states `x[batch]` `(n_sequences, length, width)`, and what else block `i` is given
+    with it, `given[batch][i]`.
+    """
+
+    x: list[Torch]
+    given: list[dict[int, dict[str, Any]]]
+
+
+@contextmanager
+def sequentially_rounded(model: Model, formats: Mapping[str, Format], tokens: Tokens, *, levels: LevelsWith, progress: Progress) -> Iterator[None]:
+    """Round every tensor of `formats` in order and keep its packed bytes in the folder of `levels`; the model has the rounded weights as long as the
+    block lasts.
+    """
+    tensors = [tensor for tensor in model.tensors if tensor.name in formats]
+    layers = _by_layer(model, tensors)
+    work = _Work(model, formats, tokens, levels)
+    with _restored(model, tensors), progress.stage("Rounding block after block", len(tensors)) as advance:
+        outside = layers.pop(-1, [])
+        head = work.round_outside(outside)
+        advance(len(outside) - len(head))
+        stream = work.stream()
+        for layer, block in enumerate(decoder_blocks(model)):
+            work.through(block, layer, stream, layers.get(layer, []))
+            advance(len(layers.get(layer, [])))
+        work.round_behind(head)
+        advance(len(head))
+        yield
+
+
+class _Work:
+    """What rounds the tensors of one model."""
+
+    def __init__(self, model: Model, formats: Mapping[str, Format], tokens: Tokens, levels: LevelsWith) -> None:
+        self._model, self._formats, self._tokens, self._levels = model, formats, tokens, levels
+
+    def round_outside(self, outside: Sequence[Tensor]) -> list[Tensor]:
+        """Round what is looked up before the blocks; those that are left come behind them."""
+        moments = self._of_whole_model(outside)
+        names = self._looked_up(outside)
+        for tensor in outside:
+            if tensor.name in names:
+                self._round(tensor, moments)
+        return [tensor for tensor in outside if tensor.name not in names]
+
+    def round_behind(self, tensors: Sequence[Tensor]) -> None:
+        """Round what only comes after the blocks, which are rounded."""
+        moments = self._of_whole_model(tensors)
+        for tensor in tensors:
+            self._round(tensor, moments)
+
+    def stream(self) -> _Stream:
+        """The text as it enters the first block."""
+        stream = _Stream([], [])
+        for ids in self._tokens.batches(_SEQUENCES_AT_ONCE):
+            stream.given.append({})
+
+            def note(call: Call) -> None:
+                stream.given[-1][call.index] = call.given
+                if call.index == 0:
+                    stream.x.append(call.x)
+
+            with torch.no_grad(), watched(self._model, note):
+                self._model.module(torch.from_numpy(ids).to(self._model.device), use_cache=False)
+        return stream
+
+    def through(self, block: torch.nn.Module, layer: int, stream: _Stream, tensors: Sequence[Tensor]) -> None:
+        """Gather the moments of a block, round it, and send the text on through the rounded block."""
+        with torch.no_grad(), gathered_moments(self._model, [tensor.name for tensor in tensors]) as moments:
+            for x, given in zip(stream.x, stream.given, strict=True):
+                block(x, **given[layer])
+        for tensor in tensors:
+            self._round(tensor, moments)
+        with torch.no_grad():
+            stream.x[:] = [block(x, **given[layer]) for x, given in zip(stream.x, stream.given, strict=True)]
+
+    def _of_whole_model(self, tensors: Sequence[Tensor]) -> Moments:
+        with torch.no_grad(), gathered_moments(self._model, [tensor.name for tensor in tensors]) as moments:
+            for ids in self._tokens.batches(_SEQUENCES_AT_ONCE) if tensors else ():
+                self._model.module(torch.from_numpy(ids).to(self._model.device), use_cache=False)
+        return moments
+
+    def _looked_up(self, tensors: Sequence[Tensor]) -> set[str]:
+        embedding = self._model.module.get_input_embeddings().weight
+        parameters = dict(self._model.module.named_parameters())
+        return {tensor.name for tensor in tensors for piece in self._model.pieces[tensor.name] if parameters[piece.parameter] is embedding}
+
+    def _round(self, tensor: Tensor, moments: Moments) -> None:
+        levels, form = self._levels(moments), self._formats[tensor.name]
+        rows = torch.from_numpy(levels.weights(tensor, form).reshape(matrix_shape(tensor)))
+        start = 0
+        for piece in self._model.pieces[tensor.name]:
+            parameter = self._model.module.get_parameter(piece.parameter)
+            with torch.no_grad():
+                piece.from_engine(parameter, rows[start : start + piece.n_rows].to(parameter.device))
+            start += piece.n_rows
+
+
+def _by_layer(model: Model, tensors: Sequence[Tensor]) -> dict[int, list[Tensor]]:
+    """The tensors of each block by its number among the blocks, -1 for what stands outside."""
+    layer = {tensor.name: unit.layer for unit in discover(model.tensors) for tensor in unit.tensors}
+    number = {of_block: i for i, of_block in enumerate(sorted({layer[name] for name in layer if layer[name] >= 0}))} | {-1: -1}
+    found: dict[int, list[Tensor]] = {}
+    for tensor in tensors:
+        found.setdefault(number[layer[tensor.name]], []).append(tensor)
+    return found
+
+
+@contextmanager
+def _restored(model: Model, tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Give the module its original weights back when the block ends."""
+    names = {piece.parameter for tensor in tensors for piece in model.pieces[tensor.name]}
+    saved = {name: model.module.get_parameter(name).detach().clone() for name in names}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, original in saved.items():
+                model.module.get_parameter(name).copy_(original)
