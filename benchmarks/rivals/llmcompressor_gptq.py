@@ -3,7 +3,7 @@
 python benchmarks/rivals/llmcompressor_gptq.py MODEL calibration.npy --bits 3 --group 64 --out FOLDER
 
 Wants llmcompressor 0.14.0.1 and transformers 5.17.0 in an environment of their own. Asymmetric integers; the scales are kept in float32, since the
-model is loaded so. `--order` is its `actorder`: none, static, group or weight.
+model is loaded so. `--order` is its `actorder`: none, or static.
 """
 
 import argparse
