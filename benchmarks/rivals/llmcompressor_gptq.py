@@ -41,11 +41,9 @@ def main() -> None:
     found = {}
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and "lm_head" not in name:
-            g_idx = dict(module.named_parameters()).get("weight_g_idx")
+            scheme = module.quantization_scheme.weights
             with torch.no_grad():
-                rounded = fake_quantize(
-                    module.weight, module.weight_scale, module.weight_zero_point, args=module.quantization_scheme.weights, g_idx=g_idx
-                )
+                rounded = fake_quantize(module.weight, module.weight_scale, module.weight_zero_point, args=scheme)
             found[f"{name}.weight"] = rounded.float().contiguous()
     args.out.mkdir(parents=True, exist_ok=True)
     save_file(found, args.out / "weights.safetensors")
