@@ -227,6 +227,17 @@ def check(
     _exit_if_broken(found)
 
 
+@app.command()
+def export(
+    plan_file: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan to write.")],
+    to: Annotated[str, typer.Option(help="The tool: autoround, gptqmodel, llm-compressor, mlx or llama-quantize.")],
+    path: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where it is written.")],
+) -> None:
+    """Write a plan in the words of another tool."""
+    bw.pipeline.write_text(path, bw.pipeline.export(bw.read_plan(plan_file), to))
+    _say(f"{to}  {path}")
+
+
 def _menu(formats: str) -> tuple[str, ...]:
     return tuple(name.strip().upper() for name in formats.split(",") if name.strip())
 

@@ -22,6 +22,7 @@ PACKAGE = "bitwright"
 ROOMS = {
     "spaces": (),
     "compress": ("spaces",),
+    "dialects": ("compress", "spaces"),
     "objectives": ("compress", "spaces"),
     "predictors": ("objectives", "compress", "spaces"),
     "search": ("spaces",),

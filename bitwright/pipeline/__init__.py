@@ -5,7 +5,9 @@ from bitwright.pipeline.campaign import Search, named_objectives
 from bitwright.pipeline.checking import check
 from bitwright.pipeline.comparing import compare_proxies, comparison_cost
 from bitwright.pipeline.exploring import Effort
+from bitwright.pipeline.exporting import export
 from bitwright.pipeline.methods import Method
+from bitwright.pipeline.planning import write_text
 from bitwright.pipeline.presets import METHODS, method_named
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import Run, open_run
@@ -26,6 +28,7 @@ __all__ = [
     "compare_proxies",
     "comparison_cost",
     "describe",
+    "export",
     "fit",
     "method_named",
     "named_objectives",
@@ -35,4 +38,5 @@ __all__ = [
     "target_of",
     "verify",
     "write_plan",
+    "write_text",
 ]

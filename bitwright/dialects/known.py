@@ -1,0 +1,23 @@
+"""The dialects by name."""
+
+from bitwright.dialects.auto_round import AutoRound
+from bitwright.dialects.dialect import Dialect
+from bitwright.dialects.gptq_model import GptqModel
+from bitwright.dialects.llm_compressor import LlmCompressor
+from bitwright.dialects.mlx import Mlx
+from bitwright.dialects.tensor_types import TensorTypes
+from bitwright.errors import UserError
+
+_ALL: tuple[Dialect, ...] = (AutoRound(), GptqModel(), LlmCompressor(), Mlx(), TensorTypes())
+DIALECTS = {dialect.name: dialect for dialect in _ALL}
+
+
+def dialect_named(name: str) -> Dialect:
+    """The dialect of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in DIALECTS:
+        raise UserError(f"A dialect must be one that is known; '{name}' is not: choose from {', '.join(DIALECTS)}.")
+    return DIALECTS[name]
