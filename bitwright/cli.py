@@ -234,8 +234,9 @@ def export(
     path: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where it is written.")],
 ) -> None:
     """Write a plan in the words of another tool."""
-    bw.pipeline.write_text(path, bw.pipeline.export(bw.read_plan(plan_file), to))
-    _say(f"{to}  {path}")
+    exported = bw.pipeline.export(bw.read_plan(plan_file), to)
+    bw.pipeline.write_text(path, exported.text)
+    _say(f"{to}  {path}\n{exported.note}")
 
 
 def _menu(formats: str) -> tuple[str, ...]:

@@ -1,28 +1,22 @@
 """AutoRound's `layer_config`.
 
 Grammar: `layer_config_resolver` of auto-round 0.16: module → a mapping of `bits`, `group_size` (-1 for a row), `sym`, `data_type`, ... Its asymmetric
-integers have an integer zero point where `IntegerFormat` has a minimum, so bits and groups are the same and the codes are the tool's own; it refuses
-asymmetric integers of 8 bits.
+integers have an integer zero point where `IntegerFormat` has a minimum: bits and groups are the same, the codes are the tool's own. Layers of its
+blocks that are not named get its default scheme, so all are named. It leaves embeddings, and, without asking, matrices whose sides 32 does not
+divide; it refuses asymmetric integers of 8 bits. Of what it may be given, regular expressions, names of presets and activations are not read.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import (
-    FLOATS,
-    Dialect,
-    Names,
-    integer,
-    integer_name,
-    mapping,
-    module_of,
-    parsed,
-    require_asymmetric,
-    unsayable,
-)
+from bitwright.dialects.dialect import EMBEDDING, FLOATS, Dialect, Modules, integer, module_of, unsayable
+from bitwright.dialects.entries import integer_name, mapping, parsed, require_asymmetric, require_known, unsaid
+from bitwright.errors import PlanError
 
 _STAYS = {"bits": 16, "act_bits": 16, "data_type": "float", "act_data_type": "float"}
+_KEYS = ("bits", "group_size", "sym", "data_type")
+_SIDE = 32
 
 
 class AutoRound(Dialect):
@@ -30,24 +24,46 @@ class AutoRound(Dialect):
 
     name = "autoround"
 
-    def write(self, formats: Mapping[str, str], names: Names) -> str:
+    def write(self, formats: Mapping[str, str], modules: Modules) -> str:
         """See `Dialect.write`."""
-        return json.dumps({module_of(names, tensor, self.name): self._entry(tensor, form) for tensor, form in formats.items()}, indent=2) + "\n"
+        entries = {module.name: dict(_STAYS) for tensor, module in modules.items() if tensor != EMBEDDING}
+        for tensor, form in formats.items():
+            module = module_of(modules, tensor, self.name)
+            if form not in FLOATS:
+                entries[module.name] = self._entry(tensor, form, modules)
+        return json.dumps(entries, indent=2) + "\n"
 
-    def read(self, text: str, names: Names) -> dict[str, str]:
+    def read(self, text: str, modules: Modules) -> dict[str, str]:
         """See `Dialect.read`."""
         entries, found = parsed(text, self.name), {}
-        for tensor, module in names.items():
-            entry = mapping(entries.get(module, _STAYS), self.name, module)
-            if entry.get("bits") != _STAYS["bits"]:
-                require_asymmetric(entry, "sym", dialect=self.name, module=module)
-                found[tensor] = integer_name(entry.get("bits"), entry.get("group_size"), self.name, module)
+        known = {module.name for module in modules.values()}
+        for key in entries:
+            if key not in known:
+                raise PlanError(f"Keys of {self.name} must be modules of the model; '{key}' is none (expressions are not read): name each module.")
+        for tensor, module in modules.items():
+            if module.name not in entries and tensor.startswith("blk."):
+                raise unsaid(self.name, module.name, "name it, with bits 16 where it stays")
+            form = self._format(entries.get(module.name, _STAYS), module.name)
+            if form not in FLOATS:
+                found[tensor] = form
         return found
 
-    def _entry(self, tensor: str, form: str) -> dict[str, Any]:
-        if form in FLOATS:
-            return dict(_STAYS)
-        asked = integer(tensor, form, self.name)
+    def _entry(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
+        asked, shape = integer(tensor, form, dialect=self.name, modules=modules), modules[tensor].shape
+        if tensor == EMBEDDING:
+            raise unsayable(self.name, tensor, form, "it quantizes no embeddings")
         if asked.bits == 8:
             raise unsayable(self.name, tensor, form, "it has no asymmetric integers of 8 bits")
+        if any(side % _SIDE for side in shape):
+            raise unsayable(self.name, tensor, form, f"it leaves matrices whose sides {_SIDE} does not divide, as of this one of {shape}")
         return {"bits": asked.bits, "group_size": asked.group or -1, "sym": False, "data_type": "int"}
+
+    def _format(self, described: object, module: str) -> str:
+        entry = mapping(described, self.name, module)
+        if entry.get("bits") == _STAYS["bits"]:
+            return FLOATS[0]
+        require_known({**entry, "act_bits": None} if entry.get("act_bits") == _STAYS["act_bits"] else entry, _KEYS, dialect=self.name, module=module)
+        if entry.get("data_type", "int") != "int":
+            raise PlanError(f"{self.name} asks for data_type '{entry['data_type']}' for {module}, and only int is a format here: change it.")
+        require_asymmetric(entry, "sym", dialect=self.name, module=module)
+        return integer_name(entry.get("bits"), entry.get("group_size"), dialect=self.name, module=module)

@@ -1,123 +1,98 @@
 """What every dialect is: a text from formats, and formats from a text.
 
-Bitwright names tensors by llama.cpp's roles; other tools name the modules of transformers. `Names` maps the one to the other. Formats of floats mean
-that a tensor stays as it is stored, so they are not read back.
+Bitwright names tensors by llama.cpp's roles; other tools name the modules of transformers. `Modules` maps the one to the other. Formats of floats
+mean that a tensor stays as it is stored, so they are not read back. What a tool would decide by itself is refused, never guessed.
 """
 
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 from bitwright.compress import Piece
 from bitwright.errors import PlanError
-from bitwright.spaces import INTEGER_FORMATS, IntegerFormat
+from bitwright.spaces import INTEGER_FORMATS, IntegerFormat, Tensor
 
-#: tensor of the engine → module of transformers
-Names = Mapping[str, str]
 FLOATS = ("F32", "F16", "BF16")
 INTEGERS = {form.name: form for form in INTEGER_FORMATS if isinstance(form, IntegerFormat)}
-_BY_WIDTH = {(form.bits, form.group): name for name, form in INTEGERS.items()}
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+
+
+@dataclass(frozen=True)
+class Module:
+    """The name of a module of transformers, and the shape of its weight: `(n_rows, n_columns)`."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+#: tensor of the engine → the module whose weight it is
+Modules = Mapping[str, Module]
 
 
 class Dialect(ABC):
-    """The plan file of one tool. A mirror pair, but for what stays as it is stored."""
+    """The plan file of one tool. A mirror pair, but for what stays as it is stored.
 
-    name: str
+    `same_codes` says whether the tool makes the very codes that a plan was measured with; else its file is a recipe for the tool to quantize anew.
+    """
+
+    name: ClassVar[str]
+    same_codes: ClassVar[bool] = False
 
     @abstractmethod
-    def write(self, formats: Mapping[str, str], names: Names) -> str:
-        """The text for `formats` (tensor → format).
+    def write(self, formats: Mapping[str, str], modules: Modules) -> str:
+        """The text for `formats` (tensor → format); tensors of `modules` that are not in it stay as they are stored.
 
         Raises:
             PlanError: the dialect cannot say a format, or a tensor has no module of its own.
         """
 
     @abstractmethod
-    def read(self, text: str, names: Names) -> dict[str, str]:
-        """Tensor → format for every tensor of `names` that the text quantizes.
+    def read(self, text: str, modules: Modules) -> dict[str, str]:
+        """Tensor → format for every tensor of `modules` that the text quantizes.
 
         Raises:
-            PlanError: the text is not of this dialect, or asks for what no format of Bitwright is.
+            PlanError: the text is not of this dialect, asks for what no format of Bitwright is, or leaves a module to the tool's defaults.
         """
 
 
-def module_names(pieces: Mapping[str, tuple[Piece, ...]]) -> dict[str, str]:
-    """Names of all tensors that are the weight of one module; an expert within a stack is none."""
-    return {tensor: of[0].parameter.removesuffix(".weight") for tensor, of in pieces.items() if len(of) == 1 and of[0].expert < 0}
+def modules_of(tensors: Iterable[Tensor], pieces: Mapping[str, tuple[Piece, ...]]) -> dict[str, Module]:
+    """The modules of all tensors that are the whole weight of one: a part of a fused weight, or an expert within a stack, is none."""
+    uses = Counter(piece.parameter for of in pieces.values() for piece in of)
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    whole = {tensor: of[0] for tensor, of in pieces.items() if tensor in shapes and len(of) == 1}
+    alone = {tensor: piece for tensor, piece in whole.items() if piece.expert < 0 and uses[piece.parameter] == 1}
+    return {tensor: Module(piece.parameter.removesuffix(".weight"), shapes[tensor]) for tensor, piece in alone.items()}
 
 
-def module_of(names: Names, tensor: str, dialect: str) -> str:
+def module_of(modules: Modules, tensor: str, dialect: str) -> Module:
     """The module of a tensor.
 
     Raises:
         PlanError: it has none of its own.
     """
-    if tensor not in names:
-        raise PlanError(f"{dialect} names modules; {tensor} is not the weight of one module (experts in a stack are not): keep it as it is stored.")
-    return names[tensor]
+    if tensor not in modules:
+        raise PlanError(
+            f"{dialect} names modules; {tensor} is not the weight of one (parts of fused weights and experts in a stack are not): keep it as stored."
+        )
+    return modules[tensor]
 
 
-def integer(tensor: str, form: str, dialect: str) -> IntegerFormat:
-    """The format of that name where it is one of packed integers.
+def integer(tensor: str, form: str, *, dialect: str, modules: Modules) -> IntegerFormat:
+    """The format of that name where it is one of packed integers whose groups divide the rows.
 
     Raises:
         PlanError: it is not.
     """
     if form not in INTEGERS:
-        raise unsayable(dialect, tensor, form, "it knows integers in groups")
-    return INTEGERS[form]
+        raise unsayable(dialect, tensor, form, "it is given integers in groups only")
+    asked, n_columns = INTEGERS[form], module_of(modules, tensor, dialect).shape[-1]
+    if asked.group and n_columns % asked.group:
+        raise unsayable(dialect, tensor, form, f"its groups must divide a row, which has {n_columns} weights")
+    return asked
 
 
 def unsayable(dialect: str, tensor: str, form: str, rule: str) -> PlanError:
     """The error for a format that a dialect cannot say."""
-    return PlanError(f"{dialect} cannot say {form} of {tensor}, since {rule}: give this tensor another format.")
-
-
-def integer_name(bits: object, group: object, dialect: str, module: str) -> str:
-    """The name of the format with `bits` and `group` (0 or -1 for a row).
-
-    Raises:
-        PlanError: there is none.
-    """
-    width = (bits, 0 if group == -1 else group)
-    if not all(isinstance(part, int) for part in width) or width not in _BY_WIDTH:
-        raise PlanError(
-            f"{dialect} asks for {bits} bits in groups of {group} for {module}, and no format here is that: choose one of INT2_G32 to INT8_ROW."
-        )
-    return _BY_WIDTH[width]  # type: ignore[index]
-
-
-def mapping(value: object, dialect: str, where: str) -> dict[str, Any]:
-    """`value` where it is a mapping of names.
-
-    Raises:
-        PlanError: it is not.
-    """
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise PlanError(f"In {dialect} {where} must be a mapping of names; it is not: give the file that the tool reads.")
-    return value
-
-
-def parsed(text: str, dialect: str) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        PlanError: the text is none.
-    """
-    try:
-        return mapping(json.loads(text), dialect, "the file")
-    except json.JSONDecodeError as error:
-        raise PlanError(
-            f"A file of {dialect} must be JSON; this is not ({error.msg} in line {error.lineno}): give the file that the tool reads."
-        ) from error
-
-
-def require_asymmetric(entry: Mapping[str, Any], key: str, *, dialect: str, module: str) -> None:
-    """Refuse a symmetric entry: every integer format here has a minimum.
-
-    Raises:
-        PlanError: `entry[key]` is not false.
-    """
-    if entry.get(key, True) is not False:
-        raise PlanError(f"{dialect} asks for symmetric integers for {module}, and the integer formats here have a minimum: set {key} to false.")
+    return PlanError(f"{dialect} cannot say {form} of {tensor}, since {rule}: give this tensor another format, or keep it as it is stored.")

@@ -1,8 +1,8 @@
 """GPTQModel's `dynamic`.
 
 Grammar: `dynamic_get` of gptqmodel 7.6: an ordered mapping of regular expressions, matched from the start of a module's name, the first that matches
-deciding: `+:` gives it a mapping of `bits`, `group_size` (-1 for a row) and `sym`, `-:` leaves it. The last entry here leaves all that is not named.
-Embeddings are not quantized.
+deciding: `+:` gives it a mapping of `bits`, `group_size` (-1 for a row) and `sym`, `-:` leaves it. The last entry here leaves all that is not named,
+since the tool gives them its defaults. Embeddings are not quantized, and the head only where `lm_head=True` says so, which is not in `dynamic`.
 """
 
 import json
@@ -10,10 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import FLOATS, Dialect, Names, integer, integer_name, mapping, module_of, parsed, require_asymmetric, unsayable
+from bitwright.dialects.dialect import EMBEDDING, FLOATS, HEAD, Dialect, Modules, integer, module_of, unsayable
+from bitwright.dialects.entries import integer_name, mapping, parsed, require_asymmetric, require_known, unsaid
 from bitwright.errors import PlanError
 
-_EMBEDDING = "token_embd.weight"
+_KEYS = ("bits", "group_size", "sym")
+_OUTSIDE = (EMBEDDING, HEAD)
+_NO_BITS = 7
 
 
 class GptqModel(Dialect):
@@ -21,30 +24,43 @@ class GptqModel(Dialect):
 
     name = "gptqmodel"
 
-    def write(self, formats: Mapping[str, str], names: Names) -> str:
+    def write(self, formats: Mapping[str, str], modules: Modules) -> str:
         """See `Dialect.write`."""
         entries: dict[str, dict[str, Any]] = {}
         for tensor, form in formats.items():
-            pattern = f"^{re.escape(module_of(names, tensor, self.name))}$"
+            pattern = f"^{re.escape(module_of(modules, tensor, self.name).name)}$"
             if form in FLOATS:
                 entries[f"-:{pattern}"] = {}
-                continue
-            asked = integer(tensor, form, self.name)
-            if tensor == _EMBEDDING:
-                raise unsayable(self.name, tensor, form, "it quantizes no embeddings")
-            entries[f"+:{pattern}"] = {"bits": asked.bits, "group_size": asked.group or -1, "sym": False}
+            else:
+                entries[f"+:{pattern}"] = self._entry(tensor, form, modules)
         return json.dumps({**entries, "-:.*": {}}, indent=2) + "\n"
 
-    def read(self, text: str, names: Names) -> dict[str, str]:
+    def read(self, text: str, modules: Modules) -> dict[str, str]:
         """See `Dialect.read`."""
         entries, found = parsed(text, self.name), {}
-        for tensor, module in names.items():
-            pattern = next((pattern for pattern in entries if self._matches(pattern, module)), "-:")
-            if not pattern.startswith("-:"):
-                entry = mapping(entries[pattern], self.name, pattern)
-                require_asymmetric(entry, "sym", dialect=self.name, module=module)
-                found[tensor] = integer_name(entry.get("bits"), entry.get("group_size"), self.name, module)
+        for tensor, module in modules.items():
+            pattern = next((pattern for pattern in entries if self._matches(pattern, module.name)), "")
+            if pattern.startswith("-:") or (not pattern and tensor in _OUTSIDE):
+                continue
+            if not pattern:
+                raise unsaid(self.name, module.name, 'end the mapping with "-:.*": {}')
+            if tensor in _OUTSIDE:
+                raise PlanError(
+                    f"{self.name} quantizes no embeddings, and no head by `dynamic` alone; '{pattern}' matches {module.name}: take it out."
+                )
+            entry = mapping(entries[pattern], self.name, pattern)
+            require_known(entry, _KEYS, dialect=self.name, module=module.name)
+            require_asymmetric(entry, "sym", dialect=self.name, module=module.name)
+            found[tensor] = integer_name(entry.get("bits"), entry.get("group_size"), dialect=self.name, module=module.name)
         return found
+
+    def _entry(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
+        asked = integer(tensor, form, dialect=self.name, modules=modules)
+        if tensor in _OUTSIDE:
+            raise unsayable(self.name, tensor, form, "it quantizes no embeddings, and a head only by an option outside `dynamic`")
+        if asked.bits == _NO_BITS:
+            raise unsayable(self.name, tensor, form, "it has 2, 3, 4, 5, 6 or 8 bits")
+        return {"bits": asked.bits, "group_size": asked.group or -1, "sym": False}
 
     def _matches(self, pattern: str, module: str) -> bool:
         try:

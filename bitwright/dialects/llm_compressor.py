@@ -1,18 +1,22 @@
 """A recipe of llm-compressor.
 
 Grammar: `QuantizationScheme` and `match_name` of compressed-tensors 0.20: `config_groups`, each with `targets` (names of modules, or `re:` and a
-regular expression matched from the start) and `weights`. A recipe is YAML, of which JSON is a part: JSON is written, and JSON is read.
+regular expression matched from the start) and `weights`; what `ignore` matches stays, and so does all that no target matches. A recipe is YAML, of
+which JSON is a part: JSON is written, and JSON is read. Names of classes (`Linear`), presets and activations are not read.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import FLOATS, Dialect, Names, integer, integer_name, mapping, module_of, parsed, require_asymmetric
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, integer, module_of
+from bitwright.dialects.entries import integer_name, mapping, parsed, require_asymmetric, require_known
 from bitwright.errors import PlanError
 
 _PATH = ("quant_stage", "quant_modifiers", "QuantizationModifier")
+_WEIGHTS = ("num_bits", "type", "symmetric", "strategy", "group_size")
+_STRATEGIES = ("group", "channel")
 
 
 class LlmCompressor(Dialect):
@@ -20,42 +24,68 @@ class LlmCompressor(Dialect):
 
     name = "llm-compressor"
 
-    def write(self, formats: Mapping[str, str], names: Names) -> str:
+    def write(self, formats: Mapping[str, str], modules: Modules) -> str:
         """See `Dialect.write`."""
         groups: dict[str, dict[str, Any]] = {}
         for tensor, form in formats.items():
-            module = module_of(names, tensor, self.name)
+            module = module_of(modules, tensor, self.name)
             if form in FLOATS:
                 continue
-            asked = integer(tensor, form, self.name)
+            asked = integer(tensor, form, dialect=self.name, modules=modules)
             strategy = {"strategy": "group", "group_size": asked.group} if asked.group else {"strategy": "channel"}
             weights = {"num_bits": asked.bits, "type": "int", "symmetric": False, **strategy}
-            groups.setdefault(form.lower(), {"targets": [], "weights": weights})["targets"].append(module)
+            groups.setdefault(form.lower(), {"targets": [], "weights": weights})["targets"].append(module.name)
         recipe: dict[str, Any] = {"config_groups": groups, "ignore": []}
         for key in reversed(_PATH):
             recipe = {key: recipe}
         return json.dumps(recipe, indent=2) + "\n"
 
-    def read(self, text: str, names: Names) -> dict[str, str]:
+    def read(self, text: str, modules: Modules) -> dict[str, str]:
         """See `Dialect.read`."""
         recipe = parsed(text, self.name)
-        for key in (*_PATH, "config_groups"):
+        for key in _PATH:
             recipe = mapping(recipe.get(key), self.name, f"'{key}'")
+        require_known(recipe, ("config_groups", "ignore"), dialect=self.name, module=f"'{_PATH[-1]}'")
+        ignored = self._ignored(recipe.get("ignore", []), modules)
         found: dict[str, str] = {}
-        for group, described in recipe.items():
+        for group, described in mapping(recipe.get("config_groups"), self.name, "'config_groups'").items():
             scheme = mapping(described, self.name, group)
+            require_known(scheme, ("targets", "weights"), dialect=self.name, module=group)
             form = self._format(mapping(scheme.get("weights"), self.name, f"{group}.weights"), group)
-            for tensor in (tensor for tensor, module in names.items() if any(_matches(target, module) for target in scheme.get("targets", ()))):
+            for tensor in self._targeted(scheme.get("targets", []), modules) - ignored:
                 if found.setdefault(tensor, form) != form:
-                    raise PlanError(f"Groups of a recipe must not overlap; {names[tensor]} is in two with different formats: name it in one.")
+                    raise PlanError(f"Groups of a recipe must not overlap; {modules[tensor].name} is in two with different formats: name it in one.")
         return found
 
+    def _targeted(self, targets: Iterable[str], modules: Modules) -> set[str]:
+        found: set[str] = set()
+        for target in targets:
+            matched = {tensor for tensor, module in modules.items() if self._matches(target, module.name)}
+            if not matched:
+                raise PlanError(
+                    f"A target must match a module of the model; '{target}' matches none (classes are not read): name modules, or use re:."
+                )
+            found |= matched
+        return found
+
+    def _ignored(self, patterns: Iterable[str], modules: Modules) -> set[str]:
+        for pattern in patterns:
+            if pattern[:1].isupper():
+                raise PlanError(f"What is ignored must be named by module, not by class; '{pattern}' looks like a class: name modules, or use re:.")
+        return {tensor for tensor, module in modules.items() if any(self._matches(pattern, module.name) for pattern in patterns)}
+
     def _format(self, weights: dict[str, Any], group: str) -> str:
+        require_known(weights, _WEIGHTS, dialect=self.name, module=group)
         if weights.get("type", "int") != "int":
             raise PlanError(f"{self.name} asks for type {weights['type']} in {group}, and only int is a format here: change the type.")
+        if (strategy := weights.get("strategy")) not in _STRATEGIES:
+            raise PlanError(f"{self.name} asks for strategy {strategy} in {group}, and the formats here have group or channel: write one of the two.")
         require_asymmetric(weights, "symmetric", dialect=self.name, module=group)
-        return integer_name(weights.get("num_bits"), weights.get("group_size") or -1, self.name, group)
+        size = weights.get("group_size") if strategy == "group" else -1
+        return integer_name(weights.get("num_bits"), size, dialect=self.name, module=group)
 
-
-def _matches(target: str, module: str) -> bool:
-    return re.match(target.removeprefix("re:"), module) is not None if target.startswith("re:") else target == module
+    def _matches(self, target: str, module: str) -> bool:
+        try:
+            return re.match(target.removeprefix("re:"), module) is not None if target.startswith("re:") else target == module
+        except re.error as error:
+            raise PlanError(f"What follows re: must be a regular expression; '{target}' is not ({error}): correct it.") from error

@@ -5,7 +5,7 @@ that is found decides. Names are llama.cpp's own here.
 import re
 from collections.abc import Mapping
 
-from bitwright.dialects.dialect import Dialect, Names, unsayable
+from bitwright.dialects.dialect import Dialect, Modules, unsayable
 from bitwright.errors import PlanError
 from bitwright.spaces import GGML_FORMATS
 
@@ -13,21 +13,22 @@ _TYPES = {form.name for form in GGML_FORMATS}
 
 
 class TensorTypes(Dialect):
-    """See the module; the keys of `names` alone are used."""
+    """See the module; the keys of `modules` alone are used."""
 
     name = "llama-quantize"
+    same_codes = True
 
-    def write(self, formats: Mapping[str, str], names: Names) -> str:
+    def write(self, formats: Mapping[str, str], modules: Modules) -> str:  # noqa: ARG002  names are llama.cpp's own
         """See `Dialect.write`."""
         for tensor, form in formats.items():
             if form not in _TYPES:
                 raise unsayable(self.name, tensor, form, "it knows ggml's types")
         return "".join(f"^{re.escape(tensor)}$={form.lower()}\n" for tensor, form in formats.items())
 
-    def read(self, text: str, names: Names) -> dict[str, str]:
+    def read(self, text: str, modules: Modules) -> dict[str, str]:
         """See `Dialect.read`."""
         rules = [self._rule(line.strip()) for line in text.splitlines() if line.strip()]
-        found = {tensor: next((form for pattern, form in rules if pattern.search(tensor)), "") for tensor in names}
+        found = {tensor: next((form for pattern, form in rules if pattern.search(tensor)), "") for tensor in modules}
         return {tensor: form for tensor, form in found.items() if form}
 
     def _rule(self, line: str) -> tuple[re.Pattern[str], str]:

@@ -5,7 +5,7 @@ from bitwright.pipeline.campaign import Search, named_objectives
 from bitwright.pipeline.checking import check
 from bitwright.pipeline.comparing import compare_proxies, comparison_cost
 from bitwright.pipeline.exploring import Effort
-from bitwright.pipeline.exporting import export
+from bitwright.pipeline.exporting import Exported, export
 from bitwright.pipeline.methods import Method
 from bitwright.pipeline.planning import write_text
 from bitwright.pipeline.presets import METHODS, method_named
@@ -18,6 +18,7 @@ __all__ = [
     "METHODS",
     "Check",
     "Effort",
+    "Exported",
     "Fitted",
     "Method",
     "Run",

@@ -1,13 +1,23 @@
 """A plan in the words of another tool."""
 
+from dataclasses import dataclass
+
 from bitwright.compress import load
-from bitwright.dialects import dialect_named, module_names
+from bitwright.dialects import dialect_named, modules_of
 from bitwright.errors import PlanError
 from bitwright.spaces import Plan
 
 
-def export(plan: Plan, to: str) -> str:
-    """The text of `plan` in the dialect `to`; loads the plan's model for the names of its modules.
+@dataclass(frozen=True)
+class Exported:
+    """The text of a plan, and in one line what its measured divergence says about what the tool will make of it."""
+
+    text: str
+    note: str
+
+
+def export(plan: Plan, to: str) -> Exported:
+    """`plan` in the dialect `to`; loads the plan's model for the names of its modules.
 
     Raises:
         UserError: no such dialect or model, a plan for another model, or a format that the dialect cannot say.
@@ -15,4 +25,8 @@ def export(plan: Plan, to: str) -> str:
     dialect, model = dialect_named(to), load(plan.model.source)
     if model.source.fingerprint != plan.model.fingerprint:
         raise PlanError(f"A plan holds only for the model it was made for; {model.source.name} has changed since: make a plan for this one.")
-    return dialect.write(plan.formats, module_names(model.pieces))
+    text = dialect.write(plan.formats, modules_of(model.tensors, model.pieces))
+    if dialect.same_codes:
+        return Exported(text, f"{to} makes the codes that were measured where it is given the plan's importance matrix ({plan.importance.path}).")
+    found = f"{plan.divergence.nats_per_token:.4g} nats/token"
+    return Exported(text, f"{to} quantizes anew on a grid of its own: the plan's divergence ({found}) does not carry over, so measure its model.")

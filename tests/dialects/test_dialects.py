@@ -1,14 +1,24 @@
-"""Every dialect: what it writes it reads, and what it cannot say is refused by name."""
+"""Every dialect: what it writes it reads, and what it cannot say, or would leave to the tool, is refused by name."""
+
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.compress import Piece
-from bitwright.dialects import DIALECTS, dialect_named, module_names
+from bitwright.dialects import DIALECTS, Module, dialect_named, modules_of
 from bitwright.errors import PlanError, UserError
+from bitwright.spaces import Tensor
 
-NAMES = {"output.weight": "lm_head", "blk.1.ffn_up.weight": "model.layers.1.mlp.up_proj", "blk.11.ffn_up.weight": "model.layers.11.mlp.up_proj"}
+UP = "blk.1.ffn_up.weight"
+MODULES = {
+    UP: Module("model.layers.1.mlp.up_proj", (256, 128)),
+    "blk.11.ffn_up.weight": Module("model.layers.11.mlp.up_proj", (256, 128)),
+    "token_embd.weight": Module("model.embed_tokens", (512, 128)),
+    "output.weight": Module("lm_head", (512, 128)),
+}
+NAMES = [module.name for module in MODULES.values()]
 _GROUPED = [f"INT{bits}_{group}" for bits in (2, 3, 4, 5, 6) for group in ("G32", "G64", "G128")]
 SAYS = {
     "autoround": [*_GROUPED, "INT7_G64", "INT4_ROW", "BF16"],
@@ -22,62 +32,135 @@ SAYS = {
 @pytest.mark.parametrize("name", DIALECTS)
 @given(data=st.data())
 def test_what_is_written_is_read(name: str, data: st.DataObject) -> None:
-    formats = data.draw(st.dictionaries(st.sampled_from(list(NAMES)), st.sampled_from(SAYS[name])))
-    kept = ("F32",) if name == "llama-quantize" else ("BF16", "F16")
-    read = DIALECTS[name].read(DIALECTS[name].write(formats, NAMES), NAMES)
+    formats = data.draw(st.dictionaries(st.sampled_from(["blk.1.ffn_up.weight", "blk.11.ffn_up.weight"]), st.sampled_from(SAYS[name])))
+    kept = () if name == "llama-quantize" else ("BF16", "F16")
+    read = DIALECTS[name].read(DIALECTS[name].write(formats, MODULES), MODULES)
     assert read == {tensor: form for tensor, form in formats.items() if form not in kept}
 
 
 @pytest.mark.parametrize(
-    ("name", "form", "why"),
+    ("name", "tensor", "form", "why"),
     [
-        ("mlx", "INT7_G64", "5, 6 or 8 bits"),
-        ("mlx", "INT4_ROW", "groups of 32"),
-        ("mlx", "Q4_K", "integers"),
-        ("autoround", "INT8_G64", "asymmetric"),
-        ("gptqmodel", "Q4_K", "integers"),
-        ("llm-compressor", "IQ4_NL", "integers"),
-        ("llama-quantize", "INT4_G64", "ggml"),
+        ("mlx", UP, "INT7_G64", "5, 6 or 8 bits"),
+        ("mlx", UP, "INT4_ROW", "groups of 32"),
+        ("mlx", UP, "Q4_K", "integers"),
+        ("autoround", UP, "INT8_G64", "asymmetric"),
+        ("autoround", "token_embd.weight", "INT4_G64", "embeddings"),
+        ("gptqmodel", UP, "Q4_K", "integers"),
+        ("gptqmodel", UP, "INT7_G64", "6 or 8 bits"),
+        ("gptqmodel", "token_embd.weight", "INT4_G64", "embeddings"),
+        ("gptqmodel", "output.weight", "INT4_G64", "head"),
+        ("llm-compressor", UP, "IQ4_NL", "integers"),
+        ("llama-quantize", UP, "INT4_G64", "ggml"),
     ],
 )
-def test_what_cannot_be_said_is_named(name: str, form: str, why: str) -> None:
-    with pytest.raises(PlanError, match=rf"{form} of output\.weight.*{why}"):
-        DIALECTS[name].write({"output.weight": form}, NAMES)
+def test_what_cannot_be_said_is_named(name: str, tensor: str, form: str, why: str) -> None:
+    with pytest.raises(PlanError, match=rf"{form} of {tensor}.*{why}"):
+        DIALECTS[name].write({tensor: form}, MODULES)
 
 
 @pytest.mark.parametrize("name", [name for name in DIALECTS if name != "llama-quantize"])
-def test_an_expert_in_a_stack_has_no_module(name: str) -> None:
-    names = module_names({"blk.0.ffn_up_exps.3.weight": (Piece("model.layers.0.mlp.experts.gate_up_proj", 3, 0, 8, 0),)})
+def test_groups_must_divide_rows(name: str) -> None:
+    with pytest.raises(PlanError, match="172 weights"):
+        DIALECTS[name].write({UP: "INT4_G64"}, {UP: Module("model.layers.1.mlp.up_proj", (64, 172))})
+
+
+def test_autoround_leaves_matrices_that_32_does_not_divide() -> None:
+    with pytest.raises(PlanError, match="172"):
+        DIALECTS["autoround"].write({UP: "INT4_G64"}, {UP: Module("model.layers.1.mlp.up_proj", (172, 64))})
+
+
+@pytest.mark.parametrize("name", ["autoround", "mlx"])
+def test_what_a_plan_leaves_out_is_said_to_stay(name: str) -> None:
+    assert "layers.11.mlp" in DIALECTS[name].write({UP: "INT4_G64"}, MODULES)
+
+
+@pytest.mark.parametrize("name", [name for name in DIALECTS if name != "llama-quantize"])
+def test_an_expert_in_a_stack_and_a_part_of_a_fused_weight_have_no_module(name: str) -> None:
+    places = {
+        "blk.0.ffn_up_exps.3.weight": Piece("model.layers.0.mlp.experts.gate_up_proj", 3, 0, 8, 0),
+        "blk.0.attn_q.weight": Piece("model.layers.0.qkv_proj.weight", -1, 0, 8, 0),
+        "blk.0.attn_k.weight": Piece("model.layers.0.qkv_proj.weight", -1, 8, 16, 0),
+        "blk.0.attn_output.weight": Piece("model.layers.0.o_proj.weight", -1, 0, 8, 0),
+    }
+    modules = modules_of([Tensor(tensor, (8, 64), "F32") for tensor in places], {tensor: (piece,) for tensor, piece in places.items()})
+    assert modules == {"blk.0.attn_output.weight": Module("model.layers.0.o_proj", (8, 64))}
     with pytest.raises(PlanError, match=r"blk\.0\.ffn_up_exps\.3\.weight"):
-        DIALECTS[name].write({"blk.0.ffn_up_exps.3.weight": "INT4_G64"}, names)
+        DIALECTS[name].write({"blk.0.ffn_up_exps.3.weight": "INT4_G64"}, modules)
 
 
-def test_gptqmodel_leaves_embeddings() -> None:
-    with pytest.raises(PlanError, match="embeddings"):
-        DIALECTS["gptqmodel"].write({"token_embd.weight": "INT4_G64"}, {"token_embd.weight": "model.embed_tokens"})
+def _autoround(**changes: object) -> str:
+    stays = {name: {"bits": 16} for name in NAMES}
+    return json.dumps(stays | {NAMES[0]: {"bits": 4, "group_size": 64, "sym": False, "data_type": "int"} | changes})
+
+
+def _recipe(weights: dict[str, object] | None = None, *, targets: tuple[str, ...] = (NAMES[0],), **modifier: object) -> str:
+    asked = {"num_bits": 4, "symmetric": False, "strategy": "group", "group_size": 64} | (weights or {})
+    groups = {"config_groups": {"group_0": {"targets": targets, "weights": asked}}}
+    return json.dumps({"quant_stage": {"quant_modifiers": {"QuantizationModifier": groups | modifier}}})
+
+
+def _mlx(entry: object) -> str:
+    return json.dumps({"quantization": {"group_size": 64, "bits": 4} | dict.fromkeys(NAMES, False) | {NAMES[0]: entry}})
+
+
+def _dynamic(entry: object, rest: str = "-:.*") -> str:
+    return json.dumps({"+:^model\\.layers": entry, rest: {}})
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        *((name, "{") for name in DIALECTS),
-        *((name, "[]") for name in DIALECTS),
-        ("mlx", '{"quantization": {"lm_head": {"bits": 4, "group_size": 32, "mode": "mxfp4"}}}'),
-        ("mlx", '{"quantization": {"lm_head": {"bits": 4, "group_size": 48}}}'),
-        ("autoround", '{"lm_head": {"bits": 4, "group_size": 32, "sym": true}}'),
-        ("gptqmodel", '{"+:(": {}}'),
-        ("llama-quantize", "(=q4_k"),
+        ("autoround", _autoround()),
+        ("llm-compressor", _recipe()),
+        ("llm-compressor", _recipe(targets=("re:.*up_proj",), ignore=["re:.*11", "lm_head"])),
+        ("mlx", _mlx({"bits": 4, "group_size": 64})),
     ],
 )
-def test_what_is_no_such_file_is_refused(name: str, text: str) -> None:
-    with pytest.raises(PlanError):
-        DIALECTS[name].read(text, NAMES)
+def test_what_others_wrote_is_read(name: str, text: str) -> None:
+    assert DIALECTS[name].read(text, MODULES) == {UP: "INT4_G64"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        *((name, "{", "must be") for name in DIALECTS),
+        *((name, "[]", "must be") for name in DIALECTS),
+        ("autoround", json.dumps({".*up_proj": {"bits": 4}}), "expressions are not read"),
+        ("autoround", json.dumps({NAMES[0]: "W4A16"}), "presets are not read"),
+        ("autoround", _autoround(scheme="W4A16"), "scheme"),
+        ("autoround", _autoround(act_bits=8), "act_bits"),
+        ("autoround", _autoround(data_type="mx_fp"), "mx_fp"),
+        ("autoround", _autoround(sym=True), "symmetric"),
+        ("autoround", json.dumps({NAMES[0]: {"bits": 16}}), "layers.11.mlp.up_proj to the tool's defaults"),
+        ("gptqmodel", '{"+:(": {}}', "regular expressions"),
+        ("gptqmodel", _dynamic({"bits": 4, "group_size": 64}), "symmetric"),
+        ("gptqmodel", _dynamic({"bits": 4, "group_size": 64, "sym": False, "desc_act": True}), "desc_act"),
+        ("gptqmodel", _dynamic({"bits": 4, "group_size": 64, "sym": False}, "+:lm_head"), "no head"),
+        ("gptqmodel", "{}", "defaults"),
+        ("llm-compressor", _recipe(targets=("Linear",)), "classes are not read"),
+        ("llm-compressor", _recipe(targets=("re:(",)), "regular expression"),
+        ("llm-compressor", _recipe(ignore=["Linear"]), "by class"),
+        ("llm-compressor", _recipe(scheme="W4A16"), "scheme"),
+        ("llm-compressor", _recipe({"strategy": "tensor"}), "strategy tensor"),
+        ("llm-compressor", _recipe({"type": "float"}), "type float"),
+        ("llm-compressor", _recipe({"actorder": "group"}), "actorder"),
+        ("mlx", _mlx({"bits": 4, "group_size": 32, "mode": "mxfp4"}), "mxfp4"),
+        ("mlx", _mlx({"bits": 4, "group_size": 48}), "group_size=48"),
+        ("mlx", _mlx(True), "not 'True'"),
+        ("mlx", json.dumps({"quantization": {"group_size": 64, "bits": 4}}), "defaults"),
+        ("llama-quantize", "(=q4_k", "regular expression"),
+    ],
+)
+def test_what_is_not_understood_is_refused(name: str, text: str, why: str) -> None:
+    with pytest.raises(PlanError, match=why):
+        DIALECTS[name].read(text, MODULES)
 
 
 def test_groups_of_a_recipe_may_not_overlap() -> None:
-    text = DIALECTS["llm-compressor"].write({"output.weight": "INT4_G64", "blk.1.ffn_up.weight": "INT3_G64"}, NAMES)
+    text = DIALECTS["llm-compressor"].write({UP: "INT4_G64", "blk.11.ffn_up.weight": "INT3_G64"}, MODULES)
     with pytest.raises(PlanError, match="overlap"):
-        DIALECTS["llm-compressor"].read(text.replace('"lm_head"', '"re:.*"'), NAMES)
+        DIALECTS["llm-compressor"].read(text.replace(f'"{NAMES[0]}"', '"re:.*"'), MODULES)
 
 
 def test_an_unknown_dialect() -> None:
