@@ -16,11 +16,12 @@ import pytest
 
 from bitwright import cli
 from bitwright.compress import ggml
+from bitwright.spaces import read_plan
 from tests.compress import tiny_models as tiny
 from tests.runs import leftovers
 
 SIZES = ("--calibration-sequences", "8", "--held-out-sequences", "4", "--sequence-length", "24")
-COMMANDS = ("fit", "search", "front", "plan", "build", "check")
+COMMANDS = ("fit", "search", "front", "plan", "build", "check", "export")
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,15 @@ def test_check_prints_what_was_promised_and_found(bitwright: Cli, finished: Path
     assert ended.code == 0
     assert "as planned" in ended.out
     assert "llama.cpp writes: The capital of France is" in ended.out
+
+
+def test_export_writes_for_another_tool_or_says_what_it_cannot_say(bitwright: Cli, finished: Path, tmp_path: Path) -> None:
+    ended = bitwright("export", finished / "plan.json", "--to", "llama-quantize", "-o", tmp_path / "types.txt")
+    assert ended.code == 0
+    assert "importance matrix" in ended.out
+    assert (tmp_path / "types.txt").read_text(encoding="utf-8") == read_plan(finished / "plan.json").to_tensor_types()
+    refused(bitwright("export", finished / "plan.json", "--to", "mlx", "-o", tmp_path / "mlx.json"), "mlx cannot say")
+    refused(bitwright("export", finished / "plan.json", "--to", "klingon", "-o", tmp_path / "mlx.json"), "'klingon'")
 
 
 def test_a_broken_promise_ends_with_one(bitwright: Cli, finished: Path, gguf_256: Path) -> None:
