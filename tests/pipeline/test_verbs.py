@@ -40,11 +40,10 @@ def test_the_file_is_as_large_as_planned_and_within_the_budget(fit: Fit) -> None
 
 
 def test_the_budget_is_filled_as_far_as_formats_allow(fit: Fit) -> None:
-    """No unit could have a better format in what is left."""
+    """By the table no unit could have a better format in what the knapsack leaves."""
     run = bw.open_run(fit.folder)
     space, table = run.prices.space, run.prices.table
-    choice = space.choice(fit.fitted.plan.formats)
-    assert fit.fitted.plan.found.strategy == "knapsack"
+    (choice,) = [candidate.choice for candidate in fit.fitted.summary.candidates if candidate.label == "knapsack"]
     room = 8 * fit.budget.size_bytes(space.n_weights) - int(space.total_bits(choice))
     for u, f in np.argwhere(space.offered):
         if table[u, f] < table[u, choice[u]]:
@@ -134,10 +133,7 @@ import sys
 from pathlib import Path
 import bitwright as bw
 from bitwright.pipeline.settings import settings_from_json
-run = bw.pipeline.search(settings_from_json(sys.argv[1]), Path(sys.argv[2]), n_points=2)
-made, _ = bw.plan(run, bw.parse_budget(sys.argv[3]))
-bw.pipeline.write_plan(made, run.folder / "plan.json")
-bw.build(made, run.folder / "model.gguf")
+bw.fit(settings_from_json(sys.argv[1]), bw.parse_budget(sys.argv[3]), Path(sys.argv[2]))
 """
 
 
