@@ -199,8 +199,8 @@ def plan(
     """The best plan within a budget; candidates that were not measured yet are measured now."""
     made, summary = bw.plan(bw.open_run(run), bw.parse_budget(budget), device=device, progress=Rows())
     out.print(bw.report.candidates_table(summary))
-    bw.pipeline.write_plan(made, path)
-    _say(f"\nplan          {path}\ntensor types  {path.with_suffix('.tensor-types.txt')}  (for llama-quantize --tensor-type-file)")
+    _, *types = bw.pipeline.write_plan(made, path)
+    _say(f"\nplan          {path}" + "".join(f"\ntensor types  {file}  (for llama-quantize --tensor-type-file)" for file in types))
 
 
 @app.command()

@@ -22,7 +22,7 @@ from bitwright.pipeline.workbench import Workbench, require_device, set_up, time
 from bitwright.progress import Progress, Silent
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
 from bitwright.search import solve
-from bitwright.spaces import TARGETS, Budget, Choice, Plan
+from bitwright.spaces import LLAMA_CPP, TARGETS, Budget, Choice, Plan
 
 TENSOR_TYPES = "tensor-types.txt"
 
@@ -74,10 +74,14 @@ def _middle(named: dict[str, Choice]) -> str:
     return list(named)[len(named) // 2]
 
 
-def write_plan(made: Plan, path: Path) -> None:
-    """Write a plan, and beside it the same as lines for `llama-quantize --tensor-type-file`."""
-    write_text(path, made.to_json())
-    write_text(path.with_suffix(f".{TENSOR_TYPES}"), made.to_tensor_types())
+def write_plan(made: Plan, path: Path) -> tuple[Path, ...]:
+    """Write a plan, and beside it, where it is for llama.cpp, the same as lines for `llama-quantize --tensor-type-file`: the files written."""
+    texts = {path: made.to_json()}
+    if made.target == LLAMA_CPP.name:
+        texts[path.with_suffix(f".{TENSOR_TYPES}")] = made.to_tensor_types()
+    for file, text in texts.items():
+        write_text(file, text)
+    return tuple(texts)
 
 
 def plan(run: Run, budget: Budget, *, device: str = "cpu", progress: Progress | None = None) -> tuple[Plan, RunSummary]:

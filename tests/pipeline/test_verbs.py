@@ -260,3 +260,10 @@ def test_a_device_that_is_not_there_is_refused_before_the_model_is_loaded(fit_of
         sentence(refused.value, f"'{device}'", "--device")
         with pytest.raises(UserError):
             bw.verify(fit_of_gguf.fitted.plan, fit_of_gguf.fitted.model, device=device)
+
+
+def test_lines_for_llama_quantize_are_written_for_llama_cpp_alone(fit_of_folder: Fit, tmp_path: Path) -> None:
+    made = fit_of_folder.fitted.plan
+    assert write_plan(made, tmp_path / "a.json") == (tmp_path / "a.json", tmp_path / "a.tensor-types.txt")
+    assert write_plan(made.model_copy(update={"target": "integers"}), tmp_path / "b.json") == (tmp_path / "b.json",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.tensor-types.txt", "b.json"]
