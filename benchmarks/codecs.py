@@ -34,6 +34,7 @@ from bitwright.compress import (
     IntegerCodec,
     Levels,
     Model,
+    PackedCodec,
     Rounding,
     RoundToNearest,
     SearchedClipping,
@@ -57,9 +58,10 @@ from bitwright.objectives import (
 )
 from bitwright.pipeline.sequential import sequentially_rounded
 from bitwright.progress import Silent
-from bitwright.spaces import INTEGERS, Format, discover
+from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, PackedFormat, discover
 
 SEQUENCES_AT_ONCE = 8
+FORMATS = {form.name: form for form in (*INTEGER_FORMATS, *PACKED_FORMATS)}
 Lane = Callable[[], Weights]
 
 
@@ -68,6 +70,7 @@ class Bench:
 
     def __init__(self, model: Model, calibration: Tokens, held_out: Tokens, *, form: Format, out: Path) -> None:
         self.model, self.calibration, self.out = model, calibration, out
+        self.codec = PackedCodec if isinstance(form, PackedFormat) else IntegerCodec
         self.formats = {
             tensor.name: form for unit in discover(model.tensors) if unit.layer >= 0 for tensor in unit.tensors if tensor.name in model.pieces
         }
@@ -76,7 +79,7 @@ class Bench:
         self.importance = collect_importance(model, calibration, progress=Silent())
 
     def levels(self, name: str, rounding: Rounding) -> Levels:
-        return Levels(self.out / name, self.model.source, IntegerCodec(rounding), self.importance if name != "none" else {})
+        return Levels(self.out / name, self.model.source, self.codec(rounding), self.importance if name != "none" else {})
 
     def at_once(self, name: str, rounding: Rounding) -> Weights:
         levels = self.levels(name, rounding)
@@ -144,7 +147,9 @@ def main() -> None:
     parser.add_argument("model", help="a model folder or a GGUF file of weights that were never quantized")
     parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")
     parser.add_argument("--held-out", type=Path, required=True, help="text to measure on")
-    parser.add_argument("--format", default="INT3_G64", help="of every matrix of the blocks (default: %(default)s)")
+    parser.add_argument(
+        "--format", default="INT3_G64", choices=FORMATS, metavar="FORMAT", help="of every matrix of the blocks (default: %(default)s)"
+    )
     parser.add_argument("--sequences", type=int, default=32, help="for calibration, and as many held out (default: %(default)s)")
     parser.add_argument("--length", type=int, default=256, help="tokens of a sequence (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="a new folder for tokens and packed weights")
@@ -155,7 +160,7 @@ def main() -> None:
     held_out = split_texts(read_documents(args.held_out), model.tokenizer, Shape(0, n, args.length), name=args.held_out.name).held_out
     args.out.mkdir(parents=True, exist_ok=True)
     np.save(args.out / "calibration.npy", calibration.ids)
-    bench = Bench(model, calibration, held_out, form=INTEGERS.format(args.format), out=args.out)
+    bench = Bench(model, calibration, held_out, form=FORMATS[args.format], out=args.out)
     nats, seconds = {}, {}
     for name, lane in lanes(bench, args.rival).items():
         started = time.perf_counter()

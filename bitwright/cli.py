@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColu
 from rich.progress import Progress as Bars
 
 import bitwright as bw
+from bitwright.cli_options import BudgetText, Device, OutFolder, RunFolder, names_in, with_run_options
 from bitwright.errors import BrokenPromiseError, UserError
 from bitwright.progress import Advance, Progress
 
@@ -42,71 +42,16 @@ class Rows(Progress):
             yield advance
 
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A GGUF file, a Hugging Face folder, or a hub name such as Qwen/Qwen3-4B.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN/", help="The folder that `search` or `fit` left.")]
-BudgetText = Annotated[str, typer.Option("--budget", help="Size of the finished file: 90MB, 85.8MiB, 0.4GB, or 4.6bpw (bits per weight).")]
-Target = Annotated[str, typer.Option(help="The engine that will load the file.")]
-OutFolder = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything is kept; an interrupted run goes on from there.")]
-Formats = Annotated[str, typer.Option(help="The menu, as in Q4_K,Q5_K,Q6_K. All formats of the target when left out.")]
-Keep = Annotated[str, typer.Option(help="Tensors that stay as they are stored, as patterns: token_embd*,output*.")]
-Calibration = Annotated[
-    str, typer.Option(help="Text to measure sensitivities on: a .txt or .jsonl file, a dataset, or `self` (the model writes it).")
-]
-HeldOut = Annotated[str, typer.Option(help="Text to judge the result by. A part of the calibration text that is not calibrated on when left out.")]
-Imatrix = Annotated[str, typer.Option(help="Your own file of llama.cpp's imatrix tool. Collected from the calibration text when left out.")]
-Sensitivity = Annotated[
-    str, typer.Option(help="How formats are priced before anything is measured: gradient, importance, weight, measured, or any other proxy.")
-]
-NCalibration = Annotated[int, typer.Option("--calibration-sequences", help="Sequences to measure sensitivities on.")]
-NHeldOut = Annotated[int, typer.Option("--held-out-sequences", help="Sequences to judge the result by.")]
-Length = Annotated[int, typer.Option("--sequence-length", help="Tokens of a sequence.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same plan.")]
-Method = Annotated[str, typer.Option(help="How to search: auto, or a published method; `bitwright methods` lists them.")]
-Evaluations = Annotated[int, typer.Option(help="Choices that the search may measure, on the calibration text; 0 takes the table's word.")]
-TokenLimit = Annotated[float, typer.Option("--tokens", help="Tokens that the search may read, forward and backward.")]
-Minutes = Annotated[float, typer.Option(help="Time that the search may take.")]
-Objectives = Annotated[
-    str, typer.Option(help="What to make small, the first deciding: kl,flips,worst5%,perplexity,error:TASK.jsonl,... The method's own when left out.")
-]
-Device = Annotated[str, typer.Option(help="Where torch works: cpu, cuda or mps.")]
-
-
 @app.callback(help="Bitwright: which precision should every layer of a model get within a memory budget, and the finished model.")
 def _root() -> None:
     return
 
 
 @app.command()
-def fit(
-    model: Model,
-    budget: BudgetText,
-    out_folder: OutFolder,
-    target: Target = "llama.cpp",
-    formats: Formats = "",
-    calibration: Calibration = "self",
-    held_out: HeldOut = "",
-    imatrix: Imatrix = "",
-    sensitivity: Sensitivity = "gradient",
-    n_calibration: NCalibration = 64,
-    n_held_out: NHeldOut = 32,
-    sequence_length: Length = 128,
-    seed: Seed = 0,
-    keep: Keep = "",
-    method: Method = "auto",
-    evaluations: Evaluations = 16,
-    tokens: TokenLimit = inf,
-    minutes: Minutes = inf,
-    objectives: Objectives = "",
-    device: Device = "cpu",
-) -> None:
+@with_run_options
+def fit(settings: bw.Settings, by: "Search", budget: BudgetText, out_folder: OutFolder, device: Device = "cpu") -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
-    size = bw.parse_budget(budget)
-    settings = bw.Settings(
-        *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity),
-        *(n_calibration, n_held_out, sequence_length, seed, _patterns(keep)),
-    )
-    by = _search(method, evaluations, tokens=tokens, minutes=minutes, objectives=objectives)
-    fitted = bw.fit(settings, size, out_folder, by=by, device=device, progress=Rows())
+    fitted = bw.fit(settings, bw.parse_budget(budget), out_folder, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
     if fitted.judgement.rows:
         rows = ((name, ((e.value, e.standard_error) for e in estimates)) for name, estimates in fitted.judgement.rows)
@@ -120,34 +65,15 @@ def fit(
 
 
 @app.command()
+@with_run_options
 def search(
-    model: Model,
+    settings: bw.Settings,
+    by: "Search",
     out_folder: OutFolder,
-    target: Target = "llama.cpp",
-    formats: Formats = "",
-    calibration: Calibration = "self",
-    held_out: HeldOut = "",
-    imatrix: Imatrix = "",
-    sensitivity: Sensitivity = "gradient",
-    n_calibration: NCalibration = 64,
-    n_held_out: NHeldOut = 32,
-    sequence_length: Length = 128,
     points: Annotated[int, typer.Option(help="Points of the front to measure on held-out text.")] = 6,
-    seed: Seed = 0,
-    keep: Keep = "",
-    method: Method = "auto",
-    evaluations: Evaluations = 16,
-    tokens: TokenLimit = inf,
-    minutes: Minutes = inf,
-    objectives: Objectives = "",
     device: Device = "cpu",
 ) -> None:
     """Measure sensitivities, find the whole front of size against quality, and measure points along it."""
-    settings = bw.Settings(
-        *(model, target, _menu(formats), calibration, held_out, imatrix, sensitivity),
-        *(n_calibration, n_held_out, sequence_length, seed, _patterns(keep)),
-    )
-    by = _search(method, evaluations, tokens=tokens, minutes=minutes, objectives=objectives)
     bw.pipeline.search(settings, out_folder, n_points=points, by=by, device=device, progress=Rows())
     summary = bw.pipeline.describe(bw.open_run(out_folder))
     out.print(bw.report.front_table(summary))
@@ -179,7 +105,7 @@ def proxies(
     device: Device = "cpu",
 ) -> None:
     """Which proxy to trust on this model: how each ranks plans that are measured now."""
-    opened, asked = bw.open_run(run), _patterns(names)
+    opened, asked = bw.open_run(run), names_in(names)
     cost = bw.pipeline.comparison_cost(opened, asked, n_plans=plans)
     out.print(bw.report.costs_table(cost.proxies))
     _say(cost.text)
@@ -237,19 +163,6 @@ def export(
     exported = bw.pipeline.export(bw.read_plan(plan_file), to)
     bw.pipeline.write_text(path, exported.text)
     _say(f"{to}  {path}\n{exported.note}")
-
-
-def _menu(formats: str) -> tuple[str, ...]:
-    return tuple(name.strip().upper() for name in formats.split(",") if name.strip())
-
-
-def _search(method: str, evaluations: int, *, tokens: float, minutes: float, objectives: str) -> "Search":
-    effort = bw.pipeline.Effort(evaluations, tokens, 60 * minutes)
-    return bw.pipeline.Search(bw.pipeline.method_named(method), effort, bw.pipeline.named_objectives(objectives))
-
-
-def _patterns(keep: str) -> tuple[str, ...]:
-    return tuple(pattern.strip() for pattern in keep.split(",") if pattern.strip())
 
 
 def _print_check(found: "Check") -> None:

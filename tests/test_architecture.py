@@ -33,7 +33,8 @@ PARTS = ROOMS | {
     "errors": (),
     "progress": (),
     "pipeline": (*ROOMS, "__init__"),
-    "cli": (*ROOMS, "__init__", "pipeline"),
+    "cli": (*ROOMS, "__init__", "pipeline", "cli_options"),
+    "cli_options": (*ROOMS, "__init__", "pipeline"),
     "__init__": (*ROOMS, "pipeline"),
     "__main__": ("cli",),
 }
@@ -49,7 +50,7 @@ HOMES = {
     "ray": (),
     "sqlite3": ("objectives/store.py",),
     "transformers": ("compress/", "objectives/"),
-    "typer": ("cli.py",),
+    "typer": ("cli.py", "cli_options.py"),
     "xllamacpp": ("compress/ggml.py", "objectives/llama_cpp.py"),
 }
 LIGHT_IMPORT_FORBIDS = (*HOMES, "torch")

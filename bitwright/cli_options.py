@@ -1,0 +1,96 @@
+"""The options that commands share, each declared once."""
+
+import inspect
+from collections.abc import Callable
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import bitwright as bw
+
+if TYPE_CHECKING:
+    from bitwright.pipeline import Search
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A GGUF file, a Hugging Face folder, or a hub name such as Qwen/Qwen3-4B.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN/", help="The folder that `search` or `fit` left.")]
+BudgetText = Annotated[str, typer.Option("--budget", help="Size of the finished file: 90MB, 85.8MiB, 0.4GB, or 4.6bpw (bits per weight).")]
+Target = Annotated[str, typer.Option(help="The engine that will load the file.")]
+OutFolder = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything is kept; an interrupted run goes on from there.")]
+Formats = Annotated[str, typer.Option(help="The menu, as in Q4_K,Q5_K,Q6_K. All formats of the target when left out.")]
+Keep = Annotated[str, typer.Option(help="Tensors that stay as they are stored, as patterns: token_embd*,output*.")]
+Calibration = Annotated[
+    str, typer.Option(help="Text to measure sensitivities on: a .txt or .jsonl file, a dataset, or `self` (the model writes it).")
+]
+HeldOut = Annotated[str, typer.Option(help="Text to judge the result by. A part of the calibration text that is not calibrated on when left out.")]
+Imatrix = Annotated[str, typer.Option(help="Your own file of llama.cpp's imatrix tool. Collected from the calibration text when left out.")]
+Sensitivity = Annotated[
+    str, typer.Option(help="How formats are priced before anything is measured: gradient, importance, weight, measured, or any other proxy.")
+]
+NCalibration = Annotated[int, typer.Option("--calibration-sequences", help="Sequences to measure sensitivities on.")]
+NHeldOut = Annotated[int, typer.Option("--held-out-sequences", help="Sequences to judge the result by.")]
+Length = Annotated[int, typer.Option("--sequence-length", help="Tokens of a sequence.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same plan.")]
+Method = Annotated[str, typer.Option(help="How to search: auto, or a published method; `bitwright methods` lists them.")]
+Evaluations = Annotated[int, typer.Option(help="Choices that the search may measure, on the calibration text; 0 takes the table's word.")]
+TokenLimit = Annotated[float, typer.Option("--tokens", help="Tokens that the search may read, forward and backward.")]
+Minutes = Annotated[float, typer.Option(help="Time that the search may take.")]
+Objectives = Annotated[
+    str, typer.Option(help="What to make small, the first deciding: kl,flips,worst5%,perplexity,error:TASK.jsonl,... The method's own when left out.")
+]
+Device = Annotated[str, typer.Option(help="Where torch works: cpu, cuda or mps.")]
+
+
+def settings_of(
+    model: Model,
+    target: Target = "llama.cpp",
+    formats: Formats = "",
+    keep: Keep = "",
+    calibration: Calibration = "self",
+    held_out: HeldOut = "",
+    imatrix: Imatrix = "",
+    sensitivity: Sensitivity = "gradient",
+    n_calibration: NCalibration = 64,
+    n_held_out: NHeldOut = 32,
+    sequence_length: Length = 128,
+    seed: Seed = 0,
+) -> bw.Settings:
+    """What a run is asked to do."""
+    menu = tuple(name.upper() for name in names_in(formats))
+    return bw.Settings(
+        *(model, target, menu, calibration, held_out, imatrix, sensitivity),
+        *(n_calibration, n_held_out, sequence_length, seed, names_in(keep)),
+    )
+
+
+def search_of(
+    method: Method = "auto", evaluations: Evaluations = 16, tokens: TokenLimit = inf, minutes: Minutes = inf, objectives: Objectives = ""
+) -> "Search":
+    """How a run searches."""
+    effort = bw.pipeline.Effort(evaluations, tokens, 60 * minutes)
+    return bw.pipeline.Search(bw.pipeline.method_named(method), effort, bw.pipeline.named_objectives(objectives))
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The words between commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes the words of `settings_of` and `search_of` in the place of its first two parameters.
+
+    typer reads the words of a command off its signature, so the one that is joined here is put on the function.
+    """
+    of_settings, of_search, own = (inspect.signature(f).parameters for f in (settings_of, search_of, command))
+    words = [*of_settings.values(), *list(own.values())[2:], *of_search.values()]
+
+    def run(**given: Any) -> None:
+        settings, search = (maker(**{name: given.pop(name) for name in of}) for maker, of in ((settings_of, of_settings), (search_of, of_search)))
+        command(settings, search, **given)
+
+    ordered = sorted((word.replace(kind=word.KEYWORD_ONLY) for word in words), key=lambda word: word.default is not word.empty)
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    run.__annotations__ = {word.name: word.annotation for word in ordered}
+    return run
