@@ -92,6 +92,17 @@ def front(run: RunFolder, as_json: Annotated[bool, typer.Option("--json", help="
 
 
 @app.command()
+def experts(
+    run: RunFolder,
+    plan_file: Annotated[Path, typer.Option("--plan", metavar="PLAN.json", help="A plan of this run, whose formats are shown beside.")] = Path(),
+) -> None:
+    """Which experts of a mixture the calibration text uses, and what each became."""
+    formats = bw.read_plan(plan_file).formats if plan_file != Path() else {}
+    uses = bw.pipeline.expert_uses(bw.open_run(run), formats)
+    out.print(bw.report.experts_table(uses))
+
+
+@app.command()
 def methods() -> None:
     """The search methods: what each is, where it was published, and what is done otherwise here."""
     out.print(bw.report.methods_table(tuple((m.name, m.source, m.differs) for m in bw.pipeline.METHODS)))

@@ -318,6 +318,19 @@ def test_a_library_that_is_too_old(
     assert not leftovers(tmp_path)
 
 
+def test_experts_and_what_a_plan_makes_of_them(bitwright: Cli, tiny_mixtral: Path, tmp_path: Path) -> None:
+    run, plan_file = tmp_path / "run", tmp_path / "plan.json"
+    words = ("--target", "native", "--formats", "INT2_G32,INT4_G32", "--keep", "token_embd*,output*,*attn*", "--points", 2)
+    assert bitwright("search", tiny_mixtral, "--out", run, *words, *SIZES).code == 0
+    assert bitwright("plan", run, "--budget", "11bpw", "-o", plan_file).code == 0
+    without, shown = bitwright("experts", run), bitwright("experts", run, "--plan", plan_file)
+    assert without.code == shown.code == 0
+    assert "blk.1.expert.3" in without.out
+    assert "INT" not in without.out
+    assert "_G32" in shown.out
+    refused(bitwright("experts", tmp_path), "run.sqlite")
+
+
 def test_stopping_it_is_no_crash(bitwright: Cli, gguf_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -20,6 +20,7 @@ from bitwright.compress.model import Model
 from bitwright.compress.packed_integers import PackedCodec, layer_tensors
 from bitwright.compress.pieces import Piece
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
+from bitwright.compress.routers import router_parameters
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.stitch import Stitcher, stitched
 from bitwright.compress.temporary import discard
@@ -76,6 +77,7 @@ __all__ = [
     "read_imatrix",
     "require_container",
     "round_stack",
+    "router_parameters",
     "stitched",
     "write_gguf",
     "write_imatrix",

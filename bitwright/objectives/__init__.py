@@ -16,6 +16,7 @@ from bitwright.objectives.named import Named, parse_objectives
 from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, SizeObjective, TokenObjective
 from bitwright.objectives.perplexity import Perplexity
 from bitwright.objectives.rank_correlation import Kendall, Spearman
+from bitwright.objectives.routing import NO_ROUTING, Routing, collect_routing, routing_from
 from bitwright.objectives.store import Store
 from bitwright.objectives.taps import Tap, Tapped, Use, is_mixture
 from bitwright.objectives.task_error import Likelihood, TaskError, TaskErrorByLength, likelihoods
@@ -25,6 +26,7 @@ from bitwright.objectives.user_function import UserFunction, read_function
 from bitwright.objectives.worst_slice import WorstSlice
 
 __all__ = [
+    "NO_ROUTING",
     "ClampedJensenShannon",
     "Divergence",
     "EffectiveRank",
@@ -49,6 +51,7 @@ __all__ = [
     "Perplexity",
     "Preparation",
     "Reference",
+    "Routing",
     "Shape",
     "SizeObjective",
     "Spearman",
@@ -66,6 +69,7 @@ __all__ = [
     "UserFunction",
     "WorstSlice",
     "collect_importance",
+    "collect_routing",
     "dataset_documents",
     "draw",
     "exemplars",
@@ -78,6 +82,7 @@ __all__ = [
     "read_documents",
     "read_function",
     "read_task",
+    "routing_from",
     "sample_texts",
     "split_texts",
     "standard_error",

@@ -4,6 +4,7 @@ from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.campaign import Search, named_objectives
 from bitwright.pipeline.checking import check
 from bitwright.pipeline.comparing import compare_proxies, comparison_cost
+from bitwright.pipeline.expert_uses import expert_uses
 from bitwright.pipeline.exploring import Effort
 from bitwright.pipeline.exporting import Exported, export
 from bitwright.pipeline.methods import Method
@@ -29,6 +30,7 @@ __all__ = [
     "compare_proxies",
     "comparison_cost",
     "describe",
+    "expert_uses",
     "export",
     "fit",
     "method_named",

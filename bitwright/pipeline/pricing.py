@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress import Distortion, measure_distortion
 from bitwright.pipeline.workbench import Workbench, timed
-from bitwright.predictors import Subject, completed, importance_error_table, proxy_named
+from bitwright.predictors import Subject, completed, floored_table, importance_error_table, proxy_named
 from bitwright.spaces import Space
 
 Table = NDArray[np.float64]
@@ -44,12 +44,15 @@ def priced(bench: Workbench, name: str, *, space: Space, distortion: Distortion)
 
 
 def priced_twice(bench: Workbench, name: str, *, space: Space, distortion: Distortion) -> tuple[Table, Table]:
-    """The table of that proxy and a second opinion, which costs nothing more, both with a price for every pair that was tried.
+    """The table of that proxy and a second opinion, which costs nothing more, both with a price for every pair that was tried. An expert that
+    saw hardly a token has a floor; see `floored_table`.
 
     Raises:
         UserError: there is no such proxy, or the model cannot be priced by it.
+        TextError: the calibration text visits hardly an expert of some layer.
     """
     first = priced(bench, name, space=space, distortion=distortion)
     second = proxy_named(_SECOND.get(name, "importance")).price(subject_of(bench, space), distortion)
     weighted = importance_error_table(distortion)
-    return completed(first, weighted), completed(np.where(space.offered, second, np.nan), weighted)
+    tables = completed(first, weighted), completed(np.where(space.offered, second, np.nan), weighted)
+    return floored_table(tables[0], space, bench.routing), floored_table(tables[1], space, bench.routing)

@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import RunError
-from bitwright.objectives import Measurement, Store
+from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, routing_from
 from bitwright.pipeline.settings import Settings, settings_from_json
 from bitwright.predictors import Scale, fit_scale, summed
 from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit
 
 #: the name under which a run says which text its searches measured on
 SEARCH_TEXT = "search text"
+#: and the name of the array of what its routers chose
+ROUTING = "routing"
 DATABASE, LEVELS, IMATRIX, PLAN, REPORT = "run.sqlite", "levels", "imatrix.gguf", "plan.json", "report.html"
 
 
@@ -58,6 +60,11 @@ class Run:
         found = self.store.evaluated(self.store.text(SEARCH_TEXT)) if self.store.has_text(SEARCH_TEXT) else {}
         n_sequences = max((len(values) for values in found.values()), default=0)
         return {choice: float(values[:, 0].mean()) for choice, values in found.items() if len(values) == n_sequences}
+
+    @property
+    def routing(self) -> Routing:
+        """Which experts the calibration text is sent to."""
+        return routing_from(self.store.array(ROUTING)) if self.store.has_array(ROUTING) else NO_ROUTING
 
     @property
     def scale(self) -> Scale:

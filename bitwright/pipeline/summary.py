@@ -6,6 +6,7 @@ import numpy as np
 
 from bitwright.objectives import Measurement
 from bitwright.pipeline.courses import courses
+from bitwright.pipeline.expert_uses import expert_uses
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching import uniforms
 from bitwright.report import Candidate, NoLimit, NotMeasured, Quality, RunSummary, SizeLimit, Stage
@@ -16,6 +17,7 @@ _STAGES = {
     "load": "loading the model",
     "sample": "sampling text from the model",
     "imatrix": "importance matrix",
+    "routing": "watching the routers",
     "quantize": "quantizing every tensor in every format",
     "gradient": "gradient sweep",
     "joint": "gradient sweep",
@@ -54,6 +56,7 @@ def summarise(run: Run, *, named: dict[str, Choice], chosen: str, limit: SizeLim
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
         settings=run.store.settings() | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")},
         reference_perplexity=float(run.store.text("reference perplexity")),
+        experts=expert_uses(run, prices.space.names(named[chosen])),
     )
 
 

@@ -27,18 +27,23 @@ from bitwright.compress import (
 )
 from bitwright.errors import UserError
 from bitwright.objectives import (
+    NO_ROUTING,
     Divergence,
     Reference,
+    Routing,
     Store,
     Texts,
     Tokens,
     collect_importance,
+    collect_routing,
     dataset_documents,
+    is_mixture,
     read_documents,
+    routing_from,
     sample_texts,
     split_texts,
 )
-from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS
+from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS, ROUTING
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
 from bitwright.spaces import TARGETS, Choice, Space, Target
@@ -81,6 +86,17 @@ class Workbench:
     def levels(self) -> Levels:
         """Every tensor in every format, quantized with the run's importance matrix."""
         return Levels(self.folder / LEVELS, self.model.source, codec_of(self.target), _importance(self))
+
+    @cached_property
+    def routing(self) -> Routing:
+        """Which experts the calibration text is sent to."""
+        if not is_mixture(self.model):
+            return NO_ROUTING
+        if not self.store.has_array(ROUTING):
+            with timed(self.store, "routing", self.texts.calibration.n_tokens):
+                found = collect_routing(self.model, self.texts.calibration, progress=self.progress)
+            self.store.put_array(ROUTING, found.to_array())
+        return routing_from(self.store.array(ROUTING))
 
     def measure(self, space: Space, choices: Sequence[Choice]) -> None:
         """Measure on held-out text those of `choices` that the run has not measured yet, one transaction each."""

@@ -29,6 +29,7 @@ from bitwright.predictors.predictor import Predict, Predictor
 from bitwright.predictors.products import AbsoluteProduct, InnerProduct, Product, SquaredOutputChange
 from bitwright.predictors.proxies import PROXIES, Passes, Proxy, proxy_named
 from bitwright.predictors.radial_basis import RadialBasisPredictor
+from bitwright.predictors.rare_experts import MINIMUM_TOKENS, floored_table, rare_experts
 from bitwright.predictors.ridge import RidgePredictor
 from bitwright.predictors.scale import Scale, completed, fit_scale, summed
 from bitwright.predictors.scores import scored_table, sized
@@ -45,6 +46,7 @@ from bitwright.predictors.weight_error import absolute_error_table, importance_e
 from bitwright.predictors.weight_shape import kurtosis_scores, outlier_scores, zd_scores
 
 __all__ = [
+    "MINIMUM_TOKENS",
     "ORIGINAL",
     "PREDICTORS",
     "PROXIES",
@@ -96,6 +98,7 @@ __all__ = [
     "delta_loss_table",
     "first_order_table",
     "fit_scale",
+    "floored_table",
     "following",
     "geometric_mean",
     "gradient_products",
@@ -124,6 +127,7 @@ __all__ = [
     "random_orders",
     "rank_agreement",
     "rank_average",
+    "rare_experts",
     "repaired",
     "reweighted",
     "scaled_sum",

@@ -1,6 +1,7 @@
 """A finished run as tables and one self-contained page."""
 
 from bitwright.report.course import Forecast, NoForecast, SearchCourse, SearchStep, Validation
+from bitwright.report.experts import ExpertUse, experts_table
 from bitwright.report.headline import Headline, headline
 from bitwright.report.limits import NoLimit, SizeLimit
 from bitwright.report.methods import methods_table, objectives_table
@@ -12,6 +13,7 @@ from bitwright.report.tables import candidates_table, check_table, courses_table
 
 __all__ = [
     "Candidate",
+    "ExpertUse",
     "Forecast",
     "Headline",
     "JudgedProxy",
@@ -33,6 +35,7 @@ __all__ = [
     "check_table",
     "costs_table",
     "courses_table",
+    "experts_table",
     "format_histogram",
     "front_json",
     "front_table",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bitwright.errors import OutputError
 from bitwright.report.course_section import course_sections
+from bitwright.report.experts import HEADINGS, cells, in_words
 from bitwright.report.front_chart import front_chart
 from bitwright.report.headline import divergence, headline
 from bitwright.report.heat_maps import common_format, format_map, sensitivity_map
@@ -43,6 +44,7 @@ def page(summary: RunSummary) -> str:
     sections = (
         _section("Size against divergence", _front(summary)),
         _section("What each tensor got, and why", _tensors(summary)),
+        _section("Which experts the text uses", _experts(summary)),
         _section("All candidates", _candidates(summary)),
         _section("How the search went", course_sections(summary.courses)),
         _section("What the search cost", _stages(summary)),
@@ -138,6 +140,13 @@ def _tensors(summary: RunSummary) -> str:
     )
     details = f"<summary>Every tensor with its alternatives ({len(summary.space.units):,} rows)</summary>{explained}"
     return f'<div class="pair">{formats}{weights}</div><details>{details}<div class="scroll">{unit_table(summary)}</div></details>'
+
+
+def _experts(summary: RunSummary) -> str:
+    if not summary.experts:
+        return ""
+    table = _table(HEADINGS, [(" muted" if use.is_rare else "", cells(use)) for use in summary.experts])
+    return f"<p>{escape(in_words(summary.experts))}</p><details><summary>All {len(summary.experts):,} experts</summary>{table}</details>"
 
 
 def _candidates(summary: RunSummary) -> str:

@@ -118,6 +118,7 @@ def summary() -> RunSummary:
             "command": "bitwright run HuggingFaceTB/SmolLM2-135M --budget 90MB --seed 0",
         },
         reference_perplexity=17.31,
+        experts=(),
     )
 
 

@@ -1,0 +1,122 @@
+"""Which experts a text is sent to: what a mixture's routers choose in one pass over it.
+
+The quantities are those of PMQ (MC-MoE, Huang et al., ICLR 2025, section 3.2): how often an expert is chosen, and the probability that the router
+gives it when it is, before the chosen are renormalised. Beside them the weight that its output really gets, and what both are summed over: tokens.
+
+A router is known by its weights, so no module is named. Those of transformers give logits, the weights of the chosen experts, and which they are.
+"""
+
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+from torch.nn import Module
+from torch.nn.modules.module import register_module_forward_hook
+
+from bitwright.compress import Model, router_parameters
+from bitwright.objectives.tokens import Tokens
+from bitwright.progress import Progress
+
+_SEQUENCES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Routing:
+    """What routers chose: a row for each routed expert, its `layer` and its `expert` index there, all `(n_experts,)`.
+
+    `n_read` tokens were read, `n_chosen` of them sent to the expert, one of `n_at_once` that the layer takes; `probability` and `weight` are summed
+    over the tokens sent there: the router's probability, and the weight of the expert's output. A model without experts has no rows.
+    """
+
+    layer: NDArray[np.int64]
+    expert: NDArray[np.int64]
+    n_read: NDArray[np.int64]
+    n_at_once: NDArray[np.int64]
+    n_chosen: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    @property
+    def frequency(self) -> NDArray[np.float64]:
+        """The share of the tokens that are sent to each expert `(n_experts,)`; in a layer they sum up to `n_at_once`."""
+        return self.n_chosen / self.n_read
+
+    @property
+    def mean_weight(self) -> NDArray[np.float64]:
+        """The weight of each expert's output where it is chosen `(n_experts,)`, 0 where it never is."""
+        return self.weight / np.maximum(self.n_chosen, 1)
+
+    def shares(self, values: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.float64]:
+        """`values` `(n_experts,)` over their sum in the layer."""
+        totals = np.bincount(self.layer, weights=values)
+        return values / np.where(totals > 0, totals, 1.0)[self.layer]
+
+    def row_of(self, layer: int, expert: int) -> int:
+        """The row of an expert.
+
+        Raises:
+            KeyError: there is no such expert.
+        """
+        found = np.flatnonzero((self.layer == layer) & (self.expert == expert))
+        if not len(found):
+            raise KeyError(f"expert {expert} of layer {layer}")
+        return int(found[0])
+
+    def to_array(self) -> NDArray[np.float64]:
+        """All of it as `(7, n_experts)`."""
+        return np.stack([np.asarray(row, dtype=np.float64) for row in astuple(self)])
+
+
+def routing_from(array: NDArray[np.generic]) -> Routing:
+    """The inverse of `Routing.to_array`."""
+    whole, sums = array[:5].astype(np.int64), array[5:].astype(np.float64)
+    return Routing(*whole, *sums)
+
+
+NO_ROUTING = routing_from(np.zeros((7, 0)))
+
+
+def collect_routing(model: Model, tokens: Tokens, *, progress: Progress) -> Routing:
+    """What the model's routers choose for `tokens`."""
+    routers = {model.module.get_submodule(name.rpartition(".")[0]): layer for layer, name in router_parameters(model).items()}
+    counting = {layer: _Counts() for layer in routers.values()}
+
+    def hook(module: Module, given: Any, output: Any) -> None:  # noqa: ARG001
+        if module in routers:
+            counting[routers[module]].add(*output)
+
+    handle = register_module_forward_hook(hook)
+    try:
+        with progress.stage("Watching what the routers choose", tokens.n_tokens) as advance, torch.inference_mode():
+            for batch in tokens.batches(_SEQUENCES_AT_ONCE):
+                model.module(torch.from_numpy(batch).to(model.device), use_cache=False)
+                advance(batch.size)
+    finally:
+        handle.remove()
+    parts = [counts.rows(layer, tokens.n_tokens) for layer, counts in counting.items()]
+    return routing_from(np.concatenate(parts, axis=1)) if parts else NO_ROUTING
+
+
+class _Counts:
+    """Sums of one router."""
+
+    def __init__(self) -> None:
+        self._sums, self._n_at_once = np.zeros((3, 1)), 0
+
+    def add(self, logits: Torch, weights: Torch, chosen: Torch) -> None:
+        """Count tokens with `logits` `(n_tokens, n_experts)`, and `weights` of the `chosen` experts, both `(n_tokens, n_at_once)`."""
+        n_experts, places = logits.shape[-1], chosen.reshape(-1).cpu().numpy()
+        probabilities = logits.double().softmax(dim=-1).gather(-1, chosen)
+        counted = [torch.ones_like(probabilities), probabilities, weights]
+        sums = np.stack([np.bincount(places, of.reshape(-1).double().cpu().numpy(), n_experts) for of in counted])
+        self._sums, self._n_at_once = self._sums + sums, chosen.shape[-1]
+
+    def rows(self, layer: int, n_read: int) -> NDArray[np.float64]:
+        """As in `Routing.to_array`, `(7, n_experts)`."""
+        n_experts = self._sums.shape[1]
+        constant = np.repeat([[layer], [0], [n_read], [self._n_at_once]], n_experts, axis=1).astype(np.float64)
+        constant[1] = np.arange(n_experts)
+        return np.concatenate([constant, self._sums])

@@ -1,0 +1,52 @@
+"""What the calibration text makes of each expert of a run's model, and what a plan does."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from bitwright.errors import RunError
+from bitwright.pipeline.run import Run
+from bitwright.predictors import MINIMUM_TOKENS, rare_experts
+from bitwright.report import ExpertUse
+
+_EXPERT = re.compile(r"blk\.(\d+)\.\w+_exps(?:\.(\d+))?\.weight")
+
+
+def expert_uses(run: Run, formats: Mapping[str, str]) -> tuple[ExpertUse, ...]:
+    """A row for each routed expert, none where there are none. `formats` maps tensors to the names of the formats that they get.
+
+    Raises:
+        RunError: `formats` names an expert that the run's model does not have.
+    """
+    routing, of_expert = run.routing, _formats(formats)
+    known = set(zip(routing.layer.tolist(), routing.expert.tolist(), strict=True)) | {(layer, -1) for layer in routing.layer.tolist()}
+    for layer, expert in of_expert:
+        if (layer, expert) not in known:
+            raise RunError(
+                f"A plan may name only experts of the run's model; expert {max(expert, 0)} of layer {layer} is none of {run.folder}: give a plan "
+                "of this run."
+            )
+    rare = set(rare_experts(routing))
+    return tuple(
+        ExpertUse(
+            name=f"blk.{layer}.expert.{expert}",
+            n_tokens=int(routing.n_chosen[row]),
+            frequency=float(routing.frequency[row]),
+            mean_weight=float(routing.mean_weight[row]),
+            formats=tuple(of_expert.get((layer, expert), of_expert.get((layer, -1), ()))),
+            minimum_tokens=MINIMUM_TOKENS,
+            is_rare=f"blk.{layer}.expert.{expert}" in rare,
+        )
+        for row, (layer, expert) in enumerate(np.stack([routing.layer, routing.expert], axis=1).tolist())
+    )
+
+
+def _formats(formats: Mapping[str, str]) -> dict[tuple[int, int], list[str]]:
+    """The formats of each expert, every one once, by layer and index; the index is -1 where a layer holds its experts in one tensor."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for tensor, form in formats.items():
+        if match := _EXPERT.fullmatch(tensor):
+            of_expert = found.setdefault((int(match[1]), int(match[2] or -1)), [])
+            of_expert += [form] * (form not in of_expert)
+    return found

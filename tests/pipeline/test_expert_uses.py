@@ -1,0 +1,67 @@
+"""From a run of a mixture to what is said of its experts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bitwright as bw
+from bitwright.errors import RunError, TextError
+from bitwright.objectives import Routing, collect_routing
+from bitwright.pipeline import Run, expert_uses
+from tests.runs import small
+from tests.sentences import sentence
+
+MENU = ("INT2_G32", "INT4_G32")
+
+
+@pytest.fixture(scope="module")
+def of_experts(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    settings = small(tiny_mixtral, target="native", formats=MENU)
+    return bw.pipeline.search(settings, tmp_path_factory.mktemp("experts") / "run", n_points=2)
+
+
+def test_every_expert_has_a_row_with_its_format(of_experts: Run) -> None:
+    choice = of_experts.prices.space.smallest()
+    uses = expert_uses(of_experts, of_experts.prices.space.names(choice))
+    assert [use.name for use in uses] == [f"blk.{layer}.expert.{expert}" for layer in range(2) for expert in range(4)]
+    assert {use.formats for use in uses} == {("INT2_G32",)}
+    assert sum(use.n_tokens for use in uses) == 2 * 2 * 8 * 24
+    assert sum(use.frequency for use in uses) == pytest.approx(4)
+    described = bw.pipeline.describe(of_experts)
+    assert [use.n_tokens for use in described.experts] == [use.n_tokens for use in uses]
+    assert (
+        "experts saw fewer" in (of_experts.folder / "report.html").read_text()
+        or "Every expert saw" in (of_experts.folder / "report.html").read_text()
+    )
+
+
+def test_without_a_plan_there_are_no_formats(of_experts: Run) -> None:
+    assert {use.formats for use in expert_uses(of_experts, {})} == {()}
+
+
+def test_a_stack_has_the_format_of_all_its_experts(of_experts: Run) -> None:
+    names = {f"blk.0.ffn_{kind}_exps.weight": form for kind, form in (("gate", "Q4_K"), ("up", "Q4_K"), ("down", "Q6_K"))}
+    assert [use.formats for use in expert_uses(of_experts, names)] == [("Q4_K", "Q6_K")] * 4 + [()] * 4
+
+
+def test_an_expert_that_does_not_exist(of_experts: Run) -> None:
+    with pytest.raises(RunError) as caught:
+        expert_uses(of_experts, {"blk.1.ffn_up_exps.4.weight": "INT2_G32"})
+    sentence(caught.value, "expert 4 of layer 1")
+
+
+def test_a_dense_model_has_none(searched: Run) -> None:
+    assert expert_uses(searched, {}) == ()
+
+
+def test_text_that_leaves_a_layer_unvisited_is_refused(tiny_mixtral: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unvisited(*given: object, **named: object) -> Routing:
+        found = collect_routing(*given, **named)  # type: ignore[arg-type]
+        found.n_chosen[found.layer == 1] = np.array([5, 0, 0, 0])
+        return found
+
+    monkeypatch.setattr("bitwright.pipeline.workbench.collect_routing", unvisited)
+    with pytest.raises(TextError) as caught:
+        bw.pipeline.search(small(tiny_mixtral, target="native", formats=MENU), tmp_path / "run", n_points=2)
+    sentence(caught.value, "layer 1")
