@@ -34,6 +34,7 @@ from race_table import show
 from bitwright.objectives import read_documents
 from bitwright.pipeline import METHODS, Effort, Method, Run, Search, Settings, method_named
 from bitwright.pipeline.campaign import search_within
+from bitwright.pipeline.published_experts import OF_EXPERTS
 from bitwright.pipeline.searching import price, uniforms
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import proxy_named
@@ -243,7 +244,12 @@ def main() -> None:
     parser.add_argument("--group", type=int, default=32, help="weights that share a scale; 0: the row (default: %(default)s)")
     parser.add_argument("--budgets", type=numbers(float), default=(2.5, 3.0, 3.5, 4.0, 5.0), help="bits of a code (default: 2.5,3,3.5,4,5)")
     parser.add_argument("--seeds", type=numbers(int), default=(0, 1, 2), help="of the calibration (default: 0,1,2)")
-    parser.add_argument("--methods", type=numbers(str), default=tuple(m.name for m in METHODS), help="lanes of ours (default: all)")
+    parser.add_argument(
+        "--methods",
+        type=numbers(str),
+        default=tuple(m.name for m in METHODS if m not in OF_EXPERTS),
+        help="lanes of ours (default: all for any model)",
+    )
     parser.add_argument("--evaluations", type=int, default=60, help="of each method at most (default: %(default)s)")
     parser.add_argument("--reference", type=int, default=300, help="evaluations of the reference, 0 for none (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=32, help="of calibration (default: %(default)s)")

@@ -16,7 +16,7 @@ from bitwright.objectives.named import Named, parse_objectives
 from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, SizeObjective, TokenObjective
 from bitwright.objectives.perplexity import Perplexity
 from bitwright.objectives.rank_correlation import Kendall, Spearman
-from bitwright.objectives.routing import NO_ROUTING, Routing, collect_routing, routing_from
+from bitwright.objectives.routing import NO_ROUTING, Routing, collect_routing, kept_routing, routing_from, routing_key
 from bitwright.objectives.store import Store
 from bitwright.objectives.taps import Tap, Tapped, Use, is_mixture
 from bitwright.objectives.task_error import Likelihood, TaskError, TaskErrorByLength, likelihoods
@@ -75,6 +75,7 @@ __all__ = [
     "exemplars",
     "gathered_moments",
     "is_mixture",
+    "kept_routing",
     "likelihoods",
     "next_token_log_probabilities",
     "parse_objectives",
@@ -83,6 +84,7 @@ __all__ = [
     "read_function",
     "read_task",
     "routing_from",
+    "routing_key",
     "sample_texts",
     "split_texts",
     "standard_error",

@@ -6,6 +6,7 @@ gives it when it is, before the chosen are renormalised. Beside them the weight 
 A router is known by its weights, so no module is named. Those of transformers give logits, the weights of the chosen experts, and which they are.
 """
 
+import hashlib
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.nn import Module
 from torch.nn.modules.module import register_module_forward_hook
 
 from bitwright.compress import Model, router_parameters
+from bitwright.objectives.store import Store
 from bitwright.objectives.tokens import Tokens
 from bitwright.progress import Progress
 
@@ -79,10 +81,25 @@ def routing_from(array: NDArray[np.generic]) -> Routing:
 NO_ROUTING = routing_from(np.zeros((7, 0)))
 
 
+def routing_key(ids: NDArray[np.int64]) -> str:
+    """Under what a store keeps the routing of tokens `ids` `(n_sequences, length)`."""
+    return f"routing/{hashlib.sha256(repr(ids.shape).encode() + ids.tobytes()).hexdigest()[:12]}"
+
+
+def kept_routing(model: Model, tokens: Tokens, *, store: Store, progress: Progress) -> Routing:
+    """`collect_routing`, unless the store has it already."""
+    key = routing_key(tokens.ids)
+    if not store.has_array(key):
+        store.put_array(key, collect_routing(model, tokens, progress=progress).to_array())
+    return routing_from(store.array(key))
+
+
 def collect_routing(model: Model, tokens: Tokens, *, progress: Progress) -> Routing:
     """What the model's routers choose for `tokens`."""
     routers = {model.module.get_submodule(name.rpartition(".")[0]): layer for layer, name in router_parameters(model).items()}
     counting = {layer: _Counts() for layer in routers.values()}
+    if not counting:
+        return NO_ROUTING
 
     def hook(module: Module, given: Any, output: Any) -> None:  # noqa: ARG001
         if module in routers:
@@ -96,8 +113,7 @@ def collect_routing(model: Model, tokens: Tokens, *, progress: Progress) -> Rout
                 advance(batch.size)
     finally:
         handle.remove()
-    parts = [counts.rows(layer, tokens.n_tokens) for layer, counts in counting.items()]
-    return routing_from(np.concatenate(parts, axis=1)) if parts else NO_ROUTING
+    return routing_from(np.concatenate([counts.rows(layer, tokens.n_tokens) for layer, counts in counting.items()], axis=1))
 
 
 class _Counts:

@@ -4,10 +4,11 @@ from difflib import get_close_matches
 
 from bitwright.errors import UserError
 from bitwright.pipeline.methods import AUTO, Method
+from bitwright.pipeline.published_experts import OF_EXPERTS
 from bitwright.pipeline.published_searches import BY_SEARCHES
 from bitwright.pipeline.published_tables import BY_TABLES
 
-METHODS: tuple[Method, ...] = (AUTO, *BY_TABLES, *BY_SEARCHES)
+METHODS: tuple[Method, ...] = (AUTO, *BY_TABLES, *OF_EXPERTS, *BY_SEARCHES)
 
 
 def method_named(name: str) -> Method:

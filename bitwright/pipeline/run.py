@@ -8,15 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import RunError
-from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, routing_from
+from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, routing_from, routing_key
 from bitwright.pipeline.settings import Settings, settings_from_json
 from bitwright.predictors import Scale, fit_scale, summed
 from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit
 
 #: the name under which a run says which text its searches measured on
 SEARCH_TEXT = "search text"
-#: and the name of the array of what its routers chose
-ROUTING = "routing"
 DATABASE, LEVELS, IMATRIX, PLAN, REPORT = "run.sqlite", "levels", "imatrix.gguf", "plan.json", "report.html"
 
 
@@ -64,7 +62,8 @@ class Run:
     @property
     def routing(self) -> Routing:
         """Which experts the calibration text is sent to."""
-        return routing_from(self.store.array(ROUTING)) if self.store.has_array(ROUTING) else NO_ROUTING
+        key = routing_key(self.store.array("calibration tokens").astype(np.int64))
+        return routing_from(self.store.array(key)) if self.store.has_array(key) else NO_ROUTING
 
     @property
     def scale(self) -> Scale:

@@ -35,15 +35,15 @@ from bitwright.objectives import (
     Texts,
     Tokens,
     collect_importance,
-    collect_routing,
     dataset_documents,
     is_mixture,
+    kept_routing,
     read_documents,
-    routing_from,
+    routing_key,
     sample_texts,
     split_texts,
 )
-from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS, ROUTING
+from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
 from bitwright.spaces import TARGETS, Choice, Space, Target
@@ -92,11 +92,11 @@ class Workbench:
         """Which experts the calibration text is sent to."""
         if not is_mixture(self.model):
             return NO_ROUTING
-        if not self.store.has_array(ROUTING):
-            with timed(self.store, "routing", self.texts.calibration.n_tokens):
-                found = collect_routing(self.model, self.texts.calibration, progress=self.progress)
-            self.store.put_array(ROUTING, found.to_array())
-        return routing_from(self.store.array(ROUTING))
+        tokens = self.texts.calibration
+        if self.store.has_array(routing_key(tokens.ids)):
+            return kept_routing(self.model, tokens, store=self.store, progress=self.progress)
+        with timed(self.store, "routing", tokens.n_tokens):
+            return kept_routing(self.model, tokens, store=self.store, progress=self.progress)
 
     def measure(self, space: Space, choices: Sequence[Choice]) -> None:
         """Measure on held-out text those of `choices` that the run has not measured yet, one transaction each."""

@@ -8,6 +8,7 @@ from bitwright.predictors.canonical import canonical_scores
 from bitwright.predictors.composed import Repaired, power_product, rank_average, repaired, reweighted, scaled_sum
 from bitwright.predictors.curvature import Trace, hessian_trace, trace_table
 from bitwright.predictors.expansion import Expansion
+from bitwright.predictors.expert_product import PUBLISHED, RELEASED, ExpertProduct
 from bitwright.predictors.first_order import alignment_table, delta_loss_table, first_order_table
 from bitwright.predictors.gaussian_process import GaussianProcessPredictor
 from bitwright.predictors.gradient import gradient_products, gradient_table
@@ -50,12 +51,15 @@ __all__ = [
     "ORIGINAL",
     "PREDICTORS",
     "PROXIES",
+    "PUBLISHED",
+    "RELEASED",
     "WITHIN_90",
     "AbsoluteProduct",
     "AdditivePredictor",
     "Agreement",
     "Call",
     "Expansion",
+    "ExpertProduct",
     "Folds",
     "FromOriginal",
     "GaussianProcessPredictor",

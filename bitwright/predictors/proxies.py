@@ -16,6 +16,7 @@ from bitwright.errors import UserError
 from bitwright.predictors.block_output import block_output_errors
 from bitwright.predictors.canonical import canonical_scores
 from bitwright.predictors.curvature import hessian_trace, trace_table
+from bitwright.predictors.expert_product import PUBLISHED, RELEASED
 from bitwright.predictors.first_order import alignment_table, delta_loss_table, first_order_table
 from bitwright.predictors.gradient import gradient_products, gradient_table
 from bitwright.predictors.input_taylor import taylor_scores
@@ -113,6 +114,10 @@ def _each_block(space: Space) -> Passes:
     return Passes(3 + float(space.offered.sum()) / max(n_blocks, 1), 0)
 
 
+def _each_block_and_routers(space: Space) -> Passes:
+    return Passes(_each_block(space).forward + 1, 0)
+
+
 def _each_noise(space: Space) -> Passes:
     return Passes(1 + len(space.units) * len(NOISE_LEVELS), 0)
 
@@ -194,6 +199,8 @@ PROXIES = (
     Proxy("hawq", "Hessian trace (HAWQ)", _always(2, 1 + 2 * _PROBES), _trace),
     Proxy("sparsity", "sparsity drop (CPTQuant PMPQ)", _each_layer, _scored(sparsity_scores)),
     Proxy("block-output", "block-output error (MC-MoE)", _each_block, lambda s, _: block_output_errors(s).relative()),
+    Proxy("pmq", "φ · w · ε² of an expert (MC-MoE)", _each_block_and_routers, lambda s, _: PUBLISHED(s)),
+    Proxy("pmq-released", "φ · w^1.5 · ε of an expert (MC-MoE's code)", _each_block_and_routers, lambda s, _: RELEASED(s)),
     Proxy("measured", "one unit at a time", _each_pair, _measured),
     Proxy("measured-fine", "one unit at a time from the largest formats (AMQ)", _each_pair_at_a_point, _measured_at(Space.largest)),
     Proxy("measured-coarse", "one unit at a time from the smallest formats", _each_pair_at_a_point, _measured_at(Space.smallest)),

@@ -12,6 +12,7 @@ from bitwright.objectives import Estimate, Evaluator, KullbackLeibler, ModelObje
 from bitwright.pipeline import METHODS, Effort, Method, Run, Search, method_named, named_objectives
 from bitwright.pipeline.campaign import search_along, search_within
 from bitwright.pipeline.planning import candidates
+from bitwright.pipeline.published_experts import OF_EXPERTS
 from bitwright.pipeline.searching import front_points, price
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Silent
@@ -32,14 +33,30 @@ def opened(llama_tied: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     run.store.close()
 
 
+@pytest.fixture(scope="module")
+def opened_mixture(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workbench, Run]]:
+    settings = small(tiny_mixtral, target="native", formats=MENU, keep=("token_embd*",), n_calibration=10, sequence_length=12)
+    bench = set_up(settings, tmp_path_factory.mktemp("mixture"), device="cpu", progress=Silent())
+    run = price(bench)
+    yield bench, run
+    run.store.close()
+
+
+@pytest.fixture
+def opened_for(method: Method, request: pytest.FixtureRequest) -> tuple[Workbench, Run]:
+    """A run of a model that the method can do."""
+    made: tuple[Workbench, Run] = request.getfixturevalue("opened_mixture" if method in OF_EXPERTS else "opened")
+    return made
+
+
 def middle(run: Run) -> int:
     space = run.prices.space
     return int(space.total_bits(space.smallest()) + space.total_bits(space.largest())) // 2
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened: tuple[Workbench, Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, run = opened
+def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for: tuple[Workbench, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, run = opened_for
     before = {name: weight.detach().clone() for name, weight in bench.model.module.named_parameters()}
     most = 12 if method.name in _SLOW else 45
     search = Search(method, Effort(evaluations=most))
@@ -59,8 +76,8 @@ def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened: tu
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_every_method_searches_the_front(method: Method, opened: tuple[Workbench, Run]) -> None:
-    bench, run = opened
+def test_every_method_searches_the_front(method: Method, opened_for: tuple[Workbench, Run]) -> None:
+    bench, run = opened_for
     found = search_along(bench, run, n_points=4, search=Search(method, Effort(evaluations=12 if method.name in _SLOW else 40)))
     sizes = run.prices.space.total_bits(found.trials.choices)
     assert len(np.unique(sizes)) > 1

@@ -61,7 +61,7 @@ def test_text_that_leaves_a_layer_unvisited_is_refused(tiny_mixtral: Path, tmp_p
         found.n_chosen[found.layer == 1] = np.array([5, 0, 0, 0])
         return found
 
-    monkeypatch.setattr("bitwright.pipeline.workbench.collect_routing", unvisited)
+    monkeypatch.setattr("bitwright.objectives.routing.collect_routing", unvisited)
     with pytest.raises(TextError) as caught:
         bw.pipeline.search(small(tiny_mixtral, target="native", formats=MENU), tmp_path / "run", n_points=2)
     sentence(caught.value, "layer 1")

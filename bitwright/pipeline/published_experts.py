@@ -1,0 +1,122 @@
+"""Published methods that decide about the experts of a mixture, as declared by `Method`."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.errors import UserError
+from bitwright.pipeline.methods import Method, Sought, budgets_along
+from bitwright.pipeline.published_tables import bracket, once
+from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_with_rows
+from bitwright.spaces import Choice, Format, Space
+
+_OTHERS_BITS = 4  # what is no expert
+#: space, budget in bits -> side rows of the programme
+Rows = Callable[[Space, int], tuple[Row, ...]]
+
+
+def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) -> Method:
+    """A method that gives each expert one of three neighbouring formats by the integer programme of a proxy's table, everything else 4 bits or more."""
+
+    def answer(sought: Sought, budget_bits: int) -> Choice:
+        space = sought.problem.space
+        if not is_expert(space).any():
+            raise UserError(f"{name} decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
+        narrow = _three_formats(_with_others_fixed(space), budget_bits)
+        table = np.where(narrow.offered, sought.price(proxy), 0.0)
+        return solve_with_rows(narrow, table, budget_bits, rows=rows(narrow, budget_bits)).choice
+
+    def along(sought: Sought, n_points: int) -> Strategy:
+        """Budgets in even steps, but for those too small for one expert of each block in the finer formats."""
+        *smaller, largest = budgets_along(sought, n_points)
+        answers = [answer(sought, largest)]
+        for bits in smaller:
+            with suppress(UserError):
+                answers.append(answer(sought, bits))
+        return given(sought.problem, np.unique(answers, axis=0))
+
+    return replace(once(name, source, differs, answer), along=along)
+
+
+def is_expert(space: Space) -> NDArray[np.bool_]:
+    """Which units are single experts `(n_units,)`."""
+    return np.array([unit.expert >= 0 for unit in space.units])
+
+
+def in_blocks(space: Space, budget_bits: int) -> tuple[Row, ...]:
+    """What experts may take is shared out over the blocks by their weights, and each block has experts in the two finer formats of the three."""
+    experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
+    n_weights = np.array([unit.n_weights for unit in space.units])
+    others = int(np.where(space.offered & ~experts[:, None], space.size_bits, 0).sum())  # they have one format each
+    for_experts = budget_bits - space.fixed_bits - others
+    blocks = [experts & (layers == layer) for layer in np.unique(layers[experts])]
+    shares = [int(for_experts * int(n_weights[block].sum()) // int(n_weights[experts].sum())) for block in blocks]
+    limits = (bits_between(space, 0, share, units=block) for block, share in zip(blocks, shares, strict=True))
+    return (*limits, *(row for block in blocks for row in _at_least_one(space, block)))
+
+
+def over_all(space: Space, budget_bits: int) -> tuple[Row, ...]:
+    """One budget for all blocks, each with experts in the two finer formats of the three."""
+    del budget_bits
+    experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
+    return tuple(row for layer in np.unique(layers[experts]) for row in _at_least_one(space, experts & (layers == layer)))
+
+
+def _at_least_one(space: Space, block: NDArray[np.bool_]) -> tuple[Row, ...]:
+    return tuple(at_least(space, form, 1, units=block) for form in _widest_first(space, block)[:2])
+
+
+def _widest_first(space: Space, units: NDArray[np.bool_]) -> list[Format]:
+    """The formats that all of some units are offered."""
+    return sorted((space.formats[f] for f in np.flatnonzero(space.offered[units].all(axis=0))), key=lambda form: -form.bits_per_weight)
+
+
+def _with_others_fixed(space: Space) -> Space:
+    """What is no expert is offered its smallest format of 4 bits or more, its finest where it has none."""
+    width = np.array([form.bits_per_weight for form in space.formats])
+    enough = space.offered & (width >= _OTHERS_BITS)
+    size = np.where(enough, space.size_bits, np.iinfo(np.int64).max)
+    fixed = np.where(enough.any(axis=1), size.argmin(axis=1), space.largest())
+    return space.narrowed(is_expert(space)[:, None] | (np.arange(len(space.formats)) == fixed[:, None]))
+
+
+def _three_formats(space: Space, budget_bits: int) -> Space:
+    """Experts are offered the two formats around the budget and the next coarser one, as far as there are."""
+    experts = is_expert(space)
+    alone = Space(
+        tuple(unit for unit, one in zip(space.units, experts, strict=True) if one),
+        space.formats,
+        space.size_bits[experts],
+        space.offered[experts],
+        space.fixed_bits + int(np.where(space.offered & ~experts[:, None], space.size_bits, 0).sum()),
+        space.n_weights,
+    )
+    high, low = bracket(alone, budget_bits)
+    coarser = [form for form in _widest_first(space, experts) if form.bits_per_weight < low.bits_per_weight]
+    named = np.array([form in (high, low, *coarser[:1]) for form in space.formats])
+    return space.narrowed(~experts[:, None] | named)
+
+
+_PMQ = "MC-MoE (Huang et al., ICLR 2025, arXiv 2410.06270): φ^α w^β ε^γ of each expert, an integer programme"
+_FORMATS = "Formats are the two around the budget and the next coarser one (1, 2 and 3 bits there)"
+
+OF_EXPERTS = (
+    of_experts("mc-moe", f"{_PMQ} for each block; α = β = 1, γ = 2", f"{_FORMATS}; ε is over all tokens at once.", proxy="pmq", rows=in_blocks),
+    of_experts(
+        "mc-moe-released",
+        f"{_PMQ} for each block; α = 1, β = 1.5 and ε to the power 1, as its released code has it",
+        f"{_FORMATS}; ε is over all tokens at once.",
+        proxy="pmq-released",
+        rows=in_blocks,
+    ),
+    of_experts(
+        "mc-moe-global",
+        f"{_PMQ} with one budget for all blocks; α = β = 1, γ = 2",
+        f"{_FORMATS}; ε is relative to the block's output, so that blocks compare, and one budget takes the place of one for each block.",
+        proxy="pmq",
+        rows=over_all,
+    ),
+)

@@ -1,0 +1,119 @@
+"""PMQ's integer programme against brute force (the golden instance of eight experts at three formats), its rows, and what it refuses."""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bitwright.errors import UserError
+from bitwright.pipeline import Method, method_named
+from bitwright.pipeline.methods import Sought
+from bitwright.pipeline.published_experts import in_blocks
+from bitwright.search import Problem, solve, solve_with_rows
+from bitwright.spaces import NATIVE, Choice, Space, Tensor, by_expert, discover, joined
+from tests.sentences import sentence
+
+MENU = ("INT2_ROW", "INT3_ROW", "INT4_ROW")
+
+
+def mixture(n_layers: int, n_experts: int, *, others: tuple[str, ...] = ()) -> Space:
+    names = [f"blk.{layer}.ffn_up_exps.{expert}.weight" for layer in range(n_layers) for expert in range(n_experts)]
+    tensors = [Tensor(name, (8, 64), "F32") for name in (*others, *names)]
+    return NATIVE.space(joined(discover(tensors), by_expert), menu=MENU, fixed_bytes=100, n_weights=sum(t.n_weights for t in tensors))
+
+
+def table_of(space: Space, seed: int) -> np.ndarray:
+    """φ · w · ε² with routing that differs as much as it does in Mixtral, and errors that fall by four with each bit."""
+    rng = np.random.default_rng(seed)
+    importance = rng.dirichlet(np.full(len(space.units), 2.0)) * rng.dirichlet(np.full(len(space.units), 2.0))
+    bits = np.array([form.bits_per_weight for form in space.formats])
+    return importance[:, None] * 4.0 ** (-2 * bits) * np.exp(rng.normal(0, 0.3, space.offered.shape))
+
+
+def sought(space: Space, table: np.ndarray) -> Sought:
+    unused: Any = None
+    return Sought(Problem(space, np.zeros((0, len(space.units)), dtype=np.int64), 4, 0), unused, unused, lambda _: table, unused, unused, 16)
+
+
+def answer(method: Method, space: Space, table: np.ndarray, budget_bits: int) -> Choice:
+    question = method.within(sought(space, table), budget_bits).ask()
+    choice: Choice = question.choices[0]
+    return choice
+
+
+def uniform_bits(space: Space, name: str) -> int:
+    return int(space.total_bits(space.uniform(NATIVE.format(name))))
+
+
+def brute_force(space: Space, table: np.ndarray, allowed: Any) -> float:
+    menu = [np.flatnonzero(row) for row in space.offered]
+    values = [(float(table[np.arange(len(c)), c].sum()), c) for c in (np.array(c) for c in product(*menu)) if allowed(np.array(c))]
+    return min(value for value, _ in values)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_programme_is_brute_force_and_the_dynamic_programme(seed: int) -> None:
+    space = mixture(1, 8)
+    table, budget = table_of(space, seed), uniform_bits(space, "INT3_ROW")
+    fits = lambda choice: space.total_bits(choice) <= budget  # noqa: E731
+    best = brute_force(space, table, fits)
+    assert solve_with_rows(space, table, budget, rows=()).loss == pytest.approx(best, rel=1e-9)
+    assert solve(space, table, budget).loss == pytest.approx(best, rel=1e-9)
+    finest = {form.name: f for f, form in enumerate(space.formats)}
+    kept = lambda choice: fits(choice) and all((choice == finest[name]).any() for name in ("INT4_ROW", "INT3_ROW"))  # noqa: E731
+    found = answer(method_named("mc-moe"), space, table, budget)
+    assert float(table[np.arange(8), found].sum()) == pytest.approx(brute_force(space, table, kept), rel=1e-9)
+    assert kept(found)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_budget_for_all_blocks_is_no_worse_than_one_for_each(seed: int) -> None:
+    space = mixture(4, 8)
+    table, budget = table_of(space, seed), uniform_bits(space, "INT3_ROW")
+    rows = np.arange(len(space.units))
+    of_blocks, of_all = (answer(method_named(name), space, table, budget) for name in ("mc-moe", "mc-moe-global"))
+    assert table[rows, of_all].sum() <= table[rows, of_blocks].sum() * (1 + 1e-9)
+    assert table[rows, of_all].sum() < table[rows, of_blocks].sum() * 0.99, "importance differs between blocks"
+    layers = np.array([unit.layer for unit in space.units])
+    spent = [int(space.size_bits[rows, of_blocks][layers == layer].sum()) for layer in range(4)]
+    assert max(spent) <= (budget - space.fixed_bits) // 4
+    for choice in (of_blocks, of_all):
+        names = np.array([space.formats[f].name for f in choice])
+        assert all({"INT4_ROW", "INT3_ROW"} <= set(names[layers == layer]) for layer in range(4))
+
+
+def test_what_is_no_expert_gets_four_bits() -> None:
+    space = mixture(1, 8, others=("blk.0.attn_q.weight", "token_embd.weight"))
+    table = table_of(space, 0)
+    found = answer(method_named("mc-moe"), space, table, uniform_bits(space, "INT3_ROW") + 2 * 8 * 64)
+    names = {unit.name: space.formats[f].name for unit, f in zip(space.units, found, strict=True)}
+    assert names["blk.0.attn_q"] == names["token_embd"] == "INT4_ROW"
+    assert space.total_bits(found) <= uniform_bits(space, "INT3_ROW") + 2 * 8 * 64
+
+
+def test_blocks_share_what_is_left_by_their_weights() -> None:
+    space = mixture(2, 3)
+    limits = in_blocks(space, space.fixed_bits + 6_001)[:2]
+    assert [row.upper for row in limits] == [3_000, 3_000]
+
+
+def test_a_budget_for_the_coarsest_alone_is_refused() -> None:
+    space = mixture(1, 4)
+    with pytest.raises(UserError) as caught:
+        answer(method_named("mc-moe"), space, table_of(space, 0), uniform_bits(space, "INT2_ROW"))
+    sentence(caught.value, "at least 1 of 4 units")
+
+
+def test_a_space_without_experts_is_refused() -> None:
+    units = discover([Tensor("blk.0.attn_q.weight", (8, 64), "F32")])
+    space = NATIVE.space(units, menu=MENU, fixed_bytes=0, n_weights=512)
+    with pytest.raises(UserError) as caught:
+        method_named("mc-moe").along(sought(space, np.ones(space.offered.shape)), 3)
+    sentence(caught.value, "mc-moe", "--target native")
+
+
+def test_a_front_leaves_out_the_budgets_that_no_plan_keeps() -> None:
+    space = mixture(1, 4)
+    asked = method_named("mc-moe").along(sought(space, table_of(space, 0)), 5).ask()
+    assert 1 < len(asked.choices) <= 4
