@@ -19,7 +19,7 @@ Rows = Callable[[Space, int], tuple[Row, ...]]
 
 
 def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) -> Method:
-    """A method that gives each expert one of three neighbouring formats by the integer programme of a proxy's table, everything else 4 bits or more."""
+    """A method that gives each expert one of three neighbouring formats by an integer programme of a proxy's table, all else 4 bits or more."""
 
     def answer(sought: Sought, budget_bits: int) -> Choice:
         space = sought.problem.space

@@ -56,5 +56,5 @@ def test_it_is_the_product_of_its_factors(apart: Model, product: ExpertProduct, 
 
 
 def test_the_exponents_are_those_of_the_paper_and_of_its_code() -> None:
-    assert PUBLISHED == ExpertProduct(frequency=1, weight=1, error=2)
-    assert RELEASED == ExpertProduct(frequency=1, weight=1.5, error=1)
+    assert ExpertProduct(frequency=1, weight=1, error=2) == PUBLISHED
+    assert ExpertProduct(frequency=1, weight=1.5, error=1) == RELEASED
