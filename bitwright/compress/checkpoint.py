@@ -16,7 +16,7 @@ from bitwright.compress.safetensors_file import Entry, entries
 from bitwright.errors import ModelError
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
-_MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
+MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 
 
 class Checkpoint:
@@ -30,7 +30,7 @@ class Checkpoint:
         """
         self.folder = folder
         self._entries: dict[str, Entry] = {}
-        for path in _shards(folder):
+        for path in shards(folder):
             self._entries |= entries(path)
 
     def require(self, pieces: Mapping[str, tuple[Piece, ...]], parameters: Mapping[str, Torch]) -> None:
@@ -85,14 +85,19 @@ def _names(piece: Piece) -> Iterator[str]:
         stem, _, role = piece.parameter.rpartition(".")  # model.layers.3.mlp.experts, gate_up_proj
         if role == "gate_up_proj":
             role = "up_proj" if piece.start else "gate_proj"
-        whole += [f"{stem}.{piece.expert}.{role}.weight", f"{stem}.{piece.expert}.{_MIXTRAL.get(role, role)}.weight"]
+        whole += [f"{stem}.{piece.expert}.{role}.weight", f"{stem}.{piece.expert}.{MIXTRAL.get(role, role)}.weight"]
     for name in whole:
         yield name
         yield name.replace(".mlp.", ".block_sparse_moe.")
         yield name.removeprefix("model.")
 
 
-def _shards(folder: Path) -> list[Path]:
+def shards(folder: Path) -> list[Path]:
+    """The files that hold the weights of a folder.
+
+    Raises:
+        ModelError: there are none, the index cannot be read, or a shard that it names is missing.
+    """
     index = folder / INDEX
     if not index.is_file():
         if not (folder / WHOLE).is_file():

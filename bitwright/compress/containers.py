@@ -1,25 +1,43 @@
 """Which container and which codec a target's models are written with."""
 
+from collections.abc import Callable
+
+from bitwright.compress.checkpoint_container import CheckpointContainer
 from bitwright.compress.codec import Codec
+from bitwright.compress.compressed_tensors import CompressedTensors
 from bitwright.compress.container import Container
 from bitwright.compress.experts import ExpertsApart
 from bitwright.compress.gguf_container import GgufContainer
 from bitwright.compress.integers import IntegerCodec
+from bitwright.compress.packed_integers import PackedCodec
+from bitwright.compress.reload import reload_in_transformers, require_package, unpack_layer_by_layer
 from bitwright.compress.source import Source
 from bitwright.errors import PlanError
-from bitwright.spaces import LLAMA_CPP, Target
+from bitwright.spaces import LLAMA_CPP, TRANSFORMERS, Target
+
+
+def _compressed_tensors(target: Target, model: str) -> Container:
+    reload = reload_in_transformers if target is TRANSFORMERS else unpack_layer_by_layer
+    return CheckpointContainer(model, target, CompressedTensors(), reload)
+
+
+#: a target that is no engine's counts its sizes as a GGUF file would have them
+_CONTAINERS: dict[str, Callable[[Target, str], Container]] = {
+    "none": lambda *_: GgufContainer(),
+    "gguf": lambda *_: GgufContainer(),
+    "compressed-tensors": _compressed_tensors,
+}
+_CODECS: dict[str, Callable[[], Codec]] = {"none": IntegerCodec, "gguf": IntegerCodec, "compressed-tensors": PackedCodec}
 
 
 def container_of(target: Target, model: str) -> Container:
-    """What `target` loads, for the model called `model`. A target that is no engine's counts its sizes as a GGUF file would have them."""
-    del target, model
-    return GgufContainer()
+    """What `target` loads, for the model called `model`."""
+    return _CONTAINERS[target.container](target, model)
 
 
 def codec_of(target: Target) -> Codec:
     """What packs tensors into the formats of `target`."""
-    del target
-    return IntegerCodec()
+    return _CODECS[target.container]()
 
 
 def as_held(source: Source, target: Target) -> Source:
@@ -32,9 +50,12 @@ def require_container(target: Target) -> None:
 
     Raises:
         PlanError: the target is no engine's.
+        LibraryError: a package is missing that reads what is written.
     """
     if target.container == "none":
         raise PlanError(
             f"A file is written for an engine that loads it; '{target.name}' is no engine's, but for comparing methods: use `bitwright search` and "
             f"`bitwright plan` with it, or --target {LLAMA_CPP.name}."
         )
+    if target.container == "compressed-tensors":
+        require_package()

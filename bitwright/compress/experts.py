@@ -5,6 +5,7 @@ give each a format of its own: there expert 3 of `blk.0.ffn_up_exps.weight` is `
 they are.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -46,12 +47,17 @@ def parts(tensor: Tensor) -> tuple[Tensor, ...]:
 
 def experts_apart(model: Model) -> Model:
     """The same module with its experts under names of their own."""
-    stacks = {tensor.name: [part.name for part in parts(tensor)] for tensor in model.tensors}
-    pieces: dict[str, tuple[Piece, ...]] = {}
-    for name, of_tensor in model.pieces.items():
-        apart = stacks[name]
-        pieces |= {part: (piece,) for part, piece in zip(apart, of_tensor, strict=True)} if apart else {name: of_tensor}
-    return replace(model, source=ExpertsApart(model.source), pieces=pieces)
+    return replace(model, source=ExpertsApart(model.source), pieces=pieces_apart(model.pieces))
+
+
+def pieces_apart(pieces: Mapping[str, tuple[Piece, ...]]) -> dict[str, tuple[Piece, ...]]:
+    """Where the tensors lie once every expert has a name of its own."""
+    found: dict[str, tuple[Piece, ...]] = {}
+    for name, of_tensor in pieces.items():
+        stem = name.removesuffix(".weight")
+        apart: dict[str, tuple[Piece, ...]] = {f"{stem}.{piece.expert}.weight": (piece,) for piece in of_tensor if piece.expert >= 0}
+        found |= apart or {name: of_tensor}
+    return found
 
 
 def importance_apart(importance: dict[str, Floats]) -> dict[str, Floats]:

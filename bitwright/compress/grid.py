@@ -6,8 +6,7 @@ A grid knows where levels may lie; a `Rounding` decides where they do lie and wh
 every format. Arrays of groups have any shape `(...)`, those of weights `(..., group)`.
 
 Sources: scale and minimum in half precision as in GPTQ (Frantar et al., ICLR 2023) and AMQ (Lee et al., EMNLP 2025); integer zero points and the
-symmetric range as in compressed-tensors (`calculate_qparams`, `dequantize`): zero is always a level, and the product with the scale is rounded to the
-scale's type.
+symmetric range as in compressed-tensors (`calculate_qparams`, `dequantize`): zero is always a level.
 """
 
 from abc import ABC, abstractmethod
@@ -120,7 +119,7 @@ class ZeroPointGrid(Grid):
 
     def values(self, codes: Codes, placement: Placement) -> Floats:
         """See `Grid.values`."""
-        return _products(codes, placement, self.dtype)
+        return _products(codes, placement)
 
     def _at(self, scale: Floats, offset: Floats) -> Placement:
         zero = np.divide(-offset, scale, out=np.zeros_like(scale), where=scale > 0).round().clip(0, self.n_levels - 1)
@@ -147,7 +146,7 @@ class SymmetricGrid(Grid):
 
     def values(self, codes: Codes, placement: Placement) -> Floats:
         """See `Grid.values`."""
-        return _products(codes, placement, self.dtype)
+        return _products(codes, placement)
 
 
 def _step(low: Floats, high: Floats, n_levels: int) -> Floats:
@@ -155,9 +154,10 @@ def _step(low: Floats, high: Floats, n_levels: int) -> Floats:
     return np.asarray((high / 2 - low / 2) * (2 / (n_levels - 1)), dtype=np.float32)
 
 
-def _products(codes: Codes, placement: Placement, dtype: torch.dtype) -> Floats:
-    """The distance of each code from zero times the scale, as an engine that works in `dtype` has it."""
-    return _rounded((codes.astype(np.float32) - placement.anchor[..., None]) * placement.scale[..., None], dtype)
+def _products(codes: Codes, placement: Placement) -> Floats:
+    """The distance of each code from zero times the scale."""
+    products: Floats = (codes.astype(np.float32) - placement.anchor[..., None]) * placement.scale[..., None]
+    return products
 
 
 def _rounded(values: Floats, dtype: torch.dtype) -> Floats:

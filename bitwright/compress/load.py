@@ -3,36 +3,25 @@
 Only safetensors and GGUF are read: no pickle is loaded and no code of a model is run.
 """
 
-import io
-import logging
-import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
-import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from bitwright.compress.architectures import bind, lay_out, recognise
 from bitwright.compress.checkpoint import Checkpoint
 from bitwright.compress.gguf_file import GgufSource
 from bitwright.compress.gguf_metadata import require_alike
 from bitwright.compress.gguf_tokenizer import restore_pre_tokenizer
+from bitwright.compress.hub import NO_CODE, configuration, located, quietly
 from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.compress.model import Model
 from bitwright.compress.source import Source
 from bitwright.errors import ModelError
 
 _ROPE_FACTORS = "rope_freqs.weight"  # no parameter of the module: computed from its configuration
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
-# Without this transformers asks whoever sits at the terminal whether to run the code in the folder.
-_NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -47,14 +36,14 @@ def open_source(name: str) -> Source:
     Raises:
         ModelError: no such model, or not one that can be read.
     """
-    path = _located(name)
+    path = located(name)
     return _lazy_source(name, path) if path.is_dir() else GgufSource(path)
 
 
 def open_skeleton(config: PreTrainedConfig) -> PreTrainedModel:
     """The module that a configuration describes, on the meta device: shapes without weights."""
     with torch.device("meta"):
-        module: Any = AutoModelForCausalLM.from_config(config, **_NO_CODE)  # type: ignore[no-untyped-call]
+        module: Any = AutoModelForCausalLM.from_config(config, **NO_CODE)  # type: ignore[no-untyped-call]
     skeleton: PreTrainedModel = module
     return skeleton
 
@@ -65,7 +54,7 @@ def load(name: str, device: str = "cpu") -> Model:
     Raises:
         ModelError: no such model, not a causal language model, or an architecture that is not known.
     """
-    path = _located(name)
+    path = located(name)
     if path.is_dir():
         loaded = _from_folder(path)
         source: Source = _folder_source(name, path, loaded)
@@ -73,7 +62,7 @@ def load(name: str, device: str = "cpu") -> Model:
         source = GgufSource(path)
         loaded = _from_gguf(path)
         require_alike(loaded.module.config, source.metadata, [tensor.name for tensor in source.tensors])
-        restore_pre_tokenizer(loaded.tokenizer, _pre_tokenizer(source))
+        restore_pre_tokenizer(loaded.tokenizer, pre_tokenizer(source))
     module = loaded.module.requires_grad_(False)
     module.train(mode=False)
     pieces = bind(module, source.architecture)
@@ -83,56 +72,35 @@ def load(name: str, device: str = "cpu") -> Model:
     return Model(module, loaded.tokenizer, source, pieces)
 
 
-def _located(name: str) -> Path:
-    path = Path(name)
-    if path.exists():
-        return path
-    if not _HUB_NAME.fullmatch(name) or path.suffix == ".gguf":
-        raise ModelError(f"MODEL must be a GGUF file, a model folder or a hub name such as Qwen/Qwen3-4B; '{name}' is none of them: check the path.")
-    try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES))
-    except Exception as error:  # the hub's client lets those of its own transport through
-        raise ModelError(f"There is no file or folder '{name}', and the hub gave no model of that name: check the name and the network.") from error
-
-
 def _folder_source(name: str, path: Path, loaded: _Loaded) -> Source:
     return HuggingFaceSource(name, loaded.module, rows_in_memory(loaded.module), tokenizer=loaded.tokenizer, folder=path)
 
 
 def _lazy_source(name: str, path: Path) -> Source:
-    config = _configuration(path)
+    config = configuration(path)
     module, checkpoint = _on_disk(config, path)
-    with _loading(path):
-        tokenizer = AutoTokenizer.from_pretrained(path, **_NO_CODE)
+    with quietly(path):
+        tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
     return HuggingFaceSource(name, module, checkpoint.rows, tokenizer=tokenizer, folder=path)
 
 
 def _on_disk(config: PreTrainedConfig, path: Path) -> tuple[PreTrainedModel, Checkpoint]:
     """The model's skeleton and the folder's weights, which hold all that it needs."""
-    with _loading(path):
+    with quietly(path):
         module = open_skeleton(config)
     checkpoint = Checkpoint(path)
     checkpoint.require(lay_out(module, recognise(config).name), dict(module.named_parameters()))
     return module, checkpoint
 
 
-def _configuration(path: Path) -> PreTrainedConfig:
-    if not (path / "config.json").is_file():
-        raise ModelError(f"A model folder must hold a config.json; {path} does not: give the folder that `save_pretrained` wrote.")
-    with _loading(path):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(path, **_NO_CODE)
-    recognise(config)
-    return config
-
-
 def _from_folder(path: Path) -> _Loaded:
-    config = _configuration(path)
+    config = configuration(path)
     _on_disk(config, path)
     # What is missing or of another shape transformers replaces by random numbers; here it is looked for afterwards.
     settings: dict[str, Any] = {"config": config, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    with _loading(path):
-        both: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **settings, **_NO_CODE)
-        tokenizer = AutoTokenizer.from_pretrained(path, **_NO_CODE)
+    with quietly(path):
+        both: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **settings, **NO_CODE)
+        tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
     module, found = both
     wrong = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if wrong:
@@ -144,8 +112,8 @@ def _from_folder(path: Path) -> _Loaded:
 
 
 def _from_gguf(path: Path) -> _Loaded:
-    where: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, **_NO_CODE}
-    with _loading(path):
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, **NO_CODE}
+    with quietly(path):
         module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
         return _Loaded(module, AutoTokenizer.from_pretrained(**where))
 
@@ -172,26 +140,6 @@ def _equal(rows: torch.Tensor, stored: torch.Tensor) -> bool:
     return torch.equal(rows, stored) or bool(torch.isclose(rows + 1, stored, atol=1e-5).all())
 
 
-def _pre_tokenizer(source: Source) -> str:
+def pre_tokenizer(source: Source) -> str:
+    """How the file says that texts are cut before they are tokenized, empty where it does not."""
     return next((str(entry.value) for entry in source.metadata if entry.key == "tokenizer.ggml.pre"), "")
-
-
-def _reason(error: Exception) -> str:
-    """The first line of the message, and the second where the first only announces it."""
-    lines = [line.strip() for line in str(error).strip().split("\n")]
-    return (" ".join(lines[:2] if lines[0].endswith(":") else lines[:1]) or type(error).__name__).rstrip(".! ") + "."
-
-
-@contextmanager
-def _loading(path: Path) -> Iterator[None]:
-    """Keep transformers' progress bars, hints and warnings to itself, and tell in a sentence what it cannot load."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:  # its readers raise errors of many families
-        raise ModelError(f"MODEL must be a causal language model that transformers can load; {path} is not: {_reason(error)}") from error
-    finally:
-        transformers.logging.set_verbosity(level)

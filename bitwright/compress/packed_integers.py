@@ -1,10 +1,11 @@
 """The integers of a compressed-tensors checkpoint (`pack-quantized`), and the tensors that a linear layer becomes there.
 
-    w = (code − zero) · scale,   in float32
+    w = (code − zero) · scale,   the scale a bfloat16, the product in float32
 
-as `dequantize` of the compressed-tensors package 0.20.0 has it for float32 scales: what is measured is, bit for bit, what it decompresses to.
-Here a row is its codes in 32-bit words, its scales, and a byte for each zero point, so that rows can be read one by one; `layer_tensors` makes the
-tensors of the checkpoint of them, where zero points are packed down the rows instead.
+as `dequantize` of the compressed-tensors package 0.20.0 has it in a model loaded in float32, whose loader widens the scales first; loaded in another
+type it is the same product, rounded to that type. What is measured is, bit for bit, what it decompresses to. Here a row is its codes in 32-bit
+words, its scales, and a byte for each zero point, so that rows can be read one by one; `layer_tensors` makes the tensors of the checkpoint of them,
+where zero points are packed down the rows instead.
 """
 
 from collections.abc import Mapping
@@ -22,12 +23,12 @@ from bitwright.compress.source import Bytes, Floats
 from bitwright.spaces import Format, PackedFormat
 
 Layer = Mapping[str, NDArray[np.generic]]
-_WORD_BITS = 32
+_WORD_BITS, _SCALE_BYTES = 32, 2
 
 
 def grid_of(form: PackedFormat) -> Grid:
     """The levels that a group may have."""
-    return ZeroPointGrid(form.bits, torch.float32) if form.zero_points else SymmetricGrid(form.bits, torch.float32)
+    return ZeroPointGrid(form.bits, torch.bfloat16) if form.zero_points else SymmetricGrid(form.bits, torch.bfloat16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class PackedCodec(Codec):
             return GgmlCodec().encode(weights, form, importance)
         require_quantizable(weights, form, importance)
         found = round_stack(self.rounding, weights, grid_of(form), group=form.group or weights.shape[1], importance=importance)
-        parts = [packed_words(found.codes, form.bits).view(np.uint8), np.ascontiguousarray(found.placement.scale, dtype=np.float32).view(np.uint8)]
+        parts = [packed_words(found.codes, form.bits).view(np.uint8), _narrow(found.placement.scale)]
         zeros = [found.placement.anchor.astype(np.uint8)] if form.zero_points else []
         return np.concatenate([*parts, *zeros], axis=1).reshape(-1)
 
@@ -56,7 +57,7 @@ class PackedCodec(Codec):
             return GgmlCodec().decode(packed, form, shape)
         words, scale, zeros = _parts(packed, form, shape)
         distance = unpacked_words(words, form.bits, shape[1]).astype(np.float32) - _wide(zeros.astype(np.float32), shape[1])
-        weights: Floats = distance * _wide(scale, shape[1])
+        weights: Floats = distance * _wide(_widened(scale), shape[1])
         return weights
 
 
@@ -76,7 +77,10 @@ def unpacked_words(words: NDArray[np.int32], bits: int, n_codes: int) -> Codes:
 
 
 def layer_tensors(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> Layer:
-    """The tensors of the layer in the checkpoint, by the last part of their names. `shape` is `(n_rows, n_columns)`."""
+    """The tensors of the layer in the checkpoint, by the last part of their names; the bfloat16 scales as 16-bit words.
+
+    `shape` is `(n_rows, n_columns)`.
+    """
     words, scale, zeros = _parts(packed, form, shape)
     layer: dict[str, NDArray[np.generic]] = {"weight_packed": words, "weight_scale": scale, "weight_shape": np.array(shape, dtype=np.int64)}
     if form.zero_points:
@@ -84,14 +88,33 @@ def layer_tensors(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> 
     return layer
 
 
-def _parts(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> tuple[NDArray[np.int32], Floats, Codes]:
+def layer_bytes(layer: Layer, form: PackedFormat, shape: tuple[int, int]) -> Bytes:
+    """The inverse of `layer_tensors`: the rows of the layer."""
+    n_rows = shape[0]
+    parts = [np.ascontiguousarray(layer["weight_packed"]).view(np.uint8), np.ascontiguousarray(layer["weight_scale"]).view(np.uint8)]
+    if form.zero_points:
+        parts.append(unpacked_words(np.ascontiguousarray(layer["weight_zero_point"].T).view("<i4"), form.bits, n_rows).T)
+    return np.concatenate(parts, axis=1).reshape(-1)
+
+
+def _parts(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> tuple[NDArray[np.int32], NDArray[np.uint16], Codes]:
     """Words `(n_rows, n_words)`, scales and the codes that mean zero, both `(n_rows, n_groups)`."""
     n_groups, n_words = form.n_groups(shape[1]), 4 * form.n_words(shape[1])
     rows = packed.reshape(shape[0], -1)
     words = np.ascontiguousarray(rows[:, :n_words]).view("<i4")
-    scale = np.ascontiguousarray(rows[:, n_words : n_words + 4 * n_groups]).view("<f4")
+    scale = np.ascontiguousarray(rows[:, n_words : n_words + _SCALE_BYTES * n_groups]).view("<u2")
     middle = np.full(scale.shape, 1 << (form.bits - 1), dtype=np.uint8)
-    return words, scale, rows[:, n_words + 4 * n_groups :] if form.zero_points else middle
+    return words, scale, rows[:, n_words + _SCALE_BYTES * n_groups :] if form.zero_points else middle
+
+
+def _narrow(scale: Floats) -> Bytes:
+    """The bytes `(n_rows, 2 · n_groups)` of scales that are bfloat16 already."""
+    narrow: Bytes = torch.from_numpy(np.ascontiguousarray(scale, dtype=np.float32)).bfloat16().view(torch.uint8).numpy()
+    return narrow
+
+
+def _widened(scale: NDArray[np.uint16]) -> Floats:
+    return (scale.astype(np.uint32) << 16).view(np.float32)
 
 
 def _wide(values: Floats, n_columns: int) -> Floats:

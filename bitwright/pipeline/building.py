@@ -89,6 +89,9 @@ def require_fit(plan: Plan, source: Source) -> None:
                 f"A plan may name only formats that a tensor's rows allow; {name} has rows of {tensors[name].shape[-1]}, which {form} cannot store: "
                 "give this tensor another format."
             )
+    broken = target.breaches(source.tensors, plan.formats)
+    if broken:
+        raise PlanError(f"A plan must keep the rules of {target.name} {target.version}: {broken[0].rule}; {broken[0].tensor} has {broken[0].fault}.")
 
 
 def _importance_path(plan: Plan) -> Path:

@@ -66,6 +66,7 @@ def whole_space(bench: Workbench) -> Space:
     model, target = bench.model, TARGETS[bench.settings.target]
     matrices = tuple(unit for unit in discover(model.tensors) if all(tensor.name in model.pieces for tensor in unit.tensors))
     units = _decided(matrices, bench.settings.keep)
+    target.require_keepable(matrices, tuple(unit for unit in matrices if unit not in units))
     decided = [tensor.name for unit in units for tensor in unit.tensors]
     fixed, n_weights = bench.container.fixed_bytes(model.source, decided, bench.folder), sum(tensor.n_weights for tensor in model.tensors)
     named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (bench.settings.formats, ()))

@@ -2,11 +2,13 @@
 
 from bitwright.spaces.budget import Budget, parse_budget
 from bitwright.spaces.discover import discover
+from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, TRANSFORMERS, VLLM, engine
 from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.plan import ImportanceFile, Plan, PlannedModel, Promise, Provenance, read_plan
+from bitwright.spaces.rules import Breach, Fused, Rule
 from bitwright.spaces.space import Choice, Choices, Space
-from bitwright.spaces.target import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, Target
+from bitwright.spaces.target import Target
 from bitwright.spaces.tie import Key, Tie, alone, by_expert, by_layer, joined, tied
 from bitwright.spaces.unit import Tensor, Unit
 
@@ -18,11 +20,15 @@ __all__ = [
     "NATIVE",
     "PACKED_FORMATS",
     "TARGETS",
+    "TRANSFORMERS",
+    "VLLM",
     "BlockFormat",
+    "Breach",
     "Budget",
     "Choice",
     "Choices",
     "Format",
+    "Fused",
     "ImportanceFile",
     "IntegerFormat",
     "Key",
@@ -31,6 +37,7 @@ __all__ = [
     "PlannedModel",
     "Promise",
     "Provenance",
+    "Rule",
     "Space",
     "Target",
     "Tensor",
@@ -40,6 +47,7 @@ __all__ = [
     "by_expert",
     "by_layer",
     "discover",
+    "engine",
     "joined",
     "parse_budget",
     "read_plan",

@@ -23,9 +23,14 @@ def discover(tensors: Iterable[Tensor]) -> tuple[Unit, ...]:
     """
     units = []
     for tensor in tensors:
-        block, outside = _BLOCK.fullmatch(tensor.name), _OUTSIDE.fullmatch(tensor.name)
-        kind = block[2] if block else outside[1] if outside else ""
+        block, kind = _BLOCK.fullmatch(tensor.name), role(tensor.name)
         if kind and len(tensor.shape) >= 2 and not _KEPT_KINDS.fullmatch(kind):
             layer, expert = (int(block[1]), int(block[3] or -1)) if block else (-1, -1)
             units.append(Unit(tensor.name.removesuffix(".weight"), layer, kind, (tensor,), expert))
     return tuple(units)
+
+
+def role(name: str) -> str:
+    """The role of a tensor by its name: `attn_q` for `blk.3.attn_q.weight`, empty for a name of another kind."""
+    block, outside = _BLOCK.fullmatch(name), _OUTSIDE.fullmatch(name)
+    return block[2] if block else outside[1] if outside else ""

@@ -1,7 +1,7 @@
 """Formats of a compressed-tensors checkpoint, `pack-quantized`, and the exact bytes a linear layer takes in each.
 
 Layout: `compressors/pack_quantized` of the compressed-tensors package (0.20.0). A layer is four tensors: the codes of a row packed bit after bit into
-32-bit words, a float32 scale for each group of a row, the shape, and where zero is not in the middle of the codes, the codes that mean zero, packed
+32-bit words, a bfloat16 scale for each group of a row, the shape, and where zero is not in the middle of the codes, the codes that mean zero, packed
 down the rows of each group's column.
 """
 
@@ -10,7 +10,7 @@ from math import prod
 
 from bitwright.spaces.format import GGML_FORMATS, Format
 
-SCALE_BYTES = 4
+_SCALE_BYTES = 2
 _SHAPE_BYTES = 16  # two 64-bit integers
 _WORD_BITS, _WORD_BYTES = 32, 4
 
@@ -31,7 +31,7 @@ class PackedFormat(Format):
     @property
     def bits_per_weight(self) -> float:
         """See `Format.bits_per_weight`; the scale and zero point of a whole row are not counted."""
-        overhead = 8 * SCALE_BYTES + (self.bits if self.zero_points else 0)
+        overhead = 8 * _SCALE_BYTES + (self.bits if self.zero_points else 0)
         return self.bits + (overhead / self.group if self.group else 0.0)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
@@ -52,7 +52,7 @@ class PackedFormat(Format):
             raise ValueError(f"{self.name} stores groups of {self.group} weights, which do not divide a row of {shape[-1]}")
         n_rows, n_columns = shape[-2:]
         zeros = -(-n_rows * self.bits // _WORD_BITS) * _WORD_BYTES * self.n_groups(n_columns) if self.zero_points else 0
-        row = _WORD_BYTES * self.n_words(n_columns) + SCALE_BYTES * self.n_groups(n_columns)
+        row = _WORD_BYTES * self.n_words(n_columns) + _SCALE_BYTES * self.n_groups(n_columns)
         return prod(shape[:-2]) * (n_rows * row + zeros + _SHAPE_BYTES)
 
 

@@ -1,6 +1,6 @@
 """What an engine can load, as a value: its formats, how it pads, and so the space of a given model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
@@ -8,28 +8,31 @@ from typing import Literal
 import numpy as np
 
 from bitwright.errors import UserError
-from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, Format
+from bitwright.spaces.discover import discover, role
+from bitwright.spaces.format import Format
+from bitwright.spaces.rules import Breach, Fused, Rule, broken_rules, split_ties
 from bitwright.spaces.space import Space
-from bitwright.spaces.tie import Key, alone, by_expert, joined
-from bitwright.spaces.unit import Unit
+from bitwright.spaces.tie import joined
+from bitwright.spaces.unit import Tensor, Unit
 
 
 @dataclass(frozen=True)
 class Target:
     """An engine's capabilities.
 
-    `alignment` is the number of bytes that every tensor of the file is padded to. `version` is what the rules were checked against. `together` names
-    what the engine wants in one format; where `experts_apart` the experts of a block are tensors of their own, else the block has one for all.
-    `container` is how a model is written for it, `none` where it is no engine's.
+    `alignment` is the number of bytes that every tensor of the file is padded to. `version` is what the rules were checked against. `rules` are the
+    formats refused to some tensors, `fused` what the engine wants in one format; where `experts_apart` the experts of a block are tensors of their
+    own, else the block has one for all. `container` is how a model is written for it, `none` where it is no engine's.
     """
 
     name: str
     version: str
     formats: tuple[Format, ...]
     alignment: int
-    together: Key = alone
+    rules: tuple[Rule, ...] = ()
+    fused: tuple[Fused, ...] = ()
     experts_apart: bool = False
-    container: Literal["none", "gguf"] = "none"
+    container: Literal["none", "gguf", "compressed-tensors"] = "none"
 
     @property
     def file_name(self) -> str:
@@ -53,9 +56,48 @@ class Target:
         """Bytes of a tensor in the file, the padding behind it included."""
         return -(-form.size_bytes(shape) // self.alignment) * self.alignment
 
+    def together(self, unit: Unit) -> str:
+        """The name of what the unit decides with, its own where that is nothing."""
+        keys = (tie.key(unit) for tie in self.fused)
+        return next((key for key in keys if key != unit.name), unit.name)
+
     def offers(self, unit: Unit, form: Format) -> bool:
-        """Whether `form` can store every tensor of the unit."""
-        return all(form.fits(tensor.shape) for tensor in unit.tensors)
+        """Whether `form` can store every tensor of the unit, and no rule is against it."""
+        return all(self._takes(role(tensor.name), tensor.shape, form) for tensor in unit.tensors)
+
+    def breaches(self, tensors: Iterable[Tensor], formats: Mapping[str, str]) -> tuple[Breach, ...]:
+        """What this engine would not load of a model with these `tensors` in the `formats` of a plan, by tensor; all others as they are stored."""
+        units, forms = discover(tensors), {form.name: form for form in self.formats}
+        known = {tensor.name: tensor for unit in units for tensor in unit.tensors}
+        foreign = [Breach(name, form, f"{self.name} has no such format", self.version) for name, form in formats.items() if form not in forms]
+        named = {name: forms[form] for name in known if (form := formats.get(name, known[name].stored)) in forms}
+        wide = [
+            Breach(name, f"{form.name} for a row of {known[name].shape[-1]}", "a format must fit the rows of its tensor", self.version)
+            for name, form in named.items()
+            if not form.fits(known[name].shape)
+        ]
+        return (*foreign, *wide, *broken_rules(self.rules, known, named), *split_ties(self.fused, units, named))
+
+    def require_keepable(self, units: tuple[Unit, ...], kept: tuple[Unit, ...]) -> None:
+        """Refuse to keep as they are stored the units `kept` of `units`, where this engine would not load that.
+
+        Raises:
+            UserError: a rule is against their format, or they must be in one format with units that are not kept.
+        """
+        tensors = {tensor.name: tensor for unit in kept for tensor in unit.tensors}
+        forms = {form.name: form for form in self.formats}
+        broken = broken_rules(self.rules, tensors, {name: forms[tensor.stored] for name, tensor in tensors.items() if tensor.stored in forms})
+        if broken:
+            raise UserError(f"{self.name} {self.version} cannot keep {broken[0].tensor} as it is, since {broken[0].rule}: do not keep it.")
+        names = {unit.name for unit in kept}
+        for tie in self.fused:
+            keys = {tie.key(unit) for unit in kept}
+            left = next((unit.name for unit in units if unit.name not in names and tie.key(unit) in keys), "")
+            if left:
+                raise UserError(f"{self.name} {self.version} cannot keep a part only, since {tie.sentence}: keep {left} too, or none of them.")
+
+    def _takes(self, kind: str, shape: tuple[int, ...], form: Format) -> bool:
+        return form.fits(shape) and all(rule.allows(kind, form) for rule in self.rules)
 
     def space(self, units: tuple[Unit, ...], *, menu: Iterable[str], fixed_bytes: int, n_weights: int) -> Space:
         """Units, joined where the engine wants them together, × the formats named in `menu` (all of the target's when it is empty).
@@ -68,22 +110,15 @@ class Target:
         units = joined(units, self.together)
         wanted = {self.format(name).name for name in menu} or {form.name for form in self.formats}
         named = np.array([form.name in wanted for form in self.formats])
-        shapes = [tuple(tensor.shape for tensor in unit.tensors) for unit in units]
-        kinds = {kind: i for i, kind in enumerate(dict.fromkeys(shapes))}  # ten thousand experts have few shapes
-        of_kind = np.array([kinds[kind] for kind in shapes])  # (n_units,)
+        alike = [tuple((role(tensor.name) if self.rules else "", tensor.shape) for tensor in unit.tensors) for unit in units]
+        kinds = {kind: i for i, kind in enumerate(dict.fromkeys(alike))}  # ten thousand experts are of few kinds
+        of_kind = np.array([kinds[kind] for kind in alike])  # (n_units,)
         bits = np.array([[self._bits(kind, form) for form in self.formats] for kind in kinds], dtype=np.int64)[of_kind]
         possible = bits >= 0
         offered = np.where((possible & named).any(axis=1)[:, None], possible & named, possible)
         return Space(units, self.formats, np.where(offered, bits, 0), offered, 8 * fixed_bytes, n_weights)
 
-    def _bits(self, shapes: tuple[tuple[int, ...], ...], form: Format) -> int:
-        """Bits of tensors of these shapes in the file, or -1 where `form` cannot store all of them."""
-        return 8 * sum(self.stored_bytes(shape, form) for shape in shapes) if all(form.fits(shape) for shape in shapes) else -1
-
-
-LLAMA_CPP = Target("llama.cpp", "b11549", GGML_FORMATS, alignment=32, container="gguf")
-#: No engine's: packed integers as the papers of the field use them, to compare methods and for small models whose rows no block of GGUF divides.
-INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
-#: Packed integers with each expert in a format of its own. Nothing writes or loads such a checkpoint yet: it is for spaces and comparisons.
-NATIVE = Target("native", "1", INTEGER_FORMATS, alignment=1, together=by_expert, experts_apart=True)
-TARGETS = {target.name: target for target in (LLAMA_CPP, INTEGERS, NATIVE)}
+    def _bits(self, tensors: tuple[tuple[str, tuple[int, ...]], ...], form: Format) -> int:
+        """Bits of tensors of these roles and shapes in the file, or -1 where `form` cannot store all of them."""
+        possible = all(self._takes(kind, shape, form) for kind, shape in tensors)
+        return 8 * sum(self.stored_bytes(shape, form) for _, shape in tensors) if possible else -1

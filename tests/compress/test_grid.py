@@ -33,7 +33,7 @@ def test_every_weight_gets_the_nearest_level(grid: Grid, seed: int, shift: float
     placement = grid.between(weights.min(axis=-1), weights.max(axis=-1))
     back = grid.values(grid.nearest(weights, placement), placement)
     least = np.abs(levels(grid, placement)[:, None, :] - weights[..., None]).min(axis=-1)
-    slack = 0.01 * np.abs(weights).max()  # a level is rounded to the scale's type
+    slack = 1e-5 * np.abs(weights).max()
     assert (np.abs(back - weights) <= least + slack).all()
 
 
@@ -43,7 +43,7 @@ def test_a_whole_range_is_covered_to_half_a_step(grid: Grid, seed: int, shift: f
     weights = groups(seed, shift)
     placement = grid.between(weights.min(axis=-1), weights.max(axis=-1))
     error = np.abs(grid.values(grid.nearest(weights, placement), placement) - weights)
-    # symmetric levels end half a step below the largest weight, a zero point moves them by up to half a step; and their type rounds them
+    # symmetric levels end half a step below the largest weight, a zero point moves them by up to half a step; and the scale is rounded
     assert (error <= 1.01 * placement.scale[:, None] + 0.01 * np.abs(weights).max()).all()
 
 
@@ -52,8 +52,7 @@ def test_what_is_stored_is_of_the_type_and_zero_is_a_level(dtype: torch.dtype) -
     weights = groups(0, 0.3)
     for grid in (ZeroPointGrid(4, dtype), SymmetricGrid(4, dtype)):
         placement = grid.between(weights.min(axis=-1), weights.max(axis=-1))
-        for stored in (placement.scale, levels(grid, placement)):
-            assert np.array_equal(torch.from_numpy(stored).to(dtype).float().numpy(), stored)
+        assert np.array_equal(torch.from_numpy(placement.scale).to(dtype).float().numpy(), placement.scale)
         assert np.array_equal(placement.anchor, placement.anchor.round())
         assert ((placement.anchor >= 0) & (placement.anchor < 16)).all()
         assert (levels(grid, placement) == 0).any(axis=-1).all()

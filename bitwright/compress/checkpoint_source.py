@@ -1,0 +1,128 @@
+"""A packed checkpoint read back: the engine's tensors, in the formats they have there and with the weights that are computed with."""
+
+import json
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bitwright.compress.architectures import engine_shape
+from bitwright.compress.checkpoint import shards
+from bitwright.compress.gguf_file import fingerprint
+from bitwright.compress.home import CONFIG, Home, Slot
+from bitwright.compress.layout import FLOATS, Layout
+from bitwright.compress.pieces import Piece
+from bitwright.compress.safetensors_file import Entry, entries
+from bitwright.compress.source import Bytes, Floats, Source
+from bitwright.errors import ModelError
+from bitwright.spaces import Format, Tensor
+
+
+class CheckpointSource(Source):
+    """The checkpoint in a folder, of a model whose `home` is known. Norms are read as the module has them.
+
+    `slots` are the tensors on disk by the engine's name, and `forms` the format of each by its name: that of a packed layer, or a float type.
+    """
+
+    def __init__(self, folder: Path, home: Home, layout: Layout, *, experts_apart: bool) -> None:
+        """Read the configuration and the heads of all shards.
+
+        Raises:
+            ModelError: it is not whole, or is not written as `layout` has it.
+        """
+        self.name, self.architecture, self.metadata = str(folder), "", ()
+        self.home, self._layout = home, layout
+        self._entries: dict[str, Entry] = {}
+        for path in shards(folder):
+            self._entries |= entries(path)
+        self._form_of = layout.reader(_settings(folder))
+        pieces: Mapping[str, tuple[Piece, ...]] = home.apart if experts_apart else home.pieces
+        named = tuple(Tensor(name, _shape(home, of_tensor), "") for name, of_tensor in pieces.items())
+        self.slots = {tensor.name: list(home.slots((tensor,))) for tensor in named}
+        self.forms = {slot.name: self._form(slot) for of_tensor in self.slots.values() for slot in of_tensor}
+        self.tensors = tuple(Tensor(tensor.name, tensor.shape, self._stored(tensor)) for tensor in named)
+        self.fingerprint = fingerprint(self.tensors, self.stored)
+
+    def read(self, tensor: Tensor) -> Floats:
+        """See `Source.read`."""
+        shape = prod(tensor.shape[:-1]), tensor.shape[-1]
+        if tensor.stored in FLOATS:
+            widths = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+            floats: Floats = torch.from_numpy(self.stored(tensor)).view(widths[tensor.stored]).float().reshape(shape).numpy()
+            return floats
+        return self._layout.codec.decode(self.stored(tensor), _packed(self.forms[self.slots[tensor.name][0].name]), shape)
+
+    def stored(self, tensor: Tensor) -> Bytes:
+        """See `Source.stored`: the rows in engine order."""
+        parts = [self._rows(slot) for slot in self.slots[tensor.name]]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def arrays(self, slot: Slot) -> Mapping[str, Bytes]:
+        """The bytes of a packed layer's tensors."""
+        parts = self._layout.described(_packed(self.forms[slot.name]), slot.matrix)
+        return {part: self._whole(f"{slot.layer}.{part}") for part in parts}
+
+    def _rows(self, slot: Slot) -> Bytes:
+        form = self.forms[slot.name]
+        data = self._layout.packed(self.arrays(slot), form, slot.matrix) if isinstance(form, Format) else self._whole(slot.name)
+        if not slot.piece.rotary_heads:
+            return data
+        ordered: Bytes = data.reshape(slot.shape[0], -1)[slot.piece.order() - slot.piece.start].reshape(-1)
+        return ordered
+
+    def _whole(self, name: str) -> Bytes:
+        entry = self._entries[name]
+        return entry.read(0, entry.n_weights)
+
+    def _form(self, slot: Slot) -> Format | str:
+        """The format of a packed layer, or the type of one kept as floats.
+
+        Raises:
+            ModelError: the layer is missing, or its tensors are not those of the format that the configuration names.
+        """
+        if slot.name in self._entries:
+            expected = {slot.name: (self._entries[slot.name].dtype, slot.shape)}
+            form: Format | str = self._entries[slot.name].dtype
+        else:
+            form = self._form_of(slot.layer)
+            expected = {f"{slot.layer}.{part}": described for part, described in self._layout.described(form, slot.matrix).items()}
+        for name, described in expected.items():
+            if name not in self._entries or (self._entries[name].dtype, self._entries[name].shape) != described:
+                raise ModelError(
+                    f"A checkpoint must hold every layer as its configuration says; {self.name} lacks {name} as {described[0]} "
+                    f"{'×'.join(map(str, described[1]))}: build it again."
+                )
+        return form
+
+    def _stored(self, tensor: Tensor) -> str:
+        found = {form if isinstance(form, str) else form.name for form in (self.forms[slot.name] for slot in self.slots[tensor.name])}
+        if len(found) > 1:
+            raise ModelError(
+                f"The experts of a block must be in one format here; those of {tensor.name} are in {' and '.join(sorted(found))}: build the "
+                "checkpoint again."
+            )
+        return found.pop()
+
+
+def _packed(form: Format | str) -> Format:
+    if isinstance(form, str):
+        raise ValueError(f"{form} is no packed format")
+    return form
+
+
+def _settings(folder: Path) -> Mapping[str, object]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        found: Mapping[str, object] = config.get("quantization_config", {})
+        return found
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"A checkpoint must hold a readable {CONFIG}; {folder} does not ({error}): build it again.") from error
+
+
+def _shape(home: Home, pieces: tuple[Piece, ...]) -> tuple[int, ...]:
+    whole = home.shapes[pieces[0].parameter]
+    if pieces[0].expert >= 0 and len(pieces) == 1:
+        return (pieces[0].n_rows, whole[-1])
+    return engine_shape(pieces, torch.empty(whole, device="meta"))

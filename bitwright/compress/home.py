@@ -1,0 +1,139 @@
+"""What a checkpoint holds beside its weights, and under which name each weight lies in it.
+
+transformers 5 keeps the experts of a block in one parameter; checkpoints keep them apart, Mixtral's under names of its own, and its loader maps the
+one to the other (`conversion_mapping`). The names here are those of the checkpoints.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+from bitwright.compress.architectures import lay_out, recognise
+from bitwright.compress.checkpoint import INDEX, MIXTRAL
+from bitwright.compress.experts import pieces_apart
+from bitwright.compress.gguf_file import GgufSource
+from bitwright.compress.gguf_tokenizer import restore_pre_tokenizer
+from bitwright.compress.hub import NO_CODE, WORDS, configuration, located, quietly
+from bitwright.compress.load import open_skeleton, pre_tokenizer
+from bitwright.compress.pieces import Piece
+from bitwright.spaces import Tensor
+
+CONFIG = "config.json"
+_DENSE, _SPARSE = ".mlp.", ".block_sparse_moe."
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor of the checkpoint: rows `start:stop` of `tensor`, the engine's, and the `piece` of the module that they are.
+
+    `name` is the tensor's name on disk, `shape` its shape there, of which a matrix is `(n_rows, n_columns)`.
+    """
+
+    tensor: Tensor
+    start: int
+    stop: int
+    piece: Piece
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def layer(self) -> str:
+        """The layer whose weight it is."""
+        return self.name.removesuffix(".weight")
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """The shape of a matrix.
+
+        Raises:
+            ValueError: it is a vector.
+        """
+        n_rows, n_columns = self.shape
+        return n_rows, n_columns
+
+
+@dataclass(frozen=True)
+class Home:
+    """`config` is that of the original model, `files` its other words by name, `pieces` where the engine's tensors lie in a module of `shapes`."""
+
+    config: Mapping[str, Any]
+    files: Mapping[str, bytes]
+    pieces: Mapping[str, tuple[Piece, ...]]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @cached_property
+    def apart(self) -> Mapping[str, tuple[Piece, ...]]:
+        """`pieces` where every expert has a name of its own."""
+        return pieces_apart(self.pieces)
+
+    def slots(self, tensors: tuple[Tensor, ...]) -> Iterator[Slot]:
+        """The tensors of a checkpoint that holds `tensors`, in their order; what transformers computes for itself has none."""
+        for tensor in tensors:
+            start = 0
+            for piece in self.pieces.get(tensor.name, self.apart.get(tensor.name, ())):
+                whole = self.shapes[piece.parameter]
+                shape = whole if piece.expert < 0 else (piece.n_rows, whole[-1])
+                yield Slot(tensor, start, start + piece.n_rows, piece, self._name(piece), shape)
+                start += piece.n_rows
+
+    def _name(self, piece: Piece) -> str:
+        mixtral = self.config["model_type"] == "mixtral"
+        if piece.expert < 0:
+            name = piece.parameter
+        else:
+            stem, _, role = piece.parameter.rpartition(".")
+            if role == "gate_up_proj":
+                role = "up_proj" if piece.start else "gate_proj"
+            name = f"{stem}.{piece.expert}.{MIXTRAL[role] if mixtral else role}.weight"
+        return name.replace(_DENSE, _SPARSE) if mixtral else name
+
+
+def open_home(name: str) -> Home:
+    """The home of the model that a user calls `name`; of its weights nothing is read.
+
+    Raises:
+        ModelError: there is no such model, or it is none that can be read.
+    """
+    path = located(name)
+    return _of_folder(path) if path.is_dir() else _of_gguf(path)
+
+
+def _of_folder(path: Path) -> Home:
+    with quietly(path):
+        module = open_skeleton(configuration(path))
+    words = {file.name: file.read_bytes() for pattern in WORDS for file in sorted(path.glob(pattern)) if file.name not in (CONFIG, INDEX)}
+    return _home(json.loads((path / CONFIG).read_text(encoding="utf-8")), words, module)
+
+
+def _of_gguf(path: Path) -> Home:
+    source = GgufSource(path)
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, **NO_CODE}
+    with quietly(path), tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
+        config = AutoConfig.from_pretrained(**where)
+        module = open_skeleton(config)
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        restore_pre_tokenizer(tokenizer, pre_tokenizer(source))
+        tokenizer.save_pretrained(folder)
+        words = {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
+    return _home(config.to_dict() | {"architectures": [type(module).__name__]}, words, module)
+
+
+def _home(config: Mapping[str, Any], words: Mapping[str, bytes], module: PreTrainedModel) -> Home:
+    pieces = lay_out(module, recognise(module.config).name)
+    return Home(config, words, pieces, {name: tuple(weight.shape) for name, weight in module.named_parameters()})
+
+
+def in_module_order(piece: Piece, rows: torch.Tensor) -> torch.Tensor:
+    """Rows `(n_rows, …)` in engine order, put in the order of the module and the checkpoint."""
+    if not piece.rotary_heads:
+        return rows
+    ordered = torch.empty_like(rows)
+    ordered[torch.from_numpy(piece.order() - piece.start)] = rows
+    return ordered

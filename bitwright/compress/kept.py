@@ -1,0 +1,39 @@
+"""What a checkpoint keeps of a tensor that is not decided about: its weights as floats, in the narrowest type that loses nothing."""
+
+import torch
+
+from bitwright.compress.architectures import ARCHITECTURES
+from bitwright.compress.experts import ExpertsApart
+from bitwright.compress.home import Slot, in_module_order
+from bitwright.compress.hugging_face import HuggingFaceSource
+from bitwright.compress.layout import FLOATS
+from bitwright.compress.source import Bytes, Source
+
+_NARROW = {"BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def kept_type(source: Source, slot: Slot) -> str:
+    """The float type in which a tensor that is not decided about is kept: the narrowest that loses nothing."""
+    if len(slot.shape) > 1:
+        return slot.tensor.stored if slot.tensor.stored in FLOATS else "F32"
+    values = kept_values(source, slot)
+    return next((name for name, dtype in _NARROW.items() if torch.equal(values.to(dtype).float(), values)), "F32")
+
+
+def kept_bytes(source: Source, slot: Slot, dtype: str) -> Bytes:
+    """The bytes of such a tensor."""
+    data: Bytes = kept_values(source, slot).to(_NARROW.get(dtype, torch.float32)).contiguous().view(torch.uint8).numpy().reshape(-1)
+    return data
+
+
+def kept_values(source: Source, slot: Slot) -> torch.Tensor:
+    """The weights of a slot as the module has them, float32, of the slot's shape."""
+    whole = source.whole if isinstance(source, ExpertsApart) else source
+    if isinstance(whole, HuggingFaceSource):
+        rows = whole.rows(slot.piece)  # not through the engine's: its norms have 1 added, which rounds
+    else:
+        read = torch.from_numpy(source.read(slot.tensor))
+        rows = read.reshape(-1, 1) if len(slot.shape) == 1 else read[slot.start : slot.stop]
+        if slot.tensor.name.endswith("norm.weight") and ARCHITECTURES[whole.architecture].norms_plus_one:
+            rows = rows - 1
+    return in_module_order(slot.piece, rows).reshape(slot.shape)
