@@ -36,6 +36,7 @@ PARTS = ROOMS | {
     "cli": (*ROOMS, "__init__", "pipeline", "cli_options"),
     "cli_options": (*ROOMS, "__init__", "pipeline"),
     "__init__": (*ROOMS, "pipeline"),
+    "native": ("compress",),
     "__main__": ("cli",),
 }
 

@@ -17,6 +17,7 @@ from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.levels import Levels, matrix_shape
 from bitwright.compress.load import load, open_skeleton, open_source
 from bitwright.compress.model import Model
+from bitwright.compress.native_quantizer import NativeConfig, NativeQuantizer
 from bitwright.compress.packed_integers import PackedCodec, layer_tensors
 from bitwright.compress.pieces import Piece
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
@@ -43,6 +44,8 @@ __all__ = [
     "Levels",
     "MinimumGrid",
     "Model",
+    "NativeConfig",
+    "NativeQuantizer",
     "PackedCodec",
     "Piece",
     "Placement",

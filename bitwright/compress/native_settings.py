@@ -1,0 +1,39 @@
+"""What `config.json` of a native checkpoint says under `quantization_config`: the schema, and the format of every packed layer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bitwright.errors import ModelError
+from bitwright.spaces import INTEGER_FORMATS, Format
+
+METHOD = "bitwright"
+SCHEMA = 1
+_FORMS = {form.name: form for form in INTEGER_FORMATS}
+
+
+def native_settings(layers: Mapping[str, Format]) -> dict[str, Any]:
+    """The settings of a checkpoint with these packed layers."""
+    return {"quant_method": METHOD, "schema": SCHEMA, "formats": {name: form.name for name, form in layers.items()}}
+
+
+def native_formats(settings: Mapping[str, Any]) -> dict[str, Format]:
+    """The inverse of `native_settings`.
+
+    Raises:
+        ModelError: the checkpoint is not native, is of a newer schema, or says something that is not known.
+    """
+    method, schema, formats = settings.get("quant_method"), settings.get("schema"), settings.get("formats")
+    if method != METHOD:
+        raise ModelError(f"A native checkpoint must have the quant_method '{METHOD}'; this one has '{method}': load it without bitwright.")
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise ModelError(
+            f"A native checkpoint must be of schema {SCHEMA} or older to be read by this version; this one is of schema {schema}: update bitwright."
+        )
+    unknown = sorted(set(settings) - {"quant_method", "schema", "formats"})
+    if unknown or not isinstance(formats, Mapping):
+        fault = f"also '{unknown[0]}'" if unknown else "no formats"
+        raise ModelError(f"The settings of a native checkpoint are quant_method, schema and formats; this one has {fault}: build it again.")
+    for layer, name in formats.items():
+        if name not in _FORMS:
+            raise ModelError(f"Every layer must be in a format of schema {SCHEMA}; {layer} is in '{name}': correct config.json, or update bitwright.")
+    return {layer: _FORMS[name] for layer, name in formats.items()}
