@@ -13,7 +13,7 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from bitwright.compress.checkpoint import _shards as shards
+from bitwright.compress.checkpoint import shards
 from bitwright.compress.native_settings import METHOD, native_formats
 from bitwright.compress.packed_model import RENAMED, in_module, pack
 from bitwright.compress.safetensors_file import Entry, entries
