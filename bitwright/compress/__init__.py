@@ -1,10 +1,11 @@
 """What a choice does to weights, and how it is written down."""
 
 from bitwright.compress.apply import Weights, applied, planned_weights
+from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.clipping import SearchedClipping, clipped
 from bitwright.compress.codec import Codec
 from bitwright.compress.container import Container, Recipe
-from bitwright.compress.containers import as_held, codec_of, container_of, require_container
+from bitwright.compress.containers import as_held, codec_of, compressed_tensors, container_of, require_container
 from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.experts import ExpertsApart, experts_apart, importance_apart
 from bitwright.compress.ggml import GgmlCodec
@@ -20,6 +21,7 @@ from bitwright.compress.model import Model
 from bitwright.compress.native_quantizer import NativeConfig, NativeQuantizer
 from bitwright.compress.packed_integers import PackedCodec, layer_tensors
 from bitwright.compress.pieces import Piece
+from bitwright.compress.reload import load_packed, unpack_layer_by_layer
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
 from bitwright.compress.routers import router_parameters
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
@@ -28,6 +30,7 @@ from bitwright.compress.temporary import discard
 
 __all__ = [
     "Bytes",
+    "CheckpointSource",
     "Codec",
     "Codes",
     "Container",
@@ -65,6 +68,7 @@ __all__ = [
     "by_activation",
     "clipped",
     "codec_of",
+    "compressed_tensors",
     "container_of",
     "discard",
     "experts_apart",
@@ -72,6 +76,7 @@ __all__ = [
     "importance_apart",
     "layer_tensors",
     "load",
+    "load_packed",
     "matrix_shape",
     "measure_distortion",
     "open_skeleton",
@@ -82,6 +87,7 @@ __all__ = [
     "round_stack",
     "router_parameters",
     "stitched",
+    "unpack_layer_by_layer",
     "write_gguf",
     "write_imatrix",
 ]

@@ -140,7 +140,10 @@ class CheckpointContainer(Container):
 
     def _settings(self, layers: Mapping[str, Format], others: tuple[str, ...]) -> dict[str, Any]:
         config = {key: value for key, value in self.home.config.items() if key != "quantization_config"}
-        return config | {"quantization_config": self.layout.settings(layers, others)} if layers else config
+        if not layers:
+            return config
+        dtype = self.layout.dtype(layers)
+        return config | ({"dtype": dtype} if dtype else {}) | {"quantization_config": self.layout.settings(layers, others)}
 
     def _config(self, layers: Mapping[str, Format], others: tuple[str, ...], room: int) -> bytes:
         return json.dumps(self._settings(layers, others), indent=2).encode().ljust(room)

@@ -31,7 +31,11 @@ _TYPES: dict[str, tuple[str, type[np.generic]]] = {
 
 @dataclass(frozen=True)
 class CompressedTensors(Layout):
-    """`PackedFormat` in a checkpoint."""
+    """`PackedFormat` in a checkpoint.
+
+    Experts come out of transformers 5.23 in the type of their scales, whatever the rest of the model is loaded in: so a model of packed experts asks
+    to be loaded in that type.
+    """
 
     codec: Codec = field(default_factory=PackedCodec)
 
@@ -85,6 +89,10 @@ class CompressedTensors(Layout):
             return _FORMS[found.pop()]
 
         return form_of
+
+    def dtype(self, layers: Mapping[str, Format]) -> str:
+        """See `Layout.dtype`."""
+        return "bfloat16" if any(_EXPERT.fullmatch(layer) for layer in layers) else ""
 
 
 _FORMS = {form.name: form for form in PACKED_FORMATS}

@@ -16,7 +16,8 @@ from bitwright.errors import PlanError
 from bitwright.spaces import LLAMA_CPP, TRANSFORMERS, Target
 
 
-def _compressed_tensors(target: Target, model: str) -> Container:
+def compressed_tensors(target: Target, model: str) -> CheckpointContainer:
+    """Checkpoints of packed integers for `target`, of the model called `model`."""
     reload = reload_in_transformers if target is TRANSFORMERS else unpack_layer_by_layer
     return CheckpointContainer(model, target, CompressedTensors(), reload)
 
@@ -25,7 +26,7 @@ def _compressed_tensors(target: Target, model: str) -> Container:
 _CONTAINERS: dict[str, Callable[[Target, str], Container]] = {
     "none": lambda *_: GgufContainer(),
     "gguf": lambda *_: GgufContainer(),
-    "compressed-tensors": _compressed_tensors,
+    "compressed-tensors": compressed_tensors,
 }
 _CODECS: dict[str, Callable[[], Codec]] = {"none": IntegerCodec, "gguf": IntegerCodec, "compressed-tensors": PackedCodec}
 

@@ -109,7 +109,8 @@ def _of_folder(path: Path) -> Home:
     with quietly(path):
         module = open_skeleton(configuration(path))
     words = {file.name: file.read_bytes() for pattern in WORDS for file in sorted(path.glob(pattern)) if file.name not in (CONFIG, INDEX)}
-    return _home(json.loads((path / CONFIG).read_text(encoding="utf-8")), words, module)
+    config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    return _home({"dtype" if key == "torch_dtype" else key: value for key, value in config.items()}, words, module)
 
 
 def _of_gguf(path: Path) -> Home:

@@ -45,3 +45,7 @@ class Layout(ABC):
         Raises:
             ModelError: from the function returned, where no part of the settings is about that layer, or several are.
         """
+
+    def dtype(self, layers: Mapping[str, Format]) -> str:  # noqa: ARG002
+        """The float type that the model must be loaded in, empty where it may be any."""
+        return ""

@@ -43,7 +43,8 @@ def load_packed(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
     """
     require_package()
     with quietly(folder):
-        module: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **NO_CODE)
+        # the kernels of grouped experts refuse odd widths in bfloat16
+        module: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, experts_implementation="eager", **NO_CODE)
         module.train(mode=False)
         with torch.no_grad():
             module(torch.zeros((1, 1), dtype=torch.int64))  # the first pass unpacks

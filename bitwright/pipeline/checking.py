@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import Model
+from bitwright.pipeline.checking_checkpoint import check_checkpoint
 from bitwright.pipeline.checking_llama_cpp import check_in_llama_cpp
 from bitwright.pipeline.promises import Check
 from bitwright.progress import Progress
-from bitwright.spaces import Plan
+from bitwright.spaces import TARGETS, Plan
 
 N_CONTEXTS = 16
 _CONTEXT_TOKENS = 128  # the longest context; llama.cpp is opened with room for twice as many
+_CHECKS = {"gguf": check_in_llama_cpp, "compressed-tensors": check_checkpoint}
 
 
 def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, progress: Progress) -> Check:
@@ -21,7 +23,7 @@ def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int
     Raises:
         ModelError: it cannot be read, by us or by the engine.
     """
-    return check_in_llama_cpp(model, plan, path, contexts=contexts, prompt=prompt, progress=progress)
+    return _CHECKS[TARGETS[plan.target].container](model, plan, path, contexts=contexts, prompt=prompt, progress=progress)
 
 
 def prefixes(sequences: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:

@@ -26,7 +26,7 @@ _STAGES = {
     "search": "searching",
     "candidates": "measuring candidates",
     "build": "writing the file",
-    "check": "checking it in llama.cpp",
+    "check": "checking it in the engine",
 }
 
 
