@@ -25,6 +25,9 @@ Calibration = Annotated[
 ]
 HeldOut = Annotated[str, typer.Option(help="Text to judge the result by. A part of the calibration text that is not calibrated on when left out.")]
 Imatrix = Annotated[str, typer.Option(help="Your own file of llama.cpp's imatrix tool. Collected from the calibration text when left out.")]
+Codec = Annotated[
+    str, typer.Option(help="What makes integers of weights: rtn (nearest), clip, hqq, gptq or gptq+clip. The target's usual one when left out.")
+]
 Sensitivity = Annotated[
     str, typer.Option(help="How formats are priced before anything is measured: gradient, importance, weight, measured, or any other proxy.")
 ]
@@ -50,6 +53,7 @@ def settings_of(
     calibration: Calibration = "self",
     held_out: HeldOut = "",
     imatrix: Imatrix = "",
+    codec: Codec = "",
     sensitivity: Sensitivity = "gradient",
     n_calibration: NCalibration = 64,
     n_held_out: NHeldOut = 32,
@@ -60,7 +64,7 @@ def settings_of(
     menu = tuple(name.upper() for name in names_in(formats))
     return bw.Settings(
         *(model, target, menu, calibration, held_out, imatrix, sensitivity),
-        *(n_calibration, n_held_out, sequence_length, seed, names_in(keep)),
+        *(n_calibration, n_held_out, sequence_length, seed, names_in(keep), codec),
     )
 
 

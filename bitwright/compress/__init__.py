@@ -3,9 +3,9 @@
 from bitwright.compress.apply import Weights, applied, planned_weights
 from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.clipping import SearchedClipping, clipped
-from bitwright.compress.codec import Codec
+from bitwright.compress.codec import Codec, MadeOnce
 from bitwright.compress.container import Container, Recipe
-from bitwright.compress.containers import as_held, codec_of, compressed_tensors, container_of, require_container
+from bitwright.compress.containers import as_held, codec_of, codecs_of, compressed_tensors, container_of, require_codec, require_container
 from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.experts import ExpertsApart, experts_apart, importance_apart
 from bitwright.compress.ggml import GgmlCodec
@@ -15,9 +15,11 @@ from bitwright.compress.grid import Codes, Grid, MinimumGrid, Placement, Symmetr
 from bitwright.compress.half_quadratic import HalfQuadratic
 from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.integers import IntegerCodec
+from bitwright.compress.kept_codes import KeptCodes, digest, keep_codes
 from bitwright.compress.levels import Levels, matrix_shape
 from bitwright.compress.load import load, open_skeleton, open_source
 from bitwright.compress.model import Model
+from bitwright.compress.named_roundings import ROUNDINGS, needs_moments, rounding_named
 from bitwright.compress.native_quantizer import NativeConfig, NativeQuantizer
 from bitwright.compress.packed_integers import PackedCodec, layer_tensors
 from bitwright.compress.pieces import Piece
@@ -29,6 +31,7 @@ from bitwright.compress.stitch import Stitcher, stitched
 from bitwright.compress.temporary import discard
 
 __all__ = [
+    "ROUNDINGS",
     "Bytes",
     "CheckpointSource",
     "Codec",
@@ -43,8 +46,10 @@ __all__ = [
     "Grid",
     "HalfQuadratic",
     "IntegerCodec",
+    "KeptCodes",
     "KeyValue",
     "Levels",
+    "MadeOnce",
     "MinimumGrid",
     "Model",
     "NativeConfig",
@@ -68,23 +73,29 @@ __all__ = [
     "by_activation",
     "clipped",
     "codec_of",
+    "codecs_of",
     "compressed_tensors",
     "container_of",
+    "digest",
     "discard",
     "experts_apart",
     "fixed_bytes",
     "importance_apart",
+    "keep_codes",
     "layer_tensors",
     "load",
     "load_packed",
     "matrix_shape",
     "measure_distortion",
+    "needs_moments",
     "open_skeleton",
     "open_source",
     "planned_weights",
     "read_imatrix",
+    "require_codec",
     "require_container",
     "round_stack",
+    "rounding_named",
     "router_parameters",
     "stitched",
     "unpack_layer_by_layer",

@@ -1,11 +1,13 @@
 """What turns weights into bytes and back."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from bitwright.compress.source import Bytes, Floats
-from bitwright.errors import ModelError
+from bitwright.errors import ModelError, RunError
 from bitwright.spaces import Format
 
 _WIDE, _LARGEST = ("F32", "BF16"), float(np.finfo(np.float16).max)  # all other formats hold half floats
@@ -32,6 +34,29 @@ class Codec(ABC):
     def given(self, tensor: str) -> "Codec":  # noqa: ARG002
         """The codec of one tensor: itself, where it knows nothing of a tensor but the importance."""
         return self
+
+
+@dataclass(frozen=True, eq=False)
+class MadeOnce(Codec):
+    """What `codec` packed in the run of `folder`, which it is not to pack again: it would not make the same bytes."""
+
+    codec: Codec
+    folder: Path
+
+    def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:  # noqa: ARG002
+        """See `Codec.encode`.
+
+        Raises:
+            RunError: always.
+        """
+        raise RunError(
+            f"Codes that a text had a part in are made once, so a run must keep them; the levels of {self.folder} are not all there: run the search "
+            "again with another --out."
+        )
+
+    def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
+        """See `Codec.decode`."""
+        return self.codec.decode(packed, form, shape)
 
 
 def require_quantizable(weights: Floats, form: Format, importance: Floats) -> None:

@@ -1,18 +1,21 @@
 """Which container and which codec a target's models are written with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bitwright.compress.checkpoint_container import CheckpointContainer
 from bitwright.compress.codec import Codec
 from bitwright.compress.compressed_tensors import CompressedTensors
 from bitwright.compress.container import Container
 from bitwright.compress.experts import ExpertsApart
+from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_container import GgufContainer
 from bitwright.compress.integers import IntegerCodec
+from bitwright.compress.named_roundings import GGML, ROUNDINGS, rounding_named
 from bitwright.compress.packed_integers import PackedCodec
 from bitwright.compress.reload import reload_in_transformers, require_package, unpack_layer_by_layer
-from bitwright.compress.source import Source
-from bitwright.errors import PlanError
+from bitwright.compress.rounding import Rounding
+from bitwright.compress.source import Floats, Source
+from bitwright.errors import PlanError, UserError
 from bitwright.spaces import LLAMA_CPP, TRANSFORMERS, Target
 
 
@@ -28,7 +31,7 @@ _CONTAINERS: dict[str, Callable[[Target, str], Container]] = {
     "gguf": lambda *_: GgufContainer(),
     "compressed-tensors": compressed_tensors,
 }
-_CODECS: dict[str, Callable[[], Codec]] = {"none": IntegerCodec, "gguf": IntegerCodec, "compressed-tensors": PackedCodec}
+_CODECS: dict[str, Callable[[Rounding], Codec]] = {"none": IntegerCodec, "compressed-tensors": PackedCodec}
 
 
 def container_of(target: Target, model: str) -> Container:
@@ -36,9 +39,31 @@ def container_of(target: Target, model: str) -> Container:
     return _CONTAINERS[target.container](target, model)
 
 
-def codec_of(target: Target) -> Codec:
-    """What packs tensors into the formats of `target`."""
-    return _CODECS[target.container]()
+def codecs_of(target: Target) -> tuple[str, ...]:
+    """The words for what may make the codes of `target`, the usual one first."""
+    return (GGML,) if target.container == "gguf" else ROUNDINGS
+
+
+def require_codec(target: Target, name: str) -> None:
+    """Refuse a codec that does not make the formats of `target`.
+
+    Raises:
+        UserError: it is none of `codecs_of`.
+    """
+    known = codecs_of(target)
+    if name in known:
+        return
+    if known == (GGML,):
+        raise UserError(
+            f"Tensors for {target.name} are packed by libggml's own quantizers; the codec '{name}' is for integers in groups: leave --codec out, or "
+            "choose another target."
+        )
+    raise UserError(f"The codec for {target.name} must be one of {', '.join(known)}; '{name}' is not: choose one of them.")
+
+
+def codec_of(target: Target, name: str, moments: Mapping[str, Floats]) -> Codec:
+    """What packs tensors into the formats of `target`: one of `codecs_of`, with the second moments of layers' inputs where it goes by them."""
+    return GgmlCodec() if name == GGML else _CODECS[target.container](rounding_named(name, moments))
 
 
 def as_held(source: Source, target: Target) -> Source:

@@ -24,6 +24,11 @@ def matrix_shape(tensor: Tensor) -> tuple[int, int]:
     return prod(tensor.shape[:-1]), tensor.shape[-1]
 
 
+def level_path(folder: Path, tensor: str, form: str) -> Path:
+    """Where `Levels` keeps a tensor in a format."""
+    return folder / f"{tensor}.{form}"
+
+
 @dataclass(frozen=True)
 class Levels:
     """The packed levels of a model in `folder`, one file for each tensor and format.
@@ -52,7 +57,7 @@ class Levels:
         """
         if form.name == tensor.stored:
             return self.source.stored(tensor)
-        path = self.folder / f"{tensor.name}.{form.name}"
+        path = level_path(self.folder, tensor.name, form.name)
         if not path.exists():
             self._pack(tensor, form, path)
         return np.memmap(path, dtype=np.uint8, mode="r")

@@ -11,7 +11,7 @@ from bitwright.objectives.jensen_shannon import ClampedJensenShannon, JensenShan
 from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLeibler
 from bitwright.objectives.llama_cpp import Generated, LlamaCpp
 from bitwright.objectives.measurement import Measurement, standard_error
-from bitwright.objectives.moments import gathered_moments
+from bitwright.objectives.moments import MomentsOfText, gathered_moments
 from bitwright.objectives.named import Named, parse_objectives
 from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, SizeObjective, TokenObjective
 from bitwright.objectives.perplexity import Perplexity
@@ -46,6 +46,7 @@ __all__ = [
     "LlamaCpp",
     "Measurement",
     "ModelObjective",
+    "MomentsOfText",
     "Named",
     "OnSequences",
     "Perplexity",

@@ -3,7 +3,7 @@
 The importance matrix is their diagonal. They take four bytes for each pair of channels, so they are gathered for some tensors at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,6 +13,10 @@ from torch import Tensor as Torch
 
 from bitwright.compress import Model
 from bitwright.objectives.taps import Tap, Tapped, Use
+from bitwright.objectives.tokens import Tokens
+
+KEPT_BYTES = 1 << 30
+_SEQUENCES_AT_ONCE = 8
 
 
 class _Products(Tap):
@@ -51,3 +55,38 @@ def gathered_moments(model: Model, tensors: Sequence[str]) -> Iterator[dict[str,
     with Tapped(model, products):
         yield found
     found |= {name: sums.cpu().numpy() for name, sums in products.sums.items()}
+
+
+class MomentsOfText(Mapping[str, NDArray[np.float32]]):
+    """The moments of every tensor on one text, gathered when they are first asked for: those of the tensors that follow come with them, as far as
+    `kept_bytes` allow, and the earlier ones are forgotten. So whoever goes through the tensors in their order reads the text few times.
+
+    The model must have the weights whose moments are wanted whenever one is asked for.
+    """
+
+    def __init__(self, model: Model, tokens: Tokens, *, kept_bytes: int = KEPT_BYTES) -> None:
+        self._model, self._tokens, self._kept_bytes = model, tokens, kept_bytes
+        self._sizes = {t.name: 4 * len(model.pieces[t.name]) * t.shape[-1] ** 2 for t in model.tensors if t.name in model.pieces}
+        self._gathered: tuple[str, ...] = ()
+        self._found: dict[str, NDArray[np.float32]] = {}
+
+    def __getitem__(self, tensor: str) -> NDArray[np.float32]:
+        if tensor in self._sizes and tensor not in self._gathered:
+            self._gather(tensor)
+        return self._found[tensor]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._sizes if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _gather(self, first: str) -> None:
+        self._found = {}  # before the next ones take its place
+        names = list(self._sizes)
+        start = names.index(first)
+        ends = np.cumsum([self._sizes[name] for name in names[start:]])
+        self._gathered = tuple(names[start : start + max(1, int((ends <= self._kept_bytes).sum()))])
+        with torch.no_grad(), gathered_moments(self._model, self._gathered) as self._found:
+            for ids in self._tokens.batches(_SEQUENCES_AT_ONCE):
+                self._model.module(torch.from_numpy(ids).to(self._model.device), use_cache=False)

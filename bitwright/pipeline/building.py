@@ -1,25 +1,30 @@
 """From a plan to a file: every tensor quantized anew with the very codec and importance that the plan was measured with."""
 
 import hashlib
+from collections.abc import Callable
+from itertools import filterfalse
 from pathlib import Path
 
 from bitwright.compress import (
     Bytes,
+    KeptCodes,
     Levels,
     Recipe,
     Source,
     as_held,
     codec_of,
+    codecs_of,
     container_of,
     discard,
     importance_apart,
+    needs_moments,
     open_source,
     read_imatrix,
     require_container,
 )
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import TARGETS, Plan, Target, Tensor
+from bitwright.spaces import TARGETS, Kept, Plan, Target, Tensor
 
 
 def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
@@ -27,7 +32,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
 
     Raises:
         PlanError: the plan is for another model or target, names a tensor that does not exist or a format its rows do not allow, or its
-            importance matrix is not the one it was made with.
+            importance matrix, or the codes that it keeps, are not those it was made with.
         OutputError: the file cannot be written.
         BrokenPromiseError: the finished file has another size than the plan says.
     """
@@ -35,14 +40,13 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
     whole = open_source(plan.model.source)
     source, container = as_held(whole, target), container_of(target, plan.model.source)
     require_fit(plan, source)
-    importance = read_imatrix(_importance_path(plan), whole.tensors)
-    levels = Levels(out.parent, source, codec_of(target), importance_apart(importance) if target.experts_apart else importance)
+    bytes_of = packing(plan, target, whole)
     n_weights = sum(tensor.n_weights for tensor in source.tensors if tensor.name in plan.formats)
     with (progress or Silent()).stage(f"Writing {out.name}", n_weights) as advance:
 
         def packed(tensor: Tensor) -> Bytes:
             advance(tensor.n_weights)
-            return levels.encode(tensor, target.format(plan.formats[tensor.name]))
+            return bytes_of(tensor)
 
         container.write(out, Recipe(source, plan.formats), packed)
     found = container.size_bytes(out)
@@ -51,6 +55,32 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
         raise BrokenPromiseError(
             f"The model must have the {plan.size_bytes:,} bytes of its plan; it had {found:,} and was removed: please report this."
         )
+
+
+def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Bytes]:
+    """What gives the bytes of each tensor of a plan for the model `whole`: made anew, or those that were kept.
+
+    Raises:
+        PlanError: the rounding is none of the target's, or what the bytes are made of is not what the plan was made with.
+    """
+    source, rounding = as_held(whole, target), plan.rounding
+    if isinstance(rounding, Kept):
+        codes = KeptCodes(Path(rounding.path), rounding.sha256)
+
+        def of(tensor: Tensor) -> Bytes:
+            form = plan.formats[tensor.name]
+            return source.stored(tensor) if form == tensor.stored else codes.packed(tensor.name, form)
+
+        return of
+    if needs_moments(rounding.shipped) or rounding.shipped not in codecs_of(target):
+        raise PlanError(
+            f"Codes for {target.name} can be made anew by {', '.join(filterfalse(needs_moments, codecs_of(target)))}; this plan says "
+            f"'{rounding.shipped}': make the plan again."
+        )
+    importance = read_imatrix(_importance_path(plan), whole.tensors)
+    codec = codec_of(target, rounding.shipped, {})
+    levels = Levels(Path(), source, codec, importance_apart(importance) if target.experts_apart else importance)
+    return lambda tensor: levels.encode(tensor, target.format(plan.formats[tensor.name]))
 
 
 def target_of(plan: Plan) -> Target:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bitwright.errors import BudgetError, OutputError
 from bitwright.objectives import Measurement
+from bitwright.pipeline.keeping import rounding_of
 from bitwright.pipeline.run import IMATRIX, Run
 from bitwright.pipeline.searching import uniforms
 from bitwright.search import solve
@@ -74,13 +75,14 @@ def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement)
     """The measured choice as a plan."""
     space, settings = run.prices.space, run.settings
     choice = np.array(measurement.choice)
+    formats = space.names(choice)
     target = TARGETS[settings.target]
     imatrix = run.folder / IMATRIX
     return Plan(
         target=target.name,
         target_version=target.version,
         model=PlannedModel(source=str(_absolute(settings.model)), fingerprint=run.store.settings()["model"], n_weights=space.n_weights),
-        formats=space.names(choice),
+        formats=formats,
         size_bytes=space.total_bytes(choice),
         divergence=Promise(
             nats_per_token=measurement.nats_per_token,
@@ -90,6 +92,7 @@ def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement)
             n_tokens=measurement.n_tokens,
         ),
         importance=ImportanceFile(path=str(imatrix.absolute()), sha256=hashlib.sha256(imatrix.read_bytes()).hexdigest()),
+        rounding=rounding_of(run, formats),
         found=Provenance(
             bitwright=importlib.metadata.version("bitwright"),
             strategy=strategy,

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import Distortion, measure_distortion
+from bitwright.pipeline.run import PACKED
 from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.predictors import Subject, completed, floored_table, importance_error_table, proxy_named
 from bitwright.spaces import Space
@@ -21,12 +22,12 @@ def subject_of(bench: Workbench, space: Space) -> Subject:
 def distortion_of(bench: Workbench, everything: Space) -> Distortion:
     """What every format of `everything` does to the weights."""
     store = bench.store
-    if not store.has_array("weighted errors"):
+    if not store.has_array(PACKED):
         with timed(store, "quantize"):
             measured = measure_distortion(everything, bench.levels, progress=bench.progress)
         store.put_array("weight errors", measured.plain)
-        store.put_array("weighted errors", measured.weighted)  # last: where it is, both are
-    return Distortion(store.array("weight errors").astype(np.float64), store.array("weighted errors").astype(np.float64))
+        store.put_array(PACKED, measured.weighted)  # last: where it is, both are
+    return Distortion(store.array("weight errors").astype(np.float64), store.array(PACKED).astype(np.float64))
 
 
 def priced(bench: Workbench, name: str, *, space: Space, distortion: Distortion) -> Table:

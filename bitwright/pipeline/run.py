@@ -15,7 +15,9 @@ from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit
 
 #: the name under which a run says which text its searches measured on
 SEARCH_TEXT = "search text"
-DATABASE, LEVELS, IMATRIX, PLAN, REPORT = "run.sqlite", "levels", "imatrix.gguf", "plan.json", "report.html"
+#: the array that a run has once every pair was packed
+PACKED = "weighted errors"
+DATABASE, LEVELS, CODES, IMATRIX, PLAN, REPORT = "run.sqlite", "levels", "codes", "imatrix.gguf", "plan.json", "report.html"
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bitwright.compress import Source
+from bitwright.compress import Source, codecs_of, require_codec
 from bitwright.errors import TextError, UserError
 from bitwright.objectives import Shape
 from bitwright.predictors import proxy_named
@@ -19,7 +19,8 @@ SELF = "self"
 class Settings:
     """`calibration` is a text file, a dataset's name, or `self`; `held_out` a text file, or empty for a part of the calibration text that is
     not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the menu, empty for all. `keep` names
-    tensors that stay as they are stored, as patterns (`token_embd*`). `sensitivity` is the name of a proxy.
+    tensors that stay as they are stored, as patterns (`token_embd*`). `sensitivity` is the name of a proxy, and `codec` that of a rounding, empty for
+    the usual one of the target.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Settings:
     sequence_length: int = 128
     seed: int = 0
     keep: tuple[str, ...] = ()
+    codec: str = ""
 
     def __post_init__(self) -> None:
         counts = {
@@ -47,6 +49,7 @@ class Settings:
         if self.target not in TARGETS:
             raise UserError(f"The target must be an engine that is known; '{self.target}' is not: choose from {', '.join(TARGETS)}.")
         proxy_named(self.sensitivity)
+        require_codec(TARGETS[self.target], self.rounding)
         for form in self.formats:
             TARGETS[self.target].format(form)
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
@@ -58,6 +61,11 @@ class Settings:
         """How many sequences of how many tokens are taken."""
         return Shape(self.n_calibration, self.n_held_out, self.sequence_length)
 
+    @property
+    def rounding(self) -> str:
+        """What makes the codes, by name."""
+        return self.codec or codecs_of(TARGETS[self.target])[0]
+
     def identity(self, source: Source) -> dict[str, str]:
         """Everything that changes the outcome, files by their contents."""
         return {
@@ -68,6 +76,7 @@ class Settings:
             "calibration": _contents(self.calibration),
             "held-out text": _contents(self.held_out) if self.held_out else "part of the calibration text",
             "imatrix": _contents(self.imatrix) if self.imatrix else "collected",
+            "codec": self.rounding,
             "sensitivity": self.sensitivity,
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "seed": str(self.seed),

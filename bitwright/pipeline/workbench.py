@@ -13,15 +13,18 @@ import numpy as np
 import torch
 
 from bitwright.compress import (
+    Codec,
     Container,
     Floats,
     Levels,
+    MadeOnce,
     Model,
     codec_of,
     container_of,
     experts_apart,
     importance_apart,
     load,
+    needs_moments,
     read_imatrix,
     write_imatrix,
 )
@@ -29,6 +32,7 @@ from bitwright.errors import UserError
 from bitwright.objectives import (
     NO_ROUTING,
     Divergence,
+    MomentsOfText,
     Reference,
     Routing,
     Store,
@@ -43,7 +47,7 @@ from bitwright.objectives import (
     sample_texts,
     split_texts,
 )
-from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS
+from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS, PACKED
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
 from bitwright.spaces import TARGETS, Choice, Space, Target
@@ -84,8 +88,18 @@ class Workbench:
 
     @cached_property
     def levels(self) -> Levels:
-        """Every tensor in every format, quantized with the run's importance matrix."""
-        return Levels(self.folder / LEVELS, self.model.source, codec_of(self.target), _importance(self))
+        """Every tensor in every format, quantized with the run's importance matrix.
+
+        Codes that a text had a part in are not made again once they were measured.
+        """
+        return Levels(self.folder / LEVELS, self.model.source, self._codec(), _importance(self))
+
+    def _codec(self) -> Codec:
+        name = self.settings.rounding
+        if not needs_moments(name):
+            return codec_of(self.target, name, {})
+        codec = codec_of(self.target, name, MomentsOfText(self.model, self.texts.calibration))
+        return MadeOnce(codec, self.folder) if self.store.has_array(PACKED) else codec
 
     @cached_property
     def routing(self) -> Routing:

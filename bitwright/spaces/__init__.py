@@ -5,7 +5,7 @@ from bitwright.spaces.discover import discover
 from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, TRANSFORMERS, VLLM, engine
 from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
-from bitwright.spaces.plan import ImportanceFile, Plan, PlannedModel, Promise, Provenance, read_plan
+from bitwright.spaces.plan import ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
 from bitwright.spaces.rules import Breach, Fused, Rule
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.target import Target
@@ -31,7 +31,9 @@ __all__ = [
     "Fused",
     "ImportanceFile",
     "IntegerFormat",
+    "Kept",
     "Key",
+    "MadeAnew",
     "PackedFormat",
     "Plan",
     "PlannedModel",

@@ -5,7 +5,7 @@ JSON with a schema version. Unknown keys are refused, so a misspelt key is never
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -44,6 +44,30 @@ class ImportanceFile(_Record):
     sha256: str
 
 
+class MadeAnew(_Record):
+    """Codes that weights and importance matrix determine, so that they are made again wherever the plan is built.
+
+    `searched` is the rounding that the search measured with, `shipped` the one that makes what is written.
+    """
+
+    codes: Literal["anew"] = "anew"
+    searched: str
+    shipped: str
+
+
+class Kept(_Record):
+    """Codes that also depend on a text, such as those of GPTQ: the very ones that were measured lie in a file. See `MadeAnew`."""
+
+    codes: Literal["kept"] = "kept"
+    searched: str
+    shipped: str
+    path: str
+    sha256: str
+
+
+PlannedRounding = Annotated[MadeAnew | Kept, Field(discriminator="codes")]
+
+
 class Provenance(_Record):
     """How the plan was found."""
 
@@ -70,6 +94,7 @@ class Plan(_Record):
     size_bytes: int = Field(gt=0)
     divergence: Promise
     importance: ImportanceFile
+    rounding: PlannedRounding
     found: Provenance
 
     def to_json(self) -> str:
@@ -100,7 +125,10 @@ def _first_fault(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return "it is not UTF-8 text"
     fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
+    parts = [str(part) for part in fault["loc"]]
+    if parts[:1] == ["rounding"]:  # behind it stands which of the two kinds it is
+        del parts[1:2]
+    where = ".".join(parts)
     if fault["type"] == "extra_forbidden":
         return f"it has the unknown key '{where}'; remove it or correct its spelling"
     if fault["type"] == "json_invalid":

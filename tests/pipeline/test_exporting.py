@@ -8,7 +8,7 @@ import pytest
 from bitwright.compress import open_source
 from bitwright.errors import PlanError
 from bitwright.pipeline import export
-from bitwright.spaces import Plan, PlannedModel
+from bitwright.spaces import MadeAnew, Plan, PlannedModel
 from bitwright.spaces.plan import ImportanceFile, Promise, Provenance
 
 
@@ -21,6 +21,7 @@ def plan_of(folder: Path, target: str, formats: dict[str, str]) -> Plan:
         size_bytes=1,
         divergence=Promise(nats_per_token=0.125, standard_error=0.0, basis="measured", text="text", n_tokens=1),
         importance=ImportanceFile(path="imatrix.dat", sha256="0"),
+        rounding=MadeAnew(searched="rtn", shipped="rtn"),
         found=Provenance(bitwright="0", strategy="knapsack", sensitivity="weight", calibration="text", seed=0, budget="1MB"),
     )
 

@@ -26,6 +26,8 @@ def test_settings_come_back_from_json(tmp_path: Path) -> None:
         ({"n_held_out": -2}, ("held-out sequences", "at least 1", "it is -2")),
         ({"sequence_length": 1}, ("tokens of a sequence", "at least 2", "it is 1")),
         ({"target": "exllama"}, ("'exllama'", "llama.cpp")),
+        ({"codec": "gptq"}, ("llama.cpp", "libggml", "'gptq'", "--codec")),
+        ({"target": "integers", "codec": "awq"}, ("'awq'", "rtn, clip, hqq, gptq, gptq+clip")),
         ({"formats": ("Q8_0", "Q4_X")}, ("'Q4_X'", "did you mean")),
     ],
 )
@@ -81,3 +83,10 @@ def test_the_order_of_the_menu_is_no_matter(llama_tied: Path) -> None:
     source = open_source(str(llama_tied))
     first, second = (bw.Settings(str(llama_tied), formats=menu).identity(source) for menu in (("Q8_0", "Q4_0"), ("Q4_0", "Q8_0")))
     assert first == second
+
+
+def test_the_usual_codec_is_the_target_s_and_another_one_another_run(llama_tied: Path) -> None:
+    source = open_source(str(llama_tied))
+    plain = bw.Settings(str(llama_tied), target="integers")
+    assert (bw.Settings("m").rounding, plain.rounding) == ("ggml", "rtn")
+    assert replace(plain, codec="rtn").identity(source) == plain.identity(source) != replace(plain, codec="clip").identity(source)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bitwright.compress import open_source
 from bitwright.errors import PlanError
-from bitwright.spaces import LLAMA_CPP, ImportanceFile, Plan, PlannedModel, Promise, Provenance, read_plan
+from bitwright.spaces import LLAMA_CPP, ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
 from tests.sentences import sentence
 
 COUNTS = st.integers(1, 2**53)
@@ -36,6 +36,7 @@ PLANS = st.builds(
         n_tokens=st.integers(0, 2**53),
     ),
     importance=st.builds(ImportanceFile, path=TEXT, sha256=TEXT),
+    rounding=st.one_of(st.builds(MadeAnew, searched=TEXT, shipped=TEXT), st.builds(Kept, searched=TEXT, shipped=TEXT, path=TEXT, sha256=TEXT)),
     found=st.builds(Provenance, bitwright=TEXT, strategy=TEXT, sensitivity=TEXT, calibration=TEXT, seed=st.integers(-(2**31), 2**31), budget=TEXT),
 )
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
@@ -52,6 +53,7 @@ def example() -> dict[str, Any]:
         "size_bytes": 90,
         "divergence": {"nats_per_token": 0.125, "standard_error": 0.0, "basis": "measured", "text": "a text", "n_tokens": 7},
         "importance": {"path": "run/imatrix.gguf", "sha256": "1f"},
+        "rounding": {"codes": "anew", "searched": "ggml", "shipped": "ggml"},
         "found": {"bitwright": "0.1.0", "strategy": "knapsack", "sensitivity": "gradient", "calibration": "self", "seed": 0, "budget": "90B"},
     }
 
@@ -87,7 +89,7 @@ def test_a_plan_cannot_be_changed() -> None:
         plan.size_bytes = 5
 
 
-@pytest.mark.parametrize("where", ["", "model", "divergence", "importance", "found"])
+@pytest.mark.parametrize("where", ["", "model", "divergence", "importance", "rounding", "found"])
 def test_an_unknown_key_is_named(where: str, tmp_path: Path) -> None:
     given = example()
     (given[where] if where else given)["sedd"] = 1
@@ -178,3 +180,13 @@ def test_the_lines_of_a_real_model_tell_its_tensors_apart(model: str, request: p
     for name, line in zip(names, plan.to_tensor_types().splitlines(), strict=True):
         assert [other for other in names if re.search(line.rsplit("=", 1)[0], other)] == [name]
         assert re.fullmatch(r"\S+=q4_k", line)
+
+
+def test_a_rounding_of_no_kind_is_refused(tmp_path: Path) -> None:
+    given = example()
+    given["rounding"]["codes"] = "guessed"
+    message = refused(tmp_path / "plan.json", given)
+    assert "'rounding'" in message
+    assert "'anew', 'kept'" in message
+    given["rounding"] = {"codes": "kept", "searched": "gptq", "shipped": "gptq", "sha256": "1f"}
+    assert "'rounding.path': field required" in refused(tmp_path / "plan.json", given)

@@ -1,0 +1,33 @@
+"""How a plan says where its codes come from, and the files of those that cannot be made anew."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from bitwright.compress import digest, keep_codes, needs_moments
+from bitwright.pipeline.run import CODES, LEVELS, Run
+from bitwright.spaces import Kept, MadeAnew
+
+
+def rounding_of(run: Run, formats: Mapping[str, str]) -> MadeAnew | Kept:
+    """The rounding of a plan of `formats` (tensor → format) as it was measured; codes that a text had a part in are kept in the run folder.
+
+    Raises:
+        RunError: they are not there any more.
+        OutputError: they cannot be written.
+    """
+    name = run.settings.rounding
+    if not needs_moments(name):
+        return MadeAnew(searched=name, shipped=name)
+    path = kept(run, formats, folder=run.folder / LEVELS, shipped=name)
+    return Kept(searched=name, shipped=name, path=str(path.absolute()), sha256=digest(path))
+
+
+def kept(run: Run, formats: Mapping[str, str], *, folder: Path, shipped: str) -> Path:
+    """One file of the packed levels in `folder` that are not those of the source."""
+    stored = {tensor.name: tensor.stored for unit in run.prices.space.units for tensor in unit.tensors}
+    pairs = [(tensor, form) for tensor, form in formats.items() if form != stored[tensor]]
+    name = hashlib.sha256(repr((shipped, pairs)).encode()).hexdigest()[:16]
+    path = run.folder / CODES / f"{name}.safetensors"
+    keep_codes(path, folder, pairs)
+    return path
