@@ -1,8 +1,9 @@
 """At the same bits, how good is each rounding? Uniform integers for the matrices of the blocks, measured on held-out text.
 
 python benchmarks/codecs.py MODEL --calibration valid.txt --held-out test.txt --out RUN
-RIVAL/bin/python benchmarks/rivals/llmcompressor_gptq.py MODEL RUN/calibration.npy --bits 3 --group 64 --out RUN/rival    # an environment of its own
-python benchmarks/codecs.py MODEL --calibration valid.txt --held-out test.txt --out RUN --rival RUN/rival
+RIVAL/bin/python benchmarks/rivals/llmcompressor_gptq.py MODEL RUN/calibration.npy --bits 3 --group 64 --order none --out RUN/none    # its own
+RIVAL/bin/python benchmarks/rivals/llmcompressor_gptq.py MODEL RUN/calibration.npy --bits 3 --group 64 --order static --out RUN/static
+python benchmarks/codecs.py MODEL --calibration valid.txt --held-out test.txt --out RUN --rival RUN/none RUN/static
 
 Lanes, all with the same format for every matrix of the blocks (embedding and head stay as they are):
     rtn             round to nearest between the least and the largest weight of a group
@@ -10,8 +11,10 @@ Lanes, all with the same format for every matrix of the blocks (embedding and he
     hqq             half-quadratic
     gptq            GPTQ with the moments of the original model
     gptq + clip     the same with searched ends
-    gptq, in order  GPTQ block after block, each seeing the error of those before it
-    llm-compressor  its GPTQ on the same tokens, its weights read from the folder that the script beside wrote
+    ..., in order   GPTQ block after block, each seeing the error of those before it
+    ..., as stored  columns from the first to the last, instead of those of the largest activations first
+    ..., by current the levels of a group placed by the weights as they are when its first column comes, instead of by the original weights
+    llm-compressor  its GPTQ on the same tokens, its weights read from the folder that the script wrote, after which the lane is named
 
 Divergence from the original in nats per token; differences are paired by sequence against round to nearest.
 """
@@ -40,7 +43,6 @@ from bitwright.compress import (
     SearchedClipping,
     Weights,
     as_stored,
-    by_activation,
     clipped,
     load,
     planned_weights,
@@ -61,6 +63,7 @@ from bitwright.progress import Silent
 from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, PackedFormat, discover
 
 SEQUENCES_AT_ONCE = 8
+RIVAL = "llm-compressor"
 FORMATS = {form.name: form for form in (*INTEGER_FORMATS, *PACKED_FORMATS)}
 Lane = Callable[[], Weights]
 
@@ -92,9 +95,11 @@ class Bench:
         def with_moments(moments: Mapping[str, Floats]) -> Levels:
             return self.levels(name, rounding(moments))
 
-        with sequentially_rounded(self.model, self.formats, self.calibration, levels=with_moments, progress=Silent()):
-            pass
-        return planned_weights(self.model, self.levels(name, RoundToNearest()), formats=self.formats)
+        kept = self.levels(name, RoundToNearest())
+        if not all((kept.folder / f"{tensor}.{form.name}").exists() for tensor, form in self.formats.items()):
+            with sequentially_rounded(self.model, self.formats, self.calibration, levels=with_moments, progress=Silent()):
+                pass
+        return planned_weights(self.model, kept, formats=self.formats)
 
     def moments(self) -> Mapping[str, Floats]:
         with torch.no_grad(), gathered_moments(self.model, list(self.formats)) as found:
@@ -114,32 +119,36 @@ class Bench:
         return {name: lambda name=name: of(name) for name in self.formats}  # type: ignore[misc]
 
 
-def lanes(bench: Bench, rival: Path | None) -> dict[str, Lane]:
+def lanes(bench: Bench, rivals: list[Path]) -> dict[str, Lane]:
     moments = bench.moments()
     found: dict[str, Lane] = {
         "rtn": lambda: bench.at_once("rtn", RoundToNearest()),
         "clip": lambda: bench.at_once("clip", SearchedClipping()),
         "hqq": lambda: bench.at_once("hqq", HalfQuadratic()),
         "gptq": lambda: bench.at_once("gptq", Gptq(moments)),
-        "gptq + clip": lambda: bench.at_once("gptq-clip", Gptq(moments, place=clipped)),
-        "gptq, in order": lambda: bench.in_order("order", lambda m: Gptq(m, order=by_activation)),
+        "gptq, as stored": lambda: bench.at_once("stored", Gptq(moments, order=as_stored)),
+        "gptq, by current": lambda: bench.at_once("current", Gptq(moments, when="as they come")),
+        "gptq + clip": lambda: bench.at_once("clip-gptq", Gptq(moments, place=clipped)),
+        "gptq + clip, by current": lambda: bench.at_once("clip-current", Gptq(moments, place=clipped, when="as they come")),
+        "gptq, in order": lambda: bench.in_order("order", Gptq),
         "gptq, in order, as stored": lambda: bench.in_order("order-stored", lambda m: Gptq(m, order=as_stored)),
         "gptq + clip, in order": lambda: bench.in_order("order-clip", lambda m: Gptq(m, place=clipped)),
+        "gptq + clip, in order, by current": lambda: bench.in_order("order-clip-current", lambda m: Gptq(m, place=clipped, when="as they come")),
     }
-    return found | ({"llm-compressor": lambda: bench.rival(rival)} if rival else {})
+    return found | {f"{RIVAL}, {folder.name}": lambda folder=folder: bench.rival(folder) for folder in rivals}  # type: ignore[misc]
 
 
 def show(nats: Mapping[str, NDArray[np.float64]], seconds: Mapping[str, float]) -> None:
     base = nats["rtn"]
-    print(f"| {'codec':28} | {'nats per token':>17} | {'against rtn':>18} | seconds |\n|---|---|---|---|")
+    print(f"| {'codec':33} | {'nats per token':>17} | {'against rtn':>18} | seconds |\n|---|---|---|---|")
     for name, values in nats.items():
         difference = values - base
         against = "" if name == "rtn" else f"{difference.mean():+.4f} ± {standard_error(difference):.4f}"
-        print(f"| {name:28} | {values.mean():.4f} ± {standard_error(values):.4f} | {against:>18} | {seconds[name]:7.1f} |")
-    if "llm-compressor" in nats:
+        print(f"| {name:33} | {values.mean():.4f} ± {standard_error(values):.4f} | {against:>18} | {seconds[name]:7.1f} |")
+    for rival in (name for name in nats if name.startswith(RIVAL)):
         for name in nats:
-            difference = nats[name] - nats["llm-compressor"]
-            print(f"{name} − llm-compressor: {difference.mean():+.4f} ± {standard_error(difference):.4f}")
+            difference = nats[name] - nats[rival]
+            print(f"{name} − {rival}: {difference.mean():+.4f} ± {standard_error(difference):.4f}")
 
 
 def main() -> None:
@@ -153,7 +162,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=32, help="for calibration, and as many held out (default: %(default)s)")
     parser.add_argument("--length", type=int, default=256, help="tokens of a sequence (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="a new folder for tokens and packed weights")
-    parser.add_argument("--rival", type=Path, help="the folder that rivals/llmcompressor_gptq.py wrote")
+    parser.add_argument("--rival", type=Path, nargs="*", default=[], help="folders that rivals/llmcompressor_gptq.py wrote")
     args = parser.parse_args()
     model, n = load(args.model), args.sequences
     calibration = split_texts(read_documents(args.calibration), model.tokenizer, Shape(n, 0, args.length), name=args.calibration.name).calibration

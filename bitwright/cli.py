@@ -13,12 +13,13 @@ from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColu
 from rich.progress import Progress as Bars
 
 import bitwright as bw
-from bitwright.cli_options import BudgetText, Device, OutFolder, RunFolder, names_in, with_run_options
+from bitwright.cli_options import BudgetText, Device, OutFolder, RunFolder, ShipCodec, names_in, with_run_options
 from bitwright.errors import BrokenPromiseError, UserError
 from bitwright.progress import Advance, Progress
 
 if TYPE_CHECKING:
     from bitwright.pipeline import Check, Search
+    from bitwright.report import RunSummary
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False)
@@ -53,6 +54,7 @@ def fit(settings: bw.Settings, by: "Search", budget: BudgetText, out_folder: Out
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
     fitted = bw.fit(settings, bw.parse_budget(budget), out_folder, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
+    _print_shipping(fitted.summary)
     if fitted.judgement.rows:
         rows = ((name, ((e.value, e.standard_error) for e in estimates)) for name, estimates in fitted.judgement.rows)
         out.print(bw.report.objectives_table(fitted.judgement.objectives, rows))
@@ -131,11 +133,13 @@ def plan(
     run: RunFolder,
     budget: BudgetText,
     path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
+    ship_codec: ShipCodec = "",
     device: Device = "cpu",
 ) -> None:
     """The best plan within a budget; candidates that were not measured yet are measured now."""
-    made, summary = bw.plan(bw.open_run(run), bw.parse_budget(budget), device=device, progress=Rows())
+    made, summary = bw.plan(bw.open_run(run), bw.parse_budget(budget), ship_codec=ship_codec, device=device, progress=Rows())
     out.print(bw.report.candidates_table(summary))
+    _print_shipping(summary)
     _, *types = bw.pipeline.write_plan(made, path)
     _say(f"\nplan          {path}" + "".join(f"\ntensor types  {file}  (for llama-quantize --tensor-type-file)" for file in types))
 
@@ -174,6 +178,11 @@ def export(
     exported = bw.pipeline.export(bw.read_plan(plan_file), to)
     bw.pipeline.write_text(path, exported.text)
     _say(f"{to}  {path}\n{exported.note}")
+
+
+def _print_shipping(summary: "RunSummary") -> None:
+    if isinstance(summary.shipping, bw.report.Shipping):
+        out.print(bw.report.shipping_table(summary.shipping))
 
 
 def _print_check(found: "Check") -> None:

@@ -28,6 +28,10 @@ Imatrix = Annotated[str, typer.Option(help="Your own file of llama.cpp's imatrix
 Codec = Annotated[
     str, typer.Option(help="What makes integers of weights: rtn (nearest), clip, hqq, gptq or gptq+clip. The target's usual one when left out.")
 ]
+ShipCodec = Annotated[
+    str,
+    typer.Option(help="The same for what is written: candidates are rounded and measured again, GPTQ block after block. As searched when left out."),
+]
 Sensitivity = Annotated[
     str, typer.Option(help="How formats are priced before anything is measured: gradient, importance, weight, measured, or any other proxy.")
 ]
@@ -54,6 +58,7 @@ def settings_of(
     held_out: HeldOut = "",
     imatrix: Imatrix = "",
     codec: Codec = "",
+    ship_codec: ShipCodec = "",
     sensitivity: Sensitivity = "gradient",
     n_calibration: NCalibration = 64,
     n_held_out: NHeldOut = 32,
@@ -64,7 +69,7 @@ def settings_of(
     menu = tuple(name.upper() for name in names_in(formats))
     return bw.Settings(
         *(model, target, menu, calibration, held_out, imatrix, sensitivity),
-        *(n_calibration, n_held_out, sequence_length, seed, names_in(keep), codec),
+        *(n_calibration, n_held_out, sequence_length, seed, names_in(keep), codec, ship_codec),
     )
 
 

@@ -6,13 +6,14 @@ Cholesky factor of (H + λ I)⁻¹, with λ a share of the mean of H's diagonal:
     e      = (w_i − q_i) / T_ii
     w_{i:} = w_{i:} − e · T_{i,i:}          (equations 2 and 4; at once within a block of columns, for all later ones when the block is done)
 
-Differs from the authors' program: the levels of a group are placed when its first column comes, from the weights as they are by then, also within
-a block; columns may come in the order of their importance, and groups stay those of the stored order; a channel that no token reached keeps its
-weights.
+Levels of a group are placed beforehand, from the original weights, or as they come, when its first column comes, from the weights as they are by
+then. The authors' program does the latter, but between blocks of columns alone; llm-compressor does the former. Differs from both in that groups are
+those of the stored order in whatever order columns come, and in that a channel that no token reached keeps its weights.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +39,13 @@ def as_stored(diagonal: NDArray[np.float64]) -> NDArray[np.int64]:
 @dataclass(frozen=True, eq=False)
 class Gptq(Rounding):
     """`moments` has for each tensor X Xᵀ, or any multiple of it, `(n_experts, n_columns, n_columns)`; one that is missing there is only looked up and
-    has no inputs, so that nothing can be made good and it is rounded to nearest. `place` says where the levels of a group lie.
+    has no inputs, so that nothing can be made good and it is rounded to nearest. `place` says where the levels of a group lie,
+    `when` by which weights.
     """
 
     moments: Mapping[str, Floats]
     place: Placing = whole_range
+    when: Literal["beforehand", "as they come"] = "beforehand"
     order: Order = by_activation
     damping: float = 0.01
     block: int = 128
@@ -67,6 +70,8 @@ class Gptq(Rounding):
         order = self.order(diagonal)
         channels = grouped_importance(diagonal.astype(np.float32), group)
         work = _Work(weights, grid, group, channels=channels, order=order, place=self.place)
+        if self.when == "beforehand":
+            work.place_all(weights)
         work.run(factor(moments[np.ix_(order, order)], self.damping), self.block)
         return Rounded(work.codes, work.placement)
 
@@ -95,6 +100,11 @@ class _Work:
         self.codes: Codes = np.zeros(weights.shape, dtype=np.uint8)
         self.placement = Placement(*(np.zeros((n_rows, n_groups), dtype=np.float32) for _ in range(3)))
         self._placed = np.zeros(n_groups, dtype=bool)
+
+    def place_all(self, weights: Floats) -> None:
+        """Place the levels of all groups by the original weights `(n_rows, n_columns)`."""
+        self.placement = by_rows(weights, self._group, lambda groups: self._place(groups, self._channels, self._grid), grid=self._grid).placement
+        self._placed[:] = True
 
     def run(self, t: Floats, block: int) -> None:
         """Round all columns, `block` of them between two updates of all that are left."""

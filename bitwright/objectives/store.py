@@ -24,6 +24,7 @@ create table if not exists measurements (id integer primary key, choice text uni
 create table if not exists evaluations (
     text text, choice text, first integer, data blob not null, seconds real not null, primary key (text, choice, first)
 );
+create table if not exists shipped (rounding text, choice text, record text not null, primary key (rounding, choice));
 create table if not exists stages (name text primary key, seconds real not null, n_tokens integer not null, peak_memory_bytes integer not null);
 """
 
@@ -125,6 +126,15 @@ class Store:
     def measurements(self) -> list[Measurement]:
         """All measurements in the order they were made."""
         return [_measurement(record) for (record,) in self._rows("select record from measurements order by id")]
+
+    def put_shipped(self, rounding: str, measurement: Measurement) -> None:
+        """Keep what a choice is worth with the rounding that ships; the first one of a choice stays."""
+        row = (rounding, json.dumps(measurement.choice), json.dumps(asdict(measurement)))
+        self._write("insert or ignore into shipped values (?, ?, ?)", [row])
+
+    def shipped(self, rounding: str) -> list[Measurement]:
+        """What was measured with the rounding that ships, in the order it was made."""
+        return [_measurement(record) for (record,) in self._rows("select record from shipped where rounding = ? order by rowid", rounding)]
 
     def put_evaluation(self, text: str, choice: list[int], *, first: int, values: NDArray[np.float64], seconds: float) -> None:
         """Keep `values` `(n_sequences, n_objectives)` of a choice on the sequences of a text from `first` on, and the seconds they took."""

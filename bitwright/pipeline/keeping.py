@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bitwright.compress import digest, keep_codes, needs_moments
 from bitwright.pipeline.run import CODES, LEVELS, Run
+from bitwright.pipeline.shipping import shipped_levels
 from bitwright.spaces import Kept, MadeAnew
 
 
@@ -16,18 +17,19 @@ def rounding_of(run: Run, formats: Mapping[str, str]) -> MadeAnew | Kept:
         RunError: they are not there any more.
         OutputError: they cannot be written.
     """
-    name = run.settings.rounding
-    if not needs_moments(name):
-        return MadeAnew(searched=name, shipped=name)
-    path = kept(run, formats, folder=run.folder / LEVELS, shipped=name)
-    return Kept(searched=name, shipped=name, path=str(path.absolute()), sha256=digest(path))
+    settings = run.settings
+    searched, shipped = settings.rounding, settings.shipped
+    if not (settings.ships_in_order or needs_moments(shipped)):
+        return MadeAnew(searched=searched, shipped=shipped)
+    path = _kept(run, formats, folder=shipped_levels(run, formats) if settings.ships_anew else run.folder / LEVELS)
+    return Kept(searched=searched, shipped=shipped, path=str(path.absolute()), sha256=digest(path))
 
 
-def kept(run: Run, formats: Mapping[str, str], *, folder: Path, shipped: str) -> Path:
+def _kept(run: Run, formats: Mapping[str, str], *, folder: Path) -> Path:
     """One file of the packed levels in `folder` that are not those of the source."""
     stored = {tensor.name: tensor.stored for unit in run.prices.space.units for tensor in unit.tensors}
     pairs = [(tensor, form) for tensor, form in formats.items() if form != stored[tensor]]
-    name = hashlib.sha256(repr((shipped, pairs)).encode()).hexdigest()[:16]
+    name = hashlib.sha256(repr((run.settings.shipped, pairs)).encode()).hexdigest()[:16]
     path = run.folder / CODES / f"{name}.safetensors"
     keep_codes(path, folder, pairs)
     return path

@@ -61,11 +61,12 @@ def _searched(run: Run, size_bytes: int, *, known: list[Choice]) -> dict[str, Ch
 
 
 def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> tuple[str, Measurement]:
-    """The candidate of the least of `values`, and its measurement; of two that are equal, the smaller.
+    """The candidate of the least of `values`, and its measurement as it ships; of two that are equal, the smaller.
 
     A candidate without a value counts with its divergence, so `values` may be empty, but holds all candidates or none.
     """
-    measured = {name: run.measurements[tuple(choice.tolist())] for name, choice in named.items()}
+    known = run.measurements | run.shipped
+    measured = {name: known[tuple(choice.tolist())] for name, choice in named.items()}
     space = run.prices.space
     ranked = sorted(named, key=lambda name: (values.get(name, measured[name].nats_per_token), space.total_bytes(named[name])))
     return ranked[0], measured[ranked[0]]

@@ -17,7 +17,8 @@ from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit
 SEARCH_TEXT = "search text"
 #: the array that a run has once every pair was packed
 PACKED = "weighted errors"
-DATABASE, LEVELS, CODES, IMATRIX, PLAN, REPORT = "run.sqlite", "levels", "codes", "imatrix.gguf", "plan.json", "report.html"
+DATABASE, LEVELS, SHIPPED, CODES = "run.sqlite", "levels", "shipped", "codes"
+IMATRIX, PLAN, REPORT = "imatrix.gguf", "plan.json", "report.html"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,13 @@ class Run:
     def measurements(self) -> dict[tuple[int, ...], Measurement]:
         """Everything measured so far, by choice."""
         return {measurement.choice: measurement for measurement in self.store.measurements()}
+
+    @property
+    def shipped(self) -> dict[tuple[int, ...], Measurement]:
+        """Everything measured again with the rounding that ships, by choice; nothing where that is the one searched with."""
+        if not self.settings.ships_anew:
+            return {}
+        return {measurement.choice: measurement for measurement in self.store.shipped(self.settings.shipped)}
 
     def evaluated(self) -> dict[tuple[int, ...], float]:
         """What searches found on the calibration text: the mean of their first objective for every choice measured on all of it."""

@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bitwright.compress import Source, codecs_of, require_codec
+from bitwright.compress import Source, codecs_of, needs_moments, require_codec
 from bitwright.errors import TextError, UserError
 from bitwright.objectives import Shape
 from bitwright.predictors import proxy_named
 from bitwright.spaces import TARGETS
 
-SELF = "self"
+SELF, IN_ORDER = "self", ", in order"
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Settings:
     """`calibration` is a text file, a dataset's name, or `self`; `held_out` a text file, or empty for a part of the calibration text that is
     not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the menu, empty for all. `keep` names
     tensors that stay as they are stored, as patterns (`token_embd*`). `sensitivity` is the name of a proxy, and `codec` that of a rounding, empty for
-    the usual one of the target.
+    the usual one of the target. `ship_codec` is the rounding of what is written, where it is to be another one than that of the search.
     """
 
     model: str
@@ -36,6 +36,7 @@ class Settings:
     seed: int = 0
     keep: tuple[str, ...] = ()
     codec: str = ""
+    ship_codec: str = ""
 
     def __post_init__(self) -> None:
         counts = {
@@ -49,7 +50,8 @@ class Settings:
         if self.target not in TARGETS:
             raise UserError(f"The target must be an engine that is known; '{self.target}' is not: choose from {', '.join(TARGETS)}.")
         proxy_named(self.sensitivity)
-        require_codec(TARGETS[self.target], self.rounding)
+        for codec in (self.rounding, self.ship_codec or self.rounding):
+            require_codec(TARGETS[self.target], codec)
         for form in self.formats:
             TARGETS[self.target].format(form)
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
@@ -65,6 +67,21 @@ class Settings:
     def rounding(self) -> str:
         """What makes the codes, by name."""
         return self.codec or codecs_of(TARGETS[self.target])[0]
+
+    @property
+    def ships_in_order(self) -> bool:
+        """Whether what ships is rounded block after block."""
+        return needs_moments(self.ship_codec)
+
+    @property
+    def ships_anew(self) -> bool:
+        """Whether candidates are rounded and measured again before one ships."""
+        return self.ships_in_order or self.ship_codec not in ("", self.rounding)
+
+    @property
+    def shipped(self) -> str:
+        """What makes the codes that are written, by name."""
+        return (self.ship_codec + IN_ORDER * self.ships_in_order) if self.ships_anew else self.rounding
 
     def identity(self, source: Source) -> dict[str, str]:
         """Everything that changes the outcome, files by their contents."""

@@ -9,7 +9,8 @@ from bitwright.pipeline.courses import courses
 from bitwright.pipeline.expert_uses import expert_uses
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching import uniforms
-from bitwright.report import Candidate, NoLimit, NotMeasured, Quality, RunSummary, SizeLimit, Stage
+from bitwright.predictors import Validation
+from bitwright.report import AsSearched, Candidate, NoLimit, NotMeasured, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
 from bitwright.search import hull
 from bitwright.spaces import Choice
 
@@ -25,6 +26,7 @@ _STAGES = {
     "reference": "the original's predictions",
     "search": "searching",
     "candidates": "measuring candidates",
+    "ship": "rounding and measuring what ships",
     "build": "writing the file",
     "check": "checking it in the engine",
 }
@@ -35,7 +37,7 @@ def summarise(run: Run, *, named: dict[str, Choice], chosen: str, limit: SizeLim
     prices, scale = run.prices, run.scale
     front = hull(prices.space, prices.table)
     labels = {_key(choice): name for name, choice in uniforms(run).items()} | {_key(choice): name for name, choice in named.items()}
-    measured = run.measurements
+    measured = run.measurements | run.shipped
     choices = {_key(choice): choice for choice in named.values()} | {key: np.array(key) for key in measured}
     listed = [
         _candidate(run, choice, label=labels.get(key, "front"), measured=measured.get(key), chosen=key == _key(named[chosen]))
@@ -56,8 +58,29 @@ def summarise(run: Run, *, named: dict[str, Choice], chosen: str, limit: SizeLim
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
         settings=run.store.settings() | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")},
         reference_perplexity=float(run.store.text("reference perplexity")),
+        shipping=_shipping(run, named, chosen),
         experts=expert_uses(run, prices.space.names(named[chosen])),
     )
+
+
+def _shipping(run: Run, named: dict[str, Choice], chosen: str) -> Shipping | AsSearched:
+    """The candidates of `named` that were measured with the rounding that ships, beside what the search's own said of them."""
+    settings, before, after = run.settings, run.measurements, run.shipped
+    rows = [
+        ShippedCandidate(name, run.prices.space.total_bytes(choice), _told(before[_key(choice)]), _told(after[_key(choice)]), name == chosen)
+        for name, choice in named.items()
+        if _key(choice) in after and _key(choice) in before
+    ]
+    if not rows:
+        return AsSearched()
+    searched, shipped = (np.array([part[0] for part in column]) for column in zip(*((row.searched, row.shipped) for row in rows), strict=True))
+    none = np.zeros(len(rows))
+    ranks = Validation(shipped, none, searched, none)
+    return Shipping(settings.rounding, settings.shipped, tuple(rows), ranks.spearman, ranks.kendall)
+
+
+def _told(measurement: Measurement) -> tuple[float, float]:
+    return measurement.nats_per_token, measurement.standard_error
 
 
 def _candidate(run: Run, choice: Choice, *, label: str, measured: Measurement | None, chosen: bool) -> Candidate:

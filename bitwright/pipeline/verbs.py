@@ -1,7 +1,7 @@
 """The verbs of the command line as plain functions. Each works on the run folder that the one before it left."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.searching import front_points, original_bytes, price, uniforms, whole_space
 from bitwright.pipeline.settings import Settings
+from bitwright.pipeline.shipping import measure_as_shipped
 from bitwright.pipeline.summary import summarise
 from bitwright.pipeline.workbench import Workbench, require_device, set_up, timed
 from bitwright.progress import Progress, Silent
@@ -84,38 +85,43 @@ def write_plan(made: Plan, path: Path) -> tuple[Path, ...]:
     return tuple(texts)
 
 
-def plan(run: Run, budget: Budget, *, device: str = "cpu", progress: Progress | None = None) -> tuple[Plan, RunSummary]:
+def plan(run: Run, budget: Budget, *, ship_codec: str = "", device: str = "cpu", progress: Progress | None = None) -> tuple[Plan, RunSummary]:
     """The best plan within a budget. Candidates that the run has not measured yet are measured now, which loads the model.
+
+    `ship_codec` is the rounding of what is written, that of the run's settings where it is empty.
 
     Raises:
         BudgetError: no file is that small, or the original is smaller.
+        UserError: the rounding is none of the target's.
     """
-    named = candidates(run, _size_bytes(run, budget))
-    if not all(_is_measured(run, choice) for choice in named.values()):
+    ships = replace(run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec))
+    named = candidates(ships, _size_bytes(ships, budget))
+    if not all(_is_measured(ships, choice) for choice in named.values()):
         bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
-        bench.measure(run.prices.space, list(named.values()))
-    return _planned(run, budget, {})
+        _measure(bench, ships, named)
+    return _plan_of(ships, budget, {}), _figures_of(ships, budget, {})
 
 
 def fit(settings: Settings, budget: Budget, out: Path, *, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None) -> Fitted:
     """From a model and a budget to a checked file in `out`: search around the budget, plan, build, check, report."""
     progress = progress or Silent()
     require_container(TARGETS[settings.target])
+    _require_one_judge(settings, by)
     bench = set_up(settings, out, device=device, progress=progress)
     _require_possible(bench, budget)
     run = price(bench)
     search_within(bench, run, budget_bits=8 * _size_bytes(run, budget), search=by)
     named = candidates(run, _size_bytes(run, budget))
-    bench.measure(run.prices.space, list(named.values()))
+    _measure(bench, run, named)
     judgement = judged(bench, run, named, by.objectives) if by.objectives else Judgement((), ())
-    found, _ = _planned(run, budget, judgement.deciding())
+    found = _plan_of(run, budget, judgement.deciding())
     write_plan(found, out / PLAN)
     path = out / bench.target.file_name
     with timed(run.store, "build"):
         build(found, path, progress=progress)
     with timed(run.store, "check"):
         checked = _checked(bench, found, path)
-    _, summary = _planned(run, budget, judgement.deciding())
+    summary = _figures_of(run, budget, judgement.deciding())
     write_page(summary, out / REPORT)
     return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
@@ -138,8 +144,24 @@ def verify(plan: Plan, path: Path, *, device: str = "cpu", progress: Progress | 
 PROMPT = "The capital of France is"
 
 
+def _measure(bench: Workbench, run: Run, named: Mapping[str, Choice]) -> None:
+    """Measure the candidates in `named` on held-out text, by the rounding of the search and by the one that ships where that is another."""
+    bench.measure(run.prices.space, list(named.values()))
+    if run.settings.ships_anew:
+        measure_as_shipped(bench, run, list(named.values()))
+
+
 def _is_measured(run: Run, choice: Choice) -> bool:
-    return tuple(choice.tolist()) in run.measurements
+    known = [run.measurements, run.shipped] if run.settings.ships_anew else [run.measurements]
+    return all(tuple(choice.tolist()) in measured for measured in known)
+
+
+def _require_one_judge(settings: Settings, by: Search) -> None:
+    if settings.ships_anew and by.objectives:
+        raise UserError(
+            f"What ships with another codec is chosen by its divergence; {by.objectives[0].name} cannot choose it too: leave out --objectives, or "
+            "--ship-codec."
+        )
 
 
 def _size_bytes(run: Run, budget: Budget) -> int:
@@ -154,13 +176,17 @@ def _require_possible(bench: Workbench, budget: Budget) -> None:
     solve(space, np.zeros(space.offered.shape), 8 * size_bytes)
 
 
-def _planned(run: Run, budget: Budget, values: Mapping[str, float]) -> tuple[Plan, RunSummary]:
-    """The best of the measured candidates by `values`, or by divergence where there are none, as a plan and as figures."""
+def _plan_of(run: Run, budget: Budget, values: Mapping[str, float]) -> Plan:
+    """The best of the measured candidates by `values`, or by divergence where there are none."""
+    name, measurement = best(run, candidates(run, _size_bytes(run, budget)), values)
+    return make_plan(run, budget=budget.text, strategy=name, measurement=measurement)
+
+
+def _figures_of(run: Run, budget: Budget, values: Mapping[str, float]) -> RunSummary:
+    """The same as figures."""
     size_bytes = _size_bytes(run, budget)
     named = candidates(run, size_bytes)
-    name, measurement = best(run, named, values)
-    made = make_plan(run, budget=budget.text, strategy=name, measurement=measurement)
-    return made, summarise(run, named=named, chosen=name, limit=SizeLimit(size_bytes))
+    return summarise(run, named=named, chosen=best(run, named, values)[0], limit=SizeLimit(size_bytes))
 
 
 def _checked(bench: Workbench, plan: Plan, path: Path) -> Check:

@@ -8,10 +8,12 @@ from bitwright.report.methods import methods_table, objectives_table
 from bitwright.report.page import write_page
 from bitwright.report.proxy_tables import JudgedProxy, PricedProxy, ProxyComparison, Ranks, agreement_table, costs_table, proxies_table, verdict
 from bitwright.report.records import front_json
+from bitwright.report.shipping import AsSearched, ShippedCandidate, Shipping, shipping_table
 from bitwright.report.summary import Candidate, NotMeasured, Quality, RunSummary, Stage
 from bitwright.report.tables import candidates_table, check_table, courses_table, format_histogram, front_table, stages_table
 
 __all__ = [
+    "AsSearched",
     "Candidate",
     "ExpertUse",
     "Forecast",
@@ -27,6 +29,8 @@ __all__ = [
     "RunSummary",
     "SearchCourse",
     "SearchStep",
+    "ShippedCandidate",
+    "Shipping",
     "SizeLimit",
     "Stage",
     "Validation",
@@ -43,6 +47,7 @@ __all__ = [
     "methods_table",
     "objectives_table",
     "proxies_table",
+    "shipping_table",
     "stages_table",
     "verdict",
     "write_page",

@@ -14,6 +14,9 @@ from bitwright.report.front_chart import front_chart
 from bitwright.report.headline import divergence, headline
 from bitwright.report.heat_maps import common_format, format_map, sensitivity_map
 from bitwright.report.numerals import duration, megabytes, percent, significant, size, unbroken
+from bitwright.report.shipping import HEADINGS as SHIPPED
+from bitwright.report.shipping import AsSearched, agreement, in_order
+from bitwright.report.shipping import cells as shipped_cells
 from bitwright.report.summary import Candidate, Quality, RunSummary
 from bitwright.report.tables import remainder
 from bitwright.report.unit_table import exchange, unit_table
@@ -46,6 +49,7 @@ def page(summary: RunSummary) -> str:
         _section("What each tensor got, and why", _tensors(summary)),
         _section("Which experts the text uses", _experts(summary)),
         _section("All candidates", _candidates(summary)),
+        _section("As shipped", _shipping(summary)),
         _section("How the search went", course_sections(summary.courses)),
         _section("What the search cost", _stages(summary)),
         _section("Settings", _settings(summary)),
@@ -166,6 +170,13 @@ def _candidate_cells(candidate: Candidate) -> tuple[str, ...]:
     if not isinstance(quality, Quality):
         return (*known, "–", "–", "–")
     return (*known, divergence(candidate), significant(quality.perplexity, 4), percent(quality.top1_agreement))
+
+
+def _shipping(summary: RunSummary) -> str:
+    if isinstance(summary.shipping, AsSearched):
+        return ""
+    rows = [(" chosen" if candidate.chosen else "", shipped_cells(candidate)) for candidate in in_order(summary.shipping)]
+    return _figure(_table(SHIPPED, rows), caption=unbroken(escape(agreement(summary.shipping))))
 
 
 def _stages(summary: RunSummary) -> str:

@@ -6,6 +6,7 @@ from math import isfinite
 
 from bitwright.report.course import Forecast, SearchCourse
 from bitwright.report.limits import SizeLimit
+from bitwright.report.shipping import Shipping
 from bitwright.report.summary import Candidate, Quality, RunSummary
 
 Record = dict[str, object]
@@ -29,6 +30,9 @@ def front_json(summary: RunSummary) -> str:
         "candidates": [_candidate(candidate) for candidate in summary.candidates],
         "courses": [_course(course) for course in summary.courses],
     }
+    if isinstance(summary.shipping, Shipping):
+        ranks = {name: _finite(value) for name, value in (("spearman", summary.shipping.spearman), ("kendall", summary.shipping.kendall))}
+        record["shipping"] = asdict(summary.shipping) | ranks
     if isinstance(summary.budget, SizeLimit):
         record["budget_bytes"] = summary.budget.size_bytes
     return json.dumps(record, indent=2, allow_nan=False) + "\n"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bitwright.report.course import SearchCourse
 from bitwright.report.experts import ExpertUse
 from bitwright.report.limits import NoLimit, SizeLimit
+from bitwright.report.shipping import AsSearched, Shipping
 from bitwright.spaces import Choice, Format, Space
 
 
@@ -75,6 +76,7 @@ class RunSummary:
     `table` `(n_units, n_formats)` is the divergence expected of one unit in one format while all others stay as in the original, NaN where the
     pair is not offered. The predicted front is `front_sizes_bytes` `(n_points,)` against `front_nats` `(n_points,)`, sizes ascending. Of the
     `candidates` exactly one is chosen. `courses` are the searches in their order, none where nothing was searched by measuring.
+    `shipping` tells how they compare where another rounding ships than was searched with, by which they are then measured.
     `experts` are those of a mixture with what the chosen candidate makes of them.
     """
 
@@ -92,6 +94,7 @@ class RunSummary:
     stages: tuple[Stage, ...]
     settings: dict[str, str]
     reference_perplexity: float
+    shipping: Shipping | AsSearched
     experts: tuple[ExpertUse, ...]
 
     def __post_init__(self) -> None:

@@ -1,5 +1,7 @@
 """Clipping, HQQ and GPTQ: what each promises, on every grid."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -104,7 +106,7 @@ def test_half_quadratic_leaves_levels_that_cannot_move() -> None:
     assert np.array_equal(made(HalfQuadratic(), weights, grid, group=32, x=ones), made(RoundToNearest(), weights, grid, group=32, x=ones))
 
 
-def one_row_slowly(row: Floats, x: Floats, order: list[int], grid: Grid, *, group: int) -> Floats:
+def one_row_slowly(row: Floats, x: Floats, order: list[int], grid: Grid, *, group: int, when: str) -> Floats:
     """Optimal brain quantization in a given order, one column at a time, with the inverse computed anew for what is left (equations 2 and 3)."""
     h = 2 * x.T.astype(np.float64) @ x
     h += 0.01 * np.diag(h).mean() * np.eye(len(row))
@@ -112,7 +114,7 @@ def one_row_slowly(row: Floats, x: Floats, order: list[int], grid: Grid, *, grou
     for i in order:
         g = i // group
         if g not in places:
-            whole = w[g * group : (g + 1) * group].astype(np.float32)
+            whole = (row if when == "beforehand" else w)[g * group : (g + 1) * group].astype(np.float32)
             places[g] = grid.between(whole.min()[None], whole.max()[None])
         codes = grid.nearest(w[i, None, None].astype(np.float32), places[g])
         found[i] = grid.values(codes, places[g])[0, 0]
@@ -124,20 +126,21 @@ def one_row_slowly(row: Floats, x: Floats, order: list[int], grid: Grid, *, grou
 
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("order", [as_stored, by_activation])
-def test_gptq_is_optimal_brain_quantization_in_a_fixed_order(grid: Grid, order: object) -> None:
+@pytest.mark.parametrize("when", ["beforehand", "as they come"])
+def test_gptq_is_optimal_brain_quantization_in_a_fixed_order(grid: Grid, order: object, when: str) -> None:
     weights, x = normal(3, 20), inputs(50, 20)
     columns = order(np.diag(x.T @ x).astype(np.float64)).tolist()  # type: ignore[operator]
-    slowly = np.array([one_row_slowly(row, x, columns, grid, group=8) for row in weights])
+    slowly = np.array([one_row_slowly(row, x, columns, grid, group=8, when=when) for row in weights])
     for block in (1, 5, 128):
-        np.testing.assert_allclose(made(gptq(x, order=order, block=block), weights, grid, group=8, x=x), slowly, atol=1e-5)
+        np.testing.assert_allclose(made(gptq(x, order=order, block=block, when=when), weights, grid, group=8, x=x), slowly, atol=1e-5)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_gptq_makes_errors_good(grid: Grid) -> None:
     weights, x = normal(16, 96), inputs(400, 96)
     nearest = output_error(weights, made(RoundToNearest(), weights, grid, group=32, x=x), x)
-    for order in (as_stored, by_activation):
-        assert output_error(weights, made(gptq(x, order=order), weights, grid, group=32, x=x), x) < 0.6 * nearest
+    for order, when in product((as_stored, by_activation), ("beforehand", "as they come")):
+        assert output_error(weights, made(gptq(x, order=order, when=when), weights, grid, group=32, x=x), x) < 0.6 * nearest
 
 
 def test_gptq_with_equal_uncorrelated_inputs_is_round_to_nearest() -> None:

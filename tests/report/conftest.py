@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bitwright.report import (
+    AsSearched,
     Candidate,
     Forecast,
     NoForecast,
@@ -118,6 +119,7 @@ def summary() -> RunSummary:
             "command": "bitwright run HuggingFaceTB/SmolLM2-135M --budget 90MB --seed 0",
         },
         reference_perplexity=17.31,
+        shipping=AsSearched(),
         experts=(),
     )
 

@@ -1,0 +1,54 @@
+"""A plan found with a cheap rounding, shipped with a better one: the candidates are rounded and measured again, and the best of them then wins.
+
+GPTQ runs block after block here, so that each block sees the error of those before it; the bytes that are measured are kept, and `build` writes them.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bitwright.compress import Floats, Levels, codec_of, needs_moments
+from bitwright.objectives import Divergence, Measurement, Reference
+from bitwright.pipeline.run import SHIPPED, Run
+from bitwright.pipeline.sequential import sequentially_rounded
+from bitwright.pipeline.workbench import Workbench, timed
+from bitwright.spaces import Choice, Format
+
+
+def measure_as_shipped(bench: Workbench, run: Run, choices: Sequence[Choice]) -> None:
+    """Round those of `choices` that were not yet with the rounding that ships, and measure them on held-out text, one transaction each."""
+    known = run.shipped
+    pending = [choice for choice in choices if tuple(choice.tolist()) not in known]
+    if not pending:
+        return
+    reference = Reference(bench.model, bench.texts.held_out, scratch=bench.folder, progress=bench.progress)
+    for choice in pending:
+        with timed(bench.store, "ship", bench.texts.held_out.n_tokens):
+            run.store.put_shipped(run.settings.shipped, _measured(bench, run, choice, reference=reference))
+    reference.discard()
+
+
+def shipped_levels(run: Run, formats: Mapping[str, str]) -> Path:
+    """The folder of the levels of a plan of `formats` (tensor → format) as they ship. In order they hang on every other tensor of the plan."""
+    folder = run.folder / SHIPPED / run.settings.shipped.replace(", ", "-").replace(" ", "-")
+    return folder / hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16] if run.settings.ships_in_order else folder
+
+
+def _measured(bench: Workbench, run: Run, choice: Choice, *, reference: Reference) -> Measurement:
+    space, name, model = run.prices.space, run.settings.ship_codec, bench.model
+    formats = space.names(choice)
+    by_name: dict[str, Format] = {form.name: form for form in space.formats}
+    folder = shipped_levels(run, formats)
+
+    def levels(moments: Mapping[str, Floats]) -> Levels:
+        return Levels(folder, model.source, codec_of(bench.target, name, moments), bench.levels.importance)
+
+    if needs_moments(name):
+        wanted = {tensor: by_name[form] for tensor, form in formats.items()}
+        with sequentially_rounded(model, wanted, bench.texts.calibration, levels=levels, progress=bench.progress):
+            pass
+    else:
+        for tensor in model.tensors:
+            if tensor.name in formats:
+                levels({}).packed(tensor, by_name[formats[tensor.name]])
+    return Divergence(model, levels({}), space=space, reference=reference)(choice)

@@ -1,0 +1,131 @@
+"""A plan that was searched with one rounding ships with another, which its promise is then of."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bitwright as bw
+from bitwright.compress import Gptq, IntegerCodec, Levels, applied, load, matrix_shape, open_source
+from bitwright.errors import RunError, UserError
+from bitwright.objectives import Divergence, Reference, gathered_moments
+from bitwright.pipeline import Run
+from bitwright.pipeline.building import packing
+from bitwright.pipeline.run import SHIPPED
+from bitwright.pipeline.workbench import set_up
+from bitwright.progress import Silent
+from bitwright.report import AsSearched, Shipping
+from bitwright.spaces import INTEGERS, Kept, MadeAnew, Plan
+from tests.runs import small
+from tests.sentences import sentence
+
+BUDGET = bw.parse_budget("6bpw")
+BY = bw.pipeline.Search(bw.pipeline.method_named("auto"), bw.pipeline.Effort(evaluations=0))
+
+
+@pytest.fixture
+def run(llama_gqa: Path, tmp_path: Path) -> Run:
+    settings = small(llama_gqa, target="integers", formats=("INT8_G32", "INT4_G32", "INT3_G32"), sensitivity="importance")
+    return bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY)
+
+
+def packed(plan: Plan) -> dict[str, bytes]:
+    whole = open_source(plan.model.source)
+    of = packing(plan, INTEGERS, whole)
+    return {tensor.name: of(tensor).tobytes() for tensor in whole.tensors if tensor.name in plan.formats}
+
+
+def divergence_of(run: Run, plan: Plan, scratch: Path) -> float:
+    """Of the very bytes that `build` would write, on the run's held-out text."""
+    bench = set_up(run.settings, run.folder, device="cpu", progress=Silent())
+    tensors, found = {tensor.name: tensor for tensor in bench.model.tensors}, packed(plan)
+
+    def weights(name: str) -> np.ndarray:
+        return IntegerCodec().decode(np.frombuffer(found[name], np.uint8), INTEGERS.format(plan.formats[name]), matrix_shape(tensors[name]))
+
+    reference = Reference(bench.model, bench.texts.held_out, scratch=scratch, progress=Silent())
+    measured = Divergence(bench.model, bench.levels, space=run.prices.space, reference=reference)
+    return measured.of_weights({name: lambda name=name: weights(name) for name in plan.formats})  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("word", "shipped"), [("gptq", "gptq, in order"), ("gptq+clip", "gptq+clip, in order"), ("clip", "clip")])
+def test_candidates_are_measured_again_and_the_best_of_them_ships(run: Run, word: str, shipped: str, tmp_path: Path) -> None:
+    plan, summary = bw.plan(run, BUDGET, ship_codec=word)
+    assert isinstance(plan.rounding, MadeAnew if word == "clip" else Kept)
+    assert (plan.rounding.searched, plan.rounding.shipped) == ("rtn", shipped)
+    assert divergence_of(run, plan, tmp_path) == pytest.approx(plan.divergence.nats_per_token, rel=1e-6)
+    told = summary.shipping
+    assert isinstance(told, Shipping)
+    assert (told.searched, told.shipped) == ("rtn", shipped)
+    assert plan.divergence.nats_per_token == min(candidate.shipped[0] for candidate in told.candidates)
+    assert [candidate.label for candidate in told.candidates if candidate.chosen] == [plan.found.strategy]
+    assert any(candidate.label.startswith("uniform") for candidate in told.candidates)
+    assert -1 <= told.kendall <= told.spearman <= 1 or len(told.candidates) < 3
+    assert summary.chosen.measured.nats_per_token == plan.divergence.nats_per_token  # type: ignore[union-attr]
+    again, _ = bw.plan(bw.open_run(run.folder), BUDGET, ship_codec=word)
+    assert again == plan
+    assert packed(again) == packed(plan)
+
+
+def test_each_block_saw_the_error_of_those_before_it(run: Run) -> None:
+    """The codes of the last block are those of GPTQ by the moments that the rounded blocks before it give."""
+    plan, _ = bw.plan(run, BUDGET, ship_codec="gptq")
+    bench = set_up(run.settings, run.folder, device="cpu", progress=Silent())
+    model, found = load(plan.model.source), packed(plan)
+    tensors = {tensor.name: tensor for tensor in model.tensors}
+    name = "blk.1.attn_q.weight"
+
+    def weights(tensor: str) -> np.ndarray:
+        return IntegerCodec().decode(np.frombuffer(found[tensor], np.uint8), INTEGERS.format(plan.formats[tensor]), matrix_shape(tensors[tensor]))
+
+    before = {tensor: lambda tensor=tensor: weights(tensor) for tensor in plan.formats if tensor.startswith(("token_embd", "blk.0."))}
+    moments = {}
+    for changed in ({}, before):
+        with torch.no_grad(), applied(model, changed), gathered_moments(model, [name]) as gathered:  # type: ignore[arg-type]
+            for ids in bench.texts.calibration.batches(8):
+                model.module(torch.from_numpy(ids), use_cache=False)
+        moments[bool(changed)] = gathered
+    made = {}
+    for rounded, of in moments.items():
+        levels = Levels(Path(), model.source, IntegerCodec(Gptq(of)), bench.levels.importance)
+        made[rounded] = levels.encode(tensors[name], INTEGERS.format(plan.formats[name])).tobytes()
+    assert found[name] == made[True] != made[False]
+
+
+def test_a_run_that_ships_as_it_was_searched_says_so(run: Run) -> None:
+    plan, summary = bw.plan(run, BUDGET)
+    assert isinstance(summary.shipping, AsSearched)
+    same, _ = bw.plan(run, BUDGET, ship_codec="rtn")
+    assert same == plan
+    assert not (run.folder / SHIPPED).exists()
+
+
+def test_bytes_that_were_measured_and_are_gone_are_not_made_again(run: Run) -> None:
+    bw.plan(run, BUDGET, ship_codec="gptq")
+    shutil.rmtree(run.folder / SHIPPED)
+    with pytest.raises(RunError, match="made once"):
+        bw.plan(run, BUDGET, ship_codec="gptq")
+
+
+def test_a_search_goes_on_whatever_ships(run: Run) -> None:
+    other = replace(run.settings, ship_codec="gptq+clip")
+    set_up(other, run.folder, device="cpu", progress=Silent())
+    assert bw.open_run(run.folder).settings.shipped == "gptq+clip, in order"
+
+
+def test_words_that_cannot_be_are_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        bw.plan(run, BUDGET, ship_codec="awq")
+    sentence(caught.value, "'awq'", "gptq")
+    settings = bw.Settings(run.settings.model, ship_codec="")
+    with pytest.raises(UserError) as caught:
+        replace(settings, ship_codec="gptq")
+    sentence(caught.value, "libggml", "llama.cpp")
+    both = replace(BY, objectives=bw.pipeline.named_objectives("flips"))
+    settings = small(run.settings.model, target="transformers", formats=("W8_G32", "W4_G32"), ship_codec="gptq")
+    with pytest.raises(UserError) as caught:
+        bw.fit(settings, BUDGET, tmp_path / "o", by=both)
+    sentence(caught.value, "--ship-codec", "--objectives")
