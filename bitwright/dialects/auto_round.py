@@ -1,7 +1,7 @@
 """AutoRound's `layer_config`.
 
 Grammar: `layer_config_resolver` of auto-round 0.16: module → a mapping of `bits`, `group_size` (-1 for a row), `sym`, `data_type`, ... Its asymmetric
-integers have an integer zero point where `IntegerFormat` has a minimum: bits and groups are the same, the codes are the tool's own. Layers of its
+integers have an integer zero point, as `PackedFormat` has and where `IntegerFormat` has a minimum; the codes are the tool's own. Layers of its
 blocks that are not named get its default scheme, so all are named. It leaves embeddings, and, without asking, matrices whose sides 32 does not
 divide; it refuses asymmetric integers of 8 bits. Of what it may be given, regular expressions, names of presets and activations are not read.
 """
@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import EMBEDDING, FLOATS, Dialect, Modules, integer, module_of, unsayable
-from bitwright.dialects.entries import integer_name, mapping, parsed, require_asymmetric, require_known, unsaid
+from bitwright.dialects.dialect import EMBEDDING, FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
 from bitwright.errors import PlanError
 
 _STAYS = {"bits": 16, "act_bits": 16, "data_type": "float", "act_data_type": "float"}
@@ -33,7 +33,7 @@ class AutoRound(Dialect):
                 entries[module.name] = self._entry(tensor, form, modules)
         return json.dumps(entries, indent=2) + "\n"
 
-    def read(self, text: str, modules: Modules) -> dict[str, str]:
+    def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
         """See `Dialect.read`."""
         entries, found = parsed(text, self.name), {}
         known = {module.name for module in modules.values()}
@@ -43,7 +43,7 @@ class AutoRound(Dialect):
         for tensor, module in modules.items():
             if module.name not in entries and tensor.startswith("blk."):
                 raise unsaid(self.name, module.name, "name it, with bits 16 where it stays")
-            form = self._format(entries.get(module.name, _STAYS), module.name)
+            form = self._format(entries.get(module.name, _STAYS), module.name, Reader(self.name, offered))
             if form not in FLOATS:
                 found[tensor] = form
         return found
@@ -52,18 +52,17 @@ class AutoRound(Dialect):
         asked, shape = integer(tensor, form, dialect=self.name, modules=modules), modules[tensor].shape
         if tensor == EMBEDDING:
             raise unsayable(self.name, tensor, form, "it quantizes no embeddings")
-        if asked.bits == 8:
+        if asked.bits == 8 and not asked.symmetric:
             raise unsayable(self.name, tensor, form, "it has no asymmetric integers of 8 bits")
         if any(side % _SIDE for side in shape):
             raise unsayable(self.name, tensor, form, f"it leaves matrices whose sides {_SIDE} does not divide, as of this one of {shape}")
-        return {"bits": asked.bits, "group_size": asked.group or -1, "sym": False, "data_type": "int"}
+        return {"bits": asked.bits, "group_size": asked.group or -1, "sym": asked.symmetric, "data_type": "int"}
 
-    def _format(self, described: object, module: str) -> str:
+    def _format(self, described: object, module: str, reader: Reader) -> str:
         entry = mapping(described, self.name, module)
         if entry.get("bits") == _STAYS["bits"]:
             return FLOATS[0]
         require_known({**entry, "act_bits": None} if entry.get("act_bits") == _STAYS["act_bits"] else entry, _KEYS, dialect=self.name, module=module)
         if entry.get("data_type", "int") != "int":
             raise PlanError(f"{self.name} asks for data_type '{entry['data_type']}' for {module}, and only int is a format here: change it.")
-        require_asymmetric(entry, "sym", dialect=self.name, module=module)
-        return integer_name(entry.get("bits"), entry.get("group_size"), dialect=self.name, module=module)
+        return reader.named(entry.get("bits"), entry.get("group_size"), symmetric=entry.get("sym"), module=module)

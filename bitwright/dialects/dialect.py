@@ -12,10 +12,9 @@ from typing import ClassVar
 
 from bitwright.compress import Piece
 from bitwright.errors import PlanError
-from bitwright.spaces import INTEGER_FORMATS, IntegerFormat, Tensor
+from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, IntegerFormat, PackedFormat, Tensor
 
 FLOATS = ("F32", "F16", "BF16")
-INTEGERS = {form.name: form for form in INTEGER_FORMATS if isinstance(form, IntegerFormat)}
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 
 
@@ -25,6 +24,33 @@ class Module:
 
     name: str
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Integers:
+    """What dialects say of integers: bits, weights in a group (0 for a row), and whether zero is in the middle of the codes."""
+
+    bits: int
+    group: int
+    symmetric: bool
+
+
+#: the names of the formats that a plan may have, by what dialects say of them
+Offered = Mapping[Integers, str]
+
+
+def offered_by(formats: Iterable[Format]) -> Offered:
+    """The integers among the `formats` of a target."""
+    found: dict[Integers, str] = {}
+    for form in formats:
+        if isinstance(form, IntegerFormat):
+            found[Integers(form.bits, form.group, symmetric=False)] = form.name
+        elif isinstance(form, PackedFormat):
+            found[Integers(form.bits, form.group, symmetric=not form.zero_points)] = form.name
+    return found
+
+
+_BY_NAME = {name: asked for formats in (INTEGER_FORMATS, PACKED_FORMATS) for asked, name in offered_by(formats).items()}
 
 
 #: tensor of the engine → the module whose weight it is
@@ -49,11 +75,11 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def read(self, text: str, modules: Modules) -> dict[str, str]:
-        """Tensor → format for every tensor of `modules` that the text quantizes.
+    def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
+        """Tensor → format for every tensor of `modules` that the text quantizes, each of those that are `offered`.
 
         Raises:
-            PlanError: the text is not of this dialect, asks for what no format of Bitwright is, or leaves a module to the tool's defaults.
+            PlanError: the text is not of this dialect, asks for what no format offered is, or leaves a module to the tool's defaults.
         """
 
 
@@ -79,15 +105,15 @@ def module_of(modules: Modules, tensor: str, dialect: str) -> Module:
     return modules[tensor]
 
 
-def integer(tensor: str, form: str, *, dialect: str, modules: Modules) -> IntegerFormat:
-    """The format of that name where it is one of packed integers whose groups divide the rows.
+def integer(tensor: str, form: str, *, dialect: str, modules: Modules) -> Integers:
+    """What the format of that name is, where it is one of integers whose groups divide the rows.
 
     Raises:
         PlanError: it is not.
     """
-    if form not in INTEGERS:
+    if form not in _BY_NAME:
         raise unsayable(dialect, tensor, form, "it is given integers in groups only")
-    asked, n_columns = INTEGERS[form], module_of(modules, tensor, dialect).shape[-1]
+    asked, n_columns = _BY_NAME[form], module_of(modules, tensor, dialect).shape[-1]
     if asked.group and n_columns % asked.group:
         raise unsayable(dialect, tensor, form, f"its groups must divide a row, which has {n_columns} weights")
     return asked

@@ -2,26 +2,37 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from bitwright.dialects.dialect import INTEGERS
+from bitwright.dialects.dialect import Integers, Offered
 from bitwright.errors import PlanError
 
-_BY_WIDTH: dict[tuple[object, object], str] = {(form.bits, form.group): name for name, form in INTEGERS.items()}
 
+@dataclass(frozen=True)
+class Reader:
+    """What all entries of a text are read with: the dialect's name, and the formats that are offered."""
 
-def integer_name(bits: object, group: object, *, dialect: str, module: str) -> str:
-    """The name of the format with `bits` and `group` (-1 for a row).
+    dialect: str
+    offered: Offered
 
-    Raises:
-        PlanError: there is none.
-    """
-    width = (bits, 0 if group == -1 else group)
-    if not all(isinstance(part, int) for part in width) or width not in _BY_WIDTH:
+    def named(self, bits: object, group: object, *, symmetric: object, module: str) -> str:
+        """The name of the format with `bits` and `group` (-1 for a row).
+
+        Raises:
+            PlanError: there is none, or `symmetric` is neither true nor false.
+        """
+        if not isinstance(symmetric, bool):
+            raise PlanError(f"{self.dialect} must say whether integers are symmetric; for {module} it does not: write true or false.")
+        for asked, name in self.offered.items():
+            if type(bits) is int and type(group) is int and asked == Integers(bits, max(group, 0), symmetric) and group:
+                return name
+        kind = "symmetric" if symmetric else "asymmetric"
+        kinds = " or ".join(dict.fromkeys("symmetric" if asked.symmetric else "asymmetric" for asked in self.offered)) or "no"
         raise PlanError(
-            f"{dialect} asks for bits={bits} and group_size={group} for {module}, which no format here is: say 2 to 8 and 32, 64, 128 or -1."
+            f"{self.dialect} asks for {kind} bits={bits} and group_size={group} for {module}, which no format of this target is: say 2 to 8, groups "
+            f"of 32, 64, 128 or -1, and {kinds} integers, or choose another target."
         )
-    return _BY_WIDTH[width]
 
 
 def mapping(value: object, dialect: str, where: str) -> dict[str, Any]:
@@ -47,16 +58,6 @@ def parsed(text: str, dialect: str) -> dict[str, Any]:
         raise PlanError(
             f"A file of {dialect} must be JSON; this is not ({error.msg} in line {error.lineno}): give the plan of the tool as JSON."
         ) from error
-
-
-def require_asymmetric(entry: Mapping[str, Any], key: str, *, dialect: str, module: str) -> None:
-    """Refuse a symmetric entry: every integer format here has a minimum.
-
-    Raises:
-        PlanError: `entry[key]` is not false.
-    """
-    if entry.get(key) is not False:
-        raise PlanError(f"{dialect} asks for symmetric integers for {module}, and the integer formats here have a minimum: set {key} to false.")
 
 
 def require_known(entry: Mapping[str, Any], known: Iterable[str], *, dialect: str, module: str) -> None:

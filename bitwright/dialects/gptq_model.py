@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import EMBEDDING, FLOATS, HEAD, Dialect, Modules, integer, module_of, unsayable
-from bitwright.dialects.entries import integer_name, mapping, parsed, require_asymmetric, require_known, unsaid
+from bitwright.dialects.dialect import EMBEDDING, FLOATS, HEAD, Dialect, Modules, Offered, integer, module_of, unsayable
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
 from bitwright.errors import PlanError
 
 _KEYS = ("bits", "group_size", "sym")
@@ -35,7 +35,7 @@ class GptqModel(Dialect):
                 entries[f"+:{pattern}"] = self._entry(tensor, form, modules)
         return json.dumps({**entries, "-:.*": {}}, indent=2) + "\n"
 
-    def read(self, text: str, modules: Modules) -> dict[str, str]:
+    def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
         """See `Dialect.read`."""
         entries, found = parsed(text, self.name), {}
         for tensor, module in modules.items():
@@ -50,8 +50,8 @@ class GptqModel(Dialect):
                 )
             entry = mapping(entries[pattern], self.name, pattern)
             require_known(entry, _KEYS, dialect=self.name, module=module.name)
-            require_asymmetric(entry, "sym", dialect=self.name, module=module.name)
-            found[tensor] = integer_name(entry.get("bits"), entry.get("group_size"), dialect=self.name, module=module.name)
+            asked = (entry.get("bits"), entry.get("group_size"))
+            found[tensor] = Reader(self.name, offered).named(*asked, symmetric=entry.get("sym"), module=module.name)
         return found
 
     def _entry(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class GptqModel(Dialect):
             raise unsayable(self.name, tensor, form, "it quantizes no embeddings, and a head only by an option outside `dynamic`")
         if asked.bits == _NO_BITS:
             raise unsayable(self.name, tensor, form, "it has 2, 3, 4, 5, 6 or 8 bits")
-        return {"bits": asked.bits, "group_size": asked.group or -1, "sym": False}
+        return {"bits": asked.bits, "group_size": asked.group or -1, "sym": asked.symmetric}
 
     def _matches(self, pattern: str, module: str) -> bool:
         try:

@@ -5,10 +5,11 @@ from bitwright.dialects.dialect import Dialect
 from bitwright.dialects.gptq_model import GptqModel
 from bitwright.dialects.llm_compressor import LlmCompressor
 from bitwright.dialects.mlx import Mlx
+from bitwright.dialects.model_opt import ModelOpt
 from bitwright.dialects.tensor_types import TensorTypes
 from bitwright.errors import UserError
 
-_ALL: tuple[Dialect, ...] = (AutoRound(), GptqModel(), LlmCompressor(), Mlx(), TensorTypes())
+_ALL: tuple[Dialect, ...] = (AutoRound(), GptqModel(), LlmCompressor(), Mlx(), ModelOpt(), TensorTypes())
 DIALECTS = {dialect.name: dialect for dialect in _ALL}
 
 

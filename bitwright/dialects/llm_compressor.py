@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import FLOATS, Dialect, Modules, integer, module_of
-from bitwright.dialects.entries import integer_name, mapping, parsed, require_asymmetric, require_known
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known
 from bitwright.errors import PlanError
 
 _PATH = ("quant_stage", "quant_modifiers", "QuantizationModifier")
@@ -33,14 +33,14 @@ class LlmCompressor(Dialect):
                 continue
             asked = integer(tensor, form, dialect=self.name, modules=modules)
             strategy = {"strategy": "group", "group_size": asked.group} if asked.group else {"strategy": "channel"}
-            weights = {"num_bits": asked.bits, "type": "int", "symmetric": False, **strategy}
+            weights = {"num_bits": asked.bits, "type": "int", "symmetric": asked.symmetric, **strategy}
             groups.setdefault(form.lower(), {"targets": [], "weights": weights})["targets"].append(module.name)
         recipe: dict[str, Any] = {"config_groups": groups, "ignore": []}
         for key in reversed(_PATH):
             recipe = {key: recipe}
         return json.dumps(recipe, indent=2) + "\n"
 
-    def read(self, text: str, modules: Modules) -> dict[str, str]:
+    def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
         """See `Dialect.read`."""
         recipe = parsed(text, self.name)
         for key in _PATH:
@@ -51,7 +51,7 @@ class LlmCompressor(Dialect):
         for group, described in mapping(recipe.get("config_groups"), self.name, "'config_groups'").items():
             scheme = mapping(described, self.name, group)
             require_known(scheme, ("targets", "weights"), dialect=self.name, module=group)
-            form = self._format(mapping(scheme.get("weights"), self.name, f"{group}.weights"), group)
+            form = self._format(mapping(scheme.get("weights"), self.name, f"{group}.weights"), group, Reader(self.name, offered))
             for tensor in self._targeted(scheme.get("targets", []), modules) - ignored:
                 if found.setdefault(tensor, form) != form:
                     raise PlanError(f"Groups of a recipe must not overlap; {modules[tensor].name} is in two with different formats: name it in one.")
@@ -74,15 +74,14 @@ class LlmCompressor(Dialect):
                 raise PlanError(f"What is ignored must be named by module, not by class; '{pattern}' looks like a class: name modules, or use re:.")
         return {tensor for tensor, module in modules.items() if any(self._matches(pattern, module.name) for pattern in patterns)}
 
-    def _format(self, weights: dict[str, Any], group: str) -> str:
+    def _format(self, weights: dict[str, Any], group: str, reader: Reader) -> str:
         require_known(weights, _WEIGHTS, dialect=self.name, module=group)
         if weights.get("type", "int") != "int":
             raise PlanError(f"{self.name} asks for type {weights['type']} in {group}, and only int is a format here: change the type.")
         if (strategy := weights.get("strategy")) not in _STRATEGIES:
             raise PlanError(f"{self.name} asks for strategy {strategy} in {group}, and the formats here have group or channel: write one of the two.")
-        require_asymmetric(weights, "symmetric", dialect=self.name, module=group)
         size = weights.get("group_size") if strategy == "group" else -1
-        return integer_name(weights.get("num_bits"), size, dialect=self.name, module=group)
+        return reader.named(weights.get("num_bits"), size, symmetric=weights.get("symmetric", True), module=group)
 
     def _matches(self, target: str, module: str) -> bool:
         try:

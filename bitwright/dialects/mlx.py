@@ -8,8 +8,8 @@ stays. A module that is not named is as the weights beside the file say, so all 
 import json
 from collections.abc import Mapping
 
-from bitwright.dialects.dialect import FLOATS, Dialect, Modules, integer, module_of, unsayable
-from bitwright.dialects.entries import integer_name, mapping, parsed, require_known, unsaid
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
 from bitwright.errors import PlanError
 
 _BITS, _GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
@@ -27,7 +27,7 @@ class Mlx(Dialect):
             entries[module_of(modules, tensor, self.name).name] = self._entry(tensor, form, modules)
         return json.dumps({"quantization": {"group_size": 64, "bits": 4, "mode": "affine", **entries}}, indent=2) + "\n"
 
-    def read(self, text: str, modules: Modules) -> dict[str, str]:
+    def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
         """See `Dialect.read`."""
         entries, found = mapping(parsed(text, self.name).get("quantization"), self.name, "'quantization'"), {}
         for tensor, module in modules.items():
@@ -38,7 +38,8 @@ class Mlx(Dialect):
                 require_known(entry, ("group_size", "bits", "mode"), dialect=self.name, module=module.name)
                 if (mode := entry.get("mode", "affine")) != "affine":
                     raise PlanError(f"{self.name} asks for mode '{mode}' for {module.name}, and only affine is a format here: change the mode.")
-                found[tensor] = integer_name(entry.get("bits"), entry.get("group_size"), dialect=self.name, module=module.name)
+                asked = (entry.get("bits"), entry.get("group_size"))
+                found[tensor] = Reader(self.name, offered).named(*asked, symmetric=False, module=module.name)
         return found
 
     def _entry(self, tensor: str, form: str, modules: Modules) -> object:
@@ -47,4 +48,6 @@ class Mlx(Dialect):
         asked = integer(tensor, form, dialect=self.name, modules=modules)
         if asked.bits not in _BITS or asked.group not in _GROUPS:
             raise unsayable(self.name, tensor, form, "it has 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128")
+        if asked.symmetric:
+            raise unsayable(self.name, tensor, form, "its integers are asymmetric")
         return {"group_size": asked.group, "bits": asked.bits, "mode": "affine"}

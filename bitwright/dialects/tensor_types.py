@@ -5,7 +5,7 @@ that is found decides. Names are llama.cpp's own here.
 import re
 from collections.abc import Mapping
 
-from bitwright.dialects.dialect import Dialect, Modules, unsayable
+from bitwright.dialects.dialect import Dialect, Modules, Offered, unsayable
 from bitwright.errors import PlanError
 from bitwright.spaces import GGML_FORMATS
 
@@ -25,7 +25,7 @@ class TensorTypes(Dialect):
                 raise unsayable(self.name, tensor, form, "it knows ggml's types")
         return "".join(f"^{re.escape(tensor)}$={form.lower()}\n" for tensor, form in formats.items())
 
-    def read(self, text: str, modules: Modules) -> dict[str, str]:
+    def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:  # noqa: ARG002  types are ggml's
         """See `Dialect.read`."""
         rules = [self._rule(line.strip()) for line in text.splitlines() if line.strip()]
         found = {tensor: next((form for pattern, form in rules if pattern.search(tensor)), "") for tensor in modules}

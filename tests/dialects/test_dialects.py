@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.compress import Piece
-from bitwright.dialects import DIALECTS, Module, dialect_named, modules_of
+from bitwright.dialects import DIALECTS, Module, dialect_named, modules_of, offered_by
 from bitwright.errors import PlanError, UserError
-from bitwright.spaces import Tensor
+from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, Tensor
 
 UP = "blk.1.ffn_up.weight"
 MODULES = {
@@ -19,23 +19,44 @@ MODULES = {
     "output.weight": Module("lm_head", (512, 128)),
 }
 NAMES = [module.name for module in MODULES.values()]
-_GROUPED = [f"INT{bits}_{group}" for bits in (2, 3, 4, 5, 6) for group in ("G32", "G64", "G128")]
-SAYS = {
-    "autoround": [*_GROUPED, "INT7_G64", "INT4_ROW", "BF16"],
-    "gptqmodel": [*_GROUPED, "INT8_G64", "INT4_ROW", "BF16"],
-    "llm-compressor": [*_GROUPED, "INT8_G64", "INT4_ROW", "F16"],
-    "mlx": [*_GROUPED, "INT8_G64", "BF16"],
-    "llama-quantize": ["Q4_K", "IQ4_NL", "Q8_0", "BF16"],
+INTEGERS, PACKED = offered_by(INTEGER_FORMATS), offered_by(PACKED_FORMATS)
+
+
+def grouped(template: str, bits: tuple[int, ...] = (2, 3, 4, 5, 6), groups: tuple[str, ...] = ("G32", "G64", "G128")) -> list[str]:
+    return [template.format(width, group) for width in bits for group in groups]
+
+
+SAYS: dict[str, list[tuple[tuple[Format, ...], list[str]]]] = {
+    "autoround": [
+        (INTEGER_FORMATS, [*grouped("INT{}_{}"), "INT7_G64", "INT4_ROW", "BF16"]),
+        (PACKED_FORMATS, [*grouped("W{}_{}"), *grouped("W{}_{}_ZP"), "W8_G64", "W4_ROW", "W3_ROW_ZP", "BF16"]),
+    ],
+    "gptqmodel": [
+        (INTEGER_FORMATS, [*grouped("INT{}_{}"), "INT8_G64", "INT4_ROW", "BF16"]),
+        (PACKED_FORMATS, [*grouped("W{}_{}"), *grouped("W{}_{}_ZP"), "W8_G64_ZP", "W4_ROW", "BF16"]),
+    ],
+    "llm-compressor": [
+        (INTEGER_FORMATS, [*grouped("INT{}_{}"), "INT8_G64", "INT4_ROW", "F16"]),
+        (PACKED_FORMATS, [*grouped("W{}_{}"), *grouped("W{}_{}_ZP"), "W7_G64_ZP", "W8_ROW", "F16"]),
+    ],
+    "mlx": [(INTEGER_FORMATS, [*grouped("INT{}_{}"), "INT8_G64", "BF16"]), (PACKED_FORMATS, [*grouped("W{}_{}_ZP"), "W8_G64_ZP", "BF16"])],
+    "modelopt": [(PACKED_FORMATS, [*grouped("W{}_{}", (2, 3, 4, 5, 6, 7, 8), ("G32", "G64", "G128", "ROW")), "BF16"])],
+    "llama-quantize": [(INTEGER_FORMATS, ["Q4_K", "IQ4_NL", "Q8_0", "BF16"])],
 }
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize(("name", "formats", "says"), [(name, *family) for name, families in SAYS.items() for family in families])
 @given(data=st.data())
-def test_what_is_written_is_read(name: str, data: st.DataObject) -> None:
-    formats = data.draw(st.dictionaries(st.sampled_from(["blk.1.ffn_up.weight", "blk.11.ffn_up.weight"]), st.sampled_from(SAYS[name])))
+def test_what_is_written_is_read(name: str, formats: tuple[Format, ...], says: list[str], data: st.DataObject) -> None:
+    planned = data.draw(st.dictionaries(st.sampled_from(["blk.1.ffn_up.weight", "blk.11.ffn_up.weight"]), st.sampled_from(says)))
     kept = () if name == "llama-quantize" else ("BF16", "F16")
-    read = DIALECTS[name].read(DIALECTS[name].write(formats, MODULES), MODULES)
-    assert read == {tensor: form for tensor, form in formats.items() if form not in kept}
+    read = DIALECTS[name].read(DIALECTS[name].write(planned, MODULES), MODULES, offered_by(formats))
+    assert read == {tensor: form for tensor, form in planned.items() if form not in kept}
+
+
+def test_every_integer_format_has_a_name_of_its_own() -> None:
+    for formats, offered in ((INTEGER_FORMATS, INTEGERS), (PACKED_FORMATS, PACKED)):
+        assert set(offered.values()) == {form.name for form in formats} - {"F32", "F16", "BF16"}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +73,11 @@ def test_what_is_written_is_read(name: str, data: st.DataObject) -> None:
         ("gptqmodel", "output.weight", "INT4_G64", "head"),
         ("llm-compressor", UP, "IQ4_NL", "integers"),
         ("llama-quantize", UP, "INT4_G64", "ggml"),
+        ("autoround", UP, "W8_G64_ZP", "asymmetric"),
+        ("mlx", UP, "W4_G64", "asymmetric"),
+        ("modelopt", UP, "INT4_G64", "symmetric"),
+        ("modelopt", UP, "W4_G64_ZP", "symmetric"),
+        ("modelopt", UP, "Q4_K", "integers"),
     ],
 )
 def test_what_cannot_be_said_is_named(name: str, tensor: str, form: str, why: str) -> None:
@@ -104,6 +130,14 @@ def _mlx(entry: object) -> str:
     return json.dumps({"quantization": {"group_size": 64, "bits": 4} | dict.fromkeys(NAMES, False) | {NAMES[0]: entry}})
 
 
+def _modelopt(*entries: dict[str, object]) -> str:
+    return json.dumps({"quant_cfg": [{"quantizer_name": "*", "enable": False}, *entries]})
+
+
+_UP_QUANTIZER = "model.layers.1.mlp.up_proj.weight_quantizer"
+_BLOCKS = {"quantizer_name": _UP_QUANTIZER, "cfg": {"num_bits": 4, "block_sizes": {"-1": 64}}}
+
+
 def _dynamic(entry: object, rest: str = "-:.*") -> str:
     return json.dumps({"+:^model\\.layers": entry, rest: {}})
 
@@ -118,7 +152,41 @@ def _dynamic(entry: object, rest: str = "-:.*") -> str:
     ],
 )
 def test_what_others_wrote_is_read(name: str, text: str) -> None:
-    assert DIALECTS[name].read(text, MODULES) == {UP: "INT4_G64"}
+    assert DIALECTS[name].read(text, MODULES, INTEGERS) == {UP: "INT4_G64"}
+
+
+_OLD = {"default": {"enable": False}, "*layers.1.*weight_quantizer": {"num_bits": 4, "block_sizes": {"-1": 64, "type": "static"}, "enable": True}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "form"),
+    [
+        ("autoround", _autoround(sym=True), "W4_G64"),
+        ("llm-compressor", _recipe({"symmetric": True}), "W4_G64"),
+        ("llm-compressor", _recipe(), "W4_G64_ZP"),
+        ("mlx", _mlx({"bits": 4, "group_size": 64}), "W4_G64_ZP"),
+        ("modelopt", _modelopt(_BLOCKS), "W4_G64"),
+        ("modelopt", _modelopt(_BLOCKS).replace('"-1"', "-1"), "W4_G64"),
+        ("modelopt", json.dumps({"quant_cfg": _OLD, "algorithm": "awq_lite"}), "W4_G64"),
+        (
+            "modelopt",
+            _modelopt(
+                {"quantizer_name": "*weight_quantizer", "cfg": {"num_bits": 8, "axis": 0}},
+                *({"quantizer_name": f"*{part}*", "enable": False} for part in ("layers.11", "embed", "lm_head")),
+            ),
+            "W8_ROW",
+        ),
+        (
+            "modelopt",
+            _modelopt(_BLOCKS, {"quantizer_name": "*up_proj*", "enable": False}, {"quantizer_name": _UP_QUANTIZER, "enable": True}),
+            "W4_G64",
+        ),
+        ("modelopt", _modelopt(_BLOCKS, {"quantizer_name": _UP_QUANTIZER, "cfg": {"num_bits": 3, "axis": 0}}), "W3_ROW"),
+        ("modelopt", _modelopt(_BLOCKS, {"quantizer_name": "*input_quantizer", "cfg": {"num_bits": 8}}), "W4_G64"),
+    ],
+)
+def test_what_others_wrote_is_read_for_packed_formats(name: str, text: str, form: str) -> None:
+    assert DIALECTS[name].read(text, MODULES, PACKED) == {UP: form}
 
 
 @pytest.mark.parametrize(
@@ -149,18 +217,29 @@ def test_what_others_wrote_is_read(name: str, text: str) -> None:
         ("mlx", _mlx({"bits": 4, "group_size": 48}), "group_size=48"),
         ("mlx", _mlx(True), "not 'True'"),
         ("mlx", json.dumps({"quantization": {"group_size": 64, "bits": 4}}), "defaults"),
+        ("modelopt", "{}", "list of entries"),
+        ("modelopt", json.dumps({"quant_cfg": [{"enable": False}]}), "quantizer_name"),
+        ("modelopt", json.dumps({"quant_cfg": [{"quantizer_name": "*", "enable": False}], "calib": 1}), "calib"),
+        ("modelopt", _modelopt(_BLOCKS), "asymmetric integers"),
+        ("modelopt", json.dumps({"quant_cfg": [_BLOCKS]}), "to the tool's defaults"),
+        ("modelopt", _modelopt(_BLOCKS | {"parent_class": "nn.Linear"}), "parent_class"),
+        ("modelopt", _modelopt(_BLOCKS | {"cfg": {"num_bits": 4, "axis": None}}), "axis=None"),
+        ("modelopt", _modelopt(_BLOCKS | {"cfg": {"num_bits": 4, "block_sizes": {"-1": 64, "type": "dynamic"}}}), "sets type"),
+        ("modelopt", _modelopt(_BLOCKS | {"cfg": {"num_bits": [4, 3], "axis": 0}}), "bits="),
+        ("modelopt", _modelopt(_BLOCKS | {"cfg": {"num_bits": 4, "bias": {"enable": True}}}), "bias"),
+        ("modelopt", _modelopt(_BLOCKS | {"cfg": [{"num_bits": 4}, {"num_bits": 8}]}), "mapping"),
         ("llama-quantize", "(=q4_k", "regular expression"),
     ],
 )
 def test_what_is_not_understood_is_refused(name: str, text: str, why: str) -> None:
     with pytest.raises(PlanError, match=why):
-        DIALECTS[name].read(text, MODULES)
+        DIALECTS[name].read(text, MODULES, INTEGERS)
 
 
 def test_groups_of_a_recipe_may_not_overlap() -> None:
     text = DIALECTS["llm-compressor"].write({UP: "INT4_G64", "blk.11.ffn_up.weight": "INT3_G64"}, MODULES)
     with pytest.raises(PlanError, match="overlap"):
-        DIALECTS["llm-compressor"].read(text.replace(f'"{NAMES[0]}"', '"re:.*"'), MODULES)
+        DIALECTS["llm-compressor"].read(text.replace(f'"{NAMES[0]}"', '"re:.*"'), MODULES, INTEGERS)
 
 
 def test_an_unknown_dialect() -> None:

@@ -1,0 +1,95 @@
+"""ModelOpt's quantization config, for `mtq.quantize`.
+
+Grammar: `modelopt.torch.quantization.config` of nvidia-modelopt 0.47: `quant_cfg`, a list of entries in whose order the later override the earlier: a
+wildcard over the names of quantizers (`quantizer_name`), and `cfg` (`num_bits`; `block_sizes` of axis -1, or `axis` 0 for a scale to each row) or
+`enable`. Weights of a module are quantized by its `weight_quantizer`. The mapping that it took before, wildcard → attributes, is read too. Integers
+are symmetric, in a range that its calibrator chooses. The text is YAML, which its `load_config` reads: JSON, but that axes are numbers.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
+from bitwright.errors import PlanError
+
+_STAYS = {"quantizer_name": "*", "enable": False}
+_QUANTIZER, _LAST = "weight_quantizer", "-1"
+_ATTRIBUTES = ("num_bits", "axis", "block_sizes", "enable")
+_ROW = 0
+
+
+class ModelOpt(Dialect):
+    """See the module."""
+
+    name = "modelopt"
+
+    def write(self, formats: Mapping[str, str], modules: Modules) -> str:
+        """See `Dialect.write`."""
+        entries: list[dict[str, Any]] = [dict(_STAYS)]
+        for tensor, form in formats.items():
+            module = module_of(modules, tensor, self.name)
+            if form not in FLOATS:
+                entries.append({"quantizer_name": f"{module.name}.{_QUANTIZER}", "cfg": self._attributes(tensor, form, modules)})
+        text = json.dumps({"quant_cfg": entries, "algorithm": "max"}, indent=2)
+        return text.replace(f'"{_LAST}":', f"{_LAST}:") + "\n"
+
+    def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
+        """See `Dialect.read`."""
+        config = parsed(re.sub(rf"([{{,]\s*){_LAST}\s*:", rf'\1"{_LAST}":', text), self.name)
+        require_known(config, ("quant_cfg", "algorithm"), dialect=self.name, module="the model")
+        standing: dict[str, dict[str, Any]] = {tensor: {} for tensor in modules}
+        for name, attributes in self._entries(config.get("quant_cfg")):
+            for tensor, module in modules.items():
+                if fnmatchcase(f"{module.name}.{_QUANTIZER}", name):
+                    standing[tensor] = {**standing[tensor], **attributes}
+        for tensor, attributes in standing.items():
+            if "enable" not in attributes:
+                raise unsaid(self.name, modules[tensor].name, "begin with an entry that matches all and enables none")
+        reader = Reader(self.name, offered)
+        return {tensor: self._format(attributes, modules[tensor].name, reader) for tensor, attributes in standing.items() if attributes["enable"]}
+
+    def _attributes(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
+        asked = integer(tensor, form, dialect=self.name, modules=modules)
+        if not asked.symmetric:
+            raise unsayable(self.name, tensor, form, "its integers are symmetric")
+        return {"num_bits": asked.bits, "block_sizes": {_LAST: asked.group}} if asked.group else {"num_bits": asked.bits, "axis": _ROW}
+
+    def _entries(self, listed: object) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Wildcards and attributes in their order; a `cfg` enables where nothing else is said, and takes the place of what stood before."""
+        if isinstance(listed, dict):
+            listed = [{"quantizer_name": name, **self._as_entry(mapping(about, self.name, f"'{name}'"))} for name, about in listed.items()]
+        if not isinstance(listed, list):
+            raise PlanError(f"In {self.name} 'quant_cfg' must be a list of entries; this text has none: give the dictionary of `mtq.quantize`.")
+        for part in listed:
+            entry = mapping(part, self.name, "an entry of 'quant_cfg'")
+            name = entry.get("quantizer_name")
+            if not isinstance(name, str):
+                raise PlanError(f"An entry of {self.name} must have a quantizer_name; one has none: name what it is for.")
+            require_known(entry, ("quantizer_name", "cfg", "enable"), dialect=self.name, module=name)
+            cleared: dict[str, Any] = dict.fromkeys(_ATTRIBUTES) if entry.get("cfg") is not None else {}
+            about = mapping(entry["cfg"], self.name, f"'cfg' of '{name}'") if cleared else {}
+            enable = {"enable": entry["enable"]} if entry.get("enable") is not None else {"enable": True} if cleared else {}
+            yield "*" if name == "default" else name, {**cleared, **about, **enable}
+
+    def _as_entry(self, about: dict[str, Any]) -> dict[str, Any]:
+        attributes = {name: value for name, value in about.items() if name != "enable"}
+        return ({"cfg": attributes} if attributes else {}) | ({"enable": about["enable"]} if "enable" in about else {})
+
+    def _format(self, attributes: dict[str, Any], module: str, reader: Reader) -> str:
+        require_known(attributes, _ATTRIBUTES, dialect=self.name, module=module)
+        group: object = -1
+        if attributes.get("block_sizes") is not None:
+            blocks = mapping(attributes["block_sizes"], self.name, f"'block_sizes' of {module}")
+            require_known(
+                {key: value for key, value in blocks.items() if (key, value) != ("type", "static")}, (_LAST,), dialect=self.name, module=module
+            )
+            group = blocks.get(_LAST)
+        elif attributes.get("axis") != _ROW:
+            raise PlanError(
+                f"{self.name} asks for axis={attributes.get('axis')} for {module}, and formats here have a scale to each row: set it to 0."
+            )
+        return reader.named(attributes.get("num_bits"), group, symmetric=True, module=module)
