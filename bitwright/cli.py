@@ -13,7 +13,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColu
 from rich.progress import Progress as Bars
 
 import bitwright as bw
-from bitwright.cli_options import BudgetText, Device, OutFolder, RunFolder, ShipCodec, names_in, with_run_options
+from bitwright.cli_options import BudgetText, Device, OutFolder, RunFolder, ShipCodec, names_in, search_of, settings_of, taking
 from bitwright.errors import BrokenPromiseError, UserError
 from bitwright.progress import Advance, Progress
 
@@ -49,7 +49,7 @@ def _root() -> None:
 
 
 @app.command()
-@with_run_options
+@taking(settings_of, search_of)
 def fit(settings: bw.Settings, by: "Search", budget: BudgetText, out_folder: OutFolder, device: Device = "cpu") -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
     fitted = bw.fit(settings, bw.parse_budget(budget), out_folder, by=by, device=device, progress=Rows())
@@ -67,7 +67,7 @@ def fit(settings: bw.Settings, by: "Search", budget: BudgetText, out_folder: Out
 
 
 @app.command()
-@with_run_options
+@taking(settings_of, search_of)
 def search(
     settings: bw.Settings,
     by: "Search",
@@ -171,13 +171,30 @@ def check(
 @app.command()
 def export(
     plan_file: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan to write.")],
-    to: Annotated[str, typer.Option(help="The tool: autoround, gptqmodel, llm-compressor, mlx or llama-quantize.")],
+    to: Annotated[str, typer.Option(help="The tool: autoround, gptqmodel, llm-compressor, mlx, modelopt or llama-quantize.")],
     path: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where it is written.")],
 ) -> None:
     """Write a plan in the words of another tool."""
     exported = bw.pipeline.export(bw.read_plan(plan_file), to)
     bw.pipeline.write_text(path, exported.text)
     _say(f"{to}  {path}\n{exported.note}")
+
+
+@app.command("import")
+@taking(settings_of)
+def import_(
+    settings: bw.Settings,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The other tool's file.")],
+    from_: Annotated[str, typer.Option("--from", help="The tool: autoround, gptqmodel, llm-compressor, mlx, modelopt or llama-quantize.")],
+    out_folder: OutFolder,
+    path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
+    device: Device = "cpu",
+) -> None:
+    """Read another tool's plan, measure what it asks for, and write it as a plan."""
+    made = bw.pipeline.import_plan(settings, file, from_, out_folder, device=device, progress=Rows())
+    bw.pipeline.write_plan(made, path)
+    found = made.divergence
+    _say(f"{path}: {len(made.formats)} tensors, {made.size_bytes:,} bytes, {found.nats_per_token:.4f} ± {found.standard_error:.4f} nats/token")
 
 
 def _print_shipping(summary: "RunSummary") -> None:

@@ -86,20 +86,25 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes the words of `settings_of` and `search_of` in the place of its first two parameters.
+def taking(*makers: Callable[..., object]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command that takes the words of `makers` in the place of its first parameters, each of which is what one of them makes of its words.
 
     typer reads the words of a command off its signature, so the one that is joined here is put on the function.
     """
-    of_settings, of_search, own = (inspect.signature(f).parameters for f in (settings_of, search_of, command))
-    words = [*of_settings.values(), *list(own.values())[2:], *of_search.values()]
+    of_makers = [inspect.signature(maker).parameters for maker in makers]
 
-    def run(**given: Any) -> None:
-        settings, search = (maker(**{name: given.pop(name) for name in of}) for maker, of in ((settings_of, of_settings), (search_of, of_search)))
-        command(settings, search, **given)
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command).parameters.values())[len(makers) :]
+        words = [*of_makers[0].values(), *own, *(word for of in of_makers[1:] for word in of.values())]
 
-    ordered = sorted((word.replace(kind=word.KEYWORD_ONLY) for word in words), key=lambda word: word.default is not word.empty)
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
-    run.__annotations__ = {word.name: word.annotation for word in ordered}
-    return run
+        def run(**given: Any) -> None:
+            made = [maker(**{name: given.pop(name) for name in of}) for maker, of in zip(makers, of_makers, strict=True)]
+            command(*made, **given)
+
+        ordered = sorted((word.replace(kind=word.KEYWORD_ONLY) for word in words), key=lambda word: word.default is not word.empty)
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+        run.__annotations__ = {word.name: word.annotation for word in ordered}
+        return run
+
+    return decorated

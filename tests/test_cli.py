@@ -21,7 +21,7 @@ from tests.compress import tiny_models as tiny
 from tests.runs import leftovers
 
 SIZES = ("--calibration-sequences", "8", "--held-out-sequences", "4", "--sequence-length", "24")
-COMMANDS = ("fit", "search", "front", "plan", "build", "check", "export")
+COMMANDS = ("fit", "search", "front", "plan", "build", "check", "export", "import")
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,28 @@ def test_export_writes_for_another_tool_or_says_what_it_cannot_say(bitwright: Cl
     assert (tmp_path / "types.txt").read_text(encoding="utf-8") == read_plan(finished / "plan.json").to_tensor_types()
     refused(bitwright("export", finished / "plan.json", "--to", "mlx", "-o", tmp_path / "mlx.json"), "mlx cannot say")
     refused(bitwright("export", finished / "plan.json", "--to", "klingon", "-o", tmp_path / "mlx.json"), "'klingon'")
+
+
+def test_import_reads_another_tool_s_file(bitwright: Cli, finished: Path, gguf_256: Path, tmp_path: Path) -> None:
+    bitwright("export", finished / "plan.json", "--to", "llama-quantize", "-o", tmp_path / "types.txt")
+    words = ("import", gguf_256, tmp_path / "types.txt", "--out", tmp_path / "run", "-o", tmp_path / "plan.json", *SIZES)
+    ended = bitwright(*words, "--from", "llama-quantize")
+    assert ended.code == 0
+    found, plan = read_plan(tmp_path / "plan.json"), read_plan(finished / "plan.json")
+    assert (found.formats, found.size_bytes, found.divergence) == (plan.formats, plan.size_bytes, plan.divergence)
+    assert f"{plan.size_bytes:,} bytes, {plan.divergence.nats_per_token:.4f}" in ended.out
+    refused(bitwright(*words, "--from", "mlx"), "Formats of mlx must be those of the target")
+
+
+def test_what_ships_is_told_beside_what_was_searched(bitwright: Cli, llama_96: Path, tmp_path: Path) -> None:
+    words = ("--target", "integers", "--formats", "int8_g32,int3_g32", "--codec", "rtn", "--evaluations", 0, *SIZES)
+    assert bitwright("search", llama_96, "--out", tmp_path / "run", "--points", 2, *words).code == 0
+    ended = bitwright("plan", tmp_path / "run", "--budget", "7bpw", "--ship-codec", "gptq", "-o", tmp_path / "plan.json")
+    assert ended.code == 0
+    assert "shipped with gptq, in order" in " ".join(ended.out.split())
+    assert "Spearman" in ended.out
+    assert read_plan(tmp_path / "plan.json").rounding.shipped == "gptq, in order"
+    refused(bitwright("search", llama_96, "--out", tmp_path / "o", "--codec", "gptq", *SIZES), "libggml")
 
 
 def test_a_broken_promise_ends_with_one(bitwright: Cli, finished: Path, gguf_256: Path) -> None:

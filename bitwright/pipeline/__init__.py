@@ -7,6 +7,7 @@ from bitwright.pipeline.comparing import compare_proxies, comparison_cost
 from bitwright.pipeline.expert_uses import expert_uses
 from bitwright.pipeline.exploring import Effort
 from bitwright.pipeline.exporting import Exported, export
+from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.methods import Method
 from bitwright.pipeline.planning import write_text
 from bitwright.pipeline.presets import METHODS, method_named
@@ -33,6 +34,7 @@ __all__ = [
     "expert_uses",
     "export",
     "fit",
+    "import_plan",
     "method_named",
     "named_objectives",
     "open_run",

@@ -29,4 +29,4 @@ def export(plan: Plan, to: str) -> Exported:
     if dialect.same_codes:
         return Exported(text, f"{to} makes the codes that were measured where it is given the plan's importance matrix ({plan.importance.path}).")
     found = f"{plan.divergence.nats_per_token:.4g} nats/token"
-    return Exported(text, f"{to} quantizes anew on a grid of its own: the plan's divergence ({found}) does not carry over, so measure its model.")
+    return Exported(text, f"{to} quantizes anew by a rule of its own: the plan's divergence ({found}) does not carry over, so measure its model.")

@@ -1,0 +1,88 @@
+"""Another tool's plan as one of ours: its formats are packed and measured here, so that the promise is that of our own codes.
+
+What the file says is bits and groups; the tool's own codes are not in it, and would be others.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bitwright.compress import load
+from bitwright.dialects import dialect_named, modules_of, offered_by
+from bitwright.errors import PlanError, TextError
+from bitwright.pipeline.planning import make_plan
+from bitwright.pipeline.run import Prices, Run
+from bitwright.pipeline.searching import original_bytes, whole_space
+from bitwright.pipeline.settings import Settings
+from bitwright.pipeline.shipping import measure_as_shipped
+from bitwright.pipeline.workbench import Workbench, set_up
+from bitwright.progress import Progress, Silent
+from bitwright.spaces import LLAMA_CPP, TARGETS, Choice, Plan, Space
+
+_UNPRICED = "none"
+
+
+def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, device: str = "cpu", progress: Progress | None = None) -> Plan:
+    """The plan that `file`, written in `dialect`, is for the model and target of `settings`, measured on its held-out text.
+
+    What the file leaves as it is stays as it is stored; the menu and `keep` of the settings are the file's to say. The folder `out` keeps what was
+    packed and measured.
+
+    Raises:
+        UserError: no such dialect or file, a text that is not of the dialect, or formats that the target or the model's rows do not allow.
+    """
+    formats, kept = _read(settings, file, dialect)
+    asked = replace(settings, formats=tuple(sorted(set(formats.values()))), keep=kept)
+    bench = set_up(asked, out, device=device, progress=progress or Silent())
+    space = whole_space(bench)
+    choice = _choice(space, formats)
+    run = _run(bench, space, choice)
+    for unit, form in zip(space.units, choice, strict=True):
+        for tensor in unit.tensors:
+            bench.levels.packed(tensor, space.formats[form])  # before any of the model's weights is another
+    bench.measure(space, [choice])
+    if run.settings.ships_anew:
+        measure_as_shipped(bench, run, [choice])
+    measurement = (run.measurements | run.shipped)[tuple(choice.tolist())]
+    size = f"{space.total_bytes(choice)}B"
+    made = make_plan(run, budget=size, strategy=f"imported from {dialect}", measurement=measurement)
+    return made.model_copy(update={"found": made.found.model_copy(update={"sensitivity": _UNPRICED})})
+
+
+def _read(settings: Settings, file: Path, dialect: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Tensor → format, and the matrices that the file leaves as they are."""
+    spoken, target = dialect_named(dialect), TARGETS[settings.target]
+    if spoken.same_codes != (target is LLAMA_CPP):
+        others = ", ".join(name for name, other in TARGETS.items() if spoken.same_codes == (other is LLAMA_CPP))
+        raise PlanError(f"Formats of {dialect} must be those of the target; {target.name} has others: choose --target {others}.")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextError(f"A plan of {dialect} must be a file of UTF-8 text that can be read; {file} is not: check the path.") from error
+    model = load(settings.model)
+    formats = spoken.read(text, modules_of(model.tensors, model.pieces), offered_by(target.formats))
+    return formats, tuple(tensor.name for tensor in model.tensors if tensor.name in model.pieces and tensor.name not in formats)
+
+
+def _choice(space: Space, formats: dict[str, str]) -> Choice:
+    """The index of the format of each unit `(n_units,)`."""
+    index, choice = {form.name: f for f, form in enumerate(space.formats)}, []
+    for unit, offered in zip(space.units, space.offered, strict=True):
+        wanted = {formats[tensor.name]: tensor.name for tensor in unit.tensors}
+        if len(wanted) > 1:
+            (one, first), (other, second), *_ = wanted.items()
+            raise PlanError(f"This target wants {first} and {second} in one format; the file has {one} and {other}: give both the same.")
+        (form, tensor), *_ = wanted.items()
+        if not offered[index[form]]:
+            raise PlanError(f"The target must hold what a file asks for; it cannot hold {form} of {tensor}: give this tensor another format.")
+        choice.append(index[form])
+    return np.array(choice, dtype=np.int64)
+
+
+def _run(bench: Workbench, space: Space, choice: Choice) -> Run:
+    """A run of the one choice, which nothing priced."""
+    tried = np.zeros(space.offered.shape, dtype=bool)
+    tried[np.arange(len(choice)), choice] = True
+    unpriced = np.where(tried, 0.0, np.nan)
+    return Run(bench.folder, bench.store, bench.settings, Prices(space, tried, unpriced, unpriced, original_bytes(bench)))
