@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import bitwright as bw
 from bitwright.compress import Gptq, IntegerCodec, Levels, applied, load, matrix_shape, open_source
@@ -129,3 +130,21 @@ def test_words_that_cannot_be_are_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         bw.fit(settings, BUDGET, tmp_path / "o", by=both)
     sentence(caught.value, "--ship-codec", "--objectives")
+
+
+@pytest.mark.parametrize(("codec", "ship_codec"), [("gptq", ""), ("rtn", "gptq+clip"), ("rtn", "hqq")])
+def test_a_checkpoint_is_built_of_the_very_bytes_again_and_again(llama_gqa: Path, tmp_path: Path, codec: str, ship_codec: str) -> None:
+    settings = small(llama_gqa, target="transformers", formats=("W8_G32", "W3_G32"), sensitivity="importance", codec=codec, ship_codec=ship_codec)
+    run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY)
+    plan, _ = bw.plan(run, bw.parse_budget("10bpw"))
+    for name in ("first", "second"):
+        bw.build(plan, tmp_path / name)
+    files = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "second").iterdir())
+    assert all((tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes() for name in files)
+    bench = set_up(run.settings, run.folder, device="cpu", progress=Silent())
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "first", dtype=torch.float32)
+    ids = torch.from_numpy(bench.texts.held_out.ids)
+    with torch.no_grad():
+        p, q = (module(ids, use_cache=False).logits.float().log_softmax(dim=-1) for module in (bench.model.module, loaded))
+    assert float((p.exp() * (p - q)).sum(dim=-1).mean()) == pytest.approx(plan.divergence.nats_per_token, rel=1e-3)
