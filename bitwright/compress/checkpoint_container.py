@@ -199,7 +199,7 @@ class CheckpointContainer(Container):
                 standing, whole = slot.tensor.name, packed(slot.tensor)
                 digests[standing] = hashlib.sha256(np.ascontiguousarray(whole).data).hexdigest()
             rows = whole.reshape(prod(slot.tensor.shape[:-1]), -1)[slot.start : slot.stop]
-            ordered = in_module_order(slot.piece, torch.from_numpy(np.ascontiguousarray(rows))).numpy().reshape(-1)
+            ordered = in_module_order(slot.piece, torch.from_numpy(np.array(rows))).numpy().reshape(-1)
             form = self._form(recipe, slot)
             if isinstance(form, Format):
                 yield from self.layout.arrays(ordered, form, slot.matrix).values()

@@ -71,7 +71,7 @@ class CompressedTensors(Layout):
         """See `Layout.reader`."""
         exact: dict[str, set[str]] = {}
         patterns: list[tuple[re.Pattern[str], str]] = []
-        for group in settings["config_groups"].values():
+        for group in settings.get("config_groups", {}).values():
             name = _named(group)
             for target in group["targets"]:
                 if target.startswith(_PATTERN):

@@ -1,5 +1,6 @@
 """What a checkpoint keeps of a tensor that is not decided about: its weights as floats, in the narrowest type that loses nothing."""
 
+import numpy as np
 import torch
 
 from bitwright.compress.architectures import ARCHITECTURES
@@ -32,7 +33,7 @@ def kept_values(source: Source, slot: Slot) -> torch.Tensor:
     if isinstance(whole, HuggingFaceSource):
         rows = whole.rows(slot.piece)  # not through the engine's: its norms have 1 added, which rounds
     else:
-        read = torch.from_numpy(source.read(slot.tensor))
+        read = torch.from_numpy(np.array(source.read(slot.tensor)))
         rows = read.reshape(-1, 1) if len(slot.shape) == 1 else read[slot.start : slot.stop]
         if slot.tensor.name.endswith("norm.weight") and ARCHITECTURES[whole.architecture].norms_plus_one:
             rows = rows - 1

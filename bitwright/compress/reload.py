@@ -67,7 +67,7 @@ def reload_in_transformers(folder: Path, written: CheckpointSource) -> None:
     parameters = dict(module.named_parameters())
     for tensor in written.tensors:
         for slot in written.slots[tensor.name]:
-            found = slot.piece.to_engine(parameters[slot.piece.parameter])
+            found = slot.piece.to_engine(parameters[slot.piece.parameter].detach())
             expected = torch.from_numpy(written.read(tensor)).reshape(-1, *found.shape[1:])[slot.start : slot.stop]
             if not torch.equal(found, expected.to(found.dtype)):
                 raise BrokenPromiseError(

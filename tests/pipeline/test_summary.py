@@ -48,7 +48,9 @@ def test_figures_are_in_nats_and_bytes(searched: Run) -> None:
 
 def test_every_stage_of_a_fit_is_told_with_what_it_cost(fit_of_gguf: Fit) -> None:
     stages = {stage.name: stage for stage in fit_of_gguf.fitted.summary.stages}
-    assert {"loading the model", "gradient sweep", "searching", "measuring candidates", "writing the file", "checking it in the engine"} <= set(stages)
+    assert {"loading the model", "gradient sweep", "searching", "measuring candidates", "writing the file", "checking it in the engine"} <= set(
+        stages
+    )
     assert stages["gradient sweep"].n_tokens == 2 * 8 * 24  # forward and backward
     assert stages["measuring candidates"].n_tokens == len(fit_of_gguf.fitted.summary.candidates) * 4 * 24
     assert [course.method for course in fit_of_gguf.fitted.summary.courses] == ["auto"]
