@@ -5,10 +5,11 @@ from contextlib import contextmanager
 
 import torch
 
-from bitwright.compress.levels import Levels
+from bitwright.compress.dropping import Dropped, without
+from bitwright.compress.levels import Levels, matrix_shape
 from bitwright.compress.model import Model
 from bitwright.compress.source import Floats
-from bitwright.spaces import Format
+from bitwright.spaces import DROP, Format, Tensor, expert_of
 
 Weights = Mapping[str, Callable[[], Floats]]
 
@@ -17,7 +18,7 @@ Weights = Mapping[str, Callable[[], Floats]]
 def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tensor]]:
     """Give every engine tensor named in `weights` the matrix `(n_rows, n_columns)` that its function returns, in engine order.
 
-    Only weights are touched, and the old ones come back when the block ends; inside it they are what the block is given, by name of the parameter.
+    A router cannot choose an expert whose weights are `Dropped`. Only weights are touched, and the old ones come back when the block ends; inside it they are what the block is given, by name of the parameter.
     Peak memory is that of the parameters changed, twice.
     """
     saved = {name: model.module.get_parameter(name).detach().clone() for tensor in weights for name in _parameters(model, tensor)}
@@ -25,7 +26,8 @@ def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tenso
         with torch.no_grad():
             for name, matrix in weights.items():
                 _write(model, name, torch.from_numpy(matrix()))
-        yield saved
+        with without(model, {gone.expert: gone.heir for gone in weights.values() if isinstance(gone, Dropped)}):
+            yield saved
     finally:
         with torch.no_grad():
             for name, original in saved.items():
@@ -35,7 +37,18 @@ def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tenso
 def planned_weights(model: Model, levels: Levels, *, formats: Mapping[str, Format]) -> Weights:
     """What each tensor named in `formats` (tensor → format) becomes; those that keep the format they are stored in are left out."""
     changed = [tensor for tensor in model.tensors if tensor.name in formats and formats[tensor.name].name != tensor.stored]
-    return {tensor.name: lambda tensor=tensor: levels.weights(tensor, formats[tensor.name]) for tensor in changed}  # type: ignore[misc]
+    kept: Weights = {
+        tensor.name: lambda tensor=tensor: levels.weights(tensor, formats[tensor.name])  # type: ignore[misc]
+        for tensor in changed
+        if formats[tensor.name] != DROP
+    }
+    return {**kept, **{tensor.name: dropped(levels, tensor) for tensor in changed if formats[tensor.name] == DROP}}
+
+
+def dropped(levels: Levels, tensor: Tensor) -> Dropped:
+    """What becomes of a tensor whose expert is dropped."""
+    expert = expert_of(tensor.name)
+    return Dropped(matrix_shape(tensor), expert, levels.heirs.get(expert, -1))
 
 
 def _parameters(model: Model, tensor: str) -> set[str]:

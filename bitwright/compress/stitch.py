@@ -4,16 +4,18 @@ A search measures hundreds of choices of which most differ in two units, so what
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor as Torch
 
+from bitwright.compress.dropping import Gone, Rerouting
 from bitwright.compress.levels import Levels
 from bitwright.compress.model import Model
-from bitwright.spaces import Choice, Format, Space, Tensor
+from bitwright.spaces import DROP, Choice, Format, Space, Tensor
 
 EXPANDED_BYTES = 1 << 31
 _ORIGINAL = -1
@@ -27,27 +29,39 @@ def stitched(model: Model, levels: Levels, *, space: Space) -> Iterator["Stitche
     parameters that are decided about, once more, and at most 2 GiB of expanded weights.
     """
     names = {piece.parameter for unit in space.units for tensor in unit.tensors for piece in model.pieces[tensor.name]}
-    stitcher = Stitcher(model, levels, space, {name: model.module.get_parameter(name).detach().clone() for name in names})
-    try:
+    saved = {name: model.module.get_parameter(name).detach().clone() for name in names}
+    with ExitStack() as stack:
+        may_drop = any(form == DROP and offered.any() for form, offered in zip(space.formats, space.offered.T, strict=True))
+        heirs, reroute = (levels.heirs, stack.enter_context(Rerouting(model)).without) if may_drop else ({}, _all_are_there)
+        stitcher = Stitcher(model, levels, space, _Originals(saved, heirs, reroute))
+        stack.callback(stitcher.restore)
         yield stitcher
-    finally:
-        stitcher.restore()
+
+
+@dataclass(frozen=True, eq=False)
+class _Originals:
+    """The weights `saved` before anything was changed, the heirs of experts, and what tells the routers which are gone."""
+
+    saved: dict[str, Torch]
+    heirs: Gone
+    reroute: Callable[[Gone], None]
 
 
 class Stitcher:
     """Gives a module the weights of choices. Made by `stitched`, which saves the original weights first."""
 
-    def __init__(self, model: Model, levels: Levels, space: Space, saved: dict[str, Torch]) -> None:
-        self._model, self._levels, self._space, self._saved = model, levels, space, saved
+    def __init__(self, model: Model, levels: Levels, space: Space, originals: _Originals) -> None:
+        self._model, self._levels, self._space, self._originals = model, levels, space, originals
         self._standing = np.full(len(space.units), _ORIGINAL)
         self._expanded: OrderedDict[tuple[str, str], Torch] = OrderedDict()
 
     @torch.no_grad()
     def restore(self) -> None:
         """Give the module its original weights."""
-        for name, original in self._saved.items():
+        for name, original in self._originals.saved.items():
             self._model.module.get_parameter(name).copy_(original)
         self._standing[:] = _ORIGINAL
+        self._originals.reroute({})
 
     @torch.no_grad()
     def put(self, choice: Choice) -> None:
@@ -57,6 +71,8 @@ class Stitcher:
             for tensor in self._space.units[u].tensors:
                 self._write(tensor, form)
             self._standing[u] = choice[u]
+        units = [unit for unit, f in zip(self._space.units, choice, strict=True) if self._space.formats[f] == DROP]
+        self._originals.reroute({(unit.layer, unit.expert): self._originals.heirs.get((unit.layer, unit.expert), -1) for unit in units})
 
     def _write(self, tensor: Tensor, form: Format) -> None:
         keeps = form.name == tensor.stored
@@ -64,7 +80,7 @@ class Stitcher:
         start = 0
         for piece in self._model.pieces[tensor.name]:
             parameter = self._model.module.get_parameter(piece.parameter)
-            part = piece.to_engine(self._saved[piece.parameter]) if rows is None else rows[start : start + piece.n_rows].to(parameter.device)
+            part = piece.to_engine(self._originals.saved[piece.parameter]) if rows is None else rows[start : start + piece.n_rows].to(parameter.device)
             piece.from_engine(parameter, part)
             start += piece.n_rows
 
@@ -77,3 +93,9 @@ class Stitcher:
                 self._expanded.popitem(last=False)
         self._expanded.move_to_end(key)
         return self._expanded[key]
+
+
+def _all_are_there(gone: Gone) -> None:
+    """What is told where no expert may be dropped."""
+    if gone:
+        raise ValueError(f"experts {sorted(gone)} are gone in a space that drops none")

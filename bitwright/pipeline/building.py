@@ -24,7 +24,7 @@ from bitwright.compress import (
 )
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import TARGETS, Kept, Plan, Target, Tensor
+from bitwright.spaces import DROP, TARGETS, Kept, Plan, Target, Tensor, expert_of
 
 
 def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
@@ -122,6 +122,20 @@ def require_fit(plan: Plan, source: Source) -> None:
     broken = target.breaches(source.tensors, plan.formats)
     if broken:
         raise PlanError(f"A plan must keep the rules of {target.name} {target.version}: {broken[0].rule}; {broken[0].tensor} has {broken[0].fault}.")
+    _require_experts(plan, source)
+
+
+def _require_experts(plan: Plan, source: Source) -> None:
+    """Every layer keeps as many experts as a token is sent to."""
+    n_used = next((int(entry.value) for entry in source.metadata if entry.key.endswith(".expert_used_count")), 0)
+    gone = {expert_of(name) for name, form in plan.formats.items() if form == DROP.name}
+    experts = {expert_of(tensor.name) for tensor in source.tensors if expert_of(tensor.name)[1] >= 0}
+    for layer in sorted({layer for layer, _ in gone}):
+        n_left = sum(of_layer == layer for of_layer, _ in experts - gone)
+        if n_left < n_used:
+            raise PlanError(
+                f"A plan must leave every layer the {n_used} experts that a token is sent to; layer {layer} has {n_left} left: drop fewer there."
+            )
 
 
 def _importance_path(plan: Plan) -> Path:

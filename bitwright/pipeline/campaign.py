@@ -28,7 +28,7 @@ from bitwright.pipeline.pricing import distortion_of, priced, subject_of
 from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.searching import uniforms, whole_space
 from bitwright.pipeline.workbench import Workbench, timed
-from bitwright.predictors import Expansion, gradient_products, predictor_named, proxy_named, sized
+from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, sized, stored
 from bitwright.report import NoLimit, SizeLimit
 from bitwright.search import Expand, Knowledge, Problem, Refit, Strategy
 from bitwright.spaces import Choice
@@ -117,14 +117,16 @@ class Desk:
         """Slopes at a choice, where the run was priced by a sweep at the original whose products tell the curvatures."""
         if self.bench.settings.sensitivity not in _SWEPT:
             return ()
-        subject = subject_of(self.bench, self.run.prices.space)
+        prices = self.run.prices
+        subject = subject_of(self.bench, stored(prices.space))
         self.weights.restore()
         expansion, n_tokens = Expansion(subject, gradient_products(subject), self.reference), subject.tokens.n_tokens
 
         def expand(choice: Choice) -> tuple[Table, Table]:
             self.weights.restore()
             self.meter.read(forward=n_tokens, backward=n_tokens)
-            return expansion(choice)
+            slopes, curvatures = expansion(choice)
+            return moved(slopes, curvatures, choice, table=prices.table, space=prices.space) if may_drop(prices.space) else (slopes, curvatures)
 
         return (expand,)
 

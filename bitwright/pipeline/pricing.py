@@ -6,10 +6,24 @@ from numpy.typing import NDArray
 from bitwright.compress import Distortion, measure_distortion
 from bitwright.pipeline.run import PACKED
 from bitwright.pipeline.workbench import Workbench, timed
-from bitwright.predictors import Subject, completed, floored_table, importance_error_table, proxy_named
-from bitwright.spaces import Space
+from bitwright.errors import UserError
+from bitwright.predictors import (
+    IN_NATS,
+    Subject,
+    completed,
+    drop_losses,
+    droppable,
+    floored_table,
+    importance_error_table,
+    may_drop,
+    proxy_named,
+    stored,
+    with_drops,
+)
+from bitwright.spaces import DROP, Space
 
 Table = NDArray[np.float64]
+_DROPS = "what dropping costs"
 _SECOND = {"gradient": "gradient-raw", "joint": "gradient", "importance": "weight"}  # a table that is there anyway; "importance" for all others
 
 
@@ -52,8 +66,29 @@ def priced_twice(bench: Workbench, name: str, *, space: Space, distortion: Disto
         UserError: there is no such proxy, or the model cannot be priced by it.
         TextError: the calibration text visits hardly an expert of some layer.
     """
-    first = priced(bench, name, space=space, distortion=distortion)
-    second = proxy_named(_SECOND.get(name, "importance")).price(subject_of(bench, space), distortion)
+    kept, other = stored(space), _SECOND.get(name, "importance")
+    first = priced(bench, name, space=kept, distortion=distortion)
+    second = proxy_named(other).price(subject_of(bench, kept), distortion)
     weighted = importance_error_table(distortion)
-    tables = completed(first, weighted), completed(np.where(space.offered, second, np.nan), weighted)
-    return floored_table(tables[0], space, bench.routing), floored_table(tables[1], space, bench.routing)
+    tables = {name: completed(first, weighted), other: completed(np.where(kept.offered, second, np.nan), weighted)}
+    if may_drop(space):
+        losses = bench.store.array(_DROPS).astype(np.float64)
+        tables = {proxy: with_drops(table, space, losses) if proxy in IN_NATS else table for proxy, table in tables.items()}
+    return floored_table(tables[name], space, bench.routing), floored_table(tables[other], space, bench.routing)
+
+
+def with_possible_drops(bench: Workbench, space: Space) -> Space:
+    """Of a space in which experts may be dropped, the one in which every choice is possible; see `droppable`. What dropping costs is kept in the run.
+
+    Raises:
+        UserError: the sensitivity is not in nats, so that it cannot be compared with what is measured.
+    """
+    if not may_drop(space):
+        return space
+    name, store = bench.settings.sensitivity, bench.store
+    if name not in IN_NATS:
+        raise UserError(f"Dropping experts is measured in nats per token, as {', '.join(IN_NATS)} are; '{name}' is not: choose one of them.")
+    if not store.has_array(_DROPS):
+        with timed(store, "dropping", int(space.offered[:, space.formats.index(DROP)].sum()) * bench.texts.calibration.n_tokens):
+            store.put_array(_DROPS, drop_losses(subject_of(bench, space)))
+    return droppable(space, store.array(_DROPS).astype(np.float64), bench.routing)

@@ -6,9 +6,10 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from bitwright.errors import ModelError
-from bitwright.pipeline.pricing import distortion_of, priced_twice
+from bitwright.pipeline.pricing import distortion_of, priced_twice, with_possible_drops
 from bitwright.pipeline.run import Prices, Run, keep_prices, read_prices
 from bitwright.pipeline.workbench import Workbench
+from bitwright.predictors import stored
 from bitwright.search import Front, hull, nondominated, spread
 from bitwright.spaces import TARGETS, Choice, Space, Unit, discover
 
@@ -17,7 +18,7 @@ def price(bench: Workbench) -> Run:
     """Pack every pair, price those worth offering by the sensitivity that was asked for, and keep it all in the run."""
     store, settings = bench.store, bench.settings
     if not store.has_array("table"):
-        everything = whole_space(bench)
+        everything = with_possible_drops(bench, whole_space(bench))
         distortion = distortion_of(bench, everything)
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
@@ -28,9 +29,9 @@ def price(bench: Workbench) -> Run:
 
 def uniforms(run: Run) -> dict[str, Choice]:
     """The uniform allocations by name: every unit in one format, or in the next finer one that its rows allow. Formats that most of the
-    weights cannot have are left out.
+    weights cannot have are left out, and nothing is dropped.
     """
-    space, tried = run.prices.space, run.prices.tried
+    space, tried = run.prices.space, stored(run.prices.everything).offered
     n_weights = np.array([unit.n_weights for unit in space.units])
     common = (n_weights[:, None] * tried).sum(axis=0) > n_weights.sum() / 2
     return {f"uniform {form.name}": run.prices.everything.uniform(form) for form, is_common in zip(space.formats, common, strict=True) if is_common}

@@ -18,6 +18,7 @@ _STAGES = {
     "load": "loading the model",
     "sample": "sampling text from the model",
     "imatrix": "importance matrix",
+    "dropping": "dropping one expert at a time",
     "routing": "watching the routers",
     "quantize": "quantizing every tensor in every format",
     "gradient": "gradient sweep",

@@ -7,6 +7,7 @@ from bitwright.predictors.by_name import PREDICTORS, predictor_named
 from bitwright.predictors.canonical import canonical_scores
 from bitwright.predictors.composed import Repaired, power_product, rank_average, repaired, reweighted, scaled_sum
 from bitwright.predictors.curvature import Trace, hessian_trace, trace_table
+from bitwright.predictors.drops import IN_NATS, drop_losses, droppable, may_drop, moved, stored, with_drops
 from bitwright.predictors.expansion import Expansion
 from bitwright.predictors.expert_product import PUBLISHED, RELEASED, ExpertProduct
 from bitwright.predictors.first_order import alignment_table, delta_loss_table, first_order_table
@@ -47,6 +48,7 @@ from bitwright.predictors.weight_error import absolute_error_table, importance_e
 from bitwright.predictors.weight_shape import kurtosis_scores, outlier_scores, zd_scores
 
 __all__ = [
+    "IN_NATS",
     "MINIMUM_TOKENS",
     "ORIGINAL",
     "PREDICTORS",
@@ -100,6 +102,8 @@ __all__ = [
     "cross_validate",
     "decoder_blocks",
     "delta_loss_table",
+    "drop_losses",
+    "droppable",
     "first_order_table",
     "fit_scale",
     "floored_table",
@@ -114,10 +118,12 @@ __all__ = [
     "kurtosis_scores",
     "layer_output_errors",
     "lim_scores",
+    "may_drop",
     "measure_products",
     "measure_together",
     "measured_table",
     "measured_table_at",
+    "moved",
     "noise_coefficients",
     "noise_table",
     "outlier_scores",
@@ -141,6 +147,7 @@ __all__ = [
     "shrunk_table",
     "sized",
     "sparsity_scores",
+    "stored",
     "summed",
     "sums",
     "surgeon_table",
@@ -149,5 +156,6 @@ __all__ = [
     "trace_table",
     "watched",
     "weight_error_table",
+    "with_drops",
     "zd_scores",
 ]

@@ -1,9 +1,9 @@
 """What may be chosen: formats, units, spaces, plans, and what each engine can hold."""
 
 from bitwright.spaces.budget import Budget, parse_budget
-from bitwright.spaces.discover import discover
+from bitwright.spaces.discover import discover, expert_of
 from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, TRANSFORMERS, VLLM, engine
-from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, BlockFormat, Format, IntegerFormat
+from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.plan import ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
 from bitwright.spaces.rules import Breach, Fused, Rule
@@ -13,6 +13,7 @@ from bitwright.spaces.tie import Key, Tie, alone, by_expert, by_layer, joined, t
 from bitwright.spaces.unit import Tensor, Unit
 
 __all__ = [
+    "DROP",
     "GGML_FORMATS",
     "INTEGERS",
     "INTEGER_FORMATS",
@@ -50,6 +51,7 @@ __all__ = [
     "by_layer",
     "discover",
     "engine",
+    "expert_of",
     "joined",
     "parse_budget",
     "read_plan",

@@ -16,6 +16,12 @@ _OUTSIDE = re.compile(r"(\w+)\.weight")
 _KEPT_KINDS = re.compile(r".*norm.*|ffn_gate_inp.*|position_embd|token_types|ssm_(conv1d|x|dt)|altup.*|laurel.*|per_layer_model_proj|time_mix_.*")
 
 
+def expert_of(name: str) -> tuple[int, int]:
+    """Layer and index of the expert that a tensor's name names, -1 for what it does not."""
+    block = _BLOCK.fullmatch(name)
+    return (int(block[1]), int(block[3] or -1)) if block else (-1, -1)
+
+
 def discover(tensors: Iterable[Tensor]) -> tuple[Unit, ...]:
     """One unit for each weight matrix among `tensors`, in their order.
 
@@ -25,7 +31,7 @@ def discover(tensors: Iterable[Tensor]) -> tuple[Unit, ...]:
     for tensor in tensors:
         block, kind = _BLOCK.fullmatch(tensor.name), role(tensor.name)
         if kind and len(tensor.shape) >= 2 and not _KEPT_KINDS.fullmatch(kind):
-            layer, expert = (int(block[1]), int(block[3] or -1)) if block else (-1, -1)
+            layer, expert = expert_of(tensor.name)
             units.append(Unit(tensor.name.removesuffix(".weight"), layer, kind, (tensor,), expert))
     return tuple(units)
 

@@ -5,7 +5,7 @@ A profile is a value, and the space of a model is built from it. What was read i
 """
 
 from bitwright.errors import UserError
-from bitwright.spaces.format import GGML_FORMATS, INTEGER_FORMATS, Format
+from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Format
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.rules import Fused, Rule
 from bitwright.spaces.target import Target
@@ -61,8 +61,17 @@ INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
 NATIVE = Target(
     "native",
     "1",
-    INTEGER_FORMATS,
+    (*INTEGER_FORMATS, DROP),
     alignment=1,
+    rules=(
+        Rule(
+            "only experts",
+            f"(?!.*{_EXPERTS}).*",
+            lambda form: form == DROP,
+            "only routed experts can be dropped",
+            "a router can do without an expert, and nothing can do without another matrix",
+        ),
+    ),
     fused=(Fused("expert", by_expert, "the matrices of an expert are one decision", "a choice of Bitwright"),),
     experts_apart=True,
 )

@@ -93,6 +93,29 @@ class IntegerFormat(Format):
         return prod(shape[:-1]) * (-(-n_columns * self.bits // 8) + 4 * self.n_groups(n_columns))
 
 
+@dataclass(frozen=True)
+class Absence(Format):
+    """Nothing is stored, since what is in this format is not there: an expert that is dropped, which the router cannot choose."""
+
+    name: str = "DROP"
+    needs_importance: bool = False
+
+    @property
+    def bits_per_weight(self) -> float:
+        """None."""
+        return 0.0
+
+    def fits(self, shape: tuple[int, ...]) -> bool:  # noqa: ARG002
+        """Whatever the shape."""
+        return True
+
+    def size_bytes(self, shape: tuple[int, ...]) -> int:  # noqa: ARG002
+        """None."""
+        return 0
+
+
+DROP = Absence()
+
 #: Every type that libggml can quantize to, from the finest to the coarsest.
 GGML_FORMATS = (
     BlockFormat("F32", 1, 4),
