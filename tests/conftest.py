@@ -62,6 +62,12 @@ def tiny_mixtral(model_folders: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_qwen3_moe(model_folders: Path) -> Path:
+    """Four experts a block, two of them for each token, under other names."""
+    return saved(model_folders / "tiny_qwen3_moe", "qwen3_moe", {**tiny.EXPERTS, "norm_topk_prob": True, "head_dim": 16})
+
+
+@pytest.fixture(scope="session")
 def gguf_256(llama_256: Path, model_folders: Path) -> Path:
     """`llama_256` as a GGUF file, its matrices in BF16."""
     path = model_folders / "llama_256.gguf"

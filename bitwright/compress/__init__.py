@@ -7,6 +7,7 @@ from bitwright.compress.codec import Codec, MadeOnce
 from bitwright.compress.container import Container, Recipe
 from bitwright.compress.containers import as_held, codec_of, codecs_of, compressed_tensors, container_of, require_codec, require_container
 from bitwright.compress.distortion import Distortion, measure_distortion
+from bitwright.compress.dropping import Dropped, Gone, Rerouting, rerouted, without
 from bitwright.compress.experts import ExpertsApart, experts_apart, importance_apart
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_file import GgufSource, fixed_bytes, write_gguf
@@ -29,6 +30,7 @@ from bitwright.compress.routers import router_parameters
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.stitch import Stitcher, stitched
 from bitwright.compress.temporary import discard
+from bitwright.compress.twins import Expert, twins
 
 __all__ = [
     "ROUNDINGS",
@@ -38,10 +40,13 @@ __all__ = [
     "Codes",
     "Container",
     "Distortion",
+    "Dropped",
+    "Expert",
     "ExpertsApart",
     "Floats",
     "GgmlCodec",
     "GgufSource",
+    "Gone",
     "Gptq",
     "Grid",
     "HalfQuadratic",
@@ -58,6 +63,7 @@ __all__ = [
     "Piece",
     "Placement",
     "Recipe",
+    "Rerouting",
     "RoundToNearest",
     "Rounded",
     "Rounding",
@@ -94,11 +100,14 @@ __all__ = [
     "read_imatrix",
     "require_codec",
     "require_container",
+    "rerouted",
     "round_stack",
     "rounding_named",
     "router_parameters",
     "stitched",
+    "twins",
     "unpack_layer_by_layer",
+    "without",
     "write_gguf",
     "write_imatrix",
 ]

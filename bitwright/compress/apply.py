@@ -18,7 +18,8 @@ Weights = Mapping[str, Callable[[], Floats]]
 def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tensor]]:
     """Give every engine tensor named in `weights` the matrix `(n_rows, n_columns)` that its function returns, in engine order.
 
-    A router cannot choose an expert whose weights are `Dropped`. Only weights are touched, and the old ones come back when the block ends; inside it they are what the block is given, by name of the parameter.
+    A router cannot choose an expert whose weights are `Dropped`. Only weights are touched, and the old ones come back when the block ends; inside it
+    they are what the block is given, by name of the parameter.
     Peak memory is that of the parameters changed, twice.
     """
     saved = {name: model.module.get_parameter(name).detach().clone() for tensor in weights for name in _parameters(model, tensor)}

@@ -80,7 +80,8 @@ class Stitcher:
         start = 0
         for piece in self._model.pieces[tensor.name]:
             parameter = self._model.module.get_parameter(piece.parameter)
-            part = piece.to_engine(self._originals.saved[piece.parameter]) if rows is None else rows[start : start + piece.n_rows].to(parameter.device)
+            original = self._originals.saved[piece.parameter]
+            part = piece.to_engine(original) if rows is None else rows[start : start + piece.n_rows].to(parameter.device)
             piece.from_engine(parameter, part)
             start += piece.n_rows
 

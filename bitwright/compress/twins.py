@@ -25,7 +25,7 @@ def twins(source: Source) -> dict[Expert, int]:
     """
     found: dict[Expert, int] = {}
     for layer, kinds in _stacks(source.tensors).items():
-        products = sum(_products(source, tensors) for tensors in kinds.values())
+        products = np.sum([_products(source, tensors) for tensors in kinds.values()], axis=0)
         norms = np.sqrt(np.diag(products))
         cosines = products / np.maximum(np.outer(norms, norms), np.finfo(np.float64).tiny) - 2 * np.eye(len(products))
         found |= {(layer, expert): int(row.argmax()) for expert, row in enumerate(cosines) if row.max() >= ALIKE}

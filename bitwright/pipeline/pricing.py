@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import Distortion, measure_distortion
+from bitwright.errors import UserError
 from bitwright.pipeline.run import PACKED
 from bitwright.pipeline.workbench import Workbench, timed
-from bitwright.errors import UserError
 from bitwright.predictors import (
     IN_NATS,
     Subject,

@@ -29,7 +29,7 @@ def discover(tensors: Iterable[Tensor]) -> tuple[Unit, ...]:
     """
     units = []
     for tensor in tensors:
-        block, kind = _BLOCK.fullmatch(tensor.name), role(tensor.name)
+        kind = role(tensor.name)
         if kind and len(tensor.shape) >= 2 and not _KEPT_KINDS.fullmatch(kind):
             layer, expert = expert_of(tensor.name)
             units.append(Unit(tensor.name.removesuffix(".weight"), layer, kind, (tensor,), expert))

@@ -50,7 +50,7 @@ _SHAPE = {
 _LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 _GEMMA = {"head_dim": 32, "tie_word_embeddings": True}
 _WINDOWS = {"sliding_window": 8, "query_pre_attn_scalar": 32}
-_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_key_value_heads": 4}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_key_value_heads": 4}
 
 #: name → (model_type, settings, tokenizer)
 FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -62,14 +62,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "mistral": ("mistral", {"sliding_window": None}, "llama-spm"),
     "mixtral": ("mixtral", {"num_local_experts": 4}, "llama-spm"),
     "qwen2": ("qwen2", {}, "qwen2"),
-    "qwen2-moe": ("qwen2_moe", {**_EXPERTS, "shared_expert_intermediate_size": 48}, "qwen2"),
+    "qwen2-moe": ("qwen2_moe", {**EXPERTS, "shared_expert_intermediate_size": 48}, "qwen2"),
     "qwen3": ("qwen3", {"head_dim": 32}, "qwen2"),
     "qwen3-yarn": (
         "qwen3",
         {"head_dim": 32, "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}},
         "qwen2",
     ),
-    "qwen3-moe": ("qwen3_moe", {**_EXPERTS, "norm_topk_prob": True, "head_dim": 16}, "qwen2"),
+    "qwen3-moe": ("qwen3_moe", {**EXPERTS, "norm_topk_prob": True, "head_dim": 16}, "qwen2"),
     "gemma": ("gemma", _GEMMA, "gemma-spm"),
     "gemma2": ("gemma2", {**_GEMMA, **_WINDOWS, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 4.0}, "gemma-spm"),
     "gemma3": ("gemma3_text", {**_GEMMA, **_WINDOWS, "layer_types": ["sliding_attention", "full_attention"]}, "gemma-spm"),

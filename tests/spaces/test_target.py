@@ -7,7 +7,7 @@ import pytest
 from bitwright.compress import open_source
 from bitwright.compress.ggml import requires_importance, row_size
 from bitwright.errors import UserError
-from bitwright.spaces import LLAMA_CPP, NATIVE, TARGETS, Space, Tensor, Unit, discover
+from bitwright.spaces import DROP, LLAMA_CPP, NATIVE, TARGETS, Space, Tensor, Unit, discover
 from tests.sentences import sentence
 
 from .contract import TargetContract
@@ -83,3 +83,12 @@ def test_the_sizes_of_a_tie_are_the_sums_of_its_tensors() -> None:
     assert [len(unit.tensors) for unit in space.units] == [2, 1]
     for form, bits in zip(space.formats, space.size_bits[0], strict=True):
         assert bits == 8 * sum(form.size_bytes(tensor.shape) for tensor in tensors)
+
+
+@pytest.mark.parametrize(("menu", "n_formats"), [((), len(NATIVE.formats) - 1), (("INT2_G32", "DROP"), 1), (("DROP",), len(NATIVE.formats) - 1)])
+def test_dropping_is_offered_to_experts_and_where_it_is_asked_for(menu: tuple[str, ...], n_formats: int) -> None:
+    names = ("token_embd.weight", "blk.0.attn_q.weight", "blk.0.ffn_up_shexp.weight", "blk.0.ffn_up_exps.0.weight", "blk.0.ffn_up_exps.1.weight")
+    space = NATIVE.space(discover([Tensor(name, (8, 64), "F32") for name in names]), menu=menu, fixed_bytes=0, n_weights=1)
+    assert space.offered[:, space.formats.index(DROP)].tolist() == [False, False, False, *2 * ["DROP" in menu]]
+    assert space.offered[:, :-1].sum(axis=1).tolist() == 5 * [n_formats]
+    assert DROP.size_bytes((8, 64)) == 0

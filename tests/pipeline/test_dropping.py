@@ -1,0 +1,96 @@
+"""Experts that may be dropped, from the search to the plan."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bitwright as bw
+from bitwright.errors import PlanError, UserError
+from bitwright.pipeline import Effort, Run, Search, method_named
+from bitwright.pipeline.building import require_fit
+from bitwright.pipeline.campaign import search_within
+from bitwright.pipeline.searching import price, uniforms
+from bitwright.pipeline.workbench import set_up
+from bitwright.progress import Silent
+from bitwright.spaces import DROP, Plan
+from tests.runs import small
+from tests.sentences import sentence
+
+MENU, KEPT = ("INT2_G32", "INT4_G32", "INT8_G32", "DROP"), ("token_embd*", "output*", "*attn*")
+
+
+@pytest.fixture(scope="module")
+def searched_with_drops(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    settings = small(tiny_mixtral, target="native", formats=MENU, keep=KEPT)
+    return bw.pipeline.search(settings, tmp_path_factory.mktemp("drops") / "run", n_points=3)
+
+
+def smallest_plan(run: Run) -> Plan:
+    smallest = run.prices.space.total_bytes(run.prices.space.smallest())
+    made, _ = bw.plan(run, bw.parse_budget(f"{smallest}B"))
+    return made
+
+
+def test_the_smallest_plan_keeps_two_experts_a_layer(searched_with_drops: Run) -> None:
+    made = smallest_plan(searched_with_drops)
+    dropped = [name for name, form in made.formats.items() if form == "DROP"]
+    assert len(dropped) == 2 * 2 * 3
+    for layer in range(2):
+        assert sum(name.startswith(f"blk.{layer}.") for name in dropped) == 6
+    assert made.size_bytes == searched_with_drops.prices.space.total_bytes(searched_with_drops.prices.space.smallest())
+
+
+def test_no_uniform_allocation_drops_anything(searched_with_drops: Run) -> None:
+    space = searched_with_drops.prices.space
+    assert "uniform DROP" not in uniforms(searched_with_drops)
+    for choice in uniforms(searched_with_drops).values():
+        assert not (choice == space.formats.index(DROP)).any()
+
+
+def test_dropping_is_priced_by_its_divergence(searched_with_drops: Run) -> None:
+    prices = searched_with_drops.prices
+    column = prices.space.formats.index(DROP)
+    offered = prices.space.offered[:, column]
+    assert offered.sum() == 4
+    np.testing.assert_array_equal(prices.table[offered, column], searched_with_drops.store.array("what dropping costs")[offered])
+    assert (prices.table[offered, column] > 0).all()
+    assert np.isfinite(prices.table[prices.tried]).all()
+
+
+def test_a_search_expands_around_choices_that_drop(tiny_mixtral: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitwright.search.default_search.FAR", 0.0)
+    bench = set_up(small(tiny_mixtral, target="native", formats=MENU, keep=KEPT), tmp_path, device="cpu", progress=Silent())
+    run = price(bench)
+    space = run.prices.space
+    budget = int(space.total_bits(space.uniform(next(form for form in space.formats if form.name == "INT2_G32"))))
+    found = search_within(bench, run, budget_bits=budget, search=Search(method_named("auto"), Effort(evaluations=12)))
+    assert found.spent.backward_tokens > 0
+    assert (found.trials.choices == space.formats.index(DROP)).any()
+    assert (space.total_bits(found.trials.choices) <= budget).all()
+    run.store.close()
+
+
+def test_a_sensitivity_of_another_unit_is_refused(tiny_mixtral: Path, tmp_path: Path) -> None:
+    settings = small(tiny_mixtral, target="native", formats=MENU, keep=KEPT, sensitivity="importance")
+    with pytest.raises(UserError) as caught:
+        bw.pipeline.search(settings, tmp_path, n_points=2)
+    sentence(caught.value, "nats", "'importance'", "gradient")
+
+
+def test_a_plan_that_leaves_too_few_experts_is_refused(searched_with_drops: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = smallest_plan(searched_with_drops)
+    monkeypatch.setattr("bitwright.pipeline.building.require_container", lambda target: None)
+    source = set_up(searched_with_drops.settings, searched_with_drops.folder, device="cpu", progress=Silent()).model.source
+    require_fit(made, source)
+    left = next(name for name, form in made.formats.items() if form != "DROP" and name.startswith("blk.1."))
+    expert = left.split(".")[3]
+    more = made.model_copy(
+        update={"formats": {**made.formats, **{f"blk.1.ffn_{kind}_exps.{expert}.weight": "DROP" for kind in ("gate", "up", "down")}}}
+    )
+    with pytest.raises(PlanError) as caught:
+        require_fit(more, source)
+    sentence(caught.value, "2 experts", "layer 1 has 1 left")
+    with pytest.raises(PlanError) as caught:
+        require_fit(made.model_copy(update={"formats": {**made.formats, "blk.0.attn_q.weight": "DROP"}}), source)
+    sentence(caught.value, "only routed experts can be dropped", "blk.0.attn_q.weight")
