@@ -9,6 +9,7 @@ import torch
 from bitwright.compress import Bytes, GgmlCodec, Levels, Recipe, open_source, write_gguf
 from bitwright.spaces import LLAMA_CPP, Tensor
 from tests.compress import tiny_models as tiny
+from tests.trained_mixture import trained_mixture
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,6 +66,12 @@ def tiny_mixtral(model_folders: Path) -> Path:
 def tiny_qwen3_moe(model_folders: Path) -> Path:
     """Four experts a block, two of them for each token, under other names."""
     return saved(model_folders / "tiny_qwen3_moe", "qwen3_moe", {**tiny.EXPERTS, "norm_topk_prob": True, "head_dim": 16})
+
+
+@pytest.fixture(scope="session")
+def trained_moe(model_folders: Path) -> Path:
+    """Eight experts a block, one of them for each token, two of which are copies; trained in a few seconds."""
+    return trained_mixture(model_folders / "trained_moe")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """Experts that are gone: routers that cannot choose them, for as long as a `with` block lasts.
 
 The logit of an expert that is gone is minus infinity, so a softmax gives it nothing, the best of those left are chosen, and what the architecture
-renormalises it renormalises over those. Where its twin is left (`twins.py`), the twin's logit takes its mass: log(eᵃ + eᵇ).
+renormalises it renormalises over those. Where its twin is left (`twins.py`), the twin takes over: for a token that is sent to several experts its logit
+is log(eᵃ + eᵇ), the mass of both, as both were among the chosen; for a token that is sent to one it is the larger of the two, so that it is chosen
+exactly where either was.
 
 A router is recognised by the address of its weights, as in `objectives/taps.py`, so no module is patched.
 """
@@ -44,6 +46,7 @@ class Rerouting(TorchFunctionMode):
     def __init__(self, model: Model) -> None:
         super().__init__()
         parameters = dict(model.module.named_parameters())
+        self._n_at_once = int(model.module.config.get_text_config().to_dict().get("num_experts_per_tok") or 0)
         self._layers = {(parameters[name].data_ptr(), tuple(parameters[name].shape)): layer for layer, name in router_parameters(model).items()}
         self._gone: dict[int, dict[int, int]] = {}
 
@@ -59,20 +62,21 @@ class Rerouting(TorchFunctionMode):
         if self._gone and func is torch.nn.functional.linear:
             layer = self._layers.get((args[1].data_ptr(), tuple(args[1].shape)), -1)
             if layer in self._gone:
-                return rerouted(result, self._gone[layer])
+                return rerouted(result, self._gone[layer], n_at_once=self._n_at_once)
         return result
 
 
-def rerouted(logits: Torch, gone: Mapping[int, int]) -> Torch:
-    """The logits `(..., n_experts)` of a router without the experts that are `gone`, each with the index of its heir or -1.
+def rerouted(logits: Torch, gone: Mapping[int, int], *, n_at_once: int) -> Torch:
+    """The logits `(..., n_experts)` of a router without the experts that are `gone`, each with the index of its heir or -1; a token is sent to
+    `n_at_once`.
 
     An heir that is gone as well passes on what it was left; where nobody is left the mass goes to all others.
     """
-    columns = list(logits.unbind(dim=-1))
+    columns, merged = list(logits.unbind(dim=-1)), torch.maximum if n_at_once == 1 else torch.logaddexp
     for expert in gone:
         heir = _last_heir(expert, gone)
         if heir >= 0:
-            columns[heir] = torch.logaddexp(columns[heir], logits[..., expert])
+            columns[heir] = merged(columns[heir], logits[..., expert])
     for expert in gone:
         columns[expert] = torch.full_like(columns[expert], -torch.inf)
     return torch.stack(columns, dim=-1)

@@ -4,12 +4,15 @@ The local quadratic model asks what a small change of the weights does with all 
 change, and its tokens go elsewhere. So each is dropped alone and the divergence is measured, by the very rerouting that the finished model has.
 
 A layer must keep as many experts as a token is sent to, so of n experts at k a time only the n − k cheapest may be dropped: then every choice of a
-space is possible.
+space is possible. Of two twins only one may: each is free to drop as long as the other is there.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.compress import Expert
 from bitwright.objectives import Routing
 from bitwright.predictors.on_text import on_text
 from bitwright.predictors.subject import Subject
@@ -43,9 +46,9 @@ def drop_losses(subject: Subject) -> NDArray[np.float64]:
     return losses
 
 
-def droppable(space: Space, losses: NDArray[np.float64], routing: Routing) -> Space:
+def droppable(space: Space, losses: NDArray[np.float64], *, routing: Routing, heirs: Mapping[Expert, int]) -> Space:
     """The space in which of each layer only so many experts may be dropped that as many are left as a token is sent to: those of least `losses`
-    `(n_units,)`.
+    `(n_units,)`, and none whose heir is among them.
     """
     column, offered = space.formats.index(DROP), space.offered.copy()
     experts = np.flatnonzero(offered[:, column])
@@ -53,8 +56,11 @@ def droppable(space: Space, losses: NDArray[np.float64], routing: Routing) -> Sp
     layers = np.array([space.units[u].layer for u in experts])
     for layer in np.unique(layers):
         in_layer, of_layer = experts[layers == layer], routing.layer == layer
-        n_at_most = int(of_layer.sum() - routing.n_at_once[of_layer].max())
-        offered[in_layer[np.argsort(losses[in_layer], kind="stable")][:n_at_most], column] = True
+        n_at_most, taken = int(of_layer.sum() - routing.n_at_once[of_layer].max()), set[int]()
+        for u in in_layer[np.argsort(losses[in_layer], kind="stable")]:
+            if len(taken) < n_at_most and heirs.get((int(layer), space.units[u].expert), -1) not in taken:
+                taken.add(space.units[u].expert)
+                offered[u, column] = True
     return space.narrowed(offered)
 
 

@@ -84,19 +84,20 @@ def test_applied_and_stitched_drop_alike_and_put_back(model: Model, levels: Leve
 
 def test_a_twin_takes_the_mass() -> None:
     made = torch.tensor([[1.0, 2.0, 0.5, -1.0]])
-    found = rerouted(made, {1: 2})
+    found = rerouted(made, {1: 2}, n_at_once=2)
     np.testing.assert_allclose(found[0, 2], np.log(np.exp(2.0) + np.exp(0.5)), rtol=1e-6)
     assert found[0, 1] == -torch.inf
+    assert rerouted(made, {1: 2}, n_at_once=1)[0, 2] == 2.0, "chosen where either was"
     assert found[0, [0, 3]].tolist() == [1.0, -1.0]
-    chain = rerouted(made, {1: 2, 2: 3})
+    chain = rerouted(made, {1: 2, 2: 3}, n_at_once=2)
     np.testing.assert_allclose(chain[0, 3], np.log(np.exp(2.0) + np.exp(0.5) + np.exp(-1.0)), rtol=1e-6)
-    both = rerouted(made, {1: 2, 2: 1})
+    both = rerouted(made, {1: 2, 2: 1}, n_at_once=2)
     assert both[0, [0, 3]].tolist() == [1.0, -1.0], "of two twins that are both gone nobody is left to take over"
 
 
 def test_gradients_pass_what_is_left() -> None:
     made = torch.tensor([[1.0, 2.0, 0.5, -1.0]], requires_grad=True)
-    rerouted(made, {1: 2, 3: -1}).softmax(dim=-1)[0, 0].backward()
+    rerouted(made, {1: 2, 3: -1}, n_at_once=2).softmax(dim=-1)[0, 0].backward()
     slopes = made.grad
     assert slopes is not None
     assert torch.isfinite(slopes).all()

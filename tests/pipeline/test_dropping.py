@@ -13,9 +13,11 @@ from bitwright.pipeline.campaign import search_within
 from bitwright.pipeline.searching import price, uniforms
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
+from bitwright.search import solve
 from bitwright.spaces import DROP, Plan
 from tests.runs import small
 from tests.sentences import sentence
+from tests.trained_mixture import COPY, ORIGINAL
 
 MENU, KEPT = ("INT2_G32", "INT4_G32", "INT8_G32", "DROP"), ("token_embd*", "output*", "*attn*")
 
@@ -68,6 +70,22 @@ def test_a_search_expands_around_choices_that_drop(tiny_mixtral: Path, tmp_path:
     assert found.spent.backward_tokens > 0
     assert (found.trials.choices == space.formats.index(DROP)).any()
     assert (space.total_bits(found.trials.choices) <= budget).all()
+    run.store.close()
+
+
+def test_of_two_copies_one_is_dropped_first(trained_moe: Path, tmp_path: Path) -> None:
+    settings = small(trained_moe, target="native", formats=MENU, keep=KEPT, n_calibration=32, sequence_length=32)
+    run = price(set_up(settings, tmp_path, device="cpu", progress=Silent()))
+    space, column = run.prices.space, run.prices.space.formats.index(DROP)
+    copies = {layer: [u for u, unit in enumerate(space.units) if (unit.layer, unit.expert) in {(layer, ORIGINAL), (layer, COPY)}] for layer in range(2)}
+    for pair in copies.values():
+        assert run.store.array("what dropping costs")[pair] == pytest.approx([0, 0], abs=1e-5), "the other takes all of its tokens"
+        assert space.offered[pair, column].sum() == 1
+    assert (space.offered[:, column].sum()) == 2 * 7, "as many as leave one"
+    first = solve(space, run.prices.table, int(space.total_bits(space.largest())) - 8).choice
+    dropped = set(np.flatnonzero(first == column).tolist())
+    assert dropped
+    assert dropped <= {u for pair in copies.values() for u in pair}
     run.store.close()
 
 

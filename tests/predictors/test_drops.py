@@ -37,7 +37,7 @@ def routing(n_experts: int, n_at_once: int) -> Routing:
 def test_a_layer_keeps_what_a_token_is_sent_to(n_at_once: int, n_droppable: int) -> None:
     space, column = layers(), len(NATIVE.formats) - 1
     losses = np.array([np.nan, 0.3, 0.1, 0.4, 0.2, 0.2, 0.2, 0.9, 0.1])
-    found = droppable(space, losses, routing(4, n_at_once))
+    found = droppable(space, losses, routing=routing(4, n_at_once), heirs={})
     named = {found.units[u].name for u in np.flatnonzero(found.offered[:, column])}
     order = (
         ("blk.0.ffn_up_exps.1", "blk.0.ffn_up_exps.3", "blk.0.ffn_up_exps.0"),
@@ -51,6 +51,13 @@ def test_a_layer_keeps_what_a_token_is_sent_to(n_at_once: int, n_droppable: int)
     assert may_drop(found) == (n_droppable > 0)
     assert not may_drop(stored(found))
     assert (stored(found).offered[:, :column] == space.offered[:, :column]).all()
+
+
+def test_of_two_twins_only_one_may_be_dropped() -> None:
+    losses = np.array([np.nan, 0.0, 0.3, 0.0, 0.2, 0.4, 0.0, 0.3, 0.0])
+    found = droppable(layers(), losses, routing=routing(4, 2), heirs={(0, 0): 2, (0, 2): 0, (1, 1): 3, (1, 3): 1})
+    named = [found.units[u].name for u in np.flatnonzero(found.offered[:, found.formats.index(DROP)])]
+    assert named == [f"blk.{layer}.ffn_up_exps.{expert}" for layer, expert in ((0, 0), (0, 3), (1, 1), (1, 2))]
 
 
 def test_it_is_the_divergence_without_the_expert(mixtral: Model, tmp_path: Path) -> None:
@@ -67,7 +74,7 @@ def test_it_is_the_divergence_without_the_expert(mixtral: Model, tmp_path: Path)
 
 
 def test_the_table_takes_the_losses_where_dropping_is_offered() -> None:
-    space = droppable(layers(), np.arange(9.0), routing(4, 2))
+    space = droppable(layers(), np.arange(9.0), routing=routing(4, 2), heirs={})
     table = np.where(stored(space).offered, 1.0, np.nan)
     found, column = with_drops(table, space, np.arange(9.0)), space.formats.index(DROP)
     np.testing.assert_array_equal(np.isnan(found), ~space.offered)
@@ -75,7 +82,7 @@ def test_the_table_takes_the_losses_where_dropping_is_offered() -> None:
 
 
 def test_around_a_choice_dropping_is_as_the_table_says() -> None:
-    space = droppable(layers(), np.arange(9.0), routing(4, 2))
+    space = droppable(layers(), np.arange(9.0), routing=routing(4, 2), heirs={})
     column = space.formats.index(DROP)
     table = np.where(space.offered, np.arange(len(space.formats)) * 0.1 + np.arange(9)[:, None], np.nan)
     choice = space.smallest()
