@@ -1,20 +1,24 @@
-"""What is gained where every expert of a mixture has a format of its own, against one format for all experts of a layer?
+"""What is gained where every expert of a mixture has a format of its own, or may be dropped, against one format for all experts of a layer?
 
 Only experts are decided about (gate, up and down of an expert together); everything else stays as it is stored. A budget of b is what uniform codes
 of b bits take, between two widths in proportion. At each budget and the same bytes:
 
     per layer       of all plans with one format for the experts of a layer, measured one by one on the text that is searched on, the best
+    mc-moe          the best of its presets (per block, with the exponents of its paper and of its code; one budget for all), each measured there
     per expert      the default method with `--evaluations`, on the same text; and its table alone, before anything is measured
+    with drops      the same where experts may be dropped
 
-Both are then measured on held-out text, paired. Below, the ranking of experts by what the table expects of their coarsest format is compared with
-zeroing experts one at a time.
+All are then measured on held-out text, paired with per layer. Below, the ranking of experts by what the table expects of their coarsest format, and
+by what dropping them costs, is compared with zeroing experts one at a time.
 
     python benchmarks/experts.py MOE --calibration cal.txt --held-out held.txt --out FOLDER
 
-Everything is kept in the folder and not repeated, so an interrupted run goes on where it was.
+Everything is kept in the folder and not repeated, so an interrupted run goes on where it was. `python -m tests.trained_mixture MOE` makes the second
+mixture, of which `--calibration self` is what it writes itself.
 """
 
 import argparse
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -24,7 +28,8 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from bitwright.compress import matrix_shape
-from bitwright.objectives import Divergence, KullbackLeibler, Reference, standard_error
+from bitwright.errors import UserError
+from bitwright.objectives import Divergence, KullbackLeibler, Measurement, Reference, standard_error
 from bitwright.pipeline import Effort, Run, Search, Settings, method_named
 from bitwright.pipeline.campaign import Desk, desk, search_within
 from bitwright.pipeline.searching import price
@@ -32,7 +37,40 @@ from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import summed
 from bitwright.progress import Silent
 from bitwright.search import solve
-from bitwright.spaces import Choice, Choices, Tensor, by_layer, tied
+from bitwright.spaces import DROP, Choice, Choices, Tensor, by_layer, tied
+
+PRESETS = ("mc-moe", "mc-moe-released", "mc-moe-global")
+NOTHING = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Lab:
+    """A run and its model."""
+
+    bench: Workbench
+    run: Run
+
+    def best(self, method: str, budget_bits: int, n_evaluations: float) -> Choice:
+        """What a method finds, by the text that it searches on; nothing where it has no answer to such a budget."""
+        search = Search(method_named(method), Effort(n_evaluations), (KullbackLeibler(),))
+        try:
+            trials = search_within(self.bench, self.run, budget_bits=budget_bits, search=search).trials
+        except UserError:
+            return NOTHING
+        full = trials.only(trials.n_sequences == trials.n_sequences.max())
+        full = full.only(self.run.prices.space.total_bits(full.choices) <= budget_bits)
+        return full.choices[full.values[:, 0].argmin()]
+
+    def held_out(self, choice: Choice) -> Measurement:
+        """A choice on held-out text."""
+        self.bench.measure(self.run.prices.everything, [choice])
+        return self.run.measurements[tuple(choice.tolist())]
+
+
+def opened(settings: Settings, folder: Path) -> Lab:
+    """The run in a folder, priced."""
+    bench = set_up(settings, folder, device="cpu", progress=Silent())
+    return Lab(bench, price(bench))
 
 
 def budgets(run: Run, code_bits: list[float]) -> dict[float, int]:
@@ -66,15 +104,31 @@ def zeroed(bench: Workbench, run: Run) -> NDArray[np.float64]:
     return np.array([without(unit.tensors) for unit in run.prices.space.units])
 
 
+def ranking(kept: Lab, dropping: Lab) -> str:
+    """How well experts are ranked, in a sentence."""
+    space, zero = kept.run.prices.space, zeroed(kept.bench, kept.run)
+    coarsest = space.smallest()
+    expected = np.array([summed(kept.run.prices.table[u : u + 1], coarsest[u : u + 1]) for u in range(len(coarsest))])
+    losses = dropping.run.store.array("what dropping costs")
+    by_table, by_drop = (spearmanr(values, zero).statistic for values in (expected, losses))
+    return f"experts ranked against zeroing one at a time: table at the coarsest format {by_table:.3f}, price of dropping {by_drop:.3f} (Spearman)"
+
+
+def compared(told: Measurement, base: Measurement) -> str:
+    """A divergence, its ratio to another, and the paired difference."""
+    change = np.array(told.sequence_nats) - np.array(base.sequence_nats)
+    return f"{told.nats_per_token:>9.4f} ({told.nats_per_token / base.nats_per_token:.3f}, {change.mean():+.4f} ± {standard_error(change):.4f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a folder of a mixture of experts, never quantized")
     parser.add_argument("--calibration", required=True, help="text to search on")
-    parser.add_argument("--held-out", required=True, help="text to judge by")
+    parser.add_argument("--held-out", default="", help="text to judge by (default: a part of the calibration text)")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
     parser.add_argument("--formats", default="INT2_G32,INT3_G32,INT4_G32,INT6_G32", help="default: %(default)s")
     parser.add_argument("--keep", default="token_embd*,*attn*", help="all but experts (default: %(default)s)")
-    parser.add_argument("--budgets", default="2.25,2.5,3,3.5", help="bits of a code (default: %(default)s)")
+    parser.add_argument("--budgets", default="2,2.25,2.5,3,3.5", help="bits of a code (default: %(default)s)")
     parser.add_argument("--evaluations", type=int, default=100, help="of the default method (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--held-out-sequences", type=int, default=64, help="default: %(default)s")
@@ -86,30 +140,25 @@ def main() -> None:
         args.model, "native", tuple(args.formats.split(",")), args.calibration, args.held_out, n_calibration=args.sequences,
         n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, keep=tuple(args.keep.split(",")),
     )  # fmt: skip
-    bench = set_up(settings, args.out, device="cpu", progress=Silent())
-    run = price(bench)
-    space, method = run.prices.space, Search(method_named("auto"), Effort(args.evaluations), (KullbackLeibler(),))
-    asked = budgets(run, [float(bits) for bits in args.budgets.split(",")])
-    plans = plans_of_layers(run)
-    with desk(bench, run, method) as at:
+    kept = opened(settings, args.out / "kept")
+    dropping = opened(replace(settings, formats=(*settings.formats, DROP.name)), args.out / "dropping")
+    asked, plans = budgets(kept.run, [float(bits) for bits in args.budgets.split(",")]), plans_of_layers(kept.run)
+    with desk(kept.bench, kept.run, Search(method_named("auto"), Effort(0), (KullbackLeibler(),))) as at:
         of_layers = {bits: best_of_layers(at, plans, budget) for bits, budget in asked.items()}
-    print(f"{len(space.units)} experts; {len(plans):,} plans with one format a layer, all measured where they fit")
-    print(f"{'bits':>6}{'bytes':>10}{'per layer':>12}{'table':>10}{'per expert':>12}{'ratio':>8}{'paired difference':>22}{'evaluations':>13}")
+    print(f"{len(kept.run.prices.space.units)} experts; {len(plans):,} plans with one format a layer, all measured where they fit")
+    print("nats/token on held-out text (over per layer, and the paired difference from it)")
     for bits, budget in asked.items():
-        explored = search_within(bench, run, budget_bits=budget, search=method)
-        full = explored.trials.only(explored.trials.n_sequences == explored.trials.n_sequences.max())
-        full = full.only(space.total_bits(full.choices) <= budget)
-        ours, table = full.choices[full.values[:, 0].argmin()], solve(space, run.prices.table, budget).choice
-        bench.measure(run.prices.everything, [of_layers[bits], ours, table])
-        theirs, by_table, mine = (run.measurements[tuple(choice.tolist())] for choice in (of_layers[bits], table, ours))
-        change = np.array(mine.sequence_nats) - np.array(theirs.sequence_nats)
-        told = f"{change.mean():+.4f} ± {standard_error(change):.4f}"
-        ratio = mine.nats_per_token / theirs.nats_per_token
-        row = f"{theirs.nats_per_token:>12.4f}{by_table.nats_per_token:>10.4f}{mine.nats_per_token:>12.4f}{ratio:>8.3f}"
-        print(f"{bits:>6g}{budget // 8:>10,}{row}{told:>22}{explored.spent.evaluations:>13}", flush=True)
-    coarsest = space.smallest()
-    expected = np.array([summed(run.prices.table[u : u + 1], coarsest[u : u + 1]) for u in range(len(coarsest))])
-    print(f"table at the coarsest format against zeroing experts one at a time: Spearman {spearmanr(expected, zeroed(bench, run)).statistic:.3f}")
+        base = kept.held_out(of_layers[bits])
+        print(f"\n{bits:g} bits, {budget // 8:,} bytes\n  per layer   {base.nats_per_token:>9.4f}")
+        found = {name: choice for name in PRESETS if len(choice := kept.best(name, budget, 1))}
+        for name, choice in found.items():
+            print(f"  {name:<16}{compared(kept.held_out(choice), base)}")
+        print(f"  {'table':<12}{compared(kept.held_out(solve(kept.run.prices.space, kept.run.prices.table, budget).choice), base)}")
+        for name, lab in (("per expert", kept), ("with drops", dropping)):
+            choice = lab.best("auto", budget, args.evaluations)
+            n_dropped = int((choice == lab.run.prices.space.formats.index(DROP)).sum())
+            print(f"  {name:<12}{compared(lab.held_out(choice), base)}{f'  {n_dropped} dropped' if n_dropped else ''}", flush=True)
+    print(f"\n{ranking(kept, dropping)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Experts that are gone: routers that cannot choose them, for as long as a `with` block lasts.
 
 The logit of an expert that is gone is minus infinity, so a softmax gives it nothing, the best of those left are chosen, and what the architecture
-renormalises it renormalises over those. Where its twin is left (`twins.py`), the twin takes over: for a token that is sent to several experts its logit
-is log(eᵃ + eᵇ), the mass of both, as both were among the chosen; for a token that is sent to one it is the larger of the two, so that it is chosen
-exactly where either was.
+renormalises it renormalises over those. Where its twin is left (`twins.py`), the twin takes over: for a token that is sent to several experts its
+logit is log(eᵃ + eᵇ), the mass of both, as both were among the chosen; for a token that is sent to one it is the larger of the two, so that it is
+chosen exactly where either was.
 
 A router is recognised by the address of its weights, as in `objectives/taps.py`, so no module is patched.
 """

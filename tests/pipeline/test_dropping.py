@@ -77,7 +77,9 @@ def test_of_two_copies_one_is_dropped_first(trained_moe: Path, tmp_path: Path) -
     settings = small(trained_moe, target="native", formats=MENU, keep=KEPT, n_calibration=32, sequence_length=32)
     run = price(set_up(settings, tmp_path, device="cpu", progress=Silent()))
     space, column = run.prices.space, run.prices.space.formats.index(DROP)
-    copies = {layer: [u for u, unit in enumerate(space.units) if (unit.layer, unit.expert) in {(layer, ORIGINAL), (layer, COPY)}] for layer in range(2)}
+    copies = {
+        layer: [u for u, unit in enumerate(space.units) if (unit.layer, unit.expert) in {(layer, ORIGINAL), (layer, COPY)}] for layer in range(2)
+    }
     for pair in copies.values():
         assert run.store.array("what dropping costs")[pair] == pytest.approx([0, 0], abs=1e-5), "the other takes all of its tokens"
         assert space.offered[pair, column].sum() == 1
