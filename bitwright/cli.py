@@ -100,8 +100,11 @@ def experts(
 ) -> None:
     """Which experts of a mixture the calibration text uses, and what each became."""
     formats = bw.read_plan(plan_file).formats if plan_file != Path() else {}
-    uses = bw.pipeline.expert_uses(bw.open_run(run), formats)
-    out.print(bw.report.experts_table(uses))
+    opened = bw.open_run(run)
+    out.print(bw.report.experts_table(bw.pipeline.expert_uses(opened, formats)))
+    if formats:
+        read, whole = bw.pipeline.read_by_a_step(opened, formats)
+        _say(f"A decode step reads {read:,.0f} of {whole:,} bytes.")
 
 
 @app.command()

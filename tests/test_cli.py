@@ -350,6 +350,7 @@ def test_experts_and_what_a_plan_makes_of_them(bitwright: Cli, tiny_mixtral: Pat
     assert "blk.1.expert.3" in without.out
     assert "INT" not in without.out
     assert "_G32" in shown.out
+    assert "A decode step reads" in shown.out
     refused(bitwright("experts", tmp_path), "run.sqlite")
 
 

@@ -1,5 +1,6 @@
 """What a choice is worth: quality on text, and what an engine says of it."""
 
+from bitwright.objectives.active_bytes import active_bytes
 from bitwright.objectives.divergence import Divergence, Reference, next_token_log_probabilities
 from bitwright.objectives.effective_rank import EffectiveRank, EffectiveRankDifference
 from bitwright.objectives.evaluator import Evaluation, Evaluator
@@ -16,7 +17,8 @@ from bitwright.objectives.named import Named, parse_objectives
 from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, SizeObjective, TokenObjective
 from bitwright.objectives.perplexity import Perplexity
 from bitwright.objectives.rank_correlation import Kendall, Spearman
-from bitwright.objectives.routing import NO_ROUTING, Routing, collect_routing, kept_routing, routing_from, routing_key
+from bitwright.objectives.router_shift import RouterShift
+from bitwright.objectives.routing import NO_ROUTING, Routed, Routing, collect_routing, kept_routing, routing_from, routing_key, watched_routers
 from bitwright.objectives.store import Store
 from bitwright.objectives.taps import Tap, Tapped, Use, is_mixture
 from bitwright.objectives.task_error import Likelihood, TaskError, TaskErrorByLength, likelihoods
@@ -52,6 +54,8 @@ __all__ = [
     "Perplexity",
     "Preparation",
     "Reference",
+    "Routed",
+    "RouterShift",
     "Routing",
     "Shape",
     "SizeObjective",
@@ -69,6 +73,7 @@ __all__ = [
     "Use",
     "UserFunction",
     "WorstSlice",
+    "active_bytes",
     "collect_importance",
     "collect_routing",
     "dataset_documents",
@@ -89,4 +94,5 @@ __all__ = [
     "sample_texts",
     "split_texts",
     "standard_error",
+    "watched_routers",
 ]

@@ -14,6 +14,7 @@ from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLe
 from bitwright.objectives.objective import ModelObjective, Preparation, SizeObjective, TokenObjective
 from bitwright.objectives.perplexity import Perplexity
 from bitwright.objectives.rank_correlation import Kendall, Spearman
+from bitwright.objectives.router_shift import RouterShift
 from bitwright.objectives.task_error import TaskError, TaskErrorByLength
 from bitwright.objectives.tasks import read_task
 from bitwright.objectives.user_function import read_function
@@ -33,6 +34,7 @@ _BY_NAME: tuple[TokenObjective | Preparation, ...] = (
     Kendall(),
     Spearman(),
     EffectiveRank(),
+    RouterShift(),
 )
 _KNOWN: dict[str, Named] = {**{objective.name: objective for objective in _BY_NAME}, **{size.value: size for size in SizeObjective}}
 _PATTERNS: tuple[tuple[str, Callable[..., Named]], ...] = (

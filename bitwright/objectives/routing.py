@@ -7,6 +7,8 @@ A router is known by its weights, so no module is named. Those of transformers g
 """
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -81,6 +83,32 @@ def routing_from(array: NDArray[np.generic]) -> Routing:
 NO_ROUTING = routing_from(np.zeros((7, 0)))
 
 
+@dataclass(frozen=True, eq=False)
+class Routed:
+    """One run of the router of a `layer`: its `logits` `(n_tokens, n_experts)`, and the `weights` of the experts `chosen`, both `(n_tokens, k)`."""
+
+    layer: int
+    logits: Torch
+    weights: Torch
+    chosen: Torch
+
+
+@contextmanager
+def watched_routers(model: Model, told: Callable[[Routed], None]) -> Iterator[None]:
+    """Tell `told` of every run of a router while the `with` block lasts."""
+    routers = {model.module.get_submodule(name.rpartition(".")[0]): layer for layer, name in router_parameters(model).items()}
+
+    def hook(module: Module, given: Any, output: Any) -> None:  # noqa: ARG001
+        if module in routers:
+            told(Routed(routers[module], *output))
+
+    handle = register_module_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def routing_key(ids: NDArray[np.int64]) -> str:
     """Under what a store keeps the routing of tokens `ids` `(n_sequences, length)`."""
     return f"routing/{hashlib.sha256(repr(ids.shape).encode() + ids.tobytes()).hexdigest()[:12]}"
@@ -96,23 +124,14 @@ def kept_routing(model: Model, tokens: Tokens, *, store: Store, progress: Progre
 
 def collect_routing(model: Model, tokens: Tokens, *, progress: Progress) -> Routing:
     """What the model's routers choose for `tokens`."""
-    routers = {model.module.get_submodule(name.rpartition(".")[0]): layer for layer, name in router_parameters(model).items()}
-    counting = {layer: _Counts() for layer in routers.values()}
+    counting = {layer: _Counts() for layer in router_parameters(model)}
     if not counting:
         return NO_ROUTING
-
-    def hook(module: Module, given: Any, output: Any) -> None:  # noqa: ARG001
-        if module in routers:
-            counting[routers[module]].add(*output)
-
-    handle = register_module_forward_hook(hook)
-    try:
-        with progress.stage("Watching what the routers choose", tokens.n_tokens) as advance, torch.inference_mode():
-            for batch in tokens.batches(_SEQUENCES_AT_ONCE):
+    with progress.stage("Watching what the routers choose", tokens.n_tokens) as advance, torch.inference_mode():
+        for batch in tokens.batches(_SEQUENCES_AT_ONCE):
+            with watched_routers(model, lambda routed: counting[routed.layer].add(routed)):
                 model.module(torch.from_numpy(batch).to(model.device), use_cache=False)
-                advance(batch.size)
-    finally:
-        handle.remove()
+            advance(batch.size)
     return routing_from(np.concatenate([counts.rows(layer, tokens.n_tokens) for layer, counts in counting.items()], axis=1))
 
 
@@ -122,13 +141,13 @@ class _Counts:
     def __init__(self) -> None:
         self._sums, self._n_at_once = np.zeros((3, 1)), 0
 
-    def add(self, logits: Torch, weights: Torch, chosen: Torch) -> None:
-        """Count tokens with `logits` `(n_tokens, n_experts)`, and `weights` of the `chosen` experts, both `(n_tokens, n_at_once)`."""
-        n_experts, places = logits.shape[-1], chosen.reshape(-1).cpu().numpy()
-        probabilities = logits.double().softmax(dim=-1).gather(-1, chosen)
-        counted = [torch.ones_like(probabilities), probabilities, weights]
+    def add(self, routed: Routed) -> None:
+        """Count the tokens of one run."""
+        n_experts, places = routed.logits.shape[-1], routed.chosen.reshape(-1).cpu().numpy()
+        probabilities = routed.logits.double().softmax(dim=-1).gather(-1, routed.chosen)
+        counted = [torch.ones_like(probabilities), probabilities, routed.weights]
         sums = np.stack([np.bincount(places, of.reshape(-1).double().cpu().numpy(), n_experts) for of in counted])
-        self._sums, self._n_at_once = self._sums + sums, chosen.shape[-1]
+        self._sums, self._n_at_once = self._sums + sums, routed.chosen.shape[-1]
 
     def rows(self, layer: int, n_read: int) -> NDArray[np.float64]:
         """As in `Routing.to_array`, `(7, n_experts)`."""

@@ -4,7 +4,7 @@ from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.campaign import Search, named_objectives
 from bitwright.pipeline.checking import check
 from bitwright.pipeline.comparing import compare_proxies, comparison_cost
-from bitwright.pipeline.expert_uses import expert_uses
+from bitwright.pipeline.expert_uses import expert_uses, read_by_a_step
 from bitwright.pipeline.exploring import Effort
 from bitwright.pipeline.exporting import Exported, export
 from bitwright.pipeline.importing import import_plan
@@ -39,6 +39,7 @@ __all__ = [
     "named_objectives",
     "open_run",
     "plan",
+    "read_by_a_step",
     "search",
     "target_of",
     "verify",

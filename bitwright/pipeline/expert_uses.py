@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bitwright.errors import RunError
+from bitwright.objectives import active_bytes
 from bitwright.pipeline.run import Run
 from bitwright.predictors import MINIMUM_TOKENS, rare_experts
 from bitwright.report import ExpertUse
@@ -40,6 +41,20 @@ def expert_uses(run: Run, formats: Mapping[str, str]) -> tuple[ExpertUse, ...]:
         )
         for row, (layer, expert) in enumerate(np.stack([routing.layer, routing.expert], axis=1).tolist())
     )
+
+
+def read_by_a_step(run: Run, formats: Mapping[str, str]) -> tuple[float, int]:
+    """Bytes that a decode step reads of the model that `formats` make, tensor to format, and bytes of all of it; see `active_bytes`.
+
+    Raises:
+        RunError: `formats` are not those of a plan of this run.
+    """
+    space = run.prices.everything
+    try:
+        choice = space.choice(dict(formats))
+    except KeyError as error:
+        raise RunError(f"A plan must be of the run that it is shown with; {run.folder} differs in {error}: give a plan of it.") from error
+    return active_bytes(space, choice, run.routing), space.total_bytes(choice)
 
 
 def _formats(formats: Mapping[str, str]) -> dict[tuple[int, int], list[str]]:

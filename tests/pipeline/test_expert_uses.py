@@ -8,7 +8,7 @@ import pytest
 import bitwright as bw
 from bitwright.errors import RunError, TextError
 from bitwright.objectives import Routing, collect_routing
-from bitwright.pipeline import Run, expert_uses
+from bitwright.pipeline import Run, expert_uses, read_by_a_step
 from tests.runs import small
 from tests.sentences import sentence
 
@@ -49,6 +49,19 @@ def test_an_expert_that_does_not_exist(of_experts: Run) -> None:
     with pytest.raises(RunError) as caught:
         expert_uses(of_experts, {"blk.1.ffn_up_exps.4.weight": "INT2_G32"})
     sentence(caught.value, "expert 4 of layer 1")
+
+
+def test_a_step_reads_half_of_the_experts(of_experts: Run) -> None:
+    space = of_experts.prices.space
+    choice = space.smallest()
+    read, whole = read_by_a_step(of_experts, space.names(choice))
+    experts = np.array([unit.expert >= 0 for unit in space.units])
+    of_experts_bytes = int(space.size_bits[np.arange(len(choice)), choice][experts].sum()) // 8
+    assert whole == space.total_bytes(choice)
+    assert read == pytest.approx(whole - of_experts_bytes / 2)
+    with pytest.raises(RunError) as caught:
+        read_by_a_step(of_experts, {"blk.0.attn_q.weight": "INT2_G32"})
+    sentence(caught.value, "give a plan of it")
 
 
 def test_a_dense_model_has_none(searched: Run) -> None:
