@@ -18,14 +18,14 @@ from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.grid import MinimumGrid
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
 from bitwright.compress.source import Bytes, Floats
-from bitwright.spaces import Format, IntegerFormat
+from bitwright.spaces import Absence, Format, IntegerFormat
 
 _ROWS_BYTES = 1 << 24  # of unpacked bits held at once
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerCodec(Codec):
-    """The codec of `IntegerFormat`, and libggml's for the float formats beside it."""
+    """The codec of `IntegerFormat`, and libggml's for the float formats beside it. What is absent has no bytes, and decodes to zeros."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
@@ -35,6 +35,8 @@ class IntegerCodec(Codec):
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""
+        if isinstance(form, Absence):
+            return np.empty(0, dtype=np.uint8)
         if not isinstance(form, IntegerFormat):
             return GgmlCodec().encode(weights, form, importance)
         require_quantizable(weights, form, importance)
@@ -44,6 +46,8 @@ class IntegerCodec(Codec):
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
+        if isinstance(form, Absence):
+            return np.zeros(shape, dtype=np.float32)
         if not isinstance(form, IntegerFormat):
             return GgmlCodec().decode(packed, form, shape)
         weights = np.empty(shape, dtype=np.float32)

@@ -68,27 +68,25 @@ class Levels:
 
     def encode(self, tensor: Tensor, form: Format) -> Bytes:
         """The same bytes, made now and not kept."""
-        if form == DROP:
-            return np.empty(0, dtype=np.uint8)
         if form.name == tensor.stored:
             return self.source.stored(tensor)
         return self.codec.given(tensor.name).encode(self.source.read(tensor), form, self.importance_of(tensor))
 
     def weights(self, tensor: Tensor, form: Format) -> Floats:
-        """What the engine computes with: float32 `(n_rows, n_columns)`; zeros for what is not there."""
-        return self._decoded(self.packed(tensor, form), form, matrix_shape(tensor))
+        """What the engine computes with: float32 `(n_rows, n_columns)`."""
+        return self.codec.decode(self.packed(tensor, form), form, matrix_shape(tensor))
 
     def rows(self, tensor: Tensor, form: Format, *, start: int, stop: int) -> Floats:
         """Rows `start:stop` of `weights`, without expanding the others."""
         n_rows, n_columns = matrix_shape(tensor)
-        packed = self.packed(tensor, form).reshape(n_rows, -1 if form != DROP else 0)[start:stop]
-        return self._decoded(packed.reshape(-1), form, (stop - start, n_columns))
+        packed = self.packed(tensor, form).reshape(n_rows, -1)[start:stop]
+        return self.codec.decode(packed.reshape(-1), form, (stop - start, n_columns))
 
     def some_rows(self, tensor: Tensor, form: Format, wanted: NDArray[np.int64]) -> Floats:
         """The rows `wanted` `(n,)` of `weights`: `(n, n_columns)`."""
         n_rows, n_columns = matrix_shape(tensor)
-        packed = self.packed(tensor, form).reshape(n_rows, -1 if form != DROP else 0)[wanted]
-        return self._decoded(packed.reshape(-1), form, (len(wanted), n_columns))
+        packed = self.packed(tensor, form).reshape(n_rows, -1)[wanted]
+        return self.codec.decode(packed.reshape(-1), form, (len(wanted), n_columns))
 
     @cached_property
     def heirs(self) -> dict[Expert, int]:
@@ -97,9 +95,6 @@ class Levels:
         It reads the source, so it must first be asked for while the model has its original weights.
         """
         return twins(self.source)
-
-    def _decoded(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
-        return np.zeros(shape, dtype=np.float32) if form == DROP else self.codec.decode(packed, form, shape)
 
     def _pack(self, tensor: Tensor, form: Format, path: Path) -> None:
         packed = self.encode(tensor, form)

@@ -3,7 +3,7 @@
 from bitwright.spaces.budget import Budget, parse_budget
 from bitwright.spaces.discover import discover, expert_of
 from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, TRANSFORMERS, VLLM, engine
-from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, BlockFormat, Format, IntegerFormat
+from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Absence, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.plan import ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
 from bitwright.spaces.rules import Breach, Fused, Rule
@@ -23,6 +23,7 @@ __all__ = [
     "TARGETS",
     "TRANSFORMERS",
     "VLLM",
+    "Absence",
     "BlockFormat",
     "Breach",
     "Budget",

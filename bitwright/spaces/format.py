@@ -95,10 +95,14 @@ class IntegerFormat(Format):
 
 @dataclass(frozen=True)
 class Absence(Format):
-    """Nothing is stored, since what is in this format is not there: an expert that is dropped, which the router cannot choose."""
+    """Nothing is stored, since what is in this format is not there: an expert that is dropped, which the router cannot choose.
+
+    `heir` is the index of the expert that takes its tokens, -1 for nobody, where that is known: in a finished model, and not yet in a space.
+    """
 
     name: str = "DROP"
     needs_importance: bool = False
+    heir: int = -1
 
     @property
     def bits_per_weight(self) -> float:
