@@ -25,6 +25,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 _INTERRUPTED = 130
+Engine = Annotated[str, typer.Option(help="An engine with a profile, as `--target` names it.")]
+EngineVersion = Annotated[str, typer.Option("--engine-version", help="Its version; that of the profile when left out.")]
 
 
 class Rows(Progress):
@@ -169,6 +171,34 @@ def check(
     found = bw.verify(bw.read_plan(plan_file), model_file, device=device, progress=Rows())
     _print_check(found)
     _exit_if_broken(found)
+
+
+@app.command()
+def preflight(
+    plan_file: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan to ask about.")],
+    engine: Engine,
+    version: EngineVersion = "",
+) -> None:
+    """What of a plan an engine would not load: which tensor breaks which rule, before any work."""
+    target = bw.pipeline.engine(engine, version)
+    broken = bw.pipeline.preflight(bw.read_plan(plan_file), target)
+    if broken:
+        out.print(bw.report.breaches_table(f"{target.name} {target.version}", broken))
+        raise BrokenPromiseError(
+            f"{target.name} {target.version} would not load this plan; {len(broken)} rules are broken: search with --target {engine}."
+        )
+    _say(f"{target.name} {target.version} loads every tensor of this plan, by the rules of its profile.")
+
+
+@app.command()
+def rules(run: RunFolder, engine: Engine, version: EngineVersion = "") -> None:
+    """What each rule of an engine costs on the model of a run: the predicted front with it and without."""
+    target = bw.pipeline.engine(engine, version)
+    for rule in target.rules:
+        _say(f"{rule.name}: {rule.sentence}  ({rule.source})")
+    for tie in target.fused:
+        _say(f"{tie.name}: {tie.sentence}  ({tie.source})")
+    out.print(bw.report.rule_prices_table(bw.pipeline.price_rules(bw.open_run(run), target)))
 
 
 @app.command()

@@ -4,6 +4,7 @@ from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.campaign import Search, named_objectives
 from bitwright.pipeline.checking import check
 from bitwright.pipeline.comparing import compare_proxies, comparison_cost
+from bitwright.pipeline.engines import preflight, price_rules
 from bitwright.pipeline.expert_uses import expert_uses, read_by_a_step
 from bitwright.pipeline.exploring import Effort
 from bitwright.pipeline.exporting import Exported, export
@@ -15,6 +16,7 @@ from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
+from bitwright.spaces import engine
 
 __all__ = [
     "METHODS",
@@ -31,6 +33,7 @@ __all__ = [
     "compare_proxies",
     "comparison_cost",
     "describe",
+    "engine",
     "expert_uses",
     "export",
     "fit",
@@ -39,6 +42,8 @@ __all__ = [
     "named_objectives",
     "open_run",
     "plan",
+    "preflight",
+    "price_rules",
     "read_by_a_step",
     "search",
     "target_of",

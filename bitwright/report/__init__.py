@@ -1,6 +1,7 @@
 """A finished run as tables and one self-contained page."""
 
 from bitwright.report.course import Forecast, NoForecast, SearchCourse, SearchStep, Validation
+from bitwright.report.engines import RulePrice, RulePrices, breaches_table, rule_prices_table
 from bitwright.report.experts import ExpertUse, experts_table
 from bitwright.report.headline import Headline, headline
 from bitwright.report.limits import NoLimit, SizeLimit
@@ -26,6 +27,8 @@ __all__ = [
     "ProxyComparison",
     "Quality",
     "Ranks",
+    "RulePrice",
+    "RulePrices",
     "RunSummary",
     "SearchCourse",
     "SearchStep",
@@ -35,6 +38,7 @@ __all__ = [
     "Stage",
     "Validation",
     "agreement_table",
+    "breaches_table",
     "candidates_table",
     "check_table",
     "costs_table",
@@ -47,6 +51,7 @@ __all__ = [
     "methods_table",
     "objectives_table",
     "proxies_table",
+    "rule_prices_table",
     "shipping_table",
     "stages_table",
     "verdict",

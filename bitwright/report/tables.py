@@ -22,7 +22,7 @@ _TOP1 = "same top-1: tokens where this model and the original hold the same toke
 
 def candidates_table(summary: RunSummary) -> Table:
     """Every candidate by size: what was predicted, what was measured, which one was chosen."""
-    table = _table("Candidates", caption=f"{remainder(summary)}\n{_TOP1}")
+    table = titled("Candidates", caption=f"{remainder(summary)}\n{_TOP1}")
     table.add_column("", overflow="fold")
     for heading in ("size\nMB", "bits/\nweight", "predicted\nnats/token", "measured\nnats/token", "perplex-\nity", "same\ntop-1"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -51,7 +51,7 @@ def front_table(summary: RunSummary) -> Table:
     rows = np.unique(np.abs(sizes[None, :] - spread[:, None]).argmin(axis=1)) if len(sizes) else np.zeros(0, dtype=np.int64)
     limit = summary.budget.size_bytes if isinstance(summary.budget, SizeLimit) else np.inf
     measured = {other.size_bytes: other.measured for other in summary.candidates if isinstance(other.measured, Quality) and other.kind != "uniform"}
-    table = _table("Size against divergence", caption=f"{len(rows)} of {len(sizes)} points of the predicted front. ◄ fits the budget.")
+    table = titled("Size against divergence", caption=f"{len(rows)} of {len(sizes)} points of the predicted front. ◄ fits the budget.")
     for heading in ("size\nMB", "bits per\nweight", "predicted\nnats/token", "a further MB brings\nnats/token", "measured\nnats/token"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
@@ -71,7 +71,7 @@ def front_table(summary: RunSummary) -> Table:
 
 def stages_table(summary: RunSummary) -> Table:
     """What each step of the run took."""
-    table = _table("What the search cost", caption="Memory is the peak of the process.")
+    table = titled("What the search cost", caption="Memory is the peak of the process.")
     table.add_column("step", overflow="fold")
     for heading in ("time", "tokens", "peak memory\nGB"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -86,7 +86,7 @@ def stages_table(summary: RunSummary) -> Table:
 
 def courses_table(summary: RunSummary) -> Table:
     """Every search in two lines: what it was for, what it spent, how far it came, and how well its predictor foretold what it had not seen."""
-    table = _table("How the search went", caption=_COURSES)
+    table = titled("How the search went", caption=_COURSES)
     table.add_column("method\ngoal", overflow="fold")
     for heading in ("evalu-\nations", "tokens\ntime", "divergence\nfirst, last", "front\nfirst, last", "Spearman\nKendall", "RMSE\nin 90 %"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -117,7 +117,7 @@ def _foresight(forecast: Forecast | NoForecast) -> tuple[str, str]:
 
 def check_table(rows: tuple[tuple[str, str, str], ...]) -> Table:
     """What a plan promised and what was found in the engine; each row is what is compared, what was promised, and what was found."""
-    table = _table("Promised and found", caption="Divergences are in nats/token, with a standard error over contexts.")
+    table = titled("Promised and found", caption="Divergences are in nats/token, with a standard error over contexts.")
     for heading in ("", "promised", "found"):
         table.add_column(heading, overflow="fold")
     for row in rows:
@@ -128,7 +128,7 @@ def check_table(rows: tuple[tuple[str, str, str], ...]) -> Table:
 def format_histogram(summary: RunSummary) -> Table:
     """How many tensors, and what share of the weights decided about, each format got in the chosen plan."""
     total = sum(unit.n_weights for unit in summary.space.units)
-    table = _table(f"Formats of {summary.chosen.label}", caption="Shares of all weights that were decided about.")
+    table = titled(f"Formats of {summary.chosen.label}", caption="Shares of all weights that were decided about.")
     table.add_column("format")
     for heading in ("bits per\nweight", "tensors", "weights\nmillions", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -159,7 +159,8 @@ def _figures(candidate: Candidate) -> tuple[str, ...]:
     return (*known, divergence, significant(quality.perplexity, 4), percent(quality.top1_agreement))
 
 
-def _table(title: str, *, caption: str) -> Table:
+def titled(title: str, *, caption: str) -> Table:
+    """An empty table as all of them look."""
     layout = Table(title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
     layout.title_justify = layout.caption_justify = "left"
     layout.title_style, layout.caption_style = "bold", "dim"

@@ -1,7 +1,7 @@
 """What may be chosen: formats, units, spaces, plans, and what each engine can hold."""
 
 from bitwright.spaces.budget import Budget, parse_budget
-from bitwright.spaces.discover import discover, expert_of
+from bitwright.spaces.discover import discover, expert_of, role
 from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, TRANSFORMERS, VLLM, engine
 from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Absence, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
@@ -56,5 +56,6 @@ __all__ = [
     "joined",
     "parse_budget",
     "read_plan",
+    "role",
     "tied",
 ]

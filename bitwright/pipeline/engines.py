@@ -1,0 +1,62 @@
+"""What an engine would say to a plan before any work, and what each of its rules costs."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress import as_held, open_source
+from bitwright.errors import UserError
+from bitwright.pipeline.run import Run
+from bitwright.report import RulePrice, RulePrices
+from bitwright.search import solve
+from bitwright.spaces import TARGETS, Breach, Plan, Rule, Space, Target, alone, role, tied
+
+_FACTORS = (1.05, 1.2, 1.4, 1.7, 2.0)
+
+
+def preflight(plan: Plan, engine: Target) -> tuple[Breach, ...]:
+    """What of the plan `engine` would not load. Reads the names and shapes of the model's tensors, and no weights beyond its fingerprint.
+
+    Raises:
+        UserError: the model cannot be read.
+    """
+    source = as_held(open_source(plan.model.source), TARGETS[plan.target])
+    return engine.breaches(source.tensors, plan.formats)
+
+
+def price_rules(run: Run, engine: Target) -> RulePrices:
+    """What each rule of `engine` costs on the model of a run: the exact optimum of the run's table with that rule and without.
+
+    Raises:
+        UserError: the engine has no rules, or no format of some layers of the run.
+    """
+    if not (engine.rules or engine.fused):
+        raise UserError(f"A price is that of a rule; {engine.name} has none beyond the shapes of its formats: name another engine.")
+    loaded = np.array([form.name in {known.name for known in engine.formats} for form in run.prices.space.formats])
+    space = run.prices.everything.narrowed(run.prices.tried & loaded)
+    if not space.offered.any(axis=1).all():
+        raise UserError(
+            f"Rules are priced with formats that the engine has; {engine.name} has none of some layers of this run: search for it instead."
+        )
+    allowed = {rule.name: _allowed(space, rule) for rule in engine.rules}
+    kept = {"none": tied(space, alone)}
+    kept |= {name: tied(replace(space, offered=space.offered & mask), alone) for name, mask in allowed.items()}
+    kept |= {tie.name: tied(space, tie.key) for tie in engine.fused}
+    all_allowed = np.logical_and.reduce([space.offered, *allowed.values()])
+    kept["all"] = tied(replace(space, offered=all_allowed), engine.together)
+    table = run.prices.table * run.scale.factor
+    budgets = _budgets(kept["all"].coarse)
+    rows = tuple(RulePrice(name, tuple(solve(tie.coarse, tie.summed(table), bits).loss for bits in budgets)) for name, tie in kept.items())
+    return RulePrices(f"{engine.name} {engine.version}", tuple(bits // 8 for bits in budgets), rows)
+
+
+def _allowed(space: Space, rule: Rule) -> NDArray[np.bool_]:
+    """The pairs that a rule is not against `(n_units, n_formats)`."""
+    return np.array([[all(rule.allows(role(t.name), form) for t in unit.tensors) for form in space.formats] for unit in space.units])
+
+
+def _budgets(strictest: Space) -> tuple[int, ...]:
+    """Sizes in bits from a little above the smallest choice: where bits are dear, so that a rule can cost something."""
+    smallest = strictest.total_bytes(strictest.smallest())
+    return tuple(8 * int(smallest * factor) for factor in _FACTORS)
