@@ -3,7 +3,7 @@
 python benchmarks/rivals/llmcompressor_gptq.py MODEL calibration.npy --bits 3 --group 64 --out FOLDER
 
 Wants llmcompressor 0.14.0.1 and transformers 5.17.0 in an environment of their own. Asymmetric integers; the scales are kept in float32, since the
-model is loaded so. `--order` is its `actorder`: none, or static.
+model is loaded so. `--order` is the modifier's `actorder`; one that is None in the scheme alone would be taken for static.
 """
 
 import argparse
@@ -26,15 +26,19 @@ def main() -> None:
     parser.add_argument("tokens", type=Path, help="calibration tokens: .npy, int64 (n_sequences, length)")
     parser.add_argument("--bits", type=int, default=3)
     parser.add_argument("--group", type=int, default=64)
-    parser.add_argument("--order", default="none", help="default: %(default)s")
+    parser.add_argument("--order", default="static", choices=["static", "none"], help="default: %(default)s, which is its own")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     model = AutoModelForCausalLM.from_pretrained(args.folder, dtype=torch.float32)
     tokens = np.load(args.tokens)
     order = None if args.order == "none" else args.order
-    weights = QuantizationArgs(num_bits=args.bits, type="int", symmetric=False, strategy="group", group_size=args.group, actorder=order)
+    weights = QuantizationArgs(num_bits=args.bits, type="int", symmetric=False, strategy="group", group_size=args.group)
     recipe = GPTQModifier(
-        config_groups={"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}, ignore=["lm_head"], dampening_frac=0.01, block_size=128
+        config_groups={"group_0": QuantizationScheme(targets=["Linear"], weights=weights)},
+        ignore=["lm_head"],
+        dampening_frac=0.01,
+        block_size=128,
+        actorder=order,
     )
     data = Dataset.from_dict({"input_ids": tokens.tolist(), "attention_mask": np.ones_like(tokens).tolist()})
     oneshot(model=model, dataset=data, recipe=recipe, max_seq_length=tokens.shape[1], num_calibration_samples=len(tokens))
