@@ -13,12 +13,26 @@ from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColu
 from rich.progress import Progress as Bars
 
 import bitwright as bw
-from bitwright.cli_options import BudgetText, Device, OutFolder, RunFolder, ShipCodec, names_in, search_of, settings_of, taking
+from bitwright.cli_options import (
+    Device,
+    Limit,
+    OutFolder,
+    RunFolder,
+    ShipCodec,
+    Target,
+    limit_of,
+    names_in,
+    search_of,
+    serving_of,
+    settings_of,
+    taking,
+)
 from bitwright.errors import BrokenPromiseError, UserError
 from bitwright.progress import Advance, Progress
+from bitwright.spaces import read_devices
 
 if TYPE_CHECKING:
-    from bitwright.pipeline import Check, Search
+    from bitwright.pipeline import Check, Search, Serving
     from bitwright.report import RunSummary
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -51,10 +65,10 @@ def _root() -> None:
 
 
 @app.command()
-@taking(settings_of, search_of)
-def fit(settings: bw.Settings, by: "Search", budget: BudgetText, out_folder: OutFolder, device: Device = "cpu") -> None:
+@taking(settings_of, search_of, limit_of)
+def fit(settings: bw.Settings, by: "Search", limit: Limit, out_folder: OutFolder, device: Device = "cpu") -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
-    fitted = bw.fit(settings, bw.parse_budget(budget), out_folder, by=by, device=device, progress=Rows())
+    fitted = bw.fit(settings, limit.budget(settings.model, settings.target), out_folder, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
     _print_shipping(fitted.summary)
     if fitted.judgement.rows:
@@ -134,15 +148,18 @@ def proxies(
 
 
 @app.command()
+@taking(limit_of)
 def plan(
+    limit: Limit,
     run: RunFolder,
-    budget: BudgetText,
     path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
     ship_codec: ShipCodec = "",
     device: Device = "cpu",
 ) -> None:
-    """The best plan within a budget; candidates that were not measured yet are measured now."""
-    made, summary = bw.plan(bw.open_run(run), bw.parse_budget(budget), ship_codec=ship_codec, device=device, progress=Rows())
+    """The best plan within a budget or a memory; candidates that were not measured yet are measured now."""
+    opened = bw.open_run(run)
+    budget = limit.budget(opened.settings.model, opened.settings.target)
+    made, summary = bw.plan(opened, budget, ship_codec=ship_codec, device=device, progress=Rows())
     out.print(bw.report.candidates_table(summary))
     _print_shipping(summary)
     _, *types = bw.pipeline.write_plan(made, path)
@@ -233,6 +250,46 @@ def import_(
 def _print_shipping(summary: "RunSummary") -> None:
     if isinstance(summary.shipping, bw.report.Shipping):
         out.print(bw.report.shipping_table(summary.shipping))
+
+
+@app.command()
+@taking(serving_of)
+def memory(
+    serving: "Serving",
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model as for `fit`, or a plan whose name ends in .json.")],
+    target: Target = "llama.cpp",
+) -> None:
+    """Where every byte of a run goes: weights, cache, buffers and the engine."""
+    found = bw.pipeline.memory_of(model, serving, target=target)
+    out.print(bw.report.memory_table((line.name, line.size_bytes, line.known, line.detail) for line in found.lines))
+    _say(f"Counted for: llama-server {serving.arguments}")
+
+
+@app.command()
+def fleet(
+    run: RunFolder,
+    devices: Annotated[Path, typer.Argument(metavar="DEVICES.toml", help="Tables [[device]], each a profile or the name of one with other words.")],
+    out_folder: OutFolder,
+    build_models: Annotated[bool, typer.Option("--build/--no-build", help="Build the models as well as the plans.")] = True,
+) -> None:
+    """For every device its best plan, from the measurements of one run and without measuring anything again."""
+    found = bw.pipeline.plan_fleet(bw.open_run(run), read_devices(devices))
+    rows = [(row, row.plan) for row in found.assigned]
+    out.print(
+        bw.report.fleet_table(
+            bw.report.FleetRow(
+                *(row.device.name, made.size_bytes, 8 * made.size_bytes / made.model.n_weights),
+                *(made.divergence.nats_per_token, made.divergence.standard_error, made.divergence.basis),
+                *(row.memory.total_bytes, row.device.usable_bytes, row.tokens_per_second),
+            )
+            for row, made in rows
+        )
+    )
+    for row in found.rows:
+        if isinstance(row, bw.pipeline.Unserved):
+            _say(row.reason)
+    sums = bw.pipeline.build_fleet(found, out_folder, progress=Rows()) if build_models else {}
+    _say(f"\nmanifest  {bw.pipeline.write_fleet(found, out_folder, checksums=sums)}")
 
 
 def _print_check(found: "Check") -> None:

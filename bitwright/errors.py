@@ -7,6 +7,7 @@
     │   ├── PlanError        a plan that is malformed or made for another model
     │   ├── TextError        calibration text that is empty, too short or unreadable
     │   ├── ObjectiveError   an objective that is unknown, or that gives no number
+    │   ├── DeviceError      a profile of a device that lacks a figure, or has an impossible one
     │   ├── RunError         a run folder that was made with other settings, or lacks a step
     │   ├── OutputError      a file or folder that cannot be written
     │   └── LibraryError     a library that is missing, too old or not the one expected
@@ -42,6 +43,10 @@ class TextError(UserError):
 
 class ObjectiveError(UserError):
     """An objective is unknown, cannot be evaluated, or gives no number."""
+
+
+class DeviceError(UserError):
+    """A device's profile cannot be read, or lacks a figure, or has an impossible one."""
 
 
 class RunError(UserError):

@@ -21,7 +21,7 @@ from tests.compress import tiny_models as tiny
 from tests.runs import leftovers
 
 SIZES = ("--calibration-sequences", "8", "--held-out-sequences", "4", "--sequence-length", "24")
-COMMANDS = ("fit", "search", "front", "plan", "build", "check", "export", "import")
+COMMANDS = ("fit", "search", "front", "plan", "build", "check", "export", "import", "memory", "fleet")
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,32 @@ def test_a_search_a_plan_and_a_build_leave_their_files(finished: Path) -> None:
     assert (finished / "run" / "report.html").is_file()
     assert set(plan["formats"].values()) <= {"Q8_0", "Q4_K", "Q4_0"}
     assert not leftovers(finished)
+
+
+def test_memory_prints_where_every_byte_goes(bitwright: Cli, finished: Path) -> None:
+    ended = bitwright("memory", finished / "plan.json", "--context", 100, "--parallel", 2, "--cache-types", "f16,bf16")
+    assert all(
+        word in ended.out for word in ("weights", "cache: keys", "BF16", "compute buffer", "engine", "total", "-c 200 -np 2 -ctk f16 -ctv bf16")
+    )
+
+
+def test_a_fleet_has_a_plan_for_each_device_that_can_serve(bitwright: Cli, finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "devices.toml").write_text('[[device]]\nprofile = "l4-24gb"\ncontext = 64\n[[device]]\nprofile = "rtx-4060-8gb"\n', encoding="utf-8")
+    ended = bitwright("fleet", finished / "run", tmp_path / "devices.toml", "--out", tmp_path / "fleet", "--no-build")
+    assert ended.code == 0
+    assert "NVIDIA L4" in ended.out
+    assert "On GeForce RTX 4060, 8 GB nothing fits: A context must be no longer" in ended.out
+    assert [entry["fits"] for entry in json.loads((tmp_path / "fleet" / "fleet.json").read_text(encoding="utf-8"))["devices"]] == [True, False]
+
+
+def test_a_plan_has_one_limit(bitwright: Cli, finished: Path, tmp_path: Path) -> None:
+    plan = ("plan", finished / "run", "-o", tmp_path / "plan.json")
+    for wrong in ("", "--budget 6bpw --memory 1GiB", "--memory 1GiB", "--memory 1GiB --context 64 --cache-types f16,f16,f16"):
+        ended = bitwright(*plan, *wrong.split())
+        assert ended.code == 2
+        assert ended.err.count("\n") == 1
+    assert bitwright(*plan, "--memory", "36MB", "--context", 64).code == 0
+    assert read_plan(tmp_path / "plan.json").found.budget == "36MB of memory at 64 × 1 tokens"
 
 
 def test_check_prints_what_was_promised_and_found(bitwright: Cli, finished: Path) -> None:

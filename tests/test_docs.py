@@ -14,12 +14,12 @@ import pytest
 import typer.main
 
 from bitwright import cli
-from bitwright.spaces import read_plan
+from bitwright.spaces import read_device, read_devices, read_plan
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: What may stand behind the three ticks; anything else would be a block that no test looks at.
-LANGUAGES = {"python", "sh", "console", "json", "text", ""}
+LANGUAGES = {"python", "sh", "console", "json", "toml", "text", ""}
 BLOCK = re.compile(r"^([ ]*)```(\w*)[ ]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s:#]+)(?:#[^)]*)?\)")
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
@@ -118,6 +118,14 @@ def test_commands_can_be_typed(page: Path) -> None:
         elif block.language != "python":
             stray = re.findall(r"^ *(?:\$ )?bitwright [a-z]+ .*", block.text, re.MULTILINE)
             assert not stray, f"{name(page)}:{block.line}: commands belong in an `sh` or `console` block"
+
+
+def test_profiles_and_fleets_are_read(tmp_path: Path) -> None:
+    shown = [block.text for block in blocks(ROOT / "docs" / "devices.md") if block.language == "toml"]
+    assert len(shown) == 2
+    for text in shown:
+        (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
+        assert read_devices(tmp_path / "shown.toml") if "[[device]]" in text else read_device(str(tmp_path / "shown.toml"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -6,11 +6,13 @@ from bitwright.compress.clipping import SearchedClipping, clipped
 from bitwright.compress.codec import Codec, MadeOnce
 from bitwright.compress.container import Container, Recipe
 from bitwright.compress.containers import as_held, codec_of, codecs_of, compressed_tensors, container_of, require_codec, require_container
+from bitwright.compress.dimensions import Dimensions, dimensions
 from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.dropping import Dropped, Gone, Rerouting, rerouted, without
 from bitwright.compress.experts import ExpertsApart, experts_apart, importance_apart
 from bitwright.compress.ggml import GgmlCodec
-from bitwright.compress.gguf_file import GgufSource, fixed_bytes, write_gguf
+from bitwright.compress.gguf_container import GgufContainer
+from bitwright.compress.gguf_file import GgufSource, fixed_bytes, header_bytes, write_gguf
 from bitwright.compress.gptq import Gptq, as_stored, by_activation
 from bitwright.compress.grid import Codes, Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.half_quadratic import HalfQuadratic
@@ -39,12 +41,14 @@ __all__ = [
     "Codec",
     "Codes",
     "Container",
+    "Dimensions",
     "Distortion",
     "Dropped",
     "Expert",
     "ExpertsApart",
     "Floats",
     "GgmlCodec",
+    "GgufContainer",
     "GgufSource",
     "Gone",
     "Gptq",
@@ -83,9 +87,11 @@ __all__ = [
     "compressed_tensors",
     "container_of",
     "digest",
+    "dimensions",
     "discard",
     "experts_apart",
     "fixed_bytes",
+    "header_bytes",
     "importance_apart",
     "keep_codes",
     "layer_tensors",

@@ -11,6 +11,8 @@ from bitwright.objectives.importance import collect_importance
 from bitwright.objectives.jensen_shannon import ClampedJensenShannon, JensenShannon
 from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLeibler
 from bitwright.objectives.llama_cpp import Generated, LlamaCpp
+from bitwright.objectives.llama_cpp_log import EngineMemory, engine_memory
+from bitwright.objectives.llama_cpp_memory import CACHE_FORMATS, MemoryLine, MemoryUse, Serving, memory_use, require_accounting
 from bitwright.objectives.measurement import Measurement, standard_error
 from bitwright.objectives.moments import MomentsOfText, gathered_moments
 from bitwright.objectives.named import Named, parse_objectives
@@ -28,11 +30,13 @@ from bitwright.objectives.user_function import UserFunction, read_function
 from bitwright.objectives.worst_slice import WorstSlice
 
 __all__ = [
+    "CACHE_FORMATS",
     "NO_ROUTING",
     "ClampedJensenShannon",
     "Divergence",
     "EffectiveRank",
     "EffectiveRankDifference",
+    "EngineMemory",
     "Estimate",
     "Evaluation",
     "Evaluator",
@@ -47,6 +51,8 @@ __all__ = [
     "Likelihood",
     "LlamaCpp",
     "Measurement",
+    "MemoryLine",
+    "MemoryUse",
     "ModelObjective",
     "MomentsOfText",
     "Named",
@@ -57,6 +63,7 @@ __all__ = [
     "Routed",
     "RouterShift",
     "Routing",
+    "Serving",
     "Shape",
     "SizeObjective",
     "Spearman",
@@ -78,17 +85,20 @@ __all__ = [
     "collect_routing",
     "dataset_documents",
     "draw",
+    "engine_memory",
     "exemplars",
     "gathered_moments",
     "is_mixture",
     "kept_routing",
     "likelihoods",
+    "memory_use",
     "next_token_log_probabilities",
     "parse_objectives",
     "predictions",
     "read_documents",
     "read_function",
     "read_task",
+    "require_accounting",
     "routing_from",
     "routing_key",
     "sample_texts",

@@ -1,5 +1,6 @@
 """The whole flow, step by step: search a model, look at its front, plan for a budget, build the file and check it."""
 
+from bitwright.objectives import MemoryUse, Serving
 from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.campaign import Search, named_objectives
 from bitwright.pipeline.checking import check
@@ -8,7 +9,10 @@ from bitwright.pipeline.engines import preflight, price_rules
 from bitwright.pipeline.expert_uses import expert_uses, read_by_a_step
 from bitwright.pipeline.exploring import Effort
 from bitwright.pipeline.exporting import Exported, export
+from bitwright.pipeline.fleet import Assigned, Fleet, Unserved, plan_fleet
+from bitwright.pipeline.fleet_files import build_fleet, write_fleet
 from bitwright.pipeline.importing import import_plan
+from bitwright.pipeline.memory import Anatomy, anatomy, memory_budget, memory_of
 from bitwright.pipeline.methods import Method
 from bitwright.pipeline.planning import write_text
 from bitwright.pipeline.presets import METHODS, method_named
@@ -20,15 +24,23 @@ from bitwright.spaces import engine
 
 __all__ = [
     "METHODS",
+    "Anatomy",
+    "Assigned",
     "Check",
     "Effort",
     "Exported",
     "Fitted",
+    "Fleet",
+    "MemoryUse",
     "Method",
     "Run",
     "Search",
+    "Serving",
     "Settings",
+    "Unserved",
+    "anatomy",
     "build",
+    "build_fleet",
     "check",
     "compare_proxies",
     "comparison_cost",
@@ -38,16 +50,20 @@ __all__ = [
     "export",
     "fit",
     "import_plan",
+    "memory_budget",
+    "memory_of",
     "method_named",
     "named_objectives",
     "open_run",
     "plan",
+    "plan_fleet",
     "preflight",
     "price_rules",
     "read_by_a_step",
     "search",
     "target_of",
     "verify",
+    "write_fleet",
     "write_plan",
     "write_text",
 ]

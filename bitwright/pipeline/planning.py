@@ -74,8 +74,19 @@ def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> 
 
 def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement) -> Plan:
     """The measured choice as a plan."""
+    promise = Promise(
+        nats_per_token=measurement.nats_per_token,
+        standard_error=measurement.standard_error,
+        basis="measured",
+        text=run.store.text("held-out text"),
+        n_tokens=measurement.n_tokens,
+    )
+    return promised_plan(run, np.array(measurement.choice), promise, budget=budget, strategy=strategy)
+
+
+def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, strategy: str) -> Plan:
+    """A choice `(n_units,)` as a plan that promises `promise`."""
     space, settings = run.prices.space, run.settings
-    choice = np.array(measurement.choice)
     formats = space.names(choice)
     target = TARGETS[settings.target]
     imatrix = run.folder / IMATRIX
@@ -85,13 +96,7 @@ def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement)
         model=PlannedModel(source=str(_absolute(settings.model)), fingerprint=run.store.settings()["model"], n_weights=space.n_weights),
         formats=formats,
         size_bytes=space.total_bytes(choice),
-        divergence=Promise(
-            nats_per_token=measurement.nats_per_token,
-            standard_error=measurement.standard_error,
-            basis="measured",
-            text=run.store.text("held-out text"),
-            n_tokens=measurement.n_tokens,
-        ),
+        divergence=promise,
         importance=ImportanceFile(path=str(imatrix.absolute()), sha256=hashlib.sha256(imatrix.read_bytes()).hexdigest()),
         rounding=rounding_of(run, formats),
         found=Provenance(

@@ -3,8 +3,10 @@
 from bitwright.report.course import Forecast, NoForecast, SearchCourse, SearchStep, Validation
 from bitwright.report.engines import RulePrice, RulePrices, breaches_table, rule_prices_table
 from bitwright.report.experts import ExpertUse, experts_table
+from bitwright.report.fleet_table import FleetRow, fleet_table
 from bitwright.report.headline import Headline, headline
 from bitwright.report.limits import NoLimit, SizeLimit
+from bitwright.report.memory_table import memory_table
 from bitwright.report.methods import methods_table, objectives_table
 from bitwright.report.page import write_page
 from bitwright.report.proxy_tables import JudgedProxy, PricedProxy, ProxyComparison, Ranks, agreement_table, costs_table, proxies_table, verdict
@@ -17,6 +19,7 @@ __all__ = [
     "AsSearched",
     "Candidate",
     "ExpertUse",
+    "FleetRow",
     "Forecast",
     "Headline",
     "JudgedProxy",
@@ -44,10 +47,12 @@ __all__ = [
     "costs_table",
     "courses_table",
     "experts_table",
+    "fleet_table",
     "format_histogram",
     "front_json",
     "front_table",
     "headline",
+    "memory_table",
     "methods_table",
     "objectives_table",
     "proxies_table",

@@ -1,6 +1,7 @@
 """What may be chosen: formats, units, spaces, plans, and what each engine can hold."""
 
 from bitwright.spaces.budget import Budget, parse_budget
+from bitwright.spaces.device import Device, PowerUnknown, profile_names, read_device, read_devices
 from bitwright.spaces.discover import discover, expert_of, role
 from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, TRANSFORMERS, VLLM, engine
 from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Absence, BlockFormat, Format, IntegerFormat
@@ -29,6 +30,7 @@ __all__ = [
     "Budget",
     "Choice",
     "Choices",
+    "Device",
     "Format",
     "Fused",
     "ImportanceFile",
@@ -39,6 +41,7 @@ __all__ = [
     "PackedFormat",
     "Plan",
     "PlannedModel",
+    "PowerUnknown",
     "Promise",
     "Provenance",
     "Rule",
@@ -55,6 +58,9 @@ __all__ = [
     "expert_of",
     "joined",
     "parse_budget",
+    "profile_names",
+    "read_device",
+    "read_devices",
     "read_plan",
     "role",
     "tied",

@@ -1,0 +1,196 @@
+"""What a run occupies in llama.cpp: every byte by what it is for, from the dimensions of a model and what is asked of the engine.
+
+Facts: `src/llama-kv-cache*.cpp`, `src/llama-context.cpp` and `src/llama-graph.cpp` of llama.cpp b11549. How each figure is known:
+
+* weights, cache and outputs are the engine's own formulas, exact to the byte;
+* the compute buffer is the high-water mark of the engine's graph allocator. Its formula was found from the buffers that the engine reports for some
+  sixty shapes, and is exact where the feed-forward network is more than twice as wide as the embedding;
+* the engine's own share (code, tokenizer, graph) was fitted to resident sizes of fresh processes.
+
+`benchmarks/memory.py` holds all of it to the engine's log and to resident sizes. What is counted is one copy of the weights: where the engine maps
+the file *and* repacks some formats for the processor, the file's pages come on top until the system takes them back; `--no-mmap` has none.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bitwright.compress import Dimensions
+from bitwright.errors import UserError
+from bitwright.spaces import GGML_FORMATS, LLAMA_CPP, BlockFormat, Target
+
+#: Types that the engine can keep keys and values in, from the finest to the coarsest.
+CACHE_FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
+
+_CELLS = 256  # a sequence gets a multiple of this many cells
+_BATCH = 512  # tokens computed at once (n_ubatch)
+_MASK_BYTES = 2  # for each cell and token of a batch
+_INPUT_BYTES, _WINDOW_INPUT_BYTES = 41, 21  # for each token of a batch: ids, positions, cells
+_WORK_BYTES = 1.125  # for each activation that a matrix product rounds to 8 bits
+_ENGINE_BYTES = 31 * 2**20
+_LAYER_BYTES, _TOKEN_BYTES, _MERGE_BYTES = 85_000, 207, 242
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What is asked of the engine: `parallel` sequences of `context` tokens each, keys and values kept in the formats named.
+
+    Raises:
+        UserError: a count below one, or a format that no cache has.
+    """
+
+    context: int
+    parallel: int = 1
+    keys: str = "F16"
+    values: str = "F16"
+
+    def __post_init__(self) -> None:
+        for name, count in (("context", self.context), ("number of parallel sequences", self.parallel)):
+            if count < 1:
+                raise UserError(f"The {name} must be at least 1; it is {count}: give a larger one.")
+        for form in (self.keys, self.values):
+            if form not in CACHE_FORMATS:
+                raise UserError(f"A cache must have a type that llama.cpp keeps it in; '{form}' is none: choose from {', '.join(CACHE_FORMATS)}.")
+
+    @property
+    def cells(self) -> int:
+        """Cells that the engine gives each sequence: its context rounded up."""
+        return _padded(self.context)
+
+    @property
+    def arguments(self) -> str:
+        """The same as arguments of llama-server, so that nothing is kept that was not counted."""
+        types = "" if self.keys == self.values == "F16" else f" -ctk {self.keys.lower()} -ctv {self.values.lower()}"
+        return f"-c {self.context * self.parallel} -np {self.parallel}{types} --no-mmap --cache-ram 0 --ctx-checkpoints 0"
+
+
+@dataclass(frozen=True)
+class MemoryLine:
+    """Bytes and what they are for; `known` says how."""
+
+    name: str
+    size_bytes: int
+    known: Literal["exact", "counted", "fitted"]
+    detail: str
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What a run occupies, line by line."""
+
+    weights: MemoryLine
+    cache: tuple[MemoryLine, ...]
+    outputs: MemoryLine
+    compute: MemoryLine
+    engine: MemoryLine
+
+    @property
+    def lines(self) -> tuple[MemoryLine, ...]:
+        """All lines, the weights first."""
+        return (self.weights, *self.cache, self.outputs, self.compute, self.engine)
+
+    @property
+    def buffers_bytes(self) -> int:
+        """What the engine's log calls buffers: all but its own share."""
+        return self.total_bytes - self.engine.size_bytes
+
+    @property
+    def besides_weights_bytes(self) -> int:
+        """What is left of a memory for nothing else when the weights are taken away."""
+        return self.total_bytes - self.weights.size_bytes
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return sum(line.size_bytes for line in self.lines)
+
+
+def require_accounting(target: Target) -> None:
+    """Refuse a target whose engine's memory cannot be counted.
+
+    Raises:
+        UserError: it is not llama.cpp.
+    """
+    if target != LLAMA_CPP:
+        raise UserError(f"Memory is counted for {LLAMA_CPP.name} only; '{target.name}' allocates otherwise: give a --budget in its place.")
+
+
+def memory_use(shape: Dimensions, serving: Serving, *, weights_bytes: int) -> MemoryUse:
+    """What llama.cpp occupies with a model whose tensors take `weights_bytes` in its file.
+
+    Raises:
+        UserError: the context is longer than the model's, or a head does not divide into the blocks of a cache type.
+    """
+    _require_possible(shape, serving)
+    return MemoryUse(
+        weights=MemoryLine("weights", weights_bytes, "exact", "every tensor once"),
+        cache=_cache(shape, serving),
+        outputs=MemoryLine("outputs", 4 * shape.n_vocabulary * serving.parallel, "exact", f"{serving.parallel} × {shape.n_vocabulary:,} logits × 4"),
+        compute=_compute(shape, serving),
+        engine=_engine(shape, serving),
+    )
+
+
+def _require_possible(shape: Dimensions, serving: Serving) -> None:
+    if serving.context > shape.context_length:
+        raise UserError(
+            f"A context must be no longer than the model's; {serving.context:,} tokens are more than its {shape.context_length:,}: ask for fewer."
+        )
+    for head, name in ((shape.key_head, serving.keys), (shape.value_head, serving.values)):
+        if not _format(name).fits((head,)):
+            raise UserError(
+                f"A cache type must divide a head into whole blocks; {name} has blocks of {_format(name).block} and a head of this model has {head} "
+                "numbers: choose F16."
+            )
+
+
+def _cache(shape: Dimensions, serving: Serving) -> tuple[MemoryLine, ...]:
+    """Keys and values of the layers that see everything, and of those that see a window."""
+    found = []
+    for windowed, name in ((False, "cache"), (True, "cache of windows")):
+        layers = [i for i, sliding in enumerate(shape.windowed) if sliding == windowed]
+        cells = _window_cells(shape, serving) if windowed else serving.cells
+        for what, widths, form in (("keys", shape.key_widths, serving.keys), ("values", shape.value_widths, serving.values)):
+            size = sum(_format(form).size_bytes((serving.parallel * cells, widths[i])) for i in layers)
+            if layers:
+                detail = f"{len(layers)} layers × {widths[layers[0]]} × {cells:,} cells × {serving.parallel} in {form}"
+                found.append(MemoryLine(f"{name}: {what}", size, "exact", detail))
+    return tuple(found)
+
+
+def _compute(shape: Dimensions, serving: Serving) -> MemoryLine:
+    """The graph's buffer: at its peak the feed-forward network's three activations beside five of the embedding's width, and the attention masks."""
+    tokens = _batch(serving)
+    hidden = shape.n_used * shape.feed_forward_width
+    activations = 3 * hidden + 5 * shape.embedding_width
+    if shape.n_used > 1 and 2 * shape.feed_forward_width < shape.embedding_width:
+        activations += shape.n_used * shape.embedding_width  # the experts' outputs find no room where gate and up were
+    masks = serving.cells + (_window_cells(shape, serving) if any(shape.windowed) else 0)
+    inputs = _INPUT_BYTES + (_WINDOW_INPUT_BYTES if any(shape.windowed) else 0)
+    size = tokens * (4 * activations + _MASK_BYTES * masks + inputs)
+    return MemoryLine("compute buffer", size, "counted", f"{tokens} tokens × ({activations:,} activations × 4 + {masks:,} cells × {_MASK_BYTES})")
+
+
+def _engine(shape: Dimensions, serving: Serving) -> MemoryLine:
+    tokens = _batch(serving)
+    work = int(_WORK_BYTES * tokens * max(shape.n_used * shape.feed_forward_width, shape.embedding_width))
+    words = _TOKEN_BYTES * shape.n_vocabulary + _MERGE_BYTES * shape.n_merges
+    size = _ENGINE_BYTES + _LAYER_BYTES * shape.n_layers + words + work
+    return MemoryLine("engine", size, "fitted", f"process, graph of {shape.n_layers} layers, {shape.n_vocabulary:,} tokens, work space")
+
+
+def _batch(serving: Serving) -> int:
+    """Tokens computed at once, a whole number for each sequence."""
+    return -(-min(_BATCH, serving.context * serving.parallel) // serving.parallel) * serving.parallel
+
+
+def _window_cells(shape: Dimensions, serving: Serving) -> int:
+    """Cells of a sequence in a layer that sees a window: the window and one batch, but no more than the context."""
+    return min(serving.cells, _padded(shape.window + _BATCH))
+
+
+def _padded(n_tokens: int) -> int:
+    return -(-n_tokens // _CELLS) * _CELLS
+
+
+def _format(name: str) -> BlockFormat:
+    return next(form for form in GGML_FORMATS if form.name == name)

@@ -1,0 +1,62 @@
+"""What a choice that nobody measured is worth, from a table of prices and the choices of the run that were measured.
+
+The table's sum is off by a factor that drifts along the front, so the factor is interpolated in the logarithm between the measured choices on it;
+uniform allocations are off by another. How far it misses a choice that is left out, and the measurements' own error, make the prediction's.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.objectives import Measurement
+from bitwright.pipeline.run import Run
+from bitwright.search import nondominated
+
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """A divergence in nats per token and one standard deviation of the prediction."""
+
+    nats_per_token: float
+    standard_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Foreteller:
+    """Knots `(n,)` of log sums, ascending, with the log factor at each, and the relative error."""
+
+    log_sums: NDArray[np.float64]
+    log_factors: NDArray[np.float64]
+    relative_error: float
+
+    def __call__(self, summed: float) -> Foretold:
+        """The divergence of a choice whose table sums to `summed`."""
+        if summed <= 0:
+            return Foretold(0.0, 0.0)
+        nats = summed * float(np.exp(np.interp(np.log(summed), self.log_sums, self.log_factors)))
+        return Foretold(nats, nats * min(self.relative_error, 1.0))
+
+
+def foreteller(run: Run) -> Foreteller:
+    """What the measurements of a run say about its table; with fewer than three the run's one factor."""
+    front = [(run.summed(np.array(m.choice)), m) for m in _front(run)]
+    known = sorted(((summed, m) for summed, m in front if summed > 0 and m.nats_per_token > 0), key=lambda pair: pair[0])
+    if len(known) < _FEWEST:
+        return Foreteller(np.zeros(1), np.full(1, np.log(run.scale.factor)), run.scale.relative_error)
+    sums, nats = np.log([summed for summed, _ in known]), np.log([m.nats_per_token for _, m in known])
+    noise = float(np.median([m.standard_error / m.nats_per_token for _, m in known]))
+    missed = [np.interp(sums[i], np.delete(sums, i), np.delete(nats - sums, i)) - (nats - sums)[i] for i in range(1, len(sums) - 1)]
+    return Foreteller(sums, nats - sums, float(np.hypot(np.sqrt(np.mean(np.square(missed))), noise)))
+
+
+def _front(run: Run) -> list[Measurement]:
+    """The measured choices that no other beats in both size and divergence."""
+    measured = list(run.measurements.values())
+    if not measured:
+        return []
+    sizes = run.prices.space.total_bits(np.array([m.choice for m in measured]))
+    nats = np.array([m.nats_per_token for m in measured])
+    return [measured[row] for row in np.flatnonzero(nondominated(np.stack([sizes.astype(np.float64), nats], axis=1)))]

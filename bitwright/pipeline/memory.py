@@ -1,0 +1,104 @@
+"""From a memory, a context and a number of sequences to the budget that is left for a file, and where every byte of a run goes."""
+
+import tempfile
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from bitwright.compress import Dimensions, Source, dimensions, header_bytes, open_source
+from bitwright.errors import BudgetError, UserError
+from bitwright.objectives import MemoryUse, Serving, memory_use, require_accounting
+from bitwright.pipeline.building import target_of
+from bitwright.spaces import GGML_FORMATS, LLAMA_CPP, TARGETS, Budget, Target, read_plan
+
+_PLAN = ".json"
+_FORMATS = {form.name: form for form in GGML_FORMATS}
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What of a model decides what a run occupies: its dimensions, and the bytes of its file that are no weights and are not kept."""
+
+    shape: Dimensions
+    header_bytes: int
+
+    def use(self, serving: Serving, *, file_bytes: int) -> MemoryUse:
+        """What a run of a file of `file_bytes` occupies.
+
+        Raises:
+            UserError: the context or the types of the cache are not this model's.
+        """
+        return memory_use(self.shape, serving, weights_bytes=file_bytes - self.header_bytes)
+
+    def file_bytes(self, serving: Serving, *, memory_bytes: int) -> int:
+        """The largest file whose run stays within `memory_bytes`; negative where the rest alone is above.
+
+        Raises:
+            UserError: see `use`.
+        """
+        return memory_bytes - self.use(serving, file_bytes=self.header_bytes).total_bytes + self.header_bytes
+
+
+def anatomy(source: Source) -> Anatomy:
+    """The anatomy of a model.
+
+    Raises:
+        ModelError: its metadata lacks a dimension.
+    """
+    with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
+        return Anatomy(dimensions(source), header_bytes(source, Path(scratch)))
+
+
+def memory_of(name: str, serving: Serving, *, target: str = LLAMA_CPP.name) -> MemoryUse:
+    """What a run of a model, or of the file that a plan describes (`name` ends in .json), occupies in the engine.
+
+    Raises:
+        UserError: the model or plan cannot be read, or the engine's memory cannot be counted.
+    """
+    if name.endswith(_PLAN):
+        plan = read_plan(Path(name))
+        require_accounting(target_of(plan))
+        return anatomy(open_source(plan.model.source)).use(serving, file_bytes=plan.size_bytes)
+    require_accounting(target_named(target))
+    source = open_source(name)
+    found = anatomy(source)
+    return found.use(serving, file_bytes=found.header_bytes + _stored_bytes(source))
+
+
+def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str = LLAMA_CPP.name) -> Budget:
+    """The bytes of a file that a `memory` leaves for a model served so.
+
+    Raises:
+        BudgetError: the memory is no number of bytes, or the rest leaves nothing of it.
+        UserError: the model cannot be read, or the engine's memory cannot be counted.
+    """
+    if memory.unit == "bpw":
+        raise BudgetError(f"A memory is a number of bytes (4GiB, 900MB); '{memory.text}' is not: write it like one of these.")
+    require_accounting(target_named(target))
+    size_bytes = memory.size_bytes(0)
+    found = anatomy(open_source(model))
+    left = found.file_bytes(serving, memory_bytes=size_bytes)
+    if left <= found.header_bytes:
+        rest = found.use(serving, file_bytes=found.header_bytes).total_bytes
+        raise BudgetError(
+            f"A memory must hold more than cache, buffers and engine; {memory.text} does not hold their {rest / 2**20:,.1f} MiB: give more memory, "
+            "a shorter context, fewer sequences or a coarser cache."
+        )
+    return Budget(f"{memory.text} of memory at {serving.context} × {serving.parallel} tokens", Fraction(left), "b")
+
+
+def target_named(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in TARGETS:
+        raise UserError(f"The target must be an engine that is known; '{name}' is not: choose from {', '.join(TARGETS)}.")
+    return TARGETS[name]
+
+
+def _stored_bytes(source: Source) -> int:
+    """Bytes of all tensors as they are stored, each padded as in a file."""
+    sizes = ((_FORMATS[t.stored].size_bytes(t.shape) if t.stored in _FORMATS else source.stored(t).nbytes) for t in source.tensors)
+    return sum(-(-size // LLAMA_CPP.alignment) * LLAMA_CPP.alignment for size in sizes)
