@@ -1,6 +1,6 @@
 """What a choice does to weights, and how it is written down."""
 
-from bitwright.compress.apply import Weights, applied, planned_weights
+from bitwright.compress.apply import Weights, applied, dropped, planned_weights
 from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.clipping import SearchedClipping, clipped
 from bitwright.compress.codec import Codec, MadeOnce
@@ -89,6 +89,7 @@ __all__ = [
     "digest",
     "dimensions",
     "discard",
+    "dropped",
     "experts_apart",
     "fixed_bytes",
     "header_bytes",

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from itertools import filterfalse
 from pathlib import Path
 
+import numpy as np
+
 from bitwright.compress import (
     Bytes,
     KeptCodes,
@@ -69,6 +71,8 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
 
         def of(tensor: Tensor) -> Bytes:
             form = plan.formats[tensor.name]
+            if form == DROP.name:
+                return np.empty(0, dtype=np.uint8)
             return source.stored(tensor) if form == tensor.stored else codes.packed(tensor.name, form)
 
         return of

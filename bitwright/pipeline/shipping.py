@@ -7,12 +7,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bitwright.compress import Floats, Levels, codec_of, needs_moments
+from bitwright.compress import Floats, Levels, codec_of, dropped, needs_moments, without
 from bitwright.objectives import Divergence, Measurement, Reference
 from bitwright.pipeline.run import SHIPPED, Run
 from bitwright.pipeline.sequential import sequentially_rounded
 from bitwright.pipeline.workbench import Workbench, timed
-from bitwright.spaces import Choice, Format
+from bitwright.spaces import DROP, Choice, Format
 
 
 def measure_as_shipped(bench: Workbench, run: Run, choices: Sequence[Choice]) -> None:
@@ -44,8 +44,10 @@ def _measured(bench: Workbench, run: Run, choice: Choice, *, reference: Referenc
         return Levels(folder, model.source, codec_of(bench.target, name, moments), bench.levels.importance)
 
     if needs_moments(name):
-        wanted = {tensor: by_name[form] for tensor, form in formats.items()}
-        with sequentially_rounded(model, wanted, bench.texts.calibration, levels=levels, progress=bench.progress):
+        gone = [dropped(bench.levels, tensor) for tensor in model.tensors if formats.get(tensor.name) == DROP.name]
+        wanted = {tensor: by_name[form] for tensor, form in formats.items() if form != DROP.name}
+        text, progress = bench.texts.calibration, bench.progress
+        with without(model, {part.expert: part.heir for part in gone}), sequentially_rounded(model, wanted, text, levels=levels, progress=progress):
             pass
     else:
         for tensor in model.tensors:

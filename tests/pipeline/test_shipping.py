@@ -15,11 +15,13 @@ from bitwright.errors import RunError, UserError
 from bitwright.objectives import Divergence, Reference, gathered_moments
 from bitwright.pipeline import Run
 from bitwright.pipeline.building import packing
+from bitwright.pipeline.planning import make_plan
 from bitwright.pipeline.run import SHIPPED
+from bitwright.pipeline.shipping import measure_as_shipped, shipped_levels
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.report import AsSearched, Shipping
-from bitwright.spaces import INTEGERS, Kept, MadeAnew, Plan
+from bitwright.spaces import INTEGERS, TARGETS, Kept, MadeAnew, Plan
 from tests.runs import small
 from tests.sentences import sentence
 
@@ -148,3 +150,28 @@ def test_a_checkpoint_is_built_of_the_very_bytes_again_and_again(llama_gqa: Path
     with torch.no_grad():
         p, q = (module(ids, use_cache=False).logits.float().log_softmax(dim=-1) for module in (bench.model.module, loaded))
     assert float((p.exp() * (p - q)).sum(dim=-1).mean()) == pytest.approx(plan.divergence.nats_per_token, rel=1e-3)
+
+
+def test_a_dropped_expert_is_gone_while_the_others_are_rounded(tiny_mixtral: Path, tmp_path: Path) -> None:
+    settings = small(tiny_mixtral, target="native", formats=("INT8_G32", "INT3_G32", "DROP"), ship_codec="gptq")
+    run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY)
+    space = run.prices.space
+    names = {form.name: f for f, form in enumerate(space.formats)}
+    choice = np.full(len(space.units), names["INT3_G32"])
+    gone = next(u for u, unit in enumerate(space.units) if unit.name.startswith("blk.0.") and unit.expert == 1)
+    choices = [choice, choice.copy()]
+    choices[1][gone] = names["DROP"]
+    bench = set_up(settings, run.folder, device="cpu", progress=Silent())
+    measure_as_shipped(bench, run, choices)
+    folders = [shipped_levels(run, space.names(each)) for each in choices]
+    dropped = {tensor.name for tensor in space.units[gone].tensors}
+    files = [{path.name for path in folder.iterdir()} for folder in folders]
+    assert files[0] - files[1] == {f"{name}.INT3_G32" for name in dropped}
+    differ = {name for name in files[1] if (folders[0] / name).read_bytes() != (folders[1] / name).read_bytes()}
+    experts = {name for name in differ if "_exps." in name and name.startswith("blk.0.")}
+    assert experts  # their tokens are others now
+    assert not any(name.startswith("blk.0.attn") for name in differ)
+    formats = space.names(choices[1])
+    plan = make_plan(run, budget="none", strategy="by hand", measurement=run.shipped[tuple(choices[1].tolist())])
+    of = packing(plan, TARGETS["native"], open_source(str(tiny_mixtral)))
+    assert all(len(of(tensor)) == 0 for tensor in bench.model.tensors if formats.get(tensor.name) == "DROP")
