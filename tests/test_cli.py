@@ -194,6 +194,23 @@ def test_a_broken_promise_ends_with_one(bitwright: Cli, finished: Path, gguf_256
     refused(bitwright("check", gguf_256, "--plan", finished / "plan.json"), f"{gguf_256.stat().st_size:,} bytes", "another format", code=1)
 
 
+def test_preflight_asks_an_engine_before_any_work(bitwright: Cli, finished: Path) -> None:
+    known = bitwright("preflight", finished / "plan.json", "--engine", "llama.cpp")
+    assert (known.code, known.err) == (0, "")
+    assert "loads every tensor" in known.out
+    other = bitwright("preflight", finished / "plan.json", "--engine", "vllm", "--engine-version", "0.32.0")
+    assert other.code == 1
+    assert "vllm has no such format" in other.out
+    assert "would not load this plan" in other.err
+    assert bitwright("preflight", finished / "plan.json", "--engine", "vllm", "--engine-version", "9").code == 2
+
+
+def test_rules_are_priced_only_with_formats_of_the_engine(bitwright: Cli, finished: Path) -> None:
+    ended = bitwright("rules", finished / "run", "--engine", "vllm")
+    assert ended.code == 2
+    assert "search for it instead" in ended.err
+
+
 def test_front_is_a_table_or_json(bitwright: Cli, finished: Path) -> None:
     ended = bitwright("front", finished / "run", "--json")
     assert (ended.code, ended.err) == (0, "")

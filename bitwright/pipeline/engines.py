@@ -34,7 +34,7 @@ def price_rules(run: Run, engine: Target) -> RulePrices:
     if not (engine.rules or engine.fused):
         raise UserError(f"A price is that of a rule; {engine.name} has none beyond the shapes of its formats: name another engine.")
     loaded = np.array([form.name in {known.name for known in engine.formats} for form in run.prices.space.formats])
-    space = run.prices.everything.narrowed(run.prices.tried & loaded)
+    space = replace(run.prices.space, offered=run.prices.tried & loaded)
     if not space.offered.any(axis=1).all():
         raise UserError(
             f"Rules are priced with formats that the engine has; {engine.name} has none of some layers of this run: search for it instead."
