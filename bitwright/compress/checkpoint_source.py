@@ -82,7 +82,7 @@ class CheckpointSource(Source):
         Raises:
             ModelError: the layer is missing, or its tensors are not those of the format that the configuration names.
         """
-        if slot.name in self._entries:
+        if slot.name in self._entries and self._entries[slot.name].dtype in FLOATS:
             expected = {slot.name: (self._entries[slot.name].dtype, slot.shape)}
             form: Format | str = self._entries[slot.name].dtype
         else:

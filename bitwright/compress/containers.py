@@ -11,6 +11,8 @@ from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_container import GgufContainer
 from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.named_roundings import GGML, ROUNDINGS, rounding_named
+from bitwright.compress.native_layout import NativeLayout
+from bitwright.compress.native_reload import reload_native
 from bitwright.compress.packed_integers import PackedCodec
 from bitwright.compress.reload import reload_in_transformers, require_package, unpack_layer_by_layer
 from bitwright.compress.rounding import Rounding
@@ -25,6 +27,10 @@ def compressed_tensors(target: Target, model: str) -> CheckpointContainer:
     return CheckpointContainer(model, target, CompressedTensors(), reload)
 
 
+def _native(target: Target, model: str) -> Container:
+    return CheckpointContainer(model, target, NativeLayout(), reload_native)
+
+
 #: a target that is no engine's counts its sizes as a GGUF file would have them
 _CONTAINERS: dict[str, Callable[[Target, str], Container]] = {
     "none": lambda *_: GgufContainer(),
@@ -32,6 +38,9 @@ _CONTAINERS: dict[str, Callable[[Target, str], Container]] = {
     "compressed-tensors": compressed_tensors,
 }
 _CODECS: dict[str, Callable[[Rounding], Codec]] = {"none": IntegerCodec, "compressed-tensors": PackedCodec}
+    "native": _native,
+}
+_CODECS: dict[str, Callable[[], Codec]] = {"none": IntegerCodec, "gguf": IntegerCodec, "compressed-tensors": PackedCodec, "native": IntegerCodec}
 
 
 def container_of(target: Target, model: str) -> Container:

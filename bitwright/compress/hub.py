@@ -54,6 +54,11 @@ def configuration(path: Path) -> PreTrainedConfig:
         raise ModelError(f"A model folder must hold a config.json; {path} does not: give the folder that `save_pretrained` wrote.")
     with quietly(path):
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, **NO_CODE)
+    method = (config.to_dict().get("quantization_config") or {}).get("quant_method")
+    if method is not None:
+        raise ModelError(
+            f"MODEL must be one whose weights are floats, or a GGUF file; {path} was quantized already ({method}): give the model that it was made from."
+        )
     recognise(config)
     return config
 

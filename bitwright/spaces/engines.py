@@ -57,7 +57,7 @@ _FLOAT_EMBEDDING = Rule(
 LLAMA_CPP = Target("llama.cpp", "b11549", GGML_FORMATS, alignment=32, container="gguf")
 #: No engine's: packed integers as the papers of the field use them, to compare methods and for small models whose rows no block of GGUF divides.
 INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
-#: Packed integers with each expert in a format of its own. Nothing writes or loads such a checkpoint yet: it is for spaces and comparisons.
+#: A checkpoint of packed integers with each expert in a format of its own, which transformers loads once `bitwright.native` is imported.
 NATIVE = Target(
     "native",
     "1",
@@ -74,6 +74,7 @@ NATIVE = Target(
     ),
     fused=(Fused("expert", by_expert, "the matrices of an expert are one decision", "a choice of Bitwright"),),
     experts_apart=True,
+    container="native",
 )
 #: A compressed-tensors checkpoint that plain `from_pretrained` loads. Formats with zero points are left out: see `docs/targets.md`.
 TRANSFORMERS = Target(

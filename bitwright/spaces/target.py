@@ -32,7 +32,7 @@ class Target:
     rules: tuple[Rule, ...] = ()
     fused: tuple[Fused, ...] = ()
     experts_apart: bool = False
-    container: Literal["none", "gguf", "compressed-tensors"] = "none"
+    container: Literal["none", "gguf", "compressed-tensors", "native"] = "none"
 
     @property
     def file_name(self) -> str:

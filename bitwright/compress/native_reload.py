@@ -1,0 +1,60 @@
+"""Load a native checkpoint as whoever uses it does, and compare every weight with what was written."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor as Torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from bitwright.compress import native_quantizer
+from bitwright.compress.checkpoint_source import CheckpointSource
+from bitwright.compress.home import Slot
+from bitwright.compress.hub import NO_CODE, quietly
+from bitwright.compress.packed_model import in_module
+from bitwright.compress.packed_modules import PackedMatrix
+from bitwright.errors import BrokenPromiseError, ModelError
+
+#: importing the quantizer registers it
+METHOD = native_quantizer.METHOD
+
+
+def load_native(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
+    """The module of a native checkpoint, as plain `from_pretrained` gives it: its weights packed.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    with quietly(folder):
+        module: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **NO_CODE)
+    loaded: PreTrainedModel = module
+    return loaded
+
+
+def reload_native(folder: Path, written: CheckpointSource) -> None:
+    """Compare every weight that `from_pretrained` finds in `folder` with what was written, a layer at a time.
+
+    Raises:
+        BrokenPromiseError: one differs, or nothing can be loaded.
+    """
+    try:
+        module = load_native(folder, torch.float32)
+    except ModelError as error:
+        raise BrokenPromiseError(
+            f"What was written must load in transformers; it does not, and nothing was kept, please report this: {error}"
+        ) from error
+    for tensor in written.tensors:
+        for slot in written.slots[tensor.name]:
+            rows = _loaded(module, slot)
+            expected = torch.from_numpy(written.read(tensor)).reshape(-1, *rows.shape[1:])[slot.start : slot.stop]
+            if not torch.equal(rows[torch.from_numpy(slot.piece.order() - slot.piece.start)].float(), expected):
+                raise BrokenPromiseError(f"Every weight must load as it was written; {slot.name} does not, and nothing was kept: please report this.")
+
+
+def _loaded(module: PreTrainedModel, slot: Slot) -> Torch:
+    """The rows of a slot as the module computes with them, in its order."""
+    layer, _, part = in_module(slot.name).rpartition(".")
+    owner = module.get_submodule(layer)
+    if isinstance(owner, PackedMatrix) and part == "weight":
+        return owner.rows(slice(None))
+    return owner.get_parameter(part)
