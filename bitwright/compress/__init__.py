@@ -24,7 +24,9 @@ from bitwright.compress.load import load, open_skeleton, open_source
 from bitwright.compress.model import Model
 from bitwright.compress.named_roundings import ROUNDINGS, needs_moments, rounding_named
 from bitwright.compress.native_quantizer import NativeConfig, NativeQuantizer
+from bitwright.compress.native_reload import load_native, load_tokenizer
 from bitwright.compress.packed_integers import PackedCodec, layer_tensors
+from bitwright.compress.packed_modules import kept_bytes
 from bitwright.compress.pieces import Piece
 from bitwright.compress.reload import load_packed, unpack_layer_by_layer
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
@@ -95,9 +97,12 @@ __all__ = [
     "header_bytes",
     "importance_apart",
     "keep_codes",
+    "kept_bytes",
     "layer_tensors",
     "load",
+    "load_native",
     "load_packed",
+    "load_tokenizer",
     "matrix_shape",
     "measure_distortion",
     "needs_moments",

@@ -36,11 +36,9 @@ _CONTAINERS: dict[str, Callable[[Target, str], Container]] = {
     "none": lambda *_: GgufContainer(),
     "gguf": lambda *_: GgufContainer(),
     "compressed-tensors": compressed_tensors,
-}
-_CODECS: dict[str, Callable[[Rounding], Codec]] = {"none": IntegerCodec, "compressed-tensors": PackedCodec}
     "native": _native,
 }
-_CODECS: dict[str, Callable[[], Codec]] = {"none": IntegerCodec, "gguf": IntegerCodec, "compressed-tensors": PackedCodec, "native": IntegerCodec}
+_CODECS: dict[str, Callable[[Rounding], Codec]] = {"none": IntegerCodec, "compressed-tensors": PackedCodec, "native": IntegerCodec}
 
 
 def container_of(target: Target, model: str) -> Container:

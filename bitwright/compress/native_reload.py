@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor as Torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from bitwright.compress import native_quantizer
 from bitwright.compress.checkpoint_source import CheckpointSource
@@ -29,6 +29,17 @@ def load_native(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
         module: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **NO_CODE)
     loaded: PreTrainedModel = module
     return loaded
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    with quietly(folder):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **NO_CODE)
+    return tokenizer
 
 
 def reload_native(folder: Path, written: CheckpointSource) -> None:

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 from bitwright.compress import Model
 from bitwright.pipeline.checking_checkpoint import check_checkpoint
 from bitwright.pipeline.checking_llama_cpp import check_in_llama_cpp
+from bitwright.pipeline.checking_native import check_native
 from bitwright.pipeline.promises import Check
 from bitwright.progress import Progress
 from bitwright.spaces import TARGETS, Plan
 
 N_CONTEXTS = 16
 _CONTEXT_TOKENS = 128  # the longest context; llama.cpp is opened with room for twice as many
-_CHECKS = {"gguf": check_in_llama_cpp, "compressed-tensors": check_checkpoint}
+_CHECKS = {"gguf": check_in_llama_cpp, "compressed-tensors": check_checkpoint, "native": check_native}
 
 
 def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, progress: Progress) -> Check:

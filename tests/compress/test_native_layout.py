@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from bitwright.compress import Container, IntegerCodec, Recipe, Source, as_held, codec_of, container_of, load, matrix_shape, open_source
+from bitwright.compress import Container, IntegerCodec, Recipe, Source, as_held, container_of, load, matrix_shape, open_source
 from bitwright.compress.native_layout import NativeLayout
 from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.spaces import INTEGER_FORMATS, NATIVE, IntegerFormat, Tensor, discover
@@ -29,7 +29,7 @@ def planned(source: Source) -> dict[str, str]:
 def build(model: Path, out: Path) -> tuple[Container, Recipe]:
     container, source = container_of(NATIVE, str(model)), as_held(open_source(str(model)), NATIVE)
     recipe = Recipe(source, planned(source))
-    codec = codec_of(NATIVE)
+    codec = IntegerCodec()
 
     def packed(tensor: Tensor) -> np.ndarray:
         form = NATIVE.format(recipe.formats[tensor.name])

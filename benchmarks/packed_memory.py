@@ -1,0 +1,131 @@
+"""What a native checkpoint takes in memory and in time, beside the original it was made from.
+
+    python benchmarks/packed_memory.py FOLDER --model MODEL     # a Hugging Face folder, every matrix in INT4_G64
+    python benchmarks/packed_memory.py FOLDER                   # a random mixture of experts of 0.4 GB, its experts in 2, 3 and 4 bits by turns
+
+Each of both is loaded by plain `from_pretrained` in a process of its own, and everything is counted from what that process held before: resident
+bytes (pages of the mapped file included) after passes that touched every weight, and the peak on the way. Linux only.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+import bitwright.native  # noqa: F401
+from bitwright.compress import Bytes, IntegerCodec, Recipe, as_held, container_of, kept_bytes, open_source
+from bitwright.spaces import NATIVE, Tensor, discover
+
+BY_TURNS, OTHERS = ("INT2_G64", "INT3_G64", "INT4_G64"), "INT4_G64"
+N_PROMPT, N_DECODED = 256, 16
+PAGE_BYTES = 4096
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def random_experts(folder: Path) -> None:
+    """A Qwen3-MoE of 0.2 G random weights in bfloat16."""
+    shape = {"hidden_size": 512, "num_hidden_layers": 8, "num_experts": 16, "moe_intermediate_size": 1024, "num_experts_per_tok": 2}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 4096, "norm_topk_prob": True}
+    config = AutoConfig.for_model("qwen3_moe", **shape, **heads, intermediate_size=1024, tie_word_embeddings=False)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    inner = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=inner).save_pretrained(folder)
+
+
+def build(model: str, out: Path) -> None:
+    """A native checkpoint by round to nearest, without a search."""
+    source, codec = as_held(open_source(model), NATIVE), IntegerCodec()
+    units = discover(source.tensors)
+    turns = {unit.name: BY_TURNS[unit.expert % len(BY_TURNS)] if unit.expert >= 0 else OTHERS for unit in units}
+    formats = {tensor.name: turns[unit.name] for unit in units for tensor in unit.tensors}
+
+    def packed(tensor: Tensor) -> Bytes:
+        nothing = np.empty((0, tensor.shape[-1]), dtype=np.float32)
+        return codec.encode(source.read(tensor), NATIVE.format(formats[tensor.name]), nothing)
+
+    container_of(NATIVE, model).write(out, Recipe(source, formats), packed)
+
+
+def status_bytes(key: str) -> int:
+    """`VmRSS` or `VmHWM` of this process."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{key}:"))
+    return 1024 * int(line.split()[1])
+
+
+def warm_up(folder: str, prompt: torch.Tensor, dtype: str) -> None:
+    """Have code and kernels loaded: a pass through a random model of the same family, of one narrow block."""
+    config = AutoConfig.from_pretrained(folder)
+    shape = {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "moe_intermediate_size": 64, "vocab_size": 256}
+    small = AutoConfig.for_model(config.model_type, **{key: value for key, value in shape.items() if key in config.to_dict()}, bos_token_id=0, eos_token_id=0)
+    AutoModelForCausalLM.from_config(small, dtype=config.dtype if dtype == "auto" else dtype)(prompt)
+
+
+@torch.inference_mode()
+def measure(folder: str, dtype: str) -> dict[str, float]:
+    """Memory and speed of one checkpoint, in this process."""
+    prompt = torch.randint(0, 256, (1, N_PROMPT), generator=torch.Generator().manual_seed(0))
+    warm_up(folder, prompt, dtype)
+    RESET.write_text("5")  # the peak begins anew
+    before = status_bytes("VmRSS")
+    module = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    for weight in module.parameters():  # a page of the mapped file counts once it was read
+        weight.view(-1)[:: PAGE_BYTES // weight.element_size()].sum()
+    started = time.perf_counter()
+    found = module(prompt, use_cache=True, logits_to_keep=1)
+    prefill = time.perf_counter() - started
+    started = time.perf_counter()
+    for _ in range(N_DECODED):
+        found = module(found.logits[:, -1:].argmax(-1), past_key_values=found.past_key_values, use_cache=True)
+    decoding = time.perf_counter() - started
+    return {
+        "file": sum(path.stat().st_size for path in Path(folder).glob("*.safetensors")),
+        "kept": kept_bytes(module),
+        "resident": status_bytes("VmRSS") - before,
+        "peak": status_bytes("VmHWM") - before,
+        "prefill": N_PROMPT / prefill,
+        "decode": N_DECODED / decoding,
+    }
+
+
+def in_a_process(folder: Path, dtype: str) -> dict[str, float]:
+    command = [sys.executable, __file__, str(folder), "--measure", "--dtype", dtype]
+    return dict(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="")
+    parser.add_argument("--dtype", default="auto", help="what is computed with; the original's own by default")
+    parser.add_argument("--measure", action="store_true", help="only measure the checkpoint in the folder, here")
+    asked = parser.parse_args()
+    if asked.measure:
+        print(json.dumps(measure(str(asked.folder), asked.dtype)))
+        return
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    original = Path(asked.model) if asked.model else asked.folder / "random"
+    if not original.exists():
+        random_experts(original)
+    if not (asked.folder / "native").exists():
+        build(str(original), asked.folder / "native")
+    print(f"{'MB':>10} {'file':>8} {'kept':>8} {'resident':>9} {'/ file':>7} {'peak':>8} {'tokens/s read':>14} {'written':>8}")
+    for name, folder in (("original", original), ("native", asked.folder / "native")):
+        found = in_a_process(folder, asked.dtype)
+        sizes = {key: found[key] / 1e6 for key in ("file", "kept", "resident", "peak")}
+        print(
+            f"{name:>10} {sizes['file']:8.1f} {sizes['kept']:8.1f} {sizes['resident']:9.1f} {sizes['resident'] / sizes['file']:7.2f} "
+            f"{sizes['peak']:8.1f} {found['prefill']:14.1f} {found['decode']:8.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
