@@ -65,7 +65,8 @@ def warm_up(folder: str, prompt: torch.Tensor, dtype: str) -> None:
     """Have code and kernels loaded: a pass through a random model of the same family, of one narrow block."""
     config = AutoConfig.from_pretrained(folder)
     shape = {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "moe_intermediate_size": 64, "vocab_size": 256}
-    small = AutoConfig.for_model(config.model_type, **{key: value for key, value in shape.items() if key in config.to_dict()}, bos_token_id=0, eos_token_id=0)
+    narrow = {key: value for key, value in shape.items() if key in config.to_dict()}
+    small = AutoConfig.for_model(config.model_type, **narrow, bos_token_id=0, eos_token_id=0)
     AutoModelForCausalLM.from_config(small, dtype=config.dtype if dtype == "auto" else dtype)(prompt)
 
 

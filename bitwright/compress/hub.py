@@ -57,7 +57,8 @@ def configuration(path: Path) -> PreTrainedConfig:
     method = (config.to_dict().get("quantization_config") or {}).get("quant_method")
     if method is not None:
         raise ModelError(
-            f"MODEL must be one whose weights are floats, or a GGUF file; {path} was quantized already ({method}): give the model that it was made from."
+            f"MODEL must be one whose weights are floats, or a GGUF file; {path} was quantized already ({method}): give the model that it was made "
+            "from."
         )
     recognise(config)
     return config

@@ -15,8 +15,8 @@ from bitwright.compress.packed_model import in_module
 from bitwright.compress.packed_modules import PackedMatrix
 from bitwright.errors import BrokenPromiseError, ModelError
 
-#: importing the quantizer registers it
-METHOD = native_quantizer.METHOD
+#: what loads them: importing it registers it
+QUANTIZER = native_quantizer.NativeQuantizer
 
 
 def load_native(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:

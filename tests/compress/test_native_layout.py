@@ -21,7 +21,7 @@ INTEGERS = tuple(form for form in INTEGER_FORMATS if isinstance(form, IntegerFor
 
 def planned(source: Source) -> dict[str, str]:
     """All formats by turns."""
-    names = [form.name for form in NATIVE.formats]
+    names = [form.name for form in INTEGER_FORMATS]
     tensors = [tensor for unit in discover(source.tensors) for tensor in unit.tensors]
     return {tensor.name: names[i % len(names)] for i, tensor in enumerate(tensors)}
 
