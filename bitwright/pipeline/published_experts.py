@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from bitwright.errors import UserError
 from bitwright.pipeline.methods import Method, Sought, budgets_along
 from bitwright.pipeline.published_tables import bracket, once
-from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_with_rows
-from bitwright.spaces import Choice, Format, Space
+from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows
+from bitwright.spaces import DROP, Choice, Format, Space
 
 _OTHERS_BITS = 4  # what is no expert
+_PRUNED = 0.25  # of the experts of a layer
 #: space, budget in bits -> side rows of the programme
 Rows = Callable[[Space, int], tuple[Row, ...]]
 
@@ -29,8 +30,13 @@ def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) 
         table = np.where(narrow.offered, sought.price(proxy), 0.0)
         return solve_with_rows(narrow, table, budget_bits, rows=rows(narrow, budget_bits)).choice
 
+    return where_possible(once(name, source, differs, answer), answer)
+
+
+def where_possible(method: Method, answer: Callable[[Sought, int], Choice]) -> Method:
+    """The method whose front is its answers to budgets in even steps, but for those too small for what it keeps or prunes."""
+
     def along(sought: Sought, n_points: int) -> Strategy:
-        """Budgets in even steps, but for those too small for one expert of each block in the finer formats."""
         *smaller, largest = budgets_along(sought, n_points)
         answers = [answer(sought, largest)]
         for bits in smaller:
@@ -38,7 +44,7 @@ def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) 
                 answers.append(answer(sought, bits))
         return given(sought.problem, np.unique(answers, axis=0))
 
-    return replace(once(name, source, differs, answer), along=along)
+    return replace(method, along=along)
 
 
 def is_expert(space: Space) -> NDArray[np.bool_]:
@@ -100,6 +106,22 @@ def _three_formats(space: Space, budget_bits: int) -> Space:
     return space.narrowed(~experts[:, None] | named)
 
 
+def _collaborative(sought: Sought, budget_bits: int) -> Choice:
+    """Of each layer the quarter of experts that the router gives least is dropped, as far as it may be; the rest by a price for bits."""
+    space = sought.problem.space
+    column = space.formats.index(DROP) if DROP in space.formats else -1
+    if column < 0 or not space.offered[:, column].any():
+        raise UserError("collaborative drops experts, and this space drops none: use --target native, with DROP among --formats and a mixture.")
+    scores, layers = sought.score("router-score"), np.array([unit.layer for unit in space.units])
+    experts, dropped = is_expert(space), np.zeros(len(space.units), dtype=np.bool_)
+    for layer in np.unique(layers[experts]):
+        of_layer = experts & (layers == layer)
+        may_go = np.flatnonzero(of_layer & space.offered[:, column])
+        dropped[may_go[np.argsort(scores[may_go], kind="stable")][: int(_PRUNED * of_layer.sum())]] = True
+    narrow = space.narrowed(dropped[:, None] == (np.arange(len(space.formats)) == column))
+    return solve_lagrangian(narrow, np.where(narrow.offered, sought.price("importance"), 0.0), budget_bits).choice
+
+
 _PMQ = "MC-MoE (Huang et al., ICLR 2025, arXiv 2410.06270): φ^α w^β ε^γ of each expert, an integer programme"
 _FORMATS = "Formats are the two around the budget and the next coarser one (1, 2 and 3 bits there)"
 
@@ -118,5 +140,15 @@ OF_EXPERTS = (
         f"{_FORMATS}; ε is relative to the block's output, so that blocks compare, and one budget takes the place of one for each block.",
         proxy="pmq",
         rows=over_all,
+    ),
+    where_possible(
+        once(
+            "collaborative",
+            "Collaborative Compression (CC-MoE): experts pruned by accumulated router score, then formats under a limit of the file",
+            "A quarter of each layer's experts is pruned (a fourth or three eighths there); formats are chosen by importance-weighted error and not "
+            "by hand; nothing is rescaled.",
+            _collaborative,
+        ),
+        _collaborative,
     ),
 )

@@ -9,7 +9,7 @@ from bitwright.predictors.composed import Repaired, power_product, rank_average,
 from bitwright.predictors.curvature import Trace, hessian_trace, trace_table
 from bitwright.predictors.drops import IN_NATS, drop_losses, droppable, may_drop, moved, stored, with_drops
 from bitwright.predictors.expansion import Expansion
-from bitwright.predictors.expert_product import PUBLISHED, RELEASED, ExpertProduct
+from bitwright.predictors.expert_product import PUBLISHED, RELEASED, ExpertProduct, router_scores
 from bitwright.predictors.first_order import alignment_table, delta_loss_table, first_order_table
 from bitwright.predictors.gaussian_process import GaussianProcessPredictor
 from bitwright.predictors.gradient import gradient_products, gradient_table
@@ -140,6 +140,7 @@ __all__ = [
     "rare_experts",
     "repaired",
     "reweighted",
+    "router_scores",
     "scaled_sum",
     "scored_table",
     "shapley_marginals",

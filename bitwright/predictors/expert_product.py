@@ -38,6 +38,15 @@ class ExpertProduct:
         return power_product((chosen, weight, errors), (self.frequency, self.weight, self.error))
 
 
+def router_scores(subject: Subject) -> NDArray[np.float64]:
+    """The router's probability of each expert, summed over the tokens that are sent to it, as a share of its layer `(n_units,)`; 1 for what is none.
+
+    What Collaborative Compression prunes experts by.
+    """
+    routing = kept_routing(subject.model, subject.tokens, store=subject.store, progress=subject.progress)
+    return _of_units(subject.space, routing, routing.probability)[:, 0]
+
+
 PUBLISHED = ExpertProduct(1.0, 1.0, 2.0)
 RELEASED = ExpertProduct(1.0, 1.5, 1.0)
 

@@ -16,7 +16,7 @@ from bitwright.errors import UserError
 from bitwright.predictors.block_output import block_output_errors
 from bitwright.predictors.canonical import canonical_scores
 from bitwright.predictors.curvature import hessian_trace, trace_table
-from bitwright.predictors.expert_product import PUBLISHED, RELEASED
+from bitwright.predictors.expert_product import PUBLISHED, RELEASED, router_scores
 from bitwright.predictors.first_order import alignment_table, delta_loss_table, first_order_table
 from bitwright.predictors.gradient import gradient_products, gradient_table
 from bitwright.predictors.input_taylor import taylor_scores
@@ -187,6 +187,7 @@ PROXIES = (
     Proxy("block-influence", "block influence (ShortGPT)", _always(1, 0), _scored(lambda s: block_influence_scores(block_cosines(s), s.space))),
     Proxy("angular", "angular distance (Gromov et al.)", _always(1, 0), _scored(lambda s: angular_scores(block_cosines(s), s.space))),
     Proxy("canonical", "canonical correlation (CPTQuant CMPQ)", _always(1, 0), _scored(canonical_scores)),
+    Proxy("router-score", "router score of an expert (Collaborative Compression)", _always(1, 0), _scored(router_scores)),
     Proxy("information", "mutual information (QPruner)", _always(2, 0), _scored(information_scores)),
     Proxy("gradient", "Fisher information, shrunk (this project)", _always(1, 1), _shrunk_gradient),
     Proxy("joint", "Fisher information and its diagonal (this project)", _always(1, 1), _joint),

@@ -1,5 +1,6 @@
 """PMQ's integer programme against brute force (the golden instance of eight experts at three formats), its rows, and what it refuses."""
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -11,7 +12,7 @@ from bitwright.pipeline import Method, method_named
 from bitwright.pipeline.methods import Sought
 from bitwright.pipeline.published_experts import in_blocks
 from bitwright.search import Problem, solve, solve_with_rows
-from bitwright.spaces import NATIVE, Choice, Space, Tensor, by_expert, discover, joined
+from bitwright.spaces import DROP, NATIVE, Choice, Space, Tensor, by_expert, discover, joined
 from tests.sentences import sentence
 
 MENU = ("INT2_ROW", "INT3_ROW", "INT4_ROW")
@@ -70,7 +71,8 @@ def test_the_programme_is_brute_force_and_the_dynamic_programme(seed: int) -> No
 @pytest.mark.parametrize("seed", range(3))
 def test_one_budget_for_all_blocks_is_no_worse_than_one_for_each(seed: int) -> None:
     space = mixture(4, 8)
-    table, budget = table_of(space, seed), uniform_bits(space, "INT3_ROW")
+    blocks = np.array([[4.0**unit.layer] for unit in space.units])  # which differ in importance
+    table, budget = blocks * table_of(space, seed), uniform_bits(space, "INT3_ROW")
     rows = np.arange(len(space.units))
     of_blocks, of_all = (answer(method_named(name), space, table, budget) for name in ("mc-moe", "mc-moe-global"))
     assert table[rows, of_all].sum() <= table[rows, of_blocks].sum() * (1 + 1e-9)
@@ -117,3 +119,28 @@ def test_a_front_leaves_out_the_budgets_that_no_plan_keeps() -> None:
     space = mixture(1, 4)
     asked = method_named("mc-moe").along(sought(space, table_of(space, 0)), 5).ask()
     assert 1 < len(asked.choices) <= 4
+
+
+def test_collaborative_drops_a_quarter_and_then_chooses_formats() -> None:
+    space = with_drops(mixture(2, 8))
+    table, column = table_of(space, 0), space.formats.index(DROP)
+    scores = np.tile(np.array([5.0, 1, 4, 2, 6, 7, 8, 3]), 2)
+    asked = replace(sought(space, table), score=lambda _: scores)
+    found = method_named("collaborative").within(asked, uniform_bits(space, "INT3_ROW")).ask().choices[0]
+    assert [space.units[u].expert for u in np.flatnonzero(found == column)] == [1, 3, 1, 3]
+    assert space.total_bits(found) <= uniform_bits(space, "INT3_ROW")
+    assert (space.size_bits[np.arange(16), found].sum() + space.fixed_bits) > uniform_bits(space, "INT2_ROW")
+
+
+def test_collaborative_needs_what_can_be_dropped() -> None:
+    space = mixture(1, 4)
+    with pytest.raises(UserError) as caught:
+        answer(method_named("collaborative"), space, table_of(space, 0), uniform_bits(space, "INT3_ROW"))
+    sentence(caught.value, "DROP among --formats")
+
+
+def with_drops(space: Space) -> Space:
+    """All but the first expert of each layer may be dropped."""
+    offered = space.offered.copy()
+    offered[:, space.formats.index(DROP)] = [unit.expert > 0 for unit in space.units]
+    return replace(space, offered=offered)

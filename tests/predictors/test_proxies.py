@@ -51,7 +51,7 @@ def test_every_proxy_prices_every_pair_and_costs_what_it_says(
     assert all(torch.equal(weight, before[name]) for name, weight in made.module.named_parameters())
     expected = proxy.passes(space).forward * TOKENS.n_tokens
     assert once <= expected
-    if proxy.name not in {"block-output", "pmq", "pmq-released"}:  # which run a block at a time
+    if proxy.name not in {"block-output", "pmq", "pmq-released", "router-score"}:  # which run a block at a time, or need routers
         assert once >= 0.9 * expected, "random orders may meet"
         assert sum(read) == once, "what is kept is not done again"
 
