@@ -8,6 +8,7 @@ import torch
 
 from bitwright.compress import Bytes, GgmlCodec, Levels, Recipe, open_source, write_gguf
 from bitwright.spaces import LLAMA_CPP, Tensor
+from tests.commands import Cli, command
 from tests.compress import tiny_models as tiny
 from tests.trained_mixture import trained_mixture
 
@@ -96,3 +97,9 @@ def gguf_quantized(gguf_256: Path, model_folders: Path) -> Path:
 
 def _nothing_packed(tensor: Tensor) -> Bytes:
     raise AssertionError(f"{tensor.name} was to be copied")
+
+
+@pytest.fixture
+def bitwright(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """`bitwright(*words)` is the command with these words."""
+    return command(monkeypatch, capsys)

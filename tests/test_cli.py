@@ -6,8 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from bitwright import cli
 from bitwright.compress import ggml
 from bitwright.spaces import read_plan
+from tests.commands import Cli, Ended
 from tests.compress import tiny_models as tiny
 from tests.runs import leftovers
 
@@ -24,44 +24,11 @@ SIZES = ("--calibration-sequences", "8", "--held-out-sequences", "4", "--sequenc
 COMMANDS = ("fit", "search", "front", "plan", "build", "check", "export", "import", "memory", "fleet")
 
 
-@dataclass(frozen=True)
-class Ended:
-    """Exit code and all that was printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Ended]
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread_in_the_engine() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("bitwright.pipeline.checking_llama_cpp.os", SimpleNamespace(cpu_count=lambda: 1))
         yield
-
-
-@pytest.fixture
-def bitwright(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """`bitwright(*words)` is the command with these words."""
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-    def run(*words: object) -> Ended:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["bitwright", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        printed = capsys.readouterr()
-        return Ended(code, printed.out, printed.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -192,23 +159,6 @@ def test_what_ships_is_told_beside_what_was_searched(bitwright: Cli, llama_96: P
 
 def test_a_broken_promise_ends_with_one(bitwright: Cli, finished: Path, gguf_256: Path) -> None:
     refused(bitwright("check", gguf_256, "--plan", finished / "plan.json"), f"{gguf_256.stat().st_size:,} bytes", "another format", code=1)
-
-
-def test_preflight_asks_an_engine_before_any_work(bitwright: Cli, finished: Path) -> None:
-    known = bitwright("preflight", finished / "plan.json", "--engine", "llama.cpp")
-    assert (known.code, known.err) == (0, "")
-    assert "loads every tensor" in known.out
-    other = bitwright("preflight", finished / "plan.json", "--engine", "vllm", "--engine-version", "0.32.0")
-    assert other.code == 1
-    assert "vllm has no such format" in other.out
-    assert "would not load this plan" in other.err
-    assert bitwright("preflight", finished / "plan.json", "--engine", "vllm", "--engine-version", "9").code == 2
-
-
-def test_rules_are_priced_only_with_formats_of_the_engine(bitwright: Cli, finished: Path) -> None:
-    ended = bitwright("rules", finished / "run", "--engine", "vllm")
-    assert ended.code == 2
-    assert "search for it instead" in ended.err
 
 
 def test_front_is_a_table_or_json(bitwright: Cli, finished: Path) -> None:

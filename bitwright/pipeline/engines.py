@@ -34,11 +34,12 @@ def price_rules(run: Run, engine: Target) -> RulePrices:
     if not (engine.rules or engine.fused):
         raise UserError(f"A price is that of a rule; {engine.name} has none beyond the shapes of its formats: name another engine.")
     loaded = np.array([form.name in {known.name for known in engine.formats} for form in run.prices.space.formats])
-    space = replace(run.prices.space, offered=run.prices.tried & loaded)
-    if not space.offered.any(axis=1).all():
+    common = run.prices.tried & loaded
+    if not common.any(axis=1).all():
         raise UserError(
             f"Rules are priced with formats that the engine has; {engine.name} has none of some layers of this run: search for it instead."
         )
+    space = replace(run.prices.space, offered=common)
     allowed = {rule.name: _allowed(space, rule) for rule in engine.rules}
     kept = {"none": tied(space, alone)}
     kept |= {name: tied(replace(space, offered=space.offered & mask), alone) for name, mask in allowed.items()}
