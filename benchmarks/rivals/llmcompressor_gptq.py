@@ -27,12 +27,13 @@ def main() -> None:
     parser.add_argument("--bits", type=int, default=3)
     parser.add_argument("--group", type=int, default=64)
     parser.add_argument("--order", default="static", choices=["static", "none"], help="default: %(default)s, which is its own")
+    parser.add_argument("--observer", default="minmax", help="of the weights' ranges: minmax, mse (default: %(default)s, which is its own)")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     model = AutoModelForCausalLM.from_pretrained(args.folder, dtype=torch.float32)
     tokens = np.load(args.tokens)
     order = None if args.order == "none" else args.order
-    weights = QuantizationArgs(num_bits=args.bits, type="int", symmetric=False, strategy="group", group_size=args.group)
+    weights = QuantizationArgs(num_bits=args.bits, type="int", symmetric=False, strategy="group", group_size=args.group, observer=args.observer)
     recipe = GPTQModifier(
         config_groups={"group_0": QuantizationScheme(targets=["Linear"], weights=weights)},
         ignore=["lm_head"],
