@@ -5,7 +5,7 @@ from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.clipping import SearchedClipping, clipped
 from bitwright.compress.codec import Codec, MadeOnce
 from bitwright.compress.container import Container, Recipe
-from bitwright.compress.containers import as_held, codec_of, codecs_of, compressed_tensors, container_of, require_codec, require_container
+from bitwright.compress.containers import as_held, codec_of, codecs_of, compressed_tensors, container_of, native, require_codec, require_container
 from bitwright.compress.dimensions import Dimensions, dimensions
 from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.dropping import Dropped, Gone, Rerouting, rerouted, without
@@ -24,7 +24,7 @@ from bitwright.compress.load import load, open_skeleton, open_source
 from bitwright.compress.model import Model
 from bitwright.compress.named_roundings import ROUNDINGS, needs_moments, rounding_named
 from bitwright.compress.native_quantizer import NativeConfig, NativeQuantizer
-from bitwright.compress.native_reload import load_native, load_tokenizer
+from bitwright.compress.native_reload import load_native, load_tokenizer, written_weights
 from bitwright.compress.packed_integers import PackedCodec, layer_tensors
 from bitwright.compress.packed_modules import kept_bytes
 from bitwright.compress.pieces import Piece
@@ -105,6 +105,7 @@ __all__ = [
     "load_tokenizer",
     "matrix_shape",
     "measure_distortion",
+    "native",
     "needs_moments",
     "open_skeleton",
     "open_source",
@@ -122,4 +123,5 @@ __all__ = [
     "without",
     "write_gguf",
     "write_imatrix",
+    "written_weights",
 ]

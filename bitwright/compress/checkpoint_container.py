@@ -26,8 +26,9 @@ from bitwright.compress.layout import FLOATS, Described, Layout
 from bitwright.compress.safetensors_file import header
 from bitwright.compress.source import Bytes, Source
 from bitwright.compress.temporary import discard, replacing
+from bitwright.compress.twins import twins
 from bitwright.errors import BrokenPromiseError, OutputError
-from bitwright.spaces import Format, Target, Tensor
+from bitwright.spaces import DROP, Absence, Format, Target, Tensor, expert_of
 
 SHARD_BYTES = 5_000_000_000
 _WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "I32": 4, "I64": 8, "U8": 1}
@@ -152,6 +153,7 @@ class CheckpointContainer(Container):
         """Write shards, index and configuration; the SHA-256 of what each tensor of the recipe was packed to, by its name."""
         shards = self._shards(recipe.source)
         rooms, digests = self._rooms(shards, frozenset(recipe.formats)), dict[str, str]()
+        heirs = twins(recipe.source) if DROP.name in recipe.formats.values() else {}
         layers: dict[str, Format] = {}
         others: list[str] = []
         places: dict[str, str] = {}
@@ -161,7 +163,7 @@ class CheckpointContainer(Container):
                 form = self._form(recipe, slot)
                 entries |= self._entries(slot, form)
                 if isinstance(form, Format):
-                    layers[slot.layer] = form
+                    layers[slot.layer] = Absence(heir=heirs.get(expert_of(slot.tensor.name), -1)) if form == DROP else form
                 elif len(slot.shape) > 1:
                     others.append(slot.layer)
             name = WHOLE if len(shards) == 1 else _shard_name(i, len(shards))
@@ -198,6 +200,8 @@ class CheckpointContainer(Container):
             if slot.tensor.name != standing:
                 standing, whole = slot.tensor.name, packed(slot.tensor)
                 digests[standing] = hashlib.sha256(np.ascontiguousarray(whole).data).hexdigest()
+            if not whole.size:  # an expert that is dropped
+                continue
             rows = whole.reshape(prod(slot.tensor.shape[:-1]), -1)[slot.start : slot.stop]
             ordered = in_module_order(slot.piece, torch.from_numpy(np.array(rows))).numpy().reshape(-1)
             form = self._form(recipe, slot)

@@ -27,7 +27,8 @@ def compressed_tensors(target: Target, model: str) -> CheckpointContainer:
     return CheckpointContainer(model, target, CompressedTensors(), reload)
 
 
-def _native(target: Target, model: str) -> Container:
+def native(target: Target, model: str) -> CheckpointContainer:
+    """Native checkpoints of the model called `model`."""
     return CheckpointContainer(model, target, NativeLayout(), reload_native)
 
 
@@ -36,7 +37,7 @@ _CONTAINERS: dict[str, Callable[[Target, str], Container]] = {
     "none": lambda *_: GgufContainer(),
     "gguf": lambda *_: GgufContainer(),
     "compressed-tensors": compressed_tensors,
-    "native": _native,
+    "native": native,
 }
 _CODECS: dict[str, Callable[[Rounding], Codec]] = {"none": IntegerCodec, "compressed-tensors": PackedCodec, "native": IntegerCodec}
 

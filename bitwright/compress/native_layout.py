@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from bitwright.compress.codec import Codec
 from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.layout import Described, Layout
 from bitwright.compress.native_settings import native_formats, native_settings
 from bitwright.compress.source import Bytes
 from bitwright.errors import ModelError
-from bitwright.spaces import Format
+from bitwright.spaces import Absence, Format
 
 _PART = "weight"
 
@@ -26,16 +28,16 @@ class NativeLayout(Layout):
     codec: Codec = field(default_factory=IntegerCodec)
 
     def described(self, form: Format, shape: tuple[int, int]) -> Mapping[str, Described]:
-        """See `Layout.described`."""
-        return {_PART: ("U8", (form.size_bytes(shape),))}
+        """See `Layout.described`: nothing of what is dropped."""
+        return {} if isinstance(form, Absence) else {_PART: ("U8", (form.size_bytes(shape),))}
 
-    def arrays(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Mapping[str, Bytes]:  # noqa: ARG002
+    def arrays(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Mapping[str, Bytes]:
         """See `Layout.arrays`."""
-        return {_PART: packed}
+        return dict.fromkeys(self.described(form, shape), packed)
 
-    def packed(self, arrays: Mapping[str, Bytes], form: Format, shape: tuple[int, int]) -> Bytes:  # noqa: ARG002
+    def packed(self, arrays: Mapping[str, Bytes], form: Format, shape: tuple[int, int]) -> Bytes:
         """See `Layout.packed`."""
-        return arrays[_PART]
+        return arrays[_PART] if self.described(form, shape) else np.empty(0, dtype=np.uint8)
 
     def settings(self, layers: Mapping[str, Format], others: tuple[str, ...]) -> dict[str, Any]:  # noqa: ARG002
         """See `Layout.settings`: what is kept as floats is seen in the files."""

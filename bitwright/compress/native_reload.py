@@ -1,5 +1,7 @@
 """Load a native checkpoint as whoever uses it does, and compare every weight with what was written."""
 
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,17 @@ from torch import Tensor as Torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from bitwright.compress import native_quantizer
+from bitwright.compress.apply import Weights
 from bitwright.compress.checkpoint_source import CheckpointSource
+from bitwright.compress.dropping import Dropped
 from bitwright.compress.home import Slot
 from bitwright.compress.hub import NO_CODE, quietly
+from bitwright.compress.levels import matrix_shape
 from bitwright.compress.packed_model import in_module
 from bitwright.compress.packed_modules import PackedMatrix
+from bitwright.compress.source import Floats
 from bitwright.errors import BrokenPromiseError, ModelError
+from bitwright.spaces import DROP, Absence, expert_of
 
 #: what loads them: importing it registers it
 QUANTIZER = native_quantizer.NativeQuantizer
@@ -55,11 +62,23 @@ def reload_native(folder: Path, written: CheckpointSource) -> None:
             f"What was written must load in transformers; it does not, and nothing was kept, please report this: {error}"
         ) from error
     for tensor in written.tensors:
-        for slot in written.slots[tensor.name]:
+        for slot in written.slots[tensor.name] if tensor.stored != DROP.name else ():
             rows = _loaded(module, slot)
             expected = torch.from_numpy(written.read(tensor)).reshape(-1, *rows.shape[1:])[slot.start : slot.stop]
             if not torch.equal(rows[torch.from_numpy(slot.piece.order() - slot.piece.start)].float(), expected):
                 raise BrokenPromiseError(f"Every weight must load as it was written; {slot.name} does not, and nothing was kept: please report this.")
+
+
+def written_weights(written: CheckpointSource, names: Collection[str]) -> Weights:
+    """What a checkpoint computes with, for the tensors `names`: dropped experts with their heirs."""
+    found: dict[str, Callable[[], Floats]] = {}
+    for tensor in written.tensors:
+        form = written.forms[written.slots[tensor.name][0].name]
+        if tensor.name in names and isinstance(form, Absence):
+            found[tensor.name] = Dropped(matrix_shape(tensor), expert_of(tensor.name), form.heir)
+        elif tensor.name in names:
+            found[tensor.name] = partial(written.read, tensor)
+    return found
 
 
 def _loaded(module: PreTrainedModel, slot: Slot) -> Torch:

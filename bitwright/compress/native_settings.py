@@ -1,10 +1,13 @@
-"""What `config.json` of a native checkpoint says under `quantization_config`: the schema, and the format of every packed layer."""
+"""What `config.json` of a native checkpoint says under `quantization_config`: the schema, and the format of every packed layer.
+
+A layer of an expert that was dropped is in `DROP`, or where expert 3 of its block takes its tokens, in `DROP 3`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from bitwright.errors import ModelError
-from bitwright.spaces import INTEGER_FORMATS, Format
+from bitwright.spaces import DROP, INTEGER_FORMATS, Absence, Format
 
 METHOD = "bitwright"
 SCHEMA = 1
@@ -13,7 +16,7 @@ _FORMS = {form.name: form for form in INTEGER_FORMATS}
 
 def native_settings(layers: Mapping[str, Format]) -> dict[str, Any]:
     """The settings of a checkpoint with these packed layers."""
-    return {"quant_method": METHOD, "schema": SCHEMA, "formats": {name: form.name for name, form in layers.items()}}
+    return {"quant_method": METHOD, "schema": SCHEMA, "formats": {layer: _name(form) for layer, form in layers.items()}}
 
 
 def native_formats(settings: Mapping[str, Any]) -> dict[str, Format]:
@@ -33,7 +36,17 @@ def native_formats(settings: Mapping[str, Any]) -> dict[str, Format]:
     if unknown or not isinstance(formats, Mapping):
         fault = f"also '{unknown[0]}'" if unknown else "no formats"
         raise ModelError(f"The settings of a native checkpoint are quant_method, schema and formats; this one has {fault}: build it again.")
-    for layer, name in formats.items():
-        if name not in _FORMS:
-            raise ModelError(f"Every layer must be in a format of schema {SCHEMA}; {layer} is in '{name}': correct config.json, or update bitwright.")
-    return {layer: _FORMS[name] for layer, name in formats.items()}
+    return {layer: _form(layer, str(name)) for layer, name in formats.items()}
+
+
+def _name(form: Format) -> str:
+    return f"{form.name} {form.heir}" if isinstance(form, Absence) and form.heir >= 0 else form.name
+
+
+def _form(layer: str, name: str) -> Format:
+    first, _, heir = name.partition(" ")
+    if first == DROP.name and (heir.isdecimal() or name == first):
+        return Absence(heir=int(heir or -1))
+    if name not in _FORMS:
+        raise ModelError(f"Every layer must be in a format of schema {SCHEMA}; {layer} is in '{name}': correct config.json, or update bitwright.")
+    return _FORMS[name]

@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 
 from bitwright.compress.expansion import FLOAT_TYPES
 from bitwright.compress.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix
+from bitwright.compress.rerouted_router import ReroutedRouter
 from bitwright.compress.safetensors_file import Entry
 from bitwright.errors import ModelError
-from bitwright.spaces import INTEGER_FORMATS, Format
+from bitwright.spaces import INTEGER_FORMATS, Absence, Format
 
 #: from names on disk to names in the module: patterns as `re.sub` takes them
 RENAMED = (
@@ -25,6 +26,8 @@ RENAMED = (
     (r"\.experts\.(\d+)\.w3", r".experts.\1.up_proj"),
 )
 _ROLES = ("gate_proj", "up_proj", "down_proj")
+_ROUTER = "gate"
+_EXPERT = re.compile(r"(.+)\.experts\.(\d+)\.\w+")
 _STACKS = {"gate_up_proj", "down_proj"}
 _SCALE = "scalar_embed_scale"  # what Gemma multiplies its embeddings by
 _FLOATS = {form.name: form for form in INTEGER_FORMATS if form.name in FLOAT_TYPES}
@@ -46,10 +49,11 @@ def pack(module: PreTrainedModel, formats: Mapping[str, Format], entries: Mappin
     Raises:
         ModelError: the checkpoint is not one of this model, or lacks some of it.
     """
+    _reroute(module, formats)
     ties = tied_layers(module)
     kept = dict(formats) | {layer: form for layer, form in _floats(entries, dtype).items() if layer not in formats}
     kept |= {target: kept[source] for target, source in ties.items() if source in kept}
-    done = set()
+    done = {layer for layer, form in kept.items() if isinstance(form, Absence)}
     for name, layer in list(module.named_modules()):
         packed = _packed(layer, name, kept, dtype)
         if packed is not layer:
@@ -95,14 +99,31 @@ def _packed_experts(layer: nn.Module, name: str, kept: Mapping[str, Format]) -> 
     if gate_up.shape != (n_experts, 2 * n_inner, n_hidden):
         raise ModelError(f"Experts must be gated and stored row by row; those of {name} are not: bitwright cannot load this model packed.")
     shapes = {"gate_proj": (n_inner, n_hidden), "up_proj": (n_inner, n_hidden), "down_proj": (n_hidden, n_inner)}
-    experts = []
+    experts = {}
     for i in range(n_experts):
+        if all(isinstance(kept.get(f"{name}.{i}.{role}"), Absence) for role in _ROLES):
+            continue
         missing = [role for role in _ROLES if f"{name}.{i}.{role}" not in kept]
         if missing:
             raise ModelError(f"A native checkpoint must hold every expert; it lacks {name}.{i}.{missing[0]}: build it again.")
         matrices = {role: PackedLinear(kept[f"{name}.{i}.{role}"], shapes[role], None) for role in _ROLES}
-        experts.append(PackedExpert(matrices, layer.get_submodule("act_fn")))
+        experts[i] = PackedExpert(matrices, layer.get_submodule("act_fn"))
     return PackedExperts(experts)
+
+
+def _reroute(module: PreTrainedModel, formats: Mapping[str, Format]) -> None:
+    """Keep routers from choosing experts that were dropped."""
+    gone: dict[str, dict[int, int]] = {}
+    for layer, form in formats.items():
+        expert = _EXPERT.fullmatch(layer)
+        if isinstance(form, Absence) and expert is None:
+            raise ModelError(f"Only experts can be dropped; config.json says so of {layer}: build the checkpoint again.")
+        if isinstance(form, Absence) and expert is not None:
+            gone.setdefault(expert[1], {})[int(expert[2])] = form.heir
+    n_at_once = int(module.config.get_text_config().to_dict().get("num_experts_per_tok") or 0)
+    for block, heirs in gone.items():
+        router = module.get_submodule(f"{block}.{_ROUTER}")
+        module.set_submodule(f"{block}.{_ROUTER}", ReroutedRouter(router, heirs, n_at_once=n_at_once))
 
 
 def _require_whole(module: PreTrainedModel, entries: Mapping[str, Entry], tied: frozenset[str]) -> None:

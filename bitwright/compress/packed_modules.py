@@ -4,7 +4,7 @@ The weight of each is one tensor, `weight`, as it lies on disk: the bytes of the
 in the type they are stored in. Whoever reads such a checkpoint without knowing of it meets a vector where a matrix is expected, and stops.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from math import prod
 
 import torch
@@ -88,9 +88,9 @@ class PackedExpert(nn.Module):
 class PackedExperts(nn.Module):
     """The experts of a block under their indices, in place of transformers' two 3-D parameters. Each is expanded when a token needs it."""
 
-    def __init__(self, experts: Sequence[PackedExpert]) -> None:
+    def __init__(self, experts: Mapping[int, PackedExpert]) -> None:
         super().__init__()
-        for index, expert in enumerate(experts):
+        for index, expert in experts.items():
             self.add_module(str(index), expert)
 
     def forward(self, hidden_states: Torch, top_k_index: Torch, top_k_weights: Torch) -> Torch:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import Model, Weights, applied, container_of, kept_bytes, load_native, load_tokenizer
+from bitwright.compress import Model, applied, kept_bytes, load_native, load_tokenizer, native, written_weights
 from bitwright.objectives import Generated, next_token_log_probabilities
 from bitwright.pipeline.checking_checkpoint import CheckpointCheck
 from bitwright.pipeline.promises import Check, mean_divergence, types_unlike
@@ -78,18 +78,13 @@ def check_native(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray
     Raises:
         ModelError: the checkpoint cannot be read, by us or by transformers.
     """
-    container = container_of(TARGETS[plan.target], plan.model.source)
+    container = native(TARGETS[plan.target], plan.model.source)
     built = container.written(path)
-    weights: Weights = {
-        tensor.name: lambda tensor=tensor: built.read(tensor)  # type: ignore[misc]
-        for tensor in built.tensors
-        if tensor.name in plan.formats
-    }
     with progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
         original = next_token_log_probabilities(model, contexts)
         original_speed = _continued(model, prompt).tokens_per_second
         advance(len(contexts))
-        with applied(model, weights):
+        with applied(model, written_weights(built, plan.formats)):
             planned = next_token_log_probabilities(model, contexts)
         advance(len(contexts))
         packed = replace(model, module=torch.nn.Module.to(load_native(path, torch.float32), device=model.device))

@@ -10,10 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from bitwright.compress import Container, IntegerCodec, Recipe, Source, as_held, container_of, load, matrix_shape, open_source
+from bitwright.compress import (
+    Container,
+    IntegerCodec,
+    Recipe,
+    Source,
+    applied,
+    as_held,
+    container_of,
+    experts_apart,
+    load,
+    matrix_shape,
+    open_source,
+    written_weights,
+)
 from bitwright.compress.native_layout import NativeLayout
 from bitwright.errors import BrokenPromiseError, ModelError
-from bitwright.spaces import INTEGER_FORMATS, NATIVE, IntegerFormat, Tensor, discover
+from bitwright.spaces import INTEGER_FORMATS, NATIVE, IntegerFormat, Tensor, discover, expert_of
 from tests.sentences import sentence
 
 INTEGERS = tuple(form for form in INTEGER_FORMATS if isinstance(form, IntegerFormat))
@@ -86,3 +99,24 @@ def test_a_native_checkpoint_is_no_original(tiny_mixtral: Path, tmp_path: Path) 
         with pytest.raises(ModelError) as caught:
             read(str(tmp_path / "out"))
         sentence(caught.value, tmp_path / "out", "give the model that it was made from")
+
+
+def test_an_expert_that_is_dropped_is_not_there_and_never_chosen(tiny_mixtral: Path, tmp_path: Path) -> None:
+    container, source = container_of(NATIVE, str(tiny_mixtral)), as_held(open_source(str(tiny_mixtral)), NATIVE)
+    formats = planned(source) | {tensor.name: "DROP" for tensor in source.tensors if expert_of(tensor.name) in {(0, 2), (1, 0)}}
+    codec = IntegerCodec()
+
+    def packed(tensor: Tensor) -> np.ndarray:
+        form = NATIVE.format(formats[tensor.name])
+        return codec.encode(source.read(tensor), form, np.empty((0, tensor.shape[-1]), dtype=np.float32))
+
+    container.write(tmp_path / "out", Recipe(source, formats), packed)
+    tensors = {tensor.name: tensor for tensor in source.tensors}
+    chosen = sum(NATIVE.format(form).size_bytes(tensors[name].shape) for name, form in formats.items())
+    assert container.size_bytes(tmp_path / "out") == container.fixed_bytes(source, formats, tmp_path) + chosen
+    built, model = container.written(tmp_path / "out"), experts_apart(load(str(tiny_mixtral)))
+    ids = torch.arange(40).reshape(2, 20)
+    module = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    with torch.inference_mode(), applied(model, written_weights(built, formats)):
+        assert torch.allclose(module(ids).logits, model.module(ids).logits, atol=1e-4)
+    assert sum(name.endswith("down_proj.weight") for name, _ in module.named_parameters()) == 6

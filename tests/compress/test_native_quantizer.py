@@ -107,6 +107,8 @@ def test_what_was_loaded_can_be_saved_and_loaded_again(mixtral: Path, tmp_path: 
         ({"formats": {"model.embed_tokens": "INT9_G32"}}, ("model.embed_tokens", "INT9_G32")),
         ({"formats": {"model.embed": "INT4_G32"}}, ("model.embed",)),
         ({"formats": {}}, ("model.embed_tokens",)),
+        ({"formats": {"model.embed_tokens": "DROP"}}, ("model.embed_tokens", "Only experts")),
+        ({"formats": {"model.layers.0.mlp.experts.0.up_proj": "DROP x"}}, ("DROP x",)),
     ],
 )
 def test_settings_that_are_not_known_are_refused(broken: Path, changes: dict[str, Any], words: tuple[str, ...]) -> None:

@@ -4,12 +4,12 @@ import pytest
 
 from bitwright.compress.native_settings import native_formats, native_settings
 from bitwright.errors import ModelError
-from bitwright.spaces import INTEGER_FORMATS
+from bitwright.spaces import DROP, INTEGER_FORMATS, Absence
 from tests.sentences import sentence
 
 
 def test_settings_are_a_mirror_pair() -> None:
-    layers = {f"model.layers.{i}.mlp.up_proj": form for i, form in enumerate(INTEGER_FORMATS)}
+    layers = {f"model.layers.{i}.mlp.up_proj": form for i, form in enumerate((*INTEGER_FORMATS, DROP, Absence(heir=0), Absence(heir=12)))}
     assert native_formats(native_settings(layers)) == layers
 
 

@@ -68,7 +68,7 @@ def test_experts_are_weighted_and_summed() -> None:
         for k in range(2):
             gate, up, down = weights[index[t, k]]
             expected[t] += share[t, k] * (nn.functional.silu(x[t] @ gate.T) * (x[t] @ up.T)) @ down.T
-    assert torch.allclose(PackedExperts(experts)(x, index, share), expected, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(PackedExperts(dict(enumerate(experts)))(x, index, share), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_shared_is_counted_once() -> None:
