@@ -2,7 +2,7 @@
 
     python benchmarks/large.py spaces            # Qwen3-MoE's 48 x 128 experts and DeepSeek-V3's 58 x 256, built and solved
     python benchmarks/large.py make FOLDER       # 2.4 GB of random weights, six shards
-    python benchmarks/large.py build FOLDER      # that model packed tensor by tensor, in another process so that its peak memory is its own
+    python benchmarks/large.py build FOLDER --out OUT [--target transformers]    # that model packed, in another process for a peak memory of its own
 
 The sensitivities of `spaces` are synthetic: a power of two of the bits times a lognormal factor for each unit. They say how long solving takes, not
 what a model needs.
@@ -13,6 +13,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,11 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from bitwright.compress import ExpertsApart, IntegerCodec, open_skeleton, open_source
+from bitwright.compress import Levels, Recipe, as_held, codec_of, compressed_tensors, container_of, open_skeleton, open_source, unpack_layer_by_layer
 from bitwright.compress.architectures import engine_shape, lay_out
 from bitwright.compress.experts import parts
 from bitwright.search import solve, solve_lagrangian
-from bitwright.spaces import NATIVE, Space, Tensor, Unit, discover
+from bitwright.spaces import NATIVE, TARGETS, TRANSFORMERS, Space, Target, Tensor, Unit, discover
 
 QWEN = {
     "hidden_size": 2048,
@@ -42,6 +43,7 @@ QWEN = {
 }
 SHARDS, WIDTH, EXPERT_WIDTH, N_EXPERTS, N_LAYERS = 6, 1024, 1408, 32, 8
 N_TOKENS = 4096
+MENUS = {NATIVE.name: ("INT4_G128", "INT2_G64", "INT3_G128"), TRANSFORMERS.name: ("W4_G128", "W2_G64", "W3_G128")}
 
 
 def peak_bytes() -> int:
@@ -125,41 +127,45 @@ def make(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": 0}, "weight_map": where}))
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, target: Target, out: Path) -> None:
+    """Three formats in turn, every tensor read from its shard, packed, written and read back."""
     shards = [path.stat().st_size for path in folder.glob("*.safetensors")]
     print(
         f"{sum(shards) / 1e9:.2f} GB in {len(shards)} shards, the largest of {max(shards) / 1e6:.0f} MB; libraries take {peak_bytes() / 1e6:.0f} MB"
     )
     started = time.perf_counter()
-    source = ExpertsApart(open_source(str(folder)))
+    source = as_held(open_source(str(folder)), target)
     print(f"opened and fingerprinted in {time.perf_counter() - started:.0f} s, peak memory {peak_bytes() / 1e6:.0f} MB")
-    started, codec, written = time.perf_counter(), IntegerCodec(), 0
-    menu = [NATIVE.format(name) for name in ("INT4_G128", "INT2_G64", "INT3_G128")]
-    with (folder / "packed.bin").open("wb") as file:
-        for i, tensor in enumerate(source.tensors):
-            form = menu[i % len(menu)]
-            matrix = discover([tensor])
-            empty = np.empty((0, tensor.shape[-1]), dtype=np.float32)
-            packed = codec.encode(source.read(tensor), form, empty) if matrix else source.stored(tensor)
-            written += file.write(packed.tobytes())
-    (folder / "packed.bin").unlink()
-    peak = peak_bytes()
-    seconds = time.perf_counter() - started
-    print(f"{len(source.tensors):,} tensors packed into {written / 1e6:.0f} MB in {seconds:.0f} s, peak memory {peak / 1e6:.0f} MB")
-    print(f"peak memory is {peak / max(shards):.2f} x the largest shard (at most 3)")
+    started, levels = time.perf_counter(), Levels(out.parent, source, codec_of(target, "rtn", {}), {})
+    units = discover(source.tensors)
+    fixed = container_of(target, str(folder)).fixed_bytes(source, [tensor.name for unit in units for tensor in unit.tensors], out.parent)
+    space = target.space(units, menu=MENUS[target.name], fixed_bytes=fixed, n_weights=1)
+    choice = np.array([np.flatnonzero(row)[i % row.sum()] for i, row in enumerate(space.offered)])
+    formats = space.names(choice)
+    container = container_of(target, str(folder))
+    if target is TRANSFORMERS:  # as where the unpacked model does not fit into memory
+        container = replace(compressed_tensors(target, str(folder)), reload=unpack_layer_by_layer)
+    container.write(out, Recipe(source, formats), lambda tensor: levels.encode(tensor, target.format(formats[tensor.name])))
+    peak, seconds = peak_bytes(), time.perf_counter() - started
+    print(f"{len(source.tensors):,} tensors written for {target.name}, read back and compared in {seconds:.0f} s")
+    print(f"{space.total_bytes(choice):,} bytes promised, {container.size_bytes(out):,} found")
+    print(f"peak memory {peak / 1e6:.0f} MB: {peak / max(shards):.2f} x the largest shard (at most 3)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("spaces")
-    for name in ("make", "build"):
-        commands.add_parser(name).add_argument("folder", type=Path)
+    commands.add_parser("make").add_argument("folder", type=Path)
+    building = commands.add_parser("build")
+    building.add_argument("folder", type=Path)
+    building.add_argument("--target", choices=MENUS, default=NATIVE.name)
+    building.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     if asked.command == "make":
         make(asked.folder)
     elif asked.command == "build":
-        build(asked.folder)
+        build(asked.folder, TARGETS[asked.target], asked.out)
     else:
         spaces("Qwen3-MoE, 48 x 128 experts", AutoConfig.for_model("qwen3_moe", **QWEN), from_config)
         spaces("DeepSeek-V3, 58 x 256 experts", AutoConfig.for_model("deepseek_v3"), from_shapes)

@@ -9,6 +9,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -19,6 +20,7 @@ from bitwright.errors import BrokenPromiseError, LibraryError, ModelError
 from bitwright.spaces import PackedFormat
 
 _PACKAGE = "compressed_tensors"
+_LOADED_BYTES = 6  # for each weight: packed and unpacked at once, in float32 at worst
 
 
 def require_package() -> None:
@@ -53,11 +55,14 @@ def load_packed(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
 
 
 def reload_in_transformers(folder: Path, written: CheckpointSource) -> None:
-    """Compare every matrix that `from_pretrained` finds in `folder` with what was written.
+    """Compare every matrix that `from_pretrained` finds in `folder` with what was written; a model that does not fit into memory layer by layer.
 
     Raises:
         BrokenPromiseError: one differs, or nothing can be loaded.
     """
+    if _LOADED_BYTES * sum(tensor.n_weights for tensor in written.tensors) > psutil.virtual_memory().available:
+        unpack_layer_by_layer(folder, written)
+        return
     try:
         module = load_packed(folder, "auto")
     except ModelError as error:
@@ -66,9 +71,10 @@ def reload_in_transformers(folder: Path, written: CheckpointSource) -> None:
         ) from error
     parameters = dict(module.named_parameters())
     for tensor in written.tensors:
+        weights = torch.from_numpy(written.read(tensor))
         for slot in written.slots[tensor.name]:
             found = slot.piece.to_engine(parameters[slot.piece.parameter].detach())
-            expected = torch.from_numpy(written.read(tensor)).reshape(-1, *found.shape[1:])[slot.start : slot.stop]
+            expected = weights.reshape(-1, *found.shape[1:])[slot.start : slot.stop]
             if not torch.equal(found, expected.to(found.dtype)):
                 raise BrokenPromiseError(
                     f"Every weight must load as it was written; {slot.name} loads with a relative error of {_error(found, expected):.2g} in "
@@ -87,6 +93,7 @@ def unpack_layer_by_layer(folder: Path, written: CheckpointSource) -> None:  # n
     compressor = importlib.import_module(f"{_PACKAGE}.compressors").BaseCompressor.get_value_from_registry("pack-quantized")
     schemes = importlib.import_module(f"{_PACKAGE}.quantization").QuantizationScheme
     for tensor in written.tensors:
+        weights = torch.from_numpy(written.read(tensor))
         for slot in written.slots[tensor.name]:
             form = written.forms[slot.name]
             if not isinstance(form, PackedFormat):
@@ -94,7 +101,7 @@ def unpack_layer_by_layer(folder: Path, written: CheckpointSource) -> None:  # n
             layer = {name: torch.from_numpy(values) for name, values in packed_tensors(written.arrays(slot), form, slot.matrix).items()}
             layer["weight_scale"] = layer["weight_scale"].view(torch.bfloat16).float()
             found = compressor.decompress(layer, schemes.model_validate({"targets": [], **scheme(form)}))["weight"]
-            if not torch.equal(found[slot.piece.order() - slot.piece.start], torch.from_numpy(written.read(tensor)[slot.start : slot.stop])):
+            if not torch.equal(found[slot.piece.order() - slot.piece.start], weights[slot.start : slot.stop]):
                 raise BrokenPromiseError(f"Every layer must unpack as it was written; {slot.name} does not: nothing was kept, please report this.")
 
 

@@ -5,19 +5,21 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from bitwright.compress import Levels, PackedCodec, Recipe, Source, applied, compressed_tensors, load, load_packed, open_source
+from bitwright.compress import Levels, PackedCodec, Recipe, Source, applied, compressed_tensors, load, load_packed, open_source, unpack_layer_by_layer
 from bitwright.compress.checkpoint import INDEX
 from bitwright.compress.checkpoint_container import CheckpointContainer
+from bitwright.compress.compressed_tensors import packed_tensors
 from bitwright.compress.gguf_tokenizer import EXPRESSIONS
 from bitwright.compress.reload import reload_in_transformers
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError
-from bitwright.spaces import TRANSFORMERS, VLLM, Choice, Space, Target, discover
+from bitwright.spaces import TRANSFORMERS, VLLM, Choice, PackedFormat, Space, Target, discover
 from tests.compress import tiny_models as tiny
 from tests.sentences import sentence
 
@@ -150,6 +152,24 @@ class TestTraps:
             write(container, source, space.names(any_choice(space, 1)), tmp_path / "model")
         assert "nothing was kept" in str(caught.value)
         assert not list(tmp_path.iterdir())
+
+
+def test_a_model_too_large_to_load_is_compared_layer_by_layer(
+    folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bitwright.compress.reload.psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr("bitwright.compress.reload.load_packed", lambda *_: pytest.fail("the model was loaded whole"))
+    container, _, _ = written(folder_of("mixtral"), tmp_path / "model")
+    packed = container.written(tmp_path / "model")
+    slot = next(slot for slots in packed.slots.values() for slot in slots if isinstance(packed.forms[slot.name], PackedFormat))
+    monkeypatch.setattr("bitwright.compress.reload.packed_tensors", lambda *given: _negated(packed_tensors(*given)))
+    with pytest.raises(BrokenPromiseError) as caught:
+        unpack_layer_by_layer(tmp_path / "model", packed)
+    assert sentence(caught.value, slot.name)
+
+
+def _negated(layer: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: ~values if name == "weight_packed" else values for name, values in layer.items()}
 
 
 def test_only_a_checkpoint_is_replaced(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
