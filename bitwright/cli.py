@@ -292,6 +292,17 @@ def fleet(
     _say(f"\nmanifest  {bw.pipeline.write_fleet(found, out_folder, checksums=sums)}")
 
 
+@app.command()
+def profile(
+    path: Annotated[Path, typer.Option("--out", metavar="HERE.toml", help="Where the profile is written.")],
+    formats: Annotated[str, typer.Option(help="Formats to time, as in Q4_K,Q6_K. All of llama.cpp's when left out.")] = "",
+) -> None:
+    """Time this machine in llama.cpp, format by format, on models made on the spot: a profile for `fleet`."""
+    found = bw.pipeline.profile_machine(names_in(formats), progress=Rows())
+    bw.pipeline.write_text(path, found.to_toml())
+    _say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s, decoding fitted to {found.latency.relative_error:.1%}")
+
+
 def _print_check(found: "Check") -> None:
     out.print(bw.report.check_table(found.rows))
     _say(f"{found.engine} writes: {found.prompt}{found.written}")

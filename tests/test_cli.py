@@ -21,7 +21,7 @@ from tests.compress import tiny_models as tiny
 from tests.runs import leftovers
 
 SIZES = ("--calibration-sequences", "8", "--held-out-sequences", "4", "--sequence-length", "24")
-COMMANDS = ("fit", "search", "front", "plan", "build", "check", "export", "import", "memory", "fleet")
+COMMANDS = ("fit", "search", "front", "plan", "build", "check", "export", "import", "memory", "fleet", "profile")
 
 
 @pytest.fixture(scope="module", autouse=True)

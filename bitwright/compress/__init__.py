@@ -34,6 +34,7 @@ from bitwright.compress.routers import router_parameters
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.stitch import Stitcher, stitched
 from bitwright.compress.temporary import discard
+from bitwright.compress.trial_model import TrialModel, TrialShape, trial_matrices, write_trial
 from bitwright.compress.twins import Expert, twins
 
 __all__ = [
@@ -77,6 +78,8 @@ __all__ = [
     "Source",
     "Stitcher",
     "SymmetricGrid",
+    "TrialModel",
+    "TrialShape",
     "Weights",
     "ZeroPointGrid",
     "applied",
@@ -118,10 +121,12 @@ __all__ = [
     "rounding_named",
     "router_parameters",
     "stitched",
+    "trial_matrices",
     "twins",
     "unpack_layer_by_layer",
     "without",
     "write_gguf",
     "write_imatrix",
+    "write_trial",
     "written_weights",
 ]

@@ -10,6 +10,7 @@ from bitwright.objectives.harness import Harness, HarnessError
 from bitwright.objectives.importance import collect_importance
 from bitwright.objectives.jensen_shannon import ClampedJensenShannon, JensenShannon
 from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLeibler
+from bitwright.objectives.latency import Timed, fit_latency
 from bitwright.objectives.llama_cpp import Generated, LlamaCpp
 from bitwright.objectives.llama_cpp_log import EngineMemory, engine_memory
 from bitwright.objectives.llama_cpp_memory import CACHE_FORMATS, MemoryLine, MemoryUse, Serving, memory_use, require_accounting
@@ -74,6 +75,7 @@ __all__ = [
     "TaskError",
     "TaskErrorByLength",
     "Texts",
+    "Timed",
     "TokenObjective",
     "Tokens",
     "TopKullbackLeibler",
@@ -87,6 +89,7 @@ __all__ = [
     "draw",
     "engine_memory",
     "exemplars",
+    "fit_latency",
     "gathered_moments",
     "is_mixture",
     "kept_routing",

@@ -71,3 +71,22 @@ class LlamaCpp:
         seconds, n_generated = time.perf_counter() - started, int(answer["usage"]["completion_tokens"])
         reported = float(answer.get("timings", {}).get("predicted_per_second", 0.0))
         return Generated(str(answer["choices"][0]["text"]), reported or n_generated / seconds)
+
+    def seconds_per_token(self, n_tokens: int) -> float:
+        """Processor seconds of this process for each of `n_tokens` that are written after a short prompt.
+
+        With one thread that is the time which the text takes on an idle machine, and other work on the machine hardly changes it.
+        """
+        spent = []
+        for n in (2, 2 + n_tokens):
+            started = time.process_time()
+            self._server.handle_completions({"prompt": [5, 6, 7], "max_tokens": n, "temperature": 0.0, "ignore_eos": True, "cache_prompt": False})
+            spent.append(time.process_time() - started)
+        return (spent[1] - spent[0]) / n_tokens
+
+    def seconds_per_prompt_token(self, n_tokens: int) -> float:
+        """The same for each token of a prompt of `n_tokens`, which are read together."""
+        started = time.process_time()
+        prompt = [5 + i % 200 for i in range(n_tokens)]
+        self._server.handle_completions({"prompt": prompt, "max_tokens": 1, "temperature": 0.0, "cache_prompt": False})
+        return (time.process_time() - started) / n_tokens

@@ -16,6 +16,7 @@ from bitwright.pipeline.memory import Anatomy, anatomy, memory_budget, memory_of
 from bitwright.pipeline.methods import Method
 from bitwright.pipeline.planning import write_text
 from bitwright.pipeline.presets import METHODS, method_named
+from bitwright.pipeline.profiling import MachineProfile, profile_machine
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.settings import Settings
@@ -31,6 +32,7 @@ __all__ = [
     "Exported",
     "Fitted",
     "Fleet",
+    "MachineProfile",
     "MemoryUse",
     "Method",
     "Run",
@@ -59,6 +61,7 @@ __all__ = [
     "plan_fleet",
     "preflight",
     "price_rules",
+    "profile_machine",
     "read_by_a_step",
     "search",
     "target_of",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bitwright.compress import Source
 from bitwright.objectives import MemoryUse, Serving
 from bitwright.pipeline.memory import Anatomy
-from bitwright.spaces import Choice, Device, Space, Unit
+from bitwright.spaces import Choice, Device, Latency, Space, Unit
 
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 
@@ -23,6 +23,15 @@ class Reading:
     space: Space
     shares: NDArray[np.float64]
     fixed_bytes: int
+
+    def by_format(self, choice: Choice) -> dict[str, int]:
+        """Bytes of the units that a token reads, by the name of their format."""
+        sizes = self.space.size_bits[np.arange(len(choice)), choice] / 8 * self.shares
+        found: dict[str, int] = {}
+        for index, size in zip(choice, sizes, strict=True):
+            name = self.space.formats[index].name
+            found[name] = found.get(name, 0) + int(size)
+        return found
 
     def read_bytes(self, choice: Choice, use: MemoryUse) -> int:
         """Bytes of weights and of a full cache that one step of decoding reads, for all sequences of `use` together."""
@@ -37,9 +46,13 @@ def reading(space: Space, source: Source, anatomy: Anatomy) -> Reading:
     return Reading(space, shares, space.fixed_bits // 8 - anatomy.header_bytes)
 
 
-def tokens_per_second(device: Device, read_bytes: int) -> float:
-    """The rate of each sequence, at most."""
-    return 1 / device.seconds_per_token(read_bytes)
+def tokens_per_second(device: Device, reading: Reading, choice: Choice, use: MemoryUse) -> float:
+    """The rate of each sequence: by what the device was timed with, where it was, else what its bandwidth allows at most."""
+    latency, cache = device.latency, sum(line.size_bytes for line in use.cache)
+    by_format = reading.by_format(choice)
+    if isinstance(latency, Latency) and set(by_format) <= set(latency.seconds_per_byte):
+        return 1 / (latency.seconds_per_token(by_format) + device.seconds_per_token(reading.fixed_bytes + cache))
+    return 1 / device.seconds_per_token(reading.read_bytes(choice, use))
 
 
 def serving_of(device: Device) -> Serving:

@@ -83,7 +83,7 @@ class _Ground:
         return self.anatomy.use(serving_of(device), file_bytes=self.run.prices.space.total_bytes(choice))
 
     def rate(self, device: Device, choice: Choice) -> float:
-        return tokens_per_second(device, self.reading.read_bytes(choice, self.use(device, choice)))
+        return tokens_per_second(device, self.reading, choice, self.use(device, choice))
 
     def serves(self, device: Device, choice: Choice) -> bool:
         """Whether a choice is within the device's memory and fast enough."""

@@ -5,6 +5,7 @@ from bitwright.spaces.device import Device, PowerUnknown, profile_names, read_de
 from bitwright.spaces.discover import discover, expert_of, role
 from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, TRANSFORMERS, VLLM, engine
 from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Absence, BlockFormat, Format, IntegerFormat
+from bitwright.spaces.latency import Latency, NotTimed
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.plan import ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
 from bitwright.spaces.rules import Breach, Fused, Rule
@@ -37,7 +38,9 @@ __all__ = [
     "IntegerFormat",
     "Kept",
     "Key",
+    "Latency",
     "MadeAnew",
+    "NotTimed",
     "PackedFormat",
     "Plan",
     "PlannedModel",

@@ -14,12 +14,14 @@ from typing import Any
 from bitwright.errors import BudgetError, DeviceError
 from bitwright.spaces.budget import parse_budget
 from bitwright.spaces.engines import TARGETS
+from bitwright.spaces.latency import Latency, NotTimed
 
 _PROFILES = Path(__file__).with_name("devices")
 _TEXTS = ("name", "memory", "engine", "version")
 _FIGURES = ("usable", "bandwidth_gb_per_second", "reached", "least_tokens_per_second", "power_watts")
 _COUNTS = ("context", "sequences")
-_OTHERS = ("avoid", "cache", "source")
+_OTHERS = ("avoid", "cache", "source", "decode")
+_DECODE = ("seconds_per_gigabyte", "seconds_per_step", "relative_error")
 _REQUIRED = ("name", "memory", "usable", "bandwidth_gb_per_second", "engine", "version", "context", "sequences", "least_tokens_per_second")
 _SHARES = ("usable", "reached")
 _MAY_BE_ZERO = ("least_tokens_per_second",)
@@ -53,6 +55,7 @@ class Device:
     avoid: tuple[str, ...]
     cache: tuple[str, str]
     sources: tuple[tuple[str, str], ...]
+    latency: Latency | NotTimed
 
     @property
     def usable_bytes(self) -> int:
@@ -150,7 +153,18 @@ def _device(entries: Mapping[str, Any], where: str) -> Device:
         avoid=tuple(name.upper() for name in said["avoid"]),
         cache=(cache[0].upper(), cache[1].upper()),
         sources=tuple(said["source"].items()),
+        latency=_latency(said["decode"], where) if "decode" in said else NotTimed(),
     )
+
+
+def _latency(table: Any, where: str) -> Latency:
+    """What `bitwright profile` wrote."""
+    _require(isinstance(table, dict) and set(table) == set(_DECODE), f"decode must be a table of {', '.join(_DECODE)}", table, where)
+    rates = table["seconds_per_gigabyte"]
+    _require(isinstance(rates, dict) and rates, "seconds_per_gigabyte must be a table of formats", rates, where)
+    for value in (*rates.values(), *(table[key] for key in _DECODE[1:])):
+        _require(isinstance(value, (int, float)) and 0 <= value < float("inf"), "rate must be a number of zero or more", value, where)
+    return Latency({form: value / 1e9 for form, value in rates.items()}, *(float(table[key]) for key in _DECODE[1:]))
 
 
 def _require_keys(entries: Mapping[str, Any], where: str) -> None:

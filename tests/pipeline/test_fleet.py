@@ -4,17 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import bitwright as bw
 from bitwright.errors import UserError
 from bitwright.objectives import engine_memory
 from bitwright.pipeline import Assigned, Run, Unserved, build_fleet, memory_of, plan_fleet, write_fleet
 from bitwright.pipeline.bandwidth import serving_of
-from bitwright.spaces import Device, PowerUnknown
+from bitwright.spaces import Device, Latency, NotTimed, PowerUnknown
 from tests.runs import rows
 from tests.sentences import sentence
 
-BOARD = Device("board", 2**30, 1.0, 1e9, 1.0, "llama.cpp", "b11549", 64, 1, 0.0, PowerUnknown(), (), ("F16", "F16"), ())
+BOARD = Device("board", 2**30, 1.0, 1e9, 1.0, "llama.cpp", "b11549", 64, 1, 0.0, PowerUnknown(), (), ("F16", "F16"), (), NotTimed())
 
 
 def needs(run: Run, device: Device, share: float) -> Device:
@@ -77,6 +78,16 @@ def test_a_least_speed_makes_the_file_smaller(searched: Run) -> None:
     said = reason(searched, replace(BOARD, least_tokens_per_second=1e6))
     assert "tokens/s" in said
     assert "smaller model" in said
+
+
+def test_a_machine_that_was_timed_is_as_fast_as_it_was_timed(searched: Run) -> None:
+    rates = {form.name: 1e-9 for form in searched.prices.space.formats}
+    as_bandwidth = replace(BOARD, latency=Latency(rates, 0.0, 0.01))
+    assert one(searched, as_bandwidth).tokens_per_second == pytest.approx(one(searched, BOARD).tokens_per_second, rel=1e-3)
+    slow = replace(BOARD, latency=Latency(rates | {"Q8_0": 1e-8}, 0.0, 0.01))
+    assert one(searched, slow).tokens_per_second < 0.5 * one(searched, BOARD).tokens_per_second
+    unknown = replace(BOARD, latency=Latency({"F64": 1.0}, 0.0, 0.01))  # a format that was not timed: by bandwidth
+    assert one(searched, unknown).tokens_per_second == one(searched, BOARD).tokens_per_second
 
 
 def test_what_a_device_avoids_is_not_in_its_plan(searched: Run) -> None:

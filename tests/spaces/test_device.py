@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from bitwright.errors import DeviceError
-from bitwright.spaces import Device, PowerUnknown, profile_names, read_device, read_devices
+from bitwright.spaces import Device, Latency, NotTimed, PowerUnknown, profile_names, read_device, read_devices
 from tests.sentences import sentence
 
 PROFILE = {
@@ -28,10 +28,27 @@ def written(path: Path, **changed: str) -> Path:
 
 def test_a_profile_is_read_as_it_says(tmp_path: Path) -> None:
     found = read_device(str(written(tmp_path / "board.toml", avoid='["iq1_s"]', cache='"q8_0"', power_watts="7.5")))
-    assert found == Device("a board", 2**31, 0.5, 1e10, 0.7, "llama.cpp", "b11549", 512, 2, 5.0, 7.5, ("IQ1_S",), ("Q8_0", "Q8_0"), ())
+    assert found == Device("a board", 2**31, 0.5, 1e10, 0.7, "llama.cpp", "b11549", 512, 2, 5.0, 7.5, ("IQ1_S",), ("Q8_0", "Q8_0"), (), NotTimed())
     assert found.usable_bytes == 2**30
     assert found.seconds_per_token(7 * 10**9) == pytest.approx(1.0)
     assert read_device(str(written(tmp_path / "board.toml"))).power_watts == PowerUnknown()
+
+
+DECODE = "seconds_per_step = 1e-5\nrelative_error = 0.02\n[decode.seconds_per_gigabyte]\nQ8_0 = 0.1\n"
+
+
+def test_a_timed_machine_has_rates(tmp_path: Path) -> None:
+    path = written(tmp_path / "board.toml")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f"{text}[decode]\n{DECODE}", encoding="utf-8")
+    latency = read_device(str(path)).latency
+    assert latency == Latency({"Q8_0": 1e-10}, 1e-5, 0.02)
+    assert latency.seconds_per_token({"Q8_0": 10**9}) == pytest.approx(0.10001)
+    for wrong in (DECODE.replace("0.1", "-1"), DECODE.replace("relative_error", "error"), DECODE.replace("1e-5", '"fast"')):
+        path.write_text(f"{text}[decode]\n{wrong}", encoding="utf-8")
+        with pytest.raises(DeviceError) as refused:
+            read_device(str(path))
+        sentence(refused.value)
 
 
 def test_twelve_profiles_come_along_with_the_source_of_every_figure() -> None:
