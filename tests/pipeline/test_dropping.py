@@ -1,5 +1,6 @@
 """Experts that may be dropped, from the search to the plan."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,13 @@ def test_a_plan_that_leaves_too_few_experts_is_refused(searched_with_drops: Run,
     with pytest.raises(PlanError) as caught:
         require_fit(made.model_copy(update={"formats": {**made.formats, "blk.0.attn_q.weight": "DROP"}}), source)
     sentence(caught.value, "only routed experts can be dropped", "blk.0.attn_q.weight")
+
+
+def test_what_is_built_without_experts_keeps_its_promises(trained_moe: Path, tmp_path: Path) -> None:
+    """A twin takes over in the finished model as it did when the plan was measured."""
+    settings = small(trained_moe, target="native", formats=MENU, keep=KEPT, n_calibration=32, sequence_length=32)
+    fitted = bw.fit(settings, bw.parse_budget("450KB"), tmp_path, by=Search(method_named("auto"), Effort(evaluations=4)))
+    assert "DROP" in fitted.plan.formats.values()
+    said = json.loads((fitted.model / "config.json").read_text())["quantization_config"]["formats"]
+    assert any(form.startswith("DROP ") for form in said.values()), "a twin that is left is named"
+    assert fitted.check.broken == ()
