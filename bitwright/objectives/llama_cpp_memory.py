@@ -1,10 +1,10 @@
 """What a run occupies in llama.cpp: every byte by what it is for, from the dimensions of a model and what is asked of the engine.
 
-Facts: `src/llama-kv-cache*.cpp`, `src/llama-context.cpp` and `src/llama-graph.cpp` of llama.cpp b11549. How each figure is known:
+Found from what llama.cpp b11549 reports in its log for made-up models of some sixty shapes, not from its sources. How each figure is known:
 
-* weights, cache and outputs are the engine's own formulas, exact to the byte;
-* the compute buffer is the high-water mark of the engine's graph allocator. Its formula was found from the buffers that the engine reports for some
-  sixty shapes, and is exact where the feed-forward network is more than twice as wide as the embedding;
+* weights, cache and outputs are exact to the byte on all of them;
+* the compute buffer is the high-water mark of the engine's graph allocator; its formula is exact where the feed-forward network is more than twice as
+  wide as the embedding;
 * the engine's own share (code, tokenizer, graph) was fitted to resident sizes of fresh processes.
 
 `benchmarks/memory.py` holds all of it to the engine's log and to resident sizes. What is counted is one copy of the weights: where the engine maps
