@@ -63,7 +63,7 @@ def require_codec(target: Target, name: str) -> None:
         return
     if known == (GGML,):
         raise UserError(
-            f"Tensors for {target.name} are packed by libggml's own quantizers; the codec '{name}' is for integers in groups: leave it out, or "
+            f"Tensors for {target.name} are packed by libggml's own quantizers; '{name}' is for integers in groups: leave --codec out, or "
             "choose another target."
         )
     raise UserError(f"The codec for {target.name} must be one of {', '.join(known)}; '{name}' is not: choose one of them.")
