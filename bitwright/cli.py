@@ -66,7 +66,7 @@ def _root() -> None:
 
 @app.command()
 @taking(settings_of, search_of, limit_of)
-def fit(settings: bw.Settings, by: "Search", limit: Limit, out_folder: OutFolder, device: Device = "cpu") -> None:
+def fit(settings: "bw.Settings", by: "Search", limit: Limit, out_folder: OutFolder, device: Device = "cpu") -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
     fitted = bw.fit(settings, limit.budget(settings.model, settings.target), out_folder, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
@@ -85,7 +85,7 @@ def fit(settings: bw.Settings, by: "Search", limit: Limit, out_folder: OutFolder
 @app.command()
 @taking(settings_of, search_of)
 def search(
-    settings: bw.Settings,
+    settings: "bw.Settings",
     by: "Search",
     out_folder: OutFolder,
     points: Annotated[int, typer.Option(help="Points of the front to measure on held-out text.")] = 6,
@@ -233,7 +233,7 @@ def export(
 @app.command("import")
 @taking(settings_of)
 def import_(
-    settings: bw.Settings,
+    settings: "bw.Settings",
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The other tool's file.")],
     from_: Annotated[str, typer.Option("--from", help="The tool: autoround, gptqmodel, llm-compressor, mlx, modelopt or llama-quantize.")],
     out_folder: OutFolder,

@@ -71,7 +71,7 @@ def settings_of(
     n_held_out: NHeldOut = 32,
     sequence_length: Length = 128,
     seed: Seed = 0,
-) -> bw.Settings:
+) -> "bw.Settings":
     """What a run is asked to do."""
     menu = tuple(name.upper() for name in names_in(formats))
     return bw.Settings(

@@ -365,3 +365,9 @@ def test_the_command_is_installed(tmp_path: Path) -> None:
     assert ran.returncode == 2
     assert ran.stderr.startswith("bitwright: A run folder must hold a run.sqlite")
     assert ran.stdout == ""
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    """The command line is there at once: nothing heavy is loaded before a command needs it."""
+    program = "import sys, bitwright.cli; print(*sorted({'torch', 'transformers', 'scipy'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split() == []
