@@ -202,7 +202,7 @@ def preflight(
     if broken:
         out.print(bw.report.breaches_table(f"{target.name} {target.version}", broken))
         raise BrokenPromiseError(
-            f"{target.name} {target.version} would not load this plan; {len(broken)} rules are broken: search with --target {engine}."
+            f"{target.name} {target.version} would not load this plan, for {len(broken)} tensors: search with --target {engine}."
         )
     _say(f"{target.name} {target.version} loads every tensor of this plan, by the rules of its profile.")
 

@@ -20,10 +20,11 @@ import torch
 from bitwright.compress.checkpoint import INDEX, WHOLE
 from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.container import Container, Recipe
+from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.compress.home import CONFIG, Home, Slot, in_module_order, open_home
 from bitwright.compress.kept import kept_bytes, kept_type
-from bitwright.compress.layout import FLOATS, Described, Layout
-from bitwright.compress.safetensors_file import header
+from bitwright.compress.layout import Described, Layout
+from bitwright.compress.safetensors_file import WIDTHS, header
 from bitwright.compress.source import Bytes, Source
 from bitwright.compress.temporary import discard, replacing
 from bitwright.compress.twins import twins
@@ -31,7 +32,6 @@ from bitwright.errors import BrokenPromiseError, OutputError
 from bitwright.spaces import DROP, Absence, Format, Target, Tensor, expert_of
 
 SHARD_BYTES = 5_000_000_000
-_WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "I32": 4, "I64": 8, "U8": 1}
 _PER_NAME = 48  # what stands around a layer's name in the configuration: quotes, comma, line break, indentation, the marks of a pattern
 _METADATA = {"format": "pt"}
 
@@ -58,7 +58,7 @@ class CheckpointContainer(Container):
         """See `Container.fixed_bytes`."""
         names = frozenset(decided)
         shards = self._shards(source)
-        kept = sum(prod(slot.shape) * _WIDTHS[kept_type(source, slot)] for shard in shards for slot in shard if slot.tensor.name not in names)
+        kept = sum(prod(slot.shape) * WIDTHS[kept_type(source, slot)] for shard in shards for slot in shard if slot.tensor.name not in names)
         words = sum(len(words) for words in self.home.files.values())
         return kept + words + len(self._config({}, (), self._config_room(shards))) + sum(self._rooms(shards, names))
 
@@ -95,7 +95,7 @@ class CheckpointContainer(Container):
         shards: list[list[Slot]] = [[]]
         size_bytes = 0
         for slot in self.home.slots(source.tensors):
-            n_bytes = prod(slot.shape) * (_WIDTHS[slot.tensor.stored] if slot.tensor.stored in FLOATS else 4)
+            n_bytes = prod(slot.shape) * (WIDTHS[slot.tensor.stored] if slot.tensor.stored in FLOAT_TYPES else 4)
             if shards[-1] and size_bytes + n_bytes > self.shard_bytes:
                 shards.append([])
                 size_bytes = 0
@@ -125,14 +125,14 @@ class CheckpointContainer(Container):
         described: list[Mapping[str, Described]] = [{"weight": ("BF16", shape)}]
         if decided and len(shape) == 2:
             n_rows, n_columns = shape
-            forms = [form for form in self.target.formats if form.name not in FLOATS and form.fits(shape)]
+            forms = [form for form in self.target.formats if form.name not in FLOAT_TYPES and form.fits(shape)]
             described += [self.layout.described(form, (n_rows, n_columns)) for form in forms]
         texts = [[len(part) + len(dtype) + len(str(list(size))) + 48 for part, (dtype, size) in of_form.items()] for of_form in described]
         return max(len(of_form) for of_form in texts), max(sum(of_form) for of_form in texts)
 
     def _config_room(self, shards: list[list[Slot]]) -> int:
         """Bytes kept for the configuration: every format in use, and every layer named once."""
-        forms = [form for form in self.target.formats if form.name not in FLOATS]
+        forms = [form for form in self.target.formats if form.name not in FLOAT_TYPES]
         longest = json.dumps(self._settings({form.name: form for form in forms}, ()), indent=2)
         names = sum(len(slot.layer) + _PER_NAME + 2 * slot.layer.count(".") for shard in shards for slot in shard)
         return len(longest) + names
@@ -168,7 +168,7 @@ class CheckpointContainer(Container):
                     others.append(slot.layer)
             name = WHOLE if len(shards) == 1 else _shard_name(i, len(shards))
             places |= dict.fromkeys(entries, name)
-            sized = {entry: (dtype, shape, _WIDTHS[dtype] * prod(shape)) for entry, (dtype, shape) in entries.items()}
+            sized = {entry: (dtype, shape, WIDTHS[dtype] * prod(shape)) for entry, (dtype, shape) in entries.items()}
             with (folder / name).open("wb") as file:
                 file.write(header(sized, _METADATA, rooms[i]))
                 for data in self._data(recipe, shard, packed, digests):
@@ -181,7 +181,7 @@ class CheckpointContainer(Container):
     def _form(self, recipe: Recipe, slot: Slot) -> Format | str:
         """The format of a packed layer, or the type of one kept as floats."""
         name = recipe.formats.get(slot.tensor.name, "")
-        if name and name not in FLOATS:
+        if name and name not in FLOAT_TYPES:
             return self.target.format(name)
         return name or kept_type(recipe.source, slot)
 

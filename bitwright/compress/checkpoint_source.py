@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from math import prod
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 
 from bitwright.compress.architectures import engine_shape
 from bitwright.compress.checkpoint import shards
+from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.compress.gguf_file import fingerprint
 from bitwright.compress.home import CONFIG, Home, Slot
-from bitwright.compress.layout import FLOATS, Layout
+from bitwright.compress.layout import Layout
 from bitwright.compress.pieces import Piece
 from bitwright.compress.safetensors_file import Entry, entries
 from bitwright.compress.source import Bytes, Floats, Source
@@ -43,14 +45,17 @@ class CheckpointSource(Source):
         self.slots = {tensor.name: list(home.slots((tensor,))) for tensor in named}
         self.forms = {slot.name: self._form(slot) for of_tensor in self.slots.values() for slot in of_tensor}
         self.tensors = tuple(Tensor(tensor.name, tensor.shape, self._stored(tensor)) for tensor in named)
-        self.fingerprint = fingerprint(self.tensors, self.stored)
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
+        """See `Source`; counted when it is asked for, since it takes reading everything."""
+        return fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:
         """See `Source.read`."""
         shape = prod(tensor.shape[:-1]), tensor.shape[-1]
-        if tensor.stored in FLOATS:
-            widths = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
-            floats: Floats = torch.from_numpy(self.stored(tensor)).view(widths[tensor.stored]).float().reshape(shape).numpy()
+        if tensor.stored in FLOAT_TYPES:
+            floats: Floats = torch.from_numpy(self.stored(tensor)).view(FLOAT_TYPES[tensor.stored]).float().reshape(shape).numpy()
             return floats
         return self._layout.codec.decode(self.stored(tensor), _packed(self.forms[self.slots[tensor.name][0].name]), shape)
 
@@ -82,7 +87,7 @@ class CheckpointSource(Source):
         Raises:
             ModelError: the layer is missing, or its tensors are not those of the format that the configuration names.
         """
-        if slot.name in self._entries and self._entries[slot.name].dtype in FLOATS:
+        if slot.name in self._entries and self._entries[slot.name].dtype in FLOAT_TYPES:
             expected = {slot.name: (self._entries[slot.name].dtype, slot.shape)}
             form: Format | str = self._entries[slot.name].dtype
         else:

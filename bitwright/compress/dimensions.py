@@ -1,7 +1,7 @@
 """The dimensions of a model that decide what a run of it occupies besides its weights, read from GGUF metadata.
 
-Keys and their defaults: `src/llama-hparams.*` and `src/models/*.cpp` of llama.cpp. A window is counted only where the engine computes one: its
-`llama` and `qwen2` pass over the key.
+Keys are those of the `gguf` package. A window is counted only where the engine keeps a cache of windows, by what its log says of files made up for
+each architecture: its `llama` and `qwen2` pass over the key.
 """
 
 from collections.abc import Mapping

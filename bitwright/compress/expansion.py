@@ -11,9 +11,8 @@ import torch
 from torch import Tensor as Torch
 from torch.nn.functional import pad
 
+from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.spaces import BlockFormat, Format, IntegerFormat
-
-FLOAT_TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def stored_type(form: Format) -> torch.dtype:

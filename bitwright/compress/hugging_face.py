@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from bitwright.compress.architectures import engine_shape, lay_out, recognise
+from bitwright.compress.floats import FLOAT_TYPES, holds, in_type
 from bitwright.compress.gguf_file import fingerprint
 from bitwright.compress.gguf_metadata import hyperparameters
 from bitwright.compress.gguf_tokenizer import tokenizer_entries
@@ -23,7 +24,6 @@ from bitwright.spaces import Tensor, discover
 
 _ROPE_FACTORS = "rope_freqs.weight"
 _FIRST = ("token_embd.weight", "output_norm.weight", "output.weight", _ROPE_FACTORS)  # what stands before the blocks in the file
-_NARROW = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
 #: a piece → its rows in engine order, float32 on the CPU
@@ -80,7 +80,7 @@ class HuggingFaceSource(Source):
         """The tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
         if len(tensor.shape) == 3:  # one after another: a stack may be as large as everything else
             return np.concatenate([self.stored_part(tensor, expert) for expert in range(tensor.shape[0])])
-        return _narrowed(torch.from_numpy(self.read(tensor)), tensor.stored)
+        return in_type(tensor.stored, torch.from_numpy(self.read(tensor)))
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
         """See `Source.part`."""
@@ -89,17 +89,17 @@ class HuggingFaceSource(Source):
 
     def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
         """See `Source.stored_part`."""
-        return _narrowed(self.rows(self.pieces[tensor.name][expert]), tensor.stored)
+        return in_type(tensor.stored, self.rows(self.pieces[tensor.name][expert]))
 
     def _narrowest(self, matrices: list[Tensor]) -> str:
         """The narrowest format that holds every weight of every matrix exactly."""
-        exact = set(_NARROW)
+        exact = list(FLOAT_TYPES)
         for piece in (piece for tensor in matrices for piece in self.pieces[tensor.name]):
             weights = self.rows(piece)
-            exact = {name for name in exact if torch.equal(weights.to(_NARROW[name]).float(), weights)}
-            if not exact:
-                return "F32"
-        return next(name for name in _NARROW if name in exact)
+            exact = [name for name in exact if name == "F32" or holds(name, weights)]
+            if exact == ["F32"]:
+                break
+        return exact[0]
 
 
 def _file_order(names: Iterable[str]) -> list[str]:
@@ -107,11 +107,6 @@ def _file_order(names: Iterable[str]) -> list[str]:
     found = list(names)
     blocks = [name for name in found if name not in _FIRST]
     return [name for name in _FIRST if name in found] + sorted(blocks, key=lambda name: int(name.split(".")[1]))
-
-
-def _narrowed(weights: Torch, stored: str) -> Bytes:
-    narrow: Bytes = weights.to(_NARROW.get(stored, torch.float32)).contiguous().view(torch.uint8).numpy().reshape(-1)
-    return narrow
 
 
 def _rope_factors(config: PreTrainedConfig) -> dict[str, Floats]:

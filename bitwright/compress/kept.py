@@ -5,26 +5,23 @@ import torch
 
 from bitwright.compress.architectures import ARCHITECTURES
 from bitwright.compress.experts import ExpertsApart
+from bitwright.compress.floats import FLOAT_TYPES, holds, in_type
 from bitwright.compress.home import Slot, in_module_order
 from bitwright.compress.hugging_face import HuggingFaceSource
-from bitwright.compress.layout import FLOATS
 from bitwright.compress.source import Bytes, Source
-
-_NARROW = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def kept_type(source: Source, slot: Slot) -> str:
     """The float type in which a tensor that is not decided about is kept: the narrowest that loses nothing."""
     if len(slot.shape) > 1:
-        return slot.tensor.stored if slot.tensor.stored in FLOATS else "F32"
+        return slot.tensor.stored if slot.tensor.stored in FLOAT_TYPES else "F32"
     values = kept_values(source, slot)
-    return next((name for name, dtype in _NARROW.items() if torch.equal(values.to(dtype).float(), values)), "F32")
+    return next(name for name in FLOAT_TYPES if name == "F32" or holds(name, values))
 
 
 def kept_bytes(source: Source, slot: Slot, dtype: str) -> Bytes:
     """The bytes of such a tensor."""
-    data: Bytes = kept_values(source, slot).to(_NARROW.get(dtype, torch.float32)).contiguous().view(torch.uint8).numpy().reshape(-1)
-    return data
+    return in_type(dtype, kept_values(source, slot))
 
 
 def kept_values(source: Source, slot: Slot) -> torch.Tensor:

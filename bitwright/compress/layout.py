@@ -11,8 +11,6 @@ from bitwright.spaces import Format
 #: what a tensor of a safetensors file is: its type and its shape
 Described = tuple[str, tuple[int, ...]]
 
-FLOATS = ("BF16", "F16", "F32")
-
 
 class Layout(ABC):
     """A way to keep packed layers. Floats are not its concern: they are kept as `<layer>.weight` everywhere.

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from bitwright.compress.expansion import FLOAT_TYPES
+from bitwright.compress.checkpoint import MIXTRAL
+from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.compress.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix
 from bitwright.compress.rerouted_router import ReroutedRouter
 from bitwright.compress.safetensors_file import Entry
@@ -21,9 +22,7 @@ from bitwright.spaces import INTEGER_FORMATS, Absence, Format
 #: from names on disk to names in the module: patterns as `re.sub` takes them
 RENAMED = (
     (r"\.block_sparse_moe\.", ".mlp."),
-    (r"\.experts\.(\d+)\.w1", r".experts.\1.gate_proj"),
-    (r"\.experts\.(\d+)\.w2", r".experts.\1.down_proj"),
-    (r"\.experts\.(\d+)\.w3", r".experts.\1.up_proj"),
+    *((rf"\.experts\.(\d+)\.{older}", rf".experts.\1.{name}") for name, older in MIXTRAL.items()),
 )
 _ROLES = ("gate_proj", "up_proj", "down_proj")
 _ROUTER = "gate"

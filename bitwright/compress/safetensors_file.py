@@ -20,7 +20,7 @@ from bitwright.compress.source import Bytes
 from bitwright.errors import ModelError
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "U8": 1}
+WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "U8": 1}
 _LENGTH = struct.Struct("<Q")
 
 
@@ -52,7 +52,7 @@ class Entry:
         Raises:
             ModelError: the file cannot be read.
         """
-        n_bytes = _WIDTHS[self.dtype]
+        n_bytes = WIDTHS[self.dtype]
         try:
             return np.fromfile(self.path, dtype=np.uint8, count=(stop - start) * n_bytes, offset=self.start + start * n_bytes)
         except OSError as error:

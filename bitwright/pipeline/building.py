@@ -1,6 +1,5 @@
 """From a plan to a file: every tensor quantized anew with the very codec and importance that the plan was measured with."""
 
-import hashlib
 from collections.abc import Callable
 from itertools import filterfalse
 from pathlib import Path
@@ -17,6 +16,7 @@ from bitwright.compress import (
     codec_of,
     codecs_of,
     container_of,
+    digest,
     discard,
     importance_apart,
     needs_moments,
@@ -112,20 +112,16 @@ def require_fit(plan: Plan, source: Source) -> None:
             f"A plan holds only for the model it was made for; {source.name} has fingerprint {source.fingerprint[:12]} and the plan wants "
             f"{plan.model.fingerprint[:12]}: give the original model, or make a plan for this one."
         )
-    target, tensors = target_of(plan), {tensor.name: tensor for tensor in source.tensors}
-    for name, form in plan.formats.items():
-        if name not in tensors:
-            raise PlanError(f"A plan may name only tensors of its model; '{name}' is not one of {source.name}: remove it from the plan.")
-        if form not in {known.name for known in target.formats}:
-            raise PlanError(f"A plan may name only formats of {target.name}; '{form}' of {name} is not one: correct its spelling.")
-        if not target.format(form).fits(tensors[name].shape):
-            raise PlanError(
-                f"A plan may name only formats that a tensor's rows allow; {name} has rows of {tensors[name].shape[-1]}, which {form} cannot store: "
-                "give this tensor another format."
-            )
+    target, names = target_of(plan), {tensor.name for tensor in source.tensors}
+    foreign = next((name for name in plan.formats if name not in names), "")
+    if foreign:
+        raise PlanError(f"A plan may name only tensors of its model; '{foreign}' is not one of {source.name}: remove it from the plan.")
     broken = target.breaches(source.tensors, plan.formats)
     if broken:
-        raise PlanError(f"A plan must keep the rules of {target.name} {target.version}: {broken[0].rule}; {broken[0].tensor} has {broken[0].fault}.")
+        raise PlanError(
+            f"A plan must keep the rules of {target.name} {target.version}, and {broken[0].rule}; {broken[0].tensor} has {broken[0].fault}: correct "
+            "its spelling, or give it another format."
+        )
     _require_experts(plan, source)
 
 
@@ -148,6 +144,6 @@ def _importance_path(plan: Plan) -> Path:
         raise PlanError(
             f"A plan needs the importance matrix it was measured with; {path} is not there: put it back, or correct its path in the plan."
         )
-    if hashlib.sha256(path.read_bytes()).hexdigest() != plan.importance.sha256:
+    if digest(path) != plan.importance.sha256:
         raise PlanError(f"A plan needs the importance matrix it was measured with; {path} has changed since: make the plan again.")
     return path

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import CheckpointSource, Model, Weights, applied, compressed_tensors, load_packed, unpack_layer_by_layer
+from bitwright.compress import CheckpointSource, Model, applied, compressed_tensors, load_packed, unpack_layer_by_layer, written_weights
 from bitwright.objectives import next_token_log_probabilities
-from bitwright.pipeline.promises import Check, Floats, Mean, mean_divergence, types_unlike
+from bitwright.pipeline.continuing import continued
+from bitwright.pipeline.promises import Check, Floats, Mean, faults, gap_fault, mean_divergence, types_unlike
 from bitwright.progress import Progress
 from bitwright.spaces import TARGETS, TRANSFORMERS, PackedFormat, Plan
 
-_GENERATED_TOKENS = 24
 _EXACT, _ROUNDED = 1e-4, 5e-3  # nats between two computations with the same weights, and with weights rounded to bfloat16 in one of them
 
 
@@ -62,17 +62,8 @@ class CheckpointCheck(Check):
     @property
     def broken(self) -> tuple[str, ...]:
         """See `Check.broken`."""
-        found = []
-        if self.size_found != self.size_promised:
-            found.append(f"The checkpoint has {self.size_found:,} bytes and the plan promises {self.size_promised:,}.")
-        if self.wrong_types:
-            found.append(f"{len(self.wrong_types)} tensors have another format than the plan says, first {self.wrong_types[0]}.")
-        if not self.engine_gap.nats_per_token <= self.allowed_gap:
-            found.append(
-                f"{self.engine_name} is {self.engine_gap.nats_per_token:.4f} nats/token from torch with the same weights; {self.allowed_gap:.4f} are "
-                "allowed."
-            )
-        return tuple(found)
+        sizes = self.size_promised, self.size_found
+        return (*faults(sizes, self.wrong_types, what="checkpoint"), *gap_fault(self.engine_name, self.engine_gap, self.allowed_gap))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,19 +85,15 @@ def check_checkpoint(model: Model, plan: Plan, path: Path, *, contexts: list[NDA
     """
     container = compressed_tensors(TARGETS[plan.target], plan.model.source)
     built = container.written(path)
-    weights: Weights = {
-        tensor.name: lambda tensor=tensor: built.read(tensor)  # type: ignore[misc]
-        for tensor in built.tensors
-        if tensor.name in plan.formats
-    }
     with progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
         original = next_token_log_probabilities(model, contexts)
         advance(len(contexts))
-        with applied(model, weights):
+        is_at_hand = plan.target == TRANSFORMERS.name
+        with applied(model, written_weights(built, plan.formats)):
             planned = next_token_log_probabilities(model, contexts)
-            text = _continued(model, prompt)
+            text = "" if is_at_hand else continued(model, prompt).text
         advance(len(contexts))
-        if plan.target == TRANSFORMERS.name:
+        if is_at_hand:
             found = _in_transformers(model, path, built, contexts=contexts, prompt=prompt)
         else:
             unpack_layer_by_layer(path, built)  # so the engine's weights are the plan's
@@ -132,13 +119,4 @@ def _in_transformers(model: Model, path: Path, built: CheckpointSource, *, conte
     torch.nn.Module.float(module)
     loaded = replace(model, module=module)
     found = next_token_log_probabilities(loaded, contexts)
-    return _Found("transformers", found, _ROUNDED if rounded else _EXACT, _continued(loaded, prompt))
-
-
-def _continued(model: Model, prompt: str) -> str:
-    """What the model writes after the prompt, the likeliest token each time."""
-    ids = list(model.tokenizer(prompt)["input_ids"])
-    n_prompt = len(ids)
-    for _ in range(_GENERATED_TOKENS):
-        ids.append(int(next_token_log_probabilities(model, [np.array(ids)])[0].argmax()))
-    return str(model.tokenizer.decode(ids))[len(str(model.tokenizer.decode(ids[:n_prompt]))) :]
+    return _Found("transformers", found, _ROUNDED if rounded else _EXACT, continued(loaded, prompt).text)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bitwright.compress import GgufSource, IntegerCodec, Levels, Model, Recipe, Weights, applied, write_gguf
 from bitwright.errors import ModelError
 from bitwright.objectives import Generated, LlamaCpp, next_token_log_probabilities
-from bitwright.pipeline.promises import Check, Floats, Mean, mean_divergence, types_unlike
+from bitwright.pipeline.promises import Check, Floats, Mean, faults, gap_fault, mean_divergence, types_unlike
 from bitwright.progress import Advance, Progress
 from bitwright.spaces import LLAMA_CPP, Plan
 
@@ -81,15 +81,8 @@ class LlamaCppCheck(Check):
     @property
     def broken(self) -> tuple[str, ...]:
         """See `Check.broken`."""
-        found = []
-        if self.size_found != self.size_promised:
-            found.append(f"The file has {self.size_found:,} bytes and the plan promises {self.size_promised:,}.")
-        if self.wrong_types:
-            found.append(f"{len(self.wrong_types)} tensors have another format than the plan says, first {self.wrong_types[0]}.")
-        if self.engine_gap.nats_per_token > self.allowed_gap:
-            found.append(
-                f"llama.cpp is {self.engine_gap.nats_per_token:.4f} nats/token from torch with the same weights; {self.allowed_gap:.4f} are allowed."
-            )
+        found = faults((self.size_promised, self.size_found), self.wrong_types, what="file")
+        found += gap_fault(self.engine, self.engine_gap, self.allowed_gap)
         if not self.tokenizes_alike:
             found.append("llama.cpp tokenizes text differently from the model's own tokenizer.")
         return tuple(found)

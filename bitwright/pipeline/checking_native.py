@@ -3,7 +3,6 @@
 The layers expand to the plan's own weights bit for bit, and all that is left between the two computations in torch is the order in which they add.
 """
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 from bitwright.compress import Model, applied, kept_bytes, load_native, load_tokenizer, native, written_weights
 from bitwright.objectives import Generated, next_token_log_probabilities
 from bitwright.pipeline.checking_checkpoint import CheckpointCheck
+from bitwright.pipeline.continuing import continued
 from bitwright.pipeline.promises import Check, mean_divergence, types_unlike
 from bitwright.progress import Progress
 from bitwright.spaces import TARGETS, Plan
 
 _ENGINE = "transformers, packed"
-_GENERATED_TOKENS = 24
 _SAMPLE = "The quick brown fox, 42 years old, said: \"Hello, world!\"\n\tIt's naïve — isn't it?"
 _ALLOWED_GAP = 1e-4  # nats per token between two orders of addition in float32, with room for a token that changes experts
 _ALLOWED_MEMORY = 1.1  # bytes of weights in memory for each on disk
@@ -82,7 +81,7 @@ def check_native(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray
     built = container.written(path)
     with progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
         original = next_token_log_probabilities(model, contexts)
-        original_speed = _continued(model, prompt).tokens_per_second
+        original_speed = continued(model, prompt).tokens_per_second
         advance(len(contexts))
         with applied(model, written_weights(built, plan.formats)):
             planned = next_token_log_probabilities(model, contexts)
@@ -107,20 +106,6 @@ def check_native(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray
         memory_bytes=kept_bytes(packed.module),
         tokenizes_alike=model.tokenizer(_SAMPLE)["input_ids"] == load_tokenizer(path)(_SAMPLE)["input_ids"],
         prompt=prompt,
-        generated=_continued(packed, prompt),
+        generated=continued(packed, prompt),
         original_tokens_per_second=original_speed,
     )
-
-
-@torch.inference_mode()
-def _continued(model: Model, prompt: str) -> Generated:
-    """What the model writes after the prompt, the likeliest token each time, one token at a time."""
-    ids = torch.tensor([model.tokenizer(prompt)["input_ids"]], device=model.device)
-    found = model.module(ids, use_cache=True)
-    written, started = [], time.perf_counter()
-    for _ in range(_GENERATED_TOKENS):
-        token = found.logits[:, -1:].argmax(dim=-1)
-        written.append(int(token))
-        found = model.module(token, past_key_values=found.past_key_values, use_cache=True)
-    seconds = time.perf_counter() - started
-    return Generated(str(model.tokenizer.decode(written)), _GENERATED_TOKENS / seconds)

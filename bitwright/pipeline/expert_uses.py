@@ -1,6 +1,5 @@
 """What the calibration text makes of each expert of a run's model, and what a plan does."""
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,8 +9,9 @@ from bitwright.objectives import active_bytes
 from bitwright.pipeline.run import Run
 from bitwright.predictors import MINIMUM_TOKENS, rare_experts
 from bitwright.report import ExpertUse
+from bitwright.spaces import expert_of, role
 
-_EXPERT = re.compile(r"blk\.(\d+)\.\w+_exps(?:\.(\d+))?\.weight")
+_STACKED = "_exps"  # the end of the roles of routed experts
 
 
 def expert_uses(run: Run, formats: Mapping[str, str]) -> tuple[ExpertUse, ...]:
@@ -61,7 +61,7 @@ def _formats(formats: Mapping[str, str]) -> dict[tuple[int, int], list[str]]:
     """The formats of each expert, every one once, by layer and index; the index is -1 where a layer holds its experts in one tensor."""
     found: dict[tuple[int, int], list[str]] = {}
     for tensor, form in formats.items():
-        if match := _EXPERT.fullmatch(tensor):
-            of_expert = found.setdefault((int(match[1]), int(match[2] or -1)), [])
+        if role(tensor).endswith(_STACKED):
+            of_expert = found.setdefault(expert_of(tensor), [])
             of_expert += [form] * (form not in of_expert)
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from re import sub
 from typing import Any
 
+from bitwright.compress import digest
 from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.fleet import Assigned, Fleet, Unserved
 from bitwright.pipeline.planning import write_text
@@ -32,7 +33,7 @@ def build_fleet(fleet: Fleet, out: Path, *, progress: Progress | None = None) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         if not (path.is_file() and path.stat().st_size == plan.size_bytes):
             build(plan, path, progress=progress or Silent())
-    return {name: _sha256(out / name) for name in plans}
+    return {name: digest(out / name) for name in plans}
 
 
 def write_fleet(fleet: Fleet, out: Path, *, checksums: Mapping[str, str]) -> Path:
@@ -98,8 +99,3 @@ def _write_page(fleet: Fleet, path: Path) -> None:
         names.setdefault(tuple(row.choice.tolist()), []).append(row.device.name)
     named = {" · ".join(devices): row.choice for row in fleet.assigned for devices in [names[tuple(row.choice.tolist())]]}
     write_page(summarise(fleet.run, named=named, chosen=next(iter(named)), limit=NoLimit()), path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,10 +6,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from bitwright.compress import Dimensions, Source, dimensions, header_bytes, open_source
-from bitwright.errors import BudgetError, UserError
+from bitwright.errors import BudgetError
 from bitwright.objectives import MemoryUse, Serving, memory_use, require_accounting
 from bitwright.pipeline.building import target_of
-from bitwright.spaces import GGML_FORMATS, LLAMA_CPP, TARGETS, Budget, Target, read_plan
+from bitwright.spaces import GGML_FORMATS, LLAMA_CPP, Budget, engine, read_plan
 
 _PLAN = ".json"
 _FORMATS = {form.name: form for form in GGML_FORMATS}
@@ -59,7 +59,7 @@ def memory_of(name: str, serving: Serving, *, target: str = LLAMA_CPP.name) -> M
         plan = read_plan(Path(name))
         require_accounting(target_of(plan))
         return anatomy(open_source(plan.model.source)).use(serving, file_bytes=plan.size_bytes)
-    require_accounting(target_named(target))
+    require_accounting(engine(target, ""))
     source = open_source(name)
     found = anatomy(source)
     return found.use(serving, file_bytes=found.header_bytes + _stored_bytes(source))
@@ -74,7 +74,7 @@ def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str =
     """
     if memory.unit == "bpw":
         raise BudgetError(f"A memory is a number of bytes (4GiB, 900MB); '{memory.text}' is not: write it like one of these.")
-    require_accounting(target_named(target))
+    require_accounting(engine(target, ""))
     size_bytes = memory.size_bytes(0)
     found = anatomy(open_source(model))
     left = found.file_bytes(serving, memory_bytes=size_bytes)
@@ -85,17 +85,6 @@ def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str =
             "a shorter context, fewer sequences or a coarser cache."
         )
     return Budget(f"{memory.text} of memory at {serving.context} × {serving.parallel} tokens", Fraction(left), "b")
-
-
-def target_named(name: str) -> Target:
-    """The target of that name.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name not in TARGETS:
-        raise UserError(f"The target must be an engine that is known; '{name}' is not: choose from {', '.join(TARGETS)}.")
-    return TARGETS[name]
 
 
 def _stored_bytes(source: Source) -> int:

@@ -1,6 +1,5 @@
 """From a run and a budget to a plan: the best candidates and the best uniform allocation are measured, and the best of them wins."""
 
-import hashlib
 import importlib.metadata
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bitwright.compress import digest
 from bitwright.errors import BudgetError, OutputError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.keeping import rounding_of
@@ -97,7 +97,7 @@ def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, st
         formats=formats,
         size_bytes=space.total_bytes(choice),
         divergence=promise,
-        importance=ImportanceFile(path=str(imatrix.absolute()), sha256=hashlib.sha256(imatrix.read_bytes()).hexdigest()),
+        importance=ImportanceFile(path=str(imatrix.absolute()), sha256=digest(imatrix)),
         rounding=rounding_of(run, formats),
         found=Provenance(
             bitwright=importlib.metadata.version("bitwright"),

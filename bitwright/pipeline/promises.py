@@ -50,6 +50,24 @@ class Check(ABC):
         """What the engine wrote after the prompt."""
 
 
+def faults(size: tuple[int, int], wrong_types: tuple[str, ...], *, what: str) -> list[str]:
+    """A sentence each where the bytes, promised and found, differ, and where formats do; `what` is a file or a checkpoint."""
+    promised, found = size
+    told = []
+    if found != promised:
+        told.append(f"The {what} has {found:,} bytes and the plan promises {promised:,}.")
+    if wrong_types:
+        told.append(f"{len(wrong_types)} tensors have another format than the plan says, first {wrong_types[0]}.")
+    return told
+
+
+def gap_fault(engine: str, gap: Mean, allowed: float) -> list[str]:
+    """A sentence where the engine is farther from torch, with the same weights, than is allowed."""
+    if gap.nats_per_token <= allowed:
+        return []
+    return [f"{engine} is {gap.nats_per_token:.4f} nats/token from torch with the same weights; {allowed:.4f} are allowed."]
+
+
 def mean_divergence(p: Floats, q: Floats) -> Mean:
     """KL(p ‖ q) of log-probabilities `(n_contexts, n_vocabulary)`."""
     nats = (np.exp(p) * (p - q)).sum(axis=1)

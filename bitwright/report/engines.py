@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from bitwright.report.tables import titled
+from bitwright.report.tabular import titled
 from bitwright.spaces import Breach
 
 _ROWS = 20

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bitwright.report.numerals import percent, significant
+from bitwright.report.tabular import titled
 
 HEADINGS = ("expert", "tokens", "frequency", "mean weight", "format")
 
@@ -27,9 +27,7 @@ class ExpertUse:
 
 def experts_table(experts: tuple[ExpertUse, ...]) -> Table:
     """A row for each expert."""
-    table = Table(title="Experts", caption=in_words(experts), box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-    table.title_justify = table.caption_justify = "left"
-    table.title_style, table.caption_style = "bold", "dim"
+    table = titled("Experts", caption=in_words(experts))
     table.add_column(HEADINGS[0])
     for heading in HEADINGS[1:]:
         table.add_column(heading, justify="right", no_wrap=True)

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bitwright.report.numerals import with_error
+from bitwright.report.tabular import titled
 
 _MEBIBYTE = 2**20
 
@@ -29,7 +29,7 @@ class FleetRow:
 def fleet_table(rows: Iterable[FleetRow]) -> Table:
     """The devices that have a plan."""
     caption = "tokens/s: of each sequence with its context full, at most, by bandwidth. *: foretold from the run's measurements."
-    table = Table(title="Fleet", caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left", caption_justify="left")
+    table = titled("Fleet", caption=caption)
     table.add_column("device", min_width=16, overflow="fold")
     for heading in ("file\nMiB", "bits/\nweight", "nats/token", "memory\nMiB", "of\nMiB", "tokens\n/s"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
+
+from bitwright.report.tabular import titled
 
 _MEBIBYTE = 2**20
 
@@ -12,8 +13,8 @@ def memory_table(lines: Iterable[tuple[str, int, str, str]]) -> Table:
     """`lines` are name, bytes, how they are known, and a detail."""
     rows = list(lines)
     total = sum(size for _, size, _, _ in rows)
-    caption = "exact: the engine's own formula. counted: found from the buffers it reports. fitted: to resident sizes of its process."
-    table = Table(title="Memory of a run", caption=caption, box=SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    caption = "exact: to the byte on every shape tried. counted: found from the buffers it reports. fitted: to resident sizes of its process."
+    table = titled("Memory of a run", caption=caption)
     table.add_column("")
     for heading in ("MiB", "share"):
         table.add_column(heading, justify="right", no_wrap=True)

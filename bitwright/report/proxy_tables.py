@@ -5,10 +5,10 @@ from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bitwright.report.numerals import significant
+from bitwright.report.tabular import titled
 
 _MOST_SHOWN = 12  # whose columns fit into a terminal of 80
 
@@ -79,7 +79,7 @@ class ProxyComparison:
 
 def costs_table(proxies: tuple[PricedProxy, ...]) -> Table:
     """What each proxy is and takes."""
-    table = _table("Proxies", "Passes over the calibration text at most, forward + backward: proxies share what they have in common.")
+    table = titled("Proxies", caption="Passes over the calibration text at most, forward + backward: proxies share what they have in common.")
     table.add_column("proxy", no_wrap=True)
     table.add_column("what it is", overflow="fold")
     table.add_column("passes", justify="right", no_wrap=True)
@@ -91,10 +91,10 @@ def costs_table(proxies: tuple[PricedProxy, ...]) -> Table:
 def proxies_table(comparison: ProxyComparison) -> Table:
     """Every proxy, the most trustworthy first."""
     every, alike = (f"{significant(low)} to {significant(high)} nats/token" for low, high in (comparison.nats_every, comparison.nats_alike))
-    table = _table(
+    table = titled(
         "How their sums rank measured plans",
-        f"{comparison.n_plans} plans ({every}), {comparison.n_alike} of them of equal size ({alike}). Rank correlations, Spearman's with 95 % "
-        "intervals.",
+        caption=f"{comparison.n_plans} plans ({every}), {comparison.n_alike} of them of equal size ({alike}). Rank correlations, Spearman's with "
+        "95 % intervals.",
     )
     table.add_column("", justify="right")
     table.add_column("proxy", no_wrap=True)
@@ -111,7 +111,7 @@ def agreement_table(comparison: ProxyComparison) -> Table:
     """How the tables rank pairs of a unit and a format among themselves, in hundredths, in the order of `proxies_table`."""
     order = comparison.ranked[:_MOST_SHOWN]
     of = "" if len(order) == len(comparison.proxies) else f" Only the first {len(order)} are shown."
-    table = _table("How the tables agree among themselves", f"Spearman's coefficient over all units and formats, in hundredths.{of}")
+    table = titled("How the tables agree among themselves", caption=f"Spearman's coefficient over all units and formats, in hundredths.{of}")
     table.padding = (0, 0, 0, 1)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("proxy", no_wrap=True)
@@ -131,7 +131,3 @@ def verdict(comparison: ProxyComparison) -> str:
     as_good = ", ".join(proxy.name for proxy in comparison.as_good)
     others = f" These plans cannot tell it from {as_good}." if as_good else ""
     return f"On this model and text, trust {best.name}: it ranks plans of equal size with Spearman {best.alike.spearman:.3f}.{others}"
-
-
-def _table(title: str, caption: str) -> Table:
-    return Table(title=title, box=SIMPLE_HEAD, caption=caption, title_justify="left", caption_justify="left")

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bitwright.report.numerals import megabytes, significant, with_error
+from bitwright.report.tabular import titled
 
 HEADINGS = ("candidate", "MB", "as searched, nats/token", "as shipped, nats/token")
 
@@ -39,9 +39,7 @@ class AsSearched:
 
 def shipping_table(shipping: Shipping) -> Table:
     """A row for each candidate, the best as shipped first."""
-    table = Table(title="As shipped", caption=agreement(shipping), box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-    table.title_justify = table.caption_justify = "left"
-    table.title_style, table.caption_style = "bold", "dim"
+    table = titled("As shipped", caption=agreement(shipping))
     table.add_column(HEADINGS[0], overflow="fold")
     for heading in HEADINGS[1:]:
         table.add_column(heading.replace(", ", "\n"), justify="right", no_wrap=True)

@@ -2,13 +2,13 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bitwright.report.course import Forecast, NoForecast, SearchCourse
 from bitwright.report.limits import NoLimit, SizeLimit
 from bitwright.report.numerals import duration, megabytes, percent, significant, size, with_error
 from bitwright.report.summary import Candidate, Quality, RunSummary
+from bitwright.report.tabular import titled
 from bitwright.spaces import Format
 
 _FRONT_ROWS = 20
@@ -157,11 +157,3 @@ def _figures(candidate: Candidate) -> tuple[str, ...]:
         return (*known, "–", "–", "–")
     divergence = with_error(quality.nats_per_token, quality.standard_error)
     return (*known, divergence, significant(quality.perplexity, 4), percent(quality.top1_agreement))
-
-
-def titled(title: str, *, caption: str) -> Table:
-    """An empty table as all of them look."""
-    layout = Table(title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-    layout.title_justify = layout.caption_justify = "left"
-    layout.title_style, layout.caption_style = "bold", "dim"
-    return layout

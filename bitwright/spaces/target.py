@@ -70,9 +70,10 @@ class Target:
         units, forms = discover(tensors), {form.name: form for form in self.formats}
         known = {tensor.name: tensor for unit in units for tensor in unit.tensors}
         foreign = [Breach(name, form, f"{self.name} has no such format", self.version) for name, form in formats.items() if form not in forms]
-        named = {name: forms[form] for name in known if (form := formats.get(name, known[name].stored)) in forms}
+        named = {name: forms[formats[name]] for name in known if formats.get(name) in forms}
+        named |= {name: self._kept(tensor) for name, tensor in known.items() if name not in formats}
         wide = [
-            Breach(name, f"{form.name} for a row of {known[name].shape[-1]}", "a format must fit the rows of its tensor", self.version)
+            Breach(name, f"{form.name} for rows of {known[name].shape[-1]}", "a format must fit the rows of its tensor", self.version)
             for name, form in named.items()
             if not form.fits(known[name].shape)
         ]
@@ -85,8 +86,7 @@ class Target:
             UserError: a rule is against their format, or they must be in one format with units that are not kept.
         """
         tensors = {tensor.name: tensor for unit in kept for tensor in unit.tensors}
-        forms = {form.name: form for form in self.formats}
-        broken = broken_rules(self.rules, tensors, {name: forms[tensor.stored] for name, tensor in tensors.items() if tensor.stored in forms})
+        broken = broken_rules(self.rules, tensors, {name: self._kept(tensor) for name, tensor in tensors.items()})
         if broken:
             raise UserError(f"{self.name} {self.version} cannot keep {broken[0].tensor} as it is, since {broken[0].rule}: do not keep it.")
         names = {unit.name for unit in kept}
@@ -95,6 +95,10 @@ class Target:
             left = next((unit.name for unit in units if unit.name not in names and tie.key(unit) in keys), "")
             if left:
                 raise UserError(f"{self.name} {self.version} cannot keep a part only, since {tie.sentence}: keep {left} too, or none of them.")
+
+    def _kept(self, tensor: Tensor) -> Format:
+        """The format of a tensor that is left as it is: floats where the target has not the one it is stored in."""
+        return next((form for form in self.formats if form.name == tensor.stored), self.formats[0])
 
     def _takes(self, kind: str, shape: tuple[int, ...], form: Format) -> bool:
         return form.fits(shape) and all(rule.allows(kind, form) for rule in self.rules)

@@ -107,3 +107,14 @@ def test_an_engine_without_a_profile_is_refused(name: str, version: str) -> None
 
 def test_a_profile_is_found() -> None:
     assert engine("vllm", "") is engine("vllm", VLLM.version) is VLLM
+
+
+def test_what_is_stored_in_no_format_of_the_engine_is_kept_as_floats() -> None:
+    """As a GGUF file's: its experts would lie as floats beside packed layers."""
+    stored = [Tensor(tensor.name, tensor.shape, "Q4_1") for tensor in SPARSE]
+    units = discover(stored)
+    with pytest.raises(UserError) as caught:
+        TRANSFORMERS.require_keepable(units, tuple(unit for unit in units if unit.kind.endswith("_exps")))
+    assert sentence(caught.value, "blk.0.ffn_gate_exps")
+    formats = {name: form for name, form in plan(stored, "W4_G32").items() if not name.endswith("_exps.weight")}
+    assert "packed" in broken("transformers", stored, formats)[0]
