@@ -5,11 +5,21 @@ from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.clipping import SearchedClipping, clipped
 from bitwright.compress.codec import Codec, MadeOnce
 from bitwright.compress.container import Container, Recipe
-from bitwright.compress.containers import as_held, codec_of, codecs_of, compressed_tensors, container_of, native, require_codec, require_container
+from bitwright.compress.containers import (
+    as_held,
+    codec_of,
+    codecs_of,
+    compressed_tensors,
+    container_of,
+    model_as_held,
+    native,
+    require_codec,
+    require_container,
+)
 from bitwright.compress.dimensions import Dimensions, dimensions
 from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.dropping import Dropped, Gone, Rerouting, rerouted, without
-from bitwright.compress.experts import ExpertsApart, experts_apart, importance_apart
+from bitwright.compress.experts import ExpertsApart, importance_apart
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_container import GgufContainer
 from bitwright.compress.gguf_file import GgufSource, fixed_bytes, header_bytes, write_gguf
@@ -30,7 +40,7 @@ from bitwright.compress.packed_modules import kept_bytes
 from bitwright.compress.pieces import Piece
 from bitwright.compress.reload import load_packed, unpack_layer_by_layer
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
-from bitwright.compress.routers import router_parameters
+from bitwright.compress.routers import is_corrected, router_parameters
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.stitch import Stitcher, stitched
 from bitwright.compress.temporary import discard
@@ -95,10 +105,10 @@ __all__ = [
     "dimensions",
     "discard",
     "dropped",
-    "experts_apart",
     "fixed_bytes",
     "header_bytes",
     "importance_apart",
+    "is_corrected",
     "keep_codes",
     "kept_bytes",
     "layer_tensors",
@@ -108,6 +118,7 @@ __all__ = [
     "load_tokenizer",
     "matrix_shape",
     "measure_distortion",
+    "model_as_held",
     "native",
     "needs_moments",
     "open_skeleton",

@@ -18,6 +18,7 @@ Assumption = tuple[str, tuple[Any, ...]]  # a setting of the configuration and t
 
 _SILU: Assumption = ("hidden_act", ("silu", "swish"))
 _GELU_TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast")
+_CORRECTION = "e_score_correction_bias"  # a buffer of the router's module that is saved with it
 _EVERY_LAYER_SPARSE: tuple[Assumption, ...] = (("decoder_sparse_step", (1,)), ("mlp_only_layers", ([], None)))
 
 
@@ -27,7 +28,8 @@ class Architecture:
 
     `rotary_interleaved`: the rows of q and k pair neighbouring dimensions. `norms_plus_one`: transformers keeps the weight of a norm minus one.
     `sliding`: the engine reads which layers attend to a window. `width_scaled_depth`: the number of blocks at which attention is scaled by the
-    model's width per head instead of by the head's own dimension, 0 where that never happens.
+    model's width per head instead of by the head's own dimension, 0 where that never happens. `latent`: keys and values are kept as one narrow vector
+    (multi-head latent attention); see `latent.py`.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Architecture:
     norms_plus_one: bool = False
     sliding: bool = False
     width_scaled_depth: int = 0
+    latent: bool = False
 
 
 ARCHITECTURES = {
@@ -47,6 +50,13 @@ ARCHITECTURES = {
         Architecture("qwen2moe", gguf.MODEL_ARCH.QWEN2MOE, (_SILU, ("norm_topk_prob", (False,)), *_EVERY_LAYER_SPARSE)),
         Architecture("qwen3", gguf.MODEL_ARCH.QWEN3, (_SILU,)),
         Architecture("qwen3moe", gguf.MODEL_ARCH.QWEN3MOE, (_SILU, ("norm_topk_prob", (True,)), *_EVERY_LAYER_SPARSE)),
+        Architecture("olmoe", gguf.MODEL_ARCH.OLMOE, (_SILU, ("norm_topk_prob", (False,)), ("clip_qkv", (None,)))),
+        Architecture(
+            "deepseek2",
+            gguf.MODEL_ARCH.DEEPSEEK2,
+            (_SILU, ("rope_interleave", (True,)), ("topk_method", ("greedy", "noaux_tc")), ("attention_bias", (False,)), ("mlp_bias", (False,))),
+            latent=True,
+        ),
         # `gelu` in the older configurations of Gemma was a slip of the pen for the tanh form that the weights were trained with.
         Architecture("gemma", gguf.MODEL_ARCH.GEMMA, (("hidden_act", (*_GELU_TANH, "gelu")),), norms_plus_one=True),
         Architecture(
@@ -77,6 +87,9 @@ MODEL_TYPES = {
     "qwen2_moe": "qwen2moe",
     "qwen3": "qwen3",
     "qwen3_moe": "qwen3moe",
+    "olmoe": "olmoe",
+    "deepseek_v2": "deepseek2",
+    "deepseek_v3": "deepseek2",
     "gemma": "gemma",
     "gemma2": "gemma2",
     "gemma3_text": "gemma3",
@@ -103,7 +116,7 @@ def recognise(config: PreTrainedConfig) -> Architecture:
 
 
 def lay_out(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece, ...]]:
-    """Where every tensor of the engine lies in the named parameters of `module`, vectors included, in the module's order.
+    """Where every tensor of the engine lies in the weights of `module`, vectors included, in the module's order.
 
     `architecture` is llama.cpp's name; the module may come from a transformers checkpoint or from a GGUF file that transformers read.
 
@@ -118,7 +131,7 @@ def lay_out(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece
     heads = {"attn_q": settings["num_attention_heads"], "attn_k": settings["num_key_value_heads"]} if row.rotary_interleaved else {}
     names = gguf.get_tensor_name_map(row.layout, settings["num_hidden_layers"])
     found = {}
-    for parameter, weight in module.named_parameters():
+    for parameter, weight in weights_of(module).items():
         for part, pieces in _parts(parameter, weight):
             name = _engine_name(part, names, architecture)
             rotary = heads.get(name.split(".")[-2], 0)
@@ -127,13 +140,18 @@ def lay_out(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece
 
 
 def bind(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece, ...]]:
-    """`lay_out` without the vectors: where every matrix of the engine lies in the named parameters of `module`.
+    """`lay_out` without the vectors: where every matrix of the engine lies in the weights of `module`.
 
     Raises:
         ModelError: the architecture is not supported, or a parameter has no name in it.
     """
-    weights = dict(module.named_parameters())
+    weights = weights_of(module)
     return {name: pieces for name, pieces in lay_out(module, architecture).items() if len(engine_shape(pieces, weights[pieces[0].parameter])) > 1}
+
+
+def weights_of(module: PreTrainedModel) -> dict[str, Torch]:
+    """What a checkpoint of `module` holds, by name: its parameters, and the corrections that DeepSeek's routers choose by, which are buffers."""
+    return dict(module.named_parameters()) | {name: values for name, values in module.named_buffers() if name.endswith(_CORRECTION)}
 
 
 def engine_shape(pieces: tuple[Piece, ...], weight: Torch) -> tuple[int, ...]:
@@ -162,7 +180,7 @@ def _parts(parameter: str, weight: Torch) -> list[tuple[str, list[Piece]]]:
 
 
 def _engine_name(part: str, names: gguf.TensorNameMap, architecture: str) -> str:
-    name = names.get_name(part, try_suffixes=(".weight", ".bias"))
+    name = names.get_name(part.replace(_CORRECTION, "e_score_correction.bias"), try_suffixes=(".weight", ".bias"))
     if name is None:
         raise ModelError(f"Every parameter needs a tensor of llama.cpp's {architecture}; '{part}' has none: choose a model without it.")
     return name if name.endswith((".weight", ".bias")) else f"{name}.weight"

@@ -1,15 +1,18 @@
 """Which container and which codec a target's models are written with."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from bitwright.compress.checkpoint_container import CheckpointContainer
 from bitwright.compress.codec import Codec
 from bitwright.compress.compressed_tensors import CompressedTensors
 from bitwright.compress.container import Container
-from bitwright.compress.experts import ExpertsApart
+from bitwright.compress.experts import ExpertsApart, pieces_apart
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_container import GgufContainer
 from bitwright.compress.integers import IntegerCodec
+from bitwright.compress.latent import LatentByHead, is_latent
+from bitwright.compress.model import Model
 from bitwright.compress.named_roundings import GGML, ROUNDINGS, rounding_named
 from bitwright.compress.native_layout import NativeLayout
 from bitwright.compress.native_reload import reload_native
@@ -76,7 +79,14 @@ def codec_of(target: Target, name: str, moments: Mapping[str, Floats]) -> Codec:
 
 def as_held(source: Source, target: Target) -> Source:
     """The tensors of `source` as the target holds them."""
-    return ExpertsApart(source) if target.experts_apart else source
+    if target.experts_apart:
+        return ExpertsApart(source)
+    return LatentByHead(source) if target.container == "gguf" and is_latent(source) else source
+
+
+def model_as_held(model: Model, target: Target) -> Model:
+    """The same module with its tensors as the target holds them."""
+    return replace(model, source=as_held(model.source, target), pieces=pieces_apart(model.pieces) if target.experts_apart else model.pieces)
 
 
 def require_container(target: Target) -> None:

@@ -6,11 +6,9 @@ they are.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
-from bitwright.compress.model import Model
 from bitwright.compress.pieces import Piece
 from bitwright.compress.source import Bytes, Floats, Source
 from bitwright.spaces import Tensor
@@ -43,11 +41,6 @@ def parts(tensor: Tensor) -> tuple[Tensor, ...]:
         return ()
     stem = tensor.name.removesuffix(".weight")
     return tuple(Tensor(f"{stem}.{expert}.weight", tensor.shape[1:], tensor.stored) for expert in range(tensor.shape[0]))
-
-
-def experts_apart(model: Model) -> Model:
-    """The same module with its experts under names of their own."""
-    return replace(model, source=ExpertsApart(model.source), pieces=pieces_apart(model.pieces))
 
 
 def pieces_apart(pieces: Mapping[str, tuple[Piece, ...]]) -> dict[str, tuple[Piece, ...]]:

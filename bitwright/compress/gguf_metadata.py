@@ -47,6 +47,9 @@ _SETTINGS = (
     ("shared_expert_intermediate_size", "expert_shared_feed_forward_length", _U32),
 )
 
+_LITE = (26, 27)  # blocks of a DeepSeek whose queries are made in one step (`is_lite` in `src/models/deepseek2.cpp`)
+_SOFTMAX, _SIGMOID = 1, 2  # `llama_expert_gating_func_type` of llama.cpp
+
 # What llama.cpp computes YaRN with in the architectures supported here, whatever the file says.
 _YARN = {
     "attention_factor": (None,),
@@ -87,7 +90,7 @@ def hyperparameters(config: PreTrainedConfig, architecture: Architecture, *, nam
     `stored` is the format of the weight matrices (a key of `FILE_TYPES`) and `n_tokens` the number of rows of the token embedding.
 
     Raises:
-        ModelError: the rotary embedding is scaled in a way that llama.cpp does not compute.
+        ModelError: the rotary embedding is scaled, or experts are grouped, in a way that llama.cpp does not compute.
     """
     settings = config.to_dict()
     head = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
@@ -98,6 +101,7 @@ def hyperparameters(config: PreTrainedConfig, architecture: Architecture, *, nam
         "rope.dimension_count": (head, _U32),
     }
     entries |= {key: (settings[setting], kind) for setting, key, kind in _SETTINGS if settings.get(setting) is not None}
+    entries |= _latent(settings) if architecture.latent else {}
     return (
         scalar("general.architecture", architecture.name, _STRING),
         scalar("general.type", "model", _STRING),
@@ -105,7 +109,7 @@ def hyperparameters(config: PreTrainedConfig, architecture: Architecture, *, nam
         scalar("general.file_type", int(FILE_TYPES[stored]), _U32),
         scalar("general.quantization_version", QUANTIZATION_VERSION, _U32),
         *(scalar(f"{architecture.name}.{key}", value, kind) for key, (value, kind) in entries.items()),
-        *_rotary(settings, architecture.name),
+        *_rotary(settings, architecture),
         *(_windows(settings, architecture.name) if architecture.sliding else ()),
     )
 
@@ -138,21 +142,59 @@ def _same(said: Any, computed: Any) -> bool:
     return bool(said == computed) or (said == "none" and computed is None)
 
 
-def _rotary(settings: dict[str, Any], name: str) -> list[KeyValue]:
-    rope = settings["rope_parameters"]
+def _latent(settings: dict[str, Any]) -> dict[str, tuple[Any, GGUFValueType]]:
+    """What llama.cpp must know of DeepSeek's attention, which keeps one narrow vector for all heads, and of its routers."""
+    rank, turned, value = settings["kv_lora_rank"], settings["qk_rope_head_dim"], settings["v_head_dim"]
+    grouped = (settings.get("n_group") or 1) > 1
+    corrected = settings["model_type"] == "deepseek_v3"
+    if grouped and not corrected:
+        raise ModelError(
+            f"llama.cpp chooses among all experts of a layer for {settings['model_type']}; this model has n_group = {settings['n_group']}: choose a "
+            "model without groups."
+        )
+    if not settings.get("q_lora_rank") and settings["num_hidden_layers"] not in _LITE:
+        raise ModelError(
+            f"llama.cpp takes queries made in one step for DeepSeek's light models alone, of {' or '.join(map(str, _LITE))} blocks; this model has "
+            f"{settings['num_hidden_layers']} and no q_lora_rank: choose a model that has it."
+        )
+    return {
+        "attention.head_count_kv": (1, _U32),
+        "attention.key_length": (rank + turned, _U32),
+        "attention.value_length": (rank, _U32),
+        "attention.key_length_mla": (settings["qk_nope_head_dim"] + turned, _U32),
+        "attention.value_length_mla": (value, _U32),
+        "attention.kv_lora_rank": (rank, _U32),
+        **({"attention.q_lora_rank": (settings["q_lora_rank"], _U32)} if settings.get("q_lora_rank") else {}),
+        "rope.dimension_count": (turned, _U32),
+        "leading_dense_block_count": (settings["first_k_dense_replace"], _U32),
+        "expert_count": (settings["n_routed_experts"], _U32),
+        "expert_shared_count": (settings["n_shared_experts"], _U32),
+        "expert_weights_scale": (settings["routed_scaling_factor"], _F32),
+        # version 2 of transformers renormalises nothing, whatever its configuration says
+        "expert_weights_norm": (corrected and settings["norm_topk_prob"], _BOOL),
+        "expert_gating_func": (_SIGMOID if corrected else _SOFTMAX, _U32),
+        **({"expert_group_count": (settings["n_group"], _U32), "expert_group_used_count": (settings["topk_group"], _U32)} if grouped else {}),
+    }
+
+
+def _rotary(settings: dict[str, Any], architecture: Architecture) -> list[KeyValue]:
+    name, rope = architecture.name, settings["rope_parameters"]
     layers = rope.get("full_attention", rope)
-    found = [scalar(f"{name}.rope.freq_base", layers["rope_theta"], _F32), *_scaling(settings, layers, name)]
+    found = [scalar(f"{name}.rope.freq_base", layers["rope_theta"], _F32), *_scaling(settings, layers, architecture)]
     if "sliding_attention" in rope:
         found.append(scalar(f"{name}.rope.freq_base_swa", rope["sliding_attention"]["rope_theta"], _F32))
     return found
 
 
-def _scaling(settings: dict[str, Any], rope: dict[str, Any], name: str) -> list[KeyValue]:
-    kind = rope.get("rope_type", "default")
+def _scaling(settings: dict[str, Any], rope: dict[str, Any], architecture: Architecture) -> list[KeyValue]:
+    name, kind = architecture.name, rope.get("rope_type", "default")
     # The factors of llama3 are a tensor of the file, `rope_freqs.weight`.
     if kind in ("default", "llama3"):
         return []
-    refused = [key for key, computed in _YARN.items() if kind == "yarn" and rope.get(key) not in computed]
+    # DeepSeek's attention is scaled by `mscale_all_dim`, which llama.cpp reads, and its embedding by the ratio of the two, which is 1 there
+    scaled = rope.get("mscale_all_dim") if architecture.latent and rope.get("mscale") == rope.get("mscale_all_dim") else None
+    read = ("mscale", "mscale_all_dim") if scaled else ()
+    refused = [key for key, computed in _YARN.items() if kind == "yarn" and key not in read and rope.get(key) not in computed]
     if kind not in ("linear", "yarn") or refused:
         found = f"'{kind}'" + "".join(f" with {key} = {rope[key]}" for key in refused)
         raise ModelError(
@@ -163,6 +205,7 @@ def _scaling(settings: dict[str, Any], rope: dict[str, Any], name: str) -> list[
     if kind == "yarn":
         original = rope.get("original_max_position_embeddings") or settings["max_position_embeddings"]
         scaling.append(scalar(f"{name}.rope.scaling.original_context_length", original, _U32))
+        scaling += [scalar(f"{name}.rope.scaling.yarn_log_multiplier", 0.1 * scaled, _F32)] if scaled else []
     return scaling
 
 

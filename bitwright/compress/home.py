@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from bitwright.compress.architectures import lay_out, recognise
+from bitwright.compress.architectures import lay_out, recognise, weights_of
 from bitwright.compress.checkpoint import INDEX, MIXTRAL
 from bitwright.compress.experts import pieces_apart
 from bitwright.compress.gguf_file import GgufSource
@@ -128,7 +128,7 @@ def _of_gguf(path: Path) -> Home:
 
 def _home(config: Mapping[str, Any], words: Mapping[str, bytes], module: PreTrainedModel) -> Home:
     pieces = lay_out(module, recognise(module.config).name)
-    return Home(config, words, pieces, {name: tuple(weight.shape) for name, weight in module.named_parameters()})
+    return Home(config, words, pieces, {name: tuple(weight.shape) for name, weight in weights_of(module).items()})
 
 
 def in_module_order(piece: Piece, rows: torch.Tensor) -> torch.Tensor:

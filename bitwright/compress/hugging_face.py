@@ -13,7 +13,7 @@ from torch import Tensor as Torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from bitwright.compress.architectures import engine_shape, lay_out, recognise
+from bitwright.compress.architectures import engine_shape, lay_out, recognise, weights_of
 from bitwright.compress.floats import FLOAT_TYPES, holds, in_type
 from bitwright.compress.gguf_file import fingerprint
 from bitwright.compress.gguf_metadata import hyperparameters
@@ -32,7 +32,7 @@ Rows = Callable[[Piece], Torch]
 
 def rows_in_memory(module: PreTrainedModel) -> Rows:
     """The rows of a module's parameters as they are when they are asked for, so not to be asked for while these hold other weights."""
-    weights = dict(module.named_parameters())
+    weights = weights_of(module)
     return lambda piece: piece.to_engine(weights[piece.parameter].detach()).float().cpu()
 
 
@@ -51,7 +51,7 @@ class HuggingFaceSource(Source):
         self._architecture = architecture
         self.folder, self.rows, self.pieces = folder, rows, lay_out(module, architecture.name)
         self._made = _rope_factors(module.config)
-        weights = dict(module.named_parameters())
+        weights = weights_of(module)
         shapes = {name: engine_shape(pieces, weights[pieces[0].parameter]) for name, pieces in self.pieces.items()}
         shapes |= {name: values.shape for name, values in self._made.items()}
         wide = tuple(Tensor(name, shapes[name], "F32") for name in _file_order(shapes))

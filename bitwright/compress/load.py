@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from bitwright.compress.architectures import bind, lay_out, recognise
+from bitwright.compress.architectures import bind, lay_out, recognise, weights_of
 from bitwright.compress.checkpoint import Checkpoint
 from bitwright.compress.gguf_file import GgufSource
 from bitwright.compress.gguf_metadata import require_alike
@@ -89,7 +89,7 @@ def _on_disk(config: PreTrainedConfig, path: Path) -> tuple[PreTrainedModel, Che
     with quietly(path):
         module = open_skeleton(config)
     checkpoint = Checkpoint(path)
-    checkpoint.require(lay_out(module, recognise(config).name), dict(module.named_parameters()))
+    checkpoint.require(lay_out(module, recognise(config).name), weights_of(module))
     return module, checkpoint
 
 
@@ -124,7 +124,7 @@ def _require_same(source: Source, module: PreTrainedModel) -> None:
     unlike = {tensor.name for tensor in source.tensors} - {_ROPE_FACTORS} ^ set(laid_out)
     for tensor in source.tensors:
         if tensor.name in laid_out and not unlike:
-            weights = [module.get_parameter(piece.parameter) for piece in laid_out[tensor.name]]
+            weights = [weights_of(module)[piece.parameter] for piece in laid_out[tensor.name]]
             rows = torch.cat([piece.to_engine(weight).reshape(-1) for piece, weight in zip(laid_out[tensor.name], weights, strict=True)])
             if not _equal(rows, torch.from_numpy(source.read(tensor)).reshape(-1)):
                 unlike.add(tensor.name)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from bitwright.compress.architectures import weights_of
 from bitwright.compress.checkpoint import MIXTRAL
 from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.compress.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix
@@ -132,7 +133,7 @@ def _require_whole(module: PreTrainedModel, entries: Mapping[str, Entry], tied: 
         ModelError: see above.
     """
     packed = {f"{name}.weight" for name, layer in module.named_modules() if isinstance(layer, PackedMatrix)}
-    for name, weight in module.named_parameters():
+    for name, weight in weights_of(module).items():
         if name in tied:
             continue
         expected: Any = "×".join(map(str, weight.shape))

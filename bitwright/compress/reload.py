@@ -13,6 +13,7 @@ import psutil
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from bitwright.compress.architectures import weights_of
 from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.compressed_tensors import packed_tensors, scheme
 from bitwright.compress.hub import NO_CODE, quietly
@@ -69,7 +70,7 @@ def reload_in_transformers(folder: Path, written: CheckpointSource) -> None:
         raise BrokenPromiseError(
             f"What was written must load in transformers; it does not, and nothing was kept, please report this: {error}"
         ) from error
-    parameters = dict(module.named_parameters())
+    parameters = weights_of(module)
     for tensor in written.tensors:
         weights = torch.from_numpy(written.read(tensor))
         for slot in written.slots[tensor.name]:

@@ -19,7 +19,7 @@ from torch import Tensor as Torch
 from torch.nn import Module
 from torch.nn.modules.module import register_module_forward_hook
 
-from bitwright.compress import Model, router_parameters
+from bitwright.compress import Model, is_corrected, router_parameters
 from bitwright.objectives.store import Store
 from bitwright.objectives.tokens import Tokens
 from bitwright.progress import Progress
@@ -124,7 +124,8 @@ def kept_routing(model: Model, tokens: Tokens, *, store: Store, progress: Progre
 
 def collect_routing(model: Model, tokens: Tokens, *, progress: Progress) -> Routing:
     """What the model's routers choose for `tokens`."""
-    counting = {layer: _Counts() for layer in router_parameters(model)}
+    scores = torch.sigmoid if is_corrected(model) else _softmax
+    counting = {layer: _Counts(scores) for layer in router_parameters(model)}
     if not counting:
         return NO_ROUTING
     with progress.stage("Watching what the routers choose", tokens.n_tokens) as advance, torch.inference_mode():
@@ -135,16 +136,22 @@ def collect_routing(model: Model, tokens: Tokens, *, progress: Progress) -> Rout
     return routing_from(np.concatenate([counts.rows(layer, tokens.n_tokens) for layer, counts in counting.items()], axis=1))
 
 
+def _softmax(logits: Torch) -> Torch:
+    return logits.softmax(dim=-1)
+
+
 class _Counts:
     """Sums of one router."""
 
-    def __init__(self) -> None:
+    def __init__(self, scores: Callable[[Torch], Torch]) -> None:
+        """`scores` are the router's probabilities `(n_tokens, n_experts)`, by its logits."""
+        self._scores = scores
         self._sums, self._n_at_once = np.zeros((3, 1)), 0
 
     def add(self, routed: Routed) -> None:
         """Count the tokens of one run."""
         n_experts, places = routed.logits.shape[-1], routed.chosen.reshape(-1).cpu().numpy()
-        probabilities = routed.logits.double().softmax(dim=-1).gather(-1, routed.chosen)
+        probabilities = self._scores(routed.logits.double()).gather(-1, routed.chosen)
         counted = [torch.ones_like(probabilities), probabilities, routed.weights]
         sums = np.stack([np.bincount(places, of.reshape(-1).double().cpu().numpy(), n_experts) for of in counted])
         self._sums, self._n_at_once = self._sums + sums, routed.chosen.shape[-1]

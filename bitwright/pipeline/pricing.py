@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Distortion, measure_distortion
+from bitwright.compress import Distortion, is_corrected, measure_distortion
 from bitwright.errors import UserError
 from bitwright.pipeline.run import PACKED
 from bitwright.pipeline.workbench import Workbench, timed
@@ -81,10 +81,15 @@ def with_possible_drops(bench: Workbench, space: Space) -> Space:
     """Of a space in which experts may be dropped, the one in which every choice is possible; see `droppable`. What dropping costs is kept in the run.
 
     Raises:
-        UserError: the sensitivity is not in nats, so that it cannot be compared with what is measured.
+        UserError: the sensitivity is not in nats, so that it cannot be compared with what is measured; routers choose by more than a softmax.
     """
     if not may_drop(space):
         return space
+    if is_corrected(bench.model):
+        raise UserError(
+            "Experts are dropped where the router's softmax can do without them; this model's routers choose by a correction of each expert, which a "
+            "dropped one would keep: leave DROP out."
+        )
     name, store = bench.settings.sensitivity, bench.store
     if name not in IN_NATS:
         raise UserError(f"Dropping experts is measured in nats per token, as {', '.join(IN_NATS)} are; '{name}' is not: choose one of them.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import experts_apart, load, require_container
+from bitwright.compress import load, model_as_held, require_container
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Shape, sample_texts
 from bitwright.pipeline.building import build, require_fit, target_of
@@ -135,7 +135,7 @@ def verify(plan: Plan, path: Path, *, device: str = "cpu", progress: Progress | 
     progress = progress or Silent()
     require_device(device)
     target, whole = target_of(plan), load(plan.model.source, device)
-    model = experts_apart(whole) if target.experts_apart else whole
+    model = model_as_held(whole, target)
     require_fit(plan, model.source)
     texts = sample_texts(model, Shape(0, N_CONTEXTS, 64), seed=plan.found.seed + 1, progress=progress)
     return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, progress=progress)

@@ -21,9 +21,9 @@ from bitwright.compress import (
     Model,
     codec_of,
     container_of,
-    experts_apart,
     importance_apart,
     load,
+    model_as_held,
     needs_moments,
     read_imatrix,
     write_imatrix,
@@ -69,7 +69,7 @@ class Workbench:
     @cached_property
     def model(self) -> Model:
         """The model with its tensors as the target holds them."""
-        return experts_apart(self.whole) if self.target.experts_apart else self.whole
+        return model_as_held(self.whole, self.target)
 
     @cached_property
     def target(self) -> Target:

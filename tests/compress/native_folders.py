@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from bitwright.compress import IntegerCodec
+from bitwright.compress.architectures import weights_of
 from bitwright.compress.native_settings import native_settings
 from bitwright.spaces import INTEGERS, Format, IntegerFormat
 
@@ -45,7 +46,7 @@ def write_native(module: PreTrainedModel, folder: Path) -> Made:
     """Write `module` to `folder`, its matrices in all formats by turns, and give it the weights that were written."""
     made = Made()
     named: Callable[[str], str] = _mixtral if module.config.model_type == "mixtral" else str
-    for name, weight in module.named_parameters():
+    for name, weight in weights_of(module).items():
         stem, _, role = name.rpartition(".")
         if weight.dim() == 3:
             halves = {"gate_proj": 0, "up_proj": 1} if role == "gate_up_proj" else {role: 0}

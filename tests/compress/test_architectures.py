@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from bitwright.compress.architectures import ARCHITECTURES, MODEL_TYPES, bind, engine_shape, lay_out, recognise
+from bitwright.compress.architectures import ARCHITECTURES, MODEL_TYPES, bind, engine_shape, lay_out, recognise, weights_of
 from bitwright.compress.pieces import Piece
 from bitwright.errors import ModelError
 from tests.compress import tiny_models as tiny
@@ -21,7 +21,7 @@ def tiny_module(family):
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_every_weight_is_bound_exactly_once(family):
     module, architecture = tiny_module(family)
-    weights = dict(module.named_parameters())
+    weights = weights_of(module)
     seen = {name: torch.zeros(weight.shape, dtype=torch.int64) for name, weight in weights.items()}
     for pieces in lay_out(module, architecture).values():
         for piece in pieces:

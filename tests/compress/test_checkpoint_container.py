@@ -74,7 +74,7 @@ def test_plain_transformers_loads_what_was_measured(family: str, folder_of: Call
     levels = Levels(tmp_path / "levels", source, PackedCodec(), {})
     tensors = {tensor.name: tensor for tensor in source.tensors}
     planned = {name: levels.weights(tensors[name], TRANSFORMERS.format(form)) for name, form in formats.items()}
-    model, moe = load(str(folder_of(family))), "moe" in family or family == "mixtral"
+    model, moe = load(str(folder_of(family))), family == "mixtral" or any(mark in family for mark in ("moe", "deepseek"))
     with applied(model, {name: lambda weights=weights: weights for name, weights in planned.items()}), torch.no_grad():
         expected = model.module(IDS).logits
     loaded = load_packed(tmp_path / "model", "auto" if moe else torch.float32)

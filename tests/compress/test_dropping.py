@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from bitwright.compress import IntegerCodec, Levels, Model, applied, experts_apart, load, planned_weights, rerouted, stitched, without
+from bitwright.compress import IntegerCodec, Levels, Model, applied, load, model_as_held, planned_weights, rerouted, stitched, without
 from bitwright.spaces import DROP, NATIVE, Space, by_expert, discover, joined
 from tests.measuring import random_tokens, weights_of
 
@@ -18,7 +18,7 @@ MENU = ("INT2_G32", "INT4_G32", "DROP")
 
 @pytest.fixture(scope="module", params=["tiny_mixtral", "tiny_qwen3_moe"])
 def model(request: pytest.FixtureRequest) -> Model:
-    return experts_apart(load(str(request.getfixturevalue(request.param))))
+    return model_as_held(load(str(request.getfixturevalue(request.param))), NATIVE)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Model, applied, experts_apart, importance_apart, load
-from bitwright.spaces import by_expert, discover, joined
+from bitwright.compress import Model, applied, importance_apart, load, model_as_held
+from bitwright.spaces import NATIVE, by_expert, discover, joined
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def whole(tiny_mixtral: Path) -> Model:
 
 
 def test_every_expert_has_its_rows(whole: Model) -> None:
-    apart = experts_apart(whole)
+    apart = model_as_held(whole, NATIVE)
     stacks = [tensor for tensor in whole.tensors if len(tensor.shape) == 3]
     assert stacks
     for stack in stacks:
@@ -33,7 +33,7 @@ def test_every_expert_has_its_rows(whole: Model) -> None:
 
 
 def test_what_is_no_stack_stays(whole: Model) -> None:
-    apart = experts_apart(whole)
+    apart = model_as_held(whole, NATIVE)
     assert [t for t in apart.tensors if ".ffn_" not in t.name] == [t for t in whole.tensors if ".ffn_" not in t.name]
     assert sum(tensor.n_weights for tensor in apart.tensors) == sum(tensor.n_weights for tensor in whole.tensors)
     assert apart.source.fingerprint == whole.source.fingerprint
@@ -43,7 +43,7 @@ def test_what_is_no_stack_stays(whole: Model) -> None:
 
 
 def test_one_expert_is_changed_alone(whole: Model) -> None:
-    apart = experts_apart(whole)
+    apart = model_as_held(whole, NATIVE)
     part = next(tensor for tensor in apart.tensors if ".ffn_down_exps.2." in tensor.name)
     piece = apart.pieces[part.name][0]
     before = apart.module.get_parameter(piece.parameter).detach().clone()
@@ -53,7 +53,7 @@ def test_one_expert_is_changed_alone(whole: Model) -> None:
 
 
 def test_the_matrices_of_an_expert_make_a_unit(whole: Model) -> None:
-    units = joined(discover(experts_apart(whole).tensors), by_expert)
+    units = joined(discover(model_as_held(whole, NATIVE).tensors), by_expert)
     experts = [unit for unit in units if unit.expert >= 0]
     n_layers, n_experts = whole.module.config.num_hidden_layers, whole.module.config.num_local_experts
     assert [(unit.layer, unit.expert) for unit in experts] == [(layer, i) for layer in range(n_layers) for i in range(n_experts)]

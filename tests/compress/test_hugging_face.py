@@ -8,12 +8,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from bitwright.compress import architectures
+from bitwright.compress import architectures, as_held
 from bitwright.compress.gguf_tokenizer import EXPRESSIONS
 from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
+from bitwright.errors import ModelError
+from bitwright.spaces import LLAMA_CPP
 from tests.compress import tiny_models as tiny
 
-TOLERANCE = 2e-5  # nats; llama.cpp keeps keys and values in F16, which costs up to 5e-6 here
+TOLERANCE = 2e-5  # nats
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,11 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[PreT
 
 
 def built(family: str, tokenizers, dtype: torch.dtype) -> tuple[HuggingFaceSource, PreTrainedModel, PreTrainedTokenizerBase]:
-    model_type, settings, kind = tiny.FAMILIES[family]
+    return of_config(tiny.FAMILIES[family], family, tokenizers, dtype)
+
+
+def of_config(described, family: str, tokenizers, dtype: torch.dtype) -> tuple[HuggingFaceSource, PreTrainedModel, PreTrainedTokenizerBase]:
+    model_type, settings, kind = described
     tokenizer, folder = tokenizers[kind]
     module = tiny.module(model_type, settings, dtype=dtype)
     return HuggingFaceSource(f"folder/{family}", module, rows_in_memory(module), tokenizer=tokenizer, folder=folder), module, tokenizer
@@ -32,7 +38,7 @@ def built(family: str, tokenizers, dtype: torch.dtype) -> tuple[HuggingFaceSourc
 
 def divergences(source, module, tokenizer, file: Path) -> list[float]:
     """KL(torch ‖ llama.cpp) in nats after each sample, given as ids."""
-    server = tiny.serve(tiny.write_gguf(source, file))
+    server = tiny.serve(tiny.write_gguf(as_held(source, LLAMA_CPP), file))
     ids = [tokenizer(text)["input_ids"] for text in tiny.SAMPLES]
     return [tiny.divergence(tiny.torch_logprobs(module, each), tiny.engine_logprobs(server, each)[0]) for each in ids]
 
@@ -40,7 +46,7 @@ def divergences(source, module, tokenizer, file: Path) -> list[float]:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_llama_cpp_computes_the_same_from_ids_and_from_text(family, tokenizers, tmp_path):
     source, module, tokenizer = built(family, tokenizers, torch.float32)
-    server = tiny.serve(tiny.write_gguf(source, tmp_path / "model.gguf"))
+    server = tiny.serve(tiny.write_gguf(as_held(source, LLAMA_CPP), tmp_path / "model.gguf"))
     for text in tiny.SAMPLES:
         ids = tokenizer(text)["input_ids"]
         expected = tiny.torch_logprobs(module, ids)
@@ -63,6 +69,23 @@ def test_the_comparison_notices_a_wrong_row_of_the_table(family, broken, tokeniz
     name = architectures.MODEL_TYPES[tiny.FAMILIES[family][0]]
     monkeypatch.setitem(architectures.ARCHITECTURES, name, replace(architectures.ARCHITECTURES[name], **broken))
     assert max(divergences(*built(family, tokenizers, torch.float32), tmp_path / "model.gguf")) > 100 * TOLERANCE
+
+
+def test_a_light_deepseek_has_no_narrow_queries(tokenizers, tmp_path):
+    assert max(map(abs, divergences(*of_config(tiny.LITE, "lite", tokenizers, torch.float32), tmp_path / "model.gguf"))) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("family", "changed", "sentence"),
+    [
+        ("deepseek-v2", {"q_lora_rank": None}, "26 or 27 blocks; this model has 3 and no q_lora_rank"),
+        ("deepseek-v2", {"n_group": 2}, "this model has n_group = 2"),
+    ],
+)
+def test_a_deepseek_that_llama_cpp_computes_otherwise_is_refused(family, changed, sentence, tokenizers):
+    model_type, settings, kind = tiny.FAMILIES[family]
+    with pytest.raises(ModelError, match=sentence):
+        of_config((model_type, {**settings, **changed}, kind), family, tokenizers, torch.float32)
 
 
 @pytest.mark.parametrize(("dtype", "stored"), [(torch.bfloat16, "BF16"), (torch.float16, "F16"), (torch.float32, "F32")])
@@ -89,7 +112,7 @@ def test_stored_bytes_expand_to_what_is_read(tokenizers):
 @pytest.mark.parametrize("family", ["llama-untied", "llama-biases", "qwen2", "gemma2", "gemma3"])
 def test_a_module_that_transformers_read_from_the_file_is_bound_alike(family, tokenizers, tmp_path):
     source, module, _ = built(family, tokenizers, torch.float32)
-    file = tiny.write_gguf(source, tmp_path / "model.gguf")
+    file = tiny.write_gguf(as_held(source, LLAMA_CPP), tmp_path / "model.gguf")
     read = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=file.name, dtype=torch.float32)
     pieces = architectures.bind(read, source.architecture)
     assert pieces == architectures.bind(module, source.architecture)

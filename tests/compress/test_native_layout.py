@@ -18,9 +18,9 @@ from bitwright.compress import (
     applied,
     as_held,
     container_of,
-    experts_apart,
     load,
     matrix_shape,
+    model_as_held,
     open_source,
     written_weights,
 )
@@ -114,7 +114,7 @@ def test_an_expert_that_is_dropped_is_not_there_and_never_chosen(tiny_mixtral: P
     tensors = {tensor.name: tensor for tensor in source.tensors}
     chosen = sum(NATIVE.format(form).size_bytes(tensors[name].shape) for name, form in formats.items())
     assert container.size_bytes(tmp_path / "out") == container.fixed_bytes(source, formats, tmp_path) + chosen
-    built, model = container.written(tmp_path / "out"), experts_apart(load(str(tiny_mixtral)))
+    built, model = container.written(tmp_path / "out"), model_as_held(load(str(tiny_mixtral)), NATIVE)
     ids = torch.arange(40).reshape(2, 20)
     module = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     with torch.inference_mode(), applied(model, written_weights(built, formats)):

@@ -15,7 +15,21 @@ from tests.compress.native_folders import Made, write_native
 from tests.sentences import sentence
 
 IDS = torch.tensor([[5, 9, 17, 33, 65, 5, 100, 7], [1, 2, 3, 4, 5, 6, 7, 8]])
-FAMILIES = ("llama-tied", "llama-biases", "mixtral", "qwen2", "qwen2-moe", "qwen3", "qwen3-moe", "gemma", "gemma2", "gemma3")
+FAMILIES = (
+    "llama-tied",
+    "llama-biases",
+    "mixtral",
+    "qwen2",
+    "qwen2-moe",
+    "qwen3",
+    "qwen3-moe",
+    "olmoe",
+    "deepseek-v2",
+    "deepseek-v3",
+    "gemma",
+    "gemma2",
+    "gemma3",
+)
 
 
 def opened(folder: Path, **settings: Any) -> PreTrainedModel:

@@ -52,6 +52,25 @@ _GEMMA = {"head_dim": 32, "tie_word_embeddings": True}
 _WINDOWS = {"sliding_window": 8, "query_pre_attn_scalar": 32}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_key_value_heads": 4}
 
+_LATENT = {
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 4,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 8,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 24,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 20,
+    "routed_scaling_factor": 1.5,
+}
+_DEEP_YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "mscale": 0.7, "mscale_all_dim": 0.7, "beta_fast": 32, "beta_slow": 1}
+
+#: DeepSeek-V2-Lite, which llama.cpp knows by its 27 blocks
+LITE = ("deepseek_v2", {**_LATENT, "q_lora_rank": None, "topk_method": "greedy", "num_hidden_layers": 27}, "qwen2")
+
 #: name → (model_type, settings, tokenizer)
 FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "llama-tied": ("llama", {"tie_word_embeddings": True}, "llama-spm"),
@@ -70,6 +89,19 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
         "qwen2",
     ),
     "qwen3-moe": ("qwen3_moe", {**EXPERTS, "norm_topk_prob": True, "head_dim": 16}, "qwen2"),
+    "olmoe": ("olmoe", {"num_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 4, "intermediate_size": 32}, "qwen2"),
+    "deepseek-v2": ("deepseek_v2", {**_LATENT, "q_lora_rank": 48, "topk_method": "greedy"}, "qwen2"),
+    "deepseek-v3": (
+        "deepseek_v3",
+        {
+            **_LATENT,
+            "q_lora_rank": 48,
+            "n_group": 4,
+            "topk_group": 2,
+            "rope_parameters": {**_DEEP_YARN, "original_max_position_embeddings": 32},
+        },
+        "qwen2",
+    ),
     "gemma": ("gemma", _GEMMA, "gemma-spm"),
     "gemma2": ("gemma2", {**_GEMMA, **_WINDOWS, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 4.0}, "gemma-spm"),
     "gemma3": ("gemma3_text", {**_GEMMA, **_WINDOWS, "layer_types": ["sliding_attention", "full_attention"]}, "gemma-spm"),
@@ -92,6 +124,9 @@ def module(model_type: str, settings: dict[str, Any], *, dtype: torch.dtype) -> 
             vector = weight + 0.3 * noise if "norm" in name else noise
             weight.copy_(vector if weight.dim() < 2 else noise * (0.15 if weight.shape[0] == N_TOKENS else 1.5 * weight.shape[-1] ** -0.5))
             weight.copy_(weight.to(dtype).float())
+        for name, values in built.named_buffers():
+            if name.endswith("correction_bias"):
+                values.copy_(0.1 * torch.randn(values.shape, generator=generator))
     return built
 
 
@@ -163,6 +198,9 @@ def serve(file: Path) -> Any:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(file)
     parameters.n_ctx, parameters.n_parallel, parameters.cpuparams.n_threads = 128, 1, 2
+    # as exact as torch: keys and values rounded to F16, as its flash attention does in any case, may send a token to another expert
+    parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     parameters.warmup, parameters.verbosity = False, -1
     return xllamacpp.Server(parameters)
 

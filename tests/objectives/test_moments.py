@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Model, experts_apart, load
+from bitwright.compress import Model, load, model_as_held
 from bitwright.objectives import MomentsOfText, collect_importance, gathered_moments
 from bitwright.progress import Silent
+from bitwright.spaces import NATIVE
 from tests.measuring import random_tokens
 
 
@@ -74,6 +75,6 @@ def test_moments_come_a_few_tensors_at_a_time(llama_gqa: Path, monkeypatch: pyte
 
 def test_experts_of_their_own_have_the_moments_of_the_stack(tiny_mixtral: Path) -> None:
     model, tokens = load(str(tiny_mixtral)), random_tokens(2, 12)
-    whole, apart = MomentsOfText(model, tokens), MomentsOfText(experts_apart(model), tokens)
+    whole, apart = MomentsOfText(model, tokens), MomentsOfText(model_as_held(model, NATIVE), tokens)
     for expert in range(4):
         assert np.array_equal(apart[f"blk.1.ffn_down_exps.{expert}.weight"][0], whole["blk.1.ffn_down_exps.weight"][expert])

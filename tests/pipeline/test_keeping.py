@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import bitwright as bw
-from bitwright.compress import experts_apart, load, matrix_shape, open_source
+from bitwright.compress import load, matrix_shape, model_as_held, open_source
 from bitwright.errors import PlanError, RunError
 from bitwright.objectives import Divergence, Reference
 from bitwright.pipeline import Run
@@ -15,7 +15,7 @@ from bitwright.pipeline.building import packing
 from bitwright.pipeline.run import CODES, LEVELS
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
-from bitwright.spaces import TARGETS, Kept, MadeAnew, Plan
+from bitwright.spaces import NATIVE, TARGETS, Kept, MadeAnew, Plan
 from tests.runs import small
 from tests.sentences import sentence
 
@@ -110,7 +110,7 @@ def test_experts_apart_are_rounded_by_their_own_moments(tiny_mixtral: Path, tmp_
     settings = small(tiny_mixtral, target="native", formats=("INT8_G32", "INT3_G32"), codec="gptq", sensitivity="importance")
     run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=bw.pipeline.Search(bw.pipeline.method_named("auto"), effort()))
     plan, _ = bw.plan(run, bw.parse_budget("7bpw"))
-    apart = experts_apart(load(str(tiny_mixtral)))
+    apart = model_as_held(load(str(tiny_mixtral)), NATIVE)
     of = packing(plan, TARGETS["native"], open_source(str(tiny_mixtral)))
     for tensor in apart.tensors:
         if tensor.name in plan.formats:

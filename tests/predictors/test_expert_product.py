@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import IntegerCodec, Levels, Model, experts_apart
+from bitwright.compress import IntegerCodec, Levels, Model, model_as_held
 from bitwright.objectives import collect_routing
 from bitwright.predictors import PUBLISHED, RELEASED, ExpertProduct
 from bitwright.progress import Silent
@@ -21,7 +21,7 @@ TOKENS, MENU = random_tokens(6, 8), ("INT2_G32", "INT4_G32")
 
 @pytest.fixture(scope="module")
 def apart(mixtral: Model) -> Model:
-    return experts_apart(mixtral)
+    return model_as_held(mixtral, NATIVE)
 
 
 def space_of_experts(model: Model) -> Space:

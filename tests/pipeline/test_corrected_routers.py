@@ -1,0 +1,53 @@
+"""A mixture whose routers choose by a correction, as DeepSeek-V3's do, from the search to what its engine loads."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bitwright as bw
+from bitwright.compress import load
+from bitwright.errors import UserError
+from bitwright.objectives import collect_routing
+from bitwright.objectives.routing import watched_routers
+from bitwright.pipeline import search
+from bitwright.progress import Silent
+from tests.compress import tiny_models as tiny
+from tests.conftest import saved
+from tests.measuring import random_tokens
+from tests.runs import small
+from tests.sentences import sentence
+
+
+@pytest.fixture(scope="module")
+def deepseek(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model_type, settings, _ = tiny.FAMILIES["deepseek-v3"]
+    return saved(tmp_path_factory.mktemp("models") / "deepseek-v3", model_type, settings)
+
+
+@pytest.mark.parametrize(("target", "formats"), [("llama.cpp", ("Q8_0", "Q4_0")), ("native", ("INT2_ROW", "INT8_ROW"))])
+def test_what_was_built_keeps_every_promise(target: str, formats: tuple[str, ...], deepseek: Path, tmp_path: Path) -> None:
+    settings = small(deepseek, target=target, formats=formats, n_calibration=4, n_held_out=2)
+    fitted = bw.fit(settings, bw.parse_budget("14bpw"), tmp_path / "run")
+    assert fitted.check.broken == ()
+    assert ("blk.1.attn_kv_b.weight" in fitted.plan.formats) == (target == "native")
+    assert {"blk.1.attn_kv_a_mqa.weight", "blk.2.attn_q_b.weight", "blk.0.ffn_down.weight", "blk.1.ffn_up_shexp.weight"} <= set(fitted.plan.formats)
+
+
+def test_the_probability_of_an_expert_is_a_sigmoid(deepseek: Path) -> None:
+    model, tokens = load(str(deepseek)), random_tokens(2, 12)
+    routed = []
+    with watched_routers(model, routed.append), torch.inference_mode():
+        model.module(torch.from_numpy(tokens.ids), use_cache=False)
+    chosen, logits = routed[0].chosen.reshape(-1, 2), routed[0].logits.double()
+    expected = np.bincount(chosen.reshape(-1).numpy(), logits.sigmoid().gather(-1, chosen).reshape(-1).numpy(), 8)
+    routing = collect_routing(model, tokens, progress=Silent())
+    np.testing.assert_allclose(routing.probability[routing.layer == routed[0].layer], expected, rtol=1e-6)
+
+
+def test_no_expert_of_it_can_be_dropped(deepseek: Path, tmp_path: Path) -> None:
+    settings = small(deepseek, target="native", formats=("INT4_ROW", "DROP"), n_calibration=4, n_held_out=2)
+    with pytest.raises(UserError) as error:
+        search(settings, tmp_path / "run")
+    sentence(error.value, "choose by a correction of each expert")
