@@ -39,7 +39,7 @@ from bitwright.compress.packed_integers import PackedCodec, layer_tensors
 from bitwright.compress.packed_modules import kept_bytes
 from bitwright.compress.pieces import Piece
 from bitwright.compress.reload import load_packed, unpack_layer_by_layer
-from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
+from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.routers import is_corrected, router_parameters
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.stitch import Stitcher, stitched
@@ -128,7 +128,6 @@ __all__ = [
     "require_codec",
     "require_container",
     "rerouted",
-    "round_stack",
     "rounding_named",
     "router_parameters",
     "stitched",

@@ -53,16 +53,25 @@ class CheckpointSource(Source):
 
     def read(self, tensor: Tensor) -> Floats:
         """See `Source.read`."""
-        shape = prod(tensor.shape[:-1]), tensor.shape[-1]
-        if tensor.stored in FLOAT_TYPES:
-            floats: Floats = torch.from_numpy(self.stored(tensor)).view(FLOAT_TYPES[tensor.stored]).float().reshape(shape).numpy()
-            return floats
-        return self._layout.codec.decode(self.stored(tensor), _packed(self.forms[self.slots[tensor.name][0].name]), shape)
+        parts = [self.weights_of(slot) for slot in self.slots[tensor.name]]
+        return (np.concatenate(parts) if len(parts) > 1 else parts[0]).reshape(prod(tensor.shape[:-1]), tensor.shape[-1])
 
     def stored(self, tensor: Tensor) -> Bytes:
         """See `Source.stored`: the rows in engine order."""
         parts = [self._rows(slot) for slot in self.slots[tensor.name]]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def part(self, tensor: Tensor, expert: int) -> Floats:
+        """See `Source.part`."""
+        return self.weights_of(self.slots[tensor.name][expert])
+
+    def weights_of(self, slot: Slot) -> Floats:
+        """What is computed with of one tensor on disk: float32 `(n_rows, n_columns)`, its rows in engine order; a vector is a column."""
+        form, rows = self.forms[slot.name], self._rows(slot)
+        if isinstance(form, Format):
+            return self._layout.codec.decode(rows, form, slot.matrix)
+        floats: Floats = torch.from_numpy(rows).view(FLOAT_TYPES[form]).float().reshape(slot.shape[0], -1).numpy()
+        return floats
 
     def arrays(self, slot: Slot) -> Mapping[str, Bytes]:
         """The bytes of a packed layer's tensors."""

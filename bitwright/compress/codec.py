@@ -20,8 +20,7 @@ class Codec(ABC):
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """Bytes `(n_bytes,)` of `weights` `(n_rows, n_columns)`.
 
-        `importance` is `(n_groups, n_columns)`, the mean squared activation of each input channel: one group for a matrix, one for each expert
-        where the rows are the experts one after another, and `(0, n_columns)` where it is not known.
+        `importance` is `(1, n_columns)`, the mean squared activation of each input channel, or `(0, n_columns)` where it is not known.
 
         Raises:
             ModelError: a weight is not finite.
@@ -31,8 +30,8 @@ class Codec(ABC):
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """Float32 weights `(n_rows, n_columns)` of `packed` bytes."""
 
-    def given(self, tensor: str) -> "Codec":  # noqa: ARG002
-        """The codec of one tensor: itself, where it knows nothing of a tensor but the importance."""
+    def given(self, tensor: str, expert: int = 0) -> "Codec":  # noqa: ARG002
+        """The codec of one tensor, or of one expert of a stack: itself, where it knows nothing of them but the importance."""
         return self
 
 

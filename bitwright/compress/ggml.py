@@ -92,7 +92,7 @@ def dequantize(packed: Bytes, form: str, shape: tuple[int, int]) -> Floats:
         source, target = flat[start * bytes_per_row :], weights[start:]
         _TO_FLOAT(to_float)(source.ctypes.data, target.ctypes.data, (stop - start) * shape[1])
 
-    _on_all_cores(expand, _row_blocks(shape, 1, _DECODED_AT_ONCE))
+    _on_all_cores(expand, _row_blocks(shape, _DECODED_AT_ONCE))
     return weights
 
 
@@ -104,16 +104,16 @@ class GgmlCodec(Codec):
         require_quantizable(weights, form, importance)
         lib, kind = library(), GGMLQuantizationType[form.name]
         lib.ggml_quantize_init(kind)
-        weights, n_groups = np.ascontiguousarray(weights), max(len(importance), 1)
+        weights = np.ascontiguousarray(weights)
         channels = _positive(importance)
+        pointer = channels.ctypes.data if len(channels) else None
         n_columns, bytes_per_row = weights.shape[1], form.size_bytes((1, weights.shape[1]))
         packed = np.empty((weights.shape[0], bytes_per_row), dtype=np.uint8)
 
         def quantize(start: int, stop: int) -> None:
-            group = channels[start * n_groups // len(weights)].ctypes.data if len(channels) else None
-            lib.ggml_quantize_chunk(kind, weights[start:].ctypes.data, packed[start:].ctypes.data, 0, stop - start, n_columns, group)
+            lib.ggml_quantize_chunk(kind, weights[start:].ctypes.data, packed[start:].ctypes.data, 0, stop - start, n_columns, pointer)
 
-        _on_all_cores(quantize, _row_blocks(weights.shape, n_groups, _ENCODED_AT_ONCE))
+        _on_all_cores(quantize, _row_blocks(weights.shape, _ENCODED_AT_ONCE))
         return packed.reshape(-1)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
@@ -129,12 +129,10 @@ def _positive(importance: Floats) -> Floats:
     return np.ascontiguousarray(np.ldexp(floored, -np.frexp(mean)[1]), dtype=np.float32)
 
 
-def _row_blocks(shape: tuple[int, ...], n_groups: int, n_weights: int) -> list[tuple[int, int]]:
-    """Ranges of rows of about `n_weights` for one thread each, none across the border of two groups (experts)."""
-    n_rows, rows_per_group = shape[0], shape[0] // n_groups
-    step = max(1, min(n_weights // max(prod(shape[1:]), 1), rows_per_group))
-    starts = [group + row for group in range(0, n_rows, rows_per_group) for row in range(0, rows_per_group, step)]
-    return list(pairwise([*starts, n_rows]))
+def _row_blocks(shape: tuple[int, ...], n_weights: int) -> list[tuple[int, int]]:
+    """Ranges of rows of about `n_weights` for one thread each."""
+    step = max(1, n_weights // max(prod(shape[1:]), 1))
+    return list(pairwise([*range(0, shape[0], step), shape[0]]))
 
 
 @cache

@@ -58,6 +58,10 @@ class GgufSource(Source):
         """See `Source.read`."""
         return dequantize(self.stored(tensor), tensor.stored, (prod(tensor.shape[:-1]), tensor.shape[-1]))
 
+    def part(self, tensor: Tensor, expert: int) -> Floats:
+        """See `Source.part`."""
+        return dequantize(self.stored_part(tensor, expert), tensor.stored, (tensor.shape[1], tensor.shape[2]))
+
     def stored(self, tensor: Tensor) -> Bytes:
         """See `Source.stored`."""
         return self._data[tensor.name]

@@ -50,22 +50,18 @@ class Gptq(Rounding):
     damping: float = 0.01
     block: int = 128
     tensor: str = ""
-    index: int = 0
+    expert: int = 0
 
-    def given(self, tensor: str) -> "Gptq":
+    def given(self, tensor: str, expert: int = 0) -> "Gptq":
         """See `Rounding.given`."""
-        return replace(self, tensor=tensor)
-
-    def expert(self, index: int) -> "Gptq":
-        """See `Rounding.expert`."""
-        return replace(self, index=index)
+        return replace(self, tensor=tensor, expert=expert)
 
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
         """See `Rounding.rounded`."""
         if self.tensor not in self.moments:
             channels = grouped_importance(importance, group)
             return by_rows(weights, group, lambda groups: self.place(groups, channels, grid), grid=grid)
-        moments = self.moments[self.tensor][self.index].astype(np.float64)
+        moments = self.moments[self.tensor][self.expert].astype(np.float64)
         diagonal = moments.diagonal()
         order = self.order(diagonal)
         channels = grouped_importance(diagonal.astype(np.float32), group)

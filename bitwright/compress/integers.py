@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bitwright.compress.codec import Codec, require_quantizable
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.grid import MinimumGrid
-from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round_stack
+from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, rounded_by
 from bitwright.compress.source import Bytes, Floats
 from bitwright.spaces import Absence, Format, IntegerFormat
 
@@ -29,9 +29,9 @@ class IntegerCodec(Codec):
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
-    def given(self, tensor: str) -> "IntegerCodec":
+    def given(self, tensor: str, expert: int = 0) -> "IntegerCodec":
         """See `Codec.given`."""
-        return replace(self, rounding=self.rounding.given(tensor))
+        return replace(self, rounding=self.rounding.given(tensor, expert))
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""
@@ -40,7 +40,7 @@ class IntegerCodec(Codec):
         if not isinstance(form, IntegerFormat):
             return GgmlCodec().encode(weights, form, importance)
         require_quantizable(weights, form, importance)
-        found = round_stack(self.rounding, weights, MinimumGrid(form.bits), group=form.group or weights.shape[1], importance=importance)
+        found = rounded_by(self.rounding, weights, MinimumGrid(form.bits), group=form.group or weights.shape[1], importance=importance)
         packed = [_packed_rows(found, rows, form) for rows in _chunks(weights.shape, form)]
         return np.concatenate(packed).reshape(-1) if packed else np.empty(0, dtype=np.uint8)
 

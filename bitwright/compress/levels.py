@@ -72,7 +72,12 @@ class Levels:
             return np.empty(0, dtype=np.uint8)
         if form.name == tensor.stored:
             return self.source.stored(tensor)
-        return self.codec.given(tensor.name).encode(self.source.read(tensor), form, self.importance_of(tensor))
+        importance = self.importance_of(tensor)
+        if len(tensor.shape) < 3:
+            return self.codec.given(tensor.name).encode(self.source.read(tensor), form, importance)
+        experts = range(tensor.shape[0])  # one after another: a stack may be as large as everything else
+        codecs = (self.codec.given(tensor.name, expert) for expert in experts)
+        return np.concatenate([c.encode(self.source.part(tensor, i), form, importance[i : i + 1]) for i, c in zip(experts, codecs, strict=True)])
 
     def weights(self, tensor: Tensor, form: Format) -> Floats:
         """What the engine computes with: float32 `(n_rows, n_columns)`."""

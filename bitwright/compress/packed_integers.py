@@ -8,7 +8,7 @@ words, its scales, and a byte for each zero point, so that rows can be read one 
 where zero points are packed down the rows instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from bitwright.compress.codec import Codec, require_quantizable
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.grid import Codes, Grid, SymmetricGrid, ZeroPointGrid
-from bitwright.compress.rounding import Rounding, RoundToNearest, round_stack
+from bitwright.compress.rounding import Rounding, RoundToNearest, rounded_by
 from bitwright.compress.source import Bytes, Floats
 from bitwright.spaces import Format, PackedFormat
 
 Layer = Mapping[str, NDArray[np.generic]]
 _WORD_BITS, _SCALE_BYTES = 32, 2
+_WEIGHTS_AT_ONCE = 1 << 20
 
 
 def grid_of(form: PackedFormat) -> Grid:
@@ -37,27 +38,29 @@ class PackedCodec(Codec):
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
-    def given(self, tensor: str) -> "PackedCodec":
+    def given(self, tensor: str, expert: int = 0) -> "PackedCodec":
         """See `Codec.given`."""
-        return replace(self, rounding=self.rounding.given(tensor))
+        return replace(self, rounding=self.rounding.given(tensor, expert))
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""
         if not isinstance(form, PackedFormat):
             return GgmlCodec().encode(weights, form, importance)
         require_quantizable(weights, form, importance)
-        found = round_stack(self.rounding, weights, grid_of(form), group=form.group or weights.shape[1], importance=importance)
-        parts = [packed_words(found.codes, form.bits).view(np.uint8), _narrow(found.placement.scale)]
+        found = rounded_by(self.rounding, weights, grid_of(form), group=form.group or weights.shape[1], importance=importance)
+        words = [packed_words(found.codes[rows], form.bits).view(np.uint8) for rows in _chunks(weights.shape)]
         zeros = [found.placement.anchor.astype(np.uint8)] if form.zero_points else []
-        return np.concatenate([*parts, *zeros], axis=1).reshape(-1)
+        return np.concatenate([np.concatenate(words), _narrow(found.placement.scale), *zeros], axis=1).reshape(-1)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
         if not isinstance(form, PackedFormat):
             return GgmlCodec().decode(packed, form, shape)
         words, scale, zeros = _parts(packed, form, shape)
-        distance = unpacked_words(words, form.bits, shape[1]).astype(np.float32) - _wide(zeros.astype(np.float32), shape[1])
-        weights: Floats = distance * _wide(_widened(scale), shape[1])
+        weights = np.empty(shape, dtype=np.float32)
+        for rows in _chunks(shape):
+            distance = unpacked_words(words[rows], form.bits, shape[1]).astype(np.float32) - _wide(zeros[rows].astype(np.float32), shape[1])
+            np.multiply(distance, _wide(_widened(scale[rows]), shape[1]), out=weights[rows])
         return weights
 
 
@@ -105,6 +108,13 @@ def _parts(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> tuple[N
     scale = np.ascontiguousarray(rows[:, n_words : n_words + _SCALE_BYTES * n_groups]).view("<u2")
     middle = np.full(scale.shape, 1 << (form.bits - 1), dtype=np.uint8)
     return words, scale, rows[:, n_words + _SCALE_BYTES * n_groups :] if form.zero_points else middle
+
+
+def _chunks(shape: tuple[int, int]) -> Iterator[slice]:
+    """Some rows at a time, which bounds the bits that are held unpacked."""
+    step = max(1, _WEIGHTS_AT_ONCE // shape[1])
+    for start in range(0, max(shape[0], 1), step):
+        yield slice(start, start + step)
 
 
 def _narrow(scale: Floats) -> Bytes:

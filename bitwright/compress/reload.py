@@ -72,10 +72,9 @@ def reload_in_transformers(folder: Path, written: CheckpointSource) -> None:
         ) from error
     parameters = weights_of(module)
     for tensor in written.tensors:
-        weights = torch.from_numpy(written.read(tensor))
         for slot in written.slots[tensor.name]:
             found = slot.piece.to_engine(parameters[slot.piece.parameter].detach())
-            expected = weights.reshape(-1, *found.shape[1:])[slot.start : slot.stop]
+            expected = torch.from_numpy(written.weights_of(slot)).reshape(found.shape)
             if not torch.equal(found, expected.to(found.dtype)):
                 raise BrokenPromiseError(
                     f"Every weight must load as it was written; {slot.name} loads with a relative error of {_error(found, expected):.2g} in "
@@ -94,7 +93,6 @@ def unpack_layer_by_layer(folder: Path, written: CheckpointSource) -> None:  # n
     compressor = importlib.import_module(f"{_PACKAGE}.compressors").BaseCompressor.get_value_from_registry("pack-quantized")
     schemes = importlib.import_module(f"{_PACKAGE}.quantization").QuantizationScheme
     for tensor in written.tensors:
-        weights = torch.from_numpy(written.read(tensor))
         for slot in written.slots[tensor.name]:
             form = written.forms[slot.name]
             if not isinstance(form, PackedFormat):
@@ -102,7 +100,7 @@ def unpack_layer_by_layer(folder: Path, written: CheckpointSource) -> None:  # n
             layer = {name: torch.from_numpy(values) for name, values in packed_tensors(written.arrays(slot), form, slot.matrix).items()}
             layer["weight_scale"] = layer["weight_scale"].view(torch.bfloat16).float()
             found = compressor.decompress(layer, schemes.model_validate({"targets": [], **scheme(form)}))["weight"]
-            if not torch.equal(found[slot.piece.order() - slot.piece.start], weights[slot.start : slot.stop]):
+            if not torch.equal(found[slot.piece.order() - slot.piece.start], torch.from_numpy(written.weights_of(slot))):
                 raise BrokenPromiseError(f"Every layer must unpack as it was written; {slot.name} does not: nothing was kept, please report this.")
 
 

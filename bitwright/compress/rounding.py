@@ -37,12 +37,8 @@ class Rounding(ABC):
         short. `importance` is `(n_columns,)`, the mean squared activation of each input channel, equal everywhere where it is not known.
         """
 
-    def given(self, tensor: str) -> "Rounding":  # noqa: ARG002
-        """The same with all that it knows of a tensor: itself where it knows nothing but the importance."""
-        return self
-
-    def expert(self, index: int) -> "Rounding":  # noqa: ARG002
-        """The same for one expert of a stack."""
+    def given(self, tensor: str, expert: int = 0) -> "Rounding":  # noqa: ARG002
+        """The same with all that it knows of a tensor, or of one expert of a stack: itself where it knows nothing but the importance."""
         return self
 
 
@@ -57,14 +53,10 @@ class RoundToNearest(Rounding):
         return by_rows(weights, group, lambda groups: whole_range(groups, np.empty(0, dtype=np.float32), grid), grid=grid)
 
 
-def round_stack(rounding: Rounding, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
-    """The experts of a stack, `weights` `(n_rows, n_columns)` below each other, each by itself; a matrix is one expert.
-
-    `importance` is `(n_experts, n_columns)`, or `(0, n_columns)` where it is not known.
-    """
-    known = importance if len(importance) else np.ones((1, weights.shape[1]), dtype=np.float32)
-    parts = np.split(np.ascontiguousarray(weights, dtype=np.float32), len(known))
-    return joined([rounding.expert(i).rounded(part, grid, group=group, importance=known[i]) for i, part in enumerate(parts)])
+def rounded_by(rounding: Rounding, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
+    """See `Rounding.rounded`; `importance` as codecs are given it, `(1, n_columns)`, or `(0, n_columns)` where it is not known."""
+    known = importance[0] if len(importance) else np.ones(weights.shape[1], dtype=np.float32)
+    return rounding.rounded(np.ascontiguousarray(weights, dtype=np.float32), grid, group=group, importance=known)
 
 
 def by_rows(weights: Floats, group: int, place: Callable[[Floats], Placement], *, grid: Grid) -> Rounded:

@@ -81,6 +81,31 @@ def test_the_stored_format_is_the_sources_own_bytes(gguf_quantized: Path, tmp_pa
     assert not (tmp_path / "levels").exists()
 
 
+class Telling(Counting):
+    """Notes of which expert it is told to pack what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, int, int]] = []
+        self.of = ("", -1)
+
+    def given(self, tensor: str, expert: int = 0) -> "Telling":
+        self.of = (tensor, expert)
+        return self
+
+    def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
+        self.told.append((*self.of, len(weights)))
+        return super().encode(weights, form, importance)
+
+
+def test_a_stack_is_packed_expert_by_expert(tmp_path: Path) -> None:
+    codec = Telling()
+    here = levels(tmp_path, TENSOR, EXPERTS, codec=codec)
+    packed = here.encode(EXPERTS, Q4_0)
+    assert codec.told == [(EXPERTS.name, expert, 2) for expert in range(3)]
+    assert np.array_equal(packed, GgmlCodec().encode(here.source.read(EXPERTS), Q4_0, here.importance_of(EXPERTS)))
+
+
 def test_importance_is_that_of_the_tensor(tmp_path: Path) -> None:
     channels = {TENSOR.name: importance(1, 64), EXPERTS.name: importance(3, 64)}
     here = levels(tmp_path, TENSOR, EXPERTS, channels=channels)
@@ -89,9 +114,10 @@ def test_importance_is_that_of_the_tensor(tmp_path: Path) -> None:
         assert here.knows_importance(tensor)
         assert not plain.knows_importance(tensor)
         assert plain.importance_of(tensor).shape == (0, 64)
-        expected = GgmlCodec().encode(here.source.read(tensor), Q4_0, channels[tensor.name])
-        assert np.array_equal(here.packed(tensor, Q4_0), expected)
-        assert not np.array_equal(plain.packed(tensor, Q4_0), expected)
+        parts = np.split(here.source.read(tensor), len(channels[tensor.name]))
+        expected = [GgmlCodec().encode(part, Q4_0, row) for part, row in zip(parts, channels[tensor.name][:, None], strict=True)]
+        assert np.array_equal(here.packed(tensor, Q4_0), np.concatenate(expected))
+        assert not np.array_equal(plain.packed(tensor, Q4_0), here.packed(tensor, Q4_0))
 
 
 @given(start=st.integers(0, 5), length=st.integers(1, 6), wanted=st.lists(st.integers(0, 5), min_size=1, max_size=9))

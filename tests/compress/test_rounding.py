@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Floats, Grid, MinimumGrid, Rounded, Rounding, RoundToNearest, SymmetricGrid, ZeroPointGrid, round_stack
+from bitwright.compress import Grid, MinimumGrid, RoundToNearest, SymmetricGrid, ZeroPointGrid
 from bitwright.compress import rounding as roundings
 from bitwright.compress.rounding import grouped, ungrouped, values
 
@@ -34,29 +34,3 @@ def test_rows_a_few_at_a_time_make_no_difference(monkeypatch: pytest.MonkeyPatch
     assert np.array_equal(whole.codes, parts.codes)
     assert np.array_equal(whole.placement.anchor, parts.placement.anchor)
     assert np.array_equal(values(whole, MinimumGrid(3), 16), values(parts, MinimumGrid(3), 16))
-
-
-class Noting(Rounding):
-    """Notes what it is told of each expert."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[int, float, int]] = []
-        self.index = 0
-
-    def expert(self, index: int) -> "Noting":
-        self.index = index
-        return self
-
-    def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
-        self.told.append((self.index, float(importance[0]), len(weights)))
-        return RoundToNearest().rounded(weights, grid, group=group, importance=importance)
-
-
-def test_each_expert_is_rounded_with_its_own_importance() -> None:
-    weights, noting = normal(6, 8), Noting()
-    found = round_stack(noting, weights, MinimumGrid(4), group=8, importance=np.array([[2.0] * 8, [3.0] * 8], dtype=np.float32))
-    assert noting.told == [(0, 2.0, 3), (1, 3.0, 3)]
-    assert found.codes.shape == (6, 8)
-    noting.told.clear()
-    round_stack(noting, weights, MinimumGrid(4), group=8, importance=np.empty((0, 8), dtype=np.float32))
-    assert noting.told == [(0, 1.0, 6)]

@@ -172,10 +172,8 @@ def test_the_factor_is_that_of_the_inverse() -> None:
 def test_gptq_takes_the_moments_of_each_expert() -> None:
     first, second = inputs(80, 32), inputs(80, 32)[:, ::-1].copy()
     weights = normal(8, 32)
-    codec = IntegerCodec(Gptq({"t": np.stack([first.T @ first, second.T @ second])})).given("t")
-    form = next(form for form in SOME if form.name == "INT2_G32")
-    together = codec.encode(weights, form, np.ones((2, 32), dtype=np.float32))
-    apart = [
-        IntegerCodec(gptq(x)).encode(part, form, np.ones((1, 32), dtype=np.float32)) for x, part in ((first, weights[:4]), (second, weights[4:]))
-    ]
-    assert np.array_equal(together, np.concatenate(apart))
+    codec = IntegerCodec(Gptq({"t": np.stack([first.T @ first, second.T @ second])}))
+    form, channels = next(form for form in SOME if form.name == "INT2_G32"), np.ones((1, 32), dtype=np.float32)
+    found = [codec.given("t", i).encode(weights, form, channels) for i in range(2)]
+    assert all(np.array_equal(rows, IntegerCodec(gptq(x)).encode(weights, form, channels)) for rows, x in zip(found, (first, second), strict=True))
+    assert not np.array_equal(*found)
