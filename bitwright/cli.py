@@ -19,6 +19,7 @@ from bitwright.cli_options import (
     OutFolder,
     RunFolder,
     ShipCodec,
+    Steps,
     Target,
     limit_of,
     names_in,
@@ -154,12 +155,13 @@ def plan(
     run: RunFolder,
     path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
     ship_codec: ShipCodec = "",
+    steps: Steps = [],  # noqa: B006  # typer reads it off the signature
     device: Device = "cpu",
 ) -> None:
     """The best plan within a budget or a memory; candidates that were not measured yet are measured now."""
     opened = bw.open_run(run)
     budget = limit.budget(opened.settings.model, opened.settings.target)
-    made, summary = bw.plan(opened, budget, ship_codec=ship_codec, device=device, progress=Rows())
+    made, summary = bw.plan(opened, budget, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
     out.print(bw.report.candidates_table(summary))
     _print_shipping(summary)
     _, *types = bw.pipeline.write_plan(made, path)

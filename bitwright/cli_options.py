@@ -39,6 +39,12 @@ ShipCodec = Annotated[
     str,
     typer.Option(help="The same for what is written: candidates are rounded and measured again, GPTQ block after block. As searched when left out."),
 ]
+Steps = Annotated[
+    list[str],
+    typer.Option(
+        "--step", help="What follows the formats, in order: router-calibration, or router-calibration:ridge=32. The method's own when left out."
+    ),
+]
 Sensitivity = Annotated[
     str, typer.Option(help="How formats are priced before anything is measured: gradient, importance, weight, measured, or any other proxy.")
 ]
@@ -66,6 +72,7 @@ def settings_of(
     imatrix: Imatrix = "",
     codec: Codec = "",
     ship_codec: ShipCodec = "",
+    steps: Steps = [],  # noqa: B006  # typer reads it off the signature
     sensitivity: Sensitivity = "gradient",
     n_calibration: NCalibration = 64,
     n_held_out: NHeldOut = 32,
@@ -77,6 +84,7 @@ def settings_of(
     return bw.Settings(
         *(model, target, menu, calibration, held_out, imatrix, sensitivity),
         *(n_calibration, n_held_out, sequence_length, seed, names_in(keep), codec, ship_codec),
+        steps=tuple(steps),
     )
 
 

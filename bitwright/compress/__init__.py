@@ -20,6 +20,7 @@ from bitwright.compress.dimensions import Dimensions, dimensions
 from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.dropping import Dropped, Gone, Rerouting, rerouted, without
 from bitwright.compress.experts import ExpertsApart, importance_apart
+from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_container import GgufContainer
 from bitwright.compress.gguf_file import GgufSource, fixed_bytes, header_bytes, write_gguf
@@ -29,6 +30,7 @@ from bitwright.compress.half_quadratic import HalfQuadratic
 from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.kept_codes import KeptCodes, digest, keep_codes
+from bitwright.compress.kept_weights import keep_weights, kept_weights
 from bitwright.compress.levels import Levels, matrix_shape
 from bitwright.compress.load import load, open_skeleton, open_source
 from bitwright.compress.model import Model
@@ -40,7 +42,7 @@ from bitwright.compress.packed_modules import kept_bytes
 from bitwright.compress.pieces import Piece
 from bitwright.compress.reload import load_packed, unpack_layer_by_layer
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest
-from bitwright.compress.routers import is_corrected, router_parameters
+from bitwright.compress.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.stitch import Stitcher, stitched
 from bitwright.compress.temporary import discard
@@ -48,6 +50,7 @@ from bitwright.compress.trial_model import TrialModel, TrialShape, trial_matrice
 from bitwright.compress.twins import Expert, twins
 
 __all__ = [
+    "FLOAT_TYPES",
     "ROUNDINGS",
     "Bytes",
     "CheckpointSource",
@@ -110,7 +113,9 @@ __all__ = [
     "importance_apart",
     "is_corrected",
     "keep_codes",
+    "keep_weights",
     "kept_bytes",
+    "kept_weights",
     "layer_tensors",
     "load",
     "load_native",
@@ -130,6 +135,7 @@ __all__ = [
     "rerouted",
     "rounding_named",
     "router_parameters",
+    "router_tensors",
     "stitched",
     "trial_matrices",
     "twins",

@@ -150,7 +150,7 @@ class CheckpointContainer(Container):
         return json.dumps(self._settings(layers, others), indent=2).encode().ljust(room)
 
     def _write_weights(self, folder: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> dict[str, str]:
-        """Write shards, index and configuration; the SHA-256 of what each tensor of the recipe was packed to, by its name."""
+        """Write shards, index and configuration; the SHA-256 of what each tensor of the recipe became, by its name."""
         shards = self._shards(recipe.source)
         rooms, digests = self._rooms(shards, frozenset(recipe.formats)), dict[str, str]()
         heirs = twins(recipe.source) if DROP.name in recipe.formats.values() else {}
@@ -191,9 +191,14 @@ class CheckpointContainer(Container):
         return {slot.name: (form, slot.shape)}
 
     def _data(self, recipe: Recipe, shard: list[Slot], packed: Callable[[Tensor], Bytes], digests: dict[str, str]) -> Iterator[Bytes]:
-        """The bytes of a shard's tensors one after another; what was packed is noted in `digests`."""
+        """The bytes of a shard's tensors one after another; what is not the source's is noted in `digests`."""
         standing, whole = "", np.empty(0, dtype=np.uint8)
         for slot in shard:
+            if slot.tensor.name in recipe.changed:
+                changed = recipe.kept(slot.tensor)
+                digests[slot.tensor.name] = hashlib.sha256(changed.data).hexdigest()
+                yield changed
+                continue
             if slot.tensor.name not in recipe.formats:
                 yield kept_bytes(recipe.source, slot, kept_type(recipe.source, slot))
                 continue

@@ -6,23 +6,36 @@ class alone, so that a target is a value (`spaces/target.py`) and a container, a
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bitwright.compress.source import Bytes, Source
+import torch
+
+from bitwright.compress.floats import in_type
+from bitwright.compress.source import Bytes, Floats, Source
 from bitwright.spaces import Tensor
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is written: a source and, for the tensors in `formats`, the name of the format each is written in."""
+    """What is written: a source and, for the tensors in `formats`, the name of the format each is written in.
+
+    `changed` are the weights `(n_rows, n_columns)` of tensors that are stored as floats and not in `formats`, where they are not those of the source.
+    """
 
     source: Source
     formats: Mapping[str, str]
+    changed: Mapping[str, Floats] = field(default_factory=dict)
 
     def format_of(self, tensor: Tensor) -> str:
         """The format the tensor has when it is written."""
         return self.formats.get(tensor.name, tensor.stored)
+
+    def kept(self, tensor: Tensor) -> Bytes:
+        """The bytes of a tensor that is not in `formats`."""
+        if tensor.name not in self.changed:
+            return self.source.stored(tensor)
+        return in_type(tensor.stored, torch.from_numpy(self.changed[tensor.name]))
 
 
 class Container(ABC):
@@ -42,7 +55,7 @@ class Container(ABC):
     def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
         """Write the model under a temporary name beside `path`, read it back, and rename it.
 
-        `packed` gives the bytes of a tensor of `recipe.formats` in its format; every other tensor is copied from the source.
+        `packed` gives the bytes of a tensor of `recipe.formats` in its format; every other tensor is `recipe.kept`.
 
         Raises:
             OutputError: the place cannot be written or the disk is full; nothing is left behind.

@@ -127,7 +127,7 @@ def fixed_bytes(source: Source, decided: Iterable[str], scratch: Path) -> int:
 def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
     """Write the file to a temporary name beside `path`, then rename it.
 
-    `packed` gives the bytes of a tensor of `recipe.formats` in its format; every other tensor is copied from the source.
+    `packed` gives the bytes of a tensor of `recipe.formats` in its format; every other tensor is `recipe.kept`.
 
     Raises:
         OutputError: the folder cannot be written or the disk is full; nothing is left behind.
@@ -138,7 +138,7 @@ def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) ->
         with replacing(path) as temporary:
             with _opened(temporary, recipe) as writer:
                 for tensor in recipe.source.tensors:
-                    data = packed(tensor) if tensor.name in recipe.formats else recipe.source.stored(tensor)
+                    data = packed(tensor) if tensor.name in recipe.formats else recipe.kept(tensor)
                     _require_size(tensor, data, recipe)
                     writer.write_tensor_data(data)
             _verify(temporary, recipe)

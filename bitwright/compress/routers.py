@@ -17,7 +17,12 @@ def is_corrected(model: Model) -> bool:
     return any(_CORRECTED.fullmatch(tensor.name) for tensor in model.tensors)
 
 
-def router_parameters(model: Model) -> dict[int, str]:
-    """The named parameter `(n_experts, width)` that is the router of each layer which has one, by layer."""
+def router_tensors(model: Model) -> dict[int, str]:
+    """The engine's tensor `(n_experts, width)` that is the router of each layer which has one, by layer."""
     found = {name: _ROUTER.fullmatch(name) for name in model.pieces}
-    return {int(match[1]): model.pieces[name][0].parameter for name, match in found.items() if match}
+    return {int(match[1]): name for name, match in found.items() if match}
+
+
+def router_parameters(model: Model) -> dict[int, str]:
+    """The same as named parameters of the module."""
+    return {layer: model.pieces[name][0].parameter for layer, name in router_tensors(model).items()}

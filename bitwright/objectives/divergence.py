@@ -66,10 +66,14 @@ class Divergence:
 
     def __call__(self, choice: Choice) -> Measurement:
         """Put the choice's weights into the model, run the held-out text, and compare with the original."""
-        started = time.perf_counter()
         by_name = {form.name: form for form in self._space.formats}
         formats = {tensor: by_name[name] for tensor, name in self._space.names(choice).items()}
-        with applied(self._model, planned_weights(self._model, self._levels, formats=formats)):
+        return self.of_choice(choice, planned_weights(self._model, self._levels, formats=formats))
+
+    def of_choice(self, choice: Choice, weights: Weights) -> Measurement:
+        """The same of a choice that comes to the model as `weights`."""
+        started = time.perf_counter()
+        with applied(self._model, weights):
             nats, losses, agreements = _compare(self._model, self._reference)
         return Measurement(
             choice=tuple(int(i) for i in choice),

@@ -85,9 +85,12 @@ NO_ROUTING = routing_from(np.zeros((7, 0)))
 
 @dataclass(frozen=True, eq=False)
 class Routed:
-    """One run of the router of a `layer`: its `logits` `(n_tokens, n_experts)`, and the `weights` of the experts `chosen`, both `(n_tokens, k)`."""
+    """One run of the router of a `layer`: what it is given, `x` `(n_tokens, width)`, its `logits` `(n_tokens, n_experts)`, and the `weights` of the
+    experts `chosen`, both `(n_tokens, k)`.
+    """
 
     layer: int
+    x: Torch
     logits: Torch
     weights: Torch
     chosen: Torch
@@ -98,9 +101,9 @@ def watched_routers(model: Model, told: Callable[[Routed], None]) -> Iterator[No
     """Tell `told` of every run of a router while the `with` block lasts."""
     routers = {model.module.get_submodule(name.rpartition(".")[0]): layer for layer, name in router_parameters(model).items()}
 
-    def hook(module: Module, given: Any, output: Any) -> None:  # noqa: ARG001
+    def hook(module: Module, given: Any, output: Any) -> None:
         if module in routers:
-            told(Routed(routers[module], *output))
+            told(Routed(routers[module], given[0].reshape(-1, given[0].shape[-1]), *output))
 
     handle = register_module_forward_hook(hook)
     try:

@@ -128,7 +128,7 @@ class Store:
         return [_measurement(record) for (record,) in self._rows("select record from measurements order by id")]
 
     def put_shipped(self, rounding: str, measurement: Measurement) -> None:
-        """Keep what a choice is worth with the rounding that ships; the first one of a choice stays."""
+        """Keep what a choice is worth with the rounding that ships, and the steps after it; the first one of a choice stays."""
         row = (rounding, json.dumps(measurement.choice), json.dumps(asdict(measurement)))
         self._write("insert or ignore into shipped values (?, ?, ?)", [row])
 

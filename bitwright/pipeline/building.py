@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from bitwright.compress import (
+    FLOAT_TYPES,
     Bytes,
+    Floats,
     KeptCodes,
     Levels,
     Recipe,
@@ -19,6 +21,7 @@ from bitwright.compress import (
     digest,
     discard,
     importance_apart,
+    kept_weights,
     needs_moments,
     open_source,
     read_imatrix,
@@ -34,7 +37,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
 
     Raises:
         PlanError: the plan is for another model or target, names a tensor that does not exist or a format its rows do not allow, or its
-            importance matrix, or the codes that it keeps, are not those it was made with.
+            importance matrix, or the codes or weights that it keeps, are not those it was made with.
         OutputError: the file cannot be written.
         BrokenPromiseError: the finished file has another size than the plan says.
     """
@@ -42,7 +45,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
     whole = open_source(plan.model.source)
     source, container = as_held(whole, target), container_of(target, plan.model.source)
     require_fit(plan, source)
-    bytes_of = packing(plan, target, whole)
+    bytes_of, changed = packing(plan, target, whole), changed_by_steps(plan, source)
     n_weights = sum(tensor.n_weights for tensor in source.tensors if tensor.name in plan.formats)
     with (progress or Silent()).stage(f"Writing {out.name}", n_weights) as advance:
 
@@ -50,7 +53,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
             advance(tensor.n_weights)
             return bytes_of(tensor)
 
-        container.write(out, Recipe(source, plan.formats), packed)
+        container.write(out, Recipe(source, plan.formats, changed), packed)
     found = container.size_bytes(out)
     if found != plan.size_bytes:
         discard(out)
@@ -85,6 +88,24 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
     codec = codec_of(target, rounding.shipped, {})
     levels = Levels(Path(), source, codec, importance_apart(importance) if target.experts_apart else importance)
     return lambda tensor: levels.encode(tensor, target.format(plan.formats[tensor.name]))
+
+
+def changed_by_steps(plan: Plan, source: Source) -> dict[str, Floats]:
+    """The weights `(n_rows, n_columns)` that the steps of a plan give to tensors of `source`, which are stored as floats.
+
+    Raises:
+        PlanError: they are not there, are not those that were measured, or are of tensors that this model has not.
+    """
+    tensors, found = {tensor.name: tensor for tensor in source.tensors}, dict[str, Floats]()
+    for step in plan.steps:
+        for name, weights in kept_weights(Path(step.path), step.sha256).items():
+            if name in plan.formats or name not in tensors or tensors[name].shape != weights.shape or tensors[name].stored not in FLOAT_TYPES:
+                raise PlanError(
+                    f"Steps may change only what is kept as floats and has no format; {step.step} has weights of {name}, which the model "
+                    f"{source.name} does not hold so: make the plan again."
+                )
+            found[name] = weights
+    return found
 
 
 def target_of(plan: Plan) -> Target:

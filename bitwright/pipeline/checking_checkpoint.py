@@ -12,7 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import CheckpointSource, Model, applied, compressed_tensors, load_packed, unpack_layer_by_layer, written_weights
+from bitwright.compress import (
+    CheckpointSource,
+    Model,
+    applied,
+    compressed_tensors,
+    load_packed,
+    router_tensors,
+    unpack_layer_by_layer,
+    written_weights,
+)
 from bitwright.objectives import next_token_log_probabilities
 from bitwright.pipeline.continuing import continued
 from bitwright.pipeline.promises import Check, Floats, Mean, faults, gap_fault, mean_divergence, types_unlike
@@ -89,7 +98,7 @@ def check_checkpoint(model: Model, plan: Plan, path: Path, *, contexts: list[NDA
         original = next_token_log_probabilities(model, contexts)
         advance(len(contexts))
         is_at_hand = plan.target == TRANSFORMERS.name
-        with applied(model, written_weights(built, plan.formats)):
+        with applied(model, written_weights(built, (*plan.formats, *router_tensors(model).values()))):
             planned = next_token_log_probabilities(model, contexts)
             text = "" if is_at_hand else continued(model, prompt).text
         advance(len(contexts))

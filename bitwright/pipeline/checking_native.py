@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import Model, applied, kept_bytes, load_native, load_tokenizer, native, written_weights
+from bitwright.compress import Model, applied, kept_bytes, load_native, load_tokenizer, native, router_tensors, written_weights
 from bitwright.objectives import Generated, next_token_log_probabilities
 from bitwright.pipeline.checking_checkpoint import CheckpointCheck
 from bitwright.pipeline.continuing import continued
@@ -83,7 +83,7 @@ def check_native(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray
         original = next_token_log_probabilities(model, contexts)
         original_speed = continued(model, prompt).tokens_per_second
         advance(len(contexts))
-        with applied(model, written_weights(built, plan.formats)):
+        with applied(model, written_weights(built, (*plan.formats, *router_tensors(model).values()))):
             planned = next_token_log_probabilities(model, contexts)
         advance(len(contexts))
         packed = replace(model, module=torch.nn.Module.to(load_native(path, torch.float32), device=model.device))

@@ -20,11 +20,13 @@ def export(plan: Plan, to: str) -> Exported:
     """`plan` in the dialect `to`; loads the plan's model for the names of its modules.
 
     Raises:
-        UserError: no such dialect or model, a plan for another model, or a format that the dialect cannot say.
+        UserError: no such dialect or model, a plan for another model, or a format or step that the dialect cannot say.
     """
     dialect, model = dialect_named(to), load(plan.model.source)
     if model.source.fingerprint != plan.model.fingerprint:
         raise PlanError(f"A plan holds only for the model it was made for; {model.source.name} has changed since: make a plan for this one.")
+    if plan.steps:
+        raise PlanError(f"{to} knows formats and nothing that follows them; this plan goes on with {plan.steps[0].step}: plan without --step.")
     text = dialect.write(plan.formats, modules_of(model.tensors, model.pieces))
     if dialect.same_codes:
         return Exported(text, f"{to} makes the codes that were measured where it is given the plan's importance matrix ({plan.importance.path}).")

@@ -98,12 +98,13 @@ class _Ground:
 
 
 def plan_fleet(run: Run, devices: Sequence[Device]) -> Fleet:
-    """The best plan of a run for each device.
+    """The best plan of a run for each device, as it was searched: no steps are taken.
 
     Raises:
         UserError: the run is for a target whose memory is not counted, or its model cannot be opened.
     """
     require_accounting(TARGETS[run.settings.target])
+    run = replace(run, settings=replace(run.settings, steps=()))  # they would have to be measured with every plan
     source = open_source(run.settings.model)
     found = anatomy(source)
     ground = _Ground(run, found, reading(run.prices.space, source, found), foreteller(run))

@@ -21,7 +21,7 @@ def rounding_of(run: Run, formats: Mapping[str, str]) -> MadeAnew | Kept:
     searched, shipped = settings.rounding, settings.shipped
     if not (settings.ships_in_order or needs_moments(shipped)):
         return MadeAnew(searched=searched, shipped=shipped)
-    path = _kept(run, formats, folder=shipped_levels(run, formats) if settings.ships_anew else run.folder / LEVELS)
+    path = _kept(run, formats, folder=shipped_levels(run, formats) if settings.rounds_anew else run.folder / LEVELS)
     return Kept(searched=searched, shipped=shipped, path=str(path.absolute()), sha256=digest(path))
 
 

@@ -37,7 +37,8 @@ class Sought:
 class Method:
     """A search as published or as meant here: `within` a budget in bits of the whole file, and `along` the front with so many points to begin with.
 
-    `source` is the paper, `differs` what is done otherwise than there, in a sentence, empty where nothing is. `objective` is what it measures.
+    `source` is the paper, `differs` what is done otherwise than there, in a sentence, empty where nothing is. `objective` is what it measures, and
+    `steps` are what it has follow the formats where nobody says, see `Settings.steps`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Method:
     objective: TokenObjective
     within: Callable[[Sought, int], Strategy]
     along: Callable[[Sought, int], Strategy]
+    steps: tuple[str, ...] = ()
 
 
 def budgets_along(sought: Sought, n_points: int) -> list[int]:

@@ -13,6 +13,7 @@ from bitwright.objectives import Measurement
 from bitwright.pipeline.keeping import rounding_of
 from bitwright.pipeline.run import IMATRIX, Run
 from bitwright.pipeline.searching import uniforms
+from bitwright.pipeline.stepping import planned_steps
 from bitwright.search import solve
 from bitwright.spaces import TARGETS, Budget, Choice, ImportanceFile, Plan, PlannedModel, Promise, Provenance
 
@@ -99,6 +100,7 @@ def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, st
         divergence=promise,
         importance=ImportanceFile(path=str(imatrix.absolute()), sha256=digest(imatrix)),
         rounding=rounding_of(run, formats),
+        steps=planned_steps(run, formats),
         found=Provenance(
             bitwright=importlib.metadata.version("bitwright"),
             strategy=strategy,

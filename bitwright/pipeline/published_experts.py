@@ -11,7 +11,7 @@ from bitwright.errors import UserError
 from bitwright.pipeline.methods import Method, Sought, budgets_along
 from bitwright.pipeline.published_tables import bracket, once
 from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows
-from bitwright.spaces import DROP, Choice, Format, Space
+from bitwright.spaces import DROP, Choice, Format, Space, role
 
 _OTHERS_BITS = 4  # what is no expert
 _PRUNED = 0.25  # of the experts of a layer
@@ -26,7 +26,7 @@ def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) 
         space = sought.problem.space
         if not is_expert(space).any():
             raise UserError(f"{name} decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
-        narrow = _three_formats(_with_others_fixed(space), budget_bits)
+        narrow = _three_formats(_with_others_fixed(space, is_expert(space)), budget_bits)
         table = np.where(narrow.offered, sought.price(proxy), 0.0)
         return solve_with_rows(narrow, table, budget_bits, rows=rows(narrow, budget_bits)).choice
 
@@ -80,13 +80,13 @@ def _widest_first(space: Space, units: NDArray[np.bool_]) -> list[Format]:
     return sorted((space.formats[f] for f in np.flatnonzero(space.offered[units].all(axis=0))), key=lambda form: -form.bits_per_weight)
 
 
-def _with_others_fixed(space: Space) -> Space:
-    """What is no expert is offered its smallest format of 4 bits or more, its finest where it has none."""
+def _with_others_fixed(space: Space, experts: NDArray[np.bool_]) -> Space:
+    """What is not among `experts` `(n_units,)` is offered its smallest format of 4 bits or more, its finest where it has none."""
     width = np.array([form.bits_per_weight for form in space.formats])
     enough = space.offered & (width >= _OTHERS_BITS)
     size = np.where(enough, space.size_bits, np.iinfo(np.int64).max)
     fixed = np.where(enough.any(axis=1), size.argmin(axis=1), space.largest())
-    return space.narrowed(is_expert(space)[:, None] | (np.arange(len(space.formats)) == fixed[:, None]))
+    return space.narrowed(experts[:, None] | (np.arange(len(space.formats)) == fixed[:, None]))
 
 
 def _three_formats(space: Space, budget_bits: int) -> Space:
@@ -104,6 +104,25 @@ def _three_formats(space: Space, budget_bits: int) -> Space:
     coarser = [form for form in _widest_first(space, experts) if form.bits_per_weight < low.bits_per_weight]
     named = np.array([form in (high, low, *coarser[:1]) for form in space.formats])
     return space.narrowed(~experts[:, None] | named)
+
+
+def _one_for_all(sought: Sought, budget_bits: int) -> Choice:
+    """One format for all routed experts, the largest that fits; all else 4 bits or more."""
+    space = sought.problem.space
+    routed = np.array([unit.expert >= 0 or any(role(tensor.name).endswith("_exps") for tensor in unit.tensors) for unit in space.units])
+    if not routed.any():
+        raise UserError("eac-moe decides about experts, and this model has none: choose a mixture of experts, or another --method.")
+    fixed = _with_others_fixed(space, routed)
+    shared = np.flatnonzero(fixed.offered[routed].all(axis=0))
+    choices = [np.where(routed, f, fixed.smallest()) for f in shared if space.formats[f] != DROP]
+    fitting = [choice for choice in choices if space.total_bits(choice) <= budget_bits]
+    if not fitting:
+        least = min((space.total_bytes(choice) for choice in choices), default=0)
+        raise UserError(
+            f"One format for all experts, and {_OTHERS_BITS} bits for all else, must fit; the least takes {least:,} bytes of {budget_bits // 8:,}: "
+            "raise the budget, or name coarser --formats."
+        )
+    return max(fitting, key=lambda choice: int(space.total_bits(choice)))
 
 
 def _collaborative(sought: Sought, budget_bits: int) -> Choice:
@@ -150,5 +169,17 @@ OF_EXPERTS = (
             _collaborative,
         ),
         _collaborative,
+    ),
+    replace(
+        where_possible(
+            once(
+                "eac-moe",
+                "QESC of EAC-MoE (ACL 2025): one format for all experts, 4 bits for the rest, and routers calibrated layer by layer",
+                "Routers are solved for by least squares and not by gradient descent; PESF, which skips experts at inference, is left out.",
+                _one_for_all,
+            ),
+            _one_for_all,
+        ),
+        steps=("router-calibration",),
     ),
 )

@@ -17,7 +17,7 @@ from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit
 SEARCH_TEXT = "search text"
 #: the array that a run has once every pair was packed
 PACKED = "weighted errors"
-DATABASE, LEVELS, SHIPPED, CODES = "run.sqlite", "levels", "shipped", "codes"
+DATABASE, LEVELS, SHIPPED, CODES, STEPS = "run.sqlite", "levels", "shipped", "codes", "steps"
 IMATRIX, PLAN, REPORT = "imatrix.gguf", "plan.json", "report.html"
 
 
@@ -58,10 +58,10 @@ class Run:
 
     @property
     def shipped(self) -> dict[tuple[int, ...], Measurement]:
-        """Everything measured again with the rounding that ships, by choice; nothing where that is the one searched with."""
+        """Everything measured again as it ships, by choice; nothing where that is as it was searched."""
         if not self.settings.ships_anew:
             return {}
-        return {measurement.choice: measurement for measurement in self.store.shipped(self.settings.shipped)}
+        return {measurement.choice: measurement for measurement in self.store.shipped(self.settings.shipping)}
 
     def evaluated(self) -> dict[tuple[int, ...], float]:
         """What searches found on the calibration text: the mean of their first objective for every choice measured on all of it."""

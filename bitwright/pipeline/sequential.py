@@ -6,34 +6,21 @@ block and of the hidden states. What stands before the blocks is rounded first, 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor as Torch
 
 from bitwright.compress import Levels, Model, matrix_shape
 from bitwright.objectives import Tokens, gathered_moments
-from bitwright.predictors import Call, decoder_blocks, watched
+from bitwright.pipeline.block_stream import SEQUENCES_AT_ONCE, Stream, entering
+from bitwright.predictors import decoder_blocks
 from bitwright.progress import Progress
 from bitwright.spaces import Format, Tensor, discover
 
-_SEQUENCES_AT_ONCE = 8
 Moments = Mapping[str, NDArray[np.float32]]
 #: moments of some tensors -> levels that round with them, all in one folder
 LevelsWith = Callable[[Moments], Levels]
-
-
-@dataclass(frozen=True, eq=False)
-class _Stream:
-    """Each batch of the text on its way through the blocks: hidden states `x[batch]` `(n_sequences, length, width)`, and what else block `i` is given
-    with it, `given[batch][i]`.
-    """
-
-    x: list[Torch]
-    given: list[dict[int, dict[str, Any]]]
 
 
 @contextmanager
@@ -48,7 +35,7 @@ def sequentially_rounded(model: Model, formats: Mapping[str, Format], tokens: To
         outside = layers.pop(-1, [])
         head = work.round_outside(outside)
         advance(len(outside) - len(head))
-        stream = work.stream()
+        stream = entering(model, tokens)
         for layer, block in enumerate(decoder_blocks(model)):
             work.through(block, layer, stream, layers.get(layer, []))
             advance(len(layers.get(layer, [])))
@@ -78,34 +65,18 @@ class _Work:
         for tensor in tensors:
             self._round(tensor, moments)
 
-    def stream(self) -> _Stream:
-        """The text as it enters the first block."""
-        stream = _Stream([], [])
-        for ids in self._tokens.batches(_SEQUENCES_AT_ONCE):
-            stream.given.append({})
-
-            def note(call: Call) -> None:
-                stream.given[-1][call.index] = call.given
-                if call.index == 0:
-                    stream.x.append(call.x)
-
-            with torch.no_grad(), watched(self._model, note):
-                self._model.module(torch.from_numpy(ids).to(self._model.device), use_cache=False)
-        return stream
-
-    def through(self, block: torch.nn.Module, layer: int, stream: _Stream, tensors: Sequence[Tensor]) -> None:
+    def through(self, block: torch.nn.Module, layer: int, stream: Stream, tensors: Sequence[Tensor]) -> None:
         """Gather the moments of a block, round it, and send the text on through the rounded block."""
-        with torch.no_grad(), gathered_moments(self._model, [tensor.name for tensor in tensors]) as moments:
-            for x, given in zip(stream.x, stream.given, strict=True):
-                block(x, **given[layer])
+        with gathered_moments(self._model, [tensor.name for tensor in tensors]) as moments:
+            for _ in stream.outputs(block, layer):
+                pass
         for tensor in tensors:
             self._round(tensor, moments)
-        with torch.no_grad():
-            stream.x[:] = [block(x, **given[layer]) for x, given in zip(stream.x, stream.given, strict=True)]
+        stream.advance(block, layer)
 
     def _of_whole_model(self, tensors: Sequence[Tensor]) -> Moments:
         with torch.no_grad(), gathered_moments(self._model, [tensor.name for tensor in tensors]) as moments:
-            for ids in self._tokens.batches(_SEQUENCES_AT_ONCE) if tensors else ():
+            for ids in self._tokens.batches(SEQUENCES_AT_ONCE) if tensors else ():
                 self._model.module(torch.from_numpy(ids).to(self._model.device), use_cache=False)
         return moments
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from bitwright.compress import Source, codecs_of, needs_moments, require_codec
 from bitwright.errors import TextError, UserError
 from bitwright.objectives import Shape
+from bitwright.pipeline.steps import step_named
 from bitwright.predictors import proxy_named
 from bitwright.spaces import TARGETS
 
@@ -20,7 +21,8 @@ class Settings:
     """`calibration` is a text file, a dataset's name, or `self`; `held_out` a text file, or empty for a part of the calibration text that is
     not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the menu, empty for all. `keep` names
     tensors that stay as they are stored, as patterns (`token_embd*`). `sensitivity` is the name of a proxy, and `codec` that of a rounding, empty for
-    the usual one of the target. `ship_codec` is the rounding of what is written, where it is to be another one than that of the search.
+    the usual one of the target. `ship_codec` is the rounding of what is written, where it is to be another one than that of the search,
+    and `steps` are what is done to it after that, each as `step_named` reads it.
     """
 
     model: str
@@ -37,6 +39,7 @@ class Settings:
     keep: tuple[str, ...] = ()
     codec: str = ""
     ship_codec: str = ""
+    steps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {
@@ -52,6 +55,8 @@ class Settings:
         proxy_named(self.sensitivity)
         for codec in (self.rounding, self.ship_codec or self.rounding):
             require_codec(TARGETS[self.target], codec)
+        for words in self.steps:
+            step_named(words)
         for form in self.formats:
             TARGETS[self.target].format(form)
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
@@ -74,14 +79,24 @@ class Settings:
         return needs_moments(self.ship_codec)
 
     @property
-    def ships_anew(self) -> bool:
-        """Whether candidates are rounded and measured again before one ships."""
+    def rounds_anew(self) -> bool:
+        """Whether candidates are rounded again before one ships."""
         return self.ships_in_order or self.ship_codec not in ("", self.rounding)
+
+    @property
+    def ships_anew(self) -> bool:
+        """Whether candidates are measured again before one ships."""
+        return self.rounds_anew or bool(self.steps)
 
     @property
     def shipped(self) -> str:
         """What makes the codes that are written, by name."""
-        return (self.ship_codec + IN_ORDER * self.ships_in_order) if self.ships_anew else self.rounding
+        return (self.ship_codec + IN_ORDER * self.ships_in_order) if self.rounds_anew else self.rounding
+
+    @property
+    def shipping(self) -> str:
+        """The same with the steps that follow."""
+        return ", ".join((self.shipped, *self.steps))
 
     def identity(self, source: Source) -> dict[str, str]:
         """Everything that changes the outcome, files by their contents."""
@@ -109,7 +124,7 @@ class Settings:
 def settings_from_json(text: str) -> Settings:
     """The inverse of `Settings.to_json`."""
     fields = json.loads(text)
-    return Settings(**fields | {name: tuple(fields[name]) for name in ("formats", "keep")})
+    return Settings(**fields | {name: tuple(fields[name]) for name in ("formats", "keep", "steps")})
 
 
 def _contents(name: str) -> str:

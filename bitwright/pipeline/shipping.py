@@ -1,4 +1,4 @@
-"""A plan found with a cheap rounding, shipped with a better one: the candidates are rounded and measured again, and the best of them then wins.
+"""A plan found with a cheap rounding, shipped with a better one, or with steps after it: candidates are measured again, and the best of them wins.
 
 GPTQ runs block after block here, so that each block sees the error of those before it; the bytes that are measured are kept, and `build` writes them.
 """
@@ -7,16 +7,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bitwright.compress import Floats, Levels, codec_of, dropped, needs_moments, without
+from bitwright.compress import Floats, Levels, codec_of, dropped, needs_moments, planned_weights, without
 from bitwright.objectives import Divergence, Measurement, Reference
 from bitwright.pipeline.run import SHIPPED, Run
 from bitwright.pipeline.sequential import sequentially_rounded
+from bitwright.pipeline.stepping import stepped
 from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.spaces import DROP, Choice, Format
 
 
 def measure_as_shipped(bench: Workbench, run: Run, choices: Sequence[Choice]) -> None:
-    """Round those of `choices` that were not yet with the rounding that ships, and measure them on held-out text, one transaction each."""
+    """Make of those of `choices` that were not yet what ships, and measure it on held-out text, one transaction each."""
     known = run.shipped
     pending = [choice for choice in choices if tuple(choice.tolist()) not in known]
     if not pending:
@@ -24,7 +25,7 @@ def measure_as_shipped(bench: Workbench, run: Run, choices: Sequence[Choice]) ->
     reference = Reference(bench.model, bench.texts.held_out, scratch=bench.folder, progress=bench.progress)
     for choice in pending:
         with timed(bench.store, "ship", bench.texts.held_out.n_tokens):
-            run.store.put_shipped(run.settings.shipped, _measured(bench, run, choice, reference=reference))
+            run.store.put_shipped(run.settings.shipping, _measured(bench, run, choice, reference=reference))
     reference.discard()
 
 
@@ -35,10 +36,19 @@ def shipped_levels(run: Run, formats: Mapping[str, str]) -> Path:
 
 
 def _measured(bench: Workbench, run: Run, choice: Choice, *, reference: Reference) -> Measurement:
-    space, name, model = run.prices.space, run.settings.ship_codec, bench.model
+    space, model, text = run.prices.space, bench.model, bench.texts.calibration
     formats = space.names(choice)
     by_name: dict[str, Format] = {form.name: form for form in space.formats}
-    folder = shipped_levels(run, formats)
+    levels = _rounded(bench, run, formats) if run.settings.rounds_anew else bench.levels
+    weights = planned_weights(model, levels, formats={tensor: by_name[form] for tensor, form in formats.items()})
+    weights = stepped(run, model, weights, text, formats=formats, progress=bench.progress)
+    return Divergence(model, levels, space=space, reference=reference).of_choice(choice, weights)
+
+
+def _rounded(bench: Workbench, run: Run, formats: Mapping[str, str]) -> Levels:
+    """The levels of a plan of `formats` (tensor → format) by the rounding that ships, all packed."""
+    name, model, folder = run.settings.ship_codec, bench.model, shipped_levels(run, formats)
+    by_name: dict[str, Format] = {form.name: form for form in run.prices.space.formats}
 
     def levels(moments: Mapping[str, Floats]) -> Levels:
         return Levels(folder, model.source, codec_of(bench.target, name, moments), bench.levels.importance)
@@ -53,4 +63,4 @@ def _measured(bench: Workbench, run: Run, choice: Choice, *, reference: Referenc
         for tensor in model.tensors:
             if tensor.name in formats:
                 levels({}).packed(tensor, by_name[formats[tensor.name]])
-    return Divergence(model, levels({}), space=space, reference=reference)(choice)
+    return levels({})

@@ -77,7 +77,7 @@ def _shipping(run: Run, named: dict[str, Choice], chosen: str) -> Shipping | AsS
     searched, shipped = (np.array([part[0] for part in column]) for column in zip(*((row.searched, row.shipped) for row in rows), strict=True))
     none = np.zeros(len(rows))
     ranks = Validation(shipped, none, searched, none)
-    return Shipping(settings.rounding, settings.shipped, tuple(rows), ranks.spearman, ranks.kendall)
+    return Shipping(settings.rounding, settings.shipping, tuple(rows), ranks.spearman, ranks.kendall)
 
 
 def _told(measurement: Measurement) -> tuple[float, float]:

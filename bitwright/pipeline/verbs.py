@@ -1,6 +1,6 @@
 """The verbs of the command line as plain functions. Each works on the run folder that the one before it left."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     """
     if n_points < 2:
         raise UserError(f"A front must have at least 2 points, its ends; {n_points} is too few: ask for more.")
-    bench = set_up(settings, out, device=device, progress=progress or Silent())
+    bench = set_up(_with_steps(settings, by), out, device=device, progress=progress or Silent())
     run = price(bench)
     search_along(bench, run, n_points=n_points, search=by)
     points = {f"front {i + 1}": point for i, point in enumerate(front_points(run, n_points))}
@@ -85,16 +85,18 @@ def write_plan(made: Plan, path: Path) -> tuple[Path, ...]:
     return tuple(texts)
 
 
-def plan(run: Run, budget: Budget, *, ship_codec: str = "", device: str = "cpu", progress: Progress | None = None) -> tuple[Plan, RunSummary]:
+def plan(
+    run: Run, budget: Budget, *, ship_codec: str = "", steps: Sequence[str] = (), device: str = "cpu", progress: Progress | None = None
+) -> tuple[Plan, RunSummary]:
     """The best plan within a budget. Candidates that the run has not measured yet are measured now, which loads the model.
 
-    `ship_codec` is the rounding of what is written, that of the run's settings where it is empty.
+    `ship_codec` is the rounding of what is written and `steps` what follows it, those of the run's settings where they are empty.
 
     Raises:
         BudgetError: no file is that small, or the original is smaller.
-        UserError: the rounding is none of the target's.
+        UserError: the rounding is none of the target's, or a step cannot be taken.
     """
-    ships = replace(run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec))
+    ships = replace(run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps))
     named = candidates(ships, _size_bytes(ships, budget))
     if not all(_is_measured(ships, choice) for choice in named.values()):
         bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
@@ -106,6 +108,7 @@ def fit(settings: Settings, budget: Budget, out: Path, *, by: Search = DEFAULT, 
     """From a model and a budget to a checked file in `out`: search around the budget, plan, build, check, report."""
     progress = progress or Silent()
     require_container(TARGETS[settings.target])
+    settings = _with_steps(settings, by)
     _require_one_judge(settings, by)
     bench = set_up(settings, out, device=device, progress=progress)
     _require_possible(bench, budget)
@@ -144,8 +147,13 @@ def verify(plan: Plan, path: Path, *, device: str = "cpu", progress: Progress | 
 PROMPT = "The capital of France is"
 
 
+def _with_steps(settings: Settings, by: Search) -> Settings:
+    """The settings with the steps that the method has follow, where they name none."""
+    return replace(settings, steps=settings.steps or by.method.steps)
+
+
 def _measure(bench: Workbench, run: Run, named: Mapping[str, Choice]) -> None:
-    """Measure the candidates in `named` on held-out text, by the rounding of the search and by the one that ships where that is another."""
+    """Measure the candidates in `named` on held-out text, by the rounding of the search, and as they ship where that is otherwise."""
     bench.measure(run.prices.space, list(named.values()))
     if run.settings.ships_anew:
         measure_as_shipped(bench, run, list(named.values()))
@@ -159,8 +167,8 @@ def _is_measured(run: Run, choice: Choice) -> bool:
 def _require_one_judge(settings: Settings, by: Search) -> None:
     if settings.ships_anew and by.objectives:
         raise UserError(
-            f"What ships with another codec is chosen by its divergence; {by.objectives[0].name} cannot choose it too: leave out --objectives, or "
-            "--ship-codec."
+            f"What ships with another codec or with steps is chosen by its divergence; {by.objectives[0].name} cannot choose it too: leave out "
+            "--objectives, or --ship-codec and --step."
         )
 
 

@@ -7,7 +7,7 @@ from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, TRANS
 from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Absence, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.latency import Latency, NotTimed
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
-from bitwright.spaces.plan import ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
+from bitwright.spaces.plan import CalibratedRouters, ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
 from bitwright.spaces.rules import Breach, Fused, Rule
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.target import Target
@@ -29,6 +29,7 @@ __all__ = [
     "BlockFormat",
     "Breach",
     "Budget",
+    "CalibratedRouters",
     "Choice",
     "Choices",
     "Device",

@@ -68,6 +68,15 @@ class Kept(_Record):
 PlannedRounding = Annotated[MadeAnew | Kept, Field(discriminator="codes")]
 
 
+class CalibratedRouters(_Record):
+    """Routers that choose as before, `ridge` tokens speaking for the old ones: the very weights that were measured lie in a file."""
+
+    step: Literal["router-calibration"] = "router-calibration"
+    ridge: float = Field(gt=0)
+    path: str
+    sha256: str
+
+
 class Provenance(_Record):
     """How the plan was found."""
 
@@ -83,7 +92,7 @@ class Plan(_Record):
     """What every tensor becomes.
 
     `formats` maps each tensor that is decided about to the name of a format; all others stay as they are. `size_bytes` is the exact size of
-    the finished file.
+    the finished file. `steps` give some of those others new weights, in the format that they are stored in.
     """
 
     schema_version: Literal[1] = 1
@@ -95,6 +104,7 @@ class Plan(_Record):
     divergence: Promise
     importance: ImportanceFile
     rounding: PlannedRounding
+    steps: tuple[CalibratedRouters, ...] = ()
     found: Provenance
 
     def to_json(self) -> str:

@@ -9,7 +9,9 @@ import torch
 from transformers import PreTrainedModel
 
 from bitwright.compress import IntegerCodec, Levels, Model, applied, load, model_as_held, planned_weights, rerouted, stitched, without
+from bitwright.compress.rerouted_router import ReroutedRouter
 from bitwright.spaces import DROP, NATIVE, Space, by_expert, discover, joined
+from tests.compress import tiny_models as tiny
 from tests.measuring import random_tokens, weights_of
 
 IDS = torch.from_numpy(random_tokens(3, 12).ids)
@@ -122,3 +124,16 @@ def test_a_space_without_drops_is_not_watched(model: Model, levels: Levels) -> N
         assert not torch.overrides._get_current_function_mode_stack()
         with pytest.raises(ValueError, match="gone"):
             weights.put(np.where([unit.expert >= 0 for unit in space.units], space.formats.index(DROP), space.smallest()))
+
+
+@pytest.mark.parametrize(("family", "is_normalised"), [("qwen2-moe", False), ("mixtral", True)])
+def test_the_weights_of_those_that_are_left_are_renormalised(family: str, is_normalised: bool) -> None:
+    """Where the chosen ones are not made to sum up to 1, each gets its probability over that of all that are left."""
+    model_type, settings, _ = tiny.FAMILIES[family]
+    router = tiny.module(model_type, settings, dtype=torch.float32).get_submodule("model.layers.0.mlp.gate").requires_grad_(False)
+    x, left = torch.randn(50, 64, generator=torch.Generator().manual_seed(0)), [0, 1, 3]
+    probabilities = (x @ router.get_parameter("weight").T).softmax(dim=-1)
+    _, weights, chosen = ReroutedRouter(router, {2: -1}, n_at_once=2)(x)
+    expected = (probabilities / probabilities[:, left].sum(dim=-1, keepdim=True)).gather(-1, chosen)
+    torch.testing.assert_close(weights, expected / expected.sum(dim=-1, keepdim=True) if is_normalised else expected)
+    assert not (chosen == 2).any()

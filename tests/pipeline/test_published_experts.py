@@ -144,3 +144,29 @@ def with_drops(space: Space) -> Space:
     offered = space.offered.copy()
     offered[:, space.formats.index(DROP)] = [unit.expert > 0 for unit in space.units]
     return replace(space, offered=offered)
+
+
+@pytest.mark.parametrize("names", [("INT2_ROW", "INT3_ROW"), ("INT3_ROW", "INT4_ROW")])
+def test_eac_moe_gives_all_experts_the_largest_format_that_fits_and_the_rest_four_bits(names: tuple[str, str]) -> None:
+    space = mixture(2, 4, others=("blk.0.attn_q.weight", "token_embd.weight"))
+    routed = np.array([unit.expert >= 0 for unit in space.units])
+    index = {form.name: f for f, form in enumerate(space.formats)}
+    fitting, too_large = (np.where(routed, index[name], index["INT4_ROW"]) for name in names)
+    assert (answer(method_named("eac-moe"), space, table_of(space, 0), int(space.total_bits(too_large)) - 8) == fitting).all()
+    assert method_named("eac-moe").steps == ("router-calibration",)
+    with pytest.raises(UserError) as caught:
+        answer(method_named("eac-moe"), space, table_of(space, 0), int(space.total_bits(np.where(routed, index["INT2_ROW"], index["INT4_ROW"]))) - 8)
+    sentence(caught.value, "4 bits", "--formats")
+
+
+def test_eac_moe_knows_experts_in_one_tensor_and_refuses_a_model_without() -> None:
+    stacked = tuple(Tensor(f"blk.0.ffn_{kind}_exps.weight", (4, 8, 64), "F32") for kind in ("up", "down"))
+    for tensors, least in ((stacked, 2), ((Tensor("blk.0.attn_q.weight", (8, 64), "F32"),), 0)):
+        space = NATIVE.space(discover(tensors), menu=MENU, fixed_bytes=0, n_weights=4096)
+        if least:
+            found = answer(method_named("eac-moe"), space, table_of(space, 0), uniform_bits(space, "INT3_ROW"))
+            assert {space.formats[f].name for f in found} == {"INT3_ROW"}
+        else:
+            with pytest.raises(UserError) as caught:
+                answer(method_named("eac-moe"), space, table_of(space, 0), uniform_bits(space, "INT3_ROW"))
+            sentence(caught.value, "eac-moe", "mixture")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bitwright.compress import open_source
 from bitwright.errors import PlanError
-from bitwright.spaces import LLAMA_CPP, ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
+from bitwright.spaces import LLAMA_CPP, CalibratedRouters, ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
 from tests.sentences import sentence
 
 COUNTS = st.integers(1, 2**53)
@@ -37,6 +37,7 @@ PLANS = st.builds(
     ),
     importance=st.builds(ImportanceFile, path=TEXT, sha256=TEXT),
     rounding=st.one_of(st.builds(MadeAnew, searched=TEXT, shipped=TEXT), st.builds(Kept, searched=TEXT, shipped=TEXT, path=TEXT, sha256=TEXT)),
+    steps=st.tuples() | st.tuples(st.builds(CalibratedRouters, ridge=st.floats(1e-9, 1e9), path=TEXT, sha256=TEXT)),
     found=st.builds(Provenance, bitwright=TEXT, strategy=TEXT, sensitivity=TEXT, calibration=TEXT, seed=st.integers(-(2**31), 2**31), budget=TEXT),
 )
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
@@ -54,6 +55,7 @@ def example() -> dict[str, Any]:
         "divergence": {"nats_per_token": 0.125, "standard_error": 0.0, "basis": "measured", "text": "a text", "n_tokens": 7},
         "importance": {"path": "run/imatrix.gguf", "sha256": "1f"},
         "rounding": {"codes": "anew", "searched": "ggml", "shipped": "ggml"},
+        "steps": [{"step": "router-calibration", "ridge": 32.0, "path": "run/steps/a.safetensors", "sha256": "2f"}],
         "found": {"bitwright": "0.1.0", "strategy": "knapsack", "sensitivity": "gradient", "calibration": "self", "seed": 0, "budget": "90B"},
     }
 
@@ -97,7 +99,7 @@ def test_an_unknown_key_is_named(where: str, tmp_path: Path) -> None:
     assert f"it has the unknown key '{key}'; remove it" in refused(tmp_path / "plan.json", given)
 
 
-@pytest.mark.parametrize("key", sorted(set(example()) - {"schema_version"}))
+@pytest.mark.parametrize("key", sorted(set(example()) - {"schema_version", "steps"}))
 def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
     given = example()
     del given[key]
@@ -120,6 +122,7 @@ def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
         (("divergence", "basis"), "guessed"),
         (("divergence", "nats_per_token"), "low"),
         (("found", "seed"), 0.5),
+        (("steps",), "router-calibration"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_located(where: tuple[str, ...], value: Any, tmp_path: Path) -> None:
@@ -129,6 +132,13 @@ def test_a_value_of_the_wrong_kind_is_located(where: tuple[str, ...], value: Any
         inner = inner[part]
     inner[where[-1]] = value
     assert f"'{'.'.join(where)}'" in refused(tmp_path / "plan.json", given)
+
+
+@pytest.mark.parametrize(("key", "value"), [("step", "renormalisation"), ("ridge", 0.0), ("sha256", 7), ("text", "a")])
+def test_a_step_is_one_that_is_known(key: str, value: Any, tmp_path: Path) -> None:
+    given = example()
+    given["steps"][0][key] = value
+    assert f"'steps.0.{key}'" in refused(tmp_path / "plan.json", given)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])

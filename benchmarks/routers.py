@@ -1,0 +1,129 @@
+"""What is calibrating the routers after quantization (QESC) worth, with plans of the same bytes?
+
+For each budget three plans of one file size or less: one format for all experts (the largest that fits), the optimum of the table, and the best
+that the default search finds with `--evaluations` on the calibration text. Each is measured on held-out text as it is and with its routers
+calibrated on the calibration text, paired by sequence; beside it how many of the original routers' choices it does not make. A budget of b is what
+uniform codes of b bits take, between two widths in proportion.
+
+    python benchmarks/routers.py MOE --calibration cal.txt --held-out held.txt --out FOLDER
+
+`--keep 'token_embd*'` quantizes attention too, as the paper does. The last lines vary the one field of the step, for the optimum of the table.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bitwright.compress import Weights, applied, planned_weights
+from bitwright.errors import UserError
+from bitwright.objectives import Divergence, KullbackLeibler, Reference, RouterShift, standard_error
+from bitwright.pipeline import Effort, Search, Settings, method_named
+from bitwright.pipeline.campaign import search_within
+from bitwright.pipeline.router_calibration import calibrated_routers
+from bitwright.pipeline.searching import price
+from bitwright.pipeline.steps import RIDGE
+from bitwright.pipeline.workbench import set_up
+from bitwright.progress import Silent
+from bitwright.search import solve
+from bitwright.spaces import Choice
+
+RIDGES = (1.0, 8.0, 32.0, 128.0, 512.0, 4096.0)
+
+
+class Lab:
+    """A run, its model, and what measures it on held-out text."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.bench = set_up(settings, folder, device="cpu", progress=Silent())
+        self.run = price(self.bench)
+        held_out = self.bench.texts.held_out
+        self.reference = Reference(self.bench.model, held_out, scratch=folder, progress=Silent())
+        self.divergence = Divergence(self.bench.model, self.bench.levels, space=self.run.prices.space, reference=self.reference)
+        self.shift = RouterShift().prepare(self.bench.model, held_out)
+
+    def budgets(self, code_bits: list[float]) -> dict[float, int]:
+        """Budgets in bits of the whole file by bits of a code."""
+        space = self.run.prices.everything
+        widths = {form.bits: int(space.total_bits(space.uniform(form))) for form in space.formats if form.name in self.run.settings.formats}
+        return {bits: int(np.interp(bits, sorted(widths), [widths[b] for b in sorted(widths)])) // 8 * 8 for bits in code_bits}
+
+    def plans(self, budget_bits: int, n_evaluations: int) -> dict[str, Choice]:
+        """The plans of a budget by name; the paper's only where it has an answer."""
+        run, found = self.run, dict[str, Choice]()
+        for name, method, effort in (("one format", "eac-moe", 1), ("searched", "auto", n_evaluations)):
+            search = Search(method_named(method), Effort(effort), (KullbackLeibler(),))
+            try:
+                trials = search_within(self.bench, run, budget_bits=budget_bits, search=search).trials
+            except UserError:
+                continue
+            full = trials.only(trials.n_sequences == trials.n_sequences.max())
+            full = full.only(run.prices.space.total_bits(full.choices) <= budget_bits)
+            found[name] = full.choices[full.values[:, 0].argmin()]
+        return found | {"table": solve(run.prices.space, run.prices.table, budget_bits).choice}
+
+    def weights(self, choice: Choice) -> Weights:
+        """A choice's weights with the routers of the original."""
+        by_name = {form.name: form for form in self.run.prices.space.formats}
+        formats = {tensor: by_name[form] for tensor, form in self.run.prices.space.names(choice).items()}
+        return planned_weights(self.bench.model, self.bench.levels, formats=formats)
+
+    def calibrated(self, weights: Weights, ridge: float) -> Weights:
+        """The same with routers of their own."""
+        routers = calibrated_routers(self.bench.model, weights, self.bench.texts.calibration, ridge=ridge, progress=Silent())
+        return {**weights, **{name: lambda name=name: routers[name] for name in routers}}  # type: ignore[misc]
+
+    def shifted(self, weights: Weights) -> float:
+        """The share of the original's choices that are not made."""
+        with applied(self.bench.model, weights):
+            return self.shift.of_model(self.bench.model).value
+
+    def compared(self, choice: Choice, ridge: float) -> str:
+        """Without and with, and the paired difference."""
+        weights = self.weights(choice)
+        other = self.calibrated(weights, ridge)
+        before, after = self.divergence.by_sequence(weights), self.divergence.by_sequence(other)
+        change = after - before
+        told = (
+            f"{before.mean():>8.4f} → {after.mean():>7.4f} ({after.mean() / before.mean():.3f}, {change.mean():+.4f} ± {standard_error(change):.4f})"
+        )
+        return f"{told}   {self.shifted(weights):>5.1%} → {self.shifted(other):>5.1%}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a folder of a mixture of experts, never quantized")
+    parser.add_argument("--calibration", required=True, help="text to search and to calibrate routers on")
+    parser.add_argument("--held-out", default="", help="text to judge by (default: a part of the calibration text)")
+    parser.add_argument("--out", type=Path, required=True, help="run folder")
+    parser.add_argument("--formats", default="INT2_G32,INT3_G32,INT4_G32", help="default: %(default)s")
+    parser.add_argument("--keep", default="token_embd*,*attn*", help="what stays as it is stored (default: %(default)s)")
+    parser.add_argument("--codec", default="rtn", help="default: %(default)s")
+    parser.add_argument("--budgets", default="2,2.5,3", help="bits of a code (default: %(default)s)")
+    parser.add_argument("--evaluations", type=int, default=30, help="of the default search (default: %(default)s)")
+    parser.add_argument("--sequences", type=int, default=32, help="default: %(default)s")
+    parser.add_argument("--held-out-sequences", type=int, default=64, help="default: %(default)s")
+    parser.add_argument("--length", type=int, default=256, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = Settings(
+        args.model, "native", tuple(args.formats.split(",")), args.calibration, args.held_out, n_calibration=args.sequences,
+        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, keep=tuple(args.keep.split(",")), codec=args.codec,
+    )  # fmt: skip
+    lab = Lab(settings, args.out)
+    asked = lab.budgets([float(bits) for bits in args.budgets.split(",")])
+    print("nats/token on held-out text, the original routers → calibrated ones (ratio, paired difference), and choices not made")
+    for bits, budget in asked.items():
+        print(f"\n{bits:g} bits, {budget // 8:,} bytes")
+        for name, choice in lab.plans(budget, args.evaluations).items():
+            print(f"  {name:<11}{lab.compared(choice, RIDGE)}", flush=True)
+    print("\nridge, for the table's plan of the largest budget")
+    choice = lab.plans(max(asked.values()), 1)["table"]
+    for ridge in RIDGES:
+        print(f"  {ridge:>10g} {lab.compared(choice, ridge)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The steps of a run at work on one of its plans: their weights are made once, kept in the run, and named by the plan."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from bitwright.compress import Model, Weights, digest, keep_weights, kept_weights
+from bitwright.errors import RunError
+from bitwright.objectives import Tokens
+from bitwright.pipeline.run import STEPS, Run
+from bitwright.pipeline.steps import step_named
+from bitwright.progress import Progress
+from bitwright.spaces import CalibratedRouters
+
+
+def stepped(run: Run, model: Model, weights: Weights, tokens: Tokens, *, formats: Mapping[str, str], progress: Progress) -> Weights:
+    """`weights` of a plan of `formats` (tensor → format), and those that the run's steps make of them, which are kept in the run."""
+    found = dict(weights)
+    for words in run.settings.steps:
+        path = _path(run, formats, words)
+        if not path.is_file():
+            keep_weights(path, step_named(words)(model, found, tokens, progress))
+        made = kept_weights(path, digest(path))
+        found |= {name: lambda name=name, made=made: made[name] for name in made}  # type: ignore[misc]
+    return found
+
+
+def planned_steps(run: Run, formats: Mapping[str, str]) -> tuple[CalibratedRouters, ...]:
+    """The steps of a plan of `formats` (tensor → format) as it was measured.
+
+    Raises:
+        RunError: their weights are not there any more.
+    """
+    planned = []
+    for words in run.settings.steps:
+        path = _path(run, formats, words)
+        if not path.is_file():
+            raise RunError(f"Weights that a text had a part in are made once; {path} is gone: run the search again with another --out.")
+        planned.append(step_named(words).planned(path))
+    return tuple(planned)
+
+
+def _path(run: Run, formats: Mapping[str, str], words: str) -> Path:
+    name = hashlib.sha256(repr((run.settings.shipping, words, sorted(formats.items()))).encode()).hexdigest()[:16]
+    return run.folder / STEPS / f"{name}.safetensors"

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bitwright.compress import digest, keep_weights, kept_weights
+from bitwright.errors import OutputError, PlanError
+from tests.runs import leftovers
+from tests.sentences import sentence
+
+WEIGHTS = {f"blk.{i}.ffn_gate_inp.weight": np.random.default_rng(i).normal(size=(4, 8 + i)).astype(np.float32) for i in range(3)}
+
+
+def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "weights.safetensors"
+    keep_weights(path, WEIGHTS)
+    found = kept_weights(path, digest(path))
+    assert list(found) == list(WEIGHTS)
+    assert all(np.array_equal(found[name], weights) for name, weights in WEIGHTS.items())
+    before = path.read_bytes()
+    keep_weights(path, WEIGHTS)
+    assert path.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError) as caught:
+        keep_weights(tmp_path / "file" / "weights", WEIGHTS)
+    sentence(caught.value, tmp_path / "file" / "weights")
+    assert not leftovers(tmp_path)
+
+
+def test_a_file_that_is_gone_or_changed_or_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    with pytest.raises(PlanError, match="is not there"):
+        kept_weights(path, "0")
+    keep_weights(path, WEIGHTS)
+    kept = digest(path)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(PlanError, match="has changed"):
+        kept_weights(path, kept)
+    path.write_text("no weights", encoding="utf-8")
+    with pytest.raises(PlanError, match="does not hold them"):
+        kept_weights(path, digest(path))
