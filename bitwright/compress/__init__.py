@@ -41,6 +41,7 @@ from bitwright.compress.packed_integers import PackedCodec, layer_tensors
 from bitwright.compress.packed_modules import kept_bytes
 from bitwright.compress.pieces import Piece
 from bitwright.compress.reload import load_packed, unpack_layer_by_layer
+from bitwright.compress.rounded_cache import KeptCache, cached_in, kept_cache, kept_keys, kept_values
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
@@ -71,6 +72,7 @@ __all__ = [
     "Grid",
     "HalfQuadratic",
     "IntegerCodec",
+    "KeptCache",
     "KeptCodes",
     "KeyValue",
     "Levels",
@@ -99,6 +101,7 @@ __all__ = [
     "as_held",
     "as_stored",
     "by_activation",
+    "cached_in",
     "clipped",
     "codec_of",
     "codecs_of",
@@ -115,6 +118,9 @@ __all__ = [
     "keep_codes",
     "keep_weights",
     "kept_bytes",
+    "kept_cache",
+    "kept_keys",
+    "kept_values",
     "kept_weights",
     "layer_tensors",
     "load",

@@ -26,7 +26,7 @@ from bitwright.spaces import Format
 _PACKAGE = "xllamacpp"
 _OLDEST = "2026.10.11549"
 _SYMBOLS = ("ggml_quantize_chunk", "ggml_quantize_init", "ggml_quantize_requires_imatrix", "ggml_get_type_traits", "ggml_row_size")
-_TO_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+_TO_FLOAT = _FROM_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
 # Weights that one thread takes at a time: few where each is dear, so that no core idles at the end of a small tensor.
 _ENCODED_AT_ONCE, _DECODED_AT_ONCE = 1 << 15, 1 << 18
 
@@ -94,6 +94,19 @@ def dequantize(packed: Bytes, form: str, shape: tuple[int, int]) -> Floats:
 
     _on_all_cores(expand, _row_blocks(shape, _DECODED_AT_ONCE))
     return weights
+
+
+def round_plainly(rows: Floats, form: Format) -> Bytes:
+    """The bytes `(n_bytes,)` of `rows` `(n_rows, n_columns)` by the quantizer without importance: the engine's for keys and values."""
+    rows = np.ascontiguousarray(rows)
+    from_float = library().ggml_get_type_traits(GGMLQuantizationType[form.name]).contents.from_float_ref
+    packed = np.empty((len(rows), form.size_bytes((1, rows.shape[1]))), dtype=np.uint8)
+
+    def quantize(start: int, stop: int) -> None:
+        _FROM_FLOAT(from_float)(rows[start:].ctypes.data, packed[start:].ctypes.data, (stop - start) * rows.shape[1])
+
+    _on_all_cores(quantize, _row_blocks(rows.shape, 1, _DECODED_AT_ONCE))
+    return packed.reshape(-1)
 
 
 class GgmlCodec(Codec):

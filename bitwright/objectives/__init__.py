@@ -13,7 +13,7 @@ from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLe
 from bitwright.objectives.latency import Timed, fit_latency
 from bitwright.objectives.llama_cpp import Generated, LlamaCpp
 from bitwright.objectives.llama_cpp_log import EngineMemory, engine_memory
-from bitwright.objectives.llama_cpp_memory import CACHE_FORMATS, MemoryLine, MemoryUse, Serving, memory_use, require_accounting
+from bitwright.objectives.llama_cpp_memory import MemoryLine, MemoryUse, Serving, memory_use, require_accounting
 from bitwright.objectives.measurement import Measurement, standard_error
 from bitwright.objectives.moments import MomentsOfText, gathered_moments
 from bitwright.objectives.named import Named, parse_objectives
@@ -31,7 +31,6 @@ from bitwright.objectives.user_function import UserFunction, read_function
 from bitwright.objectives.worst_slice import WorstSlice
 
 __all__ = [
-    "CACHE_FORMATS",
     "NO_ROUTING",
     "ClampedJensenShannon",
     "Divergence",

@@ -12,9 +12,12 @@ import xllamacpp
 from numpy.typing import NDArray
 
 from bitwright.errors import ModelError
+from bitwright.spaces import CacheTypes
 
 _QUIET = -1
+_TYPES = {name.removeprefix("GGML_TYPE_"): kind for name, kind in xllamacpp.ggml_type.__members__.items()}
 _PROMPT_TOKENS = 256
+PLAIN_CACHE = CacheTypes()
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,17 @@ class Generated:
 
 
 class LlamaCpp:
-    """One loaded model.
+    """One loaded model, with room for `context` tokens, whose keys and values are kept in the types of `cache`.
 
     Raises:
         ModelError: llama.cpp refuses the file.
     """
 
-    def __init__(self, path: Path, *, n_vocabulary: int, n_threads: int) -> None:
+    def __init__(self, path: Path, *, n_vocabulary: int, n_threads: int, cache: CacheTypes = PLAIN_CACHE, context: int = _PROMPT_TOKENS) -> None:
         settings = xllamacpp.CommonParams()
         settings.model.path = str(path)
-        settings.n_ctx = _PROMPT_TOKENS
+        settings.n_ctx = context
+        settings.cache_type_k, settings.cache_type_v = _TYPES[cache.keys], _TYPES[cache.values]
         settings.n_parallel = 1
         settings.cpuparams.n_threads = n_threads
         settings.warmup = False

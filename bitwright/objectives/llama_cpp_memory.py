@@ -16,10 +16,7 @@ from typing import Literal
 
 from bitwright.compress import Dimensions
 from bitwright.errors import UserError
-from bitwright.spaces import GGML_FORMATS, LLAMA_CPP, BlockFormat, Target
-
-#: Types that the engine can keep keys and values in, from the finest to the coarsest.
-CACHE_FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
+from bitwright.spaces import LLAMA_CPP, PLAIN, CacheTypes, Target, cache_format, require_whole_blocks, rotation
 
 _CELLS = 256  # a sequence gets a multiple of this many cells
 _BATCH = 512  # tokens computed at once (n_ubatch)
@@ -40,16 +37,14 @@ class Serving:
 
     context: int
     parallel: int = 1
-    keys: str = "F16"
-    values: str = "F16"
+    keys: str = PLAIN
+    values: str = PLAIN
 
     def __post_init__(self) -> None:
         for name, count in (("context", self.context), ("number of parallel sequences", self.parallel)):
             if count < 1:
                 raise UserError(f"The {name} must be at least 1; it is {count}: give a larger one.")
-        for form in (self.keys, self.values):
-            if form not in CACHE_FORMATS:
-                raise UserError(f"A cache must have a type that llama.cpp keeps it in; '{form}' is none: choose from {', '.join(CACHE_FORMATS)}.")
+        CacheTypes(self.keys, self.values)
 
     @property
     def cells(self) -> int:
@@ -59,7 +54,7 @@ class Serving:
     @property
     def arguments(self) -> str:
         """The same as arguments of llama-server, so that nothing is kept that was not counted."""
-        types = "" if self.keys == self.values == "F16" else f" -ctk {self.keys.lower()} -ctv {self.values.lower()}"
+        types = "" if self.keys == self.values == PLAIN else f" -ctk {self.keys.lower()} -ctv {self.values.lower()}"
         return f"-c {self.context * self.parallel} -np {self.parallel}{types} --no-mmap --cache-ram 0 --ctx-checkpoints 0"
 
 
@@ -135,12 +130,7 @@ def _require_possible(shape: Dimensions, serving: Serving) -> None:
         raise UserError(
             f"A context must be no longer than the model's; {serving.context:,} tokens are more than its {shape.context_length:,}: ask for fewer."
         )
-    for head, name in ((shape.key_head, serving.keys), (shape.value_head, serving.values)):
-        if not _format(name).fits((head,)):
-            raise UserError(
-                f"A cache type must divide a head into whole blocks; {name} has blocks of {_format(name).block} and a head of this model has {head} "
-                "numbers: choose F16."
-            )
+    require_whole_blocks(CacheTypes(serving.keys, serving.values), key_head=shape.key_head, value_head=shape.value_head)
 
 
 def _cache(shape: Dimensions, serving: Serving) -> tuple[MemoryLine, ...]:
@@ -150,7 +140,7 @@ def _cache(shape: Dimensions, serving: Serving) -> tuple[MemoryLine, ...]:
         layers = [i for i, sliding in enumerate(shape.windowed) if sliding == windowed]
         cells = _window_cells(shape, serving) if windowed else serving.cells
         for what, widths, form in (("keys", shape.key_widths, serving.keys), ("values", shape.value_widths, serving.values)):
-            size = sum(_format(form).size_bytes((serving.parallel * cells, widths[i])) for i in layers)
+            size = sum(cache_format(form).size_bytes((serving.parallel * cells, widths[i])) for i in layers)
             if layers:
                 detail = f"{len(layers)} layers × {widths[layers[0]]} × {cells:,} cells × {serving.parallel} in {form}"
                 found.append(MemoryLine(f"{name}: {what}", size, "exact", detail))
@@ -166,7 +156,8 @@ def _compute(shape: Dimensions, serving: Serving) -> MemoryLine:
         activations += shape.n_used * shape.embedding_width  # the experts' outputs find no room where gate and up were
     masks = serving.cells + (_window_cells(shape, serving) if any(shape.windowed) else 0)
     inputs = _INPUT_BYTES + (_WINDOW_INPUT_BYTES if any(shape.windowed) else 0)
-    size = tokens * (4 * activations + _MASK_BYTES * masks + inputs)
+    turns = rotation(serving.keys, shape.key_head, keys=True) ** 2 + rotation(serving.values, shape.value_head, keys=False) ** 2
+    size = tokens * (4 * activations + _MASK_BYTES * masks + inputs) + 4 * turns * (1 + any(shape.windowed))
     return MemoryLine("compute buffer", size, "counted", f"{tokens} tokens × ({activations:,} activations × 4 + {masks:,} cells × {_MASK_BYTES})")
 
 
@@ -190,7 +181,3 @@ def _window_cells(shape: Dimensions, serving: Serving) -> int:
 
 def _padded(n_tokens: int) -> int:
     return -(-n_tokens // _CELLS) * _CELLS
-
-
-def _format(name: str) -> BlockFormat:
-    return next(form for form in GGML_FORMATS if form.name == name)

@@ -1,6 +1,24 @@
 """What may be chosen: formats, units, spaces, plans, and what each engine can hold."""
 
 from bitwright.spaces.budget import Budget, parse_budget
+from bitwright.spaces.cache import (
+    CACHE_FORMATS,
+    PLAIN,
+    AnyCacheTypes,
+    CacheTypes,
+    cache_format,
+    cache_types,
+    chosen_cache,
+    finest_cache,
+    has_cache,
+    of_weights,
+    require_whole_blocks,
+    rotation,
+    with_cache,
+    with_cache_sizes,
+    with_types,
+    without_cache,
+)
 from bitwright.spaces.device import Device, PowerUnknown, profile_names, read_device, read_devices
 from bitwright.spaces.discover import discover, expert_of, role
 from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, TRANSFORMERS, VLLM, engine
@@ -15,6 +33,7 @@ from bitwright.spaces.tie import Key, Tie, alone, by_expert, by_layer, joined, t
 from bitwright.spaces.unit import Tensor, Unit
 
 __all__ = [
+    "CACHE_FORMATS",
     "DROP",
     "GGML_FORMATS",
     "INTEGERS",
@@ -22,13 +41,16 @@ __all__ = [
     "LLAMA_CPP",
     "NATIVE",
     "PACKED_FORMATS",
+    "PLAIN",
     "TARGETS",
     "TRANSFORMERS",
     "VLLM",
     "Absence",
+    "AnyCacheTypes",
     "BlockFormat",
     "Breach",
     "Budget",
+    "CacheTypes",
     "CalibratedRouters",
     "Choice",
     "Choices",
@@ -57,15 +79,27 @@ __all__ = [
     "alone",
     "by_expert",
     "by_layer",
+    "cache_format",
+    "cache_types",
+    "chosen_cache",
     "discover",
     "engine",
     "expert_of",
+    "finest_cache",
+    "has_cache",
     "joined",
+    "of_weights",
     "parse_budget",
     "profile_names",
     "read_device",
     "read_devices",
     "read_plan",
+    "require_whole_blocks",
     "role",
+    "rotation",
     "tied",
+    "with_cache",
+    "with_cache_sizes",
+    "with_types",
+    "without_cache",
 ]

@@ -7,8 +7,8 @@ import torch
 
 from bitwright.compress import Bytes, Recipe, dimensions, header_bytes, open_source, write_gguf
 from bitwright.errors import ModelError, UserError
-from bitwright.objectives import CACHE_FORMATS, EngineMemory, MemoryUse, Serving, engine_memory, memory_use, require_accounting
-from bitwright.spaces import LLAMA_CPP, NATIVE, Tensor
+from bitwright.objectives import EngineMemory, MemoryUse, Serving, engine_memory, memory_use, require_accounting
+from bitwright.spaces import CACHE_FORMATS, LLAMA_CPP, NATIVE, Tensor
 from tests.compress import tiny_models as tiny
 from tests.sentences import sentence
 
@@ -18,6 +18,8 @@ WINDOWS = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 64, "l
 SHAPES = {
     "llama": ("llama", {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 8, "num_key_value_heads": 2}),
     "mixture": ("mixtral", {"hidden_size": 128, "intermediate_size": 512, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "turned heads": ("llama", {"hidden_size": 256, "intermediate_size": 768, "head_dim": 128}),
+    "windows, turned heads": ("gemma3_text", {"hidden_size": 128, "intermediate_size": 512, **WINDOWS, "head_dim": 64, "query_pre_attn_scalar": 64}),
     "windows": ("gemma3_text", {"hidden_size": 128, "intermediate_size": 512, **WINDOWS}),
 }
 
