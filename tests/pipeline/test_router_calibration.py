@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import FLOAT_TYPES, Dropped, IntegerCodec, Levels, Model, Weights, applied, experts_apart, load, planned_weights
+from bitwright.compress import FLOAT_TYPES, Dropped, IntegerCodec, Levels, Model, Weights, applied, load, model_as_held, planned_weights
 from bitwright.errors import ModelError
 from bitwright.objectives import Routed, watched_routers
 from bitwright.pipeline.router_calibration import calibrated_routers, fitted_router
@@ -42,7 +42,7 @@ def in_place(weights: Weights, routers: dict[str, np.ndarray]) -> Weights:
 
 @pytest.mark.parametrize("which", ["tiny_mixtral", "tiny_qwen3_moe", "trained_moe"])
 def test_each_router_is_the_minimum_of_its_loss_behind_all_that_came_before(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    model = experts_apart(load(str(request.getfixturevalue(which))))
+    model = model_as_held(load(str(request.getfixturevalue(which))), NATIVE)
     before, weights = weights_of(model), planned(model, tmp_path)
     original = routed(model, {})
     found = calibrated_routers(model, weights, TOKENS, ridge=RIDGE, progress=Silent())
@@ -61,7 +61,7 @@ def test_each_router_is_the_minimum_of_its_loss_behind_all_that_came_before(whic
 
 
 def test_routers_choose_more_like_the_original(trained_moe: Path, tmp_path: Path) -> None:
-    model = experts_apart(load(str(trained_moe)))
+    model = model_as_held(load(str(trained_moe)), NATIVE)
     weights = planned(model, tmp_path)
     found = calibrated_routers(model, weights, TOKENS, ridge=RIDGE, progress=Silent())
 
@@ -74,13 +74,13 @@ def test_routers_choose_more_like_the_original(trained_moe: Path, tmp_path: Path
 
 
 def test_what_changes_nothing_keeps_the_routers(tiny_mixtral: Path) -> None:
-    model = experts_apart(load(str(tiny_mixtral)))
+    model = model_as_held(load(str(tiny_mixtral)), NATIVE)
     for name, router in calibrated_routers(model, {}, TOKENS, ridge=RIDGE, progress=Silent()).items():
         np.testing.assert_allclose(router, model.module.get_parameter(model.pieces[name][0].parameter), atol=1e-6)
 
 
 def test_where_experts_are_dropped_the_best_that_are_left_count_too(tiny_mixtral: Path, tmp_path: Path) -> None:
-    model = experts_apart(load(str(tiny_mixtral)))
+    model = model_as_held(load(str(tiny_mixtral)), NATIVE)
     gone = tuple(f"blk.0.ffn_{kind}_exps.1." for kind in ("gate", "up", "down"))
     weights, name = planned(model, tmp_path, gone), "blk.0.ffn_gate_inp.weight"
     assert sum(isinstance(matrix, Dropped) for matrix in weights.values()) == 3
@@ -117,7 +117,7 @@ def test_new_weights_are_those_of_the_stored_type(gguf_mixtral_bf16: Model, tmp_
 @pytest.fixture
 def gguf_mixtral_bf16(tiny_mixtral: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     """A mixture whose source says that it stores its routers in BF16."""
-    model = experts_apart(load(str(tiny_mixtral)))
+    model = model_as_held(load(str(tiny_mixtral)), NATIVE)
     tensors = tuple(type(t)(t.name, t.shape, "BF16" if "ffn_gate_inp" in t.name else t.stored) for t in model.tensors)
     monkeypatch.setattr(model.source, "tensors", tensors)
     return model

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import bitwright as bw
-from bitwright.compress import GgufSource, applied, experts_apart, keep_weights, kept_weights, load, native, written_weights
+from bitwright.compress import GgufSource, applied, keep_weights, kept_weights, load, model_as_held, native, written_weights
 from bitwright.compress import digest as digest_of
 from bitwright.errors import ModelError, PlanError, RunError, UserError
 from bitwright.objectives import Divergence, Reference
@@ -120,7 +120,7 @@ def test_a_step_follows_any_rounding_into_any_container(
         assert all(np.array_equal(found[name], router) for name, router in routers.items())
     else:
         assert fitted.plan.rounding.shipped == "gptq, in order"
-        model = experts_apart(load(str(tiny_mixtral)))
+        model = model_as_held(load(str(tiny_mixtral)), NATIVE)
         built = native(NATIVE, str(tiny_mixtral)).written(fitted.model)
         with applied(model, written_weights(built, routers)):
             assert all(np.array_equal(model.module.get_parameter(model.pieces[name][0].parameter), router) for name, router in routers.items())
