@@ -105,7 +105,7 @@ def round_plainly(rows: Floats, form: Format) -> Bytes:
     def quantize(start: int, stop: int) -> None:
         _FROM_FLOAT(from_float)(rows[start:].ctypes.data, packed[start:].ctypes.data, (stop - start) * rows.shape[1])
 
-    _on_all_cores(quantize, _row_blocks(rows.shape, 1, _DECODED_AT_ONCE))
+    _on_all_cores(quantize, _row_blocks(rows.shape, _DECODED_AT_ONCE))
     return packed.reshape(-1)
 
 
