@@ -1,15 +1,16 @@
 """What is gained where every expert of a mixture has a format of its own, or may be dropped, against one format for all experts of a layer?
 
-Only experts are decided about (gate, up and down of an expert together); everything else stays as it is stored. A budget of b is what uniform codes
-of b bits take, between two widths in proportion. At each budget and the same bytes:
+Only experts are decided about (gate, up and down of an expert together, if not said otherwise); everything else stays as it is stored. A budget of b
+is what uniform codes of b bits take, between two widths in proportion. At each budget and the same bytes:
 
     per layer       of all plans with one format for the experts of a layer, measured one by one on the text that is searched on, the best
     mc-moe          the best of its presets (per block, with the exponents of its paper and of its code; one budget for all), each measured there
     per expert      the default method with `--evaluations`, on the same text; and its table alone, before anything is measured
+    per matrix      the same with gate, up and down of an expert each in a format of its own
     with drops      the same where experts may be dropped
 
-All are then measured on held-out text, paired with per layer. Below, the ranking of experts by what the table expects of their coarsest format, and
-by what dropping them costs, is compared with zeroing experts one at a time.
+All are then measured on held-out text, paired with per layer. Below, the ranking of experts by what two sensitivities expect of their coarsest
+format, and by what dropping them costs, is compared with zeroing experts one at a time.
 
     python benchmarks/experts.py MOE --calibration cal.txt --held-out held.txt --out FOLDER
 
@@ -32,9 +33,9 @@ from bitwright.errors import UserError
 from bitwright.objectives import Divergence, KullbackLeibler, Measurement, Reference, standard_error
 from bitwright.pipeline import Effort, Run, Search, Settings, method_named
 from bitwright.pipeline.campaign import Desk, desk, search_within
-from bitwright.pipeline.searching import price
+from bitwright.pipeline.pricing import distortion_of, priced
+from bitwright.pipeline.searching import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
-from bitwright.predictors import summed
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import DROP, Choice, Choices, Tensor, by_layer, tied
@@ -106,12 +107,15 @@ def zeroed(bench: Workbench, run: Run) -> NDArray[np.float64]:
 
 def ranking(kept: Lab, dropping: Lab) -> str:
     """How well experts are ranked, in a sentence."""
-    space, zero = kept.run.prices.space, zeroed(kept.bench, kept.run)
-    coarsest = space.smallest()
-    expected = np.array([summed(kept.run.prices.table[u : u + 1], coarsest[u : u + 1]) for u in range(len(coarsest))])
-    losses = dropping.run.store.array("what dropping costs")
-    by_table, by_drop = (spearmanr(values, zero).statistic for values in (expected, losses))
-    return f"experts ranked against zeroing one at a time: table at the coarsest format {by_table:.3f}, price of dropping {by_drop:.3f} (Spearman)"
+    bench, space, zero = kept.bench, kept.run.prices.space, zeroed(kept.bench, kept.run)
+    distortion, coarsest = distortion_of(bench, whole_space(bench)), space.smallest()
+    ranked = {
+        f"{name} at the coarsest format": priced(bench, name, space=space, distortion=distortion)[np.arange(len(coarsest)), coarsest]
+        for name in ("gradient", "joint")
+    }
+    ranked["price of dropping"] = dropping.run.store.array("what dropping costs")
+    found = ", ".join(f"{name} {spearmanr(values, zero).statistic:.3f}" for name, values in ranked.items())
+    return f"experts ranked against zeroing one at a time: {found} (Spearman)"
 
 
 def compared(told: Measurement, base: Measurement) -> str:
@@ -141,6 +145,7 @@ def main() -> None:
         n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, keep=tuple(args.keep.split(",")),
     )  # fmt: skip
     kept = opened(settings, args.out / "kept")
+    matrices = opened(replace(settings, target="native-matrices"), args.out / "matrices")
     dropping = opened(replace(settings, formats=(*settings.formats, DROP.name)), args.out / "dropping")
     asked, plans = budgets(kept.run, [float(bits) for bits in args.budgets.split(",")]), plans_of_layers(kept.run)
     with desk(kept.bench, kept.run, Search(method_named("auto"), Effort(0), (KullbackLeibler(),))) as at:
@@ -154,7 +159,7 @@ def main() -> None:
         for name, choice in found.items():
             print(f"  {name:<16}{compared(kept.held_out(choice), base)}")
         print(f"  {'table':<12}{compared(kept.held_out(solve(kept.run.prices.space, kept.run.prices.table, budget).choice), base)}")
-        for name, lab in (("per expert", kept), ("with drops", dropping)):
+        for name, lab in (("per expert", kept), ("per matrix", matrices), ("with drops", dropping)):
             choice = lab.best("auto", budget, args.evaluations)
             n_dropped = int((choice == lab.run.prices.space.formats.index(DROP)).sum())
             print(f"  {name:<12}{compared(lab.held_out(choice), base)}{f'  {n_dropped} dropped' if n_dropped else ''}", flush=True)

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from bitwright.errors import UserError
 from bitwright.pipeline.methods import Method, Sought, budgets_along
 from bitwright.pipeline.published_tables import bracket, once
-from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows
+from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows, tiered_within
 from bitwright.spaces import DROP, Choice, Format, Space, role
 
 _OTHERS_BITS = 4  # what is no expert
-_PRUNED = 0.25  # of the experts of a layer
+_PRUNED, _PRUNED_BY_ENERGY = 0.25, 0.2  # of the experts of a layer
+_TIERS = {8: 0.1, 4: 0.3, 2: 0.6}  # bits, and the share of a layer's experts
 #: space, budget in bits -> side rows of the programme
 Rows = Callable[[Space, int], tuple[Row, ...]]
 
@@ -92,18 +93,22 @@ def _with_others_fixed(space: Space, experts: NDArray[np.bool_]) -> Space:
 def _three_formats(space: Space, budget_bits: int) -> Space:
     """Experts are offered the two formats around the budget and the next coarser one, as far as there are."""
     experts = is_expert(space)
-    alone = Space(
-        tuple(unit for unit, one in zip(space.units, experts, strict=True) if one),
-        space.formats,
-        space.size_bits[experts],
-        space.offered[experts],
-        space.fixed_bits + int(np.where(space.offered & ~experts[:, None], space.size_bits, 0).sum()),
-        space.n_weights,
-    )
-    high, low = bracket(alone, budget_bits)
+    high, low = bracket(_alone(space, experts), budget_bits)
     coarser = [form for form in _widest_first(space, experts) if form.bits_per_weight < low.bits_per_weight]
     named = np.array([form in (high, low, *coarser[:1]) for form in space.formats])
     return space.narrowed(~experts[:, None] | named)
+
+
+def _alone(space: Space, some: NDArray[np.bool_]) -> Space:
+    """The units `some` `(n_units,)` with all others, of which each has one format, counted as fixed."""
+    return Space(
+        tuple(unit for unit, one in zip(space.units, some, strict=True) if one),
+        space.formats,
+        space.size_bits[some],
+        space.offered[some],
+        space.fixed_bits + int(np.where(space.offered & ~some[:, None], space.size_bits, 0).sum()),
+        space.n_weights,
+    )
 
 
 def _one_for_all(sought: Sought, budget_bits: int) -> Choice:
@@ -112,6 +117,11 @@ def _one_for_all(sought: Sought, budget_bits: int) -> Choice:
     routed = np.array([unit.expert >= 0 or any(role(tensor.name).endswith("_exps") for tensor in unit.tensors) for unit in space.units])
     if not routed.any():
         raise UserError("eac-moe decides about experts, and this model has none: choose a mixture of experts, or another --method.")
+    return _one_format(space, routed, budget_bits)
+
+
+def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Choice:
+    """The units `routed` in one format, the largest that fits; what has a choice beside them 4 bits or more."""
     fixed = _with_others_fixed(space, routed)
     shared = np.flatnonzero(fixed.offered[routed].all(axis=0))
     choices = [np.where(routed, f, fixed.smallest()) for f in shared if space.formats[f] != DROP]
@@ -127,18 +137,49 @@ def _one_for_all(sought: Sought, budget_bits: int) -> Choice:
 
 def _collaborative(sought: Sought, budget_bits: int) -> Choice:
     """Of each layer the quarter of experts that the router gives least is dropped, as far as it may be; the rest by a price for bits."""
+    narrow = _without_least(sought, "collaborative", proxy="router-score", share=_PRUNED)
+    return solve_lagrangian(narrow, np.where(narrow.offered, sought.price("importance"), 0.0), budget_bits).choice
+
+
+def _camera_p(sought: Sought, budget_bits: int) -> Choice:
+    """Of each layer the fifth of experts of least energy is dropped, as far as it may be; the rest in one format."""
+    narrow = _without_least(sought, "camera-p", proxy="camera", share=_PRUNED_BY_ENERGY)
+    return _one_format(narrow, is_expert(narrow) & ~narrow.offered[:, narrow.formats.index(DROP)], budget_bits)
+
+
+def _camera_q(sought: Sought, budget_bits: int) -> Choice:
+    """The experts of each layer in three tiers by energy, which the budget widens or narrows; all else 4 bits or more."""
+    space = sought.problem.space
+    experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
+    if not experts.any():
+        raise UserError("camera-q decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
+    shared = [form for form in _widest_first(space, experts) if form != DROP]
+    nearest = dict.fromkeys(min(shared, key=lambda form: abs(form.bits_per_weight - bits)) for bits in _TIERS)
+    shares = [_TIERS[bits] for bits in _TIERS][: len(nearest) - 1]
+    scores = sought.score("camera")
+    place = np.zeros(len(scores))
+    for layer in np.unique(layers[experts]):
+        of_layer = np.flatnonzero(experts & (layers == layer))
+        place[of_layer[np.argsort(scores[of_layer], kind="stable")]] = np.arange(len(of_layer)) / len(of_layer)
+    fixed = _with_others_fixed(space, experts)
+    choice = fixed.smallest()
+    choice[experts] = tiered_within(_alone(fixed, experts), place[experts], budget_bits, formats=tuple(nearest), ratios=(*shares, 1 - sum(shares)))
+    return choice
+
+
+def _without_least(sought: Sought, name: str, *, proxy: str, share: float) -> Space:
+    """The space in which that share of each layer's experts, those with the least score of a proxy, is dropped, as far as it may be, and no other."""
     space = sought.problem.space
     column = space.formats.index(DROP) if DROP in space.formats else -1
     if column < 0 or not space.offered[:, column].any():
-        raise UserError("collaborative drops experts, and this space drops none: use --target native, with DROP among --formats and a mixture.")
-    scores, layers = sought.score("router-score"), np.array([unit.layer for unit in space.units])
+        raise UserError(f"{name} drops experts, and this space drops none: use --target native, with DROP among --formats and a mixture.")
+    scores, layers = sought.score(proxy), np.array([unit.layer for unit in space.units])
     experts, dropped = is_expert(space), np.zeros(len(space.units), dtype=np.bool_)
     for layer in np.unique(layers[experts]):
         of_layer = experts & (layers == layer)
         may_go = np.flatnonzero(of_layer & space.offered[:, column])
-        dropped[may_go[np.argsort(scores[may_go], kind="stable")][: int(_PRUNED * of_layer.sum())]] = True
-    narrow = space.narrowed(dropped[:, None] == (np.arange(len(space.formats)) == column))
-    return solve_lagrangian(narrow, np.where(narrow.offered, sought.price("importance"), 0.0), budget_bits).choice
+        dropped[may_go[np.argsort(scores[may_go], kind="stable")][: round(share * of_layer.sum())]] = True
+    return space.narrowed(dropped[:, None] == (np.arange(len(space.formats)) == column))
 
 
 _PMQ = "MC-MoE (Huang et al., ICLR 2025, arXiv 2410.06270): φ^α w^β ε^γ of each expert, an integer programme"
@@ -169,6 +210,25 @@ OF_EXPERTS = (
             _collaborative,
         ),
         _collaborative,
+    ),
+    where_possible(
+        once(
+            "camera-p",
+            "CAMERA-P (AAAI 2026): of each layer the fifth of micro-experts of least energy is pruned",
+            "Whole experts are pruned, by the energy of all their channels, and take no bytes (there channels are set to zero and stay); the rest is "
+            "in one format.",
+            _camera_p,
+        ),
+        _camera_p,
+    ),
+    where_possible(
+        once(
+            "camera-q",
+            "CAMERA-Q (AAAI 2026): the micro-experts of each layer in tiers by energy: a tenth in 8 bits, three in 4, six in 2",
+            "Tiers are of whole experts, by the energy of all their channels, in the nearest formats of the menu, and as wide as the budget allows.",
+            _camera_q,
+        ),
+        _camera_q,
     ),
     replace(
         where_possible(

@@ -20,6 +20,7 @@ from bitwright.predictors.joint_gradient import geometric_mean, joint_table
 from bitwright.predictors.layer_output import layer_output_errors
 from bitwright.predictors.losses import FromOriginal, Loss, SampledLabels, TextLabels
 from bitwright.predictors.measured import measured_table, measured_table_at
+from bitwright.predictors.micro_experts import camera_scores, micro_expert_energies
 from bitwright.predictors.mutual_information import information_scores
 from bitwright.predictors.noise import noise_coefficients, noise_table
 from bitwright.predictors.norm_ratio import pq_index, pq_scores
@@ -97,6 +98,7 @@ __all__ = [
     "block_cosines",
     "block_influence_scores",
     "block_output_errors",
+    "camera_scores",
     "canonical_scores",
     "completed",
     "cross_validate",
@@ -123,6 +125,7 @@ __all__ = [
     "measure_together",
     "measured_table",
     "measured_table_at",
+    "micro_expert_energies",
     "moved",
     "noise_coefficients",
     "noise_table",

@@ -24,6 +24,7 @@ from bitwright.predictors.joint_gradient import joint_table
 from bitwright.predictors.layer_output import layer_output_errors
 from bitwright.predictors.losses import FromOriginal
 from bitwright.predictors.measured import measured_table, measured_table_at
+from bitwright.predictors.micro_experts import camera_scores
 from bitwright.predictors.mutual_information import information_scores
 from bitwright.predictors.noise import NOISE_LEVELS, noise_coefficients, noise_table
 from bitwright.predictors.norm_ratio import pq_scores
@@ -188,6 +189,7 @@ PROXIES = (
     Proxy("angular", "angular distance (Gromov et al.)", _always(1, 0), _scored(lambda s: angular_scores(block_cosines(s), s.space))),
     Proxy("canonical", "canonical correlation (CPTQuant CMPQ)", _always(1, 0), _scored(canonical_scores)),
     Proxy("router-score", "router score of an expert (Collaborative Compression)", _always(1, 0), _scored(router_scores)),
+    Proxy("camera", "energy of an expert's channels (CAMERA)", _always(1, 0), _scored(camera_scores)),
     Proxy("information", "mutual information (QPruner)", _always(2, 0), _scored(information_scores)),
     Proxy("gradient", "Fisher information, shrunk (this project)", _always(1, 1), _shrunk_gradient),
     Proxy("joint", "Fisher information and its diagonal (this project)", _always(1, 1), _joint),

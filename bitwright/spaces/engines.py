@@ -4,6 +4,8 @@ A profile is a value, and the space of a model is built from it. What was read i
 `docs/targets.md`.
 """
 
+from dataclasses import replace
+
 from bitwright.errors import UserError
 from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Format
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
@@ -76,6 +78,8 @@ NATIVE = Target(
     experts_apart=True,
     container="native",
 )
+#: The same with each matrix of an expert decided about alone, so that none can be dropped.
+NATIVE_MATRICES = replace(NATIVE, name="native-matrices", formats=INTEGER_FORMATS, rules=(), fused=())
 #: A compressed-tensors checkpoint that plain `from_pretrained` loads. Formats with zero points are left out: see `docs/targets.md`.
 TRANSFORMERS = Target(
     "transformers",
@@ -134,7 +138,7 @@ VLLM = Target(
     ),
     container="compressed-tensors",
 )
-TARGETS = {target.name: target for target in (LLAMA_CPP, TRANSFORMERS, VLLM, INTEGERS, NATIVE)}
+TARGETS = {target.name: target for target in (LLAMA_CPP, TRANSFORMERS, VLLM, INTEGERS, NATIVE, NATIVE_MATRICES)}
 
 
 def engine(name: str, version: str) -> Target:

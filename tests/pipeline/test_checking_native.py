@@ -49,3 +49,14 @@ def test_each_broken_promise_is_a_sentence(fitted: bw.pipeline.Fitted) -> None:
     assert isinstance(check, NativeCheck)
     for changes, words in (({"memory_bytes": 10**9}, "in memory"), ({"tokenizes_alike": False}, "tokenizer")):
         assert words in replace(check, **changes).broken[0]
+
+
+def test_the_matrices_of_an_expert_may_have_formats_of_their_own(tiny_mixtral: Path, tmp_path: Path) -> None:
+    settings = small(tiny_mixtral, target="native-matrices", formats=("INT2_G32", "INT4_G32", "INT8_G32"), n_calibration=4, n_held_out=2)
+    fitted = bw.fit(settings, bw.parse_budget("8bpw"), tmp_path / "run")
+    experts = {(name.partition("ffn_")[0], name.rpartition("_exps")[2]): set[str]() for name in fitted.plan.formats if "_exps" in name}
+    for name, form in fitted.plan.formats.items():
+        if "_exps" in name:
+            experts[name.partition("ffn_")[0], name.rpartition("_exps")[2]].add(form)
+    assert fitted.check.broken == ()
+    assert any(len(forms) > 1 for forms in experts.values())
