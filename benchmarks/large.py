@@ -12,7 +12,6 @@ import argparse
 import json
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +22,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from bitwright.compress import Levels, Recipe, as_held, codec_of, compressed_tensors, container_of, open_skeleton, open_source, unpack_layer_by_layer
-from bitwright.compress.architectures import engine_shape, lay_out
+from bitwright.compress.architectures import engine_shape, lay_out, recognise, weights_of
 from bitwright.compress.experts import parts
 from bitwright.search import solve, solve_lagrangian
-from bitwright.spaces import NATIVE, TARGETS, TRANSFORMERS, Space, Target, Tensor, Unit, discover
+from bitwright.spaces import NATIVE, NATIVE_MATRICES, TARGETS, TRANSFORMERS, Space, Target, Tensor, Unit, discover
 
 QWEN = {
     "hidden_size": 2048,
@@ -53,21 +52,9 @@ def peak_bytes() -> int:
 def from_config(config: PreTrainedConfig) -> list[Tensor]:
     """The engine's tensors of a known architecture, experts apart."""
     module = open_skeleton(config)
-    weights = dict(module.named_parameters())
-    whole = [Tensor(n, engine_shape(p, weights[p[0].parameter]), "BF16") for n, p in lay_out(module, "qwen3moe").items()]
+    weights = weights_of(module)
+    whole = [Tensor(n, engine_shape(p, weights[p[0].parameter]), "BF16") for n, p in lay_out(module, recognise(config).name).items()]
     return [part for tensor in whole for part in parts(tensor) or (tensor,)]
-
-
-def from_shapes(config: PreTrainedConfig) -> list[Tensor]:
-    """The experts of a model by the 3-D parameters of its skeleton, whatever the architecture; everything else is left out."""
-    found = []
-    for name, weight in open_skeleton(config).named_parameters():
-        if weight.dim() == 3:
-            layer, (n_experts, n_rows, n_columns) = int(name.split(".")[2]), weight.shape
-            roles = {"ffn_gate_exps": n_rows // 2, "ffn_up_exps": n_rows // 2} if "gate_up" in name else {"ffn_down_exps": n_rows}
-            stacks = (Tensor(f"blk.{layer}.{role}.weight", (n_experts, rows, n_columns), "BF16") for role, rows in roles.items())
-            found += [part for stack in stacks for part in parts(stack)]
-    return found
 
 
 def synthetic(space: Space) -> np.ndarray:
@@ -78,11 +65,11 @@ def synthetic(space: Space) -> np.ndarray:
     return 1e-9 * factor * 4.0**-bits * rng.lognormal(0.0, 0.2, space.offered.shape)
 
 
-def spaces(name: str, config: PreTrainedConfig, read: Callable[[PreTrainedConfig], list[Tensor]]) -> None:
+def spaces(name: str, config: PreTrainedConfig, target: Target) -> None:
     started = time.perf_counter()
-    tensors = read(config)
+    tensors = from_config(config)
     units: tuple[Unit, ...] = discover(tensors)
-    space = NATIVE.space(units, menu=(), fixed_bytes=0, n_weights=sum(tensor.n_weights for tensor in tensors))
+    space = target.space(units, menu=(), fixed_bytes=0, n_weights=sum(tensor.n_weights for tensor in tensors))
     built = time.perf_counter() - started
     print(f"{name}: {len(tensors):,} tensors, {len(space.units):,} units x {len(space.formats)} formats, {space.n_weights / 1e9:.1f} G weights")
     print(f"  space built in {built:.1f} s, peak memory {peak_bytes() / 1e9:.2f} GB")
@@ -167,8 +154,8 @@ def main() -> None:
     elif asked.command == "build":
         build(asked.folder, TARGETS[asked.target], asked.out)
     else:
-        spaces("Qwen3-MoE, 48 x 128 experts", AutoConfig.for_model("qwen3_moe", **QWEN), from_config)
-        spaces("DeepSeek-V3, 58 x 256 experts", AutoConfig.for_model("deepseek_v3"), from_shapes)
+        spaces("Qwen3-MoE, 48 x 128 experts", AutoConfig.for_model("qwen3_moe", **QWEN), NATIVE)
+        spaces("DeepSeek-V3, 58 x 256 experts x 3 matrices", AutoConfig.for_model("deepseek_v3"), NATIVE_MATRICES)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from bitwright.spaces.cache import (
 )
 from bitwright.spaces.device import Device, PowerUnknown, profile_names, read_device, read_devices
 from bitwright.spaces.discover import discover, expert_of, role
-from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, TARGETS, TRANSFORMERS, VLLM, engine
+from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, NATIVE_MATRICES, TARGETS, TRANSFORMERS, VLLM, engine
 from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Absence, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.latency import Latency, NotTimed
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
@@ -40,6 +40,7 @@ __all__ = [
     "INTEGER_FORMATS",
     "LLAMA_CPP",
     "NATIVE",
+    "NATIVE_MATRICES",
     "PACKED_FORMATS",
     "PLAIN",
     "TARGETS",
