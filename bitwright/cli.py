@@ -72,6 +72,7 @@ def fit(settings: "bw.Settings", by: "Search", limit: Limit, out_folder: OutFold
     fitted = bw.fit(settings, limit.budget(settings.model, settings.target), out_folder, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
     _print_shipping(fitted.summary)
+    _print_texts(fitted.summary)
     if fitted.judgement.rows:
         rows = ((name, ((e.value, e.standard_error) for e in estimates)) for name, estimates in fitted.judgement.rows)
         out.print(bw.report.objectives_table(fitted.judgement.objectives, rows))
@@ -96,6 +97,7 @@ def search(
     bw.pipeline.search(settings, out_folder, n_points=points, by=by, device=device, progress=Rows())
     summary = bw.pipeline.describe(bw.open_run(out_folder))
     out.print(bw.report.front_table(summary))
+    _print_texts(summary)
     out.print(bw.report.courses_table(summary))
     _say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
 
@@ -119,6 +121,9 @@ def experts(
     formats = bw.read_plan(plan_file).formats if plan_file != Path() else {}
     opened = bw.open_run(run)
     out.print(bw.report.experts_table(bw.pipeline.expert_uses(opened, formats)))
+    texts = bw.pipeline.text_comparison(opened, opened.prices.original_bytes)
+    if isinstance(texts, bw.report.TextComparison):
+        out.print(bw.report.routing_table(texts))
     if formats:
         read, whole = bw.pipeline.read_by_a_step(opened, formats)
         _say(f"A decode step reads {read:,.0f} of {whole:,} bytes.")
@@ -164,6 +169,7 @@ def plan(
     made, summary = bw.plan(opened, budget, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
     out.print(bw.report.candidates_table(summary))
     _print_shipping(summary)
+    _print_texts(summary)
     _, *types = bw.pipeline.write_plan(made, path)
     _say(f"\nplan          {path}" + "".join(f"\ntensor types  {file}  (for llama-quantize --tensor-type-file)" for file in types))
 
@@ -252,6 +258,12 @@ def import_(
 def _print_shipping(summary: "RunSummary") -> None:
     if isinstance(summary.shipping, bw.report.Shipping):
         out.print(bw.report.shipping_table(summary.shipping))
+
+
+def _print_texts(summary: "RunSummary") -> None:
+    if isinstance(summary.texts, bw.report.TextComparison):
+        out.print(bw.report.texts_table(summary.texts))
+        out.print(bw.report.kinds_table(summary.texts))
 
 
 @app.command()

@@ -28,7 +28,11 @@ OutFolder = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where 
 Formats = Annotated[str, typer.Option(help="The menu, as in Q4_K,Q5_K,Q6_K. All formats of the target when left out.")]
 Keep = Annotated[str, typer.Option(help="Tensors that stay as they are stored, as patterns: token_embd*,output*.")]
 Calibration = Annotated[
-    str, typer.Option(help="Text to measure sensitivities on: a .txt or .jsonl file, a dataset, or `self` (the model writes it).")
+    list[str],
+    typer.Option(
+        help="Text to measure sensitivities on: a .txt or .jsonl file, a dataset, or `self` (the model writes it). Several are mixed, by their "
+        "weights: a.txt:0.7,b.txt:0.3."
+    ),
 ]
 HeldOut = Annotated[str, typer.Option(help="Text to judge the result by. A part of the calibration text that is not calibrated on when left out.")]
 Imatrix = Annotated[str, typer.Option(help="Your own file of llama.cpp's imatrix tool. Collected from the calibration text when left out.")]
@@ -67,7 +71,7 @@ def settings_of(
     target: Target = "llama.cpp",
     formats: Formats = "",
     keep: Keep = "",
-    calibration: Calibration = "self",
+    calibration: Calibration = ["self"],  # noqa: B006  # typer reads it off the signature
     held_out: HeldOut = "",
     imatrix: Imatrix = "",
     codec: Codec = "",
@@ -82,7 +86,7 @@ def settings_of(
     """What a run is asked to do."""
     menu = tuple(name.upper() for name in names_in(formats))
     return bw.Settings(
-        *(model, target, menu, calibration, held_out, imatrix, sensitivity),
+        *(model, target, menu, ",".join(calibration), held_out, imatrix, sensitivity),
         *(n_calibration, n_held_out, sequence_length, seed, names_in(keep), codec, ship_codec),
         steps=tuple(steps),
     )

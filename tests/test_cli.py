@@ -333,6 +333,30 @@ def test_a_library_that_is_too_old(
     assert not leftovers(tmp_path)
 
 
+def test_several_calibration_texts(bitwright: Cli, tiny_mixtral: Path, tmp_path: Path) -> None:
+    for name, line in (("prose.txt", "Once upon a time there was a little girl. "), ("code.txt", "x = y + 3; ")):
+        (tmp_path / name).write_text(line * 150, encoding="utf-8")
+    words = ("--target", "native", "--formats", "INT2_G32,INT4_G32", "--points", 2, "--evaluations", 0, *SIZES)
+    both = ("--calibration", f"{tmp_path / 'prose.txt'}:3", "--calibration", tmp_path / "code.txt")
+    made = bitwright("search", tiny_mixtral, "--out", tmp_path / "run", *both, *words)
+    assert made.code == 0, made.err
+    assert "Calibration texts" in made.out
+    assert "code.txt" in made.out
+    planned = bitwright("plan", tmp_path / "run", "--budget", "8bpw", "-o", tmp_path / "plan.json")
+    assert "Bits of a weight, by calibration text" in planned.out
+    assert "Frequency of each expert, by calibration text" in bitwright("experts", tmp_path / "run").out
+    refused(bitwright("search", tiny_mixtral, "--out", tmp_path / "o", "--calibration", "a.txt:0", *words), "a.txt")
+
+
+def test_a_step_by_its_words(bitwright: Cli, tiny_mixtral: Path, tmp_path: Path) -> None:
+    words = ("--target", "native", "--formats", "INT2_G32,INT4_G32", "--points", 2, "--evaluations", 0, *SIZES)
+    assert bitwright("search", tiny_mixtral, "--out", tmp_path / "run", *words).code == 0
+    planned = bitwright("plan", tmp_path / "run", "--budget", "8bpw", "-o", tmp_path / "plan.json", "--step", "router-calibration:ridge=4")
+    assert "router-calibration:ridge=4" in " ".join(planned.out.split())
+    assert [step.ridge for step in read_plan(tmp_path / "plan.json").steps] == [4.0]
+    refused(bitwright("plan", tmp_path / "run", "--budget", "8bpw", "-o", tmp_path / "plan.json", "--step", "pesf"), "pesf", "router-calibration")
+
+
 def test_experts_and_what_a_plan_makes_of_them(bitwright: Cli, tiny_mixtral: Path, tmp_path: Path) -> None:
     run, plan_file = tmp_path / "run", tmp_path / "plan.json"
     words = ("--target", "native", "--formats", "INT2_G32,INT4_G32", "--keep", "token_embd*,output*,*attn*", "--points", 2)

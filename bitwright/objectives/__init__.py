@@ -21,7 +21,7 @@ from bitwright.objectives.objective import Estimate, ModelObjective, Preparation
 from bitwright.objectives.perplexity import Perplexity
 from bitwright.objectives.rank_correlation import Kendall, Spearman
 from bitwright.objectives.router_shift import RouterShift
-from bitwright.objectives.routing import NO_ROUTING, Routed, Routing, collect_routing, kept_routing, routing_from, routing_key, watched_routers
+from bitwright.objectives.routing import NO_ROUTING, Routed, Routing, added, collect_routing, kept_routing, routing_from, routing_key, watched_routers
 from bitwright.objectives.store import Store
 from bitwright.objectives.taps import Tap, Tapped, Use, is_mixture
 from bitwright.objectives.task_error import Likelihood, TaskError, TaskErrorByLength, likelihoods
@@ -82,6 +82,7 @@ __all__ = [
     "UserFunction",
     "WorstSlice",
     "active_bytes",
+    "added",
     "collect_importance",
     "collect_routing",
     "dataset_documents",

@@ -7,7 +7,7 @@ A router is known by its weights, so no module is named. Those of transformers g
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -81,6 +81,14 @@ def routing_from(array: NDArray[np.generic]) -> Routing:
 
 
 NO_ROUTING = routing_from(np.zeros((7, 0)))
+
+
+def added(parts: Sequence[Routing]) -> Routing:
+    """The routing of several texts of one model, read as one; there is at least one."""
+    arrays = np.stack([part.to_array() for part in parts])
+    whole = arrays[0].copy()
+    whole[[2, 4, 5, 6]] = arrays[:, [2, 4, 5, 6]].sum(axis=0)  # tokens and sums; layer, expert and how many at once are those of all
+    return routing_from(whole)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from bitwright.pipeline.profiling import MachineProfile, profile_machine
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.settings import Settings
+from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
 from bitwright.spaces import engine
 
@@ -65,6 +66,7 @@ __all__ = [
     "read_by_a_step",
     "search",
     "target_of",
+    "text_comparison",
     "verify",
     "write_fleet",
     "write_plan",

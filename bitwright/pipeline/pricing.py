@@ -1,10 +1,13 @@
 """What proxies say of a run's model: each table computed once and kept in the run."""
 
+from contextlib import suppress
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import Distortion, is_corrected, measure_distortion
-from bitwright.errors import UserError
+from bitwright.errors import TextError, UserError
+from bitwright.pipeline.mixing import sequences_by_text
 from bitwright.pipeline.run import PACKED
 from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.predictors import (
@@ -18,6 +21,7 @@ from bitwright.predictors import (
     may_drop,
     proxy_named,
     stored,
+    tables_by_text,
     with_drops,
 )
 from bitwright.spaces import DROP, Space
@@ -68,13 +72,40 @@ def priced_twice(bench: Workbench, name: str, *, space: Space, distortion: Disto
     """
     kept, other = stored(space), _SECOND.get(name, "importance")
     first = priced(bench, name, space=kept, distortion=distortion)
-    second = proxy_named(other).price(subject_of(bench, kept), distortion)
-    weighted = importance_error_table(distortion)
-    tables = {name: completed(first, weighted), other: completed(np.where(kept.offered, second, np.nan), weighted)}
-    if may_drop(space):
-        losses = bench.store.array(_DROPS).astype(np.float64)
-        tables = {proxy: with_drops(table, space, losses) if proxy in IN_NATS else table for proxy, table in tables.items()}
-    return floored_table(tables[name], space, bench.routing), floored_table(tables[other], space, bench.routing)
+    second = np.where(kept.offered, proxy_named(other).price(subject_of(bench, kept), distortion), np.nan)
+    tables = (_whole(bench, proxy, table, space, distortion) for proxy, table in ((name, first), (other, second)))
+    whole, other_whole = (floored_table(table, space, bench.routing) for table in tables)
+    return whole, other_whole
+
+
+def priced_by_text(bench: Workbench, name: str, *, space: Space, distortion: Distortion) -> list[tuple[Table, Table]]:
+    """The same table for each of several calibration texts alone, and for as many sequences drawn from all of them, from what is kept of the mixture;
+    nothing where there is one text, or where the proxy of that name keeps nothing by sequence.
+
+    What dropping costs is the mixture's. A text that hardly visits a layer has no floors there.
+    """
+    kept, texts = stored(space), sequences_by_text(bench.store)
+    if not texts:
+        return []
+    rng, n_sequences = np.random.default_rng(bench.settings.seed), len(bench.texts.calibration.ids)
+    drawn = [np.sort(rng.permutation(n_sequences)[: len(rows)]) for rows in texts]
+    routings = [*(bench.routing_of(rows) for rows in texts), *(bench.routing for _ in drawn)]
+    tables = tables_by_text(name, subject_of(bench, kept), importance_error_table(distortion), [*texts, *drawn])
+    found = []
+    for table, routing in zip(tables, routings, strict=False):  # there may be none
+        whole = _whole(bench, name, np.where(kept.offered, table, np.nan), space, distortion)
+        with suppress(TextError):
+            whole = floored_table(whole, space, routing)
+        found.append(whole)
+    return list(zip(found[: len(texts)], found[len(texts) :], strict=True))
+
+
+def _whole(bench: Workbench, name: str, table: Table, space: Space, distortion: Distortion) -> Table:
+    """A table of what is stored, with a price for every pair that was tried and, where it is in nats, for dropping."""
+    completed_table = completed(table, importance_error_table(distortion))
+    if not may_drop(space) or name not in IN_NATS:
+        return completed_table
+    return with_drops(completed_table, space, bench.store.array(_DROPS).astype(np.float64))
 
 
 def with_possible_drops(bench: Workbench, space: Space) -> Space:

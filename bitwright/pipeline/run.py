@@ -86,6 +86,16 @@ class Run:
         return summed(self.prices.table, choice)
 
 
+def text_table_key(text: int) -> str:
+    """Under what a run keeps the table `(n_units, n_formats)` of one of its mixed calibration texts alone."""
+    return f"table of text {text}"
+
+
+def chance_table_key(text: int) -> str:
+    """The same of as many sequences drawn from all texts."""
+    return f"table by chance {text}"
+
+
 def open_run(folder: Path) -> Run:
     """A finished search.
 

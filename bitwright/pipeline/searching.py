@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from bitwright.errors import ModelError
-from bitwright.pipeline.pricing import distortion_of, priced_twice, with_possible_drops
-from bitwright.pipeline.run import Prices, Run, keep_prices, read_prices
+from bitwright.pipeline.pricing import distortion_of, priced_by_text, priced_twice, with_possible_drops
+from bitwright.pipeline.run import Prices, Run, chance_table_key, keep_prices, read_prices, text_table_key
 from bitwright.pipeline.workbench import Workbench
 from bitwright.predictors import stored
 from bitwright.search import Front, hull, nondominated, spread
@@ -23,6 +23,9 @@ def price(bench: Workbench) -> Run:
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
         first, second = priced_twice(bench, settings.sensitivity, space=space, distortion=distortion)
+        for i, (alone, by_chance) in enumerate(priced_by_text(bench, settings.sensitivity, space=space, distortion=distortion)):
+            store.put_array(text_table_key(i), alone)
+            store.put_array(chance_table_key(i), by_chance)
         keep_prices(store, Prices(space, tried, first, second, original_bytes(bench)), settings.target)
     return Run(bench.folder, store, settings, read_prices(store))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from bitwright.compress import Source, codecs_of, needs_moments, require_codec
 from bitwright.errors import TextError, UserError
 from bitwright.objectives import Shape
+from bitwright.pipeline.mixing import parts_of, shares_in
 from bitwright.pipeline.steps import step_named
 from bitwright.predictors import proxy_named
 from bitwright.spaces import TARGETS
@@ -18,11 +19,11 @@ SELF, IN_ORDER = "self", ", in order"
 
 @dataclass(frozen=True)
 class Settings:
-    """`calibration` is a text file, a dataset's name, or `self`; `held_out` a text file, or empty for a part of the calibration text that is
-    not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the menu, empty for all. `keep` names
-    tensors that stay as they are stored, as patterns (`token_embd*`). `sensitivity` is the name of a proxy, and `codec` that of a rounding, empty for
-    the usual one of the target. `ship_codec` is the rounding of what is written, where it is to be another one than that of the search,
-    and `steps` are what is done to it after that, each as `step_named` reads it.
+    """`calibration` is a text file, a dataset's name, or `self`, or several with commas between, see `shares_in`; `held_out` a text file, or empty
+    for a part of the calibration text that is not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is
+    the menu, empty for all. `keep` names tensors that stay as they are stored, as patterns (`token_embd*`). `sensitivity` is the name of a proxy, and
+    `codec` that of a rounding, empty for the usual one of the target. `ship_codec` is the rounding of what is written, where it is to be another one
+    than that of the search, and `steps` are what is done to it after that, each as `step_named` reads it.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Settings:
         proxy_named(self.sensitivity)
         for codec in (self.rounding, self.ship_codec or self.rounding):
             require_codec(TARGETS[self.target], codec)
+        parts_of(self.n_calibration, shares_in(self.calibration))
         for words in self.steps:
             step_named(words)
         for form in self.formats:
@@ -105,7 +107,7 @@ class Settings:
             "target": self.target,
             "formats": " ".join(sorted(self.formats)) or "all",
             "kept as stored": " ".join(sorted(self.keep)) or "none",
-            "calibration": _contents(self.calibration),
+            "calibration": _mixture(self.calibration),
             "held-out text": _contents(self.held_out) if self.held_out else "part of the calibration text",
             "imatrix": _contents(self.imatrix) if self.imatrix else "collected",
             "codec": self.rounding,
@@ -125,6 +127,12 @@ def settings_from_json(text: str) -> Settings:
     """The inverse of `Settings.to_json`."""
     fields = json.loads(text)
     return Settings(**fields | {name: tuple(fields[name]) for name in ("formats", "keep", "steps")})
+
+
+def _mixture(words: str) -> str:
+    """Texts by their contents, several with their weights."""
+    shares = shares_in(words)
+    return ", ".join(_contents(share.name) + f":{share.weight:g}" * (len(shares) > 1) for share in shares)
 
 
 def _contents(name: str) -> str:

@@ -9,6 +9,7 @@ from bitwright.pipeline.courses import courses
 from bitwright.pipeline.expert_uses import expert_uses
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching import uniforms
+from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.predictors import Validation
 from bitwright.report import AsSearched, Candidate, NoLimit, NotMeasured, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
 from bitwright.search import hull
@@ -61,6 +62,7 @@ def summarise(run: Run, *, named: dict[str, Choice], chosen: str, limit: SizeLim
         reference_perplexity=float(run.store.text("reference perplexity")),
         shipping=_shipping(run, named, chosen),
         experts=expert_uses(run, prices.space.names(named[chosen])),
+        texts=text_comparison(run, prices.space.total_bytes(named[chosen])),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bitwright.compress import (
     Codec,
@@ -35,9 +36,11 @@ from bitwright.objectives import (
     MomentsOfText,
     Reference,
     Routing,
+    Shape,
     Store,
     Texts,
     Tokens,
+    added,
     collect_importance,
     dataset_documents,
     is_mixture,
@@ -47,6 +50,7 @@ from bitwright.objectives import (
     sample_texts,
     split_texts,
 )
+from bitwright.pipeline.mixing import Share, keep_origins, mixed, parts_of, sequences_by_text, shares_in
 from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS, PACKED
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
@@ -107,10 +111,19 @@ class Workbench:
         if not is_mixture(self.model):
             return NO_ROUTING
         tokens = self.texts.calibration
-        if self.store.has_array(routing_key(tokens.ids)):
+        parts = [Tokens(tokens.ids[rows], tokens.text) for rows in sequences_by_text(self.store)] or [tokens]
+        if all(self.store.has_array(routing_key(part.ids)) for part in (tokens, *parts)):
             return kept_routing(self.model, tokens, store=self.store, progress=self.progress)
         with timed(self.store, "routing", tokens.n_tokens):
-            return kept_routing(self.model, tokens, store=self.store, progress=self.progress)
+            found = added([kept_routing(self.model, part, store=self.store, progress=self.progress) for part in parts])  # in one pass over all
+            self.store.put_array(routing_key(tokens.ids), found.to_array())
+            return found
+
+    def routing_of(self, sequences: NDArray[np.int64]) -> Routing:
+        """The same of some calibration sequences."""
+        tokens = self.texts.calibration
+        part = Tokens(tokens.ids[sequences], tokens.text)
+        return kept_routing(self.model, part, store=self.store, progress=self.progress) if is_mixture(self.model) else NO_ROUTING
 
     def measure(self, space: Space, choices: Sequence[Choice]) -> None:
         """Measure on held-out text those of `choices` that the run has not measured yet, one transaction each."""
@@ -178,20 +191,37 @@ def timed(store: Store, name: str, n_tokens: int = 0) -> Iterator[Passed]:
 
 def _texts(settings: Settings, model: Model, *, store: Store, progress: Progress) -> Texts:
     if not store.has_array("held-out tokens"):
-        shape = settings.shape
-        if settings.calibration == SELF:
-            with timed(store, "sample", (shape.n_calibration + shape.n_held_out) * shape.length):
-                texts = sample_texts(model, shape, seed=settings.seed, progress=progress)
-        else:
-            texts = split_texts(_documents(settings.calibration), model.tokenizer, shape, name=Path(settings.calibration).name)
+        texts = _calibration(settings, model, store=store, progress=progress)
         if settings.held_out:
-            other = split_texts(_documents(settings.held_out), model.tokenizer, shape.all_held_out(), name=Path(settings.held_out).name)
+            other = split_texts(_documents(settings.held_out), model.tokenizer, settings.shape.all_held_out(), name=Path(settings.held_out).name)
             texts = Texts(texts.calibration, other.held_out)
         for name, tokens in (("calibration", texts.calibration), ("held-out", texts.held_out)):
             store.put_text(f"{name} text", tokens.text)
             store.put_array(f"{name} tokens", tokens.ids)
     parts = (Tokens(store.array(f"{name} tokens").astype(np.int64), store.text(f"{name} text")) for name in ("calibration", "held-out"))
     return Texts(*parts)
+
+
+def _calibration(settings: Settings, model: Model, *, store: Store, progress: Progress) -> Texts:
+    """Calibration text, and held out of it what is not calibrated on."""
+    shares, shape = shares_in(settings.calibration), settings.shape
+    if len(shares) == 1:
+        return _taken(shares[0], settings, model, shape=shape, store=store, progress=progress)
+    counts, held_out = parts_of(shape.n_calibration, shares), parts_of(shape.n_held_out, shares)
+    shapes = [Shape(n, m, shape.length) for n, m in zip(counts, held_out, strict=True)]
+    parts = [
+        (share, _taken(share, settings, model, shape=of_text, store=store, progress=progress)) for share, of_text in zip(shares, shapes, strict=True)
+    ]
+    texts, origins = mixed(parts, counts=counts, seed=settings.seed)
+    keep_origins(store, shares, origins)
+    return texts
+
+
+def _taken(share: Share, settings: Settings, model: Model, *, shape: Shape, store: Store, progress: Progress) -> Texts:
+    if share.name != SELF:
+        return split_texts(_documents(share.name), model.tokenizer, shape, name=Path(share.name).name)
+    with timed(store, "sample", (shape.n_calibration + shape.n_held_out) * shape.length):
+        return sample_texts(model, shape, seed=settings.seed, progress=progress)
 
 
 def _documents(name: str) -> list[str]:

@@ -4,6 +4,7 @@ from bitwright.predictors.additive import AdditivePredictor
 from bitwright.predictors.agreement import Agreement, rank_agreement, sums, table_agreement
 from bitwright.predictors.block_output import block_output_errors
 from bitwright.predictors.by_name import PREDICTORS, predictor_named
+from bitwright.predictors.by_text import tables_by_text
 from bitwright.predictors.canonical import canonical_scores
 from bitwright.predictors.composed import Repaired, power_product, rank_average, repaired, reweighted, scaled_sum
 from bitwright.predictors.curvature import Trace, hessian_trace, trace_table
@@ -156,6 +157,7 @@ __all__ = [
     "sums",
     "surgeon_table",
     "table_agreement",
+    "tables_by_text",
     "taylor_scores",
     "trace_table",
     "watched",

@@ -15,19 +15,34 @@ from bitwright.predictors.losses import SampledLabels
 from bitwright.predictors.products import InnerProduct, SquaredOutputChange
 from bitwright.predictors.shrinkage import shrunk_table
 from bitwright.predictors.subject import Subject
-from bitwright.predictors.sweep import Sweep, measure_together
+from bitwright.predictors.sweep import Products, Sweep, measure_together
 
 Table = NDArray[np.float64]
 
 
-def joint_table(subject: Subject, error: Table) -> Table:
-    """The geometric mean `(n_units, n_formats)`, in nats per token: the diagonal counts on the scale of the whole. `error` `(n_units, n_formats)` is
-    what the whole is shrunk towards, see `shrunk_table`.
+def joint_products(subject: Subject) -> tuple[Products, Products]:
+    """The products of both readings.
 
     Raises:
         ModelError: a product is not finite.
     """
     whole, diagonal = measure_together(subject, Sweep(SampledLabels()), (InnerProduct(), SquaredOutputChange()))
+    return whole, diagonal
+
+
+def joint_table(subject: Subject, error: Table) -> Table:
+    """`joined` of them.
+
+    Raises:
+        ModelError: a product is not finite.
+    """
+    return joined(*joint_products(subject), error)
+
+
+def joined(whole: Products, diagonal: Products, error: Table) -> Table:
+    """The geometric mean `(n_units, n_formats)`, in nats per token: the diagonal counts on the scale of the whole. `error` `(n_units, n_formats)` is
+    what the whole is shrunk towards, see `shrunk_table`.
+    """
     return geometric_mean(shrunk_table(whole, error), diagonal.per_token())
 
 

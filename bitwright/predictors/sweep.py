@@ -60,6 +60,10 @@ class Products:
     restored: NDArray[np.float64]
     n_tokens: int
 
+    def only(self, sequences: NDArray[np.int64]) -> "Products":
+        """Those of some sequences."""
+        return Products(self.values[sequences], self.restored[sequences], self.n_tokens)
+
     def per_token(self) -> NDArray[np.float64]:
         """Mean for each token `(n_units, n_formats)`: of inner products the expected change of the loss to first order, in nats per token."""
         mean: NDArray[np.float64] = self.values.mean(axis=0) / self.n_tokens

@@ -1,5 +1,16 @@
 """A finished run as tables and one self-contained page."""
 
+from bitwright.report.calibration_texts import (
+    Allocation,
+    Alone,
+    CalibrationText,
+    OneText,
+    TextComparison,
+    Unpriced,
+    kinds_table,
+    routing_table,
+    texts_table,
+)
 from bitwright.report.course import Forecast, NoForecast, SearchCourse, SearchStep, Validation
 from bitwright.report.engines import RulePrice, RulePrices, breaches_table, rule_prices_table
 from bitwright.report.experts import ExpertUse, experts_table
@@ -16,7 +27,10 @@ from bitwright.report.summary import Candidate, NotMeasured, Quality, RunSummary
 from bitwright.report.tables import candidates_table, check_table, courses_table, format_histogram, front_table, stages_table
 
 __all__ = [
+    "Allocation",
+    "Alone",
     "AsSearched",
+    "CalibrationText",
     "Candidate",
     "ExpertUse",
     "FleetRow",
@@ -26,6 +40,7 @@ __all__ = [
     "NoForecast",
     "NoLimit",
     "NotMeasured",
+    "OneText",
     "PricedProxy",
     "ProxyComparison",
     "Quality",
@@ -39,6 +54,8 @@ __all__ = [
     "Shipping",
     "SizeLimit",
     "Stage",
+    "TextComparison",
+    "Unpriced",
     "Validation",
     "agreement_table",
     "breaches_table",
@@ -52,13 +69,16 @@ __all__ = [
     "front_json",
     "front_table",
     "headline",
+    "kinds_table",
     "memory_table",
     "methods_table",
     "objectives_table",
     "proxies_table",
+    "routing_table",
     "rule_prices_table",
     "shipping_table",
     "stages_table",
+    "texts_table",
     "verdict",
     "write_page",
 ]

@@ -8,6 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from bitwright.errors import OutputError
+from bitwright.report.calibration_texts import HEADINGS as TEXTS
+from bitwright.report.calibration_texts import OneText, kind_rows, routing_headings, routing_rows, text_cells, texts_in_words
 from bitwright.report.course_section import course_sections
 from bitwright.report.experts import HEADINGS, cells, in_words
 from bitwright.report.front_chart import front_chart
@@ -48,6 +50,7 @@ def page(summary: RunSummary) -> str:
         _section("Size against divergence", _front(summary)),
         _section("What each tensor got, and why", _tensors(summary)),
         _section("Which experts the text uses", _experts(summary)),
+        _section("What each calibration text would choose", _texts(summary)),
         _section("All candidates", _candidates(summary)),
         _section("As shipped", _shipping(summary)),
         _section("How the search went", course_sections(summary.courses)),
@@ -151,6 +154,24 @@ def _experts(summary: RunSummary) -> str:
         return ""
     table = _table(HEADINGS, [(" muted" if use.is_rare else "", cells(use)) for use in summary.experts])
     return f"<p>{escape(in_words(summary.experts))}</p><details><summary>All {len(summary.experts):,} experts</summary>{table}</details>"
+
+
+def _texts(summary: RunSummary) -> str:
+    texts = summary.texts
+    if isinstance(texts, OneText):
+        return ""
+    shown = _figure(_table(TEXTS, [("", text_cells(text, texts)) for text in texts.texts]), caption=unbroken(escape(texts_in_words(texts))))
+    names = tuple(escape(name) for name, _ in texts.priced)
+    if len(names) > 1:
+        differing = texts.differing
+        shown += _figure(_table(("kind", *names), [("", row) for row in kind_rows(texts)]), caption="Bits of a weight, scales and all.")
+        every = _table(("tensor", *names), [("", row) for row in differing])
+        shown += f"<details><summary>{len(differing):,} units that some text would give another format</summary>{every}</details>"
+    if texts.experts:
+        headings = tuple(escape(heading) for heading in routing_headings(texts))
+        routing = _table(headings, [("", row) for row in routing_rows(texts)])
+        shown += f"<details><summary>How often each of {len(texts.experts):,} experts is chosen</summary>{routing}</details>"
+    return shown
 
 
 def _candidates(summary: RunSummary) -> str:

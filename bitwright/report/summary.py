@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.report.calibration_texts import OneText, TextComparison
 from bitwright.report.course import SearchCourse
 from bitwright.report.experts import ExpertUse
 from bitwright.report.limits import NoLimit, SizeLimit
@@ -77,7 +78,7 @@ class RunSummary:
     pair is not offered. The predicted front is `front_sizes_bytes` `(n_points,)` against `front_nats` `(n_points,)`, sizes ascending. Of the
     `candidates` exactly one is chosen. `courses` are the searches in their order, none where nothing was searched by measuring.
     `shipping` tells how they compare where another rounding ships than was searched with, by which they are then measured.
-    `experts` are those of a mixture with what the chosen candidate makes of them.
+    `experts` are those of a mixture with what the chosen candidate makes of them. `texts` are the calibration texts where there are several.
     """
 
     model: str
@@ -96,6 +97,7 @@ class RunSummary:
     reference_perplexity: float
     shipping: Shipping | AsSearched
     experts: tuple[ExpertUse, ...]
+    texts: TextComparison | OneText
 
     def __post_init__(self) -> None:
         n_units = len(self.space.units)

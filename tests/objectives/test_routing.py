@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from bitwright.compress import Model
-from bitwright.objectives import NO_ROUTING, Tokens, collect_routing, routing_from
+from bitwright.objectives import NO_ROUTING, Tokens, added, collect_routing, routing_from
 from bitwright.progress import Silent
 from tests.measuring import random_tokens
 
@@ -60,3 +60,9 @@ def test_it_is_kept_as_one_array(mixtral: Model) -> None:
     assert (again.n_chosen == found.n_chosen).all()
     assert (again.weight == found.weight).all()
     assert again.n_read.tolist() == [TOKENS.n_tokens] * 8
+
+
+def test_parts_add_up_to_the_whole(mixtral: Model) -> None:
+    parts = [Tokens(TOKENS.ids[rows], "") for rows in ([0, 3, 7], [1, 2, 4, 5, 6, 8, 9])]
+    found = added([collect_routing(mixtral, part, progress=Silent()) for part in parts])
+    np.testing.assert_allclose(found.to_array(), collect_routing(mixtral, TOKENS, progress=Silent()).to_array())

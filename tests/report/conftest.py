@@ -13,6 +13,7 @@ from bitwright.report import (
     NoForecast,
     NoLimit,
     NotMeasured,
+    OneText,
     Quality,
     RunSummary,
     SearchCourse,
@@ -121,6 +122,7 @@ def summary() -> RunSummary:
         reference_perplexity=17.31,
         shipping=AsSearched(),
         experts=(),
+        texts=OneText(),
     )
 
 
