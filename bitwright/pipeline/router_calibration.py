@@ -95,9 +95,9 @@ def _wanted(model: Model, block: Module, index: int, *, original: Stream, gone: 
 
     def note(routed: Routed) -> None:
         n_at_once = routed.chosen.shape[-1]
-        left = rerouted(routed.logits, gone, n_at_once=n_at_once).topk(n_at_once, dim=-1).indices
+        left = [rerouted(routed.logits, gone, n_at_once=n_at_once).topk(n_at_once, dim=-1).indices] if gone else []
         logits.append(routed.logits)
-        counts.append(torch.zeros_like(routed.logits, dtype=torch.bool).scatter(-1, torch.cat([routed.chosen, left], dim=-1), value=True))
+        counts.append(torch.zeros_like(routed.logits, dtype=torch.bool).scatter(-1, torch.cat([routed.chosen, *left], dim=-1), value=True))
 
     with watched_routers(model, note):
         original.advance(block, index)

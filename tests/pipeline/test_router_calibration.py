@@ -6,12 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import FLOAT_TYPES, Dropped, IntegerCodec, Levels, Model, Weights, applied, load, model_as_held, planned_weights
+from bitwright.compress import (
+    FLOAT_TYPES,
+    Dropped,
+    IntegerCodec,
+    Levels,
+    Model,
+    Weights,
+    applied,
+    load,
+    model_as_held,
+    planned_weights,
+    router_tensors,
+)
 from bitwright.errors import ModelError
 from bitwright.objectives import Routed, watched_routers
 from bitwright.pipeline.router_calibration import calibrated_routers, fitted_router
 from bitwright.progress import Silent
 from bitwright.spaces import DROP, NATIVE, discover
+from tests.compress import tiny_models as tiny
+from tests.conftest import saved
 from tests.measuring import random_tokens, weights_of
 from tests.sentences import sentence
 
@@ -30,7 +44,9 @@ def routed(model: Model, weights: Weights) -> list[Routed]:
 def planned(model: Model, folder: Path, gone: tuple[str, ...] = ()) -> Weights:
     """Everything in 3 bits, but for the experts that are `gone`."""
     levels = Levels(folder, model.source, IntegerCodec(), {})
-    formats = {t.name: DROP if t.name.startswith(gone) else NATIVE.format("INT3_G32") for unit in discover(model.tensors) for t in unit.tensors}
+    coarse = [NATIVE.format(name) for name in ("INT3_G32", "INT3_ROW", "BF16")]
+    tensors = [tensor for unit in discover(model.tensors) for tensor in unit.tensors]
+    formats = {t.name: DROP if t.name.startswith(gone) else next(form for form in coarse if form.fits(t.shape)) for t in tensors}
     for name, form in formats.items():
         levels.packed(next(tensor for tensor in model.tensors if tensor.name == name), form)
     return planned_weights(model, levels, formats=formats)
@@ -40,14 +56,16 @@ def in_place(weights: Weights, routers: dict[str, np.ndarray]) -> Weights:
     return {**weights, **{name: lambda name=name: routers[name] for name in routers}}  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("which", ["tiny_mixtral", "tiny_qwen3_moe", "trained_moe"])
+@pytest.mark.parametrize("which", ["tiny_mixtral", "tiny_qwen3_moe", "trained_moe", "olmoe", "qwen2-moe", "deepseek-v2", "deepseek-v3"])
 def test_each_router_is_the_minimum_of_its_loss_behind_all_that_came_before(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    model = model_as_held(load(str(request.getfixturevalue(which))), NATIVE)
+    folder = saved(tmp_path / which, *tiny.FAMILIES[which][:2]) if which in tiny.FAMILIES else request.getfixturevalue(which)
+    model = model_as_held(load(str(folder)), NATIVE)
     before, weights = weights_of(model), planned(model, tmp_path)
     original = routed(model, {})
     found = calibrated_routers(model, weights, TOKENS, ridge=RIDGE, progress=Silent())
     assert all(torch.equal(weight, before[name]) for name, weight in weights_of(model).items()), "the model has its own weights again"
-    assert sorted(found) == ["blk.0.ffn_gate_inp.weight", "blk.1.ffn_gate_inp.weight"]
+    assert sorted(found) == sorted(router_tensors(model).values())
+    assert found
     changed = routed(model, in_place(weights, found))
     for layer, (name, old) in enumerate(zip(found, original, strict=True)):
         x, router = changed[layer].x.double(), torch.from_numpy(found[name]).double()
