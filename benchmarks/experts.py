@@ -161,7 +161,7 @@ def main() -> None:
         print(f"  {'table':<12}{compared(kept.held_out(solve(kept.run.prices.space, kept.run.prices.table, budget).choice), base)}")
         for name, lab in (("per expert", kept), ("per matrix", matrices), ("with drops", dropping)):
             choice = lab.best("auto", budget, args.evaluations)
-            n_dropped = int((choice == lab.run.prices.space.formats.index(DROP)).sum())
+            n_dropped = sum(lab.run.prices.space.formats[f] == DROP for f in choice)
             print(f"  {name:<12}{compared(lab.held_out(choice), base)}{f'  {n_dropped} dropped' if n_dropped else ''}", flush=True)
     print(f"\n{ranking(kept, dropping)}")
 
