@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
 from bitwright.compress.dropping import Dropped, without
 from bitwright.compress.levels import Levels, matrix_shape
 from bitwright.compress.model import Model
+from bitwright.compress.rounded_inputs import RoundsInputs, inputs_rounded, with_inputs
 from bitwright.compress.source import Floats
 from bitwright.spaces import DROP, Format, Tensor, expert_of
 
@@ -18,8 +20,8 @@ Weights = Mapping[str, Callable[[], Floats]]
 def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tensor]]:
     """Give every engine tensor named in `weights` the matrix `(n_rows, n_columns)` that its function returns, in engine order.
 
-    A router cannot choose an expert whose weights are `Dropped`. Only weights are touched, and the old ones come back when the block ends; inside it
-    they are what the block is given, by name of the parameter.
+    A router cannot choose an expert whose weights are `Dropped`, and the inputs of a layer whose weights say so are rounded. Nothing else is touched,
+    and the old weights come back when the block ends; inside it they are what the block is given, by name of the parameter.
     Peak memory is that of the parameters changed, twice.
     """
     saved = {name: model.module.get_parameter(name).detach().clone() for tensor in weights for name in _parameters(model, tensor)}
@@ -27,7 +29,9 @@ def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tenso
         with torch.no_grad():
             for name, matrix in weights.items():
                 _write(model, name, torch.from_numpy(matrix()))
-        with without(model, {gone.expert: gone.heir for gone in weights.values() if isinstance(gone, Dropped)}):
+        inputs = {name: given.form for name, given in weights.items() if isinstance(given, RoundsInputs)}
+        gone = {given.expert: given.heir for given in weights.values() if isinstance(given, Dropped)}
+        with without(model, gone), inputs_rounded(model, inputs):
             yield saved
     finally:
         with torch.no_grad():
@@ -39,7 +43,7 @@ def planned_weights(model: Model, levels: Levels, *, formats: Mapping[str, Forma
     """What each tensor named in `formats` (tensor → format) becomes; those that keep the format they are stored in are left out."""
     changed = [tensor for tensor in model.tensors if tensor.name in formats and formats[tensor.name].name != tensor.stored]
     kept: Weights = {
-        tensor.name: lambda tensor=tensor: levels.weights(tensor, formats[tensor.name])  # type: ignore[misc]
+        tensor.name: with_inputs(formats[tensor.name], partial(levels.weights, tensor, formats[tensor.name]))
         for tensor in changed
         if formats[tensor.name] != DROP
     }

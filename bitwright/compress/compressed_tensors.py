@@ -1,4 +1,4 @@
-"""The compressed-tensors layout: packed integers, as llm-compressor writes them and transformers and vLLM load them.
+"""The compressed-tensors layout: packed integers and bytes, as llm-compressor writes them and transformers and vLLM load them.
 
 One config group for each format that is used, and in it the layers by name. Experts lie apart on disk and in one parameter in transformers 5, which
 finds their group by looking for a pattern with `experts` in it (`get_experts_scheme`): so they are named by patterns.
@@ -16,27 +16,28 @@ from bitwright.compress.layout import Described, Layout
 from bitwright.compress.packed_integers import Layer, PackedCodec, layer_bytes, layer_tensors
 from bitwright.compress.source import Bytes
 from bitwright.errors import ModelError
-from bitwright.spaces import PACKED_FORMATS, Format, PackedFormat
+from bitwright.spaces import ByteFormat, Format, PackedFormat
 
-METHOD, _FORMAT = "compressed-tensors", "pack-quantized"
+METHOD, _MIXED = "compressed-tensors", "mixed-precision"
+_PACKED, _BYTES = "pack-quantized", {"int": "int-quantized", "float": "float-quantized"}
 _EXPERT = re.compile(r"(.*)\.experts\.\d+\..*")
 _PATTERN = "re:"
-_TYPES: dict[str, tuple[str, type[np.generic]]] = {
-    "weight_packed": ("I32", np.int32),
-    "weight_scale": ("BF16", np.uint16),
-    "weight_shape": ("I64", np.int64),
-    "weight_zero_point": ("I32", np.int32),
-}
+_TYPES = {"weight_packed": "I32", "weight_scale": "BF16", "weight_shape": "I64", "weight_zero_point": "I32"}
+_BYTE_TYPES = {"int": "I8", "float": "F8_E4M3"}
+_WORDS: dict[str, type[np.generic]] = {"I32": np.int32, "BF16": np.uint16, "I64": np.int64, "I8": np.uint8, "F8_E4M3": np.uint8}
+#: the formats of packed layers
+LayerFormat = PackedFormat | ByteFormat
 
 
 @dataclass(frozen=True)
 class CompressedTensors(Layout):
-    """`PackedFormat` in a checkpoint.
+    """`PackedFormat` and `ByteFormat` in a checkpoint; `formats` are those of the target.
 
     Experts come out of transformers 5.23 in the type of their scales, whatever the rest of the model is loaded in: so a model of packed experts asks
     to be loaded in that type.
     """
 
+    formats: tuple[Format, ...]
     codec: Codec = field(default_factory=PackedCodec)
 
     def described(self, form: Format, shape: tuple[int, int]) -> Mapping[str, Described]:
@@ -58,10 +59,11 @@ class CompressedTensors(Layout):
         for layer, form in layers.items():
             targets.setdefault(form.name, {})[_target(layer)] = None
         forms = {form.name: _packed_format(form) for form in layers.values()}
+        containers = {str(scheme(form)["format"]) for form in forms.values()}
         groups = {f"group_{i}": {"targets": list(names), **scheme(forms[name])} for i, (name, names) in enumerate(targets.items())}
         return {
             "quant_method": METHOD,
-            "format": _FORMAT,
+            "format": containers.pop() if len(containers) == 1 else _MIXED,
             "quantization_status": "compressed",
             "config_groups": groups,
             "ignore": list(dict.fromkeys(_target(layer) for layer in others)),
@@ -69,10 +71,11 @@ class CompressedTensors(Layout):
 
     def reader(self, settings: Mapping[str, Any]) -> Callable[[str], Format]:
         """See `Layout.reader`."""
+        forms = {form.name: form for form in self.formats if isinstance(form, PackedFormat | ByteFormat)}
         exact: dict[str, set[str]] = {}
         patterns: list[tuple[re.Pattern[str], str]] = []
         for group in settings.get("config_groups", {}).values():
-            name = _named(group)
+            name = _named(group, forms)
             for target in group["targets"]:
                 if target.startswith(_PATTERN):
                     patterns.append((re.compile(target.removeprefix(_PATTERN)), name))
@@ -86,7 +89,7 @@ class CompressedTensors(Layout):
                 raise ModelError(
                     f"Every packed layer must be in exactly one config group of the checkpoint; {layer} is not, its config {fault}: build it again."
                 )
-            return _FORMS[found.pop()]
+            return forms[found.pop()]
 
         return form_of
 
@@ -95,11 +98,10 @@ class CompressedTensors(Layout):
         return "bfloat16" if any(_EXPERT.fullmatch(layer) for layer in layers) else ""
 
 
-_FORMS = {form.name: form for form in PACKED_FORMATS}
-
-
-def _described(form: PackedFormat, shape: tuple[int, int]) -> dict[str, Described]:
+def _described(form: LayerFormat, shape: tuple[int, int]) -> dict[str, Described]:
     n_rows, n_columns = shape
+    if isinstance(form, ByteFormat):
+        return {"weight": (_BYTE_TYPES[form.kind], shape), "weight_scale": ("BF16", (n_rows, 1))}
     n_groups = form.n_groups(n_columns)
     shapes: dict[str, tuple[int, ...]] = {
         "weight_packed": (n_rows, form.n_words(n_columns)),
@@ -108,12 +110,12 @@ def _described(form: PackedFormat, shape: tuple[int, int]) -> dict[str, Describe
     }
     if form.zero_points:
         shapes["weight_zero_point"] = (form.n_words(n_rows), n_groups)
-    return {name: (_TYPES[name][0], size) for name, size in shapes.items()}
+    return {name: (_TYPES[name], size) for name, size in shapes.items()}
 
 
-def _packed_format(form: Format) -> PackedFormat:
-    if not isinstance(form, PackedFormat):
-        raise ValueError(f"{form.name} is no format of packed integers")
+def _packed_format(form: Format) -> LayerFormat:
+    if not isinstance(form, PackedFormat | ByteFormat):
+        raise ValueError(f"{form.name} is no format of packed layers")
     return form
 
 
@@ -123,26 +125,31 @@ def _target(layer: str) -> str:
     return rf"{_PATTERN}{re.escape(block[1])}\.experts\.\d+\..*" if block else layer
 
 
-def packed_tensors(arrays: Mapping[str, Bytes], form: PackedFormat, shape: tuple[int, int]) -> Layer:
+def packed_tensors(arrays: Mapping[str, Bytes], form: LayerFormat, shape: tuple[int, int]) -> Layer:
     """The tensors of a layer, of their bytes."""
-    return {name: arrays[name].view(_TYPES[name][1]).reshape(size) for name, (_, size) in _described(form, shape).items()}
+    return {name: arrays[name].view(_WORDS[dtype]).reshape(size) for name, (dtype, size) in _described(form, shape).items()}
 
 
-def scheme(form: PackedFormat) -> dict[str, Any]:
+def scheme(form: LayerFormat) -> dict[str, Any]:
     """What a config group says of a format, without the layers."""
+    if isinstance(form, ByteFormat):
+        kind = {"num_bits": 8, "type": form.kind, "symmetric": True}
+        inputs = {**kind, "strategy": "token", "dynamic": True} if form.input_steps else None
+        weights = {**kind, "strategy": "channel", "group_size": None}
+        return {"weights": weights, "input_activations": inputs, "output_activations": None, "format": _BYTES[form.kind]}
     size: dict[str, Any] = {"strategy": "group", "group_size": form.group} if form.group else {"strategy": "channel", "group_size": None}
     weights = {"num_bits": form.bits, "type": "int", "symmetric": not form.zero_points, **size}
-    return {"weights": weights, "input_activations": None, "output_activations": None, "format": _FORMAT}
+    return {"weights": weights, "input_activations": None, "output_activations": None, "format": _PACKED}
 
 
-def _named(group: Mapping[str, Any]) -> str:
+def _named(group: Mapping[str, Any], forms: Mapping[str, LayerFormat]) -> str:
     """The format of a config group.
 
     Raises:
         ModelError: it is none that is written here.
     """
     given = {key: value for key, value in group.items() if key != "targets"}
-    for form in PACKED_FORMATS:
-        if isinstance(form, PackedFormat) and scheme(form) == given:
-            return form.name
+    for name, form in forms.items():
+        if scheme(form) == given:
+            return name
     raise ModelError(f"A config group must be one of the formats written by Bitwright; {given.get('weights')} is none: build the checkpoint again.")

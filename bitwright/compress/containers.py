@@ -27,7 +27,7 @@ from bitwright.spaces import LLAMA_CPP, TRANSFORMERS, Target
 def compressed_tensors(target: Target, model: str) -> CheckpointContainer:
     """Checkpoints of packed integers for `target`, of the model called `model`."""
     reload = reload_in_transformers if target is TRANSFORMERS else unpack_layer_by_layer
-    return CheckpointContainer(model, target, CompressedTensors(), reload)
+    return CheckpointContainer(model, target, CompressedTensors(target.formats), reload)
 
 
 def native(target: Target, model: str) -> CheckpointContainer:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress.source import Floats
+from bitwright.spaces import LARGEST_FLOAT8
 
 Codes = NDArray[np.uint8]
 Index = slice | NDArray[np.int64] | tuple[slice | int | NDArray[np.int64], ...]
@@ -137,6 +138,10 @@ class SymmetricGrid(Grid):
         """See `Grid.between`; the range is widened to its mirror image."""
         largest = np.maximum(np.abs(low), np.abs(high))
         scale = _rounded(largest * np.float32(2 / (self.n_levels - 1)), self.dtype)
+        return self.scaled(scale)
+
+    def scaled(self, scale: Floats) -> Placement:
+        """The levels of groups whose scales `(...)` are known."""
         zero = np.full_like(scale, self.n_levels // 2)
         return Placement(scale, zero, -zero * scale)
 
@@ -147,6 +152,43 @@ class SymmetricGrid(Grid):
     def values(self, codes: Codes, placement: Placement) -> Floats:
         """See `Grid.values`."""
         return _products(codes, placement)
+
+
+@dataclass(frozen=True)
+class Float8Grid(Grid):
+    """A scale of type `dtype` for floats of 8 bits, 4 of exponent and 3 of mantissa, without infinities (`torch.float8_e4m3fn`); a code is such a
+    float's byte. To nearest, and to the even of two, as the hardware does; what is larger than the largest float becomes that.
+
+    The levels are not at equal distances, so none can be moved, and code 0 is zero.
+    """
+
+    dtype: torch.dtype
+    bits = 8
+
+    def between(self, low: Floats, high: Floats) -> Placement:
+        """See `Grid.between`; the range is widened to its mirror image."""
+        return self.scaled(_rounded(np.maximum(np.abs(low), np.abs(high)) * np.float32(1 / LARGEST_FLOAT8), self.dtype))
+
+    def scaled(self, scale: Floats) -> Placement:
+        """The levels of groups whose scales `(...)` are known."""
+        return Placement(scale, np.zeros_like(scale), np.zeros_like(scale))
+
+    def moved(self, placement: Placement, offset: Floats) -> Placement:  # noqa: ARG002
+        """See `Grid.moved`: these levels cannot move."""
+        return placement
+
+    def nearest(self, weights: Floats, placement: Placement) -> Codes:
+        """See `Grid.nearest`."""
+        scale = placement.scale[..., None]
+        scaled = np.divide(weights, scale, out=np.zeros(weights.shape, dtype=np.float32), where=scale > 0)
+        held = torch.from_numpy(scaled).clamp_(-LARGEST_FLOAT8, LARGEST_FLOAT8)
+        codes: Codes = held.to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+        return codes
+
+    def values(self, codes: Codes, placement: Placement) -> Floats:
+        """See `Grid.values`."""
+        floats: Floats = torch.from_numpy(np.ascontiguousarray(codes)).view(torch.float8_e4m3fn).float().numpy()
+        return floats * placement.scale[..., None]
 
 
 def _step(low: Floats, high: Floats, n_levels: int) -> Floats:

@@ -18,6 +18,7 @@ from bitwright.compress.hub import NO_CODE, quietly
 from bitwright.compress.levels import matrix_shape
 from bitwright.compress.packed_model import in_module
 from bitwright.compress.packed_modules import PackedMatrix
+from bitwright.compress.rounded_inputs import with_inputs
 from bitwright.compress.source import Floats
 from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.spaces import DROP, Absence, expert_of
@@ -77,7 +78,7 @@ def written_weights(written: CheckpointSource, names: Collection[str]) -> Weight
         if tensor.name in names and isinstance(form, Absence):
             found[tensor.name] = Dropped(matrix_shape(tensor), expert_of(tensor.name), form.heir)
         elif tensor.name in names:
-            found[tensor.name] = partial(written.read, tensor)
+            found[tensor.name] = with_inputs(form, partial(written.read, tensor))
     return found
 
 

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bitwright.compress.byte_rows import byte_parts, decode_bytes, encode_bytes
 from bitwright.compress.codec import Codec, require_quantizable
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.grid import Codes, Grid, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.rounding import Rounding, RoundToNearest, rounded_by
+from bitwright.compress.scales import narrow_scales, wide_scales
 from bitwright.compress.source import Bytes, Floats
-from bitwright.spaces import Format, PackedFormat
+from bitwright.spaces import ByteFormat, Format, PackedFormat
 
 Layer = Mapping[str, NDArray[np.generic]]
 _WORD_BITS, _SCALE_BYTES = 32, 2
@@ -34,7 +36,7 @@ def grid_of(form: PackedFormat) -> Grid:
 
 @dataclass(frozen=True, eq=False)
 class PackedCodec(Codec):
-    """The codec of `PackedFormat`, and libggml's for the float formats beside it."""
+    """The codec of `PackedFormat` and `ByteFormat`, and libggml's for the float formats beside them."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
@@ -44,23 +46,27 @@ class PackedCodec(Codec):
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""
+        if isinstance(form, ByteFormat):
+            return encode_bytes(self.rounding, weights, form, importance)
         if not isinstance(form, PackedFormat):
             return GgmlCodec().encode(weights, form, importance)
         require_quantizable(weights, form, importance)
         found = rounded_by(self.rounding, weights, grid_of(form), group=form.group or weights.shape[1], importance=importance)
         words = [packed_words(found.codes[rows], form.bits).view(np.uint8) for rows in _chunks(weights.shape)]
         zeros = [found.placement.anchor.astype(np.uint8)] if form.zero_points else []
-        return np.concatenate([np.concatenate(words), _narrow(found.placement.scale), *zeros], axis=1).reshape(-1)
+        return np.concatenate([np.concatenate(words), narrow_scales(found.placement.scale), *zeros], axis=1).reshape(-1)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
+        if isinstance(form, ByteFormat):
+            return decode_bytes(packed, form, shape)
         if not isinstance(form, PackedFormat):
             return GgmlCodec().decode(packed, form, shape)
         words, scale, zeros = _parts(packed, form, shape)
         weights = np.empty(shape, dtype=np.float32)
         for rows in _chunks(shape):
             distance = unpacked_words(words[rows], form.bits, shape[1]).astype(np.float32) - _wide(zeros[rows].astype(np.float32), shape[1])
-            np.multiply(distance, _wide(_widened(scale[rows]), shape[1]), out=weights[rows])
+            np.multiply(distance, _wide(wide_scales(scale[rows]), shape[1]), out=weights[rows])
         return weights
 
 
@@ -79,11 +85,14 @@ def unpacked_words(words: NDArray[np.int32], bits: int, n_codes: int) -> Codes:
     return codes
 
 
-def layer_tensors(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> Layer:
+def layer_tensors(packed: Bytes, form: PackedFormat | ByteFormat, shape: tuple[int, int]) -> Layer:
     """The tensors of the layer in the checkpoint, by the last part of their names; the bfloat16 scales as 16-bit words.
 
     `shape` is `(n_rows, n_columns)`.
     """
+    if isinstance(form, ByteFormat):
+        weight, scales = byte_parts(packed, shape)
+        return {"weight": weight, "weight_scale": scales.view("<u2")}
     words, scale, zeros = _parts(packed, form, shape)
     layer: dict[str, NDArray[np.generic]] = {"weight_packed": words, "weight_scale": scale, "weight_shape": np.array(shape, dtype=np.int64)}
     if form.zero_points:
@@ -91,8 +100,10 @@ def layer_tensors(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> 
     return layer
 
 
-def layer_bytes(layer: Layer, form: PackedFormat, shape: tuple[int, int]) -> Bytes:
+def layer_bytes(layer: Layer, form: PackedFormat | ByteFormat, shape: tuple[int, int]) -> Bytes:
     """The inverse of `layer_tensors`: the rows of the layer."""
+    if isinstance(form, ByteFormat):
+        return np.concatenate([np.ascontiguousarray(layer[name]).view(np.uint8) for name in ("weight", "weight_scale")], axis=1).reshape(-1)
     n_rows = shape[0]
     parts = [np.ascontiguousarray(layer["weight_packed"]).view(np.uint8), np.ascontiguousarray(layer["weight_scale"]).view(np.uint8)]
     if form.zero_points:
@@ -115,16 +126,6 @@ def _chunks(shape: tuple[int, int]) -> Iterator[slice]:
     step = max(1, _WEIGHTS_AT_ONCE // shape[1])
     for start in range(0, max(shape[0], 1), step):
         yield slice(start, start + step)
-
-
-def _narrow(scale: Floats) -> Bytes:
-    """The bytes `(n_rows, 2 · n_groups)` of scales that are bfloat16 already."""
-    narrow: Bytes = torch.from_numpy(np.ascontiguousarray(scale, dtype=np.float32)).bfloat16().view(torch.uint8).numpy()
-    return narrow
-
-
-def _widened(scale: NDArray[np.uint16]) -> Floats:
-    return (scale.astype(np.uint32) << 16).view(np.float32)
 
 
 def _wide(values: Floats, n_columns: int) -> Floats:

@@ -18,7 +18,7 @@ from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.compressed_tensors import packed_tensors, scheme
 from bitwright.compress.hub import NO_CODE, quietly
 from bitwright.errors import BrokenPromiseError, LibraryError, ModelError
-from bitwright.spaces import PackedFormat
+from bitwright.spaces import ByteFormat, PackedFormat
 
 _PACKAGE = "compressed_tensors"
 _LOADED_BYTES = 6  # for each weight: packed and unpacked at once, in float32 at worst
@@ -90,16 +90,19 @@ def unpack_layer_by_layer(folder: Path, written: CheckpointSource) -> None:  # n
         LibraryError: the package is missing.
     """
     require_package()
-    compressor = importlib.import_module(f"{_PACKAGE}.compressors").BaseCompressor.get_value_from_registry("pack-quantized")
+    compressors = importlib.import_module(f"{_PACKAGE}.compressors").BaseCompressor
     schemes = importlib.import_module(f"{_PACKAGE}.quantization").QuantizationScheme
     for tensor in written.tensors:
         for slot in written.slots[tensor.name]:
             form = written.forms[slot.name]
-            if not isinstance(form, PackedFormat):
+            if not isinstance(form, PackedFormat | ByteFormat):
                 continue
             layer = {name: torch.from_numpy(values) for name, values in packed_tensors(written.arrays(slot), form, slot.matrix).items()}
             layer["weight_scale"] = layer["weight_scale"].view(torch.bfloat16).float()
-            found = compressor.decompress(layer, schemes.model_validate({"targets": [], **scheme(form)}))["weight"]
+            if isinstance(form, ByteFormat):
+                layer["weight"] = layer["weight"].view(torch.int8 if form.kind == "int" else torch.float8_e4m3fn)
+            said = schemes.model_validate({"targets": [], **scheme(form)})
+            found = compressors.get_value_from_registry(said.format).decompress(layer, said)["weight"]
             if not torch.equal(found[slot.piece.order() - slot.piece.start], torch.from_numpy(written.weights_of(slot))):
                 raise BrokenPromiseError(f"Every layer must unpack as it was written; {slot.name} does not: nothing was kept, please report this.")
 

@@ -15,6 +15,7 @@ from torch import Tensor as Torch
 from bitwright.compress.dropping import Gone, Rerouting
 from bitwright.compress.levels import Levels
 from bitwright.compress.model import Model
+from bitwright.compress.rounded_inputs import InputRounding
 from bitwright.spaces import DROP, Choice, Format, Space, Tensor
 
 EXPANDED_BYTES = 1 << 31
@@ -33,18 +34,19 @@ def stitched(model: Model, levels: Levels, *, space: Space) -> Iterator["Stitche
     with ExitStack() as stack:
         may_drop = any(form == DROP and offered.any() for form, offered in zip(space.formats, space.offered.T, strict=True))
         heirs, reroute = (levels.heirs, stack.enter_context(Rerouting(model)).without) if may_drop else ({}, _all_are_there)
-        stitcher = Stitcher(model, levels, space, _Originals(saved, heirs, reroute))
+        stitcher = Stitcher(model, levels, space, _Originals(saved, heirs, reroute, InputRounding(model)))
         stack.callback(stitcher.restore)
         yield stitcher
 
 
 @dataclass(frozen=True, eq=False)
 class _Originals:
-    """The weights `saved` before anything was changed, the heirs of experts, and what tells the routers which are gone."""
+    """The weights `saved` before anything was changed, the heirs of experts, what tells the routers which are gone, and what rounds inputs."""
 
     saved: dict[str, Torch]
     heirs: Gone
     reroute: Callable[[Gone], None]
+    inputs: InputRounding
 
 
 class Stitcher:
@@ -62,6 +64,7 @@ class Stitcher:
             self._model.module.get_parameter(name).copy_(original)
         self._standing[:] = _ORIGINAL
         self._originals.reroute({})
+        self._originals.inputs.of({})
 
     @torch.no_grad()
     def put(self, choice: Choice) -> None:
@@ -71,6 +74,8 @@ class Stitcher:
             for tensor in self._space.units[u].tensors:
                 self._write(tensor, form)
             self._standing[u] = choice[u]
+        formats = {t.name: self._space.formats[f] for unit, f in zip(self._space.units, choice, strict=True) for t in unit.tensors}
+        self._originals.inputs.of(formats)
         units = [unit for unit, f in zip(self._space.units, choice, strict=True) if self._space.formats[f] == DROP]
         self._originals.reroute({(unit.layer, unit.expert): self._originals.heirs.get((unit.layer, unit.expert), -1) for unit in units})
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from bitwright.compress import Piece
 from bitwright.errors import PlanError
-from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, IntegerFormat, PackedFormat, Tensor
+from bitwright.spaces import INTEGER_FORMATS, VLLM, ByteFormat, Format, IntegerFormat, PackedFormat, Tensor
 
 FLOATS = ("F32", "F16", "BF16")
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
@@ -28,11 +28,16 @@ class Module:
 
 @dataclass(frozen=True)
 class Integers:
-    """What dialects say of integers: bits, weights in a group (0 for a row), and whether zero is in the middle of the codes."""
+    """What dialects say of integers: bits, weights in a group (0 for a row), and whether zero is in the middle of the codes.
+
+    Few can say that they are no integers but floats of as many bits, and that the inputs of the layer are rounded to the same.
+    """
 
     bits: int
     group: int
     symmetric: bool
+    floats: bool = False
+    inputs: bool = False
 
 
 #: the names of the formats that a plan may have, by what dialects say of them
@@ -47,10 +52,12 @@ def offered_by(formats: Iterable[Format]) -> Offered:
             found[Integers(form.bits, form.group, symmetric=False)] = form.name
         elif isinstance(form, PackedFormat):
             found[Integers(form.bits, form.group, symmetric=not form.zero_points)] = form.name
+        elif isinstance(form, ByteFormat):
+            found[Integers(8, 0, symmetric=True, floats=form.kind == "float", inputs=form.input_steps > 0)] = form.name
     return found
 
 
-_BY_NAME = {name: asked for formats in (INTEGER_FORMATS, PACKED_FORMATS) for asked, name in offered_by(formats).items()}
+_BY_NAME = {name: asked for formats in (INTEGER_FORMATS, VLLM.formats) for asked, name in offered_by(formats).items()}
 
 
 #: tensor of the engine → the module whose weight it is
@@ -110,6 +117,18 @@ def integer(tensor: str, form: str, *, dialect: str, modules: Modules) -> Intege
 
     Raises:
         PlanError: it is not.
+    """
+    asked = described(tensor, form, dialect=dialect, modules=modules)
+    if asked.floats or asked.inputs:
+        raise unsayable(dialect, tensor, form, "it is given integers in groups only, and leaves the inputs of layers alone")
+    return asked
+
+
+def described(tensor: str, form: str, *, dialect: str, modules: Modules) -> Integers:
+    """The same for dialects that can also say floats of 8 bits and rounded inputs.
+
+    Raises:
+        PlanError: it is no such format either.
     """
     if form not in _BY_NAME:
         raise unsayable(dialect, tensor, form, "it is given integers in groups only")

@@ -16,8 +16,8 @@ class Reader:
     dialect: str
     offered: Offered
 
-    def named(self, bits: object, group: object, *, symmetric: object, module: str) -> str:
-        """The name of the format with `bits` and `group` (-1 for a row).
+    def named(self, bits: object, group: object, *, symmetric: object, module: str, floats: bool = False, inputs: bool = False) -> str:
+        """The name of the format with `bits` and `group` (-1 for a row), of `floats` where it is not of integers, with rounded `inputs` or without.
 
         Raises:
             PlanError: there is none, or `symmetric` is neither true nor false.
@@ -25,9 +25,9 @@ class Reader:
         if not isinstance(symmetric, bool):
             raise PlanError(f"{self.dialect} must say whether integers are symmetric; for {module} it does not: write true or false.")
         for asked, name in self.offered.items():
-            if type(bits) is int and type(group) is int and asked == Integers(bits, max(group, 0), symmetric) and group:
+            if type(bits) is int and type(group) is int and asked == Integers(bits, max(group, 0), symmetric, floats, inputs) and group:
                 return name
-        kind = "symmetric" if symmetric else "asymmetric"
+        kind = f"{'rounded inputs, ' if inputs else ''}{'symmetric' if symmetric else 'asymmetric'}{', type float,' if floats else ''}"
         kinds = " or ".join(dict.fromkeys("symmetric" if asked.symmetric else "asymmetric" for asked in self.offered)) or "no"
         raise PlanError(
             f"{self.dialect} asks for {kind} bits={bits} and group_size={group} for {module}, which no format of this target is: say 2 to 8, groups "

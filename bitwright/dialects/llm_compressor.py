@@ -2,7 +2,8 @@
 
 Grammar: `QuantizationScheme` and `match_name` of compressed-tensors 0.20: `config_groups`, each with `targets` (names of modules, or `re:` and a
 regular expression matched from the start) and `weights`; what `ignore` matches stays, and so does all that no target matches. A recipe is YAML, of
-which JSON is a part: JSON is written, and JSON is read. Names of classes (`Linear`), presets and activations are not read.
+which JSON is a part: JSON is written, and JSON is read. Activations are those of the formats that round inputs, 8 bits for each token and the type of
+the weights; others, names of classes (`Linear`) and presets are not read.
 """
 
 import json
@@ -10,13 +11,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, described, module_of
 from bitwright.dialects.entries import Reader, mapping, parsed, require_known
 from bitwright.errors import PlanError
 
 _PATH = ("quant_stage", "quant_modifiers", "QuantizationModifier")
 _WEIGHTS = ("num_bits", "type", "symmetric", "strategy", "group_size")
 _STRATEGIES = ("group", "channel")
+_TYPES = {"int": False, "float": True}
 
 
 class LlmCompressor(Dialect):
@@ -31,10 +33,11 @@ class LlmCompressor(Dialect):
             module = module_of(modules, tensor, self.name)
             if form in FLOATS:
                 continue
-            asked = integer(tensor, form, dialect=self.name, modules=modules)
+            asked = described(tensor, form, dialect=self.name, modules=modules)
             strategy = {"strategy": "group", "group_size": asked.group} if asked.group else {"strategy": "channel"}
-            weights = {"num_bits": asked.bits, "type": "int", "symmetric": asked.symmetric, **strategy}
-            groups.setdefault(form.lower(), {"targets": [], "weights": weights})["targets"].append(module.name)
+            kind = {"num_bits": asked.bits, "type": "float" if asked.floats else "int", "symmetric": asked.symmetric}
+            inputs = {"input_activations": _inputs(kind["type"])} if asked.inputs else {}
+            groups.setdefault(form.lower(), {"targets": [], "weights": {**kind, **strategy}, **inputs})["targets"].append(module.name)
         recipe: dict[str, Any] = {"config_groups": groups, "ignore": []}
         for key in reversed(_PATH):
             recipe = {key: recipe}
@@ -48,10 +51,10 @@ class LlmCompressor(Dialect):
         require_known(recipe, ("config_groups", "ignore"), dialect=self.name, module=f"'{_PATH[-1]}'")
         ignored = self._ignored(recipe.get("ignore", []), modules)
         found: dict[str, str] = {}
-        for group, described in mapping(recipe.get("config_groups"), self.name, "'config_groups'").items():
-            scheme = mapping(described, self.name, group)
-            require_known(scheme, ("targets", "weights"), dialect=self.name, module=group)
-            form = self._format(mapping(scheme.get("weights"), self.name, f"{group}.weights"), group, Reader(self.name, offered))
+        for group, entry in mapping(recipe.get("config_groups"), self.name, "'config_groups'").items():
+            scheme = mapping(entry, self.name, group)
+            require_known(scheme, ("targets", "weights", "input_activations"), dialect=self.name, module=group)
+            form = self._format(scheme, group, Reader(self.name, offered))
             for tensor in self._targeted(scheme.get("targets", []), modules) - ignored:
                 if found.setdefault(tensor, form) != form:
                     raise PlanError(f"Groups of a recipe must not overlap; {modules[tensor].name} is in two with different formats: name it in one.")
@@ -74,17 +77,30 @@ class LlmCompressor(Dialect):
                 raise PlanError(f"What is ignored must be named by module, not by class; '{pattern}' looks like a class: name modules, or use re:.")
         return {tensor for tensor, module in modules.items() if any(self._matches(pattern, module.name) for pattern in patterns)}
 
-    def _format(self, weights: dict[str, Any], group: str, reader: Reader) -> str:
+    def _format(self, scheme: dict[str, Any], group: str, reader: Reader) -> str:
+        weights = mapping(scheme.get("weights"), self.name, f"{group}.weights")
         require_known(weights, _WEIGHTS, dialect=self.name, module=group)
-        if weights.get("type", "int") != "int":
-            raise PlanError(f"{self.name} asks for type {weights['type']} in {group}, and only int is a format here: change the type.")
+        if (kind := weights.get("type", "int")) not in _TYPES:
+            raise PlanError(f"{self.name} asks for type {kind} in {group}, and only int and float are formats here: change the type.")
+        inputs = scheme.get("input_activations")
+        if inputs is not None and inputs != _inputs(kind):
+            raise PlanError(
+                f"{self.name} asks for activations in {group} that no format here has: leave them out, or say 8 bits of type {kind}, symmetric, "
+                "dynamic, strategy token."
+            )
         if (strategy := weights.get("strategy")) not in _STRATEGIES:
             raise PlanError(f"{self.name} asks for strategy {strategy} in {group}, and the formats here have group or channel: write one of the two.")
         size = weights.get("group_size") if strategy == "group" else -1
-        return reader.named(weights.get("num_bits"), size, symmetric=weights.get("symmetric", True), module=group)
+        said = {"symmetric": weights.get("symmetric", True), "floats": _TYPES[kind], "inputs": inputs is not None}
+        return reader.named(weights.get("num_bits"), size, module=group, **said)
 
     def _matches(self, target: str, module: str) -> bool:
         try:
             return re.match(target.removeprefix("re:"), module) is not None if target.startswith("re:") else target == module
         except re.error as error:
             raise PlanError(f"What follows re: must be a regular expression; '{target}' is not ({error}): correct it.") from error
+
+
+def _inputs(kind: object) -> dict[str, Any]:
+    """What a group says of inputs that are rounded."""
+    return {"num_bits": 8, "type": kind, "symmetric": True, "strategy": "token", "dynamic": True}

@@ -26,7 +26,7 @@ from bitwright.objectives import next_token_log_probabilities
 from bitwright.pipeline.continuing import continued
 from bitwright.pipeline.promises import Check, Floats, Mean, faults, gap_fault, mean_divergence, types_unlike
 from bitwright.progress import Progress
-from bitwright.spaces import TARGETS, TRANSFORMERS, PackedFormat, Plan
+from bitwright.spaces import TARGETS, TRANSFORMERS, Format, Plan
 
 _EXACT, _ROUNDED = 1e-4, 5e-3  # nats between two computations with the same weights, and with weights rounded to bfloat16 in one of them
 
@@ -123,7 +123,7 @@ def check_checkpoint(model: Model, plan: Plan, path: Path, *, contexts: list[NDA
 
 
 def _in_transformers(model: Model, path: Path, built: CheckpointSource, *, contexts: list[NDArray[np.int64]], prompt: str) -> _Found:
-    rounded = any(isinstance(built.forms[slot.name], PackedFormat) and slot.piece.expert >= 0 for slots in built.slots.values() for slot in slots)
+    rounded = any(isinstance(built.forms[slot.name], Format) and slot.piece.expert >= 0 for slots in built.slots.values() for slot in slots)
     module = load_packed(path, "auto" if rounded else torch.float32)
     torch.nn.Module.float(module)
     loaded = replace(model, module=module)

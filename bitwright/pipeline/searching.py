@@ -77,7 +77,8 @@ def whole_space(bench: Workbench) -> Space:
     known = np.array([all(bench.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in named.units])
     possible = known[:, None] | ~np.array([form.needs_importance for form in target.formats])  # (n_units, n_formats)
     offered = named.offered & possible
-    return replace(full, offered=np.where(offered.any(axis=1, keepdims=True), offered, full.offered & possible))
+    size_bits = np.where(named.offered, named.size_bits, full.size_bits)
+    return replace(full, size_bits=size_bits, offered=np.where(offered.any(axis=1, keepdims=True), offered, full.offered & possible))
 
 
 def _decided(units: tuple[Unit, ...], keep: tuple[str, ...]) -> tuple[Unit, ...]:

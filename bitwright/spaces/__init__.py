@@ -1,6 +1,7 @@
 """What may be chosen: formats, units, spaces, plans, and what each engine can hold."""
 
 from bitwright.spaces.budget import Budget, parse_budget
+from bitwright.spaces.byte_format import LARGEST_FLOAT8, ByteFormat, byte_formats
 from bitwright.spaces.cache import (
     CACHE_FORMATS,
     PLAIN,
@@ -38,6 +39,7 @@ __all__ = [
     "GGML_FORMATS",
     "INTEGERS",
     "INTEGER_FORMATS",
+    "LARGEST_FLOAT8",
     "LLAMA_CPP",
     "NATIVE",
     "NATIVE_MATRICES",
@@ -51,6 +53,7 @@ __all__ = [
     "BlockFormat",
     "Breach",
     "Budget",
+    "ByteFormat",
     "CacheTypes",
     "CalibratedRouters",
     "Choice",
@@ -80,6 +83,7 @@ __all__ = [
     "alone",
     "by_expert",
     "by_layer",
+    "byte_formats",
     "cache_format",
     "cache_types",
     "chosen_cache",

@@ -7,6 +7,7 @@ A profile is a value, and the space of a model is built from it. What was read i
 from dataclasses import replace
 
 from bitwright.errors import UserError
+from bitwright.spaces.byte_format import ByteFormat, byte_formats
 from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Format
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.rules import Fused, Rule
@@ -38,8 +39,13 @@ def by_fused_projection(unit: Unit) -> str:
 
 
 def packed(form: Format) -> bool:
-    """Whether the format is one of packed integers."""
-    return isinstance(form, PackedFormat)
+    """Whether the format is another than floats of 16 or 32 bits."""
+    return isinstance(form, PackedFormat | ByteFormat)
+
+
+def rounds_inputs(form: Format) -> bool:
+    """Whether what goes into the layer is rounded too."""
+    return isinstance(form, ByteFormat) and form.input_steps > 0
 
 
 def asymmetric(form: Format) -> bool:
@@ -47,7 +53,8 @@ def asymmetric(form: Format) -> bool:
     return isinstance(form, PackedFormat) and form.zero_points
 
 
-_SYMMETRIC = tuple(form for form in PACKED_FORMATS if not asymmetric(form))
+_FLOATS, _INTEGERS = PACKED_FORMATS[:3], PACKED_FORMATS[3:]
+_SYMMETRIC = tuple(form for form in _INTEGERS if not asymmetric(form))
 _FLOAT_EMBEDDING = Rule(
     "embedding",
     "token_embd",
@@ -84,7 +91,7 @@ NATIVE_MATRICES = replace(NATIVE, name="native-matrices", formats=INTEGER_FORMAT
 TRANSFORMERS = Target(
     "transformers",
     "5.23.0",
-    _SYMMETRIC,
+    (*_FLOATS, *byte_formats(127.5), *_SYMMETRIC),  # compressed-tensors 0.20.0, quantization/utils/helpers.py, calculate_qparams: 255 / 2 steps
     alignment=1,
     rules=(
         _FLOAT_EMBEDDING,
@@ -93,6 +100,13 @@ TRANSFORMERS = Target(
             f".*{_EXPERTS}",
             lambda form: not packed(form),
             "routed experts are packed wherever anything is: the loader finds no floats for them",
+            f"{_LOADER}, CompressedTensorsDequantize",
+        ),
+        Rule(
+            "inputs of experts",
+            f".*{_EXPERTS}",
+            rounds_inputs,
+            "what goes into a routed expert is not rounded: the loader leaves it as it is",
             f"{_LOADER}, CompressedTensorsDequantize",
         ),
     ),
@@ -109,7 +123,7 @@ TRANSFORMERS = Target(
 VLLM = Target(
     "vllm",
     "0.32.0",
-    PACKED_FORMATS,
+    (*_FLOATS, *byte_formats(127), *_INTEGERS),  # csrc/quantization/w8a8/int8: the largest of a token is 127 steps
     alignment=1,
     rules=(
         Rule(
@@ -125,6 +139,13 @@ VLLM = Target(
             asymmetric,
             "routed experts have no zero points",
             f"{_VLLM}/compressed_tensors_moe/compressed_tensors_moe_wna16.py",
+        ),
+        Rule(
+            "inputs of experts",
+            f".*{_EXPERTS}",
+            rounds_inputs,
+            "what goes into a routed expert is not rounded when it is measured, so no engine may do it",
+            "a choice of Bitwright",
         ),
     ),
     fused=(

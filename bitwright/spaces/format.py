@@ -8,16 +8,19 @@ AMQ (Lee et al., EMNLP 2025) and most papers of the field: a scale and a minimum
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 
 class Format(ABC):
     """One way to store a tensor.
 
-    `needs_importance` marks formats so coarse that their quantizer refuses to work without an importance matrix.
+    `needs_importance` marks formats so coarse that their quantizer refuses to work without an importance matrix, `only_named` those that a space
+    offers only where its menu names them.
     """
 
     name: str
     needs_importance: bool
+    only_named: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -103,6 +106,8 @@ class Absence(Format):
     name: str = "DROP"
     needs_importance: bool = False
     heir: int = -1
+
+    only_named: ClassVar[bool] = True
 
     @property
     def bits_per_weight(self) -> float:

@@ -104,10 +104,10 @@ class Target:
         return form.fits(shape) and all(rule.allows(kind, form) for rule in self.rules)
 
     def space(self, units: tuple[Unit, ...], *, menu: Iterable[str], fixed_bytes: int, n_weights: int) -> Space:
-        """Units, joined where the engine wants them together, × the formats named in `menu` (all of the target's when it is empty, but for `DROP`).
+        """Units, joined where the engine wants them together, × the formats named in `menu` (when it is empty all of the target's, but for those that
+        must be named, as `DROP`).
 
-        A unit that none of the menu fits gets the formats of the target that do, so that a narrow menu never makes a model impossible. `DROP` is
-        offered only where it is named.
+        A unit that none of the menu fits gets the formats of the target that do, so that a narrow menu never makes a model impossible.
 
         Raises:
             UserError: a name of the menu is not a format of this target.
@@ -115,13 +115,14 @@ class Target:
         units = joined(units, self.together)
         wanted = {self.format(name).name for name in menu}
         is_stored = np.array([form != DROP for form in self.formats])
-        named = np.array([form.name in wanted or not wanted for form in self.formats])
+        usual = np.array([not form.only_named for form in self.formats])
+        named = np.array([form.name in wanted or not (wanted or form.only_named) for form in self.formats])
         alike = [tuple((role(tensor.name) if self.rules else "", tensor.shape) for tensor in unit.tensors) for unit in units]
         kinds = {kind: i for i, kind in enumerate(dict.fromkeys(alike))}  # ten thousand experts are of few kinds
         of_kind = np.array([kinds[kind] for kind in alike])  # (n_units,)
         bits = np.array([[self._bits(kind, form) for form in self.formats] for kind in kinds], dtype=np.int64)[of_kind]
         possible, stored = bits >= 0, (bits >= 0) & is_stored
-        offered = np.where((stored & named).any(axis=1)[:, None], stored & named, stored)
+        offered = np.where((stored & named).any(axis=1)[:, None], stored & named, stored & usual)
         if DROP.name in wanted:
             offered |= possible & ~is_stored
         return Space(units, self.formats, np.where(offered, bits, 0), offered, 8 * fixed_bytes, n_weights)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bitwright.compress import Piece
 from bitwright.dialects import DIALECTS, Module, dialect_named, modules_of, offered_by
 from bitwright.errors import PlanError, UserError
-from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, Tensor
+from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, VLLM, Format, Tensor
 
 UP = "blk.1.ffn_up.weight"
 MODULES = {
@@ -38,6 +38,7 @@ SAYS: dict[str, list[tuple[tuple[Format, ...], list[str]]]] = {
     "llm-compressor": [
         (INTEGER_FORMATS, [*grouped("INT{}_{}"), "INT8_G64", "INT4_ROW", "F16"]),
         (PACKED_FORMATS, [*grouped("W{}_{}"), *grouped("W{}_{}_ZP"), "W7_G64_ZP", "W8_ROW", "F16"]),
+        (VLLM.formats, ["W8A8_ROW", "FP8_ROW", "FP8A8_ROW", "W8_ROW", "W4_G64"]),
     ],
     "mlx": [(INTEGER_FORMATS, [*grouped("INT{}_{}"), "INT8_G64", "BF16"]), (PACKED_FORMATS, [*grouped("W{}_{}_ZP"), "W8_G64_ZP", "BF16"])],
     "modelopt": [(PACKED_FORMATS, [*grouped("W{}_{}", (2, 3, 4, 5, 6, 7, 8), ("G32", "G64", "G128", "ROW")), "BF16"])],
@@ -78,6 +79,7 @@ def test_every_integer_format_has_a_name_of_its_own() -> None:
         ("modelopt", UP, "INT4_G64", "symmetric"),
         ("modelopt", UP, "W4_G64_ZP", "symmetric"),
         ("modelopt", UP, "Q4_K", "integers"),
+        *((name, UP, form, "") for name in DIALECTS if name != "llm-compressor" for form in ("W8A8_ROW", "FP8_ROW", "FP8A8_ROW")),
     ],
 )
 def test_what_cannot_be_said_is_named(name: str, tensor: str, form: str, why: str) -> None:

@@ -62,7 +62,7 @@ def test_a_plan_that_breaks_its_own_targets_rules_is_not_built(dense: tuple[Fitt
 def test_a_rule_never_makes_the_front_better(dense: tuple[Fitted, Path]) -> None:
     prices = price_rules(bw.open_run(dense[1]), VLLM)
     nats = {row.rule: np.array(row.nats) for row in prices.rows}
-    assert set(nats) == {"none", "embedding", "symmetric experts", "projections", "experts", "all"}
+    assert set(nats) == {"none", "embedding", "symmetric experts", "inputs of experts", "projections", "experts", "all"}
     assert all((nats["none"] <= each + 1e-12).all() for each in nats.values())
     assert all((each <= nats["all"] + 1e-12).all() for each in nats.values())
     assert (nats["projections"] > nats["none"]).any()
@@ -73,6 +73,24 @@ def test_an_engine_without_rules_has_no_prices(dense: tuple[Fitted, Path]) -> No
     with pytest.raises(UserError) as caught:
         price_rules(bw.open_run(dense[1]), LLAMA_CPP)
     assert sentence(caught.value, "llama.cpp")
+
+
+@pytest.mark.parametrize("target", ["transformers", "vllm"])
+def test_what_an_engine_does_to_inputs_is_measured(target: str, llama_gqa: Path, tmp_path: Path) -> None:
+    menu = ("W8A8_ROW", "FP8_ROW", "FP8A8_ROW", "W4_ROW")
+    settings = bw.Settings(str(llama_gqa), target, menu, n_calibration=4, n_held_out=4, sequence_length=16, sensitivity="importance")
+    found = bw.fit(settings, bw.parse_budget("13bpw"), tmp_path)
+    rounding = dict.fromkeys(found.plan.formats, "W8A8_ROW") | {"token_embd.weight": found.plan.formats["token_embd.weight"]}
+    run = bw.open_run(tmp_path)
+    space = run.prices.everything
+    assert space.total_bytes(space.choice(found.plan.formats)) == found.plan.size_bytes
+    assert all(space.offered[u, [form.name for form in space.formats].index("W8A8_ROW")] for u in range(1, len(space.units)))
+    plan = found.plan.model_copy(update={"formats": rounding, "size_bytes": space.total_bytes(space.choice(rounding))})
+    bw.build(plan, tmp_path / "rounding")
+    checked = bw.verify(plan, tmp_path / "rounding")
+    assert not checked.broken
+    alone = plan.model_copy(update={"formats": {name: "W8_ROW" if form == "W8A8_ROW" else form for name, form in rounding.items()}})
+    assert any("another format" in line for line in bw.verify(alone, tmp_path / "rounding").broken)
 
 
 @pytest.mark.parametrize("target", ["transformers", "vllm"])
