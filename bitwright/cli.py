@@ -21,6 +21,7 @@ from bitwright.cli_options import (
     ShipCodec,
     Steps,
     Target,
+    conditions_of,
     limit_of,
     names_in,
     search_of,
@@ -30,10 +31,9 @@ from bitwright.cli_options import (
 )
 from bitwright.errors import BrokenPromiseError, UserError
 from bitwright.progress import Advance, Progress
-from bitwright.spaces import read_devices
 
 if TYPE_CHECKING:
-    from bitwright.pipeline import Check, Search, Serving
+    from bitwright.pipeline import Check, Conditions, Search, Serving
     from bitwright.report import RunSummary
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -66,10 +66,11 @@ def _root() -> None:
 
 
 @app.command()
-@taking(settings_of, search_of, limit_of)
-def fit(settings: "bw.Settings", by: "Search", limit: Limit, out_folder: OutFolder, device: Device = "cpu") -> None:
+@taking(settings_of, search_of, limit_of, conditions_of)
+def fit(settings: "bw.Settings", by: "Search", limit: Limit, conditions: "Conditions", out_folder: OutFolder, device: Device = "cpu") -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
-    fitted = bw.fit(settings, limit.budget(settings.model, settings.target), out_folder, by=by, device=device, progress=Rows())
+    budget = limit.budget(settings.model, settings.target)
+    fitted = bw.fit(settings, budget, out_folder, conditions=conditions, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
     _print_shipping(fitted.summary)
     _print_texts(fitted.summary)
@@ -154,19 +155,20 @@ def proxies(
 
 
 @app.command()
-@taking(limit_of)
+@taking(limit_of, conditions_of)
 def plan(
     limit: Limit,
+    conditions: "Conditions",
     run: RunFolder,
     path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
     ship_codec: ShipCodec = "",
     steps: Steps = [],  # noqa: B006  # typer reads it off the signature
     device: Device = "cpu",
 ) -> None:
-    """The best plan within a budget or a memory; candidates that were not measured yet are measured now."""
+    """The best plan within a budget or a memory, and ceilings beside it; candidates that were not measured yet are measured now."""
     opened = bw.open_run(run)
     budget = limit.budget(opened.settings.model, opened.settings.target)
-    made, summary = bw.plan(opened, budget, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
+    made, summary = bw.plan(opened, budget, conditions=conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
     out.print(bw.report.candidates_table(summary))
     _print_shipping(summary)
     _print_texts(summary)
@@ -287,7 +289,7 @@ def fleet(
     build_models: Annotated[bool, typer.Option("--build/--no-build", help="Build the models as well as the plans.")] = True,
 ) -> None:
     """For every device its best plan, from the measurements of one run and without measuring anything again."""
-    found = bw.pipeline.plan_fleet(bw.open_run(run), read_devices(devices))
+    found = bw.pipeline.plan_fleet(bw.open_run(run), bw.pipeline.read_devices(devices))
     rows = [(row, row.plan) for row in found.assigned]
     out.print(
         bw.report.fleet_table(

@@ -13,7 +13,7 @@ import bitwright as bw
 from bitwright.errors import UserError
 
 if TYPE_CHECKING:
-    from bitwright.pipeline import Search, Serving
+    from bitwright.pipeline import Conditions, Search, Serving
     from bitwright.spaces import Budget
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A GGUF file, a Hugging Face folder, or a hub name such as Qwen/Qwen3-4B.")]
@@ -61,7 +61,15 @@ Evaluations = Annotated[int, typer.Option(help="Choices that the search may meas
 TokenLimit = Annotated[float, typer.Option("--tokens", help="Tokens that the search may read, forward and backward.")]
 Minutes = Annotated[float, typer.Option(help="Time that the search may take.")]
 Objectives = Annotated[
-    str, typer.Option(help="What to make small, the first deciding: kl,flips,worst5%,perplexity,error:TASK.jsonl,... The method's own when left out.")
+    str,
+    typer.Option(help="What to make small, the first deciding: kl,flips,worst5%,error:TASK.jsonl,active-bytes,... The method's own when left out."),
+]
+AtMost = Annotated[
+    str, typer.Option("--at-most", help="Ceilings beside the size, as in seconds-per-token=0.05,joules-per-token=0.4,active-bytes=60MB.")
+]
+Profile = Annotated[
+    str,
+    typer.Option("--profile", metavar="DEVICE", help="The device of seconds and joules: a file of `bitwright profile`, or a known name."),
 ]
 Device = Annotated[str, typer.Option(help="Where torch works: cpu, cuda or mps.")]
 
@@ -138,6 +146,12 @@ def limit_of(
     if bool(budget) == bool(memory):
         raise UserError("A plan needs one limit; give --budget for the bytes of the file, or --memory and --context for those of a run.")
     return Limit(budget, memory, lambda: serving_of(context, parallel, cache_types))
+
+
+def conditions_of(at_most: AtMost = "", profile: Profile = "") -> "Conditions":
+    """What is asked of a plan beside its bytes."""
+    device = bw.pipeline.read_device(profile) if profile else bw.pipeline.NO_DEVICE
+    return bw.pipeline.Conditions(tuple(bw.pipeline.parse_at_most(text) for text in names_in(at_most)), device)
 
 
 def names_in(text: str) -> tuple[str, ...]:

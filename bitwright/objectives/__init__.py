@@ -1,6 +1,6 @@
 """What a choice is worth: quality on text, and what an engine says of it."""
 
-from bitwright.objectives.active_bytes import active_bytes
+from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
 from bitwright.objectives.divergence import Divergence, Reference, next_token_log_probabilities
 from bitwright.objectives.effective_rank import EffectiveRank, EffectiveRankDifference
 from bitwright.objectives.evaluator import Evaluation, Evaluator
@@ -17,9 +17,10 @@ from bitwright.objectives.llama_cpp_memory import MemoryLine, MemoryUse, Serving
 from bitwright.objectives.measurement import Measurement, standard_error
 from bitwright.objectives.moments import MomentsOfText, gathered_moments
 from bitwright.objectives.named import Named, parse_objectives
-from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, SizeObjective, TokenObjective
+from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, TokenObjective
 from bitwright.objectives.perplexity import Perplexity
 from bitwright.objectives.rank_correlation import Kendall, Spearman
+from bitwright.objectives.reading import Reading, reading
 from bitwright.objectives.router_shift import RouterShift
 from bitwright.objectives.routing import NO_ROUTING, Routed, Routing, added, collect_routing, kept_routing, routing_from, routing_key, watched_routers
 from bitwright.objectives.store import Store
@@ -33,6 +34,8 @@ from bitwright.objectives.worst_slice import WorstSlice
 __all__ = [
     "NO_ROUTING",
     "ClampedJensenShannon",
+    "Cost",
+    "CostObjective",
     "Divergence",
     "EffectiveRank",
     "EffectiveRankDifference",
@@ -59,13 +62,13 @@ __all__ = [
     "OnSequences",
     "Perplexity",
     "Preparation",
+    "Reading",
     "Reference",
     "Routed",
     "RouterShift",
     "Routing",
     "Serving",
     "Shape",
-    "SizeObjective",
     "Spearman",
     "Store",
     "Tap",
@@ -81,8 +84,9 @@ __all__ = [
     "Use",
     "UserFunction",
     "WorstSlice",
-    "active_bytes",
     "added",
+    "bits_cost",
+    "bytes_cost",
     "collect_importance",
     "collect_routing",
     "dataset_documents",
@@ -101,6 +105,7 @@ __all__ = [
     "read_documents",
     "read_function",
     "read_task",
+    "reading",
     "require_accounting",
     "routing_from",
     "routing_key",

@@ -1,4 +1,4 @@
-"""Objectives by the words that ask for them, as on a command line: `kl,flips,worst5%,error:piqa.jsonl,bits`."""
+"""Objectives by the words that ask for them, as on a command line: `kl,flips,worst5%,error:piqa.jsonl,active-bytes`."""
 
 import re
 from collections.abc import Callable
@@ -6,12 +6,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from bitwright.errors import ObjectiveError
+from bitwright.objectives.cost import CostObjective
 from bitwright.objectives.effective_rank import EffectiveRank
 from bitwright.objectives.flips import Flips
 from bitwright.objectives.harness import Harness
 from bitwright.objectives.jensen_shannon import ClampedJensenShannon, JensenShannon
 from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLeibler
-from bitwright.objectives.objective import ModelObjective, Preparation, SizeObjective, TokenObjective
+from bitwright.objectives.objective import ModelObjective, Preparation, TokenObjective
 from bitwright.objectives.perplexity import Perplexity
 from bitwright.objectives.rank_correlation import Kendall, Spearman
 from bitwright.objectives.router_shift import RouterShift
@@ -21,7 +22,7 @@ from bitwright.objectives.user_function import read_function
 from bitwright.objectives.worst_slice import WorstSlice
 
 #: what a word stands for: an objective, or what becomes one when it has seen the original
-Named = TokenObjective | ModelObjective | Preparation | SizeObjective
+Named = TokenObjective | ModelObjective | Preparation | CostObjective
 
 _BY_NAME: tuple[TokenObjective | Preparation, ...] = (
     KullbackLeibler(),
@@ -36,7 +37,7 @@ _BY_NAME: tuple[TokenObjective | Preparation, ...] = (
     EffectiveRank(),
     RouterShift(),
 )
-_KNOWN: dict[str, Named] = {**{objective.name: objective for objective in _BY_NAME}, **{size.value: size for size in SizeObjective}}
+_KNOWN: dict[str, Named] = {**{objective.name: objective for objective in _BY_NAME}, **{cost.value: cost for cost in CostObjective}}
 _PATTERNS: tuple[tuple[str, Callable[..., Named]], ...] = (
     (r"top(\d+)-kl", lambda k: TopKullbackLeibler(int(k))),
     (r"top(\d+)-kendall", lambda k: Kendall(int(k))),

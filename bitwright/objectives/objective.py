@@ -1,13 +1,12 @@
 """What an objective is: one number that a search makes small, with its standard error.
 
 Everything is minimised, so accuracy is an error rate and agreement a share of flips. Two kinds: what can be computed from next-token
-distributions, of which many share one pass over the text, and what needs the model itself. Size is an objective too, but a function of the
+distributions, of which many share one pass over the text, and what needs the model itself. Costs are objectives too (`cost.py`), but functions of the
 space and not of text.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,13 +83,6 @@ class Preparation(ABC):
     @abstractmethod
     def prepare(self, original: Model, tokens: Tokens) -> ModelObjective:
         """The objective, from the model with its original weights and the text to compare on."""
-
-
-class SizeObjective(StrEnum):
-    """Objectives that the space knows without measuring: bytes of the finished file, average bits per weight."""
-
-    BYTES = "bytes"
-    BITS = "bits"
 
 
 def mean_over_tokens(values: Torch) -> NDArray[np.float64]:

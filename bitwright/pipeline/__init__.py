@@ -5,6 +5,8 @@ from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.campaign import Search, named_objectives
 from bitwright.pipeline.checking import check
 from bitwright.pipeline.comparing import compare_proxies, comparison_cost
+from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, AtMost, Conditions, Limit, NoDevice, parse_at_most
+from bitwright.pipeline.costs import Costs, costs_of, limits_of, named_costs
 from bitwright.pipeline.engines import preflight, price_rules
 from bitwright.pipeline.expert_uses import expert_uses, read_by_a_step
 from bitwright.pipeline.exploring import Effort
@@ -22,20 +24,27 @@ from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
-from bitwright.spaces import engine
+from bitwright.spaces import engine, read_device, read_devices
 
 __all__ = [
     "METHODS",
+    "NO_CONDITIONS",
+    "NO_DEVICE",
     "Anatomy",
     "Assigned",
+    "AtMost",
     "Check",
+    "Conditions",
+    "Costs",
     "Effort",
     "Exported",
     "Fitted",
     "Fleet",
+    "Limit",
     "MachineProfile",
     "MemoryUse",
     "Method",
+    "NoDevice",
     "Run",
     "Search",
     "Serving",
@@ -47,23 +56,29 @@ __all__ = [
     "check",
     "compare_proxies",
     "comparison_cost",
+    "costs_of",
     "describe",
     "engine",
     "expert_uses",
     "export",
     "fit",
     "import_plan",
+    "limits_of",
     "memory_budget",
     "memory_of",
     "method_named",
+    "named_costs",
     "named_objectives",
     "open_run",
+    "parse_at_most",
     "plan",
     "plan_fleet",
     "preflight",
     "price_rules",
     "profile_machine",
     "read_by_a_step",
+    "read_device",
+    "read_devices",
     "search",
     "target_of",
     "text_comparison",

@@ -8,19 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import Distortion, Stitcher, stitched
-from bitwright.errors import ObjectiveError
+from bitwright.errors import ObjectiveError, UserError
 from bitwright.objectives import (
+    CostObjective,
     Estimate,
     Evaluator,
     ModelObjective,
     Named,
     Preparation,
     Reference,
-    SizeObjective,
     TokenObjective,
     Tokens,
     parse_objectives,
 )
+from bitwright.pipeline.conditions import NO_DEVICE, Limit, NoDevice, require_possible
+from bitwright.pipeline.costs import named_costs
 from bitwright.pipeline.courses import PREDICTOR, keep_course
 from bitwright.pipeline.exploring import Effort, Explored, Meter, explore
 from bitwright.pipeline.methods import AUTO, Method, Sought, Table
@@ -30,8 +32,8 @@ from bitwright.pipeline.searching import uniforms, whole_space
 from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, sized, stored
 from bitwright.report import NoLimit, SizeLimit
-from bitwright.search import Expand, Knowledge, Problem, Refit, Strategy
-from bitwright.spaces import Choice
+from bitwright.search import Expand, Knowledge, Problem, Refit, Row, Strategy
+from bitwright.spaces import Choice, Device
 
 _UNIFORMS = 2
 _SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities that leave the products of a sweep
@@ -42,7 +44,7 @@ class Search:
     """How to search: a method, what it may spend, and what to make small.
 
     Of several `objectives` the first decides and the others are told; where none is named it is the method's own. Size always counts and need not be
-    among them.
+    among them; other costs that are named are counted for the candidates.
     """
 
     method: Method
@@ -76,12 +78,12 @@ class Desk:
     weights: Stitcher
     meter: Meter
 
-    def sought(self, start: Sequence[Choice]) -> Sought:
+    def sought(self, start: Sequence[Choice], rows: tuple[Row, ...] = ()) -> Sought:
         """What a method is given; of the choices `start` those that the space offers."""
         space = self.run.prices.space
-        rows = np.arange(len(space.units))
-        first = np.array([choice for choice in start if space.offered[rows, choice].all()], dtype=np.int64).reshape(-1, len(rows))
-        problem = Problem(space, first, self.evaluator.n_sequences, self.bench.settings.seed)
+        units = np.arange(len(space.units))
+        first = np.array([choice for choice in start if space.offered[units, choice].all()], dtype=np.int64).reshape(-1, len(units))
+        problem = Problem(space, first, self.evaluator.n_sequences, self.bench.settings.seed, rows)
         knowledge = Knowledge(self.run.prices.table, self.refit(PREDICTOR), self._expand(), (self.run.prices.second_table,))
         length = self.bench.texts.calibration.ids.shape[1]
         return Sought(problem, knowledge, self.refit, self.price, self.score, self.measure, length)
@@ -148,27 +150,32 @@ def named_objectives(text: str) -> tuple[Named, ...]:
     """The objectives that `text` names, none where it is empty.
 
     Raises:
-        UserError: a word is unknown or its objective cannot be used, or there are only sizes, which a search makes small anyway.
+        UserError: a word is unknown or its objective cannot be used, or there are only costs, which are known without a search.
     """
     named = parse_objectives(text) if text.strip() else ()
-    if named and all(isinstance(objective, SizeObjective) for objective in named):
-        raise ObjectiveError(f"A search needs an objective beside size, which it makes small anyway; '{text}' names none: add one, such as kl.")
+    if named and all(isinstance(objective, CostObjective) for objective in named):
+        raise ObjectiveError(
+            f"A search needs an objective beside costs, which are known without measuring; '{text}' names none: add one, such as kl."
+        )
     return named
 
 
 def prepared(bench: Workbench, named: Sequence[Named], tokens: Tokens) -> tuple[TokenObjective | ModelObjective, ...]:
-    """Objectives that can be evaluated on a text, without those that the space knows; the model has its original weights."""
-    wanted = [objective for objective in named if not isinstance(objective, SizeObjective)]
+    """Objectives that can be evaluated on a text, without costs, which are known; the model has its original weights."""
+    wanted = [objective for objective in named if not isinstance(objective, CostObjective)]
     return tuple(objective.prepare(bench.model, tokens) if isinstance(objective, Preparation) else objective for objective in wanted)
 
 
-def judged(bench: Workbench, run: Run, named: Mapping[str, Choice], objectives: Sequence[Named]) -> Judgement:
-    """What each of the choices in `named` is worth in every objective on held-out text. What is measured stays in the run.
+def judged(
+    bench: Workbench, run: Run, named: Mapping[str, Choice], objectives: Sequence[Named], *, device: Device | NoDevice = NO_DEVICE
+) -> Judgement:
+    """What each of the choices in `named` is worth in every objective on held-out text, and what it costs. What is measured stays in the run.
 
     Raises:
-        UserError: an objective gives no number.
+        UserError: an objective gives no number, or a cost cannot be counted.
     """
     tokens = bench.texts.held_out
+    costs = named_costs(run, (objective for objective in objectives if isinstance(objective, CostObjective)), device)
     made = prepared(bench, objectives, tokens)
     reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
     with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
@@ -176,23 +183,32 @@ def judged(bench: Workbench, run: Run, named: Mapping[str, Choice], objectives: 
         with bench.progress.stage("Judging candidates by every objective", len(named)) as advance:
             rows = []
             for name, choice in named.items():
-                rows.append((name, evaluator(choice, evaluator.n_sequences).estimates))
+                counted = (Estimate(float(cost.of(choice)), 0.0) for cost in costs)
+                rows.append((name, (*evaluator(choice, evaluator.n_sequences).estimates, *counted)))
                 advance(1)
     reference.discard()
-    return Judgement(tuple(f"{objective.name} {objective.unit}".strip() for objective in made), tuple(rows))
+    words = (*((objective.name, objective.unit) for objective in made), *((cost.objective.value, cost.objective.unit) for cost in costs))
+    return Judgement(tuple(f"{name} {unit}".strip() for name, unit in words), tuple(rows))
 
 
-def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Search) -> Explored:
-    """Search for the best choice whose file has at most `budget_bits`. What is measured stays in the run.
+def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Search, limits: tuple[Limit, ...] = ()) -> Explored:
+    """Search for the best choice whose file has at most `budget_bits` and which is within `limits`. What is measured stays in the run.
 
     Raises:
-        UserError: the method cannot answer such a budget, or an objective gives no number.
+        UserError: the method cannot answer such a budget, or keep limits beside it; no choice does; an objective gives no number.
     """
+    if limits and search.method is not AUTO:
+        raise UserError(
+            f"Ceilings beside the budget are kept by the method {AUTO.name} alone; {search.method.name} knows none: leave out --at-most, or --method."
+        )
     space = run.prices.space
+    require_possible(space, budget_bits // 8, limits)
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
     with desk(bench, run, search) as at:
-        return _searched(at, search.method.within(at.sought(largest), budget_bits), search, limit=SizeLimit(budget_bits // 8))
+        return _searched(
+            at, search.method.within(at.sought(largest, tuple(limit.row for limit in limits)), budget_bits), search, limit=SizeLimit(budget_bits // 8)
+        )
 
 
 def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bitwright.errors import RunError
-from bitwright.objectives import active_bytes
+from bitwright.pipeline.costs import costs_of
 from bitwright.pipeline.run import Run
 from bitwright.predictors import MINIMUM_TOKENS, rare_experts
 from bitwright.report import ExpertUse
@@ -44,17 +44,18 @@ def expert_uses(run: Run, formats: Mapping[str, str]) -> tuple[ExpertUse, ...]:
 
 
 def read_by_a_step(run: Run, formats: Mapping[str, str]) -> tuple[float, int]:
-    """Bytes that a decode step reads of the model that `formats` make, tensor to format, and bytes of all of it; see `active_bytes`.
+    """Bytes that a decode step reads of the model that `formats` make, tensor to format, and bytes of all of it; see `Reading`.
 
     Raises:
         RunError: `formats` are not those of a plan of this run.
+        ModelError: the model is not where it was.
     """
     space = run.prices.everything
     try:
         choice = space.choice(dict(formats))
     except KeyError as error:
         raise RunError(f"A plan must be of the run that it is shown with; {run.folder} differs in {error}: give a plan of it.") from error
-    return active_bytes(space, choice, run.routing), space.total_bytes(choice)
+    return costs_of(run).reading(space).read_bytes(choice), space.total_bytes(choice)
 
 
 def _formats(formats: Mapping[str, str]) -> dict[tuple[int, int], list[str]]:

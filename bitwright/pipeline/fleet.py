@@ -1,7 +1,8 @@
 """One run, a plan for every device: from what was measured once, and without measuring or loading anything again.
 
-For each device the memory that its context, sequences and cache leave is a budget, and its least speed another by the bandwidth model. Candidates are
-the measured choices of the run within both, and the exact optimum of the table, whose divergence is foretold from the measured ones; the least wins.
+For each device the memory that its context, sequences and cache leave is a budget, and its least speed a ceiling on the seconds of a token.
+Candidates are the measured choices of the run within both, and the exact optimum of the table, whose divergence is foretold from the measured ones;
+the least wins.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,19 +10,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bitwright.compress import open_source
 from bitwright.errors import UserError
 from bitwright.objectives import Measurement, MemoryUse, require_accounting
-from bitwright.pipeline.bandwidth import Reading, reading, serving_of, tokens_per_second
+from bitwright.pipeline.conditions import Limit
+from bitwright.pipeline.costs import Costs, costs_of, serving_of
 from bitwright.pipeline.foretelling import Foreteller, Foretold, foreteller
-from bitwright.pipeline.memory import Anatomy, anatomy
 from bitwright.pipeline.planning import make_plan, promised_plan
 from bitwright.pipeline.run import Run
-from bitwright.search import solve
+from bitwright.search import Row, solve, solve_with_rows
 from bitwright.spaces import TARGETS, Choice, Device, Plan, Promise, Space
 
 _MEBIBYTE = 2**20
-_BISECTIONS = 24
+_SOLVER_SECONDS = 10.0
 _COARSER_CACHES = (("Q8_0", "Q8_0"), ("Q4_0", "Q4_0"))
 _CELLS = 256
 
@@ -59,42 +59,34 @@ class Fleet:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ground:
-    """What is the same for every device of a run."""
+class _Post:
+    """A device and what choices of the run cost there: the `space` that it may have, the bytes of the largest file, and seconds for a token."""
 
-    run: Run
-    anatomy: Anatomy
-    reading: Reading
-    foretell: Foreteller
+    device: Device
+    costs: Costs
+    space: Space
+    file_bytes: int
+    limit: Limit
 
-    def space(self, device: Device) -> Space:
-        """The formats that the device does not avoid; a unit for which that leaves none keeps what was packed, less those, or else all.
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return (self.limit.row,) if self.device.least_tokens_per_second else ()
 
-        Raises:
-            UserError: a format to avoid that does not exist.
-        """
-        space, tried = self.run.prices.space, self.run.prices.tried
-        avoided = {TARGETS[device.engine].format(name).name for name in device.avoid}
-        runs = np.array([form.name not in avoided for form in space.formats])
-        offered = np.where((space.offered & runs).any(axis=1, keepdims=True), space.offered & runs, tried & runs)
-        return replace(space, offered=np.where(offered.any(axis=1, keepdims=True), offered, space.offered))
+    def use(self, choice: Choice) -> MemoryUse:
+        return self.costs.anatomy.use(serving_of(self.device), file_bytes=self.space.total_bytes(choice))
 
-    def use(self, device: Device, choice: Choice) -> MemoryUse:
-        return self.anatomy.use(serving_of(device), file_bytes=self.run.prices.space.total_bytes(choice))
+    def rate(self, choice: Choice) -> float:
+        return 1 / float(self.limit.cost.of(choice))
 
-    def rate(self, device: Device, choice: Choice) -> float:
-        return tokens_per_second(device, self.reading, choice, self.use(device, choice))
-
-    def serves(self, device: Device, choice: Choice) -> bool:
+    def serves(self, choice: Choice) -> bool:
         """Whether a choice is within the device's memory and fast enough."""
-        return self.use(device, choice).total_bytes <= device.usable_bytes and self.rate(device, choice) >= device.least_tokens_per_second
+        return self.space.total_bytes(choice) <= self.file_bytes and self.limit.keeps(choice)
 
-    def served_at_all(self, device: Device) -> bool:
-        """Whether the smallest file is."""
-        try:
-            return self.serves(device, self.space(device).smallest())
-        except UserError:
-            return False
+    def fastest(self) -> Choice:
+        """The choice of the least seconds for a token within the memory; the smallest file where that is none."""
+        if self.space.total_bytes(self.space.smallest()) > self.file_bytes:
+            return self.space.smallest()
+        return solve(self.space, self.limit.cost.table, 8 * self.file_bytes).choice
 
 
 def plan_fleet(run: Run, devices: Sequence[Device]) -> Fleet:
@@ -105,34 +97,54 @@ def plan_fleet(run: Run, devices: Sequence[Device]) -> Fleet:
     """
     require_accounting(TARGETS[run.settings.target])
     run = replace(run, settings=replace(run.settings, steps=()))  # they would have to be measured with every plan
-    source = open_source(run.settings.model)
-    found = anatomy(source)
-    ground = _Ground(run, found, reading(run.prices.space, source, found), foreteller(run))
-    return Fleet(run, tuple(_row(ground, device) for device in devices))
+    costs, foretell = costs_of(run), foreteller(run)
+    return Fleet(run, tuple(_row(costs, foretell, device) for device in devices))
 
 
-def _row(ground: _Ground, device: Device) -> Assigned | Unserved:
-    if device.engine != ground.run.settings.target:
-        return Unserved(device, f"The run is for {ground.run.settings.target} and {device.name} has {device.engine}: search for that target.")
+def _post(costs: Costs, device: Device) -> _Post:
+    """What choices cost on a device.
+
+    Raises:
+        UserError: a format to avoid that does not exist, a context or a cache that is not possible, no rate for a format.
+    """
+    space = _runnable(costs.run, device)
+    file_bytes = costs.anatomy.file_bytes(serving_of(device), memory_bytes=device.usable_bytes)
+    at_most = 1 / device.least_tokens_per_second if device.least_tokens_per_second else np.inf
+    return _Post(device, costs, space, file_bytes, Limit(costs.seconds(device, space), at_most))
+
+
+def _runnable(run: Run, device: Device) -> Space:
+    """The formats that the device does not avoid; a unit for which that leaves none keeps what was packed, less those, or else all.
+
+    Raises:
+        UserError: a format to avoid that does not exist.
+    """
+    space, tried = run.prices.space, run.prices.tried
+    avoided = {TARGETS[device.engine].format(name).name for name in device.avoid}
+    runs = np.array([form.name not in avoided for form in space.formats])
+    offered = np.where((space.offered & runs).any(axis=1, keepdims=True), space.offered & runs, tried & runs)
+    return replace(space, offered=np.where(offered.any(axis=1, keepdims=True), offered, space.offered))
+
+
+def _row(costs: Costs, foretell: Foreteller, device: Device) -> Assigned | Unserved:
     try:
-        space = ground.space(device)
-        if not ground.serves(device, space.smallest()):
-            return Unserved(device, _what_is_missing(ground, device, space.smallest()))
-        return _best(ground, device, space)
+        post = _post(costs, device)
+        fastest = post.fastest()
+        return _best(post, foretell) if post.serves(fastest) else Unserved(device, _what_is_missing(post, fastest))
     except UserError as error:
         return Unserved(device, f"On {device.name} nothing fits: {error}")
 
 
-def _best(ground: _Ground, device: Device, space: Space) -> Assigned:
+def _best(post: _Post, foretell: Foreteller) -> Assigned:
     """The candidate of the least divergence; of two that are equal, the smaller."""
-    run = ground.run
-    found = [_Candidate(choice, measured, measured.nats_per_token) for choice, measured in _measured(ground, device, space)]
-    solved = _optimum(ground, device, space)
+    run, device = post.costs.run, post.device
+    found = [_Candidate(choice, measured, measured.nats_per_token) for choice, measured in _measured(post)]
+    solved = _optimum(post)
     if all((candidate.choice != solved).any() for candidate in found):
-        guess = ground.foretell(run.summed(solved))
+        guess = foretell(run.summed(solved))
         found.append(_Candidate(solved, guess, guess.nats_per_token))
     best = min(found, key=lambda candidate: (candidate.nats, run.prices.space.total_bytes(candidate.choice)))
-    return Assigned(device, _plan(run, device, best), best.choice, ground.use(device, best.choice), ground.rate(device, best.choice))
+    return Assigned(device, _plan(run, device, best), best.choice, post.use(best.choice), post.rate(best.choice))
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,31 +154,19 @@ class _Candidate:
     nats: float
 
 
-def _measured(ground: _Ground, device: Device, space: Space) -> Iterator[tuple[Choice, Measurement]]:
+def _measured(post: _Post) -> Iterator[tuple[Choice, Measurement]]:
     """The measured choices that the device can serve."""
-    avoided = set(device.avoid)
-    for measurement in ground.run.measurements.values():
+    avoided = set(post.device.avoid)
+    for measurement in post.costs.run.measurements.values():
         choice = np.array(measurement.choice)
-        if not avoided & {space.formats[i].name for i in choice} and ground.serves(device, choice):
+        if not avoided & {post.space.formats[i].name for i in choice} and post.serves(choice):
             yield choice, measurement
 
 
-def _optimum(ground: _Ground, device: Device, space: Space) -> Choice:
-    """The exact optimum of the table within the device's memory; where that is too slow, within the largest size that is fast enough."""
-    table, memory = ground.run.prices.table, ground.anatomy.file_bytes(serving_of(device), memory_bytes=device.usable_bytes)
-    low, high = space.total_bytes(space.smallest()), min(memory, space.total_bytes(space.largest()))
-    best = solve(space, table, 8 * high).choice
-    if ground.serves(device, best):
-        return best
-    best = space.smallest()
-    for _ in range(_BISECTIONS):
-        middle = (low + high) // 2
-        found = solve(space, table, 8 * middle).choice
-        if ground.serves(device, found):
-            best, low = found, middle
-        else:
-            high = middle
-    return best
+def _optimum(post: _Post) -> Choice:
+    """The exact optimum of the table within the device's memory and its least speed."""
+    largest = min(post.file_bytes, post.space.total_bytes(post.space.largest()))
+    return solve_with_rows(post.space, post.costs.run.prices.table, 8 * largest, rows=post.rows, limit_seconds=_SOLVER_SECONDS).choice
 
 
 def _plan(run: Run, device: Device, best: _Candidate) -> Plan:
@@ -178,39 +178,47 @@ def _plan(run: Run, device: Device, best: _Candidate) -> Plan:
     return promised_plan(run, best.choice, promise, budget=limit, strategy="fleet, knapsack")
 
 
-def _what_is_missing(ground: _Ground, device: Device, smallest: Choice) -> str:
-    use, rate = ground.use(device, smallest), ground.rate(device, smallest)
+def _what_is_missing(post: _Post, fastest: Choice) -> str:
+    device, use = post.device, post.use(fastest)
     missing = use.total_bytes - device.usable_bytes
     if missing > 0:
         said = f"{missing / _MEBIBYTE:,.1f} MiB are missing of the {use.total_bytes / _MEBIBYTE:,.1f} MiB that the smallest file takes here"
     else:
-        said = f"the smallest file decodes {rate:,.2f} tokens/s at most and {device.least_tokens_per_second:g} are wanted"
-    ways = list(_ways_out(ground, device))
+        said = f"the fastest plan decodes {post.rate(fastest):,.2f} tokens/s at most and {device.least_tokens_per_second:g} are wanted"
+    ways = list(_ways_out(post.costs, device))
     way = f"it fits with {', or with '.join(ways)}" if ways else "no context, cache or format makes it fit: give a smaller model"
     return f"On {device.name} {said}; {way}."
 
 
-def _ways_out(ground: _Ground, device: Device) -> Iterator[str]:
-    """What would make the smallest file fit, one thing changed at a time."""
-    n_cells = _longest(ground, device)
+def _ways_out(costs: Costs, device: Device) -> Iterator[str]:
+    """What would make the fastest plan fit, one thing changed at a time."""
+    n_cells = _longest(costs, device)
     if n_cells:
         yield f"a context of {n_cells:,}"
-    if device.sequences > 1 and ground.served_at_all(replace(device, sequences=1)):
+    if device.sequences > 1 and _served_at_all(costs, replace(device, sequences=1)):
         yield "one sequence at a time"
     for keys, values in _COARSER_CACHES:
-        if ground.served_at_all(replace(device, cache=(keys, values))):
+        if _served_at_all(costs, replace(device, cache=(keys, values))):
             yield f"a cache in {keys}"
             break
-    if device.avoid and ground.served_at_all(replace(device, avoid=())):
+    if device.avoid and _served_at_all(costs, replace(device, avoid=())):
         yield f"{', '.join(device.avoid)}, which the device avoids"
 
 
-def _longest(ground: _Ground, device: Device) -> int:
+def _served_at_all(costs: Costs, device: Device) -> bool:
+    try:
+        post = _post(costs, device)
+        return post.serves(post.fastest())
+    except UserError:
+        return False
+
+
+def _longest(costs: Costs, device: Device) -> int:
     """The longest context that fits, in whole steps of the cache; 0 where none does."""
     low, high = 0, device.context // _CELLS
     while low < high:
         middle = (low + high + 1) // 2
-        if ground.served_at_all(replace(device, context=_CELLS * middle)):
+        if _served_at_all(costs, replace(device, context=_CELLS * middle)):
             low = middle
         else:
             high = middle - 1

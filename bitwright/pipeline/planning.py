@@ -10,11 +10,12 @@ import numpy as np
 from bitwright.compress import digest
 from bitwright.errors import BudgetError, OutputError
 from bitwright.objectives import Measurement
+from bitwright.pipeline.conditions import Limit, require_possible
 from bitwright.pipeline.keeping import rounding_of
 from bitwright.pipeline.run import IMATRIX, Run
 from bitwright.pipeline.searching import uniforms
 from bitwright.pipeline.stepping import planned_steps
-from bitwright.search import solve
+from bitwright.search import solve_with_rows
 from bitwright.spaces import TARGETS, Budget, Choice, ImportanceFile, Plan, PlannedModel, Promise, Provenance
 
 _UNIFORMS_MEASURED = 2
@@ -36,27 +37,32 @@ def budget_bytes(budget: Budget, *, n_weights: int, original_bytes: int) -> int:
     return size_bytes
 
 
-def candidates(run: Run, size_bytes: int) -> dict[str, Choice]:
-    """Choices worth measuring for a budget, by name: the exact optimum of the table and that of the second opinion, the best that searches have
-    found so far, and the largest uniform allocations that fit.
+def candidates(run: Run, size_bytes: int, limits: tuple[Limit, ...] = ()) -> dict[str, Choice]:
+    """Choices worth measuring for a budget and `limits` beside it, by name: the exact optimum of the table and that of the second opinion, the best
+    that searches have found so far, and the largest uniform allocations that fit.
 
     Raises:
-        BudgetError: even the smallest file is above the budget.
+        BudgetError: even the smallest file is above the budget, or no choice is within the limits.
     """
-    space = run.prices.space
+    space, rows = run.prices.space, tuple(limit.row for limit in limits)
+    require_possible(space, size_bytes, limits)
     tables = {"knapsack": run.prices.table, "knapsack, second table": run.prices.second_table}
-    solved = {name: solve(space, table, 8 * size_bytes).choice for name, table in tables.items()}
+    solved = {name: solve_with_rows(space, table, 8 * size_bytes, rows=rows).choice for name, table in tables.items()}
     found = {"knapsack": solved["knapsack"]} | {name: choice for name, choice in solved.items() if (choice != solved["knapsack"]).any()}
-    fitting = {name: choice for name, choice in uniforms(run).items() if space.total_bytes(choice) <= size_bytes}
+    fitting = {name: choice for name, choice in uniforms(run).items() if _fits(run, choice, size_bytes, limits)}
     largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
     uniform = {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
-    return found | _searched(run, size_bytes, known=[*found.values(), *uniform.values()]) | uniform
+    return found | _searched(run, size_bytes, limits, known=[*found.values(), *uniform.values()]) | uniform
 
 
-def _searched(run: Run, size_bytes: int, *, known: list[Choice]) -> dict[str, Choice]:
+def _fits(run: Run, choice: Choice, size_bytes: int, limits: tuple[Limit, ...]) -> bool:
+    return run.prices.space.total_bytes(choice) <= size_bytes and all(limit.keeps(choice) for limit in limits)
+
+
+def _searched(run: Run, size_bytes: int, limits: tuple[Limit, ...], *, known: list[Choice]) -> dict[str, Choice]:
     """The best choices that fit among those measured by searches, which are not `known` already."""
     taken = {tuple(choice.tolist()) for choice in known}
-    nats = {choice: value for choice, value in run.evaluated().items() if run.prices.space.total_bytes(np.array(choice)) <= size_bytes}
+    nats = {choice: value for choice, value in run.evaluated().items() if _fits(run, np.array(choice), size_bytes, limits)}
     new = [choice for choice in sorted(nats, key=lambda choice: nats[choice])[:_SEARCHED_MEASURED] if choice not in taken]
     return {f"search {i}": np.array(choice) for i, choice in enumerate(new, start=1)}
 

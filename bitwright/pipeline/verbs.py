@@ -12,6 +12,8 @@ from bitwright.objectives import Shape, sample_texts
 from bitwright.pipeline.building import build, require_fit, target_of
 from bitwright.pipeline.campaign import DEFAULT, Judgement, Search, judged, search_along, search_within
 from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes
+from bitwright.pipeline.conditions import NO_CONDITIONS, Conditions, Limit
+from bitwright.pipeline.costs import limits_of
 from bitwright.pipeline.planning import best, budget_bytes, candidates, make_plan, write_text
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import PLAN, REPORT, Run
@@ -86,26 +88,44 @@ def write_plan(made: Plan, path: Path) -> tuple[Path, ...]:
 
 
 def plan(
-    run: Run, budget: Budget, *, ship_codec: str = "", steps: Sequence[str] = (), device: str = "cpu", progress: Progress | None = None
+    run: Run,
+    budget: Budget,
+    *,
+    conditions: Conditions = NO_CONDITIONS,
+    ship_codec: str = "",
+    steps: Sequence[str] = (),
+    device: str = "cpu",
+    progress: Progress | None = None,
 ) -> tuple[Plan, RunSummary]:
-    """The best plan within a budget. Candidates that the run has not measured yet are measured now, which loads the model.
+    """The best plan within a budget, and within the ceilings of `conditions`. Candidates that the run has not measured yet are measured now, which
+    loads the model.
 
     `ship_codec` is the rounding of what is written and `steps` what follows it, those of the run's settings where they are empty.
 
     Raises:
-        BudgetError: no file is that small, or the original is smaller.
-        UserError: the rounding is none of the target's, or a step cannot be taken.
+        BudgetError: no file is that small, or the original is smaller, or no choice is within the ceilings.
+        UserError: a cost cannot be counted, the rounding is none of the target's, or a step cannot be taken.
     """
     ships = replace(run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps))
-    named = candidates(ships, _size_bytes(ships, budget))
+    asked = _Asked(budget, limits_of(run, conditions))
+    named = asked.candidates(ships)
     if not all(_is_measured(ships, choice) for choice in named.values()):
         bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
         _measure(bench, ships, named)
-    return _plan_of(ships, budget, {}), _figures_of(ships, budget, {})
+    return asked.plan(ships, {}), asked.figures(ships, {})
 
 
-def fit(settings: Settings, budget: Budget, out: Path, *, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None) -> Fitted:
-    """From a model and a budget to a checked file in `out`: search around the budget, plan, build, check, report."""
+def fit(
+    settings: Settings,
+    budget: Budget,
+    out: Path,
+    *,
+    conditions: Conditions = NO_CONDITIONS,
+    by: Search = DEFAULT,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Fitted:
+    """From a model and a budget, with ceilings beside it, to a checked file in `out`: search around the budget, plan, build, check, report."""
     progress = progress or Silent()
     require_container(TARGETS[settings.target])
     settings = _with_steps(settings, by)
@@ -113,18 +133,19 @@ def fit(settings: Settings, budget: Budget, out: Path, *, by: Search = DEFAULT, 
     bench = set_up(settings, out, device=device, progress=progress)
     _require_possible(bench, budget)
     run = price(bench)
-    search_within(bench, run, budget_bits=8 * _size_bytes(run, budget), search=by)
-    named = candidates(run, _size_bytes(run, budget))
+    asked = _Asked(budget, limits_of(run, conditions))
+    search_within(bench, run, budget_bits=8 * asked.size_bytes(run), search=by, limits=asked.limits)
+    named = asked.candidates(run)
     _measure(bench, run, named)
-    judgement = judged(bench, run, named, by.objectives) if by.objectives else Judgement((), ())
-    found = _plan_of(run, budget, judgement.deciding())
+    judgement = judged(bench, run, named, by.objectives, device=conditions.device) if by.objectives else Judgement((), ())
+    found = asked.plan(run, judgement.deciding())
     write_plan(found, out / PLAN)
     path = out / bench.target.file_name
     with timed(run.store, "build"):
         build(found, path, progress=progress)
     with timed(run.store, "check"):
         checked = _checked(bench, found, path)
-    summary = _figures_of(run, budget, judgement.deciding())
+    summary = asked.figures(run, judgement.deciding())
     write_page(summary, out / REPORT)
     return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
@@ -172,10 +193,6 @@ def _require_one_judge(settings: Settings, by: Search) -> None:
         )
 
 
-def _size_bytes(run: Run, budget: Budget) -> int:
-    return budget_bytes(budget, n_weights=run.prices.space.n_weights, original_bytes=run.prices.original_bytes)
-
-
 def _require_possible(bench: Workbench, budget: Budget) -> None:
     """Refuse a budget that the original meets before any text is read, and one that no file meets before anything is quantized."""
     n_weights = sum(tensor.n_weights for tensor in bench.model.tensors)
@@ -184,17 +201,29 @@ def _require_possible(bench: Workbench, budget: Budget) -> None:
     solve(space, np.zeros(space.offered.shape), 8 * size_bytes)
 
 
-def _plan_of(run: Run, budget: Budget, values: Mapping[str, float]) -> Plan:
-    """The best of the measured candidates by `values`, or by divergence where there are none."""
-    name, measurement = best(run, candidates(run, _size_bytes(run, budget)), values)
-    return make_plan(run, budget=budget.text, strategy=name, measurement=measurement)
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a plan stays within: the bytes of the file, and limits beside them."""
 
+    budget: Budget
+    limits: tuple[Limit, ...]
 
-def _figures_of(run: Run, budget: Budget, values: Mapping[str, float]) -> RunSummary:
-    """The same as figures."""
-    size_bytes = _size_bytes(run, budget)
-    named = candidates(run, size_bytes)
-    return summarise(run, named=named, chosen=best(run, named, values)[0], limit=SizeLimit(size_bytes))
+    def size_bytes(self, run: Run) -> int:
+        return budget_bytes(self.budget, n_weights=run.prices.space.n_weights, original_bytes=run.prices.original_bytes)
+
+    def candidates(self, run: Run) -> dict[str, Choice]:
+        return candidates(run, self.size_bytes(run), self.limits)
+
+    def plan(self, run: Run, values: Mapping[str, float]) -> Plan:
+        """The best of the measured candidates by `values`, or by divergence where there are none."""
+        name, measurement = best(run, self.candidates(run), values)
+        text = ", ".join([self.budget.text, *(limit.text for limit in self.limits)])
+        return make_plan(run, budget=text, strategy=name, measurement=measurement)
+
+    def figures(self, run: Run, values: Mapping[str, float]) -> RunSummary:
+        """The same as figures."""
+        named = self.candidates(run)
+        return summarise(run, named=named, chosen=best(run, named, values)[0], limit=SizeLimit(self.size_bytes(run)))
 
 
 def _checked(bench: Workbench, plan: Plan, path: Path) -> Check:

@@ -26,7 +26,7 @@ from bitwright.search.quadratic import solve_quadratic
 from bitwright.search.random_choices import random_front, random_mixes, random_within
 from bitwright.search.rows import Row, at_least, at_most, bits_between, layer_budgets, window
 from bitwright.search.scattered import scattered, sizes_between
-from bitwright.search.side_rows import solve_with_rows
+from bitwright.search.side_rows import row_prices, solve_with_rows
 from bitwright.search.solution import Solution
 from bitwright.search.spdy import Reweighing, reweighed
 from bitwright.search.strategy import Predict, Question, Refit, Strategy, Trials, asked, no_trials
@@ -89,6 +89,7 @@ __all__ = [
     "random_mixes",
     "random_within",
     "reweighed",
+    "row_prices",
     "scattered",
     "sizes_between",
     "softmax_shares",

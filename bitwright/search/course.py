@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bitwright.search.rows import Row
 from bitwright.search.strategy import Question, Strategy, Trials, asked, no_trials
 from bitwright.spaces import Choices, Space
 
@@ -21,21 +22,26 @@ class Problem:
     """What every strategy is given.
 
     `start` `(n, n_units)` holds choices worth measuring first, may be empty. A full measurement takes `n_sequences` sequences. All randomness comes
-    from `seed`.
+    from `seed`. What is asked for keeps the `rows`, by the strategies that say so.
     """
 
     space: Space
     start: Choices
     n_sequences: int
     seed: int
+    rows: tuple[Row, ...] = ()
 
     def __post_init__(self) -> None:
         if self.start.ndim != 2 or not self.space.offered[np.arange(len(self.space.units)), self.start].all():
             raise ValueError(f"choices to start from must be rows of {len(self.space.units)} offered formats, these are of shape {self.start.shape}")
 
     def start_within(self, budget_bits: int) -> Choices:
-        """Those of `start` whose file has at most so many bits."""
-        return self.start[self.space.total_bits(self.start) <= budget_bits]
+        """Those of `start` whose file has at most so many bits, and which keep the rows."""
+        return self.kept(self.start[self.space.total_bits(self.start) <= budget_bits])
+
+    def kept(self, choices: Choices) -> Choices:
+        """Those of `choices` `(n, n_units)` that keep the rows."""
+        return choices[[all(row.holds(choice) for row in self.rows) for choice in choices]] if self.rows else choices
 
     def random(self) -> np.random.Generator:
         """A generator of random numbers, the same each time."""

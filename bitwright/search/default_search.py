@@ -28,6 +28,7 @@ from bitwright.search.instance import checked_table, room_bits
 from bitwright.search.knapsack import solve
 from bitwright.search.neighbours import Neighbourhood, all_together
 from bitwright.search.seen import Seen
+from bitwright.search.side_rows import row_prices, solve_with_rows
 from bitwright.search.strategy import Question, Refit, Strategy, Trials, asked
 from bitwright.spaces import Choice, Choices, Space
 
@@ -61,11 +62,11 @@ class Knowledge:
 
 
 def auto(problem: Problem, budget_bits: int, *, knowledge: Knowledge) -> Strategy:
-    """The best choice whose file has at most `budget_bits`.
+    """The best choice whose file has at most `budget_bits`, and which keeps the rows of the problem.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
-        UserError: the table has another shape than the space, or is not finite where a format is offered.
+        UserError: the table has another shape than the space, or is not finite where a format is offered; the rows cannot all hold.
     """
     checked_table(problem.space, knowledge.table)
     room_bits(problem.space, budget_bits)
@@ -85,15 +86,16 @@ def auto_front(problem: Problem, *, knowledge: Knowledge, n_points: int) -> Stra
 
 def _for_budget(problem: Problem, budget_bits: int, knowledge: Knowledge) -> Asking:
     seen, rng = Seen(), problem.random()
-    optima = [solve(problem.space, table, budget_bits).choice for table in (knowledge.table, *knowledge.others)]
+    optima = [_optimum(problem, table, budget_bits) for table in (knowledge.table, *knowledge.others)]
+    prices = row_prices(problem.space, knowledge.table, budget_bits, rows=problem.rows)
     known = yield asked(seen.new(np.concatenate([optima, problem.start_within(budget_bits)])), problem.n_sequences)
     for expand in knowledge.expand if _value_of(known, _best(known)) > FAR else ():
         known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
     around, n_hopeless = Neighbourhood(problem.space, budget_bits, all_together), 0
     while n_hopeless < _PATIENCE:
         best = _best(known)
-        perturbed = [solve(problem.space, _perturbed(knowledge.table, rng, i), budget_bits).choice for i in range(_N_PERTURBED)]
-        pool = np.concatenate([around.swaps(best, n_at_most=_N_SWAPS, rng=rng), perturbed])
+        perturbed = [solve(problem.space, _perturbed(knowledge.table, rng, i) + prices, budget_bits).choice for i in range(_N_PERTURBED)]
+        pool = problem.kept(np.concatenate([around.swaps(best, n_at_most=_N_SWAPS, rng=rng), perturbed]))
         pool = pool[seen.lacks(pool)]
         gains = _expected_gains(knowledge.refit, known, pool, below=_value_of(known, best))
         chosen = _promising(gains, _AT_ONCE)
@@ -110,7 +112,7 @@ def _descend(problem: Problem, budget_bits: int, *, expand: Expand, seen: Seen, 
         best = _best(known)
         slopes, curvatures = expand(best)
         while damping <= _LAST_DAMPING:
-            step = solve(problem.space, slopes + damping * curvatures, budget_bits).choice
+            step = _optimum(problem, slopes + damping * curvatures, budget_bits)
             if len(new := seen.new(step[None])):
                 known = known.joined((yield Question(new, problem.n_sequences, best[None])))
                 if (_best(known) == step).all():
@@ -158,6 +160,10 @@ def _filling(space: Space, known: Trials, pool: Choices, *, refit: Refit) -> lis
         chosen.append(best)
         bits, nats = np.append(bits, size[best]), np.append(nats, mean[best])
     return chosen
+
+
+def _optimum(problem: Problem, table: Table, budget_bits: int) -> Choice:
+    return solve_with_rows(problem.space, table, budget_bits, rows=problem.rows).choice
 
 
 def _perturbed(table: Table, rng: np.random.Generator, index: int) -> Table:

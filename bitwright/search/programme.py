@@ -47,6 +47,7 @@ class Programme:
     def __init__(self, offered: NDArray[np.bool_]) -> None:
         self._offered = offered
         self._losses: list[tuple[float, pulp.LpVariable]] = []
+        self._rows: list[tuple[pulp.LpConstraint, NDArray[np.float64]]] = []
         self._model = pulp.LpProblem("choice", pulp.LpMinimize)
         self._pick = {(int(u), int(f)): self._model.add_variable(f"x_{u}_{f}", cat=pulp.LpBinary) for u, f in np.argwhere(offered)}
         for unit, row in enumerate(offered):
@@ -89,10 +90,9 @@ class Programme:
             scale = float(above.max()) or 1.0
             lower, upper = (lower - base) / scale, (upper - base) / scale
         total = pulp.lpSum(float(above[pair]) / scale * pick for pair, pick in self._pick.items())
-        if lower > -inf:
-            self._model += total >= lower
-        if upper < inf:
-            self._model += total <= upper
+        for constraint in ([total >= lower] if lower > -inf else []) + ([total <= upper] if upper < inf else []):
+            self._model.addConstraint(constraint)
+            self._rows.append((constraint, above / scale))
 
     def forbid(self, choice: Choice) -> None:
         """Any choice but this one `(n_units,)`."""
@@ -121,6 +121,19 @@ class Programme:
             pick.cat = pulp.LpInteger
         return self._picked(), self._model.objective.value() / scale
 
+    def row_prices(self) -> NDArray[np.float64]:
+        """What the rows add to the loss of each pair `(n_units, n_formats)` where they bind, so that without them the least loss is the relaxed one.
+
+        Raises:
+            ContradictionError: no fractions keep all that is asked for.
+        """
+        self.relaxed()
+        scale = self._loss_scale()
+        prices = np.zeros(self._offered.shape)
+        for constraint, coefficients in self._rows:
+            prices -= constraint.pi / scale * coefficients
+        return prices
+
     def solve(self, limit_seconds: float) -> Answer:
         """The best choice there is, or that was found in time.
 
@@ -137,12 +150,15 @@ class Programme:
 
     def _run(self, limit_seconds: float) -> float:
         """Solve the model, and by what its losses were multiplied."""
-        scale = _LOSS_RANGE / (max((abs(loss) for loss, _ in self._losses), default=0.0) or 1.0)
+        scale = self._loss_scale()
         self._model.setObjective(pulp.lpSum(scale * loss * variable for loss, variable in self._losses))
         self._model.solve(pulp.HiGHS(msg=False, gapAbs=0.0, gapRel=0.0, timeLimit=limit_seconds, **_OPTIONS))
         if self._model.status == pulp.LpStatusInfeasible:
             raise ContradictionError("no choice keeps everything that is asked for")
         return scale
+
+    def _loss_scale(self) -> float:
+        return _LOSS_RANGE / (max((abs(loss) for loss, _ in self._losses), default=0.0) or 1.0)
 
     def _picked(self) -> NDArray[np.float64]:
         picked = np.zeros(self._offered.shape)

@@ -1,5 +1,7 @@
 """The knapsack with side constraints: rows over the same pairs that a choice must keep as well, as a mixed-integer programme.
 
+Where the knapsack's own answer keeps the rows it is the best there is, and nothing else is asked.
+
 What HiGHS answers is checked again in whole bits; an answer that a tolerance let through is forbidden by name and the search goes on. Where nothing
 can be answered, rows are dropped one at a time for as long as the rest still contradict each other; those that are left are the contradiction
 (the deletion filter: Chinneck & Dravnieks, "Locating minimal infeasible constraint sets in linear programs", ORSA Journal on Computing 3, 1991).
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.search.instance import checked_table, extra_bits, room_bits
+from bitwright.search.knapsack import solve
 from bitwright.search.programme import ContradictionError, Programme
 from bitwright.search.rows import TOLERANCE, Row
 from bitwright.search.solution import Solution, proven
@@ -33,10 +36,10 @@ def solve_with_rows(space: Space, table: NDArray[np.float64], budget_bits: int, 
     room = room_bits(space, budget_bits)
     for index, row in enumerate(rows):
         _require_possible(space, row, index)
-    least = np.where(space.offered, loss, inf).min(axis=1, keepdims=True)  # (n_units, 1)
-    programme = _programme(space, rows)
-    programme.limit(extra_bits(space), room)
-    programme.minimise(np.where(space.offered, loss - least, 0.0))
+    alone = solve(space, loss, budget_bits)
+    if all(row.holds(alone.choice) for row in rows):
+        return alone
+    programme = _whole_programme(space, loss, room, rows)
     while True:
         try:
             answer = programme.solve(limit_seconds)
@@ -46,6 +49,31 @@ def solve_with_rows(space: Space, table: NDArray[np.float64], budget_bits: int, 
         if solution.size_bits <= budget_bits and all(row.holds(solution.choice) for row in rows):
             return solution
         programme.forbid(solution.choice)
+
+
+def row_prices(space: Space, table: NDArray[np.float64], budget_bits: int, *, rows: tuple[Row, ...]) -> NDArray[np.float64]:
+    """What each pair `(n_units, n_formats)` costs beside its loss, in nats/token, for what it takes of the `rows`: their prices in the relaxation.
+
+    With these added to a table like `table` the knapsack alone answers near the rows, at a hundredth of the time (Everett, Operations Research 11,
+    1963). Zero where no row binds.
+
+    Raises:
+        BudgetError: the smallest file is larger than the budget.
+        UserError: rows that cannot all hold.
+    """
+    loss, room = checked_table(space, table), room_bits(space, budget_bits)
+    try:
+        return _whole_programme(space, loss, room, rows).row_prices() if rows else np.zeros(loss.shape)
+    except ContradictionError as error:
+        raise UserError(_contradiction(space, room, rows, limit_seconds=60.0)) from error
+
+
+def _whole_programme(space: Space, loss: NDArray[np.float64], room: int, rows: tuple[Row, ...]) -> Programme:
+    programme = _programme(space, rows)
+    programme.limit(extra_bits(space), room)
+    least = np.where(space.offered, loss, inf).min(axis=1, keepdims=True)  # (n_units, 1)
+    programme.minimise(np.where(space.offered, loss - least, 0.0))
+    return programme
 
 
 def _programme(space: Space, rows: tuple[Row, ...]) -> Programme:

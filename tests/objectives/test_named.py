@@ -6,13 +6,13 @@ import pytest
 from bitwright.errors import LibraryError, ObjectiveError, TextError, UserError
 from bitwright.objectives import (
     ClampedJensenShannon,
+    CostObjective,
     EffectiveRank,
     Flips,
     JensenShannon,
     Kendall,
     KullbackLeibler,
     Perplexity,
-    SizeObjective,
     Spearman,
     TaskError,
     TaskErrorByLength,
@@ -27,8 +27,13 @@ from tests.sentences import sentence
 
 def test_words_are_objectives_in_their_order() -> None:
     assert parse_objectives("kl,flips,worst5%") == (KullbackLeibler(), Flips(), WorstSlice(5))
-    assert parse_objectives(" bits, erank,perplexity,") == (SizeObjective.BITS, EffectiveRank(), Perplexity())
-    assert parse_objectives("jsd,amq-jsd,bytes") == (JensenShannon(), ClampedJensenShannon(), SizeObjective.BYTES)
+    assert parse_objectives(" bits, erank,perplexity,") == (CostObjective.BITS, EffectiveRank(), Perplexity())
+    assert parse_objectives("jsd,amq-jsd,bytes") == (JensenShannon(), ClampedJensenShannon(), CostObjective.BYTES)
+    assert parse_objectives("kl,active-bytes,seconds-per-token,joules-per-token")[1:] == (
+        CostObjective.ACTIVE_BYTES,
+        CostObjective.SECONDS,
+        CostObjective.JOULES,
+    )
 
 
 def test_numbers_may_be_others() -> None:
@@ -39,7 +44,7 @@ def test_numbers_may_be_others() -> None:
 @pytest.mark.parametrize("word", ["kl", "jsd", "amq-jsd", "top10-kl", "perplexity", "flips", "worst5%", "top10-kendall", "top10-spearman", "erank"])
 def test_an_objective_is_asked_for_by_its_name(word: str) -> None:
     (found,) = parse_objectives(word)
-    assert not isinstance(found, SizeObjective)
+    assert not isinstance(found, CostObjective)
     assert found.name == word
 
 

@@ -9,7 +9,8 @@ import bitwright as bw
 from bitwright.errors import RunError, TextError
 from bitwright.objectives import Routing, collect_routing
 from bitwright.pipeline import Run, expert_uses, read_by_a_step
-from tests.runs import small
+from bitwright.spaces import NATIVE
+from tests.runs import small as brief
 from tests.sentences import sentence
 
 MENU = ("INT2_G32", "INT4_G32")
@@ -17,7 +18,7 @@ MENU = ("INT2_G32", "INT4_G32")
 
 @pytest.fixture(scope="module")
 def of_experts(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    settings = small(tiny_mixtral, target="native", formats=MENU)
+    settings = brief(tiny_mixtral, target="native", formats=MENU)
     return bw.pipeline.search(settings, tmp_path_factory.mktemp("experts") / "run", n_points=2)
 
 
@@ -53,12 +54,13 @@ def test_an_expert_that_does_not_exist(of_experts: Run) -> None:
 
 def test_a_step_reads_half_of_the_experts(of_experts: Run) -> None:
     space = of_experts.prices.space
-    choice = space.smallest()
-    read, whole = read_by_a_step(of_experts, space.names(choice))
-    experts = np.array([unit.expert >= 0 for unit in space.units])
-    of_experts_bytes = int(space.size_bits[np.arange(len(choice)), choice][experts].sum()) // 8
-    assert whole == space.total_bytes(choice)
-    assert read == pytest.approx(whole - of_experts_bytes / 2)
+    small, large = (of_experts.prices.everything.uniform(NATIVE.format(name)) for name in MENU)
+    (read, whole), (more, _) = (read_by_a_step(of_experts, space.names(choice)) for choice in (small, large))
+    assert whole == space.total_bytes(small)
+    units = np.arange(len(small))
+    added = (space.size_bits[units, large] - space.size_bits[units, small]) / 8
+    shares = np.array([0.5 if unit.expert >= 0 else 0.0 if unit.name == "token_embd" else 1.0 for unit in space.units])
+    assert more - read == pytest.approx(added @ shares)
     with pytest.raises(RunError) as caught:
         read_by_a_step(of_experts, {"blk.0.attn_q.weight": "INT2_G32"})
     sentence(caught.value, "give a plan of it")
@@ -76,5 +78,5 @@ def test_text_that_leaves_a_layer_unvisited_is_refused(tiny_mixtral: Path, tmp_p
 
     monkeypatch.setattr("bitwright.objectives.routing.collect_routing", unvisited)
     with pytest.raises(TextError) as caught:
-        bw.pipeline.search(small(tiny_mixtral, target="native", formats=MENU), tmp_path / "run", n_points=2)
+        bw.pipeline.search(brief(tiny_mixtral, target="native", formats=MENU), tmp_path / "run", n_points=2)
     sentence(caught.value, "layer 1")

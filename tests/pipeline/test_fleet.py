@@ -10,7 +10,8 @@ import bitwright as bw
 from bitwright.errors import UserError
 from bitwright.objectives import engine_memory
 from bitwright.pipeline import Assigned, Run, Unserved, build_fleet, memory_of, plan_fleet, write_fleet
-from bitwright.pipeline.bandwidth import serving_of
+from bitwright.pipeline.costs import costs_of, serving_of
+from bitwright.search import solve
 from bitwright.spaces import Device, Latency, NotTimed, PowerUnknown
 from tests.runs import rows
 from tests.sentences import sentence
@@ -86,8 +87,23 @@ def test_a_machine_that_was_timed_is_as_fast_as_it_was_timed(searched: Run) -> N
     assert one(searched, as_bandwidth).tokens_per_second == pytest.approx(one(searched, BOARD).tokens_per_second, rel=1e-3)
     slow = replace(BOARD, latency=Latency(rates | {"Q8_0": 1e-8}, 0.0, 0.01))
     assert one(searched, slow).tokens_per_second < 0.5 * one(searched, BOARD).tokens_per_second
-    unknown = replace(BOARD, latency=Latency({"F64": 1.0}, 0.0, 0.01))  # a format that was not timed: by bandwidth
-    assert one(searched, unknown).tokens_per_second == one(searched, BOARD).tokens_per_second
+    untimed = replace(BOARD, latency=Latency({form: rate for form, rate in rates.items() if form != "Q5_0"}, 0.0, 0.01))
+    assert "has none for Q5_0: time them" in reason(searched, untimed)
+    assert "Q5_0" not in one(searched, replace(untimed, avoid=("Q5_0",))).plan.formats.values()
+
+
+def test_a_slow_format_gives_way_to_fast_ones_at_the_least_divergence(searched: Run) -> None:
+    """Where the formats of the smallest files are slow, size alone finds nothing that is fast enough, and the integer programme does."""
+    rates = {form.name: 1e-9 for form in searched.prices.space.formats} | {"Q4_0": 5e-9, "Q5_0": 3e-9}
+    board = replace(needs(searched, BOARD, 0.7), latency=Latency(rates, 0.0, 0.01))
+    wanted = 1.05 * one(searched, board).tokens_per_second
+    row = one(searched, replace(board, least_tokens_per_second=wanted))
+    assert row.tokens_per_second >= wanted
+    assert row.memory.total_bytes <= board.usable_bytes
+    space, seconds = searched.prices.space, costs_of(searched).seconds(board, searched.prices.space)
+    budgets = np.linspace(space.total_bytes(space.smallest()), row.plan.size_bytes, 50)
+    by_size = [solve(space, searched.prices.table, 8 * int(size_bytes)).choice for size_bytes in budgets]
+    assert max(1 / float(seconds.of(choice)) for choice in by_size) < wanted
 
 
 def test_what_a_device_avoids_is_not_in_its_plan(searched: Run) -> None:

@@ -1,11 +1,13 @@
 """The default search: the table's optimum first, the slopes where they are known, and then what measurements teach."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from bitwright.errors import BudgetError, UserError
-from bitwright.search import Knowledge, Predict, Problem, Strategy, Trials, auto, auto_front, hypervolume, solve
+from bitwright.search import Knowledge, Predict, Problem, Row, Strategy, Trials, auto, auto_front, hypervolume, solve, solve_with_rows
 from bitwright.spaces import Choice, Choices, Space
 
 from .instances import space_of
@@ -170,3 +172,19 @@ def test_slopes_cost_nothing_near_the_original(space: Space, scale: float, sweep
     strategy.tell(Trials(optimum[None], value, np.full_like(value, 1e-4), np.array([64]), np.full(1, np.nan)))
     strategy.ask()
     assert len(asked_at) == sweeps
+
+
+def test_all_that_is_asked_for_keeps_the_rows(space: Space) -> None:
+    world = World(space, 4)
+    budget_bits = int(space.total_bits(space.smallest()) + space.total_bits(space.largest())) // 2
+    free = run(auto(problem(space), budget_bits, knowledge=Knowledge(world.table, world.refit)), world, 40)
+    few = np.array([[1.0, 0.0, 0.0, 0.0]] * N_UNITS)  # at most so many in the largest format
+    most = int((free.choices[free.values[:, 0].argmin()] == 0).sum()) - 1
+    assert most >= 0
+    row = Row(few, -np.inf, float(most))
+    bound = replace(problem(space, space.smallest(), space.uniform(space.formats[0])), rows=(row,))
+    found = run(auto(bound, budget_bits, knowledge=Knowledge(world.table, world.refit, (world.expand,))), world, 40)
+    assert len(found.choices) > 3
+    assert all(row.holds(choice) for choice in found.choices)
+    assert (space.total_bits(found.choices) <= budget_bits).all()
+    assert (found.choices[0] == solve_with_rows(space, world.table, budget_bits, rows=(row,)).choice).all()

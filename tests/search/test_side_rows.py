@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bitwright.errors import UserError
-from bitwright.search import Row, Solution, at_least, at_most, bits_between, layer_budgets, solve, solve_with_rows, window
+from bitwright.search import Row, Solution, at_least, at_most, bits_between, layer_budgets, row_prices, solve, solve_with_rows, window
 from bitwright.spaces import BlockFormat, Space, Tensor, Unit
 
 from .contract import ExactContract
@@ -86,7 +86,7 @@ def test_a_model_of_full_size_keeps_a_row_and_the_last_byte_of_the_budget() -> N
 def test_too_little_time_is_said() -> None:
     space, table = language_model(3, shape_aware=True)
     with pytest.raises(UserError, match="within 0 s, and none was"):
-        solve_with_rows(space, table, 8 * 90_000_000, rows=(), limit_seconds=0.0)
+        solve_with_rows(space, table, 8 * 90_000_000, rows=(window(space, 0, 8 * 80_000_000),), limit_seconds=0.0)
 
 
 def units_of(space: Space, layer: int) -> NDArray[np.bool_]:
@@ -173,3 +173,23 @@ def test_an_equality_of_formats_is_a_unit_and_costs_what_the_row_would() -> None
         with_row = solve_with_rows(apart, separate, budget_bits, rows=(Row(difference, 0.0, 0.0),))
         assert with_row.choice[0] == with_row.choice[1]
         assert with_row.loss == solve(tied, table, budget_bits).loss
+
+
+@given(instances(), st.floats(0.0, 1.0), st.floats(0.1, 1.0))
+@settings(deadline=None, max_examples=100)
+def test_priced_rows_leave_the_least_loss_where_it_was(instance: tuple[Space, Table], share: float, tight: float) -> None:
+    """The price of a row makes a bound: no choice that keeps it loses less than the knapsack of the priced table, less the price of the limit."""
+    space, table = instance
+    budget_bits = budgets(space, share)
+    taken = np.random.default_rng(space.size_bits.sum()).uniform(1, 2, table.shape)
+    least = float(np.where(space.offered, taken, inf).min(axis=1).sum())
+    fast = solve(space, np.where(space.offered, taken, 0.0), budget_bits)
+    upper = fast.loss + tight * (float(np.where(space.offered, taken, -inf).max(axis=1).sum()) - least)
+    row = Row(taken, -inf, upper)
+    prices = row_prices(space, table, budget_bits, rows=(row,))
+    price = float((prices[space.offered] / (taken - np.where(space.offered, taken, inf).min(axis=1, keepdims=True))[space.offered].clip(1e-9)).max())
+    assert (prices[space.offered] >= -1e-9).all()
+    best = solve_with_rows(space, table, budget_bits, rows=(row,))
+    bound = solve(space, table + np.where(space.offered, prices, 0.0), budget_bits).loss - price * (upper - least)
+    assert bound <= best.loss + 1e-6
+    assert (row_prices(space, table, budget_bits, rows=()) == 0).all()

@@ -1,0 +1,108 @@
+"""What is asked of a plan beside its bytes: ceilings on costs, and the device that seconds and joules are counted on."""
+
+import re
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+
+from bitwright.errors import BudgetError, ObjectiveError
+from bitwright.objectives import Cost, CostObjective
+from bitwright.search import Row, solve_with_rows
+from bitwright.spaces import Choice, Device, Space, parse_budget
+
+#: costs that a ceiling may be set on; that on bytes is the budget
+CEILINGS = (CostObjective.ACTIVE_BYTES, CostObjective.SECONDS, CostObjective.JOULES)
+_AT_MOST = re.compile(r"\s*([a-z-]+)\s*=\s*(\S.*?)\s*")
+
+
+@dataclass(frozen=True)
+class NoDevice:
+    """No device was named."""
+
+
+NO_DEVICE = NoDevice()
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """A ceiling on a cost, in the cost's unit."""
+
+    objective: CostObjective
+    value: float
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The ceilings, and the device of seconds and joules."""
+
+    at_most: tuple[AtMost, ...] = ()
+    device: Device | NoDevice = NO_DEVICE
+
+
+NO_CONDITIONS = Conditions()
+
+
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """A ceiling on a cost of one run."""
+
+    cost: Cost
+    at_most: float
+
+    @property
+    def row(self) -> Row:
+        """The same as a row of an integer programme."""
+        return Row(np.nan_to_num(self.cost.table), -np.inf, self.at_most - self.cost.fixed, self.text)
+
+    @property
+    def text(self) -> str:
+        """It in words."""
+        return f"{self.cost.objective} at most {self.at_most:,.6g}"
+
+    def keeps(self, choice: Choice) -> bool:
+        """Whether a choice `(n_units,)` is within it; one of a pair whose cost is not known is not."""
+        return bool(np.isfinite(self.cost.of(choice))) and self.row.holds(choice)
+
+
+def parse_at_most(text: str) -> AtMost:
+    """Read `seconds-per-token=0.05`, `joules-per-token=0.4` or `active-bytes=60MB`.
+
+    Raises:
+        ObjectiveError: no cost that can be limited, no number, or none above zero.
+        BudgetError: the number of bytes has an unknown unit.
+    """
+    found = _AT_MOST.fullmatch(text)
+    known = {cost.value: cost for cost in CEILINGS}
+    if not found or found[1] not in known:
+        raise ObjectiveError(f"A ceiling is one of {', '.join(known)}, `=` and a number; '{text}' is not: write it like seconds-per-token=0.05.")
+    objective = known[found[1]]
+    if objective == CostObjective.ACTIVE_BYTES and not found[2].isdigit():
+        budget = parse_budget(found[2])
+        value = float(budget.size_bytes(0)) if budget.unit != "bpw" else 0.0
+    else:
+        value = float(found[2]) if re.fullmatch(r"\d*\.?\d+(e[+-]?\d+)?", found[2]) else 0.0
+    if not (isfinite(value) and value > 0):
+        raise ObjectiveError(f"A ceiling must be a number above zero of {objective.unit}; '{text}' has none: write it like {objective}=0.05.")
+    return AtMost(objective, value)
+
+
+def require_possible(space: Space, size_bytes: int, limits: tuple[Limit, ...]) -> None:
+    """Refuse limits that no choice keeps in a file of `size_bytes`.
+
+    Raises:
+        BudgetError: the first limit that cannot be kept together with the ones before it: by how much, and the way out.
+    """
+    for i, limit in enumerate(limits):
+        kept = limits[:i]
+        cheapest = solve_with_rows(
+            space, np.where(space.offered, limit.cost.table, 0.0), 8 * size_bytes, rows=tuple(other.row for other in kept)
+        ).choice
+        least = float(limit.cost.of(cheapest))
+        if not limit.keeps(cheapest):
+            beside = "".join(f" and {other.text}" for other in kept)
+            raise BudgetError(
+                f"A ceiling must leave a choice; within {size_bytes / 1e6:,.1f} MB{beside} no plan takes less than {least:,.4g} "
+                f"{limit.cost.objective.unit} and {limit.cost.objective}={limit.at_most:,.6g} is {least / limit.at_most - 1:.1%} below: raise it, "
+                f"{'or one of the others, ' if kept else ''}or offer other formats."
+            )

@@ -1,0 +1,121 @@
+"""The costs of a run by name: of its space, of what a step reads, and of a device."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from bitwright.compress import Source, as_held, open_source
+from bitwright.errors import DeviceError
+from bitwright.objectives import Cost, CostObjective, Reading, Serving, bits_cost, bytes_cost, reading, require_accounting
+from bitwright.pipeline.conditions import Conditions, Limit, NoDevice
+from bitwright.pipeline.memory import Anatomy, anatomy
+from bitwright.pipeline.run import Run
+from bitwright.spaces import TARGETS, Device, PowerUnknown, Space
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """What choices of a run cost, whose model's tensors are those of `source`; only its names and sizes are read."""
+
+    run: Run
+    source: Source
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """What decides what a run of the model occupies.
+
+        Raises:
+            UserError: the engine's memory cannot be counted.
+        """
+        require_accounting(TARGETS[self.run.settings.target])
+        return anatomy(self.source)
+
+    def reading(self, space: Space) -> Reading:
+        """What a token reads of choices of `space`, which is the run's or offers less of it."""
+        return reading(space, as_held(self.source, TARGETS[self.run.settings.target]), self.run.routing)
+
+    def seconds(self, device: Device, space: Space) -> Cost:
+        """Seconds for a token of each sequence on a device, its cache full.
+
+        Raises:
+            UserError: the device has another engine, or no rate for a format of the space.
+        """
+        if device.engine != self.run.settings.target:
+            raise DeviceError(
+                f"A device must have the engine that the run is for; {device.name} has {device.engine} and the run is for "
+                f"{self.run.settings.target}: search for that target."
+            )
+        use = self.anatomy.use(serving_of(device), file_bytes=self.anatomy.header_bytes)
+        return self.reading(space).seconds(device, cache_bytes=sum(line.size_bytes for line in use.cache))
+
+    def named(self, objective: CostObjective, device: Device | NoDevice) -> Cost:
+        """The cost of that name, for every pair that the run has packed.
+
+        Raises:
+            DeviceError: it needs a device and there is none, or its power is not known.
+            UserError: it cannot be counted for this run.
+        """
+        space = self.run.prices.everything
+        if objective in (CostObjective.BYTES, CostObjective.BITS):
+            return bytes_cost(space) if objective == CostObjective.BYTES else bits_cost(space)
+        if objective == CostObjective.ACTIVE_BYTES:
+            return self.reading(space).active_bytes()
+        if isinstance(device, NoDevice):
+            raise DeviceError(f"{objective} is counted on a device; none was named: give --profile, a file of `bitwright profile` or a known name.")
+        seconds = self.seconds(device, space)
+        return seconds if objective == CostObjective.SECONDS else joules(seconds, device)
+
+
+def joules(seconds: Cost, device: Device) -> Cost:
+    """Joules for a token: the power of the device for the seconds of a step, which writes a token of each sequence.
+
+    Raises:
+        DeviceError: its power is not known.
+    """
+    if isinstance(device.power_watts, PowerUnknown):
+        raise DeviceError(
+            f"{CostObjective.JOULES} needs the power of a device; that of {device.name} is not known: write `power_watts` into its file, or let "
+            "`bitwright profile` read it where the processor counts its energy."
+        )
+    return seconds.times(device.power_watts / device.sequences, CostObjective.JOULES)
+
+
+def costs_of(run: Run) -> Costs:
+    """The costs of a run's choices.
+
+    Raises:
+        UserError: the model is not where it was.
+    """
+    return Costs(run, open_source(run.settings.model))
+
+
+def named_costs(run: Run, objectives: Iterable[CostObjective], device: Device | NoDevice) -> tuple[Cost, ...]:
+    """The costs of those names; the model is opened only where there is one.
+
+    Raises:
+        UserError: see `Costs.named`.
+    """
+    wanted = tuple(objectives)
+    if not wanted:
+        return ()
+    known = costs_of(run)
+    return tuple(known.named(objective, device) for objective in wanted)
+
+
+def limits_of(run: Run, conditions: Conditions) -> tuple[Limit, ...]:
+    """The ceilings as limits on the choices of a run.
+
+    Raises:
+        UserError: a cost cannot be counted for it.
+    """
+    costs = named_costs(run, (asked.objective for asked in conditions.at_most), conditions.device)
+    return tuple(Limit(cost, asked.value) for cost, asked in zip(costs, conditions.at_most, strict=True))
+
+
+def serving_of(device: Device) -> Serving:
+    """What is asked of the engine on a device.
+
+    Raises:
+        UserError: the engine has no such cache.
+    """
+    return Serving(device.context, device.sequences, *device.cache)
