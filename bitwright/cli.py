@@ -17,6 +17,7 @@ from bitwright.cli_options import (
     Device,
     Limit,
     OutFolder,
+    Profile,
     RunFolder,
     ShipCodec,
     Steps,
@@ -104,13 +105,23 @@ def search(
 
 
 @app.command()
-def front(run: RunFolder, as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False) -> None:
-    """The front of a finished search: the least divergence for every size."""
-    summary = bw.pipeline.describe(bw.open_run(run))
+def front(
+    run: RunFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False,
+    costs: Annotated[str, typer.Option("--costs", help="A third axis each: active-bytes,seconds-per-token,joules-per-token.")] = "",
+    profile: Profile = "",
+    page: Annotated[Path, typer.Option("--report", metavar="FILE.html", help="Write the report of the run with these axes.")] = Path(),
+) -> None:
+    """The front of a finished search: the least divergence for every size, and for every size and ceiling on a cost."""
+    device = bw.pipeline.read_device(profile) if profile else bw.pipeline.NO_DEVICE
+    summary = bw.pipeline.describe(bw.open_run(run), bw.pipeline.parse_costs(costs), device=device)
     if as_json:
         sys.stdout.write(bw.report.front_json(summary) + "\n")
     else:
         out.print(bw.report.front_table(summary))
+        _print_costs(summary)
+    if page != Path():
+        bw.report.write_page(summary, page)
 
 
 @app.command()
@@ -170,6 +181,8 @@ def plan(
     budget = limit.budget(opened.settings.model, opened.settings.target)
     made, summary = bw.plan(opened, budget, conditions=conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
     out.print(bw.report.candidates_table(summary))
+    if summary.cost_fronts:
+        out.print(bw.report.candidate_costs_table(summary))
     _print_shipping(summary)
     _print_texts(summary)
     _, *types = bw.pipeline.write_plan(made, path)
@@ -255,6 +268,13 @@ def import_(
     bw.pipeline.write_plan(made, path)
     found = made.divergence
     _say(f"{path}: {len(made.formats)} tensors, {made.size_bytes:,} bytes, {found.nats_per_token:.4f} ± {found.standard_error:.4f} nats/token")
+
+
+def _print_costs(summary: "RunSummary") -> None:
+    for axes in summary.cost_fronts:
+        out.print(bw.report.cost_front_table(axes))
+    if summary.cost_fronts:
+        out.print(bw.report.candidate_costs_table(summary))
 
 
 def _print_shipping(summary: "RunSummary") -> None:

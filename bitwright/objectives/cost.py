@@ -27,6 +27,11 @@ class CostObjective(StrEnum):
         """The unit of its values."""
         return {"bytes": "bytes", "bits": "bits/weight", "active-bytes": "bytes/token", "seconds-per-token": "s/token"}.get(self.value, "J/token")
 
+    @property
+    def is_of_device(self) -> bool:
+        """Whether it is counted on a device."""
+        return self in (CostObjective.SECONDS, CostObjective.JOULES)
+
 
 @dataclass(frozen=True, eq=False)
 class Cost:

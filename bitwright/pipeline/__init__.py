@@ -5,7 +5,7 @@ from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.campaign import Search, named_objectives
 from bitwright.pipeline.checking import check
 from bitwright.pipeline.comparing import compare_proxies, comparison_cost
-from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, AtMost, Conditions, Limit, NoDevice, parse_at_most
+from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, AtMost, Conditions, Limit, NoDevice, parse_at_most, parse_costs
 from bitwright.pipeline.costs import Costs, costs_of, limits_of, named_costs
 from bitwright.pipeline.engines import preflight, price_rules
 from bitwright.pipeline.expert_uses import expert_uses, read_by_a_step
@@ -71,6 +71,7 @@ __all__ = [
     "named_objectives",
     "open_run",
     "parse_at_most",
+    "parse_costs",
     "plan",
     "plan_fleet",
     "preflight",

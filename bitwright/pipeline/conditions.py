@@ -65,6 +65,19 @@ class Limit:
         return bool(np.isfinite(self.cost.of(choice))) and self.row.holds(choice)
 
 
+def parse_costs(text: str) -> tuple[CostObjective, ...]:
+    """The costs that `text` names, separated by commas; none where it is empty.
+
+    Raises:
+        ObjectiveError: a word is none of those that a ceiling may be set on.
+    """
+    words, known = [word.strip() for word in text.split(",") if word.strip()], {cost.value: cost for cost in CEILINGS}
+    for word in words:
+        if word not in known:
+            raise ObjectiveError(f"A third axis is a cost, {', '.join(known)}; '{word}' is none: choose one of them.")
+    return tuple(known[word] for word in dict.fromkeys(words))
+
+
 def parse_at_most(text: str) -> AtMost:
     """Read `seconds-per-token=0.05`, `joules-per-token=0.4` or `active-bytes=60MB`.
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.objectives import Measurement
+from bitwright.objectives import Cost, Measurement
+from bitwright.pipeline.conditions import NO_DEVICE, NoDevice
+from bitwright.pipeline.cost_fronts import cost_front
 from bitwright.pipeline.courses import courses
 from bitwright.pipeline.expert_uses import expert_uses
 from bitwright.pipeline.run import Run
@@ -13,7 +15,7 @@ from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.predictors import Validation
 from bitwright.report import AsSearched, Candidate, NoLimit, NotMeasured, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
 from bitwright.search import hull
-from bitwright.spaces import Choice
+from bitwright.spaces import Choice, Device
 
 _STAGES = {
     "load": "loading the model",
@@ -34,8 +36,18 @@ _STAGES = {
 }
 
 
-def summarise(run: Run, *, named: dict[str, Choice], chosen: str, limit: SizeLimit | NoLimit) -> RunSummary:
-    """Everything measured in the run and the candidates in `named`, of which `chosen` is the name of the one settled on."""
+def summarise(
+    run: Run,
+    *,
+    named: dict[str, Choice],
+    chosen: str,
+    limit: SizeLimit | NoLimit,
+    costs: tuple[Cost, ...] = (),
+    device: Device | NoDevice = NO_DEVICE,
+) -> RunSummary:
+    """Everything measured in the run and the candidates in `named`, of which `chosen` is the name of the one settled on, with what they take of
+    `costs`, counted on `device`.
+    """
     prices, scale = run.prices, run.scale
     front = hull(prices.space, prices.table)
     labels = {_key(choice): name for name, choice in uniforms(run).items()} | {_key(choice): name for name, choice in named.items()}
@@ -63,6 +75,7 @@ def summarise(run: Run, *, named: dict[str, Choice], chosen: str, limit: SizeLim
         shipping=_shipping(run, named, chosen),
         experts=expert_uses(run, prices.space.names(named[chosen])),
         texts=text_comparison(run, prices.space.total_bytes(named[chosen])),
+        cost_fronts=tuple(cost_front(run, cost, device=device, candidates=choices.values()) for cost in costs),
     )
 
 

@@ -1,6 +1,6 @@
 """The verbs of the command line as plain functions. Each works on the run folder that the one before it left."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from bitwright.compress import load, model_as_held, require_container
 from bitwright.errors import RunError, UserError
-from bitwright.objectives import Shape, sample_texts
+from bitwright.objectives import Cost, CostObjective, Named, Shape, sample_texts
 from bitwright.pipeline.building import build, require_fit, target_of
 from bitwright.pipeline.campaign import DEFAULT, Judgement, Search, judged, search_along, search_within
 from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes
-from bitwright.pipeline.conditions import NO_CONDITIONS, Conditions, Limit
-from bitwright.pipeline.costs import limits_of
+from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, Conditions, Limit, NoDevice
+from bitwright.pipeline.costs import limits_of, named_costs
 from bitwright.pipeline.planning import best, budget_bytes, candidates, make_plan, write_text
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import PLAN, REPORT, Run
@@ -25,7 +25,7 @@ from bitwright.pipeline.workbench import Workbench, require_device, set_up, time
 from bitwright.progress import Progress, Silent
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
 from bitwright.search import solve
-from bitwright.spaces import LLAMA_CPP, TARGETS, Budget, Choice, Plan
+from bitwright.spaces import LLAMA_CPP, TARGETS, Budget, Choice, Device, Plan
 
 TENSOR_TYPES = "tensor-types.txt"
 
@@ -60,8 +60,14 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     return run
 
 
-def describe(run: Run) -> RunSummary:
-    """The figures of a run without a budget: all that was measured, with the middle point of the measured front as the one looked at closely."""
+def describe(run: Run, costs: Iterable[CostObjective] = (), *, device: Device | NoDevice = NO_DEVICE) -> RunSummary:
+    """The figures of a run without a budget: all that was measured, with the middle point of the measured front as the one looked at closely, and the
+    front on three axes for each of `costs`.
+
+    Raises:
+        RunError: nothing was measured yet.
+        UserError: a cost cannot be counted for the run.
+    """
     known = {name: choice for name, choice in uniforms(run).items() if _is_measured(run, choice)}
     uniform = {tuple(choice.tolist()) for choice in known.values()}
     points = sorted(
@@ -70,7 +76,8 @@ def describe(run: Run) -> RunSummary:
     named = {f"front {i + 1}": np.array(choice) for i, choice in enumerate(points)}
     if not named | known:
         raise RunError(f"A run must be finished before it is used; nothing was measured in {run.folder} yet: run `bitwright search` again.")
-    return summarise(run, named=named | known, chosen=_middle(named or known), limit=NoLimit())
+    axes = named_costs(run, costs, device)
+    return summarise(run, named=named | known, chosen=_middle(named or known), limit=NoLimit(), costs=axes, device=device)
 
 
 def _middle(named: dict[str, Choice]) -> str:
@@ -107,7 +114,7 @@ def plan(
         UserError: a cost cannot be counted, the rounding is none of the target's, or a step cannot be taken.
     """
     ships = replace(run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps))
-    asked = _Asked(budget, limits_of(run, conditions))
+    asked = _asked(run, budget, conditions, ())
     named = asked.candidates(ships)
     if not all(_is_measured(ships, choice) for choice in named.values()):
         bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
@@ -133,7 +140,7 @@ def fit(
     bench = set_up(settings, out, device=device, progress=progress)
     _require_possible(bench, budget)
     run = price(bench)
-    asked = _Asked(budget, limits_of(run, conditions))
+    asked = _asked(run, budget, conditions, by.objectives)
     search_within(bench, run, budget_bits=8 * asked.size_bytes(run), search=by, limits=asked.limits)
     named = asked.candidates(run)
     _measure(bench, run, named)
@@ -203,10 +210,12 @@ def _require_possible(bench: Workbench, budget: Budget) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What a plan stays within: the bytes of the file, and limits beside them."""
+    """What a plan stays within: the bytes of the file, and limits beside them. `costs` are told, those of the limits among them."""
 
     budget: Budget
     limits: tuple[Limit, ...]
+    costs: tuple[Cost, ...]
+    device: Device | NoDevice
 
     def size_bytes(self, run: Run) -> int:
         return budget_bytes(self.budget, n_weights=run.prices.space.n_weights, original_bytes=run.prices.original_bytes)
@@ -223,7 +232,16 @@ class _Asked:
     def figures(self, run: Run, values: Mapping[str, float]) -> RunSummary:
         """The same as figures."""
         named = self.candidates(run)
-        return summarise(run, named=named, chosen=best(run, named, values)[0], limit=SizeLimit(self.size_bytes(run)))
+        chosen, limit = best(run, named, values)[0], SizeLimit(self.size_bytes(run))
+        return summarise(run, named=named, chosen=chosen, limit=limit, costs=self.costs, device=self.device)
+
+
+def _asked(run: Run, budget: Budget, conditions: Conditions, objectives: Iterable[Named]) -> _Asked:
+    limits = limits_of(run, conditions)
+    limited = [limit.cost.objective for limit in limits]
+    told = [cost for cost in objectives if isinstance(cost, CostObjective) and cost not in (*limited, CostObjective.BYTES, CostObjective.BITS)]
+    costs = (*(limit.cost for limit in limits), *named_costs(run, told, conditions.device))
+    return _Asked(budget, limits, costs, conditions.device)
 
 
 def _checked(bench: Workbench, plan: Plan, path: Path) -> Check:

@@ -11,6 +11,8 @@ from bitwright.report.calibration_texts import (
     routing_table,
     texts_table,
 )
+from bitwright.report.cost_front import CostFront
+from bitwright.report.cost_tables import candidate_costs_table, cost_front_table
 from bitwright.report.course import Forecast, NoForecast, SearchCourse, SearchStep, Validation
 from bitwright.report.engines import RulePrice, RulePrices, breaches_table, rule_prices_table
 from bitwright.report.experts import ExpertUse, experts_table
@@ -32,6 +34,7 @@ __all__ = [
     "AsSearched",
     "CalibrationText",
     "Candidate",
+    "CostFront",
     "ExpertUse",
     "FleetRow",
     "Forecast",
@@ -59,8 +62,10 @@ __all__ = [
     "Validation",
     "agreement_table",
     "breaches_table",
+    "candidate_costs_table",
     "candidates_table",
     "check_table",
+    "cost_front_table",
     "costs_table",
     "courses_table",
     "experts_table",

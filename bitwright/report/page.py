@@ -10,6 +10,9 @@ from pathlib import Path
 from bitwright.errors import OutputError
 from bitwright.report.calibration_texts import HEADINGS as TEXTS
 from bitwright.report.calibration_texts import OneText, kind_rows, routing_headings, routing_rows, text_cells, texts_in_words
+from bitwright.report.cost_chart import cost_chart
+from bitwright.report.cost_front import CostFront
+from bitwright.report.cost_tables import cost_front_cells
 from bitwright.report.course_section import course_sections
 from bitwright.report.experts import HEADINGS, cells, in_words
 from bitwright.report.front_chart import front_chart
@@ -48,6 +51,7 @@ def page(summary: RunSummary) -> str:
     words = headline(summary)
     sections = (
         _section("Size against divergence", _front(summary)),
+        *(_section(f"Size, divergence and {escape(front.cost)}", _cost_front(summary, front)) for front in summary.cost_fronts),
         _section("What each tensor got, and why", _tensors(summary)),
         _section("Which experts the text uses", _experts(summary)),
         _section("What each calibration text would choose", _texts(summary)),
@@ -127,6 +131,20 @@ def _front(summary: RunSummary) -> str:
         "and a mark tells its numbers when pointed at or tapped."
     )
     return _figure(front_chart(summary), caption=caption)
+
+
+def _cost_front(summary: RunSummary, front: CostFront) -> str:
+    device = f", on {escape(front.device)}" if front.device else ""
+    caption = (
+        f"Each line is the predicted front within a ceiling on {escape(front.cost)} ({front.unit}{device}); a mark has the colour of the lowest "
+        "ceiling that it keeps, and is drawn at its measured divergence where there is one."
+    )
+    headings, rows = cost_front_cells(front)
+    table = _table((headings[0], *(f"≤ {ceiling} {front.unit}" for ceiling in headings[1:])), [("", row) for row in rows])
+    return (
+        _figure(cost_chart(summary, front), caption=caption)
+        + f"<details><summary>The least nats/token for each size and ceiling</summary>{table}</details>"
+    )
 
 
 def _tensors(summary: RunSummary) -> str:

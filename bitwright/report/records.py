@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from math import isfinite
 
+from bitwright.report.cost_front import CostFront
 from bitwright.report.course import Forecast, SearchCourse
 from bitwright.report.limits import SizeLimit
 from bitwright.report.shipping import Shipping
@@ -13,7 +14,7 @@ Record = dict[str, object]
 
 
 def front_json(summary: RunSummary) -> str:
-    """The predicted front, all candidates and the course of every search.
+    """The predicted front, on three axes too where costs were asked for, all candidates and the course of every search.
 
     A candidate without `measured` was predicted only; a course without `goal_bytes` sought the whole front, and one without `forecast` has no
     predictor that was held to measurements.
@@ -33,9 +34,17 @@ def front_json(summary: RunSummary) -> str:
     if isinstance(summary.shipping, Shipping):
         ranks = {name: _finite(value) for name, value in (("spearman", summary.shipping.spearman), ("kendall", summary.shipping.kendall))}
         record["shipping"] = asdict(summary.shipping) | ranks
+    if summary.cost_fronts:
+        record["cost_fronts"] = [_cost_front(front) for front in summary.cost_fronts]
     if isinstance(summary.budget, SizeLimit):
         record["budget_bytes"] = summary.budget.size_bytes
     return json.dumps(record, indent=2, allow_nan=False) + "\n"
+
+
+def _cost_front(front: CostFront) -> Record:
+    columns = zip(front.sizes_bytes.tolist(), front.taken.tolist(), front.nats.tolist(), strict=True)
+    points = [{"size_bytes": size, "taken": taken, "predicted_nats_per_token": nats} for size, taken, nats in columns]
+    return {"cost": front.cost, "unit": front.unit, "device": front.device, "points": points, "of_candidates": front.of_candidates.tolist()}
 
 
 def _candidate(candidate: Candidate) -> Record:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.report.calibration_texts import OneText, TextComparison
+from bitwright.report.cost_front import CostFront
 from bitwright.report.course import SearchCourse
 from bitwright.report.experts import ExpertUse
 from bitwright.report.limits import NoLimit, SizeLimit
@@ -78,7 +79,8 @@ class RunSummary:
     pair is not offered. The predicted front is `front_sizes_bytes` `(n_points,)` against `front_nats` `(n_points,)`, sizes ascending. Of the
     `candidates` exactly one is chosen. `courses` are the searches in their order, none where nothing was searched by measuring.
     `shipping` tells how they compare where another rounding ships than was searched with, by which they are then measured.
-    `experts` are those of a mixture with what the chosen candidate makes of them. `texts` are the calibration texts where there are several.
+    `experts` are those of a mixture with what the chosen candidate makes of them. `texts` are the calibration texts where there are several, and
+    `cost_fronts` the front on three axes for each cost that was asked for.
     """
 
     model: str
@@ -98,6 +100,7 @@ class RunSummary:
     shipping: Shipping | AsSearched
     experts: tuple[ExpertUse, ...]
     texts: TextComparison | OneText
+    cost_fronts: tuple[CostFront, ...]
 
     def __post_init__(self) -> None:
         n_units = len(self.space.units)
@@ -107,6 +110,8 @@ class RunSummary:
             raise ValueError("a front has one divergence for each size, sizes ascending")
         if sum(candidate.chosen for candidate in self.candidates) != 1:
             raise ValueError("exactly one candidate is the chosen one")
+        if any(len(front.of_candidates) != len(self.candidates) for front in self.cost_fronts):
+            raise ValueError("a cost is known for every candidate")
         for candidate in self.candidates:
             if candidate.choice.shape != (n_units,):
                 raise ValueError(f"{candidate.label} has a choice of shape {candidate.choice.shape}, not ({n_units},)")

@@ -30,6 +30,7 @@ from bitwright.search.side_rows import row_prices, solve_with_rows
 from bitwright.search.solution import Solution
 from bitwright.search.spdy import Reweighing, reweighed
 from bitwright.search.strategy import Predict, Question, Refit, Strategy, Trials, asked, no_trials
+from bitwright.search.surface import Surface, surface
 from bitwright.search.tied import Tied
 from bitwright.search.tiers import tiered, tiered_within, two_tiers
 from bitwright.search.trust_region import Region, turbo
@@ -57,6 +58,7 @@ __all__ = [
     "Solution",
     "Stage",
     "Strategy",
+    "Surface",
     "Swaps",
     "Tied",
     "Trials",
@@ -103,6 +105,7 @@ __all__ = [
     "spread",
     "stratified",
     "super_fast",
+    "surface",
     "swaps",
     "taken_in_proportion",
     "tiered",

@@ -1,5 +1,6 @@
 """Ceilings on costs: kept by the plan, exactly, and refused in a sentence where they cannot be."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from bitwright.pipeline import (
     method_named,
     named_objectives,
     parse_at_most,
+    parse_costs,
     read_device,
 )
 from bitwright.pipeline.planning import candidates
@@ -35,6 +37,12 @@ MENU = ("INT2_G32", "INT4_G32", "INT8_G32")
 @pytest.fixture(scope="module")
 def of_experts(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return bw.pipeline.search(small(tiny_mixtral, target="native", formats=MENU), tmp_path_factory.mktemp("ceilings") / "run", n_points=2)
+
+
+@pytest.fixture(scope="module")
+def own(searched: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A copy of the session's run, to measure more in."""
+    return bw.open_run(Path(shutil.copytree(searched.folder, tmp_path_factory.mktemp("own") / "run")))
 
 
 @pytest.fixture
@@ -74,30 +82,30 @@ def test_what_is_no_ceiling_is_refused(text: str) -> None:
     sentence(caught.value, text)
 
 
-def test_a_plan_keeps_the_ceilings_and_says_so(searched: Run, board: Device) -> None:
-    space = searched.prices.space
+def test_a_plan_keeps_the_ceilings_and_says_so(own: Run, board: Device) -> None:
+    space = own.prices.space
     size_bytes = (space.total_bytes(space.smallest()) + 3 * space.total_bytes(space.largest())) // 4
-    seconds = costs_of(searched).named(CostObjective.SECONDS, board)
-    ceiling = middle(searched, seconds, size_bytes)
+    seconds = costs_of(own).named(CostObjective.SECONDS, board)
+    ceiling = middle(own, seconds, size_bytes)
     asked = Conditions((AtMost(CostObjective.SECONDS, ceiling),), board)
-    made, summary = bw.plan(searched, bw.parse_budget(f"{size_bytes}B"), conditions=asked)
+    made, summary = bw.plan(own, bw.parse_budget(f"{size_bytes}B"), conditions=asked)
     chosen = space.choice(made.formats)
     assert seconds.of(chosen) <= ceiling
     assert made.size_bytes <= size_bytes
     assert f"seconds-per-token at most {ceiling:,.6g}" in made.found.budget
     assert all(seconds.of(c.choice) <= ceiling for c in summary.candidates if c.chosen)
-    freely, _ = bw.plan(searched, bw.parse_budget(f"{size_bytes}B"))
+    freely, _ = bw.plan(own, bw.parse_budget(f"{size_bytes}B"))
     assert seconds.of(space.choice(freely.formats)) > ceiling
 
 
-def test_a_fit_keeps_them_in_its_search_as_well(llama_96: Path, searched: Run, board: Device, tmp_path: Path) -> None:
-    space = searched.prices.space
+def test_a_fit_keeps_them_in_its_search_as_well(llama_96: Path, own: Run, board: Device, tmp_path: Path) -> None:
+    space = own.prices.space
     size_bytes = (space.total_bytes(space.smallest()) + 3 * space.total_bytes(space.largest())) // 4
-    seconds = costs_of(searched).named(CostObjective.SECONDS, board)
-    ceiling = middle(searched, seconds, size_bytes)
+    seconds = costs_of(own).named(CostObjective.SECONDS, board)
+    ceiling = middle(own, seconds, size_bytes)
     by = Search(method_named("auto"), Effort(evaluations=5), named_objectives("kl,seconds-per-token"))
     asked = Conditions((AtMost(CostObjective.SECONDS, ceiling),), board)
-    fitted = bw.fit(searched.settings, bw.parse_budget(f"{size_bytes}B"), tmp_path, conditions=asked, by=by)
+    fitted = bw.fit(own.settings, bw.parse_budget(f"{size_bytes}B"), tmp_path, conditions=asked, by=by)
     assert seconds.of(space.choice(fitted.plan.formats)) <= ceiling
     tried = [np.array(choice) for choice in bw.open_run(tmp_path).evaluated()]
     assert len(tried) > 1
@@ -107,7 +115,7 @@ def test_a_fit_keeps_them_in_its_search_as_well(llama_96: Path, searched: Run, b
         assert taken.value <= ceiling
         assert taken.standard_error == 0
     with pytest.raises(UserError) as caught:
-        bw.fit(searched.settings, bw.parse_budget(f"{size_bytes}B"), tmp_path, conditions=asked, by=Search(method_named("evopress"), Effort(5)))
+        bw.fit(own.settings, bw.parse_budget(f"{size_bytes}B"), tmp_path, conditions=asked, by=Search(method_named("evopress"), Effort(5)))
     sentence(caught.value, "evopress")
 
 
@@ -121,15 +129,15 @@ def test_experts_that_are_read_often_get_fewer_bits_under_a_ceiling(of_experts: 
     assert bw.pipeline.read_by_a_step(of_experts, made.formats)[0] <= ceiling
 
 
-def test_what_cannot_be_kept_says_which_by_how_much_and_the_way_out(searched: Run, board: Device) -> None:
-    space = searched.prices.space
+def test_what_cannot_be_kept_says_which_by_how_much_and_the_way_out(own: Run, board: Device) -> None:
+    space = own.prices.space
     size_bytes = space.total_bytes(space.largest()) - 1
-    seconds, active = (costs_of(searched).named(objective, board) for objective in (CostObjective.SECONDS, CostObjective.ACTIVE_BYTES))
-    least = min(float(seconds.of(candidates(searched, size_bytes)[name])) for name in candidates(searched, size_bytes))
+    seconds, active = (costs_of(own).named(objective, board) for objective in (CostObjective.SECONDS, CostObjective.ACTIVE_BYTES))
+    least = min(float(seconds.of(candidates(own, size_bytes)[name])) for name in candidates(own, size_bytes))
 
     def refused(*at_most: AtMost) -> str:
         with pytest.raises(BudgetError) as caught:
-            candidates(searched, size_bytes, limits_of(searched, Conditions(at_most, board)))
+            candidates(own, size_bytes, limits_of(own, Conditions(at_most, board)))
         return sentence(caught.value, "raise it")
 
     said = refused(AtMost(CostObjective.SECONDS, least / 100))
@@ -141,8 +149,8 @@ def test_what_cannot_be_kept_says_which_by_how_much_and_the_way_out(searched: Ru
     assert "or one of the others" in together
 
 
-def test_a_device_is_needed_and_its_power_for_joules(searched: Run, board: Device) -> None:
-    costs = costs_of(searched)
+def test_a_device_is_needed_and_its_power_for_joules(own: Run, board: Device) -> None:
+    costs = costs_of(own)
     with pytest.raises(DeviceError) as caught:
         costs.named(CostObjective.SECONDS, NO_DEVICE)
     sentence(caught.value, "--profile")
@@ -152,7 +160,23 @@ def test_a_device_is_needed_and_its_power_for_joules(searched: Run, board: Devic
     with pytest.raises(DeviceError) as caught:
         costs.named(CostObjective.SECONDS, replace(board, engine="vllm"))
     sentence(caught.value, "vllm")
-    choice = searched.prices.space.smallest()
+    choice = own.prices.space.smallest()
     powered = replace(board, power_watts=5.0, sequences=2)
     seconds, joules = (float(costs.named(objective, powered).of(choice)) for objective in (CostObjective.SECONDS, CostObjective.JOULES))
     assert joules == pytest.approx(2.5 * seconds)
+
+
+def test_a_run_has_a_front_on_three_axes(own: Run, board: Device) -> None:
+    summary = bw.pipeline.describe(own, parse_costs("seconds-per-token,active-bytes"), device=board)
+    seconds, active = summary.cost_fronts
+    assert (seconds.device, active.device) == (board.name, "")
+    known = costs_of(own).named(CostObjective.SECONDS, board)
+    assert seconds.of_candidates.tolist() == [float(known.of(candidate.choice)) for candidate in summary.candidates]
+    space = own.prices.space
+    fast = known.of(solve(space, np.where(space.offered, known.table, 0.0), 8 * space.total_bytes(space.largest())).choice)
+    assert seconds.taken.min() == pytest.approx(float(fast))
+    assert seconds.sizes_bytes.min() == space.total_bytes(space.smallest())
+    assert seconds.least(seconds.sizes_bytes.max(), seconds.ceilings[-1]) == pytest.approx(summary.front_nats.min())
+    with pytest.raises(ObjectiveError) as caught:
+        parse_costs("kl")
+    sentence(caught.value, "'kl'")

@@ -123,6 +123,7 @@ def summary() -> RunSummary:
         shipping=AsSearched(),
         experts=(),
         texts=OneText(),
+        cost_fronts=(),
     )
 
 

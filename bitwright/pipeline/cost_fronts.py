@@ -1,0 +1,32 @@
+"""The front of a run on three axes, from its table: nothing is measured."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from bitwright.objectives import Cost
+from bitwright.pipeline.conditions import NoDevice
+from bitwright.pipeline.run import Run
+from bitwright.report import CostFront
+from bitwright.search import surface
+from bitwright.spaces import Choice, Device
+
+
+def cost_front(run: Run, cost: Cost, *, device: Device | NoDevice, candidates: Iterable[Choice]) -> CostFront:
+    """Bytes, a cost and the predicted divergence, and what each of `candidates` takes.
+
+    Raises:
+        UserError: the cost is not known for a pair that the run offers.
+    """
+    space, scale = run.prices.space, run.scale
+    found = surface(space, run.prices.table, cost.table)
+    objective, named = cost.objective, "" if isinstance(device, NoDevice) else device.name
+    return CostFront(
+        cost=objective.value,
+        unit=objective.unit,
+        device=named if objective.is_of_device else "",
+        sizes_bytes=found.size_bits // 8,
+        taken=found.taken + cost.fixed,
+        nats=scale.factor * found.loss,
+        of_candidates=np.array([float(cost.of(choice)) for choice in candidates]),
+    )
