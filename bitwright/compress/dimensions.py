@@ -22,13 +22,16 @@ class Dimensions:
     """A model's shape as the engine sees it.
 
     `key_widths` and `value_widths` are the numbers of a layer's cached vectors, heads times their size, `(n_layers,)`; `windowed` `(n_layers,)` says
-    which layers attend to the last `window` tokens only. `feed_forward_width` is one expert's where there are experts, of which a token uses
-    `n_used`; it is the whole network's, and `n_used` is 1, where there are none.
+    which layers attend to the last `window` tokens only. `query_width` is that of all query heads together. `feed_forward_width` is one expert's
+    where there are experts, of which a token uses `n_used`, and `shared_width` that of the experts that every token uses; it is the whole network's,
+    and `n_used` is 1, where there are none.
     """
 
     embedding_width: int
     feed_forward_width: int
+    shared_width: int
     n_used: int
+    query_width: int
     key_head: int
     value_head: int
     key_widths: tuple[int, ...]
@@ -69,7 +72,9 @@ def dimensions(source: Source) -> Dimensions:
     return Dimensions(
         embedding_width=width,
         feed_forward_width=int(said.get("expert_feed_forward_length", feed_forward)) if sparse else feed_forward,
+        shared_width=int(said.get("expert_shared_feed_forward_length", 0)) if sparse else 0,
         n_used=int(said.get("expert_used_count", 1)) if sparse else 1,
+        query_width=max(heads) * key,
         key_head=key,
         value_head=value,
         key_widths=tuple(n * key for n in cached),

@@ -3,8 +3,8 @@
 Found from what llama.cpp b11549 reports in its log for made-up models of some sixty shapes, not from its sources. How each figure is known:
 
 * weights, cache and outputs are exact to the byte on all of them;
-* the compute buffer is the high-water mark of the engine's graph allocator; its formula is exact where the feed-forward network is more than twice as
-  wide as the embedding;
+* the compute buffer is the high-water mark of the engine's graph allocator; its formula is exact where the feed-forward network, or the heads
+  together, are more than twice as wide as the embedding;
 * the engine's own share (code, tokenizer, graph) was fitted to resident sizes of fresh processes.
 
 `benchmarks/memory.py` holds all of it to the engine's log and to resident sizes. What is counted is one copy of the weights: where the engine maps
@@ -22,6 +22,7 @@ _CELLS = 256  # a sequence gets a multiple of this many cells
 _BATCH = 512  # tokens computed at once (n_ubatch)
 _MASK_BYTES = 2  # for each cell and token of a batch
 _INPUT_BYTES, _WINDOW_INPUT_BYTES = 41, 21  # for each token of a batch: ids, positions, cells
+_ROTATED = 64  # numbers of a head at the least
 _WORK_BYTES = 1.125  # for each activation that a matrix product rounds to 8 bits
 _ENGINE_BYTES = 31 * 2**20
 _LAYER_BYTES, _TOKEN_BYTES, _MERGE_BYTES = 85_000, 207, 242
@@ -148,22 +149,43 @@ def _cache(shape: Dimensions, serving: Serving) -> tuple[MemoryLine, ...]:
 
 
 def _compute(shape: Dimensions, serving: Serving) -> MemoryLine:
-    """The graph's buffer: at its peak the feed-forward network's three activations beside five of the embedding's width, and the attention masks."""
+    """The graph's buffer: at its peak five activations of the embedding's width beside three of the feed-forward network, or beside those of
+    attention where they are larger; and the attention masks.
+    """
     tokens = _batch(serving)
-    hidden = shape.n_used * shape.feed_forward_width
-    activations = 3 * hidden + 5 * shape.embedding_width
-    if shape.n_used > 1 and 2 * shape.feed_forward_width < shape.embedding_width:
-        activations += shape.n_used * shape.embedding_width  # the experts' outputs find no room where gate and up were
+    routed, shared = 3 * shape.n_used * shape.feed_forward_width, 3 * shape.shared_width
+    if shape.n_used > 1 and 2 * shape.feed_forward_width < shape.embedding_width:  # outputs of experts find no room where gate and up were
+        routed, shared = routed + shape.n_used * shape.embedding_width, shared + shape.embedding_width
+    activations = 5 * shape.embedding_width + max(routed, shared, _attention(shape, serving))
     masks = serving.cells + (_window_cells(shape, serving) if any(shape.windowed) else 0)
     inputs = _INPUT_BYTES + (_WINDOW_INPUT_BYTES if any(shape.windowed) else 0)
-    turns = rotation(serving.keys, shape.key_head, keys=True) ** 2 + rotation(serving.values, shape.value_head, keys=False) ** 2
-    size = tokens * (4 * activations + _MASK_BYTES * masks + inputs) + 4 * turns * (1 + any(shape.windowed))
+    size = tokens * (4 * activations + _MASK_BYTES * masks + inputs) + _rotations(shape, serving)
     return MemoryLine("compute buffer", size, "counted", f"{tokens} tokens × ({activations:,} activations × 4 + {masks:,} cells × {_MASK_BYTES})")
+
+
+def _attention(shape: Dimensions, serving: Serving) -> int:
+    """Activations of the widest attention: the queries before and after positions are put in, and of keys, values and such keys what finds no room.
+
+    They take the place of the queries without positions, as many as it holds. One more finds room where the normalised input was, if it fits, or,
+    where layers have windows, beside the queries that are scaled there, unless these are spread (`_rotations`).
+    """
+    cached = max(*shape.key_widths, *shape.value_widths)
+    homeless = max(3 - shape.query_width // cached, 0)
+    if cached <= shape.embedding_width or (any(shape.windowed) and not _rotations(shape, serving)):
+        homeless = max(homeless - 1, 0)
+    return 2 * shape.query_width + cached * homeless
+
+
+def _rotations(shape: Dimensions, serving: Serving) -> int:
+    """The matrices that spread keys and values before a cache of blocks rounds them (see `rotation`); for the cache of windows once more."""
+    sides = rotation(serving.keys, shape.key_head, keys=True), rotation(serving.values, shape.value_head, keys=False)
+    return 4 * len(set(shape.windowed)) * sum(side**2 for side in sides)
 
 
 def _engine(shape: Dimensions, serving: Serving) -> MemoryLine:
     tokens = _batch(serving)
-    work = int(_WORK_BYTES * tokens * max(shape.n_used * shape.feed_forward_width, shape.embedding_width))
+    widths = (shape.n_used * shape.feed_forward_width, shape.shared_width, shape.query_width, shape.embedding_width)
+    work = int(_WORK_BYTES * tokens * max(widths))
     words = _TOKEN_BYTES * shape.n_vocabulary + _MERGE_BYTES * shape.n_merges
     size = _ENGINE_BYTES + _LAYER_BYTES * shape.n_layers + words + work
     return MemoryLine("engine", size, "fitted", f"process, graph of {shape.n_layers} layers, {shape.n_vocabulary:,} tokens, work space")

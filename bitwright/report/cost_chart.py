@@ -28,7 +28,7 @@ def cost_chart(summary: RunSummary, front: CostFront) -> str:
 
 def _legend(front: CostFront) -> str:
     line = '<li><svg width="26" height="12"><line class="ceiling c{level}" x1="1" y1="6" x2="25" y2="6"/></svg>{words}</li>'
-    words = (f"at most {significant(ceiling)} {front.unit}" for ceiling in front.ceilings)
+    words = (f"at most {front.words(ceiling)}" for ceiling in front.ceilings)
     return f'<ul class="legend">{"".join(line.format(level=level, words=escape(text)) for level, text in enumerate(words))}</ul>'
 
 
@@ -47,7 +47,7 @@ def _mark(candidate: Candidate, front: CostFront, taken: float, window: Window) 
         if isinstance(quality, Quality)
         else f"predicted {significant(candidate.nats_per_token)}"
     )
-    tip = f"{candidate.label}\n{megabytes(candidate.size_bytes)} MB · {significant(taken, 4)} {front.unit}\n{known} nats/token"
+    tip = f"{candidate.label}\n{megabytes(candidate.size_bytes)} MB · {front.words(taken)}\n{known} nats/token"
     x, y = window.x(candidate.size_bytes / 1e6), window.y(candidate.nats_per_token)
     circle = (
         f'<circle class="within c{level}{" chosen" if candidate.chosen else ""}" cx="{x:.2f}%" cy="{y:.1f}" r="{7 if candidate.chosen else 4.5}"/>'

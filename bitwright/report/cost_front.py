@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.report.numerals import megabytes, significant
+
 _CEILINGS = 5
 
 
@@ -29,6 +31,10 @@ class CostFront:
     def title(self) -> str:
         """The cost in words, with its device."""
         return f"{self.cost} on {self.device}" if self.device else self.cost
+
+    def words(self, taken: float) -> str:
+        """An amount of the cost with its unit, bytes in millions."""
+        return f"{megabytes(taken)} MB" if self.unit.startswith("bytes") else f"{significant(taken, 4)} {self.unit.partition('/')[0]}"
 
     @property
     def ceilings(self) -> NDArray[np.float64]:

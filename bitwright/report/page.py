@@ -140,7 +140,7 @@ def _cost_front(summary: RunSummary, front: CostFront) -> str:
         "ceiling that it keeps, and is drawn at its measured divergence where there is one."
     )
     headings, rows = cost_front_cells(front)
-    table = _table((headings[0], *(f"≤ {ceiling} {front.unit}" for ceiling in headings[1:])), [("", row) for row in rows])
+    table = _table((headings[0], *(f"≤ {ceiling}" for ceiling in headings[1:])), [("", row) for row in rows])
     return (
         _figure(cost_chart(summary, front), caption=caption)
         + f"<details><summary>The least nats/token for each size and ceiling</summary>{table}</details>"

@@ -15,11 +15,19 @@ from tests.sentences import sentence
 ROUNDED = 0.0051 * 2**20  # the log has hundredths of a MiB
 
 WINDOWS = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]}
+TIED = {"tie_word_embeddings": True, "query_pre_attn_scalar": 64}
+WIDE = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 64}  # heads that together are several times as wide as the embedding
 SHAPES = {
     "llama": ("llama", {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 8, "num_key_value_heads": 2}),
     "mixture": ("mixtral", {"hidden_size": 128, "intermediate_size": 512, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "turned heads": ("llama", {"hidden_size": 256, "intermediate_size": 768, "head_dim": 128}),
     "windows, turned heads": ("gemma3_text", {"hidden_size": 128, "intermediate_size": 512, **WINDOWS, "head_dim": 64, "query_pre_attn_scalar": 64}),
+    "as many keys as queries": ("llama", {**WIDE, "num_attention_heads": 8, "num_key_value_heads": 8}),
+    "half as many": ("llama", {**WIDE, "num_attention_heads": 8, "num_key_value_heads": 4}),
+    "a quarter": ("llama", {**WIDE, "num_attention_heads": 16, "num_key_value_heads": 4}),
+    "few keys": ("qwen3", {**WIDE, "num_attention_heads": 16, "num_key_value_heads": 2}),
+    "shared expert": ("qwen2_moe", {"hidden_size": 128, **tiny.EXPERTS, "moe_intermediate_size": 256, "shared_expert_intermediate_size": 1024}),
+    "wide windows": ("gemma3_text", {**WINDOWS, **WIDE, **TIED, "num_attention_heads": 8, "num_key_value_heads": 8}),
     "windows": ("gemma3_text", {"hidden_size": 128, "intermediate_size": 512, **WINDOWS}),
 }
 
@@ -54,7 +62,7 @@ def require_same(use: MemoryUse, engine: EngineMemory, n_caches: int) -> None:
     assert use.buffers_bytes == pytest.approx(engine.buffers_bytes, abs=(n_caches + 4) * ROUNDED)
 
 
-SERVINGS = [Serving(512), Serving(2048, 3), Serving(100, 2), Serving(4096, 1, "Q8_0", "Q4_0"), Serving(700, 1, "BF16", "F32")]
+SERVINGS = [Serving(512), Serving(2048, 3), Serving(100, 2), Serving(4096, 1, "Q8_0", "Q4_0"), Serving(700, 1, "BF16", "F16")]
 
 
 @pytest.mark.parametrize("serving", SERVINGS)

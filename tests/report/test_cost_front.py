@@ -56,6 +56,7 @@ def test_a_ceiling_leaves_what_keeps_it(axes: CostFront) -> None:
 def test_the_table_falls_to_the_right_and_downwards(axes: CostFront) -> None:
     text = printed(cost_front_table(axes))
     assert "a <board>" in text
+    assert "s  " in text
     rows = [line.split() for line in text.splitlines() if line.strip() and line.split()[0].replace(".", "").replace(",", "").isdigit()]
     values = np.array([[np.inf if cell == "–" else float(cell) for cell in row[1:]] for row in rows])
     assert values.shape == (10, 5)
@@ -66,7 +67,9 @@ def test_the_table_falls_to_the_right_and_downwards(axes: CostFront) -> None:
 
 def test_candidates_tell_what_they_take(with_axes: RunSummary) -> None:
     text = printed(candidate_costs_table(with_axes))
-    assert f"{1.5e-10 * with_axes.chosen.size_bytes:.4g}"[:5] in text
+    assert with_axes.cost_fronts[0].words(1.5e-10 * with_axes.chosen.size_bytes) in text
+    read = replace(with_axes.cost_fronts[0], unit="bytes/token", of_candidates=np.full(len(with_axes.candidates), 12_340_000.0))
+    assert "12.34 MB" in printed(candidate_costs_table(replace(with_axes, cost_fronts=(read,))))
     assert "►" in text
 
 
