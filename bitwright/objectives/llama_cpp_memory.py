@@ -22,7 +22,6 @@ _CELLS = 256  # a sequence gets a multiple of this many cells
 _BATCH = 512  # tokens computed at once (n_ubatch)
 _MASK_BYTES = 2  # for each cell and token of a batch
 _INPUT_BYTES, _WINDOW_INPUT_BYTES = 41, 21  # for each token of a batch: ids, positions, cells
-_ROTATED = 64  # numbers of a head at the least
 _WORK_BYTES = 1.125  # for each activation that a matrix product rounds to 8 bits
 _ENGINE_BYTES = 31 * 2**20
 _LAYER_BYTES, _TOKEN_BYTES, _MERGE_BYTES = 85_000, 207, 242
