@@ -49,6 +49,9 @@ Steps = Annotated[
         "--step", help="What follows the formats, in order: router-calibration, or router-calibration:ridge=32. The method's own when left out."
     ),
 ]
+Rare = Annotated[
+    str, typer.Option(help="The price of experts that the text hardly visits: floor (from the others), or forced (measured with tokens sent there).")
+]
 Sensitivity = Annotated[
     str, typer.Option(help="How formats are priced before anything is measured: gradient, importance, weight, measured, or any other proxy.")
 ]
@@ -85,6 +88,7 @@ def settings_of(
     codec: Codec = "",
     ship_codec: ShipCodec = "",
     steps: Steps = [],  # noqa: B006  # typer reads it off the signature
+    rare: Rare = "floor",
     sensitivity: Sensitivity = "gradient",
     n_calibration: NCalibration = 64,
     n_held_out: NHeldOut = 32,
@@ -97,6 +101,7 @@ def settings_of(
         *(model, target, menu, ",".join(calibration), held_out, imatrix, sensitivity),
         *(n_calibration, n_held_out, sequence_length, seed, names_in(keep), codec, ship_codec),
         steps=tuple(steps),
+        rare=rare,
     )
 
 

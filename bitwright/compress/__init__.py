@@ -18,7 +18,7 @@ from bitwright.compress.containers import (
 )
 from bitwright.compress.dimensions import Dimensions, dimensions
 from bitwright.compress.distortion import Distortion, measure_distortion
-from bitwright.compress.dropping import Dropped, Gone, Rerouting, rerouted, without
+from bitwright.compress.dropping import Dropped, Gone, Rerouting, forced, rerouted, without
 from bitwright.compress.experts import ExpertsApart, importance_apart
 from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.compress.ggml import GgmlCodec
@@ -113,6 +113,7 @@ __all__ = [
     "discard",
     "dropped",
     "fixed_bytes",
+    "forced",
     "header_bytes",
     "importance_apart",
     "is_corrected",

@@ -11,6 +11,7 @@ A router is recognised by the address of its weights, as in `objectives/taps.py`
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from bitwright.compress.routers import router_parameters
 from bitwright.compress.source import Floats
 from bitwright.compress.twins import Expert
 
+_AHEAD = 1e-3  # of a logit, so that it is still ahead after a softmax in float32
 #: the experts that are gone -> the index of the one of their layer that takes their tokens, -1 where nobody does
 Gone = Mapping[Expert, int]
 
@@ -41,29 +43,43 @@ class Dropped:
 
 
 class Rerouting(TorchFunctionMode):
-    """`with Rerouting(model) as rerouting: rerouting.without(gone); ...`, as often as the experts that are gone change."""
+    """`with Rerouting(model) as rerouting: rerouting.without(gone); ...`, or `forcing(layer, expert)`, as often as what is wanted changes."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         parameters = dict(model.module.named_parameters())
         self._n_at_once = int(model.module.config.get_text_config().to_dict().get("num_experts_per_tok") or 0)
         self._layers = {(parameters[name].data_ptr(), tuple(parameters[name].shape)): layer for layer, name in router_parameters(model).items()}
-        self._gone: dict[int, dict[int, int]] = {}
+        self._changes: dict[int, Callable[[Torch], Torch]] = {}
 
     def without(self, gone: Gone) -> None:
         """From now on without the experts that are `gone`, and with all others."""
-        self._gone = {}
+        of_layers: dict[int, dict[int, int]] = {}
         for (layer, expert), heir in gone.items():
-            self._gone.setdefault(layer, {})[expert] = heir
+            of_layers.setdefault(layer, {})[expert] = heir
+        self._changes = {layer: partial(rerouted, gone=of_layer, n_at_once=self._n_at_once) for layer, of_layer in of_layers.items()}
+
+    def forcing(self, layer: int, expert: int) -> None:
+        """From now on every token is sent to this expert of the layer too, in place of the last that it would be sent to; none is gone."""
+        self._changes = {layer: partial(forced, expert=expert, n_at_once=self._n_at_once)}
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the function, and reroute what it computed where that is a router's logits."""
         result = func(*args, **(kwargs or {}))
-        if self._gone and func is torch.nn.functional.linear:
+        if self._changes and func is torch.nn.functional.linear:
             layer = self._layers.get((args[1].data_ptr(), tuple(args[1].shape)), -1)
-            if layer in self._gone:
-                return rerouted(result, self._gone[layer], n_at_once=self._n_at_once)
+            if layer in self._changes:
+                return self._changes[layer](result)
         return result
+
+
+def forced(logits: Torch, expert: int, *, n_at_once: int) -> Torch:
+    """The logits `(..., n_experts)` of a router with which every token is sent to `expert` too: where it is not among the best `n_at_once`, it takes
+    the place of the last of them, and hardly more than its logit.
+    """
+    last = logits.topk(n_at_once, dim=-1).values[..., -1]
+    raised = torch.maximum(logits[..., expert], last + _AHEAD)
+    return logits.index_copy(-1, torch.tensor([expert], device=logits.device), raised[..., None])
 
 
 def rerouted(logits: Torch, gone: Mapping[int, int], *, n_at_once: int) -> Torch:

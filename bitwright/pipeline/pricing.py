@@ -1,14 +1,17 @@
 """What proxies say of a run's model: each table computed once and kept in the run."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import Distortion, is_corrected, measure_distortion
 from bitwright.errors import TextError, UserError
+from bitwright.objectives import Routing
 from bitwright.pipeline.mixing import sequences_by_text
 from bitwright.pipeline.run import PACKED
+from bitwright.pipeline.settings import FLOOR
 from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.predictors import (
     IN_NATS,
@@ -17,6 +20,7 @@ from bitwright.predictors import (
     drop_losses,
     droppable,
     floored_table,
+    forced_table,
     importance_error_table,
     may_drop,
     proxy_named,
@@ -64,7 +68,7 @@ def priced(bench: Workbench, name: str, *, space: Space, distortion: Distortion)
 
 def priced_twice(bench: Workbench, name: str, *, space: Space, distortion: Distortion) -> tuple[Table, Table]:
     """The table of that proxy and a second opinion, which costs nothing more, both with a price for every pair that was tried. An expert that
-    saw hardly a token has a floor; see `floored_table`.
+    saw hardly a token has a floor, or is measured; see `floored_table` and `forced_table`.
 
     Raises:
         UserError: there is no such proxy, or the model cannot be priced by it.
@@ -74,7 +78,8 @@ def priced_twice(bench: Workbench, name: str, *, space: Space, distortion: Disto
     first = priced(bench, name, space=kept, distortion=distortion)
     second = np.where(kept.offered, proxy_named(other).price(subject_of(bench, kept), distortion), np.nan)
     tables = (_whole(bench, proxy, table, space, distortion) for proxy, table in ((name, first), (other, second)))
-    whole, other_whole = (floored_table(table, space, bench.routing) for table in tables)
+    rare = (_with_rare(bench, proxy, table, space, distortion, routing=bench.routing) for proxy, table in zip((name, other), tables, strict=True))
+    whole, other_whole = rare
     return whole, other_whole
 
 
@@ -95,7 +100,7 @@ def priced_by_text(bench: Workbench, name: str, *, space: Space, distortion: Dis
     for table, routing in zip(tables, routings, strict=False):  # there may be none
         whole = _whole(bench, name, np.where(kept.offered, table, np.nan), space, distortion)
         with suppress(TextError):
-            whole = floored_table(whole, space, routing)
+            whole = _with_rare(bench, name, whole, space, distortion, routing=routing)
         found.append(whole)
     return list(zip(found[: len(texts)], found[len(texts) :], strict=True))
 
@@ -106,6 +111,14 @@ def _whole(bench: Workbench, name: str, table: Table, space: Space, distortion: 
     if not may_drop(space) or name not in IN_NATS:
         return completed_table
     return with_drops(completed_table, space, bench.store.array(_DROPS).astype(np.float64))
+
+
+def _with_rare(bench: Workbench, name: str, table: Table, space: Space, distortion: Distortion, *, routing: Routing) -> Table:
+    """The table with prices for experts that a text with this routing hardly visits, by a floor or by forced routing as the settings say."""
+    if bench.settings.rare == FLOOR or name not in IN_NATS or not len(routing.layer):
+        return floored_table(table, space, routing)
+    tried = stored(replace(space, offered=~np.isnan(distortion.weighted)))
+    return forced_table(table, subject_of(bench, tried), routing)
 
 
 def with_possible_drops(bench: Workbench, space: Space) -> Space:

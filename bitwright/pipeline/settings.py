@@ -11,10 +11,11 @@ from bitwright.errors import TextError, UserError
 from bitwright.objectives import Shape
 from bitwright.pipeline.mixing import parts_of, shares_in
 from bitwright.pipeline.steps import step_named
-from bitwright.predictors import proxy_named
+from bitwright.predictors import IN_NATS, proxy_named
 from bitwright.spaces import TARGETS
 
 SELF, IN_ORDER = "self", ", in order"
+FLOOR, FORCED = "floor", "forced"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Settings:
     for a part of the calibration text that is not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is
     the menu, empty for all. `keep` names tensors that stay as they are stored, as patterns (`token_embd*`). `sensitivity` is the name of a proxy, and
     `codec` that of a rounding, empty for the usual one of the target. `ship_codec` is the rounding of what is written, where it is to be another one
-    than that of the search, and `steps` are what is done to it after that, each as `step_named` reads it.
+    than that of the search, and `steps` are what is done to it after that, each as `step_named` reads it. `rare` says where the price of an expert
+    comes from that the text hardly visits: a `floor` from the others of its layer, or `forced`, measured with tokens that are sent there.
     """
 
     model: str
@@ -41,6 +43,7 @@ class Settings:
     codec: str = ""
     ship_codec: str = ""
     steps: tuple[str, ...] = ()
+    rare: str = FLOOR
 
     def __post_init__(self) -> None:
         counts = {
@@ -56,6 +59,7 @@ class Settings:
         proxy_named(self.sensitivity)
         for codec in (self.rounding, self.ship_codec or self.rounding):
             require_codec(TARGETS[self.target], codec)
+        self._require_rare()
         parts_of(self.n_calibration, shares_in(self.calibration))
         for words in self.steps:
             step_named(words)
@@ -64,6 +68,17 @@ class Settings:
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
             if path and not Path(path).is_file():
                 raise TextError(f"The {what} must be a file; there is none at {path}: check the path.")
+
+    def _require_rare(self) -> None:
+        if self.rare not in (FLOOR, FORCED):
+            raise UserError(
+                f"Rarely chosen experts get a {FLOOR}, or their loss is measured by {FORCED} routing; '{self.rare}' is neither: choose one."
+            )
+        if self.rare == FORCED and self.sensitivity not in IN_NATS:
+            raise UserError(
+                f"What is measured by forced routing is in nats per token, as {', '.join(IN_NATS)} are; '{self.sensitivity}' is not: choose one of "
+                f"them, or --rare {FLOOR}."
+            )
 
     @property
     def shape(self) -> Shape:
@@ -113,6 +128,7 @@ class Settings:
             "codec": self.rounding,
             "sensitivity": self.sensitivity,
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
+            "rarely chosen experts": self.rare,
             "seed": str(self.seed),
             "xllamacpp": importlib.metadata.version("xllamacpp"),
             "bitwright": importlib.metadata.version("bitwright"),

@@ -12,6 +12,7 @@ from bitwright.predictors.drops import IN_NATS, drop_losses, droppable, may_drop
 from bitwright.predictors.expansion import Expansion
 from bitwright.predictors.expert_product import PUBLISHED, RELEASED, ExpertProduct, router_scores
 from bitwright.predictors.first_order import alignment_table, delta_loss_table, first_order_table
+from bitwright.predictors.forced_routing import forced_costs, forced_table
 from bitwright.predictors.gaussian_process import GaussianProcessPredictor
 from bitwright.predictors.gradient import gradient_products, gradient_table
 from bitwright.predictors.input_moments import OutputErrors
@@ -111,6 +112,8 @@ __all__ = [
     "fit_scale",
     "floored_table",
     "following",
+    "forced_costs",
+    "forced_table",
     "geometric_mean",
     "gradient_products",
     "gradient_table",

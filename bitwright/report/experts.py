@@ -13,7 +13,7 @@ HEADINGS = ("expert", "tokens", "frequency", "mean weight", "format")
 @dataclass(frozen=True)
 class ExpertUse:
     """A routed expert: tokens of the calibration text that are sent to it, their share of all, the mean weight of its output, and the formats of its
-    matrices, none where nothing is decided about them. Below `minimum_tokens` it `is_rare`, and its price is a floor.
+    matrices, none where nothing is decided about them. Below `minimum_tokens` it `is_rare`, and its price is a floor or measured.
     """
 
     name: str
@@ -49,4 +49,5 @@ def in_words(experts: tuple[ExpertUse, ...]) -> str:
     if not rare:
         return f"Every expert saw {minimum} tokens of the calibration text or more."
     named = ", ".join(f"{use.name} ({use.n_tokens:,})" for use in rare)
-    return f"{len(rare)} of {len(experts)} experts saw fewer than {minimum} tokens of the calibration text and have a floor for a price: {named}."
+    told = f"{len(rare)} of {len(experts)} experts saw fewer than {minimum} tokens of the calibration text"
+    return f"{told}; their price is a floor, or was measured with tokens sent there: {named}."

@@ -80,3 +80,15 @@ def test_text_that_leaves_a_layer_unvisited_is_refused(tiny_mixtral: Path, tmp_p
     with pytest.raises(TextError) as caught:
         bw.pipeline.search(brief(tiny_mixtral, target="native", formats=MENU), tmp_path / "run", n_points=2)
     sentence(caught.value, "layer 1")
+
+
+def test_where_hardly_a_token_is_read_experts_are_priced_by_force(tiny_mixtral: Path, tmp_path: Path) -> None:
+    """Of 24 tokens no expert sees 32, so there is nobody to take a floor from."""
+    few = {"target": "native", "formats": MENU, "n_calibration": 2, "sequence_length": 12}
+    with pytest.raises(TextError):
+        bw.pipeline.search(small(tiny_mixtral, **few), tmp_path / "floor", n_points=2)
+    run = bw.pipeline.search(small(tiny_mixtral, **few, rare="forced"), tmp_path / "forced", n_points=2)
+    experts = np.array([unit.expert >= 0 for unit in run.prices.space.units])
+    assert experts.sum() == 8
+    assert (run.prices.table[experts][run.prices.space.offered[experts]] > 0).all()
+    assert bw.open_run(run.folder).settings.rare == "forced"

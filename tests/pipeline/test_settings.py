@@ -28,6 +28,8 @@ def test_settings_come_back_from_json(tmp_path: Path) -> None:
         ({"target": "exllama"}, ("'exllama'", "llama.cpp")),
         ({"codec": "gptq"}, ("llama.cpp", "libggml", "'gptq'", "--codec")),
         ({"target": "integers", "codec": "awq"}, ("'awq'", "rtn, clip, hqq, gptq, gptq+clip")),
+        ({"rare": "free"}, ("'free'", "floor", "forced")),
+        ({"rare": "forced", "sensitivity": "importance"}, ("'importance'", "gradient", "--rare floor")),
         ({"formats": ("Q8_0", "Q4_X")}, ("'Q4_X'", "did you mean")),
     ],
 )
@@ -55,6 +57,7 @@ def test_the_identity_tells_every_setting_that_changes_the_outcome(llama_tied: P
         "held_out": str(tmp_path / "a"),
         "imatrix": str(tmp_path / "a"),
         "sensitivity": "weight",
+        "rare": "forced",
         "n_calibration": 65,
         "n_held_out": 33,
         "sequence_length": 129,
