@@ -332,11 +332,16 @@ def fleet(
 def profile(
     path: Annotated[Path, typer.Option("--out", metavar="HERE.toml", help="Where the profile is written.")],
     formats: Annotated[str, typer.Option(help="Formats to time, as in Q4_K,Q6_K. All of llama.cpp's when left out.")] = "",
+    threads: Annotated[str, typer.Option(help="Numbers of threads to time on; `all` needs the machine to itself.")] = "1,all",
 ) -> None:
     """Time this machine in llama.cpp, format by format, on models made on the spot: a profile for `fleet`."""
-    found = bw.pipeline.profile_machine(names_in(formats), progress=Rows())
+    found = bw.pipeline.profile_machine(names_in(formats), bw.pipeline.parse_threads(threads), progress=Rows())
     bw.pipeline.write_text(path, found.to_toml())
-    _say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s, decoding fitted to {found.latency.relative_error:.1%}")
+    _say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s, timed in {found.seconds:.0f} s")
+    for of in found.threads:
+        _say(f"{of.latency.n_threads} threads: decoding fitted to {of.latency.relative_error:.1%}")
+    if found.is_disturbed:
+        _say(f"Several threads were timed while the machine had other work (load {found.load:.1f}): time them again when it has none.")
 
 
 def _print_check(found: "Check") -> None:

@@ -3,6 +3,7 @@
 from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
 from bitwright.objectives.divergence import Divergence, Reference, next_token_log_probabilities
 from bitwright.objectives.effective_rank import EffectiveRank, EffectiveRankDifference
+from bitwright.objectives.energy import PackageEnergy, package_energy
 from bitwright.objectives.evaluator import Evaluation, Evaluator
 from bitwright.objectives.exemplars import OnSequences, exemplars, predictions
 from bitwright.objectives.flips import Flips
@@ -60,6 +61,7 @@ __all__ = [
     "MomentsOfText",
     "Named",
     "OnSequences",
+    "PackageEnergy",
     "Perplexity",
     "Preparation",
     "Reading",
@@ -100,6 +102,7 @@ __all__ = [
     "likelihoods",
     "memory_use",
     "next_token_log_probabilities",
+    "package_energy",
     "parse_objectives",
     "predictions",
     "read_documents",

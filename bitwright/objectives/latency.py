@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from bitwright.spaces import Latency
+from bitwright.spaces import POWER_UNKNOWN, Latency, PowerUnknown
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Timed:
     seconds_per_token: float
 
 
-def fit_latency(timed: Sequence[Timed]) -> Latency:
-    """The latency of least squared relative error over the models timed.
+def fit_latency(timed: Sequence[Timed], *, n_threads: int = 1, power_watts: float | PowerUnknown = POWER_UNKNOWN) -> Latency:
+    """The latency of least squared relative error over the models timed, on so many threads.
 
     Every format needs one, and two depths tell what is for each token from what is for each byte; a layer's own time is shared out among its bytes.
     """
@@ -32,4 +32,4 @@ def fit_latency(timed: Sequence[Timed]) -> Latency:
     found, _ = nnls(rows / scale / seconds[:, None], np.ones(len(timed)))
     found = found / scale
     error = float(np.sqrt(np.mean(np.square(rows @ found / seconds - 1))))
-    return Latency(dict(zip(formats, found[:-1].tolist(), strict=True)), float(found[-1]), error)
+    return Latency(dict(zip(formats, found[:-1].tolist(), strict=True)), float(found[-1]), error, n_threads, power_watts)

@@ -49,6 +49,7 @@ class LlamaCpp:
         except RuntimeError as error:
             raise ModelError(f"llama.cpp must be able to load the file; it refuses {path} ({error}): build it again.") from error
         self._n_vocabulary = n_vocabulary
+        self._clock = time.process_time if n_threads == 1 else time.perf_counter
 
     def next_token(self, context: list[int] | str) -> NDArray[np.float64]:
         """Log-probabilities `(n_vocabulary,)` of the token after `context`, token ids or a text that the engine tokenizes itself."""
@@ -77,20 +78,21 @@ class LlamaCpp:
         return Generated(str(answer["choices"][0]["text"]), reported or n_generated / seconds)
 
     def seconds_per_token(self, n_tokens: int) -> float:
-        """Processor seconds of this process for each of `n_tokens` that are written after a short prompt.
+        """Seconds for each of `n_tokens` that are written after a short prompt.
 
-        With one thread that is the time which the text takes on an idle machine, and other work on the machine hardly changes it.
+        On one thread they are processor seconds of this process: the time that the text takes on an idle machine, and other work hardly changes it.
+        On several they are those that pass, which means something only where the machine has nothing else to do.
         """
         spent = []
         for n in (2, 2 + n_tokens):
-            started = time.process_time()
+            started = self._clock()
             self._server.handle_completions({"prompt": [5, 6, 7], "max_tokens": n, "temperature": 0.0, "ignore_eos": True, "cache_prompt": False})
-            spent.append(time.process_time() - started)
+            spent.append(self._clock() - started)
         return (spent[1] - spent[0]) / n_tokens
 
     def seconds_per_prompt_token(self, n_tokens: int) -> float:
         """The same for each token of a prompt of `n_tokens`, which are read together."""
-        started = time.process_time()
+        started = self._clock()
         prompt = [5 + i % 200 for i in range(n_tokens)]
         self._server.handle_completions({"prompt": prompt, "max_tokens": 1, "temperature": 0.0, "cache_prompt": False})
-        return (time.process_time() - started) / n_tokens
+        return (self._clock() - started) / n_tokens

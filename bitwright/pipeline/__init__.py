@@ -18,7 +18,7 @@ from bitwright.pipeline.memory import Anatomy, anatomy, memory_budget, memory_of
 from bitwright.pipeline.methods import Method
 from bitwright.pipeline.planning import write_text
 from bitwright.pipeline.presets import METHODS, method_named
-from bitwright.pipeline.profiling import MachineProfile, profile_machine
+from bitwright.pipeline.profiling import MachineProfile, parse_threads, profile_machine
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.settings import Settings
@@ -72,6 +72,7 @@ __all__ = [
     "open_run",
     "parse_at_most",
     "parse_costs",
+    "parse_threads",
     "plan",
     "plan_fleet",
     "preflight",

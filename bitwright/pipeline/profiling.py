@@ -1,12 +1,15 @@
-"""A profile of this machine, timed in llama.cpp itself on models made on the spot.
+"""A profile of this machine, timed in llama.cpp itself on models made on the spot: every format at two depths, on one thread and on all.
 
-One thread decodes, and its processor time is what counts: on an idle machine that is the time which passes, and on a busy one it stays about the
-same. A profile of several threads would need the machine to itself, and is not made here.
+One thread is timed by its processor time: on an idle machine that is the time which passes, and on a busy one it stays about the same. Several
+threads wait for each other, so theirs is the time that passes, the least of five, and holds only for a machine that has nothing else to do. Where the
+processor counts its energy, the power that it draws meanwhile is kept beside.
 """
 
 import os
 import platform
+import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,74 +18,153 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import GgmlCodec, TrialModel, TrialShape, trial_matrices, write_trial
-from bitwright.objectives import LlamaCpp, Timed, fit_latency
+from bitwright.errors import UserError
+from bitwright.objectives import LlamaCpp, PackageEnergy, Timed, fit_latency, package_energy
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import LLAMA_CPP, Latency
+from bitwright.spaces import LLAMA_CPP, POWER_UNKNOWN, Latency, PowerUnknown
 
 DEPTHS = (12, 6)
 _TOKENS, _REPEATS, _PROMPT = 8, 5, 200
 _EMBEDDING = "token_embd.weight"
+_ALL = "all"
+_BUSY = 0.5  # processes that wait for a processor
+_SHORTEST = 1e-7  # seconds: of two texts the longer one may seem the faster on a busy machine
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model timed: a token of it, a token of a prompt in seconds, and the joules and seconds of the whole timing."""
+
+    timed: Timed
+    seconds_per_prompt_token: float
+    joules: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class TimedThreads:
+    """What was timed on one number of threads: the latency, and the seconds for a token of a prompt by format."""
+
+    latency: Latency
+    seconds_per_prompt_token: Mapping[str, float]
+
+    def to_toml(self) -> str:
+        """As a table of a device."""
+        latency = self.latency
+        rates = "".join(f"{form} = {1e9 * rate:.6g}\n" for form, rate in latency.seconds_per_byte.items())
+        prompts = "".join(f"# {form} {1 / seconds:.6g}\n" for form, seconds in self.seconds_per_prompt_token.items())
+        watts = latency.power_watts
+        power = "" if isinstance(watts, PowerUnknown) else f"power_watts = {watts:.4g}  # of the processor's packages, by their own counters\n"
+        return (
+            f"# prompt tokens in a second, by format, of a model of {DEPTHS[0]} layers of width {TrialShape(1).width}\n{prompts}\n"
+            f"[[decode]]\nthreads = {latency.n_threads}\nseconds_per_step = {latency.seconds_per_step:.6g}\n"
+            f"relative_error = {latency.relative_error:.4g}\n{power}\n[decode.seconds_per_gigabyte]\n{rates}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class MachineProfile:
-    """What was timed: the latency, the seconds for a token of a prompt by format, and the bytes in a second that copying memory moves."""
+    """What was timed on each number of threads, the bytes in a second that copying memory moves, how many processes waited for a processor when it
+    began, and the seconds that all took.
+    """
 
-    latency: Latency
-    seconds_per_prompt_token: Mapping[str, float]
+    threads: tuple[TimedThreads, ...]
     bandwidth_bytes_per_second: float
+    load: float
+    seconds: float
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether several threads were timed while the machine had other work."""
+        return self.load > _BUSY and any(of.latency.n_threads > 1 for of in self.threads)
 
     def to_toml(self) -> str:
         """As a device for `bitwright fleet`; the context, the sequences and the least speed are for its owner to say."""
         name = platform.processor() or platform.machine()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        rates = "".join(f"{form} = {1e9 * rate:.6g}\n" for form, rate in self.latency.seconds_per_byte.items())
-        prompts = "".join(f"# {form} {1 / seconds:.6g}\n" for form, seconds in self.seconds_per_prompt_token.items())
+        most = max(of.latency.n_threads for of in self.threads)
         return (
-            f'name = "this machine ({name}), one thread"\nmemory = "{memory}B"\nusable = 0.8\n'
+            f'name = "this machine ({name})"\nmemory = "{memory}B"\nusable = 0.8\n'
             f"bandwidth_gb_per_second = {self.bandwidth_bytes_per_second / 1e9:.4g}\nreached = 1.0\n"
-            f'engine = "{LLAMA_CPP.name}"\nversion = "{LLAMA_CPP.version}"\ncontext = 2048\nsequences = 1\nleast_tokens_per_second = 0\n\n'
-            f'[source]\nbandwidth_gb_per_second = "copying of memory, by bitwright profile"\nusable = "an assumption"\n\n'
-            f"# prompt tokens in a second, by format, of a model of {DEPTHS[0]} layers of width {TrialShape(1).width}\n{prompts}\n"
-            f"[decode]\nseconds_per_step = {self.latency.seconds_per_step:.6g}\n"
-            f"relative_error = {self.latency.relative_error:.4g}\n\n[decode.seconds_per_gigabyte]\n{rates}"
+            f'engine = "{LLAMA_CPP.name}"\nversion = "{LLAMA_CPP.version}"\ncontext = 2048\nsequences = 1\nleast_tokens_per_second = 0\n'
+            f"threads = {most}  # whose rates hold: one of those below\n\n"
+            f'[source]\nbandwidth_gb_per_second = "copying of memory, by bitwright profile"\nusable = "an assumption"\n'
+            f'decode = "bitwright profile, in {self.seconds:.0f} s; load of the machine as it began {self.load:.1f}"\n\n'
+            + "\n".join(of.to_toml() for of in self.threads)
         )
 
 
-def profile_machine(formats: Sequence[str] = (), *, progress: Progress | None = None) -> MachineProfile:
-    """Time every format (all of llama.cpp's when none is named) at two depths.
+def profile_machine(formats: Sequence[str] = (), threads: Sequence[int] = (1,), *, progress: Progress | None = None) -> MachineProfile:
+    """Time every format (all of llama.cpp's when none is named) at two depths, on each number of `threads`.
 
     Raises:
-        UserError: a name is no format of llama.cpp.
+        UserError: a name is no format of llama.cpp, or a number of threads is none of this machine's.
     """
     names = [LLAMA_CPP.format(name).name for name in formats] or [form.name for form in LLAMA_CPP.formats]
-    timed: list[Timed] = []
-    prompts: dict[str, float] = {}
-    with (progress or Silent()).stage("Timing llama.cpp", len(DEPTHS) * len(names)) as advance, tempfile.TemporaryDirectory() as scratch:
+    wrong = [n for n in threads if not 1 <= n <= processors()]
+    if wrong or not threads:
+        raise UserError(f"A number of threads must be from 1 to {processors()}, this machine's processors; {wrong or 'none'} is not: name another.")
+    started, load, energy = time.monotonic(), os.getloadavg()[0], package_energy()
+    found: dict[int, list[Trial]] = {n: [] for n in dict.fromkeys(threads)}
+    with (progress or Silent()).stage("Timing llama.cpp", len(DEPTHS) * len(names) * len(found)) as advance, tempfile.TemporaryDirectory() as scratch:
         for depth in DEPTHS:
             source = TrialModel(TrialShape(depth), seed=0)
             for name in names:
-                found, seconds = time_trial(source, {tensor.name: name for tensor in trial_matrices(source)}, Path(scratch))
-                timed.append(found)
-                prompts.setdefault(name, seconds)
-                advance(1)
-    return MachineProfile(fit_latency(timed), prompts, copying_bandwidth())
+                formats_of = {tensor.name: name for tensor in trial_matrices(source)}
+                path = written_trial(source, formats_of, Path(scratch))
+                for n_threads, trials in found.items():
+                    trials.append(time_trial(path, source, formats_of, n_threads=n_threads, energy=energy))
+                    advance(1)
+    timed = tuple(_timed_threads(n, names, trials, energy) for n, trials in found.items())
+    return MachineProfile(timed, copying_bandwidth(), load, time.monotonic() - started)
 
 
-def time_trial(source: TrialModel, formats: dict[str, str], scratch: Path) -> tuple[Timed, float]:
-    """Time one model with its matrices in `formats`: what a token takes, and seconds for a token of a prompt."""
+def parse_threads(text: str) -> tuple[int, ...]:
+    """Read `1,4,all`: numbers of threads, `all` for as many as this process has processors.
+
+    Raises:
+        UserError: a word is neither a number nor `all`.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    wrong = [word for word in words if word != _ALL and not word.isdigit()]
+    if wrong or not words:
+        raise UserError(f"Threads are numbers or '{_ALL}', as in 1,{_ALL}; '{wrong[0] if wrong else text}' is neither: name some.")
+    return tuple(dict.fromkeys(processors() if word == _ALL else int(word) for word in words))
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def written_trial(source: TrialModel, formats: dict[str, str], scratch: Path) -> Path:
+    """A model with its matrices in `formats`, written to the folder `scratch`."""
     path = scratch / "trial.gguf"
     write_trial(path, source, formats, GgmlCodec())
-    engine = LlamaCpp(path, n_vocabulary=source.tensors[0].shape[0], n_threads=1)
+    return path
+
+
+def time_trial(path: Path, source: TrialModel, formats: dict[str, str], *, n_threads: int, energy: PackageEnergy) -> Trial:
+    """Time the model `source` with its matrices in `formats`, written to `path`."""
+    engine = LlamaCpp(path, n_vocabulary=source.tensors[0].shape[0], n_threads=n_threads)
     engine.seconds_per_token(2)  # pages are read in
-    seconds = float(np.median([engine.seconds_per_token(_TOKENS) for _ in range(_REPEATS)]))
-    prompt = engine.seconds_per_prompt_token(_PROMPT)
+    started = time.monotonic()
+    with energy.metered() as used:
+        measured = [engine.seconds_per_token(_TOKENS) for _ in range(_REPEATS)]
+    passed = time.monotonic() - started
+    seconds = float(np.median(measured) if n_threads == 1 else min(measured))
     read: dict[str, int] = {}
     for tensor in trial_matrices(source):
         if tensor.name != _EMBEDDING:
             form = LLAMA_CPP.format(formats[tensor.name])
             read[form.name] = read.get(form.name, 0) + form.size_bytes(tensor.shape)
-    return Timed(read, seconds), prompt
+    return Trial(Timed(read, max(seconds, _SHORTEST)), engine.seconds_per_prompt_token(_PROMPT), used.joules, passed)
+
+
+def _timed_threads(n_threads: int, names: Sequence[str], trials: Sequence[Trial], energy: PackageEnergy) -> TimedThreads:
+    watts: float | PowerUnknown = sum(trial.joules for trial in trials) / sum(trial.seconds for trial in trials) if energy.is_known else POWER_UNKNOWN
+    prompts = {name: trial.seconds_per_prompt_token for name, trial in zip(names, trials, strict=False)}  # of the first depth
+    return TimedThreads(fit_latency([trial.timed for trial in trials], n_threads=n_threads, power_watts=watts), prompts)
 
 
 def copying_bandwidth(n_bytes: int = 2**27) -> float:

@@ -20,11 +20,11 @@ from bitwright.spaces.cache import (
     with_types,
     without_cache,
 )
-from bitwright.spaces.device import Device, PowerUnknown, profile_names, read_device, read_devices
+from bitwright.spaces.device import Device, profile_names, read_device, read_devices
 from bitwright.spaces.discover import discover, expert_of, role
 from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, NATIVE_MATRICES, TARGETS, TRANSFORMERS, VLLM, engine
 from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Absence, BlockFormat, Format, IntegerFormat
-from bitwright.spaces.latency import Latency, NotTimed
+from bitwright.spaces.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.plan import CalibratedRouters, ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
 from bitwright.spaces.rules import Breach, Fused, Rule
@@ -45,6 +45,7 @@ __all__ = [
     "NATIVE_MATRICES",
     "PACKED_FORMATS",
     "PLAIN",
+    "POWER_UNKNOWN",
     "TARGETS",
     "TRANSFORMERS",
     "VLLM",

@@ -14,23 +14,19 @@ from typing import Any
 from bitwright.errors import BudgetError, DeviceError
 from bitwright.spaces.budget import parse_budget
 from bitwright.spaces.engines import TARGETS
-from bitwright.spaces.latency import Latency, NotTimed
+from bitwright.spaces.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
 
 _PROFILES = Path(__file__).with_name("devices")
 _TEXTS = ("name", "memory", "engine", "version")
 _FIGURES = ("usable", "bandwidth_gb_per_second", "reached", "least_tokens_per_second", "power_watts")
-_COUNTS = ("context", "sequences")
+_COUNTS = ("context", "sequences", "threads")
 _OTHERS = ("avoid", "cache", "source", "decode")
-_DECODE = ("seconds_per_gigabyte", "seconds_per_step", "relative_error")
+_DECODE = ("threads", "seconds_per_step", "relative_error", "seconds_per_gigabyte")
+_DECODE_POWER = "power_watts"
 _REQUIRED = ("name", "memory", "usable", "bandwidth_gb_per_second", "engine", "version", "context", "sequences", "least_tokens_per_second")
 _SHARES = ("usable", "reached")
 _MAY_BE_ZERO = ("least_tokens_per_second",)
 _DEFAULTS: dict[str, Any] = {"reached": 0.7, "avoid": [], "cache": ["F16", "F16"], "source": {}}
-
-
-@dataclass(frozen=True)
-class PowerUnknown:
-    """Nobody has said what the device draws."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,7 @@ class Device:
 
     `usable` is the share of its memory that a run may occupy, and `reached` the share of its bandwidth that an engine gets when it decodes. `avoid`
     names formats that run badly or not at all there, `cache` the types of keys and of values, and `sources` where the figures are from, by key.
+    `latency` holds for the threads that the device is asked to use, and `power_watts` is what it draws then.
     """
 
     name: str
@@ -138,6 +135,8 @@ def _device(entries: Mapping[str, Any], where: str) -> Device:
     _require(_are_texts(cache) and len(cache) == 2, "cache must be a type, or one for keys and one for values", said["cache"], where)
     _require(isinstance(said["source"], dict) and _are_texts(list(said["source"].values())), "source must be a table of texts", said["source"], where)
     _require(said["engine"] in TARGETS, f"engine must be one of {', '.join(TARGETS)}", said["engine"], where)
+    latency = _latency(said, where)
+    measured = latency.power_watts if isinstance(latency, Latency) else POWER_UNKNOWN
     return Device(
         name=said["name"],
         memory_bytes=_bytes(said["memory"], where),
@@ -149,22 +148,40 @@ def _device(entries: Mapping[str, Any], where: str) -> Device:
         context=said["context"],
         sequences=said["sequences"],
         least_tokens_per_second=float(said["least_tokens_per_second"]),
-        power_watts=float(said["power_watts"]) if "power_watts" in said else PowerUnknown(),
+        power_watts=float(said["power_watts"]) if "power_watts" in said else measured,
         avoid=tuple(name.upper() for name in said["avoid"]),
         cache=(cache[0].upper(), cache[1].upper()),
         sources=tuple(said["source"].items()),
-        latency=_latency(said["decode"], where) if "decode" in said else NotTimed(),
+        latency=latency,
     )
 
 
-def _latency(table: Any, where: str) -> Latency:
-    """What `bitwright profile` wrote."""
-    _require(isinstance(table, dict) and set(table) == set(_DECODE), f"decode must be a table of {', '.join(_DECODE)}", table, where)
+def _latency(said: Mapping[str, Any], where: str) -> Latency | NotTimed:
+    """What `bitwright profile` wrote for the threads that are asked for, or for the most that it has."""
+    tables = said.get("decode", [])
+    _require(isinstance(tables, list), "decode must be tables [[decode]], one for each number of threads", tables, where)
+    known = {found.n_threads: found for found in (_timed(table, where) for table in tables)}
+    if not known:
+        _require("threads" not in said, "threads must be a number that was timed, and nothing was", said.get("threads"), where)
+        return NotTimed()
+    wanted = said.get("threads", max(known))
+    _require(wanted in known, f"threads must be a number that was timed, {' or '.join(map(str, sorted(known)))}", wanted, where)
+    return known[wanted]
+
+
+def _timed(table: Any, where: str) -> Latency:
+    _require(isinstance(table, dict) and set(table) - {_DECODE_POWER} == set(_DECODE), f"decode must have {', '.join(_DECODE)}", table, where)
     rates = table["seconds_per_gigabyte"]
     _require(isinstance(rates, dict) and rates, "seconds_per_gigabyte must be a table of formats", rates, where)
-    for value in (*rates.values(), *(table[key] for key in _DECODE[1:])):
+    for value in (*rates.values(), table["seconds_per_step"], table["relative_error"]):
         _require(isinstance(value, (int, float)) and 0 <= value < float("inf"), "rate must be a number of zero or more", value, where)
-    return Latency({form: value / 1e9 for form, value in rates.items()}, *(float(table[key]) for key in _DECODE[1:]))
+    _require_figure("threads", table["threads"], where)
+    power = table.get(_DECODE_POWER)
+    if power is not None:
+        _require_figure(_DECODE_POWER, power, where)
+    seconds = {form: value / 1e9 for form, value in rates.items()}
+    watts = POWER_UNKNOWN if power is None else float(power)
+    return Latency(seconds, float(table["seconds_per_step"]), float(table["relative_error"]), table["threads"], watts)
 
 
 def _require_keys(entries: Mapping[str, Any], where: str) -> None:

@@ -14,12 +14,24 @@ class NotTimed:
 
 
 @dataclass(frozen=True)
+class PowerUnknown:
+    """Nobody has said what the device draws."""
+
+
+POWER_UNKNOWN = PowerUnknown()
+
+
+@dataclass(frozen=True)
 class Latency:
-    """Seconds for a byte of each format and for each token; `relative_error` is the fit's root mean square."""
+    """Seconds for a byte of each format and for each token, on `n_threads` threads; `relative_error` is the fit's root mean square, and `power_watts`
+    what the processor drew meanwhile.
+    """
 
     seconds_per_byte: Mapping[str, float]
     seconds_per_step: float
     relative_error: float
+    n_threads: int = 1
+    power_watts: float | PowerUnknown = POWER_UNKNOWN
 
     def seconds_per_token(self, read_bytes: Mapping[str, int]) -> float:
         """Seconds for a token that reads `read_bytes` of each format.

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.compress import ExpertsApart, Source, open_source
@@ -74,6 +74,7 @@ def test_experts_are_read_as_often_as_they_are_chosen(tiny_mixtral: Path, n_at_o
 
 
 @given(st.integers(0, 2**32))
+@settings(deadline=None, max_examples=20)
 def test_the_cost_of_a_choice_is_what_is_read(tiny_mixtral: Path, seed: int) -> None:
     found = apart(open_source(str(tiny_mixtral)), ("INT4_ROW", "INT8_ROW"))
     rng = np.random.default_rng(seed)

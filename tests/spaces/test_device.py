@@ -34,18 +34,23 @@ def test_a_profile_is_read_as_it_says(tmp_path: Path) -> None:
     assert read_device(str(written(tmp_path / "board.toml"))).power_watts == PowerUnknown()
 
 
-DECODE = "seconds_per_step = 1e-5\nrelative_error = 0.02\n[decode.seconds_per_gigabyte]\nQ8_0 = 0.1\n"
+DECODE = "threads = 2\nseconds_per_step = 1e-5\nrelative_error = 0.02\n[decode.seconds_per_gigabyte]\nQ8_0 = 0.1\n"
 
 
 def test_a_timed_machine_has_rates(tmp_path: Path) -> None:
     path = written(tmp_path / "board.toml")
     text = path.read_text(encoding="utf-8")
-    path.write_text(f"{text}[decode]\n{DECODE}", encoding="utf-8")
+    path.write_text(f"{text}[[decode]]\n{DECODE}", encoding="utf-8")
     latency = read_device(str(path)).latency
-    assert latency == Latency({"Q8_0": 1e-10}, 1e-5, 0.02)
+    assert latency == Latency({"Q8_0": 1e-10}, 1e-5, 0.02, 2)
     assert latency.seconds_per_token({"Q8_0": 10**9}) == pytest.approx(0.10001)
-    for wrong in (DECODE.replace("0.1", "-1"), DECODE.replace("relative_error", "error"), DECODE.replace("1e-5", '"fast"')):
-        path.write_text(f"{text}[decode]\n{wrong}", encoding="utf-8")
+    for wrong in (
+        DECODE.replace("threads = 2", "threads = 0"),
+        DECODE.replace("0.1", "-1"),
+        DECODE.replace("relative_error", "error"),
+        DECODE.replace("1e-5", '"fast"'),
+    ):
+        path.write_text(f"{text}[[decode]]\n{wrong}", encoding="utf-8")
         with pytest.raises(DeviceError) as refused:
             read_device(str(path))
         sentence(refused.value)

@@ -1,0 +1,57 @@
+"""The energy that processors say they have used: the package counters of Linux's power capping framework (RAPL on Intel and AMD).
+
+`/sys/class/powercap/intel-rapl:N` with the name `package-N` counts microjoules in `energy_uj` and begins anew above `max_energy_range_uj` (Linux
+kernel documentation, power/powercap). It counts all that the processor does, and neither memory nor graphics cards beside it. Only root may read
+it on most machines.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+POWERCAP = Path("/sys/class/powercap")
+
+
+@dataclass(eq=False)
+class Metered:
+    """The joules that a block took."""
+
+    joules: float = 0.0
+
+
+@dataclass(frozen=True)
+class PackageEnergy:
+    """The counters of a machine's packages; none where there are none, or where they may not be read."""
+
+    packages: tuple[Path, ...]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a counter."""
+        return bool(self.packages)
+
+    @contextmanager
+    def metered(self) -> Iterator[Metered]:
+        """Fill in what the block takes when it ends."""
+        found, before = Metered(), [_read(package / "energy_uj") for package in self.packages]
+        yield found
+        for package, start in zip(self.packages, before, strict=True):
+            used = _read(package / "energy_uj") - start
+            found.joules += 1e-6 * (used if used >= 0 else used + _read(package / "max_energy_range_uj"))
+
+
+def package_energy(root: Path = POWERCAP) -> PackageEnergy:
+    """The counters that can be read under `root`."""
+    return PackageEnergy(tuple(sorted(name.parent for name in root.glob("*/name") if _is_package(name))))
+
+
+def _is_package(name: Path) -> bool:
+    try:
+        return name.read_text(encoding="ascii").startswith("package") and _read(name.with_name("energy_uj")) >= 0
+    except (OSError, ValueError):
+        return False
+
+
+def _read(path: Path) -> int:
+    return int(path.read_text(encoding="ascii"))
