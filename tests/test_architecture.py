@@ -335,6 +335,14 @@ def test_import_is_light() -> None:
     assert not loaded, f"{PACKAGE}/__init__.py:1: 'import {PACKAGE}' loads {', '.join(sorted(loaded))}: look names up when they are asked for"
 
 
+def test_help_is_light() -> None:
+    """What `bitwright --help` needs before anything is asked."""
+    program = "import json, sys, bitwright.cli; print(json.dumps([*sys.modules]))"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in json.loads(ran.stdout)} & {*LIGHT_IMPORT_FORBIDS, "numpy"} - {"typer"}
+    assert not loaded, f"{PACKAGE}/cli.py:1: the command line loads {', '.join(sorted(loaded))}: ask the pipeline for it"
+
+
 def test_few_public_names() -> None:
     seen = imported_bitwright()
     public = {name for name in (*seen["dir"], *seen["all"]) if not name.startswith("_")}

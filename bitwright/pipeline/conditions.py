@@ -58,7 +58,7 @@ class Limit:
     @property
     def text(self) -> str:
         """It in words."""
-        return f"{self.cost.objective} at most {self.at_most:,.6g}"
+        return f"{self.cost.objective} at most {self.at_most:,.10g}"
 
     def keeps(self, choice: Choice) -> bool:
         """Whether a choice `(n_units,)` is within it; one of a pair whose cost is not known is not."""
@@ -116,6 +116,6 @@ def require_possible(space: Space, size_bytes: int, limits: tuple[Limit, ...]) -
             beside = "".join(f" and {other.text}" for other in kept)
             raise BudgetError(
                 f"A ceiling must leave a choice; within {size_bytes / 1e6:,.1f} MB{beside} no plan takes less than {least:,.4g} "
-                f"{limit.cost.objective.unit} and {limit.cost.objective}={limit.at_most:,.6g} is {least / limit.at_most - 1:.1%} below: raise it, "
+                f"{limit.cost.objective.unit} and {limit.cost.objective}={limit.at_most:,.10g} is {least / limit.at_most - 1:.1%} below: raise it, "
                 f"{'or one of the others, ' if kept else ''}or offer other formats."
             )

@@ -92,7 +92,7 @@ def test_a_plan_keeps_the_ceilings_and_says_so(own: Run, board: Device) -> None:
     chosen = space.choice(made.formats)
     assert seconds.of(chosen) <= ceiling
     assert made.size_bytes <= size_bytes
-    assert f"seconds-per-token at most {ceiling:,.6g}" in made.found.budget
+    assert f"seconds-per-token at most {ceiling:,.10g}" in made.found.budget
     assert all(seconds.of(c.choice) <= ceiling for c in summary.candidates if c.chosen)
     freely, _ = bw.plan(own, bw.parse_budget(f"{size_bytes}B"))
     assert seconds.of(space.choice(freely.formats)) > ceiling
