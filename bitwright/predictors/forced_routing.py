@@ -42,7 +42,8 @@ def forced_costs(subject: Subject, units: NDArray[np.int64]) -> NDArray[np.float
 
 
 def forced_table(table: NDArray[np.float64], subject: Subject, routing: Routing) -> NDArray[np.float64]:
-    """`table` `(n_units, n_formats)` in nats per token with the prices of rarely chosen experts raised to what `MINIMUM_TOKENS` tokens cost there.
+    """`table` `(n_units, n_formats)`, in nats per token of the text with this `routing`, with the prices of rarely chosen experts raised to what
+    `MINIMUM_TOKENS` tokens cost there.
 
     Raises:
         ModelError: see `forced_costs`.
@@ -51,7 +52,7 @@ def forced_table(table: NDArray[np.float64], subject: Subject, routing: Routing)
     seen = np.array([routing.n_chosen[routing.row_of(unit.layer, unit.expert)] if unit.expert >= 0 else MINIMUM_TOKENS for unit in units])
     rare, priced = np.flatnonzero(seen < MINIMUM_TOKENS), table.copy()
     if len(rare):
-        floors = MINIMUM_TOKENS / subject.tokens.n_tokens * forced_costs(subject, rare)
+        floors = MINIMUM_TOKENS / routing.n_read[0] * forced_costs(subject, rare)
         priced[rare] = np.where(np.isnan(floors), table[rare], np.fmax(table[rare], floors))
     return priced
 

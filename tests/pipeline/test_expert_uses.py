@@ -10,6 +10,7 @@ from bitwright.errors import RunError, TextError
 from bitwright.objectives import Routing, collect_routing
 from bitwright.pipeline import Run, expert_uses, read_by_a_step
 from bitwright.spaces import NATIVE
+from tests.runs import small
 from tests.runs import small as brief
 from tests.sentences import sentence
 
