@@ -205,10 +205,11 @@ def build(
 def check(
     model_file: Annotated[Path, typer.Argument(metavar="MODEL", help="The built file or folder.")],
     plan_file: Annotated[Path, typer.Option("--plan", metavar="PLAN.json", help="The plan it was built from.")],
+    engine_python: Annotated[str, typer.Option(metavar="PYTHON", help="For vllm: the Python of an environment that has it, to run it there.")] = "",
     device: Device = "cpu",
 ) -> None:
     """Load what was built in the engine and compare it with what its plan promised."""
-    found = bw.verify(bw.read_plan(plan_file), model_file, device=device, progress=Rows())
+    found = bw.verify(bw.read_plan(plan_file), model_file, engine_python=engine_python, device=device, progress=Rows())
     _print_check(found)
     _exit_if_broken(found)
 

@@ -42,7 +42,7 @@ from bitwright.compress.packed_modules import kept_bytes
 from bitwright.compress.pieces import Piece
 from bitwright.compress.reload import load_packed, unpack_layer_by_layer
 from bitwright.compress.rounded_cache import KeptCache, cached_in, kept_cache, kept_keys, kept_values
-from bitwright.compress.rounded_inputs import rounded_inputs
+from bitwright.compress.rounded_inputs import RoundsInputs, rounded_inputs
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
@@ -90,6 +90,7 @@ __all__ = [
     "RoundToNearest",
     "Rounded",
     "Rounding",
+    "RoundsInputs",
     "SearchedClipping",
     "Source",
     "Stitcher",

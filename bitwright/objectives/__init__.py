@@ -30,6 +30,7 @@ from bitwright.objectives.task_error import Likelihood, TaskError, TaskErrorByLe
 from bitwright.objectives.tasks import Item, Task, read_task
 from bitwright.objectives.tokens import Shape, Texts, Tokens, dataset_documents, draw, read_documents, sample_texts, split_texts
 from bitwright.objectives.user_function import UserFunction, read_function
+from bitwright.objectives.vllm_engine import in_vllm, python_of_vllm
 from bitwright.objectives.worst_slice import WorstSlice
 
 __all__ = [
@@ -97,6 +98,7 @@ __all__ = [
     "exemplars",
     "fit_latency",
     "gathered_moments",
+    "in_vllm",
     "is_mixture",
     "kept_routing",
     "likelihoods",
@@ -105,6 +107,7 @@ __all__ = [
     "package_energy",
     "parse_objectives",
     "predictions",
+    "python_of_vllm",
     "read_documents",
     "read_function",
     "read_task",

@@ -157,8 +157,10 @@ def fit(
     return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
 
-def verify(plan: Plan, path: Path, *, device: str = "cpu", progress: Progress | None = None) -> Check:
+def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cpu", progress: Progress | None = None) -> Check:
     """Check a built file against its plan, on contexts that the model writes itself.
+
+    A plan for vLLM is run in it by `engine_python`, the Python of an environment that has it; by this one where it is empty and has it.
 
     Raises:
         UserError: the model, the plan or the file cannot be used.
@@ -169,7 +171,7 @@ def verify(plan: Plan, path: Path, *, device: str = "cpu", progress: Progress | 
     model = model_as_held(whole, target)
     require_fit(plan, model.source)
     texts = sample_texts(model, Shape(0, N_CONTEXTS, 64), seed=plan.found.seed + 1, progress=progress)
-    return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, progress=progress)
+    return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, engine_python=engine_python, progress=progress)
 
 
 PROMPT = "The capital of France is"
@@ -246,4 +248,4 @@ def _asked(run: Run, budget: Budget, conditions: Conditions, objectives: Iterabl
 
 def _checked(bench: Workbench, plan: Plan, path: Path) -> Check:
     contexts = prefixes(bench.texts.held_out.ids, N_CONTEXTS)
-    return check(bench.model, plan, path, contexts=contexts, prompt=PROMPT, progress=bench.progress)
+    return check(bench.model, plan, path, contexts=contexts, prompt=PROMPT, engine_python="", progress=bench.progress)

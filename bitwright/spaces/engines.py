@@ -123,7 +123,7 @@ TRANSFORMERS = Target(
 VLLM = Target(
     "vllm",
     "0.32.0",
-    (*_FLOATS, *byte_formats(127), *_INTEGERS),  # csrc/quantization/w8a8/int8: the largest of a token is 127 steps
+    (*_FLOATS, *byte_formats(127), *_INTEGERS),  # layers/quantization/utils/int8_utils.py, and its kernel for processors was run: 127 steps
     alignment=1,
     rules=(
         Rule(
