@@ -113,9 +113,10 @@ def require_possible(space: Space, size_bytes: int, limits: tuple[Limit, ...]) -
         ).choice
         least = float(limit.cost.of(cheapest))
         if not limit.keeps(cheapest):
+            objective, above = limit.cost.objective, least / limit.at_most - 1
             beside = "".join(f" and {other.text}" for other in kept)
             raise BudgetError(
                 f"A ceiling must leave a choice; within {size_bytes / 1e6:,.1f} MB{beside} no plan takes less than {least:,.4g} "
-                f"{limit.cost.objective.unit} and {limit.cost.objective}={limit.at_most:,.10g} is {least / limit.at_most - 1:.1%} below: raise it, "
+                f"{objective.unit}, {100 * above:.1f} % above {objective}={limit.at_most:,.10g}: raise it, "
                 f"{'or one of the others, ' if kept else ''}or offer other formats."
             )

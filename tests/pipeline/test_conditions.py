@@ -142,7 +142,7 @@ def test_what_cannot_be_kept_says_which_by_how_much_and_the_way_out(own: Run, bo
 
     said = refused(AtMost(CostObjective.SECONDS, least / 100))
     assert "seconds-per-token=" in said
-    assert "% below" in said
+    assert "% above" in said
     smallest = float(active.of(space.smallest()))
     together = refused(AtMost(CostObjective.ACTIVE_BYTES, 1.01 * smallest), AtMost(CostObjective.SECONDS, least))
     assert "and active-bytes at most" in together
