@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +15,11 @@ from rich.progress import Progress as Bars
 
 import bitwright as bw
 from bitwright.cli_options import (
+    CacheTypes,
+    Context,
     Device,
-    Limit,
     OutFolder,
+    Parallel,
     Profile,
     RunFolder,
     ShipCodec,
@@ -26,7 +29,6 @@ from bitwright.cli_options import (
     limit_of,
     names_in,
     search_of,
-    serving_of,
     settings_of,
     taking,
 )
@@ -34,8 +36,9 @@ from bitwright.errors import BrokenPromiseError, UserError
 from bitwright.progress import Advance, Progress
 
 if TYPE_CHECKING:
-    from bitwright.pipeline import Check, Conditions, Search, Serving
+    from bitwright.pipeline import Check, Conditions, Memory, Search
     from bitwright.report import RunSummary
+    from bitwright.spaces import Budget, Plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False)
@@ -68,10 +71,12 @@ def _root() -> None:
 
 @app.command()
 @taking(settings_of, search_of, limit_of, conditions_of)
-def fit(settings: "bw.Settings", by: "Search", limit: Limit, conditions: "Conditions", out_folder: OutFolder, device: Device = "cpu") -> None:
+def fit(
+    settings: "bw.Settings", by: "Search", limit: "Budget | Memory", conditions: "Conditions", out_folder: OutFolder, device: Device = "cpu"
+) -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
-    budget = limit.budget(settings.model, settings.target)
-    fitted = bw.fit(settings, budget, out_folder, conditions=conditions, by=by, device=device, progress=Rows())
+    asked = bw.pipeline.deciding(settings, limit)
+    fitted = bw.fit(asked, limit, out_folder, conditions=conditions, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
     _print_shipping(fitted.summary)
     _print_texts(fitted.summary)
@@ -82,7 +87,7 @@ def fit(settings: "bw.Settings", by: "Search", limit: Limit, conditions: "Condit
     out.print(bw.report.format_histogram(fitted.summary))
     out.print(bw.report.stages_table(fitted.summary))
     _print_check(fitted.check)
-    _say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}")
+    _say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}{_how_to_serve(fitted.plan, limit)}")
     _exit_if_broken(fitted.check)
 
 
@@ -92,11 +97,13 @@ def search(
     settings: "bw.Settings",
     by: "Search",
     out_folder: OutFolder,
+    cache_types: CacheTypes = "f16",
     points: Annotated[int, typer.Option(help="Points of the front to measure on held-out text.")] = 6,
     device: Device = "cpu",
 ) -> None:
     """Measure sensitivities, find the whole front of size against quality, and measure points along it."""
-    bw.pipeline.search(settings, out_folder, n_points=points, by=by, device=device, progress=Rows())
+    asked = replace(settings, cache_types=cache_types)
+    bw.pipeline.search(asked, out_folder, n_points=points, by=by, device=device, progress=Rows())
     summary = bw.pipeline.describe(bw.open_run(out_folder))
     out.print(bw.report.front_table(summary))
     _print_texts(summary)
@@ -168,7 +175,7 @@ def proxies(
 @app.command()
 @taking(limit_of, conditions_of)
 def plan(
-    limit: Limit,
+    limit: "Budget | Memory",
     conditions: "Conditions",
     run: RunFolder,
     path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
@@ -177,16 +184,18 @@ def plan(
     device: Device = "cpu",
 ) -> None:
     """The best plan within a budget or a memory, and ceilings beside it; candidates that were not measured yet are measured now."""
-    opened = bw.open_run(run)
-    budget = limit.budget(opened.settings.model, opened.settings.target)
-    made, summary = bw.plan(opened, budget, conditions=conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
+    made, summary = bw.plan(bw.open_run(run), limit, conditions=conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
     out.print(bw.report.candidates_table(summary))
     if summary.cost_fronts:
         out.print(bw.report.candidate_costs_table(summary))
     _print_shipping(summary)
     _print_texts(summary)
     _, *types = bw.pipeline.write_plan(made, path)
-    _say(f"\nplan          {path}" + "".join(f"\ntensor types  {file}  (for llama-quantize --tensor-type-file)" for file in types))
+    _say(
+        f"\nplan          {path}"
+        + "".join(f"\ntensor types  {file}  (for llama-quantize --tensor-type-file)" for file in types)
+        + _how_to_serve(made, limit)
+    )
 
 
 @app.command()
@@ -290,13 +299,15 @@ def _print_texts(summary: "RunSummary") -> None:
 
 
 @app.command()
-@taking(serving_of)
 def memory(
-    serving: "Serving",
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model as for `fit`, or a plan whose name ends in .json.")],
+    context: Context,
+    parallel: Parallel = 1,
+    cache_types: Annotated[str, typer.Option(help="Types of the cache, as in q8_0,q4_0. Those of the plan when left out, f16 without one.")] = "",
     target: Target = "llama.cpp",
 ) -> None:
     """Where every byte of a run goes: weights, cache, buffers and the engine."""
+    serving = bw.pipeline.serving_of_model(model, context, parallel, cache_types)
     found = bw.pipeline.memory_of(model, serving, target=target)
     out.print(bw.report.memory_table((line.name, line.size_bytes, line.known, line.detail) for line in found.lines))
     _say(f"Counted for: llama-server {serving.arguments}")
@@ -317,6 +328,7 @@ def fleet(
             bw.report.FleetRow(
                 *(row.device.name, made.size_bytes, 8 * made.size_bytes / made.model.n_weights),
                 *(made.divergence.nats_per_token, made.divergence.standard_error, made.divergence.basis),
+                str(made.cache.types),
                 *(row.memory.total_bytes, row.device.usable_bytes, row.tokens_per_second),
             )
             for row, made in rows
@@ -343,6 +355,11 @@ def profile(
         _say(f"{of.latency.n_threads} threads: decoding fitted to {of.latency.relative_error:.1%}")
     if found.is_disturbed:
         _say(f"Several threads were timed while the machine had other work (load {found.load:.1f}): time them again when it has none.")
+
+
+def _how_to_serve(made: "Plan", limit: "Budget | Memory") -> str:
+    """The command of the engine within the memory that was asked about."""
+    return f"\nserve   llama-server -m MODEL {limit.serving(made.cache.types).arguments}" if isinstance(limit, bw.pipeline.Memory) else ""
 
 
 def _print_check(found: "Check") -> None:

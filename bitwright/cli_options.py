@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +10,10 @@ import typer
 
 import bitwright as bw
 from bitwright.errors import UserError
+from bitwright.spaces import cache_types as cache_types_in
 
 if TYPE_CHECKING:
-    from bitwright.pipeline import Conditions, Search, Serving
+    from bitwright.pipeline import Conditions, Memory, Search
     from bitwright.spaces import Budget
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A GGUF file, a Hugging Face folder, or a hub name such as Qwen/Qwen3-4B.")]
@@ -22,7 +22,12 @@ BudgetText = Annotated[str, typer.Option("--budget", help="Size of the finished 
 MemoryText = Annotated[str, typer.Option("--memory", help="Memory of a whole run, in place of --budget: 4GiB, 900MB. Needs --context.")]
 Context = Annotated[int, typer.Option(help="Tokens of a sequence that the engine keeps.")]
 Parallel = Annotated[int, typer.Option(help="Sequences that the engine serves at once.")]
-CacheTypes = Annotated[str, typer.Option(help="Types of the cache: one for keys and values, or two, as in q8_0,q4_0.")]
+CacheTypes = Annotated[
+    str,
+    typer.Option(
+        help="Types of the cache: one for keys and values, or two, as in q8_0,q4_0; `any` decides them with the weights, as --memory does by itself."
+    ),
+]
 Target = Annotated[str, typer.Option(help="The engine that will load the file.")]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything is kept; an interrupted run goes on from there.")]
 Formats = Annotated[str, typer.Option(help="The menu, as in Q4_K,Q5_K,Q6_K. All formats of the target when left out.")]
@@ -113,44 +118,21 @@ def search_of(
     return bw.pipeline.Search(bw.pipeline.method_named(method), effort, bw.pipeline.named_objectives(objectives))
 
 
-def serving_of(context: Context, parallel: Parallel = 1, cache_types: CacheTypes = "f16") -> "Serving":
-    """What is asked of the engine."""
-    keys, *values = (name.upper() for name in names_in(cache_types) or ("f16",))
-    if len(values) > 1:
-        raise UserError(f"A cache has a type for keys and one for values; '{cache_types}' names {1 + len(values)}: name one or two.")
-    return bw.pipeline.Serving(context, parallel, keys, *(values or [keys]))
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What a plan stays within: a budget, or a memory and how the engine is asked to serve."""
-
-    budget_text: str
-    memory_text: str
-    serving: Callable[[], "Serving"]
-
-    def budget(self, model: str, target: str) -> "Budget":
-        """The bytes of the file: those that are named, or what the memory leaves.
-
-        Raises:
-            UserError: they cannot be used with this model.
-        """
-        if self.budget_text:
-            return bw.parse_budget(self.budget_text)
-        return bw.pipeline.memory_budget(model, bw.parse_budget(self.memory_text), self.serving(), target=target)
-
-
 def limit_of(
-    budget: BudgetText = "", memory: MemoryText = "", context: Context = 0, parallel: Parallel = 1, cache_types: CacheTypes = "f16"
-) -> Limit:
+    budget: BudgetText = "", memory: MemoryText = "", context: Context = 0, parallel: Parallel = 1, cache_types: CacheTypes = ""
+) -> "Budget | Memory":
     """What a plan stays within.
 
     Raises:
-        UserError: neither or both are given.
+        UserError: neither or both are given, or what is said of the engine is not for a memory.
     """
     if bool(budget) == bool(memory):
         raise UserError("A plan needs one limit; give --budget for the bytes of the file, or --memory and --context for those of a run.")
-    return Limit(budget, memory, lambda: serving_of(context, parallel, cache_types))
+    if budget and cache_types:
+        raise UserError(f"The types of a cache count in a memory; --cache-types {cache_types} says nothing of a file: give --memory and --context.")
+    if budget:
+        return bw.parse_budget(budget)
+    return bw.pipeline.Memory(bw.parse_budget(memory), context, parallel, cache_types_in(cache_types or "any"))
 
 
 def conditions_of(at_most: AtMost = "", profile: Profile = "") -> "Conditions":

@@ -46,6 +46,13 @@ def llama_96(model_folders: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def llama_64(model_folders: Path) -> Path:
+    """Heads of 64 numbers, which blocks divide and llama.cpp turns, and a context that its cache can outgrow its weights in."""
+    shape = {"hidden_size": 96, "intermediate_size": 192, "head_dim": 64, "num_key_value_heads": 4, "max_position_embeddings": 4096}
+    return saved(model_folders / "llama_64", "llama", shape)
+
+
+@pytest.fixture(scope="session")
 def llama_tied(model_folders: Path) -> Path:
     """One matrix for the token embedding and the output head."""
     return saved(model_folders / "llama_tied", "llama", {"tie_word_embeddings": True})

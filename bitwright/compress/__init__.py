@@ -1,6 +1,7 @@
 """What a choice does to weights, and how it is written down."""
 
 from bitwright.compress.apply import Weights, applied, dropped, planned_weights
+from bitwright.compress.architectures import ARCHITECTURES
 from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.clipping import SearchedClipping, clipped
 from bitwright.compress.codec import Codec, MadeOnce
@@ -52,6 +53,7 @@ from bitwright.compress.trial_model import TrialModel, TrialShape, trial_matrice
 from bitwright.compress.twins import Expert, twins
 
 __all__ = [
+    "ARCHITECTURES",
     "FLOAT_TYPES",
     "ROUNDINGS",
     "Bytes",

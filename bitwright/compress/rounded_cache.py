@@ -24,6 +24,7 @@ from bitwright.compress.ggml import dequantize, round_plainly
 from bitwright.compress.model import Model
 from bitwright.spaces import PLAIN, CacheTypes, cache_format, rotation
 
+_EXACT = (PLAIN, "F32")
 _GIVEN = "past_key_values"
 
 
@@ -94,7 +95,7 @@ def kept_values(states: Torch, name: str) -> Torch:
 
 def _kept(states: Torch, name: str, *, width: int) -> Torch:
     """Vectors `(..., head)` rounded to a type while turned by Hadamard matrices of `width`."""
-    if name == PLAIN:
+    if name in _EXACT:
         return states
     rows = _turned(states, width).reshape(-1, states.shape[-1]).float().cpu().numpy()
     rounded = dequantize(round_plainly(rows, cache_format(name)), name, rows.shape)

@@ -15,8 +15,9 @@ from torch import Tensor as Torch
 from bitwright.compress.dropping import Gone, Rerouting
 from bitwright.compress.levels import Levels
 from bitwright.compress.model import Model
+from bitwright.compress.rounded_cache import KeptCache, kept_cache
 from bitwright.compress.rounded_inputs import InputRounding
-from bitwright.spaces import DROP, Choice, Format, Space, Tensor
+from bitwright.spaces import DROP, CacheTypes, Choice, Format, Space, Tensor, chosen_cache, of_weights, without_cache
 
 EXPANDED_BYTES = 1 << 31
 _ORIGINAL = -1
@@ -29,28 +30,32 @@ def stitched(model: Model, levels: Levels, *, space: Space) -> Iterator["Stitche
     Every pair of the choices must have been packed before, since the original weights are not there to be read. Memory beside the model: the
     parameters that are decided about, once more, and at most 2 GiB of expanded weights.
     """
-    names = {piece.parameter for unit in space.units for tensor in unit.tensors for piece in model.pieces[tensor.name]}
+    names = {piece.parameter for unit in of_weights(space).units for tensor in unit.tensors for piece in model.pieces[tensor.name]}
     saved = {name: model.module.get_parameter(name).detach().clone() for name in names}
     with ExitStack() as stack:
         may_drop = any(form == DROP and offered.any() for form, offered in zip(space.formats, space.offered.T, strict=True))
         heirs, reroute = (levels.heirs, stack.enter_context(Rerouting(model)).without) if may_drop else ({}, _all_are_there)
-        stitcher = Stitcher(model, levels, space, _Originals(saved, heirs, reroute, InputRounding(model)))
+        rounding = InputRounding(model), stack.enter_context(kept_cache(model))
+        stitcher = Stitcher(model, levels, space, _Originals(saved, heirs, reroute, *rounding))
         stack.callback(stitcher.restore)
         yield stitcher
 
 
 @dataclass(frozen=True, eq=False)
 class _Originals:
-    """The weights `saved` before anything was changed, the heirs of experts, what tells the routers which are gone, and what rounds inputs."""
+    """The weights `saved` before anything was changed, the heirs of experts, what tells the routers which are gone, and what rounds inputs, keys and
+    values.
+    """
 
     saved: dict[str, Torch]
     heirs: Gone
     reroute: Callable[[Gone], None]
     inputs: InputRounding
+    cache: KeptCache
 
 
 class Stitcher:
-    """Gives a module the weights of choices. Made by `stitched`, which saves the original weights first."""
+    """Gives a module the weights and the cache of choices. Made by `stitched`, which saves the original weights first."""
 
     def __init__(self, model: Model, levels: Levels, space: Space, originals: _Originals) -> None:
         self._model, self._levels, self._space, self._originals = model, levels, space, originals
@@ -65,11 +70,13 @@ class Stitcher:
         self._standing[:] = _ORIGINAL
         self._originals.reroute({})
         self._originals.inputs.of({})
+        self._originals.cache.keep(CacheTypes())
 
     @torch.no_grad()
     def put(self, choice: Choice) -> None:
-        """Give the module the weights of a choice `(n_units,)`."""
-        for u in np.flatnonzero(self._standing != choice):
+        """Give the module the weights of a choice `(n_units,)`, and its cache the types."""
+        self._originals.cache.keep(chosen_cache(self._space, choice))
+        for u in np.flatnonzero(without_cache(self._space, self._standing != choice)):
             form = self._space.formats[choice[u]]
             for tensor in self._space.units[u].tensors:
                 self._write(tensor, form)

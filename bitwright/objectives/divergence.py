@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.compress import Levels, Model, Weights, applied, planned_weights
+from bitwright.compress import Levels, Model, Weights, applied, cached_in, planned_weights
 from bitwright.errors import ModelError
 from bitwright.objectives.measurement import Measurement
 from bitwright.objectives.tokens import Tokens
 from bitwright.progress import Progress
-from bitwright.spaces import Choice, Space
+from bitwright.spaces import CacheTypes, Choice, Space, chosen_cache
 
 MEMORY_BOUND_BYTES = 1 << 30
 _SEQUENCES_AT_ONCE = 8
@@ -65,7 +65,7 @@ class Divergence:
         self._model, self._levels, self._space, self._reference = model, levels, space, reference
 
     def __call__(self, choice: Choice) -> Measurement:
-        """Put the choice's weights into the model, run the held-out text, and compare with the original."""
+        """Put the choice's weights into the model and its types into the cache, run the held-out text, and compare with the original."""
         by_name = {form.name: form for form in self._space.formats}
         formats = {tensor: by_name[name] for tensor, name in self._space.names(choice).items()}
         return self.of_choice(choice, planned_weights(self._model, self._levels, formats=formats))
@@ -73,7 +73,7 @@ class Divergence:
     def of_choice(self, choice: Choice, weights: Weights) -> Measurement:
         """The same of a choice that comes to the model as `weights`."""
         started = time.perf_counter()
-        with applied(self._model, weights):
+        with applied(self._model, weights), cached_in(self._model, chosen_cache(self._space, choice)):
             nats, losses, agreements = _compare(self._model, self._reference)
         return Measurement(
             choice=tuple(int(i) for i in choice),
@@ -88,6 +88,12 @@ class Divergence:
         """Divergence in nats per token with one unit in one format and all others as in the original."""
         formats = {tensor.name: self._space.formats[form] for tensor in self._space.units[unit].tensors}
         return self.of_weights(planned_weights(self._model, self._levels, formats=formats))
+
+    def of_cache(self, types: CacheTypes) -> float:
+        """Divergence in nats per token of the original's weights with keys and values in these types."""
+        with cached_in(self._model, types):
+            nats, _, _ = _compare(self._model, self._reference)
+        return float(nats.mean())
 
     def of_weights(self, weights: Weights) -> float:
         """Divergence in nats per token with any `weights` in place of some of the original's."""

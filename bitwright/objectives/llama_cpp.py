@@ -12,12 +12,11 @@ import xllamacpp
 from numpy.typing import NDArray
 
 from bitwright.errors import ModelError
-from bitwright.spaces import CacheTypes
+from bitwright.spaces import PLAIN_CACHE, CacheTypes
 
 _QUIET = -1
 _TYPES = {name.removeprefix("GGML_TYPE_"): kind for name, kind in xllamacpp.ggml_type.__members__.items()}
 _PROMPT_TOKENS = 256
-PLAIN_CACHE = CacheTypes()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from bitwright.compress import Dimensions
 from bitwright.errors import UserError
 from bitwright.spaces import LLAMA_CPP, PLAIN, CacheTypes, Target, cache_format, require_whole_blocks, rotation
 
+_KEYS = "keys"
 _CELLS = 256  # a sequence gets a multiple of this many cells
 _BATCH = 512  # tokens computed at once (n_ubatch)
 _MASK_BYTES = 2  # for each cell and token of a batch
@@ -84,6 +85,16 @@ class MemoryUse:
         return (self.weights, *self.cache, self.outputs, self.compute, self.engine)
 
     @property
+    def keys_bytes(self) -> int:
+        """The cache's keys."""
+        return sum(line.size_bytes for line in self.cache if line.name.endswith(_KEYS))
+
+    @property
+    def values_bytes(self) -> int:
+        """The cache's values."""
+        return sum(line.size_bytes for line in self.cache) - self.keys_bytes
+
+    @property
     def buffers_bytes(self) -> int:
         """What the engine's log calls buffers: all but its own share."""
         return self.total_bytes - self.engine.size_bytes
@@ -139,7 +150,7 @@ def _cache(shape: Dimensions, serving: Serving) -> tuple[MemoryLine, ...]:
     for windowed, name in ((False, "cache"), (True, "cache of windows")):
         layers = [i for i, sliding in enumerate(shape.windowed) if sliding == windowed]
         cells = _window_cells(shape, serving) if windowed else serving.cells
-        for what, widths, form in (("keys", shape.key_widths, serving.keys), ("values", shape.value_widths, serving.values)):
+        for what, widths, form in ((_KEYS, shape.key_widths, serving.keys), ("values", shape.value_widths, serving.values)):
             size = sum(cache_format(form).size_bytes((serving.parallel * cells, widths[i])) for i in layers)
             if layers:
                 detail = f"{len(layers)} layers × {widths[layers[0]]} × {cells:,} cells × {serving.parallel} in {form}"

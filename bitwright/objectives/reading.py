@@ -16,7 +16,7 @@ from bitwright.compress import Source, dimensions
 from bitwright.errors import ObjectiveError
 from bitwright.objectives.cost import Cost, CostObjective
 from bitwright.objectives.routing import Routing
-from bitwright.spaces import DROP, GGML_FORMATS, Choice, Device, Latency, Space, Tensor, expert_of
+from bitwright.spaces import DROP, GGML_FORMATS, Choice, Device, Latency, Space, Tensor, expert_of, of_weights
 
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 _FORMATS = {form.name: form for form in GGML_FORMATS}
@@ -55,7 +55,8 @@ class Reading:
 
     def seconds(self, device: Device, *, cache_bytes: int) -> Cost:
         """Seconds that decoding one token of each sequence takes: each format's bytes at the rate that the device was timed with, where it was, else
-        at the bandwidth that it reaches; what no choice changes, and `cache_bytes` of a full cache, at that bandwidth.
+        at the bandwidth that it reaches; what no choice changes, and a full cache, at that bandwidth: `cache_bytes`, or the space's own where it
+        decides about them.
 
         Raises:
             ObjectiveError: the device was timed, but not with every format that is offered; see also `active_bytes`.
@@ -65,13 +66,16 @@ class Reading:
         if isinstance(device.latency, Latency):
             per_byte = np.array([device.latency.seconds_per_byte.get(form.name, np.nan) for form in self.space.formats])
             per_step = device.latency.seconds_per_step
-            unknown = [form.name for i, form in enumerate(self.space.formats) if np.isnan(per_byte[i]) and self.space.offered[:, i].any()]
+            offered = of_weights(self.space).offered
+            unknown = [form.name for i, form in enumerate(self.space.formats) if np.isnan(per_byte[i]) and offered[:, i].any()]
             if unknown:
                 raise ObjectiveError(
                     f"A device that was timed must have a rate for every format that is offered; {device.name} has none for {', '.join(unknown)}: "
                     "time them with `bitwright profile`, or name them under `avoid`."
                 )
-        return Cost(CostObjective.SECONDS, read.table * per_byte, (read.fixed + cache_bytes) * by_bandwidth + per_step)
+        table, n_weights = read.table * per_byte, len(of_weights(self.space).units)
+        table[n_weights:] = read.table[n_weights:] * by_bandwidth
+        return Cost(CostObjective.SECONDS, table, (read.fixed + cache_bytes) * by_bandwidth + per_step)
 
 
 def reading(space: Space, source: Source, routing: Routing) -> Reading:

@@ -14,7 +14,8 @@ from bitwright.pipeline.exporting import Exported, export
 from bitwright.pipeline.fleet import Assigned, Fleet, Unserved, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
 from bitwright.pipeline.importing import import_plan
-from bitwright.pipeline.memory import Anatomy, anatomy, memory_budget, memory_of
+from bitwright.pipeline.limits import Memory, deciding
+from bitwright.pipeline.memory import Anatomy, anatomy, memory_budget, memory_of, serving_of_model
 from bitwright.pipeline.methods import Method
 from bitwright.pipeline.planning import write_text
 from bitwright.pipeline.presets import METHODS, method_named
@@ -42,6 +43,7 @@ __all__ = [
     "Fleet",
     "Limit",
     "MachineProfile",
+    "Memory",
     "MemoryUse",
     "Method",
     "NoDevice",
@@ -57,6 +59,7 @@ __all__ = [
     "compare_proxies",
     "comparison_cost",
     "costs_of",
+    "deciding",
     "describe",
     "engine",
     "expert_uses",
@@ -82,6 +85,7 @@ __all__ = [
     "read_device",
     "read_devices",
     "search",
+    "serving_of_model",
     "target_of",
     "text_comparison",
     "verify",

@@ -30,10 +30,10 @@ from bitwright.pipeline.pricing import distortion_of, priced, subject_of
 from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.searching import uniforms, whole_space
 from bitwright.pipeline.workbench import Workbench, timed
-from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, sized, stored
+from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, sized, stored, with_cache_steps
 from bitwright.report import NoLimit, SizeLimit
 from bitwright.search import Expand, Knowledge, Problem, Refit, Row, Strategy
-from bitwright.spaces import Choice, Device
+from bitwright.spaces import PLAIN, Choice, Device, has_cache, of_weights, without_cache
 
 _UNIFORMS = 2
 _SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities that leave the products of a sweep
@@ -119,16 +119,19 @@ class Desk:
         """Slopes at a choice, where the run was priced by a sweep at the original whose products tell the curvatures."""
         if self.bench.settings.sensitivity not in _SWEPT:
             return ()
-        prices = self.run.prices
-        subject = subject_of(self.bench, stored(prices.space))
+        prices, space = self.run.prices, of_weights(self.run.prices.space)
+        subject = subject_of(self.bench, stored(space))
         self.weights.restore()
         expansion, n_tokens = Expansion(subject, gradient_products(subject), self.reference), subject.tokens.n_tokens
 
         def expand(choice: Choice) -> tuple[Table, Table]:
             self.weights.restore()
             self.meter.read(forward=n_tokens, backward=n_tokens)
-            slopes, curvatures = expansion(choice)
-            return moved(slopes, curvatures, choice, table=prices.table, space=prices.space) if may_drop(prices.space) else (slopes, curvatures)
+            slopes, curvatures = expansion(without_cache(prices.space, choice))
+            if has_cache(prices.space):
+                still = np.zeros((len(choice) - len(slopes), curvatures.shape[1]))
+                return with_cache_steps(slopes, choice, table=prices.table, space=prices.space), np.concatenate([curvatures, still])
+            return moved(slopes, curvatures, choice, table=prices.table, space=space) if may_drop(space) else (slopes, curvatures)
 
         return (expand,)
 
@@ -140,10 +143,19 @@ def desk(bench: Workbench, run: Run, search: Search) -> Iterator[Desk]:
     with timed(bench.store, "reference", tokens.n_tokens):
         reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
     objectives = prepared(bench, search.objectives, tokens) or (search.method.objective,)
+    _require_weights_alone(run, search.method)
     with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
         evaluator = Evaluator(bench.model, weights, reference=reference, objectives=objectives, store=bench.store)
         yield Desk(bench, run, evaluator, reference, weights, Meter())
     reference.discard()
+
+
+def _require_weights_alone(run: Run, method: Method) -> None:
+    if has_cache(run.prices.space) and method is not AUTO:
+        raise UserError(
+            f"A published method decides about weights alone; {method.name} knows no types of the cache: choose --method {AUTO.name}, or "
+            f"--cache-types {PLAIN.lower()}."
+        )
 
 
 def named_objectives(text: str) -> tuple[Named, ...]:

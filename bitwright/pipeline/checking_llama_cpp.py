@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import GgufSource, IntegerCodec, Levels, Model, Recipe, Weights, applied, write_gguf
+from bitwright.compress import GgufSource, IntegerCodec, Levels, Model, Recipe, Weights, applied, cached_in, write_gguf
 from bitwright.errors import ModelError
 from bitwright.objectives import Generated, LlamaCpp, next_token_log_probabilities
 from bitwright.pipeline.promises import Check, Floats, Mean, faults, gap_fault, mean_divergence, types_unlike
 from bitwright.progress import Advance, Progress
-from bitwright.spaces import LLAMA_CPP, Plan
+from bitwright.spaces import LLAMA_CPP, CacheTypes, Plan
 
 _GENERATED_TOKENS = 24
 _SAMPLE = "The quick brown fox, 42 years old, said: \"Hello, world!\"\n\tIt's naïve — isn't it?"
@@ -32,7 +32,8 @@ _GAP_FACTOR, _GAP_FLOOR = 3.0, 0.005  # how much of the engine's own gap a built
 class LlamaCppCheck(Check):
     """What was promised and what was found.
 
-    `in_torch` and `in_engine` are the divergences of the plan's weights from the original in torch, over the check's contexts; `engine_gap` is
+    `in_torch` and `in_engine` are the divergences of the plan's weights and cache from the original in torch, over the check's contexts;
+    `engine_gap` is
     the divergence of the engine from torch with the plan's own weights, `original_gap` the same with the original's, or
     where the original is kept as floats, with a Q8_0 copy of it, since the engine rounds activations only for quantized weights.
     """
@@ -40,6 +41,7 @@ class LlamaCppCheck(Check):
     size_promised: int
     size_found: int
     wrong_types: tuple[str, ...]
+    cache: CacheTypes
     in_torch: Mean
     in_engine: Mean
     engine_gap: Mean
@@ -71,6 +73,7 @@ class LlamaCppCheck(Check):
         return (
             ("size", f"{self.size_promised:,} bytes", f"{self.size_found:,} bytes"),
             ("tensor types", "as planned", n_types),
+            ("types of the cache", str(self.cache), "as asked for in both"),
             ("divergence from the original", f"{self.in_torch} in torch", f"{self.in_engine} in llama.cpp"),
             ("llama.cpp against torch, same weights", f"at most {self.allowed_gap:.4f}", str(self.engine_gap)),
             ("the same for the original", "", str(self.original_gap)),
@@ -98,7 +101,7 @@ def check_in_llama_cpp(model: Model, plan: Plan, path: Path, *, contexts: list[N
     _require_alike(model, built)
     with progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
         original_in_torch = next_token_log_probabilities(model, contexts)
-        with applied(model, _weights_of(model, built)):
+        with applied(model, _weights_of(model, built)), cached_in(model, plan.cache.types):
             planned_in_torch = next_token_log_probabilities(model, contexts)
         with applied(model, _weights_of(model, GgufSource(reference))):
             reference_in_torch = next_token_log_probabilities(model, contexts)
@@ -107,12 +110,13 @@ def check_in_llama_cpp(model: Model, plan: Plan, path: Path, *, contexts: list[N
         reference_in_engine = _in_engine(reference_engine, contexts, advance)
         reference_speed = reference_engine.generate(prompt, _GENERATED_TOKENS).tokens_per_second
         del reference_engine  # two servers at once would share the cores
-        engine = LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=n_threads)
+        engine = LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=n_threads, cache=plan.cache.types)
         planned_in_engine = _in_engine(engine, contexts, advance)
     return LlamaCppCheck(
         size_promised=plan.size_bytes,
         size_found=path.stat().st_size,
         wrong_types=types_unlike(plan, built),
+        cache=plan.cache.types,
         in_torch=mean_divergence(original_in_torch, planned_in_torch),
         in_engine=mean_divergence(original_in_torch, planned_in_engine),
         engine_gap=mean_divergence(planned_in_torch, planned_in_engine),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress import stitched
 from bitwright.errors import UserError
-from bitwright.objectives import Evaluator, KullbackLeibler, Reference
+from bitwright.objectives import Evaluator, KullbackLeibler, Measurement, Reference
 from bitwright.pipeline.pricing import distortion_of, priced
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching import whole_space
@@ -22,7 +22,7 @@ from bitwright.predictors import PROXIES, Agreement, Proxy, completed, importanc
 from bitwright.progress import Progress, Silent
 from bitwright.report import JudgedProxy, PricedProxy, ProxyComparison, Ranks
 from bitwright.search import scattered, sizes_between
-from bitwright.spaces import Choices, Space
+from bitwright.spaces import Choices, Space, chosen_cache, finest_types, has_cache, of_weights, without_cache
 
 _CHEAP_PASSES = 16.0  # forward ones, of which a backward pass counts as two
 _SPREAD, _MIDDLE = (0.05, 0.95), (0.5, 0.5)  # of the way from the smallest file to the largest, by ratio
@@ -54,7 +54,7 @@ def chosen_proxies(run: Run, names: Sequence[str]) -> tuple[Proxy, ...]:
     """
     if names:
         return tuple(proxy_named(name) for name in dict.fromkeys(names))
-    return tuple(proxy for proxy in PROXIES if _weight(proxy, run.prices.space) <= _CHEAP_PASSES)
+    return tuple(proxy for proxy in PROXIES if _weight(proxy, of_weights(run.prices.space)) <= _CHEAP_PASSES)
 
 
 def comparison_cost(run: Run, names: Sequence[str], *, n_plans: int) -> ComparisonCost:
@@ -65,7 +65,7 @@ def comparison_cost(run: Run, names: Sequence[str], *, n_plans: int) -> Comparis
     """
     if n_plans < _FEWEST_PLANS:
         raise UserError(f"At least {_FEWEST_PLANS} plans must be measured to rank proxies by; {n_plans} is too few: ask for more with --plans.")
-    settings, passes = run.settings, {proxy: proxy.passes(run.prices.space) for proxy in chosen_proxies(run, names)}
+    settings, passes = run.settings, {proxy: proxy.passes(of_weights(run.prices.space)) for proxy in chosen_proxies(run, names)}
     n_tokens = settings.n_calibration * settings.sequence_length
     priced = tuple(PricedProxy(proxy.name, proxy.source, took.forward, took.backward) for proxy, took in passes.items())
     return ComparisonCost(
@@ -84,7 +84,7 @@ def compare_proxies(
         UserError: there is no proxy of such a name, the model cannot be priced by one, or too few plans are asked for.
     """
     comparison_cost(run, names, n_plans=n_plans)
-    bench, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), run.prices.space
+    bench, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), of_weights(run.prices.space)
     distortion = distortion_of(bench, whole_space(bench))
     tables = {}
     for proxy in chosen_proxies(run, names):
@@ -92,13 +92,24 @@ def compare_proxies(
         tables[proxy.name] = completed(table, importance_error_table(distortion))
     drawn = _drawn(space, n_plans, seed=run.settings.seed)
     nats = _nats(bench, space, drawn)
-    known = run.measurements
+    known = _of_weights_alone(run)
     choices = np.concatenate([drawn, np.array(list(known), dtype=np.int64).reshape(-1, len(space.units))])
     values = np.concatenate([nats, [measurement.nats_per_token for measurement in known.values()]])
     alike = np.arange(len(choices)) < n_plans // 2
     judged = tuple(_judged(name, sums(table, choices), values=values, alike=alike) for name, table in tables.items())
     among = table_agreement({name: np.where(space.offered, table, np.nan) for name, table in tables.items()})
     return ProxyComparison(judged, among, len(values), int(alike.sum()), _range(values), _range(values[alike]))
+
+
+def _of_weights_alone(run: Run) -> dict[tuple[int, ...], Measurement]:
+    """What the run has measured with the cache in its finest types, by the formats of the weights."""
+    space, types = run.prices.space, finest_types(run.prices.space)
+    found = ((np.array(choice), measurement) for choice, measurement in run.measurements.items())
+    return {
+        tuple(without_cache(space, choice).tolist()): measurement
+        for choice, measurement in found
+        if not has_cache(space) or chosen_cache(space, choice) == types
+    }
 
 
 def _drawn(space: Space, n_plans: int, *, seed: int) -> Choices:

@@ -1,7 +1,7 @@
 """The costs of a run by name: of its space, of what a step reads, and of a device."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bitwright.compress import Source, as_held, open_source
@@ -10,7 +10,7 @@ from bitwright.objectives import Cost, CostObjective, Reading, Serving, bits_cos
 from bitwright.pipeline.conditions import Conditions, Limit, NoDevice
 from bitwright.pipeline.memory import Anatomy, anatomy
 from bitwright.pipeline.run import Run
-from bitwright.spaces import TARGETS, Device, PowerUnknown, Space
+from bitwright.spaces import PLAIN_CACHE, TARGETS, CacheTypes, Device, PowerUnknown, Space, has_cache, with_cache_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,9 @@ class Costs:
                 f"A device must have the engine that the run is for; {device.name} has {device.engine} and the run is for "
                 f"{self.run.settings.target}: search for that target."
             )
+        if has_cache(space):
+            plain = serving_of(replace(device, cache=PLAIN_CACHE))
+            return self.reading(with_cache_sizes(space, self.anatomy.cache_bytes(plain))).seconds(device, cache_bytes=0)
         use = self.anatomy.use(serving_of(device), file_bytes=self.anatomy.header_bytes)
         return self.reading(space).seconds(device, cache_bytes=sum(line.size_bytes for line in use.cache))
 
@@ -55,7 +58,7 @@ class Costs:
             DeviceError: it needs a device and there is none, or its power is not known.
             UserError: it cannot be counted for this run.
         """
-        space = self.run.prices.everything
+        space = with_cache_sizes(self.run.prices.everything, {})  # of the file
         if objective in (CostObjective.BYTES, CostObjective.BITS):
             return bytes_cost(space) if objective == CostObjective.BYTES else bits_cost(space)
         if objective == CostObjective.ACTIVE_BYTES:
@@ -112,10 +115,7 @@ def limits_of(run: Run, conditions: Conditions) -> tuple[Limit, ...]:
     return tuple(Limit(cost, asked.value) for cost, asked in zip(costs, conditions.at_most, strict=True))
 
 
-def serving_of(device: Device) -> Serving:
-    """What is asked of the engine on a device.
-
-    Raises:
-        UserError: the engine has no such cache.
-    """
-    return Serving(device.context, device.sequences, *device.cache)
+def serving_of(device: Device, types: CacheTypes = PLAIN_CACHE) -> Serving:
+    """What is asked of the engine on a device: its own types of the cache where it names them, else those given."""
+    kept = device.cache if isinstance(device.cache, CacheTypes) else types
+    return Serving(device.context, device.sequences, kept.keys, kept.values)

@@ -15,14 +15,29 @@ from bitwright.objectives import Measurement, MemoryUse, require_accounting
 from bitwright.pipeline.conditions import Limit
 from bitwright.pipeline.costs import Costs, costs_of, serving_of
 from bitwright.pipeline.foretelling import Foreteller, Foretold, foreteller
+from bitwright.pipeline.limits import narrowed_to, within_memory
 from bitwright.pipeline.planning import make_plan, promised_plan
 from bitwright.pipeline.run import Run
 from bitwright.search import Row, solve, solve_with_rows
-from bitwright.spaces import TARGETS, Choice, Device, Plan, Promise, Space
+from bitwright.spaces import (
+    PLAIN_CACHE,
+    TARGETS,
+    CacheTypes,
+    Choice,
+    Device,
+    Plan,
+    Promise,
+    Space,
+    chosen_cache,
+    file_bytes,
+    has_cache,
+    of_weights,
+    without_cache,
+)
 
 _MEBIBYTE = 2**20
 _SOLVER_SECONDS = 10.0
-_COARSER_CACHES = (("Q8_0", "Q8_0"), ("Q4_0", "Q4_0"))
+_COARSER_CACHES = (CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0", "Q4_0"))
 _CELLS = 256
 
 
@@ -60,12 +75,14 @@ class Fleet:
 
 @dataclass(frozen=True, eq=False)
 class _Post:
-    """A device and what choices of the run cost there: the `space` that it may have, the bytes of the largest file, and seconds for a token."""
+    """A device and what choices of the run cost there: the `space` that it may have, the bytes that are left for the file, or for file and cache
+    where the run decides about both, and seconds for a token.
+    """
 
     device: Device
     costs: Costs
     space: Space
-    file_bytes: int
+    room_bytes: int
     limit: Limit
 
     @property
@@ -73,20 +90,21 @@ class _Post:
         return (self.limit.row,) if self.device.least_tokens_per_second else ()
 
     def use(self, choice: Choice) -> MemoryUse:
-        return self.costs.anatomy.use(serving_of(self.device), file_bytes=self.space.total_bytes(choice))
+        serving = serving_of(self.device, chosen_cache(self.space, choice))
+        return self.costs.anatomy.use(serving, file_bytes=file_bytes(self.space, choice))
 
     def rate(self, choice: Choice) -> float:
         return 1 / float(self.limit.cost.of(choice))
 
     def serves(self, choice: Choice) -> bool:
         """Whether a choice is within the device's memory and fast enough."""
-        return self.space.total_bytes(choice) <= self.file_bytes and self.limit.keeps(choice)
+        return self.space.total_bytes(choice) <= self.room_bytes and self.limit.keeps(choice)
 
     def fastest(self) -> Choice:
         """The choice of the least seconds for a token within the memory; the smallest file where that is none."""
-        if self.space.total_bytes(self.space.smallest()) > self.file_bytes:
+        if self.space.total_bytes(self.space.smallest()) > self.room_bytes:
             return self.space.smallest()
-        return solve(self.space, self.limit.cost.table, 8 * self.file_bytes).choice
+        return solve(self.space, self.limit.cost.table, 8 * self.room_bytes).choice
 
 
 def plan_fleet(run: Run, devices: Sequence[Device]) -> Fleet:
@@ -107,21 +125,24 @@ def _post(costs: Costs, device: Device) -> _Post:
     Raises:
         UserError: a format to avoid that does not exist, a context or a cache that is not possible, no rate for a format.
     """
-    space = _runnable(costs.run, device)
-    file_bytes = costs.anatomy.file_bytes(serving_of(device), memory_bytes=device.usable_bytes)
+    space, room = _runnable(costs.run, device), costs.anatomy.file_bytes(serving_of(device), memory_bytes=device.usable_bytes)
+    if has_cache(space):
+        plain = serving_of(replace(device, cache=PLAIN_CACHE))
+        space, room = within_memory(space, costs.anatomy, plain, memory_bytes=device.usable_bytes)
     at_most = 1 / device.least_tokens_per_second if device.least_tokens_per_second else np.inf
-    return _Post(device, costs, space, file_bytes, Limit(costs.seconds(device, space), at_most))
+    return _Post(device, costs, space, room, Limit(costs.seconds(device, space), at_most))
 
 
 def _runnable(run: Run, device: Device) -> Space:
-    """The formats that the device does not avoid; a unit for which that leaves none keeps what was packed, less those, or else all.
+    """The formats that the device does not avoid; a unit for which that leaves none keeps what was packed, less those, or else all. The cache has the
+    types that the device names, if any.
 
     Raises:
-        UserError: a format to avoid that does not exist.
+        UserError: a format to avoid that does not exist, or types of the cache that the run has not measured.
     """
-    space, tried = run.prices.space, run.prices.tried
-    avoided = {TARGETS[device.engine].format(name).name for name in device.avoid}
-    runs = np.array([form.name not in avoided for form in space.formats])
+    space, tried = narrowed_to(run.prices.space, device.cache), run.prices.tried
+    avoided, n_weights = {TARGETS[device.engine].format(name).name for name in device.avoid}, len(of_weights(space).units)
+    runs = np.array([[u >= n_weights or form.name not in avoided for form in space.formats] for u in range(len(space.units))])
     offered = np.where((space.offered & runs).any(axis=1, keepdims=True), space.offered & runs, tried & runs)
     return replace(space, offered=np.where(offered.any(axis=1, keepdims=True), offered, space.offered))
 
@@ -143,7 +164,7 @@ def _best(post: _Post, foretell: Foreteller) -> Assigned:
     if all((candidate.choice != solved).any() for candidate in found):
         guess = foretell(run.summed(solved))
         found.append(_Candidate(solved, guess, guess.nats_per_token))
-    best = min(found, key=lambda candidate: (candidate.nats, run.prices.space.total_bytes(candidate.choice)))
+    best = min(found, key=lambda candidate: (candidate.nats, post.space.total_bytes(candidate.choice)))
     return Assigned(device, _plan(run, device, best), best.choice, post.use(best.choice), post.rate(best.choice))
 
 
@@ -159,23 +180,31 @@ def _measured(post: _Post) -> Iterator[tuple[Choice, Measurement]]:
     avoided = set(post.device.avoid)
     for measurement in post.costs.run.measurements.values():
         choice = np.array(measurement.choice)
-        if not avoided & {post.space.formats[i].name for i in choice} and post.serves(choice):
+        named = {post.space.formats[i].name for i in without_cache(post.space, choice)}
+        if not avoided & named and _keeps_cache(post, choice) and post.serves(choice):
             yield choice, measurement
+
+
+def _keeps_cache(post: _Post, choice: Choice) -> bool:
+    """Whether a choice has the types of the cache that the device names."""
+    named = isinstance(post.device.cache, CacheTypes) and has_cache(post.space)
+    return not named or chosen_cache(post.space, choice) == post.device.cache
 
 
 def _optimum(post: _Post) -> Choice:
     """The exact optimum of the table within the device's memory and its least speed."""
-    largest = min(post.file_bytes, post.space.total_bytes(post.space.largest()))
+    largest = min(post.room_bytes, post.space.total_bytes(post.space.largest()))
     return solve_with_rows(post.space, post.costs.run.prices.table, 8 * largest, rows=post.rows, limit_seconds=_SOLVER_SECONDS).choice
 
 
 def _plan(run: Run, device: Device, best: _Candidate) -> Plan:
     limit = f"{device.name}: {device.usable_bytes / _MEBIBYTE:,.0f} MiB at {device.context} × {device.sequences} tokens"
+    cache = device.cache if isinstance(device.cache, CacheTypes) else PLAIN_CACHE
     if isinstance(best.known, Measurement):
-        return make_plan(run, budget=limit, strategy="fleet, measured", measurement=best.known)
+        return make_plan(run, budget=limit, strategy="fleet, measured", measurement=best.known, cache=cache)
     text = run.store.text("held-out text")
     promise = Promise(nats_per_token=best.nats, standard_error=best.known.standard_error, basis="predicted", text=text, n_tokens=0)
-    return promised_plan(run, best.choice, promise, budget=limit, strategy="fleet, knapsack")
+    return promised_plan(run, best.choice, promise, budget=limit, strategy="fleet, knapsack", cache=cache)
 
 
 def _what_is_missing(post: _Post, fastest: Choice) -> str:
@@ -197,9 +226,9 @@ def _ways_out(costs: Costs, device: Device) -> Iterator[str]:
         yield f"a context of {n_cells:,}"
     if device.sequences > 1 and _served_at_all(costs, replace(device, sequences=1)):
         yield "one sequence at a time"
-    for keys, values in _COARSER_CACHES:
-        if _served_at_all(costs, replace(device, cache=(keys, values))):
-            yield f"a cache in {keys}"
+    for coarser in _COARSER_CACHES:
+        if _served_at_all(costs, replace(device, cache=coarser)):
+            yield f"a cache in {coarser}"
             break
     if device.avoid and _served_at_all(costs, replace(device, avoid=())):
         yield f"{', '.join(device.avoid)}, which the device avoids"

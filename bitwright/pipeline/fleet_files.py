@@ -88,7 +88,7 @@ def _record(row: Assigned | Unserved, checksums: Mapping[str, str]) -> dict[str,
         "tokens_per_second_at_most": row.tokens_per_second,
         "context": row.device.context,
         "sequences": row.device.sequences,
-        "cache": list(row.device.cache),
+        "cache": [row.plan.cache.keys, row.plan.cache.values],
     }
 
 

@@ -1,15 +1,26 @@
 """From a memory, a context and a number of sequences to the budget that is left for a file, and where every byte of a run goes."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from bitwright.compress import Dimensions, Source, dimensions, header_bytes, open_source
-from bitwright.errors import BudgetError
+from bitwright.errors import BudgetError, UserError
 from bitwright.objectives import MemoryUse, Serving, memory_use, require_accounting
 from bitwright.pipeline.building import target_of
-from bitwright.spaces import GGML_FORMATS, LLAMA_CPP, Budget, engine, read_plan
+from bitwright.spaces import (
+    CACHE_FORMATS,
+    GGML_FORMATS,
+    LLAMA_CPP,
+    PLAIN_CACHE,
+    AnyCacheTypes,
+    Budget,
+    cache_format,
+    cache_types,
+    engine,
+    read_plan,
+)
 
 _PLAN = ".json"
 _FORMATS = {form.name: form for form in GGML_FORMATS}
@@ -38,6 +49,24 @@ class Anatomy:
         """
         return memory_bytes - self.use(serving, file_bytes=self.header_bytes).total_bytes + self.header_bytes
 
+    def cache_bytes(self, serving: Serving) -> dict[str, tuple[int, int]]:
+        """What keys and values take in each type that divides their heads, by its name; of compute buffers what such a type adds, so that file and
+        cache together are what a memory bounds. `serving` keeps both in the plain type.
+
+        Raises:
+            UserError: see `use`.
+        """
+        plain = self.use(serving, file_bytes=self.header_bytes)
+        found = {}
+        for name in CACHE_FORMATS:
+            if all(cache_format(name).fits((head,)) for head in (self.shape.key_head, self.shape.value_head)):
+                keys, values = (self._more(asked, plain) for asked in (replace(serving, keys=name), replace(serving, values=name)))
+                found[name] = (plain.keys_bytes + keys, plain.values_bytes + values)
+        return found
+
+    def _more(self, serving: Serving, plain: MemoryUse) -> int:
+        return self.use(serving, file_bytes=self.header_bytes).total_bytes - plain.total_bytes
+
 
 def anatomy(source: Source) -> Anatomy:
     """The anatomy of a model.
@@ -47,6 +76,21 @@ def anatomy(source: Source) -> Anatomy:
     """
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
         return Anatomy(dimensions(source), header_bytes(source, Path(scratch)))
+
+
+def serving_of_model(name: str, context: int, parallel: int, types: str) -> Serving:
+    """What is asked of the engine with a model or a plan: the types of the cache that `types` names, or where it is empty those of the plan.
+
+    Raises:
+        UserError: no plan, or types that are none or are not decided yet.
+    """
+    if not types:
+        found = read_plan(Path(name)).cache.types if name.endswith(_PLAN) else PLAIN_CACHE
+        return Serving(context, parallel, found.keys, found.values)
+    named = cache_types(types)
+    if isinstance(named, AnyCacheTypes):
+        raise UserError(f"Memory is counted for types of the cache that are known; '{types}' is none of them: name them, or give a plan.")
+    return Serving(context, parallel, named.keys, named.values)
 
 
 def memory_of(name: str, serving: Serving, *, target: str = LLAMA_CPP.name) -> MemoryUse:
@@ -65,6 +109,17 @@ def memory_of(name: str, serving: Serving, *, target: str = LLAMA_CPP.name) -> M
     return found.use(serving, file_bytes=found.header_bytes + _stored_bytes(source))
 
 
+def memory_bytes(memory: Budget) -> int:
+    """A memory in bytes.
+
+    Raises:
+        BudgetError: it is no number of bytes.
+    """
+    if memory.unit == "bpw":
+        raise BudgetError(f"A memory is a number of bytes (4GiB, 900MB); '{memory.text}' is not: write it like one of these.")
+    return memory.size_bytes(0)
+
+
 def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str = LLAMA_CPP.name) -> Budget:
     """The bytes of a file that a `memory` leaves for a model served so.
 
@@ -72,10 +127,8 @@ def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str =
         BudgetError: the memory is no number of bytes, or the rest leaves nothing of it.
         UserError: the model cannot be read, or the engine's memory cannot be counted.
     """
-    if memory.unit == "bpw":
-        raise BudgetError(f"A memory is a number of bytes (4GiB, 900MB); '{memory.text}' is not: write it like one of these.")
+    size_bytes = memory_bytes(memory)
     require_accounting(engine(target, ""))
-    size_bytes = memory.size_bytes(0)
     found = anatomy(open_source(model))
     left = found.file_bytes(serving, memory_bytes=size_bytes)
     if left <= found.header_bytes:

@@ -16,7 +16,24 @@ from bitwright.pipeline.run import IMATRIX, Run
 from bitwright.pipeline.searching import uniforms
 from bitwright.pipeline.stepping import planned_steps
 from bitwright.search import solve_with_rows
-from bitwright.spaces import TARGETS, Budget, Choice, ImportanceFile, Plan, PlannedModel, Promise, Provenance
+from bitwright.spaces import (
+    PLAIN_CACHE,
+    TARGETS,
+    Budget,
+    CacheTypes,
+    Choice,
+    ImportanceFile,
+    Plan,
+    PlannedModel,
+    Promise,
+    Provenance,
+    chosen_cache,
+    file_bytes,
+    has_cache,
+    of_weights,
+    planned_cache,
+    without_cache,
+)
 
 _UNIFORMS_MEASURED = 2
 _SEARCHED_MEASURED = 3
@@ -79,8 +96,8 @@ def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> 
     return ranked[0], measured[ranked[0]]
 
 
-def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement) -> Plan:
-    """The measured choice as a plan."""
+def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement, cache: CacheTypes = PLAIN_CACHE) -> Plan:
+    """The measured choice as a plan. `cache` are the types of keys and values where the run does not decide about them."""
     promise = Promise(
         nats_per_token=measurement.nats_per_token,
         standard_error=measurement.standard_error,
@@ -88,13 +105,14 @@ def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement)
         text=run.store.text("held-out text"),
         n_tokens=measurement.n_tokens,
     )
-    return promised_plan(run, np.array(measurement.choice), promise, budget=budget, strategy=strategy)
+    return promised_plan(run, np.array(measurement.choice), promise, budget=budget, strategy=strategy, cache=cache)
 
 
-def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, strategy: str) -> Plan:
-    """A choice `(n_units,)` as a plan that promises `promise`."""
+def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, strategy: str, cache: CacheTypes = PLAIN_CACHE) -> Plan:
+    """A choice `(n_units,)` as a plan that promises `promise`; see `make_plan`."""
     space, settings = run.prices.space, run.settings
-    formats = space.names(choice)
+    formats = of_weights(space).names(without_cache(space, choice))
+    types = chosen_cache(space, choice) if has_cache(space) else cache
     target = TARGETS[settings.target]
     imatrix = run.folder / IMATRIX
     return Plan(
@@ -102,8 +120,9 @@ def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, st
         target_version=target.version,
         model=PlannedModel(source=str(_absolute(settings.model)), fingerprint=run.store.settings()["model"], n_weights=space.n_weights),
         formats=formats,
-        size_bytes=space.total_bytes(choice),
+        size_bytes=file_bytes(space, choice),
         divergence=promise,
+        cache=planned_cache(types),
         importance=ImportanceFile(path=str(imatrix.absolute()), sha256=digest(imatrix)),
         rounding=rounding_of(run, formats),
         steps=planned_steps(run, formats),

@@ -16,6 +16,7 @@ from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.predictors import (
     IN_NATS,
     Subject,
+    cache_losses,
     completed,
     drop_losses,
     droppable,
@@ -26,12 +27,13 @@ from bitwright.predictors import (
     proxy_named,
     stored,
     tables_by_text,
+    with_cache_losses,
     with_drops,
 )
-from bitwright.spaces import DROP, Space
+from bitwright.spaces import DROP, Space, has_cache
 
 Table = NDArray[np.float64]
-_DROPS = "what dropping costs"
+_DROPS, _CACHE = "what dropping costs", "what types of the cache cost"
 _SECOND = {"gradient": "gradient-raw", "joint": "gradient", "importance": "weight"}  # a table that is there anyway; "importance" for all others
 
 
@@ -119,6 +121,18 @@ def _with_rare(bench: Workbench, name: str, table: Table, space: Space, distorti
         return floored_table(table, space, routing)
     tried = stored(replace(space, offered=~np.isnan(distortion.weighted)))
     return forced_table(table, subject_of(bench, tried), routing)
+
+
+def with_cache_prices(bench: Workbench, weights: Space, tables: tuple[Table, Table], *, space: Space) -> tuple[Table, Table]:
+    """Both tables of the `weights` with the rows of the cache, whose types `space` offers; measured once."""
+    if not has_cache(space):
+        return tables
+    if not bench.store.has_array(_CACHE):
+        with timed(bench.store, "cache") as passed:
+            losses, passed.n_tokens = cache_losses(subject_of(bench, weights), space)
+            bench.store.put_array(_CACHE, losses)
+    losses, first = bench.store.array(_CACHE).astype(np.float64), tables[0]
+    return with_cache_losses(first, losses, like=first), with_cache_losses(tables[1], losses, like=first)
 
 
 def with_possible_drops(bench: Workbench, space: Space) -> Space:

@@ -5,13 +5,14 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from bitwright.errors import ModelError
-from bitwright.pipeline.pricing import distortion_of, priced_by_text, priced_twice, with_possible_drops
+from bitwright.compress import ARCHITECTURES, dimensions
+from bitwright.errors import ModelError, UserError
+from bitwright.pipeline.pricing import distortion_of, priced_by_text, priced_twice, with_cache_prices, with_possible_drops
 from bitwright.pipeline.run import Prices, Run, chance_table_key, keep_prices, read_prices, text_table_key
 from bitwright.pipeline.workbench import Workbench
 from bitwright.predictors import stored
 from bitwright.search import Front, hull, nondominated, spread
-from bitwright.spaces import TARGETS, Choice, Space, Unit, discover
+from bitwright.spaces import PLAIN, PLAIN_CACHE, TARGETS, AnyCacheTypes, Choice, Space, Unit, discover, finest_types, in_types, of_weights, with_cache
 
 
 def price(bench: Workbench) -> Run:
@@ -22,22 +23,28 @@ def price(bench: Workbench) -> Run:
         distortion = distortion_of(bench, everything)
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
-        first, second = priced_twice(bench, settings.sensitivity, space=space, distortion=distortion)
+        with_types = with_cache_units(bench, space)
+        tables = priced_twice(bench, settings.sensitivity, space=space, distortion=distortion)
+        first, second = with_cache_prices(bench, space, tables, space=with_types)
+        tried = np.concatenate([tried, with_types.offered[len(tried) :]])
         for i, (alone, by_chance) in enumerate(priced_by_text(bench, settings.sensitivity, space=space, distortion=distortion)):
             store.put_array(text_table_key(i), alone)
             store.put_array(chance_table_key(i), by_chance)
-        keep_prices(store, Prices(space, tried, first, second, original_bytes(bench)), settings.target)
+        keep_prices(store, Prices(with_types, tried, first, second, original_bytes(bench)), settings.target)
     return Run(bench.folder, store, settings, read_prices(store))
 
 
 def uniforms(run: Run) -> dict[str, Choice]:
     """The uniform allocations by name: every unit in one format, or in the next finer one that its rows allow. Formats that most of the
-    weights cannot have are left out, and nothing is dropped.
+    weights cannot have are left out, nothing is dropped, and the cache is as fine as the run's prices offer it.
     """
-    space, tried = run.prices.space, stored(run.prices.everything).offered
+    everything = run.prices.everything
+    space = of_weights(stored(everything))
+    tried, types = space.offered, finest_types(everything)
     n_weights = np.array([unit.n_weights for unit in space.units])
     common = (n_weights[:, None] * tried).sum(axis=0) > n_weights.sum() / 2
-    return {f"uniform {form.name}": run.prices.everything.uniform(form) for form, is_common in zip(space.formats, common, strict=True) if is_common}
+    named = {f"uniform {form.name}": space.uniform(form) for form, is_common in zip(space.formats, common, strict=True) if is_common}
+    return {name: in_types(everything, choice, types) for name, choice in named.items()}
 
 
 def front_points(run: Run, n_points: int) -> list[Choice]:
@@ -55,6 +62,30 @@ def _measured_front(run: Run) -> Front:
     order = np.lexsort((loss, sizes))
     rows = order[nondominated(np.stack([sizes[order].astype(np.float64), loss[order]], axis=1))]
     return Front(choices[rows], sizes[rows], loss[rows])
+
+
+def with_cache_units(bench: Workbench, space: Space) -> Space:
+    """The space with the types of the cache among what is decided, where the settings ask for it.
+
+    A model of latent attention keeps no keys and values by head, so there is nothing to decide.
+
+    Raises:
+        UserError: a type that the settings name does not divide the model's heads, or the model has none.
+        ModelError: the model does not say its dimensions.
+    """
+    types, architecture = bench.settings.cache, bench.model.source.architecture
+    if types == PLAIN_CACHE:
+        return space
+    if ARCHITECTURES[architecture].latent:
+        if isinstance(types, AnyCacheTypes):
+            return space
+        raise UserError(
+            f"Types of the cache are for keys and values by head; {architecture} keeps one narrow vector in their place, and {types} cannot be "
+            f"measured: leave --cache-types at {PLAIN.lower()}."
+        )
+    shape = dimensions(bench.model.source)
+    keys, values = (sum(shape.key_widths) // shape.key_head, shape.key_head), (sum(shape.value_widths) // shape.value_head, shape.value_head)
+    return with_cache(space, types, keys=keys, values=values)
 
 
 def original_bytes(bench: Workbench) -> int:

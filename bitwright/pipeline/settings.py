@@ -12,7 +12,7 @@ from bitwright.objectives import Shape
 from bitwright.pipeline.mixing import parts_of, shares_in
 from bitwright.pipeline.steps import step_named
 from bitwright.predictors import IN_NATS, proxy_named
-from bitwright.spaces import TARGETS
+from bitwright.spaces import LLAMA_CPP, PLAIN, PLAIN_CACHE, TARGETS, AnyCacheTypes, CacheTypes, cache_types
 
 SELF, IN_ORDER = "self", ", in order"
 FLOOR, FORCED = "floor", "forced"
@@ -26,6 +26,7 @@ class Settings:
     `codec` that of a rounding, empty for the usual one of the target. `ship_codec` is the rounding of what is written, where it is to be another one
     than that of the search, and `steps` are what is done to it after that, each as `step_named` reads it. `rare` says where the price of an expert
     comes from that the text hardly visits: a `floor` from the others of its layer, or `forced`, measured with tokens that are sent there.
+    `cache_types` are those that keys and values may have: one type, one for each (`q8_0,q4_0`), or `any` to decide them with the weights.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Settings:
     ship_codec: str = ""
     steps: tuple[str, ...] = ()
     rare: str = FLOOR
+    cache_types: str = PLAIN
 
     def __post_init__(self) -> None:
         counts = {
@@ -65,6 +67,7 @@ class Settings:
             step_named(words)
         for form in self.formats:
             TARGETS[self.target].format(form)
+        self._require_cache()
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
             if path and not Path(path).is_file():
                 raise TextError(f"The {what} must be a file; there is none at {path}: check the path.")
@@ -79,6 +82,22 @@ class Settings:
                 f"What is measured by forced routing is in nats per token, as {', '.join(IN_NATS)} are; '{self.sensitivity}' is not: choose one of "
                 f"them, or --rare {FLOOR}."
             )
+
+    def _require_cache(self) -> None:
+        if self.cache == PLAIN_CACHE:
+            return
+        if TARGETS[self.target] is not LLAMA_CPP:
+            raise UserError(f"Types of the cache are those of {LLAMA_CPP.name}; '{self.target}' keeps its own: leave --cache-types out.")
+        if isinstance(self.cache, AnyCacheTypes) and self.sensitivity not in IN_NATS:
+            raise UserError(
+                f"Types of the cache are measured in nats per token, as {', '.join(IN_NATS)} are; '{self.sensitivity}' is not: choose one of them, "
+                f"or --cache-types {PLAIN.lower()}."
+            )
+
+    @property
+    def cache(self) -> CacheTypes | AnyCacheTypes:
+        """The types that keys and values may have."""
+        return cache_types(self.cache_types)
 
     @property
     def shape(self) -> Shape:
@@ -126,6 +145,7 @@ class Settings:
             "held-out text": _contents(self.held_out) if self.held_out else "part of the calibration text",
             "imatrix": _contents(self.imatrix) if self.imatrix else "collected",
             "codec": self.rounding,
+            "types of the cache": str(self.cache),
             "sensitivity": self.sensitivity,
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "rarely chosen experts": self.rare,

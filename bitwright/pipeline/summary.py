@@ -1,5 +1,6 @@
 """A run as the values that a report shows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.predictors import Validation
 from bitwright.report import AsSearched, Candidate, NoLimit, NotMeasured, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
 from bitwright.search import hull
-from bitwright.spaces import Choice, Device
+from bitwright.spaces import Choice, Device, chosen_cache, file_bytes, of_weights, with_cache_sizes, without_cache
 
 _STAGES = {
     "load": "loading the model",
@@ -26,6 +27,7 @@ _STAGES = {
     "quantize": "quantizing every tensor in every format",
     "gradient": "gradient sweep",
     "joint": "gradient sweep",
+    "cache": "measuring types of the cache",
     "measured": "measuring one unit at a time",
     "reference": "the original's predictions",
     "search": "searching",
@@ -48,8 +50,9 @@ def summarise(
     """Everything measured in the run and the candidates in `named`, of which `chosen` is the name of the one settled on, with what they take of
     `costs`, counted on `device`.
     """
-    prices, scale = run.prices, run.scale
-    front = hull(prices.space, prices.table)
+    prices, scale, weights = run.prices, run.scale, run.prices.of_weights
+    front = hull(weights.space, weights.table)
+    as_files = replace(run, prices=replace(prices, space=with_cache_sizes(prices.space, {})))
     labels = {_key(choice): name for name, choice in uniforms(run).items()} | {_key(choice): name for name, choice in named.items()}
     measured = run.measurements | run.shipped
     choices = {_key(choice): choice for choice in named.values()} | {key: np.array(key) for key in measured}
@@ -63,8 +66,8 @@ def summarise(
         original_bytes=prices.original_bytes,
         n_weights=prices.space.n_weights,
         budget=limit,
-        space=prices.space,
-        table=np.where(prices.space.offered, scale.factor * prices.table, np.nan),
+        space=weights.space,
+        table=np.where(weights.space.offered, scale.factor * weights.table, np.nan),
         front_sizes_bytes=front.size_bits // 8,
         front_nats=scale.factor * front.loss,
         candidates=tuple(listed),
@@ -73,9 +76,9 @@ def summarise(
         settings=run.store.settings() | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")},
         reference_perplexity=float(run.store.text("reference perplexity")),
         shipping=_shipping(run, named, chosen),
-        experts=expert_uses(run, prices.space.names(named[chosen])),
-        texts=text_comparison(run, prices.space.total_bytes(named[chosen])),
-        cost_fronts=tuple(cost_front(run, cost, device=device, candidates=choices.values()) for cost in costs),
+        experts=expert_uses(run, weights.space.names(without_cache(prices.space, named[chosen]))),
+        texts=text_comparison(replace(run, prices=weights), file_bytes(prices.space, named[chosen])),
+        cost_fronts=tuple(cost_front(as_files, cost, device=device, candidates=choices.values()) for cost in costs),
     )
 
 
@@ -83,7 +86,7 @@ def _shipping(run: Run, named: dict[str, Choice], chosen: str) -> Shipping | AsS
     """The candidates of `named` that were measured with the rounding that ships, beside what the search's own said of them."""
     settings, before, after = run.settings, run.measurements, run.shipped
     rows = [
-        ShippedCandidate(name, run.prices.space.total_bytes(choice), _told(before[_key(choice)]), _told(after[_key(choice)]), name == chosen)
+        ShippedCandidate(name, file_bytes(run.prices.space, choice), _told(before[_key(choice)]), _told(after[_key(choice)]), name == chosen)
         for name, choice in named.items()
         if _key(choice) in after and _key(choice) in before
     ]
@@ -100,13 +103,13 @@ def _told(measurement: Measurement) -> tuple[float, float]:
 
 
 def _candidate(run: Run, choice: Choice, *, label: str, measured: Measurement | None, chosen: bool) -> Candidate:
-    space = run.prices.space
+    space, types = run.prices.space, chosen_cache(run.prices.space, choice)
     return Candidate(
-        label=label,
+        label=label if types.is_plain else f"{label}, cache {types}",
         kind="uniform" if label.startswith("uniform") else "plan" if chosen else "front",
-        choice=choice,
-        size_bytes=space.total_bytes(choice),
-        bits_per_weight=space.bits_per_weight(choice),
+        choice=without_cache(space, choice),
+        size_bytes=file_bytes(space, choice),
+        bits_per_weight=of_weights(space).bits_per_weight(without_cache(space, choice)),
         predicted_nats=run.scale.nats(run.summed(choice)),
         measured=_quality(measured) if measured else NotMeasured(),
         chosen=chosen,

@@ -14,10 +14,11 @@ from bitwright.pipeline.campaign import DEFAULT, Judgement, Search, judged, sear
 from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes
 from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, Conditions, Limit, NoDevice
 from bitwright.pipeline.costs import limits_of, named_costs
-from bitwright.pipeline.planning import best, budget_bytes, candidates, make_plan, write_text
+from bitwright.pipeline.limits import Bound, Within, as_file, bound_space, bounded, require_needed
+from bitwright.pipeline.planning import best, candidates, make_plan, write_text
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import PLAN, REPORT, Run
-from bitwright.pipeline.searching import front_points, original_bytes, price, uniforms, whole_space
+from bitwright.pipeline.searching import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.shipping import measure_as_shipped
 from bitwright.pipeline.summary import summarise
@@ -25,7 +26,7 @@ from bitwright.pipeline.workbench import Workbench, require_device, set_up, time
 from bitwright.progress import Progress, Silent
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
 from bitwright.search import solve
-from bitwright.spaces import LLAMA_CPP, TARGETS, Budget, Choice, Device, Plan
+from bitwright.spaces import LLAMA_CPP, TARGETS, Choice, Device, Plan, file_bytes
 
 TENSOR_TYPES = "tensor-types.txt"
 
@@ -53,8 +54,8 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
         raise UserError(f"A front must have at least 2 points, its ends; {n_points} is too few: ask for more.")
     bench = set_up(_with_steps(settings, by), out, device=device, progress=progress or Silent())
     run = price(bench)
-    search_along(bench, run, n_points=n_points, search=by)
-    points = {f"front {i + 1}": point for i, point in enumerate(front_points(run, n_points))}
+    search_along(bench, as_file(run), n_points=n_points, search=by)
+    points = {f"front {i + 1}": point for i, point in enumerate(front_points(as_file(run), n_points))}
     bench.measure(run.prices.space, [*points.values(), *uniforms(run).values()])
     write_page(describe(run), out / REPORT)
     return run
@@ -71,7 +72,7 @@ def describe(run: Run, costs: Iterable[CostObjective] = (), *, device: Device | 
     known = {name: choice for name, choice in uniforms(run).items() if _is_measured(run, choice)}
     uniform = {tuple(choice.tolist()) for choice in known.values()}
     points = sorted(
-        (m.choice for m in run.measurements.values() if m.choice not in uniform), key=lambda choice: run.prices.space.total_bytes(np.array(choice))
+        (m.choice for m in run.measurements.values() if m.choice not in uniform), key=lambda choice: file_bytes(run.prices.space, np.array(choice))
     )
     named = {f"front {i + 1}": np.array(choice) for i, choice in enumerate(points)}
     if not named | known:
@@ -96,7 +97,7 @@ def write_plan(made: Plan, path: Path) -> tuple[Path, ...]:
 
 def plan(
     run: Run,
-    budget: Budget,
+    limit: Within,
     *,
     conditions: Conditions = NO_CONDITIONS,
     ship_codec: str = "",
@@ -104,27 +105,27 @@ def plan(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> tuple[Plan, RunSummary]:
-    """The best plan within a budget, and within the ceilings of `conditions`. Candidates that the run has not measured yet are measured now, which
-    loads the model.
+    """The best plan within a budget or a memory, and within the ceilings of `conditions`. Candidates that the run has not measured yet are measured
+    now, which loads the model.
 
     `ship_codec` is the rounding of what is written and `steps` what follows it, those of the run's settings where they are empty.
 
     Raises:
-        BudgetError: no file is that small, or the original is smaller, or no choice is within the ceilings.
-        UserError: a cost cannot be counted, the rounding is none of the target's, or a step cannot be taken.
+        BudgetError: nothing is that small, or the original is smaller, or no choice is within the ceilings.
+        UserError: a cost cannot be counted, the rounding is none of the target's, a step cannot be taken, or types of the cache were not measured.
     """
     ships = replace(run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps))
-    asked = _asked(run, budget, conditions, ())
-    named = asked.candidates(ships)
+    asked = _asked(bounded(ships, limit), conditions, ())
+    named = asked.candidates()
     if not all(_is_measured(ships, choice) for choice in named.values()):
         bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
         _measure(bench, ships, named)
-    return asked.plan(ships, {}), asked.figures(ships, {})
+    return asked.plan({}), asked.figures({})
 
 
 def fit(
     settings: Settings,
-    budget: Budget,
+    limit: Within,
     out: Path,
     *,
     conditions: Conditions = NO_CONDITIONS,
@@ -132,27 +133,27 @@ def fit(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Fitted:
-    """From a model and a budget, with ceilings beside it, to a checked file in `out`: search around the budget, plan, build, check, report."""
+    """From a model and a budget, or a memory, with ceilings beside it, to a checked file in `out`: search around it, plan, build, check, report."""
     progress = progress or Silent()
     require_container(TARGETS[settings.target])
     settings = _with_steps(settings, by)
     _require_one_judge(settings, by)
     bench = set_up(settings, out, device=device, progress=progress)
-    _require_possible(bench, budget)
+    _require_possible(bench, limit)
     run = price(bench)
-    asked = _asked(run, budget, conditions, by.objectives)
-    search_within(bench, run, budget_bits=8 * asked.size_bytes(run), search=by, limits=asked.limits)
-    named = asked.candidates(run)
+    asked = _asked(bounded(run, limit), conditions, by.objectives)
+    search_within(bench, asked.bound.run, budget_bits=8 * asked.bound.size_bytes, search=by, limits=asked.limits)
+    named = asked.candidates()
     _measure(bench, run, named)
     judgement = judged(bench, run, named, by.objectives, device=conditions.device) if by.objectives else Judgement((), ())
-    found = asked.plan(run, judgement.deciding())
+    found = asked.plan(judgement.deciding())
     write_plan(found, out / PLAN)
     path = out / bench.target.file_name
     with timed(run.store, "build"):
         build(found, path, progress=progress)
     with timed(run.store, "check"):
         checked = _checked(bench, found, path)
-    summary = asked.figures(run, judgement.deciding())
+    summary = asked.figures(judgement.deciding())
     write_page(summary, out / REPORT)
     return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
@@ -202,48 +203,48 @@ def _require_one_judge(settings: Settings, by: Search) -> None:
         )
 
 
-def _require_possible(bench: Workbench, budget: Budget) -> None:
-    """Refuse a budget that the original meets before any text is read, and one that no file meets before anything is quantized."""
+def _require_possible(bench: Workbench, limit: Within) -> None:
+    """Refuse a limit that the original meets before any text is read, and one that nothing meets before anything is quantized."""
+    settings, as_stored = bench.settings, original_bytes(bench)
     n_weights = sum(tensor.n_weights for tensor in bench.model.tensors)
-    size_bytes = budget_bytes(budget, n_weights=n_weights, original_bytes=original_bytes(bench))
-    space = whole_space(bench)
-    solve(space, np.zeros(space.offered.shape), 8 * size_bytes)
+    require_needed(limit, model=settings.model, target=settings.target, n_weights=n_weights, original_bytes=as_stored)
+    space = with_cache_units(bench, whole_space(bench))
+    served, size_bytes = bound_space(space, limit, model=settings.model, target=settings.target, original_bytes=as_stored)
+    solve(served, np.zeros(served.offered.shape), 8 * size_bytes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What a plan stays within: the bytes of the file, and limits beside them. `costs` are told, those of the limits among them."""
+    """What a plan stays within: a bound on bytes, and limits beside it. `costs` are told, those of the limits among them."""
 
-    budget: Budget
+    bound: Bound
     limits: tuple[Limit, ...]
     costs: tuple[Cost, ...]
     device: Device | NoDevice
 
-    def size_bytes(self, run: Run) -> int:
-        return budget_bytes(self.budget, n_weights=run.prices.space.n_weights, original_bytes=run.prices.original_bytes)
+    def candidates(self) -> dict[str, Choice]:
+        return candidates(self.bound.run, self.bound.size_bytes, self.limits)
 
-    def candidates(self, run: Run) -> dict[str, Choice]:
-        return candidates(run, self.size_bytes(run), self.limits)
-
-    def plan(self, run: Run, values: Mapping[str, float]) -> Plan:
+    def plan(self, values: Mapping[str, float]) -> Plan:
         """The best of the measured candidates by `values`, or by divergence where there are none."""
-        name, measurement = best(run, self.candidates(run), values)
-        text = ", ".join([self.budget.text, *(limit.text for limit in self.limits)])
-        return make_plan(run, budget=text, strategy=name, measurement=measurement)
+        name, measurement = best(self.bound.run, self.candidates(), values)
+        text = ", ".join([self.bound.text, *(limit.text for limit in self.limits)])
+        return make_plan(self.bound.run, budget=text, strategy=name, measurement=measurement, cache=self.bound.cache)
 
-    def figures(self, run: Run, values: Mapping[str, float]) -> RunSummary:
+    def figures(self, values: Mapping[str, float]) -> RunSummary:
         """The same as figures."""
-        named = self.candidates(run)
-        chosen, limit = best(run, named, values)[0], SizeLimit(self.size_bytes(run))
-        return summarise(run, named=named, chosen=chosen, limit=limit, costs=self.costs, device=self.device)
+        named = self.candidates()
+        chosen = best(self.bound.run, named, values)[0]
+        limit = SizeLimit(self.bound.file_bytes(named[chosen]))
+        return summarise(self.bound.run, named=named, chosen=chosen, limit=limit, costs=self.costs, device=self.device)
 
 
-def _asked(run: Run, budget: Budget, conditions: Conditions, objectives: Iterable[Named]) -> _Asked:
-    limits = limits_of(run, conditions)
+def _asked(bound: Bound, conditions: Conditions, objectives: Iterable[Named]) -> _Asked:
+    limits = limits_of(bound.run, conditions)
     limited = [limit.cost.objective for limit in limits]
     told = [cost for cost in objectives if isinstance(cost, CostObjective) and cost not in (*limited, CostObjective.BYTES, CostObjective.BITS)]
-    costs = (*(limit.cost for limit in limits), *named_costs(run, told, conditions.device))
-    return _Asked(budget, limits, costs, conditions.device)
+    costs = (*(limit.cost for limit in limits), *named_costs(bound.run, told, conditions.device))
+    return _Asked(bound, limits, costs, conditions.device)
 
 
 def _checked(bench: Workbench, plan: Plan, path: Path) -> Check:

@@ -5,6 +5,7 @@ from bitwright.predictors.agreement import Agreement, rank_agreement, sums, tabl
 from bitwright.predictors.block_output import block_output_errors
 from bitwright.predictors.by_name import PREDICTORS, predictor_named
 from bitwright.predictors.by_text import tables_by_text
+from bitwright.predictors.cache_losses import cache_losses, with_cache_losses, with_cache_steps
 from bitwright.predictors.canonical import canonical_scores
 from bitwright.predictors.composed import Repaired, power_product, rank_average, repaired, reweighted, scaled_sum
 from bitwright.predictors.curvature import Trace, hessian_trace, trace_table
@@ -100,6 +101,7 @@ __all__ = [
     "block_cosines",
     "block_influence_scores",
     "block_output_errors",
+    "cache_losses",
     "camera_scores",
     "canonical_scores",
     "completed",
@@ -165,6 +167,8 @@ __all__ = [
     "trace_table",
     "watched",
     "weight_error_table",
+    "with_cache_losses",
+    "with_cache_steps",
     "with_drops",
     "zd_scores",
 ]

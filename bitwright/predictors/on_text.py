@@ -15,7 +15,7 @@ from bitwright.compress import Weights
 from bitwright.objectives import Divergence, Reference
 from bitwright.predictors.keeping import kept
 from bitwright.predictors.subject import Subject
-from bitwright.spaces import Choice
+from bitwright.spaces import CacheTypes, Choice
 
 
 class TextDivergence:
@@ -32,6 +32,10 @@ class TextDivergence:
     def of_one(self, unit: int, form: int) -> float:
         """With one unit in one format and all others as in the original."""
         return self._kept(f"single/{unit}/{form}", lambda: self._objective.of_one(unit, form))
+
+    def of_cache(self, types: CacheTypes) -> float:
+        """With keys and values in these types and all weights as in the original."""
+        return self._kept(f"cache/{types}", lambda: self._objective.of_cache(types))
 
     def of_weights(self, name: str, weights: Weights) -> float:
         """With any weights in place of some of the original's, kept under `name`."""

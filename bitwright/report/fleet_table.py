@@ -21,6 +21,7 @@ class FleetRow:
     nats_per_token: float
     standard_error: float
     basis: str
+    cache: str
     memory_bytes: int
     usable_bytes: int
     tokens_per_second: float
@@ -31,10 +32,11 @@ def fleet_table(rows: Iterable[FleetRow]) -> Table:
     caption = "tokens/s: of each sequence with its context full, at most, by bandwidth. *: foretold from the run's measurements."
     table = titled("Fleet", caption=caption)
     table.add_column("device", min_width=16, overflow="fold")
+    table.add_column("cache", overflow="fold")
     for heading in ("file\nMiB", "bits/\nweight", "nats/token", "memory\nMiB", "of\nMiB", "tokens\n/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         file, memory, usable = (f"{size / _MEBIBYTE:,.0f}" for size in (row.size_bytes, row.memory_bytes, row.usable_bytes))
         quality = with_error(row.nats_per_token, row.standard_error) + ("" if row.basis == "measured" else " *")
-        table.add_row(row.device, file, f"{row.bits_per_weight:.2f}", quality, memory, usable, f"{row.tokens_per_second:,.0f}")
+        table.add_row(row.device, row.cache, file, f"{row.bits_per_weight:.2f}", quality, memory, usable, f"{row.tokens_per_second:,.0f}")
     return table

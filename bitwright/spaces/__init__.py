@@ -3,21 +3,26 @@
 from bitwright.spaces.budget import Budget, parse_budget
 from bitwright.spaces.byte_format import LARGEST_FLOAT8, ByteFormat, byte_formats
 from bitwright.spaces.cache import (
+    ANY_CACHE,
     CACHE_FORMATS,
+    CACHE_MENU,
     PLAIN,
+    PLAIN_CACHE,
     AnyCacheTypes,
     CacheTypes,
     cache_format,
     cache_types,
     chosen_cache,
-    finest_cache,
+    file_bytes,
+    finest_types,
     has_cache,
+    in_types,
+    of_types,
     of_weights,
     require_whole_blocks,
     rotation,
     with_cache,
     with_cache_sizes,
-    with_types,
     without_cache,
 )
 from bitwright.spaces.device import Device, profile_names, read_device, read_devices
@@ -26,7 +31,19 @@ from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, NATIVE_MATRICE
 from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Absence, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
-from bitwright.spaces.plan import CalibratedRouters, ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
+from bitwright.spaces.plan import (
+    CalibratedRouters,
+    ImportanceFile,
+    Kept,
+    MadeAnew,
+    Plan,
+    PlannedCache,
+    PlannedModel,
+    Promise,
+    Provenance,
+    planned_cache,
+    read_plan,
+)
 from bitwright.spaces.rules import Breach, Fused, Rule
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.target import Target
@@ -34,7 +51,9 @@ from bitwright.spaces.tie import Key, Tie, alone, by_expert, by_layer, joined, t
 from bitwright.spaces.unit import Tensor, Unit
 
 __all__ = [
+    "ANY_CACHE",
     "CACHE_FORMATS",
+    "CACHE_MENU",
     "DROP",
     "GGML_FORMATS",
     "INTEGERS",
@@ -45,6 +64,7 @@ __all__ = [
     "NATIVE_MATRICES",
     "PACKED_FORMATS",
     "PLAIN",
+    "PLAIN_CACHE",
     "POWER_UNKNOWN",
     "TARGETS",
     "TRANSFORMERS",
@@ -71,6 +91,7 @@ __all__ = [
     "NotTimed",
     "PackedFormat",
     "Plan",
+    "PlannedCache",
     "PlannedModel",
     "PowerUnknown",
     "Promise",
@@ -91,11 +112,15 @@ __all__ = [
     "discover",
     "engine",
     "expert_of",
-    "finest_cache",
+    "file_bytes",
+    "finest_types",
     "has_cache",
+    "in_types",
     "joined",
+    "of_types",
     "of_weights",
     "parse_budget",
+    "planned_cache",
     "profile_names",
     "read_device",
     "read_devices",
@@ -106,6 +131,5 @@ __all__ = [
     "tied",
     "with_cache",
     "with_cache_sizes",
-    "with_types",
     "without_cache",
 ]

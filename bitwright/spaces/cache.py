@@ -7,21 +7,24 @@ differs from device to device, so their sizes are filled in where a memory is gi
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.spaces.format import GGML_FORMATS, BlockFormat
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.unit import Tensor, Unit
 
-KEYS, VALUES = "cache.k", "cache.v"
+_KEYS, _VALUES = "cache.k", "cache.v"
 #: what the engine keeps them in where nothing else is said
 PLAIN = "F16"
 #: types that llama.cpp can keep keys and values in, from the finest to the coarsest
-CACHE_FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
+CacheType = Literal["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL"]
+CACHE_FORMATS: tuple[str, ...] = get_args(CacheType)
 #: those of them that are worth a decision: F32 and BF16 hold nothing that F16 does not
-_DECIDED = ("F16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
+CACHE_MENU = ("F16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
 _BY_NAME = {form.name: form for form in GGML_FORMATS}
 _ANY = "any"
 
@@ -61,6 +64,9 @@ class AnyCacheTypes:
         return _ANY
 
 
+PLAIN_CACHE, ANY_CACHE = CacheTypes(), AnyCacheTypes()
+
+
 def cache_types(text: str) -> CacheTypes | AnyCacheTypes:
     """The types that `q8_0`, `q8_0,q4_0` (keys, values) or `any` names.
 
@@ -69,7 +75,7 @@ def cache_types(text: str) -> CacheTypes | AnyCacheTypes:
     """
     names = [name.strip().upper() for name in text.split(",") if name.strip()] or [PLAIN]
     if names == [_ANY.upper()]:
-        return AnyCacheTypes()
+        return ANY_CACHE
     if len(names) > 2:
         raise UserError(f"A cache has a type for keys and one for values; '{text}' names {len(names)}: name one or two, or any.")
     return CacheTypes(names[0], names[-1])
@@ -106,29 +112,29 @@ def require_whole_blocks(types: CacheTypes, *, key_head: int, value_head: int) -
 
 
 def with_cache(space: Space, types: CacheTypes | AnyCacheTypes, *, keys: tuple[int, int], values: tuple[int, int]) -> Space:
-    """The space with a unit for keys and one for values, each `(heads over all layers, size of a head)`.
-
-    Any types are those that divide the heads; `PLAIN` always does. In the file they take no bytes.
+    """The space with a unit for keys and one for values, each `(heads over all layers, size of a head)`: any types that divide the heads, of which
+    `PLAIN` is always one, or those named. In the file they take no bytes.
 
     Raises:
         UserError: a type that is named does not divide the heads.
     """
     if isinstance(types, CacheTypes):
         require_whole_blocks(types, key_head=keys[1], value_head=values[1])
-    menus = (_DECIDED, _DECIDED) if isinstance(types, AnyCacheTypes) else ((types.keys,), (types.values,))
+    menus = (CACHE_MENU, CACHE_MENU) if isinstance(types, AnyCacheTypes) else ((types.keys,), (types.values,))
     offered = [[form.name in menu and form.fits(shape) for form in space.formats] for menu, shape in zip(menus, (keys, values), strict=True)]
-    units = tuple(Unit(name, -1, name, (Tensor(name, shape, PLAIN),)) for name, shape in ((KEYS, keys), (VALUES, values)))
+    units = tuple(Unit(name, -1, name, (Tensor(name, shape, PLAIN),)) for name, shape in ((_KEYS, keys), (_VALUES, values)))
+    sizes = np.zeros((len(units), len(space.formats)), dtype=np.int64)
     return replace(
         space,
         units=(*space.units, *units),
-        size_bits=np.concatenate([space.size_bits, np.zeros_like(space.size_bits[:1]).repeat(2, axis=0)]),
+        size_bits=np.concatenate([space.size_bits, sizes]),
         offered=np.concatenate([space.offered, np.array(offered)]),
     )
 
 
 def has_cache(space: Space) -> bool:
     """Whether the types of the cache are among what is decided."""
-    return bool(space.units) and space.units[-1].name == VALUES
+    return bool(space.units) and space.units[-1].name == _VALUES
 
 
 def of_weights(space: Space) -> Space:
@@ -143,45 +149,44 @@ def without_cache(space: Space, choices: Choices) -> Choices:
     return choices[..., :-2] if has_cache(space) else choices
 
 
+def file_bytes(space: Space, choice: Choice) -> int:
+    """Bytes of the file for one choice `(n_units,)`, whatever the space counts besides."""
+    return of_weights(space).total_bytes(without_cache(space, choice))
+
+
 def chosen_cache(space: Space, choice: Choice) -> CacheTypes:
     """The types that a choice `(n_units,)` gives the cache: plain where they are not decided about."""
-    return CacheTypes(*(space.formats[f].name for f in choice[-2:])) if has_cache(space) else CacheTypes()
+    return CacheTypes(*(space.formats[f].name for f in choice[-2:])) if has_cache(space) else PLAIN_CACHE
 
 
-def with_types(space: Space, types: CacheTypes) -> Space:
-    """The space in which the cache has these types alone.
-
-    Raises:
-        UserError: they were not offered.
-    """
+def in_types(space: Space, choice: Choice, types: CacheTypes) -> Choice:
+    """A choice of the weights' formats `(n_weight_units,)` with these types of the cache, where they are decided about: `(n_units,)`."""
     if not has_cache(space):
-        return space
-    narrow = space.offered.copy()
-    narrow[-2:] &= np.array([[form.name == name for form in space.formats] for name in (types.keys, types.values)])
-    if not narrow[-2:].any(axis=1).all():
-        raise UserError(
-            f"The types of the cache must be among those that a run has measured; {types} are not: search again with --cache-types {_ANY}."
-        )
-    return replace(space, offered=narrow)
+        return choice
+    names = [form.name for form in space.formats]
+    return np.append(choice, [names.index(types.keys), names.index(types.values)])
 
 
-def finest_cache(space: Space) -> Space:
-    """The space in which the cache has the finest types it is offered: what is best where no memory is given."""
+def finest_types(space: Space) -> CacheTypes:
+    """The plain types where they are offered, else the finest that are; what is best where no memory is given."""
     if not has_cache(space):
-        return space
-    first = space.offered[-2:].argmax(axis=1)  # formats go from fine to coarse
-    return with_types(space, CacheTypes(*(space.formats[f].name for f in np.where(space.offered[-2:, _plain(space)], _plain(space), first))))
+        return PLAIN_CACHE
+    offered = [[form.name for form, is_offered in zip(space.formats, row, strict=True) if is_offered] for row in space.offered[-2:]]
+    return CacheTypes(*(PLAIN if PLAIN in names else names[0] for names in offered))
+
+
+def of_types(space: Space, types: CacheTypes) -> NDArray[np.bool_]:
+    """The pairs of a space that are left where the cache has these types alone `(n_units, n_formats)`."""
+    left = np.ones(space.offered.shape, dtype=np.bool_)
+    if has_cache(space):
+        left[-2:] = [[form.name == name for form in space.formats] for name in (types.keys, types.values)]
+    return left
 
 
 def with_cache_sizes(space: Space, size_bytes: Mapping[str, tuple[int, int]]) -> Space:
-    """The space in which the cache takes as many bytes as a format's name says, for keys and for values."""
+    """The space in which keys and values take the bytes that are said for the name of their type."""
     if not has_cache(space):
         return space
     bits = space.size_bits.copy()
-    for f, form in enumerate(space.formats):
-        bits[-2:, f] = [8 * size for size in size_bytes.get(form.name, (0, 0))]
+    bits[-2:] = np.array([[8 * size for size in size_bytes.get(form.name, (0, 0))] for form in space.formats]).T
     return replace(space, size_bits=bits)
-
-
-def _plain(space: Space) -> int:
-    return next(f for f, form in enumerate(space.formats) if form.name == PLAIN)

@@ -11,8 +11,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from bitwright.errors import BudgetError, DeviceError
+from bitwright.errors import BudgetError, DeviceError, UserError
 from bitwright.spaces.budget import parse_budget
+from bitwright.spaces.cache import AnyCacheTypes, CacheTypes, cache_types
 from bitwright.spaces.engines import TARGETS
 from bitwright.spaces.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
 
@@ -26,7 +27,7 @@ _DECODE_POWER = "power_watts"
 _REQUIRED = ("name", "memory", "usable", "bandwidth_gb_per_second", "engine", "version", "context", "sequences", "least_tokens_per_second")
 _SHARES = ("usable", "reached")
 _MAY_BE_ZERO = ("least_tokens_per_second",)
-_DEFAULTS: dict[str, Any] = {"reached": 0.7, "avoid": [], "cache": ["F16", "F16"], "source": {}}
+_DEFAULTS: dict[str, Any] = {"reached": 0.7, "avoid": [], "cache": "any", "source": {}}
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Device:
     """A machine and what is asked of it.
 
     `usable` is the share of its memory that a run may occupy, and `reached` the share of its bandwidth that an engine gets when it decodes. `avoid`
-    names formats that run badly or not at all there, `cache` the types of keys and of values, and `sources` where the figures are from, by key.
-    `latency` holds for the threads that the device is asked to use, and `power_watts` is what it draws then.
+    names formats that run badly or not at all there, `cache` the types of keys and of values where they are not to be decided, and `sources` where
+    the figures are from, by key. `latency` holds for the threads that the device is asked to use, and `power_watts` is what it draws then.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Device:
     least_tokens_per_second: float
     power_watts: float | PowerUnknown
     avoid: tuple[str, ...]
-    cache: tuple[str, str]
+    cache: CacheTypes | AnyCacheTypes
     sources: tuple[tuple[str, str], ...]
     latency: Latency | NotTimed
 
@@ -130,9 +131,9 @@ def _device(entries: Mapping[str, Any], where: str) -> Device:
     for key in (*_FIGURES, *_COUNTS):
         if key in said:
             _require_figure(key, said[key], where)
-    cache = [said["cache"]] * 2 if isinstance(said["cache"], str) else said["cache"]
+    cache = [said["cache"]] if isinstance(said["cache"], str) else said["cache"]
     _require(_are_texts(said["avoid"]), "avoid must be a list of formats", said["avoid"], where)
-    _require(_are_texts(cache) and len(cache) == 2, "cache must be a type, or one for keys and one for values", said["cache"], where)
+    _require(_are_texts(cache) and len(cache) in (1, 2), "cache must be a type, one for keys and one for values, or any", said["cache"], where)
     _require(isinstance(said["source"], dict) and _are_texts(list(said["source"].values())), "source must be a table of texts", said["source"], where)
     _require(said["engine"] in TARGETS, f"engine must be one of {', '.join(TARGETS)}", said["engine"], where)
     latency = _latency(said, where)
@@ -150,10 +151,17 @@ def _device(entries: Mapping[str, Any], where: str) -> Device:
         least_tokens_per_second=float(said["least_tokens_per_second"]),
         power_watts=float(said["power_watts"]) if "power_watts" in said else measured,
         avoid=tuple(name.upper() for name in said["avoid"]),
-        cache=(cache[0].upper(), cache[1].upper()),
+        cache=_cache(cache, where),
         sources=tuple(said["source"].items()),
         latency=latency,
     )
+
+
+def _cache(names: list[str], where: str) -> CacheTypes | AnyCacheTypes:
+    try:
+        return cache_types(",".join(names))
+    except UserError as error:
+        raise DeviceError(f"{error} It is in {where}.") from error
 
 
 def _latency(said: Mapping[str, Any], where: str) -> Latency | NotTimed:

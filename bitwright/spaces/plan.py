@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bitwright.errors import PlanError
+from bitwright.spaces.cache import CacheType, CacheTypes
 
 
 class _Record(BaseModel):
@@ -77,6 +78,23 @@ class CalibratedRouters(_Record):
     sha256: str
 
 
+class PlannedCache(_Record):
+    """The types that the engine is to keep keys and values in; those that it takes by itself where a plan says nothing."""
+
+    keys: CacheType = "F16"
+    values: CacheType = "F16"
+
+    @property
+    def types(self) -> CacheTypes:
+        """The same as a value that other rooms know."""
+        return CacheTypes(self.keys, self.values)
+
+
+def planned_cache(types: CacheTypes) -> PlannedCache:
+    """Types as a plan says them."""
+    return PlannedCache.model_validate({"keys": types.keys, "values": types.values})
+
+
 class Provenance(_Record):
     """How the plan was found."""
 
@@ -92,7 +110,8 @@ class Plan(_Record):
     """What every tensor becomes.
 
     `formats` maps each tensor that is decided about to the name of a format; all others stay as they are. `size_bytes` is the exact size of
-    the finished file. `steps` give some of those others new weights, in the format that they are stored in.
+    the finished file, and `divergence` that of a run which keeps keys and values as `cache` says. `steps` give some of those others new weights, in
+    the format that they are stored in.
     """
 
     schema_version: Literal[1] = 1
@@ -102,6 +121,7 @@ class Plan(_Record):
     formats: dict[str, str]
     size_bytes: int = Field(gt=0)
     divergence: Promise
+    cache: PlannedCache = PlannedCache()
     importance: ImportanceFile
     rounding: PlannedRounding
     steps: tuple[CalibratedRouters, ...] = ()

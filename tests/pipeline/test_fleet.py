@@ -12,11 +12,11 @@ from bitwright.objectives import engine_memory
 from bitwright.pipeline import Assigned, Run, Unserved, build_fleet, memory_of, plan_fleet, write_fleet
 from bitwright.pipeline.costs import costs_of, serving_of
 from bitwright.search import solve
-from bitwright.spaces import Device, Latency, NotTimed, PowerUnknown
+from bitwright.spaces import PLAIN_CACHE, Device, Latency, NotTimed, PowerUnknown
 from tests.runs import rows
 from tests.sentences import sentence
 
-BOARD = Device("board", 2**30, 1.0, 1e9, 1.0, "llama.cpp", "b11549", 64, 1, 0.0, PowerUnknown(), (), ("F16", "F16"), (), NotTimed())
+BOARD = Device("board", 2**30, 1.0, 1e9, 1.0, "llama.cpp", "b11549", 64, 1, 0.0, PowerUnknown(), (), PLAIN_CACHE, (), NotTimed())
 
 
 def needs(run: Run, device: Device, share: float) -> Device:

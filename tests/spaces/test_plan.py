@@ -12,7 +12,19 @@ from pydantic import ValidationError
 
 from bitwright.compress import open_source
 from bitwright.errors import PlanError
-from bitwright.spaces import LLAMA_CPP, CalibratedRouters, ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
+from bitwright.spaces import (
+    LLAMA_CPP,
+    CacheTypes,
+    CalibratedRouters,
+    ImportanceFile,
+    Kept,
+    MadeAnew,
+    Plan,
+    PlannedModel,
+    Promise,
+    Provenance,
+    read_plan,
+)
 from tests.sentences import sentence
 
 COUNTS = st.integers(1, 2**53)
@@ -53,6 +65,7 @@ def example() -> dict[str, Any]:
         "formats": {"output.weight": "Q6_K", "blk.0.attn_q.weight": "Q4_K"},
         "size_bytes": 90,
         "divergence": {"nats_per_token": 0.125, "standard_error": 0.0, "basis": "measured", "text": "a text", "n_tokens": 7},
+        "cache": {"keys": "Q8_0", "values": "Q4_0"},
         "importance": {"path": "run/imatrix.gguf", "sha256": "1f"},
         "rounding": {"codes": "anew", "searched": "ggml", "shipped": "ggml"},
         "steps": [{"step": "router-calibration", "ridge": 32.0, "path": "run/steps/a.safetensors", "sha256": "2f"}],
@@ -99,11 +112,19 @@ def test_an_unknown_key_is_named(where: str, tmp_path: Path) -> None:
     assert f"it has the unknown key '{key}'; remove it" in refused(tmp_path / "plan.json", given)
 
 
-@pytest.mark.parametrize("key", sorted(set(example()) - {"schema_version", "steps"}))
+@pytest.mark.parametrize("key", sorted(set(example()) - {"schema_version", "cache", "steps"}))
 def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
     given = example()
     del given[key]
     assert f"'{key}': field required" in refused(tmp_path / "plan.json", given)
+
+
+def test_a_plan_that_says_nothing_of_a_cache_leaves_it_to_the_engine(tmp_path: Path) -> None:
+    given = example()
+    assert Plan.model_validate(given).cache.types == CacheTypes("Q8_0", "Q4_0")
+    del given["cache"]
+    assert Plan.model_validate(given).cache.types == CacheTypes()
+    assert "cache.keys" in refused(tmp_path / "plan.json", given | {"cache": {"keys": "Q6_K"}})
 
 
 @pytest.mark.parametrize(

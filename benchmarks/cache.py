@@ -1,0 +1,131 @@
+"""Types of the KV cache: what each costs in torch and in llama.cpp, and what it brings to give up bits of the cache for bits of the weights.
+
+    python benchmarks/cache.py types MODEL TEXT                        # every type, for keys and for values alone
+    python benchmarks/cache.py compete MODEL CALIBRATION HELD_OUT --out RUN/ --at 352MB:8192,185MB:512
+
+MODEL is a folder of float weights, on which the engine rounds no activations that would hide a fine type. `compete` prices once, and then solves
+every memory and context with the types decided with the weights and with types that are fixed; all are measured on the same held-out tokens. A run
+that was interrupted goes on.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import bitwright as bw
+from bitwright.compress import GgufContainer, Recipe, cached_in, load, open_source
+from bitwright.errors import BudgetError
+from bitwright.objectives import LlamaCpp, Shape, next_token_log_probabilities, read_documents, split_texts, standard_error
+from bitwright.pipeline import Memory, Run
+from bitwright.pipeline.limits import bounded
+from bitwright.pipeline.promises import mean_divergence
+from bitwright.pipeline.searching import price
+from bitwright.pipeline.workbench import set_up
+from bitwright.progress import Silent
+from bitwright.search import solve
+from bitwright.spaces import ANY_CACHE, CACHE_MENU, PLAIN_CACHE, AnyCacheTypes, CacheTypes, Choice, chosen_cache, file_bytes
+
+N_CONTEXTS, N_SEQUENCES, LENGTH = 12, 16, 128
+FORMATS = ("Q8_0", "Q6_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL", "Q3_K")
+RIVALS = (ANY_CACHE, PLAIN_CACHE, CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0", "Q4_0"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parsers = parser.add_subparsers(required=True)
+    types = parsers.add_parser("types")
+    types.add_argument("model")
+    types.add_argument("text", type=Path)
+    types.set_defaults(run=lambda args: print_types(args.model, args.text))
+    compete = parsers.add_parser("compete")
+    compete.add_argument("model")
+    compete.add_argument("calibration")
+    compete.add_argument("held_out")
+    compete.add_argument("--out", type=Path, required=True)
+    compete.add_argument("--at", default="352MB:8192,185MB:512")
+    compete.set_defaults(run=lambda args: print_rivals(args))
+    args = parser.parse_args()
+    args.run(args)
+
+
+def print_types(name: str, text: Path) -> None:
+    print("Divergence from a cache of F16, nats/token; last: torch against llama.cpp with the same types")
+    print(f"{'keys':8}{'values':8}{'in torch':>20}{'in llama.cpp':>20}{'between them':>20}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for keys, values, *found in measured_types(name, text, Path(scratch)):
+            print(f"{keys:8}{values:8}" + "".join(f"{mean:>20}" for mean in found), flush=True)
+
+
+def measured_types(name: str, text: Path, scratch: Path) -> Iterator[tuple[str, ...]]:
+    model, file = load(name), scratch / "model.gguf"
+    source = open_source(name)
+    floats = {tensor.name: "F32" for tensor in source.tensors}  # the engine is many times slower with BF16 on most processors
+    GgufContainer().write(file, Recipe(source, floats), lambda tensor: source.read(tensor).reshape(-1).view(np.uint8))
+    contexts = list(split_texts(read_documents(text), model.tokenizer, Shape(0, N_CONTEXTS, LENGTH), name=text.name).held_out.ids)
+    in_torch = next_token_log_probabilities(model, contexts)
+    in_engine = engine(file, PLAIN_CACHE, contexts, in_torch.shape[1])
+    yield "F16", "F16", "", "", str(mean_divergence(in_torch, in_engine))
+    for name_of_type in CACHE_MENU[1:]:
+        for types in (CacheTypes(keys=name_of_type), CacheTypes(values=name_of_type)):
+            with cached_in(model, types):
+                ours = next_token_log_probabilities(model, contexts)
+            theirs = engine(file, types, contexts, in_torch.shape[1])
+            found = (mean_divergence(in_torch, ours), mean_divergence(in_engine, theirs), mean_divergence(ours, theirs))
+            yield types.keys, types.values, *(str(mean) for mean in found)
+
+
+def engine(file: Path, types: CacheTypes, contexts: list[NDArray[np.int64]], n_vocabulary: int) -> NDArray[np.float64]:
+    loaded = LlamaCpp(file, n_vocabulary=n_vocabulary, n_threads=1, cache=types)
+    return np.stack([loaded.next_token(context.tolist()) for context in contexts])
+
+
+def print_rivals(args: argparse.Namespace) -> None:
+    settings = bw.Settings(
+        args.model,
+        formats=FORMATS,
+        calibration=args.calibration,
+        held_out=args.held_out,
+        n_calibration=N_SEQUENCES,
+        n_held_out=N_SEQUENCES,
+        sequence_length=LENGTH,
+        cache_types=str(ANY_CACHE),
+    )
+    bench = set_up(settings, args.out, device="cpu", progress=Silent())
+    run = price(bench)
+    cases = [(memory, int(context)) for memory, context in (pair.split(":") for pair in args.at.split(","))]
+    optima = {(case, types): optimum(run, *case, types) for case in cases for types in RIVALS}
+    bench.measure(run.prices.space, [choice for choice in optima.values() if len(choice)])
+    print("Exact optima of one table at equal memory; held-out nats/token, and how much more than with types decided by the search (paired)")
+    print(f"{'memory':10}{'context':>8}  {'asked for':12}{'cache':14}{'file, MB':>10}{'nats/token':>20}{'more':>22}")
+    for case in cases:
+        ours = np.array(run.measurements[tuple(optima[case, ANY_CACHE].tolist())].sequence_nats)
+        for types in RIVALS:
+            print(f"{case[0]:10}{case[1]:>8}  {types!s:12}" + figures(run, optima[case, types], ours), flush=True)
+
+
+def optimum(run: Run, memory: str, context: int, types: CacheTypes | AnyCacheTypes) -> Choice:
+    """The best choice `(n_units,)` by the run's table, empty where nothing fits."""
+    try:
+        bound = bounded(run, Memory(bw.parse_budget(memory), context, 1, types))
+    except BudgetError:
+        return np.empty(0, dtype=np.int64)
+    return solve(bound.run.prices.space, run.prices.table, 8 * bound.size_bytes).choice
+
+
+def figures(run: Run, choice: Choice, ours: NDArray[np.float64]) -> str:
+    if not len(choice):
+        return "nothing fits, or the original does"
+    nats, space = np.array(run.measurements[tuple(choice.tolist())].sequence_nats), run.prices.space
+    more = nats - ours
+    return (
+        f"{chosen_cache(space, choice)!s:14}{file_bytes(space, choice) / 1e6:>10.1f}{nats.mean():>11.4f} ± {standard_error(nats):.4f}"
+        f"{more.mean():>+13.4f} ± {standard_error(more):.4f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
