@@ -102,7 +102,7 @@ def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_check_asks_the_engine_and_finds_a_broken_promise(stand_in: str, llama_gqa: Path, tmp_path: Path) -> None:
     settings = bw.Settings(str(llama_gqa), "vllm", ("FP8_ROW",), n_calibration=2, n_held_out=2, sequence_length=16, sensitivity="importance")
-    fitted = bw.fit(settings, bw.parse_budget("13bpw"), tmp_path / "run")
+    fitted = bw.fit(settings, bw.parse_budget("15bpw"), tmp_path / "run")
     assert "--engine-python" in {name: found for name, _, found in fitted.check.rows}["loaded and run by the engine"]
     checked = bw.verify(fitted.plan, fitted.model, engine_python=stand_in)
     assert (checked.engine, checked.broken) == ("vllm 0.0", ())
