@@ -96,6 +96,7 @@ def print_rivals(args: argparse.Namespace) -> None:
     )
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)
+    print_prices(run)
     cases = [(memory, int(context)) for memory, context in (pair.split(":") for pair in args.at.split(","))]
     optima = {(case, types): optimum(run, *case, types) for case in cases for types in RIVALS}
     bench.measure(run.prices.space, [choice for choice in optima.values() if len(choice)])
@@ -105,6 +106,14 @@ def print_rivals(args: argparse.Namespace) -> None:
         ours = np.array(run.measurements[tuple(optima[case, ANY_CACHE].tolist())].sequence_nats)
         for types in RIVALS:
             print(f"{case[0]:10}{case[1]:>8}  {types!s:12}" + figures(run, optima[case, types], ours), flush=True)
+
+
+def print_prices(run: Run) -> None:
+    """What each type costs alone, on the calibration text."""
+    names = [form.name for form in run.prices.space.formats]
+    print("Prices of the types of the cache, nats/token")
+    for what, row in zip(("keys", "values"), run.prices.table[-2:], strict=True):
+        print(f"{what:8}" + "".join(f"{name:>8}{row[names.index(name)]:>9.5f}" for name in CACHE_MENU[1:]), flush=True)
 
 
 def optimum(run: Run, memory: str, context: int, types: CacheTypes | AnyCacheTypes) -> Choice:
