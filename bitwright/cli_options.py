@@ -10,7 +10,6 @@ import typer
 
 import bitwright as bw
 from bitwright.errors import UserError
-from bitwright.spaces import cache_types as cache_types_in
 
 if TYPE_CHECKING:
     from bitwright.pipeline import Conditions, Memory, Search
@@ -132,7 +131,7 @@ def limit_of(
         raise UserError(f"The types of a cache count in a memory; --cache-types {cache_types} says nothing of a file: give --memory and --context.")
     if budget:
         return bw.parse_budget(budget)
-    return bw.pipeline.Memory(bw.parse_budget(memory), context, parallel, cache_types_in(cache_types or "any"))
+    return bw.pipeline.Memory(bw.parse_budget(memory), context, parallel, bw.pipeline.cache_types(cache_types or "any"))
 
 
 def conditions_of(at_most: AtMost = "", profile: Profile = "") -> "Conditions":

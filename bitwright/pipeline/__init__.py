@@ -25,7 +25,7 @@ from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
-from bitwright.spaces import engine, read_device, read_devices
+from bitwright.spaces import cache_types, engine, read_device, read_devices
 
 __all__ = [
     "METHODS",
@@ -55,6 +55,7 @@ __all__ = [
     "anatomy",
     "build",
     "build_fleet",
+    "cache_types",
     "check",
     "compare_proxies",
     "comparison_cost",
