@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from bitwright.cli_options import (
     CacheTypes,
     Context,
     Device,
+    NoLimit,
     OutFolder,
     Parallel,
     Profile,
@@ -26,8 +28,10 @@ from bitwright.cli_options import (
     Steps,
     Target,
     conditions_of,
+    given,
     limit_of,
     names_in,
+    require_no,
     search_of,
     settings_of,
     taking,
@@ -72,9 +76,15 @@ def _root() -> None:
 @app.command()
 @taking(settings_of, search_of, limit_of, conditions_of)
 def fit(
-    settings: "bw.Settings", by: "Search", limit: "Budget | Memory", conditions: "Conditions", out_folder: OutFolder, device: Device = "cpu"
+    settings: "bw.Settings",
+    by: "Search",
+    wanted: "Budget | Memory | NoLimit",
+    conditions: "Conditions",
+    out_folder: OutFolder,
+    device: Device = "cpu",
 ) -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
+    limit = given(wanted)
     asked = bw.pipeline.deciding(settings, limit)
     fitted = bw.fit(asked, limit, out_folder, conditions=conditions, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
@@ -175,7 +185,7 @@ def proxies(
 @app.command()
 @taking(limit_of, conditions_of)
 def plan(
-    limit: "Budget | Memory",
+    limit: "Budget | Memory | NoLimit",
     conditions: "Conditions",
     run: RunFolder,
     path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
@@ -184,7 +194,12 @@ def plan(
     device: Device = "cpu",
 ) -> None:
     """The best plan within a budget or a memory, and ceilings beside it; candidates that were not measured yet are measured now."""
-    made, summary = bw.plan(bw.open_run(run), limit, conditions=conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
+    opened = bw.open_run(run)
+    if conditions.nats_at_most < inf:
+        require_no(limit)
+        made, summary = bw.pipeline.smallest_plan(opened, conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
+    else:
+        made, summary = bw.plan(opened, given(limit), conditions=conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
     out.print(bw.report.candidates_table(summary))
     if summary.cost_fronts:
         out.print(bw.report.candidate_costs_table(summary))
@@ -357,7 +372,7 @@ def profile(
         _say(f"Several threads were timed while the machine had other work (load {found.load:.1f}): time them again when it has none.")
 
 
-def _how_to_serve(made: "Plan", limit: "Budget | Memory") -> str:
+def _how_to_serve(made: "Plan", limit: "Budget | Memory | NoLimit") -> str:
     """The command of the engine within the memory that was asked about."""
     return f"\nserve   llama-server -m MODEL {limit.serving(made.cache.types).arguments}" if isinstance(limit, bw.pipeline.Memory) else ""
 

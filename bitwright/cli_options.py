@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,7 +73,7 @@ Objectives = Annotated[
     typer.Option(help="What to make small, the first deciding: kl,flips,worst5%,error:TASK.jsonl,active-bytes,... The method's own when left out."),
 ]
 AtMost = Annotated[
-    str, typer.Option("--at-most", help="Ceilings beside the size, as in seconds-per-token=0.05,joules-per-token=0.4,active-bytes=60MB.")
+    str, typer.Option("--at-most", help="Ceilings, as in seconds-per-token=0.05,active-bytes=60MB. With kl=0.03 `plan` seeks the smallest file.")
 ]
 Profile = Annotated[
     str,
@@ -117,16 +118,26 @@ def search_of(
     return bw.pipeline.Search(bw.pipeline.method_named(method), effort, bw.pipeline.named_objectives(objectives))
 
 
+_ONE_LIMIT = "A plan needs one limit; give --budget for the bytes of the file, or --memory and --context for those of a run."
+
+
+@dataclass(frozen=True)
+class NoLimit:
+    """Neither a budget nor a memory was given."""
+
+
 def limit_of(
     budget: BudgetText = "", memory: MemoryText = "", context: Context = 0, parallel: Parallel = 1, cache_types: CacheTypes = ""
-) -> "Budget | Memory":
+) -> "Budget | Memory | NoLimit":
     """What a plan stays within.
 
     Raises:
-        UserError: neither or both are given, or what is said of the engine is not for a memory.
+        UserError: both are given, or what is said of the engine is not for a memory.
     """
-    if bool(budget) == bool(memory):
-        raise UserError("A plan needs one limit; give --budget for the bytes of the file, or --memory and --context for those of a run.")
+    if budget and memory:
+        raise UserError(_ONE_LIMIT)
+    if not (budget or memory):
+        return NoLimit()
     if budget and cache_types:
         raise UserError(f"The types of a cache count in a memory; --cache-types {cache_types} says nothing of a file: give --memory and --context.")
     if budget:
@@ -134,10 +145,31 @@ def limit_of(
     return bw.pipeline.Memory(bw.parse_budget(memory), context, parallel, bw.pipeline.cache_types(cache_types or "any"))
 
 
+def given(limit: "Budget | Memory | NoLimit") -> "Budget | Memory":
+    """The limit that a plan needs.
+
+    Raises:
+        UserError: there is none.
+    """
+    if isinstance(limit, NoLimit):
+        raise UserError(_ONE_LIMIT)
+    return limit
+
+
+def require_no(limit: "Budget | Memory | NoLimit") -> None:
+    """Refuse a limit beside a ceiling on the divergence.
+
+    Raises:
+        UserError: there is one.
+    """
+    if not isinstance(limit, NoLimit):
+        raise UserError("A ceiling on the divergence seeks the smallest file; it takes the place of --budget and --memory: leave them out, or kl=.")
+
+
 def conditions_of(at_most: AtMost = "", profile: Profile = "") -> "Conditions":
     """What is asked of a plan beside its bytes."""
     device = bw.pipeline.read_device(profile) if profile else bw.pipeline.NO_DEVICE
-    return bw.pipeline.Conditions(tuple(bw.pipeline.parse_at_most(text) for text in names_in(at_most)), device)
+    return bw.pipeline.parse_conditions(names_in(at_most), device)
 
 
 def names_in(text: str) -> tuple[str, ...]:

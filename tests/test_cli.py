@@ -109,28 +109,6 @@ def test_a_fleet_has_a_plan_for_each_device_that_can_serve(bitwright: Cli, finis
     assert [entry["fits"] for entry in json.loads((tmp_path / "fleet" / "fleet.json").read_text(encoding="utf-8"))["devices"]] == [True, False]
 
 
-def test_a_plan_keeps_a_ceiling_and_the_front_has_it_as_an_axis(bitwright: Cli, finished: Path, tmp_path: Path) -> None:
-    board = tmp_path / "board.toml"
-    known = 'memory = "1GiB"\nusable = 1.0\nbandwidth_gb_per_second = 1\nreached = 1.0\nengine = "llama.cpp"\nversion = "b11549"\n'
-    board.write_text(f'name = "slow board"\n{known}context = 64\nsequences = 1\nleast_tokens_per_second = 0\n', encoding="utf-8")
-    page = tmp_path / "front.html"
-    ended = bitwright("front", finished / "run", "--costs", "seconds-per-token,active-bytes", "--profile", board, "--report", page)
-    assert ended.code == 0
-    assert "seconds-per-token on slow board" in ended.out
-    assert "What the candidates take" in ended.out
-    assert "Size, divergence and active-bytes" in page.read_text(encoding="utf-8")
-    plan = ("plan", finished / "run", "-o", tmp_path / "plan.json", "--budget", "6.5bpw")
-    ended = bitwright(*plan, "--at-most", "seconds-per-token=1e-9", "--profile", board)
-    assert ended.code == 2
-    assert "no plan takes less than" in ended.err
-    assert bitwright(*plan, "--at-most", "active-bytes=10MB").code == 0
-    assert read_plan(tmp_path / "plan.json").found.budget == "6.5bpw, active-bytes at most 10,000,000"
-    for wrong in ("seconds-per-token=0.05", "joules-per-token=1 --profile board", "kl=0.1", "seconds-per-token=1 --profile nowhere.toml"):
-        ended = bitwright(*plan, "--at-most", *wrong.split())
-        assert ended.code == 2
-        assert ended.err.count("\n") == 1
-
-
 def test_a_plan_has_one_limit(bitwright: Cli, finished: Path, tmp_path: Path) -> None:
     plan = ("plan", finished / "run", "-o", tmp_path / "plan.json")
     for wrong in ("", "--budget 6bpw --memory 1GiB", "--memory 1GiB", "--memory 1GiB --context 64 --cache-types f16,f16,f16"):

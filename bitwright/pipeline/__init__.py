@@ -5,7 +5,7 @@ from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.campaign import Search, named_objectives
 from bitwright.pipeline.checking import check
 from bitwright.pipeline.comparing import compare_proxies, comparison_cost
-from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, AtMost, Conditions, Limit, NoDevice, parse_at_most, parse_costs
+from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, AtMost, Conditions, Limit, NoDevice, parse_at_most, parse_conditions, parse_costs
 from bitwright.pipeline.costs import Costs, costs_of, limits_of, named_costs
 from bitwright.pipeline.engines import preflight, price_rules
 from bitwright.pipeline.expert_uses import expert_uses, read_by_a_step
@@ -23,6 +23,7 @@ from bitwright.pipeline.profiling import MachineProfile, parse_threads, profile_
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.settings import Settings
+from bitwright.pipeline.smallest import smallest_plan
 from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
 from bitwright.spaces import cache_types, engine, read_device, read_devices
@@ -75,6 +76,7 @@ __all__ = [
     "named_objectives",
     "open_run",
     "parse_at_most",
+    "parse_conditions",
     "parse_costs",
     "parse_threads",
     "plan",
@@ -87,6 +89,7 @@ __all__ = [
     "read_devices",
     "search",
     "serving_of_model",
+    "smallest_plan",
     "target_of",
     "text_comparison",
     "verify",

@@ -1,13 +1,14 @@
 """What is asked of a plan beside its bytes: ceilings on costs, and the device that seconds and joules are counted on."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 
 import numpy as np
 
 from bitwright.errors import BudgetError, ObjectiveError
-from bitwright.objectives import Cost, CostObjective
+from bitwright.objectives import Cost, CostObjective, KullbackLeibler
 from bitwright.search import Row, solve_with_rows
 from bitwright.spaces import Choice, Device, Space, parse_budget
 
@@ -34,10 +35,11 @@ class AtMost:
 
 @dataclass(frozen=True)
 class Conditions:
-    """The ceilings, and the device of seconds and joules."""
+    """The ceilings, the device of seconds and joules, and a ceiling on the divergence in nats per token, which makes the size what is sought."""
 
     at_most: tuple[AtMost, ...] = ()
     device: Device | NoDevice = NO_DEVICE
+    nats_at_most: float = inf
 
 
 NO_CONDITIONS = Conditions()
@@ -78,6 +80,22 @@ def parse_costs(text: str) -> tuple[CostObjective, ...]:
     return tuple(known[word] for word in dict.fromkeys(words))
 
 
+def parse_conditions(texts: Iterable[str], device: Device | NoDevice) -> Conditions:
+    """Ceilings as `parse_at_most` reads them, and one on the divergence: `kl=0.03`.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+    of_costs, nats = [], inf
+    for text in texts:
+        word, _, value = (part.strip() for part in text.partition("="))
+        if word != KullbackLeibler.name:
+            of_costs.append(parse_at_most(text))
+        elif (nats := _number(value)) <= 0:
+            raise ObjectiveError(f"A ceiling must be a number above zero of nats/token; '{text}' has none: write it like kl=0.03.")
+    return Conditions(tuple(of_costs), device, nats)
+
+
 def parse_at_most(text: str) -> AtMost:
     """Read `seconds-per-token=0.05`, `joules-per-token=0.4` or `active-bytes=60MB`.
 
@@ -94,10 +112,15 @@ def parse_at_most(text: str) -> AtMost:
         budget = parse_budget(found[2])
         value = float(budget.size_bytes(0)) if budget.unit != "bpw" else 0.0
     else:
-        value = float(found[2]) if re.fullmatch(r"\d*\.?\d+(e[+-]?\d+)?", found[2]) else 0.0
+        value = _number(found[2])
     if not (isfinite(value) and value > 0):
         raise ObjectiveError(f"A ceiling must be a number above zero of {objective.unit}; '{text}' has none: write it like {objective}=0.05.")
     return AtMost(objective, value)
+
+
+def _number(text: str) -> float:
+    """The number that a text is, 0 where it is none."""
+    return float(text) if re.fullmatch(r"\d*\.?\d+(e[+-]?\d+)?", text) else 0.0
 
 
 def require_possible(space: Space, size_bytes: int, limits: tuple[Limit, ...]) -> None:

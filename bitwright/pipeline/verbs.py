@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,7 @@ def fit(
     """From a model and a budget, or a memory, with ceilings beside it, to a checked file in `out`: search around it, plan, build, check, report."""
     progress = progress or Silent()
     require_container(TARGETS[settings.target])
+    _require_budget_alone(conditions)
     settings = _with_steps(settings, by)
     _require_one_judge(settings, by)
     bench = set_up(settings, out, device=device, progress=progress)
@@ -240,11 +242,20 @@ class _Asked:
 
 
 def _asked(bound: Bound, conditions: Conditions, objectives: Iterable[Named]) -> _Asked:
+    _require_budget_alone(conditions)
     limits = limits_of(bound.run, conditions)
     limited = [limit.cost.objective for limit in limits]
     told = [cost for cost in objectives if isinstance(cost, CostObjective) and cost not in (*limited, CostObjective.BYTES, CostObjective.BITS)]
     costs = (*(limit.cost for limit in limits), *named_costs(bound.run, told, conditions.device))
     return _Asked(bound, limits, costs, conditions.device)
+
+
+def _require_budget_alone(conditions: Conditions) -> None:
+    if conditions.nats_at_most < inf:
+        raise UserError(
+            f"Under a budget the divergence is made small; kl={conditions.nats_at_most:g} asks for the smallest file instead: use `bitwright plan`, "
+            "or `smallest_plan`."
+        )
 
 
 def _checked(bench: Workbench, plan: Plan, path: Path) -> Check:

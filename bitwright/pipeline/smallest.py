@@ -1,0 +1,83 @@
+"""The smallest plan whose divergence stays within a ceiling: the budget is what is sought.
+
+The divergence of the exact optimum falls with the budget, and its forecast from the run's measurements with it, so the least budget whose forecast is
+within the ceiling is found by halving. What is planned there is measured; where that is above the ceiling, the forecast that is asked for is lowered
+by as much, and so on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import inf
+
+from bitwright.errors import BudgetError, UserError
+from bitwright.pipeline.conditions import Conditions
+from bitwright.pipeline.costs import limits_of
+from bitwright.pipeline.foretelling import foreteller
+from bitwright.pipeline.limits import bounded
+from bitwright.pipeline.run import Run
+from bitwright.pipeline.verbs import plan
+from bitwright.progress import Progress
+from bitwright.report import RunSummary
+from bitwright.search import Row, solve_with_rows
+from bitwright.spaces import Budget, Plan
+
+_ROUNDS, _HALVINGS = 5, 14
+_SOLVER_SECONDS = 10.0
+_BELOW = 0.98  # of the ceiling: what is aimed at once a forecast has failed
+
+
+def smallest_plan(
+    run: Run,
+    conditions: Conditions,
+    *,
+    ship_codec: str = "",
+    steps: Sequence[str] = (),
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> tuple[Plan, RunSummary]:
+    """The smallest plan found whose measured divergence is at most `conditions.nats_at_most`, within the other ceilings. Candidates that the run has
+    not measured yet are measured now, which loads the model; see `plan` for the rest.
+
+    Raises:
+        BudgetError: none was found in five rounds; what the best of them was.
+        UserError: a cost cannot be counted, or no choice is within the other ceilings.
+    """
+    goal, others = conditions.nats_at_most, replace(conditions, nats_at_most=inf)
+    counted = bounded(run, Budget("the original", Fraction(run.prices.original_bytes - 1), "b")).run  # whose sizes are those of the file
+    rows, space = tuple(limit.row for limit in limits_of(counted, conditions)), counted.prices.space
+    low, high = space.total_bytes(space.smallest()), min(run.prices.original_bytes - 1, space.total_bytes(space.largest()))
+    aim, best = goal, inf
+    for _ in range(_ROUNDS):
+        size_bytes = _least_budget(counted, rows, aim, low=low, high=high)
+        budget = Budget(f"the smallest of at most {goal:g} nats/token", Fraction(size_bytes), "b")
+        made, summary = plan(run, budget, conditions=others, ship_codec=ship_codec, steps=steps, device=device, progress=progress)
+        nats = made.divergence.nats_per_token
+        if nats <= goal:
+            return made, summary
+        best, low, aim = min(best, nats), size_bytes, _BELOW * aim * goal / nats
+        if size_bytes >= high:
+            break
+    raise BudgetError(
+        f"A ceiling on the divergence must be reached by some plan; within {high / 1e6:,.1f} MB the best that was found has {best:.4g} nats/token, "
+        f"and kl={goal:g} is less: raise it."
+    )
+
+
+def _least_budget(run: Run, rows: tuple[Row, ...], nats: float, *, low: int, high: int) -> int:
+    """The least size between `low` and `high` bytes at which the optimum of the table is foretold to be within `nats`; `high` where none is."""
+    foretell, space = foreteller(run), run.prices.space
+
+    def within(size_bytes: int) -> bool:
+        try:
+            choice = solve_with_rows(space, run.prices.table, 8 * size_bytes, rows=rows, limit_seconds=_SOLVER_SECONDS).choice
+        except UserError:  # no choice of that size keeps the rows
+            return False
+        return foretell(run.summed(choice)).nats_per_token <= nats
+
+    if within(low):
+        return low
+    for _ in range(_HALVINGS):
+        middle = (low + high) // 2
+        low, high = (low, middle) if within(middle) else (middle, high)
+    return high

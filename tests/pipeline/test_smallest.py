@@ -1,0 +1,56 @@
+"""The smallest file whose divergence stays within a ceiling."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import bitwright as bw
+from bitwright.errors import BudgetError, ObjectiveError, UserError
+from bitwright.objectives import CostObjective
+from bitwright.pipeline import NO_DEVICE, AtMost, Run, costs_of, parse_conditions, smallest_plan
+from tests.sentences import sentence
+
+
+@pytest.fixture(scope="module")
+def own(searched: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A copy of the session's run, to measure more in."""
+    return bw.open_run(Path(shutil.copytree(searched.folder, tmp_path_factory.mktemp("own") / "run")))
+
+
+def test_a_lower_ceiling_takes_a_larger_file(own: Run) -> None:
+    known = sorted(m.nats_per_token for m in own.measurements.values())
+    sizes = []
+    for goal in (known[-1] * 1.01, (known[0] + known[-1]) / 2, known[0] * 1.5):
+        made, summary = smallest_plan(own, parse_conditions([f"kl={goal:.6f}"], NO_DEVICE))
+        assert made.divergence.nats_per_token <= goal
+        assert made.divergence.basis == "measured"
+        assert f"at most {goal:g} nats/token" in made.found.budget or "the smallest of at most" in made.found.budget
+        assert summary.chosen.size_bytes == made.size_bytes
+        sizes.append(made.size_bytes)
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+    assert sizes[0] == own.prices.space.total_bytes(own.prices.space.smallest())
+
+
+def test_other_ceilings_are_kept_beside(own: Run) -> None:
+    space = own.prices.space
+    active = costs_of(own).named(CostObjective.ACTIVE_BYTES, NO_DEVICE)
+    ceiling = float(active.of(space.smallest()) + active.of(space.largest())) / 2
+    loosest = max(m.nats_per_token for m in own.measurements.values())
+    made, _ = smallest_plan(own, replace(parse_conditions([f"kl={loosest:.6f}"], NO_DEVICE), at_most=(AtMost(CostObjective.ACTIVE_BYTES, ceiling),)))
+    assert active.of(space.choice(made.formats)) <= ceiling
+
+
+def test_what_no_plan_reaches_is_refused(own: Run) -> None:
+    conditions = parse_conditions(["kl=1e-9"], NO_DEVICE)
+    with pytest.raises(BudgetError) as caught:
+        smallest_plan(own, conditions)
+    sentence(caught.value, "kl=1e-09", "raise it")
+    with pytest.raises(UserError) as refused:
+        bw.plan(own, bw.parse_budget("6bpw"), conditions=conditions)
+    sentence(refused.value, "smallest file")
+    with pytest.raises(ObjectiveError) as malformed:
+        parse_conditions(["kl=small"], NO_DEVICE)
+    sentence(malformed.value, "kl=small")
