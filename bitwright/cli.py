@@ -2,17 +2,12 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 import bitwright as bw
 from bitwright.cli_options import (
@@ -36,36 +31,17 @@ from bitwright.cli_options import (
     settings_of,
     taking,
 )
+from bitwright.cli_output import Rows, err, exit_if_broken, how_to_serve, out, print_check, print_costs, print_shipping, print_texts, say
 from bitwright.errors import BrokenPromiseError, UserError
-from bitwright.progress import Advance, Progress
 
 if TYPE_CHECKING:
-    from bitwright.pipeline import Check, Conditions, Memory, Search
-    from bitwright.report import RunSummary
-    from bitwright.spaces import Budget, Plan
+    from bitwright.pipeline import Conditions, Memory, Search
+    from bitwright.spaces import Budget
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 _INTERRUPTED = 130
 Engine = Annotated[str, typer.Option(help="An engine with a profile, as `--target` names it.")]
 EngineVersion = Annotated[str, typer.Option("--engine-version", help="Its version; that of the profile when left out.")]
-
-
-class Rows(Progress):
-    """A bar for each stage, with the time left."""
-
-    @contextmanager
-    def stage(self, title: str, total: int) -> Iterator[Advance]:
-        """See `Progress.stage`."""
-        columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<42}"), BarColumn(20), TaskProgressColumn())
-        with Bars(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err) as bars:
-            task = bars.add_task(title, total=total)
-
-            def advance(n: int) -> None:
-                bars.update(task, advance=n)
-
-            yield advance
 
 
 @app.callback(help="Bitwright: which precision should every layer of a model get within a memory budget, and the finished model.")
@@ -88,17 +64,17 @@ def fit(
     asked = bw.pipeline.deciding(settings, limit)
     fitted = bw.fit(asked, limit, out_folder, conditions=conditions, by=by, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
-    _print_shipping(fitted.summary)
-    _print_texts(fitted.summary)
+    print_shipping(fitted.summary)
+    print_texts(fitted.summary)
     if fitted.judgement.rows:
         rows = ((name, ((e.value, e.standard_error) for e in estimates)) for name, estimates in fitted.judgement.rows)
         out.print(bw.report.objectives_table(fitted.judgement.objectives, rows))
     out.print(bw.report.courses_table(fitted.summary))
     out.print(bw.report.format_histogram(fitted.summary))
     out.print(bw.report.stages_table(fitted.summary))
-    _print_check(fitted.check)
-    _say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}{_how_to_serve(fitted.plan, limit)}")
-    _exit_if_broken(fitted.check)
+    print_check(fitted.check)
+    say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}{how_to_serve(fitted.plan, limit)}")
+    exit_if_broken(fitted.check)
 
 
 @app.command()
@@ -116,9 +92,9 @@ def search(
     bw.pipeline.search(asked, out_folder, n_points=points, by=by, device=device, progress=Rows())
     summary = bw.pipeline.describe(bw.open_run(out_folder))
     out.print(bw.report.front_table(summary))
-    _print_texts(summary)
+    print_texts(summary)
     out.print(bw.report.courses_table(summary))
-    _say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
+    say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
 
 
 @app.command()
@@ -136,7 +112,7 @@ def front(
         sys.stdout.write(bw.report.front_json(summary) + "\n")
     else:
         out.print(bw.report.front_table(summary))
-        _print_costs(summary)
+        print_costs(summary)
     if page != Path():
         bw.report.write_page(summary, page)
 
@@ -155,7 +131,7 @@ def experts(
         out.print(bw.report.routing_table(texts))
     if formats:
         read, whole = bw.pipeline.read_by_a_step(opened, formats)
-        _say(f"A decode step reads {read:,.0f} of {whole:,} bytes.")
+        say(f"A decode step reads {read:,.0f} of {whole:,} bytes.")
 
 
 @app.command()
@@ -175,11 +151,11 @@ def proxies(
     opened, asked = bw.open_run(run), names_in(names)
     cost = bw.pipeline.comparison_cost(opened, asked, n_plans=plans)
     out.print(bw.report.costs_table(cost.proxies))
-    _say(cost.text)
+    say(cost.text)
     found = bw.pipeline.compare_proxies(opened, asked, n_plans=plans, device=device, progress=Rows())
     out.print(bw.report.proxies_table(found))
     out.print(bw.report.agreement_table(found))
-    _say(bw.report.verdict(found))
+    say(bw.report.verdict(found))
 
 
 @app.command()
@@ -203,13 +179,13 @@ def plan(
     out.print(bw.report.candidates_table(summary))
     if summary.cost_fronts:
         out.print(bw.report.candidate_costs_table(summary))
-    _print_shipping(summary)
-    _print_texts(summary)
+    print_shipping(summary)
+    print_texts(summary)
     _, *types = bw.pipeline.write_plan(made, path)
-    _say(
+    say(
         f"\nplan          {path}"
         + "".join(f"\ntensor types  {file}  (for llama-quantize --tensor-type-file)" for file in types)
-        + _how_to_serve(made, limit)
+        + how_to_serve(made, limit)
     )
 
 
@@ -222,7 +198,7 @@ def build(
     made = bw.read_plan(plan_file)
     path = Path(output or bw.pipeline.target_of(made).file_name)
     bw.build(made, path, progress=Rows())
-    _say(f"{path}: {made.size_bytes:,} bytes, as planned.")
+    say(f"{path}: {made.size_bytes:,} bytes, as planned.")
 
 
 @app.command()
@@ -234,8 +210,8 @@ def check(
 ) -> None:
     """Load what was built in the engine and compare it with what its plan promised."""
     found = bw.verify(bw.read_plan(plan_file), model_file, engine_python=engine_python, device=device, progress=Rows())
-    _print_check(found)
-    _exit_if_broken(found)
+    print_check(found)
+    exit_if_broken(found)
 
 
 @app.command()
@@ -252,7 +228,7 @@ def preflight(
         raise BrokenPromiseError(
             f"{target.name} {target.version} would not load this plan, for {len(broken)} tensors: search with --target {engine}."
         )
-    _say(f"{target.name} {target.version} loads every tensor of this plan, by the rules of its profile.")
+    say(f"{target.name} {target.version} loads every tensor of this plan, by the rules of its profile.")
 
 
 @app.command()
@@ -260,9 +236,9 @@ def rules(run: RunFolder, engine: Engine, version: EngineVersion = "") -> None:
     """What each rule of an engine costs on the model of a run: the predicted front with it and without."""
     target = bw.pipeline.engine(engine, version)
     for rule in target.rules:
-        _say(f"{rule.name}: {rule.sentence}  ({rule.source})")
+        say(f"{rule.name}: {rule.sentence}  ({rule.source})")
     for tie in target.fused:
-        _say(f"{tie.name}: {tie.sentence}  ({tie.source})")
+        say(f"{tie.name}: {tie.sentence}  ({tie.source})")
     out.print(bw.report.rule_prices_table(bw.pipeline.price_rules(bw.open_run(run), target)))
 
 
@@ -275,7 +251,7 @@ def export(
     """Write a plan in the words of another tool."""
     exported = bw.pipeline.export(bw.read_plan(plan_file), to)
     bw.pipeline.write_text(path, exported.text)
-    _say(f"{to}  {path}\n{exported.note}")
+    say(f"{to}  {path}\n{exported.note}")
 
 
 @app.command("import")
@@ -292,25 +268,7 @@ def import_(
     made = bw.pipeline.import_plan(settings, file, from_, out_folder, device=device, progress=Rows())
     bw.pipeline.write_plan(made, path)
     found = made.divergence
-    _say(f"{path}: {len(made.formats)} tensors, {made.size_bytes:,} bytes, {found.nats_per_token:.4f} ± {found.standard_error:.4f} nats/token")
-
-
-def _print_costs(summary: "RunSummary") -> None:
-    for axes in summary.cost_fronts:
-        out.print(bw.report.cost_front_table(axes))
-    if summary.cost_fronts:
-        out.print(bw.report.candidate_costs_table(summary))
-
-
-def _print_shipping(summary: "RunSummary") -> None:
-    if isinstance(summary.shipping, bw.report.Shipping):
-        out.print(bw.report.shipping_table(summary.shipping))
-
-
-def _print_texts(summary: "RunSummary") -> None:
-    if isinstance(summary.texts, bw.report.TextComparison):
-        out.print(bw.report.texts_table(summary.texts))
-        out.print(bw.report.kinds_table(summary.texts))
+    say(f"{path}: {len(made.formats)} tensors, {made.size_bytes:,} bytes, {found.nats_per_token:.4f} ± {found.standard_error:.4f} nats/token")
 
 
 @app.command()
@@ -325,7 +283,7 @@ def memory(
     serving = bw.pipeline.serving_of_model(model, context, parallel, cache_types)
     found = bw.pipeline.memory_of(model, serving, target=target)
     out.print(bw.report.memory_table((line.name, line.size_bytes, line.known, line.detail) for line in found.lines))
-    _say(f"Counted for: llama-server {serving.arguments}")
+    say(f"Counted for: llama-server {serving.arguments}")
 
 
 @app.command()
@@ -351,9 +309,9 @@ def fleet(
     )
     for row in found.rows:
         if isinstance(row, bw.pipeline.Unserved):
-            _say(row.reason)
+            say(row.reason)
     sums = bw.pipeline.build_fleet(found, out_folder, progress=Rows()) if build_models else {}
-    _say(f"\nmanifest  {bw.pipeline.write_fleet(found, out_folder, checksums=sums)}")
+    say(f"\nmanifest  {bw.pipeline.write_fleet(found, out_folder, checksums=sums)}")
 
 
 @app.command()
@@ -365,31 +323,11 @@ def profile(
     """Time this machine in llama.cpp, format by format, on models made on the spot: a profile for `fleet`."""
     found = bw.pipeline.profile_machine(names_in(formats), bw.pipeline.parse_threads(threads), progress=Rows())
     bw.pipeline.write_text(path, found.to_toml())
-    _say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s, timed in {found.seconds:.0f} s")
+    say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s, timed in {found.seconds:.0f} s")
     for of in found.threads:
-        _say(f"{of.latency.n_threads} threads: decoding fitted to {of.latency.relative_error:.1%}")
+        say(f"{of.latency.n_threads} threads: decoding fitted to {of.latency.relative_error:.1%}")
     if found.is_disturbed:
-        _say(f"Several threads were timed while the machine had other work (load {found.load:.1f}): time them again when it has none.")
-
-
-def _how_to_serve(made: "Plan", limit: "Budget | Memory | NoLimit") -> str:
-    """The command of the engine within the memory that was asked about."""
-    return f"\nserve   llama-server -m MODEL {limit.serving(made.cache.types).arguments}" if isinstance(limit, bw.pipeline.Memory) else ""
-
-
-def _print_check(found: "Check") -> None:
-    out.print(bw.report.check_table(found.rows))
-    _say(f"{found.engine} writes: {found.prompt}{found.written}")
-
-
-def _say(text: str) -> None:
-    """Print what may hold a path or a model's words: brackets are no markup, and a long line stays one line."""
-    out.print(text, soft_wrap=True, markup=False)
-
-
-def _exit_if_broken(found: "Check") -> None:
-    if found.broken:
-        raise BrokenPromiseError(" ".join(found.broken))
+        say(f"Several threads were timed while the machine had other work (load {found.load:.1f}): time them again when it has none.")
 
 
 def main() -> None:
