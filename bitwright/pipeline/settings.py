@@ -3,11 +3,11 @@
 import hashlib
 import importlib.metadata
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from bitwright.compress import Source, codecs_of, needs_moments, require_codec
-from bitwright.errors import TextError, UserError
+from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
 from bitwright.pipeline.mixing import parts_of, shares_in
 from bitwright.pipeline.steps import step_named
@@ -160,9 +160,18 @@ class Settings:
 
 
 def settings_from_json(text: str) -> Settings:
-    """The inverse of `Settings.to_json`."""
-    fields = json.loads(text)
-    return Settings(**fields | {name: tuple(fields[name]) for name in ("formats", "keep", "steps")})
+    """The inverse of `Settings.to_json`.
+
+    Raises:
+        RunError: another version of Bitwright wrote them.
+    """
+    said = json.loads(text)
+    wrong = sorted(set(said) ^ {field.name for field in fields(Settings)})
+    if wrong:
+        raise RunError(
+            f"The settings of a run must be of this version of Bitwright; here {wrong[0]} is new or gone: search again with another --out."
+        )
+    return Settings(**said | {name: tuple(said[name]) for name in ("formats", "keep", "steps")})
 
 
 def _mixture(words: str) -> str:

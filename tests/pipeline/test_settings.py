@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ import pytest
 
 import bitwright as bw
 from bitwright.compress import open_source
-from bitwright.errors import TextError, UserError
+from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
 from bitwright.pipeline.settings import settings_from_json
 from tests.sentences import sentence
@@ -17,6 +18,14 @@ def test_settings_come_back_from_json(tmp_path: Path) -> None:
     given = bw.Settings("m", formats=("Q8_0", "Q4_K"), held_out=str(tmp_path / "text.txt"), sensitivity="weight", n_calibration=3, seed=9)
     assert settings_from_json(given.to_json()) == given
     assert given.shape == Shape(3, 32, 128)
+
+
+def test_settings_of_another_version_are_a_sentence() -> None:
+    said = json.loads(bw.Settings("model").to_json())
+    for other in ({name: value for name, value in said.items() if name != "steps"}, said | {"flavour": "salt"}):
+        with pytest.raises(RunError) as error:
+            settings_from_json(json.dumps(other))
+        sentence(error.value, "search again")
 
 
 @pytest.mark.parametrize(
