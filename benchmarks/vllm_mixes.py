@@ -1,0 +1,59 @@
+"""A mix of formats, named role by role, built for vLLM and run in it: which kernels it has on this machine, and whether they compute what torch does.
+
+    bitwright fit MODEL --budget 190MB --target vllm --formats W8A8_ROW,BF16 --out out/         # any plan for vllm serves
+    python benchmarks/vllm_mixes.py out/plan.json TEXT --out mix/ --engine-python vllm/bin/python ffn_gate=W4_G32 ffn_up=W4_G32
+
+Roles that are not named stay in BF16. The contexts are the first 768 tokens of TEXT in 16 pieces.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+import bitwright as bw
+from bitwright.compress import container_of, load
+from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes
+from bitwright.progress import Silent
+from bitwright.spaces import VLLM, Plan, discover, role
+
+N_SEQUENCES, LENGTH = 8, 96
+KEPT = "BF16"
+
+
+def mixed(plan: Plan, roles: dict[str, str], scratch: Path) -> Plan:
+    """The plan with its tensors in the formats of their roles."""
+    model = load(plan.model.source)
+    formats = {name: roles.get(role(name), KEPT) for name in plan.formats}
+    tensors = {tensor.name: tensor for unit in discover(model.tensors) for tensor in unit.tensors if tensor.name in formats}
+    fixed = container_of(VLLM, plan.model.source).fixed_bytes(model.source, tensors, scratch)
+    size_bytes = fixed + sum(VLLM.stored_bytes(tensor.shape, VLLM.format(formats[name])) for name, tensor in tensors.items())
+    return plan.model_copy(update={"formats": formats, "size_bytes": size_bytes})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("text", type=Path)
+    parser.add_argument("roles", nargs="+", metavar="ROLE=FORMAT")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--engine-python", required=True)
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    plan = mixed(bw.read_plan(asked.plan), dict(pair.split("=") for pair in asked.roles), asked.out)
+    bw.build(plan, asked.out / "model")
+    model = load(plan.model.source)
+    ids = model.tokenizer(asked.text.read_text(encoding="utf-8")[: 80 * N_SEQUENCES * LENGTH])["input_ids"][: N_SEQUENCES * LENGTH]
+    contexts = prefixes(np.array(ids).reshape(N_SEQUENCES, LENGTH), N_CONTEXTS)
+    prompt = "The capital of France is"
+    found = check(model, plan, asked.out / "model", contexts=contexts, prompt=prompt, engine_python=asked.engine_python, progress=Silent())
+    console = Console(width=120)
+    console.print(bw.report.check_table(found.rows))
+    console.print(f"{found.engine} writes: {prompt}{found.written}", markup=False)
+    for line in found.broken:
+        console.print(line, markup=False)
+
+
+if __name__ == "__main__":
+    main()
