@@ -16,6 +16,8 @@ from bitwright.spaces import Choice, Device, Space, parse_budget
 CEILINGS = (CostObjective.ACTIVE_BYTES, CostObjective.SECONDS, CostObjective.JOULES)
 _AT_MOST = re.compile(r"\s*([a-z-]+)\s*=\s*(\S.*?)\s*")
 
+_ROUNDED = 1_000  # from here on a figure is told without its fraction
+
 
 @dataclass(frozen=True)
 class NoDevice:
@@ -137,9 +139,10 @@ def require_possible(space: Space, size_bytes: int, limits: tuple[Limit, ...]) -
         least = float(limit.cost.of(cheapest))
         if not limit.keeps(cheapest):
             objective, above = limit.cost.objective, least / limit.at_most - 1
+            figure = f"{least:,.0f}" if least >= _ROUNDED else f"{least:.4g}"
             beside = "".join(f" and {other.text}" for other in kept)
             raise BudgetError(
-                f"A ceiling must leave a choice; within {size_bytes / 1e6:,.1f} MB{beside} no plan takes less than {least:,.4g} "
+                f"A ceiling must leave a choice; within {size_bytes:,} bytes{beside} no plan takes less than {figure} "
                 f"{objective.unit}, {100 * above:.1f} % above {objective}={limit.at_most:,.10g}: raise it, "
                 f"{'or one of the others, ' if kept else ''}or offer other formats."
             )
