@@ -36,14 +36,25 @@ _TEKKEN = (
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-#: llama.cpp's name → the expression that text is split by, where it is not one of the steps that the `tokenizers` library knows by name
-EXPRESSIONS: dict[str, str] = {"llama-bpe": _LLAMA3, "smaug-bpe": _LLAMA3, "qwen2": _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"), "tekken": _TEKKEN}
+_DEEPSEEK3 = (
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+#: llama.cpp's name → the expressions that text is split by, one after the other, where these are no steps that the `tokenizers` library knows by name
+EXPRESSIONS: dict[str, tuple[str, ...]] = {
+    "llama-bpe": (_LLAMA3,),
+    "smaug-bpe": (_LLAMA3,),
+    "qwen2": (_LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),),
+    "tekken": (_TEKKEN,),
+    "deepseek-v3": (r"\p{N}{1,3}", r"[一-龥぀-ゟ゠-ヿ]+", _DEEPSEEK3),
+}
 
 #: (steps of the pre-tokenizer, whether a word of the vocabulary skips the merges) → llama.cpp's name
 PRE_TOKENIZERS: dict[tuple[tuple[str, ...], bool], str] = {
     (("words",), False): "gpt-2",
     (("digits", "words"), False): "smollm",
-    **{((expression, "bytes"), name in ("llama-bpe", "tekken")): name for name, expression in EXPRESSIONS.items()},
+    **{((*expressions, "bytes"), name in ("llama-bpe", "tekken")): name for name, expressions in EXPRESSIONS.items()},
 }
 
 _CONTROL_TEXT = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>")  # command-r, deepseek and gemma forget to call theirs special
@@ -60,7 +71,8 @@ def restore_pre_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         return
     if name in EXPRESSIONS:
-        steps = [Split(Regex(EXPRESSIONS[name]), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
+        splits = [Split(Regex(expression), behavior="isolated") for expression in EXPRESSIONS[name]]
+        steps = [*splits, ByteLevel(add_prefix_space=False, use_regex=False)]
     elif name == "smollm":
         steps = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
     else:

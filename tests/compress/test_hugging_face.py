@@ -22,7 +22,7 @@ TOLERANCE = 2e-5  # nats
 def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[PreTrainedTokenizerBase, Path]]:
     root = tmp_path_factory.mktemp("tokenizers")
     pieces = {kind: (tiny.sentence_pieces(root / kind, kind), root / kind) for kind in ("llama-spm", "gemma-spm")}
-    return pieces | {kind: (tiny.byte_level(kind, EXPRESSIONS), root) for kind in ("gpt-2", "smollm", "llama-bpe", "qwen2")}
+    return pieces | {kind: (tiny.byte_level(kind, EXPRESSIONS), root) for kind in ("gpt-2", "smollm", "llama-bpe", "qwen2", "deepseek-v3")}
 
 
 def built(family: str, tokenizers, dtype: torch.dtype) -> tuple[HuggingFaceSource, PreTrainedModel, PreTrainedTokenizerBase]:

@@ -100,7 +100,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
             "topk_group": 2,
             "rope_parameters": {**_DEEP_YARN, "original_max_position_embeddings": 32},
         },
-        "qwen2",
+        "deepseek-v3",
     ),
     "gemma": ("gemma", _GEMMA, "gemma-spm"),
     "gemma2": ("gemma2", {**_GEMMA, **_WINDOWS, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 4.0}, "gemma-spm"),
@@ -130,10 +130,10 @@ def module(model_type: str, settings: dict[str, Any], *, dtype: torch.dtype) -> 
     return built
 
 
-def byte_level(split: str, expressions: dict[str, str]) -> PreTrainedTokenizerFast:
+def byte_level(split: str, expressions: dict[str, tuple[str, ...]]) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer that splits as llama.cpp's `split` does; `expressions` are those that are not among the library's own steps."""
     steps = _SPLITS.get(split) or [
-        pre_tokenizers.Split(Regex(expressions[split]), "isolated"),
+        *(pre_tokenizers.Split(Regex(expression), "isolated") for expression in expressions[split]),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ]
     inner = Tokenizer(models.BPE(ignore_merges=split in ("llama-bpe", "tekken")))
