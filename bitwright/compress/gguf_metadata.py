@@ -170,7 +170,7 @@ def _latent(settings: dict[str, Any]) -> dict[str, tuple[Any, GGUFValueType]]:
         "expert_count": (settings["n_routed_experts"], _U32),
         "expert_shared_count": (settings["n_shared_experts"], _U32),
         "expert_weights_scale": (settings["routed_scaling_factor"], _F32),
-        # version 2 of transformers renormalises nothing, whatever its configuration says
+        # transformers renormalises nothing in DeepSeek-V2, whatever its configuration says
         "expert_weights_norm": (corrected and settings["norm_topk_prob"], _BOOL),
         "expert_gating_func": (_SIGMOID if corrected else _SOFTMAX, _U32),
         **({"expert_group_count": (settings["n_group"], _U32), "expert_group_used_count": (settings["topk_group"], _U32)} if grouped else {}),
