@@ -6,6 +6,7 @@ makes of them, and the same solvers and searches then spend one bound on both.
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from bitwright.compress import open_source
 from bitwright.errors import BudgetError, UserError
 from bitwright.objectives import Serving, require_accounting
-from bitwright.pipeline.memory import Anatomy, anatomy, memory_budget, memory_bytes
+from bitwright.pipeline.memory import Anatomy, anatomy, budget_left, memory_bytes
 from bitwright.pipeline.planning import budget_bytes
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.settings import Settings
@@ -74,6 +75,25 @@ def deciding(settings: Settings, limit: Within) -> Settings:
 
 
 @dataclass(frozen=True, eq=False)
+class Original:
+    """A model, what it is for, and the bytes of its file as it is stored. Its tensors are looked at once, and only where a memory is asked about."""
+
+    model: str
+    target: str
+    size_bytes: int
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """What decides what a run of it occupies.
+
+        Raises:
+            UserError: the model cannot be read, or the engine's memory cannot be counted.
+        """
+        require_accounting(TARGETS[self.target])
+        return anatomy(open_source(self.model))
+
+
+@dataclass(frozen=True, eq=False)
 class Bound:
     """A run whose space counts what is bounded, and the bound in bytes: of the file, or of the file and the cache. `cache` are the types where the
     run does not decide about them.
@@ -97,7 +117,8 @@ def bounded(run: Run, limit: Within) -> Bound:
         UserError: see `bound_space`.
     """
     prices = run.prices
-    space, size_bytes = bound_space(prices.space, limit, model=run.settings.model, target=run.settings.target, original_bytes=prices.original_bytes)
+    original = Original(run.settings.model, run.settings.target, prices.original_bytes)
+    space, size_bytes = bound_space(prices.space, limit, original)
     tried = prices.tried & _left(prices.space, limit)
     served = replace(run, prices=replace(prices, space=space, tried=tried))
     return Bound(served, size_bytes, limit.text, limit.fixed if isinstance(limit, Memory) else PLAIN_CACHE)
@@ -109,7 +130,7 @@ def as_file(run: Run) -> Run:
     return replace(run, prices=replace(run.prices, space=run.prices.space.narrowed(kept), tried=run.prices.tried & kept))
 
 
-def bound_space(space: Space, limit: Within, *, model: str, target: str, original_bytes: int) -> tuple[Space, int]:
+def bound_space(space: Space, limit: Within, original: Original) -> tuple[Space, int]:
     """The space of a model that counts what is bounded, and the bound in bytes.
 
     Raises:
@@ -119,11 +140,10 @@ def bound_space(space: Space, limit: Within, *, model: str, target: str, origina
     kept = space.narrowed(_left(space, limit))
     if isinstance(limit, Memory) and not has_cache(space):
         limit = replace(limit, cache=limit.fixed)
-    for_file = require_needed(limit, model=model, target=target, n_weights=space.n_weights, original_bytes=original_bytes)
+    for_file = require_needed(limit, original, n_weights=space.n_weights)
     if isinstance(limit, Budget) or not has_cache(space):
         return kept, for_file
-    found = anatomy(open_source(model))
-    served, room = within_memory(kept, found, limit.serving(PLAIN_CACHE), memory_bytes=memory_bytes(limit.size))
+    served, room = within_memory(kept, original.anatomy, limit.serving(PLAIN_CACHE), memory_bytes=memory_bytes(limit.size))
     smallest = served.total_bytes(served.smallest())
     if room < smallest:
         raise BudgetError(
@@ -133,7 +153,7 @@ def bound_space(space: Space, limit: Within, *, model: str, target: str, origina
     return served, room
 
 
-def require_needed(limit: Within, *, model: str, target: str, n_weights: int, original_bytes: int) -> int:
+def require_needed(limit: Within, original: Original, *, n_weights: int) -> int:
     """The bytes that a limit leaves to a file, with the cache in the types that are named or else in the plain ones, which may be none.
 
     Raises:
@@ -141,13 +161,14 @@ def require_needed(limit: Within, *, model: str, target: str, n_weights: int, or
         UserError: see `bound_space`.
     """
     if isinstance(limit, Budget):
-        return budget_bytes(limit, n_weights=n_weights, original_bytes=original_bytes)
+        return budget_bytes(limit, n_weights=n_weights, original_bytes=original.size_bytes)
+    size_bytes = memory_bytes(limit.size)
     if isinstance(limit.cache, CacheTypes):
-        budget = memory_budget(model, limit.size, limit.serving(limit.cache), target=target)
-        return budget_bytes(budget, n_weights=n_weights, original_bytes=original_bytes)
-    require_accounting(TARGETS[target])
-    left = anatomy(open_source(model)).file_bytes(limit.serving(PLAIN_CACHE), memory_bytes=memory_bytes(limit.size))
-    return budget_bytes(Budget(limit.text, Fraction(left), "b"), n_weights=n_weights, original_bytes=original_bytes)
+        budget = budget_left(original.anatomy, limit.size, limit.serving(limit.cache))
+    else:
+        left = original.anatomy.file_bytes(limit.serving(PLAIN_CACHE), memory_bytes=size_bytes)
+        budget = Budget(limit.text, Fraction(left), "b")
+    return budget_bytes(budget, n_weights=n_weights, original_bytes=original.size_bytes)
 
 
 def within_memory(space: Space, found: Anatomy, serving: Serving, *, memory_bytes: int) -> tuple[Space, int]:

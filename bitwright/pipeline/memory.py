@@ -127,10 +127,19 @@ def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str =
         BudgetError: the memory is no number of bytes, or the rest leaves nothing of it.
         UserError: the model cannot be read, or the engine's memory cannot be counted.
     """
-    size_bytes = memory_bytes(memory)
+    memory_bytes(memory)  # refused before the model is opened
     require_accounting(engine(target, ""))
-    found = anatomy(open_source(model))
-    left = found.file_bytes(serving, memory_bytes=size_bytes)
+    return budget_left(anatomy(open_source(model)), memory, serving)
+
+
+def budget_left(found: Anatomy, memory: Budget, serving: Serving) -> Budget:
+    """The same for a model of that anatomy.
+
+    Raises:
+        BudgetError: see `memory_budget`.
+        UserError: the context or the types of the cache are not this model's.
+    """
+    left = found.file_bytes(serving, memory_bytes=memory_bytes(memory))
     if left <= found.header_bytes:
         rest = found.use(serving, file_bytes=found.header_bytes).total_bytes
         raise BudgetError(

@@ -15,7 +15,7 @@ from bitwright.pipeline.campaign import DEFAULT, Judgement, Search, judged, sear
 from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes
 from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, Conditions, Limit, NoDevice
 from bitwright.pipeline.costs import limits_of, named_costs
-from bitwright.pipeline.limits import Bound, Within, as_file, bound_space, bounded, require_needed
+from bitwright.pipeline.limits import Bound, Original, Within, as_file, bound_space, bounded, require_needed
 from bitwright.pipeline.planning import best, candidates, make_plan, write_text
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import PLAN, REPORT, Run
@@ -207,11 +207,10 @@ def _require_one_judge(settings: Settings, by: Search) -> None:
 
 def _require_possible(bench: Workbench, limit: Within) -> None:
     """Refuse a limit that the original meets before any text is read, and one that nothing meets before anything is quantized."""
-    settings, as_stored = bench.settings, original_bytes(bench)
-    n_weights = sum(tensor.n_weights for tensor in bench.model.tensors)
-    require_needed(limit, model=settings.model, target=settings.target, n_weights=n_weights, original_bytes=as_stored)
+    original = Original(bench.settings.model, bench.settings.target, original_bytes(bench))
+    require_needed(limit, original, n_weights=sum(tensor.n_weights for tensor in bench.model.tensors))
     space = with_cache_units(bench, whole_space(bench))
-    served, size_bytes = bound_space(space, limit, model=settings.model, target=settings.target, original_bytes=as_stored)
+    served, size_bytes = bound_space(space, limit, original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)
 
 
