@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def plan(
     """
     ships = replace(run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps))
     asked = _asked(bounded(ships, limit), conditions, ())
-    named = asked.candidates()
+    named = asked.candidates
     if not all(_is_measured(ships, choice) for choice in named.values()):
         bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
         _measure(bench, ships, named)
@@ -145,7 +146,7 @@ def fit(
     run = price(bench)
     asked = _asked(bounded(run, limit), conditions, by.objectives)
     search_within(bench, asked.bound.run, budget_bits=8 * asked.bound.size_bytes, search=by, limits=asked.limits)
-    named = asked.candidates()
+    named = asked.candidates
     _measure(bench, run, named)
     judgement = judged(bench, run, named, by.objectives, device=conditions.device) if by.objectives else Judgement((), ())
     found = asked.plan(judgement.deciding())
@@ -223,18 +224,20 @@ class _Asked:
     costs: tuple[Cost, ...]
     device: Device | NoDevice
 
+    @cached_property
     def candidates(self) -> dict[str, Choice]:
+        """See `candidates`; to be asked for when the search is over."""
         return candidates(self.bound.run, self.bound.size_bytes, self.limits)
 
     def plan(self, values: Mapping[str, float]) -> Plan:
         """The best of the measured candidates by `values`, or by divergence where there are none."""
-        name, measurement = best(self.bound.run, self.candidates(), values)
+        name, measurement = best(self.bound.run, self.candidates, values)
         text = ", ".join([self.bound.text, *(limit.text for limit in self.limits)])
         return make_plan(self.bound.run, budget=text, strategy=name, measurement=measurement, cache=self.bound.cache)
 
     def figures(self, values: Mapping[str, float]) -> RunSummary:
         """The same as figures."""
-        named = self.candidates()
+        named = self.candidates
         chosen = best(self.bound.run, named, values)[0]
         limit = SizeLimit(self.bound.file_bytes(named[chosen]))
         return summarise(self.bound.run, named=named, chosen=chosen, limit=limit, costs=self.costs, device=self.device)
