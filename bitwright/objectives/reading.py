@@ -16,7 +16,7 @@ from bitwright.compress import Source, dimensions
 from bitwright.errors import ObjectiveError
 from bitwright.objectives.cost import Cost, CostObjective
 from bitwright.objectives.routing import Routing
-from bitwright.spaces import DROP, GGML_FORMATS, Choice, Device, Latency, Space, Tensor, expert_of, of_weights
+from bitwright.spaces import DROP, GGML_FORMATS, Choice, Device, Latency, Space, Tensor, expert_of, of_weights, role
 
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 _FORMATS = {form.name: form for form in GGML_FORMATS}
@@ -97,7 +97,7 @@ class _Shares:
     def __init__(self, source: Source, routing: Routing) -> None:
         self._looked_up = {_EMBEDDING} if any(tensor.name == _HEAD for tensor in source.tensors) else set()
         self._often = _frequencies(routing, set())
-        self._n_used = dimensions(source).n_used if any(len(tensor.shape) == 3 for tensor in source.tensors) else 1
+        self._n_used = dimensions(source).n_used if any(_is_stack(tensor) for tensor in source.tensors) else 1
 
     def of(self, tensors: Iterable[Tensor]) -> float:
         """The share of all weights of `tensors` that is read."""
@@ -105,9 +105,14 @@ class _Shares:
         return sum(share * n_weights for share, n_weights in known) / sum(n_weights for _, n_weights in known)
 
     def _share(self, tensor: Tensor) -> float:
-        if len(tensor.shape) == 3:
+        if _is_stack(tensor):
             return self._n_used / tensor.shape[0]
         return 0.0 if tensor.name in self._looked_up else self._often.get(expert_of(tensor.name), 1.0)
+
+
+def _is_stack(tensor: Tensor) -> bool:
+    """Whether it holds the experts of a layer; the heads of latent attention have three dimensions too."""
+    return len(tensor.shape) == 3 and role(tensor.name).endswith("_exps")
 
 
 def _frequencies(routing: Routing, gone: set[tuple[int, int]]) -> dict[tuple[int, int], float]:

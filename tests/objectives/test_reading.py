@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.compress import ExpertsApart, Source, open_source
+from bitwright.compress import ExpertsApart, Source, as_held, open_source
 from bitwright.errors import ObjectiveError
 from bitwright.objectives import NO_ROUTING, CostObjective, Reading, Routing, bits_cost, bytes_cost, reading
 from bitwright.spaces import DROP, LLAMA_CPP, NATIVE, Latency, Space, by_expert, discover, joined, read_device
+from tests.compress import tiny_models as tiny
+from tests.conftest import saved
 from tests.sentences import sentence
 
 N_CHOSEN = np.array([60, 30, 10, 0])
@@ -120,3 +122,14 @@ def test_bytes_and_bits_are_costs_too(llama_96: Path) -> None:
     assert bytes_cost(space).of(choices).tolist() == [space.total_bytes(choice) for choice in choices]
     assert bits_cost(space).of(choices) == pytest.approx([space.bits_per_weight(choice) for choice in choices])
     assert {cost.unit for cost in CostObjective} == {"bytes", "bits/weight", "bytes/token", "s/token", "J/token"}
+
+
+def test_the_heads_of_latent_attention_are_all_read(tmp_path: Path) -> None:
+    model_type, settings, _ = tiny.FAMILIES["deepseek-v3"]
+    source = as_held(open_source(str(saved(tmp_path / "deepseek", model_type, settings))), LLAMA_CPP)
+    units = tuple(unit for unit in discover(source.tensors) if unit.kind not in ("attn_k_b", "attn_v_b"))
+    found = reading(LLAMA_CPP.space(units, menu=("Q8_0",), fixed_bytes=0, n_weights=1), source, NO_ROUTING)
+    decided = {tensor.name for unit in units for tensor in unit.tensors}
+    assert found.fixed_bytes == sum(source.stored(t).nbytes for t in source.tensors if t.name not in decided)
+    shares = {unit.kind: share for unit, share in zip(units, found.shares, strict=True)}
+    assert (shares["ffn_up_exps"], shares["attn_q_b"]) == (2 / 8, 1)
