@@ -15,6 +15,7 @@ from bitwright.errors import ModelError
 _NEEDED = ("block_count", "embedding_length", "attention.head_count", "context_length")
 # architecture → (window, a full layer after so many) where a file says nothing
 _WINDOWS = {"gemma2": (4096, 2), "gemma3": (0, 6)}
+_LATENT = "attention.value_length_mla"  # where it is said, values are a part of the cached keys
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def dimensions(source: Source) -> Dimensions:
         key_head=key,
         value_head=value,
         key_widths=tuple(n * key for n in cached),
-        value_widths=tuple(n * value for n in cached),
+        value_widths=(0,) * n_layers if _LATENT in said else tuple(n * value for n in cached),
         windowed=windowed,
         window=window,
         n_vocabulary=next((t.shape[0] for t in source.tensors if t.name == "token_embd.weight"), len(said.get("tokenizer.ggml.tokens", ()))),

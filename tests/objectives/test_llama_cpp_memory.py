@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bitwright.compress import Bytes, Recipe, dimensions, header_bytes, open_source, write_gguf
+from bitwright.compress import Bytes, Recipe, as_held, dimensions, header_bytes, open_source, write_gguf
 from bitwright.errors import ModelError, UserError
 from bitwright.objectives import EngineMemory, MemoryUse, Serving, engine_memory, memory_use, require_accounting
 from bitwright.spaces import CACHE_FORMATS, LLAMA_CPP, NATIVE, Tensor
 from tests.compress import tiny_models as tiny
+from tests.conftest import saved
 from tests.sentences import sentence
 
 ROUNDED = 0.0051 * 2**20  # the log has hundredths of a MiB
@@ -76,6 +77,17 @@ def test_the_total_is_what_the_process_takes(gguf_256: Path) -> None:
     serving = Serving(128)
     engine, use = engine_memory(gguf_256, serving, fill=64), counted(gguf_256, serving)
     assert use.total_bytes == pytest.approx(engine.resident_bytes, rel=0.15)  # five hundredths on models larger than the engine itself
+
+
+def test_latent_attention_caches_no_values(tmp_path: Path) -> None:
+    model_type, settings, _ = tiny.FAMILIES["deepseek-v3"]
+    folder = saved(tmp_path / "deepseek", model_type, {**settings, "max_position_embeddings": 4096})
+    source = as_held(open_source(str(folder)), LLAMA_CPP)
+    write_gguf(tmp_path / "model.gguf", Recipe(source, {}), _nothing)
+    for serving in (Serving(512), Serving(2048, 3)):
+        use = memory_use(dimensions(source), serving, weights_bytes=0)
+        found = engine_memory(tmp_path / "model.gguf", serving, fill=0)
+        assert sum(line.size_bytes for line in use.cache) == pytest.approx(found.cache_bytes, abs=2 * ROUNDED)
 
 
 def test_lines_add_up(gguf_256: Path) -> None:
