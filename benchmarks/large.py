@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bitwright.compress.experts import parts
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from bitwright.compress import Levels, Recipe, as_held, codec_of, compressed_tensors, container_of, open_skeleton, open_source, unpack_layer_by_layer
 from bitwright.compress.architectures import engine_shape, lay_out, recognise, weights_of
-from bitwright.compress.experts import parts
 from bitwright.search import solve, solve_lagrangian
 from bitwright.spaces import NATIVE, NATIVE_MATRICES, TARGETS, TRANSFORMERS, Space, Target, Tensor, Unit, discover
 

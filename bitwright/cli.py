@@ -12,13 +12,18 @@ import typer
 import bitwright as bw
 from bitwright.cli_options import (
     CacheTypes,
+    Calibration,
     Context,
     Device,
+    Length,
+    Model,
+    NCalibration,
     NoLimit,
     OutFolder,
     Parallel,
     Profile,
     RunFolder,
+    Seed,
     ShipCodec,
     Steps,
     Target,
@@ -132,6 +137,24 @@ def experts(
     if formats:
         read, whole = bw.pipeline.read_by_a_step(opened, formats)
         say(f"A decode step reads {read:,.0f} of {whole:,} bytes.")
+
+
+@app.command()
+def order(
+    model: Model,
+    out_folder: OutFolder,
+    calibration: Calibration = ["self"],  # noqa: B006  # typer reads it off the signature
+    sequences: NCalibration = 32,
+    length: Length = 256,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """The same model with the channels of its feed-forward parts in the order of what they give, for --target native-channels."""
+    text = ",".join(calibration)
+    found = bw.pipeline.order_channels(model, text, out_folder, n_sequences=sequences, length=length, seed=seed, device=device, progress=Rows())
+    shares = ", ".join(f"{share:.0%}" for share in found.shares)
+    say(f"{out_folder}: {found.n_parts} feed-forward parts, {found.nats_per_token:.1e} nats/token from the model as it was")
+    say(f"Energy by quarters of their channels: {shares}. Next: bitwright fit {out_folder} --target native-channels --budget SIZE --out FOLDER")
 
 
 @app.command()

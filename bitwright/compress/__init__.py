@@ -1,5 +1,6 @@
 """What a choice does to weights, and how it is written down."""
 
+from bitwright.compress.apart import Apart, cut_importance
 from bitwright.compress.apply import Weights, applied, dropped, planned_weights
 from bitwright.compress.architectures import ARCHITECTURES
 from bitwright.compress.checkpoint_source import CheckpointSource
@@ -14,13 +15,13 @@ from bitwright.compress.containers import (
     container_of,
     model_as_held,
     native,
+    plain,
     require_codec,
     require_container,
 )
 from bitwright.compress.dimensions import Dimensions, dimensions
 from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.dropping import Dropped, Gone, Rerouting, forced, rerouted, without
-from bitwright.compress.experts import ExpertsApart, importance_apart
 from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_container import GgufContainer
@@ -28,6 +29,7 @@ from bitwright.compress.gguf_file import GgufSource, fixed_bytes, header_bytes, 
 from bitwright.compress.gptq import Gptq, as_stored, by_activation
 from bitwright.compress.grid import Codes, Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.half_quadratic import HalfQuadratic
+from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.kept_codes import KeptCodes, digest, keep_codes
@@ -56,6 +58,7 @@ __all__ = [
     "ARCHITECTURES",
     "FLOAT_TYPES",
     "ROUNDINGS",
+    "Apart",
     "Bytes",
     "CheckpointSource",
     "Codec",
@@ -65,7 +68,6 @@ __all__ = [
     "Distortion",
     "Dropped",
     "Expert",
-    "ExpertsApart",
     "Floats",
     "GgmlCodec",
     "GgufContainer",
@@ -74,6 +76,7 @@ __all__ = [
     "Gptq",
     "Grid",
     "HalfQuadratic",
+    "HuggingFaceSource",
     "IntegerCodec",
     "KeptCache",
     "KeptCodes",
@@ -111,6 +114,7 @@ __all__ = [
     "codecs_of",
     "compressed_tensors",
     "container_of",
+    "cut_importance",
     "digest",
     "dimensions",
     "discard",
@@ -118,7 +122,6 @@ __all__ = [
     "fixed_bytes",
     "forced",
     "header_bytes",
-    "importance_apart",
     "is_corrected",
     "keep_codes",
     "keep_weights",
@@ -139,6 +142,7 @@ __all__ = [
     "needs_moments",
     "open_skeleton",
     "open_source",
+    "plain",
     "planned_weights",
     "read_imatrix",
     "require_codec",
@@ -148,6 +152,7 @@ __all__ = [
     "rounding_named",
     "router_parameters",
     "router_tensors",
+    "rows_in_memory",
     "stitched",
     "trial_matrices",
     "twins",

@@ -52,7 +52,7 @@ class CheckpointContainer(Container):
     @cached_property
     def home(self) -> Home:
         """What the checkpoint holds beside its weights."""
-        return open_home(self.model)
+        return open_home(self.model).cut_by(self.target.cut)
 
     def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:  # noqa: ARG002
         """See `Container.fixed_bytes`."""
@@ -86,7 +86,7 @@ class CheckpointContainer(Container):
 
     def written(self, path: Path) -> CheckpointSource:
         """See `Container.written`."""
-        return CheckpointSource(path, self.home, self.layout, experts_apart=self.target.experts_apart)
+        return CheckpointSource(path, self.home, self.layout)
 
     # --- sizes
 

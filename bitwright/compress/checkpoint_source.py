@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bitwright.compress.architectures import engine_shape
 from bitwright.compress.checkpoint import shards
 from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.compress.gguf_file import fingerprint
 from bitwright.compress.home import CONFIG, Home, Slot
 from bitwright.compress.layout import Layout
-from bitwright.compress.pieces import Piece
 from bitwright.compress.safetensors_file import Entry, entries
 from bitwright.compress.source import Bytes, Floats, Source
 from bitwright.errors import ModelError
@@ -28,7 +26,7 @@ class CheckpointSource(Source):
     `slots` are the tensors on disk by the engine's name, and `forms` the format of each by its name: that of a packed layer, or a float type.
     """
 
-    def __init__(self, folder: Path, home: Home, layout: Layout, *, experts_apart: bool) -> None:
+    def __init__(self, folder: Path, home: Home, layout: Layout) -> None:
         """Read the configuration and the heads of all shards.
 
         Raises:
@@ -40,11 +38,9 @@ class CheckpointSource(Source):
         for path in shards(folder):
             self._entries |= entries(path)
         self._form_of = layout.reader(_settings(folder))
-        pieces: Mapping[str, tuple[Piece, ...]] = home.apart if experts_apart else home.pieces
-        named = tuple(Tensor(name, _shape(home, of_tensor), "") for name, of_tensor in pieces.items())
-        self.slots = {tensor.name: list(home.slots((tensor,))) for tensor in named}
+        self.slots = {tensor.name: list(home.slots((tensor,))) for tensor in home.tensors}
         self.forms = {slot.name: self._form(slot) for of_tensor in self.slots.values() for slot in of_tensor}
-        self.tensors = tuple(Tensor(tensor.name, tensor.shape, self._stored(tensor)) for tensor in named)
+        self.tensors = tuple(Tensor(tensor.name, tensor.shape, self._stored(tensor)) for tensor in home.tensors)
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
@@ -133,10 +129,3 @@ def _settings(folder: Path) -> Mapping[str, object]:
         return found
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"A checkpoint must hold a readable {CONFIG}; {folder} does not ({error}): build it again.") from error
-
-
-def _shape(home: Home, pieces: tuple[Piece, ...]) -> tuple[int, ...]:
-    whole = home.shapes[pieces[0].parameter]
-    if pieces[0].expert >= 0 and len(pieces) == 1:
-        return (pieces[0].n_rows, whole[-1])
-    return engine_shape(pieces, torch.empty(whole, device="meta"))

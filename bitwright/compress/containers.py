@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from bitwright.compress.checkpoint_container import CheckpointContainer
+from bitwright.compress.apart import Apart, cut_pieces
+from bitwright.compress.checkpoint_container import CheckpointContainer, Reload
 from bitwright.compress.codec import Codec
 from bitwright.compress.compressed_tensors import CompressedTensors
 from bitwright.compress.container import Container
-from bitwright.compress.experts import ExpertsApart, pieces_apart
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_container import GgufContainer
 from bitwright.compress.integers import IntegerCodec
@@ -20,8 +20,8 @@ from bitwright.compress.packed_integers import PackedCodec
 from bitwright.compress.reload import reload_in_transformers, require_package, unpack_layer_by_layer
 from bitwright.compress.rounding import Rounding
 from bitwright.compress.source import Floats, Source
-from bitwright.errors import PlanError, UserError
-from bitwright.spaces import LLAMA_CPP, TRANSFORMERS, Target
+from bitwright.errors import ModelError, PlanError, UserError
+from bitwright.spaces import LLAMA_CPP, NATIVE, TRANSFORMERS, Target, part_of, uncut
 
 
 def compressed_tensors(target: Target, model: str) -> CheckpointContainer:
@@ -33,6 +33,11 @@ def compressed_tensors(target: Target, model: str) -> CheckpointContainer:
 def native(target: Target, model: str) -> CheckpointContainer:
     """Native checkpoints of the model called `model`."""
     return CheckpointContainer(model, target, NativeLayout(), reload_native)
+
+
+def plain(model: str, reload: Reload) -> CheckpointContainer:
+    """Checkpoints of the model called `model` as transformers saves it, of floats alone, which `reload` compares with what was written."""
+    return CheckpointContainer(model, replace(NATIVE, cut=uncut), NativeLayout(), reload)
 
 
 #: a target that is no engine's counts its sizes as a GGUF file would have them
@@ -79,14 +84,25 @@ def codec_of(target: Target, name: str, moments: Mapping[str, Floats]) -> Codec:
 
 def as_held(source: Source, target: Target) -> Source:
     """The tensors of `source` as the target holds them."""
-    if target.experts_apart:
-        return ExpertsApart(source)
+    if target.cut is not uncut:
+        _require_cuttable(source, target)
+        return Apart(source, target.cut)
     return LatentByHead(source) if target.container == "gguf" and is_latent(source) else source
+
+
+def _require_cuttable(source: Source, target: Target) -> None:
+    names = {tensor.name for tensor in source.tensors}
+    parts = (part.tensor.name for tensor in source.tensors for part in target.cut(tensor)[:1])
+    biased = next((name for name in parts if part_of(name) >= 0 and f"{name.partition('.part.')[0]}.bias" in names), "")
+    if biased:
+        raise ModelError(
+            f"{target.name} cuts feed-forward parts without biases into their channels; {source.name} has biases: use --target {NATIVE.name}."
+        )
 
 
 def model_as_held(model: Model, target: Target) -> Model:
     """The same module with its tensors as the target holds them."""
-    return replace(model, source=as_held(model.source, target), pieces=pieces_apart(model.pieces) if target.experts_apart else model.pieces)
+    return replace(model, source=as_held(model.source, target), pieces=cut_pieces(model.pieces, model.tensors, target.cut))
 
 
 def require_container(target: Target) -> None:

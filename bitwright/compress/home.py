@@ -7,26 +7,25 @@ one to the other (`conversion_mapping`). The names here are those of the checkpo
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from bitwright.compress.architectures import lay_out, recognise, weights_of
+from bitwright.compress.apart import cut_pieces, cut_tensors
+from bitwright.compress.architectures import engine_shape, lay_out, recognise, weights_of
 from bitwright.compress.checkpoint import INDEX, MIXTRAL
-from bitwright.compress.experts import pieces_apart
 from bitwright.compress.gguf_file import GgufSource
 from bitwright.compress.gguf_tokenizer import restore_pre_tokenizer
 from bitwright.compress.hub import NO_CODE, WORDS, configuration, located, quietly
 from bitwright.compress.load import open_skeleton, pre_tokenizer
 from bitwright.compress.pieces import Piece
-from bitwright.spaces import Tensor
+from bitwright.spaces import Cut, Tensor, part_of
 
 CONFIG = "config.json"
-_DENSE, _SPARSE = ".mlp.", ".block_sparse_moe."
+_DENSE, _SPARSE, _GATE = ".mlp.", ".block_sparse_moe.", "ffn_gate"
 
 
 @dataclass(frozen=True)
@@ -61,37 +60,46 @@ class Slot:
 
 @dataclass(frozen=True)
 class Home:
-    """`config` is that of the original model, `files` its other words by name, `pieces` where the engine's tensors lie in a module of `shapes`."""
+    """`config` is that of the original model, `files` its other words by name, and `pieces` where `tensors`, as the target holds them, lie in a
+    module of `shapes`.
+    """
 
     config: Mapping[str, Any]
     files: Mapping[str, bytes]
     pieces: Mapping[str, tuple[Piece, ...]]
     shapes: Mapping[str, tuple[int, ...]]
+    tensors: tuple[Tensor, ...]
 
-    @cached_property
-    def apart(self) -> Mapping[str, tuple[Piece, ...]]:
-        """`pieces` where every expert has a name of its own."""
-        return pieces_apart(self.pieces)
+    def cut_by(self, cut: Cut) -> "Home":
+        """The same for a target that cuts the tensors of the engine."""
+        return replace(self, pieces=cut_pieces(self.pieces, self.tensors, cut), tensors=cut_tensors(self.tensors, cut))
 
     def slots(self, tensors: tuple[Tensor, ...]) -> Iterator[Slot]:
         """The tensors of a checkpoint that holds `tensors`, in their order; what transformers computes for itself has none."""
         for tensor in tensors:
             start = 0
-            for piece in self.pieces.get(tensor.name, self.apart.get(tensor.name, ())):
-                whole = self.shapes[piece.parameter]
-                shape = whole if piece.expert < 0 else (piece.n_rows, whole[-1])
-                yield Slot(tensor, start, start + piece.n_rows, piece, self._name(piece), shape)
+            for piece in self.pieces.get(tensor.name, ()):
+                yield Slot(tensor, start, start + piece.n_rows, piece, self._name(tensor, piece), self._shape(tensor, piece))
                 start += piece.n_rows
 
-    def _name(self, piece: Piece) -> str:
+    def _shape(self, tensor: Tensor, piece: Piece) -> tuple[int, ...]:
+        whole = self.shapes[piece.parameter]
+        if part_of(tensor.name) >= 0:
+            return tensor.shape
+        return whole if piece.expert < 0 else (piece.n_rows, whole[-1])
+
+    def _name(self, tensor: Tensor, piece: Piece) -> str:
         mixtral = self.config["model_type"] == "mixtral"
-        if piece.expert < 0:
-            name = piece.parameter
-        else:
+        name = piece.parameter
+        if piece.expert >= 0:
             stem, _, role = piece.parameter.rpartition(".")
             if role == "gate_up_proj":
-                role = "up_proj" if piece.start else "gate_proj"
+                role = "gate_proj" if _GATE in tensor.name else "up_proj"
             name = f"{stem}.{piece.expert}.{MIXTRAL[role] if mixtral else role}.weight"
+        part = part_of(tensor.name)
+        if part >= 0:
+            stem, role, last = name.rsplit(".", 2)
+            name = f"{stem}.part{part}.{role}.{last}"
         return name.replace(_DENSE, _SPARSE) if mixtral else name
 
 
@@ -127,8 +135,9 @@ def _of_gguf(path: Path) -> Home:
 
 
 def _home(config: Mapping[str, Any], words: Mapping[str, bytes], module: PreTrainedModel) -> Home:
-    pieces = lay_out(module, recognise(module.config).name)
-    return Home(config, words, pieces, {name: tuple(weight.shape) for name, weight in weights_of(module).items()})
+    pieces, weights = lay_out(module, recognise(module.config).name), weights_of(module)
+    tensors = (Tensor(name, engine_shape(of_tensor, weights[of_tensor[0].parameter]), "") for name, of_tensor in pieces.items())
+    return Home(config, words, pieces, {name: tuple(weight.shape) for name, weight in weights.items()}, tuple(tensors))
 
 
 def in_module_order(piece: Piece, rows: torch.Tensor) -> torch.Tensor:

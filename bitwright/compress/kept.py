@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from bitwright.compress.apart import Apart
 from bitwright.compress.architectures import ARCHITECTURES
-from bitwright.compress.experts import ExpertsApart
 from bitwright.compress.floats import FLOAT_TYPES, holds, in_type
 from bitwright.compress.home import Slot, in_module_order
 from bitwright.compress.hugging_face import HuggingFaceSource
@@ -26,8 +26,8 @@ def kept_bytes(source: Source, slot: Slot, dtype: str) -> Bytes:
 
 def kept_values(source: Source, slot: Slot) -> torch.Tensor:
     """The weights of a slot as the module has them, float32, of the slot's shape."""
-    whole = source.whole if isinstance(source, ExpertsApart) else source
-    if isinstance(whole, HuggingFaceSource):
+    whole = source.whole if isinstance(source, Apart) else source
+    if isinstance(whole, HuggingFaceSource) and slot.piece.columns is None:
         rows = whole.rows(slot.piece)  # not through the engine's: its norms have 1 added, which rounds
     else:
         read = torch.from_numpy(np.array(source.read(slot.tensor)))

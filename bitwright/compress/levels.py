@@ -18,7 +18,7 @@ from bitwright.compress.source import Bytes, Floats, Source
 from bitwright.compress.temporary import replacing
 from bitwright.compress.twins import Expert, twins
 from bitwright.errors import OutputError
-from bitwright.spaces import DROP, Format, Tensor
+from bitwright.spaces import Absence, Format, Tensor
 
 
 def matrix_shape(tensor: Tensor) -> tuple[int, int]:
@@ -57,7 +57,7 @@ class Levels:
         Raises:
             OutputError: the folder cannot be written.
         """
-        if form == DROP:
+        if isinstance(form, Absence):
             return np.empty(0, dtype=np.uint8)
         if form.name == tensor.stored:
             return self.source.stored(tensor)
@@ -68,7 +68,7 @@ class Levels:
 
     def encode(self, tensor: Tensor, form: Format) -> Bytes:
         """The same bytes, made now and not kept."""
-        if form == DROP:
+        if isinstance(form, Absence):
             return np.empty(0, dtype=np.uint8)
         if form.name == tensor.stored:
             return self.source.stored(tensor)

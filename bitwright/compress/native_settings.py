@@ -1,13 +1,13 @@
 """What `config.json` of a native checkpoint says under `quantization_config`: the schema, and the format of every packed layer.
 
-A layer of an expert that was dropped is in `DROP`, or where expert 3 of its block takes its tokens, in `DROP 3`.
+A layer of an expert that was dropped is in `DROP`, or where expert 3 of its block takes its tokens, in `DROP 3`; pruned channels are in `PRUNE`.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from bitwright.errors import ModelError
-from bitwright.spaces import DROP, INTEGER_FORMATS, Absence, Format
+from bitwright.spaces import DROP, INTEGER_FORMATS, PRUNE, Absence, Format
 
 METHOD = "bitwright"
 SCHEMA = 1
@@ -47,6 +47,8 @@ def _form(layer: str, name: str) -> Format:
     first, _, heir = name.partition(" ")
     if first == DROP.name and (heir.isdecimal() or name == first):
         return Absence(heir=int(heir or -1))
+    if name == PRUNE.name:
+        return PRUNE
     if name not in _FORMS:
         raise ModelError(f"Every layer must be in a format of schema {SCHEMA}; {layer} is in '{name}': correct config.json, or update bitwright.")
     return _FORMS[name]

@@ -14,20 +14,21 @@ from transformers import PreTrainedModel
 from bitwright.compress.architectures import weights_of
 from bitwright.compress.checkpoint import MIXTRAL
 from bitwright.compress.floats import FLOAT_TYPES
-from bitwright.compress.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix
+from bitwright.compress.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix, PackedParts
 from bitwright.compress.rerouted_router import ReroutedRouter
 from bitwright.compress.safetensors_file import Entry
 from bitwright.errors import ModelError
-from bitwright.spaces import INTEGER_FORMATS, Absence, Format
+from bitwright.spaces import INTEGER_FORMATS, PRUNE, Absence, Format, channel_ranges
 
 #: from names on disk to names in the module: patterns as `re.sub` takes them
 RENAMED = (
     (r"\.block_sparse_moe\.", ".mlp."),
-    *((rf"\.experts\.(\d+)\.{older}", rf".experts.\1.{name}") for name, older in MIXTRAL.items()),
+    *((rf"\.experts\.(\d+(?:\.part\d+)?)\.{older}", rf".experts.\1.{name}") for name, older in MIXTRAL.items()),
 )
 _ROLES = ("gate_proj", "up_proj", "down_proj")
-_ROUTER = "gate"
+_ROUTER, _PART, _ACTIVATION = "gate", "part", "act_fn"
 _EXPERT = re.compile(r"(.+)\.experts\.(\d+)\.\w+")
+_REPLACED = re.compile(r"\.(experts|part\d+)\.")  # what stands where the module has one parameter
 _STACKS = {"gate_up_proj", "down_proj"}
 _SCALE = "scalar_embed_scale"  # what Gemma multiplies its embeddings by
 _FLOATS = {form.name: form for form in INTEGER_FORMATS if form.name in FLOAT_TYPES}
@@ -72,11 +73,11 @@ def tied_layers(module: PreTrainedModel) -> dict[str, str]:
 
 
 def _floats(entries: Mapping[str, Entry], dtype: torch.dtype) -> dict[str, Format]:
-    """Layers kept in floats narrower than those computed with, and the experts that are kept as floats at all."""
+    """Layers kept in floats narrower than those computed with, and the experts and the channels that are kept as floats at all."""
     found = {}
     for name, entry in entries.items():
         layer = name.removesuffix(".weight")
-        if layer != name and entry.dtype in _FLOATS and (_DTYPES[entry.dtype].itemsize < dtype.itemsize or ".experts." in layer):
+        if layer != name and entry.dtype in _FLOATS and (_DTYPES[entry.dtype].itemsize < dtype.itemsize or _REPLACED.search(layer)):
             found[layer] = _FLOATS[entry.dtype]
     return found
 
@@ -88,8 +89,12 @@ def _packed(layer: nn.Module, name: str, kept: Mapping[str, Format], dtype: torc
     if isinstance(layer, nn.Embedding) and name in kept:
         shape = layer.num_embeddings, layer.embedding_dim
         return PackedEmbedding(kept[name], shape, scale=float(vars(layer).get(_SCALE, 1.0)), dtype=dtype)
-    if {key for key, _ in layer.named_parameters(recurse=False)} == _STACKS and f"{name}.0.gate_proj" in kept:
+    stacked = {key for key, _ in layer.named_parameters(recurse=False)} == _STACKS
+    if stacked and any(f"{name}.0.{part}gate_proj" in kept for part in ("", f"{_PART}0.")):
         return _packed_experts(layer, name, kept)
+    if f"{name}.{_PART}0.gate_proj" in kept and {*_ROLES, _ACTIVATION} <= {key for key, _ in layer.named_children()}:
+        gate = layer.get_submodule("gate_proj").get_parameter("weight")
+        return _packed_parts(layer.get_submodule(_ACTIVATION), name, kept, shape=tuple(gate.shape))
     return layer
 
 
@@ -98,17 +103,35 @@ def _packed_experts(layer: nn.Module, name: str, kept: Mapping[str, Format]) -> 
     n_experts, n_hidden, n_inner = down.shape
     if gate_up.shape != (n_experts, 2 * n_inner, n_hidden):
         raise ModelError(f"Experts must be gated and stored row by row; those of {name} are not: bitwright cannot load this model packed.")
-    shapes = {"gate_proj": (n_inner, n_hidden), "up_proj": (n_inner, n_hidden), "down_proj": (n_hidden, n_inner)}
-    experts = {}
+    activation, experts = layer.get_submodule(_ACTIVATION), dict[int, PackedExpert | PackedParts]()
     for i in range(n_experts):
-        if all(isinstance(kept.get(f"{name}.{i}.{role}"), Absence) for role in _ROLES):
-            continue
-        missing = [role for role in _ROLES if f"{name}.{i}.{role}" not in kept]
-        if missing:
-            raise ModelError(f"A native checkpoint must hold every expert; it lacks {name}.{i}.{missing[0]}: build it again.")
-        matrices = {role: PackedLinear(kept[f"{name}.{i}.{role}"], shapes[role], None) for role in _ROLES}
-        experts[i] = PackedExpert(matrices, layer.get_submodule("act_fn"))
+        if f"{name}.{i}.{_PART}0.gate_proj" in kept:
+            experts[i] = _packed_parts(activation, f"{name}.{i}", kept, shape=(n_inner, n_hidden))
+        elif not _is_gone(f"{name}.{i}", kept):
+            experts[i] = _packed_expert(activation, f"{name}.{i}", kept, shape=(n_inner, n_hidden))
     return PackedExperts(experts)
+
+
+def _packed_parts(activation: nn.Module, name: str, kept: Mapping[str, Format], *, shape: tuple[int, ...]) -> PackedParts:
+    """A feed-forward part `shape`, `(n_channels, n_hidden)`, in parts of its channels."""
+    parts = {}
+    for i, (start, stop) in enumerate(channel_ranges(shape[0])):
+        if not _is_gone(f"{name}.{_PART}{i}", kept):
+            parts[f"{_PART}{i}"] = _packed_expert(activation, f"{name}.{_PART}{i}", kept, shape=(stop - start, shape[1]))
+    return PackedParts(parts)
+
+
+def _is_gone(name: str, kept: Mapping[str, Format]) -> bool:
+    return all(isinstance(kept.get(f"{name}.{role}"), Absence) for role in _ROLES)
+
+
+def _packed_expert(activation: nn.Module, name: str, kept: Mapping[str, Format], *, shape: tuple[int, int]) -> PackedExpert:
+    """One of `shape` `(n_channels, n_hidden)`."""
+    missing = [role for role in _ROLES if f"{name}.{role}" not in kept]
+    if missing:
+        raise ModelError(f"A native checkpoint must hold every expert and every part of one; it lacks {name}.{missing[0]}: build it again.")
+    shapes = {"gate_proj": shape, "up_proj": shape, "down_proj": shape[::-1]}
+    return PackedExpert({role: PackedLinear(kept[f"{name}.{role}"], shapes[role], None) for role in _ROLES}, activation)
 
 
 def _reroute(module: PreTrainedModel, formats: Mapping[str, Format]) -> None:
@@ -116,9 +139,10 @@ def _reroute(module: PreTrainedModel, formats: Mapping[str, Format]) -> None:
     gone: dict[str, dict[int, int]] = {}
     for layer, form in formats.items():
         expert = _EXPERT.fullmatch(layer)
-        if isinstance(form, Absence) and expert is None:
+        dropped = isinstance(form, Absence) and form != PRUNE
+        if dropped and expert is None:
             raise ModelError(f"Only experts can be dropped; config.json says so of {layer}: build the checkpoint again.")
-        if isinstance(form, Absence) and expert is not None:
+        if isinstance(form, Absence) and dropped and expert is not None:
             gone.setdefault(expert[1], {})[int(expert[2])] = form.heir
     n_at_once = int(module.config.get_text_config().to_dict().get("num_experts_per_tok") or 0)
     for block, heirs in gone.items():

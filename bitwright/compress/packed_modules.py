@@ -72,7 +72,7 @@ class PackedEmbedding(PackedMatrix):
 
 
 class PackedExpert(nn.Module):
-    """A gated expert of three matrices, each in a format of its own."""
+    """A gated expert, or another gated feed-forward part, of three matrices, each in a format of its own."""
 
     def __init__(self, matrices: Mapping[str, PackedLinear], activation: nn.Module) -> None:
         """Take `gate_proj`, `up_proj` and `down_proj`."""
@@ -85,10 +85,26 @@ class PackedExpert(nn.Module):
         return y
 
 
+class PackedParts(nn.Module):
+    """A gated feed-forward part as the sum of parts of its channels, some of which may be gone. Each is expanded when it is used."""
+
+    def __init__(self, parts: Mapping[str, PackedExpert]) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: Torch) -> Torch:
+        """`(..., n_columns)` to the same."""
+        total = torch.zeros_like(x)
+        for part in self.children():
+            total = total + part(x)
+        return total
+
+
 class PackedExperts(nn.Module):
     """The experts of a block under their indices, in place of transformers' two 3-D parameters. Each is expanded when a token needs it."""
 
-    def __init__(self, experts: Mapping[int, PackedExpert]) -> None:
+    def __init__(self, experts: Mapping[int, PackedExpert | PackedParts]) -> None:
         super().__init__()
         for index, expert in experts.items():
             self.add_module(str(index), expert)

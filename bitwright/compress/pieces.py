@@ -17,7 +17,8 @@ from torch import Tensor as Torch
 class Piece:
     """Rows `start:stop` of a torch parameter, or of its slice `expert` (-1 where the parameter is a plain matrix).
 
-    `rotary_heads` is the number of heads whose rows the engine keeps interleaved, 0 where the order is the same.
+    `rotary_heads` is the number of heads whose rows the engine keeps interleaved, 0 where the order is the same; `columns` are the first column and
+    the one past the last where it is not whole rows.
     """
 
     parameter: str
@@ -25,6 +26,7 @@ class Piece:
     start: int
     stop: int
     rotary_heads: int
+    columns: tuple[int, int] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -34,6 +36,11 @@ class Piece:
     def matrix(self, parameter: Torch) -> Torch:
         """The 2-D matrix of which the piece is rows: the parameter itself or one expert's slice, a view in either case."""
         return parameter if self.expert < 0 else parameter[self.expert]
+
+    def of(self, parameter: Torch) -> Torch:
+        """The columns of `matrix` that the piece is of: all of them where it is whole rows, a view in either case."""
+        whole = self.matrix(parameter)
+        return whole if self.columns is None else whole[:, slice(*self.columns)]
 
     def order(self) -> NDArray[np.int64]:
         """For each engine row `(n_rows,)` the torch row of `matrix` that it is."""
@@ -45,8 +52,8 @@ class Piece:
 
     def to_engine(self, parameter: Torch) -> Torch:
         """The rows in engine order `(n_rows, n_columns)`, a copy."""
-        return self.matrix(parameter)[torch.from_numpy(self.order()).to(parameter.device)]
+        return self.of(parameter)[torch.from_numpy(self.order()).to(parameter.device)]
 
     def from_engine(self, parameter: Torch, rows: Torch) -> None:
         """Write `rows` `(n_rows, n_columns)`, in engine order, into the parameter."""
-        self.matrix(parameter)[torch.from_numpy(self.order()).to(parameter.device)] = rows.to(parameter)
+        self.of(parameter)[torch.from_numpy(self.order()).to(parameter.device)] = rows.to(parameter)

@@ -20,10 +20,11 @@ from bitwright.compress import Model
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """Some consecutive rows of an engine tensor, where they lie in the weight of one `linear` or `embedding` call.
+    """Some consecutive rows of an engine tensor, where they lie in the weight W of one `linear` or `embedding` call.
 
     `group` is the number of the piece within the tensor: an expert where it is a stack of them, else 0. `first_row` is the first engine row, `order`
-    `(n_rows,)` the row of the weight for each of them; `expert` is the slice of the parameter that the weight is, -1 where it is all of it.
+    `(n_rows,)` the row of W for each of them, and `columns` the first and the one past the last of its columns that they are of, None for all;
+    `expert` is the slice of the parameter that W is, -1 where it is all of it.
     """
 
     tensor: str
@@ -31,6 +32,7 @@ class Use:
     first_row: int
     order: NDArray[np.int64]
     expert: int
+    columns: tuple[int, int] | None = None
 
 
 class Tap(ABC):
@@ -38,7 +40,9 @@ class Tap(ABC):
 
     @abstractmethod
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:
-        """`y = x Wᵀ` was computed: `x` `(..., n_columns)`, `y` `(..., n_rows of W)`."""
+        """`y = x Wᵀ` was computed: `x` `(..., n_columns)`, `y` `(..., n_rows of W)`. Where `uses` are of some columns of W, `x` is given in these
+        columns only, and `y` is the whole product.
+        """
 
     @abstractmethod
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
@@ -64,8 +68,9 @@ class Tapped(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func is torch.nn.functional.linear:
             uses = self._uses.get((args[1].data_ptr(), tuple(args[1].shape)), [])
-            if uses:
-                self._tap.linear(uses, args[0], result)
+            for columns in dict.fromkeys(use.columns for use in uses):
+                of_columns = [use for use in uses if use.columns == columns]
+                self._tap.linear(of_columns, args[0] if columns is None else args[0][..., slice(*columns)], result)
         elif func is torch.nn.functional.embedding:
             uses = self._uses.get((args[1].data_ptr(), tuple(args[1].shape)), [])
             if uses:
@@ -80,7 +85,7 @@ def _uses_by_address(model: Model) -> dict[tuple[int, tuple[int, ...]], list[Use
         first_row = 0
         for group, piece in enumerate(pieces):
             matrix = piece.matrix(parameters[piece.parameter])
-            use = Use(name, group, first_row, piece.order(), piece.expert)
+            use = Use(name, group, first_row, piece.order(), piece.expert, piece.columns)
             found.setdefault((matrix.data_ptr(), tuple(matrix.shape)), []).append(use)
             first_row += piece.n_rows
     return found

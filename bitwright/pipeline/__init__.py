@@ -17,6 +17,7 @@ from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.limits import Memory, deciding
 from bitwright.pipeline.memory import Anatomy, anatomy, memory_budget, memory_of, serving_of_model
 from bitwright.pipeline.methods import Method
+from bitwright.pipeline.ordering import Ordered, order_channels
 from bitwright.pipeline.planning import write_text
 from bitwright.pipeline.presets import METHODS, method_named
 from bitwright.pipeline.profiling import MachineProfile, parse_threads, profile_machine
@@ -48,6 +49,7 @@ __all__ = [
     "MemoryUse",
     "Method",
     "NoDevice",
+    "Ordered",
     "Run",
     "Search",
     "Serving",
@@ -75,6 +77,7 @@ __all__ = [
     "named_costs",
     "named_objectives",
     "open_run",
+    "order_channels",
     "parse_at_most",
     "parse_conditions",
     "parse_costs",

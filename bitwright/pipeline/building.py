@@ -18,9 +18,9 @@ from bitwright.compress import (
     codec_of,
     codecs_of,
     container_of,
+    cut_importance,
     digest,
     discard,
-    importance_apart,
     kept_weights,
     needs_moments,
     open_source,
@@ -29,7 +29,7 @@ from bitwright.compress import (
 )
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import DROP, TARGETS, Kept, Plan, Target, Tensor, expert_of
+from bitwright.spaces import DROP, PRUNE, TARGETS, Kept, Plan, Target, Tensor, expert_of
 
 
 def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
@@ -74,7 +74,7 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
 
         def of(tensor: Tensor) -> Bytes:
             form = plan.formats[tensor.name]
-            if form == DROP.name:
+            if form in (DROP.name, PRUNE.name):
                 return np.empty(0, dtype=np.uint8)
             return source.stored(tensor) if form == tensor.stored else codes.packed(tensor.name, form)
 
@@ -86,7 +86,7 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
         )
     importance = read_imatrix(_importance_path(plan), whole.tensors)
     codec = codec_of(target, rounding.shipped, {})
-    levels = Levels(Path(), source, codec, importance_apart(importance) if target.experts_apart else importance)
+    levels = Levels(Path(), source, codec, cut_importance(importance, whole.tensors, target.cut))
     return lambda tensor: levels.encode(tensor, target.format(plan.formats[tensor.name]))
 
 

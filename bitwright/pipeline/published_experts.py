@@ -11,7 +11,7 @@ from bitwright.errors import UserError
 from bitwright.pipeline.methods import Method, Sought, budgets_along
 from bitwright.pipeline.published_tables import bracket, once
 from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows, tiered_within
-from bitwright.spaces import DROP, Choice, Format, Space, role
+from bitwright.spaces import DROP, PRUNE, Absence, Choice, Format, Space, role
 
 _OTHERS_BITS = 4  # what is no expert
 _PRUNED, _PRUNED_BY_ENERGY = 0.25, 0.2  # of the experts of a layer
@@ -124,7 +124,7 @@ def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Ch
     """The units `routed` in one format, the largest that fits; what has a choice beside them 4 bits or more."""
     fixed = _with_others_fixed(space, routed)
     shared = np.flatnonzero(fixed.offered[routed].all(axis=0))
-    choices = [np.where(routed, f, fixed.smallest()) for f in shared if space.formats[f] != DROP]
+    choices = [np.where(routed, f, fixed.smallest()) for f in shared if not isinstance(space.formats[f], Absence)]
     fitting = [choice for choice in choices if space.total_bits(choice) <= budget_bits]
     if not fitting:
         least = min((space.total_bytes(choice) for choice in choices), default=0)
@@ -137,14 +137,15 @@ def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Ch
 
 def _collaborative(sought: Sought, budget_bits: int) -> Choice:
     """Of each layer the quarter of experts that the router gives least is dropped, as far as it may be; the rest by a price for bits."""
-    narrow = _without_least(sought, "collaborative", proxy="router-score", share=_PRUNED)
+    narrow = _without_least(sought, "collaborative", DROP, proxy="router-score", share=_PRUNED)
     return solve_lagrangian(narrow, np.where(narrow.offered, sought.price("importance"), 0.0), budget_bits).choice
 
 
 def _camera_p(sought: Sought, budget_bits: int) -> Choice:
-    """Of each layer the fifth of experts of least energy is dropped, as far as it may be; the rest in one format."""
-    narrow = _without_least(sought, "camera-p", proxy="camera", share=_PRUNED_BY_ENERGY)
-    return _one_format(narrow, is_expert(narrow) & ~narrow.offered[:, narrow.formats.index(DROP)], budget_bits)
+    """Of each layer the fifth of experts, or of their parts, of least energy goes, as far as it may; the rest of the experts in one format."""
+    absence = PRUNE if PRUNE in sought.problem.space.formats else DROP
+    narrow = _without_least(sought, "camera-p", absence, proxy="camera", share=_PRUNED_BY_ENERGY)
+    return _one_format(narrow, is_expert(narrow) & ~narrow.offered[:, narrow.formats.index(absence)], budget_bits)
 
 
 def _camera_q(sought: Sought, budget_bits: int) -> Choice:
@@ -153,7 +154,7 @@ def _camera_q(sought: Sought, budget_bits: int) -> Choice:
     experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
     if not experts.any():
         raise UserError("camera-q decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
-    shared = [form for form in _widest_first(space, experts) if form != DROP]
+    shared = [form for form in _widest_first(space, experts) if not isinstance(form, Absence)]
     nearest = dict.fromkeys(min(shared, key=lambda form: abs(form.bits_per_weight - bits)) for bits in _TIERS)
     shares = [_TIERS[bits] for bits in _TIERS][: len(nearest) - 1]
     scores = sought.score("camera")
@@ -167,12 +168,14 @@ def _camera_q(sought: Sought, budget_bits: int) -> Choice:
     return choice
 
 
-def _without_least(sought: Sought, name: str, *, proxy: str, share: float) -> Space:
-    """The space in which that share of each layer's experts, those with the least score of a proxy, is dropped, as far as it may be, and no other."""
+def _without_least(sought: Sought, name: str, absence: Format, *, proxy: str, share: float) -> Space:
+    """The space in which that share of each layer's experts, those with the least score of a proxy, is in `absence`, as far as it may be, and no
+    other.
+    """
     space = sought.problem.space
-    column = space.formats.index(DROP) if DROP in space.formats else -1
+    column = space.formats.index(absence) if absence in space.formats else -1
     if column < 0 or not space.offered[:, column].any():
-        raise UserError(f"{name} drops experts, and this space drops none: use --target native, with DROP among --formats and a mixture.")
+        raise UserError(f"{name} drops experts, and this space drops none: use --target native, with {absence.name} among --formats and a mixture.")
     scores, layers = sought.score(proxy), np.array([unit.layer for unit in space.units])
     experts, dropped = is_expert(space), np.zeros(len(space.units), dtype=np.bool_)
     for layer in np.unique(layers[experts]):

@@ -22,7 +22,7 @@ from bitwright.compress import (
     Model,
     codec_of,
     container_of,
-    importance_apart,
+    cut_importance,
     load,
     model_as_held,
     needs_moments,
@@ -219,9 +219,20 @@ def _calibration(settings: Settings, model: Model, *, store: Store, progress: Pr
 
 def _taken(share: Share, settings: Settings, model: Model, *, shape: Shape, store: Store, progress: Progress) -> Texts:
     if share.name != SELF:
-        return split_texts(_documents(share.name), model.tokenizer, shape, name=Path(share.name).name)
+        return text_named(share.name, model, shape, seed=settings.seed, progress=progress)
     with timed(store, "sample", (shape.n_calibration + shape.n_held_out) * shape.length):
-        return sample_texts(model, shape, seed=settings.seed, progress=progress)
+        return text_named(share.name, model, shape, seed=settings.seed, progress=progress)
+
+
+def text_named(name: str, model: Model, shape: Shape, *, seed: int, progress: Progress) -> Texts:
+    """The sequences of the file or dataset of that name, or those that the model writes itself where it is `self`.
+
+    Raises:
+        TextError: there is no such text, or it is too short.
+    """
+    if name == SELF:
+        return sample_texts(model, shape, seed=seed, progress=progress)
+    return split_texts(_documents(name), model.tokenizer, shape, name=Path(name).name)
 
 
 def _documents(name: str) -> list[str]:
@@ -238,5 +249,4 @@ def _importance(bench: Workbench) -> dict[str, Floats]:
             with timed(bench.store, "imatrix", bench.texts.calibration.n_tokens):
                 importance = collect_importance(bench.whole, bench.texts.calibration, progress=bench.progress)
         write_imatrix(path, importance, text=bench.texts.calibration.text)
-    importance = read_imatrix(path, bench.whole.tensors)
-    return importance_apart(importance) if bench.target.experts_apart else importance
+    return cut_importance(read_imatrix(path, bench.whole.tensors), bench.whole.tensors, bench.target.cut)

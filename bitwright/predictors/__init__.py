@@ -23,7 +23,7 @@ from bitwright.predictors.joint_gradient import geometric_mean, joint_table
 from bitwright.predictors.layer_output import layer_output_errors
 from bitwright.predictors.losses import FromOriginal, Loss, SampledLabels, TextLabels
 from bitwright.predictors.measured import measured_table, measured_table_at
-from bitwright.predictors.micro_experts import camera_scores, micro_expert_energies
+from bitwright.predictors.micro_experts import camera_scores, channel_energies, micro_expert_energies
 from bitwright.predictors.mutual_information import information_scores
 from bitwright.predictors.noise import noise_coefficients, noise_table
 from bitwright.predictors.norm_ratio import pq_index, pq_scores
@@ -104,6 +104,7 @@ __all__ = [
     "cache_losses",
     "camera_scores",
     "canonical_scores",
+    "channel_energies",
     "completed",
     "cross_validate",
     "decoder_blocks",

@@ -1,4 +1,4 @@
-"""Micro-experts: what each channel inside an expert gives to the output of its layer (CAMERA, AAAI 2026).
+"""Micro-experts: what each channel of a feed-forward part gives to the output of its layer (CAMERA, AAAI 2026).
 
 A gated expert is a sum over its channels c, each a row of gate and of up and a column of down, which CAMERA calls a micro-expert. With a_c the value
 of the channel, weighted by the router, at each token that is sent to the expert (0 at all others):
@@ -6,10 +6,11 @@ of the channel, weighted by the router, at each token that is sent to the expert
     a_c = g(x) · act(x·gate_c) · (x·up_c)        energy E_c = ‖down_c‖² · ((1 − α) ‖a_c‖₂² + α ‖a_c‖_∞²)
 
 α is 0.9, as in its released scripts (`reduce_ratio`). Energies are ranked over all experts of a layer together, so they are given as shares of their
-layer. The score of an expert is the sum over its channels; a unit that is no expert gets the highest of all, since CAMERA leaves those as they are.
+layer. The score of a unit is the sum over its channels; a unit that is no expert, or no part of one, gets the highest of all, since CAMERA leaves
+those as they are. A feed-forward part that is no expert has g(x) = 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,63 +18,78 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.compress import matrix_shape
-from bitwright.objectives import Routed, Tap, Tapped, Use, watched_routers
+from bitwright.compress import Model, matrix_shape
+from bitwright.objectives import Routed, Tap, Tapped, Tokens, Use, watched_routers
 from bitwright.predictors.keeping import kept
-from bitwright.predictors.passes import forward
+from bitwright.predictors.passes import read_text
 from bitwright.predictors.subject import Subject
-from bitwright.spaces import Unit, expert_of
+from bitwright.progress import Progress
+from bitwright.spaces import Tensor, expert_of, role
 
 ALPHA = 0.9
-_DOWN = "ffn_down_exps"
+_DOWN = "ffn_down"
+
+
+def channel_energies(model: Model, tokens: Tokens, *, alpha: float = ALPHA, progress: Progress) -> dict[str, NDArray[np.float64]]:
+    """E_c of the channels `(n_channels,)` of every feed-forward part, by the name of its down matrix, in a model that holds experts apart.
+
+    Cost: a forward pass over the tokens.
+    """
+    downs = {tensor.name: tensor for tensor in model.tensors if tensor.name in model.pieces and role(tensor.name).startswith(_DOWN)}
+    values = _Values({name: expert_of(name) for name in downs})
+    with watched_routers(model, values.routed), Tapped(model, values):
+        read_text(model, tokens, "Watching the channels of every feed-forward part", progress=progress)
+    return {name: _energies(model, tensor, values, alpha) for name, tensor in downs.items()}
 
 
 def micro_expert_energies(subject: Subject, alpha: float = ALPHA) -> NDArray[np.float64]:
-    """The share of each channel in the energy of its layer `(n_units, n_channels)`, zero for a unit that is no expert.
+    """The share of each channel in the energy of its layer `(n_units, n_channels)`, zero for a unit that is no expert and no part of one.
 
     Cost: a forward pass over the tokens, kept in the subject's store.
     """
-    return kept(subject, f"micro-experts/{alpha:g}", lambda: _measured(subject, alpha))
+    return kept(subject, f"micro-experts/{alpha:g}", lambda: _shares(subject, alpha))
 
 
 def camera_scores(subject: Subject) -> NDArray[np.float64]:
-    """The energy of each expert as a share of its layer's `(n_units,)`, summed over its micro-experts; the highest for what is none."""
+    """The energy of each unit as a share of its layer's `(n_units,)`, summed over its micro-experts; the highest for what has none."""
     shares = micro_expert_energies(subject).sum(axis=1)
     experts = np.array([unit.expert >= 0 for unit in subject.space.units])
     scores: NDArray[np.float64] = np.where(experts, shares, shares.max(initial=0.0))
     return scores
 
 
-def _measured(subject: Subject, alpha: float) -> NDArray[np.float64]:
+def _shares(subject: Subject, alpha: float) -> NDArray[np.float64]:
     units = subject.space.units
-    downs = {tensor.name: u for u, unit in enumerate(units) if unit.expert >= 0 for tensor in unit.tensors if _DOWN in tensor.name}
-    energies = np.zeros((len(units), max((_n_channels(units, u) for u in downs.values()), default=0)))
-    values = _Values({name: expert_of(name) for name in downs})
-    with watched_routers(subject.model, values.routed), Tapped(subject.model, values):
-        for _ in forward(subject, "Watching the channels of every expert"):
-            pass
-    for name, u in downs.items():
-        if name in values.squares:
-            size = (1 - alpha) * values.squares[name] + alpha * values.largest[name] ** 2
-            tensor = next(tensor for tensor in units[u].tensors if tensor.name == name)
-            columns = (subject.model.source.read(tensor).astype(np.float64) ** 2).sum(axis=0)
-            energies[u, : len(columns)] = columns * size.cpu().numpy()
+    of_matrix = channel_energies(subject.model, subject.tokens, alpha=alpha, progress=subject.progress)
+    rows = [_of_unit(unit.tensors, of_matrix) if unit.expert >= 0 else np.zeros(0) for unit in units]
+    energies = np.zeros((len(units), max((len(row) for row in rows), default=0)))
+    for u, row in enumerate(rows):
+        energies[u, : len(row)] = row
     layers = np.array([unit.layer for unit in units])
-    for layer in {units[u].layer for u in downs.values()}:
+    for layer in np.unique(layers):
         total = energies[layers == layer].sum()
         energies[layers == layer] /= total if total > 0 else 1.0
     return energies
 
 
-def _n_channels(units: Sequence[Unit], u: int) -> int:
-    return max(matrix_shape(tensor)[1] for tensor in units[u].tensors if _DOWN in tensor.name)
+def _of_unit(tensors: tuple[Tensor, ...], of_matrix: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros(0), *(of_matrix[tensor.name] for tensor in tensors if tensor.name in of_matrix)])
+
+
+def _energies(model: Model, down: Tensor, values: "_Values", alpha: float) -> NDArray[np.float64]:
+    if down.name not in values.squares:  # an expert that no token is sent to
+        return np.zeros(matrix_shape(down)[1])
+    size = (1 - alpha) * values.squares[down.name] + alpha * values.largest[down.name] ** 2
+    columns = (model.source.read(down).astype(np.float64) ** 2).sum(axis=0)
+    energies: NDArray[np.float64] = columns * size.cpu().numpy()
+    return energies
 
 
 @dataclass(eq=False)
 class _Values(Tap):
-    """Sums over tokens of the channels that go into the down matrices `experts`, by their layer and index."""
+    """Sums over tokens of the channels that go into the down matrices `places`, by their layer and the index of their expert, -1 for none."""
 
-    experts: dict[str, tuple[int, int]]
+    places: dict[str, tuple[int, int]]
     squares: dict[str, Torch] = field(default_factory=dict)
     largest: dict[str, Torch] = field(default_factory=dict)
     _routed: dict[int, Routed] = field(default_factory=dict)
@@ -83,18 +99,22 @@ class _Values(Tap):
         self._routed[routed.layer] = routed
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:  # noqa: ARG002
-        """See `Tap.linear`; the tokens of an expert come by their place among a token's experts, then in order."""
+        """See `Tap.linear`."""
         for use in uses:
-            if use.tensor in self.experts:
-                layer, expert = self.experts[use.tensor]
-                routed = self._routed[layer]
-                places = expert == routed.chosen.reshape(-1, routed.chosen.shape[-1]).T
-                weights = routed.weights.reshape(-1, routed.chosen.shape[-1]).T[places]
-                values = x.reshape(-1, x.shape[-1]).double() * weights[:, None]
+            if use.tensor in self.places:
+                values = x.reshape(-1, x.shape[-1]).double() * self._weights(*self.places[use.tensor])
                 self._add(use.tensor, values.square().sum(dim=0), values.abs().amax(dim=0))
 
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
-        """Nothing is looked up in an expert."""
+        """Nothing is looked up in a feed-forward part."""
+
+    def _weights(self, layer: int, expert: int) -> Torch:
+        """What the router gives the tokens of an expert `(n_tokens, 1)`: by the expert's place among a token's experts, then in order."""
+        if expert < 0:
+            return torch.ones(1, 1)
+        routed = self._routed[layer]
+        places = expert == routed.chosen.reshape(-1, routed.chosen.shape[-1]).T
+        return routed.weights.reshape(-1, routed.chosen.shape[-1]).T[places][:, None]
 
     def _add(self, name: str, squares: Torch, largest: Torch) -> None:
         self.squares[name] = self.squares[name] + squares if name in self.squares else squares

@@ -19,7 +19,9 @@ from torch.nn import Module
 from torch.nn.modules.module import register_module_forward_hook
 
 from bitwright.compress import Model
+from bitwright.objectives import Tokens
 from bitwright.predictors.subject import Subject
+from bitwright.progress import Progress
 from bitwright.spaces import discover
 
 SEQUENCES_AT_ONCE = 8
@@ -40,9 +42,12 @@ class Call:
 
 def forward(subject: Subject, title: str) -> Iterator[tuple[NDArray[np.int64], Torch]]:
     """One forward pass over the tokens: each batch of ids `(n_sequences, length)` and its logits `(n_sequences, length, n_vocabulary)`."""
-    model = subject.model
-    with subject.progress.stage(title, subject.tokens.n_tokens) as advance:
-        for ids in subject.tokens.batches(SEQUENCES_AT_ONCE):
+    yield from _forward(subject.model, subject.tokens, title, subject.progress)
+
+
+def _forward(model: Model, tokens: Tokens, title: str, progress: Progress) -> Iterator[tuple[NDArray[np.int64], Torch]]:
+    with progress.stage(title, tokens.n_tokens) as advance:
+        for ids in tokens.batches(SEQUENCES_AT_ONCE):
             with torch.inference_mode():
                 logits = model.module(torch.from_numpy(ids).to(model.device), use_cache=False).logits
             yield ids, logits
@@ -51,7 +56,12 @@ def forward(subject: Subject, title: str) -> Iterator[tuple[NDArray[np.int64], T
 
 def read(subject: Subject, title: str) -> None:
     """One forward pass for the sake of who watches it."""
-    for _ in forward(subject, title):
+    read_text(subject.model, subject.tokens, title, progress=subject.progress)
+
+
+def read_text(model: Model, tokens: Tokens, title: str, *, progress: Progress) -> None:
+    """The same over the tokens of a text that is no subject's."""
+    for _ in _forward(model, tokens, title, progress):
         pass
 
 

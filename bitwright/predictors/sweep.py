@@ -210,4 +210,6 @@ class _Pricing(Tap):
 def _rows(parameter: Torch, use: Use, wanted: NDArray[np.int64]) -> Torch:
     """The rows `wanted` of a use, in the order of the engine."""
     matrix = parameter if use.expert < 0 else parameter[use.expert]
+    if use.columns is not None:
+        matrix = matrix[:, slice(*use.columns)]
     return matrix[torch.from_numpy(use.order[wanted]).to(parameter.device)]

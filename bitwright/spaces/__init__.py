@@ -25,10 +25,11 @@ from bitwright.spaces.cache import (
     with_cache_sizes,
     without_cache,
 )
+from bitwright.spaces.cut import Cut, Part, channel_ranges, uncut
 from bitwright.spaces.device import Device, profile_names, read_device, read_devices
-from bitwright.spaces.discover import discover, expert_of, role
-from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, NATIVE_MATRICES, TARGETS, TRANSFORMERS, VLLM, engine
-from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Absence, BlockFormat, Format, IntegerFormat
+from bitwright.spaces.discover import discover, expert_of, part_of, role
+from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, NATIVE_CHANNELS, NATIVE_MATRICES, TARGETS, TRANSFORMERS, VLLM, engine
+from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, PRUNE, Absence, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.plan import (
@@ -47,7 +48,7 @@ from bitwright.spaces.plan import (
 from bitwright.spaces.rules import Breach, Fused, Rule
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.target import Target
-from bitwright.spaces.tie import Key, Tie, alone, by_expert, by_layer, joined, tied
+from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, joined, tied
 from bitwright.spaces.unit import Tensor, Unit
 
 __all__ = [
@@ -61,11 +62,13 @@ __all__ = [
     "LARGEST_FLOAT8",
     "LLAMA_CPP",
     "NATIVE",
+    "NATIVE_CHANNELS",
     "NATIVE_MATRICES",
     "PACKED_FORMATS",
     "PLAIN",
     "PLAIN_CACHE",
     "POWER_UNKNOWN",
+    "PRUNE",
     "TARGETS",
     "TRANSFORMERS",
     "VLLM",
@@ -79,6 +82,7 @@ __all__ = [
     "CalibratedRouters",
     "Choice",
     "Choices",
+    "Cut",
     "Device",
     "Format",
     "Fused",
@@ -90,6 +94,7 @@ __all__ = [
     "MadeAnew",
     "NotTimed",
     "PackedFormat",
+    "Part",
     "Plan",
     "PlannedCache",
     "PlannedModel",
@@ -103,11 +108,13 @@ __all__ = [
     "Tie",
     "Unit",
     "alone",
+    "by_channels",
     "by_expert",
     "by_layer",
     "byte_formats",
     "cache_format",
     "cache_types",
+    "channel_ranges",
     "chosen_cache",
     "discover",
     "engine",
@@ -120,6 +127,7 @@ __all__ = [
     "of_types",
     "of_weights",
     "parse_budget",
+    "part_of",
     "planned_cache",
     "profile_names",
     "read_device",
@@ -129,6 +137,7 @@ __all__ = [
     "role",
     "rotation",
     "tied",
+    "uncut",
     "with_cache",
     "with_cache_sizes",
     "without_cache",

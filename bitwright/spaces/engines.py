@@ -8,11 +8,12 @@ from dataclasses import replace
 
 from bitwright.errors import UserError
 from bitwright.spaces.byte_format import ByteFormat, byte_formats
-from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, Format
+from bitwright.spaces.cut import into_channels, into_experts
+from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, PRUNE, Format
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.rules import Fused, Rule
 from bitwright.spaces.target import Target
-from bitwright.spaces.tie import by_expert
+from bitwright.spaces.tie import by_channels, by_expert
 from bitwright.spaces.unit import Unit
 
 _QKV, _GATE_UP = ("attn_q", "attn_k", "attn_v"), ("ffn_gate", "ffn_up")
@@ -82,11 +83,30 @@ NATIVE = Target(
         ),
     ),
     fused=(Fused("expert", by_expert, "the matrices of an expert are one decision", "a choice of Bitwright"),),
-    experts_apart=True,
+    cut=into_experts,
     container="native",
 )
 #: The same with each matrix of an expert decided about alone, so that none can be dropped.
 NATIVE_MATRICES = replace(NATIVE, name="native-matrices", formats=INTEGER_FORMATS, rules=(), fused=())
+#: The same with the channels of every expert, and of every other feed-forward part, in up to four parts that are decisions of their own.
+NATIVE_CHANNELS = replace(
+    NATIVE,
+    name="native-channels",
+    formats=(*INTEGER_FORMATS, PRUNE),
+    rules=(
+        Rule(
+            "only channels",
+            "(?!ffn_(gate|up|down)).*",
+            lambda form: form == PRUNE,
+            "only channels of a feed-forward part can be pruned",
+            "what a channel adds to the sum of all can be left out, and nothing can do without another matrix",
+        ),
+    ),
+    fused=(
+        Fused("channels", by_channels, "rows of gate and up and columns of down are one decision for the same channels", "a choice of Bitwright"),
+    ),
+    cut=into_channels,
+)
 #: A compressed-tensors checkpoint that plain `from_pretrained` loads. Formats with zero points are left out: see `docs/targets.md`.
 TRANSFORMERS = Target(
     "transformers",
@@ -159,7 +179,7 @@ VLLM = Target(
     ),
     container="compressed-tensors",
 )
-TARGETS = {target.name: target for target in (LLAMA_CPP, TRANSFORMERS, VLLM, INTEGERS, NATIVE, NATIVE_MATRICES)}
+TARGETS = {target.name: target for target in (LLAMA_CPP, TRANSFORMERS, VLLM, INTEGERS, NATIVE, NATIVE_MATRICES, NATIVE_CHANNELS)}
 
 
 def engine(name: str, version: str) -> Target:

@@ -98,9 +98,10 @@ class IntegerFormat(Format):
 
 @dataclass(frozen=True)
 class Absence(Format):
-    """Nothing is stored, since what is in this format is not there: an expert that is dropped, which the router cannot choose.
+    """Nothing is stored, since what is in this format is not there.
 
-    `heir` is the index of the expert that takes its tokens, -1 for nobody, where that is known: in a finished model, and not yet in a space.
+    `DROP` is an expert that the router cannot choose; `heir` is then the index of the expert that takes its tokens, -1 for nobody, where that is
+    known: in a finished model, and not yet in a space. `PRUNE` are channels that add nothing: nothing else changes.
     """
 
     name: str = "DROP"
@@ -123,7 +124,7 @@ class Absence(Format):
         return 0
 
 
-DROP = Absence()
+DROP, PRUNE = Absence(), Absence("PRUNE")
 
 #: Every type that libggml can quantize to, from the finest to the coarsest.
 GGML_FORMATS = (

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from bitwright.errors import UserError
+from bitwright.spaces.cut import Cut, uncut
 from bitwright.spaces.discover import discover, role
-from bitwright.spaces.format import DROP, Format
+from bitwright.spaces.format import Absence, Format
 from bitwright.spaces.rules import Breach, Fused, Rule, broken_rules, split_ties
 from bitwright.spaces.space import Space
 from bitwright.spaces.tie import joined
@@ -21,8 +22,8 @@ class Target:
     """An engine's capabilities.
 
     `alignment` is the number of bytes that every tensor of the file is padded to. `version` is what the rules were checked against. `rules` are the
-    formats refused to some tensors, `fused` what the engine wants in one format; where `experts_apart` the experts of a block are tensors of their
-    own, else the block has one for all. `container` is how a model is written for it, `none` where it is no engine's.
+    formats refused to some tensors, `fused` what the engine wants in one format; `cut` says which tensors it holds in parts. `container` is how a
+    model is written for it, `none` where it is no engine's.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Target:
     alignment: int
     rules: tuple[Rule, ...] = ()
     fused: tuple[Fused, ...] = ()
-    experts_apart: bool = False
+    cut: Cut = uncut
     container: Literal["none", "gguf", "compressed-tensors", "native"] = "none"
 
     @property
@@ -105,7 +106,7 @@ class Target:
 
     def space(self, units: tuple[Unit, ...], *, menu: Iterable[str], fixed_bytes: int, n_weights: int) -> Space:
         """Units, joined where the engine wants them together, × the formats named in `menu` (when it is empty all of the target's, but for those that
-        must be named, as `DROP`).
+        must be named, as `DROP` and `PRUNE`).
 
         A unit that none of the menu fits gets the formats of the target that do, so that a narrow menu never makes a model impossible.
 
@@ -114,7 +115,7 @@ class Target:
         """
         units = joined(units, self.together)
         wanted = {self.format(name).name for name in menu}
-        is_stored = np.array([form != DROP for form in self.formats])
+        is_stored = np.array([not isinstance(form, Absence) for form in self.formats])
         usual = np.array([not form.only_named for form in self.formats])
         named = np.array([form.name in wanted or not (wanted or form.only_named) for form in self.formats])
         alike = [tuple((role(tensor.name) if self.rules else "", tensor.shape) for tensor in unit.tensors) for unit in units]
@@ -123,8 +124,7 @@ class Target:
         bits = np.array([[self._bits(kind, form) for form in self.formats] for kind in kinds], dtype=np.int64)[of_kind]
         possible, stored = bits >= 0, (bits >= 0) & is_stored
         offered = np.where((stored & named).any(axis=1)[:, None], stored & named, stored & usual)
-        if DROP.name in wanted:
-            offered |= possible & ~is_stored
+        offered |= possible & named & ~is_stored
         return Space(units, self.formats, np.where(offered, bits, 0), offered, 8 * fixed_bytes, n_weights)
 
     def _bits(self, tensors: tuple[tuple[str, tuple[int, ...]], ...], form: Format) -> int:

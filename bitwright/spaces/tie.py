@@ -4,6 +4,7 @@ Whole layers (LayerwiseQuant), q, k and v (what fused kernels need), the matrice
 space and never learns of the units.
 """
 
+import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
@@ -11,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import UserError
+from bitwright.spaces.discover import part_of
 from bitwright.spaces.space import Choices, Space
 from bitwright.spaces.unit import Unit
 
+_ROLE_IN_FFN = re.compile(r"ffn_(gate|up|down)")
 #: a unit -> the name of the group that it is tied into, its own where it decides alone
 Key = Callable[[Unit], str]
 
@@ -26,6 +29,15 @@ def by_layer(unit: Unit) -> str:
 def by_expert(unit: Unit) -> str:
     """The matrices of an expert; everything else stays on its own."""
     return f"blk.{unit.layer}.expert.{unit.expert}" if unit.expert >= 0 else unit.name
+
+
+def by_channels(unit: Unit) -> str:
+    """The channels of a part of an expert, or of a feed-forward part that is none: rows of gate and up, and columns of down."""
+    part = part_of(unit.tensors[0].name)
+    if part < 0:
+        return unit.name
+    whole = f"expert.{unit.expert}" if unit.expert >= 0 else _ROLE_IN_FFN.sub("ffn", unit.kind)
+    return f"blk.{unit.layer}.{whole}.part.{part}"
 
 
 def alone(unit: Unit) -> str:

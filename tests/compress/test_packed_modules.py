@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import embedding, linear
 
 from bitwright.compress import IntegerCodec, packed_modules
-from bitwright.compress.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix, kept_bytes
+from bitwright.compress.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix, PackedParts, kept_bytes
 from bitwright.spaces import INTEGERS
 from tests.compress.contract import normal
 
@@ -76,3 +76,15 @@ def test_what_is_shared_is_counted_once() -> None:
     assert kept_bytes(nn.ModuleList([first, second])) == 2 * FORM.size_bytes(SHAPE)
     second.weight = first.weight
     assert kept_bytes(nn.ModuleList([first, second])) == FORM.size_bytes(SHAPE)
+
+
+def test_parts_are_summed_and_none_gives_nothing() -> None:
+    roles, shapes = ("gate_proj", "up_proj", "down_proj"), {"gate_proj": (40, 64), "up_proj": (40, 64), "down_proj": (64, 40)}
+    parts = [PackedExpert({role: PackedLinear(FORM, shapes[role], None) for role in roles}, nn.SiLU()) for _ in range(2)]
+    for i, part in enumerate(parts):
+        for role in roles:
+            filled(part.get_submodule(role), seed=i)  # type: ignore[arg-type]
+    x = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(1))
+    whole = PackedParts({"part0": parts[0], "part3": parts[1]})
+    assert torch.equal(whole(x), parts[0](x) + parts[1](x))
+    assert torch.equal(PackedParts({})(x), torch.zeros_like(x))

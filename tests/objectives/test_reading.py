@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.compress import ExpertsApart, Source, as_held, open_source
+from bitwright.compress import Source, as_held, open_source
 from bitwright.errors import ObjectiveError
 from bitwright.objectives import NO_ROUTING, CostObjective, Reading, Routing, bits_cost, bytes_cost, reading
 from bitwright.spaces import DROP, LLAMA_CPP, NATIVE, Latency, Space, by_expert, discover, joined, read_device
@@ -25,7 +25,7 @@ def routing(n_at_once: int, n_layers: int = 2) -> Routing:
 
 
 def apart(source: Source, menu: tuple[str, ...], n_at_once: int = 1) -> Reading:
-    held = ExpertsApart(source)
+    held = as_held(source, NATIVE)
     units = joined(discover(held.tensors), by_expert)
     space = NATIVE.space(units, menu=menu, fixed_bytes=1000, n_weights=1)
     return reading(space, held, routing(n_at_once))

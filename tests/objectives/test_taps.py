@@ -2,8 +2,9 @@ import numpy as np
 import torch
 from torch import Tensor as Torch
 
-from bitwright.compress import Model
+from bitwright.compress import Model, model_as_held
 from bitwright.objectives import Tap, Tapped, Use, is_mixture
+from bitwright.spaces import NATIVE_CHANNELS
 from tests.measuring import random_tokens
 
 
@@ -75,3 +76,23 @@ def test_experts_are_told_apart(mixtral: Model) -> None:
             assert {use.group for use, _ in uses} <= {0, 1, 2, 3}
             assert len({use.group for use, _ in uses}) == len(uses) > 1
             assert sum(len(x) for _, x in uses) == 2 * 12 * 2  # two experts for each of 24 tokens
+
+
+def test_columns_come_with_their_part_of_the_input(dense: Model, mixtral: Model) -> None:
+    for whole in (dense, mixtral):
+        model = model_as_held(whole, NATIVE_CHANNELS)
+        tensors = {tensor.name: tensor for tensor in model.tensors}
+        products: dict[str, Torch] = {}
+        outputs: dict[str, Torch] = {}
+        for use, x, y in watched(model).linears:
+            rows = torch.from_numpy(model.source.read(tensors[use.tensor]))
+            assert x.shape[-1] == rows.shape[1]
+            if "ffn_down" in use.tensor:
+                down = use.tensor.partition(".part.")[0]
+                products[down] = products.get(down, torch.zeros_like(y)) + x @ rows.T
+                outputs[down] = y
+            else:
+                torch.testing.assert_close(y[..., use.order], x @ rows.T, rtol=1e-4, atol=1e-4)
+        assert outputs
+        for down, y in outputs.items():
+            torch.testing.assert_close(y, products[down], rtol=1e-4, atol=1e-4)

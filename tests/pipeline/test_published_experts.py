@@ -12,7 +12,7 @@ from bitwright.pipeline import Method, method_named
 from bitwright.pipeline.methods import Sought
 from bitwright.pipeline.published_experts import in_blocks
 from bitwright.search import Problem, solve, solve_with_rows
-from bitwright.spaces import DROP, NATIVE, Choice, Space, Tensor, by_expert, discover, joined
+from bitwright.spaces import DROP, NATIVE, NATIVE_CHANNELS, PRUNE, Choice, Space, Tensor, by_channels, by_expert, discover, joined
 from tests.sentences import sentence
 
 MENU = ("INT2_ROW", "INT3_ROW", "INT4_ROW")
@@ -170,3 +170,16 @@ def test_eac_moe_knows_experts_in_one_tensor_and_refuses_a_model_without() -> No
             with pytest.raises(UserError) as caught:
                 answer(method_named("eac-moe"), space, table_of(space, 0), uniform_bits(space, "INT3_ROW"))
             sentence(caught.value, "eac-moe", "mixture")
+
+
+def test_camera_prunes_parts_of_experts_where_they_are_units() -> None:
+    tensors = [Tensor(f"blk.0.ffn_up_exps.{expert}.weight", (160, 64), "F32") for expert in range(5)]
+    parts = [part.tensor for tensor in tensors for part in NATIVE_CHANNELS.cut(tensor)]
+    units = joined(discover(parts), by_channels)
+    space = NATIVE_CHANNELS.space(units, menu=(*MENU, "PRUNE"), fixed_bytes=0, n_weights=1)
+    scores = np.arange(len(space.units), dtype=float)[::-1]
+    asked = replace(sought(space, table_of(space, 0)), score=lambda _: scores)
+    three, column = NATIVE_CHANNELS.format("INT3_ROW"), space.formats.index(PRUNE)
+    found = method_named("camera-p").within(asked, int(space.total_bits(space.uniform(three)))).ask().choices[0]
+    assert np.flatnonzero(found == column).tolist() == list(range(len(units) - len(units) // 5, len(units)))
+    assert {space.formats[f] for f in found[found != column]} == {three}

@@ -1,0 +1,82 @@
+"""How a target holds what the engine's names call one tensor: whole, or in parts that are tensors of their own.
+
+llama.cpp stores the experts of a block as one tensor `(n_experts, n_rows, n_columns)` in one format. Other containers hold them apart, and so may
+give each a format of its own: there expert 3 of `blk.0.ffn_up_exps.weight` is `blk.0.ffn_up_exps.3.weight`.
+
+A gated feed-forward part, an expert or not, is a sum over its channels, each a row of gate and of up and a column of down (a micro-expert in
+CAMERA, AAAI 2026). So it may be cut into consecutive channels, of which each part is a narrower feed-forward part with the same input: channels of
+`blk.0.ffn_down.weight` are columns of it, and their second part is `blk.0.ffn_down.part.1.weight`.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from bitwright.spaces.discover import role
+from bitwright.spaces.unit import Tensor
+
+N_PARTS, CHANNELS_TOGETHER = 4, 32  # parts of a feed-forward part at most; each but the last of whole groups of that many channels
+_GATED = re.compile(r"ffn_(gate|up|down)(_exps|_shexp)?")
+_DOWN = "ffn_down"
+_SUFFIX = ".weight"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A `tensor` that is a part of another: of its matrix `expert` (-1 where it is one matrix) some consecutive rows and columns, first and past the
+    last.
+    """
+
+    tensor: Tensor
+    expert: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
+#: a tensor -> its parts, nothing for a tensor that is held whole
+Cut = Callable[[Tensor], tuple[Part, ...]]
+
+
+def uncut(tensor: Tensor) -> tuple[Part, ...]:  # noqa: ARG001
+    """Every tensor whole."""
+    return ()
+
+
+def into_experts(tensor: Tensor) -> tuple[Part, ...]:
+    """Every expert of a stack as a tensor of its own."""
+    if len(tensor.shape) != 3:
+        return ()
+    n_experts, n_rows, n_columns = tensor.shape
+    stem = tensor.name.removesuffix(_SUFFIX)
+    named = (Tensor(f"{stem}.{expert}{_SUFFIX}", (n_rows, n_columns), tensor.stored) for expert in range(n_experts))
+    return tuple(Part(part, expert, (0, n_rows), (0, n_columns)) for expert, part in enumerate(named))
+
+
+def into_channels(tensor: Tensor) -> tuple[Part, ...]:
+    """Every expert of a stack, and every other matrix of a feed-forward part, in parts of its channels."""
+    kind = role(tensor.name)
+    if not _GATED.fullmatch(kind):
+        return into_experts(tensor)
+    n_rows, n_columns = tensor.shape[-2:]
+    whole = into_experts(tensor) or (Part(tensor, -1, (0, n_rows), (0, n_columns)),)
+    return tuple(part for one in whole for part in _channels(one, across=kind.startswith(_DOWN)))
+
+
+def channel_ranges(n_channels: int) -> tuple[tuple[int, int], ...]:
+    """Where the parts of so many channels begin and end: at most four, as even as whole groups of 32 allow."""
+    n_groups = max(1, n_channels // CHANNELS_TOGETHER)
+    n_parts = min(N_PARTS, n_groups)
+    edges = [0, *(round(n_groups * i / n_parts) * CHANNELS_TOGETHER for i in range(1, n_parts)), n_channels]
+    return tuple(pairwise(edges))
+
+
+def _channels(whole: Part, *, across: bool) -> tuple[Part, ...]:
+    """An expert or matrix in its parts; its channels are columns where they go `across`."""
+    stem, stored = whole.tensor.name.removesuffix(_SUFFIX), whole.tensor.stored
+    found = []
+    for i, channels in enumerate(channel_ranges(whole.tensor.shape[1 if across else 0])):
+        rows, columns = (whole.rows, channels) if across else (channels, whole.columns)
+        shape = rows[1] - rows[0], columns[1] - columns[0]
+        found.append(Part(Tensor(f"{stem}.part.{i}{_SUFFIX}", shape, stored), whole.expert, rows, columns))
+    return tuple(found)
