@@ -9,8 +9,8 @@ is what uniform codes of b bits take, between two widths in proportion. At each 
     per matrix      the same with gate, up and down of an expert each in a format of its own
     with drops      the same where experts may be dropped
 
-All are then measured on held-out text, paired with per layer. Below, the ranking of experts by what two sensitivities expect of their coarsest
-format, and by what dropping them costs, is compared with zeroing experts one at a time.
+All are then measured on held-out text, paired with per layer. Below, the ranking of experts by what sensitivities expect of their coarsest format and
+of nothing in their place, and by what dropping them costs, is compared with zeroing experts one at a time.
 
     python benchmarks/experts.py MOE --calibration cal.txt --held-out held.txt --out FOLDER
 
@@ -33,12 +33,13 @@ from bitwright.errors import UserError
 from bitwright.objectives import Divergence, KullbackLeibler, Measurement, Reference, standard_error
 from bitwright.pipeline import Effort, Run, Search, Settings, method_named
 from bitwright.pipeline.campaign import Desk, desk, search_within
-from bitwright.pipeline.pricing import distortion_of, priced
+from bitwright.pipeline.pricing import distortion_of, priced, subject_of
 from bitwright.pipeline.searching import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
+from bitwright.predictors import proxy_named
 from bitwright.progress import Silent
 from bitwright.search import solve
-from bitwright.spaces import DROP, Choice, Choices, Tensor, by_layer, tied
+from bitwright.spaces import DROP, NATIVE, PRUNE, Choice, Choices, Tensor, by_layer, tied
 
 PRESETS = ("mc-moe", "mc-moe-released", "mc-moe-global")
 NOTHING = np.zeros(0, dtype=np.int64)
@@ -113,9 +114,13 @@ def ranking(kept: Lab, dropping: Lab) -> str:
         f"{name} at the coarsest format": priced(bench, name, space=space, distortion=distortion)[np.arange(len(coarsest)), coarsest]
         for name in ("gradient", "joint")
     }
+    whole = replace(NATIVE, formats=(*NATIVE.formats, PRUNE))
+    absent = whole.space(space.units, menu=(space.formats[coarsest[0]].name, PRUNE.name), fixed_bytes=0, n_weights=space.n_weights)
+    for name in ("gradient", "joint", "output-change"):
+        ranked[f"{name} of nothing"] = proxy_named(name).price(subject_of(bench, absent), distortion)[:, absent.formats.index(PRUNE)]
     ranked["price of dropping"] = dropping.run.store.array("what dropping costs")
-    found = ", ".join(f"{name} {spearmanr(values, zero).statistic:.3f}" for name, values in ranked.items())
-    return f"experts ranked against zeroing one at a time: {found} (Spearman)"
+    found = "".join(f"\n  {name:<32}{spearmanr(values, zero).statistic:.3f}" for name, values in ranked.items())
+    return f"experts ranked against zeroing one at a time (Spearman):{found}"
 
 
 def compared(told: Measurement, base: Measurement) -> str:

@@ -218,8 +218,8 @@ OF_EXPERTS = (
         once(
             "camera-p",
             "CAMERA-P (AAAI 2026): of each layer the fifth of micro-experts of least energy is pruned",
-            "Whole experts are pruned, by the energy of all their channels, and take no bytes (there channels are set to zero and stay); the rest is "
-            "in one format.",
+            "Experts are pruned, or parts of their channels with --target native-channels, by the energy of all channels in them, and take no bytes "
+            "(there channels are set to zero and stay); the rest is in one format.",
             _camera_p,
         ),
         _camera_p,
@@ -228,7 +228,8 @@ OF_EXPERTS = (
         once(
             "camera-q",
             "CAMERA-Q (AAAI 2026): the micro-experts of each layer in tiers by energy: a tenth in 8 bits, three in 4, six in 2",
-            "Tiers are of whole experts, by the energy of all their channels, in the nearest formats of the menu, and as wide as the budget allows.",
+            "Tiers are of experts, or of parts of their channels with --target native-channels, by the energy of all channels in them, in the nearest "
+            "formats of the menu, and as wide as the budget allows.",
             _camera_q,
         ),
         _camera_q,
