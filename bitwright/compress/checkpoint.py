@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor as Torch
 
+from bitwright.compress.float8_blocks import FLOAT8, SCALE, block_of, scaled_rows
+from bitwright.compress.hub import quantization_of
 from bitwright.compress.pieces import Piece
 from bitwright.compress.safetensors_file import Entry, entries
 from bitwright.errors import ModelError
@@ -28,7 +30,7 @@ class Checkpoint:
         Raises:
             ModelError: no weights, a shard that the index names and the folder lacks, or one that is not whole.
         """
-        self.folder = folder
+        self.folder, self._block = folder, block_of(quantization_of(folder))
         self._entries: dict[str, Entry] = {}
         for path in shards(folder):
             self._entries |= entries(path)
@@ -54,27 +56,36 @@ class Checkpoint:
         Raises:
             ModelError: they are missing, are no floats, or cannot be read.
         """
-        entry, start = self._found(piece)
-        rows = entry.rows(start, start + piece.n_rows)
+        name, start = self._found(piece)
+        rows = self._rows(name, start, start + piece.n_rows)
         return rows[torch.from_numpy(piece.order() - piece.start)] if piece.rotary_heads else rows
+
+    def _rows(self, name: str, start: int, stop: int) -> Torch:
+        entry = self._entries[name]
+        if entry.dtype != FLOAT8 or self._block == (0, 0):
+            return entry.rows(start, stop)
+        if name + SCALE not in self._entries:
+            raise ModelError(f"Weights in 8-bit floats must have their scales; {self.folder} has no {name}{SCALE}: download the model again.")
+        return scaled_rows(entry, self._entries[name + SCALE], start, stop, block=self._block)
 
     def _holds(self, piece: Piece, parameter: Torch) -> bool:
         try:
-            entry, start = self._found(piece)
+            name, start = self._found(piece)
         except ModelError:
             return False
+        entry = self._entries[name]
         if entry.shape == tuple(parameter.shape):
             return True
         return piece.expert >= 0 and start == 0 and entry.shape == (piece.n_rows, parameter.shape[-1])
 
-    def _found(self, piece: Piece) -> tuple[Entry, int]:
-        """Where the piece lies, and the row of the (folded) tensor at which it begins."""
+    def _found(self, piece: Piece) -> tuple[str, int]:
+        """The name of the tensor in which the piece lies, and the row of the (folded) tensor at which it begins."""
         for name in _names(piece):
             if name in self._entries:
                 entry = self._entries[name]
                 stacked = piece.expert >= 0 and len(entry.shape) == 3
                 apart = piece.expert >= 0 and not stacked
-                return entry, piece.expert * entry.shape[1] + piece.start if stacked else 0 if apart else piece.start
+                return name, piece.expert * entry.shape[1] + piece.start if stacked else 0 if apart else piece.start
         raise ModelError(f"A model folder must hold every weight; {self.folder} has no {piece.parameter}: download or save the model again.")
 
 

@@ -4,6 +4,7 @@ No code of a model is run and no pickle is loaded: only the files named here are
 """
 
 import io
+import json
 import logging
 import re
 import warnings
@@ -17,6 +18,7 @@ import transformers
 from transformers import AutoConfig, PreTrainedConfig
 
 from bitwright.compress.architectures import recognise
+from bitwright.compress.float8_blocks import block_of
 from bitwright.errors import ModelError
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -54,14 +56,27 @@ def configuration(path: Path) -> PreTrainedConfig:
         raise ModelError(f"A model folder must hold a config.json; {path} does not: give the folder that `save_pretrained` wrote.")
     with quietly(path):
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, **NO_CODE)
-    method = (config.to_dict().get("quantization_config") or {}).get("quant_method")
-    if method is not None:
+    settings = quantization_of(path)
+    if block_of(settings) != (0, 0):
+        del config.quantization_config  # read as the floats that are meant, see float8_blocks.py
+    elif settings:
+        method = settings.get("quant_method", "in a way that its configuration does not name")
         raise ModelError(
             f"MODEL must be one whose weights are floats, or a GGUF file; {path} was quantized already ({method}): give the model that it was made "
             "from."
         )
     recognise(config)
     return config
+
+
+def quantization_of(folder: Path) -> dict[str, Any]:
+    """What the configuration of a folder says of how its weights are quantized; nothing where it says nothing."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, Any] = config.get("quantization_config") or {}
+    return found
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from bitwright.compress.checkpoint import Checkpoint
 from bitwright.compress.gguf_file import GgufSource
 from bitwright.compress.gguf_metadata import require_alike
 from bitwright.compress.gguf_tokenizer import restore_pre_tokenizer
-from bitwright.compress.hub import NO_CODE, configuration, located, quietly
+from bitwright.compress.hub import NO_CODE, configuration, located, quantization_of, quietly
 from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.compress.model import Model
 from bitwright.compress.source import Source
@@ -95,7 +95,10 @@ def _on_disk(config: PreTrainedConfig, path: Path) -> tuple[PreTrainedModel, Che
 
 def _from_folder(path: Path) -> _Loaded:
     config = configuration(path)
-    _on_disk(config, path)
+    _, checkpoint = _on_disk(config, path)
+    if quantization_of(path):  # transformers would read the codes without their scales
+        with quietly(path):
+            return _Loaded(_filled(config, checkpoint), AutoTokenizer.from_pretrained(path, **NO_CODE))
     # What is missing or of another shape transformers replaces by random numbers; here it is looked for afterwards.
     settings: dict[str, Any] = {"config": config, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     with quietly(path):
@@ -109,6 +112,19 @@ def _from_folder(path: Path) -> _Loaded:
             "download or save the model again."
         )
     return _Loaded(module, tokenizer)
+
+
+@torch.no_grad()
+def _filled(config: PreTrainedConfig, checkpoint: Checkpoint) -> PreTrainedModel:
+    """The module that a configuration describes, with the weights of a checkpoint."""
+    module: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **NO_CODE)  # type: ignore[no-untyped-call]
+    filled: PreTrainedModel = module
+    weights = weights_of(filled)
+    for piece in (piece for pieces in lay_out(filled, recognise(config).name).values() for piece in pieces):
+        parameter = weights[piece.parameter]
+        rows = checkpoint.rows(piece)
+        piece.from_engine(parameter, rows[:, 0] if parameter.dim() == 1 else rows)
+    return filled
 
 
 def _from_gguf(path: Path) -> _Loaded:

@@ -228,8 +228,8 @@ OF_EXPERTS = (
         once(
             "camera-q",
             "CAMERA-Q (AAAI 2026): the micro-experts of each layer in tiers by energy: a tenth in 8 bits, three in 4, six in 2",
-            "Tiers are of experts, or of parts of their channels with --target native-channels, by the energy of all channels in them, in the nearest "
-            "formats of the menu, and as wide as the budget allows.",
+            "Tiers are of experts, or of parts of their channels with --target native-channels, by the energy of all channels in them, in the "
+            "nearest formats of the menu, and as wide as the budget allows.",
             _camera_q,
         ),
         _camera_q,
