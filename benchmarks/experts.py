@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from bitwright.compress import matrix_shape
+from bitwright.compress import matrix_shape, measure_distortion
 from bitwright.errors import UserError
 from bitwright.objectives import Divergence, KullbackLeibler, Measurement, Reference, standard_error
 from bitwright.pipeline import Effort, Run, Search, Settings, method_named
@@ -116,8 +116,9 @@ def ranking(kept: Lab, dropping: Lab) -> str:
     }
     whole = replace(NATIVE, formats=(*NATIVE.formats, PRUNE))
     absent = whole.space(space.units, menu=(space.formats[coarsest[0]].name, PRUNE.name), fixed_bytes=0, n_weights=space.n_weights)
+    measured = measure_distortion(absent, bench.levels, progress=Silent())
     for name in ("gradient", "joint", "output-change"):
-        ranked[f"{name} of nothing"] = proxy_named(name).price(subject_of(bench, absent), distortion)[:, absent.formats.index(PRUNE)]
+        ranked[f"{name} of nothing"] = proxy_named(name).price(subject_of(bench, absent), measured)[:, absent.formats.index(PRUNE)]
     ranked["price of dropping"] = dropping.run.store.array("what dropping costs")
     found = "".join(f"\n  {name:<32}{spearmanr(values, zero).statistic:.3f}" for name, values in ranked.items())
     return f"experts ranked against zeroing one at a time (Spearman):{found}"

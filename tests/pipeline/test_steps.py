@@ -18,7 +18,7 @@ from bitwright.pipeline.steps import RouterCalibration, step_named
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.report import Shipping
-from bitwright.spaces import NATIVE, CalibratedRouters, Plan
+from bitwright.spaces import NATIVE, TARGETS, CalibratedRouters, Plan
 from tests.runs import small
 from tests.sentences import sentence
 
@@ -104,13 +104,19 @@ def test_no_other_tool_is_told_of_steps(made: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "formats", "extra"), [("llama.cpp", ("Q8_0", "Q4_0"), {}), ("native", ("INT3_G32", "INT6_G32"), {"ship_codec": "gptq"})]
+    ("target", "formats", "extra"),
+    [
+        ("llama.cpp", ("Q8_0", "Q4_0"), {}),
+        ("transformers", ("W8_G32", "W4_G32", "BF16"), {"keep": ("token_embd*",)}),
+        ("native", ("INT3_G32", "INT6_G32"), {"ship_codec": "gptq"}),
+        ("native-channels", ("INT3_G32", "INT6_G32", "PRUNE"), {"ship_codec": "gptq"}),
+    ],
 )
 def test_a_step_follows_any_rounding_into_any_container(
     target: str, formats: tuple[str, ...], extra: dict[str, str], tiny_mixtral: Path, tmp_path: Path
 ) -> None:
     settings = small(tiny_mixtral, target=target, formats=formats, sensitivity="importance", steps=("router-calibration",), **extra)
-    fitted = bw.fit(settings, bw.parse_budget("6.5bpw"), tmp_path / "run", by=BY)
+    fitted = bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run", by=BY)
     assert fitted.check.broken == ()
     (step,) = fitted.plan.steps
     routers = kept_weights(Path(step.path), step.sha256)
@@ -118,10 +124,14 @@ def test_a_step_follows_any_rounding_into_any_container(
         source = GgufSource(fitted.model)
         found = {tensor.name: source.read(tensor) for tensor in source.tensors if tensor.name in routers}
         assert all(np.array_equal(found[name], router) for name, router in routers.items())
+    elif target == "transformers":
+        loaded = AutoModelForCausalLM.from_pretrained(fitted.model, dtype=torch.float32)
+        found = {name: loaded.model.layers[int(name.split(".")[1])].mlp.gate.weight.detach().numpy() for name in routers}
+        assert all(np.array_equal(found[name], router) for name, router in routers.items())
     else:
         assert fitted.plan.rounding.shipped == "gptq, in order"
-        model = model_as_held(load(str(tiny_mixtral)), NATIVE)
-        built = native(NATIVE, str(tiny_mixtral)).written(fitted.model)
+        model = model_as_held(load(str(tiny_mixtral)), TARGETS[target])
+        built = native(TARGETS[target], str(tiny_mixtral)).written(fitted.model)
         with applied(model, written_weights(built, routers)):
             assert all(np.array_equal(model.module.get_parameter(model.pieces[name][0].parameter), router) for name, router in routers.items())
 
