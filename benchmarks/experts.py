@@ -144,15 +144,18 @@ def main() -> None:
     parser.add_argument("--held-out-sequences", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--length", type=int, default=256, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--ranking", action="store_true", help="rank experts, and nothing else")
     args = parser.parse_args()
     torch.set_num_threads(1)
     settings = Settings(
         args.model, "native", tuple(args.formats.split(",")), args.calibration, args.held_out, n_calibration=args.sequences,
         n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, keep=tuple(args.keep.split(",")),
     )  # fmt: skip
-    kept = opened(settings, args.out / "kept")
+    kept, dropping = opened(settings, args.out / "kept"), opened(replace(settings, formats=(*settings.formats, DROP.name)), args.out / "dropping")
+    if args.ranking:
+        print(ranking(kept, dropping))
+        return
     matrices = opened(replace(settings, target="native-matrices"), args.out / "matrices")
-    dropping = opened(replace(settings, formats=(*settings.formats, DROP.name)), args.out / "dropping")
     asked, plans = budgets(kept.run, [float(bits) for bits in args.budgets.split(",")]), plans_of_layers(kept.run)
     with desk(kept.bench, kept.run, Search(method_named("auto"), Effort(0), (KullbackLeibler(),))) as at:
         of_layers = {bits: best_of_layers(at, plans, budget) for bits, budget in asked.items()}
