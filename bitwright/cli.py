@@ -342,11 +342,12 @@ def profile(
     path: Annotated[Path, typer.Option("--out", metavar="HERE.toml", help="Where the profile is written.")],
     formats: Annotated[str, typer.Option(help="Formats to time, as in Q4_K,Q6_K. All of llama.cpp's when left out.")] = "",
     threads: Annotated[str, typer.Option(help="Numbers of threads to time on; `all` needs the machine to itself.")] = "1,all",
+    model: Annotated[str, typer.Option(help="A model as for `fit`, for whose shapes the rates are to hold. Llama's shape when left out.")] = "",
 ) -> None:
-    """Time this machine in llama.cpp, format by format, on models made on the spot: a profile for `fleet`."""
-    found = bw.pipeline.profile_machine(names_in(formats), bw.pipeline.parse_threads(threads), progress=Rows())
+    """Time this machine in llama.cpp, format by format, on models of random weights made on the spot: a profile for `fleet`."""
+    found = bw.pipeline.profile_machine(names_in(formats), bw.pipeline.parse_threads(threads), model=model, progress=Rows())
     bw.pipeline.write_text(path, found.to_toml())
-    say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s, timed in {found.seconds:.0f} s")
+    say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s; timed on {found.timed_on} in {found.seconds:.0f} s")
     for of in found.threads:
         say(f"{of.latency.n_threads} threads: decoding fitted to {of.latency.relative_error:.1%}")
     if found.is_disturbed:

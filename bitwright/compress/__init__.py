@@ -51,7 +51,7 @@ from bitwright.compress.routers import is_corrected, router_parameters, router_t
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.stitch import Stitcher, stitched
 from bitwright.compress.temporary import discard
-from bitwright.compress.trial_model import TrialModel, TrialShape, trial_matrices, write_trial
+from bitwright.compress.trial_model import TrialModel, TrialShape, n_layers_of, trial_matrices, trial_of_model, trial_of_shape, write_trial
 from bitwright.compress.twins import Expert, twins
 
 __all__ = [
@@ -138,6 +138,7 @@ __all__ = [
     "matrix_shape",
     "measure_distortion",
     "model_as_held",
+    "n_layers_of",
     "native",
     "needs_moments",
     "open_skeleton",
@@ -155,6 +156,8 @@ __all__ = [
     "rows_in_memory",
     "stitched",
     "trial_matrices",
+    "trial_of_model",
+    "trial_of_shape",
     "twins",
     "unpack_layer_by_layer",
     "without",

@@ -1,9 +1,11 @@
-"""A model made on the spot, to time an engine with: Llama's shape, random weights, a vocabulary of bytes and made-up words.
+"""Models made on the spot, to time an engine with: Llama's shape and a vocabulary of bytes and made-up words, or the first layers of a model's own.
 
-What an engine does for a token does not depend on what the weights are, so a few rows are packed in each format and repeated.
+What an engine does for a token does not depend on what the weights are, so they are random: a few rows are packed in each format and repeated.
 """
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,12 @@ from bitwright.compress.codec import Codec
 from bitwright.compress.container import Recipe
 from bitwright.compress.gguf_file import write_gguf
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
-from bitwright.spaces import LLAMA_CPP, Tensor
+from bitwright.spaces import LLAMA_CPP, Tensor, discover
 
 _ROWS = 64  # packed once and repeated
 _N_BYTES, _WORD, _CONTROL, _UNKNOWN, _BYTE = 256, 1, 3, 2, 6
-_STORED = "F32"
+_STORED, _LLAMA = "F32", "llama"
+_BLOCK = re.compile(r"blk\.(\d+)\.")
 _CONTEXT = 2048
 
 
@@ -33,13 +36,12 @@ class TrialShape:
 
 
 class TrialModel(Source):
-    """Random weights of one shape and seed."""
+    """Random weights of the shapes of `tensors`, drawn by a seed: what an engine takes for the model that the metadata describes."""
 
-    def __init__(self, shape: TrialShape, seed: int) -> None:
-        self.name, self.architecture, self.fingerprint = f"trial model of {shape.n_layers} layers", "llama", f"trial {shape} {seed}"
+    def __init__(self, architecture: str, metadata: Iterable[KeyValue], tensors: Iterable[Tensor], *, seed: int) -> None:
+        self.architecture, self.metadata, self.tensors = architecture, tuple(metadata), tuple(tensors)
+        self.name = self.fingerprint = f"trial of {architecture}, seed {seed}"
         self._rng = np.random.default_rng(seed)
-        self.metadata = tuple(_metadata(shape))
-        self.tensors = tuple(_tensors(shape))
 
     def read(self, tensor: Tensor) -> Floats:
         """See `Source.read`."""
@@ -53,9 +55,26 @@ class TrialModel(Source):
         return self.read(tensor).view(np.uint8).reshape(-1)
 
 
+def trial_of_shape(shape: TrialShape, seed: int) -> TrialModel:
+    """A model of Llama's shape."""
+    return TrialModel(_LLAMA, _metadata(shape), _tensors(shape), seed=seed)
+
+
+def trial_of_model(source: Source, n_layers: int, seed: int) -> TrialModel:
+    """The first `n_layers` layers of a model, its embedding and its head, in their shapes."""
+    n_all = n_layers_of(source)
+    tensors = (replace(tensor, stored=_STORED) for tensor in source.tensors if _layer(tensor) < n_layers)
+    return TrialModel(source.architecture, (_shortened(entry, n_all, n_layers) for entry in source.metadata), tensors, seed=seed)
+
+
+def n_layers_of(source: Source) -> int:
+    """Number of blocks, by the names of the tensors."""
+    return 1 + max(_layer(tensor) for tensor in source.tensors)
+
+
 def trial_matrices(source: Source) -> tuple[Tensor, ...]:
-    """The tensors of a model that may be stored in any format."""
-    return tuple(tensor for tensor in source.tensors if len(tensor.shape) > 1)
+    """The tensors of a model that may be stored in any format that divides their rows."""
+    return tuple(tensor for unit in discover(source.tensors) for tensor in unit.tensors)
 
 
 def write_trial(path: Path, source: TrialModel, formats: dict[str, str], codec: Codec) -> None:
@@ -75,6 +94,20 @@ def write_trial(path: Path, source: TrialModel, formats: dict[str, str], codec: 
         return np.resize(known[key], form.size_bytes(tensor.shape))
 
     write_gguf(path, Recipe(source, formats), packed)
+
+
+def _layer(tensor: Tensor) -> int:
+    """The block of a tensor, -1 outside."""
+    found = _BLOCK.match(tensor.name)
+    return int(found[1]) if found else -1
+
+
+def _shortened(entry: KeyValue, n_all: int, n_layers: int) -> KeyValue:
+    """An entry of the metadata for so many of all layers: their number, and lists that have one figure for each."""
+    if entry.key.endswith(".block_count"):
+        return replace(entry, value=n_layers)
+    is_by_layer = entry.type == GGUFValueType.ARRAY and len(entry.value) == n_all and not entry.key.startswith("tokenizer.")
+    return replace(entry, value=entry.value[:n_layers]) if is_by_layer else entry
 
 
 def _tensors(shape: TrialShape) -> list[Tensor]:
@@ -103,7 +136,7 @@ def _metadata(shape: TrialShape) -> list[KeyValue]:
         "attention.head_count": shape.n_heads,
         "attention.head_count_kv": shape.n_heads,
     }
-    entries = [_one("general.architecture", "llama", GGUFValueType.STRING), _one("tokenizer.ggml.model", "llama", GGUFValueType.STRING)]
+    entries = [_one("general.architecture", _LLAMA, GGUFValueType.STRING), _one("tokenizer.ggml.model", "llama", GGUFValueType.STRING)]
     entries += [_one(f"llama.{key}", value, GGUFValueType.UINT32) for key, value in numbers.items()]
     entries.append(_one("llama.attention.layer_norm_rms_epsilon", 1e-5, GGUFValueType.FLOAT32))
     entries.append(KeyValue("tokenizer.ggml.tokens", words, GGUFValueType.ARRAY, GGUFValueType.STRING))

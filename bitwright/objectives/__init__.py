@@ -21,7 +21,7 @@ from bitwright.objectives.named import Named, parse_objectives
 from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, TokenObjective
 from bitwright.objectives.perplexity import Perplexity
 from bitwright.objectives.rank_correlation import Kendall, Spearman
-from bitwright.objectives.reading import Reading, reading
+from bitwright.objectives.reading import Reading, reading, shares_read
 from bitwright.objectives.router_shift import RouterShift
 from bitwright.objectives.routing import NO_ROUTING, Routed, Routing, added, collect_routing, kept_routing, routing_from, routing_key, watched_routers
 from bitwright.objectives.store import Store
@@ -116,6 +116,7 @@ __all__ = [
     "routing_from",
     "routing_key",
     "sample_texts",
+    "shares_read",
     "split_texts",
     "standard_error",
     "watched_routers",

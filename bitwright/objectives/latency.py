@@ -16,7 +16,7 @@ from bitwright.spaces import POWER_UNKNOWN, Latency, PowerUnknown
 class Timed:
     """A model that was timed: bytes that a token reads by format, and seconds for a token."""
 
-    read_bytes: Mapping[str, int]
+    read_bytes: Mapping[str, float]
     seconds_per_token: float
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bitwright.compress import Source, dimensions
 from bitwright.errors import ObjectiveError
 from bitwright.objectives.cost import Cost, CostObjective
-from bitwright.objectives.routing import Routing
+from bitwright.objectives.routing import NO_ROUTING, Routing
 from bitwright.spaces import DROP, GGML_FORMATS, Choice, Device, Latency, Space, Tensor, expert_of, of_weights, role
 
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
@@ -89,6 +89,16 @@ def reading(space: Space, source: Source, routing: Routing) -> Reading:
     shares = np.array([share.of(unit.tensors) for unit in space.units])
     fixed = sum(share.of([tensor]) * _stored_bytes(source, tensor) for tensor in source.tensors if tensor.name not in decided)
     return Reading(space, shares, fixed, routing)
+
+
+def shares_read(source: Source) -> dict[str, float]:
+    """How often a token reads each tensor of a model by its name, whose experts are chosen alike.
+
+    Raises:
+        ModelError: its metadata does not say how many experts a token uses.
+    """
+    share = _Shares(source, NO_ROUTING)
+    return {tensor.name: share.of([tensor]) for tensor in source.tensors}
 
 
 class _Shares:

@@ -1,10 +1,14 @@
 """A profile of this machine, timed in llama.cpp itself on models made on the spot: every format at two depths, on one thread and on all.
 
+The models have Llama's shape, or that of a model which is named: rows of 576 weights take longer a byte than rows of 1,024. A format that not all
+rows of such a model can have is timed in those that can, with others in `Q8_0`.
+
 One thread is timed by its processor time: on an idle machine that is the time which passes, and on a busy one it stays about the same. Several
 threads wait for each other, so theirs is the time that passes, the least of five, and holds only for a machine that has nothing else to do. Where the
 processor counts its energy, the power that it draws meanwhile is kept beside.
 """
 
+import json
 import os
 import platform
 import sys
@@ -17,15 +21,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import GgmlCodec, TrialModel, TrialShape, trial_matrices, write_trial
+from bitwright.compress import (
+    GgmlCodec,
+    TrialModel,
+    TrialShape,
+    n_layers_of,
+    open_source,
+    trial_matrices,
+    trial_of_model,
+    trial_of_shape,
+    write_trial,
+)
 from bitwright.errors import UserError
-from bitwright.objectives import LlamaCpp, PackageEnergy, Timed, fit_latency, package_energy
+from bitwright.objectives import LlamaCpp, PackageEnergy, Timed, fit_latency, package_energy, shares_read
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import LLAMA_CPP, POWER_UNKNOWN, Latency, PowerUnknown
+from bitwright.spaces import LLAMA_CPP, POWER_UNKNOWN, Format, Latency, PowerUnknown
 
 DEPTHS = (12, 6)
 _TOKENS, _REPEATS, _PROMPT = 8, 5, 200
-_EMBEDDING = "token_embd.weight"
+_ENOUGH = 150_000_000  # weights in layers, far more than caches hold in most formats
+_BESIDE = ("Q8_0", "F16")  # what rows are in that a format does not divide: the first that does
 _ALL = "all"
 _BUSY = 0.5  # processes that wait for a processor
 _SHORTEST = 1e-7  # seconds: of two texts the longer one may seem the faster on a busy machine
@@ -56,7 +71,7 @@ class TimedThreads:
         watts = latency.power_watts
         power = "" if isinstance(watts, PowerUnknown) else f"power_watts = {watts:.4g}  # of the processor's packages, by their own counters\n"
         return (
-            f"# prompt tokens in a second, by format, of a model of {DEPTHS[0]} layers of width {TrialShape(1).width}\n{prompts}\n"
+            f"# prompt tokens in a second of the deepest of the models that were timed, by format\n{prompts}\n"
             f"[[decode]]\nthreads = {latency.n_threads}\nseconds_per_step = {latency.seconds_per_step:.6g}\n"
             f"relative_error = {latency.relative_error:.4g}\n{power}\n[decode.seconds_per_gigabyte]\n{rates}"
         )
@@ -64,10 +79,11 @@ class TimedThreads:
 
 @dataclass(frozen=True, eq=False)
 class MachineProfile:
-    """What was timed on each number of threads, the bytes in a second that copying memory moves, how many processes waited for a processor when it
-    began, and the seconds that all took.
+    """What was timed on each number of threads, in words on which models, the bytes in a second that copying memory moves, how many processes waited
+    for a processor when it began, and the seconds that all took.
     """
 
+    timed_on: str
     threads: tuple[TimedThreads, ...]
     bandwidth_bytes_per_second: float
     load: float
@@ -89,34 +105,85 @@ class MachineProfile:
             f'engine = "{LLAMA_CPP.name}"\nversion = "{LLAMA_CPP.version}"\ncontext = 2048\nsequences = 1\nleast_tokens_per_second = 0\n'
             f"threads = {most}  # whose rates hold: one of those below\n\n"
             f'[source]\nbandwidth_gb_per_second = "copying of memory, by bitwright profile"\nusable = "an assumption"\n'
-            f'decode = "bitwright profile, in {self.seconds:.0f} s; load of the machine as it began {self.load:.1f}"\n\n'
-            + "\n".join(of.to_toml() for of in self.threads)
+            f"decode = {json.dumps(self._found_by)}\n\n" + "\n".join(of.to_toml() for of in self.threads)
         )
 
+    @property
+    def _found_by(self) -> str:
+        return f"bitwright profile on {self.timed_on}, in {self.seconds:.0f} s; load of the machine as it began {self.load:.1f}"
 
-def profile_machine(formats: Sequence[str] = (), threads: Sequence[int] = (1,), *, progress: Progress | None = None) -> MachineProfile:
-    """Time every format (all of llama.cpp's when none is named) at two depths, on each number of `threads`.
+
+def profile_machine(
+    formats: Sequence[str] = (), threads: Sequence[int] = (1,), *, model: str = "", progress: Progress | None = None
+) -> MachineProfile:
+    """Time every format (all of llama.cpp's when none is named) at two depths, on each number of `threads`: on random weights of the shapes of
+    `model`, a file, folder or hub name, or of Llama's shape where it is empty.
 
     Raises:
-        UserError: a name is no format of llama.cpp, or a number of threads is none of this machine's.
+        UserError: a name is no format of llama.cpp or none of them divides a row of the model, a number of threads is none of this machine's, or the
+            model cannot be read.
     """
-    names = [LLAMA_CPP.format(name).name for name in formats] or [form.name for form in LLAMA_CPP.formats]
     wrong = [n for n in threads if not 1 <= n <= processors()]
     if wrong or not threads:
         raise UserError(f"A number of threads must be from 1 to {processors()}, this machine's processors; {wrong or 'none'} is not: name another.")
+    named = [LLAMA_CPP.format(name) for name in formats] or list(LLAMA_CPP.formats)
+    sources, words = trials(model)
+    timed = formats_to_time(sources[0], named)
     started, load, energy = time.monotonic(), os.getloadavg()[0], package_energy()
     found: dict[int, list[Trial]] = {n: [] for n in dict.fromkeys(threads)}
-    with (progress or Silent()).stage("Timing llama.cpp", len(DEPTHS) * len(names) * len(found)) as advance, tempfile.TemporaryDirectory() as scratch:
-        for depth in DEPTHS:
-            source = TrialModel(TrialShape(depth), seed=0)
-            for name in names:
-                formats_of = {tensor.name: name for tensor in trial_matrices(source)}
+    n_timings = len(sources) * len(timed) * len(found)
+    with (progress or Silent()).stage("Timing llama.cpp", n_timings) as advance, tempfile.TemporaryDirectory() as scratch:
+        for source in sources:
+            for form in timed:
+                formats_of = in_format(source, form)
                 path = written_trial(source, formats_of, Path(scratch))
-                for n_threads, trials in found.items():
-                    trials.append(time_trial(path, source, formats_of, n_threads=n_threads, energy=energy))
+                for n_threads, of_threads in found.items():
+                    of_threads.append(time_trial(path, source, formats_of, n_threads=n_threads, energy=energy))
                     advance(1)
-    timed = tuple(_timed_threads(n, names, trials, energy) for n, trials in found.items())
-    return MachineProfile(timed, copying_bandwidth(), load, time.monotonic() - started)
+    names = [form.name for form in timed]
+    by_threads = tuple(_timed_threads(n, names, of_threads, energy) for n, of_threads in found.items())
+    return MachineProfile(words, by_threads, copying_bandwidth(), load, time.monotonic() - started)
+
+
+def trials(model: str, *, seed: int = 0) -> tuple[list[TrialModel], str]:
+    """The models that are timed for `model`, or for any where it is empty, the deepest first; and they in words.
+
+    Raises:
+        ModelError: the model cannot be read.
+    """
+    if not model:
+        return [
+            trial_of_shape(TrialShape(n), seed) for n in DEPTHS
+        ], f"random models of {DEPTHS[0]} and {DEPTHS[1]} layers of width {TrialShape(1).width}"
+    source = open_source(model)
+    n_all = n_layers_of(source)
+    in_layers = sum(tensor.n_weights for tensor in trial_matrices(source) if tensor.name.startswith("blk."))
+    deepest = min(max(2, -(-_ENOUGH * n_all // in_layers)), n_all)
+    depths = list(dict.fromkeys((deepest, -(-deepest // 2))))
+    return [
+        trial_of_model(source, n, seed) for n in depths
+    ], f"the shapes of {Path(model).name}, {' and '.join(map(str, depths))} layers, random weights"
+
+
+def formats_to_time(source: TrialModel, named: Sequence[Format]) -> list[Format]:
+    """Those of the formats `named` that divide rows of a model, and what stands in for them in rows that they do not.
+
+    Raises:
+        UserError: none of them does.
+    """
+    matrices = trial_matrices(source)
+    timed = [form for form in named if any(form.fits(tensor.shape) for tensor in matrices)]
+    if not timed:
+        names = ", ".join(form.name for form in named)
+        raise UserError(f"The blocks of a format must divide rows of the model that is timed; those of {names} divide none: name others.")
+    needed = {name for form in timed for name in in_format(source, form).values()}
+    return timed + [form for form in LLAMA_CPP.formats if form.name in needed - {form.name for form in timed}]
+
+
+def in_format(source: TrialModel, form: Format) -> dict[str, str]:
+    """The matrices of a model in a format, those that it does not fit in another."""
+    known = [form, *(LLAMA_CPP.format(name) for name in _BESIDE)]
+    return {tensor.name: next(other.name for other in known if other.fits(tensor.shape)) for tensor in trial_matrices(source)}
 
 
 def parse_threads(text: str) -> tuple[int, ...]:
@@ -153,11 +220,10 @@ def time_trial(path: Path, source: TrialModel, formats: dict[str, str], *, n_thr
         measured = [engine.seconds_per_token(_TOKENS) for _ in range(_REPEATS)]
     passed = time.monotonic() - started
     seconds = float(np.median(measured) if n_threads == 1 else min(measured))
-    read: dict[str, int] = {}
+    read, shares = dict.fromkeys(formats.values(), 0.0), shares_read(source)
     for tensor in trial_matrices(source):
-        if tensor.name != _EMBEDDING:
-            form = LLAMA_CPP.format(formats[tensor.name])
-            read[form.name] = read.get(form.name, 0) + form.size_bytes(tensor.shape)
+        form = LLAMA_CPP.format(formats[tensor.name])
+        read[form.name] += shares[tensor.name] * form.size_bytes(tensor.shape)
     return Trial(Timed(read, max(seconds, _SHORTEST)), engine.seconds_per_prompt_token(_PROMPT), used.joules, passed)
 
 

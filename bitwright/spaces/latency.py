@@ -33,7 +33,7 @@ class Latency:
     n_threads: int = 1
     power_watts: float | PowerUnknown = POWER_UNKNOWN
 
-    def seconds_per_token(self, read_bytes: Mapping[str, int]) -> float:
+    def seconds_per_token(self, read_bytes: Mapping[str, float]) -> float:
         """Seconds for a token that reads `read_bytes` of each format.
 
         Raises:
