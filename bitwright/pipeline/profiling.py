@@ -3,9 +3,9 @@
 The models have Llama's shape, or that of a model which is named: rows of 576 weights take longer a byte than rows of 1,024. A format that not all
 rows of such a model can have is timed in those that can, with others in `Q8_0`.
 
-One thread is timed by its processor time: on an idle machine that is the time which passes, and on a busy one it stays about the same. Several
-threads wait for each other, so theirs is the time that passes, the least of five, and holds only for a machine that has nothing else to do. Where the
-processor counts its energy, the power that it draws meanwhile is kept beside.
+One thread is timed by its processor time: on an idle machine that is the time which passes. Several threads wait for each other, so theirs is the
+time that passes, and holds only for a machine that has nothing else to do. Other work takes caches and memory away, which makes a timing longer and
+hardly ever shorter, so the least of five counts. Where the processor counts its energy, the power that it draws meanwhile is kept beside.
 """
 
 import json
@@ -217,9 +217,8 @@ def time_trial(path: Path, source: TrialModel, formats: dict[str, str], *, n_thr
     engine.seconds_per_token(2)  # pages are read in
     started = time.monotonic()
     with energy.metered() as used:
-        measured = [engine.seconds_per_token(_TOKENS) for _ in range(_REPEATS)]
+        seconds = min(engine.seconds_per_token(_TOKENS) for _ in range(_REPEATS))
     passed = time.monotonic() - started
-    seconds = float(np.median(measured) if n_threads == 1 else min(measured))
     read, shares = dict.fromkeys(formats.values(), 0.0), shares_read(source)
     for tensor in trial_matrices(source):
         form = LLAMA_CPP.format(formats[tensor.name])
