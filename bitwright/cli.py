@@ -15,6 +15,7 @@ from bitwright.cli_options import (
     Calibration,
     Context,
     Device,
+    EnginePython,
     Length,
     Model,
     NCalibration,
@@ -62,12 +63,13 @@ def fit(
     wanted: "Budget | Memory | NoLimit",
     conditions: "Conditions",
     out_folder: OutFolder,
+    engine_python: EnginePython = "",
     device: Device = "cpu",
 ) -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
     limit = given(wanted)
     asked = bw.pipeline.deciding(settings, limit)
-    fitted = bw.fit(asked, limit, out_folder, conditions=conditions, by=by, device=device, progress=Rows())
+    fitted = bw.fit(asked, limit, out_folder, conditions=conditions, by=by, engine_python=engine_python, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
     print_shipping(fitted.summary)
     print_texts(fitted.summary)
@@ -228,7 +230,7 @@ def build(
 def check(
     model_file: Annotated[Path, typer.Argument(metavar="MODEL", help="The built file or folder.")],
     plan_file: Annotated[Path, typer.Option("--plan", metavar="PLAN.json", help="The plan it was built from.")],
-    engine_python: Annotated[str, typer.Option(metavar="PYTHON", help="For vllm: the Python of an environment that has it, to run it there.")] = "",
+    engine_python: EnginePython = "",
     device: Device = "cpu",
 ) -> None:
     """Load what was built in the engine and compare it with what its plan promised."""

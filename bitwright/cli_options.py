@@ -79,6 +79,9 @@ Profile = Annotated[
     str,
     typer.Option("--profile", metavar="DEVICE", help="The device of seconds and joules: a file of `bitwright profile`, or a known name."),
 ]
+EnginePython = Annotated[
+    str, typer.Option("--engine-python", metavar="PYTHON", help="For vllm: the Python of an environment that has it, to run it there.")
+]
 Device = Annotated[str, typer.Option(help="Where torch works: cpu, cuda or mps.")]
 
 

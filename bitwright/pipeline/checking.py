@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress import Model
 from bitwright.errors import UserError
+from bitwright.objectives import python_of_vllm
 from bitwright.pipeline.checking_checkpoint import check_checkpoint
 from bitwright.pipeline.checking_llama_cpp import check_in_llama_cpp
 from bitwright.pipeline.checking_native import check_native
@@ -26,14 +27,24 @@ def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int
 
     Raises:
         ModelError: it cannot be read, by us or by the engine.
-        UserError: an `engine_python` is named that does not exist, or for another target than vLLM.
+        UserError: see `require_engine_python`.
     """
-    if engine_python and plan.target != VLLM.name:
-        raise UserError(f"Only {VLLM.name} is run by another Python; a plan for {plan.target} is checked by this one: leave out --engine-python.")
+    require_engine_python(plan.target, engine_python)
     container = TARGETS[plan.target].container
     if container == "compressed-tensors":
         return check_checkpoint(model, plan, path, contexts=contexts, prompt=prompt, engine_python=engine_python, progress=progress)
     return _CHECKS[container](model, plan, path, contexts=contexts, prompt=prompt, progress=progress)
+
+
+def require_engine_python(target: str, engine_python: str) -> None:
+    """Refuse to run an engine by a Python that cannot; none is named where it is empty.
+
+    Raises:
+        UserError: it does not exist, or the target is another than vLLM.
+    """
+    if engine_python and target != VLLM.name:
+        raise UserError(f"Only {VLLM.name} is run by another Python; what is for {target} is checked by this one: leave out --engine-python.")
+    python_of_vllm(engine_python)
 
 
 def prefixes(sequences: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:

@@ -13,7 +13,7 @@ from bitwright.errors import RunError, UserError
 from bitwright.objectives import Cost, CostObjective, Named, Shape, sample_texts
 from bitwright.pipeline.building import build, require_fit, target_of
 from bitwright.pipeline.campaign import DEFAULT, Judgement, Search, judged, search_along, search_within
-from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes
+from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes, require_engine_python
 from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, Conditions, Limit, NoDevice
 from bitwright.pipeline.costs import limits_of, named_costs
 from bitwright.pipeline.limits import Bound, Original, Within, as_file, bound_space, bounded, require_needed
@@ -132,12 +132,17 @@ def fit(
     *,
     conditions: Conditions = NO_CONDITIONS,
     by: Search = DEFAULT,
+    engine_python: str = "",
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Fitted:
-    """From a model and a budget, or a memory, with ceilings beside it, to a checked file in `out`: search around it, plan, build, check, report."""
+    """From a model and a budget, or a memory, with ceilings beside it, to a checked file in `out`: search around it, plan, build, check, report.
+
+    `engine_python` is as for `verify`.
+    """
     progress = progress or Silent()
     require_container(TARGETS[settings.target])
+    require_engine_python(settings.target, engine_python)
     _require_budget_alone(conditions)
     settings = _with_steps(settings, by)
     _require_one_judge(settings, by)
@@ -155,7 +160,7 @@ def fit(
     with timed(run.store, "build"):
         build(found, path, progress=progress)
     with timed(run.store, "check"):
-        checked = _checked(bench, found, path)
+        checked = _checked(bench, found, path, engine_python)
     summary = asked.figures(judgement.deciding())
     write_page(summary, out / REPORT)
     return Fitted(found, path, checked, summary, out / REPORT, judgement)
@@ -260,6 +265,6 @@ def _require_budget_alone(conditions: Conditions) -> None:
         )
 
 
-def _checked(bench: Workbench, plan: Plan, path: Path) -> Check:
+def _checked(bench: Workbench, plan: Plan, path: Path, engine_python: str) -> Check:
     contexts = prefixes(bench.texts.held_out.ids, N_CONTEXTS)
-    return check(bench.model, plan, path, contexts=contexts, prompt=PROMPT, engine_python="", progress=bench.progress)
+    return check(bench.model, plan, path, contexts=contexts, prompt=PROMPT, engine_python=engine_python, progress=bench.progress)

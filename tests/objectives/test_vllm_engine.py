@@ -100,6 +100,14 @@ def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert sentence(caught.value, tmp_path / "python")
 
 
+def test_a_fit_refuses_a_python_that_cannot_run_its_engine_before_any_work(llama_gqa: Path, tmp_path: Path) -> None:
+    for target, python in (("llama.cpp", sys.executable), ("vllm", str(tmp_path / "python"))):
+        with pytest.raises(UserError) as caught:
+            bw.fit(bw.Settings(str(llama_gqa), target), bw.parse_budget("15bpw"), tmp_path / "run", engine_python=python)
+        assert sentence(caught.value, "--engine-python")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_check_asks_the_engine_and_finds_a_broken_promise(stand_in: str, llama_gqa: Path, tmp_path: Path) -> None:
     settings = bw.Settings(str(llama_gqa), "vllm", ("FP8_ROW",), n_calibration=2, n_held_out=2, sequence_length=16, sensitivity="importance")
     fitted = bw.fit(settings, bw.parse_budget("15bpw"), tmp_path / "run")
@@ -108,6 +116,7 @@ def test_a_check_asks_the_engine_and_finds_a_broken_promise(stand_in: str, llama
     assert (checked.engine, checked.broken) == ("vllm 0.0", ())
     assert checked.engine_gap.nats_per_token < 1e-4 < checked.in_engine.nats_per_token
     assert checked.written
+    assert bw.fit(settings, bw.parse_budget("15bpw"), tmp_path / "run", engine_python=stand_in).check.engine == "vllm 0.0"
     other = Path(stand_in).parent / "packages" / "vllm" / "__init__.py"
     other.write_text(other.read_text().replace(".log_softmax", ".mul(1.2).log_softmax"))
     assert any("from torch with the same weights" in line for line in bw.verify(fitted.plan, fitted.model, engine_python=stand_in).broken)
