@@ -1,6 +1,7 @@
 """Types of the KV cache: what each costs in torch and in llama.cpp, and what it brings to give up bits of the cache for bits of the weights.
 
     python benchmarks/cache.py types MODEL TEXT                        # every type, for keys and for values alone
+    python benchmarks/cache.py contexts MODEL TEXT                     # how far it depends on the length of the sequences
     python benchmarks/cache.py compete MODEL CALIBRATION HELD_OUT --out RUN/ --at 352MB:8192,185MB:512
 
 MODEL is a folder of float weights, on which the engine rounds no activations that would hide a fine type. `compete` prices once, and then solves
@@ -19,7 +20,17 @@ from numpy.typing import NDArray
 import bitwright as bw
 from bitwright.compress import GgufContainer, Recipe, cached_in, load, open_source
 from bitwright.errors import BudgetError
-from bitwright.objectives import LlamaCpp, Shape, next_token_log_probabilities, read_documents, split_texts, standard_error
+from bitwright.objectives import (
+    LlamaCpp,
+    Reference,
+    Shape,
+    Tokens,
+    cache_divergence,
+    next_token_log_probabilities,
+    read_documents,
+    split_texts,
+    standard_error,
+)
 from bitwright.pipeline import Memory, Run
 from bitwright.pipeline.limits import bounded
 from bitwright.pipeline.promises import mean_divergence
@@ -30,6 +41,7 @@ from bitwright.search import solve
 from bitwright.spaces import ANY_CACHE, CACHE_MENU, PLAIN_CACHE, AnyCacheTypes, CacheTypes, Choice, chosen_cache, file_bytes
 
 N_CONTEXTS, N_SEQUENCES, LENGTH = 12, 16, 128
+LENGTHS, N_LONG, PIECE = (256, 1024, 4096), 2, 256
 FORMATS = ("Q8_0", "Q6_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL", "Q3_K")
 RIVALS = (ANY_CACHE, PLAIN_CACHE, CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0", "Q4_0"))
 
@@ -40,7 +52,13 @@ def main() -> None:
     types = parsers.add_parser("types")
     types.add_argument("model")
     types.add_argument("text", type=Path)
-    types.set_defaults(run=lambda args: print_types(args.model, args.text))
+    types.add_argument("--types", default=",".join(CACHE_MENU[1:]))
+    types.set_defaults(run=lambda args: print_types(args.model, args.text, args.types.split(",")))
+    contexts = parsers.add_parser("contexts")
+    contexts.add_argument("model")
+    contexts.add_argument("text", type=Path)
+    contexts.add_argument("--types", default="Q8_0,Q4_0,IQ4_NL")
+    contexts.set_defaults(run=lambda args: print_lengths(args.model, args.text, args.types.split(",")))
     compete = parsers.add_parser("compete")
     compete.add_argument("model")
     compete.add_argument("calibration")
@@ -52,15 +70,15 @@ def main() -> None:
     args.run(args)
 
 
-def print_types(name: str, text: Path) -> None:
+def print_types(name: str, text: Path, types: list[str]) -> None:
     print("Divergence from a cache of F16, nats/token; last: torch against llama.cpp with the same types")
     print(f"{'keys':8}{'values':8}{'in torch':>20}{'in llama.cpp':>20}{'between them':>20}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        for keys, values, *found in measured_types(name, text, Path(scratch)):
+        for keys, values, *found in measured_types(name, text, types, Path(scratch)):
             print(f"{keys:8}{values:8}" + "".join(f"{mean:>20}" for mean in found), flush=True)
 
 
-def measured_types(name: str, text: Path, scratch: Path) -> Iterator[tuple[str, ...]]:
+def measured_types(name: str, text: Path, names: list[str], scratch: Path) -> Iterator[tuple[str, ...]]:
     model, file = load(name), scratch / "model.gguf"
     source = open_source(name)
     floats = {tensor.name: "F32" for tensor in source.tensors}  # the engine is many times slower with BF16 on most processors
@@ -69,13 +87,34 @@ def measured_types(name: str, text: Path, scratch: Path) -> Iterator[tuple[str, 
     in_torch = next_token_log_probabilities(model, contexts)
     in_engine = engine(file, PLAIN_CACHE, contexts, in_torch.shape[1])
     yield "F16", "F16", "", "", str(mean_divergence(in_torch, in_engine))
-    for name_of_type in CACHE_MENU[1:]:
+    for name_of_type in names:
         for types in (CacheTypes(keys=name_of_type), CacheTypes(values=name_of_type)):
             with cached_in(model, types):
                 ours = next_token_log_probabilities(model, contexts)
             theirs = engine(file, types, contexts, in_torch.shape[1])
             found = (mean_divergence(in_torch, ours), mean_divergence(in_engine, theirs), mean_divergence(ours, theirs))
             yield types.keys, types.values, *(str(mean) for mean in found)
+
+
+def print_lengths(name: str, text: Path, types: list[str]) -> None:
+    model = load(name)
+    ids = split_texts(read_documents(text), model.tokenizer, Shape(0, N_LONG, max(LENGTHS)), name=text.name).held_out.ids
+    print(f"Divergence from a cache of F16, nats/token, over the same {ids.size:,} tokens as sequences of so many; below it the difference from the")
+    print(f"shortest, paired; standard errors over pieces of {PIECE} tokens")
+    print(f"{'':16}" + "".join(f"{length:>20}" for length in LENGTHS), flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        references = [
+            Reference(model, Tokens(ids.reshape(-1, length), text.name), scratch=Path(scratch) / str(length), progress=Silent()) for length in LENGTHS
+        ]
+        for name_of_type in types:
+            for side, of in (("keys", CacheTypes(keys=name_of_type)), ("values", CacheTypes(values=name_of_type))):
+                pieces = [cache_divergence(model, of, reference).reshape(-1, PIECE).mean(axis=1) for reference in references]
+                print(f"{side:8}{name_of_type:8}" + "".join(f"{mean_and_error(nats):>20}" for nats in pieces))
+                print(f"{'':16}" + "".join(f"{mean_and_error(nats - pieces[0]):>20}" for nats in pieces), flush=True)
+
+
+def mean_and_error(nats: NDArray[np.float64]) -> str:
+    return f"{nats.mean():.5f} ± {standard_error(nats):.5f}"
 
 
 def engine(file: Path, types: CacheTypes, contexts: list[NDArray[np.int64]], n_vocabulary: int) -> NDArray[np.float64]:
@@ -93,6 +132,7 @@ def print_rivals(args: argparse.Namespace) -> None:
         n_held_out=N_SEQUENCES,
         sequence_length=LENGTH,
         cache_types=str(ANY_CACHE),
+        cache_length=LENGTH,
     )
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)

@@ -37,7 +37,19 @@ from bitwright.cli_options import (
     settings_of,
     taking,
 )
-from bitwright.cli_output import Rows, err, exit_if_broken, how_to_serve, out, print_check, print_costs, print_shipping, print_texts, say
+from bitwright.cli_output import (
+    Rows,
+    err,
+    exit_if_broken,
+    how_to_serve,
+    out,
+    print_cache_text,
+    print_check,
+    print_costs,
+    print_shipping,
+    print_texts,
+    say,
+)
 from bitwright.errors import BrokenPromiseError, UserError
 
 if TYPE_CHECKING:
@@ -80,6 +92,7 @@ def fit(
     out.print(bw.report.format_histogram(fitted.summary))
     out.print(bw.report.stages_table(fitted.summary))
     print_check(fitted.check)
+    print_cache_text(bw.open_run(out_folder))
     say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}{how_to_serve(fitted.plan, limit)}")
     exit_if_broken(fitted.check)
 
@@ -101,6 +114,7 @@ def search(
     out.print(bw.report.front_table(summary))
     print_texts(summary)
     out.print(bw.report.courses_table(summary))
+    print_cache_text(bw.open_run(out_folder))
     say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
 
 
@@ -206,6 +220,7 @@ def plan(
         out.print(bw.report.candidate_costs_table(summary))
     print_shipping(summary)
     print_texts(summary)
+    print_cache_text(opened)
     _, *types = bw.pipeline.write_plan(made, path)
     say(
         f"\nplan          {path}"
@@ -319,7 +334,8 @@ def fleet(
     build_models: Annotated[bool, typer.Option("--build/--no-build", help="Build the models as well as the plans.")] = True,
 ) -> None:
     """For every device its best plan, from the measurements of one run and without measuring anything again."""
-    found = bw.pipeline.plan_fleet(bw.open_run(run), bw.pipeline.read_devices(devices))
+    opened = bw.open_run(run)
+    found = bw.pipeline.plan_fleet(opened, bw.pipeline.read_devices(devices))
     rows = [(row, row.plan) for row in found.assigned]
     out.print(
         bw.report.fleet_table(
@@ -335,6 +351,7 @@ def fleet(
     for row in found.rows:
         if isinstance(row, bw.pipeline.Unserved):
             say(row.reason)
+    print_cache_text(opened)
     sums = bw.pipeline.build_fleet(found, out_folder, progress=Rows()) if build_models else {}
     say(f"\nmanifest  {bw.pipeline.write_fleet(found, out_folder, checksums=sums)}")
 

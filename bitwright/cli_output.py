@@ -14,7 +14,7 @@ from bitwright.errors import BrokenPromiseError
 from bitwright.progress import Advance, Progress
 
 if TYPE_CHECKING:
-    from bitwright.pipeline import Check, Memory
+    from bitwright.pipeline import Check, Memory, Run
     from bitwright.report import RunSummary
     from bitwright.spaces import Budget, Plan
 
@@ -57,6 +57,12 @@ def print_texts(summary: "RunSummary") -> None:
     if isinstance(summary.texts, bw.report.TextComparison):
         out.print(bw.report.texts_table(summary.texts))
         out.print(bw.report.kinds_table(summary.texts))
+
+
+def print_cache_text(run: "Run") -> None:
+    """How long the sequences were that types of the cache were measured on, where they are decided about."""
+    for words, text in bw.pipeline.cache_text(run).items():
+        say(f"{words.capitalize()} {text}, plans on sequences of {run.settings.sequence_length:,} tokens.")
 
 
 def how_to_serve(made: "Plan", limit: "Budget | Memory | NoLimit") -> str:

@@ -16,6 +16,7 @@ def test_a_memory_decides_about_the_cache(bitwright: Cli, llama_64: Path, tmp_pa
     assert ended.code == 0
     types = read_plan(tmp_path / "plan.json").cache
     assert types.keys != "F16"
+    assert "Types of the cache were measured on 2 sequences of 16 tokens of" in ended.out
     assert f"llama-server -m MODEL -c 1024 -np 1 -ctk {types.keys.lower()} -ctv {types.values.lower()}" in ended.out
     ended = bitwright("memory", tmp_path / "plan.json", "--context", 1024)
     assert f"-ctk {types.keys.lower()} -ctv {types.values.lower()}" in ended.out

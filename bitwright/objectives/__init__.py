@@ -1,7 +1,7 @@
 """What a choice is worth: quality on text, and what an engine says of it."""
 
 from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
-from bitwright.objectives.divergence import Divergence, Reference, next_token_log_probabilities
+from bitwright.objectives.divergence import Divergence, Reference, cache_divergence, next_token_log_probabilities
 from bitwright.objectives.effective_rank import EffectiveRank, EffectiveRankDifference
 from bitwright.objectives.energy import PackageEnergy, package_energy
 from bitwright.objectives.evaluator import Evaluation, Evaluator
@@ -28,7 +28,7 @@ from bitwright.objectives.store import Store
 from bitwright.objectives.taps import Tap, Tapped, Use, is_mixture
 from bitwright.objectives.task_error import Likelihood, TaskError, TaskErrorByLength, likelihoods
 from bitwright.objectives.tasks import Item, Task, read_task
-from bitwright.objectives.tokens import Shape, Texts, Tokens, dataset_documents, draw, read_documents, sample_texts, split_texts
+from bitwright.objectives.tokens import Shape, Texts, Tokens, dataset_documents, draw, long_sequences, read_documents, sample_texts, split_texts
 from bitwright.objectives.user_function import UserFunction, read_function
 from bitwright.objectives.vllm_engine import in_vllm, python_of_vllm
 from bitwright.objectives.worst_slice import WorstSlice
@@ -90,6 +90,7 @@ __all__ = [
     "added",
     "bits_cost",
     "bytes_cost",
+    "cache_divergence",
     "collect_importance",
     "collect_routing",
     "dataset_documents",
@@ -102,6 +103,7 @@ __all__ = [
     "is_mixture",
     "kept_routing",
     "likelihoods",
+    "long_sequences",
     "memory_use",
     "next_token_log_probabilities",
     "package_energy",

@@ -6,7 +6,7 @@ read, the rounding moves a divergence by less than 1e-5 nats.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from bitwright.progress import Progress
 from bitwright.spaces import CacheTypes, Choice, Space, chosen_cache
 
 MEMORY_BOUND_BYTES = 1 << 30
-_SEQUENCES_AT_ONCE = 8
+_SEQUENCES_AT_ONCE, _TOKENS_AT_ONCE = 8, 2048  # whichever is less
 
 
 class Reference:
@@ -34,19 +34,23 @@ class Reference:
 
     def __init__(self, model: Model, tokens: Tokens, *, scratch: Path, progress: Progress) -> None:
         self.tokens, self._file = tokens, scratch / "reference.f16"
+        self._at_once = int(np.clip(_TOKENS_AT_ONCE // tokens.ids.shape[1], 1, _SEQUENCES_AT_ONCE))
         self._rows = _allocate((*tokens.ids.shape, model.module.config.get_text_config().vocab_size), self._file)
         losses = []
         with progress.stage("Reading the original's predictions", tokens.n_tokens) as advance:
-            for i, batch in enumerate(tokens.batches(_SEQUENCES_AT_ONCE)):
+            for i, batch in enumerate(tokens.batches(self._at_once)):
                 log_probabilities = _log_probabilities(model, batch)
-                self._rows[i * _SEQUENCES_AT_ONCE :][: len(batch)] = log_probabilities.half().cpu().numpy()
+                self._rows[i * self._at_once :][: len(batch)] = log_probabilities.half().cpu().numpy()
                 losses.append(_label_losses(log_probabilities, batch))
                 advance(batch.size)
         self.perplexity = float(np.exp(np.concatenate(losses).mean()))
 
-    def batch(self, index: int, device: torch.device) -> Torch:
-        """Log-probabilities of one batch `(≤ 8, length, n_vocabulary)`, float32, normalised."""
-        return self.sequences(index * _SEQUENCES_AT_ONCE, _SEQUENCES_AT_ONCE, device)
+    def batches(self, device: torch.device) -> Iterator[tuple[NDArray[np.int64], Torch]]:
+        """Some sequences at a time, as many as are read at once: their tokens `(≤ 8, length)` and log-probabilities `(≤ 8, length, n_vocabulary)`,
+        float32, normalised.
+        """
+        for i, batch in enumerate(self.tokens.batches(self._at_once)):
+            yield batch, self.sequences(i * self._at_once, self._at_once, device)
 
     def sequences(self, first: int, n_sequences: int, device: torch.device) -> Torch:
         """Log-probabilities of `n_sequences` sequences from the index `first` on, `(n_sequences, length, n_vocabulary)`, float32, normalised."""
@@ -91,9 +95,7 @@ class Divergence:
 
     def of_cache(self, types: CacheTypes) -> float:
         """Divergence in nats per token of the original's weights with keys and values in these types."""
-        with cached_in(self._model, types):
-            nats, _, _ = _compare(self._model, self._reference)
-        return float(nats.mean())
+        return float(cache_divergence(self._model, types, self._reference).mean())
 
     def of_weights(self, weights: Weights) -> float:
         """Divergence in nats per token with any `weights` in place of some of the original's."""
@@ -104,6 +106,16 @@ class Divergence:
         with applied(self._model, weights):
             nats, _, _ = _compare(self._model, self._reference)
         return nats
+
+
+def cache_divergence(model: Model, types: CacheTypes, reference: Reference) -> NDArray[np.float64]:
+    """Divergence in nats at each token `(n_sequences, length)` of the model as it is with its keys and values in these types."""
+    nats = []
+    with cached_in(model, types):
+        for batch, p in reference.batches(model.device):
+            q = _log_probabilities(model, batch)
+            nats.append((p.exp() * (p - q)).sum(dim=-1).double().cpu().numpy())
+    return np.concatenate(nats)
 
 
 @torch.inference_mode()
@@ -126,8 +138,8 @@ def next_token_log_probabilities(model: Model, contexts: Sequence[NDArray[np.int
 def _compare(model: Model, reference: Reference) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Mean divergence of each sequence `(n,)`, loss of each label, and agreement of each top token, over all tokens."""
     nats, losses, agreements = [], [], []
-    for i, batch in enumerate(reference.tokens.batches(_SEQUENCES_AT_ONCE)):
-        p, q = reference.batch(i, model.device), _log_probabilities(model, batch)
+    for batch, p in reference.batches(model.device):
+        q = _log_probabilities(model, batch)
         nats.append((p.exp() * (p - q)).sum(dim=-1).double().mean(dim=1).cpu().numpy())
         agreements.append((p.argmax(dim=-1) == q.argmax(dim=-1)).double().cpu().numpy().ravel())
         losses.append(_label_losses(q, batch))

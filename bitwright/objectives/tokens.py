@@ -91,11 +91,23 @@ def split_texts(documents: list[str], tokenizer: PreTrainedTokenizerBase, shape:
             f"Text must hold at least {needed} sequences of {shape.length} tokens, so that one can be held out; {name} holds {len(windows)}: "
             "give more text, a smaller --sequence-length, or no --calibration to let the model write its own."
         )
-    share = shape.n_calibration / (shape.n_calibration + shape.n_held_out)
-    border = int(np.clip(round(share * len(windows)), bool(shape.n_calibration), len(windows) - bool(shape.n_held_out)))
+    border = _border(windows, shape)
     parts = (windows[:border], shape.n_calibration, "first"), (windows[border:], shape.n_held_out, "last")
     first, last = (Tokens(_spread(part, n), f"{name} ({where} {len(part)} of {len(windows)} sequences)") for part, n, where in parts)
     return Texts(first, last)
+
+
+def long_sequences(documents: list[str], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, length: int, n_tokens: int, name: str) -> Tokens:
+    """The part of `documents` that `split_texts` takes for calibration, read on end: sequences of `length` tokens, or one of all where it has fewer,
+    spread evenly over it, at most `n_tokens` in all but one sequence at least.
+    """
+    windows, start = _windows(documents, tokenizer, shape.length), len(start_tokens(tokenizer))
+    part = windows[: _border(windows, shape)]
+    stream = part[:, start:].reshape(-1)
+    body = min(length - start, len(stream))
+    rows = stream[: len(stream) // body * body].reshape(-1, body)
+    sequences = np.concatenate([np.tile(part[0, :start], (len(rows), 1)), rows], axis=1)
+    return Tokens(_spread(sequences, max(n_tokens // sequences.shape[1], 1)), name)
 
 
 def read_documents(path: Path) -> list[str]:
@@ -162,6 +174,12 @@ def _windows(documents: list[str], tokenizer: PreTrainedTokenizerBase, length: i
     n = len(stream) // body
     windows = np.array(stream[: n * body], dtype=np.int64).reshape(n, body)
     return np.concatenate([np.tile(np.array(start, dtype=np.int64), (n, 1)), windows], axis=1)
+
+
+def _border(windows: NDArray[np.int64], shape: Shape) -> int:
+    """How many of a text's `windows` `(n, length)` are for calibration."""
+    share = shape.n_calibration / (shape.n_calibration + shape.n_held_out)
+    return int(np.clip(round(share * len(windows)), bool(shape.n_calibration), len(windows) - bool(shape.n_held_out)))
 
 
 def _spread(windows: NDArray[np.int64], n: int) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from bitwright.pipeline.fleet import Assigned, Fleet, Unserved, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
 from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.limits import Memory, deciding
+from bitwright.pipeline.long_text import cache_text
 from bitwright.pipeline.memory import Anatomy, anatomy, memory_budget, memory_of, serving_of_model
 from bitwright.pipeline.methods import Method
 from bitwright.pipeline.ordering import Ordered, order_channels
@@ -58,6 +59,7 @@ __all__ = [
     "anatomy",
     "build",
     "build_fleet",
+    "cache_text",
     "cache_types",
     "check",
     "compare_proxies",

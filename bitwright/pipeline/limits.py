@@ -17,7 +17,7 @@ from bitwright.objectives import Serving, require_accounting
 from bitwright.pipeline.memory import Anatomy, anatomy, budget_left, memory_bytes
 from bitwright.pipeline.planning import budget_bytes
 from bitwright.pipeline.run import Run
-from bitwright.pipeline.settings import Settings
+from bitwright.pipeline.settings import LONGEST, Settings
 from bitwright.spaces import (
     ANY_CACHE,
     PLAIN_CACHE,
@@ -70,8 +70,10 @@ Within = Budget | Memory
 
 
 def deciding(settings: Settings, limit: Within) -> Settings:
-    """The settings of a run for a limit: with the types of the cache that it names, or lets be decided."""
-    return replace(settings, cache_types=str(limit.cache)) if isinstance(limit, Memory) else settings
+    """The settings of a run for a limit: with types of the cache that it names or lets be decided, measured at its context as far as that goes."""
+    if not isinstance(limit, Memory):
+        return settings
+    return replace(settings, cache_types=str(limit.cache), cache_length=min(max(limit.context, 2), LONGEST))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from bitwright.compress import Distortion, is_corrected, measure_distortion
 from bitwright.errors import TextError, UserError
 from bitwright.objectives import Routing
+from bitwright.pipeline.long_text import long_text
 from bitwright.pipeline.mixing import sequences_by_text
 from bitwright.pipeline.run import PACKED
 from bitwright.pipeline.settings import FLOOR
@@ -129,7 +130,7 @@ def with_cache_prices(bench: Workbench, weights: Space, tables: tuple[Table, Tab
         return tables
     if not bench.store.has_array(_CACHE):
         with timed(bench.store, "cache") as passed:
-            losses, passed.n_tokens = cache_losses(subject_of(bench, weights), space)
+            losses, passed.n_tokens = cache_losses(replace(subject_of(bench, weights), tokens=long_text(bench)), space)
             bench.store.put_array(_CACHE, losses)
     losses, first = bench.store.array(_CACHE).astype(np.float64), tables[0]
     return with_cache_losses(first, losses, like=first), with_cache_losses(tables[1], losses, like=first)

@@ -15,6 +15,8 @@ from bitwright.predictors import IN_NATS, proxy_named
 from bitwright.spaces import LLAMA_CPP, PLAIN, PLAIN_CACHE, TARGETS, AnyCacheTypes, CacheTypes, cache_types
 
 SELF, IN_ORDER = "self", ", in order"
+#: tokens of the longest sequence that types of the cache are measured on
+LONGEST = 1024
 FLOOR, FORCED = "floor", "forced"
 
 
@@ -26,7 +28,8 @@ class Settings:
     `codec` that of a rounding, empty for the usual one of the target. `ship_codec` is the rounding of what is written, where it is to be another one
     than that of the search, and `steps` are what is done to it after that, each as `step_named` reads it. `rare` says where the price of an expert
     comes from that the text hardly visits: a `floor` from the others of its layer, or `forced`, measured with tokens that are sent there.
-    `cache_types` are those that keys and values may have: one type, one for each (`q8_0,q4_0`), or `any` to decide them with the weights.
+    `cache_types` are those that keys and values may have: one type, one for each (`q8_0,q4_0`), or `any` to decide them with the weights, and
+    `cache_length` the tokens of a sequence that they are measured on, as far as the text and the model go.
     """
 
     model: str
@@ -46,12 +49,14 @@ class Settings:
     steps: tuple[str, ...] = ()
     rare: str = FLOOR
     cache_types: str = PLAIN
+    cache_length: int = LONGEST
 
     def __post_init__(self) -> None:
         counts = {
             "calibration sequences": self.n_calibration,
             "held-out sequences": self.n_held_out,
             "tokens of a sequence": self.sequence_length - 1,
+            "tokens of a sequence for the cache": self.cache_length - 1,
         }
         for name, value in counts.items():
             if value < 1:
@@ -145,7 +150,7 @@ class Settings:
             "held-out text": _contents(self.held_out) if self.held_out else "part of the calibration text",
             "imatrix": _contents(self.imatrix) if self.imatrix else "collected",
             "codec": self.rounding,
-            "types of the cache": str(self.cache),
+            "types of the cache": str(self.cache) + f", on sequences of {self.cache_length}" * (self.cache != PLAIN_CACHE),
             "sensitivity": self.sensitivity,
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "rarely chosen experts": self.rare,

@@ -10,6 +10,7 @@ from bitwright.pipeline.conditions import NO_DEVICE, NoDevice
 from bitwright.pipeline.cost_fronts import cost_front
 from bitwright.pipeline.courses import courses
 from bitwright.pipeline.expert_uses import expert_uses
+from bitwright.pipeline.long_text import cache_text
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching import uniforms
 from bitwright.pipeline.text_comparison import text_comparison
@@ -73,7 +74,9 @@ def summarise(
         candidates=tuple(listed),
         courses=courses(run),
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
-        settings=run.store.settings() | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")},
+        settings=run.store.settings()
+        | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")}
+        | cache_text(run),
         reference_perplexity=float(run.store.text("reference perplexity")),
         shipping=_shipping(run, named, chosen),
         experts=expert_uses(run, weights.space.names(without_cache(prices.space, named[chosen]))),

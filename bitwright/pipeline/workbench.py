@@ -193,7 +193,7 @@ def _texts(settings: Settings, model: Model, *, store: Store, progress: Progress
     if not store.has_array("held-out tokens"):
         texts = _calibration(settings, model, store=store, progress=progress)
         if settings.held_out:
-            other = split_texts(_documents(settings.held_out), model.tokenizer, settings.shape.all_held_out(), name=Path(settings.held_out).name)
+            other = split_texts(documents_of(settings.held_out), model.tokenizer, settings.shape.all_held_out(), name=Path(settings.held_out).name)
             texts = Texts(texts.calibration, other.held_out)
         for name, tokens in (("calibration", texts.calibration), ("held-out", texts.held_out)):
             store.put_text(f"{name} text", tokens.text)
@@ -232,10 +232,15 @@ def text_named(name: str, model: Model, shape: Shape, *, seed: int, progress: Pr
     """
     if name == SELF:
         return sample_texts(model, shape, seed=seed, progress=progress)
-    return split_texts(_documents(name), model.tokenizer, shape, name=Path(name).name)
+    return split_texts(documents_of(name), model.tokenizer, shape, name=Path(name).name)
 
 
-def _documents(name: str) -> list[str]:
+def documents_of(name: str) -> list[str]:
+    """The documents of a file or a dataset.
+
+    Raises:
+        TextError: there is none, or it has no text.
+    """
     path = Path(name)
     return read_documents(path) if path.exists() or path.suffix else dataset_documents(name)
 

@@ -1,22 +1,18 @@
 """What the types of the cache cost, measured: each alone, with all weights as in the original.
 
-Keys and values are no weights, so no gradient of a weight prices them. There are few types and each takes one forward pass, so they are measured, on
-the first sequences of the text. That keys and values add up, and that both add to the errors of weights, is the table's assumption as of any two
-units; what a search settles on is measured whole.
+Keys and values are no weights, so no gradient of a weight prices them. There are few types and each takes one forward pass, so they are measured.
+That keys and values add up, and that both add to the errors of weights, is the table's assumption as of any two units; what a search settles on is
+measured whole.
 """
-
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.objectives import Tokens
 from bitwright.predictors.on_text import on_text
 from bitwright.predictors.subject import Subject
 from bitwright.spaces import CacheTypes, Choice, Space, of_weights
 
 Table = NDArray[np.float64]
-_SEQUENCES = 16
 
 
 def cache_losses(subject: Subject, space: Space) -> tuple[Table, int]:
@@ -25,16 +21,15 @@ def cache_losses(subject: Subject, space: Space) -> tuple[Table, int]:
 
     `subject` has the space of the weights alone.
     """
-    few = replace(subject, tokens=Tokens(subject.tokens.ids[:_SEQUENCES], subject.tokens.text))
     offered, losses, n_passes = space.offered[-2:], np.full((2, len(space.formats)), np.nan), 1
-    with on_text(few) as divergence, subject.progress.stage("Measuring types of the cache", int(offered.sum())) as advance:
+    with on_text(subject) as divergence, subject.progress.stage("Measuring types of the cache", int(offered.sum())) as advance:
         for u, f in np.argwhere(offered):
             name = space.formats[f].name
             types = CacheTypes(keys=name) if u == 0 else CacheTypes(values=name)
             losses[u, f] = 0.0 if types.is_plain else divergence.of_cache(types)
             n_passes += not types.is_plain
             advance(1)
-    return losses, n_passes * few.tokens.n_tokens
+    return losses, n_passes * subject.tokens.n_tokens
 
 
 def with_cache_losses(table: Table, losses: Table, *, like: Table) -> Table:

@@ -90,17 +90,26 @@ def test_beyond_the_bound_the_predictions_are_in_a_file(tied: Model, tmp_path: P
     outside = Reference(tied, TOKENS, scratch=tmp_path / "c", progress=Silent())
     (file,) = (tmp_path / "c").iterdir()
     assert file.stat().st_size == exact_bytes
-    for i in range(2):
-        assert torch.equal(inside.batch(i, tied.device), outside.batch(i, tied.device))
+    for (_, first), (_, second) in zip(inside.batches(tied.device), outside.batches(tied.device), strict=True):
+        assert torch.equal(first, second)
     assert inside.perplexity == outside.perplexity
     outside.discard()
     assert not list((tmp_path / "c").iterdir())
     inside.discard()
 
 
+def test_long_sequences_are_read_few_at_a_time(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent())
+    assert [len(ids) for ids, _ in whole.batches(tied.device)] == [8, 3]
+    monkeypatch.setattr("bitwright.objectives.divergence._TOKENS_AT_ONCE", 2 * TOKENS.ids.shape[1] + 1)
+    few = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent())
+    assert [len(ids) for ids, _ in few.batches(tied.device)] == [2, 2, 2, 2, 2, 1]
+    torch.testing.assert_close(*(torch.cat([rows for _, rows in kept.batches(tied.device)]) for kept in (whole, few)), atol=5e-3, rtol=1e-3)
+
+
 def test_predictions_are_distributions_close_to_the_model_s(tied: Model, tmp_path: Path) -> None:
     reference = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent())
-    p = torch.cat([reference.batch(i, tied.device) for i in range(2)])
+    p = torch.cat([rows for _, rows in reference.batches(tied.device)])
     assert p.shape == (11, 12, 384)
     torch.testing.assert_close(p.exp().sum(dim=-1), torch.ones(11, 12))
     np.testing.assert_allclose(p.double().numpy(), log_probabilities(tied.module, TOKENS.ids), atol=0.01)

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bitwright.compress import Model
 from bitwright.errors import LibraryError, TextError
-from bitwright.objectives import Shape, Tokens, dataset_documents, draw, read_documents, sample_texts, split_texts
+from bitwright.objectives import Shape, Tokens, dataset_documents, draw, long_sequences, read_documents, sample_texts, split_texts
 from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny
 from tests.sentences import sentence
@@ -61,6 +61,21 @@ def test_each_sequence_is_consecutive_text_after_the_token_that_starts_one(with_
     assert (found[:, 0] == with_start.bos_token_id).all()
     expected = stream(with_start, DOCUMENTS)
     assert found[:, 1:].ravel().tolist() == expected[: len(expected) // 8 * 8]
+
+
+@pytest.mark.parametrize("tokenizer", ["with_start", "without_start"])
+def test_long_sequences_are_of_the_part_that_is_calibrated_on(tokenizer: str, request: pytest.FixtureRequest) -> None:
+    reader: PreTrainedTokenizerBase = request.getfixturevalue(tokenizer)
+    start, shape = tokenizer == "with_start", Shape(3, 1, 9)
+    calibrated = split_texts(DOCUMENTS, reader, Shape(3 * 10**6, 10**6, 9), name="text").calibration.ids[:, start:].ravel()
+    found = long_sequences(DOCUMENTS, reader, shape, length=41, n_tokens=130, name="text")
+    assert found.ids.shape == (3, 41)
+    body = 41 - start
+    wholes = {tuple(calibrated[i : i + body]) for i in range(0, len(calibrated) - body + 1, body)}
+    assert {tuple(row[start:]) for row in found.ids} <= wholes
+    assert (found.ids[:, :start] == reader.bos_token_id).all()
+    everything = long_sequences(DOCUMENTS, reader, shape, length=10**6, n_tokens=130, name="text")
+    assert everything.ids[0, start:].tolist() == calibrated.tolist()
 
 
 def test_no_token_is_put_before_where_the_tokenizer_adds_none(without_start: PreTrainedTokenizerBase) -> None:

@@ -17,6 +17,7 @@ from bitwright.pipeline import (
     Search,
     anatomy,
     build,
+    cache_text,
     deciding,
     describe,
     memory_of,
@@ -26,6 +27,7 @@ from bitwright.pipeline import (
     write_plan,
 )
 from bitwright.pipeline.limits import bounded
+from bitwright.pipeline.long_text import long_text
 from bitwright.pipeline.searching import with_cache_units
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
@@ -101,6 +103,26 @@ def test_a_plan_says_the_types_and_the_engine_keeps_to_them(run: Run, tmp_path: 
     checked = bw.pipeline.verify(plan, tmp_path / "model.gguf")
     assert not checked.broken
     assert ("types of the cache", str(plan.cache.types), "as asked for in both") in checked.rows
+
+
+def test_types_are_measured_at_the_context_as_far_as_the_text_goes(llama_64: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(tiny.TEXT * 40), encoding="utf-8")
+    known = small(llama_64, calibration=str(text), cache_types="any")
+    assert deciding(known, asked(10**9, context=100)).cache_length == 100
+    assert deciding(known, asked(10**9, context=4096)).cache_length == known.cache_length == 1024
+    for length, wanted in ((1024, (2, 1024)), (100, (20, 100)), (16, (8, 16))):
+        bench = set_up(replace(known, cache_length=length), tmp_path / str(length), device="cpu", progress=Silent())
+        assert long_text(bench).ids.shape == wanted
+    own = set_up(small(llama_64, cache_types="any"), tmp_path / "own", device="cpu", progress=Silent())
+    assert long_text(own).ids.tolist() == own.texts.calibration.ids.tolist()
+
+
+def test_what_types_were_measured_on_is_told(run: Run, searched: Run) -> None:
+    (words,) = cache_text(run).items()
+    assert words[1].startswith("8 sequences of 24 tokens of sampled from the model")
+    assert describe(run).settings[words[0]] == words[1]
+    assert cache_text(searched) == {}
 
 
 def test_a_file_has_the_cache_as_fine_as_it_is_offered(run: Run) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bitwright.compress import Model, cached_in, load, stitched
-from bitwright.objectives import Divergence, Reference, Store
+from bitwright.objectives import Divergence, Reference, Store, Tokens, cache_divergence
 from bitwright.predictors import Subject, cache_losses, with_cache_losses, with_cache_steps
 from bitwright.progress import Silent
 from bitwright.spaces import ANY_CACHE, LLAMA_CPP, CacheTypes, Space, chosen_cache, in_types, with_cache
@@ -44,6 +44,17 @@ def test_each_type_is_measured_alone(subject: Subject, space: Space) -> None:
     assert not np.allclose(losses[0, space.offered[-1]][1:], losses[1, space.offered[-1]][1:])
     again, _ = cache_losses(subject, space)
     np.testing.assert_array_equal(again, losses)
+
+
+def test_a_divergence_is_known_at_each_token(subject: Subject, tmp_path: Path) -> None:
+    model, types = subject.model, CacheTypes("Q4_0", "Q5_1")
+    reference = Reference(model, TOKENS, scratch=tmp_path, progress=Silent())
+    nats = cache_divergence(model, types, reference)
+    assert nats.shape == TOKENS.ids.shape
+    space = with_cache(subject.space, ANY_CACHE, keys=(4, 64), values=(4, 64))
+    assert nats.mean() == pytest.approx(Divergence(model, subject.levels, space=space, reference=reference).of_cache(types))
+    short = Reference(model, Tokens(TOKENS.ids[:, :8], ""), scratch=tmp_path, progress=Silent())
+    np.testing.assert_allclose(cache_divergence(model, types, short), nats[:, :8], atol=1e-5)  # what follows a token changes nothing
 
 
 def test_a_choice_is_measured_with_its_cache(subject: Subject, space: Space, weights: Space, tmp_path: Path) -> None:
