@@ -79,9 +79,13 @@ def fit(
     device: Device = "cpu",
 ) -> None:
     """From a model and a budget to a checked mixed-precision file: search, plan, build, check and report in one go."""
-    limit = given(wanted)
-    asked = bw.pipeline.deciding(settings, limit)
-    fitted = bw.fit(asked, limit, out_folder, conditions=conditions, by=by, engine_python=engine_python, device=device, progress=Rows())
+    if conditions.nats_at_most < inf:
+        require_no(wanted)
+        fitted = bw.pipeline.fit_smallest(settings, conditions, out_folder, by=by, engine_python=engine_python, device=device, progress=Rows())
+    else:
+        limit = given(wanted)
+        asked = bw.pipeline.deciding(settings, limit)
+        fitted = bw.fit(asked, limit, out_folder, conditions=conditions, by=by, engine_python=engine_python, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
     print_shipping(fitted.summary)
     print_texts(fitted.summary)
@@ -93,7 +97,7 @@ def fit(
     out.print(bw.report.stages_table(fitted.summary))
     print_check(fitted.check)
     print_cache_text(bw.open_run(out_folder))
-    say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}{how_to_serve(fitted.plan, limit)}")
+    say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}{how_to_serve(fitted.plan, wanted)}")
     exit_if_broken(fitted.check)
 
 

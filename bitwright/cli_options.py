@@ -72,9 +72,7 @@ Objectives = Annotated[
     str,
     typer.Option(help="What to make small, the first deciding: kl,flips,worst5%,error:TASK.jsonl,active-bytes,... The method's own when left out."),
 ]
-AtMost = Annotated[
-    str, typer.Option("--at-most", help="Ceilings, as in seconds-per-token=0.05,active-bytes=60MB. With kl=0.03 `plan` seeks the smallest file.")
-]
+AtMost = Annotated[str, typer.Option("--at-most", help="Ceilings, as in seconds-per-token=0.05,active-bytes=60MB. kl=0.03 seeks the smallest file.")]
 Profile = Annotated[
     str,
     typer.Option("--profile", metavar="DEVICE", help="The device of seconds and joules: a file of `bitwright profile`, or a known name."),
@@ -139,12 +137,10 @@ def limit_of(
     """
     if budget and memory:
         raise UserError(_ONE_LIMIT)
-    if not (budget or memory):
-        return NoLimit()
-    if budget and cache_types:
+    if cache_types and not memory:
         raise UserError(f"The types of a cache count in a memory; --cache-types {cache_types} says nothing of a file: give --memory and --context.")
-    if budget:
-        return bw.parse_budget(budget)
+    if not memory:
+        return bw.parse_budget(budget) if budget else NoLimit()
     return bw.pipeline.Memory(bw.parse_budget(memory), context, parallel, bw.pipeline.cache_types(cache_types or "any"))
 
 

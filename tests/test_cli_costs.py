@@ -40,7 +40,7 @@ def test_a_plan_keeps_a_ceiling_and_the_front_has_it_as_an_axis(bitwright: Cli, 
         assert ended.err.count("\n") == 1
 
 
-def test_a_ceiling_on_the_divergence_takes_the_place_of_a_budget(bitwright: Cli, finished: Path, tmp_path: Path) -> None:
+def test_a_ceiling_on_the_divergence_takes_the_place_of_a_budget(bitwright: Cli, finished: Path, gguf_256: Path, tmp_path: Path) -> None:
     measured = bw.open_run(finished / "run").measurements.values()
     goal = max(measurement.nats_per_token for measurement in measured)
     plan = ("plan", finished / "run", "-o", tmp_path / "plan.json")
@@ -48,6 +48,12 @@ def test_a_ceiling_on_the_divergence_takes_the_place_of_a_budget(bitwright: Cli,
     small = read_plan(tmp_path / "plan.json")
     assert small.divergence.nats_per_token <= goal + 1e-6
     assert small.found.budget == f"the smallest of at most {float(f'{goal:.6f}'):g} nats/token"
+    short = ["--formats", "Q8_0,Q4_0", "--calibration-sequences", 2, "--held-out-sequences", 2, "--sequence-length", 16, "--evaluations", 0]
+    ended = bitwright("fit", gguf_256, *short, "--at-most", "kl=0.05", "--out", tmp_path / "fitted")
+    assert ended.code == 0
+    fitted = read_plan(tmp_path / "fitted" / "plan.json")
+    assert fitted.divergence.nats_per_token <= 0.05
+    assert (tmp_path / "fitted" / "model.gguf").stat().st_size == fitted.size_bytes
     for wrong in ("kl=1e-12", "kl=none", "kl=0.1 --budget 6.5bpw"):
         ended = bitwright(*plan, "--at-most", *wrong.split())
         assert ended.code == 2

@@ -25,7 +25,7 @@ from bitwright.pipeline.profiling import MachineProfile, parse_threads, profile_
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.smallest import smallest_plan
+from bitwright.pipeline.smallest import fit_smallest, smallest_plan
 from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
 from bitwright.spaces import cache_types, engine, read_device, read_devices
@@ -71,6 +71,7 @@ __all__ = [
     "expert_uses",
     "export",
     "fit",
+    "fit_smallest",
     "import_plan",
     "limits_of",
     "memory_budget",

@@ -9,18 +9,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import inf
+from pathlib import Path
 
+from bitwright.compress import require_container
 from bitwright.errors import BudgetError, UserError
+from bitwright.pipeline.building import build
+from bitwright.pipeline.campaign import DEFAULT, Judgement, Search
+from bitwright.pipeline.checking import require_engine_python
 from bitwright.pipeline.conditions import Conditions
 from bitwright.pipeline.costs import limits_of
 from bitwright.pipeline.foretelling import foreteller
 from bitwright.pipeline.limits import bounded
-from bitwright.pipeline.run import Run
-from bitwright.pipeline.verbs import plan
-from bitwright.progress import Progress
-from bitwright.report import RunSummary
+from bitwright.pipeline.run import PLAN, REPORT, Run
+from bitwright.pipeline.settings import Settings
+from bitwright.pipeline.verbs import Fitted, plan, search, verify, write_plan
+from bitwright.pipeline.workbench import timed
+from bitwright.progress import Progress, Silent
+from bitwright.report import RunSummary, write_page
 from bitwright.search import Row, solve_with_rows
-from bitwright.spaces import Budget, Plan
+from bitwright.spaces import TARGETS, Budget, Plan
 
 _ROUNDS, _HALVINGS = 5, 14
 _SOLVER_SECONDS = 10.0
@@ -62,6 +69,40 @@ def smallest_plan(
         f"A ceiling on the divergence must be reached by some plan; within {high / 1e6:,.1f} MB the best that was found has {best:.4g} nats/token, "
         f"and kl={goal:g} is less: raise it."
     )
+
+
+def fit_smallest(
+    settings: Settings,
+    conditions: Conditions,
+    out: Path,
+    *,
+    by: Search = DEFAULT,
+    engine_python: str = "",
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Fitted:
+    """From a model and a ceiling on the divergence to the smallest checked file in `out` that is within it; see `smallest_plan`. No budget is known
+    before, so the whole front is searched. The other words are as for `fit`.
+
+    Raises:
+        BudgetError: see `smallest_plan`.
+        UserError: what is asked for cannot be done, or objectives are named, which would decide in the place of the size.
+    """
+    progress, target = progress or Silent(), TARGETS[settings.target]
+    require_container(target)
+    require_engine_python(target.name, engine_python)
+    if by.objectives:
+        raise UserError(f"Within a ceiling on the divergence the size decides; {by.objectives[0].name} cannot decide too: leave out --objectives.")
+    run = search(settings, out, by=by, device=device, progress=progress)
+    made, summary = smallest_plan(run, conditions, device=device, progress=progress)
+    write_plan(made, out / PLAN)
+    path = out / target.file_name
+    with timed(run.store, "build"):
+        build(made, path, progress=progress)
+    with timed(run.store, "check"):
+        checked = verify(made, path, engine_python=engine_python, device=device, progress=progress)
+    write_page(summary, out / REPORT)
+    return Fitted(made, path, checked, summary, out / REPORT, Judgement((), ()))
 
 
 def _least_budget(run: Run, rows: tuple[Row, ...], nats: float, *, low: int, high: int) -> int:

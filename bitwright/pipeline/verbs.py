@@ -260,8 +260,8 @@ def _asked(bound: Bound, conditions: Conditions, objectives: Iterable[Named]) ->
 def _require_budget_alone(conditions: Conditions) -> None:
     if conditions.nats_at_most < inf:
         raise UserError(
-            f"Under a budget the divergence is made small; kl={conditions.nats_at_most:g} asks for the smallest file instead: use `bitwright plan`, "
-            "or `smallest_plan`."
+            f"Under a budget the divergence is made small; kl={conditions.nats_at_most:g} asks for the smallest file instead: leave out the "
+            "budget, or use `fit_smallest` or `smallest_plan`."
         )
 
 

@@ -9,7 +9,8 @@ import pytest
 import bitwright as bw
 from bitwright.errors import BudgetError, ObjectiveError, UserError
 from bitwright.objectives import CostObjective
-from bitwright.pipeline import NO_DEVICE, AtMost, Run, costs_of, parse_conditions, smallest_plan
+from bitwright.pipeline import NO_DEVICE, AtMost, Effort, Run, costs_of, named_objectives, parse_conditions, smallest_plan
+from bitwright.pipeline.campaign import DEFAULT
 from tests.sentences import sentence
 
 
@@ -34,6 +35,20 @@ def test_a_lower_ceiling_takes_a_larger_file(own: Run) -> None:
     assert sizes[0] == own.prices.space.total_bytes(own.prices.space.smallest())
 
 
+def test_a_fit_ends_with_the_smallest_file_in_the_engine(searched: Run, tmp_path: Path) -> None:
+    settings = searched.settings
+    goal = sum(m.nats_per_token for m in searched.measurements.values()) / len(searched.measurements)
+    by = replace(DEFAULT, effort=Effort(evaluations=2))
+    fitted = bw.pipeline.fit_smallest(settings, parse_conditions([f"kl={goal:.6f}"], NO_DEVICE), tmp_path / "out", by=by)
+    assert fitted.plan.divergence.nats_per_token <= goal
+    assert fitted.plan == bw.read_plan(tmp_path / "out" / "plan.json")
+    assert fitted.model.stat().st_size == fitted.plan.size_bytes
+    assert not fitted.check.broken
+    assert fitted.report.is_file()
+    space = bw.open_run(tmp_path / "out").prices.space
+    assert space.total_bytes(space.smallest()) <= fitted.plan.size_bytes < space.total_bytes(space.largest())
+
+
 def test_other_ceilings_are_kept_beside(own: Run) -> None:
     space = own.prices.space
     active = costs_of(own).named(CostObjective.ACTIVE_BYTES, NO_DEVICE)
@@ -48,6 +63,9 @@ def test_what_no_plan_reaches_is_refused(own: Run) -> None:
     with pytest.raises(BudgetError) as caught:
         smallest_plan(own, conditions)
     sentence(caught.value, "kl=1e-09", "raise it")
+    with pytest.raises(UserError) as undecided:
+        bw.pipeline.fit_smallest(own.settings, conditions, own.folder, by=replace(DEFAULT, objectives=named_objectives("flips")))
+    sentence(undecided.value, "flips", "--objectives")
     with pytest.raises(UserError) as refused:
         bw.plan(own, bw.parse_budget("6bpw"), conditions=conditions)
     sentence(refused.value, "smallest file")
