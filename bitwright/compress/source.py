@@ -12,7 +12,7 @@ import numpy as np
 from gguf import GGUFValueType
 from numpy.typing import NDArray
 
-from bitwright.spaces import Tensor
+from bitwright.spaces import GGML_BY_NAME, Tensor
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -48,6 +48,11 @@ class Source(ABC):
     @abstractmethod
     def stored(self, tensor: Tensor) -> Bytes:
         """The tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
+
+    def stored_bytes(self, tensor: Tensor) -> int:
+        """Their number, counted from the shape where the format is one of GGUF's."""
+        form = GGML_BY_NAME.get(tensor.stored)
+        return form.size_bytes(tensor.shape) if form else self.stored(tensor).nbytes
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
         """Weights of one expert of a stack `(n_experts, n_rows, n_columns)` as float32 `(n_rows, n_columns)`."""

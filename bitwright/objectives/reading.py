@@ -16,10 +16,9 @@ from bitwright.compress import Source, dimensions
 from bitwright.errors import ObjectiveError
 from bitwright.objectives.cost import Cost, CostObjective
 from bitwright.objectives.routing import NO_ROUTING, Routing
-from bitwright.spaces import DROP, GGML_FORMATS, Choice, Device, Latency, Space, Tensor, expert_of, of_weights, role
+from bitwright.spaces import DROP, Choice, Device, Latency, Space, Tensor, expert_of, of_weights, role
 
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
-_FORMATS = {form.name: form for form in GGML_FORMATS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,7 @@ def reading(space: Space, source: Source, routing: Routing) -> Reading:
     share = _Shares(source, routing)
     decided = {tensor.name for unit in space.units for tensor in unit.tensors}
     shares = np.array([share.of(unit.tensors) for unit in space.units])
-    fixed = sum(share.of([tensor]) * _stored_bytes(source, tensor) for tensor in source.tensors if tensor.name not in decided)
+    fixed = sum(share.of([tensor]) * source.stored_bytes(tensor) for tensor in source.tensors if tensor.name not in decided)
     return Reading(space, shares, fixed, routing)
 
 
@@ -131,8 +130,3 @@ def _frequencies(routing: Routing, gone: set[tuple[int, int]]) -> dict[tuple[int
     left = np.array([expert not in gone for expert in experts], dtype=np.bool_)
     shares = routing.shares(np.where(left, routing.n_chosen, 0)) * routing.n_at_once
     return dict(zip(experts, shares.tolist(), strict=True))
-
-
-def _stored_bytes(source: Source, tensor: Tensor) -> int:
-    form = _FORMATS.get(tensor.stored)
-    return form.size_bytes(tensor.shape) if form else source.stored(tensor).nbytes

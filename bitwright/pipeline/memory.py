@@ -11,7 +11,6 @@ from bitwright.objectives import MemoryUse, Serving, memory_use, require_account
 from bitwright.pipeline.building import target_of
 from bitwright.spaces import (
     CACHE_FORMATS,
-    GGML_FORMATS,
     LLAMA_CPP,
     PLAIN_CACHE,
     AnyCacheTypes,
@@ -23,7 +22,6 @@ from bitwright.spaces import (
 )
 
 _PLAN = ".json"
-_FORMATS = {form.name: form for form in GGML_FORMATS}
 
 
 @dataclass(frozen=True)
@@ -151,5 +149,5 @@ def budget_left(found: Anatomy, memory: Budget, serving: Serving) -> Budget:
 
 def _stored_bytes(source: Source) -> int:
     """Bytes of all tensors as they are stored, each padded as in a file."""
-    sizes = ((_FORMATS[t.stored].size_bytes(t.shape) if t.stored in _FORMATS else source.stored(t).nbytes) for t in source.tensors)
+    sizes = (source.stored_bytes(tensor) for tensor in source.tensors)
     return sum(-(-size // LLAMA_CPP.alignment) * LLAMA_CPP.alignment for size in sizes)

@@ -29,7 +29,7 @@ from bitwright.spaces.cut import Cut, Part, channel_ranges, uncut
 from bitwright.spaces.device import Device, profile_names, read_device, read_devices
 from bitwright.spaces.discover import discover, expert_of, part_of, role
 from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, NATIVE_CHANNELS, NATIVE_MATRICES, TARGETS, TRANSFORMERS, VLLM, engine
-from bitwright.spaces.format import DROP, GGML_FORMATS, INTEGER_FORMATS, PRUNE, Absence, BlockFormat, Format, IntegerFormat
+from bitwright.spaces.format import DROP, GGML_BY_NAME, GGML_FORMATS, INTEGER_FORMATS, PRUNE, Absence, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.plan import (
@@ -56,6 +56,7 @@ __all__ = [
     "CACHE_FORMATS",
     "CACHE_MENU",
     "DROP",
+    "GGML_BY_NAME",
     "GGML_FORMATS",
     "INTEGERS",
     "INTEGER_FORMATS",

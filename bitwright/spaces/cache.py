@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import UserError
-from bitwright.spaces.format import GGML_FORMATS, BlockFormat
+from bitwright.spaces.format import GGML_BY_NAME, BlockFormat
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.unit import Tensor, Unit
 
@@ -25,7 +25,6 @@ CacheType = Literal["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"
 CACHE_FORMATS: tuple[str, ...] = get_args(CacheType)
 #: those of them that are worth a decision: F32 and BF16 hold nothing that F16 does not
 CACHE_MENU = ("F16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
-_BY_NAME = {form.name: form for form in GGML_FORMATS}
 _ANY = "any"
 
 
@@ -83,7 +82,7 @@ def cache_types(text: str) -> CacheTypes | AnyCacheTypes:
 
 def cache_format(name: str) -> BlockFormat:
     """The format of a cache type."""
-    return _BY_NAME[name]
+    return GGML_BY_NAME[name]
 
 
 def rotation(name: str, head: int, *, keys: bool) -> int:

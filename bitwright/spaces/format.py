@@ -152,6 +152,8 @@ GGML_FORMATS = (
     BlockFormat("IQ1_S", 256, 50, needs_importance=True),
 )
 
+GGML_BY_NAME = {form.name: form for form in GGML_FORMATS}
+
 _GROUPS = {32: "G32", 64: "G64", 128: "G128", 0: "ROW"}
 
 #: Floats, and integers of 8 to 2 bits in groups of 32, 64 and 128 weights or of a whole row, from the finest to the coarsest.
