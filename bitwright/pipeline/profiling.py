@@ -25,6 +25,7 @@ from bitwright.compress import (
     GgmlCodec,
     TrialModel,
     TrialShape,
+    as_held,
     n_layers_of,
     open_source,
     trial_matrices,
@@ -155,7 +156,7 @@ def trials(model: str, *, seed: int = 0) -> tuple[list[TrialModel], str]:
         return [
             trial_of_shape(TrialShape(n), seed) for n in DEPTHS
         ], f"random models of {DEPTHS[0]} and {DEPTHS[1]} layers of width {TrialShape(1).width}"
-    source = open_source(model)
+    source = as_held(open_source(model), LLAMA_CPP)
     n_all = n_layers_of(source)
     in_layers = sum(tensor.n_weights for tensor in trial_matrices(source) if tensor.name.startswith("blk."))
     deepest = min(max(2, -(-_ENOUGH * n_all // in_layers)), n_all)

@@ -8,6 +8,7 @@ from bitwright.objectives import package_energy, shares_read
 from bitwright.pipeline import MachineProfile, parse_threads, profile_machine
 from bitwright.pipeline.profiling import TimedThreads, copying_bandwidth, formats_to_time, in_format, processors, time_trial, trials, written_trial
 from bitwright.spaces import LLAMA_CPP, Latency, PowerUnknown, read_device
+from tests.compress import tiny_models as tiny
 from tests.conftest import saved
 from tests.sentences import sentence
 
@@ -90,6 +91,15 @@ def test_a_model_is_timed_as_deep_as_it_takes(llama_256: Path, monkeypatch: pyte
         "bitwright.pipeline.profiling._ENOUGH", 4 * sum(t.n_weights for t in trial_matrices(deep) if t.name.startswith("blk.")) // 1000
     )
     assert trials(str(llama_256))[1].startswith("the shapes of llama_256, 4 and 2 layers")
+
+
+def test_latent_attention_is_timed_as_the_engine_holds_it(tmp_path: Path) -> None:
+    kind, shape, _ = tiny.FAMILIES["deepseek-v3"]
+    for source in trials(str(saved(tmp_path / "model", kind, shape)))[0]:
+        formats = in_format(source, LLAMA_CPP.format("Q8_0"))
+        found = time_trial(written_trial(source, formats, tmp_path), source, formats, n_threads=1, energy=package_energy(tmp_path))
+        assert set(found.timed.read_bytes) == {"Q8_0", "F16"}
+        assert "blk.0.attn_k_b.weight" in formats
 
 
 def test_a_format_is_timed_in_the_rows_that_it_divides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
