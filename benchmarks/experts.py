@@ -53,7 +53,11 @@ class Lab:
     run: Run
 
     def best(self, method: str, budget_bits: int, n_evaluations: float) -> Choice:
-        """What a method finds, by the text that it searches on; nothing where it has no answer to such a budget."""
+        """What a method finds, by the text that it searches on: nothing where it has no answer to such a budget, and the table's word where it may
+        measure nothing.
+        """
+        if not n_evaluations:
+            return solve(self.run.prices.space, self.run.prices.table, budget_bits).choice
         search = Search(method_named(method), Effort(n_evaluations), (KullbackLeibler(),))
         try:
             trials = search_within(self.bench, self.run, budget_bits=budget_bits, search=search).trials
