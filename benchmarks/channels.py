@@ -17,13 +17,13 @@ All but the presets by the default method with `--evaluations`; measured on held
 Everything is kept in the folder and not repeated, so an interrupted run goes on where it was.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from experts import Lab, budgets, compared, opened
+from native_run import code_bits, parser_of, settings_of
 
 from bitwright.pipeline import Settings, order_channels
 from bitwright.spaces import DROP, PRUNE
@@ -58,32 +58,17 @@ def lanes(settings: Settings, out: Path) -> dict[str, tuple[Lab, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a folder of weights that were never quantized")
-    parser.add_argument("--calibration", required=True, help="text to search on")
-    parser.add_argument("--held-out", default="", help="text to judge by (default: a part of the calibration text)")
-    parser.add_argument("--out", type=Path, required=True, help="where everything is kept")
-    parser.add_argument("--formats", default="INT2_G32,INT3_G32,INT4_G32,INT6_G32", help="default: %(default)s")
-    parser.add_argument("--keep", default="token_embd*", help="default: %(default)s")
-    parser.add_argument("--budgets", default="2.25,2.5,3,3.5,4", help="bits of a code (default: %(default)s)")
-    parser.add_argument("--evaluations", type=int, default=100, help="of the default method (default: %(default)s)")
-    parser.add_argument("--sequences", type=int, default=32, help="default: %(default)s")
-    parser.add_argument("--held-out-sequences", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--length", type=int, default=256, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser = parser_of(__doc__, formats="INT2_G32,INT3_G32,INT4_G32,INT6_G32", keep="token_embd*", budgets="2.25,2.5,3,3.5,4", evaluations=100)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    settings = Settings(
-        args.model, "native", tuple(args.formats.split(",")), args.calibration, args.held_out, n_calibration=args.sequences,
-        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, keep=tuple(args.keep.split(",")),
-    )  # fmt: skip
+    settings = settings_of(args)
     args.out.mkdir(parents=True, exist_ok=True)
     labs = lanes(settings, args.out)
     whole = labs["whole"][0]
     fixed = {name: lab.run.prices.space.fixed_bits for name, (lab, _) in labs.items()}
     print(f"bytes that no choice changes: {fixed['whole'] // 8:,} whole, {fixed['pruned'] // 8:,} in parts")
     print("nats/token on held-out text (over whole, and the paired difference from it)")
-    for bits, budget in budgets(whole.run, [float(bits) for bits in args.budgets.split(",")]).items():
+    for bits, budget in budgets(whole.run, code_bits(args)).items():
         base = whole.held_out(whole.best("auto", budget, args.evaluations))
         print(f"\n{bits:g} bits, {(budget - fixed['whole']) // 8:,} bytes\n  {'whole':<12}{base.nats_per_token:>9.4f}", flush=True)
         for name, (lab, method) in labs.items():

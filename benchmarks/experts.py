@@ -18,13 +18,13 @@ Everything is kept in the folder and not repeated, so an interrupted run goes on
 mixture, of which `--calibration self` is what it writes itself.
 """
 
-import argparse
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
+from native_run import code_bits, parser_of, settings_of
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
@@ -135,32 +135,17 @@ def compared(told: Measurement, base: Measurement) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a folder of a mixture of experts, never quantized")
-    parser.add_argument("--calibration", required=True, help="text to search on")
-    parser.add_argument("--held-out", default="", help="text to judge by (default: a part of the calibration text)")
-    parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--formats", default="INT2_G32,INT3_G32,INT4_G32,INT6_G32", help="default: %(default)s")
-    parser.add_argument("--keep", default="token_embd*,*attn*", help="all but experts (default: %(default)s)")
-    parser.add_argument("--budgets", default="2,2.25,2.5,3,3.5", help="bits of a code (default: %(default)s)")
-    parser.add_argument("--evaluations", type=int, default=100, help="of the default method (default: %(default)s)")
-    parser.add_argument("--sequences", type=int, default=32, help="default: %(default)s")
-    parser.add_argument("--held-out-sequences", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--length", type=int, default=256, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser = parser_of(__doc__, formats="INT2_G32,INT3_G32,INT4_G32,INT6_G32", keep="token_embd*,*attn*", budgets="2,2.25,2.5,3,3.5", evaluations=100)
     parser.add_argument("--ranking", action="store_true", help="rank experts, and nothing else")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    settings = Settings(
-        args.model, "native", tuple(args.formats.split(",")), args.calibration, args.held_out, n_calibration=args.sequences,
-        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, keep=tuple(args.keep.split(",")),
-    )  # fmt: skip
+    settings = settings_of(args)
     kept, dropping = opened(settings, args.out / "kept"), opened(replace(settings, formats=(*settings.formats, DROP.name)), args.out / "dropping")
     if args.ranking:
         print(ranking(kept, dropping))
         return
     matrices = opened(replace(settings, target="native-matrices"), args.out / "matrices")
-    asked, plans = budgets(kept.run, [float(bits) for bits in args.budgets.split(",")]), plans_of_layers(kept.run)
+    asked, plans = budgets(kept.run, code_bits(args)), plans_of_layers(kept.run)
     with desk(kept.bench, kept.run, Search(method_named("auto"), Effort(0), (KullbackLeibler(),))) as at:
         of_layers = {bits: best_of_layers(at, plans, budget) for bits, budget in asked.items()}
     print(f"{len(kept.run.prices.space.units)} experts; {len(plans):,} plans with one format a layer, all measured where they fit")

@@ -10,11 +10,11 @@ uniform codes of b bits take, between two widths in proportion.
 `--keep 'token_embd*'` quantizes attention too, as the paper does. The last lines vary the one field of the step, for the optimum of the table.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
+from native_run import code_bits, parser_of, settings_of
 
 from bitwright.compress import Weights, applied, planned_weights
 from bitwright.errors import UserError
@@ -92,28 +92,13 @@ class Lab:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a folder of a mixture of experts, never quantized")
-    parser.add_argument("--calibration", required=True, help="text to search and to calibrate routers on")
-    parser.add_argument("--held-out", default="", help="text to judge by (default: a part of the calibration text)")
-    parser.add_argument("--out", type=Path, required=True, help="run folder")
-    parser.add_argument("--formats", default="INT2_G32,INT3_G32,INT4_G32", help="default: %(default)s")
-    parser.add_argument("--keep", default="token_embd*,*attn*", help="what stays as it is stored (default: %(default)s)")
+    parser = parser_of(__doc__, formats="INT2_G32,INT3_G32,INT4_G32", keep="token_embd*,*attn*", budgets="2,2.5,3", evaluations=30)
     parser.add_argument("--codec", default="rtn", help="default: %(default)s")
-    parser.add_argument("--budgets", default="2,2.5,3", help="bits of a code (default: %(default)s)")
-    parser.add_argument("--evaluations", type=int, default=30, help="of the default search (default: %(default)s)")
-    parser.add_argument("--sequences", type=int, default=32, help="default: %(default)s")
-    parser.add_argument("--held-out-sequences", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--length", type=int, default=256, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    settings = Settings(
-        args.model, "native", tuple(args.formats.split(",")), args.calibration, args.held_out, n_calibration=args.sequences,
-        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, keep=tuple(args.keep.split(",")), codec=args.codec,
-    )  # fmt: skip
+    settings = settings_of(args, codec=args.codec)
     lab = Lab(settings, args.out)
-    asked = lab.budgets([float(bits) for bits in args.budgets.split(",")])
+    asked = lab.budgets(code_bits(args))
     print("nats/token on held-out text, the original routers → calibrated ones (ratio, paired difference), and choices not made")
     for bits, budget in asked.items():
         print(f"\n{bits:g} bits, {budget // 8:,} bytes")
