@@ -7,6 +7,7 @@ configuration whatever its size. That is much of a toy's file and nothing of a r
     with drops      the same where experts may be dropped (of a mixture)
     as they lie     target native-channels: feed-forward parts in four parts of their channels, in the order that the model has them in
     in order        the same after `bitwright order`
+    each matrix     in order, with gate, up and down of a part apart (native-channel-matrices)
     pruned          in order, and channels may be pruned
     camera-p, -q    CAMERA's presets on parts of experts in order (of a mixture)
 
@@ -49,6 +50,7 @@ def lanes(settings: Settings, out: Path) -> dict[str, tuple[Lab, str]]:
         "whole": (opened(settings, out / "whole"), "auto"),
         "as they lie": (opened(in_parts, out / "as they lie"), "auto"),
         "in order": (opened(replace(in_parts, model=inside), out / "in order"), "auto"),
+        "each matrix": (opened(replace(settings, target="native-channel-matrices", model=inside), out / "each matrix"), "auto"),
         "pruned": (pruning, "auto"),
     }
     if any(unit.expert >= 0 for unit in pruning.run.prices.space.units):

@@ -28,7 +28,18 @@ from bitwright.spaces.cache import (
 from bitwright.spaces.cut import Cut, Part, channel_ranges, uncut
 from bitwright.spaces.device import Device, profile_names, read_device, read_devices
 from bitwright.spaces.discover import discover, expert_of, part_of, role
-from bitwright.spaces.engines import INTEGERS, LLAMA_CPP, NATIVE, NATIVE_CHANNELS, NATIVE_MATRICES, TARGETS, TRANSFORMERS, VLLM, engine
+from bitwright.spaces.engines import (
+    INTEGERS,
+    LLAMA_CPP,
+    NATIVE,
+    NATIVE_CHANNEL_MATRICES,
+    NATIVE_CHANNELS,
+    NATIVE_MATRICES,
+    TARGETS,
+    TRANSFORMERS,
+    VLLM,
+    engine,
+)
 from bitwright.spaces.format import DROP, GGML_BY_NAME, GGML_FORMATS, INTEGER_FORMATS, PRUNE, Absence, BlockFormat, Format, IntegerFormat
 from bitwright.spaces.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
@@ -64,6 +75,7 @@ __all__ = [
     "LLAMA_CPP",
     "NATIVE",
     "NATIVE_CHANNELS",
+    "NATIVE_CHANNEL_MATRICES",
     "NATIVE_MATRICES",
     "PACKED_FORMATS",
     "PLAIN",

@@ -107,6 +107,8 @@ NATIVE_CHANNELS = replace(
     ),
     cut=into_channels,
 )
+#: The same with gate, up and down of a part decided about alone, so that none can be pruned.
+NATIVE_CHANNEL_MATRICES = replace(NATIVE_CHANNELS, name="native-channel-matrices", formats=INTEGER_FORMATS, rules=(), fused=())
 #: A compressed-tensors checkpoint that plain `from_pretrained` loads. Formats with zero points are left out: see `docs/targets.md`.
 TRANSFORMERS = Target(
     "transformers",
@@ -179,7 +181,9 @@ VLLM = Target(
     ),
     container="compressed-tensors",
 )
-TARGETS = {target.name: target for target in (LLAMA_CPP, TRANSFORMERS, VLLM, INTEGERS, NATIVE, NATIVE_MATRICES, NATIVE_CHANNELS)}
+TARGETS = {
+    target.name: target for target in (LLAMA_CPP, TRANSFORMERS, VLLM, INTEGERS, NATIVE, NATIVE_MATRICES, NATIVE_CHANNELS, NATIVE_CHANNEL_MATRICES)
+}
 
 
 def engine(name: str, version: str) -> Target:

@@ -1,5 +1,6 @@
 """Channels put in order, and models whose channels have formats of their own or are gone: searched, built, and loaded by transformers."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,17 @@ def test_nothing_else_can_be_pruned(fitted: bw.pipeline.Fitted, tmp_path: Path) 
     with pytest.raises(PlanError) as caught:
         bw.build(fitted.plan.model_copy(update={"formats": fitted.plan.formats | {half: "PRUNE"}}), tmp_path / "model")
     sentence(caught.value, "one decision")
+
+
+def test_the_matrices_of_a_part_may_have_formats_of_their_own(ordered: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = small(ordered[1], target="native-channel-matrices", formats=MENU[:-1], n_calibration=4, n_held_out=2)
+    fitted = bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run")
+    parts: dict[str, set[str]] = {}
+    for name, form in fitted.plan.formats.items():
+        if part_of(name) >= 0:
+            parts.setdefault(re.sub("gate|up|down", "", name), set()).add(form)
+    assert fitted.check.broken == ()
+    assert any(len(forms) > 1 for forms in parts.values())
 
 
 @pytest.mark.parametrize("codec", ["gptq", "hqq"])
