@@ -68,12 +68,19 @@ def require_known(words: list[str]) -> None:
                 if "--help" not in arguments:
                     group.commands[arguments[0]].make_context(arguments[0], arguments[1:])  # raises what typer would tell
         case "python" | "python3", [script, *options] if script.endswith(".py"):
-            source = (ROOT / script).read_text(encoding="utf-8")
+            source = with_siblings(ROOT / script)
             unknown = [option for option in options if option.startswith("--") and option != "--help" and f'"{option.split("=")[0]}"' not in source]
             assert not unknown, f"{script} has no {unknown}"
         case "make", arguments:
             known = TARGET.findall((ROOT / "Makefile").read_text(encoding="utf-8"))
             assert {word for word in arguments if "=" not in word} <= set(known), f"make knows {known}"
+
+
+def with_siblings(script: Path) -> str:
+    """The text of a script, and of the scripts beside it that it imports from, where some of its options may be declared."""
+    source = script.read_text(encoding="utf-8")
+    beside = [script.with_name(f"{module}.py") for module in re.findall(r"^from (\w+) import", source, re.MULTILINE)]
+    return source + "".join(sibling.read_text(encoding="utf-8") for sibling in beside if sibling.exists())
 
 
 def name(page: Path) -> str:

@@ -181,9 +181,8 @@ VLLM = Target(
     ),
     container="compressed-tensors",
 )
-TARGETS = {
-    target.name: target for target in (LLAMA_CPP, TRANSFORMERS, VLLM, INTEGERS, NATIVE, NATIVE_MATRICES, NATIVE_CHANNELS, NATIVE_CHANNEL_MATRICES)
-}
+_NATIVE = NATIVE, NATIVE_MATRICES, NATIVE_CHANNELS, NATIVE_CHANNEL_MATRICES
+TARGETS = {target.name: target for target in (LLAMA_CPP, TRANSFORMERS, VLLM, INTEGERS, *_NATIVE)}
 
 
 def engine(name: str, version: str) -> Target:
