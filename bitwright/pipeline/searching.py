@@ -12,7 +12,21 @@ from bitwright.pipeline.run import Prices, Run, chance_table_key, keep_prices, r
 from bitwright.pipeline.workbench import Workbench
 from bitwright.predictors import stored
 from bitwright.search import Front, hull, nondominated, spread
-from bitwright.spaces import PLAIN, PLAIN_CACHE, TARGETS, AnyCacheTypes, Choice, Space, Unit, discover, finest_types, in_types, of_weights, with_cache
+from bitwright.spaces import (
+    PLAIN,
+    PLAIN_CACHE,
+    TARGETS,
+    Absence,
+    AnyCacheTypes,
+    Choice,
+    Space,
+    Unit,
+    discover,
+    finest_types,
+    in_types,
+    of_weights,
+    with_cache,
+)
 
 
 def price(bench: Workbench) -> Run:
@@ -36,13 +50,14 @@ def price(bench: Workbench) -> Run:
 
 def uniforms(run: Run) -> dict[str, Choice]:
     """The uniform allocations by name: every unit in one format, or in the next finer one that its rows allow. Formats that most of the
-    weights cannot have are left out, nothing is dropped, and the cache is as fine as the run's prices offer it.
+    weights cannot have are left out, nothing is dropped or pruned, and the cache is as fine as the run's prices offer it.
     """
     everything = run.prices.everything
     space = of_weights(stored(everything))
     tried, types = space.offered, finest_types(everything)
     n_weights = np.array([unit.n_weights for unit in space.units])
-    common = (n_weights[:, None] * tried).sum(axis=0) > n_weights.sum() / 2
+    kept = np.array([not isinstance(form, Absence) for form in space.formats])
+    common = kept & ((n_weights[:, None] * tried).sum(axis=0) > n_weights.sum() / 2)
     named = {f"uniform {form.name}": space.uniform(form) for form, is_common in zip(space.formats, common, strict=True) if is_common}
     return {name: in_types(everything, choice, types) for name, choice in named.items()}
 

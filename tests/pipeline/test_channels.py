@@ -13,6 +13,7 @@ from bitwright.compress import load, model_as_held
 from bitwright.errors import PlanError, UserError
 from bitwright.objectives import Shape
 from bitwright.pipeline import order_channels
+from bitwright.pipeline.searching import uniforms
 from bitwright.pipeline.workbench import text_named
 from bitwright.predictors import channel_energies
 from bitwright.progress import Silent
@@ -66,6 +67,7 @@ def test_what_was_built_keeps_every_promise(fitted: bw.pipeline.Fitted) -> None:
     assert fitted.check.broken == ()
     forms = {form for name, form in fitted.plan.formats.items() if part_of(name) >= 0}
     assert len(forms) > 1
+    assert {name for name in uniforms(bw.open_run(fitted.report.parent)) if "PRUNE" in name} == set()
     assert bw.verify(fitted.plan, fitted.model).broken == ()
 
 
