@@ -29,7 +29,7 @@ from bitwright.compress.source import Bytes, Source
 from bitwright.compress.temporary import discard, replacing
 from bitwright.compress.twins import twins
 from bitwright.errors import BrokenPromiseError, OutputError
-from bitwright.spaces import DROP, Absence, Format, Target, Tensor, expert_of
+from bitwright.spaces import DROP, DroppedExpert, Format, Target, Tensor, expert_of
 
 SHARD_BYTES = 5_000_000_000
 _PER_NAME = 48  # what stands around a layer's name in the configuration: quotes, comma, line break, indentation, the marks of a pattern
@@ -163,7 +163,7 @@ class CheckpointContainer(Container):
                 form = self._form(recipe, slot)
                 entries |= self._entries(slot, form)
                 if isinstance(form, Format):
-                    layers[slot.layer] = Absence(heir=heirs.get(expert_of(slot.tensor.name), -1)) if form == DROP else form
+                    layers[slot.layer] = DroppedExpert(heir=heirs.get(expert_of(slot.tensor.name), -1)) if form == DROP else form
                 elif len(slot.shape) > 1:
                     others.append(slot.layer)
             name = WHOLE if len(shards) == 1 else _shard_name(i, len(shards))

@@ -21,7 +21,7 @@ from bitwright.compress.packed_modules import PackedMatrix
 from bitwright.compress.rounded_inputs import with_inputs
 from bitwright.compress.source import Floats
 from bitwright.errors import BrokenPromiseError, ModelError
-from bitwright.spaces import DROP, PRUNE, Absence, expert_of
+from bitwright.spaces import ABSENT, DroppedExpert, expert_of
 
 #: what loads them: importing it registers it
 QUANTIZER = native_quantizer.NativeQuantizer
@@ -63,7 +63,7 @@ def reload_native(folder: Path, written: CheckpointSource) -> None:
             f"What was written must load in transformers; it does not, and nothing was kept, please report this: {error}"
         ) from error
     for tensor in written.tensors:
-        for slot in written.slots[tensor.name] if tensor.stored not in (DROP.name, PRUNE.name) else ():
+        for slot in written.slots[tensor.name] if tensor.stored not in ABSENT else ():
             rows = _loaded(module, slot)
             expected = torch.from_numpy(written.read(tensor)).reshape(-1, *rows.shape[1:])[slot.start : slot.stop]
             if not torch.equal(rows[torch.from_numpy(slot.piece.order() - slot.piece.start)].float(), expected):
@@ -75,7 +75,7 @@ def written_weights(written: CheckpointSource, names: Collection[str]) -> Weight
     found: dict[str, Callable[[], Floats]] = {}
     for tensor in written.tensors:
         form = written.forms[written.slots[tensor.name][0].name]
-        if tensor.name in names and isinstance(form, Absence) and form != PRUNE:
+        if tensor.name in names and isinstance(form, DroppedExpert):
             found[tensor.name] = Dropped(matrix_shape(tensor), expert_of(tensor.name), form.heir)
         elif tensor.name in names:
             found[tensor.name] = with_inputs(form, partial(written.read, tensor))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitwright.errors import ModelError
-from bitwright.spaces import DROP, INTEGER_FORMATS, PRUNE, Absence, Format
+from bitwright.spaces import DROP, INTEGER_FORMATS, PRUNE, DroppedExpert, Format
 
 METHOD = "bitwright"
 SCHEMA = 1
@@ -40,13 +40,13 @@ def native_formats(settings: Mapping[str, Any]) -> dict[str, Format]:
 
 
 def _name(form: Format) -> str:
-    return f"{form.name} {form.heir}" if isinstance(form, Absence) and form.heir >= 0 else form.name
+    return f"{form.name} {form.heir}" if isinstance(form, DroppedExpert) and form.heir >= 0 else form.name
 
 
 def _form(layer: str, name: str) -> Format:
     first, _, heir = name.partition(" ")
     if first == DROP.name and (heir.isdecimal() or name == first):
-        return Absence(heir=int(heir or -1))
+        return DroppedExpert(heir=int(heir or -1))
     if name == PRUNE.name:
         return PRUNE
     if name not in _FORMS:

@@ -18,7 +18,7 @@ from bitwright.compress.packed_modules import PackedEmbedding, PackedExpert, Pac
 from bitwright.compress.rerouted_router import ReroutedRouter
 from bitwright.compress.safetensors_file import Entry
 from bitwright.errors import ModelError
-from bitwright.spaces import INTEGER_FORMATS, PRUNE, Absence, Format, channel_ranges
+from bitwright.spaces import INTEGER_FORMATS, Absence, DroppedExpert, Format, channel_ranges
 
 #: from names on disk to names in the module: patterns as `re.sub` takes them
 RENAMED = (
@@ -139,11 +139,11 @@ def _reroute(module: PreTrainedModel, formats: Mapping[str, Format]) -> None:
     gone: dict[str, dict[int, int]] = {}
     for layer, form in formats.items():
         expert = _EXPERT.fullmatch(layer)
-        dropped = isinstance(form, Absence) and form != PRUNE
-        if dropped and expert is None:
+        if not isinstance(form, DroppedExpert):
+            continue
+        if expert is None:
             raise ModelError(f"Only experts can be dropped; config.json says so of {layer}: build the checkpoint again.")
-        if isinstance(form, Absence) and dropped and expert is not None:
-            gone.setdefault(expert[1], {})[int(expert[2])] = form.heir
+        gone.setdefault(expert[1], {})[int(expert[2])] = form.heir
     n_at_once = int(module.config.get_text_config().to_dict().get("num_experts_per_tok") or 0)
     for block, heirs in gone.items():
         router = module.get_submodule(f"{block}.{_ROUTER}")

@@ -29,7 +29,7 @@ from bitwright.compress import (
 )
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import DROP, PRUNE, TARGETS, Kept, Plan, Target, Tensor, expert_of
+from bitwright.spaces import ABSENT, DROP, TARGETS, Kept, Plan, Target, Tensor, expert_of
 
 
 def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
@@ -74,7 +74,7 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
 
         def of(tensor: Tensor) -> Bytes:
             form = plan.formats[tensor.name]
-            if form in (DROP.name, PRUNE.name):
+            if form in ABSENT:
                 return np.empty(0, dtype=np.uint8)
             return source.stored(tensor) if form == tensor.stored else codes.packed(tensor.name, form)
 

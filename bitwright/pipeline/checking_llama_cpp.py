@@ -32,10 +32,9 @@ _GAP_FACTOR, _GAP_FLOOR = 3.0, 0.005  # how much of the engine's own gap a built
 class LlamaCppCheck(Check):
     """What was promised and what was found.
 
-    `in_torch` and `in_engine` are the divergences of the plan's weights and cache from the original in torch, over the check's contexts;
-    `engine_gap` is
-    the divergence of the engine from torch with the plan's own weights, `original_gap` the same with the original's, or
-    where the original is kept as floats, with a Q8_0 copy of it, since the engine rounds activations only for quantized weights.
+    `in_torch` and `in_engine` are the divergences of the plan's weights and cache from the original in torch, over the check's contexts; `engine_gap`
+    is the divergence of the engine from torch with the plan's own weights, `original_gap` the same with the original's, or where the original is kept
+    as floats, with a Q8_0 copy of it, since the engine rounds activations only for quantized weights.
     """
 
     size_promised: int

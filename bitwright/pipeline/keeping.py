@@ -7,7 +7,7 @@ from pathlib import Path
 from bitwright.compress import digest, keep_codes, needs_moments
 from bitwright.pipeline.run import CODES, LEVELS, Run
 from bitwright.pipeline.shipping import shipped_levels
-from bitwright.spaces import DROP, PRUNE, Kept, MadeAnew
+from bitwright.spaces import ABSENT, Kept, MadeAnew
 
 
 def rounding_of(run: Run, formats: Mapping[str, str]) -> MadeAnew | Kept:
@@ -28,7 +28,7 @@ def rounding_of(run: Run, formats: Mapping[str, str]) -> MadeAnew | Kept:
 def _kept(run: Run, formats: Mapping[str, str], *, folder: Path) -> Path:
     """One file of the packed levels in `folder` that are not those of the source."""
     stored = {tensor.name: tensor.stored for unit in run.prices.space.units for tensor in unit.tensors}
-    pairs = [(tensor, form) for tensor, form in formats.items() if form not in (DROP.name, PRUNE.name, stored[tensor])]
+    pairs = [(tensor, form) for tensor, form in formats.items() if form not in (*ABSENT, stored[tensor])]
     name = hashlib.sha256(repr((run.settings.shipped, pairs)).encode()).hexdigest()[:16]
     path = run.folder / CODES / f"{name}.safetensors"
     keep_codes(path, folder, pairs)

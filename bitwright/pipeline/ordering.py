@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import CheckpointSource, HuggingFaceSource, Model, Recipe, as_held, load, model_as_held, plain, rows_in_memory
-from bitwright.errors import BrokenPromiseError, ModelError
+from bitwright.errors import BrokenPromiseError, ModelError, OutputError
 from bitwright.objectives import Shape, Tokens, next_token_log_probabilities
 from bitwright.pipeline.checking import N_CONTEXTS, prefixes
 from bitwright.pipeline.mixing import parts_of, shares_in
@@ -59,6 +59,8 @@ def order_channels(
     """
     progress = progress or Silent()
     require_device(device)
+    if out.resolve() == Path(name).resolve():
+        raise OutputError(f"The model in order is another folder; {out} is the model itself: name a new one with --out.")
     model = load(name, device)
     source = model.source
     if not isinstance(source, HuggingFaceSource):

@@ -40,7 +40,19 @@ from bitwright.spaces.engines import (
     VLLM,
     engine,
 )
-from bitwright.spaces.format import DROP, GGML_BY_NAME, GGML_FORMATS, INTEGER_FORMATS, PRUNE, Absence, BlockFormat, Format, IntegerFormat
+from bitwright.spaces.format import (
+    ABSENT,
+    DROP,
+    GGML_BY_NAME,
+    GGML_FORMATS,
+    INTEGER_FORMATS,
+    PRUNE,
+    Absence,
+    BlockFormat,
+    DroppedExpert,
+    Format,
+    IntegerFormat,
+)
 from bitwright.spaces.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.plan import (
@@ -63,6 +75,7 @@ from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_lay
 from bitwright.spaces.unit import Tensor, Unit
 
 __all__ = [
+    "ABSENT",
     "ANY_CACHE",
     "CACHE_FORMATS",
     "CACHE_MENU",
@@ -97,6 +110,7 @@ __all__ = [
     "Choices",
     "Cut",
     "Device",
+    "DroppedExpert",
     "Format",
     "Fused",
     "ImportanceFile",

@@ -98,15 +98,10 @@ class IntegerFormat(Format):
 
 @dataclass(frozen=True)
 class Absence(Format):
-    """Nothing is stored, since what is in this format is not there.
+    """Nothing is stored, since what is in this format is not there, and computes as zeros would."""
 
-    `DROP` is an expert that the router cannot choose; `heir` is then the index of the expert that takes its tokens, -1 for nobody, where that is
-    known: in a finished model, and not yet in a space. `PRUNE` are channels that add nothing: nothing else changes.
-    """
-
-    name: str = "DROP"
+    name: str
     needs_importance: bool = False
-    heir: int = -1
 
     only_named: ClassVar[bool] = True
 
@@ -124,7 +119,20 @@ class Absence(Format):
         return 0
 
 
-DROP, PRUNE = Absence(), Absence("PRUNE")
+@dataclass(frozen=True)
+class DroppedExpert(Absence):
+    """An expert that is not there, which the router cannot choose.
+
+    `heir` is the index of the expert that takes its tokens, -1 for nobody, where that is known: in a finished model, and not yet in a space.
+    """
+
+    name: str = "DROP"
+    heir: int = -1
+
+
+DROP, PRUNE = DroppedExpert(), Absence("PRUNE")
+#: names of the formats in which nothing is stored
+ABSENT = frozenset({DROP.name, PRUNE.name})
 
 #: Every type that libggml can quantize to, from the finest to the coarsest.
 GGML_FORMATS = (

@@ -4,12 +4,14 @@ import pytest
 
 from bitwright.compress.native_settings import native_formats, native_settings
 from bitwright.errors import ModelError
-from bitwright.spaces import DROP, INTEGER_FORMATS, Absence
+from bitwright.spaces import DROP, INTEGER_FORMATS, PRUNE, DroppedExpert
 from tests.sentences import sentence
 
 
 def test_settings_are_a_mirror_pair() -> None:
-    layers = {f"model.layers.{i}.mlp.up_proj": form for i, form in enumerate((*INTEGER_FORMATS, DROP, Absence(heir=0), Absence(heir=12)))}
+    layers = {
+        f"model.layers.{i}.mlp.up_proj": form for i, form in enumerate((*INTEGER_FORMATS, DROP, PRUNE, DroppedExpert(heir=0), DroppedExpert(heir=12)))
+    }
     assert native_formats(native_settings(layers)) == layers
 
 
