@@ -1,7 +1,7 @@
 """What a choice is worth: quality on text, and what an engine says of it."""
 
 from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
-from bitwright.objectives.divergence import Divergence, Reference, cache_divergence, next_token_log_probabilities
+from bitwright.objectives.divergence import Divergence, cache_divergence, next_token_log_probabilities
 from bitwright.objectives.effective_rank import EffectiveRank, EffectiveRankDifference
 from bitwright.objectives.energy import PackageEnergy, package_energy
 from bitwright.objectives.evaluator import Evaluation, Evaluator
@@ -22,6 +22,7 @@ from bitwright.objectives.objective import Estimate, ModelObjective, Preparation
 from bitwright.objectives.perplexity import Perplexity
 from bitwright.objectives.rank_correlation import Kendall, Spearman
 from bitwright.objectives.reading import Reading, reading, shares_read
+from bitwright.objectives.reference import Reference
 from bitwright.objectives.router_shift import RouterShift
 from bitwright.objectives.routing import NO_ROUTING, Routed, Routing, added, collect_routing, kept_routing, routing_from, routing_key, watched_routers
 from bitwright.objectives.store import Store

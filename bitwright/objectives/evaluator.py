@@ -11,21 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor as Torch
 
 from bitwright.compress import Model, Stitcher
-from bitwright.errors import ModelError, ObjectiveError
-from bitwright.objectives.divergence import Reference
+from bitwright.errors import ObjectiveError
 from bitwright.objectives.measurement import standard_error
 from bitwright.objectives.objective import Estimate, ModelObjective, TokenObjective
+from bitwright.objectives.reference import Reference
 from bitwright.objectives.store import Store
 from bitwright.spaces import Choice
 
 CLEARLY = 3.0
 _FIRST_LOOK = 8  # sequences
-_SEQUENCES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +109,9 @@ class Evaluator:
         """Values `(stop - first, n_token_objectives)` of the sequences from `first` on, kept when they are all there."""
         started = time.perf_counter()
         self._weights.put(choice)
-        ids, found = self._reference.tokens.ids, []
-        for start in range(first, stop, _SEQUENCES_AT_ONCE):
-            batch = ids[start : min(start + _SEQUENCES_AT_ONCE, stop)]
-            original, changed = self._reference.sequences(start, len(batch), self._model.device), _log_probabilities(self._model, batch)
-            found.append(np.stack([objective.of_batch(original, changed, batch) for objective in self._of_tokens], axis=1))
-        values, seconds = np.concatenate(found), time.perf_counter() - started
+        found = self._reference.compare(self._model, self._of_tokens, first=first, stop=stop)
+        by_sequence = [objective.by_sequence(values) for objective, values in zip(self._of_tokens, found, strict=True)]
+        values, seconds = np.stack(by_sequence, axis=1), time.perf_counter() - started
         if not np.isfinite(values).all():
             name = self._of_tokens[int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])].name
             raise ObjectiveError(f"An objective must be a number for every choice; {name} is not for one of them: choose another objective.")
@@ -154,11 +148,3 @@ def _is_clearly_worse(values: NDArray[np.float64], rival: NDArray[np.float64]) -
     """Whether the paired difference of two columns `(n,)` is above zero by more than `CLEARLY` standard errors."""
     difference = values - rival
     return float(difference.mean()) > CLEARLY * standard_error(difference)
-
-
-@torch.inference_mode()
-def _log_probabilities(model: Model, ids: NDArray[np.int64]) -> Torch:
-    logits: Torch = model.module(torch.from_numpy(ids).to(model.device), use_cache=False).logits.float()
-    if not torch.isfinite(logits).all():
-        raise ModelError("A model's logits must be finite; this choice gives infinite or undefined ones: leave its coarsest formats out.")
-    return logits.log_softmax(dim=-1)

@@ -61,9 +61,13 @@ class OnSequences(TokenObjective):
         """That of the objective."""
         return self.objective.unit
 
-    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:
+        """See `TokenObjective.of_tokens`."""
+        return self.objective.of_tokens(original, changed, following)
+
+    def by_sequence(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values of all sequences; `summarise` leaves out the others."""
-        return self.objective.of_batch(original, changed, ids)
+        return self.objective.by_sequence(values)
 
     def summarise(self, per_sequence: NDArray[np.float64]) -> Estimate:
         """What the objective makes of the chosen ones among the first `n` sequences `(n,)`."""

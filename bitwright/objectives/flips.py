@@ -5,11 +5,9 @@ Source: Dutta et al., NeurIPS 2024, "Accuracy is not all you need" (flips of ans
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.objectives.objective import TokenObjective, mean_over_tokens
+from bitwright.objectives.objective import TokenObjective
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Flips(TokenObjective):
     name = "flips"
     unit = "share of tokens"
 
-    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
-        """See `TokenObjective.of_batch`."""
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.of_tokens`."""
         chosen = original.gather(-1, changed.argmax(dim=-1, keepdim=True))[..., 0]
-        return mean_over_tokens(chosen < original.amax(dim=-1))
+        return chosen < original.amax(dim=-1)

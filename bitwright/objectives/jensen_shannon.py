@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor as Torch
 
 from bitwright.objectives.kullback_leibler import divergence_of
-from bitwright.objectives.objective import TokenObjective, mean_over_tokens
+from bitwright.objectives.objective import TokenObjective
 
 _FLOOR = 1e-7
 _CEILING = 1.0
@@ -26,10 +26,10 @@ class JensenShannon(TokenObjective):
     name = "jsd"
     unit = "nats/token"
 
-    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
-        """See `TokenObjective.of_batch`."""
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.of_tokens`."""
         middle = torch.logaddexp(original, changed) - log(2)
-        return mean_over_tokens((divergence_of(original, middle) + divergence_of(changed, middle)) / 2)
+        return (divergence_of(original, middle) + divergence_of(changed, middle)) / 2
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,11 @@ class ClampedJensenShannon(TokenObjective):
     name = "amq-jsd"
     unit = "nats/token"
 
-    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
-        """See `TokenObjective.of_batch`."""
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.of_tokens`."""
         middle = ((original.exp() + changed.exp()) / 2).clamp(min=_FLOOR).log()
-        per_sequence = mean_over_tokens((divergence_of(original, middle) + divergence_of(changed, middle)) / 2)
-        return np.minimum(np.nan_to_num(per_sequence, nan=_CEILING), _CEILING)
+        return (divergence_of(original, middle) + divergence_of(changed, middle)) / 2
+
+    def by_sequence(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean of each, and the ceiling."""
+        return np.minimum(np.nan_to_num(super().by_sequence(values), nan=_CEILING), _CEILING)

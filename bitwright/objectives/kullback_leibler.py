@@ -9,12 +9,10 @@ al., 2024, arXiv 2410.14649) renormalises over the k tokens instead and is blind
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor as Torch
 from torch import cat, inf
 
-from bitwright.objectives.objective import TokenObjective, mean_over_tokens
+from bitwright.objectives.objective import TokenObjective
 
 
 def divergence_of(p: Torch, q: Torch) -> Torch:
@@ -29,9 +27,9 @@ class KullbackLeibler(TokenObjective):
     name = "kl"
     unit = "nats/token"
 
-    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
-        """See `TokenObjective.of_batch`."""
-        return mean_over_tokens(divergence_of(original, changed))
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.of_tokens`."""
+        return divergence_of(original, changed)
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,12 @@ class TopKullbackLeibler(TokenObjective):
         """E.g. `top10-kl`."""
         return f"top{self.k}-kl"
 
-    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
-        """See `TokenObjective.of_batch`."""
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.of_tokens`."""
         if self.k >= original.shape[-1]:
-            return mean_over_tokens(divergence_of(original, changed))
+            return divergence_of(original, changed)
         head = original.topk(self.k, dim=-1).indices
-        return mean_over_tokens(divergence_of(_bucketed(original, head), _bucketed(changed, head)))
+        return divergence_of(_bucketed(original, head), _bucketed(changed, head))
 
 
 def _bucketed(log_probabilities: Torch, head: Torch) -> Torch:

@@ -26,10 +26,14 @@ class Estimate:
 
 
 class TokenObjective(ABC):
-    """What follows from the next-token distributions of the original and of the changed model on the same text.
+    """What follows from the next-token distributions of the original and of the changed model on the same text, position by position.
 
-    `of_batch` gives a value for each sequence, which is kept, so that choices can be compared pair by pair; `summarise` makes one number of all.
+    `by_sequence` makes of the values at all `positions` of a sequence one, which is kept, so that choices can be compared pair by pair; `summarise`
+    makes one number of all sequences.
     """
+
+    #: those of a sequence at which it has a value
+    positions = slice(None)
 
     @property
     @abstractmethod
@@ -42,8 +46,15 @@ class TokenObjective(ABC):
         """The unit of its values, e.g. nats/token."""
 
     @abstractmethod
-    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Values `(n,)` from log-probabilities `(n, length, n_vocabulary)` float32 of the token after each of `ids` `(n, length)`."""
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:
+        """Values `(n,)` at `n` positions from the log-probabilities `(n, n_vocabulary)` float32 of the token after each; `following` `(n,)` int64 is
+        the one that the text has there.
+        """
+
+    def by_sequence(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """One value for each sequence `(n,)` of those at its positions `(n, length)`: their mean, where nothing else is said."""
+        means: NDArray[np.float64] = values[:, self.positions].mean(axis=1)
+        return means
 
     def summarise(self, per_sequence: NDArray[np.float64]) -> Estimate:
         """One value from those of all sequences `(n,)`, in the order of the text: their mean, where nothing else is said."""
@@ -83,9 +94,3 @@ class Preparation(ABC):
     @abstractmethod
     def prepare(self, original: Model, tokens: Tokens) -> ModelObjective:
         """The objective, from the model with its original weights and the text to compare on."""
-
-
-def mean_over_tokens(values: Torch) -> NDArray[np.float64]:
-    """Mean of each sequence `(n,)` of `values` `(n, length)`."""
-    means: NDArray[np.float64] = values.double().mean(dim=1).cpu().numpy()
-    return means

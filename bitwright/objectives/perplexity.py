@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from math import exp
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
 from bitwright.objectives.measurement import standard_error
-from bitwright.objectives.objective import Estimate, TokenObjective, mean_over_tokens
+from bitwright.objectives.objective import Estimate, TokenObjective
 
 _LARGEST_EXPONENT = 700.0  # a number even of the most broken choice
 
@@ -23,11 +22,11 @@ class Perplexity(TokenObjective):
 
     name = "perplexity"
     unit = "perplexity"
+    positions = slice(-1)  # nothing follows the last
 
-    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
-        """See `TokenObjective.of_batch`."""
-        labels = torch.from_numpy(ids[:, 1:]).to(changed.device)
-        return mean_over_tokens(-changed[:, :-1].gather(-1, labels[..., None])[..., 0])
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.of_tokens`."""
+        return -changed.gather(-1, following[:, None])[:, 0]
 
     def summarise(self, per_sequence: NDArray[np.float64]) -> Estimate:
         """exp of the mean loss, of 700 at most; by the delta method its standard error is that of the mean loss times the perplexity."""

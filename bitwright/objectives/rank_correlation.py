@@ -9,11 +9,9 @@ ACBench's third measure, the energy −T log Σ exp(logit / T), is not here: it 
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.objectives.objective import TokenObjective, mean_over_tokens
+from bitwright.objectives.objective import TokenObjective
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,11 @@ class Kendall(TokenObjective):
         """E.g. `top10-kendall`."""
         return f"top{self.k}-kendall"
 
-    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
-        """See `TokenObjective.of_batch`."""
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.of_tokens`."""
         before, after = _orders(original, changed, self.k)
         k = before.shape[-1]
-        return mean_over_tokens(2 * (before * after < 0).float().sum(dim=(-2, -1)) / (k * (k - 1)))
+        return 2 * (before * after < 0).float().sum(dim=(-2, -1)) / (k * (k - 1))
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,13 @@ class Spearman(TokenObjective):
         """E.g. `top10-spearman`."""
         return f"top{self.k}-spearman"
 
-    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:  # noqa: ARG002
-        """See `TokenObjective.of_batch`."""
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.of_tokens`."""
         before, after = _orders(original, changed, self.k)
         # half the sum of a token's orders against all others is its rank, counted from the middle
         differences = (before - after).sum(dim=-1) / 2
         k = before.shape[-1]
-        return mean_over_tokens(6 * differences.square().sum(dim=-1) / (k * (k * k - 1)))
+        return 6 * differences.square().sum(dim=-1) / (k * (k * k - 1))
 
 
 def _orders(original: Torch, changed: Torch, k: int) -> tuple[Torch, Torch]:

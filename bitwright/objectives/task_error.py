@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from bitwright.compress import Model
-from bitwright.errors import ModelError, ObjectiveError
+from bitwright.errors import ObjectiveError
 from bitwright.objectives.measurement import standard_error
 from bitwright.objectives.objective import Estimate, ModelObjective
+from bitwright.objectives.reference import OF_MODEL, require_finite
 from bitwright.objectives.tasks import Item, Task
 from bitwright.objectives.tokens import start_tokens
 
@@ -129,9 +130,7 @@ def _of_rows(model: Model, rows: list[tuple[list[int], int]]) -> list[Likelihood
     places = [np.arange(len(ids) - n - 1, len(ids) - 1) for ids, n in rows]  # each token is predicted at the one before it
     keep = np.unique(np.concatenate(places))
     logits = model.module(filled, use_cache=False, logits_to_keep=torch.from_numpy(keep).to(model.device)).logits.float()
-    if not torch.isfinite(logits).all():
-        raise ModelError("A model's logits must be finite; this model gives infinite or undefined ones: repair it, or choose another.")
-    found = logits.log_softmax(dim=-1).cpu()
+    found = require_finite(logits, OF_MODEL).log_softmax(dim=-1).cpu()
     return [_of_row(found[i, np.searchsorted(keep, place)], ids[-n:]) for i, (place, (ids, n)) in enumerate(zip(places, rows, strict=True))]
 
 

@@ -38,9 +38,9 @@ class WorstSlice(TokenObjective):
         """E.g. `worst5%`."""
         return f"worst{self.percent:g}%"
 
-    def of_batch(self, original: Torch, changed: Torch, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The divergence KL(original ‖ changed) of each sequence, of the worst as of the others."""
-        return KullbackLeibler().of_batch(original, changed, ids)
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:
+        """The divergence KL(original ‖ changed), of the worst sequences as of the others."""
+        return KullbackLeibler().of_tokens(original, changed, following)
 
     def summarise(self, per_sequence: NDArray[np.float64]) -> Estimate:
         """Mean of the worst, and its bootstrapped standard error; infinite with a single sequence."""

@@ -40,6 +40,13 @@ def predicted(model: Model) -> Torch:
         return model.module(torch.from_numpy(IDS), use_cache=False).logits.float().log_softmax(dim=-1)
 
 
+def by_sequence(objective: TokenObjective, original: Torch, changed: Torch, ids: np.ndarray) -> np.ndarray:
+    """What it says of each sequence `(n,)` from log-probabilities `(n, length, n_vocabulary)` of the token after each of `ids` `(n, length)`."""
+    following = torch.from_numpy(np.roll(ids, -1, axis=1)).flatten()
+    values = objective.of_tokens(original.flatten(0, 1), changed.flatten(0, 1), following)
+    return objective.by_sequence(values.double().numpy().reshape(ids.shape))
+
+
 class TokenContract(ABC):
     """The promises of what is computed from next-token distributions."""
 
@@ -57,16 +64,16 @@ class TokenContract(ABC):
     def test_a_number_for_each_sequence_whatever_the_others_are(self) -> None:
         p, ids = distributions(0), IDS % 40
         q = near(p, 1)
-        found = self.objective().of_batch(p, q, ids)
+        found = by_sequence(self.objective(), p, q, ids)
         assert (found.shape, found.dtype) == ((11,), np.float64)
-        alone = [self.objective().of_batch(p[i : i + 1], q[i : i + 1], ids[i : i + 1]) for i in range(11)]
+        alone = [by_sequence(self.objective(), p[i : i + 1], q[i : i + 1], ids[i : i + 1]) for i in range(11)]
         np.testing.assert_allclose(found, np.concatenate(alone), rtol=1e-5, atol=1e-7)
 
     def test_nothing_given_is_changed(self) -> None:
         p = distributions(0)
         q = near(p, 1)
         before = p.clone(), q.clone()
-        self.objective().of_batch(p, q, IDS % 40)
+        by_sequence(self.objective(), p, q, IDS % 40)
         assert torch.equal(p, before[0])
         assert torch.equal(q, before[1])
 
@@ -89,11 +96,11 @@ class DistanceContract(TokenContract):
 
     def test_the_original_is_no_distance_from_itself(self) -> None:
         p = distributions(0)
-        np.testing.assert_allclose(self.objective().of_batch(p, p, IDS % 40), 0, atol=1e-6)
+        np.testing.assert_allclose(by_sequence(self.objective(), p, p, IDS % 40), 0, atol=1e-6)
 
     def test_rounding_the_original_to_float16_is_next_to_no_distance(self) -> None:
         p = distributions(0, n_vocabulary=384)
-        found = self.objective().of_batch(p.half().float().log_softmax(dim=-1), p, IDS)
+        found = by_sequence(self.objective(), p.half().float().log_softmax(dim=-1), p, IDS)
         np.testing.assert_allclose(found, 0, atol=1e-5)
 
     def test_coarser_is_farther(self, tied: Model, tmp_path: Path) -> None:
@@ -102,7 +109,7 @@ class DistanceContract(TokenContract):
             form = LLAMA_CPP.format(name)
             formats = {tensor.name: form for tensor in tied.tensors if tensor.name in tied.pieces and form.fits(tensor.shape)}
             with applied(tied, planned_weights(tied, levels, formats=formats)):
-                found.append(self.objective().summarise(self.objective().of_batch(original, predicted(tied), IDS)).value)
+                found.append(self.objective().summarise(by_sequence(self.objective(), original, predicted(tied), IDS)).value)
         assert found == sorted(found)
         assert 0 < 2 * found[0] < found[-1]
 

@@ -7,16 +7,17 @@ import torch
 
 from bitwright.compress import Levels, Model, applied
 from bitwright.errors import ModelError
-from bitwright.objectives import Divergence, Measurement, Reference, Tokens, next_token_log_probabilities
+from bitwright.objectives import Divergence, Kendall, KullbackLeibler, Measurement, Perplexity, Reference, Tokens, next_token_log_probabilities
 from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
 from tests.measuring import changed, levels_of, random_tokens, space_of, uniform, weights_of
 from tests.sentences import sentence
 
 from .contract import ObjectiveContract
+from .objective_contract import by_sequence
 
 TOKENS = random_tokens(11, 12)
-BOUND = "bitwright.objectives.divergence.MEMORY_BOUND_BYTES"
+BOUND = "bitwright.objectives.reference.MEMORY_BOUND_BYTES"
 
 
 class TestDivergence(ObjectiveContract):
@@ -90,8 +91,7 @@ def test_beyond_the_bound_the_predictions_are_in_a_file(tied: Model, tmp_path: P
     outside = Reference(tied, TOKENS, scratch=tmp_path / "c", progress=Silent())
     (file,) = (tmp_path / "c").iterdir()
     assert file.stat().st_size == exact_bytes
-    for (_, first), (_, second) in zip(inside.batches(tied.device), outside.batches(tied.device), strict=True):
-        assert torch.equal(first, second)
+    assert torch.equal(*(kept.sequences(0, 11, tied.device) for kept in (inside, outside)))
     assert inside.perplexity == outside.perplexity
     outside.discard()
     assert not list((tmp_path / "c").iterdir())
@@ -99,17 +99,43 @@ def test_beyond_the_bound_the_predictions_are_in_a_file(tied: Model, tmp_path: P
 
 
 def test_long_sequences_are_read_few_at_a_time(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    hook = tied.module.register_forward_pre_hook(lambda _, inputs: read.append(len(inputs[0])))
     whole = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent())
-    assert [len(ids) for ids, _ in whole.batches(tied.device)] == [8, 3]
-    monkeypatch.setattr("bitwright.objectives.divergence._TOKENS_AT_ONCE", 2 * TOKENS.ids.shape[1] + 1)
+    assert read == [8, 3]
+    monkeypatch.setattr("bitwright.objectives.reference._TOKENS_AT_ONCE", 2 * TOKENS.ids.shape[1] + 1)
+    read.clear()
     few = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent())
-    assert [len(ids) for ids, _ in few.batches(tied.device)] == [2, 2, 2, 2, 2, 1]
-    torch.testing.assert_close(*(torch.cat([rows for _, rows in kept.batches(tied.device)]) for kept in (whole, few)), atol=5e-3, rtol=1e-3)
+    assert read == [2, 2, 2, 2, 2, 1]
+    read.clear()
+    few.compare(tied, (KullbackLeibler(),), first=4, stop=9)
+    hook.remove()
+    assert read == [2, 2, 1]
+    torch.testing.assert_close(*(kept.sequences(0, 11, tied.device) for kept in (whole, few)), atol=5e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("n_positions", [1, 5, 1000])
+def test_it_does_not_matter_how_many_positions_are_looked_at_together(
+    tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_positions: int
+) -> None:
+    objectives, noise = (KullbackLeibler(), Perplexity(), Kendall(4)), np.random.default_rng(3).normal(size=(384, 64)).astype(np.float32)
+    expected = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent())
+    monkeypatch.setattr("bitwright.objectives.reference._PIECE_BYTES", n_positions * 4 * 384)
+    found = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent())
+    assert torch.equal(*(kept.sequences(0, 11, tied.device) for kept in (expected, found)))
+    assert found.perplexity == pytest.approx(expected.perplexity)
+    with applied(tied, {"token_embd.weight": lambda: noise}):
+        of_some, of_all = found.compare(tied, objectives, first=3, stop=10), expected.compare(tied, objectives)
+        p, q = expected.sequences(0, 11, tied.device), torch.from_numpy(log_probabilities(tied.module, TOKENS.ids)).float()
+    for objective, some, whole in zip(objectives, of_some, of_all, strict=True):
+        assert (some.shape, whole.shape) == ((7, 12), (11, 12))
+        np.testing.assert_allclose(objective.by_sequence(whole), by_sequence(objective, p, q, TOKENS.ids), rtol=1e-4)
+        np.testing.assert_allclose(objective.by_sequence(some), objective.by_sequence(whole)[3:10], rtol=1e-4)
 
 
 def test_predictions_are_distributions_close_to_the_model_s(tied: Model, tmp_path: Path) -> None:
     reference = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent())
-    p = torch.cat([rows for _, rows in reference.batches(tied.device)])
+    p = reference.sequences(0, 11, tied.device)
     assert p.shape == (11, 12, 384)
     torch.testing.assert_close(p.exp().sum(dim=-1), torch.ones(11, 12))
     np.testing.assert_allclose(p.double().numpy(), log_probabilities(tied.module, TOKENS.ids), atol=0.01)

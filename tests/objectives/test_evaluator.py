@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bitwright.compress import Model, Stitcher, stitched
 from bitwright.errors import ObjectiveError
@@ -126,8 +127,8 @@ def test_nothing_is_given_up_where_the_model_itself_is_asked(tied: Model, tmp_pa
 class Undefined(TokenObjective):
     name, unit = "undefined", ""
 
-    def of_batch(self, original: object, changed: object, ids: np.ndarray) -> np.ndarray:
-        return np.where(np.arange(len(ids)) == 1, np.nan, 1.0)
+    def of_tokens(self, original: object, changed: object, following: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.arange(len(following)) == TOKENS.ids.shape[1], torch.nan, 1.0)  # in the second of several sequences
 
 
 def test_a_value_that_is_no_number_is_a_sentence_and_loses_nothing(tied: Model, tmp_path: Path) -> None:

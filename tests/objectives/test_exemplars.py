@@ -8,7 +8,7 @@ from bitwright.objectives import KullbackLeibler, OnSequences, Perplexity, Token
 from tests.measuring import random_tokens
 from tests.sentences import sentence
 
-from .objective_contract import IDS, DistanceContract, distributions, near
+from .objective_contract import IDS, DistanceContract, by_sequence, distributions, near
 
 
 class TestOnAllSequences(DistanceContract):
@@ -47,7 +47,7 @@ def test_predictions_are_the_first_tokens(tied: Model) -> None:
 def test_only_the_chosen_sequences_count() -> None:
     chosen = np.arange(11) % 3 == 0
     objective, p = OnSequences(KullbackLeibler(), chosen), distributions(0)
-    values = objective.of_batch(p, near(p, 1), IDS)
+    values = by_sequence(objective, p, near(p, 1), IDS)
     assert values.shape == (11,)
     assert objective.summarise(values) == KullbackLeibler().summarise(values[chosen])
     assert objective.summarise(values[:5]) == KullbackLeibler().summarise(values[[0, 3]])

@@ -6,7 +6,7 @@ import torch
 
 from bitwright.objectives import Perplexity, TokenObjective
 
-from .objective_contract import IDS, TokenContract, distributions
+from .objective_contract import IDS, TokenContract, by_sequence, distributions
 
 
 class TestPerplexity(TokenContract):
@@ -17,17 +17,17 @@ class TestPerplexity(TokenContract):
 def test_losses_are_of_every_token_but_the_first() -> None:
     q, ids = distributions(0), IDS % 40
     expected = [-np.mean([float(q[i, t, ids[i, t + 1]]) for t in range(7)]) for i in range(11)]
-    np.testing.assert_allclose(Perplexity().of_batch(q, q, ids), expected, rtol=1e-5)
+    np.testing.assert_allclose(by_sequence(Perplexity(), q, q, ids), expected, rtol=1e-5)
 
 
 def test_the_original_does_not_matter() -> None:
     q, ids = distributions(0), IDS % 40
-    assert Perplexity().of_batch(distributions(1), q, ids).tolist() == Perplexity().of_batch(q, q, ids).tolist()
+    assert by_sequence(Perplexity(), distributions(1), q, ids).tolist() == by_sequence(Perplexity(), q, q, ids).tolist()
 
 
 def test_a_model_that_knows_nothing_is_as_perplexed_as_it_has_tokens() -> None:
     q = torch.zeros(11, 8, 40).log_softmax(dim=-1)
-    assert Perplexity().summarise(Perplexity().of_batch(q, q, IDS % 40)).value == pytest.approx(40)
+    assert Perplexity().summarise(by_sequence(Perplexity(), q, q, IDS % 40)).value == pytest.approx(40)
 
 
 def test_the_standard_error_is_the_perplexity_times_that_of_the_loss() -> None:

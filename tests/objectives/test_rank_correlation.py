@@ -7,7 +7,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from bitwright.objectives import Kendall, Spearman, TokenObjective
 
-from .objective_contract import IDS, DistanceContract, distributions, near
+from .objective_contract import IDS, DistanceContract, by_sequence, distributions, near
 
 BOTH = pytest.mark.parametrize("objective", [Kendall(4), Spearman(4)], ids=["kendall", "spearman"])
 
@@ -26,7 +26,7 @@ class TestSpearman(DistanceContract):
 def test_is_one_minus_scipy_s_correlation_over_the_original_s_head(seed: int, k: int, distance: float) -> None:
     p = distributions(seed)[:2]
     q = near(p, seed + 1, distance)
-    found = {objective: objective.of_batch(p, q, IDS[:2]) for objective in (Kendall(k), Spearman(k))}
+    found = {objective: by_sequence(objective, p, q, IDS[:2]) for objective in (Kendall(k), Spearman(k))}
     heads = p.topk(k, dim=-1)
     for objective, correlation in zip(found, (kendalltau, spearmanr), strict=True):
         after = q.gather(-1, heads.indices)
@@ -38,7 +38,7 @@ def test_is_one_minus_scipy_s_correlation_over_the_original_s_head(seed: int, k:
 def test_the_reverse_is_two(objective: TokenObjective) -> None:
     p = torch.tensor([[[-1.0, -2.0, -3.0, -4.0, -50.0]]])
     q = torch.tensor([[[-4.0, -3.0, -2.0, -1.0, 0.0]]])
-    assert objective.of_batch(p, q, IDS[:1, :1]).tolist() == pytest.approx([2])
+    assert by_sequence(objective, p, q, IDS[:1, :1]).tolist() == pytest.approx([2])
 
 
 @BOTH
@@ -47,14 +47,14 @@ def test_a_tie_of_one_takes_the_order_of_the_other(objective: TokenObjective) ->
     one_way = torch.tensor([[[-1.0, -2.0, -3.0, -4.0, -50.0]]])
     other_way = torch.tensor([[[-1.0, -3.0, -2.0, -4.0, -50.0]]])
     for p, q in ((tied, one_way), (tied, other_way), (one_way, tied), (tied, tied)):
-        assert objective.of_batch(p, q, IDS[:1, :1]).tolist() == [0]
-    assert objective.of_batch(one_way, other_way, IDS[:1, :1])[0] > 0
+        assert by_sequence(objective, p, q, IDS[:1, :1]).tolist() == [0]
+    assert by_sequence(objective, one_way, other_way, IDS[:1, :1])[0] > 0
 
 
 def test_more_tokens_than_there_are_is_all_of_them() -> None:
     p = distributions(0)
     q = near(p, 1)
-    assert Kendall(60).of_batch(p, q, IDS).tolist() == Kendall(40).of_batch(p, q, IDS).tolist()
+    assert by_sequence(Kendall(60), p, q, IDS).tolist() == by_sequence(Kendall(40), p, q, IDS).tolist()
 
 
 @pytest.mark.parametrize("kind", [Kendall, Spearman])

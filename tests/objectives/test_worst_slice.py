@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from bitwright.objectives import KullbackLeibler, TokenObjective, WorstSlice
 
-from .objective_contract import IDS, DistanceContract, distributions, near
+from .objective_contract import IDS, DistanceContract, by_sequence, distributions, near
 
 
 class TestWorstSlice(DistanceContract):
@@ -30,7 +30,7 @@ def test_lies_between_the_mean_and_the_worst(values: list[float], percent: float
 def test_values_are_the_divergence_of_every_sequence() -> None:
     p = distributions(0)
     q = near(p, 1)
-    assert WorstSlice(5).of_batch(p, q, IDS).tolist() == KullbackLeibler().of_batch(p, q, IDS).tolist()
+    assert by_sequence(WorstSlice(5), p, q, IDS).tolist() == by_sequence(KullbackLeibler(), p, q, IDS).tolist()
 
 
 def test_the_smallest_slice_is_rough_but_not_wild() -> None:

@@ -46,7 +46,7 @@ def test_other_tokens_are_measured_anew(tied: Model, tmp_path: Path) -> None:
 
 
 def test_the_original_is_read_before_anything_is_changed_and_its_file_goes(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitwright.objectives.divergence.MEMORY_BOUND_BYTES", 0)
+    monkeypatch.setattr("bitwright.objectives.reference.MEMORY_BOUND_BYTES", 0)
     space, levels = space_of(tied, ("Q4_0",)), levels_of(tied, tmp_path)
     with opened(tied, levels, space=space, tokens=random_tokens(2, 6), store=tmp_path / "a.sqlite") as subject:
         with on_text(subject) as divergence:

@@ -1,0 +1,130 @@
+"""What the original predicts on a text, and what objectives say of the difference between it and a changed model.
+
+The original's log-probabilities are computed once and kept as float16, in memory up to a bound and else in a file; renormalised when they are
+read, the rounding moves a divergence by less than 1e-5 nats.
+
+Logits are the largest tensor of an evaluation, and every step over them costs a trip through memory. So both models' are looked at a few positions at
+a time, as many as stay in the processor's cache: what is made of them is never as large as they are, and several times faster made.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+
+from bitwright.compress import Model
+from bitwright.errors import ModelError
+from bitwright.objectives.objective import TokenObjective
+from bitwright.objectives.perplexity import Perplexity
+from bitwright.objectives.tokens import Tokens
+from bitwright.progress import Progress
+
+MEMORY_BOUND_BYTES = 1 << 30
+_SEQUENCES_AT_ONCE, _TOKENS_AT_ONCE = 8, 2048  # whichever is less
+_PIECE_BYTES = 1 << 22  # of float32 logits
+
+OF_MODEL = "this model gives infinite or undefined ones: repair it, or choose another."
+OF_CHOICE = "this choice gives infinite or undefined ones: leave its coarsest formats out."
+
+
+class Reference:
+    """The original model's log-probabilities on a text: float16 `(n_sequences, length, n_vocabulary)`.
+
+    Raises:
+        ModelError: a logit is not finite.
+    """
+
+    def __init__(self, model: Model, tokens: Tokens, *, scratch: Path, progress: Progress) -> None:
+        self.tokens, self._file = tokens, scratch / "reference.f16"
+        self._at_once = int(np.clip(_TOKENS_AT_ONCE // tokens.ids.shape[1], 1, _SEQUENCES_AT_ONCE))
+        self._rows = _allocate((*tokens.ids.shape, model.module.config.get_text_config().vocab_size), self._file)
+        loss, losses = Perplexity(), []
+        with progress.stage("Reading the original's predictions", tokens.n_tokens) as advance:
+            for start, batch in zip(range(0, len(tokens.ids), self._at_once), tokens.batches(self._at_once), strict=True):
+                values = []
+                for piece, log_probabilities in _pieces(_logits(model, batch, OF_MODEL)):
+                    self._rows[start : start + len(batch)].reshape(batch.size, -1)[piece] = log_probabilities.half().cpu().numpy()
+                    values.append(loss.of_tokens(log_probabilities, log_probabilities, _following(batch, log_probabilities.device)[piece]))
+                losses.append(loss.by_sequence(_at_positions(values, batch)))
+                advance(batch.size)
+        self.perplexity = loss.summarise(np.concatenate(losses)).value
+
+    def compare(self, model: Model, objectives: Sequence[TokenObjective], *, first: int = 0, stop: int | None = None) -> list[NDArray[np.float64]]:
+        """What each of `objectives` says of the model as it is now, at every position of the sequences from `first` on and before `stop`:
+        `(n, length)` each.
+
+        Raises:
+            ModelError: a logit is not finite.
+        """
+        found: list[list[NDArray[np.float64]]] = [[] for _ in objectives]
+        ids = self.tokens.ids[first:stop]
+        for start in range(0, len(ids), self._at_once):
+            batch = ids[start : start + self._at_once]
+            logits = _logits(model, batch, OF_CHOICE)
+            following, kept = _following(batch, logits.device), self._rows[first + start :][: len(batch)].reshape(batch.size, -1)
+            values: list[list[Torch]] = [[] for _ in objectives]
+            for piece, changed in _pieces(logits):
+                original = _normalised(kept[piece], logits.device)
+                for objective, of_pieces in zip(objectives, values, strict=True):
+                    of_pieces.append(objective.of_tokens(original, changed, following[piece]))
+            for at_positions, of_pieces in zip(found, values, strict=True):
+                at_positions.append(_at_positions(of_pieces, batch))
+        return [np.concatenate(at_positions) for at_positions in found]
+
+    def sequences(self, first: int, n_sequences: int, device: torch.device) -> Torch:
+        """Log-probabilities of `n_sequences` sequences from the index `first` on, `(n_sequences, length, n_vocabulary)`, float32, normalised."""
+        return _normalised(self._rows[first : first + n_sequences], device)
+
+    def discard(self) -> None:
+        """Remove the file, if there is one."""
+        self._file.unlink(missing_ok=True)
+
+
+def require_finite(logits: Torch, otherwise: str) -> Torch:
+    """The `logits` `(..., n_vocabulary)`, all of which are numbers; `otherwise` is what the sentence says if not.
+
+    Raises:
+        ModelError: one is infinite or undefined.
+    """
+    if not torch.isfinite(logits.sum(dim=-1)).all():  # where one is not the sum is not, for a fifth of the trips through memory
+        raise ModelError(f"A model's logits must be finite; {otherwise}")
+    return logits
+
+
+@torch.inference_mode()
+def _logits(model: Model, ids: NDArray[np.int64], otherwise: str) -> Torch:
+    """Float32 `(n · length, n_vocabulary)`."""
+    logits: Torch = model.module(torch.from_numpy(ids).to(model.device), use_cache=False).logits.float()
+    return require_finite(logits, otherwise).flatten(0, 1)
+
+
+def _pieces(logits: Torch) -> Iterator[tuple[slice, Torch]]:
+    """A few positions at a time, and their log-probabilities `(n, n_vocabulary)`."""
+    step = max(1, _PIECE_BYTES // (4 * logits.shape[-1]))
+    for start in range(0, len(logits), step):
+        piece = slice(start, start + step)
+        yield piece, logits[piece].log_softmax(dim=-1)
+
+
+def _normalised(rows: NDArray[np.float16], device: torch.device) -> Torch:
+    return torch.from_numpy(rows).to(device).float().log_softmax(dim=-1)
+
+
+def _following(ids: NDArray[np.int64], device: torch.device) -> Torch:
+    """The token after each, `(n · length,)`; after a sequence's last stands its first."""
+    return torch.from_numpy(np.roll(ids, -1, axis=1).ravel()).to(device)
+
+
+def _at_positions(pieces: list[Torch], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = torch.cat(pieces).double().cpu().numpy().reshape(ids.shape)
+    return values
+
+
+def _allocate(shape: tuple[int, ...], path: Path) -> NDArray[np.float16]:
+    if 2 * np.prod(shape) <= MEMORY_BOUND_BYTES:
+        return np.empty(shape, dtype=np.float16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return np.memmap(path, dtype=np.float16, mode="w+", shape=shape)
