@@ -46,11 +46,12 @@ def run(args: argparse.Namespace, rival: Rival) -> str:
         return f"left out: {args.python} has no {rival.package}; install benchmarks/rivals/requirements-maps.txt there"
     options = [f"--{name}={vars(args)[name]}" for name in ("bits", "group", "budgets", "seed") if vars(args)[name] is not None]
     command = [args.python, str(Path(__file__).with_name(f"{rival.script}.py")), str(args.model), str(args.tokens), *options, f"--out={answer}"]
-    threads = {name: str(args.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    threads = {name: str(args.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    preload = {"LD_PRELOAD": str(args.preload.resolve())} if args.preload else {}
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "NNCF_CI": "1"}
     log = answer.with_suffix(".log")
     with log.open("w", encoding="utf-8") as stream:
-        failed = subprocess.run(command, check=False, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | threads | quiet).returncode
+        failed = subprocess.run(command, check=False, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | threads | preload | quiet).returncode
     last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no word"])[-1]
     return f"left out: {last} ({log})" if failed else f"answered, in {answer}"
 
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--budgets", help="stored bits per weight, as 3.5,4.0")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--preload", type=Path, help="library that goes before the scripts' own, as an OpenBLAS for mlx-lm")
     parser.add_argument("--only", default=",".join(rival.script for rival in RIVALS), help="default: %(default)s")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
