@@ -1,18 +1,22 @@
 """What a race comes to: a table for each model, ratios over all of them, and a picture.
 
     python benchmarks/race_table.py RACE/race.json OTHER/race.json ... --picture race.svg
+    python benchmarks/race_table.py --page docs/methods.md --tables 4       the ratios over what was printed before
 
+Records of the same model are put together: seeds may have raced apart.
 Divergences are means over calibration seeds; the error beside each is that of the paired difference from `auto`, over held-out sequences and seeds.
 """
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Rows = list[dict[str, Any]]
+Heat = dict[str, float]  # lane -> mean divergence in nats per token
 OURS = "auto"
 RIVALS = ("autoround autoscheme", "dynquant", "mlx-lm dynamic", "modelopt gradient", "nncf mixed")
 BEST_RIVAL = "best rival of each heat"
@@ -25,11 +29,6 @@ def lanes_of(rows: Rows) -> list[str]:
 
 def of(rows: Rows, lane: str, bits: float) -> Rows:
     return [row for row in rows if row["lane"] == lane and row["code_bits"] == bits]
-
-
-def best_rival(rows: Rows, bits: float) -> float:
-    """The least mean divergence of a rival at that budget, whichever rival it is: who had all five and could tell which is best would have it."""
-    return min((nats(those) for lane in RIVALS if (those := of(rows, lane, bits))), default=float("nan"))
 
 
 def nats(rows: Rows) -> float:
@@ -56,8 +55,7 @@ def show(races: dict[str, Rows]) -> None:
         for lane in lanes_of(rows):
             print(f"{lane:22}" + "".join(_cell(rows, lane, bits) for bits in budgets) + _cost([row for row in rows if row["lane"] == lane]))
     print()
-    for line in ratios(races):
-        print(line)
+    print_ratios(heats_of(races))
 
 
 def _cell(rows: Rows, lane: str, bits: float) -> str:
@@ -75,19 +73,38 @@ def _cost(rows: Rows) -> str:
     return f"{forward:>9.0f} + {backward:<4.0f}{max(row['seconds'] for row in rows):>9.0f}"
 
 
-def ratios(races: dict[str, Rows]) -> list[str]:
-    """Geometric means over models and budgets of ours over each other lane, and over the best rival and uniform of each heat."""
-    heats = [(rows, bits) for rows in races.values() for bits in sorted({row["code_bits"] for row in rows})]
-    lanes = list(dict.fromkeys(lane for rows in races.values() for lane in lanes_of(rows)))
+def heats_of(races: dict[str, Rows]) -> list[Heat]:
+    """Each model and budget."""
+    return [
+        {lane: value for lane in lanes_of(rows) if np.isfinite(value := nats(of(rows, lane, bits)))}
+        for rows in races.values()
+        for bits in sorted({row["code_bits"] for row in rows})
+    ]
+
+
+def heats_on(page: Path, n_tables: int) -> list[Heat]:
+    """Those of the first `n_tables` tables on a page."""
+    tables = [part.partition("```")[0].splitlines() for part in page.read_text(encoding="utf-8").split("```text\n") if part.startswith("lane  ")]
     found = []
-    for mine in ("table", "as cheap", OURS):
-        for other in (BEST_RIVAL, *lanes):
-            theirs = [best_rival(rows, bits) if other == BEST_RIVAL else nats(of(rows, other, bits)) for rows, bits in heats]
-            logs = [np.log(nats(of(rows, mine, bits)) / value) for (rows, bits), value in zip(heats, theirs, strict=True)]
-            logs = [value for value in logs if np.isfinite(value)]
-            if logs and other != mine:
-                found.append(f"{mine} / {other}: {np.exp(np.mean(logs)):.3f} (largest {np.exp(np.max(logs)):.3f}, {len(logs)} heats)")
+    for header, *lines in tables[:n_tables]:
+        width = len(header[: header.index(" tokens")].rstrip().split()) - 1
+        cells = {line[:22].strip(): re.sub(r"\(.*?\)", "", line[22:]).replace("–", "nan").split()[:width] for line in lines}
+        found += [{lane: value for lane, values in cells.items() if np.isfinite(value := float(values[i]))} for i in range(width)]
     return found
+
+
+def print_ratios(heats: list[Heat]) -> None:
+    """Geometric means over models and budgets of ours over each other lane, and over the best rival of each heat: the least mean divergence,
+    whichever rival has it. Who had all five and could tell which is best would have that.
+    """
+    with_best = [heat | {BEST_RIVAL: min((heat[lane] for lane in RIVALS if lane in heat), default=np.nan)} for heat in heats]
+    lanes = (BEST_RIVAL, *dict.fromkeys(lane for heat in heats for lane in heat))
+    for mine in ("table", "as cheap", OURS):
+        for other in lanes:
+            both = [heat for heat in with_best if mine in heat and np.isfinite(heat.get(other, np.nan))]
+            if both and other != mine:
+                logs = [np.log(heat[mine] / heat[other]) for heat in both]
+                print(f"{mine} / {other}: {np.exp(np.mean(logs)):.3f} (largest {np.exp(np.max(logs)):.3f}, {len(logs)} heats)")
 
 
 def picture(races: dict[str, Rows], path: Path) -> None:
@@ -128,12 +145,19 @@ def _panel(model: str, rows: Rows, *, left: int, size: tuple[int, int]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("races", type=Path, nargs="+", help="race.json of each model")
+    parser.add_argument("races", type=Path, nargs="*", help="race.json of each model, or of some of its seeds")
     parser.add_argument("--picture", type=Path, help="SVG file to write")
+    parser.add_argument("--page", type=Path, help="page of tables that were printed before")
+    parser.add_argument("--tables", type=int, default=1, help="how many of the page (default: %(default)s)")
     args = parser.parse_args()
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in args.races]
-    races = {Path(record["model"]).name: record["rows"] for record in records}
-    show(races)
+    races: dict[str, Rows] = {}
+    for path in args.races:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        races.setdefault(Path(record["model"]).name, []).extend(record["rows"])
+    if races:
+        show(races)
+    if args.page:
+        print_ratios(heats_on(args.page, args.tables))
     if args.picture:
         picture(races, args.picture)
 
