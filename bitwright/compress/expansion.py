@@ -1,16 +1,13 @@
-"""Stored rows of a matrix to weights, in torch: the mirror of `IntegerCodec.decode`, bit for bit, on any device.
+"""Stored rows of a matrix to weights, in torch, on any device: what `IntegerCodec` decodes by, and what a native checkpoint computes with.
 
-Codes of `bits` bits stand one after another, the highest bit first, so every 8 / gcd(8, bits) of them begin at a whole byte again. All codes at the
-same place of such a period are cut out of their one or two bytes at once. Scale and minimum are widened, and then multiplied and added apart, as
-numpy does it: a fused multiply-add would round once where the codec rounds twice.
+A row is its codes, bit after bit, the highest of each first, then its scales and its minima in half precision. Scale and minimum are widened, and
+then multiplied and added apart: a fused multiply-add would round otherwise on some devices than on others.
 """
-
-from math import gcd
 
 import torch
 from torch import Tensor as Torch
-from torch.nn.functional import pad
 
+from bitwright.compress.code_bits import unpacked
 from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.spaces import BlockFormat, Format, IntegerFormat
 
@@ -42,23 +39,6 @@ def expanded(rows: Torch, form: Format, n_columns: int) -> Torch:
         weights.view(-1, n_groups, group).mul_(scale[..., None]).add_(minimum[..., None])
         return weights
     return weights.mul_(_wide(scale, group, n_columns)).add_(_wide(minimum, group, n_columns))
-
-
-def unpacked(packed: Torch, bits: int, n_codes: int) -> Torch:
-    """Codes `(n, n_codes)`, uint8, of the bytes `(n, ⌈n_codes · bits / 8⌉)` that they stand in, of 1 to 8 bits each."""
-    if bits == 8:
-        return packed
-    period = 8 // gcd(8, bits)
-    n_periods, width = -(-n_codes // period), bits * period // 8
-    packed = pad(packed, (0, n_periods * width - packed.shape[1])).reshape(len(packed), n_periods, width)
-    codes = packed.new_empty((len(packed), n_periods, period))
-    for place in range(period):
-        byte, before = divmod(place * bits, 8)
-        beyond = before + bits - 8  # bits of the code that stand in the next byte
-        high = packed[..., byte] << beyond if beyond > 0 else packed[..., byte] >> -beyond
-        code = high | (packed[..., byte + 1] >> (8 - beyond)) if beyond > 0 else high
-        codes[..., place] = code & ((1 << bits) - 1)
-    return codes.view(len(packed), -1)[:, :n_codes]
 
 
 def _wide(values: Torch, group: int, n_columns: int) -> Torch:

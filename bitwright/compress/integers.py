@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from bitwright.compress.codec import Codec, require_quantizable
+from bitwright.compress.expansion import expanded
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.grid import MinimumGrid
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, rounded_by
@@ -53,7 +54,7 @@ class IntegerCodec(Codec):
         weights = np.empty(shape, dtype=np.float32)
         stored = packed.reshape(shape[0], -1)
         for rows in _chunks(shape, form):
-            weights[rows] = _decode_rows(stored[rows], form, shape[1])
+            weights[rows] = expanded(torch.from_numpy(np.array(stored[rows])), form, shape[1]).numpy()
         return weights
 
 
@@ -69,17 +70,3 @@ def _packed_rows(found: Rounded, rows: slice, form: IntegerFormat) -> Bytes:
     bits = np.unpackbits(codes[..., None], axis=2)[..., 8 - form.bits :]  # (n_rows, n_columns, bits)
     halves = (np.ascontiguousarray(part, dtype=np.float16).view(np.uint8) for part in (placement.scale, placement.anchor))
     return np.concatenate([np.packbits(bits.reshape(len(codes), -1), axis=1), *halves], axis=1)
-
-
-def _decode_rows(stored: Bytes, form: IntegerFormat, n_columns: int) -> Floats:
-    n_bytes, n_groups = -(-n_columns * form.bits // 8), form.n_groups(n_columns)
-    bits = np.unpackbits(stored[:, :n_bytes], axis=1, count=n_columns * form.bits).reshape(len(stored), n_columns, form.bits)
-    codes = np.packbits(bits, axis=2).reshape(len(stored), n_columns) >> (8 - form.bits)
-    scale, minimum = (_halves(stored[:, n_bytes + 2 * n_groups * i :][:, : 2 * n_groups], form, n_columns) for i in range(2))
-    return codes.astype(np.float32) * scale + minimum
-
-
-def _halves(stored: Bytes, form: IntegerFormat, n_columns: int) -> NDArray[np.float32]:
-    """One value for each weight `(n_rows, n_columns)`."""
-    values = np.ascontiguousarray(stored).view(np.float16).astype(np.float32)
-    return values.repeat(form.group or n_columns, axis=1)[:, :n_columns]

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress.byte_rows import byte_parts, decode_bytes, encode_bytes
+from bitwright.compress.code_bits import unpacked
 from bitwright.compress.codec import Codec, require_quantizable
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.grid import Codes, Grid, SymmetricGrid, ZeroPointGrid
@@ -80,9 +81,7 @@ def packed_words(codes: Codes, bits: int) -> NDArray[np.int32]:
 
 def unpacked_words(words: NDArray[np.int32], bits: int, n_codes: int) -> Codes:
     """The inverse of `packed_words`: `(n, n_codes)`."""
-    flat = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, count=n_codes * bits, bitorder="little")
-    codes: Codes = np.packbits(flat.reshape(len(words), n_codes, bits), axis=2, bitorder="little")[..., 0]
-    return codes
+    return unpacked(torch.from_numpy(np.array(words).view(np.uint8)), bits, n_codes, lowest_first=True).numpy()
 
 
 def layer_tensors(packed: Bytes, form: PackedFormat | ByteFormat, shape: tuple[int, int]) -> Layer:

@@ -1,0 +1,43 @@
+"""Codes of a few bits that stand one after another in bytes, in torch, on any device.
+
+Every 8 / gcd(8, bits) codes begin at a whole byte again. Such a period is read as one number, of a word with a byte for each code, and halved until
+each code has its byte: the half that comes earlier goes down and the later one up, as words are kept lowest byte first. All periods go together, so
+it takes a few steps over a fraction of the codes where cutting out every code by itself takes a few for each.
+"""
+
+from math import gcd
+
+import torch
+from torch import Tensor as Torch
+from torch.nn.functional import pad
+
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # codes of a period -> the word that has a byte for each
+
+
+def unpacked(packed: Torch, bits: int, n_codes: int, *, lowest_first: bool = False) -> Torch:
+    """Codes `(n, n_codes)`, uint8, of 1 to 8 bits each, of the bytes `(n, ⌈n_codes · bits / 8⌉)` that they stand in, or of more.
+
+    In a byte the first code has the highest bits, or the lowest with `lowest_first`, and so has that part of a code which stands there of the code.
+    """
+    if bits == 8:
+        return packed[:, :n_codes]
+    period = 8 // gcd(8, bits)
+    n_periods, width = -(-n_codes // period), bits * period // 8
+    packed = pad(packed, (0, n_periods * width - packed.shape[1])).reshape(len(packed), n_periods, width)
+    first, *others = range(width - 1, -1, -1) if lowest_first else range(width)
+    words = packed[..., first].to(_WORDS[period], memory_format=torch.contiguous_format)
+    for byte in others:
+        words = words.bitwise_left_shift_(8).bitwise_or_(packed[..., byte])
+    n = period  # codes that stand together in a lane
+    while n > 1:
+        n //= 2
+        lane = _mask(n * bits, period=period, every=2 * n)
+        low, high = words.bitwise_and(lane), words.bitwise_right_shift_(n * bits).bitwise_and_(lane)
+        earlier, later = (low, high) if lowest_first else (high, low)
+        words = later.bitwise_left_shift_(8 * n).bitwise_or_(earlier)
+    return words.view(torch.uint8).view(len(packed), -1)[:, :n_codes]
+
+
+def _mask(n_bits: int, *, period: int, every: int) -> int:
+    """The lowest `n_bits` of every `every` bytes of a word of `period` bytes."""
+    return sum((1 << n_bits) - 1 << 8 * start for start in range(0, period, every))
