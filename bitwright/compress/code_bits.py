@@ -1,10 +1,13 @@
 """Codes of a few bits that stand one after another in bytes, in torch, on any device.
 
-Every 8 / gcd(8, bits) codes begin at a whole byte again. Such a period is read as one number, of a word with a byte for each code, and halved until
-each code has its byte: the half that comes earlier goes down and the later one up, as words are kept lowest byte first. All periods go together, so
-it takes a few steps over a fraction of the codes where cutting out every code by itself takes a few for each.
+Every 8 / gcd(8, bits) codes begin at a whole byte again. Such a period is one number, of a word with a byte for each code. To unpack, it is halved
+until each code has its byte, the half that comes earlier going down and the later one up, as words are kept lowest byte first. To pack, the halves
+are joined again. All periods go together, so it takes a few steps over a fraction of the codes where each code by itself takes a few.
+
+In a byte the first code has the highest bits, or the lowest with `lowest_first`, and so has that part of a code which stands there of the code.
 """
 
+from collections.abc import Sequence
 from math import gcd
 
 import torch
@@ -14,17 +17,14 @@ from torch.nn.functional import pad
 _WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # codes of a period -> the word that has a byte for each
 
 
-def unpacked(packed: Torch, bits: int, n_codes: int, *, lowest_first: bool = False) -> Torch:
-    """Codes `(n, n_codes)`, uint8, of 1 to 8 bits each, of the bytes `(n, ⌈n_codes · bits / 8⌉)` that they stand in, or of more.
-
-    In a byte the first code has the highest bits, or the lowest with `lowest_first`, and so has that part of a code which stands there of the code.
-    """
+def unpacked_codes(packed: Torch, bits: int, n_codes: int, *, lowest_first: bool = False) -> Torch:
+    """Codes `(n, n_codes)`, uint8, of 1 to 8 bits each, of the bytes `(n, ⌈n_codes · bits / 8⌉)` that they stand in, or of more."""
     if bits == 8:
         return packed[:, :n_codes]
     period = 8 // gcd(8, bits)
     n_periods, width = -(-n_codes // period), bits * period // 8
     packed = pad(packed, (0, n_periods * width - packed.shape[1])).reshape(len(packed), n_periods, width)
-    first, *others = range(width - 1, -1, -1) if lowest_first else range(width)
+    first, *others = _from_the_highest(width, lowest_first)
     words = packed[..., first].to(_WORDS[period], memory_format=torch.contiguous_format)
     for byte in others:
         words = words.bitwise_left_shift_(8).bitwise_or_(packed[..., byte])
@@ -36,6 +36,31 @@ def unpacked(packed: Torch, bits: int, n_codes: int, *, lowest_first: bool = Fal
         earlier, later = (low, high) if lowest_first else (high, low)
         words = later.bitwise_left_shift_(8 * n).bitwise_or_(earlier)
     return words.view(torch.uint8).view(len(packed), -1)[:, :n_codes]
+
+
+def packed_codes(codes: Torch, bits: int, *, lowest_first: bool = False) -> Torch:
+    """The bytes `(n, ⌈n_codes · bits / 8⌉)` that codes `(n, n_codes)`, uint8, of 1 to 8 bits each, stand in; bits to spare are zero."""
+    if bits == 8:
+        return codes
+    n_codes, period = codes.shape[1], 8 // gcd(8, bits)
+    n_periods, width = -(-n_codes // period), bits * period // 8
+    words = pad(codes, (0, n_periods * period - n_codes)).contiguous().view(_WORDS[period])
+    n = 1
+    while n < period:
+        lane = _mask(n * bits, period=period, every=2 * n)
+        earlier, later = words.bitwise_and(lane), words.bitwise_right_shift(8 * n).bitwise_and_(lane)
+        low, high = (earlier, later) if lowest_first else (later, earlier)
+        words = high.bitwise_left_shift_(n * bits).bitwise_or_(low)
+        n *= 2
+    found = codes.new_empty((len(codes), n_periods, width))
+    for place, byte in enumerate(reversed(_from_the_highest(width, lowest_first))):
+        found[..., byte] = words.bitwise_right_shift(8 * place).bitwise_and_(0xFF)
+    return found.view(len(codes), -1)[:, : -(-n_codes * bits // 8)]
+
+
+def _from_the_highest(width: int, lowest_first: bool) -> Sequence[int]:
+    """The `width` bytes of a period, from its highest to its lowest."""
+    return range(width - 1, -1, -1) if lowest_first else range(width)
 
 
 def _mask(n_bits: int, *, period: int, every: int) -> int:

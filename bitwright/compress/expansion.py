@@ -7,7 +7,7 @@ then multiplied and added apart: a fused multiply-add would round otherwise on s
 import torch
 from torch import Tensor as Torch
 
-from bitwright.compress.code_bits import unpacked
+from bitwright.compress.code_bits import unpacked_codes
 from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.spaces import BlockFormat, Format, IntegerFormat
 
@@ -30,7 +30,7 @@ def expanded(rows: Torch, form: Format, n_columns: int) -> Torch:
     if not isinstance(form, IntegerFormat):
         return rows
     n_bytes, n_groups = -(-n_columns * form.bits // 8), form.n_groups(n_columns)
-    weights = unpacked(rows[:, :n_bytes], form.bits, n_columns).float()
+    weights = unpacked_codes(rows[:, :n_bytes], form.bits, n_columns).float()
     halves = rows[:, n_bytes:].clone(memory_format=torch.contiguous_format)  # a slice may begin at an odd byte
     halves = halves.view(torch.float16).float()  # (n_rows, 2 · n_groups): the scales, then the minima
     scale, minimum = halves[:, :n_groups], halves[:, n_groups:]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from bitwright.compress.code_bits import packed_codes
 from bitwright.compress.codec import Codec, require_quantizable
 from bitwright.compress.expansion import expanded
 from bitwright.compress.ggml import GgmlCodec
@@ -21,7 +22,7 @@ from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest, round
 from bitwright.compress.source import Bytes, Floats
 from bitwright.spaces import Absence, Format, IntegerFormat
 
-_ROWS_BYTES = 1 << 24  # of unpacked bits held at once
+_WEIGHTS_AT_ONCE = 1 << 20  # which stay in a processor's caches
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +43,8 @@ class IntegerCodec(Codec):
             return GgmlCodec().encode(weights, form, importance)
         require_quantizable(weights, form, importance)
         found = rounded_by(self.rounding, weights, MinimumGrid(form.bits), group=form.group or weights.shape[1], importance=importance)
-        packed = [_packed_rows(found, rows, form) for rows in _chunks(weights.shape, form)]
-        return np.concatenate(packed).reshape(-1) if packed else np.empty(0, dtype=np.uint8)
+        stored = [_packed_rows(found, rows, form) for rows in _chunks(weights.shape)]
+        return np.concatenate(stored).reshape(-1) if stored else np.empty(0, dtype=np.uint8)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
@@ -53,13 +54,13 @@ class IntegerCodec(Codec):
             return GgmlCodec().decode(packed, form, shape)
         weights = np.empty(shape, dtype=np.float32)
         stored = packed.reshape(shape[0], -1)
-        for rows in _chunks(shape, form):
-            weights[rows] = expanded(torch.from_numpy(np.array(stored[rows])), form, shape[1]).numpy()
+        for rows in _chunks(shape):
+            weights[rows] = expanded(torch.tensor(stored[rows]), form, shape[1]).numpy()
         return weights
 
 
-def _chunks(shape: tuple[int, int], form: IntegerFormat) -> Iterator[slice]:
-    step = max(1, _ROWS_BYTES // (form.bits * shape[1]))
+def _chunks(shape: tuple[int, int]) -> Iterator[slice]:
+    step = max(1, _WEIGHTS_AT_ONCE // shape[1])
     for start in range(0, shape[0], step):
         yield slice(start, start + step)
 
@@ -67,6 +68,5 @@ def _chunks(shape: tuple[int, int], form: IntegerFormat) -> Iterator[slice]:
 def _packed_rows(found: Rounded, rows: slice, form: IntegerFormat) -> Bytes:
     """`(n_rows, bytes of a row)`."""
     codes, placement = found.codes[rows], found.placement[rows]
-    bits = np.unpackbits(codes[..., None], axis=2)[..., 8 - form.bits :]  # (n_rows, n_columns, bits)
     halves = (np.ascontiguousarray(part, dtype=np.float16).view(np.uint8) for part in (placement.scale, placement.anchor))
-    return np.concatenate([np.packbits(bits.reshape(len(codes), -1), axis=1), *halves], axis=1)
+    return np.concatenate([packed_codes(torch.tensor(codes), form.bits).numpy(), *halves], axis=1)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress.byte_rows import byte_parts, decode_bytes, encode_bytes
-from bitwright.compress.code_bits import unpacked
+from bitwright.compress.code_bits import packed_codes, unpacked_codes
 from bitwright.compress.codec import Codec, require_quantizable
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.grid import Codes, Grid, SymmetricGrid, ZeroPointGrid
@@ -26,7 +26,7 @@ from bitwright.compress.source import Bytes, Floats
 from bitwright.spaces import ByteFormat, Format, PackedFormat
 
 Layer = Mapping[str, NDArray[np.generic]]
-_WORD_BITS, _SCALE_BYTES = 32, 2
+_WORD_BYTES, _SCALE_BYTES = 4, 2
 _WEIGHTS_AT_ONCE = 1 << 20
 
 
@@ -73,15 +73,13 @@ class PackedCodec(Codec):
 
 def packed_words(codes: Codes, bits: int) -> NDArray[np.int32]:
     """Codes `(n, n_codes)` bit after bit, the lowest first, in little-endian words `(n, ⌈n_codes · bits / 32⌉)`."""
-    n, n_codes = codes.shape
-    padded = np.zeros((n, -(-n_codes * bits // _WORD_BITS) * _WORD_BITS), dtype=np.uint8)
-    padded[:, : n_codes * bits] = np.unpackbits(codes[..., None], axis=2, count=bits, bitorder="little").reshape(n, -1)
-    return np.packbits(padded, axis=1, bitorder="little").view("<i4")
+    found = packed_codes(torch.tensor(codes), bits, lowest_first=True).numpy()
+    return np.pad(found, ((0, 0), (0, -found.shape[1] % _WORD_BYTES))).view("<i4")
 
 
 def unpacked_words(words: NDArray[np.int32], bits: int, n_codes: int) -> Codes:
     """The inverse of `packed_words`: `(n, n_codes)`."""
-    return unpacked(torch.from_numpy(np.array(words).view(np.uint8)), bits, n_codes, lowest_first=True).numpy()
+    return unpacked_codes(torch.tensor(words.view(np.uint8)), bits, n_codes, lowest_first=True).numpy()
 
 
 def layer_tensors(packed: Bytes, form: PackedFormat | ByteFormat, shape: tuple[int, int]) -> Layer:
