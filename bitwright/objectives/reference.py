@@ -44,10 +44,11 @@ class Reference:
         loss, losses = Perplexity(), []
         with progress.stage("Reading the original's predictions", tokens.n_tokens) as advance:
             for start, batch in zip(range(0, len(tokens.ids), self._at_once), tokens.batches(self._at_once), strict=True):
+                rows, following = self._rows[start : start + len(batch)].reshape(batch.size, -1), _following(batch, model.device)
                 values = []
-                for piece, log_probabilities in _pieces(_logits(model, batch, OF_MODEL)):
-                    self._rows[start : start + len(batch)].reshape(batch.size, -1)[piece] = log_probabilities.half().cpu().numpy()
-                    values.append(loss.of_tokens(log_probabilities, log_probabilities, _following(batch, log_probabilities.device)[piece]))
+                for piece, original in _pieces(_logits(model, batch, OF_MODEL)):
+                    rows[piece] = original.half().cpu().numpy()
+                    values.append(loss.of_tokens(original, original, following[piece]))
                 losses.append(loss.by_sequence(_at_positions(values, batch)))
                 advance(batch.size)
         self.perplexity = loss.summarise(np.concatenate(losses)).value
@@ -59,20 +60,21 @@ class Reference:
         Raises:
             ModelError: a logit is not finite.
         """
-        found: list[list[NDArray[np.float64]]] = [[] for _ in objectives]
-        ids = self.tokens.ids[first:stop]
-        for start in range(0, len(ids), self._at_once):
-            batch = ids[start : start + self._at_once]
-            logits = _logits(model, batch, OF_CHOICE)
-            following, kept = _following(batch, logits.device), self._rows[first + start :][: len(batch)].reshape(batch.size, -1)
-            values: list[list[Torch]] = [[] for _ in objectives]
-            for piece, changed in _pieces(logits):
-                original = _normalised(kept[piece], logits.device)
-                for objective, of_pieces in zip(objectives, values, strict=True):
-                    of_pieces.append(objective.of_tokens(original, changed, following[piece]))
-            for at_positions, of_pieces in zip(found, values, strict=True):
-                at_positions.append(_at_positions(of_pieces, batch))
-        return [np.concatenate(at_positions) for at_positions in found]
+        end = len(self.tokens.ids[:stop])
+        starts = range(first, end, self._at_once)
+        batches = [self._compared(model, objectives, slice(start, min(start + self._at_once, end))) for start in starts]
+        return [np.concatenate(of_objective) for of_objective in zip(*batches, strict=True)]
+
+    def _compared(self, model: Model, objectives: Sequence[TokenObjective], sequences: slice) -> list[NDArray[np.float64]]:
+        """The same of sequences that are read at once."""
+        ids = self.tokens.ids[sequences]
+        logits = _logits(model, ids, OF_CHOICE)
+        following, kept = _following(ids, logits.device), self._rows[sequences].reshape(ids.size, -1)
+        pieces = []
+        for piece, changed in _pieces(logits):
+            original = _normalised(kept[piece], logits.device)
+            pieces.append([objective.of_tokens(original, changed, following[piece]) for objective in objectives])
+        return [_at_positions(of_objective, ids) for of_objective in zip(*pieces, strict=True)]
 
     def sequences(self, first: int, n_sequences: int, device: torch.device) -> Torch:
         """Log-probabilities of `n_sequences` sequences from the index `first` on, `(n_sequences, length, n_vocabulary)`, float32, normalised."""
@@ -118,7 +120,8 @@ def _following(ids: NDArray[np.int64], device: torch.device) -> Torch:
     return torch.from_numpy(np.roll(ids, -1, axis=1).ravel()).to(device)
 
 
-def _at_positions(pieces: list[Torch], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+def _at_positions(pieces: tuple[Torch, ...] | list[Torch], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Values of consecutive positions as `(n, length)`."""
     values: NDArray[np.float64] = torch.cat(pieces).double().cpu().numpy().reshape(ids.shape)
     return values
 
