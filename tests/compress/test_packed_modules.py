@@ -45,6 +45,17 @@ def test_an_embedding_expands_the_rows_of_its_tokens() -> None:
     assert torch.equal(layer(ids), embedding(ids, weights) * 8)
 
 
+@pytest.mark.parametrize("name", ["INT2_G64", "INT3_G32", "INT4_G64", "INT7_G32", "INT8_ROW", "BF16"])
+def test_all_is_done_on_the_device_of_the_weights(name: str) -> None:
+    """On `meta`, whose tensors have no values to be looked at and do not mix with those of a CPU."""
+    form = INTEGERS.format(name)
+    matrices = {role: PackedLinear(form, (64, 64), nn.Parameter(torch.zeros(64))) for role in ("gate_proj", "up_proj", "down_proj")}
+    part, table = PackedParts({"part0": PackedExpert(matrices, nn.SiLU())}), PackedEmbedding(form, SHAPE, scale=8.0, dtype=torch.bfloat16)
+    hidden = table.to("meta")(torch.zeros(2, 3, dtype=torch.int64, device="meta"))
+    assert (hidden.device.type, hidden.dtype) == ("meta", torch.bfloat16)
+    assert part.to("meta")(hidden).shape == (2, 3, 64)
+
+
 def test_floats_are_kept_in_their_type() -> None:
     layer = PackedLinear(INTEGERS.format("BF16"), SHAPE, None)
     with torch.no_grad():
