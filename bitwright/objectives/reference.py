@@ -4,7 +4,7 @@ The original's log-probabilities are computed once and kept as float16, in memor
 read, the rounding moves a divergence by less than 1e-5 nats.
 
 Logits are the largest tensor of an evaluation, and every step over them costs a trip through memory. So both models' are looked at a few positions at
-a time, as many as stay in the processor's cache: what is made of them is never as large as they are, and several times faster made.
+a time, as many as stay in the processor's cache: what is made of them is never as large as they are, and faster made.
 """
 
 from collections.abc import Iterator, Sequence
@@ -91,7 +91,7 @@ def require_finite(logits: Torch, otherwise: str) -> Torch:
     Raises:
         ModelError: one is infinite or undefined.
     """
-    if not torch.isfinite(logits.sum(dim=-1)).all():  # where one is not the sum is not, for a fifth of the trips through memory
+    if not torch.isfinite(logits.sum(dim=-1)).all():  # where one is not the sum is not, for one trip through memory
         raise ModelError(f"A model's logits must be finite; {otherwise}")
     return logits
 
