@@ -25,12 +25,15 @@ import torch
 from numpy.typing import NDArray
 from race import LONG, Heat, numbers, searched
 
-from bitwright.pipeline import Effort, Run, Search, Settings, method_named
-from bitwright.pipeline.campaign import DEFAULT, desk
-from bitwright.pipeline.pricing import distortion_of, subject_of
-from bitwright.pipeline.searching import price, whole_space
+from bitwright.methods.by_name import method_named
+from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.price_table import distortion_of, subject_of
+from bitwright.pipeline.run_search import DEFAULT, desk
+from bitwright.pipeline.run_space import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
-from bitwright.predictors import gradient_products, importance_error_table, shrunk_table
+from bitwright.predictors import gradient_products, importance_error_table
+from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import Choice

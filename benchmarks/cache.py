@@ -18,27 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bitwright as bw
-from bitwright.compress import GgufContainer, Recipe, cached_in, load, open_source
+from bitwright.compress import cached_in, load, open_source
+from bitwright.engines import Recipe
+from bitwright.engines.check_result import mean_divergence
+from bitwright.engines.llama_cpp.gguf_container import GgufContainer
+from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.errors import BudgetError
-from bitwright.objectives import (
-    LlamaCpp,
-    Reference,
-    Shape,
-    Tokens,
-    cache_divergence,
-    next_token_log_probabilities,
-    read_documents,
-    split_texts,
-    standard_error,
-)
+from bitwright.objectives import Reference, Shape, Tokens, next_token_log_probabilities, read_documents, split_texts, standard_error
+from bitwright.objectives.divergence import cache_divergence
 from bitwright.pipeline import Memory, Run
-from bitwright.pipeline.limits import bounded
-from bitwright.pipeline.promises import mean_divergence
-from bitwright.pipeline.searching import price
+from bitwright.pipeline.run_space import price
+from bitwright.pipeline.size_limits import bounded
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.search import solve
-from bitwright.spaces import ANY_CACHE, CACHE_MENU, PLAIN_CACHE, AnyCacheTypes, CacheTypes, Choice, chosen_cache, file_bytes
+from bitwright.spaces import ANY_CACHE, PLAIN_CACHE, AnyCacheTypes, CacheTypes, Choice, chosen_cache, file_bytes
+from bitwright.spaces.cache import CACHE_MENU
 
 N_CONTEXTS, N_SEQUENCES, LENGTH = 12, 16, 128
 LENGTHS, N_LONG, PIECE = (256, 1024, 4096), 2, 256

@@ -26,7 +26,8 @@ import torch
 from experts import Lab, budgets, compared, opened
 from native_run import code_bits, parser_of, settings_of
 
-from bitwright.pipeline import Settings, order_channels
+from bitwright.pipeline import Settings
+from bitwright.pipeline.channel_order import order_channels
 from bitwright.spaces import DROP, PRUNE
 
 

@@ -30,23 +30,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from bitwright.compress import (
-    Floats,
-    Gptq,
-    HalfQuadratic,
-    IntegerCodec,
-    Levels,
-    Model,
-    PackedCodec,
-    Rounding,
-    RoundToNearest,
-    SearchedClipping,
-    Weights,
-    as_stored,
-    clipped,
-    load,
-    planned_weights,
-)
+from bitwright.compress import Floats, IntegerCodec, Levels, Model, PackedCodec, Rounding, Weights, load, planned_weights
+from bitwright.compress.codecs.rounding.clipping import SearchedClipping, clipped
+from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored
+from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
+from bitwright.compress.codecs.rounding.rounding import RoundToNearest
 from bitwright.objectives import (
     Divergence,
     Reference,
@@ -58,7 +46,7 @@ from bitwright.objectives import (
     split_texts,
     standard_error,
 )
-from bitwright.pipeline.sequential import sequentially_rounded
+from bitwright.pipeline.blockwise_gptq import sequentially_rounded
 from bitwright.progress import Silent
 from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, PackedFormat, discover
 

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler
-from bitwright.pipeline import Effort, Search, Settings, method_named
-from bitwright.pipeline.campaign import desk
-from bitwright.pipeline.exploring import Meter, explore
-from bitwright.pipeline.searching import price
+from bitwright.pipeline import Search, Settings
+from bitwright.pipeline.measuring import Effort, Meter, explore
+from bitwright.pipeline.run_search import desk
+from bitwright.pipeline.run_space import price
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.search import hypervolume, nondominated, solve

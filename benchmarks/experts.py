@@ -29,17 +29,20 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from bitwright.compress import matrix_shape, measure_distortion
+from bitwright.engines import NATIVE
 from bitwright.errors import UserError
+from bitwright.methods.by_name import method_named
 from bitwright.objectives import Divergence, KullbackLeibler, Measurement, Reference, standard_error
-from bitwright.pipeline import Effort, Run, Search, Settings, method_named
-from bitwright.pipeline.campaign import Desk, desk, search_within
-from bitwright.pipeline.pricing import distortion_of, priced, subject_of
-from bitwright.pipeline.searching import price, whole_space
+from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.price_table import distortion_of, priced, subject_of
+from bitwright.pipeline.run_search import Desk, desk, search_within
+from bitwright.pipeline.run_space import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import proxy_named
 from bitwright.progress import Silent
 from bitwright.search import solve
-from bitwright.spaces import DROP, NATIVE, PRUNE, Choice, Choices, Tensor, by_layer, tied
+from bitwright.spaces import DROP, PRUNE, Choice, Choices, Tensor, by_layer, tied
 
 PRESETS = ("mc-moe", "mc-moe-released", "mc-moe-global")
 NOTHING = np.zeros(0, dtype=np.int64)

@@ -19,16 +19,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler
-from bitwright.pipeline import Effort, Search, Settings, method_named
-from bitwright.pipeline.campaign import Desk, desk
-from bitwright.pipeline.exploring import Explored, Meter, explore
-from bitwright.pipeline.searching import price
+from bitwright.pipeline import Search, Settings
+from bitwright.pipeline.measuring import Effort, Explored, Meter, explore
+from bitwright.pipeline.run_search import Desk, desk
+from bitwright.pipeline.run_space import price
 from bitwright.pipeline.workbench import set_up
-from bitwright.predictors import RadialBasisPredictor, measured_table_at
+from bitwright.predictors.plans.radial_basis import RadialBasisPredictor
+from bitwright.predictors.sensitivity.measured.measured import measured_table_at
 from bitwright.progress import Silent
-from bitwright.search import Problem, hypervolume, nondominated
-from bitwright.search.amq import Rounds, clustered, predicted_front
+from bitwright.search import Problem, Rounds, clustered, hypervolume, nondominated, predicted_front
 from bitwright.spaces import Space
 
 PINNED = 2.0  # times the median

@@ -22,10 +22,16 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from bitwright.compress import Levels, Recipe, as_held, codec_of, compressed_tensors, container_of, open_skeleton, open_source, unpack_layer_by_layer
-from bitwright.compress.architectures import engine_shape, lay_out, recognise, weights_of
+from bitwright.compress import Levels, open_source, weights_of
+from bitwright.compress.models.architectures import engine_shape, lay_out, recognise
+from bitwright.compress.models.loading import open_skeleton
+from bitwright.engines import NATIVE, TARGETS, Recipe, as_held, codec_of, container_of
+from bitwright.engines.by_target import compressed_tensors
+from bitwright.engines.compressed_tensors.reload import unpack_layer_by_layer
+from bitwright.engines.compressed_tensors.target import TRANSFORMERS
+from bitwright.engines.native.target import NATIVE_MATRICES
 from bitwright.search import solve, solve_lagrangian
-from bitwright.spaces import NATIVE, NATIVE_MATRICES, TARGETS, TRANSFORMERS, Space, Target, Tensor, Unit, discover
+from bitwright.spaces import Space, Target, Tensor, Unit, discover
 
 QWEN = {
     "hidden_size": 2048,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import TrialModel, trial_matrices
-from bitwright.objectives import package_energy
-from bitwright.pipeline import parse_threads, profile_machine
-from bitwright.pipeline.profiling import time_trial, trials, written_trial
-from bitwright.spaces import LLAMA_CPP, Format, read_plan
+from bitwright.devices import package_energy
+from bitwright.engines import LLAMA_CPP
+from bitwright.engines.llama_cpp.profiling import parse_threads, profile_machine, time_trial, trials, written_trial
+from bitwright.engines.llama_cpp.trial_model import TrialModel, trial_matrices
+from bitwright.spaces import Format, read_plan
 
 N_PLANS, N_FORMATS = 10, 6
 

@@ -18,9 +18,10 @@ from rich.console import Console
 
 import bitwright as bw
 from bitwright.compress import GgmlCodec
-from bitwright.compress.ggml import library
+from bitwright.compress.codecs.ggml import library
+from bitwright.engines import LLAMA_CPP
 from bitwright.search import hull, solve
-from bitwright.spaces import LLAMA_CPP, Budget
+from bitwright.spaces import Budget
 
 ROWS, COLUMNS = 4608, 1536
 

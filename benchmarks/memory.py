@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GemmaTokenizer
 
-from bitwright.compress import GgufContainer, GgufSource, Recipe, open_source
-from bitwright.objectives import Serving, engine_memory
-from bitwright.pipeline import anatomy
+from bitwright.compress import GgufSource, open_source
+from bitwright.engines import Recipe, Serving
+from bitwright.engines.llama_cpp.gguf_container import GgufContainer
+from bitwright.engines.llama_cpp.log import engine_memory
+from bitwright.pipeline.memory_budget import anatomy
 
 CONTEXTS = (1, 4, 16)  # parts of the model's context, from the largest
 FILLED = 1_000

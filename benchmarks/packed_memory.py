@@ -23,8 +23,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import bitwright.native  # noqa: F401
-from bitwright.compress import Bytes, IntegerCodec, Recipe, as_held, container_of, kept_bytes, open_source
-from bitwright.spaces import NATIVE, Tensor, discover
+from bitwright.compress import Bytes, IntegerCodec, open_source
+from bitwright.engines import NATIVE, Recipe, as_held, container_of
+from bitwright.engines.native.packed_modules import kept_bytes
+from bitwright.spaces import Tensor, discover
 
 BY_TURNS, OTHERS = ("INT2_G64", "INT3_G64", "INT4_G64"), "INT4_G64"
 N_PROMPT, N_DECODED = 256, 16

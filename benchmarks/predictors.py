@@ -26,12 +26,14 @@ from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.searching import price
+from bitwright.pipeline.run_space import price
 from bitwright.pipeline.workbench import set_up
-from bitwright.predictors import PREDICTORS, Predictor, Validation, predictor_named, summed
+from bitwright.predictors import Validation, predictor_named, summed
+from bitwright.predictors.plans.by_name import PREDICTORS
+from bitwright.predictors.plans.predictor import Predictor
 from bitwright.progress import Silent
-from bitwright.search import all_together, scattered, sizes_between, solve
-from bitwright.search.neighbours import Neighbourhood
+from bitwright.search import scattered, sizes_between, solve
+from bitwright.search.strategies.neighbours import Neighbourhood, all_together
 from bitwright.spaces import Choice, Choices, Space
 
 SPREAD = 0.05, 0.95  # of random plans, as shares of the way from the smallest file to the largest

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, standard_error
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.planning import budget_bytes, candidates
-from bitwright.pipeline.searching import price, uniforms, whole_space
+from bitwright.pipeline.candidates import budget_bytes, candidates
+from bitwright.pipeline.run_space import price, uniforms, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
-from bitwright.predictors import importance_error_table, weight_error_table
+from bitwright.predictors import importance_error_table
+from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import Choice, Space, parse_budget

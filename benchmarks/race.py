@@ -31,18 +31,20 @@ import numpy as np
 import torch
 from race_table import show
 
+from bitwright.methods import Method
+from bitwright.methods.by_name import METHODS, method_named
+from bitwright.methods.published_experts import OF_EXPERTS
 from bitwright.objectives import read_documents
-from bitwright.pipeline import METHODS, Effort, Method, Run, Search, Settings, method_named
-from bitwright.pipeline.campaign import search_within
-from bitwright.pipeline.published_experts import OF_EXPERTS
-from bitwright.pipeline.searching import price, uniforms
+from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.run_search import search_within
+from bitwright.pipeline.run_space import price, uniforms
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import proxy_named
 from bitwright.progress import Silent
-from bitwright.search import Problem, solve
-from bitwright.search.belief import Learning
-from bitwright.search.local_search import Swaps, swaps
-from bitwright.search.random_choices import random_mixes
+from bitwright.search import Learning, Problem, solve
+from bitwright.search.strategies.local_search import Swaps, swaps
+from bitwright.search.strategies.random_choices import random_mixes
 from bitwright.spaces import Choice, Space
 
 N_MIXES = 3

@@ -21,10 +21,10 @@ from scipy.stats import spearmanr
 
 from bitwright.objectives import Divergence, Reference
 from bitwright.pipeline import Settings
-from bitwright.pipeline.pricing import subject_of
-from bitwright.pipeline.searching import price
+from bitwright.pipeline.price_table import subject_of
+from bitwright.pipeline.run_space import price
 from bitwright.pipeline.workbench import set_up
-from bitwright.predictors import forced_costs
+from bitwright.predictors.sensitivity.measured.forced_routing import forced_costs
 from bitwright.progress import Silent
 
 

@@ -18,11 +18,14 @@ from native_run import code_bits, parser_of, settings_of
 
 from bitwright.compress import Weights, applied, planned_weights
 from bitwright.errors import UserError
-from bitwright.objectives import Divergence, KullbackLeibler, Reference, RouterShift, standard_error
-from bitwright.pipeline import Effort, Search, Settings, method_named
-from bitwright.pipeline.campaign import search_within
+from bitwright.methods.by_name import method_named
+from bitwright.objectives import Divergence, KullbackLeibler, Reference, standard_error
+from bitwright.objectives.metrics.router_shift import RouterShift
+from bitwright.pipeline import Search, Settings
+from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.router_calibration import calibrated_routers
-from bitwright.pipeline.searching import price
+from bitwright.pipeline.run_search import search_within
+from bitwright.pipeline.run_space import price
 from bitwright.pipeline.steps import RIDGE
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent

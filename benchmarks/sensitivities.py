@@ -19,22 +19,16 @@ from numpy.typing import NDArray
 from bitwright.compress import measure_distortion
 from bitwright.objectives import Divergence, Measurement, Reference, Tokens
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.pricing import subject_of
-from bitwright.pipeline.searching import price, whole_space
+from bitwright.pipeline.price_table import subject_of
+from bitwright.pipeline.run_space import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
-from bitwright.predictors import (
-    Products,
-    fit_scale,
-    gradient_products,
-    gradient_table,
-    importance_error_table,
-    measured_table,
-    rank_agreement,
-    shrunk_table,
-    summed,
-    weight_error_table,
-)
-from bitwright.predictors.keeping import kept
+from bitwright.predictors import fit_scale, gradient_products, importance_error_table, rank_agreement, summed
+from bitwright.predictors.sensitivity.caching import kept
+from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
+from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
+from bitwright.predictors.sensitivity.gradients.sweep import Products
+from bitwright.predictors.sensitivity.measured.measured import measured_table
+from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
 from bitwright.progress import Silent
 from bitwright.search import scattered
 from bitwright.spaces import Choice, Space

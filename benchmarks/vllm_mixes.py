@@ -13,10 +13,10 @@ import numpy as np
 from rich.console import Console
 
 import bitwright as bw
-from bitwright.compress import container_of, load
-from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes
+from bitwright.compress import load
+from bitwright.engines import N_CONTEXTS, VLLM, check, container_of, prefixes
 from bitwright.progress import Silent
-from bitwright.spaces import VLLM, Plan, discover, role
+from bitwright.spaces import Plan, discover, role
 
 N_SEQUENCES, LENGTH = 8, 96
 KEPT = "BF16"

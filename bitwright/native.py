@@ -9,6 +9,6 @@ The weights stay packed in memory and are expanded a part of a layer, or an expe
 transformers, so it cannot do this.
 """
 
-from bitwright.compress import NativeConfig, NativeQuantizer
+from bitwright.engines import NativeConfig, NativeQuantizer
 
 __all__ = ["NativeConfig", "NativeQuantizer"]

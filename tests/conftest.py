@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from bitwright.compress import Bytes, GgmlCodec, Levels, Recipe, open_source, write_gguf
-from bitwright.spaces import LLAMA_CPP, Tensor
+from bitwright.compress import Bytes, GgmlCodec, Levels, open_source
+from bitwright.engines import LLAMA_CPP, Recipe
+from bitwright.engines.llama_cpp.gguf_writer import write_gguf
+from bitwright.spaces import Tensor
 from tests.commands import Cli, command
 from tests.compress import tiny_models as tiny
 from tests.trained_mixture import trained_mixture

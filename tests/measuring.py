@@ -9,8 +9,9 @@ import torch
 from transformers import PreTrainedModel
 
 from bitwright.compress import GgmlCodec, Levels, Model
+from bitwright.engines import LLAMA_CPP
 from bitwright.objectives import Tokens, is_mixture
-from bitwright.spaces import LLAMA_CPP, Choice, Space, discover
+from bitwright.spaces import Choice, Space, discover
 
 
 def random_tokens(n_sequences: int, length: int, seed: int = 0) -> Tokens:

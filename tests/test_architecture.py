@@ -44,17 +44,17 @@ PARTS = ROOMS | {
 # heavy dependencies and the only files (or, with a slash, rooms) that import them
 HOMES = {
     "accelerate": ("compress/",),
-    "botorch": ("predictors/gaussian_process.py", "search/bayesian.py"),
-    "lm_eval": ("objectives/harness.py",),
-    "optuna": ("search/optuna_samplers.py",),
-    "pulp": ("search/programme.py",),
+    "botorch": ("predictors/plans/gaussian_process.py", "search/strategies/bayesian.py"),
+    "lm_eval": ("objectives/metrics/harness.py",),
+    "optuna": ("search/strategies/optuna_samplers.py",),
+    "pulp": ("search/solvers/milp.py",),
     "pydantic": ("spaces/plan.py",),
     "ray": (),
     "sqlite3": ("objectives/store.py",),
     "transformers": ("compress/", "objectives/"),
     "typer": ("cli.py", "cli_options.py"),
-    "vllm": ("objectives/vllm_process.py",),
-    "xllamacpp": ("compress/ggml.py", "objectives/engine_process.py", "objectives/llama_cpp.py"),
+    "vllm": ("engines/compressed_tensors/vllm_worker.py",),
+    "xllamacpp": ("compress/codecs/ggml.py", "engines/llama_cpp/memory_probe.py", "engines/llama_cpp/runtime.py"),
 }
 LIGHT_IMPORT_FORBIDS = (*HOMES, "torch")
 
@@ -295,7 +295,7 @@ def house(tmp_path: Path) -> Path:
         "bitwright/spaces/__init__.py": (
             '"""Room."""\nfrom bitwright.spaces.discover import discover\nfrom bitwright.spaces.unit import Unit\n__all__ = ["Unit", "discover"]'
         ),
-        "bitwright/compress/model.py": "import transformers\nfrom bitwright.spaces import Unit, discover",
+        "bitwright/compress/models/model.py": "import transformers\nfrom bitwright.spaces import Unit, discover",
         **{f"bitwright/{room}/__init__.py": '"""Room."""' for room in ROOMS if room != "spaces"},
     }
     for name, text in files.items():

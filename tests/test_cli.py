@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bitwright import cli
-from bitwright.compress import ggml
+from bitwright.compress.codecs import ggml
 from bitwright.spaces import read_plan
 from tests.commands import Cli, Ended
 from tests.compress import tiny_models as tiny
@@ -27,7 +27,7 @@ COMMANDS = ("fit", "search", "front", "plan", "build", "check", "export", "impor
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread_in_the_engine() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bitwright.pipeline.checking_llama_cpp.os", SimpleNamespace(cpu_count=lambda: 1))
+        patched.setattr("bitwright.engines.llama_cpp.check.os", SimpleNamespace(cpu_count=lambda: 1))
         yield
 
 

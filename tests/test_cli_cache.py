@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from bitwright.pipeline import Serving, memory_of
+from bitwright.engines import Serving
+from bitwright.pipeline.memory_budget import memory_of
 from bitwright.spaces import CacheTypes, read_plan
 from tests.commands import Cli
 from tests.test_cli import refused

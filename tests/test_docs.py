@@ -14,7 +14,8 @@ import pytest
 import typer.main
 
 from bitwright import cli
-from bitwright.spaces import read_device, read_devices, read_plan
+from bitwright.devices.device import read_device, read_devices
+from bitwright.spaces import read_plan
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,7 +95,7 @@ def folder(gguf_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("bitwright.pipeline.checking_llama_cpp.os", SimpleNamespace(cpu_count=lambda: 1))
+    monkeypatch.setattr("bitwright.engines.llama_cpp.check.os", SimpleNamespace(cpu_count=lambda: 1))
     return tmp_path
 
 

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from bitwright.engines.llama_cpp import check as checking_llama_cpp
 from bitwright.objectives import Measurement, Store
-from bitwright.pipeline import Settings, checking_llama_cpp, verbs
+from bitwright.pipeline import Settings, verbs
 from bitwright.progress import Advance, Progress
 from bitwright.spaces import Budget
 

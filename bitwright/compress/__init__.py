@@ -1,168 +1,129 @@
-"""What a choice does to weights, and how it is written down."""
+"""Read models, turn weights into bytes of a format and back, and change the weights of a module."""
 
-from bitwright.compress.apart import Apart, cut_importance
-from bitwright.compress.apply import Weights, applied, dropped, planned_weights
-from bitwright.compress.architectures import ARCHITECTURES
-from bitwright.compress.checkpoint_source import CheckpointSource
-from bitwright.compress.clipping import SearchedClipping, clipped
-from bitwright.compress.codec import Codec, MadeOnce
-from bitwright.compress.container import Container, Recipe
-from bitwright.compress.containers import (
-    as_held,
-    codec_of,
-    codecs_of,
-    compressed_tensors,
-    container_of,
-    model_as_held,
-    native,
-    plain,
-    require_codec,
-    require_container,
-)
-from bitwright.compress.dimensions import Dimensions, dimensions
-from bitwright.compress.distortion import Distortion, measure_distortion
-from bitwright.compress.dropping import Dropped, Gone, Rerouting, forced, rerouted, without
-from bitwright.compress.floats import FLOAT_TYPES
-from bitwright.compress.ggml import GgmlCodec
-from bitwright.compress.gguf_container import GgufContainer
-from bitwright.compress.gguf_file import GgufSource, fixed_bytes, header_bytes, write_gguf
-from bitwright.compress.gptq import Gptq, as_stored, by_activation
-from bitwright.compress.grid import Codes, Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
-from bitwright.compress.half_quadratic import HalfQuadratic
-from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
-from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
-from bitwright.compress.integers import IntegerCodec
-from bitwright.compress.kept_codes import KeptCodes, digest, keep_codes
-from bitwright.compress.kept_weights import keep_weights, kept_weights
-from bitwright.compress.levels import Levels, matrix_shape
-from bitwright.compress.load import load, open_skeleton, open_source
-from bitwright.compress.model import Model
-from bitwright.compress.named_roundings import ROUNDINGS, needs_moments, rounding_named
-from bitwright.compress.native_quantizer import NativeConfig, NativeQuantizer
-from bitwright.compress.native_reload import load_native, load_tokenizer, written_weights
-from bitwright.compress.packed_integers import PackedCodec, layer_tensors
-from bitwright.compress.packed_modules import kept_bytes
-from bitwright.compress.pieces import Piece
-from bitwright.compress.reload import load_packed, unpack_layer_by_layer
-from bitwright.compress.rounded_cache import KeptCache, cached_in, kept_cache, kept_keys, kept_values
-from bitwright.compress.rounded_inputs import RoundsInputs, rounded_inputs
-from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest
-from bitwright.compress.routers import is_corrected, router_parameters, router_tensors
-from bitwright.compress.source import Bytes, Floats, KeyValue, Source
-from bitwright.compress.stitch import Stitcher, stitched
-from bitwright.compress.temporary import discard
-from bitwright.compress.trial_model import TrialModel, TrialShape, n_layers_of, trial_matrices, trial_of_model, trial_of_shape, write_trial
-from bitwright.compress.twins import Expert, twins
+from bitwright.compress.codecs.codec import Codec, MadeOnce
+from bitwright.compress.codecs.distortion import Distortion, measure_distortion
+from bitwright.compress.codecs.expansion import expanded, stored_type
+from bitwright.compress.codecs.ggml import GgmlCodec
+from bitwright.compress.codecs.imatrix_file import read_imatrix, write_imatrix
+from bitwright.compress.codecs.integers import IntegerCodec
+from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
+from bitwright.compress.codecs.packed_integers import Layer, PackedCodec, layer_bytes, layer_tensors
+from bitwright.compress.codecs.pinned_codes import KeptCodes, digest, keep_codes
+from bitwright.compress.codecs.pinned_weights import keep_weights, kept_weights
+from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDINGS, needs_moments, rounding_named
+from bitwright.compress.codecs.rounding.rounding import Rounding
+from bitwright.compress.in_place.apply import Weights, applied, dropped, planned_weights
+from bitwright.compress.in_place.dropping import Dropped, Rerouting, rerouted, without
+from bitwright.compress.in_place.rounded_cache import cached_in
+from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
+from bitwright.compress.in_place.swapping import Stitcher, stitched
+from bitwright.compress.models.architectures import ARCHITECTURES, weights_of
+from bitwright.compress.models.atomic_files import discard, replacing
+from bitwright.compress.models.checkpoints.checkpoint import INDEX, MIXTRAL, WHOLE, shards
+from bitwright.compress.models.checkpoints.checkpoint_files import CONFIG, Home, Slot, in_module_order, open_home
+from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource, rows_in_memory
+from bitwright.compress.models.checkpoints.safetensors_file import WIDTHS, Entry, entries, header
+from bitwright.compress.models.cut_source import Apart, cut_importance, cut_pieces
+from bitwright.compress.models.dimensions import Dimensions, dimensions
+from bitwright.compress.models.float_types import FLOAT_TYPES, holds, in_type
+from bitwright.compress.models.gguf.reader import _ALIGNMENT_KEY, _FILE_TYPE, ALIGNMENT, GgufSource, _stored_bytes, fingerprint
+from bitwright.compress.models.hub import NO_CODE, quietly
+from bitwright.compress.models.latent_attention import LatentByHead, is_latent
+from bitwright.compress.models.loading import load, open_source
+from bitwright.compress.models.model import Model
+from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
+from bitwright.compress.models.similar_experts import Expert, twins
+from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
+from bitwright.compress.models.tensor_layout import Piece
 
 __all__ = [
+    "ALIGNMENT",
     "ARCHITECTURES",
+    "CONFIG",
     "FLOAT_TYPES",
+    "GGML",
+    "INDEX",
+    "MIXTRAL",
+    "NO_CODE",
     "ROUNDINGS",
+    "WHOLE",
+    "WIDTHS",
+    "_ALIGNMENT_KEY",
+    "_FILE_TYPE",
     "Apart",
     "Bytes",
-    "CheckpointSource",
     "Codec",
-    "Codes",
-    "Container",
     "Dimensions",
     "Distortion",
     "Dropped",
+    "Entry",
     "Expert",
     "Floats",
     "GgmlCodec",
-    "GgufContainer",
     "GgufSource",
-    "Gone",
-    "Gptq",
-    "Grid",
-    "HalfQuadratic",
+    "Home",
     "HuggingFaceSource",
     "IntegerCodec",
-    "KeptCache",
     "KeptCodes",
     "KeyValue",
+    "LatentByHead",
+    "Layer",
     "Levels",
     "MadeOnce",
-    "MinimumGrid",
     "Model",
-    "NativeConfig",
-    "NativeQuantizer",
     "PackedCodec",
     "Piece",
-    "Placement",
-    "Recipe",
     "Rerouting",
-    "RoundToNearest",
-    "Rounded",
     "Rounding",
     "RoundsInputs",
-    "SearchedClipping",
+    "Slot",
     "Source",
     "Stitcher",
-    "SymmetricGrid",
-    "TrialModel",
-    "TrialShape",
     "Weights",
-    "ZeroPointGrid",
+    "_stored_bytes",
     "applied",
-    "as_held",
-    "as_stored",
-    "by_activation",
     "cached_in",
-    "clipped",
-    "codec_of",
-    "codecs_of",
-    "compressed_tensors",
-    "container_of",
     "cut_importance",
+    "cut_pieces",
     "digest",
     "dimensions",
     "discard",
     "dropped",
-    "fixed_bytes",
-    "forced",
-    "header_bytes",
+    "entries",
+    "expanded",
+    "fingerprint",
+    "header",
+    "holds",
+    "in_module_order",
+    "in_type",
     "is_corrected",
+    "is_latent",
     "keep_codes",
     "keep_weights",
-    "kept_bytes",
-    "kept_cache",
-    "kept_keys",
-    "kept_values",
     "kept_weights",
+    "layer_bytes",
     "layer_tensors",
     "load",
-    "load_native",
-    "load_packed",
-    "load_tokenizer",
     "matrix_shape",
     "measure_distortion",
-    "model_as_held",
-    "n_layers_of",
-    "native",
     "needs_moments",
-    "open_skeleton",
+    "open_home",
     "open_source",
-    "plain",
     "planned_weights",
+    "quietly",
     "read_imatrix",
-    "require_codec",
-    "require_container",
+    "replacing",
     "rerouted",
-    "rounded_inputs",
     "rounding_named",
     "router_parameters",
     "router_tensors",
     "rows_in_memory",
+    "shards",
     "stitched",
-    "trial_matrices",
-    "trial_of_model",
-    "trial_of_shape",
+    "stored_type",
     "twins",
-    "unpack_layer_by_layer",
+    "weights_of",
+    "with_inputs",
     "without",
-    "write_gguf",
     "write_imatrix",
-    "write_trial",
-    "written_weights",
 ]

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bitwright.compress import Piece
+from bitwright.engines import VLLM
 from bitwright.errors import PlanError
-from bitwright.spaces import INTEGER_FORMATS, VLLM, ByteFormat, Format, IntegerFormat, PackedFormat, Tensor
+from bitwright.spaces import INTEGER_FORMATS, ByteFormat, Format, IntegerFormat, PackedFormat, Tensor
 
 FLOATS = ("F32", "F16", "BF16")
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import Levels, Model, Weights, applied, cached_in, planned_weights
-from bitwright.objectives.flips import Flips
-from bitwright.objectives.kullback_leibler import KullbackLeibler
 from bitwright.objectives.measurement import Measurement
-from bitwright.objectives.perplexity import Perplexity
+from bitwright.objectives.metrics.flips import Flips
+from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler
+from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.objectives.reference import Reference
 from bitwright.spaces import CacheTypes, Choice, Space, chosen_cache
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from bitwright.errors import ObjectiveError
 from bitwright.objectives.cost import CostObjective
-from bitwright.objectives.effective_rank import EffectiveRank
-from bitwright.objectives.flips import Flips
-from bitwright.objectives.harness import Harness
-from bitwright.objectives.jensen_shannon import ClampedJensenShannon, JensenShannon
-from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLeibler
+from bitwright.objectives.metrics.effective_rank import EffectiveRank
+from bitwright.objectives.metrics.flips import Flips
+from bitwright.objectives.metrics.harness import Harness
+from bitwright.objectives.metrics.jensen_shannon import ClampedJensenShannon, JensenShannon
+from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler, TopKullbackLeibler
+from bitwright.objectives.metrics.perplexity import Perplexity
+from bitwright.objectives.metrics.rank_correlation import Kendall, Spearman
+from bitwright.objectives.metrics.router_shift import RouterShift
+from bitwright.objectives.metrics.task_error import TaskError, TaskErrorByLength
+from bitwright.objectives.metrics.tasks import read_task
+from bitwright.objectives.metrics.user_function import read_function
+from bitwright.objectives.metrics.worst_slice import WorstSlice
 from bitwright.objectives.objective import ModelObjective, Preparation, TokenObjective
-from bitwright.objectives.perplexity import Perplexity
-from bitwright.objectives.rank_correlation import Kendall, Spearman
-from bitwright.objectives.router_shift import RouterShift
-from bitwright.objectives.task_error import TaskError, TaskErrorByLength
-from bitwright.objectives.tasks import read_task
-from bitwright.objectives.user_function import read_function
-from bitwright.objectives.worst_slice import WorstSlice
 
 #: what a word stands for: an objective, or what becomes one when it has seen the original
 Named = TokenObjective | ModelObjective | Preparation | CostObjective

@@ -14,7 +14,7 @@ from torch import Tensor as Torch
 
 from bitwright.compress import Model
 from bitwright.objectives.measurement import standard_error
-from bitwright.objectives.tokens import Tokens
+from bitwright.objectives.text.tokens import Tokens
 
 
 @dataclass(frozen=True)

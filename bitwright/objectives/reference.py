@@ -17,9 +17,9 @@ from torch import Tensor as Torch
 
 from bitwright.compress import Model
 from bitwright.errors import ModelError
+from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.objectives.objective import TokenObjective
-from bitwright.objectives.perplexity import Perplexity
-from bitwright.objectives.tokens import Tokens
+from bitwright.objectives.text.tokens import Tokens
 from bitwright.progress import Progress
 
 MEMORY_BOUND_BYTES = 1 << 30

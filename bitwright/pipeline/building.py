@@ -12,12 +12,7 @@ from bitwright.compress import (
     Floats,
     KeptCodes,
     Levels,
-    Recipe,
     Source,
-    as_held,
-    codec_of,
-    codecs_of,
-    container_of,
     cut_importance,
     digest,
     discard,
@@ -25,11 +20,11 @@ from bitwright.compress import (
     needs_moments,
     open_source,
     read_imatrix,
-    require_container,
 )
+from bitwright.engines import TARGETS, Recipe, as_held, codec_of, codecs_of, container_of, require_container
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import ABSENT, DROP, TARGETS, Kept, Plan, Target, Tensor, expert_of
+from bitwright.spaces import ABSENT, DROP, Kept, Plan, Target, Tensor, expert_of
 
 
 def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from bitwright.compress import stitched
 from bitwright.errors import UserError
 from bitwright.objectives import Evaluator, KullbackLeibler, Measurement, Reference
-from bitwright.pipeline.pricing import distortion_of, priced
+from bitwright.pipeline.price_table import distortion_of, priced
 from bitwright.pipeline.run import Run
-from bitwright.pipeline.searching import whole_space
+from bitwright.pipeline.run_space import whole_space
 from bitwright.pipeline.workbench import Workbench, set_up, timed
 from bitwright.predictors import PROXIES, Agreement, Proxy, completed, importance_error_table, proxy_named, rank_agreement, sums, table_agreement
 from bitwright.progress import Progress, Silent

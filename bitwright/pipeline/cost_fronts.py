@@ -4,12 +4,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from bitwright.devices import Device
 from bitwright.objectives import Cost
-from bitwright.pipeline.conditions import NoDevice
+from bitwright.pipeline.cost_limits import NoDevice
 from bitwright.pipeline.run import Run
 from bitwright.report import CostFront
 from bitwright.search import surface
-from bitwright.spaces import Choice, Device
+from bitwright.spaces import Choice
 
 
 def cost_front(run: Run, cost: Cost, *, device: Device | NoDevice, candidates: Iterable[Choice]) -> CostFront:

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from bitwright.compress import Source, as_held, open_source
+from bitwright.compress import Source, open_source
+from bitwright.devices import Device, PowerUnknown
+from bitwright.engines import TARGETS, Serving, as_held, require_accounting
 from bitwright.errors import DeviceError
-from bitwright.objectives import Cost, CostObjective, Reading, Serving, bits_cost, bytes_cost, reading, require_accounting
-from bitwright.pipeline.conditions import Conditions, Limit, NoDevice
-from bitwright.pipeline.memory import Anatomy, anatomy
+from bitwright.objectives import Cost, CostObjective, Reading, bits_cost, bytes_cost, reading
+from bitwright.pipeline.cost_limits import Conditions, Limit, NoDevice
+from bitwright.pipeline.memory_budget import Anatomy, anatomy
 from bitwright.pipeline.run import Run
-from bitwright.spaces import PLAIN_CACHE, TARGETS, CacheTypes, Device, PowerUnknown, Space, has_cache, with_cache_sizes
+from bitwright.spaces import PLAIN_CACHE, CacheTypes, Space, has_cache, with_cache_sizes
 
 
 @dataclass(frozen=True, eq=False)

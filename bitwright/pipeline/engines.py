@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import as_held, open_source
+from bitwright.compress import open_source
+from bitwright.engines import TARGETS, as_held
 from bitwright.errors import UserError
 from bitwright.pipeline.run import Run
 from bitwright.report import RulePrice, RulePrices
 from bitwright.search import solve
-from bitwright.spaces import TARGETS, Breach, Plan, Rule, Space, Target, alone, role, tied
+from bitwright.spaces import Breach, Plan, Rule, Space, Target, alone, role, tied
 
 _FACTORS = (1.05, 1.2, 1.4, 1.7, 2.0)
 

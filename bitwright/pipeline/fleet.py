@@ -10,30 +10,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bitwright.devices import Device
+from bitwright.engines import TARGETS, MemoryUse, require_accounting
 from bitwright.errors import UserError
-from bitwright.objectives import Measurement, MemoryUse, require_accounting
-from bitwright.pipeline.conditions import Limit
+from bitwright.objectives import Measurement
+from bitwright.pipeline.candidates import make_plan, promised_plan
+from bitwright.pipeline.cost_limits import Limit
 from bitwright.pipeline.costs import Costs, costs_of, serving_of
-from bitwright.pipeline.foretelling import Foreteller, Foretold, foreteller
-from bitwright.pipeline.limits import narrowed_to, within_memory
-from bitwright.pipeline.planning import make_plan, promised_plan
+from bitwright.pipeline.interpolation import Foreteller, Foretold, foreteller
 from bitwright.pipeline.run import Run
+from bitwright.pipeline.size_limits import narrowed_to, within_memory
 from bitwright.search import Row, solve, solve_with_rows
-from bitwright.spaces import (
-    PLAIN_CACHE,
-    TARGETS,
-    CacheTypes,
-    Choice,
-    Device,
-    Plan,
-    Promise,
-    Space,
-    chosen_cache,
-    file_bytes,
-    has_cache,
-    of_weights,
-    without_cache,
-)
+from bitwright.spaces import PLAIN_CACHE, CacheTypes, Choice, Plan, Promise, Space, chosen_cache, file_bytes, has_cache, of_weights, without_cache
 
 _MEBIBYTE = 2**20
 _SOLVER_SECONDS = 10.0

@@ -10,9 +10,9 @@ from typing import Any
 
 from bitwright.compress import digest
 from bitwright.pipeline.building import build, target_of
+from bitwright.pipeline.candidates import write_text
 from bitwright.pipeline.fleet import Assigned, Fleet, Unserved
-from bitwright.pipeline.planning import write_text
-from bitwright.pipeline.summary import summarise
+from bitwright.pipeline.run_summary import summarise
 from bitwright.progress import Progress, Silent
 from bitwright.report import NoLimit, write_page
 from bitwright.spaces import Plan

@@ -10,15 +10,16 @@ import numpy as np
 
 from bitwright.compress import load
 from bitwright.dialects import dialect_named, modules_of, offered_by
+from bitwright.engines import LLAMA_CPP, TARGETS
 from bitwright.errors import PlanError, TextError
-from bitwright.pipeline.planning import make_plan
+from bitwright.pipeline.candidates import make_plan
 from bitwright.pipeline.run import Prices, Run
-from bitwright.pipeline.searching import original_bytes, whole_space
+from bitwright.pipeline.run_space import original_bytes, whole_space
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.shipping import measure_as_shipped
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import LLAMA_CPP, TARGETS, Choice, Plan, Space
+from bitwright.spaces import Choice, Plan, Space
 
 _UNPRICED = "none"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bitwright.compress import dimensions
 from bitwright.objectives import Tokens, long_sequences
-from bitwright.pipeline.mixing import shares_in
+from bitwright.pipeline.calibration_mix import shares_in
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.settings import SELF
 from bitwright.pipeline.workbench import Workbench, documents_of

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.engines import TARGETS
 from bitwright.errors import RunError
 from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, routing_from, routing_key
 from bitwright.pipeline.settings import Settings, settings_from_json
 from bitwright.predictors import Scale, fit_scale, summed
-from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit, of_weights
+from bitwright.spaces import Choice, Space, Tensor, Unit, of_weights
 
 #: the name under which a run says which text its searches measured on
 SEARCH_TEXT = "search text"

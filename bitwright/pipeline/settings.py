@@ -6,13 +6,14 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from bitwright.compress import Source, codecs_of, needs_moments, require_codec
+from bitwright.compress import Source, needs_moments
+from bitwright.engines import LLAMA_CPP, TARGETS, codecs_of, require_codec
 from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
-from bitwright.pipeline.mixing import parts_of, shares_in
+from bitwright.pipeline.calibration_mix import parts_of, shares_in
 from bitwright.pipeline.steps import step_named
 from bitwright.predictors import IN_NATS, proxy_named
-from bitwright.spaces import LLAMA_CPP, PLAIN, PLAIN_CACHE, TARGETS, AnyCacheTypes, CacheTypes, cache_types
+from bitwright.spaces import PLAIN, PLAIN_CACHE, AnyCacheTypes, CacheTypes, cache_types
 
 SELF, IN_ORDER = "self", ", in order"
 #: tokens of the longest sequence that types of the cache are measured on

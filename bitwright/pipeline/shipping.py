@@ -7,11 +7,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bitwright.compress import Floats, Levels, codec_of, dropped, needs_moments, planned_weights, without
+from bitwright.compress import Floats, Levels, dropped, needs_moments, planned_weights, without
+from bitwright.engines import codec_of
 from bitwright.objectives import Divergence, Measurement, Reference
+from bitwright.pipeline.blockwise_gptq import sequentially_rounded
+from bitwright.pipeline.plan_steps import stepped
 from bitwright.pipeline.run import SHIPPED, Run
-from bitwright.pipeline.sequential import sequentially_rounded
-from bitwright.pipeline.stepping import stepped
 from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.spaces import DROP, Choice, Format
 

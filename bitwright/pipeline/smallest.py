@@ -11,23 +11,22 @@ from fractions import Fraction
 from math import inf
 from pathlib import Path
 
-from bitwright.compress import require_container
+from bitwright.engines import TARGETS, require_container, require_engine_python
 from bitwright.errors import BudgetError, UserError
 from bitwright.pipeline.building import build
-from bitwright.pipeline.campaign import DEFAULT, Judgement, Search
-from bitwright.pipeline.checking import require_engine_python
-from bitwright.pipeline.conditions import Conditions
+from bitwright.pipeline.cost_limits import Conditions
 from bitwright.pipeline.costs import limits_of
-from bitwright.pipeline.foretelling import foreteller
-from bitwright.pipeline.limits import bounded
+from bitwright.pipeline.interpolation import foreteller
 from bitwright.pipeline.run import PLAN, REPORT, Run
+from bitwright.pipeline.run_search import DEFAULT, Judgement, Search
 from bitwright.pipeline.settings import Settings
+from bitwright.pipeline.size_limits import bounded
 from bitwright.pipeline.verbs import Fitted, plan, search, verify, write_plan
 from bitwright.pipeline.workbench import timed
 from bitwright.progress import Progress, Silent
 from bitwright.report import RunSummary, write_page
 from bitwright.search import Row, solve_with_rows
-from bitwright.spaces import TARGETS, Budget, Plan
+from bitwright.spaces import Budget, Plan
 
 _ROUNDS, _HALVINGS = 5, 14
 _SOLVER_SECONDS = 10.0

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.objectives import NO_ROUTING, routing_from, routing_key
-from bitwright.pipeline.mixing import sequences_by_text, text_names
+from bitwright.pipeline.calibration_mix import sequences_by_text, text_names
 from bitwright.pipeline.run import Run, chance_table_key, text_table_key
 from bitwright.predictors import stored, table_agreement
 from bitwright.report import Allocation, Alone, CalibrationText, OneText, TextComparison, Unpriced

@@ -8,27 +8,27 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import load, model_as_held, require_container
+from bitwright.compress import load
+from bitwright.devices import Device
+from bitwright.engines import LLAMA_CPP, N_CONTEXTS, TARGETS, Check, check, model_as_held, prefixes, require_container, require_engine_python
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Cost, CostObjective, Named, Shape, sample_texts
 from bitwright.pipeline.building import build, require_fit, target_of
-from bitwright.pipeline.campaign import DEFAULT, Judgement, Search, judged, search_along, search_within
-from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes, require_engine_python
-from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, Conditions, Limit, NoDevice
+from bitwright.pipeline.candidates import best, candidates, make_plan, write_text
+from bitwright.pipeline.cost_limits import NO_CONDITIONS, NO_DEVICE, Conditions, Limit, NoDevice
 from bitwright.pipeline.costs import limits_of, named_costs
-from bitwright.pipeline.limits import Bound, Original, Within, as_file, bound_space, bounded, require_needed
-from bitwright.pipeline.planning import best, candidates, make_plan, write_text
-from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import PLAN, REPORT, Run
-from bitwright.pipeline.searching import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
+from bitwright.pipeline.run_search import DEFAULT, Judgement, Search, judged, search_along, search_within
+from bitwright.pipeline.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
+from bitwright.pipeline.run_summary import summarise
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.shipping import measure_as_shipped
-from bitwright.pipeline.summary import summarise
+from bitwright.pipeline.size_limits import Bound, Original, Within, as_file, bound_space, bounded, require_needed
 from bitwright.pipeline.workbench import Workbench, require_device, set_up, timed
 from bitwright.progress import Progress, Silent
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
 from bitwright.search import solve
-from bitwright.spaces import LLAMA_CPP, TARGETS, Choice, Device, Plan, file_bytes
+from bitwright.spaces import Choice, Plan, file_bytes
 
 TENSOR_TYPES = "tensor-types.txt"
 

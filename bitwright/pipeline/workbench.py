@@ -13,22 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import (
-    Codec,
-    Container,
-    Floats,
-    Levels,
-    MadeOnce,
-    Model,
-    codec_of,
-    container_of,
-    cut_importance,
-    load,
-    model_as_held,
-    needs_moments,
-    read_imatrix,
-    write_imatrix,
-)
+from bitwright.compress import Codec, Floats, Levels, MadeOnce, Model, cut_importance, load, needs_moments, read_imatrix, write_imatrix
+from bitwright.engines import TARGETS, Container, codec_of, container_of, model_as_held
 from bitwright.errors import UserError
 from bitwright.objectives import (
     NO_ROUTING,
@@ -50,11 +36,11 @@ from bitwright.objectives import (
     sample_texts,
     split_texts,
 )
-from bitwright.pipeline.mixing import Share, keep_origins, mixed, parts_of, sequences_by_text, shares_in
+from bitwright.pipeline.calibration_mix import Share, keep_origins, mixed, parts_of, sequences_by_text, shares_in
 from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS, PACKED
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
-from bitwright.spaces import TARGETS, Choice, Space, Target
+from bitwright.spaces import Choice, Space, Target
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,21 +12,29 @@ from bitwright.report.calibration_texts import (
     texts_table,
 )
 from bitwright.report.cost_front import CostFront
-from bitwright.report.cost_tables import candidate_costs_table, cost_front_table
 from bitwright.report.course import Forecast, NoForecast, SearchCourse, SearchStep, Validation
-from bitwright.report.engines import RulePrice, RulePrices, breaches_table, rule_prices_table
-from bitwright.report.experts import ExpertUse, experts_table
-from bitwright.report.fleet_table import FleetRow, fleet_table
-from bitwright.report.headline import Headline, headline
 from bitwright.report.limits import NoLimit, SizeLimit
-from bitwright.report.memory_table import memory_table
-from bitwright.report.methods import methods_table, objectives_table
 from bitwright.report.page import write_page
-from bitwright.report.proxy_tables import JudgedProxy, PricedProxy, ProxyComparison, Ranks, agreement_table, costs_table, proxies_table, verdict
 from bitwright.report.records import front_json
 from bitwright.report.shipping import AsSearched, ShippedCandidate, Shipping, shipping_table
 from bitwright.report.summary import Candidate, NotMeasured, Quality, RunSummary, Stage
-from bitwright.report.tables import candidates_table, check_table, courses_table, format_histogram, front_table, stages_table
+from bitwright.report.tables.cost_tables import candidate_costs_table, cost_front_table
+from bitwright.report.tables.engines import RulePrice, RulePrices, breaches_table, rule_prices_table
+from bitwright.report.tables.experts import ExpertUse, experts_table
+from bitwright.report.tables.fleet_table import FleetRow, fleet_table
+from bitwright.report.tables.memory_table import memory_table
+from bitwright.report.tables.methods import methods_table, objectives_table
+from bitwright.report.tables.proxy_tables import (
+    JudgedProxy,
+    PricedProxy,
+    ProxyComparison,
+    Ranks,
+    agreement_table,
+    costs_table,
+    proxies_table,
+    verdict,
+)
+from bitwright.report.tables.tables import candidates_table, check_table, courses_table, format_histogram, front_table, stages_table
 
 __all__ = [
     "Allocation",
@@ -38,7 +46,6 @@ __all__ = [
     "ExpertUse",
     "FleetRow",
     "Forecast",
-    "Headline",
     "JudgedProxy",
     "NoForecast",
     "NoLimit",
@@ -73,7 +80,6 @@ __all__ = [
     "format_histogram",
     "front_json",
     "front_table",
-    "headline",
     "kinds_table",
     "memory_table",
     "methods_table",

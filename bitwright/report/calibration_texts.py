@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from bitwright.report.numerals import percent, significant
-from bitwright.report.tabular import titled
+from bitwright.report.tables.tabular import titled
 
 HEADINGS = ("text", "sequences", "units that differ", "Spearman", "loss", "routing")
 

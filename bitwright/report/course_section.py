@@ -5,9 +5,9 @@ from html import escape
 
 import numpy as np
 
+from bitwright.report.charts.course_chart import course_chart
+from bitwright.report.charts.forecast_chart import forecast_chart
 from bitwright.report.course import Forecast, SearchCourse, Validation
-from bitwright.report.course_chart import course_chart
-from bitwright.report.forecast_chart import forecast_chart
 from bitwright.report.limits import SizeLimit
 from bitwright.report.numerals import duration, percent, significant, size, unbroken
 

@@ -10,21 +10,21 @@ from pathlib import Path
 from bitwright.errors import OutputError
 from bitwright.report.calibration_texts import HEADINGS as TEXTS
 from bitwright.report.calibration_texts import OneText, kind_rows, routing_headings, routing_rows, text_cells, texts_in_words
-from bitwright.report.cost_chart import cost_chart
+from bitwright.report.charts.cost_chart import cost_chart
+from bitwright.report.charts.front_chart import front_chart
+from bitwright.report.charts.heat_maps import common_format, format_map, sensitivity_map
 from bitwright.report.cost_front import CostFront
-from bitwright.report.cost_tables import cost_front_cells
 from bitwright.report.course_section import course_sections
-from bitwright.report.experts import HEADINGS, cells, in_words
-from bitwright.report.front_chart import front_chart
 from bitwright.report.headline import divergence, headline
-from bitwright.report.heat_maps import common_format, format_map, sensitivity_map
 from bitwright.report.numerals import duration, megabytes, percent, significant, size, unbroken
 from bitwright.report.shipping import HEADINGS as SHIPPED
 from bitwright.report.shipping import AsSearched, agreement, in_order
 from bitwright.report.shipping import cells as shipped_cells
 from bitwright.report.summary import Candidate, Quality, RunSummary
-from bitwright.report.tables import remainder
-from bitwright.report.unit_table import exchange, unit_table
+from bitwright.report.tables.cost_tables import cost_front_cells
+from bitwright.report.tables.experts import HEADINGS, cells, in_words
+from bitwright.report.tables.tables import remainder
+from bitwright.report.tables.unit_table import exchange, unit_table
 
 
 def write_page(summary: RunSummary, path: Path) -> None:

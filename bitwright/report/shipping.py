@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from bitwright.report.numerals import megabytes, significant, with_error
-from bitwright.report.tabular import titled
+from bitwright.report.tables.tabular import titled
 
 HEADINGS = ("candidate", "MB", "as searched, nats/token", "as shipped, nats/token")
 

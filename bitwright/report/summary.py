@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from bitwright.report.calibration_texts import OneText, TextComparison
 from bitwright.report.cost_front import CostFront
 from bitwright.report.course import SearchCourse
-from bitwright.report.experts import ExpertUse
 from bitwright.report.limits import NoLimit, SizeLimit
 from bitwright.report.shipping import AsSearched, Shipping
+from bitwright.report.tables.experts import ExpertUse
 from bitwright.spaces import Choice, Format, Space
 
 

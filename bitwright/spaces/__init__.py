@@ -1,11 +1,10 @@
-"""What may be chosen: formats, units, spaces, plans, and what each engine can hold."""
+"""Formats, units, spaces, budgets and plans: the values that travel between all rooms."""
 
 from bitwright.spaces.budget import Budget, parse_budget
 from bitwright.spaces.byte_format import LARGEST_FLOAT8, ByteFormat, byte_formats
 from bitwright.spaces.cache import (
     ANY_CACHE,
     CACHE_FORMATS,
-    CACHE_MENU,
     PLAIN,
     PLAIN_CACHE,
     AnyCacheTypes,
@@ -25,21 +24,8 @@ from bitwright.spaces.cache import (
     with_cache_sizes,
     without_cache,
 )
-from bitwright.spaces.cut import Cut, Part, channel_ranges, uncut
-from bitwright.spaces.device import Device, profile_names, read_device, read_devices
+from bitwright.spaces.cut import Cut, Part, channel_ranges, into_channels, into_experts, uncut
 from bitwright.spaces.discover import discover, expert_of, part_of, role
-from bitwright.spaces.engines import (
-    INTEGERS,
-    LLAMA_CPP,
-    NATIVE,
-    NATIVE_CHANNEL_MATRICES,
-    NATIVE_CHANNELS,
-    NATIVE_MATRICES,
-    TARGETS,
-    TRANSFORMERS,
-    VLLM,
-    engine,
-)
 from bitwright.spaces.format import (
     ABSENT,
     DROP,
@@ -53,51 +39,27 @@ from bitwright.spaces.format import (
     Format,
     IntegerFormat,
 )
-from bitwright.spaces.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
-from bitwright.spaces.plan import (
-    CalibratedRouters,
-    ImportanceFile,
-    Kept,
-    MadeAnew,
-    Plan,
-    PlannedCache,
-    PlannedModel,
-    Promise,
-    Provenance,
-    planned_cache,
-    read_plan,
-)
+from bitwright.spaces.plan import CalibratedRouters, ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, planned_cache, read_plan
 from bitwright.spaces.rules import Breach, Fused, Rule
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.target import Target
-from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, joined, tied
+from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, tied
 from bitwright.spaces.unit import Tensor, Unit
 
 __all__ = [
     "ABSENT",
     "ANY_CACHE",
     "CACHE_FORMATS",
-    "CACHE_MENU",
     "DROP",
     "GGML_BY_NAME",
     "GGML_FORMATS",
-    "INTEGERS",
     "INTEGER_FORMATS",
     "LARGEST_FLOAT8",
-    "LLAMA_CPP",
-    "NATIVE",
-    "NATIVE_CHANNELS",
-    "NATIVE_CHANNEL_MATRICES",
-    "NATIVE_MATRICES",
     "PACKED_FORMATS",
     "PLAIN",
     "PLAIN_CACHE",
-    "POWER_UNKNOWN",
     "PRUNE",
-    "TARGETS",
-    "TRANSFORMERS",
-    "VLLM",
     "Absence",
     "AnyCacheTypes",
     "BlockFormat",
@@ -109,7 +71,6 @@ __all__ = [
     "Choice",
     "Choices",
     "Cut",
-    "Device",
     "DroppedExpert",
     "Format",
     "Fused",
@@ -117,15 +78,11 @@ __all__ = [
     "IntegerFormat",
     "Kept",
     "Key",
-    "Latency",
     "MadeAnew",
-    "NotTimed",
     "PackedFormat",
     "Part",
     "Plan",
-    "PlannedCache",
     "PlannedModel",
-    "PowerUnknown",
     "Promise",
     "Provenance",
     "Rule",
@@ -144,21 +101,18 @@ __all__ = [
     "channel_ranges",
     "chosen_cache",
     "discover",
-    "engine",
     "expert_of",
     "file_bytes",
     "finest_types",
     "has_cache",
     "in_types",
-    "joined",
+    "into_channels",
+    "into_experts",
     "of_types",
     "of_weights",
     "parse_budget",
     "part_of",
     "planned_cache",
-    "profile_names",
-    "read_device",
-    "read_devices",
     "read_plan",
     "require_whole_blocks",
     "role",

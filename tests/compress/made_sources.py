@@ -6,10 +6,10 @@ import numpy as np
 from gguf import GGUFValueType
 from hypothesis import strategies as st
 
-from bitwright.compress import Bytes, Floats, KeyValue, Source, matrix_shape
-from bitwright.compress.ggml import dequantize
-from bitwright.compress.gguf_file import fingerprint
-from bitwright.spaces import LLAMA_CPP, Tensor
+from bitwright.compress import Bytes, Floats, KeyValue, Source, fingerprint, matrix_shape
+from bitwright.compress.codecs.ggml import dequantize
+from bitwright.engines import LLAMA_CPP
+from bitwright.spaces import Tensor
 
 ARCHITECTURE = KeyValue("general.architecture", "llama", GGUFValueType.STRING, GGUFValueType.STRING)
 

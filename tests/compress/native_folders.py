@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from bitwright.compress import IntegerCodec
-from bitwright.compress.architectures import weights_of
-from bitwright.compress.native_settings import native_settings
-from bitwright.spaces import INTEGERS, Format, IntegerFormat
+from bitwright.compress import IntegerCodec, weights_of
+from bitwright.engines.native.config import native_settings
+from bitwright.engines.native.target import INTEGERS
+from bitwright.spaces import Format, IntegerFormat
 
 FORMATS = ("INT2_G32", "INT3_G64", "INT4_ROW", "INT5_G128", "INT6_G32", "INT7_G32", "INT8_G64", "BF16")
 _MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from bitwright.compress.source import Source
+from bitwright.compress import Source
 
 N_TOKENS = 384
 TEXT = [

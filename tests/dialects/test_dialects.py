@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.compress import Piece
-from bitwright.dialects import DIALECTS, Module, dialect_named, modules_of, offered_by
+from bitwright.dialects import dialect_named, modules_of, offered_by
+from bitwright.dialects.dialect import Module
+from bitwright.dialects.known import DIALECTS
+from bitwright.engines import VLLM
 from bitwright.errors import PlanError, UserError
-from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, VLLM, Format, Tensor
+from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, Tensor
 
 UP = "blk.1.ffn_up.weight"
 MODULES = {

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor as Torch
 
 from bitwright.compress import Model, applied, planned_weights
+from bitwright.engines import LLAMA_CPP
 from bitwright.objectives import ModelObjective, TokenObjective
-from bitwright.spaces import LLAMA_CPP
 from tests.measuring import levels_of, random_tokens, weights_of
 
 IDS = random_tokens(11, 8).ids

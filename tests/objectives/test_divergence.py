@@ -7,14 +7,15 @@ import torch
 
 from bitwright.compress import Levels, Model, applied
 from bitwright.errors import ModelError
-from bitwright.objectives import Divergence, Kendall, KullbackLeibler, Measurement, Perplexity, Reference, Tokens, next_token_log_probabilities
+from bitwright.objectives import Divergence, KullbackLeibler, Measurement, Reference, Tokens, next_token_log_probabilities
+from bitwright.objectives.metrics.perplexity import Perplexity
+from bitwright.objectives.metrics.rank_correlation import Kendall
 from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
 from tests.measuring import changed, levels_of, random_tokens, space_of, uniform, weights_of
+from tests.objectives.contract import ObjectiveContract
+from tests.objectives.objective_contract import by_sequence
 from tests.sentences import sentence
-
-from .contract import ObjectiveContract
-from .objective_contract import by_sequence
 
 TOKENS = random_tokens(11, 12)
 BOUND = "bitwright.objectives.reference.MEMORY_BOUND_BYTES"

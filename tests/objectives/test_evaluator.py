@@ -10,8 +10,10 @@ import torch
 
 from bitwright.compress import Model, Stitcher, stitched
 from bitwright.errors import ObjectiveError
-from bitwright.objectives import Divergence, Estimate, Evaluator, Flips, KullbackLeibler, ModelObjective, Perplexity, Reference, Store, TokenObjective
+from bitwright.objectives import Divergence, Estimate, Evaluator, KullbackLeibler, ModelObjective, Reference, Store, TokenObjective
 from bitwright.objectives.evaluator import CLEARLY
+from bitwright.objectives.metrics.flips import Flips
+from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.progress import Silent
 from bitwright.spaces import Space
 from tests.measuring import levels_of, random_tokens, space_of, uniform

@@ -4,24 +4,17 @@ from pathlib import Path
 import pytest
 
 from bitwright.errors import LibraryError, ObjectiveError, TextError, UserError
-from bitwright.objectives import (
-    ClampedJensenShannon,
-    CostObjective,
-    EffectiveRank,
-    Flips,
-    JensenShannon,
-    Kendall,
-    KullbackLeibler,
-    Perplexity,
-    Spearman,
-    TaskError,
-    TaskErrorByLength,
-    TopKullbackLeibler,
-    UserFunction,
-    WorstSlice,
-    parse_objectives,
-    read_task,
-)
+from bitwright.objectives import ClampedJensenShannon, CostObjective, KullbackLeibler, parse_objectives
+from bitwright.objectives.metrics.effective_rank import EffectiveRank
+from bitwright.objectives.metrics.flips import Flips
+from bitwright.objectives.metrics.jensen_shannon import JensenShannon
+from bitwright.objectives.metrics.kullback_leibler import TopKullbackLeibler
+from bitwright.objectives.metrics.perplexity import Perplexity
+from bitwright.objectives.metrics.rank_correlation import Kendall, Spearman
+from bitwright.objectives.metrics.task_error import TaskError, TaskErrorByLength
+from bitwright.objectives.metrics.tasks import read_task
+from bitwright.objectives.metrics.user_function import UserFunction
+from bitwright.objectives.metrics.worst_slice import WorstSlice
 from tests.sentences import sentence
 
 
@@ -84,7 +77,7 @@ def test_what_is_none_is_told(text: str, told: str) -> None:
 
 
 def test_a_library_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitwright.objectives.harness.find_spec", lambda name: None)
+    monkeypatch.setattr("bitwright.objectives.metrics.harness.find_spec", lambda name: None)
     for word in ("lm-eval:arc_easy", "lm-eval:arc_easy:acc_norm"):
         with pytest.raises(LibraryError) as refused:
             parse_objectives(word)

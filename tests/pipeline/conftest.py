@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 import bitwright as bw
-from bitwright.pipeline import Fitted, Run
+from bitwright.pipeline import Run
+from bitwright.pipeline.verbs import Fitted
 from bitwright.spaces import Budget
 from tests.runs import small
 
@@ -17,7 +18,7 @@ from tests.runs import small
 def _one_thread_in_the_engine() -> Iterator[None]:
     """Threads of llama.cpp wait for each other in busy loops, which takes seconds for each token where other work shares the cores."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bitwright.pipeline.checking_llama_cpp.os", SimpleNamespace(cpu_count=lambda: 1))
+        patched.setattr("bitwright.engines.llama_cpp.check.os", SimpleNamespace(cpu_count=lambda: 1))
         yield
 
 

@@ -6,13 +6,13 @@ import pytest
 
 import bitwright as bw
 from bitwright.compress import GgufSource, open_source
+from bitwright.engines import TARGETS
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError, PlanError
 from bitwright.pipeline import Run
-from bitwright.spaces import TARGETS, Plan
+from bitwright.spaces import Plan
+from tests.pipeline.conftest import Fit
 from tests.runs import leftovers, small
 from tests.sentences import sentence
-
-from .conftest import Fit
 
 
 def changed(plan: Plan, **other: Any) -> Plan:

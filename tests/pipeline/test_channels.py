@@ -9,15 +9,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import bitwright as bw
-from bitwright.compress import load, model_as_held
+from bitwright.compress import load
+from bitwright.engines import NATIVE, NATIVE_CHANNELS, model_as_held
 from bitwright.errors import PlanError, UserError
 from bitwright.objectives import Shape
-from bitwright.pipeline import order_channels
-from bitwright.pipeline.searching import uniforms
+from bitwright.pipeline.channel_order import order_channels
+from bitwright.pipeline.run_space import uniforms
 from bitwright.pipeline.workbench import text_named
 from bitwright.predictors import channel_energies
 from bitwright.progress import Silent
-from bitwright.spaces import NATIVE, NATIVE_CHANNELS, part_of
+from bitwright.spaces import part_of
 from tests.commands import Cli
 from tests.measuring import random_tokens
 from tests.runs import small

@@ -6,10 +6,9 @@ import pytest
 
 import bitwright as bw
 from bitwright.errors import UserError
-from bitwright.pipeline import comparing
+from bitwright.pipeline import Run, comparing
 from bitwright.pipeline.comparing import chosen_proxies, compare_proxies, comparison_cost
-from bitwright.pipeline.run import Run
-from bitwright.pipeline.searching import price
+from bitwright.pipeline.run_space import price
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import PROXIES
 from bitwright.progress import Silent
@@ -39,7 +38,7 @@ def test_proxies_are_judged_by_plans_that_are_measured_once(llama_tied: Path, tm
     assert by_name["measured"].every.spearman > 0.8
     assert found.nats_every[0] <= found.nats_alike[0] < found.nats_alike[1] <= found.nats_every[1]
     assert not run.measurements, "plans that were drawn to judge proxies are no points of the front"
-    monkeypatch.setattr("bitwright.pipeline.pricing.subject_of", refuse)
+    monkeypatch.setattr("bitwright.pipeline.price_table.subject_of", refuse)
     monkeypatch.setattr(comparing, "Reference", refuse)
     again = compare_proxies(run, NAMES, n_plans=24)
     assert again.proxies == found.proxies

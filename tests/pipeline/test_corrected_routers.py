@@ -9,9 +9,9 @@ import torch
 import bitwright as bw
 from bitwright.compress import load
 from bitwright.errors import UserError
-from bitwright.objectives import collect_routing
-from bitwright.objectives.routing import watched_routers
-from bitwright.pipeline import search
+from bitwright.objectives import watched_routers
+from bitwright.objectives.text.routing import collect_routing
+from bitwright.pipeline.verbs import search
 from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny
 from tests.conftest import saved

@@ -8,10 +8,12 @@ import pytest
 
 import bitwright as bw
 from bitwright.errors import PlanError, UserError
-from bitwright.pipeline import Effort, Run, Search, method_named
+from bitwright.methods.by_name import method_named
+from bitwright.pipeline import Run, Search
 from bitwright.pipeline.building import require_fit
-from bitwright.pipeline.campaign import search_within
-from bitwright.pipeline.searching import price, uniforms
+from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.run_search import search_within
+from bitwright.pipeline.run_space import price, uniforms
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.search import solve
@@ -62,7 +64,7 @@ def test_dropping_is_priced_by_its_divergence(searched_with_drops: Run) -> None:
 
 
 def test_a_search_expands_around_choices_that_drop(tiny_mixtral: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitwright.search.default_search.FAR", 0.0)
+    monkeypatch.setattr("bitwright.search.strategies.auto.FAR", 0.0)
     bench = set_up(small(tiny_mixtral, target="native", formats=MENU, keep=KEPT), tmp_path, device="cpu", progress=Silent())
     run = price(bench)
     space = run.prices.space

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 import bitwright as bw
+from bitwright.engines import LLAMA_CPP, VLLM
+from bitwright.engines.compressed_tensors.target import TRANSFORMERS
 from bitwright.errors import UserError
-from bitwright.pipeline import Fitted, preflight, price_rules
-from bitwright.spaces import LLAMA_CPP, TRANSFORMERS, VLLM, read_plan
+from bitwright.pipeline.engines import preflight, price_rules
+from bitwright.pipeline.verbs import Fitted
+from bitwright.spaces import read_plan
 from tests.sentences import sentence
 
 

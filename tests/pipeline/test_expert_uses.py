@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import bitwright as bw
+from bitwright.engines import NATIVE
 from bitwright.errors import RunError, TextError
-from bitwright.objectives import Routing, collect_routing
-from bitwright.pipeline import Run, expert_uses, read_by_a_step
-from bitwright.spaces import NATIVE
+from bitwright.objectives import Routing
+from bitwright.objectives.text.routing import collect_routing
+from bitwright.pipeline import Run
+from bitwright.pipeline.expert_uses import expert_uses, read_by_a_step
 from tests.runs import small
 from tests.runs import small as brief
 from tests.sentences import sentence
@@ -77,7 +79,7 @@ def test_text_that_leaves_a_layer_unvisited_is_refused(tiny_mixtral: Path, tmp_p
         found.n_chosen[found.layer == 1] = np.array([5, 0, 0, 0])
         return found
 
-    monkeypatch.setattr("bitwright.objectives.routing.collect_routing", unvisited)
+    monkeypatch.setattr("bitwright.objectives.text.routing.collect_routing", unvisited)
     with pytest.raises(TextError) as caught:
         bw.pipeline.search(brief(tiny_mixtral, target="native", formats=MENU), tmp_path / "run", n_points=2)
     sentence(caught.value, "layer 1")

@@ -7,9 +7,8 @@ import pytest
 
 from bitwright.compress import open_source
 from bitwright.errors import PlanError
-from bitwright.pipeline import export
-from bitwright.spaces import MadeAnew, Plan, PlannedModel
-from bitwright.spaces.plan import ImportanceFile, Promise, Provenance
+from bitwright.pipeline.exporting import export
+from bitwright.spaces import ImportanceFile, MadeAnew, Plan, PlannedModel, Promise, Provenance
 
 
 def plan_of(folder: Path, target: str, formats: dict[str, str]) -> Plan:

@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 
 import bitwright as bw
+from bitwright.devices import Device, Latency, PowerUnknown
+from bitwright.devices.latency import NotTimed
+from bitwright.engines.llama_cpp.log import engine_memory
 from bitwright.errors import UserError
-from bitwright.objectives import engine_memory
-from bitwright.pipeline import Assigned, Run, Unserved, build_fleet, memory_of, plan_fleet, write_fleet
+from bitwright.pipeline import Run
 from bitwright.pipeline.costs import costs_of, serving_of
+from bitwright.pipeline.fleet import Assigned, Unserved, plan_fleet
+from bitwright.pipeline.fleet_files import build_fleet, write_fleet
+from bitwright.pipeline.memory_budget import memory_of
 from bitwright.search import solve
-from bitwright.spaces import PLAIN_CACHE, Device, Latency, NotTimed, PowerUnknown
+from bitwright.spaces import PLAIN_CACHE
 from tests.runs import rows
 from tests.sentences import sentence
 

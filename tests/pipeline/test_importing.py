@@ -9,7 +9,8 @@ import pytest
 
 import bitwright as bw
 from bitwright.errors import ModelError, PlanError, TextError, UserError
-from bitwright.pipeline import export, import_plan
+from bitwright.pipeline.exporting import export
+from bitwright.pipeline.importing import import_plan
 from bitwright.spaces import Kept, Plan
 from tests.runs import small
 from tests.sentences import sentence

@@ -6,24 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import (
-    FLOAT_TYPES,
-    Dropped,
-    IntegerCodec,
-    Levels,
-    Model,
-    Weights,
-    applied,
-    load,
-    model_as_held,
-    planned_weights,
-    router_tensors,
-)
+from bitwright.compress import FLOAT_TYPES, Dropped, IntegerCodec, Levels, Model, Weights, applied, load, planned_weights, router_tensors
+from bitwright.engines import NATIVE, model_as_held
 from bitwright.errors import ModelError
 from bitwright.objectives import Routed, watched_routers
 from bitwright.pipeline.router_calibration import calibrated_routers, fitted_router
 from bitwright.progress import Silent
-from bitwright.spaces import DROP, NATIVE, discover
+from bitwright.spaces import DROP, discover
 from tests.compress import tiny_models as tiny
 from tests.conftest import saved
 from tests.measuring import random_tokens, weights_of

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 import bitwright as bw
+from bitwright.engines import LLAMA_CPP
 from bitwright.errors import RunError
 from bitwright.objectives import Measurement, Store
 from bitwright.pipeline import Run
 from bitwright.pipeline.run import Prices, keep_prices, read_prices
-from bitwright.spaces import LLAMA_CPP, Tensor, Unit
+from bitwright.spaces import Tensor, Unit
 from tests.sentences import sentence
 
 

@@ -10,18 +10,21 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import bitwright as bw
-from bitwright.compress import Gptq, IntegerCodec, Levels, applied, load, matrix_shape, open_source
+from bitwright.compress import IntegerCodec, Levels, applied, load, matrix_shape, open_source
+from bitwright.compress.codecs.rounding.gptq import Gptq
+from bitwright.engines import TARGETS
+from bitwright.engines.native.target import INTEGERS
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Divergence, Reference, gathered_moments
 from bitwright.pipeline import Run
 from bitwright.pipeline.building import packing
-from bitwright.pipeline.planning import make_plan
+from bitwright.pipeline.candidates import make_plan
 from bitwright.pipeline.run import SHIPPED
 from bitwright.pipeline.shipping import measure_as_shipped, shipped_levels
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.report import AsSearched, Shipping
-from bitwright.spaces import INTEGERS, TARGETS, Kept, MadeAnew, Plan
+from bitwright.spaces import Kept, MadeAnew, Plan
 from tests.runs import small
 from tests.sentences import sentence
 

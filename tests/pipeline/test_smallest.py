@@ -9,8 +9,12 @@ import pytest
 import bitwright as bw
 from bitwright.errors import BudgetError, ObjectiveError, UserError
 from bitwright.objectives import CostObjective
-from bitwright.pipeline import NO_DEVICE, AtMost, Effort, Run, costs_of, named_objectives, parse_conditions, smallest_plan
-from bitwright.pipeline.campaign import DEFAULT
+from bitwright.pipeline import Run
+from bitwright.pipeline.cost_limits import NO_DEVICE, AtMost, parse_conditions
+from bitwright.pipeline.costs import costs_of
+from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.run_search import DEFAULT, named_objectives
+from bitwright.pipeline.smallest import smallest_plan
 from tests.sentences import sentence
 
 

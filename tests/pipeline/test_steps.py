@@ -9,16 +9,23 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import bitwright as bw
-from bitwright.compress import GgufSource, applied, keep_weights, kept_weights, load, model_as_held, native, written_weights
+from bitwright.compress import GgufSource, applied, keep_weights, kept_weights, load
 from bitwright.compress import digest as digest_of
+from bitwright.engines import NATIVE, TARGETS, model_as_held
+from bitwright.engines.by_target import native
+from bitwright.engines.native.reload import written_weights
 from bitwright.errors import ModelError, PlanError, RunError, UserError
+from bitwright.methods.by_name import method_named
 from bitwright.objectives import Divergence, Reference
-from bitwright.pipeline import Effort, Run, Search, export, method_named, named_objectives
+from bitwright.pipeline import Run, Search
+from bitwright.pipeline.exporting import export
+from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.run_search import named_objectives
 from bitwright.pipeline.steps import RouterCalibration, step_named
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.report import Shipping
-from bitwright.spaces import NATIVE, TARGETS, CalibratedRouters, Plan
+from bitwright.spaces import CalibratedRouters, Plan
 from tests.runs import small
 from tests.sentences import sentence
 

@@ -6,18 +6,23 @@ import numpy as np
 import pytest
 
 import bitwright as bw
-from bitwright.objectives import Tokens, collect_routing
-from bitwright.pipeline import Effort, Run, Search, method_named, text_comparison
-from bitwright.pipeline.mixing import sequences_by_text
-from bitwright.pipeline.pricing import distortion_of, subject_of
+from bitwright.methods.by_name import method_named
+from bitwright.objectives import Tokens
+from bitwright.objectives.text.routing import collect_routing
+from bitwright.pipeline import Run, Search
+from bitwright.pipeline.calibration_mix import sequences_by_text
+from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.price_table import distortion_of, subject_of
 from bitwright.pipeline.run import chance_table_key, text_table_key
-from bitwright.pipeline.searching import whole_space
+from bitwright.pipeline.run_space import whole_space
+from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.pipeline.workbench import set_up
-from bitwright.predictors import gradient_products, shrunk_table, stored
+from bitwright.predictors import gradient_products, stored
+from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.progress import Silent
 from bitwright.report import Alone, OneText, TextComparison, Unpriced
 from bitwright.search import solve
-from tests.pipeline.test_mixing import texts
+from tests.pipeline.test_calibration_mix import texts
 from tests.runs import small
 
 __all__ = ["texts"]

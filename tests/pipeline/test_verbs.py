@@ -13,13 +13,13 @@ import bitwright as bw
 from bitwright.compress import GgufSource, Model, applied, load
 from bitwright.errors import BudgetError, RunError, UserError
 from bitwright.objectives import Store
-from bitwright.pipeline import Run, describe, write_plan
+from bitwright.pipeline import Run
+from bitwright.pipeline.verbs import describe, write_plan
 from bitwright.report import NotMeasured, Quality
 from bitwright.spaces import Plan
+from tests.pipeline.conftest import Fit
 from tests.runs import leftovers, plan_without_paths, small
 from tests.sentences import sentence
-
-from .conftest import Fit
 
 # --- what a fit leaves
 
@@ -222,7 +222,7 @@ def test_a_budget_below_the_smallest_file_is_refused_before_anything_is_quantize
 ) -> None:
     settings = small(gguf_256, formats=("Q8_0", "Q4_0"))
     with monkeypatch.context() as patched:
-        patched.setattr("bitwright.pipeline.pricing.measure_distortion", refuse)
+        patched.setattr("bitwright.pipeline.price_table.measure_distortion", refuse)
         with pytest.raises(BudgetError) as refused:
             bw.fit(settings, bw.parse_budget("300kB"), tmp_path / "o")
     message = sentence(refused.value, "300,000 bytes")

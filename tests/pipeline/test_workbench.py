@@ -8,7 +8,7 @@ import pytest
 import bitwright as bw
 from bitwright.compress import read_imatrix, write_imatrix
 from bitwright.errors import ModelError, RunError, TextError
-from bitwright.pipeline.searching import price, uniforms
+from bitwright.pipeline.run_space import price, uniforms
 from bitwright.pipeline.workbench import Workbench, set_up, timed
 from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny

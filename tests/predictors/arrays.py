@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from bitwright.compress import Bytes, Floats, IntegerCodec, Levels, Source
-from bitwright.spaces import INTEGERS, Space, Tensor, Unit
+from bitwright.engines.native.target import INTEGERS
+from bitwright.spaces import Space, Tensor, Unit
 
 
 class Arrays(Source):

@@ -14,9 +14,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from bitwright.errors import UserError
-from bitwright.predictors import Predictor
-from bitwright.predictors.validation import Validation
-from tests.predictors.plans import Plans, additive, interacting, mispriced
+from bitwright.predictors import Validation
+from bitwright.predictors.plans.predictor import Predictor
+from tests.predictors.random_plans import Plans, additive, interacting, mispriced
 from tests.sentences import sentence
 
 N_KNOWN = 60

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bitwright.engines import LLAMA_CPP
 from bitwright.report import (
     AsSearched,
     Candidate,
@@ -22,7 +23,7 @@ from bitwright.report import (
     Stage,
     Validation,
 )
-from bitwright.spaces import LLAMA_CPP, Choice, Space, Tensor, discover
+from bitwright.spaces import Choice, Space, Tensor, discover
 
 WIDTH, HIDDEN, KEYS, VOCABULARY, LAYERS = 576, 1536, 192, 49_152, 30
 SHAPES = {

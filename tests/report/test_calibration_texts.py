@@ -6,7 +6,8 @@ from io import StringIO
 from rich.console import Console
 from rich.table import Table
 
-from bitwright.report import Allocation, Alone, CalibrationText, RunSummary, TextComparison, Unpriced, kinds_table, routing_table, texts_table
+from bitwright.report import Allocation, Alone, CalibrationText, RunSummary, TextComparison, Unpriced
+from bitwright.report.calibration_texts import kinds_table, routing_table, texts_table
 from bitwright.report.page import page
 
 TOGETHER = Allocation(("INT2", "INT4", "INT4"), (2.5, 4.25))

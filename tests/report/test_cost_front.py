@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bitwright.report import CostFront, RunSummary, candidate_costs_table, cost_front_table, front_json
+from bitwright.report import CostFront, RunSummary
 from bitwright.report.page import page
+from bitwright.report.records import front_json
+from bitwright.report.tables.cost_tables import candidate_costs_table, cost_front_table
 from tests.report.test_page import Balance
 
 

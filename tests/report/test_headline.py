@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from bitwright.report import NoLimit, NotMeasured, Quality, RunSummary, headline
+from bitwright.report import NoLimit, NotMeasured, Quality, RunSummary
+from bitwright.report.headline import headline
 
 
 def test_it_names_model_size_divergence_and_the_best_rival_that_fits(summary: RunSummary) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bitwright.engines import LLAMA_CPP
 from bitwright.errors import OutputError
 from bitwright.report import NoLimit, NotMeasured, RunSummary, write_page
-from bitwright.report.heat_maps import common_format
+from bitwright.report.charts.heat_maps import common_format
 from bitwright.report.page import page
-from bitwright.spaces import LLAMA_CPP, Tensor, Unit
+from bitwright.spaces import Tensor, Unit
 
 OUTWARD = re.compile(r"(src|href|srcset|action|data)\s*=\s*[\"']?\s*(https?:|//)|url\(|@import|<link|<img|<iframe|fetch\(|XMLHttp", re.IGNORECASE)
 VOID = {"meta", "br", "wbr", "rect", "circle", "line", "polyline", "path"}

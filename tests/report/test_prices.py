@@ -4,7 +4,7 @@ import numpy as np
 
 from bitwright.report import RunSummary
 from bitwright.report.prices import NoStep, Step, grow, shrink
-from bitwright.report.unit_table import exchange
+from bitwright.report.tables.unit_table import exchange
 
 
 def test_in_an_optimal_plan_nothing_shrinks_for_less_than_something_else_wins(summary: RunSummary) -> None:

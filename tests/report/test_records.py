@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitwright.report import Forecast, NoLimit, RunSummary, SearchCourse, front_json
+from bitwright.report import Forecast, NoLimit, RunSummary, SearchCourse
+from bitwright.report.records import front_json
 
 
 def test_the_front_is_json(summary: RunSummary) -> None:

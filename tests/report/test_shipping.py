@@ -5,8 +5,10 @@ from json import loads
 import pytest
 from rich.console import Console
 
-from bitwright.report import RunSummary, ShippedCandidate, Shipping, front_json, shipping_table
+from bitwright.report import RunSummary, ShippedCandidate, Shipping
 from bitwright.report.page import page
+from bitwright.report.records import front_json
+from bitwright.report.shipping import shipping_table
 
 SHIPPING = Shipping(
     "rtn",

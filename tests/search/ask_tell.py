@@ -21,14 +21,11 @@ import pytest
 from numpy.typing import NDArray
 
 from bitwright.errors import BudgetError
-from bitwright.search.course import Problem
-from bitwright.search.front import hypervolume
-from bitwright.search.random_choices import random_front, random_within
-from bitwright.search.strategy import Question, Strategy, Trials
+from bitwright.search import Problem, Question, Strategy, Trials, hypervolume
+from bitwright.search.strategies.random_choices import random_front, random_within
 from bitwright.spaces import Choices, Space
 from tests.processes import process
-
-from .instances import every_choice, space_of
+from tests.search.instances import every_choice, space_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from bitwright.errors import BudgetError, UserError
 from bitwright.search import Solution
 from bitwright.spaces import Space
-
-from .instances import Table, budgets, every_choice, instances, losses, space_of
+from tests.search.instances import Table, budgets, every_choice, instances, losses, space_of
 
 _inherited = settings(suppress_health_check=[HealthCheck.differing_executors], deadline=None, max_examples=150)
 _SHARES = st.floats(0.0, 1.0)

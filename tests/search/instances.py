@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bitwright.spaces import LLAMA_CPP, BlockFormat, Choices, Space, Tensor, Unit
+from bitwright.engines import LLAMA_CPP
+from bitwright.spaces import BlockFormat, Choices, Space, Tensor, Unit
 
 Table = NDArray[np.float64]
 

@@ -3,11 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.search.belief import Learning
-from bitwright.search.strategy import Predict, Refit
+from bitwright.search import Learning, Refit
+from bitwright.search.strategies.strategy import Predict
 from bitwright.spaces import Choices, Space
-
-from .ask_tell import Landscape
+from tests.search.ask_tell import Landscape
 
 
 def knowing(known: Landscape, *, error: float = 0.3) -> Predict:

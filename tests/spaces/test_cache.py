@@ -3,11 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bitwright.engines import LLAMA_CPP
 from bitwright.errors import UserError
 from bitwright.spaces import (
     ANY_CACHE,
-    CACHE_MENU,
-    LLAMA_CPP,
     PLAIN_CACHE,
     CacheTypes,
     Space,
@@ -25,6 +24,7 @@ from bitwright.spaces import (
     with_cache_sizes,
     without_cache,
 )
+from bitwright.spaces.cache import CACHE_MENU
 from tests.sentences import sentence
 
 

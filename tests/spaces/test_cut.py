@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitwright.spaces import NATIVE, NATIVE_CHANNELS, PRUNE, Tensor, channel_ranges, discover, expert_of, part_of, role
+from bitwright.engines import NATIVE, NATIVE_CHANNELS
+from bitwright.spaces import PRUNE, Tensor, channel_ranges, discover, expert_of, part_of, role
 
 
 @given(n_channels=st.integers(1, 20_000))

@@ -11,20 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bitwright.compress import open_source
+from bitwright.engines import LLAMA_CPP
 from bitwright.errors import PlanError
-from bitwright.spaces import (
-    LLAMA_CPP,
-    CacheTypes,
-    CalibratedRouters,
-    ImportanceFile,
-    Kept,
-    MadeAnew,
-    Plan,
-    PlannedModel,
-    Promise,
-    Provenance,
-    read_plan,
-)
+from bitwright.spaces import CacheTypes, CalibratedRouters, ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
 from tests.sentences import sentence
 
 COUNTS = st.integers(1, 2**53)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from bitwright.engines import LLAMA_CPP, TARGETS, VLLM, engine
+from bitwright.engines.compressed_tensors.target import TRANSFORMERS
 from bitwright.errors import UserError
-from bitwright.spaces import LLAMA_CPP, TARGETS, TRANSFORMERS, VLLM, Tensor, discover, engine, role
+from bitwright.spaces import Tensor, discover, role
 from tests.sentences import sentence
 
 

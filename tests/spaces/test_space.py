@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.compress import open_source
-from bitwright.spaces import LLAMA_CPP, BlockFormat, Choice, Space, Tensor, Unit, discover
+from bitwright.engines import LLAMA_CPP
+from bitwright.spaces import BlockFormat, Choice, Space, Tensor, Unit, discover
 
 FORMATS = (BlockFormat("A", 1, 4), BlockFormat("B", 1, 2), BlockFormat("C", 32, 34), BlockFormat("D", 32, 20), BlockFormat("E", 256, 110))
 

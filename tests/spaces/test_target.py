@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from bitwright.compress import open_source
-from bitwright.compress.ggml import requires_importance, row_size
+from bitwright.compress.codecs.ggml import requires_importance, row_size
+from bitwright.engines import LLAMA_CPP, NATIVE, TARGETS
 from bitwright.errors import UserError
-from bitwright.spaces import DROP, LLAMA_CPP, NATIVE, TARGETS, Space, Tensor, Unit, discover
+from bitwright.spaces import DROP, Space, Tensor, Unit, discover
 from tests.sentences import sentence
-
-from .contract import TargetContract
+from tests.spaces.contract import TargetContract
 
 K_AND_IQ = {form.name for form in LLAMA_CPP.formats if form.block == 256}
 

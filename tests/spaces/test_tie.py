@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.errors import UserError
-from bitwright.spaces import Space, Tensor, Unit, alone, by_expert, by_layer, discover, joined, tied
+from bitwright.spaces import Space, Tensor, Unit, alone, by_expert, by_layer, discover, tied
+from bitwright.spaces.tie import joined
 from tests.search.instances import instances, losses, space_of
 from tests.sentences import sentence
 

@@ -1,0 +1,1 @@
+"""Codecs: weights to bytes of a format and back."""

@@ -1,0 +1,49 @@
+"""Layers of one byte a weight, as compressed-tensors keeps them: the bytes, and a bfloat16 scale for each row.
+
+    w = byte · scale,   the byte a signed integer or a float of 8 bits (E4M3), the product in float32
+
+as `dequantize` of the compressed-tensors package 0.20.0 has it in a model loaded in float32. Here a row is its bytes and then its scale.
+"""
+
+import numpy as np
+import torch
+
+from bitwright.compress.codecs.codec import require_quantizable
+from bitwright.compress.codecs.grid import Float8Grid, SymmetricGrid
+from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, rounded_by, values
+from bitwright.compress.codecs.scales import narrow_scales, wide_scales
+from bitwright.compress.models.source import Bytes, Floats
+from bitwright.spaces import ByteFormat
+
+_SIGN = np.uint8(0x80)  # an integer is kept as its code with this bit turned, which makes the middle code zero
+_SCALE_BYTES = 2
+
+
+def byte_grid(form: ByteFormat) -> SymmetricGrid | Float8Grid:
+    """The levels that a row may have."""
+    return SymmetricGrid(8, torch.bfloat16) if form.kind == "int" else Float8Grid(torch.bfloat16)
+
+
+def encode_bytes(rounding: Rounding, weights: Floats, form: ByteFormat, importance: Floats) -> Bytes:
+    """See `Codec.encode`."""
+    require_quantizable(weights, form, importance)
+    found = rounded_by(rounding, weights, byte_grid(form), group=weights.shape[1], importance=importance)
+    return np.concatenate([_turned(found.codes, form), narrow_scales(found.placement.scale)], axis=1).reshape(-1)
+
+
+def decode_bytes(packed: Bytes, form: ByteFormat, shape: tuple[int, int]) -> Floats:
+    """See `Codec.decode`."""
+    codes, scales = byte_parts(packed, shape)
+    grid = byte_grid(form)
+    return values(Rounded(_turned(codes, form), grid.scaled(wide_scales(scales.view("<u2")))), grid, shape[1])
+
+
+def byte_parts(packed: Bytes, shape: tuple[int, int]) -> tuple[Bytes, Bytes]:
+    """The bytes of the weights `(n_rows, n_columns)` and of the scales `(n_rows, 2)`, as the checkpoint has both."""
+    rows = packed.reshape(shape[0], shape[1] + _SCALE_BYTES)
+    return np.ascontiguousarray(rows[:, : shape[1]]), np.ascontiguousarray(rows[:, shape[1] :])
+
+
+def _turned(codes: Bytes, form: ByteFormat) -> Bytes:
+    turned: Bytes = codes ^ _SIGN if form.kind == "int" else codes
+    return turned

@@ -1,0 +1,209 @@
+"""What a format of integers can represent: levels at equal distances for every group of weights, their place rounded to what the format stores.
+
+    level k  =  offset + scale · k,   k = 0 … 2^bits − 1
+
+A grid knows where levels may lie; a `Rounding` decides where they do lie and which one each weight gets; a codec packs both. So every rounding serves
+every format. Arrays of groups have any shape `(...)`, those of weights `(..., group)`.
+
+Sources: scale and minimum in half precision as in GPTQ (Frantar et al., ICLR 2023) and AMQ (Lee et al., EMNLP 2025); integer zero points and the
+symmetric range as in compressed-tensors (`calculate_qparams`, `dequantize`): zero is always a level.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitwright.compress.models.source import Floats
+from bitwright.spaces import LARGEST_FLOAT8
+
+Codes = NDArray[np.uint8]
+Index = slice | NDArray[np.int64] | tuple[slice | int | NDArray[np.int64], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where the levels of groups lie, as it is stored; all `(...)` float32.
+
+    `anchor` is what is stored beside the scale: the minimum, or the code that means zero. `offset` is the value of code 0.
+    """
+
+    scale: Floats
+    anchor: Floats
+    offset: Floats
+
+    @property
+    def parts(self) -> tuple[Floats, Floats, Floats]:
+        """Scale, anchor and offset."""
+        return self.scale, self.anchor, self.offset
+
+    def where(self, chosen: NDArray[np.bool_], other: "Placement") -> "Placement":
+        """These for the groups that are `chosen` `(...)`, the `other` placement for the rest."""
+        return Placement(*(np.where(chosen, mine, theirs) for mine, theirs in zip(self.parts, other.parts, strict=True)))
+
+    def __getitem__(self, index: Index) -> "Placement":
+        """The placement of some groups."""
+        return Placement(self.scale[index], self.anchor[index], self.offset[index])
+
+
+class Grid(ABC):
+    """The levels that a group may have."""
+
+    bits: int
+
+    @property
+    def n_levels(self) -> int:
+        """Codes go from 0 to one below this."""
+        return 1 << self.bits
+
+    @abstractmethod
+    def between(self, low: Floats, high: Floats) -> Placement:
+        """Levels from `low` to `high` `(...)`, as nearly as can be stored."""
+
+    @abstractmethod
+    def moved(self, placement: Placement, offset: Floats) -> Placement:
+        """The same distance between levels, and code 0 as near to `offset` `(...)` as can be stored."""
+
+    @abstractmethod
+    def values(self, codes: Codes, placement: Placement) -> Floats:
+        """What an engine computes with: float32 `(..., group)`."""
+
+    def nearest(self, weights: Floats, placement: Placement) -> Codes:
+        """The code `(..., group)` of the level nearest to each weight, 0 where all levels are one."""
+        scale = placement.scale[..., None]
+        steps = np.divide(weights - placement.offset[..., None], scale, out=np.zeros(weights.shape, dtype=np.float32), where=scale > 0)
+        codes: Codes = np.rint(steps, out=steps).clip(0, self.n_levels - 1, out=steps).astype(np.uint8)
+        return codes
+
+
+@dataclass(frozen=True)
+class MinimumGrid(Grid):
+    """Scale and minimum in half precision: the levels of a group may lie anywhere."""
+
+    bits: int
+
+    def between(self, low: Floats, high: Floats) -> Placement:
+        """See `Grid.between`."""
+        minimum = _rounded(low, torch.float16)
+        scale = _rounded(_step(minimum, high, self.n_levels), torch.float16)
+        return Placement(scale, minimum, minimum)
+
+    def moved(self, placement: Placement, offset: Floats) -> Placement:
+        """See `Grid.moved`."""
+        minimum = _rounded(offset, torch.float16)
+        return Placement(placement.scale, minimum, minimum)
+
+    def values(self, codes: Codes, placement: Placement) -> Floats:
+        """See `Grid.values`."""
+        values: Floats = codes.astype(np.float32) * placement.scale[..., None] + placement.anchor[..., None]
+        return values
+
+
+@dataclass(frozen=True)
+class ZeroPointGrid(Grid):
+    """A scale of type `dtype` and the integer code that means zero: zero is always a level."""
+
+    bits: int
+    dtype: torch.dtype
+
+    def between(self, low: Floats, high: Floats) -> Placement:
+        """See `Grid.between`; the range is widened to hold zero."""
+        low, high = np.minimum(low, 0), np.maximum(high, 0)
+        scale = _rounded(_step(low, high, self.n_levels), self.dtype)
+        return self._at(scale, low)
+
+    def moved(self, placement: Placement, offset: Floats) -> Placement:
+        """See `Grid.moved`."""
+        return self._at(placement.scale, offset)
+
+    def values(self, codes: Codes, placement: Placement) -> Floats:
+        """See `Grid.values`."""
+        return _products(codes, placement)
+
+    def _at(self, scale: Floats, offset: Floats) -> Placement:
+        zero = np.divide(-offset, scale, out=np.zeros_like(scale), where=scale > 0).round().clip(0, self.n_levels - 1)
+        return Placement(scale, zero, -zero * scale)
+
+
+@dataclass(frozen=True)
+class SymmetricGrid(Grid):
+    """A scale of type `dtype`; the code 2^(bits − 1) means zero, so there is one level more below zero than above."""
+
+    bits: int
+    dtype: torch.dtype
+
+    def between(self, low: Floats, high: Floats) -> Placement:
+        """See `Grid.between`; the range is widened to its mirror image."""
+        largest = np.maximum(np.abs(low), np.abs(high))
+        scale = _rounded(largest * np.float32(2 / (self.n_levels - 1)), self.dtype)
+        return self.scaled(scale)
+
+    def scaled(self, scale: Floats) -> Placement:
+        """The levels of groups whose scales `(...)` are known."""
+        zero = np.full_like(scale, self.n_levels // 2)
+        return Placement(scale, zero, -zero * scale)
+
+    def moved(self, placement: Placement, offset: Floats) -> Placement:  # noqa: ARG002
+        """See `Grid.moved`: these levels cannot move."""
+        return placement
+
+    def values(self, codes: Codes, placement: Placement) -> Floats:
+        """See `Grid.values`."""
+        return _products(codes, placement)
+
+
+@dataclass(frozen=True)
+class Float8Grid(Grid):
+    """A scale of type `dtype` for floats of 8 bits, 4 of exponent and 3 of mantissa, without infinities (`torch.float8_e4m3fn`); a code is such a
+    float's byte. To nearest, and to the even of two, as the hardware does; what is larger than the largest float becomes that.
+
+    The levels are not at equal distances, so none can be moved, and code 0 is zero.
+    """
+
+    dtype: torch.dtype
+    bits = 8
+
+    def between(self, low: Floats, high: Floats) -> Placement:
+        """See `Grid.between`; the range is widened to its mirror image."""
+        return self.scaled(_rounded(np.maximum(np.abs(low), np.abs(high)) * np.float32(1 / LARGEST_FLOAT8), self.dtype))
+
+    def scaled(self, scale: Floats) -> Placement:
+        """The levels of groups whose scales `(...)` are known."""
+        return Placement(scale, np.zeros_like(scale), np.zeros_like(scale))
+
+    def moved(self, placement: Placement, offset: Floats) -> Placement:  # noqa: ARG002
+        """See `Grid.moved`: these levels cannot move."""
+        return placement
+
+    def nearest(self, weights: Floats, placement: Placement) -> Codes:
+        """See `Grid.nearest`."""
+        scale = placement.scale[..., None]
+        scaled = np.divide(weights, scale, out=np.zeros(weights.shape, dtype=np.float32), where=scale > 0)
+        held = torch.from_numpy(scaled).clamp_(-LARGEST_FLOAT8, LARGEST_FLOAT8)
+        codes: Codes = held.to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+        return codes
+
+    def values(self, codes: Codes, placement: Placement) -> Floats:
+        """See `Grid.values`."""
+        floats: Floats = torch.from_numpy(np.ascontiguousarray(codes)).view(torch.float8_e4m3fn).float().numpy()
+        return floats * placement.scale[..., None]
+
+
+def _step(low: Floats, high: Floats, n_levels: int) -> Floats:
+    """The distance between levels; the range is halved first, since it may be twice the largest half float."""
+    return np.asarray((high / 2 - low / 2) * (2 / (n_levels - 1)), dtype=np.float32)
+
+
+def _products(codes: Codes, placement: Placement) -> Floats:
+    """The distance of each code from zero times the scale."""
+    products: Floats = (codes.astype(np.float32) - placement.anchor[..., None]) * placement.scale[..., None]
+    return products
+
+
+def _rounded(values: Floats, dtype: torch.dtype) -> Floats:
+    """The nearest values of another float type, in float32."""
+    contiguous = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    rounded: Floats = contiguous.to(dtype).float().numpy()
+    return rounded

@@ -1,0 +1,105 @@
+"""Importance matrices as llama.cpp keeps them: its GGUF format, written and read, and the older `.dat` format, read.
+
+Both hold, for each weight matrix, the sum of squared activations of every input channel and how many tokens went into it, expert by expert
+(`tools/imatrix` of llama.cpp).
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter
+
+from bitwright.compress.models.atomic_files import replacing
+from bitwright.compress.models.gguf.reader import UNREADABLE, sound_reader
+from bitwright.compress.models.source import Floats
+from bitwright.errors import ModelError, OutputError
+from bitwright.spaces import Tensor
+
+_SUMS, _COUNTS = ".in_sum2", ".counts"
+_UNREADABLE = (*UNREADABLE, struct.error)
+
+
+def write_imatrix(path: Path, importance: Mapping[str, Floats], *, text: str) -> None:
+    """Write mean squared activations `(n_groups, n_columns)` by tensor name, to a temporary name that is then renamed.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            writer = GGUFWriter(temporary, "imatrix")
+            writer.add_type("imatrix")
+            writer.add_array("imatrix.datasets", [text])
+            writer.add_uint32("imatrix.chunk_count", 1)
+            writer.add_uint32("imatrix.chunk_size", 1)
+            for name, means in importance.items():
+                writer.add_tensor(name + _SUMS, np.ascontiguousarray(means, dtype=np.float32))
+                writer.add_tensor(name + _COUNTS, np.ones((len(means), 1), dtype=np.float32))
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
+    except OSError as error:
+        raise OutputError(f"The importance matrix must be writable to {path}; it is not ({error.strerror or error}): choose another.") from error
+
+
+def read_imatrix(path: Path, tensors: tuple[Tensor, ...]) -> dict[str, Floats]:
+    """Mean squared activations `(n_groups, n_columns)` of those of `tensors` that the file knows.
+
+    Raises:
+        ModelError: no such file, not an importance matrix, made for another model, or values that are not finite.
+    """
+    try:
+        entries = dict(_from_gguf(path) if path.read_bytes()[:4] == b"GGUF" else _from_dat(path))
+    except _UNREADABLE as error:
+        raise ModelError(f"An importance matrix must be a file of llama.cpp's imatrix tool; {path} is not ({error}): make it again.") from error
+    found = {}
+    for tensor in tensors:
+        if tensor.name in entries:
+            values = entries[tensor.name]
+            n_channels = prod(tensor.shape[:-2]) * tensor.shape[-1]
+            if values.size != n_channels:
+                raise ModelError(
+                    f"An importance matrix must hold one value for each input channel of each expert; {path} has {values.size} for {tensor.name}, "
+                    f"which has {n_channels}: make it from this very model."
+                )
+            if not np.isfinite(values).all() or (values < 0).any():
+                raise ModelError(f"An importance matrix must be finite and not negative; {path} is not for {tensor.name}: make it again.")
+            found[tensor.name] = values.reshape(-1, tensor.shape[-1])
+    if not found:
+        raise ModelError(f"An importance matrix must name tensors of the model; {path} names none of them: make it from this very model.")
+    return found
+
+
+def _from_gguf(path: Path) -> Iterator[tuple[str, Floats]]:
+    stored = {tensor.name: np.array(tensor.data, dtype=np.float32) for tensor in sound_reader(path).tensors}
+    for name, sums in stored.items():
+        if name.endswith(_SUMS):
+            counts = stored[name.removesuffix(_SUMS) + _COUNTS].reshape(-1, 1)
+            yield name.removesuffix(_SUMS), _means(sums.reshape(len(counts), -1), counts)
+
+
+def _from_dat(path: Path) -> Iterator[tuple[str, Floats]]:
+    data, offset = path.read_bytes(), 4
+    for _ in range(struct.unpack_from("<i", data)[0]):
+        (length,) = struct.unpack_from("<i", data, offset)
+        name = data[offset + 4 : offset + 4 + length].decode()
+        n_calls, n_values = struct.unpack_from("<ii", data, offset + 4 + length)
+        if min(length, n_values) < 0:
+            raise ValueError(f"the entry '{name}' has a negative length")
+        offset += 12 + length
+        sums = np.frombuffer(data, dtype="<f4", count=n_values, offset=offset)
+        yield name, _means(sums[None], np.array([[n_calls]], dtype=np.float32))
+        offset += 4 * n_values
+
+
+def _means(sums: Floats, counts: Floats) -> Floats:
+    """Means `(n_groups, n_columns)`; a group that no token reached gets the mean of the others."""
+    means = sums / np.maximum(counts, 1)
+    reached = counts[:, 0] > 0
+    if reached.any():
+        means[~reached] = means[reached].mean(axis=0)
+    return means.astype(np.float32)

@@ -1,0 +1,113 @@
+"""Every tensor in every format it may get: packed once, kept on disk, expanded when needed.
+
+The same bytes serve the error of a format, the gradient products, the measurement of a choice and the finished file, so none of them can
+disagree with another. A tensor in the format that the source already stores it in keeps the source's own bytes: that is free of loss.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress.codecs.codec import Codec
+from bitwright.compress.models.atomic_files import replacing
+from bitwright.compress.models.similar_experts import Expert, twins
+from bitwright.compress.models.source import Bytes, Floats, Source
+from bitwright.errors import OutputError
+from bitwright.spaces import Absence, Format, Tensor
+
+
+def matrix_shape(tensor: Tensor) -> tuple[int, int]:
+    """The tensor as a matrix `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
+    return prod(tensor.shape[:-1]), tensor.shape[-1]
+
+
+def level_path(folder: Path, tensor: str, form: str) -> Path:
+    """Where `Levels` keeps a tensor in a format."""
+    return folder / f"{tensor}.{form}"
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The packed levels of a model in `folder`, one file for each tensor and format.
+
+    `importance` maps tensor names to `(n_groups, n_columns)`; a tensor that is missing there is quantized without.
+    """
+
+    folder: Path
+    source: Source
+    codec: Codec
+    importance: Mapping[str, Floats]
+
+    def knows_importance(self, tensor: Tensor) -> bool:
+        """Whether the importance of the tensor's input channels is known."""
+        return tensor.name in self.importance
+
+    def importance_of(self, tensor: Tensor) -> Floats:
+        """Mean squared activation `(n_groups, n_columns)`, or `(0, n_columns)` where it is not known."""
+        return self.importance.get(tensor.name, np.empty((0, tensor.shape[-1]), dtype=np.float32))
+
+    def packed(self, tensor: Tensor, form: Format) -> Bytes:
+        """The tensor's bytes `(n_bytes,)` in `form`, from disk when they have been packed before.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        if isinstance(form, Absence):
+            return np.empty(0, dtype=np.uint8)
+        if form.name == tensor.stored:
+            return self.source.stored(tensor)
+        path = level_path(self.folder, tensor.name, form.name)
+        if not path.exists():
+            self._pack(tensor, form, path)
+        return np.memmap(path, dtype=np.uint8, mode="r")
+
+    def encode(self, tensor: Tensor, form: Format) -> Bytes:
+        """The same bytes, made now and not kept."""
+        if isinstance(form, Absence):
+            return np.empty(0, dtype=np.uint8)
+        if form.name == tensor.stored:
+            return self.source.stored(tensor)
+        importance = self.importance_of(tensor)
+        if len(tensor.shape) < 3:
+            return self.codec.given(tensor.name).encode(self.source.read(tensor), form, importance)
+        experts = range(tensor.shape[0])  # one after another: a stack may be as large as everything else
+        codecs = (self.codec.given(tensor.name, expert) for expert in experts)
+        return np.concatenate([c.encode(self.source.part(tensor, i), form, importance[i : i + 1]) for i, c in zip(experts, codecs, strict=True)])
+
+    def weights(self, tensor: Tensor, form: Format) -> Floats:
+        """What the engine computes with: float32 `(n_rows, n_columns)`."""
+        return self.codec.decode(self.packed(tensor, form), form, matrix_shape(tensor))
+
+    def rows(self, tensor: Tensor, form: Format, *, start: int, stop: int) -> Floats:
+        """Rows `start:stop` of `weights`, without expanding the others."""
+        n_rows, n_columns = matrix_shape(tensor)
+        packed = self.packed(tensor, form).reshape(n_rows, -1)[start:stop]
+        return self.codec.decode(packed.reshape(-1), form, (stop - start, n_columns))
+
+    def some_rows(self, tensor: Tensor, form: Format, wanted: NDArray[np.int64]) -> Floats:
+        """The rows `wanted` `(n,)` of `weights`: `(n, n_columns)`."""
+        n_rows, n_columns = matrix_shape(tensor)
+        packed = self.packed(tensor, form).reshape(n_rows, -1)[wanted]
+        return self.codec.decode(packed.reshape(-1), form, (len(wanted), n_columns))
+
+    @cached_property
+    def heirs(self) -> dict[Expert, int]:
+        """For each expert the one of its layer that takes its tokens when it is dropped, where there is one so much like it; see `twins`.
+
+        It reads the source, so it must first be asked for while the model has its original weights.
+        """
+        return twins(self.source)
+
+    def _pack(self, tensor: Tensor, form: Format, path: Path) -> None:
+        packed = self.encode(tensor, form)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                packed.tofile(temporary)
+        except OSError as error:
+            raise OutputError(f"Packed tensors must be writable to {self.folder}; they are not ({error.strerror or error}): make room.") from error

@@ -1,0 +1,1 @@
+"""Roundings of weights to the levels of a grid."""

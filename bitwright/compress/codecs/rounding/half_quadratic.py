@@ -1,0 +1,60 @@
+"""HQQ: half-quadratic quantization (Badri & Shaji, 2023, "Half-Quadratic Quantization of Large Machine Learning Models").
+
+The offset of every group is moved so that Σ |w − q|^p is small for p < 1, which forgives a few far weights; no data is needed. With an auxiliary
+error E, solved in turns (the scale stays):
+
+    E ← shrink(w − q, β),   shrink(x, β) = sign(x) · max(|x| − |x|^(p−1) / β, 0)          (sub-problem 1)
+    offset ← mean of w − E − scale · code                                                   (sub-problem 2)
+    β ← κ β
+
+p = 0.7, β = 10, κ = 1.01 and 20 rounds as published. Differs in that every group stops by itself: it keeps the offset of its least mean |w − q|, so
+that rows are independent. Levels that cannot move (symmetric ones) are those of round to nearest.
+"""
+
+import numpy as np
+
+from bitwright.compress.codecs.grid import Grid, Placement
+from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, by_rows, grouped_importance, whole_range
+from bitwright.compress.models.source import Floats
+
+P, BETA, KAPPA, ROUNDS = 0.7, 10.0, 1.01, 20
+
+
+class HalfQuadratic(Rounding):
+    """HQQ. Importance is not used."""
+
+    def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
+        """See `Rounding.rounded`."""
+        counted = grouped_importance(np.ones_like(importance), group)
+        return by_rows(weights, group, lambda groups: half_quadratic(groups, counted, grid), grid=grid)
+
+
+def half_quadratic(groups: Floats, counted: Floats, grid: Grid) -> Placement:
+    """Levels `(n_rows, n_groups)` for groups `(n_rows, n_groups, group)`; `counted` `(n_groups, group)` is 0 for what only fills a short group."""
+    best = placement = whole_range(groups, counted, grid)
+    least, beta, better = np.full(best.scale.shape, np.inf), BETA, np.ones(best.scale.shape, dtype=bool)
+    for _ in range(ROUNDS):
+        codes = grid.nearest(groups, placement)
+        change = groups - grid.values(codes, placement)
+        error = _mean(np.abs(change), counted)
+        better &= error < least
+        best, least = placement.where(better, best), np.where(better, error, least)
+        if not better.any():
+            break
+        rest = groups - shrunk(change, beta) - codes * placement.scale[..., None]
+        placement, beta = grid.moved(placement, _mean(rest, counted)), beta * KAPPA
+    return best
+
+
+def shrunk(x: Floats, beta: float) -> Floats:
+    """The generalised soft threshold that solves sub-problem 1."""
+    size = np.abs(x)
+    # nothing is left of an error of zero, whose power would be infinite
+    threshold = np.power(size, P - 1, out=np.full_like(size, np.inf), where=size > 0) / beta
+    found: Floats = np.sign(x) * np.maximum(size - threshold, 0)
+    return found
+
+
+def _mean(values: Floats, counted: Floats) -> Floats:
+    mean: Floats = (values * counted).sum(axis=-1) / counted.sum(axis=-1)
+    return mean

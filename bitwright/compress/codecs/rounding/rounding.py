@@ -1,0 +1,117 @@
+"""From weights to levels: where the levels of every group lie, and which one each weight gets.
+
+One file for each rounding. All work on any `Grid`; rows are independent of each other.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress.codecs.grid import Codes, Grid, Placement
+from bitwright.compress.models.source import Floats
+
+Kind = TypeVar("Kind", bound=np.generic)
+#: where the levels of groups `(n_rows, n_groups, group)` are to lie, given the importance `(n_groups, group)` of their columns
+Placing = Callable[[Floats, Floats, Grid], Placement]
+_WEIGHTS_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """`codes` `(n_rows, n_columns)` and the `placement` of their levels `(n_rows, n_groups)`."""
+
+    codes: Codes
+    placement: Placement
+
+
+class Rounding(ABC):
+    """How weights become levels."""
+
+    @abstractmethod
+    def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
+        """`weights` `(n_rows, n_columns)` of one matrix on `grid`, with levels of its own for every `group` weights of a row; the last group may be
+        short. `importance` is `(n_columns,)`, the mean squared activation of each input channel, equal everywhere where it is not known.
+        """
+
+    def given(self, tensor: str, expert: int = 0) -> "Rounding":  # noqa: ARG002
+        """The same with all that it knows of a tensor, or of one expert of a stack: itself where it knows nothing but the importance."""
+        return self
+
+
+class RoundToNearest(Rounding):
+    """Levels from the least to the largest weight of a group, and the nearest of them.
+
+    The baseline of GPTQ (Frantar et al., ICLR 2023, section 4) and AMQ (Lee et al., EMNLP 2025). Importance is not used.
+    """
+
+    def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:  # noqa: ARG002
+        """See `Rounding.rounded`."""
+        return by_rows(weights, group, lambda groups: whole_range(groups, np.empty(0, dtype=np.float32), grid), grid=grid)
+
+
+def rounded_by(rounding: Rounding, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
+    """See `Rounding.rounded`; `importance` as codecs are given it, `(1, n_columns)`, or `(0, n_columns)` where it is not known."""
+    known = importance[0] if len(importance) else np.ones(weights.shape[1], dtype=np.float32)
+    return rounding.rounded(np.ascontiguousarray(weights, dtype=np.float32), grid, group=group, importance=known)
+
+
+def by_rows(weights: Floats, group: int, place: Callable[[Floats], Placement], *, grid: Grid) -> Rounded:
+    """What `place` makes of groups `(n_rows, n_groups, group)`, and the nearest levels; some rows at a time, which bounds the memory."""
+    n_rows, n_columns = weights.shape
+    step, parts = max(1, _WEIGHTS_AT_ONCE // n_columns), []
+    for start in range(0, max(n_rows, 1), step):
+        groups = grouped(weights[start : start + step], group)
+        placement = place(groups)
+        parts.append(Rounded(ungrouped(grid.nearest(groups, placement), n_columns), placement))
+    return joined(parts)
+
+
+def grouped(rows: NDArray[Kind], group: int) -> NDArray[Kind]:
+    """`(n_rows, n_groups, group)`; a short last group is filled with its own last weight, which moves neither its least nor its largest."""
+    n_columns = rows.shape[1]
+    n_groups = -(-n_columns // group)
+    return np.pad(rows, ((0, 0), (0, n_groups * group - n_columns)), mode="edge").reshape(len(rows), n_groups, group)
+
+
+def grouped_importance(importance: Floats, group: int) -> Floats:
+    """`importance` `(n_columns,)` as `(n_groups, group)`; what a short last group is filled with counts nothing.
+
+    A channel that no token reached counts a little, since other text may reach it.
+    """
+    n_groups = -(-len(importance) // group)
+    mean = importance.mean(dtype=np.float64)
+    floored = np.maximum(importance, 1e-5 * mean) / mean if mean > 0 else np.ones(len(importance))
+    return np.pad(floored, (0, n_groups * group - len(importance))).reshape(n_groups, group).astype(np.float32)
+
+
+def ungrouped(parts: NDArray[Kind], n_columns: int) -> NDArray[Kind]:
+    """The inverse of `grouped`: `(n_rows, n_columns)`."""
+    return parts.reshape(len(parts), parts.shape[1] * parts.shape[2])[:, :n_columns]
+
+
+def whole_range(groups: Floats, importance: Floats, grid: Grid) -> Placement:  # noqa: ARG001
+    """Levels `(...)` from the least to the largest weight of groups `(..., group)`; importance is not used."""
+    return grid.between(groups.min(axis=-1), groups.max(axis=-1))
+
+
+def values(found: Rounded, grid: Grid, group: int) -> Floats:
+    """The weights `(n_rows, n_columns)` that codes and placements stand for."""
+    n_rows, n_columns = found.codes.shape
+    step = max(1, _WEIGHTS_AT_ONCE // n_columns)
+    expanded = np.empty((n_rows, n_columns), dtype=np.float32)
+    for start in range(0, n_rows, step):
+        rows = slice(start, start + step)
+        expanded[rows] = ungrouped(grid.values(grouped(found.codes[rows], group), found.placement[rows]), n_columns)
+    return expanded
+
+
+def joined(parts: list[Rounded]) -> Rounded:
+    """Rows below each other."""
+    if len(parts) == 1:
+        return parts[0]
+    places = [part.placement.parts for part in parts]
+    return Rounded(np.concatenate([part.codes for part in parts]), Placement(*(np.concatenate(column) for column in zip(*places, strict=True))))

@@ -1,0 +1,68 @@
+"""Other weights in a torch module, for as long as a `with` block lasts."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+
+from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
+from bitwright.compress.in_place.dropping import Dropped, without
+from bitwright.compress.in_place.rounded_inputs import RoundsInputs, inputs_rounded, with_inputs
+from bitwright.compress.models.model import Model
+from bitwright.compress.models.source import Floats
+from bitwright.spaces import DROP, Format, Tensor, expert_of
+
+Weights = Mapping[str, Callable[[], Floats]]
+
+
+@contextmanager
+def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tensor]]:
+    """Give every engine tensor named in `weights` the matrix `(n_rows, n_columns)` that its function returns, in engine order.
+
+    A router cannot choose an expert whose weights are `Dropped`, and the inputs of a layer whose weights say so are rounded. Nothing else is touched,
+    and the old weights come back when the block ends; inside it they are what the block is given, by name of the parameter.
+    Peak memory is that of the parameters changed, twice.
+    """
+    saved = {name: model.module.get_parameter(name).detach().clone() for tensor in weights for name in _parameters(model, tensor)}
+    try:
+        with torch.no_grad():
+            for name, matrix in weights.items():
+                _write(model, name, torch.from_numpy(matrix()))
+        inputs = {name: given.form for name, given in weights.items() if isinstance(given, RoundsInputs)}
+        gone = {given.expert: given.heir for given in weights.values() if isinstance(given, Dropped)}
+        with without(model, gone), inputs_rounded(model, inputs):
+            yield saved
+    finally:
+        with torch.no_grad():
+            for name, original in saved.items():
+                model.module.get_parameter(name).copy_(original)
+
+
+def planned_weights(model: Model, levels: Levels, *, formats: Mapping[str, Format]) -> Weights:
+    """What each tensor named in `formats` (tensor → format) becomes; those that keep the format they are stored in are left out."""
+    changed = [tensor for tensor in model.tensors if tensor.name in formats and formats[tensor.name].name != tensor.stored]
+    kept: Weights = {
+        tensor.name: with_inputs(formats[tensor.name], partial(levels.weights, tensor, formats[tensor.name]))
+        for tensor in changed
+        if formats[tensor.name] != DROP
+    }
+    return {**kept, **{tensor.name: dropped(levels, tensor) for tensor in changed if formats[tensor.name] == DROP}}
+
+
+def dropped(levels: Levels, tensor: Tensor) -> Dropped:
+    """What becomes of a tensor whose expert is dropped."""
+    expert = expert_of(tensor.name)
+    return Dropped(matrix_shape(tensor), expert, levels.heirs.get(expert, -1))
+
+
+def _parameters(model: Model, tensor: str) -> set[str]:
+    return {piece.parameter for piece in model.pieces[tensor]}
+
+
+def _write(model: Model, name: str, matrix: torch.Tensor) -> None:
+    start = 0
+    for piece in model.pieces[name]:
+        parameter = model.module.get_parameter(piece.parameter)
+        piece.from_engine(parameter, matrix[start : start + piece.n_rows].to(parameter.device))
+        start += piece.n_rows

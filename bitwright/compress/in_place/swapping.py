@@ -1,0 +1,114 @@
+"""One choice after another in a torch module: only the units that differ from the choice before are written.
+
+A search measures hundreds of choices of which most differ in two units, so what has been expanded is kept in memory as far as a bound allows.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor as Torch
+
+from bitwright.compress.codecs.packed_cache import Levels
+from bitwright.compress.in_place.dropping import Gone, Rerouting
+from bitwright.compress.in_place.rounded_cache import KeptCache, kept_cache
+from bitwright.compress.in_place.rounded_inputs import InputRounding
+from bitwright.compress.models.model import Model
+from bitwright.spaces import DROP, CacheTypes, Choice, Format, Space, Tensor, chosen_cache, of_weights, without_cache
+
+EXPANDED_BYTES = 1 << 31
+_ORIGINAL = -1
+
+
+@contextmanager
+def stitched(model: Model, levels: Levels, *, space: Space) -> Iterator["Stitcher"]:
+    """What gives the module the weights of one choice after another, for as long as the block lasts; then the original weights come back.
+
+    Every pair of the choices must have been packed before, since the original weights are not there to be read. Memory beside the model: the
+    parameters that are decided about, once more, and at most 2 GiB of expanded weights.
+    """
+    names = {piece.parameter for unit in of_weights(space).units for tensor in unit.tensors for piece in model.pieces[tensor.name]}
+    saved = {name: model.module.get_parameter(name).detach().clone() for name in names}
+    with ExitStack() as stack:
+        may_drop = any(form == DROP and offered.any() for form, offered in zip(space.formats, space.offered.T, strict=True))
+        heirs, reroute = (levels.heirs, stack.enter_context(Rerouting(model)).without) if may_drop else ({}, _all_are_there)
+        rounding = InputRounding(model), stack.enter_context(kept_cache(model))
+        stitcher = Stitcher(model, levels, space, _Originals(saved, heirs, reroute, *rounding))
+        stack.callback(stitcher.restore)
+        yield stitcher
+
+
+@dataclass(frozen=True, eq=False)
+class _Originals:
+    """The weights `saved` before anything was changed, the heirs of experts, what tells the routers which are gone, and what rounds inputs, keys and
+    values.
+    """
+
+    saved: dict[str, Torch]
+    heirs: Gone
+    reroute: Callable[[Gone], None]
+    inputs: InputRounding
+    cache: KeptCache
+
+
+class Stitcher:
+    """Gives a module the weights and the cache of choices. Made by `stitched`, which saves the original weights first."""
+
+    def __init__(self, model: Model, levels: Levels, space: Space, originals: _Originals) -> None:
+        self._model, self._levels, self._space, self._originals = model, levels, space, originals
+        self._standing = np.full(len(space.units), _ORIGINAL)
+        self._expanded: OrderedDict[tuple[str, str], Torch] = OrderedDict()
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Give the module its original weights."""
+        for name, original in self._originals.saved.items():
+            self._model.module.get_parameter(name).copy_(original)
+        self._standing[:] = _ORIGINAL
+        self._originals.reroute({})
+        self._originals.inputs.of({})
+        self._originals.cache.keep(CacheTypes())
+
+    @torch.no_grad()
+    def put(self, choice: Choice) -> None:
+        """Give the module the weights of a choice `(n_units,)`, and its cache the types."""
+        self._originals.cache.keep(chosen_cache(self._space, choice))
+        for u in np.flatnonzero(without_cache(self._space, self._standing != choice)):
+            form = self._space.formats[choice[u]]
+            for tensor in self._space.units[u].tensors:
+                self._write(tensor, form)
+            self._standing[u] = choice[u]
+        formats = {t.name: self._space.formats[f] for unit, f in zip(self._space.units, choice, strict=True) for t in unit.tensors}
+        self._originals.inputs.of(formats)
+        units = [unit for unit, f in zip(self._space.units, choice, strict=True) if self._space.formats[f] == DROP]
+        self._originals.reroute({(unit.layer, unit.expert): self._originals.heirs.get((unit.layer, unit.expert), -1) for unit in units})
+
+    def _write(self, tensor: Tensor, form: Format) -> None:
+        keeps = form.name == tensor.stored
+        rows = None if keeps else self._rows(tensor, form)
+        start = 0
+        for piece in self._model.pieces[tensor.name]:
+            parameter = self._model.module.get_parameter(piece.parameter)
+            original = self._originals.saved[piece.parameter]
+            part = piece.to_engine(original) if rows is None else rows[start : start + piece.n_rows].to(parameter.device)
+            piece.from_engine(parameter, part)
+            start += piece.n_rows
+
+    def _rows(self, tensor: Tensor, form: Format) -> Torch:
+        """Expanded weights `(n_rows, n_columns)` in engine order; the longest unused make room for the newest."""
+        key = tensor.name, form.name
+        if key not in self._expanded:
+            self._expanded[key] = torch.from_numpy(self._levels.weights(tensor, form))
+            while sum(4 * rows.numel() for rows in self._expanded.values()) > EXPANDED_BYTES and len(self._expanded) > 1:
+                self._expanded.popitem(last=False)
+        self._expanded.move_to_end(key)
+        return self._expanded[key]
+
+
+def _all_are_there(gone: Gone) -> None:
+    """What is told where no expert may be dropped."""
+    if gone:
+        raise ValueError(f"experts {sorted(gone)} are gone in a space that drops none")

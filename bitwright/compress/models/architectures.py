@@ -1,0 +1,194 @@
+"""Which models llama.cpp can be given, and where their tensors lie in a transformers module: a table, one row for each architecture.
+
+Names come from the tensor maps of the `gguf` package. What a row adds is what llama.cpp takes for granted about an architecture without reading
+it from the file (its `src/models/*.cpp`): a checkpoint that was configured otherwise would load and compute something else, so it is refused here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gguf
+from torch import Tensor as Torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from bitwright.compress.models.tensor_layout import Piece
+from bitwright.errors import ModelError
+
+Assumption = tuple[str, tuple[Any, ...]]  # a setting of the configuration and the values that llama.cpp computes with
+
+_SILU: Assumption = ("hidden_act", ("silu", "swish"))
+_GELU_TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast")
+_CORRECTION = "e_score_correction_bias"  # a buffer of the router's module that is saved with it
+_EVERY_LAYER_SPARSE: tuple[Assumption, ...] = (("decoder_sparse_step", (1,)), ("mlp_only_layers", ([], None)))
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One of llama.cpp's architectures.
+
+    `rotary_interleaved`: the rows of q and k pair neighbouring dimensions. `norms_plus_one`: transformers keeps the weight of a norm minus one.
+    `sliding`: the engine reads which layers attend to a window. `width_scaled_depth`: the number of blocks at which attention is scaled by the
+    model's width per head instead of by the head's own dimension, 0 where that never happens. `latent`: keys and values are kept as one narrow vector
+    (multi-head latent attention); see `latent.py`.
+    """
+
+    name: str
+    layout: gguf.MODEL_ARCH
+    assumed: tuple[Assumption, ...]
+    rotary_interleaved: bool = False
+    norms_plus_one: bool = False
+    sliding: bool = False
+    width_scaled_depth: int = 0
+    latent: bool = False
+
+
+ARCHITECTURES = {
+    row.name: row
+    for row in (
+        Architecture("llama", gguf.MODEL_ARCH.LLAMA, (_SILU,), rotary_interleaved=True),
+        Architecture("qwen2", gguf.MODEL_ARCH.QWEN2, (_SILU,)),
+        Architecture("qwen2moe", gguf.MODEL_ARCH.QWEN2MOE, (_SILU, ("norm_topk_prob", (False,)), *_EVERY_LAYER_SPARSE)),
+        Architecture("qwen3", gguf.MODEL_ARCH.QWEN3, (_SILU,)),
+        Architecture("qwen3moe", gguf.MODEL_ARCH.QWEN3MOE, (_SILU, ("norm_topk_prob", (True,)), *_EVERY_LAYER_SPARSE)),
+        Architecture("olmoe", gguf.MODEL_ARCH.OLMOE, (_SILU, ("norm_topk_prob", (False,)), ("clip_qkv", (None,)))),
+        Architecture(
+            "deepseek2",
+            gguf.MODEL_ARCH.DEEPSEEK2,
+            (_SILU, ("rope_interleave", (True,)), ("topk_method", ("greedy", "noaux_tc")), ("attention_bias", (False,)), ("mlp_bias", (False,))),
+            latent=True,
+        ),
+        # `gelu` in the older configurations of Gemma was a slip of the pen for the tanh form that the weights were trained with.
+        Architecture("gemma", gguf.MODEL_ARCH.GEMMA, (("hidden_act", (*_GELU_TANH, "gelu")),), norms_plus_one=True),
+        Architecture(
+            "gemma2",
+            gguf.MODEL_ARCH.GEMMA2,
+            (("hidden_activation", _GELU_TANH),),
+            norms_plus_one=True,
+            sliding=True,
+            width_scaled_depth=46,
+        ),
+        Architecture(
+            "gemma3",
+            gguf.MODEL_ARCH.GEMMA3,
+            (("hidden_activation", _GELU_TANH), ("use_bidirectional_attention", (False, None))),
+            norms_plus_one=True,
+            sliding=True,
+            width_scaled_depth=62,
+        ),
+    )
+}
+
+#: transformers' `model_type` → llama.cpp's architecture
+MODEL_TYPES = {
+    "llama": "llama",
+    "mistral": "llama",
+    "mixtral": "llama",
+    "qwen2": "qwen2",
+    "qwen2_moe": "qwen2moe",
+    "qwen3": "qwen3",
+    "qwen3_moe": "qwen3moe",
+    "olmoe": "olmoe",
+    "deepseek_v2": "deepseek2",
+    "deepseek_v3": "deepseek2",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3_text": "gemma3",
+}
+
+
+def recognise(config: PreTrainedConfig) -> Architecture:
+    """The architecture that computes what `config` describes.
+
+    Raises:
+        ModelError: no such architecture is supported, or llama.cpp would compute it in another way than the configuration asks for.
+    """
+    settings = config.to_dict()
+    model_type = settings["model_type"]
+    if model_type not in MODEL_TYPES:
+        raise ModelError(f"A model must be of a supported type; '{model_type}' is not: choose one of {', '.join(MODEL_TYPES)}.")
+    architecture = ARCHITECTURES[MODEL_TYPES[model_type]]
+    for key, computed in (*architecture.assumed, *_attention_scale(architecture, settings)):
+        if key in settings and settings[key] not in computed:
+            raise ModelError(
+                f"llama.cpp computes {model_type} with {key} = {computed[0]} only; this model has {settings[key]}: choose a model configured so."
+            )
+    return architecture
+
+
+def lay_out(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece, ...]]:
+    """Where every tensor of the engine lies in the weights of `module`, vectors included, in the module's order.
+
+    `architecture` is llama.cpp's name; the module may come from a transformers checkpoint or from a GGUF file that transformers read.
+
+    Raises:
+        ModelError: the architecture is not supported, or a parameter has no name in it.
+    """
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ModelError(f"A model must be of a supported architecture; '{architecture}' is not: choose a model of one of {known}.")
+    row = ARCHITECTURES[architecture]
+    settings = module.config.to_dict()
+    heads = {"attn_q": settings["num_attention_heads"], "attn_k": settings["num_key_value_heads"]} if row.rotary_interleaved else {}
+    names = gguf.get_tensor_name_map(row.layout, settings["num_hidden_layers"])
+    found = {}
+    for parameter, weight in weights_of(module).items():
+        for part, pieces in _parts(parameter, weight):
+            name = _engine_name(part, names, architecture)
+            rotary = heads.get(name.split(".")[-2], 0)
+            found[name] = tuple(Piece(parameter, piece.expert, piece.start, piece.stop, rotary) for piece in pieces)
+    return found
+
+
+def bind(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece, ...]]:
+    """`lay_out` without the vectors: where every matrix of the engine lies in the weights of `module`.
+
+    Raises:
+        ModelError: the architecture is not supported, or a parameter has no name in it.
+    """
+    weights = weights_of(module)
+    return {name: pieces for name, pieces in lay_out(module, architecture).items() if len(engine_shape(pieces, weights[pieces[0].parameter])) > 1}
+
+
+def weights_of(module: PreTrainedModel) -> dict[str, Torch]:
+    """What a checkpoint of `module` holds, by name: its parameters, and the corrections that DeepSeek's routers choose by, which are buffers."""
+    return dict(module.named_parameters()) | {name: values for name, values in module.named_buffers() if name.endswith(_CORRECTION)}
+
+
+def engine_shape(pieces: tuple[Piece, ...], weight: Torch) -> tuple[int, ...]:
+    """The shape, row length last, of the engine tensor that `pieces` of the parameter `weight` make.
+
+    It is `(n,)` for a vector and for a matrix of one row, which the engine takes for a vector; `(n_rows, n_columns)` for a matrix; and
+    `(n_experts, n_rows, n_columns)` for stacked experts.
+    """
+    if weight.dim() == 3:
+        return (len(pieces), pieces[0].n_rows, weight.shape[-1])
+    return (weight.numel(),) if 1 in (weight.dim(), weight.shape[0]) else tuple(weight.shape)
+
+
+def _parts(parameter: str, weight: Torch) -> list[tuple[str, list[Piece]]]:
+    """The engine tensors that one parameter holds, as (name with the fused parts told apart, pieces)."""
+    if weight.dim() < 3:
+        return [(parameter, [Piece(parameter, -1, 0, weight.shape[0], 0)])]
+    n_experts, n_rows = weight.shape[:2]  # (n_experts, n_rows, n_columns)
+    if not parameter.endswith("gate_up_proj"):
+        return [(parameter, [Piece(parameter, expert, 0, n_rows, 0) for expert in range(n_experts)])]
+    stem, half = parameter.removesuffix("gate_up_proj"), n_rows // 2
+    return [
+        (f"{stem}gate_proj", [Piece(parameter, expert, 0, half, 0) for expert in range(n_experts)]),
+        (f"{stem}up_proj", [Piece(parameter, expert, half, n_rows, 0) for expert in range(n_experts)]),
+    ]
+
+
+def _engine_name(part: str, names: gguf.TensorNameMap, architecture: str) -> str:
+    name = names.get_name(part.replace(_CORRECTION, "e_score_correction.bias"), try_suffixes=(".weight", ".bias"))
+    if name is None:
+        raise ModelError(f"Every parameter needs a tensor of llama.cpp's {architecture}; '{part}' has none: choose a model without it.")
+    return name if name.endswith((".weight", ".bias")) else f"{name}.weight"
+
+
+def _attention_scale(architecture: Architecture, settings: dict[str, Any]) -> tuple[Assumption, ...]:
+    """llama.cpp knows the largest Gemma 2 and 3, whose attention is scaled differently, by their number of blocks alone."""
+    if not architecture.width_scaled_depth:
+        return ()
+    wide = settings["num_hidden_layers"] == architecture.width_scaled_depth
+    return (("query_pre_attn_scalar", (settings["hidden_size"] // settings["num_attention_heads"] if wide else settings["head_dim"],)),)

@@ -1,0 +1,1 @@
+"""Checkpoints of safetensors, and the files that lie beside them."""

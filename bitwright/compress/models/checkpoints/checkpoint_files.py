@@ -1,0 +1,149 @@
+"""What a checkpoint holds beside its weights, and under which name each weight lies in it.
+
+transformers 5 keeps the experts of a block in one parameter; checkpoints keep them apart, Mixtral's under names of its own, and its loader maps the
+one to the other (`conversion_mapping`). The names here are those of the checkpoints.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+from bitwright.compress.models.architectures import engine_shape, lay_out, recognise, weights_of
+from bitwright.compress.models.checkpoints.checkpoint import INDEX, MIXTRAL
+from bitwright.compress.models.cut_source import cut_pieces, cut_tensors
+from bitwright.compress.models.gguf.gguf_tokenizer import restore_pre_tokenizer
+from bitwright.compress.models.gguf.reader import GgufSource
+from bitwright.compress.models.hub import NO_CODE, WORDS, configuration, located, quietly
+from bitwright.compress.models.loading import open_skeleton, pre_tokenizer
+from bitwright.compress.models.tensor_layout import Piece
+from bitwright.spaces import Cut, Tensor, part_of
+
+CONFIG = "config.json"
+_DENSE, _SPARSE, _GATE = ".mlp.", ".block_sparse_moe.", "ffn_gate"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor of the checkpoint: rows `start:stop` of `tensor`, the engine's, and the `piece` of the module that they are.
+
+    `name` is the tensor's name on disk, `shape` its shape there, of which a matrix is `(n_rows, n_columns)`.
+    """
+
+    tensor: Tensor
+    start: int
+    stop: int
+    piece: Piece
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def layer(self) -> str:
+        """The layer whose weight it is."""
+        return self.name.removesuffix(".weight")
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """The shape of a matrix.
+
+        Raises:
+            ValueError: it is a vector.
+        """
+        n_rows, n_columns = self.shape
+        return n_rows, n_columns
+
+
+@dataclass(frozen=True)
+class Home:
+    """`config` is that of the original model, `files` its other words by name, and `pieces` where `tensors`, as the target holds them, lie in a
+    module of `shapes`.
+    """
+
+    config: Mapping[str, Any]
+    files: Mapping[str, bytes]
+    pieces: Mapping[str, tuple[Piece, ...]]
+    shapes: Mapping[str, tuple[int, ...]]
+    tensors: tuple[Tensor, ...]
+
+    def cut_by(self, cut: Cut) -> "Home":
+        """The same for a target that cuts the tensors of the engine."""
+        return replace(self, pieces=cut_pieces(self.pieces, self.tensors, cut), tensors=cut_tensors(self.tensors, cut))
+
+    def slots(self, tensors: tuple[Tensor, ...]) -> Iterator[Slot]:
+        """The tensors of a checkpoint that holds `tensors`, in their order; what transformers computes for itself has none."""
+        for tensor in tensors:
+            start = 0
+            for piece in self.pieces.get(tensor.name, ()):
+                yield Slot(tensor, start, start + piece.n_rows, piece, self._name(tensor, piece), self._shape(tensor, piece))
+                start += piece.n_rows
+
+    def _shape(self, tensor: Tensor, piece: Piece) -> tuple[int, ...]:
+        whole = self.shapes[piece.parameter]
+        if part_of(tensor.name) >= 0:
+            return tensor.shape
+        return whole if piece.expert < 0 else (piece.n_rows, whole[-1])
+
+    def _name(self, tensor: Tensor, piece: Piece) -> str:
+        mixtral = self.config["model_type"] == "mixtral"
+        name = piece.parameter
+        if piece.expert >= 0:
+            stem, _, role = piece.parameter.rpartition(".")
+            if role == "gate_up_proj":
+                role = "gate_proj" if _GATE in tensor.name else "up_proj"
+            name = f"{stem}.{piece.expert}.{MIXTRAL[role] if mixtral else role}.weight"
+        part = part_of(tensor.name)
+        if part >= 0:
+            stem, role, last = name.rsplit(".", 2)
+            name = f"{stem}.part{part}.{role}.{last}"
+        return name.replace(_DENSE, _SPARSE) if mixtral else name
+
+
+def open_home(name: str) -> Home:
+    """The home of the model that a user calls `name`; of its weights nothing is read.
+
+    Raises:
+        ModelError: there is no such model, or it is none that can be read.
+    """
+    path = located(name)
+    return _of_folder(path) if path.is_dir() else _of_gguf(path)
+
+
+def _of_folder(path: Path) -> Home:
+    with quietly(path):
+        module = open_skeleton(configuration(path))
+    words = {file.name: file.read_bytes() for pattern in WORDS for file in sorted(path.glob(pattern)) if file.name not in (CONFIG, INDEX)}
+    config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    return _home({"dtype" if key == "torch_dtype" else key: value for key, value in config.items()}, words, module)
+
+
+def _of_gguf(path: Path) -> Home:
+    source = GgufSource(path)
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, **NO_CODE}
+    with quietly(path), tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
+        config = AutoConfig.from_pretrained(**where)
+        module = open_skeleton(config)
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        restore_pre_tokenizer(tokenizer, pre_tokenizer(source))
+        tokenizer.save_pretrained(folder)
+        words = {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
+    return _home(config.to_dict() | {"architectures": [type(module).__name__]}, words, module)
+
+
+def _home(config: Mapping[str, Any], words: Mapping[str, bytes], module: PreTrainedModel) -> Home:
+    pieces, weights = lay_out(module, recognise(module.config).name), weights_of(module)
+    tensors = (Tensor(name, engine_shape(of_tensor, weights[of_tensor[0].parameter]), "") for name, of_tensor in pieces.items())
+    return Home(config, words, pieces, {name: tuple(weight.shape) for name, weight in weights.items()}, tuple(tensors))
+
+
+def in_module_order(piece: Piece, rows: torch.Tensor) -> torch.Tensor:
+    """Rows `(n_rows, …)` in engine order, put in the order of the module and the checkpoint."""
+    if not piece.rotary_heads:
+        return rows
+    ordered = torch.empty_like(rows)
+    ordered[torch.from_numpy(piece.order() - piece.start)] = rows
+    return ordered

@@ -1,0 +1,46 @@
+"""Checkpoints in 8-bit floats with a scale for each block of a matrix, as DeepSeek-V3 and others are published.
+
+Beside `<layer>.weight` of float8 (e4m3) lies `<layer>.weight_scale_inv`, float32, with one number for each block of `weight_block_size` rows and
+columns (128 × 128), by which the block is multiplied. The weights that are meant are the products in bfloat16: so converts them DeepSeek's own
+`fp8_cast_bf16.py`, and so they are read here, as the originals of whatever is made of them.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor as Torch
+
+from bitwright.compress.models.checkpoints.safetensors_file import Entry
+from bitwright.errors import ModelError
+
+METHOD, FLOAT8, SCALE = "fp8", "F8_E4M3", "_scale_inv"
+_BLOCK = "weight_block_size"
+
+
+def block_of(settings: dict[str, Any]) -> tuple[int, int]:
+    """The rows and columns of a block, by the `quantization_config` of a checkpoint; (0, 0) where it is none in blocks of 8-bit floats."""
+    block = settings.get(_BLOCK)
+    if settings.get("quant_method") != METHOD or not block:
+        return 0, 0
+    n_rows, n_columns = block
+    return int(n_rows), int(n_columns)
+
+
+def scaled_rows(weight: Entry, scale: Entry, start: int, stop: int, *, block: tuple[int, int]) -> Torch:
+    """Rows `start:stop` of a matrix in float8, multiplied by its scales and rounded to bfloat16: float32 `(n_rows, n_columns)`.
+
+    Raises:
+        ModelError: the scales are not those of such blocks, or cannot be read.
+    """
+    n_rows, n_columns = weight.shape
+    expected = -(-n_rows // block[0]), -(-n_columns // block[1])
+    if scale.shape != expected:
+        raise ModelError(
+            f"A matrix in blocks of {block[0]}×{block[1]} must have a scale for each; one of {weight.path} has {'×'.join(map(str, scale.shape))} of "
+            f"{expected[0]}×{expected[1]}: download the model again."
+        )
+    first, past = start // block[0], -(-stop // block[0])
+    of_rows = scale.rows(first, past).repeat_interleave(block[0], dim=0)[start - first * block[0] :][: stop - start]
+    scales = of_rows.repeat_interleave(block[1], dim=1)[:, :n_columns]
+    codes = torch.from_numpy(weight.read(start * n_columns, stop * n_columns)).view(torch.float8_e4m3fn).reshape(stop - start, n_columns)
+    return (codes.float() * scales).bfloat16().float()

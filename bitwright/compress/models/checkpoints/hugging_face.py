@@ -1,0 +1,120 @@
+"""A transformers checkpoint as a source of engine tensors: what llama.cpp's converter would write, without writing it.
+
+Weight matrices are stored in the narrowest of BF16, F16 and F32 that loses nothing; everything the engine never quantizes is F32.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor as Torch
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from bitwright.compress.models.architectures import engine_shape, lay_out, recognise, weights_of
+from bitwright.compress.models.float_types import FLOAT_TYPES, holds, in_type
+from bitwright.compress.models.gguf.gguf_metadata import hyperparameters
+from bitwright.compress.models.gguf.gguf_tokenizer import tokenizer_entries
+from bitwright.compress.models.gguf.reader import fingerprint
+from bitwright.compress.models.source import Bytes, Floats, Source
+from bitwright.compress.models.tensor_layout import Piece
+from bitwright.spaces import Tensor, discover
+
+_ROPE_FACTORS = "rope_freqs.weight"
+_FIRST = ("token_embd.weight", "output_norm.weight", "output.weight", _ROPE_FACTORS)  # what stands before the blocks in the file
+
+
+#: a piece → its rows in engine order, float32 on the CPU
+Rows = Callable[[Piece], Torch]
+
+
+def rows_in_memory(module: PreTrainedModel) -> Rows:
+    """The rows of a module's parameters as they are when they are asked for, so not to be asked for while these hold other weights."""
+    weights = weights_of(module)
+    return lambda piece: piece.to_engine(weights[piece.parameter].detach()).float().cpu()
+
+
+class HuggingFaceSource(Source):
+    """The tensors of a transformers module, read whenever they are asked for."""
+
+    def __init__(self, name: str, module: PreTrainedModel, rows: Rows, *, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+        """`module` may be without weights, on the meta device; `folder` is where the files of the tokenizer are.
+
+        Raises:
+            ModelError: the architecture or the tokenizer is not supported.
+        """
+        architecture = recognise(module.config)
+        self.name = name
+        self.architecture = architecture.name
+        self._architecture = architecture
+        self.folder, self.rows, self.pieces = folder, rows, lay_out(module, architecture.name)
+        self._made = _rope_factors(module.config)
+        weights = weights_of(module)
+        shapes = {name: engine_shape(pieces, weights[pieces[0].parameter]) for name, pieces in self.pieces.items()}
+        shapes |= {name: values.shape for name, values in self._made.items()}
+        wide = tuple(Tensor(name, shapes[name], "F32") for name in _file_order(shapes))
+        matrices = {tensor.name for unit in discover(wide) for tensor in unit.tensors}
+        stored = self._narrowest([tensor for tensor in wide if tensor.name in matrices])
+        self.tensors = tuple(replace(tensor, stored=stored) if tensor.name in matrices else tensor for tensor in wide)
+        n_tokens = shapes["token_embd.weight"][0]
+        self.metadata = (
+            *hyperparameters(module.config, architecture, name=Path(name).name, stored=stored, n_tokens=n_tokens),
+            *tokenizer_entries(tokenizer, module.config, folder=folder, n_tokens=n_tokens),
+        )
+        self.fingerprint = fingerprint(self.tensors, self.stored)
+
+    def read(self, tensor: Tensor) -> Floats:
+        """Weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows; a vector is one row."""
+        if tensor.name in self._made:
+            return self._made[tensor.name].reshape(1, -1)
+        pieces = [self.rows(piece) for piece in self.pieces[tensor.name]]
+        rows = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        if self._architecture.norms_plus_one and tensor.name.endswith("norm.weight"):
+            rows = rows + 1
+        weights: Floats = rows.reshape(-1, tensor.shape[-1]).numpy()
+        return weights
+
+    def stored(self, tensor: Tensor) -> Bytes:
+        """The tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
+        if len(tensor.shape) == 3:  # one after another: a stack may be as large as everything else
+            return np.concatenate([self.stored_part(tensor, expert) for expert in range(tensor.shape[0])])
+        return in_type(tensor.stored, torch.from_numpy(self.read(tensor)))
+
+    def part(self, tensor: Tensor, expert: int) -> Floats:
+        """See `Source.part`."""
+        weights: Floats = self.rows(self.pieces[tensor.name][expert]).numpy()
+        return weights
+
+    def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
+        """See `Source.stored_part`."""
+        return in_type(tensor.stored, self.rows(self.pieces[tensor.name][expert]))
+
+    def _narrowest(self, matrices: list[Tensor]) -> str:
+        """The narrowest format that holds every weight of every matrix exactly."""
+        exact = list(FLOAT_TYPES)
+        for piece in (piece for tensor in matrices for piece in self.pieces[tensor.name]):
+            weights = self.rows(piece)
+            exact = [name for name in exact if name == "F32" or holds(name, weights)]
+            if exact == ["F32"]:
+                break
+        return exact[0]
+
+
+def _file_order(names: Iterable[str]) -> list[str]:
+    """What stands outside the blocks, then the blocks; within a block the module's order."""
+    found = list(names)
+    blocks = [name for name in found if name not in _FIRST]
+    return [name for name in _FIRST if name in found] + sorted(blocks, key=lambda name: int(name.split(".")[1]))
+
+
+def _rope_factors(config: PreTrainedConfig) -> dict[str, Floats]:
+    """What llama.cpp divides each rotary frequency by `(head_dim / 2,)` where Llama 3 stretches them one by one; no tensor elsewhere."""
+    rope = config.to_dict()["rope_parameters"]
+    if rope.get("rope_type") != "llama3":
+        return {}
+    stretched = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))[0].numpy()  # (head_dim / 2,)
+    exponents = np.arange(len(stretched), dtype=np.float32) / len(stretched)
+    factors: Floats = (1 / rope["rope_theta"] ** exponents / stretched).astype(np.float32)
+    return {_ROPE_FACTORS: factors}

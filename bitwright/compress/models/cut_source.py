@@ -1,0 +1,83 @@
+"""A model as a target holds it: with some tensors cut into parts that are tensors of their own (`spaces/cut.py`).
+
+It is a view: the weights stay where they are.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from bitwright.compress.models.float_types import FLOAT_TYPES
+from bitwright.compress.models.source import Bytes, Floats, Source
+from bitwright.compress.models.tensor_layout import Piece
+from bitwright.spaces import Cut, Part, Tensor, part_of
+
+
+class Apart(Source):
+    """The source `whole` with its tensors cut; everything else, the fingerprint included, is that source's."""
+
+    def __init__(self, whole: Source, cut: Cut) -> None:
+        self.name, self.architecture, self.fingerprint, self.metadata = whole.name, whole.architecture, whole.fingerprint, whole.metadata
+        self.whole, self._of = whole, {part.tensor.name: (tensor, part) for tensor in whole.tensors for part in cut(tensor)}
+        self.tensors = cut_tensors(whole.tensors, cut)
+
+    def read(self, tensor: Tensor) -> Floats:
+        """See `Source.read`."""
+        if tensor.name not in self._of:
+            return self.whole.read(tensor)
+        stack, part = self._of[tensor.name]
+        weights = self.whole.read(stack) if part.expert < 0 else self.whole.part(stack, part.expert)
+        return np.ascontiguousarray(weights[slice(*part.rows), slice(*part.columns)])
+
+    def stored(self, tensor: Tensor) -> Bytes:
+        """See `Source.stored`.
+
+        Raises:
+            ValueError: it is some columns of a matrix that is not stored as floats.
+        """
+        if tensor.name not in self._of:
+            return self.whole.stored(tensor)
+        stack, part = self._of[tensor.name]
+        packed = self.whole.stored(stack) if part.expert < 0 else self.whole.stored_part(stack, part.expert)
+        if part_of(tensor.name) < 0:
+            return packed
+        if tensor.stored not in FLOAT_TYPES:
+            raise ValueError(f"{tensor.name} is a part of a matrix stored in {tensor.stored}: what is stored can only be read whole")
+        of_matrix = packed.reshape(-1, stack.shape[-1], FLOAT_TYPES[tensor.stored].itemsize)
+        return np.ascontiguousarray(of_matrix[slice(*part.rows), slice(*part.columns)]).reshape(-1)
+
+
+def cut_tensors(tensors: Iterable[Tensor], cut: Cut) -> tuple[Tensor, ...]:
+    """The tensors in their order, with the parts of one in its place."""
+    return tuple(part for tensor in tensors for part in [one.tensor for one in cut(tensor)] or [tensor])
+
+
+def cut_pieces(pieces: Mapping[str, tuple[Piece, ...]], tensors: Iterable[Tensor], cut: Cut) -> dict[str, tuple[Piece, ...]]:
+    """Where tensors lie once those of `tensors` that are among `pieces` are cut."""
+    found = dict(pieces)
+    for tensor in tensors:
+        parts = cut(tensor) if tensor.name in pieces else ()
+        if parts:
+            of_tensor = found.pop(tensor.name)
+            found |= {part.tensor.name: (_cut_piece(of_tensor[max(part.expert, 0)], part),) for part in parts}
+    return found
+
+
+def cut_importance(importance: Mapping[str, Floats], tensors: Iterable[Tensor], cut: Cut) -> dict[str, Floats]:
+    """An importance matrix of `tensors`, each `(n_experts or 1, n_columns)`, as one of their parts, each `(1, n_columns)`."""
+    found = dict(importance)
+    for tensor in tensors:
+        parts = cut(tensor) if tensor.name in importance else ()
+        if parts:
+            channels = found.pop(tensor.name)
+            for part in parts:
+                expert = max(part.expert, 0)
+                found[part.tensor.name] = np.ascontiguousarray(channels[expert : expert + 1, slice(*part.columns)])
+    return found
+
+
+def _cut_piece(whole: Piece, part: Part) -> Piece:
+    first, past = part.rows
+    cut = replace(whole, start=whole.start + first, stop=whole.start + past)
+    return cut if part_of(part.tensor.name) < 0 else replace(cut, columns=part.columns)

@@ -1,0 +1,243 @@
+"""A tokenizer as GGUF metadata, read from the description that the `tokenizers` library works from, so both engines split text alike.
+
+llama.cpp keeps the regular expressions of pre-tokenizers in its source and the file only names one (`llm_tokenizer_bpe` in `llama-vocab.cpp`).
+Its own converter recognises the name by hashing the tokens of a test string; here it is looked up by the expressions themselves, and an unknown
+one is refused. Vocabularies in the manner of SentencePiece carry a score for each token instead of merges: the highest merges first.
+One difference stays: to a text that begins with a space, transformers' Llama tokenizer adds no second one and llama.cpp does.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFValueType, TokenType
+from sentencepiece import SentencePieceProcessor
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from bitwright.compress.models.gguf.gguf_metadata import array, scalar
+from bitwright.compress.models.source import KeyValue
+from bitwright.errors import ModelError
+
+_U32, _I32, _F32, _BOOL, _STRING = (
+    GGUFValueType.UINT32,
+    GGUFValueType.INT32,
+    GGUFValueType.FLOAT32,
+    GGUFValueType.BOOL,
+    GGUFValueType.STRING,
+)
+
+_LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+_DEEPSEEK3 = (
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+#: llama.cpp's name → the expressions that text is split by, one after the other, where these are no steps that the `tokenizers` library knows by name
+EXPRESSIONS: dict[str, tuple[str, ...]] = {
+    "llama-bpe": (_LLAMA3,),
+    "smaug-bpe": (_LLAMA3,),
+    "qwen2": (_LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),),
+    "tekken": (_TEKKEN,),
+    "deepseek-v3": (r"\p{N}{1,3}", r"[一-龥぀-ゟ゠-ヿ]+", _DEEPSEEK3),
+}
+
+#: (steps of the pre-tokenizer, whether a word of the vocabulary skips the merges) → llama.cpp's name
+PRE_TOKENIZERS: dict[tuple[tuple[str, ...], bool], str] = {
+    (("words",), False): "gpt-2",
+    (("digits", "words"), False): "smollm",
+    **{((*expressions, "bytes"), name in ("llama-bpe", "tekken")): name for name, expressions in EXPRESSIONS.items()},
+}
+
+_CONTROL_TEXT = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>")  # command-r, deepseek and gemma forget to call theirs special
+_BYTE_TEXT = re.compile(r"<0x[0-9A-F]{2}>")
+_UNREACHABLE = -1e6  # the score of a token that no merge makes
+_SPACE = "▁"
+
+
+def restore_pre_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Split text the way that llama.cpp's pre-tokenizer `name` does, which transformers forgets when it reads a tokenizer from a GGUF file.
+
+    Names that are not in the table leave the tokenizer as it is.
+    """
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return
+    if name in EXPRESSIONS:
+        splits = [Split(Regex(expression), behavior="isolated") for expression in EXPRESSIONS[name]]
+        steps = [*splits, ByteLevel(add_prefix_space=False, use_regex=False)]
+    elif name == "smollm":
+        steps = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+    else:
+        return
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(steps)
+
+
+def tokenizer_entries(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, *, folder: Path, n_tokens: int) -> tuple[KeyValue, ...]:
+    """Everything that llama.cpp needs to split text and to format chats.
+
+    `folder` may hold the `tokenizer.model` of SentencePiece, whose scores are then used. `n_tokens` is the number of rows of the token embedding:
+    rows without a token get an unused one, and tokens without a row are left out, as the model could not read them.
+
+    Raises:
+        ModelError: the tokenizer is of a kind that llama.cpp has no counterpart for, or that is not supported here.
+    """
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ModelError(
+            f"A tokenizer must be described by a tokenizer.json; '{type(tokenizer).__name__}' is not: save the model's fast tokenizer beside it."
+        )
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    model = described["model"]
+    if model["type"] != "BPE":
+        raise ModelError(f"A tokenizer must merge pairs (BPE); this one is '{model['type']}': choose a model with such a tokenizer.")
+    texts, types = _vocabulary(described, n_tokens)
+    if not model["byte_fallback"]:
+        kind = _byte_level(described, texts, types)
+    else:
+        types = [int(TokenType.UNKNOWN) if text == tokenizer.unk_token else given for text, given in zip(texts, types, strict=True)]
+        kind = _sentencepiece(described, texts, types, scores=_scores(described, folder / "tokenizer.model"))
+    return (*kind, *_special(tokenizer, config), *_chat_template(tokenizer))
+
+
+def _byte_level(described: dict[str, Any], texts: list[str], types: list[int]) -> list[KeyValue]:
+    return [
+        scalar("tokenizer.ggml.model", "gpt2", _STRING),
+        scalar("tokenizer.ggml.pre", _pre_tokenizer(described), _STRING),
+        array("tokenizer.ggml.tokens", texts, _STRING),
+        array("tokenizer.ggml.token_type", types, _I32),
+        array("tokenizer.ggml.merges", [f"{left} {right}" for left, right in described["model"]["merges"]], _STRING),
+    ]
+
+
+def _sentencepiece(described: dict[str, Any], texts: list[str], types: list[int], *, scores: dict[str, float]) -> list[KeyValue]:
+    return [
+        scalar("tokenizer.ggml.model", "llama", _STRING),
+        scalar("tokenizer.ggml.pre", "default", _STRING),
+        scalar("tokenizer.ggml.add_space_prefix", _space_prefix(described), _BOOL),
+        array("tokenizer.ggml.tokens", texts, _STRING),
+        array("tokenizer.ggml.scores", [scores.get(text, _UNREACHABLE) for text in texts], _F32),
+        array("tokenizer.ggml.token_type", types, _I32),
+    ]
+
+
+def _vocabulary(described: dict[str, Any], n_tokens: int) -> tuple[list[str], list[int]]:
+    """Texts and types `(n_tokens,)` of all tokens, in the order of their ids."""
+    texts, types = [f"[PAD{i}]" for i in range(n_tokens)], [int(TokenType.UNUSED)] * n_tokens
+    has_bytes = described["model"]["byte_fallback"]
+    for text, i in described["model"]["vocab"].items():
+        if i < n_tokens:
+            texts[i] = text
+            types[i] = int(TokenType.BYTE if has_bytes and _BYTE_TEXT.fullmatch(text) else TokenType.NORMAL)
+    for token in described["added_tokens"]:
+        i, text = token["id"], token["content"]
+        if i < n_tokens:
+            control = token["special"] or bool(_CONTROL_TEXT.fullmatch(text))
+            # llama.cpp looks for the user's tokens in the text before it writes spaces in SentencePiece's way
+            texts[i] = text if control else text.replace(_SPACE, " ")
+            types[i] = int(TokenType.CONTROL if control else TokenType.USER_DEFINED)
+    return texts, types
+
+
+def _scores(described: dict[str, Any], file: Path) -> dict[str, float]:
+    """Text → score: SentencePiece's own where its `file` is there, else the rank of the first merge that makes the token, negated, as it does."""
+    if file.is_file():
+        processor = SentencePieceProcessor(model_file=str(file))
+        return {processor.id_to_piece(i): processor.get_score(i) for i in range(processor.get_piece_size())}
+    scores = {text: 0.0 for text in described["model"]["vocab"] if len(text) == 1 or _BYTE_TEXT.fullmatch(text)}
+    for rank, (left, right) in enumerate(described["model"]["merges"]):
+        scores.setdefault(left + right, float(-1 - rank))
+    return scores
+
+
+def _flat(part: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The steps of a normalizer or pre-tokenizer, with sequences in sequences laid out."""
+    if part is None:
+        return []
+    inner = part.get("pretokenizers", part.get("normalizers"))
+    return [part] if inner is None else [step for each in inner for step in _flat(each)]
+
+
+def _step(part: dict[str, Any]) -> str:
+    """A short name or the regular expression of one step; its whole description where it is neither."""
+    match part:
+        case {"type": "Split", "pattern": {"Regex": str(expression)}, "behavior": "Isolated", "invert": False}:
+            return expression
+        case {"type": "Digits", "individual_digits": True}:
+            return "digits"
+        case {"type": "ByteLevel", "add_prefix_space": False}:
+            return "words" if part.get("use_regex", True) else "bytes"
+    return json.dumps(part, ensure_ascii=False)
+
+
+def _pre_tokenizer(described: dict[str, Any]) -> str:
+    normalizers = [step["type"] for step in _flat(described["normalizer"])]
+    if set(normalizers) - {"NFC"}:  # text is nearly always composed already, and llama.cpp's converter relies on it too
+        raise ModelError(f"llama.cpp does not change text before it splits it; this tokenizer does ({', '.join(normalizers)}): choose another model.")
+    steps = tuple(_step(step) for step in _flat(described["pre_tokenizer"]))
+    skips = described["model"].get("ignore_merges", False)
+    if (steps, skips) not in PRE_TOKENIZERS:
+        raise ModelError(
+            f"A tokenizer must split text in a way that llama.cpp has a name for ({', '.join(PRE_TOKENIZERS.values())}); this one splits by "
+            f"{' then '.join(steps) or 'nothing'}{', skipping merges' if skips else ''}: convert the model with llama.cpp and give the GGUF file."
+        )
+    return PRE_TOKENIZERS[steps, skips]
+
+
+def _space_prefix(described: dict[str, Any]) -> bool:
+    """Whether a text is read as if it began with a space.
+
+    Raises:
+        ModelError: a step is none of those that amount to SentencePiece's own.
+    """
+    prefix = False
+    for step in (*_flat(described["normalizer"]), *_flat(described["pre_tokenizer"])):
+        match step:
+            case {"type": "Prepend", "prepend": "▁"} | {"type": "Metaspace", "prepend_scheme": "first" | "always", "split": False}:
+                prefix = True
+            case {"type": "Metaspace", "prepend_scheme": "never", "split": False} | {"type": "Split", "pattern": {"String": " "}}:
+                pass
+            case {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}:
+                pass
+            case _:
+                raise ModelError(
+                    f"A SentencePiece tokenizer may only mark spaces before it merges; this one has the step {_step(step)}: "
+                    "convert the model with llama.cpp and give the GGUF file."
+                )
+    return prefix
+
+
+def _special(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> list[KeyValue]:
+    settings = config.to_dict()
+    ids = {
+        "bos": (tokenizer.bos_token_id, settings.get("bos_token_id")),
+        "eos": (tokenizer.eos_token_id, settings.get("eos_token_id")),
+        "unknown": (tokenizer.unk_token_id,),
+        "padding": (tokenizer.pad_token_id, settings.get("pad_token_id")),
+    }
+    found = [
+        scalar(f"tokenizer.ggml.{role}_token_id", next(i for i in given if isinstance(i, int)), _U32)
+        for role, given in ids.items()
+        if any(isinstance(i, int) for i in given)
+    ]
+    # What is put around a text is seen by splitting one: the settings that say so are named differently by every tokenizer.
+    bare, whole = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
+    n_before = next(i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare)
+    return [
+        *found,
+        scalar("tokenizer.ggml.add_bos_token", n_before > 0, _BOOL),
+        scalar("tokenizer.ggml.add_eos_token", len(whole) > n_before + len(bare), _BOOL),
+    ]
+
+
+def _chat_template(tokenizer: PreTrainedTokenizerBase) -> list[KeyValue]:
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    return [scalar("tokenizer.chat_template", template, _STRING)] if template else []

@@ -1,0 +1,109 @@
+"""Read a GGUF file as a source.
+
+Layout: `docs/gguf.md` of the ggml repository, through the `gguf` package.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType
+
+from bitwright.compress.codecs.ggml import dequantize
+from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
+from bitwright.errors import ModelError
+from bitwright.spaces import Tensor
+
+logging.getLogger("gguf").setLevel(logging.WARNING)
+
+ALIGNMENT = 32
+_FILE_TYPE, _ALIGNMENT_KEY = "general.file_type", "general.alignment"
+#: What `sound_reader` raises for a file that is not whole or not GGUF.
+UNREADABLE = (OSError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError)
+
+
+class GgufSource(Source):
+    """A GGUF file of any float or quantized type, memory-mapped.
+
+    Raises:
+        ModelError: no such file, not GGUF, truncated, or one part of a split file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ModelError(f"MODEL must be a GGUF file, a model folder or a hub name; there is no file {path}: check the path.")
+        try:
+            reader = sound_reader(path)
+            tensors = {str(t.name): t.data.reshape(-1).view(np.uint8) for t in reader.tensors}
+            self.metadata = tuple(_key_values(reader))
+        except UNREADABLE as error:
+            raise ModelError(f"A GGUF file must be complete and readable; {path} is not ({error}): download or convert it again.") from error
+        known = {entry.key: entry.value for entry in self.metadata}
+        if "general.architecture" not in known or not tensors:
+            raise ModelError(f"A model must name its architecture and hold tensors; {path} does not: choose another GGUF file.")
+        if (parts := known.get("split.count", 1)) not in (0, 1):
+            raise ModelError(f"A model must be one GGUF file (split.count 1); {path} is one of {parts}: merge them with `llama-gguf-split --merge`.")
+        self.path, self.name, self.architecture = path, str(path), str(known["general.architecture"])
+        self.tensors = tuple(_described(t.name, t.shape, t.tensor_type) for t in reader.tensors)
+        self._data = tensors
+        self.fingerprint = fingerprint(self.tensors, self.stored)
+
+    def read(self, tensor: Tensor) -> Floats:
+        """See `Source.read`."""
+        return dequantize(self.stored(tensor), tensor.stored, (prod(tensor.shape[:-1]), tensor.shape[-1]))
+
+    def part(self, tensor: Tensor, expert: int) -> Floats:
+        """See `Source.part`."""
+        return dequantize(self.stored_part(tensor, expert), tensor.stored, (tensor.shape[1], tensor.shape[2]))
+
+    def stored(self, tensor: Tensor) -> Bytes:
+        """See `Source.stored`."""
+        return self._data[tensor.name]
+
+
+def sound_reader(path: Path) -> GGUFReader:
+    """A reader of the file, held to what llama.cpp asks of one: tensors of some weights each, one after another, in this machine's byte order.
+
+    Raises:
+        one of UNREADABLE.
+    """
+    with np.errstate(over="raise"):
+        reader = GGUFReader(path)
+    if reader.byte_order == "S":
+        raise ValueError("its byte order is the other one")
+    end = reader.data_offset
+    for tensor in reader.tensors:
+        if not tensor.n_bytes or not len(tensor.shape):
+            raise ValueError(f"{tensor.name} holds no weights")
+        if tensor.data_offset != end:
+            raise ValueError(f"{tensor.name} does not lie right behind the tensor before it")
+        end += -(-tensor.n_bytes // int(reader.alignment)) * int(reader.alignment)
+    return reader
+
+
+def fingerprint(tensors: Iterable[Tensor], stored: Callable[[Tensor], Bytes]) -> str:
+    """SHA-256 in hexadecimal over names, shapes, formats and contents."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.name} {tensor.shape} {tensor.stored}\n".encode())
+        digest.update(np.ascontiguousarray(stored(tensor)).data)
+    return digest.hexdigest()
+
+
+def _stored_bytes(tensor: Tensor, kind: GGMLQuantizationType) -> int:
+    block, block_bytes = GGML_QUANT_SIZES[kind]
+    return tensor.n_weights // block * block_bytes
+
+
+def _key_values(reader: GGUFReader) -> Iterator[KeyValue]:
+    for key, field in reader.fields.items():
+        value = field.contents()
+        if not key.startswith("GGUF.") and not (field.types[0] is GGUFValueType.ARRAY and not value):
+            yield KeyValue(key, value, field.types[0], field.types[-1])
+
+
+def _described(name: str, shape: Iterable[int], kind: GGMLQuantizationType) -> Tensor:
+    return Tensor(str(name), tuple(int(n) for n in reversed(list(shape))), kind.name)

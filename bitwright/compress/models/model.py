@@ -1,0 +1,33 @@
+"""A model ready to be measured: a torch module and the engine's tensors, bound to each other."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from bitwright.compress.models.source import Source
+from bitwright.compress.models.tensor_layout import Piece
+from bitwright.spaces import Tensor
+
+
+@dataclass(frozen=True)
+class Model:
+    """`pieces` maps the name of every engine matrix that can be decided about to where it lies in `module`.
+
+    The module is in evaluation mode, in float32, and its weights equal those of `source`.
+    """
+
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    source: Source
+    pieces: dict[str, tuple[Piece, ...]]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's weights are."""
+        return next(self.module.parameters()).device
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The engine's tensors in file order."""
+        return self.source.tensors

@@ -1,0 +1,232 @@
+"""A device as a value: what it has, what is asked of it, and the public source of each figure.
+
+A profile is a small TOML file; the profiles in `devices/` come along. A fleet is a TOML file of tables `[[device]]`, each a profile of its own or the
+name of one that comes along with some keys said otherwise. Unknown keys are refused, so a misspelt figure is never silently left out.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from bitwright.devices.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
+from bitwright.engines import TARGETS
+from bitwright.errors import BudgetError, DeviceError, UserError
+from bitwright.spaces import AnyCacheTypes, CacheTypes, cache_types, parse_budget
+
+_PROFILES = Path(__file__).with_name("profiles")
+_TEXTS = ("name", "memory", "engine", "version")
+_FIGURES = ("usable", "bandwidth_gb_per_second", "reached", "least_tokens_per_second", "power_watts")
+_COUNTS = ("context", "sequences", "threads")
+_OTHERS = ("avoid", "cache", "source", "decode")
+_DECODE = ("threads", "seconds_per_step", "relative_error", "seconds_per_gigabyte")
+_DECODE_POWER = "power_watts"
+_REQUIRED = ("name", "memory", "usable", "bandwidth_gb_per_second", "engine", "version", "context", "sequences", "least_tokens_per_second")
+_SHARES = ("usable", "reached")
+_MAY_BE_ZERO = ("least_tokens_per_second",)
+_DEFAULTS: dict[str, Any] = {"reached": 0.7, "avoid": [], "cache": "any", "source": {}}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A machine and what is asked of it.
+
+    `usable` is the share of its memory that a run may occupy, and `reached` the share of its bandwidth that an engine gets when it decodes. `avoid`
+    names formats that run badly or not at all there, `cache` the types of keys and of values where they are not to be decided, and `sources` where
+    the figures are from, by key. `latency` holds for the threads that the device is asked to use, and `power_watts` is what it draws then.
+    """
+
+    name: str
+    memory_bytes: int
+    usable: float
+    bandwidth_bytes_per_second: float
+    reached: float
+    engine: str
+    version: str
+    context: int
+    sequences: int
+    least_tokens_per_second: float
+    power_watts: float | PowerUnknown
+    avoid: tuple[str, ...]
+    cache: CacheTypes | AnyCacheTypes
+    sources: tuple[tuple[str, str], ...]
+    latency: Latency | NotTimed
+
+    @property
+    def usable_bytes(self) -> int:
+        """The memory that a run may occupy."""
+        return int(self.memory_bytes * self.usable)
+
+    def seconds_per_token(self, read_bytes: int) -> float:
+        """How long decoding a token takes that reads `read_bytes` of weights and cache, by bandwidth alone."""
+        return read_bytes / (self.bandwidth_bytes_per_second * self.reached)
+
+
+def profile_names() -> tuple[str, ...]:
+    """The profiles that come along."""
+    return tuple(sorted(path.stem for path in _PROFILES.glob("*.toml")))
+
+
+def read_device(name: str) -> Device:
+    """A profile that comes along, by its name, or one in a file of its own.
+
+    Raises:
+        DeviceError: there is none, or a figure is missing, unknown or impossible.
+    """
+    path = _PROFILES / f"{name}.toml"
+    if not path.is_file():
+        path = Path(name)
+    return _device(_entries(path), str(name))
+
+
+def read_devices(path: Path) -> tuple[Device, ...]:
+    """The devices of a fleet's file.
+
+    Raises:
+        DeviceError: it lists none, names two alike, or one of them cannot be used.
+    """
+    entries = _entries(path)
+    tables = entries.get("device", [])
+    if set(entries) != {"device"} or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables) or not tables:
+        raise DeviceError(f"A fleet lists its devices as tables [[device]] and holds nothing else; {path} does not: write one for each device.")
+    devices = tuple(_of_fleet(table, f"{path}, device {i}") for i, table in enumerate(tables, start=1))
+    twice = {device.name for device in devices if sum(other.name == device.name for other in devices) > 1}
+    if twice:
+        raise DeviceError(f"The devices of a fleet must have names of their own; {path} has '{min(twice)}' twice: give each a `name`.")
+    return devices
+
+
+def _of_fleet(table: Mapping[str, Any], where: str) -> Device:
+    """A table of a fleet: a profile that comes along with other words, or all its own."""
+    own = {key: value for key, value in table.items() if key != "profile"}
+    if "profile" not in table:
+        return _device(own, where)
+    name = table["profile"]
+    if name not in profile_names():
+        close = get_close_matches(str(name), profile_names(), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(profile_names())}."
+        raise DeviceError(f"A device's profile must be one that comes along; '{name}' in {where} is not: {hint}")
+    return _device(_entries(_PROFILES / f"{name}.toml") | own, where)
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DeviceError(
+            f"A device is a TOML file or one of {', '.join(profile_names())}; {path} is neither ({error.strerror}): check the name."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DeviceError(f"A device is a TOML file; {path} is none ({error}): correct it.") from error
+
+
+def _device(entries: Mapping[str, Any], where: str) -> Device:
+    _require_keys(entries, where)
+    said = _DEFAULTS | dict(entries)
+    for key in _TEXTS:
+        _require(isinstance(said[key], str) and said[key].strip(), f"{key} must be a text", said[key], where)
+    for key in (*_FIGURES, *_COUNTS):
+        if key in said:
+            _require_figure(key, said[key], where)
+    cache = [said["cache"]] if isinstance(said["cache"], str) else said["cache"]
+    _require(_are_texts(said["avoid"]), "avoid must be a list of formats", said["avoid"], where)
+    _require(_are_texts(cache) and len(cache) in (1, 2), "cache must be a type, one for keys and one for values, or any", said["cache"], where)
+    _require(isinstance(said["source"], dict) and _are_texts(list(said["source"].values())), "source must be a table of texts", said["source"], where)
+    _require(said["engine"] in TARGETS, f"engine must be one of {', '.join(TARGETS)}", said["engine"], where)
+    latency = _latency(said, where)
+    measured = latency.power_watts if isinstance(latency, Latency) else POWER_UNKNOWN
+    return Device(
+        name=said["name"],
+        memory_bytes=_bytes(said["memory"], where),
+        usable=float(said["usable"]),
+        bandwidth_bytes_per_second=1e9 * said["bandwidth_gb_per_second"],
+        reached=float(said["reached"]),
+        engine=said["engine"],
+        version=said["version"],
+        context=said["context"],
+        sequences=said["sequences"],
+        least_tokens_per_second=float(said["least_tokens_per_second"]),
+        power_watts=float(said["power_watts"]) if "power_watts" in said else measured,
+        avoid=tuple(name.upper() for name in said["avoid"]),
+        cache=_cache(cache, where),
+        sources=tuple(said["source"].items()),
+        latency=latency,
+    )
+
+
+def _cache(names: list[str], where: str) -> CacheTypes | AnyCacheTypes:
+    try:
+        return cache_types(",".join(names))
+    except UserError as error:
+        raise DeviceError(f"{error} It is in {where}.") from error
+
+
+def _latency(said: Mapping[str, Any], where: str) -> Latency | NotTimed:
+    """What `bitwright profile` wrote for the threads that are asked for, or for the most that it has."""
+    tables = said.get("decode", [])
+    _require(isinstance(tables, list), "decode must be tables [[decode]], one for each number of threads", tables, where)
+    known = {found.n_threads: found for found in (_timed(table, where) for table in tables)}
+    if not known:
+        _require("threads" not in said, "threads must be a number that was timed, and nothing was", said.get("threads"), where)
+        return NotTimed()
+    wanted = said.get("threads", max(known))
+    _require(wanted in known, f"threads must be a number that was timed, {' or '.join(map(str, sorted(known)))}", wanted, where)
+    return known[wanted]
+
+
+def _timed(table: Any, where: str) -> Latency:
+    _require(isinstance(table, dict) and set(table) - {_DECODE_POWER} == set(_DECODE), f"decode must have {', '.join(_DECODE)}", table, where)
+    rates = table["seconds_per_gigabyte"]
+    _require(isinstance(rates, dict) and rates, "seconds_per_gigabyte must be a table of formats", rates, where)
+    for value in (*rates.values(), table["seconds_per_step"], table["relative_error"]):
+        _require(isinstance(value, (int, float)) and 0 <= value < float("inf"), "rate must be a number of zero or more", value, where)
+    _require_figure("threads", table["threads"], where)
+    power = table.get(_DECODE_POWER)
+    if power is not None:
+        _require_figure(_DECODE_POWER, power, where)
+    seconds = {form: value / 1e9 for form, value in rates.items()}
+    watts = POWER_UNKNOWN if power is None else float(power)
+    return Latency(seconds, float(table["seconds_per_step"]), float(table["relative_error"]), table["threads"], watts)
+
+
+def _require_keys(entries: Mapping[str, Any], where: str) -> None:
+    known = (*_TEXTS, *_FIGURES, *_COUNTS, *_OTHERS)
+    unknown = [key for key in entries if key not in known]
+    if unknown:
+        close = get_close_matches(unknown[0], known, n=1)
+        raise DeviceError(
+            f"A device has the keys {', '.join(known)}; '{unknown[0]}' in {where} is none of them: "
+            + (f"did you mean {close[0]}?" if close else "remove it.")
+        )
+    missing = [key for key in _REQUIRED if key not in entries]
+    if missing:
+        raise DeviceError(f"A device must say {', '.join(_REQUIRED)}; {where} does not say {missing[0]}: add it.")
+
+
+def _require_figure(key: str, value: Any, where: str) -> None:
+    whole = key in _COUNTS
+    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    least = "at least 1" if whole else "zero or more" if key in _MAY_BE_ZERO else "greater than zero"
+    limit = " and at most 1" if key in _SHARES else ""
+    possible = number and (value >= 0 if key in _MAY_BE_ZERO else value > 0) and value < float("inf") and (key not in _SHARES or value <= 1)
+    _require(possible, f"{key} must be a {'whole ' if whole else ''}number {least}{limit}", value, where)
+
+
+def _require(holds: object, rule: str, value: object, where: str) -> None:
+    if not holds:
+        raise DeviceError(f"A device's {rule}; {value!r} in {where} is not: correct it.")
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _bytes(text: str, where: str) -> int:
+    try:
+        memory = parse_budget(text)
+    except BudgetError:
+        memory = parse_budget("1bpw")
+    _require(memory.unit != "bpw", "memory must be a number of bytes such as 8GiB", text, where)
+    return memory.size_bytes(0)

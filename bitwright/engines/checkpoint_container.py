@@ -1,0 +1,251 @@
+"""A folder of safetensors as a container: shards, configuration, tokenizer.
+
+What a choice changes must be its own bytes and nothing else, or sizes would not add up. So the tensors are cut into shards by their bytes in the
+source, and every header, the configuration and the index are filled up with spaces to the longest that any choice makes them. Shards are written from
+the first tensor to the last, one tensor in memory at a time.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bitwright.compress import (
+    CONFIG,
+    FLOAT_TYPES,
+    INDEX,
+    WHOLE,
+    WIDTHS,
+    Bytes,
+    Home,
+    Slot,
+    Source,
+    discard,
+    header,
+    in_module_order,
+    open_home,
+    replacing,
+    twins,
+)
+from bitwright.engines.checkpoint_source import CheckpointSource
+from bitwright.engines.container import Container, Recipe
+from bitwright.engines.layout import Described, Layout
+from bitwright.engines.undecided_tensors import kept_bytes, kept_type
+from bitwright.errors import BrokenPromiseError, OutputError
+from bitwright.spaces import DROP, DroppedExpert, Format, Target, Tensor, expert_of
+
+SHARD_BYTES = 5_000_000_000
+_PER_NAME = 48  # what stands around a layer's name in the configuration: quotes, comma, line break, indentation, the marks of a pattern
+_METADATA = {"format": "pt"}
+
+#: from the temporary folder and what we read in it: raises BrokenPromiseError where the engine's own loader finds other weights
+Reload = Callable[[Path, CheckpointSource], None]
+
+
+@dataclass(frozen=True, eq=False)
+class CheckpointContainer(Container):
+    """The checkpoint of the model that a user calls `model`, for `target`, its packed layers as `layout` has them."""
+
+    model: str
+    target: Target
+    layout: Layout
+    reload: Reload
+    shard_bytes: int = SHARD_BYTES
+
+    @cached_property
+    def home(self) -> Home:
+        """What the checkpoint holds beside its weights."""
+        return open_home(self.model).cut_by(self.target.cut)
+
+    def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:  # noqa: ARG002
+        """See `Container.fixed_bytes`."""
+        names = frozenset(decided)
+        shards = self._shards(source)
+        kept = sum(prod(slot.shape) * WIDTHS[kept_type(source, slot)] for shard in shards for slot in shard if slot.tensor.name not in names)
+        words = sum(len(words) for words in self.home.files.values())
+        return kept + words + len(self._config({}, (), self._config_room(shards))) + sum(self._rooms(shards, names))
+
+    def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
+        """See `Container.write`."""
+        try:
+            _require_replaceable(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as part:
+                if part.exists():
+                    discard(part)
+                part.mkdir()
+                for name, words in self.home.files.items():
+                    (part / name).write_bytes(words)
+                digests = self._write_weights(part, recipe, packed)
+                self._verify(part, recipe, digests)
+        except OSError as error:
+            raise OutputError(
+                f"The model must be writable to {path}; it is not ({error.strerror or error}): choose another place or make room."
+            ) from error
+
+    def size_bytes(self, path: Path) -> int:
+        """See `Container.size_bytes`."""
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+    def written(self, path: Path) -> CheckpointSource:
+        """See `Container.written`."""
+        return CheckpointSource(path, self.home, self.layout)
+
+    # --- sizes
+
+    def _shards(self, source: Source) -> list[list[Slot]]:
+        """The tensors in file order, cut where the next would make a shard too large as the source has them."""
+        shards: list[list[Slot]] = [[]]
+        size_bytes = 0
+        for slot in self.home.slots(source.tensors):
+            n_bytes = prod(slot.shape) * (WIDTHS[slot.tensor.stored] if slot.tensor.stored in FLOAT_TYPES else 4)
+            if shards[-1] and size_bytes + n_bytes > self.shard_bytes:
+                shards.append([])
+                size_bytes = 0
+            shards[-1].append(slot)
+            size_bytes += n_bytes
+        return shards
+
+    def _rooms(self, shards: list[list[Slot]], decided: frozenset[str]) -> list[int]:
+        """Bytes kept for the header of each shard, and for the index where there are several."""
+        longest: dict[tuple[tuple[int, ...], bool], tuple[int, int]] = {}
+        headers, index = [], len(_index({}, 0)) + 24
+        for shard in shards:
+            digits = len(str(4 * sum(prod(slot.shape) for slot in shard) + 64 * len(shard)))
+            room = 16 + len(json.dumps({"__metadata__": _METADATA}))
+            for slot in shard:
+                kind = slot.shape, slot.tensor.name in decided
+                if kind not in longest:
+                    longest[kind] = self._longest(*kind)
+                n_tensors, n_characters = longest[kind]
+                room += n_characters + n_tensors * (len(slot.name) + 2 * digits)
+                index += n_tensors * (len(slot.name) + len(_shard_name(0, len(shards))) + 40)
+            headers.append(-(-room // 8) * 8)
+        return headers if len(shards) == 1 else [*headers, index]
+
+    def _longest(self, shape: tuple[int, ...], decided: bool) -> tuple[int, int]:
+        """The most tensors that a slot of this shape becomes, and the most characters that they take in a header beside names and places."""
+        described: list[Mapping[str, Described]] = [{"weight": ("BF16", shape)}]
+        if decided and len(shape) == 2:
+            n_rows, n_columns = shape
+            forms = [form for form in self.target.formats if form.name not in FLOAT_TYPES and form.fits(shape)]
+            described += [self.layout.described(form, (n_rows, n_columns)) for form in forms]
+        texts = [[len(part) + len(dtype) + len(str(list(size))) + 48 for part, (dtype, size) in of_form.items()] for of_form in described]
+        return max(len(of_form) for of_form in texts), max(sum(of_form) for of_form in texts)
+
+    def _config_room(self, shards: list[list[Slot]]) -> int:
+        """Bytes kept for the configuration: every format in use, and every layer named once."""
+        forms = [form for form in self.target.formats if form.name not in FLOAT_TYPES]
+        longest = json.dumps(self._settings({form.name: form for form in forms}, ()), indent=2)
+        names = sum(len(slot.layer) + _PER_NAME + 2 * slot.layer.count(".") for shard in shards for slot in shard)
+        return len(longest) + names
+
+    # --- writing
+
+    def _settings(self, layers: Mapping[str, Format], others: tuple[str, ...]) -> dict[str, Any]:
+        config = {key: value for key, value in self.home.config.items() if key != "quantization_config"}
+        if not layers:
+            return config
+        dtype = self.layout.dtype(layers)
+        return config | ({"dtype": dtype} if dtype else {}) | {"quantization_config": self.layout.settings(layers, others)}
+
+    def _config(self, layers: Mapping[str, Format], others: tuple[str, ...], room: int) -> bytes:
+        return json.dumps(self._settings(layers, others), indent=2).encode().ljust(room)
+
+    def _write_weights(self, folder: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> dict[str, str]:
+        """Write shards, index and configuration; the SHA-256 of what each tensor of the recipe became, by its name."""
+        shards = self._shards(recipe.source)
+        rooms, digests = self._rooms(shards, frozenset(recipe.formats)), dict[str, str]()
+        heirs = twins(recipe.source) if DROP.name in recipe.formats.values() else {}
+        layers: dict[str, Format] = {}
+        others: list[str] = []
+        places: dict[str, str] = {}
+        for i, shard in enumerate(shards):
+            entries: dict[str, Described] = {}
+            for slot in shard:
+                form = self._form(recipe, slot)
+                entries |= self._entries(slot, form)
+                if isinstance(form, Format):
+                    layers[slot.layer] = DroppedExpert(heir=heirs.get(expert_of(slot.tensor.name), -1)) if form == DROP else form
+                elif len(slot.shape) > 1:
+                    others.append(slot.layer)
+            name = WHOLE if len(shards) == 1 else _shard_name(i, len(shards))
+            places |= dict.fromkeys(entries, name)
+            sized = {entry: (dtype, shape, WIDTHS[dtype] * prod(shape)) for entry, (dtype, shape) in entries.items()}
+            with (folder / name).open("wb") as file:
+                file.write(header(sized, _METADATA, rooms[i]))
+                for data in self._data(recipe, shard, packed, digests):
+                    file.write(np.ascontiguousarray(data).data)
+        if len(shards) > 1:
+            (folder / INDEX).write_bytes(_index(places, sum(file.stat().st_size for file in folder.glob("*.safetensors"))).ljust(rooms[-1]))
+        (folder / CONFIG).write_bytes(self._config(layers, tuple(others), self._config_room(shards)))
+        return digests
+
+    def _form(self, recipe: Recipe, slot: Slot) -> Format | str:
+        """The format of a packed layer, or the type of one kept as floats."""
+        name = recipe.formats.get(slot.tensor.name, "")
+        if name and name not in FLOAT_TYPES:
+            return self.target.format(name)
+        return name or kept_type(recipe.source, slot)
+
+    def _entries(self, slot: Slot, form: Format | str) -> dict[str, Described]:
+        if isinstance(form, Format):
+            return {f"{slot.layer}.{part}": described for part, described in self.layout.described(form, slot.matrix).items()}
+        return {slot.name: (form, slot.shape)}
+
+    def _data(self, recipe: Recipe, shard: list[Slot], packed: Callable[[Tensor], Bytes], digests: dict[str, str]) -> Iterator[Bytes]:
+        """The bytes of a shard's tensors one after another; what is not the source's is noted in `digests`."""
+        standing, whole = "", np.empty(0, dtype=np.uint8)
+        for slot in shard:
+            if slot.tensor.name in recipe.changed:
+                changed = recipe.kept(slot.tensor)
+                digests[slot.tensor.name] = hashlib.sha256(changed.data).hexdigest()
+                yield changed
+                continue
+            if slot.tensor.name not in recipe.formats:
+                yield kept_bytes(recipe.source, slot, kept_type(recipe.source, slot))
+                continue
+            if slot.tensor.name != standing:
+                standing, whole = slot.tensor.name, packed(slot.tensor)
+                digests[standing] = hashlib.sha256(np.ascontiguousarray(whole).data).hexdigest()
+            if not whole.size:  # an expert that is dropped
+                continue
+            rows = whole.reshape(prod(slot.tensor.shape[:-1]), -1)[slot.start : slot.stop]
+            ordered = in_module_order(slot.piece, torch.from_numpy(np.array(rows))).numpy().reshape(-1)
+            form = self._form(recipe, slot)
+            if isinstance(form, Format):
+                yield from self.layout.arrays(ordered, form, slot.matrix).values()
+            else:
+                yield ordered
+
+    def _verify(self, folder: Path, recipe: Recipe, digests: Mapping[str, str]) -> None:
+        """Read everything back, first here and then as the engine does."""
+        found = self.written(folder)
+        for tensor in found.tensors:
+            form = recipe.formats.get(tensor.name, tensor.stored)
+            data = found.stored(tensor) if tensor.name in digests else np.empty(0, dtype=np.uint8)
+            if tensor.stored != form or (tensor.name in digests and hashlib.sha256(data.data).hexdigest() != digests[tensor.name]):
+                raise BrokenPromiseError(f"Every tensor must be written as planned; {tensor.name} was not: nothing was kept, please report this.")
+        self.reload(folder, found)
+
+
+def _require_replaceable(path: Path) -> None:
+    if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
+        raise OutputError(f"A checkpoint may replace only another checkpoint; {path} is a folder of other files: name a new folder.")
+    if path.is_file():
+        raise OutputError(f"A checkpoint is a folder; {path} is a file: name a new folder.")
+
+
+def _shard_name(i: int, n: int) -> str:
+    return f"model-{i + 1:05d}-of-{n:05d}.safetensors"
+
+
+def _index(places: Mapping[str, str], size_bytes: int) -> bytes:
+    return json.dumps({"metadata": {"total_size": size_bytes}, "weight_map": dict(places)}, indent=2).encode()

@@ -1,0 +1,126 @@
+"""A packed checkpoint read back: the engine's tensors, in the formats they have there and with the weights that are computed with."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bitwright.compress import CONFIG, FLOAT_TYPES, Bytes, Entry, Floats, Home, Slot, Source, entries, fingerprint, shards
+from bitwright.engines.layout import Layout
+from bitwright.errors import ModelError
+from bitwright.spaces import Format, Tensor
+
+
+class CheckpointSource(Source):
+    """The checkpoint in a folder, of a model whose `home` is known. Norms are read as the module has them.
+
+    `slots` are the tensors on disk by the engine's name, and `forms` the format of each by its name: that of a packed layer, or a float type.
+    """
+
+    def __init__(self, folder: Path, home: Home, layout: Layout) -> None:
+        """Read the configuration and the heads of all shards.
+
+        Raises:
+            ModelError: it is not whole, or is not written as `layout` has it.
+        """
+        self.name, self.architecture, self.metadata = str(folder), "", ()
+        self.home, self._layout = home, layout
+        self._entries: dict[str, Entry] = {}
+        for path in shards(folder):
+            self._entries |= entries(path)
+        self._form_of = layout.reader(_settings(folder))
+        self.slots = {tensor.name: list(home.slots((tensor,))) for tensor in home.tensors}
+        self.forms = {slot.name: self._form(slot) for of_tensor in self.slots.values() for slot in of_tensor}
+        self.tensors = tuple(Tensor(tensor.name, tensor.shape, self._stored(tensor)) for tensor in home.tensors)
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
+        """See `Source`; counted when it is asked for, since it takes reading everything."""
+        return fingerprint(self.tensors, self.stored)
+
+    def read(self, tensor: Tensor) -> Floats:
+        """See `Source.read`."""
+        parts = [self.weights_of(slot) for slot in self.slots[tensor.name]]
+        return (np.concatenate(parts) if len(parts) > 1 else parts[0]).reshape(prod(tensor.shape[:-1]), tensor.shape[-1])
+
+    def stored(self, tensor: Tensor) -> Bytes:
+        """See `Source.stored`: the rows in engine order."""
+        parts = [self._rows(slot) for slot in self.slots[tensor.name]]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def part(self, tensor: Tensor, expert: int) -> Floats:
+        """See `Source.part`."""
+        return self.weights_of(self.slots[tensor.name][expert])
+
+    def weights_of(self, slot: Slot) -> Floats:
+        """What is computed with of one tensor on disk: float32 `(n_rows, n_columns)`, its rows in engine order; a vector is a column."""
+        form, rows = self.forms[slot.name], self._rows(slot)
+        if isinstance(form, Format):
+            return self._layout.codec.decode(rows, form, slot.matrix)
+        floats: Floats = torch.from_numpy(rows).view(FLOAT_TYPES[form]).float().reshape(slot.shape[0], -1).numpy()
+        return floats
+
+    def arrays(self, slot: Slot) -> Mapping[str, Bytes]:
+        """The bytes of a packed layer's tensors."""
+        parts = self._layout.described(_packed(self.forms[slot.name]), slot.matrix)
+        return {part: self._whole(f"{slot.layer}.{part}") for part in parts}
+
+    def _rows(self, slot: Slot) -> Bytes:
+        form = self.forms[slot.name]
+        data = self._layout.packed(self.arrays(slot), form, slot.matrix) if isinstance(form, Format) else self._whole(slot.name)
+        if not slot.piece.rotary_heads:
+            return data
+        ordered: Bytes = data.reshape(slot.shape[0], -1)[slot.piece.order() - slot.piece.start].reshape(-1)
+        return ordered
+
+    def _whole(self, name: str) -> Bytes:
+        entry = self._entries[name]
+        return entry.read(0, entry.n_weights)
+
+    def _form(self, slot: Slot) -> Format | str:
+        """The format of a packed layer, or the type of one kept as floats.
+
+        Raises:
+            ModelError: the layer is missing, or its tensors are not those of the format that the configuration names.
+        """
+        if slot.name in self._entries and self._entries[slot.name].dtype in FLOAT_TYPES:
+            expected = {slot.name: (self._entries[slot.name].dtype, slot.shape)}
+            form: Format | str = self._entries[slot.name].dtype
+        else:
+            form = self._form_of(slot.layer)
+            expected = {f"{slot.layer}.{part}": described for part, described in self._layout.described(form, slot.matrix).items()}
+        for name, described in expected.items():
+            if name not in self._entries or (self._entries[name].dtype, self._entries[name].shape) != described:
+                raise ModelError(
+                    f"A checkpoint must hold every layer as its configuration says; {self.name} lacks {name} as {described[0]} "
+                    f"{'×'.join(map(str, described[1]))}: build it again."
+                )
+        return form
+
+    def _stored(self, tensor: Tensor) -> str:
+        found = {form if isinstance(form, str) else form.name for form in (self.forms[slot.name] for slot in self.slots[tensor.name])}
+        if len(found) > 1:
+            raise ModelError(
+                f"The experts of a block must be in one format here; those of {tensor.name} are in {' and '.join(sorted(found))}: build the "
+                "checkpoint again."
+            )
+        return found.pop()
+
+
+def _packed(form: Format | str) -> Format:
+    if isinstance(form, str):
+        raise ValueError(f"{form} is no packed format")
+    return form
+
+
+def _settings(folder: Path) -> Mapping[str, object]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        found: Mapping[str, object] = config.get("quantization_config", {})
+        return found
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"A checkpoint must hold a readable {CONFIG}; {folder} does not ({error}): build it again.") from error

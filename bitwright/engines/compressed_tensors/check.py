@@ -1,0 +1,177 @@
+"""Load a checkpoint of packed layers as its engine does, and compare it with what was promised.
+
+transformers computes with the plan's own weights, so it must give the distributions that torch gave when the plan was measured: exactly where the
+model is loaded in float32, and up to the rounding of the weights where experts are packed, which must be loaded in bfloat16. vLLM is run where a
+Python has it. Every layer is unpacked by the package that vLLM uses in any case, and without vLLM the promise is held to those weights.
+
+Where the inputs of layers are rounded, sums in another order turn some of the roundings, and each turns others behind it. How far that goes is
+measured in torch, with steps that differ by as much as such sums do.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitwright.compress import Model, RoundsInputs, Weights, applied, router_tensors
+from bitwright.engines.by_target import compressed_tensors
+from bitwright.engines.check_result import Check, Floats, Mean, faults, gap_fault, mean_divergence, types_unlike
+from bitwright.engines.checkpoint_source import CheckpointSource
+from bitwright.engines.compressed_tensors.reload import load_packed, unpack_layer_by_layer
+from bitwright.engines.compressed_tensors.target import TRANSFORMERS, VLLM
+from bitwright.engines.compressed_tensors.vllm import in_vllm, python_of_vllm
+from bitwright.engines.greedy_generation import continued
+from bitwright.engines.native.reload import written_weights
+from bitwright.engines.targets import TARGETS
+from bitwright.objectives import next_token_log_probabilities
+from bitwright.progress import Progress
+from bitwright.spaces import Format, PackedFormat, Plan
+
+_EXACT, _ROUNDED = 1e-4, 5e-3  # nats between two computations with the same weights, and with weights rounded to bfloat16 in one of them
+_FLOAT32, _BFLOAT16 = 1e-6, 2.0**-9  # relative errors of sums, by which roundings of inputs are turned
+_TURNED = 2.0  # how much more of what that does an engine may show
+_GENERATED_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class CheckpointCheck(Check):
+    """What was promised and what was found. `in_engine` is the divergence from the original of what the engine loads, `engine_gap` that from torch
+    with the plan's weights, `allowed_gap` what rounding explains of it.
+    """
+
+    engine_name: str
+    size_promised: int
+    size_found: int
+    wrong_types: tuple[str, ...]
+    in_torch: Mean
+    in_engine: Mean
+    engine_gap: Mean
+    allowed_gap: float
+    prompt: str
+    text: str
+    remark: str = ""
+
+    @property
+    def engine(self) -> str:
+        """See `Check.engine`."""
+        return self.engine_name
+
+    @property
+    def written(self) -> str:
+        """See `Check.written`."""
+        return self.text
+
+    @property
+    def rows(self) -> tuple[tuple[str, str, str], ...]:
+        """See `Check.rows`."""
+        remarks = [("loaded and run by the engine", "", self.remark)] if self.remark else []
+        return (
+            *remarks,
+            ("size", f"{self.size_promised:,} bytes", f"{self.size_found:,} bytes"),
+            ("formats", "as planned", "all as planned" if not self.wrong_types else f"{len(self.wrong_types)} differ"),
+            ("divergence from the original", f"{self.in_torch} in torch", f"{self.in_engine} in {self.engine_name}"),
+            (f"{self.engine_name} against torch, same weights", f"at most {self.allowed_gap:.4f}", str(self.engine_gap)),
+        )
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """See `Check.broken`."""
+        sizes = self.size_promised, self.size_found
+        return (*faults(sizes, self.wrong_types, what="checkpoint"), *gap_fault(self.engine_name, self.engine_gap, self.allowed_gap))
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What an engine gave: log-probabilities `(n_contexts, n_vocabulary)`, and a text."""
+
+    engine: str
+    log_probabilities: Floats
+    allowed_gap: float
+    text: str
+    remark: str = ""
+
+
+def check_checkpoint(
+    model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, engine_python: str, progress: Progress
+) -> CheckpointCheck:
+    """Compare the folder at `path` with its plan, over `contexts`, each `(length,)` token ids. `engine_python` has vLLM, where it is not empty.
+
+    Raises:
+        ModelError: the checkpoint cannot be read, by us or by the engine.
+        BrokenPromiseError: a layer unpacks to other weights than were written.
+    """
+    container = compressed_tensors(TARGETS[plan.target], plan.model.source)
+    built = container.written(path)
+    with progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
+        original = next_token_log_probabilities(model, contexts)
+        advance(len(contexts))
+        weights = written_weights(built, (*plan.formats, *router_tensors(model).values()))
+        with applied(model, weights):
+            planned, text = next_token_log_probabilities(model, contexts), continued(model, prompt).text
+        advance(len(contexts))
+        narrow = plan.target == VLLM.name and any(isinstance(form, PackedFormat) for form in built.forms.values())
+        turned = _turned(model, weights, planned, contexts, by=_BFLOAT16 if narrow else _FLOAT32)
+        asked = _Asked(contexts, prompt, "bfloat16" if narrow else "float32", turned)
+        python = python_of_vllm(engine_python) if plan.target == VLLM.name else ""
+        if plan.target == TRANSFORMERS.name:
+            found = _in_transformers(model, path, built, asked)
+        else:
+            unpack_layer_by_layer(path, built)  # so the engine's weights are the plan's
+            unpacked = _Found("compressed-tensors", planned, _EXACT, text, remark="no: only unpacked; --engine-python runs it")
+            found = _in_vllm(model, path, asked, python) if python else unpacked
+        advance(len(contexts))
+    return CheckpointCheck(
+        engine_name=found.engine,
+        size_promised=plan.size_bytes,
+        size_found=container.size_bytes(path),
+        wrong_types=types_unlike(plan, built),
+        in_torch=mean_divergence(original, planned),
+        in_engine=mean_divergence(original, found.log_probabilities),
+        engine_gap=mean_divergence(planned, found.log_probabilities),
+        allowed_gap=found.allowed_gap,
+        prompt=prompt,
+        text=found.text,
+        remark=found.remark,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What an engine is asked, in floats of which type, and how far roundings that turn may carry it, in nats.
+
+    vLLM's kernels for packed integers take bfloat16 alone.
+    """
+
+    contexts: list[NDArray[np.int64]]
+    prompt: str
+    dtype: str
+    turned: float
+
+
+def _turned(model: Model, weights: Weights, planned: Floats, contexts: list[NDArray[np.int64]], *, by: float) -> float:
+    rounding = {name: given for name, given in weights.items() if isinstance(given, RoundsInputs)}
+    if not rounding:
+        return 0.0
+    forms = {name: replace(given.form, input_steps=(1 + by) * given.form.input_steps) for name, given in rounding.items()}
+    with applied(model, {**weights, **{name: replace(given, form=forms[name]) for name, given in rounding.items()}}):
+        return _TURNED * mean_divergence(planned, next_token_log_probabilities(model, contexts)).nats_per_token
+
+
+def _in_vllm(model: Model, path: Path, asked: _Asked, python: str) -> _Found:
+    prompt = [int(token) for token in model.tokenizer(asked.prompt)["input_ids"]]
+    contexts = [context.tolist() for context in asked.contexts]
+    answer = in_vllm(python, path, dtype=asked.dtype, contexts=contexts, prompt=prompt, n_tokens=_GENERATED_TOKENS)
+    text = str(model.tokenizer.decode(answer.written.tolist()))
+    allowed = asked.turned + (_EXACT if asked.dtype == "float32" else _ROUNDED)
+    return _Found(f"vllm {answer.version}", answer.log_probabilities, allowed, text)
+
+
+def _in_transformers(model: Model, path: Path, built: CheckpointSource, asked: _Asked) -> _Found:
+    rounded = any(isinstance(built.forms[slot.name], Format) and slot.piece.expert >= 0 for slots in built.slots.values() for slot in slots)
+    module = load_packed(path, "auto" if rounded else torch.float32)
+    torch.nn.Module.float(module)
+    loaded = replace(model, module=module)
+    found = next_token_log_probabilities(loaded, asked.contexts)
+    return _Found("transformers", found, asked.turned + (_ROUNDED if rounded else _EXACT), continued(loaded, asked.prompt).text)

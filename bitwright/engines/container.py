@@ -1,0 +1,74 @@
+"""How a model is written to disk: what the pipeline asks of every way of doing it.
+
+There is one subclass for each: a GGUF file, a folder of compressed-tensors, and whatever follows. The pipeline plans, builds and checks through this
+class alone, so that a target is a value (`spaces/target.py`) and a container, and nothing else.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from bitwright.compress import Bytes, Floats, Source, in_type
+from bitwright.spaces import Tensor
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is written: a source and, for the tensors in `formats`, the name of the format each is written in.
+
+    `changed` are the weights `(n_rows, n_columns)` of tensors that are stored as floats and not in `formats`, where they are not those of the source.
+    """
+
+    source: Source
+    formats: Mapping[str, str]
+    changed: Mapping[str, Floats] = field(default_factory=dict)
+
+    def format_of(self, tensor: Tensor) -> str:
+        """The format the tensor has when it is written."""
+        return self.formats.get(tensor.name, tensor.stored)
+
+    def kept(self, tensor: Tensor) -> Bytes:
+        """The bytes of a tensor that is not in `formats`."""
+        if tensor.name not in self.changed:
+            return self.source.stored(tensor)
+        return in_type(tensor.stored, torch.from_numpy(self.changed[tensor.name]))
+
+
+class Container(ABC):
+    """One way of writing. A size is that of everything that is written, exactly: `fixed_bytes` and the size of every pair that was chosen."""
+
+    @abstractmethod
+    def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:
+        """Bytes that no choice changes: metadata, tokenizer, and every tensor whose name is not in `decided`, with all padding.
+
+        What cannot be counted without writing it is written to the folder `scratch` and removed.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+
+    @abstractmethod
+    def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
+        """Write the model under a temporary name beside `path`, read it back, and rename it.
+
+        `packed` gives the bytes of a tensor of `recipe.formats` in its format; every other tensor is `recipe.kept`.
+
+        Raises:
+            OutputError: the place cannot be written or the disk is full; nothing is left behind.
+            BrokenPromiseError: what was read back is not what was to be written.
+        """
+
+    @abstractmethod
+    def size_bytes(self, path: Path) -> int:
+        """Bytes on disk of what was written to `path`."""
+
+    @abstractmethod
+    def written(self, path: Path) -> Source:
+        """What was written to `path`: its tensors as they are named in the recipe, with their formats and the weights computed with.
+
+        Raises:
+            ModelError: it cannot be read, or is not whole.
+        """

@@ -1,0 +1,24 @@
+"""What a module in torch writes after a prompt, for the checks of checkpoints that torch itself loads."""
+
+import time
+
+import torch
+
+from bitwright.compress import Model
+from bitwright.engines.llama_cpp.runtime import Generated
+
+_GENERATED_TOKENS = 24
+
+
+@torch.inference_mode()
+def continued(model: Model, prompt: str) -> Generated:
+    """What the model writes after the prompt, the likeliest token each time, one token at a time."""
+    ids = torch.tensor([model.tokenizer(prompt)["input_ids"]], device=model.device)
+    found = model.module(ids, use_cache=True)
+    written, started = [], time.perf_counter()
+    for _ in range(_GENERATED_TOKENS):
+        token = found.logits[:, -1:].argmax(dim=-1)
+        written.append(int(token))
+        found = model.module(token, past_key_values=found.past_key_values, use_cache=True)
+    seconds = time.perf_counter() - started
+    return Generated(str(model.tokenizer.decode(written)), _GENERATED_TOKENS / seconds)

@@ -1,0 +1,1 @@
+"""llama.cpp: GGUF files, its memory, and its check."""

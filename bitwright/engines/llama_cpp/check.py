@@ -1,0 +1,179 @@
+"""Load a GGUF file in llama.cpp and compare it with what was promised.
+
+llama.cpp's kernels round activations to 8 bits where torch does not, so the engine's distributions differ from torch's with the very same
+weights. That gap is measured on the original, and a built file is held to what remains.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress import GgufSource, IntegerCodec, Levels, Model, Weights, applied, cached_in
+from bitwright.engines.check_result import Check, Floats, Mean, faults, gap_fault, mean_divergence, types_unlike
+from bitwright.engines.container import Recipe
+from bitwright.engines.llama_cpp.gguf_writer import write_gguf
+from bitwright.engines.llama_cpp.runtime import Generated, LlamaCpp
+from bitwright.engines.llama_cpp.target import LLAMA_CPP
+from bitwright.errors import ModelError
+from bitwright.objectives import next_token_log_probabilities
+from bitwright.progress import Advance, Progress
+from bitwright.spaces import CacheTypes, Plan
+
+_GENERATED_TOKENS = 24
+_SAMPLE = "The quick brown fox, 42 years old, said: \"Hello, world!\"\n\tIt's naïve — isn't it?"
+_FLOAT_FORMATS = ("F32", "F16", "BF16", "F64")
+_SAME_CONTEXT = 0.01  # nats between two runs of one engine on the same tokens; another token anywhere moves far more
+_GAP_FACTOR, _GAP_FLOOR = 3.0, 0.005  # how much of the engine's own gap a built file may show, and nats below which no gap is told from noise
+
+
+@dataclass(frozen=True)
+class LlamaCppCheck(Check):
+    """What was promised and what was found.
+
+    `in_torch` and `in_engine` are the divergences of the plan's weights and cache from the original in torch, over the check's contexts; `engine_gap`
+    is the divergence of the engine from torch with the plan's own weights, `original_gap` the same with the original's, or where the original is kept
+    as floats, with a Q8_0 copy of it, since the engine rounds activations only for quantized weights.
+    """
+
+    size_promised: int
+    size_found: int
+    wrong_types: tuple[str, ...]
+    cache: CacheTypes
+    in_torch: Mean
+    in_engine: Mean
+    engine_gap: Mean
+    original_gap: Mean
+    tokenizes_alike: bool
+    prompt: str
+    generated: Generated
+    original_tokens_per_second: float
+
+    @property
+    def engine(self) -> str:
+        """See `Check.engine`."""
+        return "llama.cpp"
+
+    @property
+    def written(self) -> str:
+        """See `Check.written`."""
+        return self.generated.text
+
+    @property
+    def allowed_gap(self) -> float:
+        """The largest `engine_gap` that the engine's own rounding explains."""
+        return _GAP_FACTOR * self.original_gap.nats_per_token + _GAP_FLOOR
+
+    @property
+    def rows(self) -> tuple[tuple[str, str, str], ...]:
+        """See `Check.rows`."""
+        n_types = "all as planned" if not self.wrong_types else f"{len(self.wrong_types)} differ"
+        return (
+            ("size", f"{self.size_promised:,} bytes", f"{self.size_found:,} bytes"),
+            ("tensor types", "as planned", n_types),
+            ("types of the cache", str(self.cache), "as asked for in both"),
+            ("divergence from the original", f"{self.in_torch} in torch", f"{self.in_engine} in llama.cpp"),
+            ("llama.cpp against torch, same weights", f"at most {self.allowed_gap:.4f}", str(self.engine_gap)),
+            ("the same for the original", "", str(self.original_gap)),
+            ("tokenizer", "as the model's", "alike" if self.tokenizes_alike else "differs"),
+            ("decoding", f"{self.original_tokens_per_second:.0f} tokens/s (original)", f"{self.generated.tokens_per_second:.0f} tokens/s"),
+        )
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """See `Check.broken`."""
+        found = faults((self.size_promised, self.size_found), self.wrong_types, what="file")
+        found += gap_fault(self.engine, self.engine_gap, self.allowed_gap)
+        if not self.tokenizes_alike:
+            found.append("llama.cpp tokenizes text differently from the model's own tokenizer.")
+        return tuple(found)
+
+
+def check_in_llama_cpp(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, progress: Progress) -> LlamaCppCheck:
+    """Compare the file at `path` with its plan, over `contexts`, each `(length,)` token ids.
+
+    Raises:
+        ModelError: the file cannot be read, by us or by llama.cpp.
+    """
+    built, n_threads = GgufSource(path), os.cpu_count() or 1
+    _require_alike(model, built)
+    with progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
+        original_in_torch = next_token_log_probabilities(model, contexts)
+        with applied(model, _weights_of(model, built)), cached_in(model, plan.cache.types):
+            planned_in_torch = next_token_log_probabilities(model, contexts)
+        with applied(model, _weights_of(model, GgufSource(reference))):
+            reference_in_torch = next_token_log_probabilities(model, contexts)
+        n_vocabulary = original_in_torch.shape[1]
+        reference_engine = LlamaCpp(reference, n_vocabulary=n_vocabulary, n_threads=n_threads)
+        reference_in_engine = _in_engine(reference_engine, contexts, advance)
+        reference_speed = reference_engine.generate(prompt, _GENERATED_TOKENS).tokens_per_second
+        del reference_engine  # two servers at once would share the cores
+        engine = LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=n_threads, cache=plan.cache.types)
+        planned_in_engine = _in_engine(engine, contexts, advance)
+    return LlamaCppCheck(
+        size_promised=plan.size_bytes,
+        size_found=path.stat().st_size,
+        wrong_types=types_unlike(plan, built),
+        cache=plan.cache.types,
+        in_torch=mean_divergence(original_in_torch, planned_in_torch),
+        in_engine=mean_divergence(original_in_torch, planned_in_engine),
+        engine_gap=mean_divergence(planned_in_torch, planned_in_engine),
+        original_gap=mean_divergence(reference_in_torch, reference_in_engine),
+        tokenizes_alike=_tokenizes_alike(model, engine),
+        prompt=prompt,
+        generated=engine.generate(prompt, _GENERATED_TOKENS),
+        original_tokens_per_second=reference_speed,
+    )
+
+
+def _require_alike(model: Model, built: GgufSource) -> None:
+    found = {tensor.name: tensor.shape for tensor in built.tensors}
+    unlike = [tensor.name for tensor in model.tensors if found.get(tensor.name) != tensor.shape]
+    if unlike:
+        raise ModelError(
+            f"A file must hold every tensor of the model it was built from; {built.path} has no {unlike[0]} of the same shape "
+            f"({len(unlike)} such): give the file that was built from this plan."
+        )
+
+
+def _in_engine(engine: LlamaCpp, contexts: list[NDArray[np.int64]], advance: Advance) -> Floats:
+    rows = []
+    for context in contexts:
+        rows.append(engine.next_token(context.tolist()))
+        advance(1)
+    return np.stack(rows)
+
+
+@contextmanager
+def _reference_file(model: Model) -> Iterator[Path]:
+    """A file on which the engine rounds activations: the original where its matrices are quantized, else a temporary copy of it in Q8_0.
+
+    On a file of floats the engine does not round, so it would show no gap at all.
+    """
+    source = model.source
+    if isinstance(source, GgufSource) and any(tensor.stored not in _FLOAT_FORMATS for tensor in source.tensors):
+        yield source.path
+        return
+    form = LLAMA_CPP.format("Q8_0")
+    levels = Levels(Path(), source, IntegerCodec(), {})
+    formats = {tensor.name: form.name for tensor in source.tensors if tensor.name in model.pieces and form.fits(tensor.shape)}
+    with tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
+        path = Path(folder) / "original.gguf"
+        write_gguf(path, Recipe(source, formats), lambda tensor: levels.encode(tensor, form))
+        yield path
+
+
+def _weights_of(model: Model, file: GgufSource) -> Weights:
+    shared = [tensor for tensor in file.tensors if tensor.name in model.pieces]
+    return {tensor.name: lambda tensor=tensor: file.read(tensor) for tensor in shared}  # type: ignore[misc]
+
+
+def _tokenizes_alike(model: Model, engine: LlamaCpp) -> bool:
+    """Whether the engine reads a text as the model's tokenizer does: the next token is the same for the text and for its ids."""
+    ids = model.tokenizer(_SAMPLE)["input_ids"]
+    return mean_divergence(engine.next_token(ids)[None], engine.next_token(_SAMPLE)[None]).nats_per_token < _SAME_CONTEXT

@@ -1,0 +1,129 @@
+"""Write a GGUF file: metadata and tokenizer carried over, every tensor in the format that was asked for.
+
+Layout: `docs/gguf.md` of the ggml repository, through the `gguf` package.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
+
+from bitwright.compress import _ALIGNMENT_KEY, _FILE_TYPE, ALIGNMENT, Bytes, Source, _stored_bytes, replacing
+from bitwright.engines.container import Recipe
+from bitwright.errors import BrokenPromiseError, OutputError
+from bitwright.spaces import Tensor
+
+
+def header_bytes(source: Source, scratch: Path) -> int:
+    """Bytes before the first tensor: metadata, tokenizer and the list of tensors, padded. They do not depend on the formats chosen.
+
+    Counted on a header that is really written, to a temporary file in the folder `scratch`.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    path = scratch / ".header.gguf.part"
+    try:
+        with _opened(path, Recipe(source, {})):
+            pass
+        return _padded(path.stat().st_size)
+    except OSError as error:
+        raise OutputError(
+            f"The folder {scratch} must be writable; it is not ({error.strerror or error}): choose another place or make room."
+        ) from error
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+def fixed_bytes(source: Source, decided: Iterable[str], scratch: Path) -> int:
+    """Bytes of the file that no choice changes: the header and every tensor whose name is not in `decided`, padding included."""
+    names = set(decided)
+    return header_bytes(source, scratch) + sum(_padded(source.stored(tensor).nbytes) for tensor in source.tensors if tensor.name not in names)
+
+
+def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
+    """Write the file to a temporary name beside `path`, then rename it.
+
+    `packed` gives the bytes of a tensor of `recipe.formats` in its format; every other tensor is `recipe.kept`.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full; nothing is left behind.
+        BrokenPromiseError: what was read back is not what was to be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            with _opened(temporary, recipe) as writer:
+                for tensor in recipe.source.tensors:
+                    data = packed(tensor) if tensor.name in recipe.formats else recipe.kept(tensor)
+                    _require_size(tensor, data, recipe)
+                    writer.write_tensor_data(data)
+            _verify(temporary, recipe)
+    except OSError as error:
+        raise OutputError(
+            f"The model must be writable to {path}; it is not ({error.strerror or error}): choose another place or make room."
+        ) from error
+
+
+def _require_size(tensor: Tensor, data: Bytes, recipe: Recipe) -> None:
+    form = recipe.format_of(tensor)
+    n_bytes = _stored_bytes(tensor, GGMLQuantizationType[form])
+    if data.nbytes != n_bytes:
+        raise BrokenPromiseError(
+            f"{tensor.name} must take {n_bytes} bytes as {form}; it was given {data.nbytes}: nothing was kept, please report this."
+        )
+
+
+def _verify(path: Path, recipe: Recipe) -> None:
+    found = {str(t.name): t.tensor_type.name for t in GGUFReader(path).tensors}
+    wanted = {tensor.name: recipe.format_of(tensor) for tensor in recipe.source.tensors}
+    wrong = [name for name in {*found, *wanted} if found.get(name) != wanted.get(name)]
+    if wrong:
+        raise BrokenPromiseError(f"Every tensor must be written as planned; {sorted(wrong)[0]} was not: nothing was kept, please report this.")
+
+
+@contextmanager
+def _opened(path: Path, recipe: Recipe) -> Iterator[GGUFWriter]:
+    writer = GGUFWriter(path, recipe.source.architecture)
+    writer.data_alignment = ALIGNMENT
+    for entry in recipe.source.metadata:
+        if entry.key not in {"general.architecture", _FILE_TYPE, _ALIGNMENT_KEY}:
+            writer.add_key_value(entry.key, entry.value, entry.type, entry.item if entry.type is GGUFValueType.ARRAY else None)
+    writer.add_file_type(_file_type(recipe))
+    for tensor in recipe.source.tensors:
+        kind = GGMLQuantizationType[recipe.format_of(tensor)]
+        n_bytes = _stored_bytes(tensor, kind)
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), n_bytes, raw_dtype=kind)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        yield writer
+    finally:
+        writer.close()
+
+
+def _file_type(recipe: Recipe) -> int:
+    """llama.cpp's label for the whole file: the type that most weights have. It is only displayed."""
+    weights: dict[str, int] = {}
+    for tensor in recipe.source.tensors:
+        form = recipe.format_of(tensor)
+        weights[form] = weights.get(form, 0) + tensor.n_weights
+    most = max(weights, key=lambda form: weights[form])
+    return int(_LABELS.get(most, LlamaFileType.GUESSED))
+
+
+def _padded(n_bytes: int) -> int:
+    return -(-n_bytes // ALIGNMENT) * ALIGNMENT
+
+
+_LABELS = {label.name.removeprefix("MOSTLY_"): label for label in LlamaFileType} | {
+    "F32": LlamaFileType.ALL_F32,
+    "Q2_K": LlamaFileType.MOSTLY_Q2_K,
+    "Q3_K": LlamaFileType.MOSTLY_Q3_K_M,
+    "Q4_K": LlamaFileType.MOSTLY_Q4_K_M,
+    "Q5_K": LlamaFileType.MOSTLY_Q5_K_M,
+}

@@ -1,0 +1,55 @@
+"""What llama.cpp itself says that a run occupies: its log and the size of its process, to hold `llama_cpp_memory` to.
+
+The engine runs in a process of its own (`engine_process.py`), since the resident size of one that holds torch says nothing about it.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bitwright.engines.llama_cpp.memory_model import Serving
+from bitwright.errors import ModelError
+
+_PROGRAM = Path(__file__).with_name("engine_process.py")
+_BUFFER = re.compile(r"(\S+)\s+(model|KV|output|compute) buffer size =\s+([\d.]+) MiB")
+_RESIDENT = re.compile(r"^resident (\d+)$", re.MULTILINE)
+_MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class EngineMemory:
+    """Bytes of the buffers that the engine says it has, rounded to hundredths of a MiB each, and of its process once its context was filled."""
+
+    weights_bytes: int
+    cache_bytes: int
+    outputs_bytes: int
+    compute_bytes: int
+    resident_bytes: int
+
+    @property
+    def buffers_bytes(self) -> int:
+        """All buffers."""
+        return self.weights_bytes + self.cache_bytes + self.outputs_bytes + self.compute_bytes
+
+
+def engine_memory(path: Path, serving: Serving, *, fill: int) -> EngineMemory:
+    """Load the GGUF file in a fresh process, without mapping it, compute `fill` tokens, and read what that took.
+
+    Raises:
+        ModelError: the engine does not load it.
+    """
+    asked = json.dumps({"path": str(path), "fill": fill, "map": False} | asdict(serving))
+    ended = subprocess.run([sys.executable, str(_PROGRAM), asked], capture_output=True, text=True, errors="replace", check=False)
+    log = ended.stdout + ended.stderr
+    resident = _RESIDENT.search(log)
+    if resident is None:
+        said = next((line for line in log.splitlines() if " E " in line), "it ended without a word")
+        raise ModelError(f"llama.cpp must be able to load the file; it refuses {path} ({said}): build it again.")
+    sizes: dict[str, float] = {}
+    for found in _BUFFER.finditer(log):
+        sizes[found[2]] = sizes.get(found[2], 0.0) + float(found[3])
+    weights, cache, outputs, compute = (round(_MEBIBYTE * sizes.get(kind, 0.0)) for kind in ("model", "KV", "output", "compute"))
+    return EngineMemory(weights, cache, outputs, compute, int(resident[1]))

@@ -1,0 +1,216 @@
+"""What a run occupies in llama.cpp: every byte by what it is for, from the dimensions of a model and what is asked of the engine.
+
+Found from what llama.cpp b11549 reports in its log for made-up models of some sixty shapes, not from its sources. How each figure is known:
+
+* weights, cache and outputs are exact to the byte on all of them;
+* the compute buffer is the high-water mark of the engine's graph allocator; its formula is exact where the feed-forward network, or the heads
+  together, are more than twice as wide as the embedding;
+* the engine's own share (code, tokenizer, graph) was fitted to resident sizes of fresh processes.
+
+`benchmarks/memory.py` holds all of it to the engine's log and to resident sizes. What is counted is one copy of the weights: where the engine maps
+the file *and* repacks some formats for the processor, the file's pages come on top until the system takes them back; `--no-mmap` has none.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bitwright.compress import Dimensions
+from bitwright.engines.llama_cpp.target import LLAMA_CPP
+from bitwright.errors import UserError
+from bitwright.spaces import PLAIN, CacheTypes, Target, cache_format, require_whole_blocks, rotation
+
+_KEYS = "keys"
+_CELLS = 256  # a sequence gets a multiple of this many cells
+_BATCH = 512  # tokens computed at once (n_ubatch)
+_MASK_BYTES = 2  # for each cell and token of a batch
+_INPUT_BYTES, _WINDOW_INPUT_BYTES = 41, 21  # for each token of a batch: ids, positions, cells
+_WORK_BYTES = 1.125  # for each activation that a matrix product rounds to 8 bits
+_ENGINE_BYTES = 31 * 2**20
+_LAYER_BYTES, _TOKEN_BYTES, _MERGE_BYTES = 85_000, 207, 242
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What is asked of the engine: `parallel` sequences of `context` tokens each, keys and values kept in the formats named.
+
+    Raises:
+        UserError: a count below one, or a format that no cache has.
+    """
+
+    context: int
+    parallel: int = 1
+    keys: str = PLAIN
+    values: str = PLAIN
+
+    def __post_init__(self) -> None:
+        for name, count in (("context", self.context), ("number of parallel sequences", self.parallel)):
+            if count < 1:
+                raise UserError(f"The {name} must be at least 1; it is {count}: give a larger one.")
+        CacheTypes(self.keys, self.values)
+
+    @property
+    def cells(self) -> int:
+        """Cells that the engine gives each sequence: its context rounded up."""
+        return _padded(self.context)
+
+    @property
+    def arguments(self) -> str:
+        """The same as arguments of llama-server, so that nothing is kept that was not counted."""
+        types = "" if self.keys == self.values == PLAIN else f" -ctk {self.keys.lower()} -ctv {self.values.lower()}"
+        return f"-c {self.context * self.parallel} -np {self.parallel}{types} --no-mmap --cache-ram 0 --ctx-checkpoints 0"
+
+
+@dataclass(frozen=True)
+class MemoryLine:
+    """Bytes and what they are for; `known` says how."""
+
+    name: str
+    size_bytes: int
+    known: Literal["exact", "counted", "fitted"]
+    detail: str
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What a run occupies, line by line."""
+
+    weights: MemoryLine
+    cache: tuple[MemoryLine, ...]
+    outputs: MemoryLine
+    compute: MemoryLine
+    engine: MemoryLine
+
+    @property
+    def lines(self) -> tuple[MemoryLine, ...]:
+        """All lines, the weights first."""
+        return (self.weights, *self.cache, self.outputs, self.compute, self.engine)
+
+    @property
+    def keys_bytes(self) -> int:
+        """The cache's keys."""
+        return sum(line.size_bytes for line in self.cache if line.name.endswith(_KEYS))
+
+    @property
+    def values_bytes(self) -> int:
+        """The cache's values."""
+        return sum(line.size_bytes for line in self.cache) - self.keys_bytes
+
+    @property
+    def buffers_bytes(self) -> int:
+        """What the engine's log calls buffers: all but its own share."""
+        return self.total_bytes - self.engine.size_bytes
+
+    @property
+    def besides_weights_bytes(self) -> int:
+        """What is left of a memory for nothing else when the weights are taken away."""
+        return self.total_bytes - self.weights.size_bytes
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return sum(line.size_bytes for line in self.lines)
+
+
+def require_accounting(target: Target) -> None:
+    """Refuse a target whose engine's memory cannot be counted.
+
+    Raises:
+        UserError: it is not llama.cpp.
+    """
+    if target != LLAMA_CPP:
+        raise UserError(f"Memory is counted for {LLAMA_CPP.name} only; '{target.name}' allocates otherwise: give a --budget in its place.")
+
+
+def memory_use(shape: Dimensions, serving: Serving, *, weights_bytes: int) -> MemoryUse:
+    """What llama.cpp occupies with a model whose tensors take `weights_bytes` in its file.
+
+    Raises:
+        UserError: the context is longer than the model's, or a head does not divide into the blocks of a cache type.
+    """
+    _require_possible(shape, serving)
+    return MemoryUse(
+        weights=MemoryLine("weights", weights_bytes, "exact", "every tensor once"),
+        cache=_cache(shape, serving),
+        outputs=MemoryLine("outputs", 4 * shape.n_vocabulary * serving.parallel, "exact", f"{serving.parallel} × {shape.n_vocabulary:,} logits × 4"),
+        compute=_compute(shape, serving),
+        engine=_engine(shape, serving),
+    )
+
+
+def _require_possible(shape: Dimensions, serving: Serving) -> None:
+    if serving.context > shape.context_length:
+        raise UserError(
+            f"A context must be no longer than the model's; {serving.context:,} tokens are more than its {shape.context_length:,}: ask for fewer."
+        )
+    require_whole_blocks(CacheTypes(serving.keys, serving.values), key_head=shape.key_head, value_head=shape.value_head)
+
+
+def _cache(shape: Dimensions, serving: Serving) -> tuple[MemoryLine, ...]:
+    """Keys and values of the layers that see everything, and of those that see a window."""
+    found = []
+    for windowed, name in ((False, "cache"), (True, "cache of windows")):
+        layers = [i for i, sliding in enumerate(shape.windowed) if sliding == windowed]
+        cells = _window_cells(shape, serving) if windowed else serving.cells
+        for what, widths, form in ((_KEYS, shape.key_widths, serving.keys), ("values", shape.value_widths, serving.values)):
+            size = sum(cache_format(form).size_bytes((serving.parallel * cells, widths[i])) for i in layers)
+            if layers:
+                detail = f"{len(layers)} layers × {widths[layers[0]]} × {cells:,} cells × {serving.parallel} in {form}"
+                found.append(MemoryLine(f"{name}: {what}", size, "exact", detail))
+    return tuple(found)
+
+
+def _compute(shape: Dimensions, serving: Serving) -> MemoryLine:
+    """The graph's buffer: at its peak five activations of the embedding's width beside three of the feed-forward network, or beside those of
+    attention where they are larger; and the attention masks.
+    """
+    tokens = _batch(serving)
+    routed, shared = 3 * shape.n_used * shape.feed_forward_width, 3 * shape.shared_width
+    if shape.n_used > 1 and 2 * shape.feed_forward_width < shape.embedding_width:  # outputs of experts find no room where gate and up were
+        routed, shared = routed + shape.n_used * shape.embedding_width, shared + shape.embedding_width
+    activations = 5 * shape.embedding_width + max(routed, shared, _attention(shape, serving))
+    masks = serving.cells + (_window_cells(shape, serving) if any(shape.windowed) else 0)
+    inputs = _INPUT_BYTES + (_WINDOW_INPUT_BYTES if any(shape.windowed) else 0)
+    size = tokens * (4 * activations + _MASK_BYTES * masks + inputs) + _rotations(shape, serving)
+    return MemoryLine("compute buffer", size, "counted", f"{tokens} tokens × ({activations:,} activations × 4 + {masks:,} cells × {_MASK_BYTES})")
+
+
+def _attention(shape: Dimensions, serving: Serving) -> int:
+    """Activations of the widest attention: the queries before and after positions are put in, and of keys, values and such keys what finds no room.
+
+    They take the place of the queries without positions, as many as it holds. One more finds room where the normalised input was, if it fits, or,
+    where layers have windows, beside the queries that are scaled there, unless these are spread (`_rotations`).
+    """
+    cached = max(*shape.key_widths, *shape.value_widths)
+    homeless = max(3 - shape.query_width // cached, 0)
+    if cached <= shape.embedding_width or (any(shape.windowed) and not _rotations(shape, serving)):
+        homeless = max(homeless - 1, 0)
+    return 2 * shape.query_width + cached * homeless
+
+
+def _rotations(shape: Dimensions, serving: Serving) -> int:
+    """The matrices that spread keys and values before a cache of blocks rounds them (see `rotation`); for the cache of windows once more."""
+    sides = rotation(serving.keys, shape.key_head, keys=True), rotation(serving.values, shape.value_head, keys=False)
+    return 4 * len(set(shape.windowed)) * sum(side**2 for side in sides)
+
+
+def _engine(shape: Dimensions, serving: Serving) -> MemoryLine:
+    tokens = _batch(serving)
+    widths = (shape.n_used * shape.feed_forward_width, shape.shared_width, shape.query_width, shape.embedding_width)
+    work = int(_WORK_BYTES * tokens * max(widths))
+    words = _TOKEN_BYTES * shape.n_vocabulary + _MERGE_BYTES * shape.n_merges
+    size = _ENGINE_BYTES + _LAYER_BYTES * shape.n_layers + words + work
+    return MemoryLine("engine", size, "fitted", f"process, graph of {shape.n_layers} layers, {shape.n_vocabulary:,} tokens, work space")
+
+
+def _batch(serving: Serving) -> int:
+    """Tokens computed at once, a whole number for each sequence."""
+    return -(-min(_BATCH, serving.context * serving.parallel) // serving.parallel) * serving.parallel
+
+
+def _window_cells(shape: Dimensions, serving: Serving) -> int:
+    """Cells of a sequence in a layer that sees a window: the window and one batch, but no more than the context."""
+    return min(serving.cells, _padded(shape.window + _BATCH))
+
+
+def _padded(n_tokens: int) -> int:
+    return -(-n_tokens // _CELLS) * _CELLS

@@ -1,0 +1,116 @@
+"""Load a native checkpoint as whoever uses it does, weights packed, and compare it with what was promised.
+
+The layers expand to the plan's own weights bit for bit, and all that is left between the two computations in torch is the order in which they add.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitwright.compress import Model, applied, router_tensors
+from bitwright.engines.by_target import native
+from bitwright.engines.check_result import Check, mean_divergence, types_unlike
+from bitwright.engines.compressed_tensors.check import CheckpointCheck
+from bitwright.engines.greedy_generation import continued
+from bitwright.engines.llama_cpp.runtime import Generated
+from bitwright.engines.native.packed_modules import kept_bytes
+from bitwright.engines.native.reload import load_native, load_tokenizer, written_weights
+from bitwright.engines.targets import TARGETS
+from bitwright.objectives import next_token_log_probabilities
+from bitwright.progress import Progress
+from bitwright.spaces import Plan
+
+_ENGINE = "transformers, packed"
+_SAMPLE = "The quick brown fox, 42 years old, said: \"Hello, world!\"\n\tIt's naïve — isn't it?"
+_ALLOWED_GAP = 1e-4  # nats per token between two orders of addition in float32, with room for a token that changes experts
+_ALLOWED_MEMORY = 1.1  # bytes of weights in memory for each on disk
+
+
+@dataclass(frozen=True)
+class NativeCheck(Check):
+    """What was promised and what was found. `memory_bytes` are those of the loaded module's parameters and buffers."""
+
+    checkpoint: CheckpointCheck
+    memory_bytes: int
+    tokenizes_alike: bool
+    prompt: str
+    generated: Generated
+    original_tokens_per_second: float
+
+    @property
+    def engine(self) -> str:
+        """See `Check.engine`."""
+        return self.checkpoint.engine
+
+    @property
+    def written(self) -> str:
+        """See `Check.written`."""
+        return self.generated.text
+
+    @property
+    def allowed_memory_bytes(self) -> int:
+        """The most that the weights may take in memory."""
+        return int(_ALLOWED_MEMORY * self.checkpoint.size_found)
+
+    @property
+    def rows(self) -> tuple[tuple[str, str, str], ...]:
+        """See `Check.rows`."""
+        return (
+            *self.checkpoint.rows,
+            ("weights in memory", f"at most {self.allowed_memory_bytes:,} bytes", f"{self.memory_bytes:,} bytes"),
+            ("tokenizer", "as the model's", "alike" if self.tokenizes_alike else "differs"),
+            ("decoding", f"{self.original_tokens_per_second:.0f} tokens/s (original)", f"{self.generated.tokens_per_second:.0f} tokens/s"),
+        )
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """See `Check.broken`."""
+        found = list(self.checkpoint.broken)
+        if self.memory_bytes > self.allowed_memory_bytes:
+            found.append(f"The weights take {self.memory_bytes:,} bytes in memory; {self.allowed_memory_bytes:,} are allowed.")
+        if not self.tokenizes_alike:
+            found.append("The checkpoint's tokenizer cuts text differently from the model's own.")
+        return tuple(found)
+
+
+def check_native(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, progress: Progress) -> NativeCheck:
+    """Compare the folder at `path` with its plan, over `contexts`, each `(length,)` token ids.
+
+    Raises:
+        ModelError: the checkpoint cannot be read, by us or by transformers.
+    """
+    container = native(TARGETS[plan.target], plan.model.source)
+    built = container.written(path)
+    with progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
+        original = next_token_log_probabilities(model, contexts)
+        original_speed = continued(model, prompt).tokens_per_second
+        advance(len(contexts))
+        with applied(model, written_weights(built, (*plan.formats, *router_tensors(model).values()))):
+            planned = next_token_log_probabilities(model, contexts)
+        advance(len(contexts))
+        packed = replace(model, module=torch.nn.Module.to(load_native(path, torch.float32), device=model.device))
+        found = next_token_log_probabilities(packed, contexts)
+        advance(len(contexts))
+    checkpoint = CheckpointCheck(
+        engine_name=_ENGINE,
+        size_promised=plan.size_bytes,
+        size_found=container.size_bytes(path),
+        wrong_types=types_unlike(plan, built),
+        in_torch=mean_divergence(original, planned),
+        in_engine=mean_divergence(original, found),
+        engine_gap=mean_divergence(planned, found),
+        allowed_gap=_ALLOWED_GAP,
+        prompt=prompt,
+        text="",
+    )
+    return NativeCheck(
+        checkpoint=checkpoint,
+        memory_bytes=kept_bytes(packed.module),
+        tokenizes_alike=model.tokenizer(_SAMPLE)["input_ids"] == load_tokenizer(path)(_SAMPLE)["input_ids"],
+        prompt=prompt,
+        generated=continued(packed, prompt),
+        original_tokens_per_second=original_speed,
+    )

@@ -1,0 +1,72 @@
+"""Native checkpoints in transformers: once this module is imported, plain `from_pretrained` loads them, with their weights packed.
+
+Source: the documented way to add a quantization method, `register_quantization_config` and `register_quantizer` of transformers 5. No code of a
+checkpoint is run, and what it lacks is refused before anything is loaded, where transformers would make it up.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.core_model_loading import WeightRenaming
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from bitwright.compress import Entry, entries, shards
+from bitwright.engines.native.config import METHOD, native_formats
+from bitwright.engines.native.packed_model import RENAMED, in_module, pack
+
+
+@register_quantization_config(METHOD)
+class NativeConfig(QuantizationConfigMixin):
+    """The `quantization_config` of a native checkpoint, checked when it is read."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Take the settings as they stand in `config.json`.
+
+        Raises:
+            ModelError: see `native_formats`.
+        """
+        native_formats(settings)
+        self.quant_method = METHOD  # type: ignore[assignment]  # theirs lists only what transformers brings itself
+        self.schema, self.formats = settings["schema"], dict(settings["formats"])
+
+
+@register_quantizer(METHOD)
+class NativeQuantizer(HfQuantizer):
+    """Loads a native checkpoint into packed layers."""
+
+    quantization_config: NativeConfig
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **settings: Any) -> None:
+        formats = native_formats(self.quantization_config.to_dict())
+        found: dict[str, Entry] = {}
+        for path in settings.get("checkpoint_files") or ():
+            found |= {in_module(name): entry for name, entry in entries(Path(path)).items()}
+        pack(model, {in_module(layer): form for layer, form in formats.items()}, found, dtype=model.dtype)
+
+    def update_attn_implementation(self, config: PreTrainedConfig) -> PreTrainedConfig:
+        """Refuse a folder that is not whole: this is the first that a quantizer hears of it, and the last before transformers opens the shards.
+
+        Raises:
+            ModelError: a shard is missing or damaged.
+        """
+        folder = Path(config.name_or_path or "")
+        if config.name_or_path and folder.is_dir():
+            for path in shards(folder):
+                entries(path)
+        return config
+
+    def update_weight_conversions(self, weight_conversions: list[Any], model: PreTrainedModel) -> list[Any]:  # noqa: ARG002
+        """Only names are translated: experts stay apart."""
+        return [WeightRenaming(pattern, replacement) for pattern, replacement in RENAMED]
+
+    def is_serializable(self) -> bool:
+        """`save_pretrained` writes the packed weights as they are."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Integers have no gradient."""
+        return False

@@ -1,0 +1,52 @@
+"""The targets of native checkpoints, and packed integers that no engine loads."""
+
+from dataclasses import replace
+
+from bitwright.engines.compressed_tensors.target import _EXPERTS
+from bitwright.spaces import DROP, INTEGER_FORMATS, PRUNE, Fused, Rule, Target, by_channels, by_expert, into_channels, into_experts
+
+#: No engine's: packed integers as the papers of the field use them, to compare methods and for small models whose rows no block of GGUF divides.
+INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
+#: A checkpoint of packed integers with each expert in a format of its own, which transformers loads once `bitwright.native` is imported.
+NATIVE = Target(
+    "native",
+    "1",
+    (*INTEGER_FORMATS, DROP),
+    alignment=1,
+    rules=(
+        Rule(
+            "only experts",
+            f"(?!.*{_EXPERTS}).*",
+            lambda form: form == DROP,
+            "only routed experts can be dropped",
+            "a router can do without an expert, and nothing can do without another matrix",
+        ),
+    ),
+    fused=(Fused("expert", by_expert, "the matrices of an expert are one decision", "a choice of Bitwright"),),
+    cut=into_experts,
+    container="native",
+)
+#: The same with each matrix of an expert decided about alone, so that none can be dropped.
+NATIVE_MATRICES = replace(NATIVE, name="native-matrices", formats=INTEGER_FORMATS, rules=(), fused=())
+#: The same with the channels of every expert, and of every other feed-forward part, in up to four parts that are decisions of their own.
+NATIVE_CHANNELS = replace(
+    NATIVE,
+    name="native-channels",
+    formats=(*INTEGER_FORMATS, PRUNE),
+    rules=(
+        Rule(
+            "only channels",
+            "(?!ffn_(gate|up|down)).*",
+            lambda form: form == PRUNE,
+            "only channels of a feed-forward part can be pruned",
+            "what a channel adds to the sum of all can be left out, and nothing can do without another matrix",
+        ),
+    ),
+    fused=(
+        Fused("channels", by_channels, "rows of gate and up and columns of down are one decision for the same channels", "a choice of Bitwright"),
+    ),
+    cut=into_channels,
+)
+#: The same with gate, up and down of a part decided about alone, so that none can be pruned.
+NATIVE_CHANNEL_MATRICES = replace(NATIVE_CHANNELS, name="native-channel-matrices", formats=INTEGER_FORMATS, rules=(), fused=())
+_NATIVE = NATIVE, NATIVE_MATRICES, NATIVE_CHANNELS, NATIVE_CHANNEL_MATRICES

@@ -1,0 +1,249 @@
+"""Published methods that decide about the experts of a mixture, as declared by `Method`."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.errors import UserError
+from bitwright.methods.method import Method, Sought, budgets_along
+from bitwright.methods.published_tables import bracket, once
+from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows, tiered_within
+from bitwright.spaces import DROP, PRUNE, Absence, Choice, Format, Space, role
+
+_OTHERS_BITS = 4  # what is no expert
+_PRUNED, _PRUNED_BY_ENERGY = 0.25, 0.2  # of the experts of a layer
+_TIERS = {8: 0.1, 4: 0.3, 2: 0.6}  # bits, and the share of a layer's experts
+#: space, budget in bits -> side rows of the programme
+Rows = Callable[[Space, int], tuple[Row, ...]]
+
+
+def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) -> Method:
+    """A method that gives each expert one of three neighbouring formats by an integer programme of a proxy's table, all else 4 bits or more."""
+
+    def answer(sought: Sought, budget_bits: int) -> Choice:
+        space = sought.problem.space
+        if not is_expert(space).any():
+            raise UserError(f"{name} decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
+        narrow = _three_formats(_with_others_fixed(space, is_expert(space)), budget_bits)
+        table = np.where(narrow.offered, sought.price(proxy), 0.0)
+        return solve_with_rows(narrow, table, budget_bits, rows=rows(narrow, budget_bits)).choice
+
+    return where_possible(once(name, source, differs, answer), answer)
+
+
+def where_possible(method: Method, answer: Callable[[Sought, int], Choice]) -> Method:
+    """The method whose front is its answers to budgets in even steps, but for those too small for what it keeps or prunes."""
+
+    def along(sought: Sought, n_points: int) -> Strategy:
+        *smaller, largest = budgets_along(sought, n_points)
+        answers = [answer(sought, largest)]
+        for bits in smaller:
+            with suppress(UserError):
+                answers.append(answer(sought, bits))
+        return given(sought.problem, np.unique(answers, axis=0))
+
+    return replace(method, along=along)
+
+
+def is_expert(space: Space) -> NDArray[np.bool_]:
+    """Which units are single experts `(n_units,)`."""
+    return np.array([unit.expert >= 0 for unit in space.units])
+
+
+def in_blocks(space: Space, budget_bits: int) -> tuple[Row, ...]:
+    """What experts may take is shared out over the blocks by their weights, and each block has experts in the two finer formats of the three."""
+    experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
+    n_weights = np.array([unit.n_weights for unit in space.units])
+    others = int(np.where(space.offered & ~experts[:, None], space.size_bits, 0).sum())  # they have one format each
+    for_experts = budget_bits - space.fixed_bits - others
+    blocks = [experts & (layers == layer) for layer in np.unique(layers[experts])]
+    shares = [int(for_experts * int(n_weights[block].sum()) // int(n_weights[experts].sum())) for block in blocks]
+    limits = (bits_between(space, 0, share, units=block) for block, share in zip(blocks, shares, strict=True))
+    return (*limits, *(row for block in blocks for row in _at_least_one(space, block)))
+
+
+def over_all(space: Space, budget_bits: int) -> tuple[Row, ...]:
+    """One budget for all blocks, each with experts in the two finer formats of the three."""
+    del budget_bits
+    experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
+    return tuple(row for layer in np.unique(layers[experts]) for row in _at_least_one(space, experts & (layers == layer)))
+
+
+def _at_least_one(space: Space, block: NDArray[np.bool_]) -> tuple[Row, ...]:
+    return tuple(at_least(space, form, 1, units=block) for form in _widest_first(space, block)[:2])
+
+
+def _widest_first(space: Space, units: NDArray[np.bool_]) -> list[Format]:
+    """The formats that all of some units are offered."""
+    return sorted((space.formats[f] for f in np.flatnonzero(space.offered[units].all(axis=0))), key=lambda form: -form.bits_per_weight)
+
+
+def _with_others_fixed(space: Space, experts: NDArray[np.bool_]) -> Space:
+    """What is not among `experts` `(n_units,)` is offered its smallest format of 4 bits or more, its finest where it has none."""
+    width = np.array([form.bits_per_weight for form in space.formats])
+    enough = space.offered & (width >= _OTHERS_BITS)
+    size = np.where(enough, space.size_bits, np.iinfo(np.int64).max)
+    fixed = np.where(enough.any(axis=1), size.argmin(axis=1), space.largest())
+    return space.narrowed(experts[:, None] | (np.arange(len(space.formats)) == fixed[:, None]))
+
+
+def _three_formats(space: Space, budget_bits: int) -> Space:
+    """Experts are offered the two formats around the budget and the next coarser one, as far as there are."""
+    experts = is_expert(space)
+    high, low = bracket(_alone(space, experts), budget_bits)
+    coarser = [form for form in _widest_first(space, experts) if form.bits_per_weight < low.bits_per_weight]
+    named = np.array([form in (high, low, *coarser[:1]) for form in space.formats])
+    return space.narrowed(~experts[:, None] | named)
+
+
+def _alone(space: Space, some: NDArray[np.bool_]) -> Space:
+    """The units `some` `(n_units,)` with all others, of which each has one format, counted as fixed."""
+    return Space(
+        tuple(unit for unit, one in zip(space.units, some, strict=True) if one),
+        space.formats,
+        space.size_bits[some],
+        space.offered[some],
+        space.fixed_bits + int(np.where(space.offered & ~some[:, None], space.size_bits, 0).sum()),
+        space.n_weights,
+    )
+
+
+def _one_for_all(sought: Sought, budget_bits: int) -> Choice:
+    """One format for all routed experts, the largest that fits; all else 4 bits or more."""
+    space = sought.problem.space
+    routed = np.array([unit.expert >= 0 or any(role(tensor.name).endswith("_exps") for tensor in unit.tensors) for unit in space.units])
+    if not routed.any():
+        raise UserError("eac-moe decides about experts, and this model has none: choose a mixture of experts, or another --method.")
+    return _one_format(space, routed, budget_bits)
+
+
+def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Choice:
+    """The units `routed` in one format, the largest that fits; what has a choice beside them 4 bits or more."""
+    fixed = _with_others_fixed(space, routed)
+    shared = np.flatnonzero(fixed.offered[routed].all(axis=0))
+    choices = [np.where(routed, f, fixed.smallest()) for f in shared if not isinstance(space.formats[f], Absence)]
+    fitting = [choice for choice in choices if space.total_bits(choice) <= budget_bits]
+    if not fitting:
+        least = min((space.total_bytes(choice) for choice in choices), default=0)
+        raise UserError(
+            f"One format for all experts, and {_OTHERS_BITS} bits for all else, must fit; the least takes {least:,} bytes of {budget_bits // 8:,}: "
+            "raise the budget, or name coarser --formats."
+        )
+    return max(fitting, key=lambda choice: int(space.total_bits(choice)))
+
+
+def _collaborative(sought: Sought, budget_bits: int) -> Choice:
+    """Of each layer the quarter of experts that the router gives least is dropped, as far as it may be; the rest by a price for bits."""
+    narrow = _without_least(sought, "collaborative", DROP, proxy="router-score", share=_PRUNED)
+    return solve_lagrangian(narrow, np.where(narrow.offered, sought.price("importance"), 0.0), budget_bits).choice
+
+
+def _camera_p(sought: Sought, budget_bits: int) -> Choice:
+    """Of each layer the fifth of experts, or of their parts, of least energy goes, as far as it may; the rest of the experts in one format."""
+    absence = PRUNE if PRUNE in sought.problem.space.formats else DROP
+    narrow = _without_least(sought, "camera-p", absence, proxy="camera", share=_PRUNED_BY_ENERGY)
+    return _one_format(narrow, is_expert(narrow) & ~narrow.offered[:, narrow.formats.index(absence)], budget_bits)
+
+
+def _camera_q(sought: Sought, budget_bits: int) -> Choice:
+    """The experts of each layer in three tiers by energy, which the budget widens or narrows; all else 4 bits or more."""
+    space = sought.problem.space
+    experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
+    if not experts.any():
+        raise UserError("camera-q decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
+    shared = [form for form in _widest_first(space, experts) if not isinstance(form, Absence)]
+    nearest = dict.fromkeys(min(shared, key=lambda form: abs(form.bits_per_weight - bits)) for bits in _TIERS)
+    shares = [_TIERS[bits] for bits in _TIERS][: len(nearest) - 1]
+    scores = sought.score("camera")
+    place = np.zeros(len(scores))
+    for layer in np.unique(layers[experts]):
+        of_layer = np.flatnonzero(experts & (layers == layer))
+        place[of_layer[np.argsort(scores[of_layer], kind="stable")]] = np.arange(len(of_layer)) / len(of_layer)
+    fixed = _with_others_fixed(space, experts)
+    choice = fixed.smallest()
+    choice[experts] = tiered_within(_alone(fixed, experts), place[experts], budget_bits, formats=tuple(nearest), ratios=(*shares, 1 - sum(shares)))
+    return choice
+
+
+def _without_least(sought: Sought, name: str, absence: Format, *, proxy: str, share: float) -> Space:
+    """The space in which that share of each layer's experts, those with the least score of a proxy, is in `absence`, as far as it may be, and no
+    other.
+    """
+    space = sought.problem.space
+    column = space.formats.index(absence) if absence in space.formats else -1
+    if column < 0 or not space.offered[:, column].any():
+        raise UserError(f"{name} drops experts, and this space drops none: use --target native, with {absence.name} among --formats and a mixture.")
+    scores, layers = sought.score(proxy), np.array([unit.layer for unit in space.units])
+    experts, dropped = is_expert(space), np.zeros(len(space.units), dtype=np.bool_)
+    for layer in np.unique(layers[experts]):
+        of_layer = experts & (layers == layer)
+        may_go = np.flatnonzero(of_layer & space.offered[:, column])
+        dropped[may_go[np.argsort(scores[may_go], kind="stable")][: round(share * of_layer.sum())]] = True
+    return space.narrowed(dropped[:, None] == (np.arange(len(space.formats)) == column))
+
+
+_PMQ = "MC-MoE (Huang et al., ICLR 2025, arXiv 2410.06270): φ^α w^β ε^γ of each expert, an integer programme"
+_FORMATS = "Formats are the two around the budget and the next coarser one (1, 2 and 3 bits there)"
+
+OF_EXPERTS = (
+    of_experts("mc-moe", f"{_PMQ} for each block; α = β = 1, γ = 2", f"{_FORMATS}; ε is over all tokens at once.", proxy="pmq", rows=in_blocks),
+    of_experts(
+        "mc-moe-released",
+        f"{_PMQ} for each block; α = 1, β = 1.5 and ε to the power 1, as its released code has it",
+        f"{_FORMATS}; ε is over all tokens at once.",
+        proxy="pmq-released",
+        rows=in_blocks,
+    ),
+    of_experts(
+        "mc-moe-global",
+        f"{_PMQ} with one budget for all blocks; α = β = 1, γ = 2",
+        f"{_FORMATS}; ε is relative to the block's output, so that blocks compare, and one budget takes the place of one for each block.",
+        proxy="pmq",
+        rows=over_all,
+    ),
+    where_possible(
+        once(
+            "collaborative",
+            "Collaborative Compression (CC-MoE): experts pruned by accumulated router score, then formats under a limit of the file",
+            "A quarter of each layer's experts is pruned (a fourth or three eighths there); formats are chosen by importance-weighted error and not "
+            "by hand; nothing is rescaled.",
+            _collaborative,
+        ),
+        _collaborative,
+    ),
+    where_possible(
+        once(
+            "camera-p",
+            "CAMERA-P (AAAI 2026): of each layer the fifth of micro-experts of least energy is pruned",
+            "Experts are pruned, or parts of their channels with --target native-channels, by the energy of all channels in them, and take no bytes "
+            "(there channels are set to zero and stay); the rest is in one format.",
+            _camera_p,
+        ),
+        _camera_p,
+    ),
+    where_possible(
+        once(
+            "camera-q",
+            "CAMERA-Q (AAAI 2026): the micro-experts of each layer in tiers by energy: a tenth in 8 bits, three in 4, six in 2",
+            "Tiers are of experts, or of parts of their channels with --target native-channels, by the energy of all channels in them, in the "
+            "nearest formats of the menu, and as wide as the budget allows.",
+            _camera_q,
+        ),
+        _camera_q,
+    ),
+    replace(
+        where_possible(
+            once(
+                "eac-moe",
+                "QESC of EAC-MoE (ACL 2025): one format for all experts, 4 bits for the rest, and routers calibrated layer by layer",
+                "Routers are solved for by least squares and not by gradient descent; PESF, which skips experts at inference, is left out.",
+                _one_for_all,
+            ),
+            _one_for_all,
+        ),
+        steps=("router-calibration",),
+    ),
+)

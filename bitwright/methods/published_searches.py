@@ -1,0 +1,152 @@
+"""Published methods that measure: predictor, strategy and objective, as declared by `Method`.
+
+Their numbers are the published ones; the effort that a search is given ends them earlier. A method for one budget answers a front by budgets in
+even steps, one after the other.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.methods.method import Method, Sought, budgets_along
+from bitwright.methods.published_tables import bracket, once
+from bitwright.objectives import ClampedJensenShannon, KullbackLeibler, TokenObjective
+from bitwright.predictors import random_orders, shapley_marginals
+from bitwright.progress import Silent
+from bitwright.search import (
+    InTurn,
+    Learning,
+    Problem,
+    Region,
+    Reweighing,
+    Rounds,
+    Strategy,
+    clustered,
+    evopress,
+    predicted_front,
+    quantization,
+    reweighed,
+    solve_quadratic,
+    turbo,
+    two_tiers,
+)
+from bitwright.spaces import Choice, Choices, Space
+
+_PINNED = 2.0  # AMQ: times the median
+_PERMUTATIONS = 8
+
+
+def within_budget(name: str, source: str, differs: str, *, objective: TokenObjective, within: Callable[[Sought, int], Strategy]) -> Method:
+    """A method that knows one budget at a time."""
+
+    def along(sought: Sought, n_points: int) -> Strategy:
+        return InTurn(within(sought, bits) for bits in budgets_along(sought, n_points))
+
+    return Method(name, source, differs, objective, within, along)
+
+
+def whole_front(name: str, source: str, differs: str, *, objective: TokenObjective, along: Callable[[Sought], Strategy]) -> Method:
+    """A method that searches the whole front, whatever the budget."""
+    return Method(name, source, differs, objective, lambda sought, _: along(sought), lambda sought, _: along(sought))
+
+
+def _amq(sought: Sought) -> Strategy:
+    space = _without_outliers(sought)
+    problem = Problem(space, sought.problem.start[:0], sought.problem.n_sequences, sought.problem.seed)
+    return predicted_front(problem, sought.refit("rbf"), Rounds(design=clustered))
+
+
+def _without_outliers(sought: Sought) -> Space:
+    """Units whose drop from the largest format to the smallest, all others staying, costs more than twice the median keep the largest."""
+    space = sought.problem.space
+    largest, smallest = space.largest(), space.smallest()
+    drops = np.array([sought.measure(_with(largest, unit, smallest)) for unit in range(len(largest))])
+    offered = space.offered.copy()
+    for unit in np.flatnonzero(drops > _PINNED * np.median(drops)):
+        offered[unit] = np.arange(len(space.formats)) == largest[unit]
+    return space.narrowed(offered)
+
+
+def _with(choice: NDArray[np.int64], unit: int, other: NDArray[np.int64]) -> NDArray[np.int64]:
+    changed = choice.copy()
+    changed[unit] = other[unit]
+    return changed
+
+
+def _qpruner(sought: Sought, budget_bits: int) -> Strategy:
+    space = sought.problem.space
+    high, low = bracket(space, budget_bits)
+    start = two_tiers(space, sought.score("information"), budget_bits, high=high, low=low)
+    problem = Problem(space, start[None], sought.problem.n_sequences, sought.problem.seed)
+    return turbo(problem, budget_bits, Learning(_flat, sought.refit("gp"), 10, 5), Region(radius=float(len(start)), n_at_once=1))
+
+
+def _flat(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nothing is known."""
+    return np.zeros(len(choices)), np.ones(len(choices))
+
+
+def _coopq(sought: Sought, budget_bits: int) -> Choice:
+    space = sought.problem.space
+    high, low = bracket(space, budget_bits)
+    orders = random_orders(len(space.units), _PERMUTATIONS, rng=sought.problem.random())
+    found = shapley_marginals(sought.measure, high=space.uniform(high), low=space.uniform(low), orders=orders, progress=Silent())
+    linear, matrix = found.interactions()
+    table = np.zeros(space.offered.shape)
+    table[:, space.formats.index(low)] = linear
+    two = space.narrowed(space.offered & np.array([form in (high, low) for form in space.formats]))
+    return solve_quadratic(two, table, budget_bits, form=low, matrix=matrix).choice
+
+
+def _spdy(sought: Sought, budget_bits: int) -> Strategy:
+    return reweighed(sought.problem, budget_bits, table=sought.price("surgeon"), numbers=Reweighing())
+
+
+def _automixq(sought: Sought) -> Strategy:
+    return predicted_front(sought.problem, sought.refit("mlp"), Rounds(n_first=60, n_rounds=10, n_each=10, design=clustered))
+
+
+BY_SEARCHES = (
+    whole_front(
+        "amq",
+        "AMQ (Lee et al., EMNLP 2025, arXiv 2509.12019): pins, 250 + 200 × 50 evaluations, cubic RBF, NSGA-II, spread picks",
+        "Genes mutate one by one (the released code draws a new individual); picks are the most even ones exactly; the codec is the run's own.",
+        objective=ClampedJensenShannon(),
+        along=_amq,
+    ),
+    within_budget(
+        "evopress",
+        "EvoPress (Sieberling et al., ICML 2025, arXiv 2410.14649): (1+λ) evolution, 150 × 128 offspring, three stages of growing text",
+        "All candidates read the same first sequences, so that differences are paired.",
+        objective=KullbackLeibler(),
+        within=lambda sought, bits: evopress(sought.problem, bits, quantization(sought.sequence_length)),
+    ),
+    within_budget(
+        "qpruner",
+        "QPruner (2024, arXiv 2412.11629): mutual information, then Bayesian optimisation of the bits with a Gaussian process",
+        "Nothing is pruned or healed; the objective is the divergence, candidates keep the budget, and the process is fitted anew after every five.",
+        objective=KullbackLeibler(),
+        within=_qpruner,
+    ),
+    within_budget(
+        "spdy",
+        "SPDY (Frantar & Alistarh, ICML 2022, arXiv 2201.13096): coefficients of layer losses, 100 at random and then local search",
+        "Candidates are scored by their divergence; the exact knapsack takes the place of the programme in buckets.",
+        objective=KullbackLeibler(),
+        within=_spdy,
+    ),
+    once(
+        "coopq",
+        "CoopQ (ACL Findings 2026): Shapley values and their covariance from all-high to all-low, a quadratic programme",
+        "8 permutations and not 100, each as many evaluations as there are units; the two formats are those around the budget.",
+        _coopq,
+    ),
+    whole_front(
+        "automixq",
+        "AutoMixQ (2024, arXiv 2411.13814): sampled configurations, light performance models, Pareto selection",
+        "Nothing is pruned or healed; the model is an MLP on the choices, refitted after every ten evaluations.",
+        objective=KullbackLeibler(),
+        along=_automixq,
+    ),
+)

@@ -1,0 +1,153 @@
+"""Published methods that decide before anything is measured: units, proxy, and how to choose, as declared by `Method`.
+
+What they decide is then measured once, like every other choice. A front is their answers to budgets in even steps.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.errors import UserError
+from bitwright.methods.method import Method, Sought, budgets_along
+from bitwright.objectives import KullbackLeibler
+from bitwright.search import Solution, Strategy, given, given_in_proportion, solve, solve_in_buckets, tiered_within, two_tiers, unimportance
+from bitwright.spaces import Choice, Format, Key, Space, by_layer, tied
+
+#: space, scores `(n_units,)` high where a unit is important, budget in bits -> choice `(n_units,)`
+ByScores = Callable[[Space, NDArray[np.float64], int], Choice]
+#: space, table `(n_units, n_formats)`, budget in bits -> what is best by the table
+ByTable = Callable[[Space, NDArray[np.float64], int], Solution]
+
+_LAYERS = (0.3, 0.4, 0.3)  # CPTQuant: so many of the layers in each tier, the most important first
+
+
+def by_table(name: str, source: str, differs: str, *, proxy: str, solver: ByTable = solve) -> Method:
+    """A method that solves the knapsack of a proxy's table."""
+
+    def answer(sought: Sought, budget_bits: int) -> Choice:
+        return solver(sought.problem.space, sought.price(proxy), budget_bits).choice
+
+    return once(name, source, differs, answer)
+
+
+def by_scores(name: str, source: str, differs: str, *, proxy: str, key: Key, choose: ByScores) -> Method:
+    """A method that orders units, or groups of them of which each has the mean score of its units, by a proxy's scores."""
+
+    def answer(sought: Sought, budget_bits: int) -> Choice:
+        tie, scores = tied(sought.problem.space, key), sought.score(proxy)
+        of_groups = np.array([scores[tie.group == g].mean() for g in range(len(tie.coarse.units))])
+        return tie.expanded(choose(tie.coarse, of_groups, budget_bits))
+
+    return once(name, source, differs, answer)
+
+
+def once(name: str, source: str, differs: str, answer: Callable[[Sought, int], Choice]) -> Method:
+    """A method that decides on one choice for a budget."""
+
+    def within(sought: Sought, budget_bits: int) -> Strategy:
+        return given(sought.problem, answer(sought, budget_bits)[None])
+
+    def along(sought: Sought, n_points: int) -> Strategy:
+        answers = [answer(sought, bits) for bits in budgets_along(sought, n_points)]
+        return given(sought.problem, np.unique(answers, axis=0))
+
+    return Method(name, source, differs, KullbackLeibler(), within, along)
+
+
+def bracket(space: Space, budget_bits: int) -> tuple[Format, Format]:
+    """Two neighbours among the formats that all units are offered: one that is larger than the budget if all have it, and one that fits; the same
+    twice where even the largest fits.
+
+    Raises:
+        UserError: no format is offered to all units, or none of them fits.
+    """
+    shared = sorted((f for f in np.flatnonzero(space.offered.all(axis=0))), key=lambda f: -int(space.size_bits[:, f].sum()))
+    sizes = [int(space.size_bits[:, f].sum()) + space.fixed_bits for f in shared]
+    fitting = [i for i, size in enumerate(sizes) if size <= budget_bits]
+    if not fitting:
+        raise UserError(
+            f"A method of two formats needs one that all units are offered within the budget of {budget_bits // 8:,} bytes; this space has "
+            f"{', '.join(space.formats[f].name for f in shared) or 'none'} for all: raise the budget, or name other --formats."
+        )
+    return space.formats[shared[max(fitting[0] - 1, 0)]], space.formats[shared[fitting[0]]]
+
+
+def _two_levels(space: Space, scores: NDArray[np.float64], budget_bits: int) -> Choice:
+    high, low = bracket(space, budget_bits)
+    return two_tiers(space, scores, budget_bits, high=high, low=low)
+
+
+def _three_tiers(space: Space, scores: NDArray[np.float64], budget_bits: int) -> Choice:
+    """The two formats around the budget and the next coarser one."""
+    high, low = bracket(space, budget_bits)
+    coarser = [form for f, form in enumerate(space.formats) if space.offered[:, f].all() and form.bits_per_weight < low.bits_per_weight]
+    formats = (high, low, max(coarser, key=lambda form: form.bits_per_weight)) if coarser else (high, low, low)
+    return tiered_within(space, scores, budget_bits, formats=formats, ratios=_LAYERS)
+
+
+def _proportional(space: Space, scores: NDArray[np.float64], budget_bits: int) -> Choice:
+    """Bits in proportion to how sensitive a layer is: one minus its unimportance, and never less than the smallest format."""
+    return given_in_proportion(space, 1.0 - unimportance(scores) + 1e-3, budget_bits)
+
+
+BY_TABLES = (
+    by_table(
+        "hawq",
+        "HAWQ-V3 (Yao et al., ICML 2021): Hessian trace × ‖ΔW‖², an integer programme",
+        "The trace is that of the divergence and not of a task's loss; the programme is solved exactly by dynamic programming.",
+        proxy="hawq",
+    ),
+    by_table(
+        "higgs",
+        "HIGGS (Malinovskii et al., NAACL 2025, arXiv 2411.17525): linear coefficients from injected noise, a knapsack",
+        "The quantizer is the run's own and not HIGGS's grids.",
+        proxy="noise",
+    ),
+    by_table(
+        "modelopt",
+        "NVIDIA ModelOpt auto_quantize, gradient: Σ(g ⊙ ΔY)², a 0/1 programme",
+        "Every matrix decides alone; scores are not forced to fall with bits; the budget counts stored bytes.",
+        proxy="output-change",
+    ),
+    by_table(
+        "obc-dp",
+        "OBC (Frantar & Alistarh, NeurIPS 2022, arXiv 2208.11580): layer losses, dynamic programming over 10,000 buckets of the budget",
+        "The layer losses are those of the run's codec, Σ(w − q)²/diag(H⁻¹)², without compensation.",
+        proxy="surgeon",
+        solver=solve_in_buckets,
+    ),
+    by_scores(
+        "layerwise-lim",
+        "Layer-Wise Quantization (Dumitru et al., 2024, arXiv 2406.17415): layers by −cos(input, output), two levels",
+        "The two levels are those around the budget.",
+        proxy="lim",
+        key=by_layer,
+        choose=_two_levels,
+    ),
+    by_scores(
+        "layerwise-zd",
+        "Layer-Wise Quantization (Dumitru et al., 2024, arXiv 2406.17415): layers by their share of weights with a z-score above 1, two levels",
+        "The two levels are those around the budget.",
+        proxy="zd",
+        key=by_layer,
+        choose=_two_levels,
+    ),
+    by_scores(
+        "edge-llm",
+        "Edge-LLM (Yu et al., DAC 2024): layers in proportion to the error of their output",
+        "Bits are allocated by the proportional rule that the paper has for pruning ratios (its bits are set by hand), and renormalised to meet the "
+        "budget; errors belong to the layers they were measured on, which the released code mixes up.",
+        proxy="sparsity",
+        key=by_layer,
+        choose=_proportional,
+    ),
+    by_scores(
+        "cptquant",
+        "CPTQuant (Nanda et al., 2024): layers by canonical correlation (CMPQ), three tiers",
+        "Ties of the paper's three scores are not broken by another: `--sensitivity sparsity` and `input-taylor` are its other two.",
+        proxy="canonical",
+        key=by_layer,
+        choose=_three_tiers,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Measures of a changed model against the original."""

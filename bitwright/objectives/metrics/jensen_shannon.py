@@ -1,0 +1,53 @@
+"""Jensen-Shannon divergence of the next-token distributions: symmetric, and never above ln 2.
+
+JSD = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = ½ (p + q), in nats. Source: Lin, 1991, Divergence measures based on the Shannon entropy.
+As AMQ (Lee et al., EMNLP 2025, arXiv 2509.12019) computes it, m is never below 1e-7.
+"""
+
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+
+from bitwright.objectives.metrics.kullback_leibler import divergence_of
+from bitwright.objectives.objective import TokenObjective
+
+_FLOOR = 1e-7
+_CEILING = 1.0
+
+
+@dataclass(frozen=True)
+class JensenShannon(TokenObjective):
+    """The exact divergence, in [0, ln 2]."""
+
+    name = "jsd"
+    unit = "nats/token"
+
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.of_tokens`."""
+        middle = torch.logaddexp(original, changed) - log(2)
+        return (divergence_of(original, middle) + divergence_of(changed, middle)) / 2
+
+
+@dataclass(frozen=True)
+class ClampedJensenShannon(TokenObjective):
+    """As AMQ computes it: the mixture is at least 1e-7, and what is above 1 or undefined counts as 1.
+
+    The clamp makes the tail's terms negative: of two equal models over a large vocabulary the value is a little below zero. The ceiling, which
+    AMQ puts on the mean, is put on every sequence here; it can only meet undefined values, as a divergence is at most ln 2.
+    """
+
+    name = "amq-jsd"
+    unit = "nats/token"
+
+    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.of_tokens`."""
+        middle = ((original.exp() + changed.exp()) / 2).clamp(min=_FLOOR).log()
+        return (divergence_of(original, middle) + divergence_of(changed, middle)) / 2
+
+    def by_sequence(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean of each, and the ceiling."""
+        return np.minimum(np.nan_to_num(super().by_sequence(values), nan=_CEILING), _CEILING)

@@ -1,0 +1,70 @@
+"""Router shift: how often tokens are sent to other experts than in the original.
+
+Source: the expert shift of EAC-MoE (ACL 2025, section 3), where it alone costs Mixtral as much perplexity as the quantized weights do. Here it is the
+share of the original's choices, over all tokens, layers and places among the k, that the changed model does not make. An expert that was dropped
+counts where it would have been chosen.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+
+from bitwright.compress import Model, router_parameters
+from bitwright.errors import ObjectiveError
+from bitwright.objectives.measurement import standard_error
+from bitwright.objectives.objective import Estimate, ModelObjective, Preparation
+from bitwright.objectives.text.routing import Routed, watched_routers
+from bitwright.objectives.text.tokens import Tokens
+
+_SEQUENCES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class RouterShift(Preparation):
+    """Reads what the original's routers choose on the text."""
+
+    name = "router-shift"
+
+    def prepare(self, original: Model, tokens: Tokens) -> "ShiftFromOriginal":
+        """See `Preparation.prepare`.
+
+        Raises:
+            ObjectiveError: the model has no routers.
+        """
+        if not router_parameters(original):
+            raise ObjectiveError(f"{self.name} needs a mixture of experts; this model has no routers: name another objective.")
+        return ShiftFromOriginal(chosen_experts(original, tokens), tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftFromOriginal(ModelObjective):
+    """The share of the original's choices that a model does not make on `tokens`; `original` are those choices, see `chosen_experts`."""
+
+    original: NDArray[np.int64]
+    tokens: Tokens
+    name = "router-shift"
+    unit = "of choices"
+
+    def of_model(self, model: Model) -> Estimate:
+        """See `ModelObjective.of_model`."""
+        found = chosen_experts(model, self.tokens)
+        kept = (self.original[..., :, None] == found[..., None, :]).any(axis=-1)  # (n_layers, n_sequences, length, k)
+        shifted = 1.0 - kept.mean(axis=(0, 2, 3))
+        return Estimate(float(shifted.mean()), standard_error(shifted))
+
+
+def chosen_experts(model: Model, tokens: Tokens) -> NDArray[np.int64]:
+    """The experts that each token is sent to `(n_layers, n_sequences, length, k)`; layers are those with a router, in order."""
+    chosen: dict[int, list[Torch]] = {layer: [] for layer in sorted(router_parameters(model))}
+
+    def told(routed: Routed) -> None:
+        chosen[routed.layer].append(routed.chosen.cpu())
+
+    with watched_routers(model, told), torch.inference_mode():
+        for batch in tokens.batches(_SEQUENCES_AT_ONCE):
+            model.module(torch.from_numpy(batch).to(model.device), use_cache=False)
+    found = np.stack([torch.cat(of_layer).numpy() for of_layer in chosen.values()])
+    return found.reshape(len(chosen), *tokens.ids.shape, -1)

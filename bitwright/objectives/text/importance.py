@@ -1,0 +1,53 @@
+"""The importance matrix: the mean squared activation of every input channel of every weight matrix.
+
+Source: llama.cpp's `imatrix` tool. It weighs the error of each weight in the quantizers of libggml.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+
+from bitwright.compress import Model
+from bitwright.objectives.text.taps import Tap, Tapped, Use
+from bitwright.objectives.text.tokens import Tokens
+from bitwright.progress import Progress
+
+
+class _Squares(Tap):
+    """Sums of squares of each tensor's inputs: `(n_groups, n_columns)`, and the number of tokens each group saw."""
+
+    def __init__(self, model: Model) -> None:
+        groups = {name: len(pieces) for name, pieces in model.pieces.items()}
+        self.sums = {t.name: np.zeros((groups[t.name], t.shape[-1])) for t in model.tensors if t.name in groups}
+        self.counts = {name: np.zeros(n_groups) for name, n_groups in groups.items()}
+
+    def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:  # noqa: ARG002
+        rows = x.detach().reshape(-1, x.shape[-1])
+        squares = rows.square().sum(dim=0).double().cpu().numpy()
+        for use in uses:
+            self.sums[use.tensor][use.group] += squares
+            self.counts[use.tensor][use.group] += len(rows)
+
+    def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
+        """A look-up has no input channels."""
+
+
+def collect_importance(model: Model, tokens: Tokens, *, progress: Progress) -> dict[str, NDArray[np.float32]]:
+    """Mean squared activations `(n_groups, n_columns)` by tensor name; a group is an expert, or the whole tensor.
+
+    A tensor that no token reached is left out; an expert that no token reached gets the mean of the others.
+    """
+    squares = _Squares(model)
+    with progress.stage("Collecting the importance matrix", tokens.n_tokens) as advance, torch.inference_mode():
+        for batch in tokens.batches(8):
+            with Tapped(model, squares):
+                model.module(torch.from_numpy(batch).to(model.device), use_cache=False)
+            advance(batch.size)
+    return {name: _means(squares.sums[name], counts) for name, counts in squares.counts.items() if counts.any()}
+
+
+def _means(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float32]:
+    means = sums / np.maximum(counts, 1)[:, None]
+    means[counts == 0] = means[counts > 0].mean(axis=0)
+    return means.astype(np.float32)

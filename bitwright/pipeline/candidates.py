@@ -1,0 +1,164 @@
+"""From a run and a budget to a plan: the best candidates and the best uniform allocation are measured, and the best of them wins."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from bitwright.compress import digest
+from bitwright.engines import TARGETS
+from bitwright.errors import BudgetError, OutputError
+from bitwright.objectives import Measurement
+from bitwright.pipeline.cost_limits import Limit, require_possible
+from bitwright.pipeline.plan_codes import rounding_of
+from bitwright.pipeline.plan_steps import planned_steps
+from bitwright.pipeline.run import IMATRIX, Run
+from bitwright.pipeline.run_space import uniforms
+from bitwright.search import solve_with_rows
+from bitwright.spaces import (
+    PLAIN_CACHE,
+    Budget,
+    CacheTypes,
+    Choice,
+    ImportanceFile,
+    Plan,
+    PlannedModel,
+    Promise,
+    Provenance,
+    chosen_cache,
+    file_bytes,
+    has_cache,
+    of_weights,
+    planned_cache,
+    without_cache,
+)
+
+_UNIFORMS_MEASURED = 2
+_SEARCHED_MEASURED = 3
+
+
+def budget_bytes(budget: Budget, *, n_weights: int, original_bytes: int) -> int:
+    """The budget in bytes of the finished file, for a model of `n_weights` whose file has `original_bytes`.
+
+    Raises:
+        BudgetError: it is not below the original's size, so that there is nothing to do.
+    """
+    size_bytes = budget.size_bytes(n_weights)
+    if size_bytes >= original_bytes:
+        raise BudgetError(
+            f"A budget must be below the original; {budget.text} is {size_bytes / 1e6:.1f} MB and the original has "
+            f"{original_bytes / 1e6:.1f} MB, so it fits as it is: name a smaller budget."
+        )
+    return size_bytes
+
+
+def candidates(run: Run, size_bytes: int, limits: tuple[Limit, ...] = ()) -> dict[str, Choice]:
+    """Choices worth measuring for a budget and `limits` beside it, by name: the exact optimum of the table and that of the second opinion, the best
+    that searches have found so far, and the largest uniform allocations that fit.
+
+    Raises:
+        BudgetError: even the smallest file is above the budget, or no choice is within the limits.
+    """
+    space, rows = run.prices.space, tuple(limit.row for limit in limits)
+    require_possible(space, size_bytes, limits)
+    tables = {"knapsack": run.prices.table, "knapsack, second table": run.prices.second_table}
+    solved = {name: solve_with_rows(space, table, 8 * size_bytes, rows=rows).choice for name, table in tables.items()}
+    found = {"knapsack": solved["knapsack"]} | {name: choice for name, choice in solved.items() if (choice != solved["knapsack"]).any()}
+    fitting = {name: choice for name, choice in uniforms(run).items() if _fits(run, choice, size_bytes, limits)}
+    largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
+    uniform = {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
+    return found | _searched(run, size_bytes, limits, known=[*found.values(), *uniform.values()]) | uniform
+
+
+def _fits(run: Run, choice: Choice, size_bytes: int, limits: tuple[Limit, ...]) -> bool:
+    return run.prices.space.total_bytes(choice) <= size_bytes and all(limit.keeps(choice) for limit in limits)
+
+
+def _searched(run: Run, size_bytes: int, limits: tuple[Limit, ...], *, known: list[Choice]) -> dict[str, Choice]:
+    """The best choices that fit among those measured by searches, which are not `known` already."""
+    taken = {tuple(choice.tolist()) for choice in known}
+    nats = {choice: value for choice, value in run.evaluated().items() if _fits(run, np.array(choice), size_bytes, limits)}
+    new = [choice for choice in sorted(nats, key=lambda choice: nats[choice])[:_SEARCHED_MEASURED] if choice not in taken]
+    return {f"search {i}": np.array(choice) for i, choice in enumerate(new, start=1)}
+
+
+def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> tuple[str, Measurement]:
+    """The candidate of the least of `values`, and its measurement as it ships; of two that are equal, the smaller.
+
+    A candidate without a value counts with its divergence, so `values` may be empty, but holds all candidates or none.
+    """
+    known = run.measurements | run.shipped
+    measured = {name: known[tuple(choice.tolist())] for name, choice in named.items()}
+    space = run.prices.space
+    ranked = sorted(named, key=lambda name: (values.get(name, measured[name].nats_per_token), space.total_bytes(named[name])))
+    return ranked[0], measured[ranked[0]]
+
+
+def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement, cache: CacheTypes = PLAIN_CACHE) -> Plan:
+    """The measured choice as a plan. `cache` are the types of keys and values where the run does not decide about them."""
+    promise = Promise(
+        nats_per_token=measurement.nats_per_token,
+        standard_error=measurement.standard_error,
+        basis="measured",
+        text=run.store.text("held-out text"),
+        n_tokens=measurement.n_tokens,
+    )
+    return promised_plan(run, np.array(measurement.choice), promise, budget=budget, strategy=strategy, cache=cache)
+
+
+def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, strategy: str, cache: CacheTypes = PLAIN_CACHE) -> Plan:
+    """A choice `(n_units,)` as a plan that promises `promise`; see `make_plan`."""
+    space, settings = run.prices.space, run.settings
+    formats = of_weights(space).names(without_cache(space, choice))
+    types = chosen_cache(space, choice) if has_cache(space) else cache
+    target = TARGETS[settings.target]
+    imatrix = run.folder / IMATRIX
+    return Plan(
+        target=target.name,
+        target_version=target.version,
+        model=PlannedModel(source=str(_absolute(settings.model)), fingerprint=run.store.settings()["model"], n_weights=space.n_weights),
+        formats=formats,
+        size_bytes=file_bytes(space, choice),
+        divergence=promise,
+        cache=planned_cache(types),
+        importance=ImportanceFile(path=str(imatrix.absolute()), sha256=digest(imatrix)),
+        rounding=rounding_of(run, formats),
+        steps=planned_steps(run, formats),
+        found=Provenance(
+            bitwright=importlib.metadata.version("bitwright"),
+            strategy=strategy,
+            sensitivity=settings.sensitivity,
+            calibration=run.store.text("calibration text"),
+            seed=settings.seed,
+            budget=budget,
+        ),
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text to a temporary name and rename it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"The file must be writable to {path}; it is not ({error.strerror}): choose another place.") from error
+    finally:
+        _discard(temporary)
+
+
+def _discard(temporary: Path) -> None:
+    with suppress(OSError):
+        temporary.unlink()
+
+
+def _absolute(model: str) -> Path | str:
+    path = Path(model)
+    return path.absolute() if path.exists() else model

@@ -1,0 +1,149 @@
+"""What is asked of a plan beside its bytes: ceilings on costs, and the device that seconds and joules are counted on."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf, isfinite
+
+import numpy as np
+
+from bitwright.devices import Device
+from bitwright.errors import BudgetError, ObjectiveError
+from bitwright.objectives import Cost, CostObjective, KullbackLeibler
+from bitwright.search import Row, solve_with_rows
+from bitwright.spaces import Choice, Space, parse_budget
+
+#: costs that a ceiling may be set on; that on bytes is the budget
+CEILINGS = (CostObjective.ACTIVE_BYTES, CostObjective.SECONDS, CostObjective.JOULES)
+_AT_MOST = re.compile(r"\s*([a-z-]+)\s*=\s*(\S.*?)\s*")
+
+_ROUNDED = 1_000  # from here on a figure is told without its fraction
+
+
+@dataclass(frozen=True)
+class NoDevice:
+    """No device was named."""
+
+
+NO_DEVICE = NoDevice()
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """A ceiling on a cost, in the cost's unit."""
+
+    objective: CostObjective
+    value: float
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The ceilings, the device of seconds and joules, and a ceiling on the divergence in nats per token, which makes the size what is sought."""
+
+    at_most: tuple[AtMost, ...] = ()
+    device: Device | NoDevice = NO_DEVICE
+    nats_at_most: float = inf
+
+
+NO_CONDITIONS = Conditions()
+
+
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """A ceiling on a cost of one run."""
+
+    cost: Cost
+    at_most: float
+
+    @property
+    def row(self) -> Row:
+        """The same as a row of an integer programme."""
+        return Row(np.nan_to_num(self.cost.table), -np.inf, self.at_most - self.cost.fixed, self.text)
+
+    @property
+    def text(self) -> str:
+        """It in words."""
+        return f"{self.cost.objective} at most {self.at_most:,.10g}"
+
+    def keeps(self, choice: Choice) -> bool:
+        """Whether a choice `(n_units,)` is within it; one of a pair whose cost is not known is not."""
+        return bool(np.isfinite(self.cost.of(choice))) and self.row.holds(choice)
+
+
+def parse_costs(text: str) -> tuple[CostObjective, ...]:
+    """The costs that `text` names, separated by commas; none where it is empty.
+
+    Raises:
+        ObjectiveError: a word is none of those that a ceiling may be set on.
+    """
+    words, known = [word.strip() for word in text.split(",") if word.strip()], {cost.value: cost for cost in CEILINGS}
+    for word in words:
+        if word not in known:
+            raise ObjectiveError(f"A third axis is a cost, {', '.join(known)}; '{word}' is none: choose one of them.")
+    return tuple(known[word] for word in dict.fromkeys(words))
+
+
+def parse_conditions(texts: Iterable[str], device: Device | NoDevice) -> Conditions:
+    """Ceilings as `parse_at_most` reads them, and one on the divergence: `kl=0.03`.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+    of_costs, nats = [], inf
+    for text in texts:
+        word, _, value = (part.strip() for part in text.partition("="))
+        if word != KullbackLeibler.name:
+            of_costs.append(parse_at_most(text))
+        elif (nats := _number(value)) <= 0:
+            raise ObjectiveError(f"A ceiling must be a number above zero of nats/token; '{text}' has none: write it like kl=0.03.")
+    return Conditions(tuple(of_costs), device, nats)
+
+
+def parse_at_most(text: str) -> AtMost:
+    """Read `seconds-per-token=0.05`, `joules-per-token=0.4` or `active-bytes=60MB`.
+
+    Raises:
+        ObjectiveError: no cost that can be limited, no number, or none above zero.
+        BudgetError: the number of bytes has an unknown unit.
+    """
+    found = _AT_MOST.fullmatch(text)
+    known = {cost.value: cost for cost in CEILINGS}
+    if not found or found[1] not in known:
+        raise ObjectiveError(f"A ceiling is one of {', '.join(known)}, `=` and a number; '{text}' is not: write it like seconds-per-token=0.05.")
+    objective = known[found[1]]
+    if objective == CostObjective.ACTIVE_BYTES and not found[2].isdigit():
+        budget = parse_budget(found[2])
+        value = float(budget.size_bytes(0)) if budget.unit != "bpw" else 0.0
+    else:
+        value = _number(found[2])
+    if not (isfinite(value) and value > 0):
+        raise ObjectiveError(f"A ceiling must be a number above zero of {objective.unit}; '{text}' has none: write it like {objective}=0.05.")
+    return AtMost(objective, value)
+
+
+def _number(text: str) -> float:
+    """The number that a text is, 0 where it is none."""
+    return float(text) if re.fullmatch(r"\d*\.?\d+(e[+-]?\d+)?", text) else 0.0
+
+
+def require_possible(space: Space, size_bytes: int, limits: tuple[Limit, ...]) -> None:
+    """Refuse limits that no choice keeps in a file of `size_bytes`.
+
+    Raises:
+        BudgetError: the first limit that cannot be kept together with the ones before it: by how much, and the way out.
+    """
+    for i, limit in enumerate(limits):
+        kept = limits[:i]
+        cheapest = solve_with_rows(
+            space, np.where(space.offered, limit.cost.table, 0.0), 8 * size_bytes, rows=tuple(other.row for other in kept)
+        ).choice
+        least = float(limit.cost.of(cheapest))
+        if not limit.keeps(cheapest):
+            objective, above = limit.cost.objective, least / limit.at_most - 1
+            figure = f"{least:,.0f}" if least >= _ROUNDED else f"{least:.4g}"
+            beside = "".join(f" and {other.text}" for other in kept)
+            raise BudgetError(
+                f"A ceiling must leave a choice; within {size_bytes:,} bytes{beside} no plan takes less than {figure} "
+                f"{objective.unit}, {100 * above:.1f} % above {objective}={limit.at_most:,.10g}: raise it, "
+                f"{'or one of the others, ' if kept else ''}or offer other formats."
+            )

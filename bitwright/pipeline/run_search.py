@@ -1,0 +1,244 @@
+"""A method at work on one run. It searches on the calibration text, so that the held-out text is left to judge what it finds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress import Distortion, Stitcher, stitched
+from bitwright.devices import Device
+from bitwright.errors import ObjectiveError, UserError
+from bitwright.methods import AUTO, Method, Sought, Table
+from bitwright.objectives import (
+    CostObjective,
+    Estimate,
+    Evaluator,
+    ModelObjective,
+    Named,
+    Preparation,
+    Reference,
+    TokenObjective,
+    Tokens,
+    parse_objectives,
+)
+from bitwright.pipeline.cost_limits import NO_DEVICE, Limit, NoDevice, require_possible
+from bitwright.pipeline.costs import named_costs
+from bitwright.pipeline.measuring import Effort, Explored, Meter, explore
+from bitwright.pipeline.price_table import distortion_of, priced, subject_of
+from bitwright.pipeline.run import SEARCH_TEXT, Run
+from bitwright.pipeline.run_space import uniforms, whole_space
+from bitwright.pipeline.search_history import PREDICTOR, keep_course
+from bitwright.pipeline.workbench import Workbench, timed
+from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, sized, stored, with_cache_steps
+from bitwright.report import NoLimit, SizeLimit
+from bitwright.search import Expand, Knowledge, Problem, Refit, Row, Strategy
+from bitwright.spaces import PLAIN, Choice, has_cache, of_weights, without_cache
+
+_UNIFORMS = 2
+_SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities that leave the products of a sweep
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to search: a method, what it may spend, and what to make small.
+
+    Of several `objectives` the first decides and the others are told; where none is named it is the method's own. Size always counts and need not be
+    among them; other costs that are named are counted for the candidates.
+    """
+
+    method: Method
+    effort: Effort
+    objectives: tuple[Named, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A vector for each of some choices: what every objective, named with its unit, is on held-out text, by the name of the choice."""
+
+    objectives: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Estimate, ...]], ...]
+
+    def deciding(self) -> dict[str, float]:
+        """The first objective by the name of the choice."""
+        return {name: estimates[0].value for name, estimates in self.rows}
+
+
+DEFAULT = Search(AUTO, Effort(evaluations=16))
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """A run's model and its calibration text, with all that a method works with, for as long as the model has other weights."""
+
+    bench: Workbench
+    run: Run
+    evaluator: Evaluator
+    reference: Reference
+    weights: Stitcher
+    meter: Meter
+
+    def sought(self, start: Sequence[Choice], rows: tuple[Row, ...] = ()) -> Sought:
+        """What a method is given; of the choices `start` those that the space offers."""
+        space = self.run.prices.space
+        units = np.arange(len(space.units))
+        first = np.array([choice for choice in start if space.offered[units, choice].all()], dtype=np.int64).reshape(-1, len(units))
+        problem = Problem(space, first, self.evaluator.n_sequences, self.bench.settings.seed, rows)
+        knowledge = Knowledge(self.run.prices.table, self.refit(PREDICTOR), self._expand(), (self.run.prices.second_table,))
+        length = self.bench.texts.calibration.ids.shape[1]
+        return Sought(problem, knowledge, self.refit, self.price, self.score, self.measure, length)
+
+    def refit(self, name: str) -> Refit:
+        """How the predictor of that name learns from measured choices."""
+        return predictor_named(name, self.run.prices.space, self.run.prices.table, seed=self.bench.settings.seed).fit
+
+    def price(self, name: str) -> Table:
+        """The table of a proxy, with what it reads counted as spent by the search."""
+        self.weights.restore()
+        space = self.run.prices.space
+        passes, n_tokens = proxy_named(name).passes(space), self.bench.texts.calibration.n_tokens
+        self.meter.read(forward=passes.forward * n_tokens, backward=passes.backward * n_tokens)
+        return priced(self.bench, name, space=space, distortion=self._distortion())
+
+    def score(self, name: str) -> NDArray[np.float64]:
+        """The scores `(n_units,)`, as ranks, that the table of a proxy was made of; see `scored_table`."""
+        table, relative = self.price(name), sized(self._distortion().plain, self.run.prices.space)
+        known = np.isfinite(table) & (relative > 0)
+        return np.array([np.median(row[k] / r[k]) if k.any() else 0.0 for row, r, k in zip(table, relative, known, strict=True)])
+
+    def measure(self, choice: Choice) -> float:
+        """The first objective of a choice on all of the text, with what it reads counted as spent."""
+        found = self.evaluator(choice, self.evaluator.n_sequences)
+        self.meter.read(forward=found.n_tokens, backward=0)
+        return found.estimates[0].value
+
+    def _distortion(self) -> Distortion:
+        return distortion_of(self.bench, whole_space(self.bench))
+
+    def _expand(self) -> tuple[Expand, ...]:
+        """Slopes at a choice, where the run was priced by a sweep at the original whose products tell the curvatures."""
+        if self.bench.settings.sensitivity not in _SWEPT:
+            return ()
+        prices, space = self.run.prices, of_weights(self.run.prices.space)
+        subject = subject_of(self.bench, stored(space))
+        self.weights.restore()
+        expansion, n_tokens = Expansion(subject, gradient_products(subject), self.reference), subject.tokens.n_tokens
+
+        def expand(choice: Choice) -> tuple[Table, Table]:
+            self.weights.restore()
+            self.meter.read(forward=n_tokens, backward=n_tokens)
+            slopes, curvatures = expansion(without_cache(prices.space, choice))
+            if has_cache(prices.space):
+                still = np.zeros((len(choice) - len(slopes), curvatures.shape[1]))
+                return with_cache_steps(slopes, choice, table=prices.table, space=prices.space), np.concatenate([curvatures, still])
+            return moved(slopes, curvatures, choice, table=prices.table, space=space) if may_drop(space) else (slopes, curvatures)
+
+        return (expand,)
+
+
+@contextmanager
+def desk(bench: Workbench, run: Run, search: Search) -> Iterator[Desk]:
+    """A desk for as long as the block lasts; then the model has its original weights again."""
+    tokens = bench.texts.calibration
+    with timed(bench.store, "reference", tokens.n_tokens):
+        reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
+    objectives = prepared(bench, search.objectives, tokens) or (search.method.objective,)
+    _require_weights_alone(run, search.method)
+    with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
+        evaluator = Evaluator(bench.model, weights, reference=reference, objectives=objectives, store=bench.store)
+        yield Desk(bench, run, evaluator, reference, weights, Meter())
+    reference.discard()
+
+
+def _require_weights_alone(run: Run, method: Method) -> None:
+    if has_cache(run.prices.space) and method is not AUTO:
+        raise UserError(
+            f"A published method decides about weights alone; {method.name} knows no types of the cache: choose --method {AUTO.name}, or "
+            f"--cache-types {PLAIN.lower()}."
+        )
+
+
+def named_objectives(text: str) -> tuple[Named, ...]:
+    """The objectives that `text` names, none where it is empty.
+
+    Raises:
+        UserError: a word is unknown or its objective cannot be used, or there are only costs, which are known without a search.
+    """
+    named = parse_objectives(text) if text.strip() else ()
+    if named and all(isinstance(objective, CostObjective) for objective in named):
+        raise ObjectiveError(
+            f"A search needs an objective beside costs, which are known without measuring; '{text}' names none: add one, such as kl."
+        )
+    return named
+
+
+def prepared(bench: Workbench, named: Sequence[Named], tokens: Tokens) -> tuple[TokenObjective | ModelObjective, ...]:
+    """Objectives that can be evaluated on a text, without costs, which are known; the model has its original weights."""
+    wanted = [objective for objective in named if not isinstance(objective, CostObjective)]
+    return tuple(objective.prepare(bench.model, tokens) if isinstance(objective, Preparation) else objective for objective in wanted)
+
+
+def judged(
+    bench: Workbench, run: Run, named: Mapping[str, Choice], objectives: Sequence[Named], *, device: Device | NoDevice = NO_DEVICE
+) -> Judgement:
+    """What each of the choices in `named` is worth in every objective on held-out text, and what it costs. What is measured stays in the run.
+
+    Raises:
+        UserError: an objective gives no number, or a cost cannot be counted.
+    """
+    tokens = bench.texts.held_out
+    costs = named_costs(run, (objective for objective in objectives if isinstance(objective, CostObjective)), device)
+    made = prepared(bench, objectives, tokens)
+    reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
+    with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
+        evaluator = Evaluator(bench.model, weights, reference=reference, objectives=made, store=bench.store)
+        with bench.progress.stage("Judging candidates by every objective", len(named)) as advance:
+            rows = []
+            for name, choice in named.items():
+                counted = (Estimate(float(cost.of(choice)), 0.0) for cost in costs)
+                rows.append((name, (*evaluator(choice, evaluator.n_sequences).estimates, *counted)))
+                advance(1)
+    reference.discard()
+    words = (*((objective.name, objective.unit) for objective in made), *((cost.objective.value, cost.objective.unit) for cost in costs))
+    return Judgement(tuple(f"{name} {unit}".strip() for name, unit in words), tuple(rows))
+
+
+def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Search, limits: tuple[Limit, ...] = ()) -> Explored:
+    """Search for the best choice whose file has at most `budget_bits` and which is within `limits`. What is measured stays in the run.
+
+    Raises:
+        UserError: the method cannot answer such a budget, or keep limits beside it; no choice does; an objective gives no number.
+    """
+    if limits and search.method is not AUTO:
+        raise UserError(
+            f"Ceilings beside the budget are kept by the method {AUTO.name} alone; {search.method.name} knows none: leave out --at-most, or --method."
+        )
+    space = run.prices.space
+    require_possible(space, budget_bits // 8, limits)
+    fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
+    largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
+    with desk(bench, run, search) as at:
+        return _searched(
+            at, search.method.within(at.sought(largest, tuple(limit.row for limit in limits)), budget_bits), search, limit=SizeLimit(budget_bits // 8)
+        )
+
+
+def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:
+    """Search for the whole front, beginning with `n_points` of the predicted one. What is measured stays in the run.
+
+    Raises:
+        UserError: an objective gives no number.
+    """
+    with desk(bench, run, search) as at:
+        return _searched(at, search.method.along(at.sought(list(uniforms(run).values())), n_points), search, limit=NoLimit())
+
+
+def _searched(at: Desk, strategy: Strategy, search: Search, *, limit: SizeLimit | NoLimit) -> Explored:
+    """Let the strategy search, and keep the course of it in the run."""
+    with timed(at.bench.store, "search") as passed:
+        explored = explore(strategy, at.evaluator, effort=search.effort, meter=at.meter, progress=at.bench.progress)
+        passed.n_tokens = explored.spent.tokens
+    at.bench.store.put_text(SEARCH_TEXT, at.evaluator.deciding_text)
+    keep_course(at.run, explored, method=search.method, limit=limit)
+    return explored

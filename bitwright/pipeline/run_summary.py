@@ -1,0 +1,134 @@
+"""A run as the values that a report shows."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bitwright.devices import Device
+from bitwright.objectives import Cost, Measurement
+from bitwright.pipeline.cost_fronts import cost_front
+from bitwright.pipeline.cost_limits import NO_DEVICE, NoDevice
+from bitwright.pipeline.expert_uses import expert_uses
+from bitwright.pipeline.long_text import cache_text
+from bitwright.pipeline.run import Run
+from bitwright.pipeline.run_space import uniforms
+from bitwright.pipeline.search_history import courses
+from bitwright.pipeline.text_comparison import text_comparison
+from bitwright.predictors import Validation
+from bitwright.report import AsSearched, Candidate, NoLimit, NotMeasured, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
+from bitwright.search import hull
+from bitwright.spaces import Choice, chosen_cache, file_bytes, of_weights, with_cache_sizes, without_cache
+
+_STAGES = {
+    "load": "loading the model",
+    "sample": "sampling text from the model",
+    "imatrix": "importance matrix",
+    "dropping": "dropping one expert at a time",
+    "routing": "watching the routers",
+    "quantize": "quantizing every tensor in every format",
+    "gradient": "gradient sweep",
+    "joint": "gradient sweep",
+    "cache": "measuring types of the cache",
+    "measured": "measuring one unit at a time",
+    "reference": "the original's predictions",
+    "search": "searching",
+    "candidates": "measuring candidates",
+    "ship": "rounding and measuring what ships",
+    "build": "writing the file",
+    "check": "checking it in the engine",
+}
+
+
+def summarise(
+    run: Run,
+    *,
+    named: dict[str, Choice],
+    chosen: str,
+    limit: SizeLimit | NoLimit,
+    costs: tuple[Cost, ...] = (),
+    device: Device | NoDevice = NO_DEVICE,
+) -> RunSummary:
+    """Everything measured in the run and the candidates in `named`, of which `chosen` is the name of the one settled on, with what they take of
+    `costs`, counted on `device`.
+    """
+    prices, scale, weights = run.prices, run.scale, run.prices.of_weights
+    front = hull(weights.space, weights.table)
+    as_files = replace(run, prices=replace(prices, space=with_cache_sizes(prices.space, {})))
+    labels = {_key(choice): name for name, choice in uniforms(run).items()} | {_key(choice): name for name, choice in named.items()}
+    measured = run.measurements | run.shipped
+    choices = {_key(choice): choice for choice in named.values()} | {key: np.array(key) for key in measured}
+    listed = [
+        _candidate(run, choice, label=labels.get(key, "front"), measured=measured.get(key), chosen=key == _key(named[chosen]))
+        for key, choice in choices.items()
+    ]
+    return RunSummary(
+        model=Path(run.settings.model).name,
+        target=run.settings.target,
+        original_bytes=prices.original_bytes,
+        n_weights=prices.space.n_weights,
+        budget=limit,
+        space=weights.space,
+        table=np.where(weights.space.offered, scale.factor * weights.table, np.nan),
+        front_sizes_bytes=front.size_bits // 8,
+        front_nats=scale.factor * front.loss,
+        candidates=tuple(listed),
+        courses=courses(run),
+        stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
+        settings=run.store.settings()
+        | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")}
+        | cache_text(run),
+        reference_perplexity=float(run.store.text("reference perplexity")),
+        shipping=_shipping(run, named, chosen),
+        experts=expert_uses(run, weights.space.names(without_cache(prices.space, named[chosen]))),
+        texts=text_comparison(replace(run, prices=weights), file_bytes(prices.space, named[chosen])),
+        cost_fronts=tuple(cost_front(as_files, cost, device=device, candidates=choices.values()) for cost in costs),
+    )
+
+
+def _shipping(run: Run, named: dict[str, Choice], chosen: str) -> Shipping | AsSearched:
+    """The candidates of `named` that were measured with the rounding that ships, beside what the search's own said of them."""
+    settings, before, after = run.settings, run.measurements, run.shipped
+    rows = [
+        ShippedCandidate(name, file_bytes(run.prices.space, choice), _told(before[_key(choice)]), _told(after[_key(choice)]), name == chosen)
+        for name, choice in named.items()
+        if _key(choice) in after and _key(choice) in before
+    ]
+    if not rows:
+        return AsSearched()
+    searched, shipped = (np.array([part[0] for part in column]) for column in zip(*((row.searched, row.shipped) for row in rows), strict=True))
+    none = np.zeros(len(rows))
+    ranks = Validation(shipped, none, searched, none)
+    return Shipping(settings.rounding, settings.shipping, tuple(rows), ranks.spearman, ranks.kendall)
+
+
+def _told(measurement: Measurement) -> tuple[float, float]:
+    return measurement.nats_per_token, measurement.standard_error
+
+
+def _candidate(run: Run, choice: Choice, *, label: str, measured: Measurement | None, chosen: bool) -> Candidate:
+    space, types = run.prices.space, chosen_cache(run.prices.space, choice)
+    return Candidate(
+        label=label if types.is_plain else f"{label}, cache {types}",
+        kind="uniform" if label.startswith("uniform") else "plan" if chosen else "front",
+        choice=without_cache(space, choice),
+        size_bytes=file_bytes(space, choice),
+        bits_per_weight=of_weights(space).bits_per_weight(without_cache(space, choice)),
+        predicted_nats=run.scale.nats(run.summed(choice)),
+        measured=_quality(measured) if measured else NotMeasured(),
+        chosen=chosen,
+    )
+
+
+def _quality(measurement: Measurement) -> Quality:
+    return Quality(
+        nats_per_token=measurement.nats_per_token,
+        standard_error=measurement.standard_error,
+        perplexity=measurement.perplexity,
+        top1_agreement=measurement.top1_agreement,
+        n_tokens=measurement.n_tokens,
+    )
+
+
+def _key(choice: Choice) -> tuple[int, ...]:
+    return tuple(int(i) for i in choice)

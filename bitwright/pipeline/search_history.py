@@ -1,0 +1,86 @@
+"""The searches of a run as a report shows them: how far each came for what it read, and how well the predictor knows this model."""
+
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.methods import Method
+from bitwright.pipeline.measuring import Explored
+from bitwright.pipeline.run import Run
+from bitwright.predictors import Folds, Measured, cross_validate, predictor_named
+from bitwright.predictors import Validation as CrossValidation
+from bitwright.report import Forecast, NoForecast, NoLimit, SearchCourse, SearchStep, SizeLimit, Validation
+from bitwright.search import hypervolume
+
+PREDICTOR = "ridge"
+_COURSE = "course/"
+_FOLDS = 5
+_ENOUGH = 10  # measured choices, below which a validation says nothing
+
+
+def keep_course(run: Run, explored: Explored, *, method: Method, limit: SizeLimit | NoLimit) -> None:
+    """Keep the course of a search in its run; a later one of the same method and goal takes its place."""
+    goal = {"size_bytes": limit.size_bytes} if isinstance(limit, SizeLimit) else {}
+    steps = [
+        {
+            "choice": step.choice.tolist(),
+            "value": step.estimates[0].value,
+            "standard_error": step.estimates[0].standard_error,
+            "n_sequences": step.n_sequences,
+            "tokens": step.tokens,
+            "seconds": step.seconds,
+        }
+        for step in explored.steps
+    ]
+    record = {"method": method.name, "source": method.source, "is_finished": explored.is_finished, "steps": steps, **goal}
+    run.store.put_text(f"{_COURSE}{method.name} {goal.get('size_bytes', 'front')}", json.dumps(record))
+
+
+def courses(run: Run) -> tuple[SearchCourse, ...]:
+    """Every search of the run, in the order in which they were kept."""
+    return tuple(_course(run, json.loads(text)) for text in run.store.texts(_COURSE) if json.loads(text)["steps"])
+
+
+def _course(run: Run, record: dict[str, object]) -> SearchCourse:
+    steps: list[dict[str, float]] = record["steps"]  # type: ignore[assignment]
+    choices = np.array([step["choice"] for step in steps], dtype=np.int64)
+    values, errors, n_sequences = (np.array([step[name] for step in steps]) for name in ("value", "standard_error", "n_sequences"))
+    sizes = run.prices.space.total_bits(choices) // 8
+    limit = SizeLimit(int(str(record["size_bytes"]))) if "size_bytes" in record else NoLimit()
+    whole = n_sequences == n_sequences.max()
+    keeps = whole & (sizes <= (limit.size_bytes if isinstance(limit, SizeLimit) else np.inf))
+    return SearchCourse(
+        method=str(record["method"]),
+        source=str(record["source"]),
+        goal=limit,
+        steps=tuple(
+            SearchStep(int(size), step["value"], step["standard_error"], int(step["n_sequences"]), int(step["tokens"]), step["seconds"])
+            for size, step in zip(sizes, steps, strict=True)
+        ),
+        hypervolume=_areas(np.column_stack([values, sizes]), whole),
+        incumbent=np.minimum.accumulate(np.where(keeps, values, np.inf)),
+        forecast=_forecast(run, choices[whole], values[whole], errors=errors[whole]),
+        is_finished=bool(record["is_finished"]),
+    )
+
+
+def _areas(points: NDArray[np.float64], whole: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The area that is dominated after each step `(n_steps,)`, as a share of what is dominated after all."""
+    reference = 1.01 * points.max(axis=0)
+    areas = np.array([hypervolume(points[: n + 1][whole[: n + 1]], reference) for n in range(len(points))])
+    return areas / areas[-1] if areas[-1] > 0 else areas
+
+
+def _forecast(run: Run, choices: NDArray[np.int64], values: NDArray[np.float64], *, errors: NDArray[np.float64]) -> Forecast | NoForecast:
+    """Every choice that was measured in full, foretold from others."""
+    if len(choices) < _ENOUGH or not (values > 0).all() or not np.isfinite(errors).all():
+        return NoForecast()
+    predictor = predictor_named(PREDICTOR, run.prices.space, run.prices.table, seed=run.settings.seed)
+    # all were measured on the same sequences and are foretold for these, so their noise is common to them
+    found = cross_validate(predictor, Measured(choices, values, errors, np.zeros(len(values))), Folds(_FOLDS, run.settings.seed))
+    return Forecast(values, errors, found.means, found.means - found.half_widths, found.means + found.half_widths, _figures(found))
+
+
+def _figures(found: CrossValidation) -> Validation:
+    return Validation(PREDICTOR, len(found.values), found.spearman, found.kendall, found.root_mean_square, found.coverage)

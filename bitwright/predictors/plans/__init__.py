@@ -1,0 +1,1 @@
+"""Predictors of whole plans, which learn from measured ones."""

@@ -1,0 +1,1 @@
+"""Sensitivities: tables of what each format of each unit costs."""

@@ -1,0 +1,1 @@
+"""Proxies that need a forward pass over calibration text."""

@@ -1,0 +1,212 @@
+"""Every proxy by name: what it is, what it costs, and the function that gives its table.
+
+A proxy prices every unit in every format, `(n_units, n_formats)`, before any whole plan is measured. To add one, write its file and add one line
+here. Which to trust on a given model is what `bitwright proxies` measures.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress import Distortion
+from bitwright.errors import UserError
+from bitwright.predictors.sensitivity.activations.block_output import block_output_errors
+from bitwright.predictors.sensitivity.activations.canonical import canonical_scores
+from bitwright.predictors.sensitivity.activations.expert_product import PUBLISHED, RELEASED, router_scores
+from bitwright.predictors.sensitivity.activations.layer_output import layer_output_errors
+from bitwright.predictors.sensitivity.activations.micro_experts import camera_scores
+from bitwright.predictors.sensitivity.activations.mutual_information import information_scores
+from bitwright.predictors.sensitivity.activations.noise import NOISE_LEVELS, noise_coefficients, noise_table
+from bitwright.predictors.sensitivity.activations.optimal_brain_surgeon import surgeon_table
+from bitwright.predictors.sensitivity.activations.similarity import angular_scores, block_cosines, block_influence_scores, lim_scores
+from bitwright.predictors.sensitivity.activations.sparsity_drop import sparsity_scores
+from bitwright.predictors.sensitivity.gradients.curvature import hessian_trace, trace_table
+from bitwright.predictors.sensitivity.gradients.first_order import alignment_table, delta_loss_table, first_order_table
+from bitwright.predictors.sensitivity.gradients.gradient import gradient_products, gradient_table
+from bitwright.predictors.sensitivity.gradients.input_taylor import taylor_scores
+from bitwright.predictors.sensitivity.gradients.joint_gradient import joint_table
+from bitwright.predictors.sensitivity.gradients.losses import FromOriginal
+from bitwright.predictors.sensitivity.gradients.output_change import output_change_table
+from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
+from bitwright.predictors.sensitivity.measured.measured import measured_table, measured_table_at
+from bitwright.predictors.sensitivity.measured.shapley import random_orders, shapley_marginals, shapley_table
+from bitwright.predictors.sensitivity.ranked_scores import scored_table
+from bitwright.predictors.sensitivity.subject import Subject
+from bitwright.predictors.sensitivity.text_divergence import on_text
+from bitwright.predictors.sensitivity.weights.pq_index import pq_scores
+from bitwright.predictors.sensitivity.weights.weight_error import absolute_error_table, importance_error_table, weight_error_table
+from bitwright.predictors.sensitivity.weights.weight_shape import kurtosis_scores, outlier_scores, zd_scores
+from bitwright.spaces import Choice, Space
+
+Table = NDArray[np.float64]
+_PROBES = 2
+_PERMUTATIONS = 8
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward and backward passes over the calibration text, beside the one of the importance matrix. A backward pass takes about two forward
+    ones.
+    """
+
+    forward: float
+    backward: float
+
+    def tokens(self, n_tokens: int) -> int:
+        """Tokens run through the model, forward and backward, over a text of `n_tokens`."""
+        return round((self.forward + self.backward) * n_tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class Proxy:
+    """A way to price formats. `price` gives the table `(n_units, n_formats)` of a subject whose formats do `Distortion` to the weights; where a
+    pair is not offered its price means nothing. `passes` is what that takes for a space at most: proxies share what they have in common.
+    """
+
+    name: str
+    source: str
+    passes: Callable[[Space], Passes]
+    price: Callable[[Subject, Distortion], Table]
+
+
+def proxy_named(name: str) -> Proxy:
+    """The proxy of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = {proxy.name: proxy for proxy in PROXIES}
+    if name not in known:
+        close = get_close_matches(name.lower(), known, n=1)
+        way_out = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}."
+        raise UserError(f"A sensitivity must be a proxy that is known; '{name}' is not: {way_out}")
+    return known[name]
+
+
+# --- what the proxies cost
+
+
+def _always(forward: float, backward: float) -> Callable[[Space], Passes]:
+    return lambda _: Passes(forward, backward)
+
+
+def _each_pair(space: Space) -> Passes:
+    return Passes(1 + int(space.offered.sum()), 0)
+
+
+def _each_pair_at_a_point(space: Space) -> Passes:
+    return Passes(2 + int(space.offered.sum()) - len(space.units), 0)
+
+
+def _each_format(space: Space) -> Passes:
+    n_formats = int(space.offered.any(axis=0).sum())
+    return Passes(n_formats, n_formats)
+
+
+def _each_layer(space: Space) -> Passes:
+    return Passes(1 + len({(unit.layer, unit.name if unit.layer < 0 else "") for unit in space.units}), 0)
+
+
+def _each_block(space: Space) -> Passes:
+    n_blocks = len({unit.layer for unit in space.units if unit.layer >= 0})
+    return Passes(3 + float(space.offered.sum()) / max(n_blocks, 1), 0)
+
+
+def _each_block_and_routers(space: Space) -> Passes:
+    return Passes(_each_block(space).forward + 1, 0)
+
+
+def _each_noise(space: Space) -> Passes:
+    return Passes(1 + len(space.units) * len(NOISE_LEVELS), 0)
+
+
+def _each_order(space: Space) -> Passes:
+    return Passes(3 + _PERMUTATIONS * (len(space.units) - 1), 0)
+
+
+# --- from what the other files give to a table
+
+
+def _scored(scores: Callable[[Subject], NDArray[np.float64]]) -> Callable[[Subject, Distortion], Table]:
+    """The table of a score for each unit; see `scores`."""
+    return lambda subject, distortion: scored_table(scores(subject), subject.space, relative_error=distortion.plain)
+
+
+def _shrunk_gradient(subject: Subject, distortion: Distortion) -> Table:
+    return shrunk_table(gradient_products(subject), importance_error_table(distortion))
+
+
+def _joint(subject: Subject, distortion: Distortion) -> Table:
+    return joint_table(subject, importance_error_table(distortion))
+
+
+def _trace(subject: Subject, distortion: Distortion) -> Table:
+    errors = absolute_error_table(distortion, subject.space, levels=subject.levels)
+    return trace_table(hessian_trace(subject, FromOriginal(), n_probes=_PROBES), subject.space, absolute_error=errors)
+
+
+def _noise(subject: Subject, distortion: Distortion) -> Table:
+    return noise_table(noise_coefficients(subject), distortion.plain)
+
+
+def _shapley(subject: Subject, distortion: Distortion) -> Table:
+    low, high = subject.space.smallest(), subject.space.largest()
+    orders = random_orders(len(low), _PERMUTATIONS, rng=np.random.default_rng(subject.seed))
+    with on_text(subject) as divergence:
+        found = shapley_marginals(divergence.of_choice, high=high, low=low, orders=orders, progress=subject.progress)
+    return shapley_table(found.mean(), low, relative_error=distortion.plain)
+
+
+def _measured(subject: Subject, _: Distortion) -> Table:
+    with on_text(subject) as divergence:
+        return measured_table(subject.space, divergence.of_one, progress=subject.progress)
+
+
+def _measured_at(point: Callable[[Space], Choice]) -> Callable[[Subject, Distortion], Table]:
+    def price(subject: Subject, _: Distortion) -> Table:
+        with on_text(subject) as divergence:
+            return measured_table_at(subject.space, point(subject.space), divergence.of_choice, progress=subject.progress)
+
+    return price
+
+
+#: Every proxy, those that need no pass over text first, the dearest last.
+PROXIES = (
+    Proxy("weight", "relative weight error", _always(0, 0), lambda _, distortion: weight_error_table(distortion)),
+    Proxy("absolute", "weight error", _always(0, 0), lambda s, distortion: absolute_error_table(distortion, s.space, levels=s.levels)),
+    Proxy("importance", "importance-weighted error (llama.cpp)", _always(0, 0), lambda _, distortion: importance_error_table(distortion)),
+    Proxy("zd", "ZD (Layer-Wise Quantization)", _always(0, 0), _scored(lambda s: zd_scores(s.space, s.levels))),
+    Proxy("kurtosis", "kurtosis (KurtBoost)", _always(0, 0), _scored(lambda s: kurtosis_scores(s.space, s.levels))),
+    Proxy("outliers", "outlier share (OWL)", _always(0, 0), _scored(lambda s: outlier_scores(s.space, s.levels))),
+    Proxy("pq-index", "PQ index", _always(0, 0), _scored(lambda s: pq_scores(s.space, s.levels))),
+    Proxy("layer-output", "layer-output error (AdaRound, GPTQ)", _always(1, 0), lambda s, _: layer_output_errors(s).relative()),
+    Proxy("surgeon", "OBS loss (OBC, GPTQ)", _always(1, 0), lambda s, _: surgeon_table(s)),
+    Proxy("lim", "layer input modification (Layer-Wise Quantization)", _always(1, 0), _scored(lambda s: lim_scores(block_cosines(s), s.space))),
+    Proxy("block-influence", "block influence (ShortGPT)", _always(1, 0), _scored(lambda s: block_influence_scores(block_cosines(s), s.space))),
+    Proxy("angular", "angular distance (Gromov et al.)", _always(1, 0), _scored(lambda s: angular_scores(block_cosines(s), s.space))),
+    Proxy("canonical", "canonical correlation (CPTQuant CMPQ)", _always(1, 0), _scored(canonical_scores)),
+    Proxy("router-score", "router score of an expert (Collaborative Compression)", _always(1, 0), _scored(router_scores)),
+    Proxy("camera", "energy of an expert's channels (CAMERA)", _always(1, 0), _scored(camera_scores)),
+    Proxy("information", "mutual information (QPruner)", _always(2, 0), _scored(information_scores)),
+    Proxy("gradient", "Fisher information, shrunk (this project)", _always(1, 1), _shrunk_gradient),
+    Proxy("joint", "Fisher information and its diagonal (this project)", _always(1, 1), _joint),
+    Proxy("gradient-raw", "Fisher information", _always(1, 1), lambda s, _: gradient_table(gradient_products(s))),
+    Proxy("first-order", "|⟨g, ΔW⟩| (LLM-MQ)", _always(1, 1), lambda s, _: first_order_table(s)),
+    Proxy("output-change", "Σ(g ⊙ ΔY)² (ModelOpt)", _always(1, 1), lambda s, _: output_change_table(s)),
+    Proxy("input-taylor", "input perturbation (CPTQuant TDMPQ)", _always(1, 1), _scored(taylor_scores)),
+    Proxy("alignment", "⟨g, ΔW⟩ at the smallest format (mlx-lm)", _always(2, 1), lambda s, _: alignment_table(s)),
+    Proxy("delta-loss", "Σ|g ⊙ ΔW| at each format (AutoRound)", _each_format, lambda s, _: delta_loss_table(s)),
+    Proxy("hawq", "Hessian trace (HAWQ)", _always(2, 1 + 2 * _PROBES), _trace),
+    Proxy("sparsity", "sparsity drop (CPTQuant PMPQ)", _each_layer, _scored(sparsity_scores)),
+    Proxy("block-output", "block-output error (MC-MoE)", _each_block, lambda s, _: block_output_errors(s).relative()),
+    Proxy("pmq", "φ · w · ε² of an expert (MC-MoE)", _each_block_and_routers, lambda s, _: PUBLISHED(s)),
+    Proxy("pmq-released", "φ · w^1.5 · ε of an expert (MC-MoE's code)", _each_block_and_routers, lambda s, _: RELEASED(s)),
+    Proxy("measured", "one unit at a time", _each_pair, _measured),
+    Proxy("measured-fine", "one unit at a time from the largest formats (AMQ)", _each_pair_at_a_point, _measured_at(Space.largest)),
+    Proxy("measured-coarse", "one unit at a time from the smallest formats", _each_pair_at_a_point, _measured_at(Space.smallest)),
+    Proxy("noise", "Gaussian noise (HIGGS)", _each_noise, _noise),
+    Proxy("shapley", "Shapley values over permutations (CoopQ)", _each_order, _shapley),
+)

@@ -1,0 +1,1 @@
+"""Proxies that need forward and backward passes over calibration text."""

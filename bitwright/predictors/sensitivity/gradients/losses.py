@@ -1,0 +1,114 @@
+"""Losses whose gradient prices formats, each as its gradient with respect to the logits.
+
+Every loss is in nats, summed over the tokens of a sequence. At the logits z of one position, with p = softmax(z):
+
+    labels drawn from p itself       −log p(label)          p − 1[label]     its expected outer product is the Fisher information
+    the text's own next token        −log p(next)           p − 1[next]      the language-model loss
+    divergence from the original     KL(original ‖ p)       p − original     zero at the original, so of use only at other weights
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+
+from bitwright.objectives import Reference, draw
+from bitwright.predictors.sensitivity.subject import Subject
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Sequences `ids` `(n_sequences, length)`: the batch of that `index`, the first of them the sequence of index `first` among all."""
+
+    ids: NDArray[np.int64]
+    index: int
+    first: int
+
+
+#: logits `(n_sequences, length, n_vocabulary)` float32 and their batch -> gradient of the loss with respect to the logits, of the same shape
+Slope = Callable[[Torch, Batch], Torch]
+
+
+class Loss(ABC):
+    """A loss over sequences. `positions` are those of a sequence that have one; at each, the gradient is p less something constant."""
+
+    name: str
+    positions: slice
+
+    @abstractmethod
+    def slope(self, subject: Subject) -> Slope:
+        """The gradient at the logits. Called while the model has its original weights, which it may read predictions from."""
+
+
+@dataclass(frozen=True)
+class SampledLabels(Loss):
+    """−log p of a label drawn at each position from the model's own prediction, by a generator seeded by `Subject.seed` and the batch."""
+
+    name = "sampled labels"
+    positions = slice(None)
+
+    def slope(self, subject: Subject) -> Slope:
+        """See `Loss.slope`."""
+
+        def at(logits: Torch, batch: Batch) -> Torch:
+            probabilities = logits.softmax(dim=-1)
+            generator = torch.Generator().manual_seed(subject.seed * 1_000_003 + batch.index)
+            return _less_labels(probabilities, draw(probabilities.view(-1, probabilities.shape[-1]), generator))
+
+        return at
+
+
+@dataclass(frozen=True)
+class TextLabels(Loss):
+    """−log p of the text's own next token at every position but the last of a sequence."""
+
+    name = "text labels"
+    positions = slice(-1)
+
+    def slope(self, subject: Subject) -> Slope:  # noqa: ARG002
+        """See `Loss.slope`."""
+
+        def at(logits: Torch, batch: Batch) -> Torch:
+            following = torch.from_numpy(np.roll(batch.ids, -1, axis=1)).reshape(-1, 1)
+            slope = _less_labels(logits.softmax(dim=-1), following)
+            slope[:, -1] = 0  # nothing follows it
+            return slope
+
+        return at
+
+
+def read_anew(subject: Subject) -> Reference:
+    """The original's predictions on the subject's tokens, for one forward pass."""
+    return Reference(subject.model, subject.tokens, scratch=subject.levels.folder, progress=subject.progress)
+
+
+@dataclass(frozen=True)
+class FromOriginal(Loss):
+    """KL(original ‖ changed) at every position. `predictions` gives those of the original on the same tokens, where they are not kept from before by
+    a forward pass over them, which comes first.
+    """
+
+    predictions: Callable[[Subject], Reference] = read_anew
+    name = "from original"
+    positions = slice(None)
+
+    def slope(self, subject: Subject) -> Slope:
+        """See `Loss.slope`."""
+        reference = self.predictions(subject)
+
+        def at(logits: Torch, batch: Batch) -> Torch:
+            return logits.softmax(dim=-1).sub_(reference.sequences(batch.first, len(batch.ids), logits.device).exp())
+
+        return at
+
+
+def _less_labels(probabilities: Torch, labels: Torch) -> Torch:
+    """p − 1[label] in place of p, since logits are the largest tensor of a sweep; `labels` is `(n_positions, 1)`."""
+    labels = labels.to(probabilities.device)
+    flat = probabilities.view(-1, probabilities.shape[-1])
+    flat.scatter_add_(1, labels, -torch.ones_like(labels, dtype=probabilities.dtype))
+    return probabilities

@@ -1,0 +1,1 @@
+"""Sensitivities that are measured one unit at a time."""

@@ -1,0 +1,1 @@
+"""Proxies that need the weights alone."""

@@ -1,0 +1,48 @@
+"""What an engine says to a plan, and what its rules cost, as tables."""
+
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from bitwright.report.tables.tabular import titled
+from bitwright.spaces import Breach
+
+_ROWS = 20
+
+
+@dataclass(frozen=True)
+class RulePrice:
+    """The least predicted divergence, nats/token, at each budget when `rule` alone is kept."""
+
+    rule: str
+    nats: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RulePrices:
+    """`budgets_bytes` are multiples of the smallest file; the first row keeps no rule of the engine, the last one all."""
+
+    engine: str
+    budgets_bytes: tuple[int, ...]
+    rows: tuple[RulePrice, ...]
+
+
+def breaches_table(engine: str, breaches: tuple[Breach, ...]) -> Table:
+    """The first twenty tensors that the engine would not load, with the rule and where it was read."""
+    table = titled(f"What {engine} would not load", caption=f"{min(len(breaches), _ROWS)} of {len(breaches)} shown.")
+    for heading in ("tensor", "what", "rule", "read in"):
+        table.add_column(heading, overflow="fold")
+    for breach in breaches[:_ROWS]:
+        table.add_row(breach.tensor, breach.fault, breach.rule, breach.source)
+    return table
+
+
+def rule_prices_table(prices: RulePrices) -> Table:
+    """For each budget the least predicted divergence with each rule alone, without any and with all."""
+    table = titled(f"The price of the rules of {prices.engine}", caption="Predicted nats/token of the best choice within each budget.")
+    table.add_column("rule kept")
+    for budget in prices.budgets_bytes:
+        table.add_column(f"{budget / 1e6:.2f} MB", justify="right", no_wrap=True)
+    for row in prices.rows:
+        table.add_row(row.rule, *(f"{nats:.4f}" for nats in row.nats))
+    return table

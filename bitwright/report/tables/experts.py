@@ -1,0 +1,53 @@
+"""The experts of a mixture: how much of the text each sees, and what it became."""
+
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from bitwright.report.numerals import percent, significant
+from bitwright.report.tables.tabular import titled
+
+HEADINGS = ("expert", "tokens", "frequency", "mean weight", "format")
+
+
+@dataclass(frozen=True)
+class ExpertUse:
+    """A routed expert: tokens of the calibration text that are sent to it, their share of all, the mean weight of its output, and the formats of its
+    matrices, none where nothing is decided about them. Below `minimum_tokens` it `is_rare`, and its price is a floor or measured.
+    """
+
+    name: str
+    n_tokens: int
+    frequency: float
+    mean_weight: float
+    formats: tuple[str, ...]
+    minimum_tokens: int
+    is_rare: bool
+
+
+def experts_table(experts: tuple[ExpertUse, ...]) -> Table:
+    """A row for each expert."""
+    table = titled("Experts", caption=in_words(experts))
+    table.add_column(HEADINGS[0])
+    for heading in HEADINGS[1:]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for use in experts:
+        table.add_row(*cells(use), style="yellow" if use.is_rare else "")
+    return table
+
+
+def cells(use: ExpertUse) -> tuple[str, ...]:
+    """A row under `HEADINGS`."""
+    return (use.name, f"{use.n_tokens:,}", percent(use.frequency), significant(use.mean_weight), ", ".join(use.formats) or "–")
+
+
+def in_words(experts: tuple[ExpertUse, ...]) -> str:
+    """Which experts saw too little, in a sentence."""
+    if not experts:
+        return "The model has no routed experts."
+    rare, minimum = [use for use in experts if use.is_rare], experts[0].minimum_tokens
+    if not rare:
+        return f"Every expert saw {minimum} tokens of the calibration text or more."
+    named = ", ".join(f"{use.name} ({use.n_tokens:,})" for use in rare)
+    told = f"{len(rare)} of {len(experts)} experts saw fewer than {minimum} tokens of the calibration text"
+    return f"{told}; their price is a floor, or was measured with tokens sent there: {named}."

@@ -1,0 +1,1 @@
+"""Solvers of a table of losses under a budget."""

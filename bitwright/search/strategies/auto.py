@@ -1,0 +1,207 @@
+"""The default search: as good as what is known allows at every effort, from a handful of evaluations to hundreds.
+
+    1. measure what is given to start from: the exact optimum of the table, of a second opinion, the best uniform allocations
+    2. where an expansion is at hand and the best choice is farther than `FAR` from the original, leave the table for the true slopes: around the
+       best choice the divergence is
+
+           KL(c → c') ≈ Σ_u slope[u, c'_u] + damping · curvature[u, c'_u]
+
+       and the exact knapsack of that sum is the next choice; a step that fails is damped more (Levenberg & Marquardt's rule)
+    3. learn from all that was measured, and measure what is expected to gain most among exchanges of bits around the best choice and exact optima of
+       perturbed tables (expected improvement: Jones, Schonlau & Welch, Journal of Global Optimization 13, 1998)
+    4. for a budget, stop when for some rounds no candidate's expected gain reaches `WORTH_IT` standard errors of a paired difference, as the races so
+       far show it: the text could not tell it from chance
+
+A slope is a derivative at the choice itself, so it holds what the errors of all other units do to this one, which no additive table can.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.search.solvers.constrained import row_prices, solve_with_rows
+from bitwright.search.solvers.front import hull, spread
+from bitwright.search.solvers.instance import checked_table, room_bits
+from bitwright.search.solvers.knapsack import solve
+from bitwright.search.strategies.asked_choices import Seen
+from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
+from bitwright.search.strategies.neighbours import Neighbourhood, all_together
+from bitwright.search.strategies.strategy import Question, Refit, Strategy, Trials, asked
+from bitwright.search.strategies.surrogate import expected_improvement
+from bitwright.spaces import Choice, Choices, Space
+
+Table = NDArray[np.float64]
+#: a choice `(n_units,)` -> slopes and curvatures `(n_units, n_formats)`, nats/token, of going from it to each format; zero where a unit stands
+Expand = Callable[[Choice], tuple[Table, Table]]
+
+WORTH_IT = 2.0
+FAR = 0.1  # nats/token: nearer to the original the table is itself the expansion that holds
+_AT_ONCE = 4
+_PATIENCE = 3  # rounds in succession that promise nothing: what was learnt from a handful of choices is too sure of itself
+_N_SWAPS, _N_PERTURBED = 256, 24
+_SPREADS = (0.05, 0.15, 0.4)  # of the logarithm of a perturbed price
+_FIRST_DAMPING, _LAST_DAMPING = 2.0, 16.0
+_SLIVER = 5e-6  # of the dominated area: what is worth measuring for a front
+_STEPS = 4  # expansions at most: later ones were not seen to gain
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """What the search may know beforehand: a `table` `(n_units, n_formats)` in nats/token, other tables whose optima are worth a measurement, and how
+    to learn from measurements.
+
+    `expand` holds no function, or one that costs a sweep of forward and backward passes each time.
+    """
+
+    table: Table
+    refit: Refit
+    expand: tuple[Expand, ...] = ()
+    others: tuple[Table, ...] = ()
+
+
+def auto(problem: Problem, budget_bits: int, *, knowledge: Knowledge) -> Strategy:
+    """The best choice whose file has at most `budget_bits`, and which keeps the rows of the problem.
+
+    Raises:
+        BudgetError: the smallest file is larger than the budget.
+        UserError: the table has another shape than the space, or is not finite where a format is offered; the rows cannot all hold.
+    """
+    checked_table(problem.space, knowledge.table)
+    room_bits(problem.space, budget_bits)
+    return Course(problem, _for_budget(problem, budget_bits, knowledge))
+
+
+def auto_front(problem: Problem, *, knowledge: Knowledge, n_points: int) -> Strategy:
+    """The whole front: `n_points` of the predicted one are measured first, then whatever is expected to lower the measured one most.
+
+    Raises:
+        UserError: the table has another shape than the space, or is not finite where a format is offered; fewer than two points.
+    """
+    front = hull(problem.space, knowledge.table)
+    first = front.choices[spread(front, n_points)]
+    return Course(problem, _for_front(problem, np.concatenate([problem.start, first]), knowledge))
+
+
+def _for_budget(problem: Problem, budget_bits: int, knowledge: Knowledge) -> Asking:
+    seen, rng = Seen(), problem.random()
+    optima = [_optimum(problem, table, budget_bits) for table in (knowledge.table, *knowledge.others)]
+    prices = row_prices(problem.space, knowledge.table, budget_bits, rows=problem.rows)
+    known = yield asked(seen.new(np.concatenate([optima, problem.start_within(budget_bits)])), problem.n_sequences)
+    for expand in knowledge.expand if _value_of(known, _best(known)) > FAR else ():
+        known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
+    around, n_hopeless = Neighbourhood(problem.space, budget_bits, all_together), 0
+    while n_hopeless < _PATIENCE:
+        best = _best(known)
+        perturbed = [solve(problem.space, _perturbed(knowledge.table, rng, i) + prices, budget_bits).choice for i in range(_N_PERTURBED)]
+        pool = problem.kept(np.concatenate([around.swaps(best, n_at_most=_N_SWAPS, rng=rng), perturbed]))
+        pool = pool[seen.lacks(pool)]
+        gains = _expected_gains(knowledge.refit, known, pool, below=_value_of(known, best))
+        chosen = _promising(gains, _AT_ONCE)
+        if not len(chosen):
+            return
+        n_hopeless = n_hopeless + 1 if gains[chosen[0]] < WORTH_IT * _noise(known) else 0
+        known = known.joined((yield Question(seen.new(pool[chosen]), problem.n_sequences, best[None])))
+
+
+def _descend(problem: Problem, budget_bits: int, *, expand: Expand, seen: Seen, known: Trials) -> Generator[Question, Trials, Trials]:
+    """Step 2: everything known in the end."""
+    damping = _FIRST_DAMPING
+    for _ in range(_STEPS):
+        best = _best(known)
+        slopes, curvatures = expand(best)
+        while damping <= _LAST_DAMPING:
+            step = _optimum(problem, slopes + damping * curvatures, budget_bits)
+            if len(new := seen.new(step[None])):
+                known = known.joined((yield Question(new, problem.n_sequences, best[None])))
+                if (_best(known) == step).all():
+                    break
+            damping *= 2
+        else:
+            return known
+    return known
+
+
+def _for_front(problem: Problem, first: Choices, knowledge: Knowledge) -> Asking:
+    space, seen, rng = problem.space, Seen(), problem.random()
+    known = yield asked(seen.new(first), problem.n_sequences)
+    sizes = space.total_bits(first)
+    while True:
+        budgets = rng.uniform(sizes.min(), sizes.max(), 4 * _N_PERTURBED)
+        pool = np.unique([solve(space, _perturbed(knowledge.table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)], axis=0)
+        pool = pool[seen.lacks(pool)]
+        chosen = _filling(space, known, pool, refit=knowledge.refit) if len(pool) else []
+        if not len(chosen):
+            return
+        known = known.joined((yield asked(seen.new(pool[chosen]), problem.n_sequences)))
+
+
+def _filling(space: Space, known: Trials, pool: Choices, *, refit: Refit) -> list[int]:
+    """Up to `2 * _AT_ONCE` choices of the pool that are expected to add most to the area that the measured ones dominate, one after the other.
+
+    The expected hypervolume improvement (Emmerich, Giannakoglou & Naujoks, IEEE Transactions on Evolutionary Computation 10, 2006), which has a
+    closed form where size is exact: a sum of expected improvements over the steps of the front. A chosen one is believed to be worth its prediction
+    before the next is chosen.
+    """
+    mean, deviation = refit(known.choices, known.values[:, 0], known.errors[:, 0])(pool)
+    bits, nats = space.total_bits(known.choices).astype(np.float64), known.values[:, 0]
+    size, reference, chosen = space.total_bits(pool).astype(np.float64), float(nats.max()), list[int]()
+    whole = reference * (bits.max() - bits.min())
+    while len(chosen) < 2 * _AT_ONCE:
+        order = np.argsort(bits, kind="stable")
+        edges = np.concatenate([[-np.inf], bits[order], [max(bits.max(), size.max())]])
+        level = np.append(reference, np.minimum.accumulate(nats[order]))  # (n_steps,) from each edge to the next
+        width = np.maximum(edges[1:] - np.maximum(edges[:-1], size[:, None]), 0)  # (n_pool, n_steps)
+        areas = (width * expected_improvement(level - mean[:, None], deviation[:, None])).sum(axis=1)
+        best = int(areas.argmax())
+        if areas[best] < WORTH_IT * _SLIVER * whole or best in chosen:
+            break
+        chosen.append(best)
+        bits, nats = np.append(bits, size[best]), np.append(nats, mean[best])
+    return chosen
+
+
+def _optimum(problem: Problem, table: Table, budget_bits: int) -> Choice:
+    return solve_with_rows(problem.space, table, budget_bits, rows=problem.rows).choice
+
+
+def _perturbed(table: Table, rng: np.random.Generator, index: int) -> Table:
+    """The table with units, and their formats, dearer or cheaper at random; the spreads take turns."""
+    spread_of_logs = _SPREADS[index % len(_SPREADS)]
+    units, pairs = rng.normal(size=(len(table), 1)), rng.normal(size=table.shape)
+    noisy: Table = table * np.exp(spread_of_logs * (units + pairs / 2))
+    return noisy
+
+
+def _expected_gains(refit: Refit, known: Trials, pool: Choices, *, below: float) -> NDArray[np.float64]:
+    """By how many nats/token each choice of the pool is expected to fall below `below`."""
+    if not len(pool):
+        return np.zeros(0)
+    mean, deviation = refit(known.choices, known.values[:, 0], known.errors[:, 0])(pool)
+    return expected_improvement(below - mean, deviation)
+
+
+def _promising(gains: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """Indices of the `n` largest, the largest first."""
+    return np.argsort(-gains, kind="stable")[:n]
+
+
+def _best(known: Trials) -> Choice:
+    """The choice of least divergence among those measured in full."""
+    full = known.only(known.n_sequences == known.n_sequences.max())
+    best: Choice = full.choices[full.values[:, 0].argmin()]
+    return best
+
+
+def _value_of(known: Trials, choice: Choice) -> float:
+    return float(known.values[(known.choices == choice).all(axis=1), 0][0])
+
+
+def _noise(known: Trials) -> float:
+    """Standard error of a paired difference on all of the text: the median of the races that went so far, 0 before there was one.
+
+    A choice's own error is no measure of it, since most of that is how hard the text is, which both share: by it a search ends before it began.
+    """
+    full = np.isfinite(known.paired_errors) & (known.n_sequences == known.n_sequences.max())
+    return float(np.median(known.paired_errors[full])) if full.any() else 0.0

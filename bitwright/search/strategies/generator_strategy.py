@@ -1,0 +1,82 @@
+"""A strategy written as the course of its search: a generator that yields questions and is sent what came of them.
+
+An algorithm then stands on its page in the order of the paper, with its state in local variables. It goes on when it is asked, not when it is told,
+so the answer to the last question that is paid for costs no further thought; and a question stays the same until it is answered.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bitwright.search.solvers.constraints import Row
+from bitwright.search.strategies.strategy import Question, Strategy, Trials, asked, no_trials
+from bitwright.spaces import Choices, Space
+
+#: yields questions that are not empty, is sent the trials of each, and returns when the search has finished
+Asking = Generator[Question, Trials, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What every strategy is given.
+
+    `start` `(n, n_units)` holds choices worth measuring first, may be empty. A full measurement takes `n_sequences` sequences. All randomness comes
+    from `seed`. What is asked for keeps the `rows`, by the strategies that say so.
+    """
+
+    space: Space
+    start: Choices
+    n_sequences: int
+    seed: int
+    rows: tuple[Row, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.start.ndim != 2 or not self.space.offered[np.arange(len(self.space.units)), self.start].all():
+            raise ValueError(f"choices to start from must be rows of {len(self.space.units)} offered formats, these are of shape {self.start.shape}")
+
+    def start_within(self, budget_bits: int) -> Choices:
+        """Those of `start` whose file has at most so many bits, and which keep the rows."""
+        return self.kept(self.start[self.space.total_bits(self.start) <= budget_bits])
+
+    def kept(self, choices: Choices) -> Choices:
+        """Those of `choices` `(n, n_units)` that keep the rows."""
+        return choices[[all(row.holds(choice) for row in self.rows) for choice in choices]] if self.rows else choices
+
+    def random(self) -> np.random.Generator:
+        """A generator of random numbers, the same each time."""
+        return np.random.default_rng(self.seed)
+
+
+class Course(Strategy):
+    """The strategy that follows a course."""
+
+    def __init__(self, problem: Problem, asking: Asking) -> None:
+        self._asking, self._finished = asking, asked(no_trials(len(problem.space.units)).choices, problem.n_sequences)
+        self._question: tuple[Question, ...] = ()
+        self._answer: tuple[Trials, ...] = ()
+
+    def ask(self) -> Question:
+        """See `Strategy.ask`."""
+        if not self._question:
+            self._question = (self._go_on(),)
+        return self._question[0]
+
+    def tell(self, trials: Trials) -> None:
+        """See `Strategy.tell`.
+
+        Raises:
+            ValueError: the trials are not the first choices of the last question, or a value or error of theirs is not a finite number.
+        """
+        asked_for = self.ask().choices[: len(trials)]
+        if not np.array_equal(trials.choices, asked_for):
+            raise ValueError(f"told of {len(trials)} choices that are not the first {len(asked_for)} of the question")
+        if not (np.isfinite(trials.values).all() and np.isfinite(trials.errors).all()):
+            raise ValueError("told of a value or an error that is not a finite number")
+        self._question, self._answer = (), (trials,)
+
+    def _go_on(self) -> Question:
+        try:
+            return self._asking.send(self._answer[0]) if self._answer else next(self._asking)
+        except StopIteration:
+            return self._finished

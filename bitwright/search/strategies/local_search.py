@@ -1,0 +1,75 @@
+"""Local search: exchange bits between units for as long as a better choice comes of it, then start again nearby.
+
+Neighbours are tried in the order of what a prediction thinks they gain, and those that it thinks hopeless are not tried; the first that measures
+better is where the search goes on (first improvement). When nothing is left to try, the best choice is perturbed by a few random exchanges and the
+search begins anew from there: iterated local search (Lourenço, Martin & Stützle, "Iterated Local Search", Handbook of Metaheuristics, 2003).
+With a lasting supply of evaluations it serves as the reference that cheaper searches are held against.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from bitwright.search.strategies.generator_strategy import Course, Problem
+from bitwright.search.strategies.neighbours import Neighbourhood, all_together
+from bitwright.search.strategies.random_choices import starting
+from bitwright.search.strategies.strategy import Question, Strategy, Trials
+from bitwright.search.strategies.surrogate import Belief, Incumbent, Learning, iterated
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """The numbers of the search.
+
+    Of the exchanges between two units at most `n_pairs` are looked at, and `n_mutants` between several. `n_at_once` are measured before the search
+    goes on. Neighbours expected to gain less than `least_gain` standard deviations are not tried. After `patience` in vain, or when nothing is left
+    to try, the best choice is perturbed by `n_kicks` mutations, `n_restarts` times.
+    """
+
+    n_pairs: int = 2_000
+    n_mutants: int = 500
+    n_at_once: int = 4
+    least_gain: float = -2.0
+    patience: int = 100
+    n_kicks: int = 3
+    n_restarts: int = 1_000
+
+
+def swaps(problem: Problem, budget_bits: int, learning: Learning, numbers: Swaps) -> Strategy:
+    """Local search within a budget from the best of `problem.start` that fits, or from a random mix near to uniform.
+
+    Raises:
+        BudgetError: the smallest file is larger than the budget.
+    """
+    near, rng, belief = Neighbourhood(problem.space, budget_bits, all_together), problem.random(), Belief(problem, learning)
+    asking = iterated(
+        belief,
+        starting(problem, budget_bits),
+        lambda incumbent: _descent(belief, near, numbers, incumbent=incumbent, rng=rng),
+        lambda choice: belief.seen.drawn(partial(near.walked, choice, numbers.n_kicks), rng),
+        n_restarts=numbers.n_restarts,
+    )
+    return Course(problem, asking)
+
+
+def _descent(
+    belief: Belief, near: Neighbourhood, numbers: Swaps, *, incumbent: Incumbent, rng: np.random.Generator
+) -> Generator[Question, Trials, Incumbent]:
+    """Neighbours of the incumbent until one is better, and then its neighbours, until none is left to try."""
+    in_vain = 0
+    while in_vain < numbers.patience:
+        pool = np.concatenate(
+            [
+                near.swaps(incumbent.choice, n_at_most=numbers.n_pairs, rng=rng),
+                *(near.mutated(incumbent.choice, rng)[None] for _ in range(numbers.n_mutants)),
+            ]
+        )
+        candidates = belief.promising(pool, incumbent.choice, least_gain=numbers.least_gain, n=numbers.n_at_once)
+        if not len(candidates):
+            break
+        better = yield from belief.measured(candidates, incumbent)
+        in_vain = 0 if better.value < incumbent.value else in_vain + len(candidates)
+        incumbent = better
+    return incumbent

@@ -1,0 +1,28 @@
+"""Several strategies one after the other: the front of a method that knows one budget at a time."""
+
+from collections.abc import Iterable
+
+from bitwright.search.strategies.strategy import Question, Strategy, Trials
+
+
+class InTurn(Strategy):
+    """Asks what the first strategy asks until it has finished, then the second, and so on.
+
+    Raises:
+        ValueError: there is none.
+    """
+
+    def __init__(self, strategies: Iterable[Strategy]) -> None:
+        self._waiting = list(strategies)
+        if not self._waiting:
+            raise ValueError("at least one strategy must take a turn")
+
+    def ask(self) -> Question:
+        """See `Strategy.ask`."""
+        while len(self._waiting) > 1 and self._waiting[0].ask().is_last:
+            del self._waiting[0]
+        return self._waiting[0].ask()
+
+    def tell(self, trials: Trials) -> None:
+        """See `Strategy.tell`."""
+        self._waiting[0].tell(trials)

@@ -1,0 +1,22 @@
+"""A strategy that decides about groups of units, asked about units."""
+
+from dataclasses import replace
+
+from bitwright.search.strategies.strategy import Question, Strategy, Trials
+from bitwright.spaces import Tie
+
+
+class Tied(Strategy):
+    """`inner` works on the coarse space of `tie`; what it asks and is told is translated."""
+
+    def __init__(self, inner: Strategy, tie: Tie) -> None:
+        self._inner, self._tie = inner, tie
+
+    def ask(self) -> Question:
+        """See `Strategy.ask`."""
+        asked = self._inner.ask()
+        return replace(asked, choices=self._tie.expanded(asked.choices), against=self._tie.expanded(asked.against))
+
+    def tell(self, trials: Trials) -> None:
+        """See `Strategy.tell`."""
+        self._inner.tell(replace(trials, choices=self._tie.reduced(trials.choices)))

@@ -1,0 +1,193 @@
+"""Levels: packed once, kept whole or not at all, and the source's own bytes where the format is the source's."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bitwright.compress import Bytes, Codec, Floats, GgmlCodec, GgufSource, Levels, matrix_shape
+from bitwright.engines import LLAMA_CPP
+from bitwright.errors import OutputError
+from bitwright.spaces import Format, Tensor
+from tests.compress import made_sources as made
+from tests.compress.contract import importance
+from tests.sentences import sentence
+
+Q4_0, Q8_0, F16, F32 = (LLAMA_CPP.format(name) for name in ("Q4_0", "Q8_0", "F16", "F32"))
+TENSOR = Tensor("blk.0.attn_q.weight", (6, 64), "F32")
+EXPERTS = Tensor("blk.0.ffn_up_exps.weight", (3, 2, 64), "F32")
+
+
+class Counting(Codec):
+    """libggml, and how often it was asked to pack."""
+
+    def __init__(self) -> None:
+        self.n_packed = 0
+
+    def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
+        self.n_packed += 1
+        return GgmlCodec().encode(weights, form, importance)
+
+    def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
+        return GgmlCodec().decode(packed, form, shape)
+
+
+def levels(folder: Path, *tensors: Tensor, codec: Codec | None = None, channels: dict[str, Floats] | None = None) -> Levels:
+    return Levels(folder, made.MadeSource(tensors or (TENSOR,)), codec or Counting(), channels or {})
+
+
+def test_a_tensor_is_packed_once_and_then_read_from_disk(tmp_path: Path) -> None:
+    codec = Counting()
+    here = levels(tmp_path / "levels", codec=codec)
+    first = np.array(here.packed(TENSOR, Q4_0))
+    assert codec.n_packed == 1
+    later = levels(tmp_path / "levels", codec=codec)
+    assert np.array_equal(here.packed(TENSOR, Q4_0), first)
+    assert np.array_equal(later.packed(TENSOR, Q4_0), first)
+    assert codec.n_packed == 1
+    assert np.array_equal(GgmlCodec().encode(here.source.read(TENSOR), Q4_0, np.empty((0, 64), np.float32)), first)
+    assert [file.name for file in (tmp_path / "levels").iterdir()] == ["blk.0.attn_q.weight.Q4_0"]
+
+
+def test_encode_gives_the_same_bytes_and_keeps_nothing(tmp_path: Path) -> None:
+    here = levels(tmp_path / "levels")
+    made_now = here.encode(TENSOR, Q4_0)
+    assert not (tmp_path / "levels").exists()
+    assert np.array_equal(made_now, here.packed(TENSOR, Q4_0))
+
+
+def test_formats_and_tensors_do_not_mix(tmp_path: Path) -> None:
+    other = Tensor("blk.1.attn_q.weight", TENSOR.shape, "F32")
+    here = levels(tmp_path, TENSOR, other)
+    packed = [here.packed(tensor, form) for tensor in (TENSOR, other) for form in (Q4_0, Q8_0, F16)]
+    assert len({bytes(each) for each in packed}) == 6
+    assert [each.nbytes for each in packed] == 2 * [form.size_bytes(TENSOR.shape) for form in (Q4_0, Q8_0, F16)]
+
+
+def test_the_stored_format_is_the_sources_own_bytes(gguf_quantized: Path, tmp_path: Path) -> None:
+    source, codec = GgufSource(gguf_quantized), Counting()
+    here = Levels(tmp_path / "levels", source, codec, {})
+    for tensor in source.tensors:
+        form = LLAMA_CPP.format(tensor.stored)
+        assert np.shares_memory(here.packed(tensor, form), source.stored(tensor))
+        assert np.shares_memory(here.encode(tensor, form), source.stored(tensor))
+        assert np.array_equal(here.weights(tensor, form), source.read(tensor))
+    assert codec.n_packed == 0
+    assert not (tmp_path / "levels").exists()
+
+
+class Telling(Counting):
+    """Notes of which expert it is told to pack what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, int, int]] = []
+        self.of = ("", -1)
+
+    def given(self, tensor: str, expert: int = 0) -> "Telling":
+        self.of = (tensor, expert)
+        return self
+
+    def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
+        self.told.append((*self.of, len(weights)))
+        return super().encode(weights, form, importance)
+
+
+def test_a_stack_is_packed_expert_by_expert(tmp_path: Path) -> None:
+    codec = Telling()
+    here = levels(tmp_path, TENSOR, EXPERTS, codec=codec)
+    packed = here.encode(EXPERTS, Q4_0)
+    assert codec.told == [(EXPERTS.name, expert, 2) for expert in range(3)]
+    assert np.array_equal(packed, GgmlCodec().encode(here.source.read(EXPERTS), Q4_0, here.importance_of(EXPERTS)))
+
+
+def test_importance_is_that_of_the_tensor(tmp_path: Path) -> None:
+    channels = {TENSOR.name: importance(1, 64), EXPERTS.name: importance(3, 64)}
+    here = levels(tmp_path, TENSOR, EXPERTS, channels=channels)
+    plain = levels(tmp_path / "plain", TENSOR, EXPERTS)
+    for tensor in (TENSOR, EXPERTS):
+        assert here.knows_importance(tensor)
+        assert not plain.knows_importance(tensor)
+        assert plain.importance_of(tensor).shape == (0, 64)
+        parts = np.split(here.source.read(tensor), len(channels[tensor.name]))
+        expected = [GgmlCodec().encode(part, Q4_0, row) for part, row in zip(parts, channels[tensor.name][:, None], strict=True)]
+        assert np.array_equal(here.packed(tensor, Q4_0), np.concatenate(expected))
+        assert not np.array_equal(plain.packed(tensor, Q4_0), here.packed(tensor, Q4_0))
+
+
+@given(start=st.integers(0, 5), length=st.integers(1, 6), wanted=st.lists(st.integers(0, 5), min_size=1, max_size=9))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+def test_some_rows_are_rows_of_the_whole(start: int, length: int, wanted: list[int], tmp_path: Path) -> None:
+    here = levels(tmp_path, TENSOR, EXPERTS)
+    for tensor in (TENSOR, EXPERTS):
+        for form in (Q4_0, F32):
+            whole = here.weights(tensor, form)
+            stop = min(start + length, 6)
+            assert (whole.shape, whole.dtype) == (matrix_shape(tensor), np.float32)
+            assert np.array_equal(here.rows(tensor, form, start=start, stop=stop), whole[start:stop])
+            assert np.array_equal(here.some_rows(tensor, form, np.array(wanted)), whole[wanted])
+
+
+def test_shapes_are_folded_into_rows() -> None:
+    assert matrix_shape(EXPERTS) == (6, 64)
+    assert matrix_shape(Tensor("a", (64,), "F32")) == (1, 64)
+
+
+class Stopped(np.ndarray):
+    """Bytes whose writing stops half way."""
+
+    error: BaseException
+
+    def tofile(self, file: Any, *_: Any) -> None:
+        Path(file).write_bytes(bytes(self[: self.size // 2]))
+        raise self.error
+
+
+class Stopping(Counting):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
+        stopped = super().encode(weights, form, importance).view(Stopped)
+        stopped.error = self.error
+        return stopped
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
+def test_an_interrupted_pack_leaves_no_half_file(error: BaseException, tmp_path: Path) -> None:
+    with pytest.raises(type(error)):
+        levels(tmp_path, codec=Stopping(error)).packed(TENSOR, Q4_0)
+    assert list(tmp_path.iterdir()) == []
+    assert levels(tmp_path).packed(TENSOR, Q4_0).nbytes == Q4_0.size_bytes(TENSOR.shape)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError("384 requested and 12 written")])
+def test_a_full_disk_is_told_and_leaves_no_half_file(error: OSError, tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught:
+        levels(tmp_path / "levels", codec=Stopping(error)).packed(TENSOR, Q4_0)
+    sentence(caught.value, tmp_path / "levels", error.strerror or error)
+    assert list((tmp_path / "levels").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/levels"])
+def test_a_folder_that_cannot_be_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"no folder")
+    with pytest.raises(OutputError) as caught:
+        levels(tmp_path / name).packed(TENSOR, Q4_0)
+    sentence(caught.value, tmp_path / name)
+
+
+def test_a_codec_that_fails_keeps_nothing(tmp_path: Path) -> None:
+    class Failing(Counting):
+        def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
+            raise ValueError("broken codec")
+
+    with pytest.raises(ValueError, match="broken codec"):
+        levels(tmp_path, codec=Failing()).packed(TENSOR, Q4_0)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bitwright.compress import Model
+from bitwright.engines.llama_cpp.runtime import LlamaCpp
+from bitwright.errors import ModelError
+from bitwright.objectives import next_token_log_probabilities
+from tests.compress import tiny_models as tiny
+from tests.measuring import random_tokens
+from tests.sentences import sentence
+
+
+@pytest.fixture(scope="module")
+def engine(gguf_256: Path) -> LlamaCpp:
+    return LlamaCpp(gguf_256, n_vocabulary=tiny.N_TOKENS, n_threads=2)
+
+
+def test_the_engine_predicts_as_torch_does(engine: LlamaCpp, dense: Model) -> None:
+    contexts = [random_tokens(1, n, seed=n).ids[0] for n in (1, 2, 7, 30)]
+    expected = next_token_log_probabilities(dense, contexts)
+    for context, p in zip(contexts, expected, strict=True):
+        q = engine.next_token(context.tolist())
+        assert q.shape == (tiny.N_TOKENS,)
+        assert np.exp(q).sum() == pytest.approx(1)
+        assert 0 <= tiny.divergence(p, q) < 1e-3
+    assert tiny.divergence(expected[0], engine.next_token(contexts[1].tolist())) > 0.1  # contexts do differ by far more
+
+
+def test_a_text_is_read_as_the_tokenizer_reads_it(engine: LlamaCpp, dense: Model) -> None:
+    for text in tiny.SAMPLES:
+        ids = dense.tokenizer(text)["input_ids"]
+        assert tiny.divergence(engine.next_token(ids), engine.next_token(text)) < 1e-4
+
+
+def test_a_call_does_not_change_the_next(engine: LlamaCpp) -> None:
+    context = random_tokens(1, 9).ids[0].tolist()
+    first = engine.next_token(context)
+    engine.next_token([*context, 5])
+    np.testing.assert_allclose(engine.next_token(context), first, atol=1e-4)
+
+
+def test_generation_says_how_fast(engine: LlamaCpp) -> None:
+    found = engine.generate("Once upon a time", 8)
+    assert found.text
+    assert found.tokens_per_second > 0
+    assert engine.generate("Once upon a time", 8).text == found.text
+
+
+@pytest.mark.parametrize("size_bytes", [0, 2_000, 400_000])
+def test_a_file_that_is_cut_short_is_refused(gguf_256: Path, tmp_path: Path, size_bytes: int) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(gguf_256.read_bytes()[:size_bytes])
+    with pytest.raises(ModelError) as refused:
+        LlamaCpp(broken, n_vocabulary=tiny.N_TOKENS, n_threads=2)
+    sentence(refused.value, broken)

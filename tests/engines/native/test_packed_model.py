@@ -1,0 +1,80 @@
+"""Names on disk and in the module, and what a checkpoint may lack or say wrongly of its model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bitwright.compress import Entry, entries
+from bitwright.engines.native.packed_model import in_module, pack, tied_layers
+from bitwright.engines.native.packed_modules import PackedEmbedding, PackedExperts, PackedLinear
+from bitwright.errors import ModelError
+from bitwright.spaces import Format
+from tests.compress import tiny_models as tiny
+from tests.compress.native_folders import write_native
+from tests.sentences import sentence
+
+
+def skeleton(family: str) -> nn.Module:
+    model_type, settings, _ = tiny.FAMILIES[family]
+    return tiny.module(model_type, settings, dtype=torch.float32)
+
+
+@pytest.fixture
+def mixtral(tmp_path: Path) -> tuple[nn.Module, dict[str, Format], dict[str, Entry]]:
+    made = write_native(skeleton("mixtral"), tmp_path)
+    found = {in_module(name): entry for name, entry in entries(tmp_path / "model.safetensors").items()}
+    return skeleton("mixtral"), {in_module(layer): form for layer, form in made.layers.items()}, found
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "expected"),
+    [
+        ("model.layers.3.block_sparse_moe.experts.12.w1", "model.layers.3.mlp.experts.12.gate_proj"),
+        ("model.layers.3.block_sparse_moe.experts.12.w2.weight", "model.layers.3.mlp.experts.12.down_proj.weight"),
+        ("model.layers.3.block_sparse_moe.experts.12.w3.weight", "model.layers.3.mlp.experts.12.up_proj.weight"),
+        ("model.layers.3.block_sparse_moe.gate.weight", "model.layers.3.mlp.gate.weight"),
+        ("model.layers.3.mlp.experts.12.up_proj.weight", "model.layers.3.mlp.experts.12.up_proj.weight"),
+    ],
+)
+def test_names_of_older_checkpoints_are_translated(on_disk: str, expected: str) -> None:
+    assert in_module(on_disk) == expected
+
+
+def test_every_matrix_is_replaced(mixtral: tuple[nn.Module, dict[str, Format], dict[str, Entry]]) -> None:
+    module, formats, found = mixtral
+    pack(module, formats, found, dtype=torch.float32)
+    kinds = {type(layer) for layer in module.modules()}
+    assert {PackedLinear, PackedEmbedding, PackedExperts} <= kinds
+    assert not {nn.Linear, nn.Embedding} & kinds
+
+
+def test_floats_as_wide_as_those_computed_with_stay_ordinary_layers(mixtral: tuple[nn.Module, dict[str, Format], dict[str, Entry]]) -> None:
+    module, formats, found = mixtral
+    pack(module, formats, found, dtype=torch.bfloat16)
+    assert sum(type(layer) is nn.Linear for layer in module.modules()) == sum(
+        entry.dtype == "BF16" and "experts" not in name for name, entry in found.items()
+    )
+
+
+def test_an_expert_that_is_missing_is_named(mixtral: tuple[nn.Module, dict[str, Format], dict[str, Entry]]) -> None:
+    module, formats, found = mixtral
+    name = "model.layers.1.mlp.experts.2.up_proj"
+    del formats[name]
+    with pytest.raises(ModelError) as caught:
+        pack(module, formats, {key: entry for key, entry in found.items() if key != f"{name}.weight"}, dtype=torch.float32)
+    sentence(caught.value, name)
+
+
+def test_a_norm_that_is_missing_is_named(mixtral: tuple[nn.Module, dict[str, Format], dict[str, Entry]]) -> None:
+    module, formats, found = mixtral
+    del found["model.norm.weight"]
+    with pytest.raises(ModelError) as caught:
+        pack(module, formats, found, dtype=torch.float32)
+    sentence(caught.value, "model.norm.weight")
+
+
+def test_ties_are_known() -> None:
+    assert tied_layers(skeleton("llama-tied")) == {"lm_head": "model.embed_tokens"}
+    assert tied_layers(skeleton("llama-untied")) == {}

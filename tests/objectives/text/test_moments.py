@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bitwright.compress import Model, load
+from bitwright.engines import NATIVE, model_as_held
+from bitwright.objectives import MomentsOfText, collect_importance, gathered_moments
+from bitwright.progress import Silent
+from tests.measuring import random_tokens
+
+
+def test_the_diagonal_is_the_importance_times_the_tokens(llama_tied: Path) -> None:
+    model, tokens = load(str(llama_tied)), random_tokens(3, 10)
+    names = ["blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.1.ffn_down.weight", "token_embd.weight"]
+    with torch.no_grad(), gathered_moments(model, names) as found:
+        model.module(torch.from_numpy(tokens.ids), use_cache=False)
+    importance = collect_importance(model, tokens, progress=Silent())
+    assert set(found) == set(names)  # the embedding is the head too
+    for name in names:
+        np.testing.assert_allclose(np.einsum("gcc->gc", found[name]) / 30, importance[name], rtol=1e-4)
+        np.testing.assert_allclose(found[name], found[name].swapaxes(1, 2), rtol=1e-4, atol=1e-4)
+    assert np.array_equal(found[names[0]], found[names[1]])
+
+
+def test_each_expert_has_the_moments_of_its_own_tokens(tiny_mixtral: Path) -> None:
+    model, tokens = load(str(tiny_mixtral)), random_tokens(2, 12)
+    name = "blk.0.ffn_up_exps.weight"
+    with torch.no_grad(), gathered_moments(model, [name]) as found:
+        model.module(torch.from_numpy(tokens.ids), use_cache=False)
+    assert found[name].shape[0] == 4
+    # two experts for each token: together they see everything twice
+    with torch.no_grad(), gathered_moments(model, ["blk.0.ffn_gate_inp.weight"]) as router:
+        model.module(torch.from_numpy(tokens.ids), use_cache=False)
+    np.testing.assert_allclose(found[name].sum(axis=0), 2 * router["blk.0.ffn_gate_inp.weight"][0], rtol=1e-3, atol=1e-3)
+
+
+def test_what_was_not_used_is_left_out(llama_tied: Path) -> None:
+    model = load(str(llama_tied))
+    with gathered_moments(model, ["blk.0.attn_q.weight"]) as found:
+        pass
+    assert found == {}
+
+
+def passes(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A number for each forward pass of the model from here on."""
+    counted: list[int] = []
+    forward = model.module.forward
+    monkeypatch.setattr(model.module, "forward", lambda *a, **k: (counted.append(1), forward(*a, **k))[1])
+    return counted
+
+
+def test_moments_come_a_few_tensors_at_a_time(llama_gqa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens = load(str(llama_gqa)), random_tokens(3, 10)
+    names = [tensor.name for tensor in model.tensors if tensor.name in model.pieces]
+    with torch.no_grad(), gathered_moments(model, names) as all_at_once:
+        model.module(torch.from_numpy(tokens.ids), use_cache=False)
+    counted = passes(model, monkeypatch)
+    largest = max(moments.nbytes for moments in all_at_once.values())
+    some = MomentsOfText(model, tokens, kept_bytes=2 * largest)
+    for name in names:
+        assert (name in some) == (name in all_at_once)  # the embedding has no inputs
+        if name in some:
+            assert np.array_equal(some[name], all_at_once[name])
+            assert np.array_equal(some[name], all_at_once[name])
+    assert 1 < len(counted) < len(names)
+    assert "no.weight" not in some
+    del counted[:]
+    everything = MomentsOfText(model, tokens)
+    assert set(everything) == set(all_at_once)
+    assert len(everything) == len(all_at_once)
+    assert len(counted) == 1
+
+
+def test_experts_of_their_own_have_the_moments_of_the_stack(tiny_mixtral: Path) -> None:
+    model, tokens = load(str(tiny_mixtral)), random_tokens(2, 12)
+    whole, apart = MomentsOfText(model, tokens), MomentsOfText(model_as_held(model, NATIVE), tokens)
+    for expert in range(4):
+        assert np.array_equal(apart[f"blk.1.ffn_down_exps.{expert}.weight"][0], whole["blk.1.ffn_down_exps.weight"][expert])

@@ -1,0 +1,285 @@
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerBase
+
+from bitwright.compress import Model
+from bitwright.errors import LibraryError, TextError
+from bitwright.objectives import Shape, Tokens, dataset_documents, draw, long_sequences, read_documents, sample_texts, split_texts
+from bitwright.progress import Silent
+from tests.compress import tiny_models as tiny
+from tests.sentences import sentence
+
+DOCUMENTS = [line * 12 for line in tiny.TEXT]
+
+
+@pytest.fixture(scope="module")
+def with_start() -> PreTrainedTokenizerBase:
+    """A tokenizer that puts a token before every text."""
+    tokenizer = tiny.byte_level("gpt-2", {})
+    start = ("<|begin|>", tokenizer.bos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|begin|> $A", pair=None, special_tokens=[start])
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def without_start() -> PreTrainedTokenizerBase:
+    return tiny.byte_level("gpt-2", {})
+
+
+def rows(tokens: Tokens) -> set[tuple[int, ...]]:
+    return {tuple(row) for row in tokens.ids.tolist()}
+
+
+def stream(tokenizer: PreTrainedTokenizerBase, documents: list[str]) -> list[int]:
+    ids = [tokenizer(document, add_special_tokens=False)["input_ids"] for document in documents]
+    return [token for document in ids for token in [*document, tokenizer.eos_token_id]]
+
+
+def test_batches_are_the_sequences_in_order() -> None:
+    tokens = Tokens(np.arange(20).reshape(5, 4), "")
+    assert [len(batch) for batch in tokens.batches(2)] == [2, 2, 1]
+    assert np.concatenate(list(tokens.batches(2))).tolist() == tokens.ids.tolist()
+    assert tokens.n_tokens == 20
+
+
+# --- text of the user's
+
+
+def test_each_sequence_is_consecutive_text_after_the_token_that_starts_one(with_start: PreTrainedTokenizerBase) -> None:
+    texts = split_texts(DOCUMENTS, with_start, Shape(10**6, 10**6, 9), name="text")
+    found = np.concatenate([texts.calibration.ids, texts.held_out.ids])
+    assert (found[:, 0] == with_start.bos_token_id).all()
+    expected = stream(with_start, DOCUMENTS)
+    assert found[:, 1:].ravel().tolist() == expected[: len(expected) // 8 * 8]
+
+
+@pytest.mark.parametrize("tokenizer", ["with_start", "without_start"])
+def test_long_sequences_are_of_the_part_that_is_calibrated_on(tokenizer: str, request: pytest.FixtureRequest) -> None:
+    reader: PreTrainedTokenizerBase = request.getfixturevalue(tokenizer)
+    start, shape = tokenizer == "with_start", Shape(3, 1, 9)
+    calibrated = split_texts(DOCUMENTS, reader, Shape(3 * 10**6, 10**6, 9), name="text").calibration.ids[:, start:].ravel()
+    found = long_sequences(DOCUMENTS, reader, shape, length=41, n_tokens=130, name="text")
+    assert found.ids.shape == (3, 41)
+    body = 41 - start
+    wholes = {tuple(calibrated[i : i + body]) for i in range(0, len(calibrated) - body + 1, body)}
+    assert {tuple(row[start:]) for row in found.ids} <= wholes
+    assert (found.ids[:, :start] == reader.bos_token_id).all()
+    everything = long_sequences(DOCUMENTS, reader, shape, length=10**6, n_tokens=130, name="text")
+    assert everything.ids[0, start:].tolist() == calibrated.tolist()
+
+
+def test_no_token_is_put_before_where_the_tokenizer_adds_none(without_start: PreTrainedTokenizerBase) -> None:
+    texts = split_texts(DOCUMENTS, without_start, Shape(10**6, 10**6, 9), name="text")
+    found = np.concatenate([texts.calibration.ids, texts.held_out.ids])
+    expected = stream(without_start, DOCUMENTS)
+    assert found.ravel().tolist() == expected[: len(expected) // 9 * 9]
+
+
+def test_the_parts_share_no_sequence_and_each_spans_its_part(without_start: PreTrainedTokenizerBase) -> None:
+    everything = np.array(stream(without_start, DOCUMENTS))
+    windows = everything[: len(everything) // 7 * 7].reshape(-1, 7).tolist()
+    texts = split_texts(DOCUMENTS, without_start, Shape(6, 3, 7), name="text")
+    assert (texts.calibration.ids.shape, texts.held_out.ids.shape) == ((6, 7), (3, 7))
+    border = round(2 / 3 * len(windows))
+    assert texts.calibration.ids[[0, -1]].tolist() == [windows[0], windows[border - 1]]
+    assert texts.held_out.ids[[0, -1]].tolist() == [windows[border], windows[-1]]
+    assert f"first {border} of {len(windows)} sequences" in texts.calibration.text
+    assert f"last {len(windows) - border} of {len(windows)} sequences" in texts.held_out.text
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_windows", "expected"), [((60, 30), 9, (6, 3)), ((10, 10), 2, (1, 1)), ((99, 1), 5, (4, 1)), ((1, 99), 5, (1, 4))]
+)
+def test_a_short_text_is_divided_in_proportion(
+    without_start: PreTrainedTokenizerBase, shape: tuple[int, int], n_windows: int, expected: tuple[int, int]
+) -> None:
+    length = 8
+    document = without_start.decode(stream(without_start, DOCUMENTS)[: n_windows * length - 1])
+    assert len(stream(without_start, [document])) == n_windows * length
+    texts = split_texts([document], without_start, Shape(*shape, length), name="text")
+    assert (len(texts.calibration.ids), len(texts.held_out.ids)) == expected
+    assert not rows(texts.calibration) & rows(texts.held_out)
+
+
+def test_a_held_out_text_may_be_held_out_whole(without_start: PreTrainedTokenizerBase) -> None:
+    texts = split_texts(DOCUMENTS, without_start, Shape(64, 4, 8).all_held_out(), name="text")
+    assert (len(texts.calibration.ids), len(texts.held_out.ids)) == (0, 4)
+    assert texts.held_out.ids[0].tolist() == stream(without_start, DOCUMENTS)[:8]
+
+
+def test_text_with_a_single_sequence_is_refused(without_start: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(TextError) as refused:
+        split_texts(["Once upon a time"], without_start, Shape(4, 4, 30), name="story.txt")
+    sentence(refused.value, "story.txt", "at least 2 sequences of 30 tokens", "holds 0")
+
+
+# --- files
+
+
+def test_a_text_is_one_document_or_as_many_as_it_marks(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n<|endoftext|>\nthree<|endoftext|> \n", encoding="utf-8")
+    assert read_documents(tmp_path / "a.txt") == ["one\ntwo", "three"]
+
+
+def test_each_line_of_json_is_a_document(tmp_path: Path) -> None:
+    lines = [{"text": "naïve"}, {"text": " two\nlines ", "id": 3}, {"text": ""}]
+    (tmp_path / "a.jsonl").write_text("\n\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    assert read_documents(tmp_path / "a.jsonl") == ["naïve", "two\nlines"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("empty.txt", b"", "must not be empty"),
+        ("blank.txt", b" \n <|endoftext|>\n", "must not be empty"),
+        ("latin.txt", "naïve".encode("latin-1"), "must be UTF-8"),
+        ("broken.jsonl", b'{"text": "a"}\n{"text": ', "'text'"),
+        ("other.jsonl", b'{"words": "a"}', "'text'"),
+        ("list.jsonl", b'["a"]', "'text'"),
+        ("number.jsonl", b"3", "'text'"),
+        ("empty.jsonl", b"\n", "must not be empty"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TextError) as refused:
+        read_documents(tmp_path / name)
+    sentence(refused.value, tmp_path / name, said)
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "."])
+def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TextError) as refused:
+        read_documents(tmp_path / name)
+    sentence(refused.value, tmp_path / name, "must be a readable file")
+
+
+# --- datasets
+
+
+def library(load: Callable[..., Any]) -> Callable[[str], Any]:
+    return lambda name: SimpleNamespace(load_dataset=load) if name == "datasets" else pytest.fail(name)
+
+
+def missing(name: str) -> Any:
+    raise ImportError(name)
+
+
+def test_without_the_package_a_dataset_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitwright.objectives.text.tokens.importlib.import_module", missing)
+    with pytest.raises(LibraryError) as refused:
+        dataset_documents("org/words")
+    sentence(refused.value, "'org/words'", "install datasets")
+
+
+def test_a_dataset_is_read_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def load(*args: object, **options: object) -> list[dict[str, str]]:
+        asked.append((args, options))
+        return [{"text": " a ", "body": "x"}, {"text": "  ", "body": "y"}, {"text": "b", "body": "z"}]
+
+    monkeypatch.setattr("bitwright.objectives.text.tokens.importlib.import_module", library(load))
+    assert dataset_documents("org/words") == ["a", "b"]
+    assert dataset_documents("org/words:small:test:body") == ["x", "y", "z"]
+    assert asked == [
+        (("org/words", None), {"split": "train", "streaming": True}),
+        (("org/words", "small"), {"split": "test", "streaming": True}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(ConnectionError("no network"), "no network"), ([{"words": "a"}], "'text'"), ([{"text": " "}], "must not be empty"), ([], "empty")],
+)
+def test_a_dataset_without_text_is_refused(monkeypatch: pytest.MonkeyPatch, given: Exception | list[dict[str, str]], said: str) -> None:
+    def load(*_: object, **__: object) -> list[dict[str, str]]:
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    monkeypatch.setattr("bitwright.objectives.text.tokens.importlib.import_module", library(load))
+    with pytest.raises(TextError) as refused:
+        dataset_documents("org/words")
+    sentence(refused.value, "org/words", said)
+
+
+def test_datasets_is_not_loaded_by_itself() -> None:
+    assert "datasets" not in sys.modules
+
+
+# --- text of the model's own
+
+
+def sampled(model: Model, shape: Shape, seed: int) -> np.ndarray:
+    texts = sample_texts(model, shape, seed=seed, progress=Silent())
+    assert (len(texts.calibration.ids), len(texts.held_out.ids)) == (shape.n_calibration, shape.n_held_out)
+    assert str(seed) in texts.calibration.text
+    return np.concatenate([texts.calibration.ids, texts.held_out.ids])
+
+
+def test_the_seed_decides_what_the_model_writes(tied: Model) -> None:
+    first, again, other = (sampled(tied, Shape(3, 2, 6), seed) for seed in (7, 7, 8))
+    assert first.tolist() == again.tolist()
+    assert (first[:, 0] == tied.tokenizer.bos_token_id).all()
+    assert first[:, 1:].tolist() != other[:, 1:].tolist()
+    assert len({tuple(row) for row in first.tolist()}) == 5
+
+
+def test_the_model_writes_what_it_predicts(tied: Model) -> None:
+    """Every token is drawn from the distribution after all tokens before it, by a direct computation without a cache."""
+    found = torch.from_numpy(sampled(tied, Shape(3, 2, 8), 7))
+    generator = torch.Generator().manual_seed(7)
+    with torch.inference_mode():
+        for t in range(1, 8):
+            probabilities = tied.module(found[:, :t], use_cache=False).logits[:, -1].softmax(dim=-1)
+            assert draw(probabilities, generator)[:, 0].tolist() == found[:, t].tolist()
+
+
+def test_many_sequences_are_all_different(tied: Model) -> None:
+    found = sampled(tied, Shape(60, 50, 6), 0)
+    assert len({tuple(row) for row in found.tolist()}) > 105  # a second batch that repeated the first would leave 96
+
+
+# --- drawing
+
+
+def test_drawing_follows_the_distribution() -> None:
+    probabilities = torch.tensor([0.0, 0.5, 0.25, 0.0, 0.125, 0.125])
+    found = draw(probabilities.expand(20_000, -1), torch.Generator().manual_seed(0))
+    assert found.shape == (20_000, 1)
+    counts = np.bincount(found[:, 0].numpy(), minlength=6)
+    assert counts[[0, 3]].tolist() == [0, 0]
+    assert chisquare(counts[[1, 2, 4, 5]], 20_000 * np.array([0.5, 0.25, 0.125, 0.125])).pvalue > 0.01
+
+
+def test_rows_are_drawn_independently_of_each_other() -> None:
+    probabilities = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.5, 0.5]])
+    found = torch.cat([draw(probabilities, torch.Generator().manual_seed(seed)) for seed in range(40)], dim=1)
+    assert found[:3].unique(dim=1).tolist() == [[1], [0], [2]]
+    assert found[3].unique().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.999, 1e-6, 1e6])
+def test_drawing_stays_within_the_vocabulary(scale: float) -> None:
+    """The cumulative sum of many small probabilities ends above or below one."""
+    probabilities = torch.rand((400, 5_000), generator=torch.Generator().manual_seed(1))
+    probabilities *= scale / probabilities.sum(dim=-1, keepdim=True)
+    found = draw(probabilities, torch.Generator().manual_seed(2))
+    assert 0 <= int(found.min()) < 500
+    assert 4_500 < int(found.max()) < 5_000
+
+
+def test_the_largest_threshold_draws_the_last_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([[1.0], [2.0], [float("nan")]]))
+    assert draw(torch.full((3, 7), 1 / 7), torch.Generator())[:, 0].tolist() == [6, 6, 6]

@@ -1,0 +1,171 @@
+"""Every method at work on a run of a tiny model: within its budget, at its effort, and the same again without measuring anything anew."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bitwright as bw
+from bitwright.errors import UserError
+from bitwright.methods import Method
+from bitwright.methods.by_name import METHODS, method_named
+from bitwright.methods.published_experts import OF_EXPERTS
+from bitwright.objectives import Estimate, Evaluator, KullbackLeibler, ModelObjective
+from bitwright.pipeline import Run, Search
+from bitwright.pipeline.candidates import candidates
+from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.run_search import named_objectives, search_along, search_within
+from bitwright.pipeline.run_space import front_points, price
+from bitwright.pipeline.workbench import Workbench, set_up
+from bitwright.progress import Silent
+from bitwright.search import solve
+from tests.runs import small
+from tests.sentences import sentence
+
+_SLOW = {"qpruner"}  # its Gaussian process is fitted again and again
+MENU = ("INT2_G32", "INT3_G32", "INT4_G32", "INT6_G32")
+
+
+@pytest.fixture(scope="module")
+def opened(llama_tied: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workbench, Run]]:
+    settings = small(llama_tied, target="integers", formats=MENU, keep=("token_embd*",), n_calibration=10, sequence_length=12)
+    bench = set_up(settings, tmp_path_factory.mktemp("campaign"), device="cpu", progress=Silent())
+    run = price(bench)
+    yield bench, run
+    run.store.close()
+
+
+@pytest.fixture(scope="module")
+def opened_mixture(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workbench, Run]]:
+    settings = small(tiny_mixtral, target="native", formats=(*MENU, "DROP"), keep=("token_embd*",), n_calibration=10, sequence_length=12)
+    bench = set_up(settings, tmp_path_factory.mktemp("mixture"), device="cpu", progress=Silent())
+    run = price(bench)
+    yield bench, run
+    run.store.close()
+
+
+@pytest.fixture
+def opened_for(method: Method, request: pytest.FixtureRequest) -> tuple[Workbench, Run]:
+    """A run of a model that the method can do."""
+    made: tuple[Workbench, Run] = request.getfixturevalue("opened_mixture" if method in OF_EXPERTS else "opened")
+    return made
+
+
+def middle(run: Run) -> int:
+    space = run.prices.space
+    return int(space.total_bits(space.smallest()) + space.total_bits(space.largest())) // 2
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for: tuple[Workbench, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, run = opened_for
+    before = {name: weight.detach().clone() for name, weight in bench.model.module.named_parameters()}
+    most = 12 if method.name in _SLOW else 45
+    search = Search(method, Effort(evaluations=most))
+    found = search_within(bench, run, budget_bits=middle(run), search=search)
+    assert 0 < len(found.steps) <= most + 15  # a choice may be asked for on more text than before
+    assert found.spent.evaluations <= most
+    sizes = run.prices.space.total_bits(found.trials.choices)
+    assert (sizes <= middle(run)).any()
+    if method.name not in {"amq", "automixq"}:  # which search the whole front
+        assert (sizes <= middle(run)).all()
+    assert all((weight == before[name]).all() for name, weight in bench.model.module.named_parameters())
+    monkeypatch.setattr(Evaluator, "_measured", None)
+    again = search_within(bench, run, budget_bits=middle(run), search=search)
+    assert np.array_equal(again.trials.choices, found.trials.choices)
+    assert np.array_equal(again.trials.values, found.trials.values)
+    assert again.spent.tokens == found.spent.tokens
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_every_method_searches_the_front(method: Method, opened_for: tuple[Workbench, Run]) -> None:
+    bench, run = opened_for
+    found = search_along(bench, run, n_points=4, search=Search(method, Effort(evaluations=12 if method.name in _SLOW else 40)))
+    sizes = run.prices.space.total_bits(found.trials.choices)
+    assert len(np.unique(sizes)) > 1
+    assert found.spent.evaluations <= 40
+
+
+def test_methods_say_where_they_are_from() -> None:
+    assert len({method.name for method in METHODS}) == len(METHODS)
+    assert all(method.source for method in METHODS)
+
+
+def test_an_unknown_method_is_told_what_was_meant() -> None:
+    with pytest.raises(UserError) as caught:
+        method_named("evopres")
+    assert sentence(caught.value, "'evopres'").endswith("did you mean evopress?")
+    with pytest.raises(UserError) as caught:
+        method_named("x")
+    sentence(caught.value, *(method.name for method in METHODS))
+
+
+def test_what_a_search_found_is_a_candidate_and_a_point_of_the_front(opened: tuple[Workbench, Run]) -> None:
+    bench, run = opened
+    search_along(bench, run, n_points=6, search=Search(method_named("auto"), Effort(evaluations=30)))
+    size_bytes = middle(run) // 8
+    nats = {choice: value for choice, value in run.evaluated().items() if run.prices.space.total_bytes(np.array(choice)) <= size_bytes}
+    best = min(nats, key=lambda choice: nats[choice])
+    named = candidates(run, size_bytes)
+    assert any(tuple(choice.tolist()) == best for choice in named.values())
+    assert {tuple(choice.tolist()) for choice in front_points(run, 5)} <= set(run.evaluated())
+
+
+def test_no_effort_is_the_tables_word(opened: tuple[Workbench, Run]) -> None:
+    bench, run = opened
+    found = search_within(bench, run, budget_bits=middle(run), search=Search(method_named("auto"), Effort(evaluations=0)))
+    assert (len(found.trials), found.is_finished) == (0, False)
+    optimum = solve(run.prices.space, run.prices.table, middle(run)).choice
+    assert (candidates(run, middle(run) // 8)["knapsack"] == optimum).all()
+
+
+class Steps(ModelObjective):
+    """A user's own number: the mean square of the first matrix."""
+
+    name, unit = "steps", ""
+
+    def of_model(self, model: object) -> Estimate:
+        return Estimate(float(next(p for n, p in model.module.named_parameters() if "layers" in n).square().mean()), 0.0)
+
+
+def test_a_users_objective_decides(opened: tuple[Workbench, Run]) -> None:
+    bench, run = opened
+    search = Search(method_named("auto"), Effort(evaluations=5), (Steps(), KullbackLeibler()))
+    found = search_within(bench, run, budget_bits=middle(run), search=search)
+    assert found.trials.values.shape[1] == 2
+    assert (found.trials.values[:, 0] > 0).all()
+    assert set(run.evaluated()) == {tuple(choice.tolist()) for choice in found.trials.choices}
+    assert sorted(run.evaluated().values()) == sorted(found.trials.values[:, 0].tolist())
+
+
+def test_the_objective_that_is_named_first_decides_the_plan(llama_tied: Path, tmp_path: Path) -> None:
+    objectives = named_objectives("flips,kl,bits")
+    fitted = bw.fit(small(llama_tied), bw.parse_budget("6.5bpw"), tmp_path, by=Search(method_named("auto"), Effort(evaluations=3), objectives))
+    assert [name.split()[0] for name in fitted.judgement.objectives] == ["flips", "kl", "bits"]
+    flips = fitted.judgement.deciding()
+    assert len(flips) == len({candidate.label for candidate in fitted.summary.candidates})
+    assert flips[fitted.plan.found.strategy] == min(flips.values())
+
+
+def test_size_alone_is_no_objective_of_a_search() -> None:
+    assert named_objectives(" ") == ()
+    with pytest.raises(UserError) as caught:
+        named_objectives("bits")
+    sentence(caught.value, "'bits'")
+
+
+def test_an_impossible_budget_is_refused(opened: tuple[Workbench, Run]) -> None:
+    bench, run = opened
+    for method in METHODS:
+        if method.name not in {"amq", "automixq"}:
+            with pytest.raises(UserError) as caught:
+                search_within(bench, run, budget_bits=8, search=Search(method, Effort(evaluations=1)))
+            sentence(caught.value)
+
+
+def test_fit_searches_and_the_command_line_says_how(llama_tied: Path, tmp_path: Path) -> None:
+    by = Search(method_named("evopress"), Effort(evaluations=3))
+    fitted = bw.fit(small(llama_tied), bw.parse_budget("6.5bpw"), tmp_path, by=by)
+    stages = {stage.name for stage in fitted.summary.stages}
+    assert any("search" in name for name in stages)

@@ -1,0 +1,190 @@
+"""The default search: the table's optimum first, the slopes where they are known, and then what measurements teach."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bitwright.errors import BudgetError, UserError
+from bitwright.search import Knowledge, Problem, Row, Strategy, Trials, auto, auto_front, hypervolume, solve, solve_with_rows
+from bitwright.search.strategies.strategy import Predict
+from bitwright.spaces import Choice, Choices, Space
+from tests.search.instances import space_of
+
+N_UNITS = 10
+
+
+def problem(space: Space, *start: Choice, seed: int = 0) -> Problem:
+    return Problem(space, np.array(start, dtype=np.int64).reshape(-1, N_UNITS), n_sequences=64, seed=seed)
+
+
+@pytest.fixture
+def space() -> Space:
+    rng = np.random.default_rng(3)
+    weights = rng.integers(8, 40, N_UNITS)
+    return space_of([[int(n * bits) for bits in (6, 4, 3, 2)] for n in weights], [[True] * 4] * N_UNITS)
+
+
+class World:
+    """Divergence = table + interactions of neighbouring units: what a table alone cannot know."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.space = space
+        self.roots = np.exp(rng.normal(0, 0.7, (N_UNITS, 1))) * np.array([0.05, 0.2, 0.4, 0.8]) * rng.choice([-1, 1], (N_UNITS, 1))
+        mixing = np.eye(N_UNITS) + 0.5 * np.diag(np.ones(N_UNITS - 1), 1) + 0.4 * np.diag(np.ones(N_UNITS - 2), 2)
+        self.curvature = mixing @ mixing.T
+
+    @property
+    def table(self) -> NDArray[np.float64]:
+        """Each unit alone."""
+        return np.diag(self.curvature)[:, None] * self.roots**2 / 2
+
+    def __call__(self, choice: Choice) -> float:
+        roots = self.roots[np.arange(N_UNITS), choice]
+        return float(roots @ self.curvature @ roots) / 2
+
+    def expand(self, choice: Choice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        roots = self.roots[np.arange(N_UNITS), choice]
+        change = self.roots - roots[:, None]
+        return (self.curvature @ roots)[:, None] * change, np.diag(self.curvature)[:, None] * change**2 / 2
+
+    def refit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:
+        """The table, shifted to the mean of what was measured."""
+        summed = lambda those: self.table[np.arange(N_UNITS), those].sum(axis=-1)  # noqa: E731
+        factor = float(np.mean(values) / np.mean(summed(choices)))
+        return lambda those: (factor * summed(those), 0.3 * factor * summed(those))
+
+
+def run(strategy: Strategy, world: World, n: int, *, error: float = 1e-4) -> Trials:
+    """Everything measured in `n` evaluations at most."""
+    found: list[Trials] = []
+    while n > 0 and not (question := strategy.ask()).is_last:
+        choices = question.choices[:n]
+        values = np.array([[world(choice)] for choice in choices])
+        raced = np.full(len(choices), error if len(question.against) else np.nan)
+        found.append(Trials(choices, values, np.full_like(values, error), np.full(len(choices), question.n_sequences), raced))
+        strategy.tell(found[-1])
+        n -= len(choices)
+    everything = found[0]
+    for trials in found[1:]:
+        everything = everything.joined(trials)
+    return everything
+
+
+def best_of_all(world: World, budget_bits: int) -> float:
+    """By brute force over all 4 ** 10 choices."""
+    choices = np.stack(np.meshgrid(*[np.arange(4)] * N_UNITS, indexing="ij"), axis=-1).reshape(-1, N_UNITS)
+    choices = choices[world.space.total_bits(choices) <= budget_bits]
+    roots = world.roots[np.arange(N_UNITS), choices]
+    return float(np.einsum("nu,uv,nv->n", roots, world.curvature, roots).min()) / 2
+
+
+def budget(space: Space) -> int:
+    return int(0.55 * space.total_bits(np.zeros(N_UNITS, dtype=np.int64)))
+
+
+def test_the_first_question_is_the_tables_optimum_and_what_was_given(space: Space) -> None:
+    world = World(space, 0)
+    optimum, given, too_large = solve(space, world.table, budget(space)).choice, np.full(N_UNITS, 3), np.zeros(N_UNITS, dtype=np.int64)
+    asked = auto(problem(space, given, too_large, optimum), budget(space), knowledge=Knowledge(world.table, world.refit)).ask()
+    assert asked.choices.tolist() == [optimum.tolist(), given.tolist()]
+    assert asked.n_sequences == 64
+
+
+def share_closed(space: Space, n: int, *, with_slopes: int) -> list[float]:
+    """Of the distance from the table's optimum to the best choice, what `n` evaluations close, in five worlds."""
+    closed = []
+    for seed in range(5):
+        world = World(space, seed)
+        table_only, best = world(solve(space, world.table, budget(space)).choice), best_of_all(world, budget(space))
+        knowledge = Knowledge(world.table, world.refit, (world.expand,) * with_slopes)
+        least = run(auto(problem(space), budget(space), knowledge=knowledge), world, n).values[:, 0].min()
+        assert least <= table_only
+        closed.append((table_only - least) / (table_only - best) if table_only > best else 1.0)
+    return closed
+
+
+def test_slopes_find_what_the_table_cannot_know(space: Space) -> None:
+    assert np.mean(share_closed(space, 8, with_slopes=1)) > 0.7
+
+
+def test_measurements_find_it_too(space: Space) -> None:
+    few, many = (share_closed(space, n, with_slopes=0) for n in (8, 60))
+    assert np.mean(few) < np.mean(many)
+    assert np.mean(many) > 0.7
+
+
+def test_never_above_the_budget_and_never_twice(space: Space) -> None:
+    world = World(space, 1)
+    trials = run(auto(problem(space), budget(space), knowledge=Knowledge(world.table, world.refit, (world.expand,))), world, 60)
+    assert (space.total_bits(trials.choices) <= budget(space)).all()
+    assert len(np.unique(trials.choices, axis=0)) == len(trials)
+
+
+def test_stops_where_the_text_could_not_tell_a_gain(space: Space) -> None:
+    world = World(space, 1)
+    many = run(auto(problem(space), budget(space), knowledge=Knowledge(world.table, world.refit)), world, 200, error=1e-4)
+    few = run(auto(problem(space), budget(space), knowledge=Knowledge(world.table, world.refit)), world, 200, error=10.0)
+    assert 1 < len(few) <= 1 + 4 * 4 < len(many)  # a round that shows what a difference is worth, and three that promise nothing
+
+
+def test_the_same_answers_lead_to_the_same_questions(space: Space) -> None:
+    world = World(space, 2)
+    first, second = (
+        run(auto(problem(space, seed=7), budget(space), knowledge=Knowledge(world.table, world.refit)), world, 30).choices for _ in range(2)
+    )
+    assert np.array_equal(first, second)
+
+
+def test_a_front_grows_beyond_the_predicted_one(space: Space) -> None:
+    world = World(space, 4)
+    reference = np.array([world(np.full(N_UNITS, 3)), float(space.total_bits(np.zeros(N_UNITS, dtype=np.int64)))]) * 1.01
+
+    def dominated(n: int) -> float:
+        trials = run(auto_front(problem(space), knowledge=Knowledge(world.table, world.refit), n_points=6), world, n)
+        return hypervolume(np.stack([trials.values[:, 0], space.total_bits(trials.choices).astype(float)], axis=1), reference)
+
+    assert dominated(6) < dominated(60)
+
+
+def test_impossible_budgets_and_wrong_tables_are_refused(space: Space) -> None:
+    world = World(space, 0)
+    with pytest.raises(BudgetError, match="smallest file"):
+        auto(problem(space), 1, knowledge=Knowledge(world.table, world.refit))
+    with pytest.raises(UserError, match="finite"):
+        auto(problem(space), budget(space), knowledge=Knowledge(world.table * np.nan, world.refit))
+
+
+@pytest.mark.parametrize(("scale", "sweeps"), [(1e-3, 0), (1e3, 1)])
+def test_slopes_cost_nothing_near_the_original(space: Space, scale: float, sweeps: int) -> None:
+    world, asked_at = World(space, 0), list[bytes]()
+
+    def expand(choice: Choice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        asked_at.append(choice.tobytes())
+        return world.expand(choice)
+
+    optimum = solve(space, world.table, budget(space)).choice
+    strategy = auto(problem(space), budget(space), knowledge=Knowledge(world.table, world.refit, (expand,)))
+    assert not strategy.ask().is_last
+    value = np.array([[scale * world(optimum)]])
+    strategy.tell(Trials(optimum[None], value, np.full_like(value, 1e-4), np.array([64]), np.full(1, np.nan)))
+    strategy.ask()
+    assert len(asked_at) == sweeps
+
+
+def test_all_that_is_asked_for_keeps_the_rows(space: Space) -> None:
+    world = World(space, 4)
+    budget_bits = int(space.total_bits(space.smallest()) + space.total_bits(space.largest())) // 2
+    free = run(auto(problem(space), budget_bits, knowledge=Knowledge(world.table, world.refit)), world, 40)
+    few = np.array([[1.0, 0.0, 0.0, 0.0]] * N_UNITS)  # at most so many in the largest format
+    most = int((free.choices[free.values[:, 0].argmin()] == 0).sum()) - 1
+    assert most >= 0
+    row = Row(few, -np.inf, float(most))
+    bound = replace(problem(space, space.smallest(), space.uniform(space.formats[0])), rows=(row,))
+    found = run(auto(bound, budget_bits, knowledge=Knowledge(world.table, world.refit, (world.expand,))), world, 40)
+    assert len(found.choices) > 3
+    assert all(row.holds(choice) for choice in found.choices)
+    assert (space.total_bits(found.choices) <= budget_bits).all()
+    assert (found.choices[0] == solve_with_rows(space, world.table, budget_bits, rows=(row,)).choice).all()
