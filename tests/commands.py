@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bitwright import cli
+from bitwright.cli import commands as cli
 
 
 @dataclass(frozen=True)

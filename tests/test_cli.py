@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bitwright import cli
+from bitwright.cli import commands as cli
 from bitwright.compress.codecs import ggml
 from bitwright.spaces import read_plan
 from tests.commands import Cli, Ended
@@ -393,5 +393,5 @@ def test_the_command_is_installed(tmp_path: Path) -> None:
 
 def test_help_does_not_wait_for_torch() -> None:
     """The command line is there at once: nothing heavy is loaded before a command needs it."""
-    program = "import sys, bitwright.cli; print(*sorted({'torch', 'transformers', 'scipy'} & {*sys.modules}))"
+    program = "import sys, bitwright.cli.commands; print(*sorted({'torch', 'transformers', 'scipy'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split() == []

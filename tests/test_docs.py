@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from bitwright import cli
+from bitwright.cli import commands as cli
 from bitwright.devices.device import read_device, read_devices
 from bitwright.spaces import read_plan
 

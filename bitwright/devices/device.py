@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from bitwright.devices.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
-from bitwright.engines import TARGETS
 from bitwright.errors import BudgetError, DeviceError, UserError
 from bitwright.spaces import AnyCacheTypes, CacheTypes, cache_types, parse_budget
 
@@ -134,7 +133,6 @@ def _device(entries: Mapping[str, Any], where: str) -> Device:
     _require(_are_texts(said["avoid"]), "avoid must be a list of formats", said["avoid"], where)
     _require(_are_texts(cache) and len(cache) in (1, 2), "cache must be a type, one for keys and one for values, or any", said["cache"], where)
     _require(isinstance(said["source"], dict) and _are_texts(list(said["source"].values())), "source must be a table of texts", said["source"], where)
-    _require(said["engine"] in TARGETS, f"engine must be one of {', '.join(TARGETS)}", said["engine"], where)
     latency = _latency(said, where)
     measured = latency.power_watts if isinstance(latency, Latency) else POWER_UNKNOWN
     return Device(

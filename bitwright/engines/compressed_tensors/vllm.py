@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bitwright.errors import ModelError, UserError
 
-_PROGRAM = Path(__file__).with_name("vllm_process.py")
+_PROGRAM = Path(__file__).with_name("vllm_worker.py")
 _SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "PYTHONSAFEPATH": "1",  # the modules beside the program are none of the engine's

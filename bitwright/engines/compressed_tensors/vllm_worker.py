@@ -2,7 +2,7 @@
 
 vLLM pins a torch of its own, so it lives in an environment of its own, which need not have Bitwright.
 
-    PYTHON_OF_VLLM vllm_process.py asked.json answer.npz
+    PYTHON_OF_VLLM vllm_worker.py asked.json answer.npz
 
 `asked.json` holds `path` (a folder), `dtype`, `contexts` and `prompt` (token ids) and `n_tokens` to write after the prompt; `answer.npz` gets the
 `log_probabilities` `(n_contexts, n_vocabulary)` of the tokens after the contexts, the tokens `written`, and the `version` of vLLM.

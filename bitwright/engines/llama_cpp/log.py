@@ -1,6 +1,6 @@
 """What llama.cpp itself says that a run occupies: its log and the size of its process, to hold `llama_cpp_memory` to.
 
-The engine runs in a process of its own (`engine_process.py`), since the resident size of one that holds torch says nothing about it.
+The engine runs in a process of its own (`memory_probe.py`), since the resident size of one that holds torch says nothing about it.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from bitwright.engines.llama_cpp.memory_model import Serving
 from bitwright.errors import ModelError
 
-_PROGRAM = Path(__file__).with_name("engine_process.py")
+_PROGRAM = Path(__file__).with_name("memory_probe.py")
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|output|compute) buffer size =\s+([\d.]+) MiB")
 _RESIDENT = re.compile(r"^resident (\d+)$", re.MULTILINE)
 _MEBIBYTE = 2**20

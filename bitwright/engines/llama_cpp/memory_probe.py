@@ -2,7 +2,7 @@
 
 A process of its own, because the resident size of one that also holds torch says nothing about the engine.
 
-    python engine_process.py '{"path": "model.gguf", "context": 2048, "parallel": 1, "keys": "F16", "values": "F16", "fill": 1024, "map": false}'
+    python memory_probe.py '{"path": "model.gguf", "context": 2048, "parallel": 1, "keys": "F16", "values": "F16", "fill": 1024, "map": false}'
 
 The engine writes its log to the standard output, and a last line `resident N` follows with the bytes in memory at the end.
 """

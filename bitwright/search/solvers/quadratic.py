@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import UserError
+from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.instance import checked_table, extra_bits, room_bits
 from bitwright.search.solvers.knapsack import solve
 from bitwright.search.solvers.milp import Programme
 from bitwright.search.solvers.solution import Solution, table_loss
-from bitwright.search.strategies.asked_choices import Seen
 from bitwright.spaces import Choice, Format, Space
 
 _TANGENTS = 60  # at most, for fractions of units

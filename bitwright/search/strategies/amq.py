@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.front import nondominated
 from bitwright.search.solvers.rungs import Rungs, drawn
 from bitwright.search.solvers.spacing import evenly_spaced
-from bitwright.search.strategies.asked_choices import Seen
 from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
 from bitwright.search.strategies.genetic import Breeding, Evaluate, bred
 from bitwright.search.strategies.strategy import Predict, Refit, Strategy, Trials, asked

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.constrained import row_prices, solve_with_rows
 from bitwright.search.solvers.front import hull, spread
 from bitwright.search.solvers.instance import checked_table, room_bits
 from bitwright.search.solvers.knapsack import solve
-from bitwright.search.strategies.asked_choices import Seen
 from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together
 from bitwright.search.strategies.strategy import Question, Refit, Strategy, Trials, asked

@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
+from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.front import nondominated
 from bitwright.search.solvers.rungs import Rungs, drawn
 from bitwright.search.strategies.amq import stratified
-from bitwright.search.strategies.asked_choices import Seen
 from bitwright.search.strategies.extras import extra
 from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
 from bitwright.search.strategies.strategy import Predict, Strategy, Trials, asked

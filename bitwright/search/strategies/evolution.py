@@ -13,7 +13,7 @@ from itertools import islice
 
 import numpy as np
 
-from bitwright.search.strategies.asked_choices import Seen
+from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
 from bitwright.search.strategies.neighbours import Groups, Neighbourhood, by_size
 from bitwright.search.strategies.random_choices import starting

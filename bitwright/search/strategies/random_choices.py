@@ -8,9 +8,9 @@ from itertools import chain, islice
 
 import numpy as np
 
+from bitwright.search.solvers.asked_choices import Draw, Seen
 from bitwright.search.solvers.instance import room_bits
 from bitwright.search.solvers.rungs import Heights, Rungs, drawn, lowered, raised
-from bitwright.search.strategies.asked_choices import Draw, Seen
 from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
 from bitwright.search.strategies.strategy import Strategy, asked
 from bitwright.spaces import Choice, Choices, Space

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from bitwright.search.strategies.asked_choices import Seen
+from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.strategies.generator_strategy import Asking, Problem
 from bitwright.search.strategies.strategy import Predict, Question, Refit, Trials, no_trials
 from bitwright.spaces import Choice, Choices

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bitwright.search.strategies.asked_choices import Seen
+from bitwright.search.solvers.asked_choices import Seen
 
 CHOICES = np.array([[0, 1], [1, 0], [0, 1], [1, 1]])
 
