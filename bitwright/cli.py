@@ -1,7 +1,6 @@
 """The command line: words to objects, nothing else."""
 
 import os
-import sys
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import bitwright as bw
+from bitwright.cli_guard import guarded
 from bitwright.cli_options import (
     CacheTypes,
     Calibration,
@@ -39,7 +39,6 @@ from bitwright.cli_options import (
 )
 from bitwright.cli_output import (
     Rows,
-    err,
     exit_if_broken,
     how_to_serve,
     out,
@@ -50,14 +49,13 @@ from bitwright.cli_output import (
     print_texts,
     say,
 )
-from bitwright.errors import BrokenPromiseError, UserError
+from bitwright.errors import BrokenPromiseError
 
 if TYPE_CHECKING:
     from bitwright.pipeline import Conditions, Memory, Search
     from bitwright.spaces import Budget
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-_INTERRUPTED = 130
 Engine = Annotated[str, typer.Option(help="An engine with a profile, as `--target` names it.")]
 EngineVersion = Annotated[str, typer.Option("--engine-version", help="Its version; that of the profile when left out.")]
 
@@ -131,10 +129,12 @@ def front(
     page: Annotated[Path, typer.Option("--report", metavar="FILE.html", help="Write the report of the run with these axes.")] = Path(),
 ) -> None:
     """The front of a finished search: the least divergence for every size, and for every size and ceiling on a cost."""
+    if page != Path():
+        bw.pipeline.require_results({page: "report"}, bw.pipeline.read_by_run(bw.open_run(run)))
     device = bw.pipeline.read_device(profile) if profile else bw.pipeline.NO_DEVICE
     summary = bw.pipeline.describe(bw.open_run(run), bw.pipeline.parse_costs(costs), device=device)
     if as_json:
-        sys.stdout.write(bw.report.front_json(summary) + "\n")
+        out.file.write(bw.report.front_json(summary) + "\n")
     else:
         out.print(bw.report.front_table(summary))
         print_costs(summary)
@@ -214,6 +214,7 @@ def plan(
 ) -> None:
     """The best plan within a budget or a memory, and ceilings beside it; candidates that were not measured yet are measured now."""
     opened = bw.open_run(run)
+    bw.pipeline.require_results(bw.pipeline.of_plan(path, opened.settings.target), bw.pipeline.read_by_run(opened))
     if conditions.nats_at_most < inf:
         require_no(limit)
         made, summary = bw.pipeline.smallest_plan(opened, conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
@@ -241,6 +242,7 @@ def build(
     """Write the file that a plan describes, or the folder."""
     made = bw.read_plan(plan_file)
     path = Path(output or bw.pipeline.target_of(made).file_name)
+    bw.pipeline.require_results({path: "model"}, [plan_file])
     bw.build(made, path, progress=Rows())
     say(f"{path}: {made.size_bytes:,} bytes, as planned.")
 
@@ -293,8 +295,10 @@ def export(
     path: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where it is written.")],
 ) -> None:
     """Write a plan in the words of another tool."""
-    exported = bw.pipeline.export(bw.read_plan(plan_file), to)
-    bw.pipeline.write_text(path, exported.text)
+    made = bw.read_plan(plan_file)
+    bw.pipeline.require_results({path: "export"}, [plan_file, *bw.pipeline.read_by_plan(made)])
+    exported = bw.pipeline.export(made, to)
+    bw.pipeline.write_text(path, exported.text, kind="export")
     say(f"{to}  {path}\n{exported.note}")
 
 
@@ -309,6 +313,7 @@ def import_(
     device: Device = "cpu",
 ) -> None:
     """Read another tool's plan, measure what it asks for, and write it as a plan."""
+    bw.pipeline.require_results(bw.pipeline.of_plan(path, settings.target), [file, *bw.pipeline.read_by_settings(settings)])
     made = bw.pipeline.import_plan(settings, file, from_, out_folder, device=device, progress=Rows())
     bw.pipeline.write_plan(made, path)
     found = made.divergence
@@ -368,8 +373,9 @@ def profile(
     model: Annotated[str, typer.Option(help="A model as for `fit`, for whose shapes the rates are to hold. Llama's shape when left out.")] = "",
 ) -> None:
     """Time this machine in llama.cpp, format by format, on models of random weights made on the spot: a profile for `fleet`."""
+    bw.pipeline.require_results({path: "device profile"}, [Path(model)] if model else [])
     found = bw.pipeline.profile_machine(names_in(formats), bw.pipeline.parse_threads(threads), model=model, progress=Rows())
-    bw.pipeline.write_text(path, found.to_toml())
+    bw.pipeline.write_text(path, found.to_toml(), kind="device profile")
     say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s; timed on {found.timed_on} in {found.seconds:.0f} s")
     for of in found.threads:
         say(f"{of.latency.n_threads} threads: decoding fitted to {of.latency.relative_error:.1%}")
@@ -378,17 +384,6 @@ def profile(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit code 2, a broken promise one sentence and exit code 1."""
+    """Run the command line; however it ends, it is with one sentence and its exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        app()
-    except UserError as error:
-        err.print(f"bitwright: {error}", soft_wrap=True, markup=False)
-        sys.exit(2)
-    except BrokenPromiseError as error:
-        err.print(f"bitwright: {error}", soft_wrap=True, markup=False)
-        sys.exit(1)
-    except SystemExit as ended:
-        if ended.code == _INTERRUPTED:  # what typer makes of Ctrl-C, without a word
-            err.print("bitwright: Stopped. The same command goes on where it was.")
-        raise
+    guarded(app)

@@ -28,12 +28,15 @@ ROOMS = {
     "search": ("spaces",),
     "report": ("spaces",),
 }
-EVERYWHERE = ("errors", "progress")
+EVERYWHERE = ("errors", "progress", "whole_files", "written_files")
 PARTS = ROOMS | {
     "errors": (),
     "progress": (),
+    "whole_files": (),
+    "written_files": (),
     "pipeline": (*ROOMS, "__init__"),
-    "cli": (*ROOMS, "__init__", "pipeline", "cli_options", "cli_output"),
+    "cli": (*ROOMS, "__init__", "pipeline", "cli_guard", "cli_options", "cli_output"),
+    "cli_guard": ("cli_output",),
     "cli_output": (*ROOMS, "__init__", "pipeline", "cli_options"),
     "cli_options": (*ROOMS, "__init__", "pipeline"),
     "__init__": (*ROOMS, "pipeline"),

@@ -6,7 +6,7 @@ from bitwright.compress.architectures import ARCHITECTURES
 from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.clipping import SearchedClipping, clipped
 from bitwright.compress.codec import Codec, MadeOnce
-from bitwright.compress.container import Container, Recipe
+from bitwright.compress.container import MODEL, Container, Recipe
 from bitwright.compress.containers import (
     as_held,
     codec_of,
@@ -32,7 +32,7 @@ from bitwright.compress.half_quadratic import HalfQuadratic
 from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.integers import IntegerCodec
-from bitwright.compress.kept_codes import KeptCodes, digest, keep_codes
+from bitwright.compress.kept_codes import KeptCodes, keep_codes
 from bitwright.compress.kept_weights import keep_weights, kept_weights
 from bitwright.compress.levels import Levels, matrix_shape
 from bitwright.compress.load import load, open_skeleton, open_source
@@ -50,13 +50,14 @@ from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.stitch import Stitcher, stitched
-from bitwright.compress.temporary import discard
 from bitwright.compress.trial_model import TrialModel, TrialShape, n_layers_of, trial_matrices, trial_of_model, trial_of_shape, write_trial
 from bitwright.compress.twins import Expert, twins
+from bitwright.written_files import digest
 
 __all__ = [
     "ARCHITECTURES",
     "FLOAT_TYPES",
+    "MODEL",
     "ROUNDINGS",
     "Apart",
     "Bytes",
@@ -117,7 +118,6 @@ __all__ = [
     "cut_importance",
     "digest",
     "dimensions",
-    "discard",
     "dropped",
     "fixed_bytes",
     "forced",

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bitwright.compress.container import Container, Recipe
-from bitwright.compress.gguf_file import GgufSource, fixed_bytes, write_gguf
+from bitwright.compress.container import MODEL, Container, Recipe
+from bitwright.compress.gguf_file import GgufSource, fixed_bytes, write_tensors
 from bitwright.compress.source import Bytes, Source
 from bitwright.spaces import Tensor
+from bitwright.written_files import publishing
 
 
 class GgufContainer(Container):
@@ -18,7 +19,8 @@ class GgufContainer(Container):
 
     def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
         """See `Container.write`."""
-        write_gguf(path, recipe, packed)
+        with publishing(path, MODEL) as part:
+            write_tensors(part, recipe, packed)
 
     def size_bytes(self, path: Path) -> int:
         """See `Container.size_bytes`."""

@@ -3,10 +3,11 @@
 Layout: `docs/gguf.md` of the ggml repository, through the `gguf` package.
 """
 
+import errno
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueTy
 from bitwright.compress.container import Recipe
 from bitwright.compress.ggml import dequantize
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
-from bitwright.compress.temporary import replacing
-from bitwright.errors import BrokenPromiseError, ModelError, OutputError
+from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.spaces import Tensor
+from bitwright.whole_files import beside, refusing, replacing, require_size
 
 ALIGNMENT = 32
 _FILE_TYPE, _ALIGNMENT_KEY = "general.file_type", "general.alignment"
@@ -104,18 +105,10 @@ def header_bytes(source: Source, scratch: Path) -> int:
     Raises:
         OutputError: the folder cannot be written.
     """
-    path = scratch / ".header.gguf.part"
-    try:
+    with refusing(scratch), beside(scratch / "header.gguf") as path:
         with _opened(path, Recipe(source, {})):
             pass
         return _padded(path.stat().st_size)
-    except OSError as error:
-        raise OutputError(
-            f"The folder {scratch} must be writable; it is not ({error.strerror or error}): choose another place or make room."
-        ) from error
-    finally:
-        with suppress(OSError):
-            path.unlink()
 
 
 def fixed_bytes(source: Source, decided: Iterable[str], scratch: Path) -> int:
@@ -133,22 +126,40 @@ def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) ->
         OutputError: the folder cannot be written or the disk is full; nothing is left behind.
         BrokenPromiseError: what was read back is not what was to be written.
     """
+    with replacing(path) as temporary:
+        write_tensors(temporary, recipe, packed)
+
+
+def write_tensors(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
+    """Write the file to `path` itself, which is nobody's yet, and read it back; see `write_gguf`.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+        BrokenPromiseError: what was read back is not what was to be written.
+    """
+    with _opened(path, recipe) as writer:
+        for tensor in recipe.source.tensors:
+            data = packed(tensor) if tensor.name in recipe.formats else recipe.kept(tensor)
+            _require_planned(tensor, data, recipe)
+            writer.write_tensor_data(data)
+    require_size(path, written_bytes(path))
+    _verify(path, recipe)
+
+
+def written_bytes(path: Path) -> int:
+    """Bytes that a GGUF file has by its own list of tensors, with all padding.
+
+    Raises:
+        OSError: it ends before that.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            with _opened(temporary, recipe) as writer:
-                for tensor in recipe.source.tensors:
-                    data = packed(tensor) if tensor.name in recipe.formats else recipe.kept(tensor)
-                    _require_size(tensor, data, recipe)
-                    writer.write_tensor_data(data)
-            _verify(temporary, recipe)
-    except OSError as error:
-        raise OutputError(
-            f"The model must be writable to {path}; it is not ({error.strerror or error}): choose another place or make room."
-        ) from error
+        reader = GGUFReader(path)
+    except (ValueError, LookupError) as error:
+        raise OSError(errno.ENOSPC, "its end is missing", str(path)) from error
+    return max((tensor.data_offset + _padded(tensor.n_bytes) for tensor in reader.tensors), default=reader.data_offset)
 
 
-def _require_size(tensor: Tensor, data: Bytes, recipe: Recipe) -> None:
+def _require_planned(tensor: Tensor, data: Bytes, recipe: Recipe) -> None:
     form = recipe.format_of(tensor)
     n_bytes = _stored_bytes(tensor, GGMLQuantizationType[form])
     if data.nbytes != n_bytes:

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter
 
-from bitwright.compress.gguf_file import UNREADABLE, sound_reader
+from bitwright.compress.gguf_file import UNREADABLE, sound_reader, written_bytes
 from bitwright.compress.source import Floats
-from bitwright.compress.temporary import replacing
-from bitwright.errors import ModelError, OutputError
+from bitwright.errors import ModelError
 from bitwright.spaces import Tensor
+from bitwright.whole_files import regular, replacing, require_size
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _UNREADABLE = (*UNREADABLE, struct.error)
@@ -28,22 +28,22 @@ def write_imatrix(path: Path, importance: Mapping[str, Floats], *, text: str) ->
     Raises:
         OutputError: the file cannot be written.
     """
-    try:
-        with replacing(path) as temporary:
-            writer = GGUFWriter(temporary, "imatrix")
-            writer.add_type("imatrix")
-            writer.add_array("imatrix.datasets", [text])
-            writer.add_uint32("imatrix.chunk_count", 1)
-            writer.add_uint32("imatrix.chunk_size", 1)
-            for name, means in importance.items():
-                writer.add_tensor(name + _SUMS, np.ascontiguousarray(means, dtype=np.float32))
-                writer.add_tensor(name + _COUNTS, np.ones((len(means), 1), dtype=np.float32))
+    with replacing(path) as temporary:
+        writer = GGUFWriter(temporary, "imatrix")
+        writer.add_type("imatrix")
+        writer.add_array("imatrix.datasets", [text])
+        writer.add_uint32("imatrix.chunk_count", 1)
+        writer.add_uint32("imatrix.chunk_size", 1)
+        for name, means in importance.items():
+            writer.add_tensor(name + _SUMS, np.ascontiguousarray(means, dtype=np.float32))
+            writer.add_tensor(name + _COUNTS, np.ones((len(means), 1), dtype=np.float32))
+        try:
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
+        finally:
             writer.close()
-    except OSError as error:
-        raise OutputError(f"The importance matrix must be writable to {path}; it is not ({error.strerror or error}): choose another.") from error
+        require_size(temporary, written_bytes(temporary))
 
 
 def read_imatrix(path: Path, tensors: tuple[Tensor, ...]) -> dict[str, Floats]:
@@ -53,7 +53,7 @@ def read_imatrix(path: Path, tensors: tuple[Tensor, ...]) -> dict[str, Floats]:
         ModelError: no such file, not an importance matrix, made for another model, or values that are not finite.
     """
     try:
-        entries = dict(_from_gguf(path) if path.read_bytes()[:4] == b"GGUF" else _from_dat(path))
+        entries = dict(_from_gguf(path) if regular(path).read_bytes()[:4] == b"GGUF" else _from_dat(path))
     except _UNREADABLE as error:
         raise ModelError(f"An importance matrix must be a file of llama.cpp's imatrix tool; {path} is not ({error}): make it again.") from error
     found = {}

@@ -3,15 +3,16 @@
 A safetensors file of bytes (U8), one tensor for each pair of a tensor and its format.
 """
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from bitwright.compress.levels import level_path
 from bitwright.compress.safetensors_file import entries, header
 from bitwright.compress.source import Bytes
-from bitwright.compress.temporary import replacing
-from bitwright.errors import ModelError, OutputError, PlanError, RunError
+from bitwright.errors import ModelError, PlanError, RunError
+from bitwright.whole_files import replacing, write_chunks
+from bitwright.written_files import digest
 
 _CHUNK_BYTES = 1 << 24
 _PER_ENTRY, _HEAD = 160, 256  # bytes of the header for each tensor beside its name, and for everything else
@@ -32,14 +33,9 @@ def keep_codes(path: Path, folder: Path, pairs: Sequence[tuple[str, str]]) -> No
             "run the search again with another --out."
         )
     described = {key: ("U8", (file.stat().st_size,), file.stat().st_size) for key, file in files.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, temporary.open("wb") as out:
-            out.write(header(described, {}, _HEAD + sum(len(key) + _PER_ENTRY for key in files)))
-            for file in files.values():
-                _copy(file, out.write)
-    except OSError as error:
-        raise OutputError(f"The codes of a plan must be writable to {path}; they are not ({error.strerror or error}): make room.") from error
+    head = header(described, {}, _HEAD + sum(len(key) + _PER_ENTRY for key in files))
+    with replacing(path) as temporary:
+        write_chunks(temporary, chain([head], *map(_chunks, files.values())))
 
 
 class KeptCodes:
@@ -71,20 +67,11 @@ class KeptCodes:
         return entry.read(0, entry.n_weights)
 
 
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()
-
-
 def _key(tensor: str, form: str) -> str:
     return f"{tensor}.{form}"
 
 
-def _copy(file: Path, write: Callable[[bytes], object]) -> None:
+def _chunks(file: Path) -> Iterator[bytes]:
     with file.open("rb") as source:
         while chunk := source.read(_CHUNK_BYTES):
-            write(chunk)
+            yield chunk

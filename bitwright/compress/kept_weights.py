@@ -4,13 +4,14 @@ A safetensors file of float32 matrices under the engine's names.
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
-from bitwright.compress.kept_codes import digest
 from bitwright.compress.safetensors_file import entries, header
 from bitwright.compress.source import Floats
-from bitwright.compress.temporary import replacing
-from bitwright.errors import ModelError, OutputError, PlanError
+from bitwright.errors import ModelError, PlanError
+from bitwright.whole_files import replacing, write_chunks
+from bitwright.written_files import digest
 
 _PER_ENTRY, _HEAD = 160, 256  # bytes of the header for each tensor beside its name, and for everything else
 
@@ -22,14 +23,9 @@ def keep_weights(path: Path, weights: Mapping[str, Floats]) -> None:
         OutputError: the file cannot be written.
     """
     described = {name: ("F32", matrix.shape, matrix.nbytes) for name, matrix in weights.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, temporary.open("wb") as out:
-            out.write(header(described, {}, _HEAD + sum(len(name) + _PER_ENTRY for name in weights)))
-            for matrix in weights.values():
-                out.write(matrix.tobytes())
-    except OSError as error:
-        raise OutputError(f"The weights of a plan must be writable to {path}; they are not ({error.strerror or error}): make room.") from error
+    head = header(described, {}, _HEAD + sum(len(name) + _PER_ENTRY for name in weights))
+    with replacing(path) as temporary:
+        write_chunks(temporary, chain([head], (matrix.tobytes() for matrix in weights.values())))
 
 
 def kept_weights(path: Path, sha256: str) -> dict[str, Floats]:

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from bitwright.compress.codec import Codec
 from bitwright.compress.source import Bytes, Floats, Source
-from bitwright.compress.temporary import replacing
 from bitwright.compress.twins import Expert, twins
-from bitwright.errors import OutputError
 from bitwright.spaces import Absence, Format, Tensor
+from bitwright.whole_files import caching, write_chunks
 
 
 def matrix_shape(tensor: Tensor) -> tuple[int, int]:
@@ -105,9 +104,5 @@ class Levels:
 
     def _pack(self, tensor: Tensor, form: Format, path: Path) -> None:
         packed = self.encode(tensor, form)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
-                packed.tofile(temporary)
-        except OSError as error:
-            raise OutputError(f"Packed tensors must be writable to {self.folder}; they are not ({error.strerror or error}): make room.") from error
+        with caching(path) as temporary:
+            write_chunks(temporary, [np.ascontiguousarray(packed).data])

@@ -25,7 +25,7 @@ from bitwright.objectives.reading import Reading, reading, shares_read
 from bitwright.objectives.reference import Reference
 from bitwright.objectives.router_shift import RouterShift
 from bitwright.objectives.routing import NO_ROUTING, Routed, Routing, added, collect_routing, kept_routing, routing_from, routing_key, watched_routers
-from bitwright.objectives.store import Store
+from bitwright.objectives.store import Store, readable_store
 from bitwright.objectives.taps import Tap, Tapped, Use, is_mixture
 from bitwright.objectives.task_error import Likelihood, TaskError, TaskErrorByLength, likelihoods
 from bitwright.objectives.tasks import Item, Task, read_task
@@ -114,6 +114,7 @@ __all__ = [
     "read_documents",
     "read_function",
     "read_task",
+    "readable_store",
     "reading",
     "require_accounting",
     "routing_from",

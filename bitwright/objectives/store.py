@@ -4,8 +4,11 @@ at any moment goes on where it was.
 
 import io
 import json
+import shutil
 import sqlite3
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,13 +40,10 @@ class Store:
         RunError: the file is not a run of this version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, opened: Callable[[Path], sqlite3.Connection] | None = None) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
-            self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma synchronous = normal")
-            self._db.executescript(_TABLES)
+            self._db = (opened or _opened)(path)
+            self._file = _file_at(path)
         except (OSError, sqlite3.OperationalError) as error:
             raise OutputError(f"The run folder must be writable; {path.parent} is not ({error}): choose another --out.") from error
         except sqlite3.DatabaseError as error:
@@ -174,12 +174,61 @@ class Store:
             raise _not_a_run(self._path, error) from error
 
     def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+        if self._file != _file_at(self._path):
+            raise OutputError(f"The run folder must stay where it is; {self._path} was removed or replaced meanwhile: put it back and run again.")
         try:
             with self._db:  # commits at the end, or takes everything back
                 self._db.execute("begin immediate")
                 self._db.executemany(statement, rows)
         except sqlite3.OperationalError as error:
             raise OutputError(f"The run folder must be writable; {self._path.parent} is not ({error}): make room there and run again.") from error
+
+
+def readable_store(path: Path) -> Store:
+    """The measurements of a run that may lie where nothing can be written: then they are read from a copy, and nothing can be kept.
+
+    Raises:
+        OutputError: the run can neither be written nor read.
+        RunError: see `Store`.
+    """
+    try:
+        return Store(path)
+    except OutputError:
+        if not path.exists():
+            raise
+        return Store(path, opened=_copied)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path, isolation_level=None, timeout=30)
+    database.execute("pragma journal_mode = wal")
+    database.execute("pragma synchronous = normal")
+    database.executescript(_TABLES)
+    return database
+
+
+def _copied(path: Path) -> sqlite3.Connection:
+    """The file in memory, with what a process that was killed had not brought into it: even to read that, SQLite writes beside it."""
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    with tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
+        for file in (path, path.with_name(f"{path.name}-wal")):
+            if file.exists():
+                shutil.copyfile(file, Path(folder) / file.name)
+        with closing(sqlite3.connect(Path(folder) / path.name)) as copy:
+            copy.backup(memory)
+    memory.executescript(_TABLES)
+    memory.execute("pragma query_only = on")
+    return memory
+
+
+def _file_at(path: Path) -> tuple[int, int]:
+    """Which file lies at a path: its device and its number there, 0 and 0 where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _not_a_run(path: Path, error: sqlite3.DatabaseError) -> RunError:

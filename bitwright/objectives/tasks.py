@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitwright.errors import TextError
+from bitwright.whole_files import regular
 
 _LINES_OF_AN_ITEM = 6
 
@@ -47,7 +48,7 @@ def read_task(path: Path) -> Task:
         TextError: the file cannot be read, an item lacks something or has no right answer, or there are none.
     """
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line for line in regular(path).read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
         raise TextError(f"A task must be a readable file; {path} is not ({error.strerror}): check the path.") from error
     except UnicodeDecodeError as error:

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from bitwright.compress import Model
 from bitwright.errors import LibraryError, TextError
 from bitwright.progress import Progress
+from bitwright.whole_files import regular
 
 _SAMPLED_AT_ONCE = 96
 _DATASET_ROWS = 20_000
@@ -117,7 +118,7 @@ def read_documents(path: Path) -> list[str]:
         TextError: no such file, not UTF-8, a line that is not JSON or has no `text`, or nothing but white space.
     """
     try:
-        raw = path.read_text(encoding="utf-8")
+        raw = regular(path).read_text(encoding="utf-8")
         documents = (
             [str(json.loads(line)["text"]) for line in raw.splitlines() if line.strip()] if path.suffix == ".jsonl" else raw.split("<|endoftext|>")
         )

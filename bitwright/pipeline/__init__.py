@@ -23,6 +23,7 @@ from bitwright.pipeline.planning import write_text
 from bitwright.pipeline.presets import METHODS, method_named
 from bitwright.pipeline.profiling import MachineProfile, parse_threads, profile_machine
 from bitwright.pipeline.promises import Check
+from bitwright.pipeline.results import of_plan, read_by_plan, read_by_run, read_by_settings, require_results
 from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.smallest import fit_smallest, smallest_plan
@@ -79,6 +80,7 @@ __all__ = [
     "method_named",
     "named_costs",
     "named_objectives",
+    "of_plan",
     "open_run",
     "order_channels",
     "parse_at_most",
@@ -91,8 +93,12 @@ __all__ = [
     "price_rules",
     "profile_machine",
     "read_by_a_step",
+    "read_by_plan",
+    "read_by_run",
+    "read_by_settings",
     "read_device",
     "read_devices",
+    "require_results",
     "search",
     "serving_of_model",
     "smallest_plan",

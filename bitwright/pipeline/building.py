@@ -8,6 +8,7 @@ import numpy as np
 
 from bitwright.compress import (
     FLOAT_TYPES,
+    MODEL,
     Bytes,
     Floats,
     KeptCodes,
@@ -20,7 +21,6 @@ from bitwright.compress import (
     container_of,
     cut_importance,
     digest,
-    discard,
     kept_weights,
     needs_moments,
     open_source,
@@ -28,8 +28,10 @@ from bitwright.compress import (
     require_container,
 )
 from bitwright.errors import BrokenPromiseError, PlanError
+from bitwright.pipeline.results import read_by_plan, require_results
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import ABSENT, DROP, TARGETS, Kept, Plan, Target, Tensor, expert_of
+from bitwright.written_files import withdraw
 
 
 def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
@@ -38,10 +40,11 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
     Raises:
         PlanError: the plan is for another model or target, names a tensor that does not exist or a format its rows do not allow, or its
             importance matrix, or the codes or weights that it keeps, are not those it was made with.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or would replace something that the plan is built from or that Bitwright did not write.
         BrokenPromiseError: the finished file has another size than the plan says.
     """
     target = target_of(plan)
+    require_results({out: MODEL}, read_by_plan(plan))
     whole = open_source(plan.model.source)
     source, container = as_held(whole, target), container_of(target, plan.model.source)
     require_fit(plan, source)
@@ -56,7 +59,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
         container.write(out, Recipe(source, plan.formats, changed), packed)
     found = container.size_bytes(out)
     if found != plan.size_bytes:
-        discard(out)
+        withdraw(out)
         raise BrokenPromiseError(
             f"The model must have the {plan.size_bytes:,} bytes of its plan; it had {found:,} and was removed: please report this."
         )

@@ -16,6 +16,7 @@ from bitwright.errors import UserError
 from bitwright.objectives import Evaluator, KullbackLeibler, Measurement, Reference
 from bitwright.pipeline.pricing import distortion_of, priced
 from bitwright.pipeline.run import Run
+from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.searching import whole_space
 from bitwright.pipeline.workbench import Workbench, set_up, timed
 from bitwright.predictors import PROXIES, Agreement, Proxy, completed, importance_error_table, proxy_named, rank_agreement, sums, table_agreement
@@ -84,6 +85,11 @@ def compare_proxies(
         UserError: there is no proxy of such a name, the model cannot be priced by one, or too few plans are asked for.
     """
     comparison_cost(run, names, n_plans=n_plans)
+    with working_in(run.folder):
+        return _compared(run, names, n_plans=n_plans, device=device, progress=progress)
+
+
+def _compared(run: Run, names: Sequence[str], *, n_plans: int, device: str, progress: Progress | None) -> ProxyComparison:
     bench, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), of_weights(run.prices.space)
     distortion = distortion_of(bench, whole_space(bench))
     tables = {}

@@ -12,13 +12,16 @@ from bitwright.compress import load
 from bitwright.dialects import dialect_named, modules_of, offered_by
 from bitwright.errors import PlanError, TextError
 from bitwright.pipeline.planning import make_plan
+from bitwright.pipeline.results import require_run_folder
 from bitwright.pipeline.run import Prices, Run
+from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.searching import original_bytes, whole_space
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.shipping import measure_as_shipped
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import LLAMA_CPP, TARGETS, Choice, Plan, Space
+from bitwright.whole_files import regular
 
 _UNPRICED = "none"
 
@@ -32,22 +35,24 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
     Raises:
         UserError: no such dialect or file, a text that is not of the dialect, or formats that the target or the model's rows do not allow.
     """
+    require_run_folder(settings, out, {})
     formats, kept = _read(settings, file, dialect)
     asked = replace(settings, formats=tuple(sorted(set(formats.values()))), keep=kept)
-    bench = set_up(asked, out, device=device, progress=progress or Silent())
-    space = whole_space(bench)
-    choice = _choice(space, formats)
-    run = _run(bench, space, choice)
-    for unit, form in zip(space.units, choice, strict=True):
-        for tensor in unit.tensors:
-            bench.levels.packed(tensor, space.formats[form])  # before any of the model's weights is another
-    bench.measure(space, [choice])
-    if run.settings.ships_anew:
-        measure_as_shipped(bench, run, [choice])
-    measurement = (run.measurements | run.shipped)[tuple(choice.tolist())]
-    size = f"{space.total_bytes(choice)}B"
-    made = make_plan(run, budget=size, strategy=f"imported from {dialect}", measurement=measurement)
-    return made.model_copy(update={"found": made.found.model_copy(update={"sensitivity": _UNPRICED})})
+    with working_in(out):
+        bench = set_up(asked, out, device=device, progress=progress or Silent())
+        space = whole_space(bench)
+        choice = _choice(space, formats)
+        run = _run(bench, space, choice)
+        for unit, form in zip(space.units, choice, strict=True):
+            for tensor in unit.tensors:
+                bench.levels.packed(tensor, space.formats[form])  # before any of the model's weights is another
+        bench.measure(space, [choice])
+        if run.settings.ships_anew:
+            measure_as_shipped(bench, run, [choice])
+        measurement = (run.measurements | run.shipped)[tuple(choice.tolist())]
+        size = f"{space.total_bytes(choice)}B"
+        made = make_plan(run, budget=size, strategy=f"imported from {dialect}", measurement=measurement)
+        return made.model_copy(update={"found": made.found.model_copy(update={"sensitivity": _UNPRICED})})
 
 
 def _read(settings: Settings, file: Path, dialect: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -57,7 +62,7 @@ def _read(settings: Settings, file: Path, dialect: str) -> tuple[dict[str, str],
         others = ", ".join(name for name, other in TARGETS.items() if spoken.same_codes == (other is LLAMA_CPP))
         raise PlanError(f"Formats of {dialect} must be those of the target; {target.name} has others: choose --target {others}.")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = regular(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TextError(f"A plan of {dialect} must be a file of UTF-8 text that can be read; {file} is not: check the path.") from error
     model = load(settings.model)

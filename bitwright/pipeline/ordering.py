@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import CheckpointSource, HuggingFaceSource, Model, Recipe, as_held, load, model_as_held, plain, rows_in_memory
-from bitwright.errors import BrokenPromiseError, ModelError, OutputError
+from bitwright.compress import MODEL, CheckpointSource, HuggingFaceSource, Model, Recipe, as_held, load, model_as_held, plain, rows_in_memory
+from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.objectives import Shape, Tokens, next_token_log_probabilities
 from bitwright.pipeline.checking import N_CONTEXTS, prefixes
 from bitwright.pipeline.mixing import parts_of, shares_in
+from bitwright.pipeline.results import require_results
+from bitwright.pipeline.settings import SELF
 from bitwright.pipeline.workbench import require_device, text_named
 from bitwright.predictors import channel_energies
 from bitwright.progress import Progress, Silent
@@ -54,13 +56,12 @@ def order_channels(
 
     Raises:
         UserError: the model or the text cannot be used; the model is a file of GGUF, or its feed-forward parts have biases.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, is the model or a text itself, or holds what Bitwright did not write.
         BrokenPromiseError: what was written computes something else.
     """
     progress = progress or Silent()
     require_device(device)
-    if out.resolve() == Path(name).resolve():
-        raise OutputError(f"The model in order is another folder; {out} is the model itself: name a new one with --out.")
+    require_results({out: MODEL}, [Path(name), *(Path(share.name) for share in shares_in(calibration) if share.name != SELF)])
     model = load(name, device)
     source = model.source
     if not isinstance(source, HuggingFaceSource):

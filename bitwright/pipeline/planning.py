@@ -2,13 +2,12 @@
 
 import importlib.metadata
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from bitwright.compress import digest
-from bitwright.errors import BudgetError, OutputError
+from bitwright.errors import BudgetError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.conditions import Limit, require_possible
 from bitwright.pipeline.keeping import rounding_of
@@ -34,6 +33,7 @@ from bitwright.spaces import (
     planned_cache,
     without_cache,
 )
+from bitwright.written_files import publish_text
 
 _UNIFORMS_MEASURED = 2
 _SEARCHED_MEASURED = 3
@@ -137,26 +137,13 @@ def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, st
     )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text to a temporary name and rename it.
+def write_text(path: Path, text: str, *, kind: str = "text") -> None:
+    """Write a text, whole or not at all, over nothing but an earlier one of that kind; see `publishing`.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or what is there is not Bitwright's own.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"The file must be writable to {path}; it is not ({error.strerror}): choose another place.") from error
-    finally:
-        _discard(temporary)
-
-
-def _discard(temporary: Path) -> None:
-    with suppress(OSError):
-        temporary.unlink()
+    publish_text(path, text, kind=kind)
 
 
 def _absolute(model: str) -> Path | str:

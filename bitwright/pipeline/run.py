@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import RunError
-from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, routing_from, routing_key
+from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, readable_store, routing_from, routing_key
 from bitwright.pipeline.settings import Settings, settings_from_json
 from bitwright.predictors import Scale, fit_scale, summed
 from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit, of_weights
@@ -112,7 +112,7 @@ def open_run(folder: Path) -> Run:
     path = folder / DATABASE
     if not path.is_file():
         raise RunError(f"A run folder must hold a {DATABASE}; {folder} does not: make one with `bitwright search MODEL --out {folder}`.")
-    store = Store(path)
+    store = readable_store(path)
     return Run(folder, store, settings_from_json(store.text("settings")), read_prices(store))
 
 

@@ -20,7 +20,9 @@ from bitwright.pipeline.conditions import Conditions
 from bitwright.pipeline.costs import limits_of
 from bitwright.pipeline.foretelling import foreteller
 from bitwright.pipeline.limits import bounded
+from bitwright.pipeline.results import of_fit, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
+from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.verbs import Fitted, plan, search, verify, write_plan
 from bitwright.pipeline.workbench import timed
@@ -93,16 +95,18 @@ def fit_smallest(
     require_engine_python(target.name, engine_python)
     if by.objectives:
         raise UserError(f"Within a ceiling on the divergence the size decides; {by.objectives[0].name} cannot decide too: leave out --objectives.")
-    run = search(settings, out, by=by, device=device, progress=progress)
-    made, summary = smallest_plan(run, conditions, device=device, progress=progress)
-    write_plan(made, out / PLAN)
-    path = out / target.file_name
-    with timed(run.store, "build"):
-        build(made, path, progress=progress)
-    with timed(run.store, "check"):
-        checked = verify(made, path, engine_python=engine_python, device=device, progress=progress)
-    write_page(summary, out / REPORT)
-    return Fitted(made, path, checked, summary, out / REPORT, Judgement((), ()))
+    require_run_folder(settings, out, of_fit(settings.target))
+    with working_in(out):
+        run = search(settings, out, by=by, device=device, progress=progress)
+        made, summary = smallest_plan(run, conditions, device=device, progress=progress)
+        write_plan(made, out / PLAN)
+        path = out / target.file_name
+        with timed(run.store, "build"):
+            build(made, path, progress=progress)
+        with timed(run.store, "check"):
+            checked = verify(made, path, engine_python=engine_python, device=device, progress=progress)
+        write_page(summary, out / REPORT)
+        return Fitted(made, path, checked, summary, out / REPORT, Judgement((), ()))
 
 
 def _least_budget(run: Run, rows: tuple[Row, ...], nats: float, *, low: int, high: int) -> int:

@@ -19,7 +19,9 @@ from bitwright.pipeline.costs import limits_of, named_costs
 from bitwright.pipeline.limits import Bound, Original, Within, as_file, bound_space, bounded, require_needed
 from bitwright.pipeline.planning import best, candidates, make_plan, write_text
 from bitwright.pipeline.promises import Check
+from bitwright.pipeline.results import PLAN_KIND, REPORT_KIND, of_fit, of_plan, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
+from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.searching import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.shipping import measure_as_shipped
@@ -28,9 +30,8 @@ from bitwright.pipeline.workbench import Workbench, require_device, set_up, time
 from bitwright.progress import Progress, Silent
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
 from bitwright.search import solve
-from bitwright.spaces import LLAMA_CPP, TARGETS, Choice, Device, Plan, file_bytes
-
-TENSOR_TYPES = "tensor-types.txt"
+from bitwright.spaces import TARGETS, Choice, Device, Plan, file_bytes
+from bitwright.written_files import require_replaceable
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +55,15 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     """
     if n_points < 2:
         raise UserError(f"A front must have at least 2 points, its ends; {n_points} is too few: ask for more.")
-    bench = set_up(_with_steps(settings, by), out, device=device, progress=progress or Silent())
-    run = price(bench)
-    search_along(bench, as_file(run), n_points=n_points, search=by)
-    points = {f"front {i + 1}": point for i, point in enumerate(front_points(as_file(run), n_points))}
-    bench.measure(run.prices.space, [*points.values(), *uniforms(run).values()])
-    write_page(describe(run), out / REPORT)
-    return run
+    require_run_folder(settings, out, {REPORT: REPORT_KIND})
+    with working_in(out):
+        bench = set_up(_with_steps(settings, by), out, device=device, progress=progress or Silent())
+        run = price(bench)
+        search_along(bench, as_file(run), n_points=n_points, search=by)
+        points = {f"front {i + 1}": point for i, point in enumerate(front_points(as_file(run), n_points))}
+        bench.measure(run.prices.space, [*points.values(), *uniforms(run).values()])
+        write_page(describe(run), out / REPORT)
+        return run
 
 
 def describe(run: Run, costs: Iterable[CostObjective] = (), *, device: Device | NoDevice = NO_DEVICE) -> RunSummary:
@@ -88,13 +91,17 @@ def _middle(named: dict[str, Choice]) -> str:
 
 
 def write_plan(made: Plan, path: Path) -> tuple[Path, ...]:
-    """Write a plan, and beside it, where it is for llama.cpp, the same as lines for `llama-quantize --tensor-type-file`: the files written."""
-    texts = {path: made.to_json()}
-    if made.target == LLAMA_CPP.name:
-        texts[path.with_suffix(f".{TENSOR_TYPES}")] = made.to_tensor_types()
-    for file, text in texts.items():
-        write_text(file, text)
-    return tuple(texts)
+    """Write a plan, and beside it, where it is for llama.cpp, the same as lines for `llama-quantize --tensor-type-file`: the files written.
+
+    Raises:
+        OutputError: one cannot be written, or what is there is not an earlier plan of Bitwright's.
+    """
+    files = of_plan(path, made.target)
+    for file, kind in files.items():
+        require_replaceable(file, kind)
+    for file, kind in files.items():
+        write_text(file, made.to_json() if kind == PLAN_KIND else made.to_tensor_types(), kind=kind)
+    return tuple(files)
 
 
 def plan(
@@ -120,8 +127,9 @@ def plan(
     asked = _asked(bounded(ships, limit), conditions, ())
     named = asked.candidates
     if not all(_is_measured(ships, choice) for choice in named.values()):
-        bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
-        _measure(bench, ships, named)
+        with working_in(run.folder):
+            bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
+            _measure(bench, ships, named)
     return asked.plan({}), asked.figures({})
 
 
@@ -146,24 +154,26 @@ def fit(
     _require_budget_alone(conditions)
     settings = _with_steps(settings, by)
     _require_one_judge(settings, by)
-    bench = set_up(settings, out, device=device, progress=progress)
-    _require_possible(bench, limit)
-    run = price(bench)
-    asked = _asked(bounded(run, limit), conditions, by.objectives)
-    search_within(bench, asked.bound.run, budget_bits=8 * asked.bound.size_bytes, search=by, limits=asked.limits)
-    named = asked.candidates
-    _measure(bench, run, named)
-    judgement = judged(bench, run, named, by.objectives, device=conditions.device) if by.objectives else Judgement((), ())
-    found = asked.plan(judgement.deciding())
-    write_plan(found, out / PLAN)
-    path = out / bench.target.file_name
-    with timed(run.store, "build"):
-        build(found, path, progress=progress)
-    with timed(run.store, "check"):
-        checked = _checked(bench, found, path, engine_python)
-    summary = asked.figures(judgement.deciding())
-    write_page(summary, out / REPORT)
-    return Fitted(found, path, checked, summary, out / REPORT, judgement)
+    require_run_folder(settings, out, of_fit(settings.target))
+    with working_in(out):
+        bench = set_up(settings, out, device=device, progress=progress)
+        _require_possible(bench, limit)
+        run = price(bench)
+        asked = _asked(bounded(run, limit), conditions, by.objectives)
+        search_within(bench, asked.bound.run, budget_bits=8 * asked.bound.size_bytes, search=by, limits=asked.limits)
+        named = asked.candidates
+        _measure(bench, run, named)
+        judgement = judged(bench, run, named, by.objectives, device=conditions.device) if by.objectives else Judgement((), ())
+        found = asked.plan(judgement.deciding())
+        write_plan(found, out / PLAN)
+        path = out / bench.target.file_name
+        with timed(run.store, "build"):
+            build(found, path, progress=progress)
+        with timed(run.store, "check"):
+            checked = _checked(bench, found, path, engine_python)
+        summary = asked.figures(judgement.deciding())
+        write_page(summary, out / REPORT)
+        return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
 
 def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cpu", progress: Progress | None = None) -> Check:

@@ -16,6 +16,7 @@ from bitwright.spaces.budget import parse_budget
 from bitwright.spaces.cache import AnyCacheTypes, CacheTypes, cache_types
 from bitwright.spaces.engines import TARGETS
 from bitwright.spaces.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
+from bitwright.whole_files import regular
 
 _PROFILES = Path(__file__).with_name("devices")
 _TEXTS = ("name", "memory", "engine", "version")
@@ -114,7 +115,7 @@ def _of_fleet(table: Mapping[str, Any], where: str) -> Device:
 
 def _entries(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(regular(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DeviceError(
             f"A device is a TOML file or one of {', '.join(profile_names())}; {path} is neither ({error.strerror}): check the name."

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bitwright.errors import PlanError
 from bitwright.spaces.cache import CacheType, CacheTypes
+from bitwright.whole_files import regular
 
 
 class _Record(BaseModel):
@@ -143,7 +144,7 @@ def read_plan(path: Path) -> Plan:
         PlanError: no such file, not JSON, an unknown or missing key, or a value of the wrong kind.
     """
     try:
-        return Plan.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+        return Plan.model_validate_json(regular(path).read_text(encoding="utf-8"), strict=True)
     except OSError as error:
         way_out = f"write one with `bitwright plan RUN/ -o {path}`"
         raise PlanError(f"A plan must be a readable file; {path} is not ({error.strerror}): {way_out}.") from error
