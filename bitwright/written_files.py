@@ -52,6 +52,9 @@ def publishing(path: Path, kind: str) -> Iterator[Path]:
         sync(part)
         new = {name: (found,) for name, found in digests(part).items()}
         require_replaceable(path, kind)
+        if place.exists() and place.is_dir() != part.is_dir():
+            number = errno.EISDIR if place.is_dir() else errno.ENOTDIR
+            raise OSError(number, os.strerror(number), str(place))
         _record(place, Written(kind, _either(written(place).files, new)))
         _put(part, place)
         _record(place, Written(kind, new))

@@ -60,7 +60,7 @@ def of_plan(path: Path, target: str) -> dict[Path, str]:
 def read_by_settings(settings: Settings) -> list[Path]:
     """The files and folders that a run is made from."""
     texts = [share.name for share in shares_in(settings.calibration) if share.name != SELF]
-    return [Path(name) for name in (settings.model, *texts, settings.held_out, settings.imatrix) if name]
+    return [Path(settings.model), *(path for name in (*texts, settings.held_out, settings.imatrix) if (path := Path(name)).is_file())]
 
 
 def read_by_run(run: Run) -> list[Path]:
@@ -71,7 +71,8 @@ def read_by_run(run: Run) -> list[Path]:
 def read_by_plan(plan: Plan) -> list[Path]:
     """The files and folders that a plan is built from."""
     codes = [plan.rounding.path] if isinstance(plan.rounding, Kept) else []
-    return [Path(name) for name in (plan.model.source, plan.importance.path, *codes, *(step.path for step in plan.steps))]
+    files = (plan.importance.path, *codes, *(step.path for step in plan.steps))
+    return [Path(plan.model.source), *(path for name in files if (path := Path(name)).is_file())]
 
 
 def _there(reads: Iterable[Path]) -> list[Path]:

@@ -3,7 +3,6 @@
 import errno
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -138,39 +137,30 @@ def test_shapes_are_folded_into_rows() -> None:
     assert matrix_shape(Tensor("a", (64,), "F32")) == (1, 64)
 
 
-class Stopped(np.ndarray):
-    """Bytes whose writing stops half way."""
+def failing_sync(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """The disk says of what was written, only when it is to be kept, that it could not be."""
 
-    error: BaseException
+    def fail(_: int) -> None:
+        raise error
 
-    def tofile(self, file: Any, *_: Any) -> None:
-        Path(file).write_bytes(bytes(self[: self.size // 2]))
-        raise self.error
-
-
-class Stopping(Counting):
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-    def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
-        stopped = super().encode(weights, form, importance).view(Stopped)
-        stopped.error = self.error
-        return stopped
+    monkeypatch.setattr("bitwright.whole_files.os.fsync", fail)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
-def test_an_interrupted_pack_leaves_no_half_file(error: BaseException, tmp_path: Path) -> None:
-    with pytest.raises(type(error)):
-        levels(tmp_path, codec=Stopping(error)).packed(TENSOR, Q4_0)
+def test_an_interrupted_pack_leaves_no_half_file(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        failing_sync(patched, error)
+        with pytest.raises(type(error)):
+            levels(tmp_path).packed(TENSOR, Q4_0)
     assert list(tmp_path.iterdir()) == []
     assert levels(tmp_path).packed(TENSOR, Q4_0).nbytes == Q4_0.size_bytes(TENSOR.shape)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError("384 requested and 12 written")])
-def test_a_full_disk_is_told_and_leaves_no_half_file(error: OSError, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_leaves_no_half_file(error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_sync(monkeypatch, error)
     with pytest.raises(OutputError) as caught:
-        levels(tmp_path / "levels", codec=Stopping(error)).packed(TENSOR, Q4_0)
+        levels(tmp_path / "levels").packed(TENSOR, Q4_0)
     sentence(caught.value, tmp_path / "levels", error.strerror or error)
     assert list((tmp_path / "levels").iterdir()) == []
 
