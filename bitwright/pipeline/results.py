@@ -49,7 +49,8 @@ def require_run_folder(settings: Settings, out: Path, results: Mapping[str, str]
 
 def of_fit(target: str) -> dict[str, str]:
     """What `fit` leaves beside the run itself, by its name, and the kind of each."""
-    return {PLAN: PLAN_KIND, REPORT: REPORT_KIND, TARGETS[target].file_name: MODEL}
+    plan = {path.name: kind for path, kind in of_plan(Path(PLAN), target).items()}
+    return plan | {REPORT: REPORT_KIND, TARGETS[target].file_name: MODEL}
 
 
 def of_plan(path: Path, target: str) -> dict[Path, str]:
