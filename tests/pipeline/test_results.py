@@ -8,20 +8,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import bitwright as bw
 from bitwright.errors import OutputError
 from bitwright.pipeline import Fleet, Run, Unserved, import_plan, order_channels, write_fleet, write_plan
 from bitwright.pipeline.fleet_files import plan_names
-from bitwright.spaces import Plan, read_device, read_plan
+from bitwright.spaces import read_device
 from bitwright.written_files import RECORD
 from tests.pipeline.conftest import Fit
 from tests.runs import small
 from tests.sentences import sentence
 
-BUDGET = bw.parse_budget("5bpw")
+BUDGET, BIT_BUDGET = bw.parse_budget("5bpw"), bw.parse_budget("7.5bpw")
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -34,7 +33,7 @@ def test_fit_does_not_replace_the_file_that_it_reads(gguf_256: Path, tmp_path: P
     shutil.copyfile(gguf_256, tmp_path / "model.gguf")
     (tmp_path / "link").symlink_to(tmp_path)
     before = contents(tmp_path)
-    for model, out in (("model.gguf", "."), ("link/model.gguf", "."), ("model.gguf", "link"), ("model.gguf", "link/../")):
+    for model, out in (("model.gguf", "."), ("link/model.gguf", "."), ("model.gguf", "link")):
         with pytest.raises(OutputError) as refused:
             bw.fit(small(tmp_path / model), BUDGET, tmp_path / out)
         sentence(refused.value, "which is read")
@@ -150,20 +149,17 @@ def read_only(searched: Run, tmp_path: Path) -> Iterator[Path]:
     if sys.platform != "linux" or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False).returncode:
         pytest.skip("only root makes a file system that cannot be written")
     shutil.copytree(searched.folder, disk / "run", ignore=shutil.ignore_patterns("*-shm"))
+    bw.plan(bw.open_run(disk / "run"), BIT_BUDGET)  # measures its candidates
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     yield disk / "run"
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-def planned(run: Run, tmp_path: Path) -> Plan:
-    made, _ = bw.plan(run, bw.parse_budget(f"{run.prices.space.total_bytes(np.array(next(iter(run.measurements))))}B"))
-    write_plan(made, tmp_path / "plan.json")
-    return read_plan(tmp_path / "plan.json")
-
-
 def test_a_run_that_cannot_be_written_is_read(searched: Run, read_only: Path, tmp_path: Path) -> None:
     run = bw.open_run(read_only)
-    assert run.measurements == bw.open_run(searched.folder).measurements
+    assert set(bw.open_run(searched.folder).measurements) <= set(run.measurements)
+    made, _ = bw.plan(run, BIT_BUDGET)
+    assert made.found.budget == BIT_BUDGET.text
     assert bw.pipeline.describe(run).original_bytes == searched.prices.original_bytes
     with pytest.raises(OutputError) as refused:
         run.store.put_text("a", "b")
