@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -35,32 +36,33 @@ class Stopped(BaseException):
 def guarded(command: Callable[[], object]) -> None:
     """Run a command; it ends by `SystemExit`, after a sentence where it did not do what it was to do."""
     _print_anything()
-    with _signals():
-        try:
+    try:
+        with _signals():
             _require_a_folder()
             command()
-            sys.stdout and sys.stdout.flush()
-        except UserError as error:
-            _end(str(error), _MISTAKE)
-        except BrokenPromiseError as error:
-            _end(str(error), _BROKEN)
-        except Stopped as stopped:
-            _end(f"Stopped by {signal.Signals(stopped.number).name}. {_GOES_ON}", _SIGNAL + stopped.number)
-        except KeyboardInterrupt:
-            _end(f"Stopped. {_GOES_ON}", _SIGNAL + signal.SIGINT)
-        except MemoryError:
-            _end(_NO_MEMORY, _MISTAKE)
-        except OSError as error:
-            _end(_surroundings(error), _MISTAKE)
-        except (RuntimeError, ImportError) as error:
-            if not any(words in str(error).lower() for words in _OUT_OF_MEMORY):
-                raise
-            _end(_NO_MEMORY, _MISTAKE)
-        except SystemExit as ended:
-            if ended.code == _SIGNAL + signal.SIGINT:  # what typer makes of Ctrl-C, without a word
-                _end(f"Stopped. {_GOES_ON}", _SIGNAL + signal.SIGINT)
-            _flush(ended)
+            if sys.stdout:
+                sys.stdout.flush()
+    except UserError as error:
+        _end(str(error), _MISTAKE)
+    except BrokenPromiseError as error:
+        _end(str(error), _BROKEN)
+    except Stopped as stopped:
+        _end(f"Stopped by {signal.Signals(stopped.number).name}. {_GOES_ON}", _SIGNAL + stopped.number)
+    except KeyboardInterrupt:
+        _end(f"Stopped. {_GOES_ON}", _SIGNAL + signal.SIGINT)
+    except MemoryError:
+        _end(_NO_MEMORY, _MISTAKE)
+    except OSError as error:
+        _end(_surroundings(error), _MISTAKE)
+    except (RuntimeError, ImportError) as error:
+        if not any(words in str(error).lower() for words in _OUT_OF_MEMORY):
             raise
+        _end(_NO_MEMORY, _MISTAKE)
+    except SystemExit as ended:
+        if ended.code == _SIGNAL + signal.SIGINT:  # what typer makes of Ctrl-C, without a word
+            _end(f"Stopped. {_GOES_ON}", _SIGNAL + signal.SIGINT)
+        _flush(ended)
+        raise
 
 
 def _end(sentence: str, code: int) -> None:
@@ -128,7 +130,8 @@ def _print_anything() -> None:
 @contextmanager
 def _signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise `Stopped`, once, and tell what a file means that is cut off while it is mapped; not those that are ignored."""
-    asked = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    is_main = threading.current_thread() is threading.main_thread()  # no other may say what a signal does
+    asked = [number for number in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(number) == signal.SIG_DFL]
     for number in asked:
         signal.signal(number, _stop)
     before = _on_bus_error(ctypes.cast(_TELL, ctypes.c_void_p).value)
