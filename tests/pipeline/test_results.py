@@ -148,8 +148,9 @@ def read_only(searched: Run, tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     if sys.platform != "linux" or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False).returncode:
         pytest.skip("only root makes a file system that cannot be written")
-    shutil.copytree(searched.folder, disk / "run", ignore=shutil.ignore_patterns("*-shm"))
-    bw.plan(bw.open_run(disk / "run"), BIT_BUDGET)  # measures its candidates
+    shutil.copytree(searched.folder, tmp_path / "run")
+    bw.plan(bw.open_run(tmp_path / "run"), BIT_BUDGET)  # measures its candidates
+    shutil.copytree(tmp_path / "run", disk / "run", ignore=shutil.ignore_patterns("*-shm"))
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     yield disk / "run"
     subprocess.run(["umount", "-l", disk], check=True)
