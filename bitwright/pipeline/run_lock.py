@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bitwright.errors import RunError
+from bitwright.errors import OutputError, RunError
 from bitwright.pipeline.run import CODES, LEVELS, SHIPPED, STEPS
 from bitwright.whole_files import refusing, remove_leftovers
 
@@ -37,9 +37,11 @@ def working_in(folder: Path) -> Iterator[None]:
         RunError: another process works there.
         OutputError: the folder cannot be written.
     """
-    with refusing(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise OutputError(f"The run folder must be writable; {folder} is not ({error.strerror or error}): choose another --out.") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

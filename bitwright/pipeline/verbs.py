@@ -55,6 +55,7 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     """
     if n_points < 2:
         raise UserError(f"A front must have at least 2 points, its ends; {n_points} is too few: ask for more.")
+    require_device(device)
     require_run_folder(settings, out, {REPORT: REPORT_KIND})
     with working_in(out):
         bench = set_up(_with_steps(settings, by), out, device=device, progress=progress or Silent())
@@ -154,6 +155,7 @@ def fit(
     _require_budget_alone(conditions)
     settings = _with_steps(settings, by)
     _require_one_judge(settings, by)
+    require_device(device)
     require_run_folder(settings, out, of_fit(settings.target))
     with working_in(out):
         bench = set_up(settings, out, device=device, progress=progress)
