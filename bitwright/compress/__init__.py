@@ -35,11 +35,13 @@ from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.kept_codes import KeptCodes, digest, keep_codes
 from bitwright.compress.kept_weights import keep_weights, kept_weights
 from bitwright.compress.levels import Levels, matrix_shape
-from bitwright.compress.load import load, open_skeleton, open_source
+from bitwright.compress.load import load, open_source
 from bitwright.compress.model import Model
+from bitwright.compress.model_settings import unlike
 from bitwright.compress.named_roundings import ROUNDINGS, needs_moments, rounding_named
 from bitwright.compress.native_quantizer import NativeConfig, NativeQuantizer
 from bitwright.compress.native_reload import load_native, load_tokenizer, written_weights
+from bitwright.compress.opening import Checkpoint, open_checkpoint, open_skeleton
 from bitwright.compress.packed_integers import PackedCodec, layer_tensors
 from bitwright.compress.packed_modules import kept_bytes
 from bitwright.compress.pieces import Piece
@@ -60,6 +62,7 @@ __all__ = [
     "ROUNDINGS",
     "Apart",
     "Bytes",
+    "Checkpoint",
     "CheckpointSource",
     "Codec",
     "Codes",
@@ -141,6 +144,7 @@ __all__ = [
     "n_layers_of",
     "native",
     "needs_moments",
+    "open_checkpoint",
     "open_skeleton",
     "open_source",
     "plain",
@@ -159,6 +163,7 @@ __all__ = [
     "trial_of_model",
     "trial_of_shape",
     "twins",
+    "unlike",
     "unpack_layer_by_layer",
     "without",
     "write_gguf",

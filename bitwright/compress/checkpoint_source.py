@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bitwright.compress.checkpoint import shards
+from bitwright.compress.checkpoint import tensors_in
 from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.compress.gguf_file import fingerprint
 from bitwright.compress.home import CONFIG, Home, Slot
 from bitwright.compress.layout import Layout
-from bitwright.compress.safetensors_file import Entry, entries
 from bitwright.compress.source import Bytes, Floats, Source
 from bitwright.errors import ModelError
 from bitwright.spaces import Format, Tensor
@@ -34,9 +33,7 @@ class CheckpointSource(Source):
         """
         self.name, self.architecture, self.metadata = str(folder), "", ()
         self.home, self._layout = home, layout
-        self._entries: dict[str, Entry] = {}
-        for path in shards(folder):
-            self._entries |= entries(path)
+        self._entries = tensors_in(folder)
         self._form_of = layout.reader(_settings(folder))
         self.slots = {tensor.name: list(home.slots((tensor,))) for tensor in home.tensors}
         self.forms = {slot.name: self._form(slot) for of_tensor in self.slots.values() for slot in of_tensor}

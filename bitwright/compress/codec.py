@@ -49,13 +49,23 @@ class MadeOnce(Codec):
             RunError: always.
         """
         raise RunError(
-            f"Codes that a text had a part in are made once, so a run must keep them; the levels of {self.folder} are not all there: run the search "
-            "again with another --out."
+            f"Codes that a text had a part in are made once, so a run must keep them; the levels of {self.folder} are not all there, or were "
+            "changed: run the search again with another --out."
         )
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
         return self.codec.decode(packed, form, shape)
+
+
+def require_size(packed: Bytes, n_bytes: int, form: str) -> None:
+    """Refuse bytes that are too many or too few before anything is read from them by their place.
+
+    Raises:
+        ModelError: they are not `n_bytes`.
+    """
+    if packed.nbytes != n_bytes:
+        raise ModelError(f"A tensor in {form} must have the {n_bytes:,} bytes of its shape; this one has {packed.nbytes:,}: make the file again.")
 
 
 def require_quantizable(weights: Floats, form: Format, importance: Floats) -> None:

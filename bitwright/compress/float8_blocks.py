@@ -5,6 +5,7 @@ columns (128 × 128), by which the block is multiplied. The weights that are mea
 `fp8_cast_bf16.py`, and so they are read here, as the originals of whatever is made of them.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ METHOD, FLOAT8, SCALE = "fp8", "F8_E4M3", "_scale_inv"
 _BLOCK = "weight_block_size"
 
 
-def block_of(settings: dict[str, Any]) -> tuple[int, int]:
+def block_of(settings: Mapping[str, Any]) -> tuple[int, int]:
     """The rows and columns of a block, by the `quantization_config` of a checkpoint; (0, 0) where it is none in blocks of 8-bit floats."""
     block = settings.get(_BLOCK)
     if settings.get("quant_method") != METHOD or not block:

@@ -15,6 +15,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueTy
 
 from bitwright.compress.container import Recipe
 from bitwright.compress.ggml import dequantize
+from bitwright.compress.model_settings import settings_of_metadata
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.temporary import replacing
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError
@@ -52,7 +53,7 @@ class GgufSource(Source):
         self.path, self.name, self.architecture = path, str(path), str(known["general.architecture"])
         self.tensors = tuple(_described(t.name, t.shape, t.tensor_type) for t in reader.tensors)
         self._data = tensors
-        self.fingerprint = fingerprint(self.tensors, self.stored)
+        self.fingerprint, self.settings = fingerprint(self.tensors, self.stored), settings_of_metadata(self.metadata)
 
     def read(self, tensor: Tensor) -> Floats:
         """See `Source.read`."""

@@ -3,7 +3,7 @@
 Weight matrices are stored in the narrowest of BF16, F16 and F32 that loses nothing; everything the engine never quantizes is F32.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from bitwright.compress.gguf_file import fingerprint
 from bitwright.compress.gguf_metadata import hyperparameters
 from bitwright.compress.gguf_tokenizer import tokenizer_entries
 from bitwright.compress.pieces import Piece
-from bitwright.compress.source import Bytes, Floats, Source
+from bitwright.compress.source import NO_SETTINGS, Bytes, Floats, Source
 from bitwright.spaces import Tensor, discover
 
 _ROPE_FACTORS = "rope_freqs.weight"
@@ -39,14 +39,23 @@ def rows_in_memory(module: PreTrainedModel) -> Rows:
 class HuggingFaceSource(Source):
     """The tensors of a transformers module, read whenever they are asked for."""
 
-    def __init__(self, name: str, module: PreTrainedModel, rows: Rows, *, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: PreTrainedModel,
+        rows: Rows,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        folder: Path,
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> None:
         """`module` may be without weights, on the meta device; `folder` is where the files of the tokenizer are.
 
         Raises:
             ModelError: the architecture or the tokenizer is not supported.
         """
         architecture = recognise(module.config)
-        self.name = name
+        self.name, self.settings = name, settings
         self.architecture = architecture.name
         self._architecture = architecture
         self.folder, self.rows, self.pieces = folder, rows, lay_out(module, architecture.name)

@@ -6,11 +6,11 @@ A safetensors file of float32 matrices under the engine's names.
 from collections.abc import Mapping
 from pathlib import Path
 
-from bitwright.compress.kept_codes import digest
-from bitwright.compress.safetensors_file import entries, header
+from bitwright.compress.kept_codes import digest, reading_kept
+from bitwright.compress.safetensors_file import Entry, entries, header
 from bitwright.compress.source import Floats
 from bitwright.compress.temporary import replacing
-from bitwright.errors import ModelError, OutputError, PlanError
+from bitwright.errors import OutputError, PlanError
 
 _PER_ENTRY, _HEAD = 160, 256  # bytes of the header for each tensor beside its name, and for everything else
 
@@ -40,9 +40,17 @@ def kept_weights(path: Path, sha256: str) -> dict[str, Floats]:
     """
     if not path.is_file():
         raise PlanError(f"A plan needs the weights that were measured; {path} is not there: put it back, or correct its path in the plan.")
-    if digest(path) != sha256:
+    with reading_kept(path, "weights"):
+        is_same = digest(path) == sha256
+    if not is_same:
         raise PlanError(f"A plan needs the weights that were measured; {path} has changed since: make the plan again.")
-    try:
-        return {name: entry.rows(0, entry.shape[0]).numpy() for name, entry in entries(path).items()}
-    except ModelError as error:
-        raise PlanError(f"A plan needs the weights that were measured; {path} does not hold them: make the plan again.") from error
+    with reading_kept(path, "weights"):
+        return {name: _matrix(name, entry) for name, entry in entries(path).items()}
+
+
+def _matrix(name: str, entry: Entry) -> Floats:
+    n_rows, n_columns = entry.shape
+    if entry.dtype != "F32" or min(n_rows, n_columns) < 1:
+        raise ValueError(f"{name} is no matrix of float32")
+    matrix: Floats = entry.rows(0, n_rows).numpy()
+    return matrix

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress.codec import Codec
+from bitwright.compress.level_file import read_level, write_level
 from bitwright.compress.source import Bytes, Floats, Source
 from bitwright.compress.temporary import replacing
 from bitwright.compress.twins import Expert, twins
@@ -52,19 +53,27 @@ class Levels:
         return self.importance.get(tensor.name, np.empty((0, tensor.shape[-1]), dtype=np.float32))
 
     def packed(self, tensor: Tensor, form: Format) -> Bytes:
-        """The tensor's bytes `(n_bytes,)` in `form`, from disk when they have been packed before.
+        """The tensor's bytes `(n_bytes,)` in `form`, from disk when they have been packed before and are what they were then.
 
         Raises:
-            OutputError: the folder cannot be written.
+            OutputError: the folder cannot be written or read.
+            RunError: the file was changed or is gone, and the codec cannot make the same bytes again.
         """
         if isinstance(form, Absence):
             return np.empty(0, dtype=np.uint8)
         if form.name == tensor.stored:
             return self.source.stored(tensor)
         path = level_path(self.folder, tensor.name, form.name)
-        if not path.exists():
-            self._pack(tensor, form, path)
-        return np.memmap(path, dtype=np.uint8, mode="r")
+        try:
+            found = read_level(path, key=path.name)
+            if found is None:
+                self._pack(tensor, form, path)
+                found = read_level(path, key=path.name)
+        except OSError as error:
+            raise OutputError(f"Packed tensors must be readable in {self.folder}; they are not ({error.strerror or error}): mend it.") from error
+        if found is None:
+            raise OutputError(f"Packed tensors must be read as they were written to {self.folder}; {path.name} is not: choose another --out folder.")
+        return found
 
     def encode(self, tensor: Tensor, form: Format) -> Bytes:
         """The same bytes, made now and not kept."""
@@ -108,6 +117,6 @@ class Levels:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
-                packed.tofile(temporary)
+                write_level(temporary, packed, key=path.name)
         except OSError as error:
             raise OutputError(f"Packed tensors must be writable to {self.folder}; they are not ({error.strerror or error}): make room.") from error

@@ -26,6 +26,7 @@ from bitwright.compress import (
     open_source,
     read_imatrix,
     require_container,
+    unlike,
 )
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.progress import Progress, Silent
@@ -128,11 +129,7 @@ def require_fit(plan: Plan, source: Source) -> None:
     Raises:
         PlanError: see `build`.
     """
-    if plan.model.fingerprint != source.fingerprint:
-        raise PlanError(
-            f"A plan holds only for the model it was made for; {source.name} has fingerprint {source.fingerprint[:12]} and the plan wants "
-            f"{plan.model.fingerprint[:12]}: give the original model, or make a plan for this one."
-        )
+    require_same_model(plan, source)
     target, names = target_of(plan), {tensor.name for tensor in source.tensors}
     foreign = next((name for name in plan.formats if name not in names), "")
     if foreign:
@@ -144,6 +141,19 @@ def require_fit(plan: Plan, source: Source) -> None:
             "its spelling, or give it another format."
         )
     _require_experts(plan, source)
+
+
+def require_same_model(plan: Plan, source: Source) -> None:
+    """Refuse a plan that was made for another model than that of `source`: other weights, or others of the settings that it computes with.
+
+    Raises:
+        PlanError: see above.
+    """
+    differs = unlike(plan.model.settings, source)
+    if plan.model.fingerprint != source.fingerprint:
+        differs = f"{source.name} has fingerprint {source.fingerprint[:12]} and the plan wants {plan.model.fingerprint[:12]}"
+    if differs:
+        raise PlanError(f"A plan holds only for the model it was made for; {differs}: give the original model, or make a plan for this one.")
 
 
 def _require_experts(plan: Plan, source: Source) -> None:

@@ -63,7 +63,7 @@ def plan_name(row: Assigned) -> str:
 
 def model_name(plan: Plan) -> str:
     """Where the model of a plan is built, within the fleet's folder: equal choices for one model have one name."""
-    said = json.dumps([plan.model.fingerprint, plan.importance.sha256, sorted(plan.formats.items())])
+    said = json.dumps([plan.model.fingerprint, sorted(plan.model.settings.items()), plan.importance.sha256, sorted(plan.formats.items())])
     return f"{MODELS}/{hashlib.sha256(said.encode()).hexdigest()[:12]}{Path(target_of(plan).file_name).suffix}"
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from bitwright.compress import digest
-from bitwright.errors import BudgetError, OutputError
+from bitwright.errors import BudgetError, OutputError, RunError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.conditions import Limit, require_possible
 from bitwright.pipeline.keeping import rounding_of
-from bitwright.pipeline.run import IMATRIX, Run
+from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, Run
 from bitwright.pipeline.searching import uniforms
+from bitwright.pipeline.settings import OF_MODEL
 from bitwright.pipeline.stepping import planned_steps
 from bitwright.search import solve_with_rows
 from bitwright.spaces import (
@@ -118,12 +119,12 @@ def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, st
     return Plan(
         target=target.name,
         target_version=target.version,
-        model=PlannedModel(source=str(_absolute(settings.model)), fingerprint=run.store.settings()["model"], n_weights=space.n_weights),
+        model=_planned_model(run),
         formats=formats,
         size_bytes=file_bytes(space, choice),
         divergence=promise,
         cache=planned_cache(types),
-        importance=ImportanceFile(path=str(imatrix.absolute()), sha256=digest(imatrix)),
+        importance=ImportanceFile(path=str(imatrix.absolute()), sha256=_importance_digest(run)),
         rounding=rounding_of(run, formats),
         steps=planned_steps(run, formats),
         found=Provenance(
@@ -135,6 +136,28 @@ def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, st
             budget=budget,
         ),
     )
+
+
+def _planned_model(run: Run) -> PlannedModel:
+    known = run.store.settings()
+    settings = {name.removeprefix(OF_MODEL): value for name, value in known.items() if name.startswith(OF_MODEL)}
+    source = str(_absolute(run.settings.model))
+    return PlannedModel(source=source, fingerprint=known["model"], settings=settings, n_weights=run.prices.space.n_weights)
+
+
+def _importance_digest(run: Run) -> str:
+    """The digest of the importance matrix that the run packed with.
+
+    Raises:
+        RunError: the file is another one now, or gone.
+    """
+    path, kept = run.folder / IMATRIX, run.store.text(IMATRIX_DIGEST)
+    if not path.is_file() or digest(path) != kept:
+        raise RunError(
+            f"A plan needs the importance matrix that its run packed with; {path} has changed since or is gone: put it back, or let "
+            "`bitwright search` collect it again."
+        )
+    return kept
 
 
 def write_text(path: Path, text: str) -> None:

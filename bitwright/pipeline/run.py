@@ -17,6 +17,8 @@ from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit, of_weights
 SEARCH_TEXT = "search text"
 #: the array that a run has once every pair was packed
 PACKED = "weighted errors"
+#: the text that says which importance matrix a run packs with
+IMATRIX_DIGEST = "importance matrix"
 DATABASE, LEVELS, SHIPPED, CODES, STEPS = "run.sqlite", "levels", "shipped", "codes", "steps"
 IMATRIX, PLAN, REPORT = "imatrix.gguf", "plan.json", "report.html"
 

@@ -14,6 +14,8 @@ from bitwright.pipeline.steps import step_named
 from bitwright.predictors import IN_NATS, proxy_named
 from bitwright.spaces import LLAMA_CPP, PLAIN, PLAIN_CACHE, TARGETS, AnyCacheTypes, CacheTypes, cache_types
 
+#: before the name of each setting of the model, among those of the run
+OF_MODEL = "model's "
 SELF, IN_ORDER = "self", ", in order"
 #: tokens of the longest sequence that types of the cache are measured on
 LONGEST = 1024
@@ -143,6 +145,7 @@ class Settings:
         """Everything that changes the outcome, files by their contents."""
         return {
             "model": source.fingerprint,
+            **{f"{OF_MODEL}{key}": value for key, value in source.settings.items()},
             "target": self.target,
             "formats": " ".join(sorted(self.formats)) or "all",
             "kept as stored": " ".join(sorted(self.keep)) or "none",

@@ -23,13 +23,14 @@ from bitwright.compress import (
     codec_of,
     container_of,
     cut_importance,
+    digest,
     load,
     model_as_held,
     needs_moments,
     read_imatrix,
     write_imatrix,
 )
-from bitwright.errors import UserError
+from bitwright.errors import RunError, UserError
 from bitwright.objectives import (
     NO_ROUTING,
     Divergence,
@@ -51,7 +52,7 @@ from bitwright.objectives import (
     split_texts,
 )
 from bitwright.pipeline.mixing import Share, keep_origins, mixed, parts_of, sequences_by_text, shares_in
-from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS, PACKED
+from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
 from bitwright.spaces import TARGETS, Choice, Space, Target
@@ -246,12 +247,26 @@ def documents_of(name: str) -> list[str]:
 
 
 def _importance(bench: Workbench) -> dict[str, Floats]:
-    path = bench.folder / IMATRIX
-    if not path.exists():
-        if bench.settings.imatrix:
-            importance = read_imatrix(Path(bench.settings.imatrix), bench.whole.tensors)
-        else:
-            with timed(bench.store, "imatrix", bench.texts.calibration.n_tokens):
-                importance = collect_importance(bench.whole, bench.texts.calibration, progress=bench.progress)
-        write_imatrix(path, importance, text=bench.texts.calibration.text)
-    return cut_importance(read_imatrix(path, bench.whole.tensors), bench.whole.tensors, bench.target.cut)
+    """The importance matrix that the run packs with, from its folder; made where it is not there, or was changed.
+
+    Raises:
+        RunError: what is made now is another matrix than the one that levels of the run were packed with.
+    """
+    path, whole = bench.folder / IMATRIX, bench.whole.tensors
+    kept = bench.store.text(IMATRIX_DIGEST) if bench.store.has_text(IMATRIX_DIGEST) else ""
+    if not kept or not path.is_file() or digest(path) != kept:
+        write_imatrix(path, _made_importance(bench), text=bench.texts.calibration.text)
+        if kept and digest(path) != kept:
+            raise RunError(
+                f"A run goes on only with the importance matrix it began with; {path} was changed, and collected again it is another: search again "
+                "with another --out."
+            )
+        bench.store.put_text(IMATRIX_DIGEST, digest(path))
+    return cut_importance(read_imatrix(path, whole), whole, bench.target.cut)
+
+
+def _made_importance(bench: Workbench) -> dict[str, Floats]:
+    if bench.settings.imatrix:
+        return read_imatrix(Path(bench.settings.imatrix), bench.whole.tensors)
+    with timed(bench.store, "imatrix", bench.texts.calibration.n_tokens):
+        return collect_importance(bench.whole, bench.texts.calibration, progress=bench.progress)

@@ -12,16 +12,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bitwright.errors import PlanError
 from bitwright.spaces.cache import CacheType, CacheTypes
 
+_SCHEMA = 2
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PlannedModel(_Record):
-    """The model that the plan is for. `fingerprint` is a SHA-256 over its tensors and metadata."""
+    """The model that the plan is for. `fingerprint` is a SHA-256 over its tensors, and `settings` what else changes what it computes, by name: the
+    keys of its configuration and the files of its tokenizer, or the metadata of its GGUF file.
+    """
 
     source: str
     fingerprint: str
+    settings: dict[str, str]
     n_weights: int = Field(gt=0)
 
 
@@ -114,7 +119,7 @@ class Plan(_Record):
     the format that they are stored in.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     target: str
     target_version: str
     model: PlannedModel
@@ -148,12 +153,15 @@ def read_plan(path: Path) -> Plan:
         way_out = f"write one with `bitwright plan RUN/ -o {path}`"
         raise PlanError(f"A plan must be a readable file; {path} is not ({error.strerror}): {way_out}.") from error
     except (ValidationError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path} is not a plan of schema 1: {_first_fault(error)}.") from error
+        raise PlanError(f"{path} is not a plan of schema {_SCHEMA}: {_first_fault(error)}.") from error
 
 
 def _first_fault(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return "it is not UTF-8 text"
+    older = next((fault["input"] for fault in error.errors() if fault["loc"] == ("schema_version",)), _SCHEMA)
+    if older == 1:
+        return "it is of schema 1, which does not say all that the model computes with; make the plan again"
     fault = error.errors()[0]
     parts = [str(part) for part in fault["loc"]]
     if parts[:1] == ["rounding"]:  # behind it stands which of the two kinds it is
