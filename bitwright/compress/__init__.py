@@ -3,6 +3,7 @@
 from bitwright.compress.apart import Apart, cut_importance
 from bitwright.compress.apply import Weights, applied, dropped, planned_weights
 from bitwright.compress.architectures import ARCHITECTURES
+from bitwright.compress.built_digests import digest_record, forget_digests, record_digests, require_as_built
 from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.clipping import SearchedClipping, clipped
 from bitwright.compress.codec import Codec, MadeOnce
@@ -119,11 +120,13 @@ __all__ = [
     "container_of",
     "cut_importance",
     "digest",
+    "digest_record",
     "dimensions",
     "discard",
     "dropped",
     "fixed_bytes",
     "forced",
+    "forget_digests",
     "header_bytes",
     "is_corrected",
     "keep_codes",
@@ -150,6 +153,8 @@ __all__ = [
     "plain",
     "planned_weights",
     "read_imatrix",
+    "record_digests",
+    "require_as_built",
     "require_codec",
     "require_container",
     "rerouted",

@@ -18,10 +18,9 @@ _CHUNK_BYTES = 1 << 24
 
 def write_level(path: Path, packed: Bytes, *, key: str) -> None:
     """Write the bytes of `key`, a tensor and its format, and their digest."""
-    data = np.ascontiguousarray(packed).reshape(-1)
-    with path.open("wb") as file:
-        data.tofile(file)
-        file.write(_digest_of(key, data))
+    packed.tofile(path)
+    with path.open("ab") as file:
+        file.write(_digest_of(key, np.ascontiguousarray(packed)))
 
 
 def read_level(path: Path, *, key: str) -> Bytes | None:

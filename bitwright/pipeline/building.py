@@ -21,10 +21,12 @@ from bitwright.compress import (
     cut_importance,
     digest,
     discard,
+    forget_digests,
     kept_weights,
     needs_moments,
     open_source,
     read_imatrix,
+    record_digests,
     require_container,
     unlike,
 )
@@ -54,6 +56,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
             advance(tensor.n_weights)
             return bytes_of(tensor)
 
+        forget_digests(out)
         container.write(out, Recipe(source, plan.formats, changed), packed)
     found = container.size_bytes(out)
     if found != plan.size_bytes:
@@ -61,6 +64,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
         raise BrokenPromiseError(
             f"The model must have the {plan.size_bytes:,} bytes of its plan; it had {found:,} and was removed: please report this."
         )
+    record_digests(out)
 
 
 def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Bytes]:

@@ -1,5 +1,6 @@
 """A method at work on one run. It searches on the calibration text, so that the held-out text is left to judge what it finds."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from bitwright.report import NoLimit, SizeLimit
 from bitwright.search import Expand, Knowledge, Problem, Refit, Row, Strategy
 from bitwright.spaces import PLAIN, Choice, Device, has_cache, of_weights, without_cache
 
-_UNIFORMS = 2
+_UNIFORMS, _STAGE = 2, "search"
 _SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities that leave the products of a sweep
 
 
@@ -115,6 +116,16 @@ class Desk:
     def _distortion(self) -> Distortion:
         return distortion_of(self.bench, whole_space(self.bench))
 
+    def _expanded(self, expansion: Expansion, choice: Choice, n_tokens: int) -> tuple[Table, Table]:
+        """Slopes and curvatures at a choice; their `n_tokens` are counted the first time, since the sweep is kept in the run."""
+        store, key = self.bench.store, f"swept/{hashlib.sha256(choice.tobytes()).hexdigest()[:16]}"
+        self.weights.restore()
+        found = expansion(choice)
+        if not store.has_text(key):
+            store.put_text(key, self.evaluator.text)
+            store.put_stage(_STAGE, seconds=0.0, n_tokens=n_tokens, peak_memory_bytes=0)
+        return found
+
     def _expand(self) -> tuple[Expand, ...]:
         """Slopes at a choice, where the run was priced by a sweep at the original whose products tell the curvatures."""
         if self.bench.settings.sensitivity not in _SWEPT:
@@ -125,9 +136,8 @@ class Desk:
         expansion, n_tokens = Expansion(subject, gradient_products(subject), self.reference), subject.tokens.n_tokens
 
         def expand(choice: Choice) -> tuple[Table, Table]:
-            self.weights.restore()
             self.meter.read(forward=n_tokens, backward=n_tokens)
-            slopes, curvatures = expansion(without_cache(prices.space, choice))
+            slopes, curvatures = self._expanded(expansion, without_cache(prices.space, choice), 2 * n_tokens)
             if has_cache(prices.space):
                 still = np.zeros((len(choice) - len(slopes), curvatures.shape[1]))
                 return with_cache_steps(slopes, choice, table=prices.table, space=prices.space), np.concatenate([curvatures, still])
@@ -145,7 +155,7 @@ def desk(bench: Workbench, run: Run, search: Search) -> Iterator[Desk]:
     objectives = prepared(bench, search.objectives, tokens) or (search.method.objective,)
     _require_weights_alone(run, search.method)
     with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
-        evaluator = Evaluator(bench.model, weights, reference=reference, objectives=objectives, store=bench.store)
+        evaluator = Evaluator(bench.model, weights, reference=reference, objectives=objectives, store=bench.store, stage=_STAGE)
         yield Desk(bench, run, evaluator, reference, weights, Meter())
     reference.discard()
 
@@ -235,9 +245,8 @@ def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -
 
 def _searched(at: Desk, strategy: Strategy, search: Search, *, limit: SizeLimit | NoLimit) -> Explored:
     """Let the strategy search, and keep the course of it in the run."""
-    with timed(at.bench.store, "search") as passed:
+    with timed(at.bench.store, _STAGE):  # its tokens are counted where they are read, so that a search gone on with counts none twice
         explored = explore(strategy, at.evaluator, effort=search.effort, meter=at.meter, progress=at.bench.progress)
-        passed.n_tokens = explored.spent.tokens
     at.bench.store.put_text(SEARCH_TEXT, at.evaluator.deciding_text)
     keep_course(at.run, explored, method=search.method, limit=limit)
     return explored

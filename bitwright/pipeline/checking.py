@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Model
+from bitwright.compress import Model, require_as_built
 from bitwright.errors import UserError
 from bitwright.objectives import python_of_vllm
 from bitwright.pipeline.checking_checkpoint import check_checkpoint
@@ -27,9 +27,11 @@ def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int
 
     Raises:
         ModelError: it cannot be read, by us or by the engine.
+        BrokenPromiseError: a file is not, to the bit, what was built, by the record beside it.
         UserError: see `require_engine_python`.
     """
     require_engine_python(plan.target, engine_python)
+    require_as_built(path)
     container = TARGETS[plan.target].container
     if container == "compressed-tensors":
         return check_checkpoint(model, plan, path, contexts=contexts, prompt=prompt, engine_python=engine_python, progress=progress)

@@ -13,6 +13,7 @@ from bitwright.pipeline.expert_uses import expert_uses
 from bitwright.pipeline.long_text import cache_text
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching import uniforms
+from bitwright.pipeline.settings import OF_MODEL
 from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.predictors import Validation
 from bitwright.report import AsSearched, Candidate, NoLimit, NotMeasured, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
@@ -74,7 +75,7 @@ def summarise(
         candidates=tuple(listed),
         courses=courses(run),
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
-        settings=run.store.settings()
+        settings={name: value for name, value in run.store.settings().items() if not name.startswith(OF_MODEL)}
         | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")}
         | cache_text(run),
         reference_perplexity=float(run.store.text("reference perplexity")),

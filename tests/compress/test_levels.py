@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bitwright.compress import Bytes, Codec, Floats, GgmlCodec, GgufSource, Levels, matrix_shape
-from bitwright.errors import OutputError
-from bitwright.spaces import LLAMA_CPP, Format, Tensor
+from bitwright.compress import Bytes, Codec, Floats, GgmlCodec, GgufSource, IntegerCodec, Levels, MadeOnce, PackedCodec, matrix_shape
+from bitwright.errors import ModelError, OutputError, RunError
+from bitwright.spaces import LLAMA_CPP, NATIVE, TRANSFORMERS, Absence, Format, Target, Tensor
 from tests.sentences import sentence
 
 from . import made_sources as made
@@ -52,6 +52,59 @@ def test_a_tensor_is_packed_once_and_then_read_from_disk(tmp_path: Path) -> None
     assert codec.n_packed == 1
     assert np.array_equal(GgmlCodec().encode(here.source.read(TENSOR), Q4_0, np.empty((0, 64), np.float32)), first)
     assert [file.name for file in (tmp_path / "levels").iterdir()] == ["blk.0.attn_q.weight.Q4_0"]
+
+
+@pytest.mark.parametrize("damage", ["first bit", "digest", "cut", "longer", "another level", "empty"])
+def test_a_level_that_is_not_as_it_was_packed_is_packed_again(damage: str, tmp_path: Path) -> None:
+    codec = Counting()
+    here = levels(tmp_path, codec=codec)
+    first, _ = bytes(here.packed(TENSOR, Q4_0)), here.packed(TENSOR, Q8_0)
+    path, whole = tmp_path / f"{TENSOR.name}.Q4_0", (tmp_path / f"{TENSOR.name}.Q4_0").read_bytes()
+    changed = {
+        "first bit": bytes([whole[0] ^ 1]) + whole[1:],
+        "digest": whole[:-1] + bytes([whole[-1] ^ 128]),
+        "cut": whole[:-18],
+        "longer": whole + b"\0",
+        "another level": (tmp_path / f"{TENSOR.name}.Q8_0").read_bytes(),
+        "empty": b"",
+    }
+    path.write_bytes(changed[damage])
+    assert bytes(here.packed(TENSOR, Q4_0)) == first
+    assert codec.n_packed == 3
+    assert path.read_bytes() == whole
+    assert here.weights(TENSOR, Q8_0).shape == (6, 64)
+
+
+def test_a_level_that_cannot_be_made_again_is_refused(tmp_path: Path) -> None:
+    levels(tmp_path).packed(TENSOR, Q4_0)
+    path = tmp_path / f"{TENSOR.name}.Q4_0"
+    kept = levels(tmp_path, codec=MadeOnce(GgmlCodec(), tmp_path))
+    assert kept.packed(TENSOR, Q4_0).nbytes == Q4_0.size_bytes(TENSOR.shape)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(RunError) as caught:
+        kept.packed(TENSOR, Q4_0)
+    sentence(caught.value, tmp_path, "--out")
+
+
+@pytest.mark.parametrize("form", [*(form.name for form in LLAMA_CPP.formats), "F32"])
+def test_bytes_of_another_size_are_never_read_by_their_place(form: str) -> None:
+    packed = np.zeros(LLAMA_CPP.format(form).size_bytes((4, 256)), dtype=np.uint8)
+    for wrong in (packed[:-1], packed[: packed.size // 2], np.append(packed, packed[:4]), packed[:0]):
+        with pytest.raises(ModelError) as caught:
+            GgmlCodec().decode(wrong, LLAMA_CPP.format(form), (4, 256))
+        sentence(caught.value, form)
+
+
+@pytest.mark.parametrize(("codec", "target"), [(IntegerCodec(), NATIVE), (PackedCodec(), TRANSFORMERS)], ids=["integers", "packed"])
+def test_bytes_of_another_size_are_refused_by_every_codec(codec: Codec, target: Target) -> None:
+    weights = np.random.default_rng(0).normal(size=(32, 128)).astype(np.float32)
+    for form in (form for form in target.formats if not isinstance(form, Absence)):
+        packed = codec.encode(weights, form, importance(1, 128))
+        assert codec.decode(packed, form, weights.shape).shape == weights.shape
+        for wrong in (packed[:-1], packed[: packed.size // 2], np.append(packed, packed[:32])):
+            with pytest.raises(ModelError) as caught:
+                codec.decode(wrong, form, weights.shape)
+            sentence(caught.value, "bytes")
 
 
 def test_encode_gives_the_same_bytes_and_keeps_nothing(tmp_path: Path) -> None:
