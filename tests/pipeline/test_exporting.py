@@ -12,11 +12,16 @@ from bitwright.spaces import MadeAnew, Plan, PlannedModel
 from bitwright.spaces.plan import ImportanceFile, Promise, Provenance
 
 
+def planned_model(folder: Path) -> PlannedModel:
+    source = open_source(str(folder))
+    return PlannedModel(source=str(folder), fingerprint=source.fingerprint, settings=dict(source.settings), n_weights=1)
+
+
 def plan_of(folder: Path, target: str, formats: dict[str, str]) -> Plan:
     return Plan(
         target=target,
         target_version="1",
-        model=PlannedModel(source=str(folder), fingerprint=open_source(str(folder)).fingerprint, n_weights=1),
+        model=planned_model(folder),
         formats=formats,
         size_bytes=1,
         divergence=Promise(nats_per_token=0.125, standard_error=0.0, basis="measured", text="text", n_tokens=1),

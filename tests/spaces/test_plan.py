@@ -36,7 +36,7 @@ PLANS = st.builds(
     Plan,
     target=TEXT,
     target_version=TEXT,
-    model=st.builds(PlannedModel, source=TEXT, fingerprint=TEXT, n_weights=COUNTS),
+    model=st.builds(PlannedModel, source=TEXT, fingerprint=TEXT, settings=st.dictionaries(TEXT, TEXT, max_size=3), n_weights=COUNTS),
     formats=st.dictionaries(NAMES, KINDS, max_size=6),
     size_bytes=COUNTS,
     divergence=st.builds(
@@ -58,10 +58,10 @@ in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixt
 def example() -> dict[str, Any]:
     """A plan as plain data."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "target": "llama.cpp",
         "target_version": "b11549",
-        "model": {"source": "a model", "fingerprint": "0f", "n_weights": 100},
+        "model": {"source": "a model", "fingerprint": "0f", "settings": {"rope_theta": "10000.0"}, "n_weights": 100},
         "formats": {"output.weight": "Q6_K", "blk.0.attn_q.weight": "Q4_K"},
         "size_bytes": 90,
         "divergence": {"nats_per_token": 0.125, "standard_error": 0.0, "basis": "measured", "text": "a text", "n_tokens": 7},
@@ -77,7 +77,7 @@ def refused(path: Path, given: Any) -> str:
     path.write_text(given if isinstance(given, str) else json.dumps(given), encoding="utf-8")
     with pytest.raises(PlanError) as caught:
         read_plan(path)
-    return sentence(caught.value, path, "is not a plan of schema 1")
+    return sentence(caught.value, path, "is not a plan of schema 2")
 
 
 @given(plan=PLANS)
@@ -130,7 +130,7 @@ def test_a_plan_that_says_nothing_of_a_cache_leaves_it_to_the_engine(tmp_path: P
 @pytest.mark.parametrize(
     ("where", "value"),
     [
-        (("schema_version",), 2),
+        (("schema_version",), 3),
         (("size_bytes",), 0),
         (("size_bytes",), "90"),
         (("size_bytes",), True),
@@ -153,6 +153,12 @@ def test_a_value_of_the_wrong_kind_is_located(where: tuple[str, ...], value: Any
         inner = inner[part]
     inner[where[-1]] = value
     assert f"'{'.'.join(where)}'" in refused(tmp_path / "plan.json", given)
+
+
+def test_a_plan_of_the_first_schema_is_told_so(tmp_path: Path) -> None:
+    given = example() | {"schema_version": 1}
+    del given["model"]["settings"]
+    assert "schema 1" in refused(tmp_path / "plan.json", given)
 
 
 @pytest.mark.parametrize(("key", "value"), [("step", "renormalisation"), ("ridge", 0.0), ("sha256", 7), ("text", "a")])
