@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bitwright.errors import PlanError
 from bitwright.spaces.cache import CacheType, CacheTypes
+from bitwright.spaces.small_file import small_text
+
+PLAN_BYTES = 2**26  # of the longest plan: a million tensors have some 50 MB
 
 
 class _Record(BaseModel):
@@ -143,17 +146,19 @@ def read_plan(path: Path) -> Plan:
         PlanError: no such file, not JSON, an unknown or missing key, or a value of the wrong kind.
     """
     try:
-        return Plan.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+        return Plan.model_validate_json(small_text(path, at_most=PLAN_BYTES), strict=True)
     except OSError as error:
         way_out = f"write one with `bitwright plan RUN/ -o {path}`"
         raise PlanError(f"A plan must be a readable file; {path} is not ({error.strerror}): {way_out}.") from error
-    except (ValidationError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise PlanError(f"{path} is not a plan of schema 1: {_first_fault(error)}.") from error
 
 
 def _first_fault(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
+    if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
+    if not isinstance(error, ValidationError):
+        return str(error)
     fault = error.errors()[0]
     parts = [str(part) for part in fault["loc"]]
     if parts[:1] == ["rounding"]:  # behind it stands which of the two kinds it is
