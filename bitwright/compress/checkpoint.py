@@ -4,20 +4,19 @@ transformers 5 keeps the experts of a block in one 3-D parameter, with gate and 
 expert apart, under names of three kinds. Both are found here, and a parameter's rows are read from wherever they lie.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor as Torch
 
+from bitwright.compress.checkpoint_shards import INDEX, WHOLE, shards_named
+from bitwright.compress.configuration_file import quantization_of
 from bitwright.compress.float8_blocks import FLOAT8, SCALE, block_of, scaled_rows
-from bitwright.compress.hub import quantization_of
 from bitwright.compress.pieces import Piece
 from bitwright.compress.safetensors_file import Entry, entries
 from bitwright.errors import ModelError
 
-INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 
 
@@ -62,7 +61,7 @@ class Checkpoint:
 
     def _rows(self, name: str, start: int, stop: int) -> Torch:
         entry = self._entries[name]
-        if entry.dtype != FLOAT8 or self._block == (0, 0):
+        if entry.dtype != FLOAT8 or self._block == (0, 0) or len(entry.shape) != 2:
             return entry.rows(start, stop)
         if name + SCALE not in self._entries:
             raise ModelError(f"Weights in 8-bit floats must have their scales; {self.folder} has no {name}{SCALE}: download the model again.")
@@ -117,10 +116,7 @@ def shards(folder: Path) -> list[Path]:
                 "pickle can run code."
             )
         return [folder / WHOLE]
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"The index of a model's shards must be readable; {index} is not ({error}): download or save the model again.") from error
+    names = shards_named(folder)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ModelError(

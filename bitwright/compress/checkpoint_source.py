@@ -1,6 +1,5 @@
 """A packed checkpoint read back: the engine's tensors, in the formats they have there and with the weights that are computed with."""
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from math import prod
@@ -10,9 +9,10 @@ import numpy as np
 import torch
 
 from bitwright.compress.checkpoint import shards
+from bitwright.compress.configuration_file import quantization_of, read_configuration
 from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.compress.gguf_file import fingerprint
-from bitwright.compress.home import CONFIG, Home, Slot
+from bitwright.compress.home import Home, Slot
 from bitwright.compress.layout import Layout
 from bitwright.compress.safetensors_file import Entry, entries
 from bitwright.compress.source import Bytes, Floats, Source
@@ -123,9 +123,5 @@ def _packed(form: Format | str) -> Format:
 
 
 def _settings(folder: Path) -> Mapping[str, object]:
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        found: Mapping[str, object] = config.get("quantization_config", {})
-        return found
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"A checkpoint must hold a readable {CONFIG}; {folder} does not ({error}): build it again.") from error
+    read_configuration(folder)
+    return quantization_of(folder)

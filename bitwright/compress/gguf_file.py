@@ -15,13 +15,15 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueTy
 
 from bitwright.compress.container import Recipe
 from bitwright.compress.ggml import dequantize
+from bitwright.compress.gguf_bounds import require_bounded
 from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.temporary import replacing
-from bitwright.errors import BrokenPromiseError, ModelError, OutputError
+from bitwright.errors import BrokenPromiseError, ModelError, OutputError, shown
 from bitwright.spaces import Tensor
 
 ALIGNMENT = 32
 _FILE_TYPE, _ALIGNMENT_KEY = "general.file_type", "general.alignment"
+_OF_ANOTHER = "quantize.imatrix."  # of the importance matrix that the source was quantized with, if it was
 #: What `sound_reader` raises for a file that is not whole or not GGUF.
 UNREADABLE = (OSError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError)
 # The reader's and writer's own log lines repeat what is in the file.
@@ -43,12 +45,15 @@ class GgufSource(Source):
             tensors = {str(t.name): t.data.reshape(-1).view(np.uint8) for t in reader.tensors}
             self.metadata = tuple(_key_values(reader))
         except UNREADABLE as error:
-            raise ModelError(f"A GGUF file must be complete and readable; {path} is not ({error}): download or convert it again.") from error
+            why = shown(error, 200)
+            raise ModelError(f"A GGUF file must be complete and readable; {path} is not ({why}): download or convert it again.") from error
         known = {entry.key: entry.value for entry in self.metadata}
-        if "general.architecture" not in known or not tensors:
+        if not isinstance(known.get("general.architecture"), str) or not tensors:
             raise ModelError(f"A model must name its architecture and hold tensors; {path} does not: choose another GGUF file.")
         if (parts := known.get("split.count", 1)) not in (0, 1):
-            raise ModelError(f"A model must be one GGUF file (split.count 1); {path} is one of {parts}: merge them with `llama-gguf-split --merge`.")
+            raise ModelError(
+                f"A model must be one GGUF file (split.count 1); {path} is one of {shown(parts)}: merge them with `llama-gguf-split --merge`."
+            )
         self.path, self.name, self.architecture = path, str(path), str(known["general.architecture"])
         self.tensors = tuple(_described(t.name, t.shape, t.tensor_type) for t in reader.tensors)
         self._data = tensors
@@ -73,6 +78,7 @@ def sound_reader(path: Path) -> GGUFReader:
     Raises:
         one of UNREADABLE.
     """
+    require_bounded(path)
     with np.errstate(over="raise"):
         reader = GGUFReader(path)
     if reader.byte_order == "S":
@@ -170,7 +176,7 @@ def _opened(path: Path, recipe: Recipe) -> Iterator[GGUFWriter]:
     writer = GGUFWriter(path, recipe.source.architecture)
     writer.data_alignment = ALIGNMENT
     for entry in recipe.source.metadata:
-        if entry.key not in {"general.architecture", _FILE_TYPE, _ALIGNMENT_KEY}:
+        if entry.key not in {"general.architecture", _FILE_TYPE, _ALIGNMENT_KEY} and not entry.key.startswith(_OF_ANOTHER):
             writer.add_key_value(entry.key, entry.value, entry.type, entry.item if entry.type is GGUFValueType.ARRAY else None)
     writer.add_file_type(_file_type(recipe))
     for tensor in recipe.source.tensors:

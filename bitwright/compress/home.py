@@ -4,7 +4,6 @@ transformers 5 keeps the experts of a block in one parameter; checkpoints keep t
 one to the other (`conversion_mapping`). The names here are those of the checkpoints.
 """
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from bitwright.compress.apart import cut_pieces, cut_tensors
 from bitwright.compress.architectures import engine_shape, lay_out, recognise, weights_of
-from bitwright.compress.checkpoint import INDEX, MIXTRAL
+from bitwright.compress.checkpoint import MIXTRAL
+from bitwright.compress.configuration_file import CONFIG, read_configuration
 from bitwright.compress.gguf_file import GgufSource
 from bitwright.compress.gguf_tokenizer import restore_pre_tokenizer
-from bitwright.compress.hub import NO_CODE, WORDS, configuration, located, quietly
+from bitwright.compress.hub import NO_CODE, WORDS, configuration, located, quietly, read_tokenizer
 from bitwright.compress.load import open_skeleton, pre_tokenizer
 from bitwright.compress.pieces import Piece
 from bitwright.spaces import Cut, Tensor, part_of
 
-CONFIG = "config.json"
 _DENSE, _SPARSE, _GATE = ".mlp.", ".block_sparse_moe.", "ffn_gate"
 
 
@@ -116,8 +115,8 @@ def open_home(name: str) -> Home:
 def _of_folder(path: Path) -> Home:
     with quietly(path):
         module = open_skeleton(configuration(path))
-    words = {file.name: file.read_bytes() for pattern in WORDS for file in sorted(path.glob(pattern)) if file.name not in (CONFIG, INDEX)}
-    config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    words = {name: (path / name).read_bytes() for name in sorted(WORDS) if name != CONFIG and (path / name).is_file()}
+    config = read_configuration(path)
     return _home({"dtype" if key == "torch_dtype" else key: value for key, value in config.items()}, words, module)
 
 
@@ -127,7 +126,7 @@ def _of_gguf(path: Path) -> Home:
     with quietly(path), tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
         config = AutoConfig.from_pretrained(**where)
         module = open_skeleton(config)
-        tokenizer = AutoTokenizer.from_pretrained(**where)
+        tokenizer = read_tokenizer(path.parent, gguf_file=path.name)
         restore_pre_tokenizer(tokenizer, pre_tokenizer(source))
         tokenizer.save_pretrained(folder)
         words = {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, GgufConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from bitwright.compress.architectures import bind, lay_out, recognise, weights_of
 from bitwright.compress.checkpoint import Checkpoint
+from bitwright.compress.configuration_file import quantization_of
 from bitwright.compress.gguf_file import GgufSource
 from bitwright.compress.gguf_metadata import require_alike
 from bitwright.compress.gguf_tokenizer import restore_pre_tokenizer
-from bitwright.compress.hub import NO_CODE, configuration, located, quantization_of, quietly
+from bitwright.compress.hub import NO_CODE, configuration, located, quietly, read_tokenizer
 from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.compress.model import Model
 from bitwright.compress.source import Source
@@ -79,8 +80,7 @@ def _folder_source(name: str, path: Path, loaded: _Loaded) -> Source:
 def _lazy_source(name: str, path: Path) -> Source:
     config = configuration(path)
     module, checkpoint = _on_disk(config, path)
-    with quietly(path):
-        tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
+    tokenizer = read_tokenizer(path)
     return HuggingFaceSource(name, module, checkpoint.rows, tokenizer=tokenizer, folder=path)
 
 
@@ -98,12 +98,11 @@ def _from_folder(path: Path) -> _Loaded:
     _, checkpoint = _on_disk(config, path)
     if quantization_of(path):  # transformers would read the codes without their scales
         with quietly(path):
-            return _Loaded(_filled(config, checkpoint), AutoTokenizer.from_pretrained(path, **NO_CODE))
+            return _Loaded(_filled(config, checkpoint), read_tokenizer(path))
     # What is missing or of another shape transformers replaces by random numbers; here it is looked for afterwards.
     settings: dict[str, Any] = {"config": config, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     with quietly(path):
         both: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **settings, **NO_CODE)
-        tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
     module, found = both
     wrong = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if wrong:
@@ -111,7 +110,7 @@ def _from_folder(path: Path) -> _Loaded:
             f"A model folder must hold every weight in the shape that its configuration says; {path} does not for {', '.join(wrong[:3])}: "
             "download or save the model again."
         )
-    return _Loaded(module, tokenizer)
+    return _Loaded(module, read_tokenizer(path))
 
 
 @torch.no_grad()
@@ -131,7 +130,7 @@ def _from_gguf(path: Path) -> _Loaded:
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, **NO_CODE}
     with quietly(path):
         module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
-        return _Loaded(module, AutoTokenizer.from_pretrained(**where))
+    return _Loaded(module, read_tokenizer(path.parent, gguf_file=path.name))
 
 
 def _require_same(source: Source, module: PreTrainedModel) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor as Torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from bitwright.compress import native_quantizer
 from bitwright.compress.apply import Weights
 from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.dropping import Dropped
 from bitwright.compress.home import Slot
-from bitwright.compress.hub import NO_CODE, quietly
+from bitwright.compress.hub import NO_CODE, quietly, read_tokenizer
 from bitwright.compress.levels import matrix_shape
 from bitwright.compress.packed_model import in_module
 from bitwright.compress.packed_modules import PackedMatrix
@@ -45,9 +45,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: it cannot be loaded.
     """
-    with quietly(folder):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **NO_CODE)
-    return tokenizer
+    return read_tokenizer(folder)
 
 
 def reload_native(folder: Path, written: CheckpointSource) -> None:

@@ -1,6 +1,6 @@
 """Readers of the entries that several dialects share; each refuses what it does not understand."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class Reader:
         kind = f"{'rounded inputs, ' if inputs else ''}{'symmetric' if symmetric else 'asymmetric'}{', type float,' if floats else ''}"
         kinds = " or ".join(dict.fromkeys("symmetric" if asked.symmetric else "asymmetric" for asked in self.offered)) or "no"
         raise PlanError(
-            f"{self.dialect} asks for {kind} bits={shown(bits)} and group_size={shown(group)} for {shown(module)}, which no format of this target is: "
+            f"{self.dialect} asks for {kind} bits={shown(bits)} and group_size={shown(group)} for {shown(module)}, no format of this target: "
             f"say 2 to 8, groups of 32, 64, 128 or -1, and {kinds} integers, or choose another target."
         )
 
@@ -80,6 +80,20 @@ def require_known(entry: Mapping[str, Any], known: Iterable[str], *, dialect: st
     for key, value in entry.items():
         if key not in known and value is not None:
             raise PlanError(f"{dialect} sets {shown(key)} for {shown(module)}, of which the formats here know nothing: leave it out.")
+
+
+def require_used(rules: Iterable[str], used: Container[str], dialect: str) -> None:
+    """Refuse rules that are for nothing: what was meant by them would be lost without a word.
+
+    Raises:
+        PlanError: one of `rules` is not among those that were `used`.
+    """
+    for rule in rules:
+        if rule not in used:
+            raise PlanError(
+                f"Every rule of {dialect} must match a tensor that can be decided about; '{shown(rule)}' matches none of the model: correct or "
+                "remove it."
+            )
 
 
 def unsaid(dialect: str, module: str, way_out: str) -> PlanError:

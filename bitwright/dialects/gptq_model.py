@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitwright.dialects.dialect import EMBEDDING, FLOATS, HEAD, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
-from bitwright.dialects.patterns import Patterns, require_used
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, unsaid
 from bitwright.errors import PlanError, shown
+from bitwright.spaces import Patterns
 
 _KEYS = ("bits", "group_size", "sym")
 _OUTSIDE = (EMBEDDING, HEAD)
@@ -38,7 +38,7 @@ class GptqModel(Dialect):
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
         """See `Dialect.read`."""
-        entries, found, patterns = parsed(text, self.name), {}, Patterns(self.name)
+        entries, found, patterns = parsed(text, self.name), {}, Patterns(self.name, PlanError)
         matched = {key: {module.name for module in modules.values() if patterns.begins(_expression(key), module.name)} for key in entries}
         require_used(entries, {key for key in entries if matched[key]}, self.name)
         for tensor, module in modules.items():

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bitwright.dialects.dialect import FLOATS, HEAD, Dialect, Modules, Offered, described, module_of
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, texts
-from bitwright.dialects.patterns import Patterns, require_used
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, texts
 from bitwright.errors import PlanError, shown
+from bitwright.spaces import Patterns
 
 _PATH = ("quant_stage", "quant_modifiers", "QuantizationModifier")
 _WEIGHTS = ("num_bits", "type", "symmetric", "strategy", "group_size")
@@ -50,7 +50,7 @@ class LlmCompressor(Dialect):
         for key in _PATH:
             recipe = mapping(recipe.get(key), self.name, f"'{key}'")
         require_known(recipe, ("config_groups", "ignore"), dialect=self.name, module=f"'{_PATH[-1]}'")
-        patterns = Patterns(self.name)
+        patterns = Patterns(self.name, PlanError)
         ignored = self._ignored(texts(recipe.get("ignore", []), self.name, "'ignore'"), modules, patterns)
         found: dict[str, str] = {}
         for group, entry in mapping(recipe.get("config_groups"), self.name, "'config_groups'").items():
@@ -98,7 +98,7 @@ class LlmCompressor(Dialect):
             )
         if (strategy := weights.get("strategy")) not in _STRATEGIES:
             raise PlanError(
-                f"{self.name} asks for strategy {shown(strategy)} in {shown(group)}, and the formats here have group or channel: write one of the two."
+                f"{self.name} asks for strategy {shown(strategy)} in {shown(group)}, and formats here have group or channel: write one of the two."
             )
         size = weights.get("group_size") if strategy == "group" else -1
         said = {"symmetric": weights.get("symmetric", True), "floats": _TYPES[kind], "inputs": inputs is not None}

@@ -9,8 +9,7 @@ import json
 from collections.abc import Mapping
 
 from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
-from bitwright.dialects.patterns import require_used
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, unsaid
 from bitwright.errors import PlanError, shown
 
 _DEFAULTS = ("group_size", "bits", "mode")

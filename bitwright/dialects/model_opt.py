@@ -13,9 +13,9 @@ from fnmatch import translate
 from typing import Any
 
 from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
-from bitwright.dialects.patterns import Patterns, require_used
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, unsaid
 from bitwright.errors import PlanError, shown
+from bitwright.spaces import Patterns
 
 _STAYS = {"quantizer_name": "*", "enable": False}
 _OTHERS = ("input_quantizer", "output_quantizer")
@@ -59,7 +59,7 @@ class ModelOpt(Dialect):
         Raises:
             PlanError: an entry is for none of them.
         """
-        patterns, used = Patterns(self.name), set()
+        patterns, used = Patterns(self.name, PlanError), set()
         standing: dict[tuple[str, str], dict[str, Any]] = {(tensor, kind): {} for tensor in modules for kind in (_QUANTIZER, *_OTHERS)}
         for name, attributes in entries:
             expression = translate(name)

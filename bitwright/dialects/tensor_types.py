@@ -9,15 +9,15 @@ import re
 from collections.abc import Mapping
 
 from bitwright.dialects.dialect import Dialect, Modules, Offered, unsayable
-from bitwright.dialects.patterns import Patterns, require_used
+from bitwright.dialects.entries import require_used
 from bitwright.errors import PlanError, shown
-from bitwright.spaces import GGML_FORMATS
+from bitwright.spaces import GGML_FORMATS, Patterns
 
 _TYPES = {form.name for form in GGML_FORMATS}
 # what ECMAScript and Python read alike: an atom with its quantifier, a place, an opening, a bar
 _SET = r"\[\^?(?:[^\[\]\\]|\\[dwsb]|\\[^\w\s]|\[:[a-z]+:\])+\]"
 _ATOM = rf"(?:\\[dws1-9]|\\[^\w\s]|{_SET}|[^\\()\[\]{{}}.*+?|^$]|\.|\))"
-_READ_ALIKE = re.compile(rf"(?:{_ATOM}(?:(?:[*+?]|\{{\d+(?:,\d*)?\}})\??)?|\\b|[\^$|]|\((?:\?[:=!])?)*")
+_READ_ALIKE = re.compile(rf"(?:{_ATOM}(?:(?:[*+?]|\{{\d+(?:,\d*)?\}})\??)?|\\b|[\^$|]|\((?:\?[:!])?)*")
 _SETS = {
     "alnum": "a-zA-Z0-9",
     "alpha": "a-zA-Z",
@@ -47,7 +47,7 @@ class TensorTypes(Dialect):
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:  # noqa: ARG002  types are ggml's
         """See `Dialect.read`."""
-        rules, patterns = dict(reversed([self._rule(word) for word in text.split()])), Patterns(self.name)
+        rules, patterns = dict(reversed([self._rule(word) for word in text.split()])), Patterns(self.name, PlanError)
         found: dict[str, str] = {}
         used = set()
         for said, form in reversed(rules.items()):

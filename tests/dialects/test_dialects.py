@@ -276,8 +276,8 @@ def test_an_unknown_dialect() -> None:
         "FFN_UP=Q4_K",  # llama.cpp puts expressions into lower case
         r"blk\.[[:digit:]]+\.ffn_up=q4_k",
         "blk.1.ffn_up=q4_k blk.11=q4_k",  # two rules to a line
-        "^blk.(1|11)\\.(?=ffn)=q4_k\nblk.1{1,2}.ffn_(?:up|down)=q5_0",  # the first decides
-        "blk.\\S+.ffn=q4_k".replace("\\S", "[^ ]"),
+        "^blk.(1|11)\\.(?!attn)=q4_k\nblk.1{1,2}.ffn_(?:up|down)=q5_0",  # the first decides
+        "blk.[^.]+.ffn=q4_k",
     ],
 )
 def test_llama_cpp_s_rules_are_read_as_it_reads_them(text: str) -> None:

@@ -7,14 +7,14 @@ Their grammar is that of `re`. The package `regex` reads the same and stops when
 import re
 import time
 import warnings
-from collections.abc import Iterable, Mapping
 from math import prod
 
 import regex
 
-from bitwright.errors import PlanError, shown
+from bitwright.errors import UserError, shown
 
-_SECONDS_EACH, _SECONDS = 0.5, 2.0  # for one match, which takes microseconds, and of the processor for all matches of a file
+_SECONDS_EACH, _SECONDS = 0.5, 2.0  # for one match, which takes microseconds, and of the processor for all slow matches of a file
+_SLOW = 1e-3  # seconds of a match that counts
 _LONGEST = 1000  # characters of an expression
 #: What compiling raises for mistakes, for counts and nesting that are beyond it, and of sets that Python will read otherwise one day.
 _UNCOMPILED = (re.error, regex.error, OverflowError, RecursionError, MemoryError, ValueError, LookupError, FutureWarning)
@@ -24,17 +24,20 @@ _BRACE = re.compile(r"(?:[^\\{]|\\.|\{\d*,?\d*\})*", re.DOTALL)  # `regex` count
 
 
 class Patterns:
-    """The expressions of one file of a dialect, each compiled once, and the processor's time that matching them has taken."""
+    """The expressions of one file, each compiled once, and the processor's time that slow matches have taken.
 
-    def __init__(self, dialect: str) -> None:
-        self._dialect, self._spent = dialect, 0.0
+    `owner` is the file or its dialect in words, and `refusal` the kind of error that its mistakes are.
+    """
+
+    def __init__(self, owner: str, refusal: type[UserError]) -> None:
+        self._owner, self._refusal, self._spent = owner, refusal, 0.0
         self._compiled: dict[str, regex.Pattern[str]] = {}
 
     def begins(self, pattern: str, name: str) -> bool:
         """Whether an expression matches from the start of a name.
 
         Raises:
-            PlanError: it is no regular expression, or takes too long.
+            UserError: it is no regular expression, or takes too long.
         """
         return self._tried(pattern, name, anywhere=False)
 
@@ -42,7 +45,7 @@ class Patterns:
         """Whether an expression matches somewhere in a name.
 
         Raises:
-            PlanError: see `begins`.
+            UserError: see `begins`.
         """
         return self._tried(pattern, name, anywhere=True)
 
@@ -53,7 +56,8 @@ class Patterns:
             found = (compiled.search if anywhere else compiled.match)(name, timeout=_SECONDS_EACH)
         except (TimeoutError, MemoryError, RecursionError) as error:
             raise self._too_long(pattern) from error
-        self._spent += time.process_time() - started
+        seconds = time.process_time() - started
+        self._spent += seconds if seconds > _SLOW else 0
         if self._spent > _SECONDS:
             raise self._too_long(pattern)
         return found is not None
@@ -71,26 +75,12 @@ class Patterns:
                 re.compile(pattern)
                 self._compiled[pattern] = regex.compile(pattern)
         except _UNCOMPILED as error:
-            raise PlanError(
-                f"{self._dialect} names what it is for by regular expressions; '{shown(pattern)}' is none ({shown(error)}): correct it."
+            raise self._refusal(
+                f"{self._owner} names what it is for by regular expressions; '{shown(pattern)}' is none ({shown(error)}): correct it."
             ) from error
         return self._compiled[pattern]
 
-    def _too_long(self, pattern: str) -> PlanError:
-        return PlanError(
-            f"The regular expressions of {self._dialect} must be matched within {_SECONDS:.0f} s; '{shown(pattern)}' was not: write it simpler."
+    def _too_long(self, pattern: str) -> UserError:
+        return self._refusal(
+            f"The regular expressions of {self._owner} must be matched within {_SECONDS:.0f} s; '{shown(pattern)}' was not: write it simpler."
         )
-
-
-def require_used(rules: Iterable[str], matched: Mapping[str, object] | set[str], dialect: str) -> None:
-    """Refuse rules that are for nothing: what was meant by them would be lost without a word.
-
-    Raises:
-        PlanError: one of `rules` is not among those that `matched`.
-    """
-    for rule in rules:
-        if rule not in matched:
-            raise PlanError(
-                f"Every rule of {dialect} must match a tensor that can be decided about; '{shown(rule)}' matches none of the model: correct or "
-                "remove it."
-            )

@@ -1,0 +1,30 @@
+"""Which files of a folder hold a model's weights: one, or the shards that its index names."""
+
+from pathlib import Path
+
+from bitwright.errors import ModelError, shown
+from bitwright.spaces import TOKENIZER_BYTES, small_json
+
+INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
+
+
+def shards_named(folder: Path) -> list[str]:
+    """The names of the shards that the index of a folder names, each of a file in that very folder.
+
+    Raises:
+        ModelError: the index cannot be read, or names something else.
+    """
+    index = folder / INDEX
+    try:
+        weights = small_json(index, at_most=TOKENIZER_BYTES).get("weight_map")
+        if not isinstance(weights, dict) or not weights:
+            raise ValueError("it has no weight_map")
+        named = list(weights.values())
+        wrong = [name for name in named if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors")]
+        if wrong:
+            raise ValueError(f"'{shown(wrong[0])}' is no safetensors file of its folder")
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The index of a model's shards must be readable; {index} is not ({shown(error, 200)}): download or save the model again."
+        ) from error
+    return sorted(set(named))
