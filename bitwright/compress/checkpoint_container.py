@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bitwright.compress.checkpoint import INDEX, WHOLE
+from bitwright.compress.checkpoint_shards import INDEX, WHOLE
 from bitwright.compress.checkpoint_source import CheckpointSource
+from bitwright.compress.configuration_file import CONFIG
 from bitwright.compress.container import Container, Recipe
 from bitwright.compress.floats import FLOAT_TYPES
-from bitwright.compress.home import CONFIG, Home, Slot, in_module_order, open_home
+from bitwright.compress.home import Home, Slot, in_module_order, open_home
 from bitwright.compress.kept import kept_bytes, kept_type
 from bitwright.compress.layout import Described, Layout
 from bitwright.compress.safetensors_file import WIDTHS, header

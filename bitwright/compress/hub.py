@@ -113,7 +113,8 @@ def quietly(path: Path) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # its readers raise errors of many families
-        raise ModelError(f"MODEL must be a causal language model that transformers can load; {path} is not: {shown(_reason(error), 400)}") from error
+        why = shown(_reason(error), 400)
+        raise ModelError(f"MODEL must be a causal language model that transformers can load; {path} is not: {why}.") from error
     finally:
         transformers.logging.set_verbosity(level)
 
@@ -121,4 +122,4 @@ def quietly(path: Path) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """The first line of the message, and the second where the first only announces it."""
     lines = [line.strip() for line in str(error).strip().split("\n")]
-    return (" ".join(lines[:2] if lines[0].endswith(":") else lines[:1]) or type(error).__name__).rstrip(".! ") + "."
+    return (" ".join(lines[:2] if lines[0].endswith(":") else lines[:1]) or type(error).__name__).rstrip(".! ")

@@ -25,8 +25,8 @@ from bitwright.compress import (
     planned_weights,
     unpack_layer_by_layer,
 )
-from bitwright.compress.checkpoint import INDEX
 from bitwright.compress.checkpoint_container import CheckpointContainer
+from bitwright.compress.checkpoint_shards import INDEX
 from bitwright.compress.compressed_tensors import packed_tensors
 from bitwright.compress.gguf_tokenizer import EXPRESSIONS
 from bitwright.compress.reload import reload_in_transformers
