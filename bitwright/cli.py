@@ -46,6 +46,7 @@ from bitwright.cli_output import (
     print_cache_text,
     print_check,
     print_costs,
+    print_experts,
     print_shipping,
     print_texts,
     say,
@@ -89,6 +90,7 @@ def fit(
     out.print(bw.report.candidates_table(fitted.summary))
     print_shipping(fitted.summary)
     print_texts(fitted.summary)
+    print_experts(fitted.summary)
     if fitted.judgement.rows:
         rows = ((name, ((e.value, e.standard_error) for e in estimates)) for name, estimates in fitted.judgement.rows)
         out.print(bw.report.objectives_table(fitted.judgement.objectives, rows))
@@ -117,6 +119,7 @@ def search(
     summary = bw.pipeline.describe(bw.open_run(out_folder))
     out.print(bw.report.front_table(summary))
     print_texts(summary)
+    print_experts(summary)
     out.print(bw.report.courses_table(summary))
     print_cache_text(bw.open_run(out_folder))
     say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
@@ -224,6 +227,7 @@ def plan(
         out.print(bw.report.candidate_costs_table(summary))
     print_shipping(summary)
     print_texts(summary)
+    print_experts(summary)
     print_cache_text(opened)
     _, *types = bw.pipeline.write_plan(made, path)
     say(

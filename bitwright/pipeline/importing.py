@@ -3,13 +3,14 @@
 What the file says is bits and groups; the tool's own codes are not in it, and would be others.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import load
-from bitwright.dialects import dialect_named, modules_of, offered_by
+from bitwright.compress import Model, load
+from bitwright.dialects import Dialect, Module, Modules, dialect_named, modules_of, offered_by
 from bitwright.errors import PlanError, TextError
 from bitwright.pipeline.planning import make_plan
 from bitwright.pipeline.run import Prices, Run
@@ -18,7 +19,7 @@ from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.shipping import measure_as_shipped
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import LLAMA_CPP, TARGETS, Choice, Plan, Space
+from bitwright.spaces import LLAMA_CPP, TARGETS, Choice, Plan, Space, Tensor, discover, small_text
 
 _UNPRICED = "none"
 
@@ -57,12 +58,24 @@ def _read(settings: Settings, file: Path, dialect: str) -> tuple[dict[str, str],
         others = ", ".join(name for name, other in TARGETS.items() if spoken.same_codes == (other is LLAMA_CPP))
         raise PlanError(f"Formats of {dialect} must be those of the target; {target.name} has others: choose --target {others}.")
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = small_text(file)
+    except (OSError, ValueError) as error:
         raise TextError(f"A plan of {dialect} must be a file of UTF-8 text that can be read; {file} is not: check the path.") from error
     model = load(settings.model)
-    formats = spoken.read(text, modules_of(model.tensors, model.pieces), offered_by(target.formats))
-    return formats, tuple(tensor.name for tensor in model.tensors if tensor.name in model.pieces and tensor.name not in formats)
+    formats = spoken.read(text, _named_by(spoken, model), offered_by(target.formats))
+    return formats, tuple(tensor.name for tensor in _decidable(model) if tensor.name not in formats)
+
+
+def _named_by(spoken: Dialect, model: Model) -> Modules:
+    """What a file of that dialect names: modules, or the tensors of the engine, stacks of experts among them."""
+    if not spoken.same_codes:
+        return modules_of(model.tensors, model.pieces)
+    return {tensor.name: Module(tensor.name, tensor.shape) for tensor in _decidable(model)}
+
+
+def _decidable(model: Model) -> Iterator[Tensor]:
+    """The matrices that a plan can be about; routers and vectors are none."""
+    return (tensor for unit in discover(model.tensors) for tensor in unit.tensors if tensor.name in model.pieces)
 
 
 def _choice(space: Space, formats: dict[str, str]) -> Choice:

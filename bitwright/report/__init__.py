@@ -15,7 +15,7 @@ from bitwright.report.cost_front import CostFront
 from bitwright.report.cost_tables import candidate_costs_table, cost_front_table
 from bitwright.report.course import Forecast, NoForecast, SearchCourse, SearchStep, Validation
 from bitwright.report.engines import RulePrice, RulePrices, breaches_table, rule_prices_table
-from bitwright.report.experts import ExpertUse, experts_table
+from bitwright.report.experts import ExpertUse, experts_table, never_routed_to
 from bitwright.report.fleet_table import FleetRow, fleet_table
 from bitwright.report.headline import Headline, headline
 from bitwright.report.limits import NoLimit, SizeLimit
@@ -77,6 +77,7 @@ __all__ = [
     "kinds_table",
     "memory_table",
     "methods_table",
+    "never_routed_to",
     "objectives_table",
     "proxies_table",
     "routing_table",

@@ -1,4 +1,4 @@
-"""Mutants of a file from a seed: bytes flipped, cut, repeated and spliced, numbers replaced by those that readers stumble over, values of JSON replaced.
+"""Mutants of a file from a seed: bytes flipped, cut, repeated and spliced, numbers and values replaced by those that readers stumble over.
 
 The same seed gives the same mutants in every process.
 """
@@ -11,10 +11,14 @@ from typing import Any
 
 _COUNTS = (0, 1, 2, 7, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 10**12, 2**53, 2**63 - 1, 2**63, 2**64 - 1)
 _VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, 1, -1, 2, 64, 10**9, 10**23, 2**63, -(2**63), 0.5, 1e308, -0.0, "", "text", "0", "\ud800", "\x00", "\x1b[31m", "a" * 5000),
+    *(None, True, False, 0, 1, -1, 2, 64, 10**9, 10**23, 2**63, -(2**63), 0.5, 1e308, -0.0),
+    *("", "text", "0", "\ud800", "\x00", "\x1b[31m", "a" * 5000),
     *([], {}, [[]], [None], {"": None}, {"a": {"a": {}}}, [1, 2, 3], ["a", "b"], [0] * 300),
 )
-_TEXTS = ("NaN", "Infinity", "1e999", "9" * 5000, "[" * 3000, '{"a":' * 3000, "null", "-", "\\", '"', "}", ",,", "re:", "((", "a{99999999999}", "(a|aa)+$#")
+_TEXTS = (
+    *("NaN", "Infinity", "1e999", "9" * 5000, "[" * 3000, '{"a":' * 3000, "null", "-", "\\", '"', "}", ",,"),
+    *("re:", "((", "a{99999999999}", "(a|aa)+$#", "^((\\w+)+)+#$", "a." * 60_000),
+)
 
 Mutator = Callable[[bytes, random.Random], bytes]
 
