@@ -79,7 +79,7 @@ def read_imatrix(path: Path, tensors: tuple[Tensor, ...]) -> dict[str, Floats]:
 
 
 def _from_gguf(path: Path) -> Iterator[tuple[str, Floats]]:
-    tensors = sound_reader(path).tensors
+    tensors = [tensor for tensor in sound_reader(path).tensors if tensor.name.endswith((_SUMS, _COUNTS))]
     if wrong := [tensor.name for tensor in tensors if tensor.tensor_type is not GGMLQuantizationType.F32]:
         raise ValueError(f"{wrong[0]} is not in F32")
     stored = {tensor.name: np.array(tensor.data) for tensor in tensors}

@@ -86,8 +86,10 @@ def entries(path: Path) -> dict[str, Entry]:
             (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
             described = json.loads(file.read(length))
     except (OSError, ValueError, struct.error, SafetensorError) as error:
+        size_bytes = path.stat().st_size if path.is_file() else 0
         raise ModelError(
-            f"A model's safetensors files must be whole; {path} is not ({shown(error, 200)}): download or save the model again."
+            f"A model's safetensors files must be whole; {path} of {size_bytes:,} bytes is not ({shown(error, 200)}): download or save the model "
+            "again."
         ) from error
     begin = _LENGTH.size + length
     tensors = {name: about for name, about in described.items() if name != "__metadata__"}
