@@ -18,7 +18,7 @@ from bitwright.cli_options import (
     EnginePython,
     Length,
     Model,
-    NCalibration,
+    NOrdering,
     NoLimit,
     OutFolder,
     Parallel,
@@ -51,6 +51,7 @@ from bitwright.cli_output import (
     say,
 )
 from bitwright.errors import BrokenPromiseError, UserError
+from bitwright.ranges import PLANS, POINTS, THREADS
 
 if TYPE_CHECKING:
     from bitwright.pipeline import Conditions, Memory, Search
@@ -108,7 +109,7 @@ def search(
     by: "Search",
     out_folder: OutFolder,
     cache_types: CacheTypes = "f16",
-    points: Annotated[int, typer.Option(help="Points of the front to measure on held-out text.")] = 6,
+    points: Annotated[int, typer.Option(help=f"Points of the front to measure on held-out text, {POINTS}.")] = 6,
     device: Device = "cpu",
 ) -> None:
     """Measure sensitivities, find the whole front of size against quality, and measure points along it."""
@@ -164,7 +165,7 @@ def order(
     model: Model,
     out_folder: OutFolder,
     calibration: Calibration = ["self"],  # noqa: B006  # typer reads it off the signature
-    sequences: NCalibration = 32,
+    sequences: NOrdering = 32,
     length: Length = 256,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -187,7 +188,7 @@ def methods() -> None:
 def proxies(
     run: RunFolder,
     names: Annotated[str, typer.Option("--proxies", help="Names, as in gradient,first-order. All that are cheap on this model when left out.")] = "",
-    plans: Annotated[int, typer.Option(help="Random plans to measure, half of them of one size.")] = 48,
+    plans: Annotated[int, typer.Option(help=f"Random plans to measure, half of them of one size, {PLANS}.")] = 48,
     device: Device = "cpu",
 ) -> None:
     """Which proxy to trust on this model: how each ranks plans that are measured now."""
@@ -364,7 +365,7 @@ def fleet(
 def profile(
     path: Annotated[Path, typer.Option("--out", metavar="HERE.toml", help="Where the profile is written.")],
     formats: Annotated[str, typer.Option(help="Formats to time, as in Q4_K,Q6_K. All of llama.cpp's when left out.")] = "",
-    threads: Annotated[str, typer.Option(help="Numbers of threads to time on; `all` needs the machine to itself.")] = "1,all",
+    threads: Annotated[str, typer.Option(help=f"Numbers of threads to time on, {THREADS}; `all` needs the machine to itself.")] = "1,all",
     model: Annotated[str, typer.Option(help="A model as for `fit`, for whose shapes the rates are to hold. Llama's shape when left out.")] = "",
 ) -> None:
     """Time this machine in llama.cpp, format by format, on models of random weights made on the spot: a profile for `fleet`."""

@@ -11,6 +11,18 @@ import typer
 
 import bitwright as bw
 from bitwright.errors import UserError
+from bitwright.ranges import (
+    CALIBRATION_SEQUENCES,
+    CONTEXT,
+    EVALUATIONS,
+    HELD_OUT_SEQUENCES,
+    ORDERING_SEQUENCES,
+    PARALLEL,
+    SECONDS,
+    SEED,
+    SEQUENCE_LENGTH,
+    TOKENS,
+)
 
 if TYPE_CHECKING:
     from bitwright.pipeline import Conditions, Memory, Search
@@ -20,8 +32,8 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="A GGUF file, a Hugg
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN/", help="The folder that `search` or `fit` left.")]
 BudgetText = Annotated[str, typer.Option("--budget", help="Size of the finished file: 90MB, 85.8MiB, 0.4GB, or 4.6bpw (bits per weight).")]
 MemoryText = Annotated[str, typer.Option("--memory", help="Memory of a whole run, in place of --budget: 4GiB, 900MB. Needs --context.")]
-Context = Annotated[int, typer.Option(help="Tokens of a sequence that the engine keeps.")]
-Parallel = Annotated[int, typer.Option(help="Sequences that the engine serves at once.")]
+Context = Annotated[int, typer.Option(help=f"Tokens of a sequence that the engine keeps, {CONTEXT}.")]
+Parallel = Annotated[int, typer.Option(help=f"Sequences that the engine serves at once, {PARALLEL}.")]
 CacheTypes = Annotated[
     str,
     typer.Option(
@@ -60,14 +72,15 @@ Rare = Annotated[
 Sensitivity = Annotated[
     str, typer.Option(help="How formats are priced before anything is measured: gradient, importance, weight, measured, or any other proxy.")
 ]
-NCalibration = Annotated[int, typer.Option("--calibration-sequences", help="Sequences to measure sensitivities on.")]
-NHeldOut = Annotated[int, typer.Option("--held-out-sequences", help="Sequences to judge the result by.")]
-Length = Annotated[int, typer.Option("--sequence-length", help="Tokens of a sequence.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same plan.")]
+NCalibration = Annotated[int, typer.Option("--calibration-sequences", help=f"Sequences to measure sensitivities on, {CALIBRATION_SEQUENCES}.")]
+NHeldOut = Annotated[int, typer.Option("--held-out-sequences", help=f"Sequences to judge the result by, {HELD_OUT_SEQUENCES}.")]
+NOrdering = Annotated[int, typer.Option("--calibration-sequences", help=f"Sequences to measure energies on, {ORDERING_SEQUENCES}.")]
+Length = Annotated[int, typer.Option("--sequence-length", help=f"Tokens of a sequence, {SEQUENCE_LENGTH}, and no more than the model was made for.")]
+Seed = Annotated[int, typer.Option(help=f"The same seed gives the same plan; {SEED}.")]
 Method = Annotated[str, typer.Option(help="How to search: auto, or a published method; `bitwright methods` lists them.")]
-Evaluations = Annotated[int, typer.Option(help="Choices that the search may measure, on the calibration text; 0 takes the table's word.")]
-TokenLimit = Annotated[float, typer.Option("--tokens", help="Tokens that the search may read, forward and backward.")]
-Minutes = Annotated[float, typer.Option(help="Time that the search may take.")]
+Evaluations = Annotated[int, typer.Option(help=f"Choices that the search may measure, on the calibration text, {EVALUATIONS}; with 0 the table is taken at its word.")]
+TokenLimit = Annotated[float, typer.Option("--tokens", help=f"Tokens that the search may read, forward and backward, {TOKENS}.")]
+Minutes = Annotated[float, typer.Option(help=f"Time that the search may take, {SECONDS}.")]
 Objectives = Annotated[
     str,
     typer.Option(help="What to make small, the first deciding: kl,flips,worst5%,error:TASK.jsonl,active-bytes,... The method's own when left out."),

@@ -28,10 +28,11 @@ ROOMS = {
     "search": ("spaces",),
     "report": ("spaces",),
 }
-EVERYWHERE = ("errors", "progress")
+EVERYWHERE = ("errors", "progress", "ranges")
 PARTS = ROOMS | {
     "errors": (),
     "progress": (),
+    "ranges": (),
     "pipeline": (*ROOMS, "__init__"),
     "cli": (*ROOMS, "__init__", "pipeline", "cli_options", "cli_output"),
     "cli_output": (*ROOMS, "__init__", "pipeline", "cli_options"),

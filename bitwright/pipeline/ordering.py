@@ -21,6 +21,7 @@ from bitwright.pipeline.mixing import parts_of, shares_in
 from bitwright.pipeline.workbench import require_device, text_named
 from bitwright.predictors import channel_energies
 from bitwright.progress import Progress, Silent
+from bitwright.ranges import ORDERING_SEQUENCES, SEED, SEQUENCE_LENGTH
 from bitwright.spaces import NATIVE, NATIVE_CHANNELS
 
 _SAME_NATS = 1e-4  # per token; a sum in another order is off by far less
@@ -58,6 +59,9 @@ def order_channels(
         BrokenPromiseError: what was written computes something else.
     """
     progress = progress or Silent()
+    ORDERING_SEQUENCES.require(n_sequences)
+    SEQUENCE_LENGTH.require(length)
+    SEED.require(seed)
     require_device(device)
     if out.resolve() == Path(name).resolve():
         raise OutputError(f"The model in order is another folder; {out} is the model itself: name a new one with --out.")

@@ -35,6 +35,7 @@ from bitwright.spaces import (
     without_cache,
 )
 
+_EXABYTE = 10**18
 _UNIFORMS_MEASURED = 2
 _SEARCHED_MEASURED = 3
 
@@ -48,10 +49,14 @@ def budget_bytes(budget: Budget, *, n_weights: int, original_bytes: int) -> int:
     size_bytes = budget.size_bytes(n_weights)
     if size_bytes >= original_bytes:
         raise BudgetError(
-            f"A budget must be below the original; {budget.text} is {size_bytes / 1e6:.1f} MB and the original has "
+            f"A budget must be below the original; {budget.text} is {_megabytes(size_bytes)} MB and the original has "
             f"{original_bytes / 1e6:.1f} MB, so it fits as it is: name a smaller budget."
         )
     return size_bytes
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f}" if size_bytes < _EXABYTE else f"{size_bytes // 10**6:,}"  # a float ends at 10^308
 
 
 def candidates(run: Run, size_bytes: int, limits: tuple[Limit, ...] = ()) -> dict[str, Choice]:

@@ -12,6 +12,7 @@ from bitwright.objectives import Shape
 from bitwright.pipeline.mixing import parts_of, shares_in
 from bitwright.pipeline.steps import step_named
 from bitwright.predictors import IN_NATS, proxy_named
+from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, SEED, SEQUENCE_LENGTH
 from bitwright.spaces import LLAMA_CPP, PLAIN, PLAIN_CACHE, TARGETS, AnyCacheTypes, CacheTypes, cache_types
 
 SELF, IN_ORDER = "self", ", in order"
@@ -52,15 +53,11 @@ class Settings:
     cache_length: int = LONGEST
 
     def __post_init__(self) -> None:
-        counts = {
-            "calibration sequences": self.n_calibration,
-            "held-out sequences": self.n_held_out,
-            "tokens of a sequence": self.sequence_length - 1,
-            "tokens of a sequence for the cache": self.cache_length - 1,
-        }
-        for name, value in counts.items():
-            if value < 1:
-                raise UserError(f"The number of {name} must be at least {1 + (name[0] == 't')}; it is {value + (name[0] == 't')}: give a larger one.")
+        CALIBRATION_SEQUENCES.require(self.n_calibration)
+        HELD_OUT_SEQUENCES.require(self.n_held_out)
+        SEQUENCE_LENGTH.require(self.sequence_length)
+        CACHE_LENGTH.require(self.cache_length)
+        SEED.require(self.seed)
         if self.target not in TARGETS:
             raise UserError(f"The target must be an engine that is known; '{self.target}' is not: choose from {', '.join(TARGETS)}.")
         proxy_named(self.sensitivity)

@@ -26,6 +26,7 @@ from bitwright.pipeline.shipping import measure_as_shipped
 from bitwright.pipeline.summary import summarise
 from bitwright.pipeline.workbench import Workbench, require_device, set_up, timed
 from bitwright.progress import Progress, Silent
+from bitwright.ranges import POINTS
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
 from bitwright.search import solve
 from bitwright.spaces import LLAMA_CPP, TARGETS, Choice, Device, Plan, file_bytes
@@ -52,8 +53,7 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
 
     A search that was interrupted goes on where it was. Raises `UserError` for whatever of the settings cannot be used.
     """
-    if n_points < 2:
-        raise UserError(f"A front must have at least 2 points, its ends; {n_points} is too few: ask for more.")
+    POINTS.require(n_points)
     bench = set_up(_with_steps(settings, by), out, device=device, progress=progress or Silent())
     run = price(bench)
     search_along(bench, as_file(run), n_points=n_points, search=by)
