@@ -18,8 +18,8 @@ from bitwright.cli_options import (
     EnginePython,
     Length,
     Model,
-    NOrdering,
     NoLimit,
+    NOrdering,
     OutFolder,
     Parallel,
     Profile,
@@ -28,6 +28,7 @@ from bitwright.cli_options import (
     ShipCodec,
     Steps,
     Target,
+    TextColumn,
     conditions_of,
     given,
     limit_of,
@@ -165,6 +166,7 @@ def order(
     model: Model,
     out_folder: OutFolder,
     calibration: Calibration = ["self"],  # noqa: B006  # typer reads it off the signature
+    text_column: TextColumn = "",
     sequences: NOrdering = 32,
     length: Length = 256,
     seed: Seed = 0,
@@ -172,7 +174,8 @@ def order(
 ) -> None:
     """The same model with the channels of its feed-forward parts in the order of what they give, for --target native-channels."""
     text = ",".join(calibration)
-    found = bw.pipeline.order_channels(model, text, out_folder, n_sequences=sequences, length=length, seed=seed, device=device, progress=Rows())
+    sizes = {"n_sequences": sequences, "length": length, "seed": seed}
+    found = bw.pipeline.order_channels(model, text, out_folder, **sizes, text_column=text_column, device=device, progress=Rows())
     shares = ", ".join(f"{share:.0%}" for share in found.shares)
     say(f"{out_folder}: {found.n_parts} feed-forward parts, {found.nats_per_token:.1e} nats/token from the model as it was")
     say(f"Energy by quarters of their channels: {shares}. Next: bitwright fit {out_folder} --target native-channels --budget SIZE --out FOLDER")

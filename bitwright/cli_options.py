@@ -47,8 +47,15 @@ Keep = Annotated[str, typer.Option(help="Tensors that stay as they are stored, a
 Calibration = Annotated[
     list[str],
     typer.Option(
-        help="Text to measure sensitivities on: a .txt or .jsonl file, a dataset, or `self` (the model writes it). Several are mixed, by their "
-        "weights: a.txt:0.7,b.txt:0.3."
+        help="Text to measure sensitivities on: a .txt, .jsonl, .json or .parquet file, a dataset, or `self` (the model writes it). Several are "
+        "mixed, by their weights: a.txt:0.7,b.txt:0.3."
+    ),
+]
+TextColumn = Annotated[
+    str,
+    typer.Option(
+        help="Where rows of .jsonl, .json, .parquet and datasets have their text, or messages for the model's chat template. `text`, or else "
+        "`messages`, when left out."
     ),
 ]
 HeldOut = Annotated[str, typer.Option(help="Text to judge the result by. A part of the calibration text that is not calibrated on when left out.")]
@@ -78,7 +85,9 @@ NOrdering = Annotated[int, typer.Option("--calibration-sequences", help=f"Sequen
 Length = Annotated[int, typer.Option("--sequence-length", help=f"Tokens of a sequence, {SEQUENCE_LENGTH}, and no more than the model was made for.")]
 Seed = Annotated[int, typer.Option(help=f"The same seed gives the same plan; {SEED}.")]
 Method = Annotated[str, typer.Option(help="How to search: auto, or a published method; `bitwright methods` lists them.")]
-Evaluations = Annotated[int, typer.Option(help=f"Choices that the search may measure, on the calibration text, {EVALUATIONS}; with 0 the table is taken at its word.")]
+Evaluations = Annotated[
+    int, typer.Option(help=f"Choices that the search may measure, on the calibration text, {EVALUATIONS}; 0 takes the table's word.")
+]
 TokenLimit = Annotated[float, typer.Option("--tokens", help=f"Tokens that the search may read, forward and backward, {TOKENS}.")]
 Minutes = Annotated[float, typer.Option(help=f"Time that the search may take, {SECONDS}.")]
 Objectives = Annotated[
@@ -102,6 +111,7 @@ def settings_of(
     formats: Formats = "",
     keep: Keep = "",
     calibration: Calibration = ["self"],  # noqa: B006  # typer reads it off the signature
+    text_column: TextColumn = "",
     held_out: HeldOut = "",
     imatrix: Imatrix = "",
     codec: Codec = "",
@@ -121,6 +131,7 @@ def settings_of(
         *(n_calibration, n_held_out, sequence_length, seed, names_in(keep), codec, ship_codec),
         steps=tuple(steps),
         rare=rare,
+        text_column=text_column,
     )
 
 

@@ -38,6 +38,11 @@ class Rows(Progress):
             yield advance
 
 
+    def note(self, sentence: str) -> None:
+        """See `Progress.note`."""
+        err.print(sentence, soft_wrap=True, markup=False)
+
+
 def print_costs(summary: "RunSummary") -> None:
     """The front on the axes of each cost that was asked about, and what the candidates cost there."""
     for axes in summary.cost_fronts:

@@ -15,6 +15,11 @@ class Progress(ABC):
         """Enter a stage of `total` steps; the function it gives is called with the number of steps just done."""
 
 
+    def note(self, sentence: str) -> None:  # noqa: ARG002
+        """Hear what a person should know before the end; nothing is said of it where nobody asks."""
+        return
+
+
 class Silent(Progress):
     """Says nothing."""
 

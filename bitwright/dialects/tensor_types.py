@@ -27,7 +27,7 @@ class TensorTypes(Dialect):
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:  # noqa: ARG002  types are ggml's
         """See `Dialect.read`."""
-        rules = [self._rule(line.strip()) for line in text.splitlines() if line.strip()]
+        rules = [self._rule(line.strip()) for line in text.split("\n") if line.strip()]
         found = {tensor: next((form for pattern, form in rules if pattern.search(tensor)), "") for tensor in modules}
         return {tensor: form for tensor, form in found.items() if form}
 

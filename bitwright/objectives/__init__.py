@@ -2,6 +2,7 @@
 
 from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
 from bitwright.objectives.divergence import Divergence, cache_divergence, next_token_log_probabilities
+from bitwright.objectives.documents import Chat, Document, dataset_documents, read_documents, require_readable
 from bitwright.objectives.effective_rank import EffectiveRank, EffectiveRankDifference
 from bitwright.objectives.energy import PackageEnergy, package_energy
 from bitwright.objectives.evaluator import Evaluation, Evaluator
@@ -29,17 +30,20 @@ from bitwright.objectives.store import Store
 from bitwright.objectives.taps import Tap, Tapped, Use, is_mixture
 from bitwright.objectives.task_error import Likelihood, TaskError, TaskErrorByLength, likelihoods
 from bitwright.objectives.tasks import Item, Task, read_task
-from bitwright.objectives.tokens import Shape, Texts, Tokens, dataset_documents, draw, long_sequences, read_documents, sample_texts, split_texts
+from bitwright.objectives.tokens import Shape, Texts, Tokens, draw, long_sequences, require_known, sample_texts, split_texts
 from bitwright.objectives.user_function import UserFunction, read_function
 from bitwright.objectives.vllm_engine import in_vllm, python_of_vllm
+from bitwright.objectives.words import between_commas, is_file
 from bitwright.objectives.worst_slice import WorstSlice
 
 __all__ = [
     "NO_ROUTING",
+    "Chat",
     "ClampedJensenShannon",
     "Cost",
     "CostObjective",
     "Divergence",
+    "Document",
     "EffectiveRank",
     "EffectiveRankDifference",
     "EngineMemory",
@@ -89,6 +93,7 @@ __all__ = [
     "UserFunction",
     "WorstSlice",
     "added",
+    "between_commas",
     "bits_cost",
     "bytes_cost",
     "cache_divergence",
@@ -101,6 +106,7 @@ __all__ = [
     "fit_latency",
     "gathered_moments",
     "in_vllm",
+    "is_file",
     "is_mixture",
     "kept_routing",
     "likelihoods",
@@ -116,6 +122,8 @@ __all__ = [
     "read_task",
     "reading",
     "require_accounting",
+    "require_known",
+    "require_readable",
     "routing_from",
     "routing_key",
     "sample_texts",

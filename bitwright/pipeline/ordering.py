@@ -18,7 +18,7 @@ from bitwright.errors import BrokenPromiseError, ModelError, OutputError
 from bitwright.objectives import Shape, Tokens, next_token_log_probabilities
 from bitwright.pipeline.checking import N_CONTEXTS, prefixes
 from bitwright.pipeline.mixing import parts_of, shares_in
-from bitwright.pipeline.workbench import require_device, text_named
+from bitwright.pipeline.workbench import require_device, tell_missing, text_named
 from bitwright.predictors import channel_energies
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import ORDERING_SEQUENCES, SEED, SEQUENCE_LENGTH
@@ -48,6 +48,7 @@ def order_channels(
     n_sequences: int = 32,
     length: int = 256,
     seed: int = 0,
+    text_column: str = "",
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Ordered:
@@ -70,7 +71,7 @@ def order_channels(
     if not isinstance(source, HuggingFaceSource):
         raise ModelError(f"Channels are put in order in a folder as transformers saves it; {name} is a file of GGUF: give the model's folder.")
     as_held(source, NATIVE_CHANNELS)  # refuses what cannot be cut
-    tokens = _tokens(model, calibration, n_sequences, length, seed=seed, progress=progress)
+    tokens = _tokens(model, calibration, n_sequences, length, seed=seed, column=text_column, progress=progress)
     contexts = prefixes(tokens.ids, N_CONTEXTS)
     before = next_token_log_probabilities(model, contexts)
     energies = channel_energies(model_as_held(model, NATIVE), tokens, progress=progress)
@@ -83,10 +84,14 @@ def order_channels(
     return Ordered(len(energies), _shares(energies), nats)
 
 
-def _tokens(model: Model, calibration: str, n_sequences: int, length: int, *, seed: int, progress: Progress) -> Tokens:
+def _tokens(model: Model, calibration: str, n_sequences: int, length: int, *, seed: int, column: str, progress: Progress) -> Tokens:
     shares = shares_in(calibration)
     shapes = [Shape(n, 0, length) for n in parts_of(n_sequences, shares)]
-    texts = [text_named(share.name, model, shape, seed=seed, progress=progress).calibration for share, shape in zip(shares, shapes, strict=True)]
+    texts = []
+    for share, shape in zip(shares, shapes, strict=True):
+        found = text_named(share.name, model, shape, seed=seed, progress=progress, column=column)
+        tell_missing(found, shape, progress)
+        texts.append(found.calibration)
     return Tokens(np.concatenate([text.ids for text in texts]), ", ".join(text.text for text in texts))
 
 

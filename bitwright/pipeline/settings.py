@@ -30,7 +30,8 @@ class Settings:
     than that of the search, and `steps` are what is done to it after that, each as `step_named` reads it. `rare` says where the price of an expert
     comes from that the text hardly visits: a `floor` from the others of its layer, or `forced`, measured with tokens that are sent there.
     `cache_types` are those that keys and values may have: one type, one for each (`q8_0,q4_0`), or `any` to decide them with the weights, and
-    `cache_length` the tokens of a sequence that they are measured on, as far as the text and the model go.
+    `cache_length` the tokens of a sequence that they are measured on, as far as the text and the model go. `text_column` is where rows of texts have
+    theirs, see `read_documents`.
     """
 
     model: str
@@ -51,6 +52,7 @@ class Settings:
     rare: str = FLOOR
     cache_types: str = PLAIN
     cache_length: int = LONGEST
+    text_column: str = ""
 
     def __post_init__(self) -> None:
         CALIBRATION_SEQUENCES.require(self.n_calibration)
@@ -144,6 +146,7 @@ class Settings:
             "formats": " ".join(sorted(self.formats)) or "all",
             "kept as stored": " ".join(sorted(self.keep)) or "none",
             "calibration": _mixture(self.calibration),
+            "column of texts": self.text_column or "text or messages",
             "held-out text": _contents(self.held_out) if self.held_out else "part of the calibration text",
             "imatrix": _contents(self.imatrix) if self.imatrix else "collected",
             "codec": self.rounding,

@@ -4,7 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ from bitwright.errors import UserError
 from bitwright.objectives import (
     NO_ROUTING,
     Divergence,
+    Document,
     MomentsOfText,
     Reference,
     Routing,
@@ -46,6 +47,7 @@ from bitwright.objectives import (
     is_mixture,
     kept_routing,
     read_documents,
+    require_known,
     routing_key,
     sample_texts,
     split_texts,
@@ -193,13 +195,15 @@ def _texts(settings: Settings, model: Model, *, store: Store, progress: Progress
     if not store.has_array("held-out tokens"):
         texts = _calibration(settings, model, store=store, progress=progress)
         if settings.held_out:
-            other = split_texts(documents_of(settings.held_out), model.tokenizer, settings.shape.all_held_out(), name=Path(settings.held_out).name)
+            other = _given(settings.held_out, model, settings.shape.all_held_out(), column=settings.text_column)
             texts = Texts(texts.calibration, other.held_out)
         for name, tokens in (("calibration", texts.calibration), ("held-out", texts.held_out)):
             store.put_text(f"{name} text", tokens.text)
             store.put_array(f"{name} tokens", tokens.ids)
     parts = (Tokens(store.array(f"{name} tokens").astype(np.int64), store.text(f"{name} text")) for name in ("calibration", "held-out"))
-    return Texts(*parts)
+    found = Texts(*parts)
+    tell_missing(found, settings.shape, progress)
+    return found
 
 
 def _calibration(settings: Settings, model: Model, *, store: Store, progress: Progress) -> Texts:
@@ -219,30 +223,53 @@ def _calibration(settings: Settings, model: Model, *, store: Store, progress: Pr
 
 def _taken(share: Share, settings: Settings, model: Model, *, shape: Shape, store: Store, progress: Progress) -> Texts:
     if share.name != SELF:
-        return text_named(share.name, model, shape, seed=settings.seed, progress=progress)
+        return _given(share.name, model, shape, column=settings.text_column)
     with timed(store, "sample", (shape.n_calibration + shape.n_held_out) * shape.length):
         return text_named(share.name, model, shape, seed=settings.seed, progress=progress)
 
 
-def text_named(name: str, model: Model, shape: Shape, *, seed: int, progress: Progress) -> Texts:
-    """The sequences of the file or dataset of that name, or those that the model writes itself where it is `self`.
+def text_named(name: str, model: Model, shape: Shape, *, seed: int, progress: Progress, column: str = "") -> Texts:
+    """The sequences of the file or dataset of that name, whose text stands in `column`, or those that the model writes itself where it is `self`.
 
     Raises:
-        TextError: there is no such text, or it is too short.
+        TextError: there is no such text, it is too short, or it has tokens that the model has not.
     """
     if name == SELF:
         return sample_texts(model, shape, seed=seed, progress=progress)
-    return split_texts(documents_of(name), model.tokenizer, shape, name=Path(name).name)
+    return _given(name, model, shape, column=column)
 
 
-def documents_of(name: str) -> list[str]:
-    """The documents of a file or a dataset.
+def tell_missing(texts: Texts, shape: Shape, progress: Progress) -> None:
+    """Say of which text there is less than was asked for."""
+    asked = (("calibration", texts.calibration, shape.n_calibration), ("held-out", texts.held_out, shape.n_held_out))
+    for kind, tokens, n_asked in asked:
+        if len(tokens.ids) < n_asked:
+            progress.note(f"The {kind} text has {len(tokens.ids):,} of the {n_asked:,} sequences that were asked for: {tokens.text}.")
+
+
+def documents_of(name: str, column: str = "") -> list[Document]:
+    """The documents of a file or a dataset, whose text stands in `column`.
 
     Raises:
         TextError: there is none, or it has no text.
+        LibraryError: a package is missing that reads it.
     """
-    path = Path(name)
-    return read_documents(path) if path.exists() or path.suffix else dataset_documents(name)
+    return read_documents(Path(name), column) if is_local(name) else dataset_documents(name, column)
+
+
+def is_local(name: str) -> bool:
+    """Whether a text of that name would be a file, and not a dataset."""
+    with suppress(OSError, ValueError):  # a name that no file can have
+        return bool(Path(name).suffix) or Path(name).exists()
+    return False
+
+
+def _given(name: str, model: Model, shape: Shape, *, column: str) -> Texts:
+    """The sequences of a text of the user's, each token known to the model."""
+    texts = split_texts(documents_of(name, column), model.tokenizer, shape, name=Path(name).name)
+    for tokens in (texts.calibration, texts.held_out):
+        require_known(tokens.ids, model, text=Path(name).name)
+    return texts
 
 
 def _importance(bench: Workbench) -> dict[str, Floats]:
