@@ -133,6 +133,8 @@ def front(
     page: Annotated[Path, typer.Option("--report", metavar="FILE.html", help="Write the report of the run with these axes.")] = Path(),
 ) -> None:
     """The front of a finished search: the least divergence for every size, and for every size and ceiling on a cost."""
+    if page != Path():
+        bw.pipeline.require_file(page)
     device = bw.pipeline.read_device(profile) if profile else bw.pipeline.NO_DEVICE
     summary = bw.pipeline.describe(bw.open_run(run), bw.pipeline.parse_costs(costs), device=device)
     if as_json:
@@ -217,6 +219,7 @@ def plan(
     device: Device = "cpu",
 ) -> None:
     """The best plan within a budget or a memory, and ceilings beside it; candidates that were not measured yet are measured now."""
+    bw.pipeline.require_file(path)
     opened = bw.open_run(run)
     if conditions.nats_at_most < inf:
         require_no(limit)
@@ -297,6 +300,7 @@ def export(
     path: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where it is written.")],
 ) -> None:
     """Write a plan in the words of another tool."""
+    bw.pipeline.require_file(path)
     exported = bw.pipeline.export(bw.read_plan(plan_file), to)
     bw.pipeline.write_text(path, exported.text)
     say(f"{to}  {path}\n{exported.note}")
@@ -313,6 +317,7 @@ def import_(
     device: Device = "cpu",
 ) -> None:
     """Read another tool's plan, measure what it asks for, and write it as a plan."""
+    bw.pipeline.require_file(path)
     made = bw.pipeline.import_plan(settings, file, from_, out_folder, device=device, progress=Rows())
     bw.pipeline.write_plan(made, path)
     found = made.divergence
@@ -342,6 +347,7 @@ def fleet(
     build_models: Annotated[bool, typer.Option("--build/--no-build", help="Build the models as well as the plans.")] = True,
 ) -> None:
     """For every device its best plan, from the measurements of one run and without measuring anything again."""
+    bw.pipeline.require_folder(out_folder)
     opened = bw.open_run(run)
     found = bw.pipeline.plan_fleet(opened, bw.pipeline.read_devices(devices))
     rows = [(row, row.plan) for row in found.assigned]
@@ -372,6 +378,7 @@ def profile(
     model: Annotated[str, typer.Option(help="A model as for `fit`, for whose shapes the rates are to hold. Llama's shape when left out.")] = "",
 ) -> None:
     """Time this machine in llama.cpp, format by format, on models of random weights made on the spot: a profile for `fleet`."""
+    bw.pipeline.require_file(path)
     found = bw.pipeline.profile_machine(names_in(formats), bw.pipeline.parse_threads(threads), model=model, progress=Rows())
     bw.pipeline.write_text(path, found.to_toml())
     say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s; timed on {found.timed_on} in {found.seconds:.0f} s")

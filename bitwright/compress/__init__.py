@@ -29,13 +29,14 @@ from bitwright.compress.gguf_file import GgufSource, fixed_bytes, header_bytes, 
 from bitwright.compress.gptq import Gptq, as_stored, by_activation
 from bitwright.compress.grid import Codes, Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.half_quadratic import HalfQuadratic
+from bitwright.compress.headers import Headers, Outline
 from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.integers import IntegerCodec
 from bitwright.compress.kept_codes import KeptCodes, digest, keep_codes
 from bitwright.compress.kept_weights import keep_weights, kept_weights
 from bitwright.compress.levels import Levels, matrix_shape
-from bitwright.compress.load import load, open_skeleton, open_source
+from bitwright.compress.load import load, open_headers, open_skeleton, open_source
 from bitwright.compress.model import Model
 from bitwright.compress.named_roundings import ROUNDINGS, needs_moments, rounding_named
 from bitwright.compress.native_quantizer import NativeConfig, NativeQuantizer
@@ -76,6 +77,7 @@ __all__ = [
     "Gptq",
     "Grid",
     "HalfQuadratic",
+    "Headers",
     "HuggingFaceSource",
     "IntegerCodec",
     "KeptCache",
@@ -87,6 +89,7 @@ __all__ = [
     "Model",
     "NativeConfig",
     "NativeQuantizer",
+    "Outline",
     "PackedCodec",
     "Piece",
     "Placement",
@@ -141,6 +144,7 @@ __all__ = [
     "n_layers_of",
     "native",
     "needs_moments",
+    "open_headers",
     "open_skeleton",
     "open_source",
     "plain",

@@ -35,6 +35,11 @@ class Checkpoint:
         for path in shards(folder):
             self._entries |= entries(path)
 
+    @property
+    def dtypes(self) -> frozenset[str]:
+        """The types that its tensors of two dimensions and more have on disk."""
+        return frozenset(entry.dtype for entry in self._entries.values() if len(entry.shape) > 1)
+
     def require(self, pieces: Mapping[str, tuple[Piece, ...]], parameters: Mapping[str, Torch]) -> None:
         """Refuse a folder that lacks rows of a module's `parameters`, or has them in another shape.
 

@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from math import prod
 from pathlib import Path
 
@@ -52,7 +53,11 @@ class GgufSource(Source):
         self.path, self.name, self.architecture = path, str(path), str(known["general.architecture"])
         self.tensors = tuple(_described(t.name, t.shape, t.tensor_type) for t in reader.tensors)
         self._data = tensors
-        self.fingerprint = fingerprint(self.tensors, self.stored)
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
+        """See `Source`; counted when it is asked for, since it takes reading everything."""
+        return fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:
         """See `Source.read`."""
@@ -121,7 +126,7 @@ def header_bytes(source: Source, scratch: Path) -> int:
 def fixed_bytes(source: Source, decided: Iterable[str], scratch: Path) -> int:
     """Bytes of the file that no choice changes: the header and every tensor whose name is not in `decided`, padding included."""
     names = set(decided)
-    return header_bytes(source, scratch) + sum(_padded(source.stored(tensor).nbytes) for tensor in source.tensors if tensor.name not in names)
+    return header_bytes(source, scratch) + sum(_padded(source.stored_bytes(tensor)) for tensor in source.tensors if tensor.name not in names)
 
 
 def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:

@@ -19,7 +19,7 @@ from bitwright.compress.gguf_file import fingerprint
 from bitwright.compress.gguf_metadata import hyperparameters
 from bitwright.compress.gguf_tokenizer import tokenizer_entries
 from bitwright.compress.pieces import Piece
-from bitwright.compress.source import Bytes, Floats, Source
+from bitwright.compress.source import Bytes, Floats, KeyValue, Source
 from bitwright.spaces import Tensor, discover
 
 _ROPE_FACTORS = "rope_freqs.weight"
@@ -34,6 +34,35 @@ def rows_in_memory(module: PreTrainedModel) -> Rows:
     """The rows of a module's parameters as they are when they are asked for, so not to be asked for while these hold other weights."""
     weights = weights_of(module)
     return lambda piece: piece.to_engine(weights[piece.parameter].detach()).float().cpu()
+
+
+def tensors_of(module: PreTrainedModel, stored: str) -> tuple[Tensor, ...]:
+    """The engine's tensors of a module in file order, its matrices in the format `stored` and all else in F32; of its weights nothing is read.
+
+    Raises:
+        ModelError: the architecture is not supported.
+    """
+    pieces, weights = lay_out(module, recognise(module.config).name), weights_of(module)
+    shapes = {name: engine_shape(of_tensor, weights[of_tensor[0].parameter]) for name, of_tensor in pieces.items()}
+    shapes |= {name: values.shape for name, values in _rope_factors(module.config).items()}
+    wide = tuple(Tensor(name, shapes[name], "F32") for name in _file_order(shapes))
+    matrices = {tensor.name for unit in discover(wide) for tensor in unit.tensors}
+    return tuple(replace(tensor, stored=stored) if tensor.name in matrices else tensor for tensor in wide)
+
+
+def metadata_of(
+    name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, folder: Path, stored: str
+) -> tuple[KeyValue, ...]:
+    """The GGUF metadata of a module and its tokenizer, whose files are in `folder`, with matrices in the format `stored`.
+
+    Raises:
+        ModelError: the architecture or the tokenizer is not supported.
+    """
+    n_tokens = next(tensor.shape[0] for tensor in tensors_of(module, stored) if tensor.name == "token_embd.weight")
+    return (
+        *hyperparameters(module.config, recognise(module.config), name=Path(name).name, stored=stored, n_tokens=n_tokens),
+        *tokenizer_entries(tokenizer, module.config, folder=folder, n_tokens=n_tokens),
+    )
 
 
 class HuggingFaceSource(Source):
@@ -51,18 +80,11 @@ class HuggingFaceSource(Source):
         self._architecture = architecture
         self.folder, self.rows, self.pieces = folder, rows, lay_out(module, architecture.name)
         self._made = _rope_factors(module.config)
-        weights = weights_of(module)
-        shapes = {name: engine_shape(pieces, weights[pieces[0].parameter]) for name, pieces in self.pieces.items()}
-        shapes |= {name: values.shape for name, values in self._made.items()}
-        wide = tuple(Tensor(name, shapes[name], "F32") for name in _file_order(shapes))
+        wide = tensors_of(module, "F32")
         matrices = {tensor.name for unit in discover(wide) for tensor in unit.tensors}
         stored = self._narrowest([tensor for tensor in wide if tensor.name in matrices])
-        self.tensors = tuple(replace(tensor, stored=stored) if tensor.name in matrices else tensor for tensor in wide)
-        n_tokens = shapes["token_embd.weight"][0]
-        self.metadata = (
-            *hyperparameters(module.config, architecture, name=Path(name).name, stored=stored, n_tokens=n_tokens),
-            *tokenizer_entries(tokenizer, module.config, folder=folder, n_tokens=n_tokens),
-        )
+        self.tensors = tensors_of(module, stored)
+        self.metadata = metadata_of(name, module, tokenizer, folder=folder, stored=stored)
         self.fingerprint = fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:

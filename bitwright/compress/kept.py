@@ -6,6 +6,7 @@ import torch
 from bitwright.compress.apart import Apart
 from bitwright.compress.architectures import ARCHITECTURES
 from bitwright.compress.floats import FLOAT_TYPES, holds, in_type
+from bitwright.compress.headers import Headers
 from bitwright.compress.home import Slot, in_module_order
 from bitwright.compress.hugging_face import HuggingFaceSource
 from bitwright.compress.source import Bytes, Source
@@ -13,6 +14,9 @@ from bitwright.compress.source import Bytes, Source
 
 def kept_type(source: Source, slot: Slot) -> str:
     """The float type in which a tensor that is not decided about is kept: the narrowest that loses nothing."""
+    whole = source.whole if isinstance(source, Apart) else source
+    if isinstance(whole, Headers) and len(slot.shape) == 1:
+        return whole.vectors
     if len(slot.shape) > 1:
         return slot.tensor.stored if slot.tensor.stored in FLOAT_TYPES else "F32"
     values = kept_values(source, slot)

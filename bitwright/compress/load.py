@@ -15,8 +15,9 @@ from bitwright.compress.checkpoint import Checkpoint
 from bitwright.compress.gguf_file import GgufSource
 from bitwright.compress.gguf_metadata import require_alike
 from bitwright.compress.gguf_tokenizer import restore_pre_tokenizer
+from bitwright.compress.headers import Headers, Outline, no_window, window_of
 from bitwright.compress.hub import NO_CODE, configuration, located, quantization_of, quietly
-from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
+from bitwright.compress.hugging_face import HuggingFaceSource, metadata_of, rows_in_memory, tensors_of
 from bitwright.compress.model import Model
 from bitwright.compress.source import Source
 from bitwright.errors import ModelError
@@ -74,6 +75,36 @@ def load(name: str, device: str = "cpu") -> Model:
 
 def _folder_source(name: str, path: Path, loaded: _Loaded) -> Source:
     return HuggingFaceSource(name, loaded.module, rows_in_memory(loaded.module), tokenizer=loaded.tokenizer, folder=path)
+
+
+def open_headers(name: str) -> Outline:
+    """What the files of a model say before a weight is read.
+
+    Raises:
+        ModelError: no such model, or not one that can be read.
+    """
+    path = located(name)
+    if not path.is_dir():
+        file = GgufSource(path)
+        sizes = {tensor.name: file.stored_bytes(tensor) for tensor in file.tensors}
+        exact = Headers(name, file.architecture, file.metadata, file.tensors, sizes=sizes)
+        return Outline(exact, exact, no_window())
+    config = configuration(path)
+    module, checkpoint = _on_disk(config, path)
+    with quietly(path):
+        tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
+    widest = "F32" if checkpoint.dtypes & {"F32", "F64"} else "BF16"
+    least, most = (
+        Headers(
+            name,
+            recognise(config).name,
+            metadata_of(name, module, tokenizer, folder=path, stored=stored),
+            tensors_of(module, stored),
+            vectors=stored,
+        )
+        for stored in ("BF16", widest)
+    )
+    return Outline(least, most, window_of(config))
 
 
 def _lazy_source(name: str, path: Path) -> Source:

@@ -2,7 +2,7 @@
 
 from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
 from bitwright.objectives.divergence import Divergence, cache_divergence, next_token_log_probabilities
-from bitwright.objectives.documents import Chat, Document, dataset_documents, read_documents, require_readable
+from bitwright.objectives.documents import Chat, Document, dataset_documents, read_documents, require_datasets, require_readable
 from bitwright.objectives.effective_rank import EffectiveRank, EffectiveRankDifference
 from bitwright.objectives.energy import PackageEnergy, package_energy
 from bitwright.objectives.evaluator import Evaluation, Evaluator
@@ -30,7 +30,7 @@ from bitwright.objectives.store import Store
 from bitwright.objectives.taps import Tap, Tapped, Use, is_mixture
 from bitwright.objectives.task_error import Likelihood, TaskError, TaskErrorByLength, likelihoods
 from bitwright.objectives.tasks import Item, Task, read_task
-from bitwright.objectives.tokens import Shape, Texts, Tokens, draw, long_sequences, require_known, sample_texts, split_texts
+from bitwright.objectives.tokens import Shape, Texts, Tokens, draw, embedding_rows, long_sequences, require_known, sample_texts, split_texts
 from bitwright.objectives.user_function import UserFunction, read_function
 from bitwright.objectives.vllm_engine import in_vllm, python_of_vllm
 from bitwright.objectives.words import between_commas, is_file
@@ -101,6 +101,7 @@ __all__ = [
     "collect_routing",
     "dataset_documents",
     "draw",
+    "embedding_rows",
     "engine_memory",
     "exemplars",
     "fit_latency",
@@ -122,6 +123,7 @@ __all__ = [
     "read_task",
     "reading",
     "require_accounting",
+    "require_datasets",
     "require_known",
     "require_readable",
     "routing_from",

@@ -89,9 +89,7 @@ def dataset_documents(name: str, column: str = "") -> list[Document]:
     try:
         library = importlib.import_module("datasets")
     except ImportError as error:
-        raise LibraryError(
-            f"Text is a file, or a dataset where the package `datasets` is installed; there is no file '{name}': check the path or install datasets."
-        ) from error
+        raise _without_datasets(name) from error
     try:
         rows = library.load_dataset(dataset, configuration or None, split=split or "train", streaming=True)
         numbered = ((f"row {number} of {name}", row) for number, row in enumerate(islice(rows, _DATASET_ROWS), start=1))
@@ -101,6 +99,22 @@ def dataset_documents(name: str, column: str = "") -> list[Document]:
     if not documents:
         raise TextError(f"Text must not be empty; the first {_DATASET_ROWS} rows of {name} are: name another column.")
     return documents
+
+
+def require_datasets(name: str) -> None:
+    """Refuse a text that is no file where there is no package for datasets.
+
+    Raises:
+        LibraryError: see above.
+    """
+    if find_spec("datasets") is None:
+        raise _without_datasets(name)
+
+
+def _without_datasets(name: str) -> LibraryError:
+    return LibraryError(
+        f"Text is a file, or a dataset where the package `datasets` is installed; there is no file '{name}': check the path or install datasets."
+    )
 
 
 def text_of_lines(path: Path, what: str) -> str:

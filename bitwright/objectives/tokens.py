@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
@@ -72,16 +73,18 @@ def sample_texts(model: Model, shape: Shape, *, seed: int, progress: Progress) -
     return Texts(Tokens(ids[: shape.n_calibration], name), Tokens(ids[shape.n_calibration :], name))
 
 
-def split_texts(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, name: str) -> Texts:
+def split_texts(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, name: str, n_rows: float = inf) -> Texts:
     """Sequences of `documents`: the first part for calibration, the rest held out, each spread evenly over its part.
 
     A text with fewer sequences than asked for is divided in the same proportion, which is for the caller to tell.
+    `n_rows` are those of the model's embedding, where there is a model.
 
     Raises:
-        TextError: fewer sequences than two for each part that `shape` asks for, without which there is no standard error, or than it asks for; or
-            messages that the model has no template for.
+        TextError: fewer sequences than two for each part that `shape` asks for, without which there is no standard error, or than it asks for;
+            messages that the model has no template for, or tokens that it has no row for.
     """
     windows = _windows(documents, tokenizer, shape.length)
+    _require_rows(windows, tokenizer, n_rows, text=name)
     needed = _fewest(shape.n_calibration) + _fewest(shape.n_held_out)
     if len(windows) < needed:
         raise TextError(
@@ -115,11 +118,19 @@ def require_known(ids: NDArray[np.int64], model: Model, *, text: str) -> None:
     Raises:
         TextError: there is one, as where a token was added to a tokenizer and never to its model.
     """
-    n_rows = model.module.get_input_embeddings().get_parameter("weight").shape[0]
+    _require_rows(ids, model.tokenizer, embedding_rows(model), text=text)
+
+
+def embedding_rows(model: Model) -> int:
+    """Rows of a model's embedding: the token ids that it can read are below."""
+    return model.module.get_input_embeddings().get_parameter("weight").shape[0]
+
+
+def _require_rows(ids: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase, n_rows: float, *, text: str) -> None:
     beyond = ids[(ids < 0) | (ids >= n_rows)]
     if len(beyond):
         token = int(beyond.flat[0])
-        word = model.tokenizer.convert_ids_to_tokens(token) or "no word"
+        word = tokenizer.convert_ids_to_tokens(token) or "no word"
         raise TextError(
             f"Every token of a text must have a row in the model's embedding; {text} has token {token:,} ({word}) and the embedding {n_rows:,} rows: "
             "leave that word out, or give the model its own tokenizer."

@@ -19,6 +19,7 @@ from bitwright.pipeline.long_text import cache_text
 from bitwright.pipeline.memory import Anatomy, anatomy, memory_budget, memory_of, serving_of_model
 from bitwright.pipeline.methods import Method
 from bitwright.pipeline.ordering import Ordered, order_channels
+from bitwright.pipeline.outputs import require_file, require_folder
 from bitwright.pipeline.planning import write_text
 from bitwright.pipeline.presets import METHODS, method_named
 from bitwright.pipeline.profiling import MachineProfile, parse_threads, profile_machine
@@ -93,6 +94,8 @@ __all__ = [
     "read_by_a_step",
     "read_device",
     "read_devices",
+    "require_file",
+    "require_folder",
     "search",
     "serving_of_model",
     "smallest_plan",

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import load
+from bitwright.compress import load, open_headers
 from bitwright.dialects import dialect_named, modules_of, offered_by
 from bitwright.errors import PlanError, TextError
+from bitwright.pipeline.before_loading import require_lengths, require_texts
+from bitwright.pipeline.outputs import require_folder
 from bitwright.pipeline.planning import make_plan
 from bitwright.pipeline.run import Prices, Run
 from bitwright.pipeline.searching import original_bytes, whole_space
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.shipping import measure_as_shipped
-from bitwright.pipeline.workbench import Workbench, set_up
+from bitwright.pipeline.workbench import Workbench, require_device, set_up
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import LLAMA_CPP, TARGETS, Choice, Plan, Space
 
@@ -32,6 +34,10 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
     Raises:
         UserError: no such dialect or file, a text that is not of the dialect, or formats that the target or the model's rows do not allow.
     """
+    require_folder(out)
+    require_device(device)
+    require_texts(settings.calibration, settings.held_out, settings.text_column)
+    require_lengths(open_headers(settings.model), settings.sequence_length, settings.sequence_length, settings.target)
     formats, kept = _read(settings, file, dialect)
     asked = replace(settings, formats=tuple(sorted(set(formats.values()))), keep=kept)
     bench = set_up(asked, out, device=device, progress=progress or Silent())

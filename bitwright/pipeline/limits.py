@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import open_source
+from bitwright.compress import open_headers
 from bitwright.errors import BudgetError, UserError
 from bitwright.objectives import Serving, require_accounting
 from bitwright.pipeline.memory import Anatomy, anatomy, budget_left, memory_bytes
@@ -92,7 +92,7 @@ class Original:
             UserError: the model cannot be read, or the engine's memory cannot be counted.
         """
         require_accounting(TARGETS[self.target])
-        return anatomy(open_source(self.model))
+        return anatomy(open_headers(self.model).least)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import CheckpointSource, HuggingFaceSource, Model, Recipe, as_held, load, model_as_held, plain, rows_in_memory
+from bitwright.compress import CheckpointSource, HuggingFaceSource, Model, Recipe, as_held, load, model_as_held, open_headers, plain, rows_in_memory
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError
 from bitwright.objectives import Shape, Tokens, next_token_log_probabilities
+from bitwright.pipeline.before_loading import require_lengths, require_texts
 from bitwright.pipeline.checking import N_CONTEXTS, prefixes
 from bitwright.pipeline.mixing import parts_of, shares_in
+from bitwright.pipeline.outputs import require_folder
 from bitwright.pipeline.workbench import require_device, tell_missing, text_named
 from bitwright.predictors import channel_energies
 from bitwright.progress import Progress, Silent
@@ -66,6 +68,9 @@ def order_channels(
     require_device(device)
     if out.resolve() == Path(name).resolve():
         raise OutputError(f"The model in order is another folder; {out} is the model itself: name a new one with --out.")
+    require_folder(out)
+    require_texts(calibration, "", text_column)
+    require_lengths(open_headers(name), length, length, NATIVE.name)
     model = load(name, device)
     source = model.source
     if not isinstance(source, HuggingFaceSource):

@@ -11,13 +11,12 @@ from fractions import Fraction
 from math import inf
 from pathlib import Path
 
-from bitwright.compress import require_container
 from bitwright.errors import BudgetError, UserError
+from bitwright.pipeline.before_loading import require_writable_for
 from bitwright.pipeline.building import build
 from bitwright.pipeline.campaign import DEFAULT, Judgement, Search
-from bitwright.pipeline.checking import require_engine_python
 from bitwright.pipeline.conditions import Conditions
-from bitwright.pipeline.costs import limits_of
+from bitwright.pipeline.costs import limits_of, require_countable
 from bitwright.pipeline.foretelling import foreteller
 from bitwright.pipeline.limits import bounded
 from bitwright.pipeline.run import PLAN, REPORT, Run
@@ -89,8 +88,8 @@ def fit_smallest(
         UserError: what is asked for cannot be done, or objectives are named, which would decide in the place of the size.
     """
     progress, target = progress or Silent(), TARGETS[settings.target]
-    require_container(target)
-    require_engine_python(target.name, engine_python)
+    require_writable_for(target.name, engine_python)
+    require_countable((ceiling.objective for ceiling in conditions.at_most), conditions.device, target.name)
     if by.objectives:
         raise UserError(f"Within a ceiling on the divergence the size decides; {by.objectives[0].name} cannot decide too: leave out --objectives.")
     run = search(settings, out, by=by, device=device, progress=progress)

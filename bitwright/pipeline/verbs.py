@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import load, model_as_held, require_container
+from bitwright.compress import load, model_as_held
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Cost, CostObjective, Named, Shape, sample_texts
+from bitwright.pipeline.before_loading import require_fittable, require_searchable
 from bitwright.pipeline.building import build, require_fit, target_of
 from bitwright.pipeline.campaign import DEFAULT, Judgement, Search, judged, search_along, search_within
-from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes, require_engine_python
+from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes
 from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, Conditions, Limit, NoDevice
 from bitwright.pipeline.costs import limits_of, named_costs
 from bitwright.pipeline.limits import Bound, Original, Within, as_file, bound_space, bounded, require_needed
@@ -29,7 +30,7 @@ from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
 from bitwright.search import solve
-from bitwright.spaces import LLAMA_CPP, TARGETS, Choice, Device, Plan, file_bytes
+from bitwright.spaces import LLAMA_CPP, Choice, Device, Plan, file_bytes
 
 TENSOR_TYPES = "tensor-types.txt"
 
@@ -54,6 +55,7 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     A search that was interrupted goes on where it was. Raises `UserError` for whatever of the settings cannot be used.
     """
     POINTS.require(n_points)
+    require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device)
     bench = set_up(_with_steps(settings, by), out, device=device, progress=progress or Silent())
     run = price(bench)
     search_along(bench, as_file(run), n_points=n_points, search=by)
@@ -141,11 +143,10 @@ def fit(
     `engine_python` is as for `verify`.
     """
     progress = progress or Silent()
-    require_container(TARGETS[settings.target])
-    require_engine_python(settings.target, engine_python)
     _require_budget_alone(conditions)
     settings = _with_steps(settings, by)
     _require_one_judge(settings, by)
+    require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device)
     bench = set_up(settings, out, device=device, progress=progress)
     _require_possible(bench, limit)
     run = price(bench)

@@ -44,10 +44,10 @@ from bitwright.objectives import (
     added,
     collect_importance,
     dataset_documents,
+    embedding_rows,
     is_mixture,
     kept_routing,
     read_documents,
-    require_known,
     routing_key,
     sample_texts,
     split_texts,
@@ -266,10 +266,7 @@ def is_local(name: str) -> bool:
 
 def _given(name: str, model: Model, shape: Shape, *, column: str) -> Texts:
     """The sequences of a text of the user's, each token known to the model."""
-    texts = split_texts(documents_of(name, column), model.tokenizer, shape, name=Path(name).name)
-    for tokens in (texts.calibration, texts.held_out):
-        require_known(tokens.ids, model, text=Path(name).name)
-    return texts
+    return split_texts(documents_of(name, column), model.tokenizer, shape, name=Path(name).name, n_rows=embedding_rows(model))
 
 
 def _importance(bench: Workbench) -> dict[str, Floats]:

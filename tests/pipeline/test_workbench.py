@@ -79,7 +79,8 @@ def test_too_little_text_is_told(llama_tied: Path, tmp_path: Path, text: Path) -
 def test_a_chat_with_a_token_that_the_model_has_not_is_refused(llama_tied: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(llama_tied, tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    added = [f"<|{i}|>" for i in range(384 - len(tokenizer))]  # as many as the embedding has rows for
+    tokenizer.add_special_tokens({"additional_special_tokens": [*added, "<|turn|>"]})
     tokenizer.chat_template = "{% for m in messages %}<|turn|>{{ m.content }}{% endfor %}"
     tokenizer.save_pretrained(folder)
     chat = tmp_path / "chat.jsonl"
