@@ -22,6 +22,7 @@ from bitwright.cli_options import (
     NOrdering,
     OutFolder,
     Parallel,
+    PlanFile,
     Profile,
     RunFolder,
     Seed,
@@ -37,6 +38,7 @@ from bitwright.cli_options import (
     search_of,
     settings_of,
     taking,
+    writable,
 )
 from bitwright.cli_output import (
     Rows,
@@ -130,11 +132,9 @@ def front(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False,
     costs: Annotated[str, typer.Option("--costs", help="A third axis each: active-bytes,seconds-per-token,joules-per-token.")] = "",
     profile: Profile = "",
-    page: Annotated[Path, typer.Option("--report", metavar="FILE.html", help="Write the report of the run with these axes.")] = Path(),
+    page: Annotated[Path, typer.Option("--report", metavar="FILE.html", help="Write the report with these axes.", callback=writable)] = Path(),
 ) -> None:
     """The front of a finished search: the least divergence for every size, and for every size and ceiling on a cost."""
-    if page != Path():
-        bw.pipeline.require_file(page)
     device = bw.pipeline.read_device(profile) if profile else bw.pipeline.NO_DEVICE
     summary = bw.pipeline.describe(bw.open_run(run), bw.pipeline.parse_costs(costs), device=device)
     if as_json:
@@ -175,8 +175,7 @@ def order(
     device: Device = "cpu",
 ) -> None:
     """The same model with the channels of its feed-forward parts in the order of what they give, for --target native-channels."""
-    text = ",".join(calibration)
-    sizes = {"n_sequences": sequences, "length": length, "seed": seed}
+    text, sizes = ",".join(calibration), {"n_sequences": sequences, "length": length, "seed": seed}
     found = bw.pipeline.order_channels(model, text, out_folder, **sizes, text_column=text_column, device=device, progress=Rows())
     shares = ", ".join(f"{share:.0%}" for share in found.shares)
     say(f"{out_folder}: {found.n_parts} feed-forward parts, {found.nats_per_token:.1e} nats/token from the model as it was")
@@ -213,13 +212,12 @@ def plan(
     limit: "Budget | Memory | NoLimit",
     conditions: "Conditions",
     run: RunFolder,
-    path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
+    path: PlanFile = Path("plan.json"),
     ship_codec: ShipCodec = "",
     steps: Steps = [],  # noqa: B006  # typer reads it off the signature
     device: Device = "cpu",
 ) -> None:
     """The best plan within a budget or a memory, and ceilings beside it; candidates that were not measured yet are measured now."""
-    bw.pipeline.require_file(path)
     opened = bw.open_run(run)
     if conditions.nats_at_most < inf:
         require_no(limit)
@@ -297,10 +295,9 @@ def rules(run: RunFolder, engine: Engine, version: EngineVersion = "") -> None:
 def export(
     plan_file: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan to write.")],
     to: Annotated[str, typer.Option(help="The tool: autoround, gptqmodel, llm-compressor, mlx, modelopt or llama-quantize.")],
-    path: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where it is written.")],
+    path: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where it is written.", callback=writable)],
 ) -> None:
     """Write a plan in the words of another tool."""
-    bw.pipeline.require_file(path)
     exported = bw.pipeline.export(bw.read_plan(plan_file), to)
     bw.pipeline.write_text(path, exported.text)
     say(f"{to}  {path}\n{exported.note}")
@@ -313,11 +310,10 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The other tool's file.")],
     from_: Annotated[str, typer.Option("--from", help="The tool: autoround, gptqmodel, llm-compressor, mlx, modelopt or llama-quantize.")],
     out_folder: OutFolder,
-    path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
+    path: PlanFile = Path("plan.json"),
     device: Device = "cpu",
 ) -> None:
     """Read another tool's plan, measure what it asks for, and write it as a plan."""
-    bw.pipeline.require_file(path)
     made = bw.pipeline.import_plan(settings, file, from_, out_folder, device=device, progress=Rows())
     bw.pipeline.write_plan(made, path)
     found = made.divergence
@@ -372,13 +368,12 @@ def fleet(
 
 @app.command()
 def profile(
-    path: Annotated[Path, typer.Option("--out", metavar="HERE.toml", help="Where the profile is written.")],
+    path: Annotated[Path, typer.Option("--out", metavar="HERE.toml", help="Where the profile is written.", callback=writable)],
     formats: Annotated[str, typer.Option(help="Formats to time, as in Q4_K,Q6_K. All of llama.cpp's when left out.")] = "",
     threads: Annotated[str, typer.Option(help=f"Numbers of threads to time on, {THREADS}; `all` needs the machine to itself.")] = "1,all",
     model: Annotated[str, typer.Option(help="A model as for `fit`, for whose shapes the rates are to hold. Llama's shape when left out.")] = "",
 ) -> None:
     """Time this machine in llama.cpp, format by format, on models of random weights made on the spot: a profile for `fleet`."""
-    bw.pipeline.require_file(path)
     found = bw.pipeline.profile_machine(names_in(formats), bw.pipeline.parse_threads(threads), model=model, progress=Rows())
     bw.pipeline.write_text(path, found.to_toml())
     say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s; timed on {found.timed_on} in {found.seconds:.0f} s")

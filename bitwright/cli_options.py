@@ -105,6 +105,20 @@ EnginePython = Annotated[
 Device = Annotated[str, typer.Option(help="Where torch works: cpu, cuda or mps.")]
 
 
+def writable(path: Path) -> Path:
+    """The place of a file, if it can be written: asked before the work whose result goes there.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    if path != Path():
+        bw.pipeline.require_file(path)
+    return path
+
+
+PlanFile = Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.", callback=writable)]
+
+
 def settings_of(
     model: Model,
     target: Target = "llama.cpp",

@@ -29,7 +29,7 @@ from bitwright.compress.gguf_file import GgufSource, fixed_bytes, header_bytes, 
 from bitwright.compress.gptq import Gptq, as_stored, by_activation
 from bitwright.compress.grid import Codes, Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.half_quadratic import HalfQuadratic
-from bitwright.compress.headers import Headers, Outline
+from bitwright.compress.headers import Headers, Outline, context_length
 from bitwright.compress.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.compress.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.integers import IntegerCodec
@@ -117,6 +117,7 @@ __all__ = [
     "codecs_of",
     "compressed_tensors",
     "container_of",
+    "context_length",
     "cut_importance",
     "digest",
     "dimensions",

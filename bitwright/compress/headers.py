@@ -53,11 +53,6 @@ class Headers(Source):
         """See `Source.stored_bytes`."""
         return self._sizes[tensor.name] if tensor.name in self._sizes else super().stored_bytes(tensor)
 
-    @property
-    def context_length(self) -> int:
-        """Tokens of the longest text that the model was made for, 0 where it does not say."""
-        return next((int(entry.value) for entry in self.metadata if entry.key == f"{self.architecture}.context_length"), 0)
-
 
 @dataclass(frozen=True)
 class Window:
@@ -74,6 +69,11 @@ class Outline:
     least: Headers
     most: Headers
     window: Window
+
+
+def context_length(source: Source) -> int:
+    """Tokens of the longest text that a model was made for, 0 where it does not say."""
+    return next((int(entry.value) for entry in source.metadata if entry.key == f"{source.architecture}.context_length"), 0)
 
 
 def no_window() -> Window:

@@ -6,19 +6,21 @@ known without, as a lower bound that it never falls below.
 """
 
 import tempfile
+from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import Headers, Outline, as_held, container_of, open_headers, read_imatrix, require_container
-from bitwright.errors import UserError
+from bitwright.compress import Headers, Outline, as_held, container_of, context_length, open_headers, read_imatrix, require_container
+from bitwright.errors import LibraryError, UserError
 from bitwright.objectives import CostObjective, read_documents, require_datasets, require_readable
 from bitwright.pipeline.campaign import Search
 from bitwright.pipeline.checking import require_engine_python
 from bitwright.pipeline.conditions import Conditions
 from bitwright.pipeline.costs import require_countable
 from bitwright.pipeline.limits import Original, Within, bound_space, require_needed
+from bitwright.pipeline.methods import Method
 from bitwright.pipeline.mixing import shares_in
 from bitwright.pipeline.outputs import require_folder
 from bitwright.pipeline.searching import cache_units, least_space
@@ -64,6 +66,7 @@ def require_searchable(settings: Settings, out: Path, *, by: Search, conditions:
             model was made for, or than a window that its engine does not keep to; a menu that fits no tensor.
     """
     costs = [objective for objective in by.objectives if isinstance(objective, CostObjective)]
+    _require_libraries(by.method)
     require_countable([*(ceiling.objective for ceiling in conditions.at_most), *costs], conditions.device, settings.target)
     require_folder(out)
     require_device(device)
@@ -100,9 +103,10 @@ def require_lengths(outline: Outline, length: int, longest: int, target: str) ->
     Raises:
         UserError: see above.
     """
-    if length > (outline.least.context_length or inf):
+    made_for = context_length(outline.least)
+    if length > (made_for or inf):
         raise UserError(
-            f"A sequence must be no longer than the model was made for; {length:,} tokens are more than its {outline.least.context_length:,}: give a "
+            f"A sequence must be no longer than the model was made for; {length:,} tokens are more than its {made_for:,}: give a "
             "smaller --sequence-length."
         )
     window = outline.window
@@ -112,6 +116,12 @@ def require_lengths(outline: Outline, length: int, longest: int, target: str) ->
             f"{LLAMA_CPP.name} to all {longest:,}, so it would compute something else than is measured: give a smaller --sequence-length"
             f"{'' if longest == length else ' and --context'}."
         )
+
+
+def _require_libraries(method: Method) -> None:
+    missing = next((name for name in method.needs if find_spec(name) is None), "")
+    if missing:
+        raise LibraryError(f"The method {method.name} needs {missing}, which is not installed: pip install 'bitwright[search]', or choose another.")
 
 
 def _cache_length(settings: Settings) -> int:

@@ -37,13 +37,15 @@ _PINNED = 2.0  # AMQ: times the median
 _PERMUTATIONS = 8
 
 
-def within_budget(name: str, source: str, differs: str, *, objective: TokenObjective, within: Callable[[Sought, int], Strategy]) -> Method:
+def within_budget(
+    name: str, source: str, differs: str, *, objective: TokenObjective, within: Callable[[Sought, int], Strategy], needs: tuple[str, ...] = ()
+) -> Method:
     """A method that knows one budget at a time."""
 
     def along(sought: Sought, n_points: int) -> Strategy:
         return InTurn(within(sought, bits) for bits in budgets_along(sought, n_points))
 
-    return Method(name, source, differs, objective, within, along)
+    return Method(name, source, differs, objective, within, along, needs=needs)
 
 
 def whole_front(name: str, source: str, differs: str, *, objective: TokenObjective, along: Callable[[Sought], Strategy]) -> Method:
@@ -128,6 +130,7 @@ BY_SEARCHES = (
         "Nothing is pruned or healed; the objective is the divergence, candidates keep the budget, and the process is fitted anew after every five.",
         objective=KullbackLeibler(),
         within=_qpruner,
+        needs=("botorch", "gpytorch"),
     ),
     within_budget(
         "spdy",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import load, model_as_held
+from bitwright.compress import context_length, load, model_as_held
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Cost, CostObjective, Named, Shape, sample_texts
 from bitwright.pipeline.before_loading import require_fittable, require_searchable
@@ -33,6 +33,7 @@ from bitwright.search import solve
 from bitwright.spaces import LLAMA_CPP, Choice, Device, Plan, file_bytes
 
 TENSOR_TYPES = "tensor-types.txt"
+_CHECKED_TOKENS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +181,8 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
     target, whole = target_of(plan), load(plan.model.source, device)
     model = model_as_held(whole, target)
     require_fit(plan, model.source)
-    texts = sample_texts(model, Shape(0, N_CONTEXTS, 64), seed=plan.found.seed + 1, progress=progress)
+    length = min(_CHECKED_TOKENS, context_length(model.source) or _CHECKED_TOKENS)
+    texts = sample_texts(model, Shape(0, N_CONTEXTS, length), seed=plan.found.seed + 1, progress=progress)
     return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, engine_python=engine_python, progress=progress)
 
 
