@@ -38,7 +38,8 @@ class Method:
     """A search as published or as meant here: `within` a budget in bits of the whole file, and `along` the front with so many points to begin with.
 
     `source` is the paper, `differs` what is done otherwise than there, in a sentence, empty where nothing is. `objective` is what it measures, and
-    `steps` are what it has follow the formats where nobody says, see `Settings.steps`. `needs` are libraries of the extra `search` that it cannot do without.
+    `steps` are what it has follow the formats where nobody says, see `Settings.steps`.
+    `needs` are the libraries of the extra `search` that it cannot do without.
     """
 
     name: str

@@ -14,7 +14,7 @@ def require_folder(path: Path) -> None:
     """
     there = _nearest(path)
     if not os.path.isdir(there):  # noqa: PTH112  # where a name is too long, it is none
-        raise OutputError(f"Results are kept in a folder; {there} is a file: choose another --out.")
+        raise OutputError(f"Results must be writable to {path}, a folder; {there} is a file: choose another --out.")
     _require_open(there, path)
 
 
@@ -39,4 +39,4 @@ def _nearest(path: Path) -> Path:
 
 def _require_open(folder: Path, path: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"Results must be writable to {path}; the folder {folder} cannot be written: choose another place.")
+        raise OutputError(f"Results must be writable to {path}; the folder {folder} cannot be written: choose another place or another --out.")
