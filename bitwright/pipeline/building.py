@@ -28,7 +28,7 @@ from bitwright.compress import (
     require_container,
 )
 from bitwright.errors import BrokenPromiseError, PlanError
-from bitwright.pipeline.outputs import require_folder
+from bitwright.pipeline.outputs import require_place
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import ABSENT, DROP, TARGETS, Kept, Plan, Target, Tensor, expert_of
 
@@ -43,7 +43,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
         BrokenPromiseError: the finished file has another size than the plan says.
     """
     target = target_of(plan)
-    require_folder(out.parent)
+    require_place(out)
     whole = open_source(plan.model.source)
     source, container = as_held(whole, target), container_of(target, plan.model.source)
     require_fit(plan, source)

@@ -26,9 +26,18 @@ def require_file(path: Path) -> None:
     """
     if os.path.isdir(path):  # noqa: PTH112
         raise OutputError(f"The file must be writable to {path}; it is not (that is a folder): name a file in it.")
+    require_place(path)
+
+
+def require_place(path: Path) -> None:
+    """Refuse what cannot be put, a file or a folder, where it is to be.
+
+    Raises:
+        OutputError: see above.
+    """
     there = _nearest(path.parent)
     if not os.path.isdir(there):  # noqa: PTH112
-        raise OutputError(f"The file must be writable to {path}; it is not ({there} is a file): choose another place.")
+        raise OutputError(f"Results must be writable to {path}; they are not ({there} is a file): choose another place.")
     _require_open(there, path)
 
 
