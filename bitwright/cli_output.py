@@ -65,6 +65,12 @@ def print_cache_text(run: "Run") -> None:
         say(f"{words.capitalize()} {text}, plans on sequences of {run.settings.sequence_length:,} tokens.")
 
 
+def print_parity(run: "Run") -> None:
+    """How far llama.cpp was from torch with the original, where that was asked."""
+    for words, text in bw.pipeline.parity_text(run).items():
+        say(f"{words[0].upper()}{words[1:]}: {text}.")
+
+
 def how_to_serve(made: "Plan", limit: "Budget | Memory | NoLimit") -> str:
     """The command of the engine within the memory that was asked about."""
     return f"\nserve   llama-server -m MODEL {limit.serving(made.cache.types).arguments}" if isinstance(limit, bw.pipeline.Memory) else ""

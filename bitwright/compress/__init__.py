@@ -2,7 +2,7 @@
 
 from bitwright.compress.apart import Apart, cut_importance
 from bitwright.compress.apply import Weights, applied, dropped, planned_weights
-from bitwright.compress.architectures import ARCHITECTURES
+from bitwright.compress.architectures import ARCHITECTURES, window_ignored
 from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.clipping import SearchedClipping, clipped
 from bitwright.compress.codec import Codec, MadeOnce
@@ -160,6 +160,7 @@ __all__ = [
     "trial_of_shape",
     "twins",
     "unpack_layer_by_layer",
+    "window_ignored",
     "without",
     "write_gguf",
     "write_imatrix",

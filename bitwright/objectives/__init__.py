@@ -13,7 +13,7 @@ from bitwright.objectives.jensen_shannon import ClampedJensenShannon, JensenShan
 from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLeibler
 from bitwright.objectives.latency import Timed, fit_latency
 from bitwright.objectives.llama_cpp import Generated, LlamaCpp
-from bitwright.objectives.llama_cpp_log import EngineMemory, engine_memory
+from bitwright.objectives.llama_cpp_log import EngineMemory, engine_memory, why_refused
 from bitwright.objectives.llama_cpp_memory import MemoryLine, MemoryUse, Serving, memory_use, require_accounting
 from bitwright.objectives.measurement import Measurement, standard_error
 from bitwright.objectives.moments import MomentsOfText, gathered_moments
@@ -123,4 +123,5 @@ __all__ = [
     "split_texts",
     "standard_error",
     "watched_routers",
+    "why_refused",
 ]

@@ -19,6 +19,7 @@ from bitwright.pipeline.long_text import cache_text
 from bitwright.pipeline.memory import Anatomy, anatomy, memory_budget, memory_of, serving_of_model
 from bitwright.pipeline.methods import Method
 from bitwright.pipeline.ordering import Ordered, order_channels
+from bitwright.pipeline.parity import parity_text
 from bitwright.pipeline.planning import write_text
 from bitwright.pipeline.presets import METHODS, method_named
 from bitwright.pipeline.profiling import MachineProfile, parse_threads, profile_machine
@@ -81,6 +82,7 @@ __all__ = [
     "named_objectives",
     "open_run",
     "order_channels",
+    "parity_text",
     "parse_at_most",
     "parse_conditions",
     "parse_costs",

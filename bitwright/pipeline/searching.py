@@ -7,6 +7,7 @@ import numpy as np
 
 from bitwright.compress import ARCHITECTURES, dimensions
 from bitwright.errors import ModelError, UserError
+from bitwright.pipeline.parity import require_parity
 from bitwright.pipeline.pricing import distortion_of, priced_by_text, priced_twice, with_cache_prices, with_possible_drops
 from bitwright.pipeline.run import Prices, Run, chance_table_key, keep_prices, read_prices, text_table_key
 from bitwright.pipeline.workbench import Workbench
@@ -30,7 +31,12 @@ from bitwright.spaces import (
 
 
 def price(bench: Workbench) -> Run:
-    """Pack every pair, price those worth offering by the sensitivity that was asked for, and keep it all in the run."""
+    """Pack every pair, price those worth offering by the sensitivity that was asked for, and keep it all in the run.
+
+    Raises:
+        ModelError: the target is llama.cpp, and computes another model; see `require_parity`.
+    """
+    require_parity(bench)
     store, settings = bench.store, bench.settings
     if not store.has_array("table"):
         everything = with_possible_drops(bench, whole_space(bench))

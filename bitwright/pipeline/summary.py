@@ -11,6 +11,7 @@ from bitwright.pipeline.cost_fronts import cost_front
 from bitwright.pipeline.courses import courses
 from bitwright.pipeline.expert_uses import expert_uses
 from bitwright.pipeline.long_text import cache_text
+from bitwright.pipeline.parity import parity_text
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching import uniforms
 from bitwright.pipeline.text_comparison import text_comparison
@@ -23,6 +24,7 @@ _STAGES = {
     "load": "loading the model",
     "sample": "sampling text from the model",
     "imatrix": "importance matrix",
+    "parity": "comparing the original in llama.cpp",
     "dropping": "dropping one expert at a time",
     "routing": "watching the routers",
     "quantize": "quantizing every tensor in every format",
@@ -76,7 +78,8 @@ def summarise(
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
         settings=run.store.settings()
         | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")}
-        | cache_text(run),
+        | cache_text(run)
+        | parity_text(run),
         reference_perplexity=float(run.store.text("reference perplexity")),
         shipping=_shipping(run, named, chosen),
         experts=expert_uses(run, weights.space.names(without_cache(prices.space, named[chosen]))),
