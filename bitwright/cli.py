@@ -45,8 +45,8 @@ from bitwright.cli_output import (
     out,
     print_cache_text,
     print_check,
-    print_parity,
     print_costs,
+    print_original,
     print_shipping,
     print_texts,
     say,
@@ -98,7 +98,7 @@ def fit(
     out.print(bw.report.stages_table(fitted.summary))
     print_check(fitted.check)
     print_cache_text(bw.open_run(out_folder))
-    print_parity(bw.open_run(out_folder))
+    print_original(bw.open_run(out_folder))
     say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}{how_to_serve(fitted.plan, wanted)}")
     exit_if_broken(fitted.check)
 
@@ -121,7 +121,7 @@ def search(
     print_texts(summary)
     out.print(bw.report.courses_table(summary))
     print_cache_text(bw.open_run(out_folder))
-    print_parity(bw.open_run(out_folder))
+    print_original(bw.open_run(out_folder))
     say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
 
 

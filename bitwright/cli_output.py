@@ -65,9 +65,9 @@ def print_cache_text(run: "Run") -> None:
         say(f"{words.capitalize()} {text}, plans on sequences of {run.settings.sequence_length:,} tokens.")
 
 
-def print_parity(run: "Run") -> None:
-    """How far llama.cpp was from torch with the original, where that was asked."""
-    for words, text in bw.pipeline.parity_text(run).items():
+def print_original(run: "Run") -> None:
+    """How far llama.cpp was from torch with the original, where that was asked, and which of its weights few formats hold, where there are some."""
+    for words, text in (bw.pipeline.parity_text(run) | bw.pipeline.extremes_text(run)).items():
         say(f"{words[0].upper()}{words[1:]}: {text}.")
 
 

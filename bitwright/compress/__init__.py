@@ -5,7 +5,7 @@ from bitwright.compress.apply import Weights, applied, dropped, planned_weights
 from bitwright.compress.architectures import ARCHITECTURES, window_ignored
 from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.clipping import SearchedClipping, clipped
-from bitwright.compress.codec import Codec, MadeOnce
+from bitwright.compress.codec import Codec, MadeOnce, largest_weight
 from bitwright.compress.container import Container, Recipe
 from bitwright.compress.containers import (
     as_held,
@@ -22,6 +22,7 @@ from bitwright.compress.containers import (
 from bitwright.compress.dimensions import Dimensions, dimensions
 from bitwright.compress.distortion import Distortion, measure_distortion
 from bitwright.compress.dropping import Dropped, Gone, Rerouting, forced, rerouted, without
+from bitwright.compress.extremes import extremes
 from bitwright.compress.floats import FLOAT_TYPES
 from bitwright.compress.ggml import GgmlCodec
 from bitwright.compress.gguf_container import GgufContainer
@@ -119,6 +120,7 @@ __all__ = [
     "dimensions",
     "discard",
     "dropped",
+    "extremes",
     "fixed_bytes",
     "forced",
     "header_bytes",
@@ -130,6 +132,7 @@ __all__ = [
     "kept_keys",
     "kept_values",
     "kept_weights",
+    "largest_weight",
     "layer_tensors",
     "load",
     "load_native",

@@ -8,9 +8,11 @@ import numpy as np
 
 from bitwright.compress.source import Bytes, Floats
 from bitwright.errors import ModelError, RunError
-from bitwright.spaces import Format
+from bitwright.spaces import ByteFormat, Format, PackedFormat
 
-_WIDE, _LARGEST = ("F32", "BF16"), float(np.finfo(np.float16).max)  # all other formats hold half floats
+LARGEST_HALF = float(np.finfo(np.float16).max)
+_LARGEST_SQUARED = 2.0**60  # roundings square weights in float32
+_LARGEST_BFLOAT16 = 255 * 2.0**120
 
 
 class Codec(ABC):
@@ -58,6 +60,13 @@ class MadeOnce(Codec):
         return self.codec.decode(packed, form, shape)
 
 
+def largest_weight(form: Format) -> float:
+    """The largest magnitude that a format holds: its scales are half floats, but for those of checkpoints, which are bfloat16."""
+    if isinstance(form, PackedFormat | ByteFormat):
+        return _LARGEST_SQUARED
+    return {"F32": float("inf"), "BF16": _LARGEST_BFLOAT16}.get(form.name, LARGEST_HALF)
+
+
 def require_quantizable(weights: Floats, form: Format, importance: Floats) -> None:
     """Refuse what a quantizer would abort on or store as infinite.
 
@@ -66,9 +75,12 @@ def require_quantizable(weights: Floats, form: Format, importance: Floats) -> No
     """
     largest = np.maximum(weights.max(initial=0), -weights.min(initial=0))  # NaN where there is one
     if not np.isfinite(largest):
-        raise ModelError("Weights must be finite to be quantized; this model has infinite or undefined ones: repair the model.")
-    if largest > _LARGEST and form.name not in _WIDE:
-        raise ModelError(f"Weights must be at most {_LARGEST:.0f} to be stored as {form.name}; this model has {largest:.3g}: repair the model.")
+        raise ModelError("Weights must be finite to be quantized; these are infinite or undefined in part: keep them as they are.")
+    if largest > largest_weight(form):
+        raise ModelError(
+            f"Weights must be at most {largest_weight(form):.5g} to be stored as {form.name}; these go up to {largest:.3g}: choose another format, or "
+            "keep them as they are."
+        )
     if form.needs_importance and not len(importance):
         raise ModelError(f"{form.name} is so coarse that it needs an importance matrix; this tensor has none: choose a finer format for it.")
     if not (np.isfinite(importance).all() and (importance >= 0).all()):

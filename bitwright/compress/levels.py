@@ -17,7 +17,7 @@ from bitwright.compress.codec import Codec
 from bitwright.compress.source import Bytes, Floats, Source
 from bitwright.compress.temporary import replacing
 from bitwright.compress.twins import Expert, twins
-from bitwright.errors import OutputError
+from bitwright.errors import ModelError, OutputError
 from bitwright.spaces import Absence, Format, Tensor
 
 
@@ -67,17 +67,19 @@ class Levels:
         return np.memmap(path, dtype=np.uint8, mode="r")
 
     def encode(self, tensor: Tensor, form: Format) -> Bytes:
-        """The same bytes, made now and not kept."""
+        """The same bytes, made now and not kept.
+
+        Raises:
+            ModelError: the format does not hold its weights, or needs importance that is not known.
+        """
         if isinstance(form, Absence):
             return np.empty(0, dtype=np.uint8)
         if form.name == tensor.stored:
             return self.source.stored(tensor)
-        importance = self.importance_of(tensor)
-        if len(tensor.shape) < 3:
-            return self.codec.given(tensor.name).encode(self.source.read(tensor), form, importance)
-        experts = range(tensor.shape[0])  # one after another: a stack may be as large as everything else
-        codecs = (self.codec.given(tensor.name, expert) for expert in experts)
-        return np.concatenate([c.encode(self.source.part(tensor, i), form, importance[i : i + 1]) for i, c in zip(experts, codecs, strict=True)])
+        try:
+            return self._encoded(tensor, form)
+        except ModelError as error:
+            raise ModelError(f"{tensor.name} of {self.source.name} cannot be stored as {form.name}: {error}") from error
 
     def weights(self, tensor: Tensor, form: Format) -> Floats:
         """What the engine computes with: float32 `(n_rows, n_columns)`."""
@@ -102,6 +104,14 @@ class Levels:
         It reads the source, so it must first be asked for while the model has its original weights.
         """
         return twins(self.source)
+
+    def _encoded(self, tensor: Tensor, form: Format) -> Bytes:
+        importance = self.importance_of(tensor)
+        if len(tensor.shape) < 3:
+            return self.codec.given(tensor.name).encode(self.source.read(tensor), form, importance)
+        experts = range(tensor.shape[0])  # one after another: a stack may be as large as everything else
+        codecs = (self.codec.given(tensor.name, expert) for expert in experts)
+        return np.concatenate([c.encode(self.source.part(tensor, i), form, importance[i : i + 1]) for i, c in zip(experts, codecs, strict=True)])
 
     def _pack(self, tensor: Tensor, form: Format, path: Path) -> None:
         packed = self.encode(tensor, form)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 
 from bitwright.compress.architectures import bind, lay_out, recognise, weights_of
 from bitwright.compress.checkpoint import Checkpoint
+from bitwright.compress.extremes import require_sound
 from bitwright.compress.gguf_file import GgufSource
 from bitwright.compress.gguf_metadata import require_alike
 from bitwright.compress.gguf_tokenizer import restore_pre_tokenizer
@@ -52,7 +53,7 @@ def load(name: str, device: str = "cpu") -> Model:
     """The model in float32 on `device`, its module checked weight by weight against the engine's tensors.
 
     Raises:
-        ModelError: no such model, not a causal language model, or an architecture that is not known.
+        ModelError: no such model, not a causal language model, an architecture that is not known, or weights that are no numbers.
     """
     path = located(name)
     if path.is_dir():
@@ -69,7 +70,9 @@ def load(name: str, device: str = "cpu") -> Model:
     if not path.is_dir():
         _require_same(source, module)
     torch.nn.Module.to(module, device=torch.device(device))
-    return Model(module, loaded.tokenizer, source, pieces)
+    model = Model(module, loaded.tokenizer, source, pieces)
+    require_sound(model)
+    return model
 
 
 def _folder_source(name: str, path: Path, loaded: _Loaded) -> Source:

@@ -11,6 +11,7 @@ from bitwright.pipeline.engines import preflight, price_rules
 from bitwright.pipeline.expert_uses import expert_uses, read_by_a_step
 from bitwright.pipeline.exploring import Effort
 from bitwright.pipeline.exporting import Exported, export
+from bitwright.pipeline.extreme_weights import extremes_text
 from bitwright.pipeline.fleet import Assigned, Fleet, Unserved, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
 from bitwright.pipeline.importing import import_plan
@@ -71,6 +72,7 @@ __all__ = [
     "engine",
     "expert_uses",
     "export",
+    "extremes_text",
     "fit",
     "fit_smallest",
     "import_plan",

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import GgufSource, IntegerCodec, Levels, Model, Recipe, Weights, applied, cached_in, write_gguf
+from bitwright.compress import GgufSource, IntegerCodec, Levels, Model, Recipe, Weights, applied, cached_in, extremes, write_gguf
 from bitwright.errors import ModelError
 from bitwright.objectives import Generated, LlamaCpp, next_token_log_probabilities
 from bitwright.pipeline.parity import require_window, tokenizes_alike
@@ -185,7 +185,8 @@ def _reference_file(model: Model) -> Iterator[Path]:
         return
     form = LLAMA_CPP.format("Q8_0")
     levels = Levels(Path(), source, IntegerCodec(), {})
-    formats = {tensor.name: form.name for tensor in source.tensors if tensor.name in model.pieces and form.fits(tensor.shape)}
+    held = model.pieces.keys() - extremes(model).keys()
+    formats = {tensor.name: form.name for tensor in source.tensors if tensor.name in held and form.fits(tensor.shape)}
     with tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
         path = Path(folder) / "original.gguf"
         write_gguf(path, Recipe(source, formats), lambda tensor: levels.encode(tensor, form))

@@ -1,12 +1,14 @@
 """From a model to its front: which pairs are worth offering, what each is thought to cost, and what the best choices really cost."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import numpy as np
 
-from bitwright.compress import ARCHITECTURES, dimensions
+from bitwright.compress import ARCHITECTURES, dimensions, extremes, largest_weight
 from bitwright.errors import ModelError, UserError
+from bitwright.pipeline.extreme_weights import keep_extremes
 from bitwright.pipeline.parity import require_parity
 from bitwright.pipeline.pricing import distortion_of, priced_by_text, priced_twice, with_cache_prices, with_possible_drops
 from bitwright.pipeline.run import Prices, Run, chance_table_key, keep_prices, read_prices, text_table_key
@@ -39,6 +41,7 @@ def price(bench: Workbench) -> Run:
     require_parity(bench)
     store, settings = bench.store, bench.settings
     if not store.has_array("table"):
+        keep_extremes(bench)
         everything = with_possible_drops(bench, whole_space(bench))
         distortion = distortion_of(bench, everything)
         tried = ~np.isnan(distortion.weighted)
@@ -117,20 +120,30 @@ def original_bytes(bench: Workbench) -> int:
 def whole_space(bench: Workbench) -> Space:
     """Every pair that the menu names and that can be quantized with the importance that is known.
 
-    A unit for which that leaves nothing gets every format of the target that can be.
+    A unit for which that leaves nothing gets every format of the target that can be. One with weights that are infinite or no numbers, which nothing
+    can hold, is not decided about: it stays as it is stored.
     """
     model, target = bench.model, TARGETS[bench.settings.target]
     matrices = tuple(unit for unit in discover(model.tensors) if all(tensor.name in model.pieces for tensor in unit.tensors))
-    units = _decided(matrices, bench.settings.keep)
+    largest = extremes(model)
+    units = tuple(unit for unit in _decided(matrices, bench.settings.keep) if np.isfinite(_largest(unit, largest)))
+    if not units:
+        raise ModelError(f"Some matrix must have finite weights to be decided about; none of {model.source.name} has: repair the model.")
     target.require_keepable(matrices, tuple(unit for unit in matrices if unit not in units))
     decided = [tensor.name for unit in units for tensor in unit.tensors]
     fixed, n_weights = bench.container.fixed_bytes(model.source, decided, bench.folder), sum(tensor.n_weights for tensor in model.tensors)
     named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (bench.settings.formats, ()))
     known = np.array([all(bench.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in named.units])
     possible = known[:, None] | ~np.array([form.needs_importance for form in target.formats])  # (n_units, n_formats)
+    possible &= np.array([_largest(unit, largest) for unit in named.units])[:, None] <= np.array([largest_weight(form) for form in target.formats])
     offered = named.offered & possible
     size_bits = np.where(named.offered, named.size_bits, full.size_bits)
     return replace(full, size_bits=size_bits, offered=np.where(offered.any(axis=1, keepdims=True), offered, full.offered & possible))
+
+
+def _largest(unit: Unit, largest: Mapping[str, float]) -> float:
+    """The largest magnitude of a unit's weights where half floats do not hold it, NaN where one is no number, else 0."""
+    return float(np.max([largest.get(tensor.name, 0.0) for tensor in unit.tensors], initial=0.0))
 
 
 def _decided(units: tuple[Unit, ...], keep: tuple[str, ...]) -> tuple[Unit, ...]:

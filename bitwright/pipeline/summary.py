@@ -10,6 +10,7 @@ from bitwright.pipeline.conditions import NO_DEVICE, NoDevice
 from bitwright.pipeline.cost_fronts import cost_front
 from bitwright.pipeline.courses import courses
 from bitwright.pipeline.expert_uses import expert_uses
+from bitwright.pipeline.extreme_weights import extremes_text
 from bitwright.pipeline.long_text import cache_text
 from bitwright.pipeline.parity import parity_text
 from bitwright.pipeline.run import Run
@@ -79,7 +80,8 @@ def summarise(
         settings=run.store.settings()
         | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")}
         | cache_text(run)
-        | parity_text(run),
+        | parity_text(run)
+        | extremes_text(run),
         reference_perplexity=float(run.store.text("reference perplexity")),
         shipping=_shipping(run, named, chosen),
         experts=expert_uses(run, weights.space.names(without_cache(prices.space, named[chosen]))),
