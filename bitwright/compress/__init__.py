@@ -1,7 +1,7 @@
 """What a choice does to weights, and how it is written down."""
 
 from bitwright.compress.apart import Apart, cut_importance
-from bitwright.compress.apply import Weights, applied, dropped, planned_weights
+from bitwright.compress.apply import Weights, applied, dropped, planned_weights, rounded_as
 from bitwright.compress.architectures import ARCHITECTURES, window_ignored
 from bitwright.compress.checkpoint_source import CheckpointSource
 from bitwright.compress.clipping import SearchedClipping, clipped
@@ -44,7 +44,7 @@ from bitwright.compress.native_reload import load_native, load_tokenizer, writte
 from bitwright.compress.packed_integers import PackedCodec, layer_tensors
 from bitwright.compress.packed_modules import kept_bytes
 from bitwright.compress.pieces import Piece
-from bitwright.compress.reload import load_packed, unpack_layer_by_layer
+from bitwright.compress.reload import load_packed, loaded_types, unpack_layer_by_layer
 from bitwright.compress.rounded_cache import KeptCache, cached_in, kept_cache, kept_keys, kept_values
 from bitwright.compress.rounded_inputs import RoundsInputs, rounded_inputs
 from bitwright.compress.rounding import Rounded, Rounding, RoundToNearest
@@ -138,6 +138,7 @@ __all__ = [
     "load_native",
     "load_packed",
     "load_tokenizer",
+    "loaded_types",
     "matrix_shape",
     "measure_distortion",
     "model_as_held",
@@ -152,6 +153,7 @@ __all__ = [
     "require_codec",
     "require_container",
     "rerouted",
+    "rounded_as",
     "rounded_inputs",
     "rounding_named",
     "router_parameters",

@@ -78,8 +78,8 @@ def require_quantizable(weights: Floats, form: Format, importance: Floats) -> No
         raise ModelError("Weights must be finite to be quantized; these are infinite or undefined in part: keep them as they are.")
     if largest > largest_weight(form):
         raise ModelError(
-            f"Weights must be at most {largest_weight(form):.5g} to be stored as {form.name}; these go up to {largest:.3g}: choose another format, or "
-            "keep them as they are."
+            f"Weights must be at most {largest_weight(form):.5g} to be stored as {form.name}; these go up to {largest:.3g}: choose another, "
+            "or keep them as they are."
         )
     if form.needs_importance and not len(importance):
         raise ModelError(f"{form.name} is so coarse that it needs an importance matrix; this tensor has none: choose a finer format for it.")

@@ -39,7 +39,9 @@ def require_sound(model: Model) -> None:
         return
     ids = torch.tensor([model.tokenizer(_SAMPLE)["input_ids"]], device=model.device)
     if not torch.isfinite(model.module(ids, use_cache=False).logits).all():
-        raise ModelError(f"A model's weights must be finite; {model.source.name} has infinite or undefined ones in {named(model, broken)}: repair it.")
+        raise ModelError(
+            f"A model's weights must be finite; {model.source.name} has infinite or undefined ones in {named(model, broken)}: repair it."
+        )
 
 
 def named(model: Model, parameters: list[str]) -> str:

@@ -19,7 +19,18 @@ from bitwright.compress import GgufSource, IntegerCodec, Levels, Model, Recipe, 
 from bitwright.errors import ModelError
 from bitwright.objectives import Generated, LlamaCpp, next_token_log_probabilities
 from bitwright.pipeline.parity import require_window, tokenizes_alike
-from bitwright.pipeline.promises import HEALTHY_NATS, Check, Floats, Mean, divergences, faults, gap_fault, mean_divergence, steady_context, types_unlike
+from bitwright.pipeline.promises import (
+    HEALTHY_NATS,
+    Check,
+    Floats,
+    Mean,
+    divergences,
+    faults,
+    gap_fault,
+    mean_divergence,
+    steady_context,
+    types_unlike,
+)
 from bitwright.progress import Advance, Progress
 from bitwright.spaces import LLAMA_CPP, CacheTypes, Plan
 
@@ -97,8 +108,8 @@ class LlamaCppCheck(Check):
         found += gap
         if self.steady_original_gap > HEALTHY_NATS:
             found.append(
-                f"llama.cpp does not compute what torch does with the original either: most contexts of some length are {self.steady_original_gap:.4f} "
-                f"nats/token apart; {HEALTHY_NATS} are allowed."
+                f"llama.cpp does not compute what torch does with the original either: most contexts of some length are "
+                f"{self.steady_original_gap:.4f} nats/token apart; {HEALTHY_NATS} are allowed."
             )
         elif self.steady_gap > HEALTHY_NATS and not gap:
             found.append(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bitwright.compress import GgufSource, Model, Recipe, dimensions, window_ignored, write_gguf
 from bitwright.errors import ModelError
 from bitwright.objectives import LlamaCpp, next_token_log_probabilities, why_refused
-from bitwright.pipeline.promises import HEALTHY_NATS, Floats, divergences, mean_divergence, steady_context
+from bitwright.pipeline.promises import HEALTHY_NATS, divergences, mean_divergence, steady_context
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.progress import Advance
@@ -67,8 +67,8 @@ def require_window(model: Model, n_tokens: int) -> None:
     window = window_ignored(model.module.config)
     if 0 < window < n_tokens:
         raise ModelError(
-            f"llama.cpp computes a {model.module.config.model_type} without a sliding window, so texts must be no longer than it; {model.source.name} "
-            f"has one of {window} tokens and texts have {n_tokens:,}: give --sequence-length {window} or less, or choose another --target."
+            f"llama.cpp computes a {model.module.config.model_type} without a sliding window, so texts must be no longer than it; "
+            f"{model.source.name} has one of {window} tokens and texts have {n_tokens:,}: give --sequence-length {window} or less, or choose another --target."
         )
 
 

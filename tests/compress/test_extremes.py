@@ -131,7 +131,10 @@ def test_large_weights_are_found_by_the_engine_s_names(llama_96: Path, tmp_path:
 
 @pytest.mark.parametrize(
     ("parameter", "name"),
-    [("model.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight"), ("model.layers.0.input_layernorm.weight", "model.layers.0.input_layernorm.weight")],
+    [
+        ("model.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight"),
+        ("model.layers.0.input_layernorm.weight", "model.layers.0.input_layernorm.weight"),
+    ],
 )
 def test_weights_that_are_no_numbers_and_reach_the_logits_are_refused_by_name(parameter: str, name: str, llama_96: Path, tmp_path: Path) -> None:
     def change(weights: dict[str, torch.Tensor]) -> None:
