@@ -37,7 +37,7 @@ def require_sound(model: Model) -> None:
     broken = [name for name, weight in weights_of(model.module).items() if not np.isfinite(largest(weight))]
     if not broken:
         return
-    ids = torch.tensor([model.tokenizer(_SAMPLE)["input_ids"]], device=model.device)
+    ids = torch.tensor([model.tokenizer(_SAMPLE)["input_ids"]], device=model.device).clamp(max=model.module.config.vocab_size - 1)
     if not torch.isfinite(model.module(ids, use_cache=False).logits).all():
         raise ModelError(
             f"A model's weights must be finite; {model.source.name} has infinite or undefined ones in {named(model, broken)}: repair it."

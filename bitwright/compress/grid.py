@@ -199,8 +199,8 @@ def _step(low: Floats, high: Floats, n_levels: int) -> Floats:
 
 def _scale(step: Floats, n_levels: int, dtype: torch.dtype, *, largest: Floats) -> Floats:
     """The distance between levels as it is stored: the nearest value of `dtype`, or the next larger one where the levels would else end short, by
-    more than a distance and by much of the `largest` magnitude. So it is with weights that are as small as the smallest values of the type, which are as
-    far apart as they are large: the nearest scale may be none at all, and all levels one.
+    more than a distance and by much of the `largest` magnitude. So it is with weights as small as the smallest values of the type, which are as far
+    apart as they are large: the nearest scale may be none at all, and all levels one.
     """
     scale, smallest = _rounded(step, dtype), np.float32(torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps)
     short = (step - scale) * np.float32(n_levels - 1)

@@ -68,7 +68,8 @@ def require_window(model: Model, n_tokens: int) -> None:
     if 0 < window < n_tokens:
         raise ModelError(
             f"llama.cpp computes a {model.module.config.model_type} without a sliding window, so texts must be no longer than it; "
-            f"{model.source.name} has one of {window} tokens and texts have {n_tokens:,}: give --sequence-length {window} or less, or choose another --target."
+            f"{model.source.name} has one of {window} tokens and texts have {n_tokens:,}: give --sequence-length {window} or less, or choose "
+            "another --target."
         )
 
 
