@@ -7,6 +7,7 @@ from torch import Tensor as Torch
 from bitwright.compress.architectures import weights_of
 from bitwright.compress.codec import LARGEST_HALF
 from bitwright.compress.model import Model
+from bitwright.compress.source import Floats
 from bitwright.errors import ModelError
 
 _SAMPLE = "The quick brown fox, 42 years old, said: hello."
@@ -37,7 +38,8 @@ def require_sound(model: Model) -> None:
     broken = [name for name, weight in weights_of(model.module).items() if not np.isfinite(largest(weight))]
     if not broken:
         return
-    ids = torch.tensor([model.tokenizer(_SAMPLE)["input_ids"]], device=model.device).clamp(max=model.module.config.vocab_size - 1)
+    n_tokens = int(model.module.config.to_dict()["vocab_size"])
+    ids = torch.tensor([model.tokenizer(_SAMPLE)["input_ids"]], device=model.device).clamp(max=n_tokens - 1)
     if not torch.isfinite(model.module(ids, use_cache=False).logits).all():
         raise ModelError(
             f"A model's weights must be finite; {model.source.name} has infinite or undefined ones in {named(model, broken)}: repair it."
@@ -52,5 +54,5 @@ def named(model: Model, parameters: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _largest_of(weights: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
+def _largest_of(weights: Floats) -> float:
     return float(np.maximum(weights.max(initial=0), -weights.min(initial=0)))
