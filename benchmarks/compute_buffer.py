@@ -15,8 +15,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from engine_memory import engine_memory
+
 from bitwright.compress import Recipe, dimensions, open_source, write_gguf
-from bitwright.objectives import Serving, engine_memory, memory_use
+from bitwright.objectives import Serving, memory_use
 from tests.compress import tiny_models as tiny
 
 EXACT = 0.003  # the log has hundredths of a MiB

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from engine_memory import engine_memory
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GemmaTokenizer
 
 from bitwright.compress import GgufContainer, GgufSource, Recipe, open_source
-from bitwright.objectives import Serving, engine_memory
+from bitwright.objectives import Serving
 from bitwright.pipeline import anatomy
 
 CONTEXTS = (1, 4, 16)  # parts of the model's context, from the largest

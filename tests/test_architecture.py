@@ -54,7 +54,7 @@ HOMES = {
     "transformers": ("compress/", "objectives/"),
     "typer": ("cli.py", "cli_options.py"),
     "vllm": ("objectives/vllm_process.py",),
-    "xllamacpp": ("compress/ggml.py", "objectives/engine_process.py", "objectives/llama_cpp.py"),
+    "xllamacpp": ("compress/ggml.py", "objectives/llama_cpp.py"),
 }
 LIGHT_IMPORT_FORBIDS = (*HOMES, "torch")
 

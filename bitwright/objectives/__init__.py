@@ -5,7 +5,6 @@ from bitwright.objectives.divergence import Divergence, cache_divergence, next_t
 from bitwright.objectives.effective_rank import EffectiveRank, EffectiveRankDifference
 from bitwright.objectives.energy import PackageEnergy, package_energy
 from bitwright.objectives.evaluator import Evaluation, Evaluator
-from bitwright.objectives.exemplars import OnSequences, exemplars, predictions
 from bitwright.objectives.flips import Flips
 from bitwright.objectives.harness import Harness, HarnessError
 from bitwright.objectives.importance import collect_importance
@@ -13,7 +12,6 @@ from bitwright.objectives.jensen_shannon import ClampedJensenShannon, JensenShan
 from bitwright.objectives.kullback_leibler import KullbackLeibler, TopKullbackLeibler
 from bitwright.objectives.latency import Timed, fit_latency
 from bitwright.objectives.llama_cpp import Generated, LlamaCpp
-from bitwright.objectives.llama_cpp_log import EngineMemory, engine_memory
 from bitwright.objectives.llama_cpp_memory import MemoryLine, MemoryUse, Serving, memory_use, require_accounting
 from bitwright.objectives.measurement import Measurement, standard_error
 from bitwright.objectives.moments import MomentsOfText, gathered_moments
@@ -42,7 +40,6 @@ __all__ = [
     "Divergence",
     "EffectiveRank",
     "EffectiveRankDifference",
-    "EngineMemory",
     "Estimate",
     "Evaluation",
     "Evaluator",
@@ -62,7 +59,6 @@ __all__ = [
     "ModelObjective",
     "MomentsOfText",
     "Named",
-    "OnSequences",
     "PackageEnergy",
     "Perplexity",
     "Preparation",
@@ -96,8 +92,6 @@ __all__ = [
     "collect_routing",
     "dataset_documents",
     "draw",
-    "engine_memory",
-    "exemplars",
     "fit_latency",
     "gathered_moments",
     "in_vllm",
@@ -109,7 +103,6 @@ __all__ = [
     "next_token_log_probabilities",
     "package_energy",
     "parse_objectives",
-    "predictions",
     "python_of_vllm",
     "read_documents",
     "read_function",

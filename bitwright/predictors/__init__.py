@@ -33,7 +33,7 @@ from bitwright.predictors.passes import Call, decoder_blocks, watched
 from bitwright.predictors.perceptron import PerceptronPredictor
 from bitwright.predictors.predictor import Predict, Predictor
 from bitwright.predictors.products import AbsoluteProduct, InnerProduct, Product, SquaredOutputChange
-from bitwright.predictors.proxies import PROXIES, Passes, Proxy, proxy_named
+from bitwright.predictors.proxies import PROXIES, Passes, Proxy, proxy_named, scores_of
 from bitwright.predictors.radial_basis import RadialBasisPredictor
 from bitwright.predictors.rare_experts import MINIMUM_TOKENS, floored_table, rare_experts
 from bitwright.predictors.ridge import RidgePredictor
@@ -46,7 +46,6 @@ from bitwright.predictors.sparsity_drop import sparsity_scores
 from bitwright.predictors.subject import Subject
 from bitwright.predictors.surgeon import surgeon_table
 from bitwright.predictors.sweep import ORIGINAL, Products, Sweep, measure_products, measure_together, point
-from bitwright.predictors.transfer import TransferPredictor
 from bitwright.predictors.validation import WITHIN_90, Folds, Measured, Validation, cross_validate
 from bitwright.predictors.weight_error import absolute_error_table, importance_error_table, weight_error_table
 from bitwright.predictors.weight_shape import kurtosis_scores, outlier_scores, zd_scores
@@ -93,7 +92,6 @@ __all__ = [
     "Sweep",
     "TextLabels",
     "Trace",
-    "TransferPredictor",
     "Validation",
     "absolute_error_table",
     "alignment_table",
@@ -153,6 +151,7 @@ __all__ = [
     "router_scores",
     "scaled_sum",
     "scored_table",
+    "scores_of",
     "shapley_marginals",
     "shapley_table",
     "shrunk_table",

@@ -10,12 +10,12 @@ from bitwright.search.buckets import solve_in_buckets
 from bitwright.search.course import Course, Problem
 from bitwright.search.default_search import Expand, Knowledge, auto, auto_front
 from bitwright.search.evolution import Generations, Stage, evopress, quantization, sparsity, super_fast
+from bitwright.search.extras import require_extra
 from bitwright.search.front import Front, hull, hypervolume, nondominated, spread
 from bitwright.search.genetic import Breeding
 from bitwright.search.given import given
 from bitwright.search.greedy import demote, promote
 from bitwright.search.in_turn import InTurn
-from bitwright.search.interactions import Interactions, solve_interacting
 from bitwright.search.knapsack import solve
 from bitwright.search.lagrangian import solve_lagrangian
 from bitwright.search.local_search import Swaps, swaps
@@ -44,7 +44,6 @@ __all__ = [
     "Groups",
     "Hypervolume",
     "InTurn",
-    "Interactions",
     "Knowledge",
     "Learning",
     "Predict",
@@ -90,6 +89,7 @@ __all__ = [
     "random_front",
     "random_mixes",
     "random_within",
+    "require_extra",
     "reweighed",
     "row_prices",
     "scattered",
@@ -97,7 +97,6 @@ __all__ = [
     "softmax_shares",
     "solve",
     "solve_in_buckets",
-    "solve_interacting",
     "solve_lagrangian",
     "solve_quadratic",
     "solve_with_rows",

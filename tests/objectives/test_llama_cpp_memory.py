@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.engine_memory import EngineMemory, engine_memory
 from bitwright.compress import Bytes, Recipe, as_held, dimensions, header_bytes, open_source, write_gguf
 from bitwright.errors import ModelError, UserError
-from bitwright.objectives import EngineMemory, MemoryUse, Serving, engine_memory, memory_use, require_accounting
+from bitwright.objectives import MemoryUse, Serving, memory_use, require_accounting
 from bitwright.spaces import CACHE_FORMATS, LLAMA_CPP, NATIVE, Tensor
 from tests.compress import tiny_models as tiny
 from tests.conftest import saved

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import bitwright as bw
+from benchmarks.engine_memory import engine_memory
 from bitwright.errors import UserError
-from bitwright.objectives import engine_memory
 from bitwright.pipeline import Assigned, Run, Unserved, build_fleet, memory_of, plan_fleet, write_fleet
 from bitwright.pipeline.costs import costs_of, serving_of
 from bitwright.search import solve

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import bitwright as bw
+from benchmarks.engine_memory import engine_memory
 from bitwright.compress import open_source
 from bitwright.errors import BudgetError, UserError
-from bitwright.objectives import engine_memory
 from bitwright.pipeline import (
     Effort,
     Memory,

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bitwright.errors import ModelError
-from bitwright.objectives.llama_cpp_memory import Serving
+from bitwright.objectives import Serving
 
 _PROGRAM = Path(__file__).with_name("engine_process.py")
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|output|compute) buffer size =\s+([\d.]+) MiB")
