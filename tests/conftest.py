@@ -1,5 +1,6 @@
 """Tiny random models on disk, made once a session: folders as `save_pretrained` writes them, and GGUF files of one of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ from tests.trained_mixture import trained_mixture
 def _one_thread() -> None:
     """Models this small are many times slower on several threads where other work shares the cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder of the tests' own for kernels that a library compiles: a run that is killed leaves no lock behind in the user's cache."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path_factory.mktemp("extensions")))
+        yield
 
 
 @pytest.fixture(scope="session")

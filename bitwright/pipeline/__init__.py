@@ -20,7 +20,7 @@ from bitwright.pipeline.memory import Anatomy, anatomy, memory_budget, memory_of
 from bitwright.pipeline.methods import Method
 from bitwright.pipeline.ordering import Ordered, order_channels
 from bitwright.pipeline.planning import write_text
-from bitwright.pipeline.presets import METHODS, method_named
+from bitwright.pipeline.presets import METHODS, PUBLISHED, method_named
 from bitwright.pipeline.profiling import MachineProfile, parse_threads, profile_machine
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import Run, open_run
@@ -34,6 +34,7 @@ __all__ = [
     "METHODS",
     "NO_CONDITIONS",
     "NO_DEVICE",
+    "PUBLISHED",
     "Anatomy",
     "Assigned",
     "AtMost",

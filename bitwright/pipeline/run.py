@@ -17,6 +17,8 @@ from bitwright.spaces import TARGETS, Choice, Space, Tensor, Unit, of_weights
 SEARCH_TEXT = "search text"
 #: the array that a run has once every pair was packed
 PACKED = "weighted errors"
+#: with this begin the names of the texts that hold the course of a search
+COURSE = "course/"
 DATABASE, LEVELS, SHIPPED, CODES, STEPS = "run.sqlite", "levels", "shipped", "codes", "steps"
 IMATRIX, PLAN, REPORT = "imatrix.gguf", "plan.json", "report.html"
 
