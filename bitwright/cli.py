@@ -87,6 +87,7 @@ def fit(
         asked = bw.pipeline.deciding(settings, limit)
         fitted = bw.fit(asked, limit, out_folder, conditions=conditions, by=by, engine_python=engine_python, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
+    say(bw.report.whose_plan(fitted.plan.found))
     print_shipping(fitted.summary)
     print_texts(fitted.summary)
     if fitted.judgement.rows:

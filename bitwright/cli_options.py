@@ -64,7 +64,10 @@ NCalibration = Annotated[int, typer.Option("--calibration-sequences", help="Sequ
 NHeldOut = Annotated[int, typer.Option("--held-out-sequences", help="Sequences to judge the result by.")]
 Length = Annotated[int, typer.Option("--sequence-length", help="Tokens of a sequence.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same plan.")]
-Method = Annotated[str, typer.Option(help="How to search: auto, or a published method; `bitwright methods` lists them.")]
+Method = Annotated[str, typer.Option(help="How to search: auto, a published method, or a baseline; `bitwright methods` lists them.")]
+AsPublished = Annotated[
+    bool, typer.Option("--as-published", help="Ship the method's own plan, whatever else measures better, and compute only what the method needs.")
+]
 Evaluations = Annotated[int, typer.Option(help="Choices that the search may measure, on the calibration text; 0 takes the table's word.")]
 TokenLimit = Annotated[float, typer.Option("--tokens", help="Tokens that the search may read, forward and backward.")]
 Minutes = Annotated[float, typer.Option(help="Time that the search may take.")]
@@ -112,11 +115,16 @@ def settings_of(
 
 
 def search_of(
-    method: Method = "auto", evaluations: Evaluations = 16, tokens: TokenLimit = inf, minutes: Minutes = inf, objectives: Objectives = ""
+    method: Method = "auto",
+    as_published: AsPublished = False,
+    evaluations: Evaluations = 16,
+    tokens: TokenLimit = inf,
+    minutes: Minutes = inf,
+    objectives: Objectives = "",
 ) -> "Search":
     """How a run searches."""
     effort = bw.pipeline.Effort(evaluations, tokens, 60 * minutes)
-    return bw.pipeline.Search(bw.pipeline.method_named(method), effort, bw.pipeline.named_objectives(objectives))
+    return bw.pipeline.Search(bw.pipeline.method_named(method), effort, bw.pipeline.named_objectives(objectives), as_published)
 
 
 _ONE_LIMIT = "A plan needs one limit; give --budget for the bytes of the file, or --memory and --context for those of a run."

@@ -12,6 +12,7 @@ from bitwright.errors import BudgetError, OutputError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.conditions import Limit, require_possible
 from bitwright.pipeline.keeping import rounding_of
+from bitwright.pipeline.origins import GIVEN, KNAPSACK, Origin, finder, own_best, versions
 from bitwright.pipeline.run import IMATRIX, Run
 from bitwright.pipeline.searching import uniforms
 from bitwright.pipeline.stepping import planned_steps
@@ -54,34 +55,48 @@ def budget_bytes(budget: Budget, *, n_weights: int, original_bytes: int) -> int:
     return size_bytes
 
 
-def candidates(run: Run, size_bytes: int, limits: tuple[Limit, ...] = ()) -> dict[str, Choice]:
+def candidates(run: Run, size_bytes: int, limits: tuple[Limit, ...] = (), *, method: str = "") -> dict[str, Choice]:
     """Choices worth measuring for a budget and `limits` beside it, by name: the exact optimum of the table and that of the second opinion, the best
-    that searches have found so far, and the largest uniform allocations that fit.
+    that searches have found so far under the names of their methods, the best of `method` among them, and the largest uniform allocations that fit.
 
     Raises:
         BudgetError: even the smallest file is above the budget, or no choice is within the limits.
     """
     space, rows = run.prices.space, tuple(limit.row for limit in limits)
     require_possible(space, size_bytes, limits)
-    tables = {"knapsack": run.prices.table, "knapsack, second table": run.prices.second_table}
+    tables = {KNAPSACK: run.prices.table, f"{KNAPSACK}, second table": run.prices.second_table}
     solved = {name: solve_with_rows(space, table, 8 * size_bytes, rows=rows).choice for name, table in tables.items()}
-    found = {"knapsack": solved["knapsack"]} | {name: choice for name, choice in solved.items() if (choice != solved["knapsack"]).any()}
+    found = {KNAPSACK: solved[KNAPSACK]} | {name: choice for name, choice in solved.items() if (choice != solved[KNAPSACK]).any()}
     fitting = {name: choice for name, choice in uniforms(run).items() if _fits(run, choice, size_bytes, limits)}
     largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
     uniform = {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
-    return found | _searched(run, size_bytes, limits, known=[*found.values(), *uniform.values()]) | uniform
+    searched = _searched(run, size_bytes, limits, method)
+    taken = {tuple(choice.tolist()) for choice in (*found.values(), *uniform.values())}
+    return found | {name: choice for name, choice in searched.items() if tuple(choice.tolist()) not in taken} | uniform
+
+
+def own_candidate(run: Run, size_bytes: int, limits: tuple[Limit, ...], *, method: str) -> dict[str, Choice]:
+    """The best choice of a method's own that fits, by the method's name: what ships as published.
+
+    Raises:
+        BudgetError: the method measured none that fits.
+    """
+    return {method: own_best(run, method, lambda choice: _fits(run, choice, size_bytes, limits))}
 
 
 def _fits(run: Run, choice: Choice, size_bytes: int, limits: tuple[Limit, ...]) -> bool:
     return run.prices.space.total_bytes(choice) <= size_bytes and all(limit.keeps(choice) for limit in limits)
 
 
-def _searched(run: Run, size_bytes: int, limits: tuple[Limit, ...], *, known: list[Choice]) -> dict[str, Choice]:
-    """The best choices that fit among those measured by searches, which are not `known` already."""
-    taken = {tuple(choice.tolist()) for choice in known}
+def _searched(run: Run, size_bytes: int, limits: tuple[Limit, ...], method: str) -> dict[str, Choice]:
+    """The best choices that fit among those measured by searches, and the best of the searches of `method`."""
     nats = {choice: value for choice, value in run.evaluated().items() if _fits(run, np.array(choice), size_bytes, limits)}
-    new = [choice for choice in sorted(nats, key=lambda choice: nats[choice])[:_SEARCHED_MEASURED] if choice not in taken]
-    return {f"search {i}": np.array(choice) for i, choice in enumerate(new, start=1)}
+    best_first = [np.array(choice) for choice in sorted(nats, key=lambda choice: nats[choice])[:_SEARCHED_MEASURED]]
+    with suppress(BudgetError):
+        own = own_best(run, method, lambda choice: _fits(run, choice, size_bytes, limits))
+        if not any((own == choice).all() for choice in best_first):
+            best_first.append(own)
+    return {f"{finder(run, choice) or 'search'} {i}": choice for i, choice in enumerate(best_first, start=1)}
 
 
 def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> tuple[str, Measurement]:
@@ -96,8 +111,8 @@ def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> 
     return ranked[0], measured[ranked[0]]
 
 
-def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement, cache: CacheTypes = PLAIN_CACHE) -> Plan:
-    """The measured choice as a plan. `cache` are the types of keys and values where the run does not decide about them."""
+def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement, cache: CacheTypes = PLAIN_CACHE, by: Origin = GIVEN) -> Plan:
+    """The measured choice as a plan, whose origin is `by`. `cache` are the types of keys and values where the run does not decide about them."""
     promise = Promise(
         nats_per_token=measurement.nats_per_token,
         standard_error=measurement.standard_error,
@@ -105,10 +120,12 @@ def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement,
         text=run.store.text("held-out text"),
         n_tokens=measurement.n_tokens,
     )
-    return promised_plan(run, np.array(measurement.choice), promise, budget=budget, strategy=strategy, cache=cache)
+    return promised_plan(run, np.array(measurement.choice), promise, budget=budget, strategy=strategy, cache=cache, by=by)
 
 
-def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, strategy: str, cache: CacheTypes = PLAIN_CACHE) -> Plan:
+def promised_plan(
+    run: Run, choice: Choice, promise: Promise, *, budget: str, strategy: str, cache: CacheTypes = PLAIN_CACHE, by: Origin = GIVEN
+) -> Plan:
     """A choice `(n_units,)` as a plan that promises `promise`; see `make_plan`."""
     space, settings = run.prices.space, run.settings
     formats = of_weights(space).names(without_cache(space, choice))
@@ -133,6 +150,12 @@ def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, st
             calibration=run.store.text("calibration text"),
             seed=settings.seed,
             budget=budget,
+            won=by.won,
+            method=by.method,
+            effort=by.effort,
+            objectives=by.objectives,
+            held_out=run.store.text("held-out text"),
+            versions=versions(),
         ),
     )
 

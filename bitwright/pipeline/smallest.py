@@ -93,6 +93,8 @@ def fit_smallest(
     require_engine_python(target.name, engine_python)
     if by.objectives:
         raise UserError(f"Within a ceiling on the divergence the size decides; {by.objectives[0].name} cannot decide too: leave out --objectives.")
+    if by.as_published:
+        raise UserError("What ships as published is a method's answer to a budget; a ceiling on the divergence is none: leave out --as-published.")
     run = search(settings, out, by=by, device=device, progress=progress)
     made, summary = smallest_plan(run, conditions, device=device, progress=progress)
     write_plan(made, out / PLAN)

@@ -17,7 +17,8 @@ from bitwright.pipeline.checking import N_CONTEXTS, check, prefixes, require_eng
 from bitwright.pipeline.conditions import NO_CONDITIONS, NO_DEVICE, Conditions, Limit, NoDevice
 from bitwright.pipeline.costs import limits_of, named_costs
 from bitwright.pipeline.limits import Bound, Original, Within, as_file, bound_space, bounded, require_needed
-from bitwright.pipeline.planning import best, candidates, make_plan, write_text
+from bitwright.pipeline.origins import origin
+from bitwright.pipeline.planning import best, candidates, make_plan, own_candidate, write_text
 from bitwright.pipeline.promises import Check
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.searching import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
@@ -54,7 +55,7 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     """
     if n_points < 2:
         raise UserError(f"A front must have at least 2 points, its ends; {n_points} is too few: ask for more.")
-    bench = set_up(_with_steps(settings, by), out, device=device, progress=progress or Silent())
+    bench = set_up(_as_the_method_wants(settings, by), out, device=device, progress=progress or Silent())
     run = price(bench)
     search_along(bench, as_file(run), n_points=n_points, search=by)
     points = {f"front {i + 1}": point for i, point in enumerate(front_points(as_file(run), n_points))}
@@ -144,12 +145,12 @@ def fit(
     require_container(TARGETS[settings.target])
     require_engine_python(settings.target, engine_python)
     _require_budget_alone(conditions)
-    settings = _with_steps(settings, by)
+    settings = _as_the_method_wants(settings, by)
     _require_one_judge(settings, by)
     bench = set_up(settings, out, device=device, progress=progress)
     _require_possible(bench, limit)
     run = price(bench)
-    asked = _asked(bounded(run, limit), conditions, by.objectives)
+    asked = replace(_asked(bounded(run, limit), conditions, by.objectives), method=by.method.name, as_published=by.as_published)
     search_within(bench, asked.bound.run, budget_bits=8 * asked.bound.size_bytes, search=by, limits=asked.limits)
     named = asked.candidates
     _measure(bench, run, named)
@@ -186,9 +187,12 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
 PROMPT = "The capital of France is"
 
 
-def _with_steps(settings: Settings, by: Search) -> Settings:
-    """The settings with the steps that the method has follow, where they name none."""
-    return replace(settings, steps=settings.steps or by.method.steps)
+def _as_the_method_wants(settings: Settings, by: Search) -> Settings:
+    """The settings with the steps that the method has follow, where they name none, and as published with the sensitivity that it needs, where they
+    leave that at the default.
+    """
+    needed = by.method.sensitivity if by.as_published and settings.sensitivity == Settings.sensitivity else ""
+    return replace(settings, steps=settings.steps or by.method.steps, sensitivity=needed or settings.sensitivity)
 
 
 def _measure(bench: Workbench, run: Run, named: Mapping[str, Choice]) -> None:
@@ -222,23 +226,30 @@ def _require_possible(bench: Workbench, limit: Within) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What a plan stays within: a bound on bytes, and limits beside it. `costs` are told, those of the limits among them."""
+    """What a plan stays within: a bound on bytes, and limits beside it. `costs` are told, those of the limits among them. `method` is the search that
+    was asked for, whose own plan alone is a candidate `as_published`.
+    """
 
     bound: Bound
     limits: tuple[Limit, ...]
     costs: tuple[Cost, ...]
     device: Device | NoDevice
+    method: str = ""
+    as_published: bool = False
 
     @cached_property
     def candidates(self) -> dict[str, Choice]:
         """See `candidates`; to be asked for when the search is over."""
-        return candidates(self.bound.run, self.bound.size_bytes, self.limits)
+        if self.as_published:
+            return own_candidate(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)
+        return candidates(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)
 
     def plan(self, values: Mapping[str, float]) -> Plan:
         """The best of the measured candidates by `values`, or by divergence where there are none."""
         name, measurement = best(self.bound.run, self.candidates, values)
         text = ", ".join([self.bound.text, *(limit.text for limit in self.limits)])
-        return make_plan(self.bound.run, budget=text, strategy=name, measurement=measurement, cache=self.bound.cache)
+        by = origin(self.bound.run, name, self.candidates[name], self.method)
+        return make_plan(self.bound.run, budget=text, strategy=name, measurement=measurement, cache=self.bound.cache, by=by)
 
     def figures(self, values: Mapping[str, float]) -> RunSummary:
         """The same as figures."""

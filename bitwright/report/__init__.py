@@ -20,7 +20,7 @@ from bitwright.report.fleet_table import FleetRow, fleet_table
 from bitwright.report.headline import Headline, headline
 from bitwright.report.limits import NoLimit, SizeLimit
 from bitwright.report.memory_table import memory_table
-from bitwright.report.methods import methods_table, objectives_table
+from bitwright.report.methods import methods_table, objectives_table, whose_plan
 from bitwright.report.page import write_page
 from bitwright.report.proxy_tables import JudgedProxy, PricedProxy, ProxyComparison, Ranks, agreement_table, costs_table, proxies_table, verdict
 from bitwright.report.records import front_json
@@ -85,5 +85,6 @@ __all__ = [
     "stages_table",
     "texts_table",
     "verdict",
+    "whose_plan",
     "write_page",
 ]

@@ -35,13 +35,14 @@ def candidates_table(summary: RunSummary) -> Table:
 def remainder(summary: RunSummary) -> str:
     """What of the budget the chosen file leaves unused, in words."""
     chosen = summary.chosen
+    label = f"{chosen.label} ({chosen.whose})"
     if isinstance(summary.budget, NoLimit):
-        return f"► chosen: {chosen.label}. There was no budget."
+        return f"► chosen: {label}. There was no budget."
     left = summary.budget.size_bytes - chosen.size_bytes
     of_budget = f"of the budget of {size(summary.budget.size_bytes)}"
     if left < 0:
-        return f"► chosen: {chosen.label}, {-left:,} bytes ABOVE the limit {of_budget}."
-    return f"► chosen: {chosen.label}; {left:,} bytes ({percent(left / summary.budget.size_bytes)}) {of_budget} stay unused."
+        return f"► chosen: {label}, {-left:,} bytes ABOVE the limit {of_budget}."
+    return f"► chosen: {label}; {left:,} bytes ({percent(left / summary.budget.size_bytes)}) {of_budget} stay unused."
 
 
 def front_table(summary: RunSummary) -> Table:

@@ -95,8 +95,22 @@ def planned_cache(types: CacheTypes) -> PlannedCache:
     return PlannedCache.model_validate({"keys": types.keys, "values": types.values})
 
 
+class PlannedEffort(_Record):
+    """What a search spent: choices measured, tokens read forward and backward, and whole minutes."""
+
+    evaluations: int = Field(ge=0)
+    tokens: int = Field(ge=0)
+    minutes: int = Field(ge=0)
+
+
 class Provenance(_Record):
-    """How the plan was found."""
+    """How the plan was found.
+
+    `strategy` is the candidate that won, and `won` whose it is: a method's own plan, the optimum of a table, a uniform allocation, or one that was
+    given. `method` is the search that found it or, where the table or a uniform allocation won, that was held against them, empty where nothing was
+    searched; `effort` and `objectives` are those of that search. `calibration` and `held_out` are the texts, `versions` those of the libraries that
+    have a part in the figures.
+    """
 
     bitwright: str
     strategy: str
@@ -104,6 +118,12 @@ class Provenance(_Record):
     calibration: str
     seed: int
     budget: str
+    won: Literal["method", "table", "uniform", "given"] = "given"
+    method: str = ""
+    effort: PlannedEffort = PlannedEffort(evaluations=0, tokens=0, minutes=0)
+    objectives: tuple[str, ...] = ()
+    held_out: str = ""
+    versions: dict[str, str] = {}
 
 
 class Plan(_Record):

@@ -55,6 +55,16 @@ PLANS = st.builds(
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 
 
+SEARCHED = {
+    "won": "method",
+    "method": "evopress",
+    "effort": {"evaluations": 16, "tokens": 4096, "minutes": 2},
+    "objectives": ["kl"],
+    "held_out": "a text",
+    "versions": {"torch": "2.0"},
+}
+
+
 def example() -> dict[str, Any]:
     """A plan as plain data."""
     return {
@@ -69,8 +79,15 @@ def example() -> dict[str, Any]:
         "importance": {"path": "run/imatrix.gguf", "sha256": "1f"},
         "rounding": {"codes": "anew", "searched": "ggml", "shipped": "ggml"},
         "steps": [{"step": "router-calibration", "ridge": 32.0, "path": "run/steps/a.safetensors", "sha256": "2f"}],
-        "found": {"bitwright": "0.1.0", "strategy": "knapsack", "sensitivity": "gradient", "calibration": "self", "seed": 0, "budget": "90B"},
+        "found": {"bitwright": "0.1.0", "strategy": "knapsack", "sensitivity": "gradient", "calibration": "self", "seed": 0, "budget": "90B"}
+        | SEARCHED,
     }
+
+
+def test_a_plan_of_before_searches_were_recorded_is_read() -> None:
+    found = {key: value for key, value in example()["found"].items() if key not in SEARCHED}
+    read = Plan.model_validate({**example(), "found": found}).found
+    assert (read.won, read.method, read.effort.evaluations) == ("given", "", 0)
 
 
 def refused(path: Path, given: Any) -> str:
