@@ -103,7 +103,7 @@ def entries(heat: Heat, *, methods: tuple[Method, ...], evaluations: int, refere
         left = cheapest - table.forward_tokens - table.backward_tokens
         yield searched(heat, "as cheap", Search(method_named("auto"), Effort(tokens=max(left, 0))), first=table)
     for method in methods:
-        yield searched(heat, method.name, Search(method, Effort(evaluations=evaluations)), first=table if method.name == "auto" else nothing)
+        yield searched(heat, method.name, Search(method, Effort(evaluations=evaluations)), first=nothing if method.sensitivity else table)
     if reference:
         yield searched(heat, "reference", Search(LONG, Effort(evaluations=reference)), first=table)
 
