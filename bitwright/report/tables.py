@@ -22,7 +22,7 @@ _TOP1 = "same top-1: tokens where this model and the original hold the same toke
 
 def candidates_table(summary: RunSummary) -> Table:
     """Every candidate by size: what was predicted, what was measured, which one was chosen."""
-    table = titled("Candidates", caption=f"{remainder(summary)}\n{_TOP1}")
+    table = titled("Candidates", caption=f"{remainder(summary)}\nIt is {summary.chosen.whose}.\n{_TOP1}")
     table.add_column("", overflow="fold")
     for heading in ("size\nMB", "bits/\nweight", "predicted\nnats/token", "measured\nnats/token", "perplex-\nity", "same\ntop-1"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -35,14 +35,13 @@ def candidates_table(summary: RunSummary) -> Table:
 def remainder(summary: RunSummary) -> str:
     """What of the budget the chosen file leaves unused, in words."""
     chosen = summary.chosen
-    label = f"{chosen.label} ({chosen.whose})"
     if isinstance(summary.budget, NoLimit):
-        return f"► chosen: {label}. There was no budget."
+        return f"► chosen: {chosen.label}. There was no budget."
     left = summary.budget.size_bytes - chosen.size_bytes
     of_budget = f"of the budget of {size(summary.budget.size_bytes)}"
     if left < 0:
-        return f"► chosen: {label}, {-left:,} bytes ABOVE the limit {of_budget}."
-    return f"► chosen: {label}; {left:,} bytes ({percent(left / summary.budget.size_bytes)}) {of_budget} stay unused."
+        return f"► chosen: {chosen.label}, {-left:,} bytes ABOVE the limit {of_budget}."
+    return f"► chosen: {chosen.label}; {left:,} bytes ({percent(left / summary.budget.size_bytes)}) {of_budget} stay unused."
 
 
 def front_table(summary: RunSummary) -> Table:
