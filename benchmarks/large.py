@@ -24,7 +24,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from bitwright.compress import Levels, open_source, weights_of
 from bitwright.compress.models.architectures import engine_shape, lay_out, recognise
-from bitwright.compress.models.loading import open_skeleton
+from bitwright.compress.models.opening import open_skeleton
 from bitwright.engines import NATIVE, TARGETS, Recipe, as_held, codec_of, container_of
 from bitwright.engines.by_target import compressed_tensors
 from bitwright.engines.compressed_tensors.reload import unpack_layer_by_layer

@@ -28,12 +28,16 @@ ROOMS = {
     "search": ("spaces",),
     "report": ("spaces",),
 }
-EVERYWHERE = ("errors", "progress")
+EVERYWHERE = ("errors", "progress", "ranges", "whole_files", "written_files")
 PARTS = ROOMS | {
     "errors": (),
     "progress": (),
+    "whole_files": (),
+    "written_files": (),
+    "ranges": (),
     "pipeline": (*ROOMS, "__init__"),
-    "cli": (*ROOMS, "__init__", "pipeline", "cli_options", "cli_output"),
+    "cli": (*ROOMS, "__init__", "pipeline", "cli_guard", "cli_options", "cli_output"),
+    "cli_guard": ("cli_output",),
     "cli_output": (*ROOMS, "__init__", "pipeline", "cli_options"),
     "cli_options": (*ROOMS, "__init__", "pipeline"),
     "__init__": (*ROOMS, "pipeline"),
@@ -54,7 +58,7 @@ HOMES = {
     "transformers": ("compress/", "objectives/"),
     "typer": ("cli.py", "cli_options.py"),
     "vllm": ("engines/compressed_tensors/vllm_worker.py",),
-    "xllamacpp": ("compress/codecs/ggml.py", "engines/llama_cpp/memory_probe.py", "engines/llama_cpp/runtime.py"),
+    "xllamacpp": ("compress/codecs/ggml.py", "engines/llama_cpp/runtime.py"),
 }
 LIGHT_IMPORT_FORBIDS = (*HOMES, "torch")
 

@@ -3,11 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bitwright.predictors.layer_output import _squared_norm
 
 from bitwright.compress import Levels, Model
 from bitwright.objectives import Tapped, Tokens
 from bitwright.predictors.sensitivity.activations.input_moments import Moments
-from bitwright.predictors.sensitivity.activations.layer_output import _squared_norm, layer_output_errors
+from bitwright.predictors.sensitivity.activations.layer_output import layer_output_errors
 from bitwright.spaces import Space
 from tests.measuring import levels_of, random_tokens, space_of
 from tests.predictors.contract import TableContract
