@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 
 import bitwright as bw
 from bitwright.compress import cached_in, load, open_source
-from bitwright.engines import Recipe
-from bitwright.engines.check_result import mean_divergence
+from bitwright.engines import LlamaCpp, Recipe, mean_divergence
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
-from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.errors import BudgetError
 from bitwright.objectives import Reference, Shape, Tokens, next_token_log_probabilities, read_documents, split_texts, standard_error
 from bitwright.objectives.divergence import cache_divergence

@@ -16,8 +16,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bitwright.compress import dimensions, open_source
-from bitwright.engines import Recipe, Serving, memory_use
-from bitwright.engines.llama_cpp.gguf_writer import write_gguf
+from bitwright.engines import Recipe, Serving, memory_use, write_gguf
 from bitwright.engines.llama_cpp.log import engine_memory
 from tests.compress import tiny_models as tiny
 

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bitwright.compress.experts import parts
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from bitwright.compress import Levels, open_source, weights_of
 from bitwright.compress.models.architectures import engine_shape, lay_out, recognise
-from bitwright.compress.models.loading import open_skeleton
+from bitwright.compress.models.cut_source import cut_tensors
+from bitwright.compress.models.opening import open_skeleton
 from bitwright.engines import NATIVE, TARGETS, Recipe, as_held, codec_of, container_of
 from bitwright.engines.by_target import compressed_tensors
 from bitwright.engines.compressed_tensors.reload import unpack_layer_by_layer
@@ -60,7 +60,7 @@ def from_config(config: PreTrainedConfig) -> list[Tensor]:
     module = open_skeleton(config)
     weights = weights_of(module)
     whole = [Tensor(n, engine_shape(p, weights[p[0].parameter]), "BF16") for n, p in lay_out(module, recognise(config).name).items()]
-    return [part for tensor in whole for part in parts(tensor) or (tensor,)]
+    return [*cut_tensors(whole, NATIVE.cut)]
 
 
 def synthetic(space: Space) -> np.ndarray:

@@ -42,9 +42,7 @@ from bitwright.pipeline.run_space import price, uniforms
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import proxy_named
 from bitwright.progress import Silent
-from bitwright.search import Learning, Problem, solve
-from bitwright.search.strategies.local_search import Swaps, swaps
-from bitwright.search.strategies.random_choices import random_mixes
+from bitwright.search import Learning, Problem, Swaps, random_mixes, solve, swaps
 from bitwright.spaces import Choice, Space
 
 N_MIXES = 3
@@ -105,7 +103,7 @@ def entries(heat: Heat, *, methods: tuple[Method, ...], evaluations: int, refere
         left = cheapest - table.forward_tokens - table.backward_tokens
         yield searched(heat, "as cheap", Search(method_named("auto"), Effort(tokens=max(left, 0))), first=table)
     for method in methods:
-        yield searched(heat, method.name, Search(method, Effort(evaluations=evaluations)), first=table if method.name == "auto" else nothing)
+        yield searched(heat, method.name, Search(method, Effort(evaluations=evaluations)), first=nothing if method.sensitivity else table)
     if reference:
         yield searched(heat, "reference", Search(LONG, Effort(evaluations=reference)), first=table)
 

@@ -56,7 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     settings = Settings(
-        args.model, "native", tuple(args.formats.split(",")), args.calibration, n_calibration=args.sequences, n_held_out=1,
+        args.model, "native", tuple(args.formats.split(",")), args.calibration, n_calibration=args.sequences, n_held_out=2,
         sequence_length=args.length, seed=args.seed, keep=tuple(args.keep.split(",")),
     )  # fmt: skip
     bench = set_up(settings, args.out, device="cpu", progress=Silent())

@@ -17,8 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bitwright.engines import LLAMA_CPP
-from bitwright.search import Solution, hull, solve, solve_in_buckets, solve_lagrangian, solve_with_rows
-from bitwright.search.solvers.greedy import demote, promote
+from bitwright.search import Solution, demote, hull, promote, solve, solve_in_buckets, solve_lagrangian, solve_with_rows
 from bitwright.spaces import BlockFormat, Space, Tensor, Unit
 
 MATRICES = (("q", 576, 576), ("k", 192, 576), ("v", 192, 576), ("o", 576, 576), ("gate", 1536, 576), ("up", 1536, 576), ("down", 576, 1536))

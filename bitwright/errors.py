@@ -63,3 +63,13 @@ class LibraryError(UserError):
 
 class BrokenPromiseError(BitwrightError):
     """A built file differs from what its plan promised."""
+
+
+def shown(value: object, at_most: int = 60) -> str:
+    """What somebody else wrote as a part of a sentence: on one line, nothing a terminal would obey, and cut where it is longer than `at_most`.
+
+    >>> shown("blk\\n0")
+    'blk\\\\n0'
+    """
+    text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(value)[: at_most + 1])
+    return text if len(text) <= at_most else f"{text[:at_most]}…"

@@ -14,6 +14,10 @@ class Progress(ABC):
     def stage(self, title: str, total: int) -> AbstractContextManager[Advance]:
         """Enter a stage of `total` steps; the function it gives is called with the number of steps just done."""
 
+    def note(self, sentence: str) -> None:  # noqa: ARG002
+        """Hear what a person should know before the end; nothing is said of it where nobody asks."""
+        return
+
 
 class Silent(Progress):
     """Says nothing."""

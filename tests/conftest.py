@@ -1,5 +1,6 @@
 """Tiny random models on disk, made once a session: folders as `save_pretrained` writes them, and GGUF files of one of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,7 @@ import pytest
 import torch
 
 from bitwright.compress import Bytes, GgmlCodec, Levels, open_source
-from bitwright.engines import LLAMA_CPP, Recipe
-from bitwright.engines.llama_cpp.gguf_writer import write_gguf
+from bitwright.engines import LLAMA_CPP, Recipe, write_gguf
 from bitwright.spaces import Tensor
 from tests.commands import Cli, command
 from tests.compress import tiny_models as tiny
@@ -19,6 +19,14 @@ from tests.trained_mixture import trained_mixture
 def _one_thread() -> None:
     """Models this small are many times slower on several threads where other work shares the cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder of the tests' own for kernels that a library compiles: a run that is killed leaves no lock behind in the user's cache."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path_factory.mktemp("extensions")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -40,10 +40,13 @@ SUB_ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "engines": {"llama_cpp": (), "compressed_tensors": (), "native": ()},
     "report": {"tables": (), "charts": ("tables",)},
 }
-EVERYWHERE = ("errors", "progress")
+EVERYWHERE = ("errors", "progress", "ranges", "whole_files", "written_files")
 PARTS = ROOMS | {
     "errors": (),
     "progress": (),
+    "whole_files": (),
+    "written_files": (),
+    "ranges": (),
     "pipeline": (*ROOMS, "__init__"),
     "cli": (*ROOMS, "__init__", "pipeline"),
     "__init__": (*ROOMS, "pipeline"),
@@ -64,7 +67,7 @@ HOMES = {
     "transformers": ("compress/", "engines/", "objectives/"),
     "typer": ("cli/",),
     "vllm": ("engines/compressed_tensors/vllm_worker.py",),
-    "xllamacpp": ("compress/codecs/ggml.py", "engines/llama_cpp/memory_probe.py", "engines/llama_cpp/runtime.py"),
+    "xllamacpp": ("compress/codecs/ggml.py", "engines/llama_cpp/runtime.py"),
 }
 LIGHT_IMPORT_FORBIDS = (*HOMES, "torch")
 

@@ -241,7 +241,7 @@ def test_texts_that_cannot_be_used(bitwright: Cli, gguf_256: Path, tmp_path: Pat
     (tmp_path / "short.txt").write_text("Once upon a time", encoding="utf-8")
     (tmp_path / "good.txt").write_text("".join(tiny.TEXT) * 20, encoding="utf-8")
     refused(fit("--calibration", tmp_path / "empty.txt"), "empty.txt", "must not be empty")
-    refused(fit("--calibration", tmp_path / "short.txt"), "short.txt", "at least 2 sequences of 24 tokens")
+    refused(fit("--calibration", tmp_path / "short.txt"), "short.txt", "at least 4 sequences of 24 tokens")
     refused(fit("--calibration", tmp_path / "missing.txt"), "missing.txt")
     refused(fit("--calibration", "no-such-dataset"), "no-such-dataset")
     refused(fit("--calibration", tmp_path / "good.txt", "--held-out", tmp_path / "short.txt"), "short.txt")

@@ -1,7 +1,6 @@
 """The command line: words to objects, nothing else."""
 
 import os
-import sys
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import bitwright as bw
+from bitwright.cli.guard import guarded
 from bitwright.cli.options import (
     CacheTypes,
     Calibration,
@@ -18,16 +18,18 @@ from bitwright.cli.options import (
     EnginePython,
     Length,
     Model,
-    NCalibration,
     NoLimit,
+    NOrdering,
     OutFolder,
     Parallel,
+    PlanFile,
     Profile,
     RunFolder,
     Seed,
     ShipCodec,
     Steps,
     Target,
+    TextColumn,
     conditions_of,
     given,
     limit_of,
@@ -36,28 +38,30 @@ from bitwright.cli.options import (
     search_of,
     settings_of,
     taking,
+    writable,
 )
 from bitwright.cli.output import (
     Rows,
-    err,
     exit_if_broken,
     how_to_serve,
     out,
     print_cache_text,
     print_check,
     print_costs,
+    print_experts,
+    print_original,
     print_shipping,
     print_texts,
     say,
 )
-from bitwright.errors import BrokenPromiseError, UserError
+from bitwright.errors import BrokenPromiseError
+from bitwright.ranges import PLANS, POINTS, THREADS
 
 if TYPE_CHECKING:
     from bitwright.pipeline import Conditions, Memory, Search
     from bitwright.spaces import Budget
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-_INTERRUPTED = 130
 Engine = Annotated[str, typer.Option(help="An engine with a profile, as `--target` names it.")]
 EngineVersion = Annotated[str, typer.Option("--engine-version", help="Its version; that of the profile when left out.")]
 
@@ -87,8 +91,10 @@ def fit(
         asked = bw.pipeline.deciding(settings, limit)
         fitted = bw.fit(asked, limit, out_folder, conditions=conditions, by=by, engine_python=engine_python, device=device, progress=Rows())
     out.print(bw.report.candidates_table(fitted.summary))
+    say(bw.report.whose_plan(fitted.plan.found))
     print_shipping(fitted.summary)
     print_texts(fitted.summary)
+    print_experts(fitted.summary)
     if fitted.judgement.rows:
         rows = ((name, ((e.value, e.standard_error) for e in estimates)) for name, estimates in fitted.judgement.rows)
         out.print(bw.report.objectives_table(fitted.judgement.objectives, rows))
@@ -97,6 +103,7 @@ def fit(
     out.print(bw.report.stages_table(fitted.summary))
     print_check(fitted.check)
     print_cache_text(bw.open_run(out_folder))
+    print_original(bw.open_run(out_folder))
     say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}{how_to_serve(fitted.plan, wanted)}")
     exit_if_broken(fitted.check)
 
@@ -108,7 +115,7 @@ def search(
     by: "Search",
     out_folder: OutFolder,
     cache_types: CacheTypes = "f16",
-    points: Annotated[int, typer.Option(help="Points of the front to measure on held-out text.")] = 6,
+    points: Annotated[int, typer.Option(help=f"Points of the front to measure on held-out text, {POINTS}.")] = 6,
     device: Device = "cpu",
 ) -> None:
     """Measure sensitivities, find the whole front of size against quality, and measure points along it."""
@@ -117,8 +124,10 @@ def search(
     summary = bw.pipeline.describe(bw.open_run(out_folder))
     out.print(bw.report.front_table(summary))
     print_texts(summary)
+    print_experts(summary)
     out.print(bw.report.courses_table(summary))
     print_cache_text(bw.open_run(out_folder))
+    print_original(bw.open_run(out_folder))
     say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
 
 
@@ -128,13 +137,15 @@ def front(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False,
     costs: Annotated[str, typer.Option("--costs", help="A third axis each: active-bytes,seconds-per-token,joules-per-token.")] = "",
     profile: Profile = "",
-    page: Annotated[Path, typer.Option("--report", metavar="FILE.html", help="Write the report of the run with these axes.")] = Path(),
+    page: Annotated[Path, typer.Option("--report", metavar="FILE.html", help="Write the report with these axes.", callback=writable)] = Path(),
 ) -> None:
     """The front of a finished search: the least divergence for every size, and for every size and ceiling on a cost."""
+    if page != Path():
+        bw.pipeline.require_results({page: "report"}, bw.pipeline.read_by_run(bw.open_run(run)))
     device = bw.pipeline.read_device(profile) if profile else bw.pipeline.NO_DEVICE
     summary = bw.pipeline.describe(bw.open_run(run), bw.pipeline.parse_costs(costs), device=device)
     if as_json:
-        sys.stdout.write(bw.report.front_json(summary) + "\n")
+        out.file.write(bw.report.front_json(summary) + "\n")
     else:
         out.print(bw.report.front_table(summary))
         print_costs(summary)
@@ -164,14 +175,15 @@ def order(
     model: Model,
     out_folder: OutFolder,
     calibration: Calibration = ["self"],  # noqa: B006  # typer reads it off the signature
-    sequences: NCalibration = 32,
+    text_column: TextColumn = "",
+    sequences: NOrdering = 32,
     length: Length = 256,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
     """The same model with the channels of its feed-forward parts in the order of what they give, for --target native-channels."""
-    text = ",".join(calibration)
-    found = bw.pipeline.order_channels(model, text, out_folder, n_sequences=sequences, length=length, seed=seed, device=device, progress=Rows())
+    text, sizes = ",".join(calibration), {"n_sequences": sequences, "length": length, "seed": seed}
+    found = bw.pipeline.order_channels(model, text, out_folder, **sizes, text_column=text_column, device=device, progress=Rows())
     shares = ", ".join(f"{share:.0%}" for share in found.shares)
     say(f"{out_folder}: {found.n_parts} feed-forward parts, {found.nats_per_token:.1e} nats/token from the model as it was")
     say(f"Energy by quarters of their channels: {shares}. Next: bitwright fit {out_folder} --target native-channels --budget SIZE --out FOLDER")
@@ -187,7 +199,7 @@ def methods() -> None:
 def proxies(
     run: RunFolder,
     names: Annotated[str, typer.Option("--proxies", help="Names, as in gradient,first-order. All that are cheap on this model when left out.")] = "",
-    plans: Annotated[int, typer.Option(help="Random plans to measure, half of them of one size.")] = 48,
+    plans: Annotated[int, typer.Option(help=f"Random plans to measure, half of them of one size, {PLANS}.")] = 48,
     device: Device = "cpu",
 ) -> None:
     """Which proxy to trust on this model: how each ranks plans that are measured now."""
@@ -207,13 +219,14 @@ def plan(
     limit: "Budget | Memory | NoLimit",
     conditions: "Conditions",
     run: RunFolder,
-    path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
+    path: PlanFile = Path("plan.json"),
     ship_codec: ShipCodec = "",
     steps: Steps = [],  # noqa: B006  # typer reads it off the signature
     device: Device = "cpu",
 ) -> None:
     """The best plan within a budget or a memory, and ceilings beside it; candidates that were not measured yet are measured now."""
     opened = bw.open_run(run)
+    bw.pipeline.require_results(bw.pipeline.of_plan(path, opened.settings.target), bw.pipeline.read_by_run(opened))
     if conditions.nats_at_most < inf:
         require_no(limit)
         made, summary = bw.pipeline.smallest_plan(opened, conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
@@ -224,6 +237,7 @@ def plan(
         out.print(bw.report.candidate_costs_table(summary))
     print_shipping(summary)
     print_texts(summary)
+    print_experts(summary)
     print_cache_text(opened)
     _, *types = bw.pipeline.write_plan(made, path)
     say(
@@ -241,6 +255,7 @@ def build(
     """Write the file that a plan describes, or the folder."""
     made = bw.read_plan(plan_file)
     path = Path(output or bw.pipeline.target_of(made).file_name)
+    bw.pipeline.require_results({path: "model"}, [plan_file])
     bw.build(made, path, progress=Rows())
     say(f"{path}: {made.size_bytes:,} bytes, as planned.")
 
@@ -290,11 +305,13 @@ def rules(run: RunFolder, engine: Engine, version: EngineVersion = "") -> None:
 def export(
     plan_file: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan to write.")],
     to: Annotated[str, typer.Option(help="The tool: autoround, gptqmodel, llm-compressor, mlx, modelopt or llama-quantize.")],
-    path: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where it is written.")],
+    path: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where it is written.", callback=writable)],
 ) -> None:
     """Write a plan in the words of another tool."""
-    exported = bw.pipeline.export(bw.read_plan(plan_file), to)
-    bw.pipeline.write_text(path, exported.text)
+    made = bw.read_plan(plan_file)
+    bw.pipeline.require_results({path: "export"}, [plan_file, *bw.pipeline.read_by_plan(made)])
+    exported = bw.pipeline.export(made, to)
+    bw.pipeline.write_text(path, exported.text, kind="export")
     say(f"{to}  {path}\n{exported.note}")
 
 
@@ -305,10 +322,11 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The other tool's file.")],
     from_: Annotated[str, typer.Option("--from", help="The tool: autoround, gptqmodel, llm-compressor, mlx, modelopt or llama-quantize.")],
     out_folder: OutFolder,
-    path: Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.")] = Path("plan.json"),
+    path: PlanFile = Path("plan.json"),
     device: Device = "cpu",
 ) -> None:
     """Read another tool's plan, measure what it asks for, and write it as a plan."""
+    bw.pipeline.require_results(bw.pipeline.of_plan(path, settings.target), [file, *bw.pipeline.read_by_settings(settings)])
     made = bw.pipeline.import_plan(settings, file, from_, out_folder, device=device, progress=Rows())
     bw.pipeline.write_plan(made, path)
     found = made.divergence
@@ -338,6 +356,7 @@ def fleet(
     build_models: Annotated[bool, typer.Option("--build/--no-build", help="Build the models as well as the plans.")] = True,
 ) -> None:
     """For every device its best plan, from the measurements of one run and without measuring anything again."""
+    bw.pipeline.require_folder(out_folder)
     opened = bw.open_run(run)
     found = bw.pipeline.plan_fleet(opened, bw.pipeline.read_devices(devices))
     rows = [(row, row.plan) for row in found.assigned]
@@ -362,14 +381,15 @@ def fleet(
 
 @app.command()
 def profile(
-    path: Annotated[Path, typer.Option("--out", metavar="HERE.toml", help="Where the profile is written.")],
+    path: Annotated[Path, typer.Option("--out", metavar="HERE.toml", help="Where the profile is written.", callback=writable)],
     formats: Annotated[str, typer.Option(help="Formats to time, as in Q4_K,Q6_K. All of llama.cpp's when left out.")] = "",
-    threads: Annotated[str, typer.Option(help="Numbers of threads to time on; `all` needs the machine to itself.")] = "1,all",
+    threads: Annotated[str, typer.Option(help=f"Numbers of threads to time on, {THREADS}; `all` needs the machine to itself.")] = "1,all",
     model: Annotated[str, typer.Option(help="A model as for `fit`, for whose shapes the rates are to hold. Llama's shape when left out.")] = "",
 ) -> None:
     """Time this machine in llama.cpp, format by format, on models of random weights made on the spot: a profile for `fleet`."""
+    bw.pipeline.require_results({path: "device profile"}, [Path(model)] if model else [])
     found = bw.pipeline.profile_machine(names_in(formats), bw.pipeline.parse_threads(threads), model=model, progress=Rows())
-    bw.pipeline.write_text(path, found.to_toml())
+    bw.pipeline.write_text(path, found.to_toml(), kind="device profile")
     say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s; timed on {found.timed_on} in {found.seconds:.0f} s")
     for of in found.threads:
         say(f"{of.latency.n_threads} threads: decoding fitted to {of.latency.relative_error:.1%}")
@@ -378,17 +398,6 @@ def profile(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit code 2, a broken promise one sentence and exit code 1."""
+    """Run the command line; however it ends, it is with one sentence and its exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        app()
-    except UserError as error:
-        err.print(f"bitwright: {error}", soft_wrap=True, markup=False)
-        sys.exit(2)
-    except BrokenPromiseError as error:
-        err.print(f"bitwright: {error}", soft_wrap=True, markup=False)
-        sys.exit(1)
-    except SystemExit as ended:
-        if ended.code == _INTERRUPTED:  # what typer makes of Ctrl-C, without a word
-            err.print("bitwright: Stopped. The same command goes on where it was.")
-        raise
+    guarded(app)

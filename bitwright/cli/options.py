@@ -11,6 +11,18 @@ import typer
 
 import bitwright as bw
 from bitwright.errors import UserError
+from bitwright.ranges import (
+    CALIBRATION_SEQUENCES,
+    CONTEXT,
+    EVALUATIONS,
+    HELD_OUT_SEQUENCES,
+    ORDERING_SEQUENCES,
+    PARALLEL,
+    SECONDS,
+    SEED,
+    SEQUENCE_LENGTH,
+    TOKENS,
+)
 
 if TYPE_CHECKING:
     from bitwright.pipeline import Conditions, Memory, Search
@@ -20,8 +32,8 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="A GGUF file, a Hugg
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN/", help="The folder that `search` or `fit` left.")]
 BudgetText = Annotated[str, typer.Option("--budget", help="Size of the finished file: 90MB, 85.8MiB, 0.4GB, or 4.6bpw (bits per weight).")]
 MemoryText = Annotated[str, typer.Option("--memory", help="Memory of a whole run, in place of --budget: 4GiB, 900MB. Needs --context.")]
-Context = Annotated[int, typer.Option(help="Tokens of a sequence that the engine keeps.")]
-Parallel = Annotated[int, typer.Option(help="Sequences that the engine serves at once.")]
+Context = Annotated[int, typer.Option(help=f"Tokens of a sequence that the engine keeps, {CONTEXT}.")]
+Parallel = Annotated[int, typer.Option(help=f"Sequences that the engine serves at once, {PARALLEL}.")]
 CacheTypes = Annotated[
     str,
     typer.Option(
@@ -35,8 +47,15 @@ Keep = Annotated[str, typer.Option(help="Tensors that stay as they are stored, a
 Calibration = Annotated[
     list[str],
     typer.Option(
-        help="Text to measure sensitivities on: a .txt or .jsonl file, a dataset, or `self` (the model writes it). Several are mixed, by their "
-        "weights: a.txt:0.7,b.txt:0.3."
+        help="Text to measure sensitivities on: a .txt, .jsonl, .json or .parquet file, a dataset, or `self` (the model writes it). Several are "
+        "mixed, by their weights: a.txt:0.7,b.txt:0.3."
+    ),
+]
+TextColumn = Annotated[
+    str,
+    typer.Option(
+        help="Where rows of .jsonl, .json, .parquet and datasets have their text, or messages for the model's chat template. `text`, or else "
+        "`messages`, when left out."
     ),
 ]
 HeldOut = Annotated[str, typer.Option(help="Text to judge the result by. A part of the calibration text that is not calibrated on when left out.")]
@@ -60,14 +79,20 @@ Rare = Annotated[
 Sensitivity = Annotated[
     str, typer.Option(help="How formats are priced before anything is measured: gradient, importance, weight, measured, or any other proxy.")
 ]
-NCalibration = Annotated[int, typer.Option("--calibration-sequences", help="Sequences to measure sensitivities on.")]
-NHeldOut = Annotated[int, typer.Option("--held-out-sequences", help="Sequences to judge the result by.")]
-Length = Annotated[int, typer.Option("--sequence-length", help="Tokens of a sequence.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same plan.")]
-Method = Annotated[str, typer.Option(help="How to search: auto, or a published method; `bitwright methods` lists them.")]
-Evaluations = Annotated[int, typer.Option(help="Choices that the search may measure, on the calibration text; 0 takes the table's word.")]
-TokenLimit = Annotated[float, typer.Option("--tokens", help="Tokens that the search may read, forward and backward.")]
-Minutes = Annotated[float, typer.Option(help="Time that the search may take.")]
+NCalibration = Annotated[int, typer.Option("--calibration-sequences", help=f"Sequences to measure sensitivities on, {CALIBRATION_SEQUENCES}.")]
+NHeldOut = Annotated[int, typer.Option("--held-out-sequences", help=f"Sequences to judge the result by, {HELD_OUT_SEQUENCES}.")]
+NOrdering = Annotated[int, typer.Option("--calibration-sequences", help=f"Sequences to measure energies on, {ORDERING_SEQUENCES}.")]
+Length = Annotated[int, typer.Option("--sequence-length", help=f"Tokens of a sequence, {SEQUENCE_LENGTH}, and no more than the model was made for.")]
+Seed = Annotated[int, typer.Option(help=f"The same seed gives the same plan; {SEED}.")]
+Method = Annotated[str, typer.Option(help="How to search: auto, a published method, or a baseline; `bitwright methods` lists them.")]
+AsPublished = Annotated[
+    bool, typer.Option("--as-published", help="Ship the method's own plan, whatever else measures better, and compute only what the method needs.")
+]
+Evaluations = Annotated[
+    int, typer.Option(help=f"Choices that the search may measure, on the calibration text, {EVALUATIONS}; 0 takes the table's word.")
+]
+TokenLimit = Annotated[float, typer.Option("--tokens", help=f"Tokens that the search may read, forward and backward, {TOKENS}.")]
+Minutes = Annotated[float, typer.Option(help=f"Time that the search may take, {SECONDS}.")]
 Objectives = Annotated[
     str,
     typer.Option(help="What to make small, the first deciding: kl,flips,worst5%,error:TASK.jsonl,active-bytes,... The method's own when left out."),
@@ -83,12 +108,27 @@ EnginePython = Annotated[
 Device = Annotated[str, typer.Option(help="Where torch works: cpu, cuda or mps.")]
 
 
+def writable(path: Path) -> Path:
+    """The place of a file, if it can be written: asked before the work whose result goes there.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    if path != Path():
+        bw.pipeline.require_file(path)
+    return path
+
+
+PlanFile = Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.", callback=writable)]
+
+
 def settings_of(
     model: Model,
     target: Target = "llama.cpp",
     formats: Formats = "",
     keep: Keep = "",
     calibration: Calibration = ["self"],  # noqa: B006  # typer reads it off the signature
+    text_column: TextColumn = "",
     held_out: HeldOut = "",
     imatrix: Imatrix = "",
     codec: Codec = "",
@@ -108,15 +148,21 @@ def settings_of(
         *(n_calibration, n_held_out, sequence_length, seed, names_in(keep), codec, ship_codec),
         steps=tuple(steps),
         rare=rare,
+        text_column=text_column,
     )
 
 
 def search_of(
-    method: Method = "auto", evaluations: Evaluations = 16, tokens: TokenLimit = inf, minutes: Minutes = inf, objectives: Objectives = ""
+    method: Method = "auto",
+    as_published: AsPublished = False,
+    evaluations: Evaluations = 16,
+    tokens: TokenLimit = inf,
+    minutes: Minutes = inf,
+    objectives: Objectives = "",
 ) -> "Search":
     """How a run searches."""
     effort = bw.pipeline.Effort(evaluations, tokens, 60 * minutes)
-    return bw.pipeline.Search(bw.pipeline.method_named(method), effort, bw.pipeline.named_objectives(objectives))
+    return bw.pipeline.Search(bw.pipeline.method_named(method), effort, bw.pipeline.named_objectives(objectives), as_published)
 
 
 _ONE_LIMIT = "A plan needs one limit; give --budget for the bytes of the file, or --memory and --context for those of a run."

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bitwright.devices.latency import POWER_UNKNOWN, Latency, NotTimed, PowerUnknown
-from bitwright.errors import BudgetError, DeviceError, UserError
-from bitwright.spaces import AnyCacheTypes, CacheTypes, cache_types, parse_budget
+from bitwright.errors import BudgetError, DeviceError, UserError, shown
+from bitwright.spaces import AnyCacheTypes, CacheTypes, cache_types, parse_budget, require_shallow, small_text
 
 _PROFILES = Path(__file__).with_name("profiles")
 _TEXTS = ("name", "memory", "engine", "version")
@@ -25,6 +25,9 @@ _DECODE_POWER = "power_watts"
 _REQUIRED = ("name", "memory", "usable", "bandwidth_gb_per_second", "engine", "version", "context", "sequences", "least_tokens_per_second")
 _SHARES = ("usable", "reached")
 _MAY_BE_ZERO = ("least_tokens_per_second",)
+_LARGEST = 1e18  # of any figure: far beyond any machine, and a float and a number of bytes still
+_BYTES_AT_MOST, _LINE_AT_MOST = 2**18, 1000  # tomllib's time grows with the square of a key's length
+_COMPARED = 60  # characters of a wrong name that are compared with the right ones
 _DEFAULTS: dict[str, Any] = {"reached": 0.7, "avoid": [], "cache": "any", "source": {}}
 
 
@@ -74,10 +77,8 @@ def read_device(name: str) -> Device:
     Raises:
         DeviceError: there is none, or a figure is missing, unknown or impossible.
     """
-    path = _PROFILES / f"{name}.toml"
-    if not path.is_file():
-        path = Path(name)
-    return _device(_entries(path), str(name))
+    path = _PROFILES / f"{name}.toml" if name in profile_names() else Path(name)
+    return _device(_entries(path), name)
 
 
 def read_devices(path: Path) -> tuple[Device, ...]:
@@ -104,21 +105,28 @@ def _of_fleet(table: Mapping[str, Any], where: str) -> Device:
         return _device(own, where)
     name = table["profile"]
     if name not in profile_names():
-        close = get_close_matches(str(name), profile_names(), n=1)
+        close = get_close_matches(str(name)[:_COMPARED], profile_names(), n=1)
         hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(profile_names())}."
-        raise DeviceError(f"A device's profile must be one that comes along; '{name}' in {where} is not: {hint}")
+        raise DeviceError(f"A device's profile must be one that comes along; '{shown(name)}' in {where} is not: {hint}")
     return _device(_entries(_PROFILES / f"{name}.toml") | own, where)
 
 
 def _entries(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = small_text(path, at_most=_BYTES_AT_MOST)
+        if any(len(line) > _LINE_AT_MOST for line in text.split("\n")):
+            raise ValueError(f"a line is longer than {_LINE_AT_MOST} characters")
+        entries = tomllib.loads(text)
+        require_shallow(entries)
     except OSError as error:
         raise DeviceError(
             f"A device is a TOML file or one of {', '.join(profile_names())}; {path} is neither ({error.strerror}): check the name."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DeviceError(f"A device is a TOML file; {path} is none ({error}): correct it.") from error
+    except RecursionError as error:
+        raise DeviceError(f"A device is a TOML file of a few tables; {path} nests too deeply: correct it.") from error
+    except ValueError as error:
+        raise DeviceError(f"A device is a TOML file; {path} is none ({shown(error, 200)}): correct it.") from error
+    return entries
 
 
 def _device(entries: Mapping[str, Any], where: str) -> Device:
@@ -179,7 +187,7 @@ def _timed(table: Any, where: str) -> Latency:
     rates = table["seconds_per_gigabyte"]
     _require(isinstance(rates, dict) and rates, "seconds_per_gigabyte must be a table of formats", rates, where)
     for value in (*rates.values(), table["seconds_per_step"], table["relative_error"]):
-        _require(isinstance(value, (int, float)) and 0 <= value < float("inf"), "rate must be a number of zero or more", value, where)
+        _require(isinstance(value, (int, float)) and 0 <= value <= _LARGEST, "rate must be a number from 0 to 1e18", value, where)
     _require_figure("threads", table["threads"], where)
     power = table.get(_DECODE_POWER)
     if power is not None:
@@ -193,9 +201,9 @@ def _require_keys(entries: Mapping[str, Any], where: str) -> None:
     known = (*_TEXTS, *_FIGURES, *_COUNTS, *_OTHERS)
     unknown = [key for key in entries if key not in known]
     if unknown:
-        close = get_close_matches(unknown[0], known, n=1)
+        close = get_close_matches(unknown[0][:_COMPARED], known, n=1)
         raise DeviceError(
-            f"A device has the keys {', '.join(known)}; '{unknown[0]}' in {where} is none of them: "
+            f"A device has the keys {', '.join(known)}; '{shown(unknown[0])}' in {where} is none of them: "
             + (f"did you mean {close[0]}?" if close else "remove it.")
         )
     missing = [key for key in _REQUIRED if key not in entries]
@@ -208,13 +216,13 @@ def _require_figure(key: str, value: Any, where: str) -> None:
     number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     least = "at least 1" if whole else "zero or more" if key in _MAY_BE_ZERO else "greater than zero"
     limit = " and at most 1" if key in _SHARES else ""
-    possible = number and (value >= 0 if key in _MAY_BE_ZERO else value > 0) and value < float("inf") and (key not in _SHARES or value <= 1)
+    possible = number and (value >= 0 if key in _MAY_BE_ZERO else value > 0) and value <= _LARGEST and (key not in _SHARES or value <= 1)
     _require(possible, f"{key} must be a {'whole ' if whole else ''}number {least}{limit}", value, where)
 
 
 def _require(holds: object, rule: str, value: object, where: str) -> None:
     if not holds:
-        raise DeviceError(f"A device's {rule}; {value!r} in {where} is not: correct it.")
+        raise DeviceError(f"A device's {rule}; {shown(repr(value))} in {where} is not: correct it.")
 
 
 def _are_texts(values: object) -> bool:
@@ -227,4 +235,6 @@ def _bytes(text: str, where: str) -> int:
     except BudgetError:
         memory = parse_budget("1bpw")
     _require(memory.unit != "bpw", "memory must be a number of bytes such as 8GiB", text, where)
-    return memory.size_bytes(0)
+    size_bytes = memory.size_bytes(0)
+    _require(1 <= size_bytes <= _LARGEST, "memory must be from a byte to 1e18", text, where)
+    return size_bytes

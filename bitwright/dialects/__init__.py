@@ -1,6 +1,6 @@
 """Plans in the words of other people's tools."""
 
-from bitwright.dialects.dialect import modules_of, offered_by
+from bitwright.dialects.dialect import Dialect, Module, Modules, modules_of, offered_by
 from bitwright.dialects.known import dialect_named
 
-__all__ = ["dialect_named", "modules_of", "offered_by"]
+__all__ = ["Dialect", "Module", "Modules", "dialect_named", "modules_of", "offered_by"]

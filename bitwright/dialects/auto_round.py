@@ -12,7 +12,7 @@ from typing import Any
 
 from bitwright.dialects.dialect import EMBEDDING, FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
 from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
-from bitwright.errors import PlanError
+from bitwright.errors import PlanError, shown
 
 _STAYS = {"bits": 16, "act_bits": 16, "data_type": "float", "act_data_type": "float"}
 _KEYS = ("bits", "group_size", "sym", "data_type")
@@ -39,7 +39,9 @@ class AutoRound(Dialect):
         known = {module.name for module in modules.values()}
         for key in entries:
             if key not in known:
-                raise PlanError(f"Keys of {self.name} must be modules of the model; '{key}' is none (expressions are not read): name each module.")
+                raise PlanError(
+                    f"Keys of {self.name} must be modules of the model; '{shown(key)}' is none (expressions are not read): name each module."
+                )
         for tensor, module in modules.items():
             if module.name not in entries and tensor.startswith("blk."):
                 raise unsaid(self.name, module.name, "name it, with bits 16 where it stays")
@@ -64,5 +66,5 @@ class AutoRound(Dialect):
             return FLOATS[0]
         require_known({**entry, "act_bits": None} if entry.get("act_bits") == _STAYS["act_bits"] else entry, _KEYS, dialect=self.name, module=module)
         if entry.get("data_type", "int") != "int":
-            raise PlanError(f"{self.name} asks for data_type '{entry['data_type']}' for {module}, and only int is a format here: change it.")
+            raise PlanError(f"{self.name} asks for data_type '{shown(entry['data_type'])}' for {module}, and only int is a format here: change it.")
         return reader.named(entry.get("bits"), entry.get("group_size"), symmetric=entry.get("sym"), module=module)

@@ -1,12 +1,12 @@
 """Readers of the entries that several dialects share; each refuses what it does not understand."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bitwright.dialects.dialect import Integers, Offered
-from bitwright.errors import PlanError
+from bitwright.errors import PlanError, shown
+from bitwright.spaces import json_object
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Reader:
             PlanError: there is none, or `symmetric` is neither true nor false.
         """
         if not isinstance(symmetric, bool):
-            raise PlanError(f"{self.dialect} must say whether integers are symmetric; for {module} it does not: write true or false.")
+            raise PlanError(f"{self.dialect} must say whether integers are symmetric; for {shown(module)} it does not: write true or false.")
         for asked, name in self.offered.items():
             if type(bits) is int and type(group) is int and asked == Integers(bits, max(group, 0), symmetric, floats, inputs) and group:
                 return name
         kind = f"{'rounded inputs, ' if inputs else ''}{'symmetric' if symmetric else 'asymmetric'}{', type float,' if floats else ''}"
         kinds = " or ".join(dict.fromkeys("symmetric" if asked.symmetric else "asymmetric" for asked in self.offered)) or "no"
         raise PlanError(
-            f"{self.dialect} asks for {kind} bits={bits} and group_size={group} for {module}, which no format of this target is: say 2 to 8, groups "
-            f"of 32, 64, 128 or -1, and {kinds} integers, or choose another target."
+            f"{self.dialect} asks for {kind} bits={shown(bits)} and group_size={shown(group)} for {shown(module)}, no format of this target: "
+            f"say 2 to 8, groups of 32, 64, 128 or -1, and {kinds} integers, or choose another target."
         )
 
 
@@ -42,7 +42,7 @@ def mapping(value: object, dialect: str, where: str) -> dict[str, Any]:
         PlanError: it is not.
     """
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise PlanError(f"In {dialect} {where} must be a mapping of names, not {_short(value)} (presets are not read): write out its entries.")
+        raise PlanError(f"In {dialect} {shown(where)} must be a mapping of names, not {_short(value)} (presets are not read): write out its entries.")
     return value
 
 
@@ -53,11 +53,22 @@ def parsed(text: str, dialect: str) -> dict[str, Any]:
         PlanError: the text is none.
     """
     try:
-        return mapping(json.loads(text), dialect, "the file")
-    except json.JSONDecodeError as error:
+        return json_object(text)
+    except ValueError as error:
         raise PlanError(
-            f"A file of {dialect} must be JSON; this is not ({error.msg} in line {error.lineno}): give the plan of the tool as JSON."
+            f"A file of {dialect} must be an object of JSON; this is not ({shown(error, 100)}): give the plan of the tool as JSON."
         ) from error
+
+
+def texts(value: object, dialect: str, where: str) -> list[str]:
+    """`value` where it is a list of texts.
+
+    Raises:
+        PlanError: it is not.
+    """
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise PlanError(f"In {dialect} {shown(where)} must be a list of texts, not {_short(value)}: write it as one.")
+    return list(value)
 
 
 def require_known(entry: Mapping[str, Any], known: Iterable[str], *, dialect: str, module: str) -> None:
@@ -68,7 +79,21 @@ def require_known(entry: Mapping[str, Any], known: Iterable[str], *, dialect: st
     """
     for key, value in entry.items():
         if key not in known and value is not None:
-            raise PlanError(f"{dialect} sets {key} for {module}, of which the formats here know nothing: leave it out.")
+            raise PlanError(f"{dialect} sets {shown(key)} for {shown(module)}, of which the formats here know nothing: leave it out.")
+
+
+def require_used(rules: Iterable[str], used: Container[str], dialect: str) -> None:
+    """Refuse rules that are for nothing: what was meant by them would be lost without a word.
+
+    Raises:
+        PlanError: one of `rules` is not among those that were `used`.
+    """
+    for rule in rules:
+        if rule not in used:
+            raise PlanError(
+                f"Every rule of {dialect} must match a tensor that can be decided about; '{shown(rule)}' matches none of the model: correct or "
+                "remove it."
+            )
 
 
 def unsaid(dialect: str, module: str, way_out: str) -> PlanError:
@@ -77,4 +102,4 @@ def unsaid(dialect: str, module: str, way_out: str) -> PlanError:
 
 
 def _short(value: object) -> str:
-    return "nothing" if value is None else f"'{value}'"[:40]
+    return "nothing" if value is None else f"'{shown(value, 40)}'"

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitwright.dialects.dialect import EMBEDDING, FLOATS, HEAD, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
-from bitwright.errors import PlanError
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, unsaid
+from bitwright.errors import PlanError, shown
+from bitwright.spaces import Patterns
 
 _KEYS = ("bits", "group_size", "sym")
 _OUTSIDE = (EMBEDDING, HEAD)
@@ -37,16 +38,18 @@ class GptqModel(Dialect):
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
         """See `Dialect.read`."""
-        entries, found = parsed(text, self.name), {}
+        entries, found, patterns = parsed(text, self.name), {}, Patterns(self.name, PlanError)
+        matched = {key: {module.name for module in modules.values() if patterns.begins(_expression(key), module.name)} for key in entries}
+        require_used(entries, {key for key in entries if matched[key]}, self.name)
         for tensor, module in modules.items():
-            pattern = next((pattern for pattern in entries if self._matches(pattern, module.name)), "")
+            pattern = next((key for key in entries if module.name in matched[key]), "")
             if pattern.startswith("-:") or (not pattern and tensor in _OUTSIDE):
                 continue
             if not pattern:
                 raise unsaid(self.name, module.name, 'end the mapping with "-:.*": {}')
             if tensor in _OUTSIDE:
                 raise PlanError(
-                    f"{self.name} quantizes no embeddings, and no head by `dynamic` alone; '{pattern}' matches {module.name}: take it out."
+                    f"{self.name} quantizes no embeddings, and no head by `dynamic` alone; '{shown(pattern)}' matches {module.name}: take it out."
                 )
             entry = mapping(entries[pattern], self.name, pattern)
             require_known(entry, _KEYS, dialect=self.name, module=module.name)
@@ -62,8 +65,6 @@ class GptqModel(Dialect):
             raise unsayable(self.name, tensor, form, "it has 2, 3, 4, 5, 6 or 8 bits")
         return {"bits": asked.bits, "group_size": asked.group or -1, "sym": asked.symmetric}
 
-    def _matches(self, pattern: str, module: str) -> bool:
-        try:
-            return re.match(pattern[2:] if pattern[:2] in ("+:", "-:") else pattern, module) is not None
-        except re.error as error:
-            raise PlanError(f"{self.name} keys must be regular expressions; '{pattern}' is not ({error}): correct it.") from error
+
+def _expression(key: str) -> str:
+    return key[2:] if key[:2] in ("+:", "-:") else key

@@ -7,16 +7,17 @@ the weights; others, names of classes (`Linear`) and presets are not read.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, described, module_of
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known
-from bitwright.errors import PlanError
+from bitwright.dialects.dialect import FLOATS, HEAD, Dialect, Modules, Offered, described, module_of
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, texts
+from bitwright.errors import PlanError, shown
+from bitwright.spaces import Patterns
 
 _PATH = ("quant_stage", "quant_modifiers", "QuantizationModifier")
 _WEIGHTS = ("num_bits", "type", "symmetric", "strategy", "group_size")
+_HEAD = "lm_head"
 _STRATEGIES = ("group", "channel")
 _TYPES = {"int": False, "float": True}
 
@@ -49,56 +50,66 @@ class LlmCompressor(Dialect):
         for key in _PATH:
             recipe = mapping(recipe.get(key), self.name, f"'{key}'")
         require_known(recipe, ("config_groups", "ignore"), dialect=self.name, module=f"'{_PATH[-1]}'")
-        ignored = self._ignored(recipe.get("ignore", []), modules)
+        patterns = Patterns(self.name, PlanError)
+        ignored = self._ignored(texts(recipe.get("ignore", []), self.name, "'ignore'"), modules, patterns)
         found: dict[str, str] = {}
         for group, entry in mapping(recipe.get("config_groups"), self.name, "'config_groups'").items():
             scheme = mapping(entry, self.name, group)
             require_known(scheme, ("targets", "weights", "input_activations"), dialect=self.name, module=group)
             form = self._format(scheme, group, Reader(self.name, offered))
-            for tensor in self._targeted(scheme.get("targets", []), modules) - ignored:
+            for tensor in self._targeted(texts(scheme.get("targets", []), self.name, f"{group}.targets"), modules, patterns) - ignored:
                 if found.setdefault(tensor, form) != form:
                     raise PlanError(f"Groups of a recipe must not overlap; {modules[tensor].name} is in two with different formats: name it in one.")
         return found
 
-    def _targeted(self, targets: Iterable[str], modules: Modules) -> set[str]:
+    def _targeted(self, targets: Iterable[str], modules: Modules, patterns: Patterns) -> set[str]:
         found: set[str] = set()
         for target in targets:
-            matched = {tensor for tensor, module in modules.items() if self._matches(target, module.name)}
+            matched = _matched(target, modules, patterns)
             if not matched:
                 raise PlanError(
-                    f"A target must match a module of the model; '{target}' matches none (classes are not read): name modules, or use re:."
+                    f"A target must match a module of the model; '{shown(target)}' matches none (classes are not read): name modules, or use re:."
                 )
             found |= matched
         return found
 
-    def _ignored(self, patterns: Iterable[str], modules: Modules) -> set[str]:
-        for pattern in patterns:
-            if pattern[:1].isupper():
-                raise PlanError(f"What is ignored must be named by module, not by class; '{pattern}' looks like a class: name modules, or use re:.")
-        return {tensor for tensor, module in modules.items() if any(self._matches(pattern, module.name) for pattern in patterns)}
+    def _ignored(self, named: Iterable[str], modules: Modules, patterns: Patterns) -> set[str]:
+        found: dict[str, set[str]] = {}
+        for target in named:
+            if target[:1].isupper():
+                raise PlanError(
+                    f"What is ignored must be named by module, not by class; '{shown(target)}' looks like a class: name modules, or use re:."
+                )
+            found[target] = _matched(target, modules, patterns)
+        tied = {_HEAD} if HEAD not in modules else set()  # the module is there, and its weight is the embedding's
+        require_used(found, {target for target, matched in found.items() if matched} | tied, self.name)
+        return set().union(*found.values())
 
     def _format(self, scheme: dict[str, Any], group: str, reader: Reader) -> str:
         weights = mapping(scheme.get("weights"), self.name, f"{group}.weights")
         require_known(weights, _WEIGHTS, dialect=self.name, module=group)
-        if (kind := weights.get("type", "int")) not in _TYPES:
-            raise PlanError(f"{self.name} asks for type {kind} in {group}, and only int and float are formats here: change the type.")
+        if (kind := str(weights.get("type", "int"))) not in _TYPES:
+            raise PlanError(f"{self.name} asks for type {shown(kind)} in {shown(group)}, and only int and float are formats here: change the type.")
         inputs = scheme.get("input_activations")
         if inputs is not None and inputs != _inputs(kind):
             raise PlanError(
-                f"{self.name} asks for activations in {group} that no format here has: leave them out, or say 8 bits of type {kind}, symmetric, "
-                "dynamic, strategy token."
+                f"{self.name} asks for activations in {shown(group)} that no format here has: leave them out, or say 8 bits of type {kind}, "
+                "symmetric, dynamic, strategy token."
             )
         if (strategy := weights.get("strategy")) not in _STRATEGIES:
-            raise PlanError(f"{self.name} asks for strategy {strategy} in {group}, and the formats here have group or channel: write one of the two.")
+            raise PlanError(
+                f"{self.name} asks for strategy {shown(strategy)} in {shown(group)}, and formats here have group or channel: write one of the two."
+            )
         size = weights.get("group_size") if strategy == "group" else -1
         said = {"symmetric": weights.get("symmetric", True), "floats": _TYPES[kind], "inputs": inputs is not None}
         return reader.named(weights.get("num_bits"), size, module=group, **said)
 
-    def _matches(self, target: str, module: str) -> bool:
-        try:
-            return re.match(target.removeprefix("re:"), module) is not None if target.startswith("re:") else target == module
-        except re.error as error:
-            raise PlanError(f"What follows re: must be a regular expression; '{target}' is not ({error}): correct it.") from error
+
+def _matched(target: str, modules: Modules, patterns: Patterns) -> set[str]:
+    """The tensors of the modules that a target names, or whose names its expression begins."""
+    if target.startswith("re:"):
+        return {tensor for tensor, module in modules.items() if patterns.begins(target.removeprefix("re:"), module.name)}
+    return {tensor for tensor, module in modules.items() if module.name == target}
 
 
 def _inputs(kind: object) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import json
 from collections.abc import Mapping
 
 from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
-from bitwright.errors import PlanError
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, unsaid
+from bitwright.errors import PlanError, shown
 
+_DEFAULTS = ("group_size", "bits", "mode")
 _BITS, _GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
 
 
@@ -30,14 +31,15 @@ class Mlx(Dialect):
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
         """See `Dialect.read`."""
         entries, found = mapping(parsed(text, self.name).get("quantization"), self.name, "'quantization'"), {}
+        require_used(entries, {*_DEFAULTS, *(module.name for module in modules.values())}, self.name)
         for tensor, module in modules.items():
             if module.name not in entries:
                 raise unsaid(self.name, module.name, "name it, with false where it stays")
             if entries[module.name] is not False:
                 entry = mapping(entries[module.name], self.name, module.name)
-                require_known(entry, ("group_size", "bits", "mode"), dialect=self.name, module=module.name)
+                require_known(entry, _DEFAULTS, dialect=self.name, module=module.name)
                 if (mode := entry.get("mode", "affine")) != "affine":
-                    raise PlanError(f"{self.name} asks for mode '{mode}' for {module.name}, and only affine is a format here: change the mode.")
+                    raise PlanError(f"{self.name} asks for mode '{shown(mode)}' for {module.name}, and only affine is a format: change the mode.")
                 asked = (entry.get("bits"), entry.get("group_size"))
                 found[tensor] = Reader(self.name, offered).named(*asked, symmetric=False, module=module.name)
         return found

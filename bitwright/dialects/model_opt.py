@@ -9,14 +9,16 @@ are symmetric, in a range that its calibrator chooses. The text is YAML, which i
 import json
 import re
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import Any
 
 from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
-from bitwright.errors import PlanError
+from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, unsaid
+from bitwright.errors import PlanError, shown
+from bitwright.spaces import Patterns
 
 _STAYS = {"quantizer_name": "*", "enable": False}
+_OTHERS = ("input_quantizer", "output_quantizer")
 _QUANTIZER, _LAST = "weight_quantizer", "-1"
 _ATTRIBUTES = ("num_bits", "axis", "block_sizes", "enable")
 _ROW = 0
@@ -41,16 +43,32 @@ class ModelOpt(Dialect):
         """See `Dialect.read`."""
         config = parsed(re.sub(rf"([{{,]\s*){_LAST}\s*:", rf'\1"{_LAST}":', text), self.name)
         require_known(config, ("quant_cfg", "algorithm"), dialect=self.name, module="the model")
-        standing: dict[str, dict[str, Any]] = {tensor: {} for tensor in modules}
-        for name, attributes in self._entries(config.get("quant_cfg")):
-            for tensor, module in modules.items():
-                if fnmatchcase(f"{module.name}.{_QUANTIZER}", name):
-                    standing[tensor] = {**standing[tensor], **attributes}
-        for tensor, attributes in standing.items():
-            if "enable" not in attributes:
-                raise unsaid(self.name, modules[tensor].name, "begin with an entry that matches all and enables none")
-        reader = Reader(self.name, offered)
-        return {tensor: self._format(attributes, modules[tensor].name, reader) for tensor, attributes in standing.items() if attributes["enable"]}
+        standing = self._standing(list(self._entries(config.get("quant_cfg"))), modules)
+        for tensor, module in modules.items():
+            if "enable" not in standing[tensor, _QUANTIZER]:
+                raise unsaid(self.name, module.name, "begin with an entry that matches all and enables none")
+            for kind in _OTHERS:
+                if standing[tensor, kind].get("enable"):
+                    raise PlanError(f"{self.name} enables {module.name}.{kind}, and formats here leave inputs and outputs alone: disable it.")
+        reader, weights = Reader(self.name, offered), {tensor: standing[tensor, _QUANTIZER] for tensor in modules}
+        return {tensor: self._format(attributes, modules[tensor].name, reader) for tensor, attributes in weights.items() if attributes["enable"]}
+
+    def _standing(self, entries: list[tuple[str, dict[str, Any]]], modules: Modules) -> dict[tuple[str, str], dict[str, Any]]:
+        """What all entries together say of the quantizers of each tensor, by tensor and kind of quantizer.
+
+        Raises:
+            PlanError: an entry is for none of them.
+        """
+        patterns, used = Patterns(self.name, PlanError), set()
+        standing: dict[tuple[str, str], dict[str, Any]] = {(tensor, kind): {} for tensor in modules for kind in (_QUANTIZER, *_OTHERS)}
+        for name, attributes in entries:
+            expression = translate(name)
+            for tensor, kind in standing:
+                if patterns.begins(expression, f"{modules[tensor].name}.{kind}"):
+                    standing[tensor, kind] |= attributes
+                    used.add(name)
+        require_used((name for name, _ in entries), used, self.name)
+        return standing
 
     def _attributes(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
         asked = integer(tensor, form, dialect=self.name, modules=modules)
@@ -90,6 +108,6 @@ class ModelOpt(Dialect):
             group = blocks.get(_LAST)
         elif attributes.get("axis") != _ROW:
             raise PlanError(
-                f"{self.name} asks for axis={attributes.get('axis')} for {module}, and formats here have a scale to each row: set it to 0."
+                f"{self.name} asks for axis={shown(attributes.get('axis'))} for {module}, and formats here have a scale to each row: set it to 0."
             )
         return reader.named(attributes.get("num_bits"), group, symmetric=True, module=module)

@@ -1,6 +1,7 @@
 """What a built model is held to, whatever the engine."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,11 @@ from bitwright.objectives import standard_error
 from bitwright.spaces import Plan
 
 Floats = NDArray[np.float64]
+
+#: nats per token that llama.cpp may be from torch with the same weights. It rounds what goes into a product, of quantized weights to 8 bits, and sums
+#: in another order: healthy models of every family differ by 0.0001 to 0.02. One that computes something else, a window or a rotary embedding, is off
+#: by tenths.
+HEALTHY_NATS = 0.03
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,28 @@ def gap_fault(engine: str, gap: Mean, allowed: float) -> list[str]:
     return [f"{engine} is {gap.nats_per_token:.4f} nats/token from torch with the same weights; {allowed:.4f} are allowed."]
 
 
+def divergences(p: Floats, q: Floats) -> Floats:
+    """KL(p ‖ q) in nats `(n_contexts,)` of log-probabilities `(n_contexts, n_vocabulary)`."""
+    nats: Floats = (np.exp(p) * (p - q)).sum(axis=1)
+    return nats
+
+
 def mean_divergence(p: Floats, q: Floats) -> Mean:
-    """KL(p ‖ q) of log-probabilities `(n_contexts, n_vocabulary)`."""
-    nats = (np.exp(p) * (p - q)).sum(axis=1)
+    """The mean of `divergences`."""
+    nats = divergences(p, q)
     return Mean(float(nats.mean()), standard_error(nats))
+
+
+def steady_context(nats: Floats, lengths: Sequence[int]) -> int:
+    """The context that stands for what most contexts of some length differ by: of the quarters of `nats` `(n_contexts,)` by `lengths` the largest
+    median, the lower of two middle ones.
+
+    A mean would not do: in a mixture, another order of addition sends a token to another expert here and there, which may move one context by tenths,
+    and what an engine leaves out, such as a window, moves all contexts beyond some length and none before.
+    """
+    by_length = np.argsort(lengths, kind="stable")
+    quarters = [quarter[np.argsort(nats[quarter])] for quarter in np.array_split(by_length, min(4, len(nats)))]
+    return max((int(quarter[(len(quarter) - 1) // 2]) for quarter in quarters), key=lambda i: float(nats[i]))
 
 
 def types_unlike(plan: Plan, built: Source) -> tuple[str, ...]:

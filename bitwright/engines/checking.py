@@ -16,6 +16,7 @@ from bitwright.engines.targets import TARGETS
 from bitwright.errors import UserError
 from bitwright.progress import Progress
 from bitwright.spaces import Plan
+from bitwright.written_files import require_as_written
 
 N_CONTEXTS = 16
 _CONTEXT_TOKENS = 128  # the longest context; llama.cpp is opened with room for twice as many
@@ -29,9 +30,11 @@ def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int
 
     Raises:
         ModelError: it cannot be read, by us or by the engine.
+        BrokenPromiseError: a file is not, to the bit, what was built, by the record beside it.
         UserError: see `require_engine_python`.
     """
     require_engine_python(plan.target, engine_python)
+    require_as_written(path)
     container = TARGETS[plan.target].container
     if container == "compressed-tensors":
         return check_checkpoint(model, plan, path, contexts=contexts, prompt=prompt, engine_python=engine_python, progress=progress)

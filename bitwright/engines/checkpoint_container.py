@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,29 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from bitwright.compress import (
-    CONFIG,
-    FLOAT_TYPES,
-    INDEX,
-    WHOLE,
-    WIDTHS,
-    Bytes,
-    Home,
-    Slot,
-    Source,
-    discard,
-    header,
-    in_module_order,
-    open_home,
-    replacing,
-    twins,
-)
+from bitwright.compress import CONFIG, FLOAT_TYPES, INDEX, WHOLE, WIDTHS, Bytes, Home, Slot, Source, header, in_module_order, open_home, twins
 from bitwright.engines.checkpoint_source import CheckpointSource
-from bitwright.engines.container import Container, Recipe
+from bitwright.engines.container import MODEL, Container, Recipe
 from bitwright.engines.layout import Described, Layout
 from bitwright.engines.undecided_tensors import kept_bytes, kept_type
-from bitwright.errors import BrokenPromiseError, OutputError
+from bitwright.errors import BrokenPromiseError
 from bitwright.spaces import DROP, DroppedExpert, Format, Target, Tensor, expert_of
+from bitwright.whole_files import write_chunks
+from bitwright.written_files import publishing
 
 SHARD_BYTES = 5_000_000_000
 _PER_NAME = 48  # what stands around a layer's name in the configuration: quotes, comma, line break, indentation, the marks of a pattern
@@ -74,21 +61,12 @@ class CheckpointContainer(Container):
 
     def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
         """See `Container.write`."""
-        try:
-            _require_replaceable(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as part:
-                if part.exists():
-                    discard(part)
-                part.mkdir()
-                for name, words in self.home.files.items():
-                    (part / name).write_bytes(words)
-                digests = self._write_weights(part, recipe, packed)
-                self._verify(part, recipe, digests)
-        except OSError as error:
-            raise OutputError(
-                f"The model must be writable to {path}; it is not ({error.strerror or error}): choose another place or make room."
-            ) from error
+        with publishing(path, MODEL) as part:
+            part.mkdir()
+            for name, words in self.home.files.items():
+                write_chunks(part / name, [words])
+            digests = self._write_weights(part, recipe, packed)
+            self._verify(part, recipe, digests)
 
     def size_bytes(self, path: Path) -> int:
         """See `Container.size_bytes`."""
@@ -179,13 +157,12 @@ class CheckpointContainer(Container):
             name = WHOLE if len(shards) == 1 else _shard_name(i, len(shards))
             places |= dict.fromkeys(entries, name)
             sized = {entry: (dtype, shape, WIDTHS[dtype] * prod(shape)) for entry, (dtype, shape) in entries.items()}
-            with (folder / name).open("wb") as file:
-                file.write(header(sized, _METADATA, rooms[i]))
-                for data in self._data(recipe, shard, packed, digests):
-                    file.write(np.ascontiguousarray(data).data)
+            of_shard = (np.ascontiguousarray(data).data for data in self._data(recipe, shard, packed, digests))
+            write_chunks(folder / name, chain([header(sized, _METADATA, rooms[i])], of_shard))
         if len(shards) > 1:
-            (folder / INDEX).write_bytes(_index(places, sum(file.stat().st_size for file in folder.glob("*.safetensors"))).ljust(rooms[-1]))
-        (folder / CONFIG).write_bytes(self._config(layers, tuple(others), self._config_room(shards)))
+            index = _index(places, sum(file.stat().st_size for file in folder.glob("*.safetensors")))
+            write_chunks(folder / INDEX, [index.ljust(rooms[-1])])
+        write_chunks(folder / CONFIG, [self._config(layers, tuple(others), self._config_room(shards))])
         return digests
 
     def _form(self, recipe: Recipe, slot: Slot) -> Format | str:
@@ -234,13 +211,6 @@ class CheckpointContainer(Container):
             if tensor.stored != form or (tensor.name in digests and hashlib.sha256(data.data).hexdigest() != digests[tensor.name]):
                 raise BrokenPromiseError(f"Every tensor must be written as planned; {tensor.name} was not: nothing was kept, please report this.")
         self.reload(folder, found)
-
-
-def _require_replaceable(path: Path) -> None:
-    if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
-        raise OutputError(f"A checkpoint may replace only another checkpoint; {path} is a folder of other files: name a new folder.")
-    if path.is_file():
-        raise OutputError(f"A checkpoint is a folder; {path} is a file: name a new folder.")
 
 
 def _shard_name(i: int, n: int) -> str:

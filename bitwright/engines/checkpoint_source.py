@@ -1,6 +1,5 @@
 """A packed checkpoint read back: the engine's tensors, in the formats they have there and with the weights that are computed with."""
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from math import prod
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bitwright.compress import CONFIG, FLOAT_TYPES, Bytes, Entry, Floats, Home, Slot, Source, entries, fingerprint, shards
+from bitwright.compress import FLOAT_TYPES, Bytes, Floats, Home, Slot, Source, fingerprint, quantization_of, read_configuration, tensors_in
 from bitwright.engines.layout import Layout
 from bitwright.errors import ModelError
 from bitwright.spaces import Format, Tensor
@@ -29,9 +28,7 @@ class CheckpointSource(Source):
         """
         self.name, self.architecture, self.metadata = str(folder), "", ()
         self.home, self._layout = home, layout
-        self._entries: dict[str, Entry] = {}
-        for path in shards(folder):
-            self._entries |= entries(path)
+        self._entries = tensors_in(folder)
         self._form_of = layout.reader(_settings(folder))
         self.slots = {tensor.name: list(home.slots((tensor,))) for tensor in home.tensors}
         self.forms = {slot.name: self._form(slot) for of_tensor in self.slots.values() for slot in of_tensor}
@@ -118,9 +115,5 @@ def _packed(form: Format | str) -> Format:
 
 
 def _settings(folder: Path) -> Mapping[str, object]:
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        found: Mapping[str, object] = config.get("quantization_config", {})
-        return found
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"A checkpoint must hold a readable {CONFIG}; {folder} does not ({error}): build it again.") from error
+    read_configuration(folder)
+    return quantization_of(folder)

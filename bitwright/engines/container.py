@@ -14,6 +14,9 @@ import torch
 from bitwright.compress import Bytes, Floats, Source, in_type
 from bitwright.spaces import Tensor
 
+#: what is written here, as the record of a folder calls it
+MODEL = "model"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -57,7 +60,7 @@ class Container(ABC):
         `packed` gives the bytes of a tensor of `recipe.formats` in its format; every other tensor is `recipe.kept`.
 
         Raises:
-            OutputError: the place cannot be written or the disk is full; nothing is left behind.
+            OutputError: the place cannot be written, the disk is full, or what is there is not Bitwright's own; nothing is left behind.
             BrokenPromiseError: what was read back is not what was to be written.
         """
 

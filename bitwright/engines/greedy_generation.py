@@ -2,10 +2,12 @@
 
 import time
 
+import numpy as np
 import torch
 
 from bitwright.compress import Model
 from bitwright.engines.llama_cpp.runtime import Generated
+from bitwright.objectives import require_known
 
 _GENERATED_TOKENS = 24
 
@@ -13,7 +15,9 @@ _GENERATED_TOKENS = 24
 @torch.inference_mode()
 def continued(model: Model, prompt: str) -> Generated:
     """What the model writes after the prompt, the likeliest token each time, one token at a time."""
-    ids = torch.tensor([model.tokenizer(prompt)["input_ids"]], device=model.device)
+    prompt_ids = np.array(model.tokenizer(prompt)["input_ids"], dtype=np.int64)
+    require_known(prompt_ids, model, text=f"'{prompt}'")
+    ids = torch.from_numpy(prompt_ids[None]).to(model.device)
     found = model.module(ids, use_cache=True)
     written, started = [], time.perf_counter()
     for _ in range(_GENERATED_TOKENS):

@@ -3,11 +3,14 @@
 import numpy as np
 import torch
 
-from bitwright.compress import ARCHITECTURES, FLOAT_TYPES, Apart, Bytes, HuggingFaceSource, Slot, Source, holds, in_module_order, in_type
+from bitwright.compress import ARCHITECTURES, FLOAT_TYPES, Apart, Bytes, Headers, HuggingFaceSource, Slot, Source, holds, in_module_order, in_type
 
 
 def kept_type(source: Source, slot: Slot) -> str:
     """The float type in which a tensor that is not decided about is kept: the narrowest that loses nothing."""
+    whole = source.whole if isinstance(source, Apart) else source
+    if isinstance(whole, Headers) and len(slot.shape) == 1:
+        return whole.vectors
     if len(slot.shape) > 1:
         return slot.tensor.stored if slot.tensor.stored in FLOAT_TYPES else "F32"
     values = kept_values(source, slot)

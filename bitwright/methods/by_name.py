@@ -1,14 +1,16 @@
-"""The methods by name: one line each, and a declaration in a file of its own where a published one needs more."""
+"""The methods by name: the default, the published ones, and the baselines to hold them against; one line each, declared in files of their own."""
 
 from difflib import get_close_matches
 
 from bitwright.errors import UserError
+from bitwright.methods.baselines import BASELINES
 from bitwright.methods.method import AUTO, Method
 from bitwright.methods.published_experts import OF_EXPERTS
 from bitwright.methods.published_searches import BY_SEARCHES
 from bitwright.methods.published_tables import BY_TABLES
 
-METHODS: tuple[Method, ...] = (AUTO, *BY_TABLES, *OF_EXPERTS, *BY_SEARCHES)
+PUBLISHED: tuple[Method, ...] = (*BY_TABLES, *OF_EXPERTS, *BY_SEARCHES)
+METHODS: tuple[Method, ...] = (AUTO, *PUBLISHED, *BASELINES)
 
 
 def method_named(name: str) -> Method:

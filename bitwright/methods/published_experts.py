@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.methods.method import Method, Sought, budgets_along
-from bitwright.methods.published_tables import bracket, once
+from bitwright.methods.published_tables import FREE, bracket, once
 from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows, tiered_within
 from bitwright.spaces import DROP, PRUNE, Absence, Choice, Format, Space, role
 
@@ -31,7 +31,7 @@ def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) 
         table = np.where(narrow.offered, sought.price(proxy), 0.0)
         return solve_with_rows(narrow, table, budget_bits, rows=rows(narrow, budget_bits)).choice
 
-    return where_possible(once(name, source, differs, answer), answer)
+    return replace(where_possible(once(name, source, differs, answer), answer), sensitivity=proxy)
 
 
 def where_possible(method: Method, answer: Callable[[Sought, int], Choice]) -> Method:
@@ -91,11 +91,15 @@ def _with_others_fixed(space: Space, experts: NDArray[np.bool_]) -> Space:
 
 
 def _three_formats(space: Space, budget_bits: int) -> Space:
-    """Experts are offered the two formats around the budget and the next coarser one, as far as there are."""
-    experts = is_expert(space)
-    high, low = bracket(_alone(space, experts), budget_bits)
-    coarser = [form for form in _widest_first(space, experts) if form.bits_per_weight < low.bits_per_weight]
-    named = np.array([form in (high, low, *coarser[:1]) for form in space.formats])
+    """Experts are offered the two formats around the budget and the next coarser one, or where there is none the next finer one: three neighbours,
+    as 1, 2 and 3 bits are at every published budget.
+    """
+    experts, is_stored = is_expert(space), np.array([not isinstance(form, Absence) for form in space.formats])
+    stored = space.narrowed(space.offered & is_stored)
+    _, low = bracket(_alone(stored, experts), budget_bits)
+    formats = _widest_first(stored, experts)
+    last = min(max(formats.index(low) + 2, 3), len(formats))  # beyond the next coarser one
+    named = np.array([form in formats[max(last - 3, 0) : last] for form in space.formats])
     return space.narrowed(~experts[:, None] | named)
 
 
@@ -157,7 +161,7 @@ def _camera_q(sought: Sought, budget_bits: int) -> Choice:
     shared = [form for form in _widest_first(space, experts) if not isinstance(form, Absence)]
     nearest = dict.fromkeys(min(shared, key=lambda form: abs(form.bits_per_weight - bits)) for bits in _TIERS)
     shares = [_TIERS[bits] for bits in _TIERS][: len(nearest) - 1]
-    scores = sought.score("camera")
+    scores = sought.score("camera", space)
     place = np.zeros(len(scores))
     for layer in np.unique(layers[experts]):
         of_layer = np.flatnonzero(experts & (layers == layer))
@@ -176,7 +180,7 @@ def _without_least(sought: Sought, name: str, absence: Format, *, proxy: str, sh
     column = space.formats.index(absence) if absence in space.formats else -1
     if column < 0 or not space.offered[:, column].any():
         raise UserError(f"{name} drops experts, and this space drops none: use --target native, with {absence.name} among --formats and a mixture.")
-    scores, layers = sought.score(proxy), np.array([unit.layer for unit in space.units])
+    scores, layers = sought.score(proxy, space), np.array([unit.layer for unit in space.units])
     experts, dropped = is_expert(space), np.zeros(len(space.units), dtype=np.bool_)
     for layer in np.unique(layers[experts]):
         of_layer = experts & (layers == layer)
@@ -186,7 +190,7 @@ def _without_least(sought: Sought, name: str, absence: Format, *, proxy: str, sh
 
 
 _PMQ = "MC-MoE (Huang et al., ICLR 2025, arXiv 2410.06270): φ^α w^β ε^γ of each expert, an integer programme"
-_FORMATS = "Formats are the two around the budget and the next coarser one (1, 2 and 3 bits there)"
+_FORMATS = "Formats are the two around the budget and the next coarser or, where there is none, finer one (1, 2 and 3 bits there)"
 
 OF_EXPERTS = (
     of_experts("mc-moe", f"{_PMQ} for each block; α = β = 1, γ = 2", f"{_FORMATS}; ε is over all tokens at once.", proxy="pmq", rows=in_blocks),
@@ -224,15 +228,18 @@ OF_EXPERTS = (
         ),
         _camera_p,
     ),
-    where_possible(
-        once(
-            "camera-q",
-            "CAMERA-Q (AAAI 2026): the micro-experts of each layer in tiers by energy: a tenth in 8 bits, three in 4, six in 2",
-            "Tiers are of experts, or of parts of their channels with --target native-channels, by the energy of all channels in them, in the "
-            "nearest formats of the menu, and as wide as the budget allows.",
+    replace(
+        where_possible(
+            once(
+                "camera-q",
+                "CAMERA-Q (AAAI 2026): the micro-experts of each layer in tiers by energy: a tenth in 8 bits, three in 4, six in 2",
+                "Tiers are of experts, or of parts of their channels with --target native-channels, by the energy of all channels in them, in the "
+                "nearest formats of the menu, and as wide as the budget allows.",
+                _camera_q,
+            ),
             _camera_q,
         ),
-        _camera_q,
+        sensitivity=FREE,
     ),
     replace(
         where_possible(
@@ -245,5 +252,6 @@ OF_EXPERTS = (
             _one_for_all,
         ),
         steps=("router-calibration",),
+        sensitivity=FREE,
     ),
 )

@@ -5,12 +5,13 @@ even steps, one after the other.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.methods.method import Method, Sought, budgets_along
-from bitwright.methods.published_tables import bracket, once
+from bitwright.methods.published_tables import FREE, bracket, once
 from bitwright.objectives import ClampedJensenShannon, KullbackLeibler, TokenObjective
 from bitwright.predictors import random_orders, shapley_marginals
 from bitwright.progress import Silent
@@ -22,6 +23,7 @@ from bitwright.search import (
     Reweighing,
     Rounds,
     Strategy,
+    Tied,
     clustered,
     evopress,
     predicted_front,
@@ -31,7 +33,7 @@ from bitwright.search import (
     turbo,
     two_tiers,
 )
-from bitwright.spaces import Choice, Choices, Space
+from bitwright.spaces import Choice, Choices, Format, Space, by_layer, tied
 
 _PINNED = 2.0  # AMQ: times the median
 _PERMUTATIONS = 8
@@ -43,18 +45,17 @@ def within_budget(name: str, source: str, differs: str, *, objective: TokenObjec
     def along(sought: Sought, n_points: int) -> Strategy:
         return InTurn(within(sought, bits) for bits in budgets_along(sought, n_points))
 
-    return Method(name, source, differs, objective, within, along)
+    return Method(name, source, differs, objective, within, along, sensitivity=FREE)
 
 
 def whole_front(name: str, source: str, differs: str, *, objective: TokenObjective, along: Callable[[Sought], Strategy]) -> Method:
     """A method that searches the whole front, whatever the budget."""
-    return Method(name, source, differs, objective, lambda sought, _: along(sought), lambda sought, _: along(sought))
+    return Method(name, source, differs, objective, lambda sought, _: along(sought), lambda sought, _: along(sought), sensitivity=FREE)
 
 
 def _amq(sought: Sought) -> Strategy:
     space = _without_outliers(sought)
-    problem = Problem(space, sought.problem.start[:0], sought.problem.n_sequences, sought.problem.seed)
-    return predicted_front(problem, sought.refit("rbf"), Rounds(design=clustered))
+    return predicted_front(replace(sought.unstarted, space=space), sought.refit("rbf", space), Rounds(design=clustered))
 
 
 def _without_outliers(sought: Sought) -> Space:
@@ -75,11 +76,18 @@ def _with(choice: NDArray[np.int64], unit: int, other: NDArray[np.int64]) -> NDA
 
 
 def _qpruner(sought: Sought, budget_bits: int) -> Strategy:
-    space = sought.problem.space
-    high, low = bracket(space, budget_bits)
-    start = two_tiers(space, sought.score("information"), budget_bits, high=high, low=low)
+    """Layers in two formats: first those of most mutual information in the finer one, then by expected improvement over all that keep the budget."""
+    tie = tied(sought.problem.space, by_layer)
+    high, low = bracket(tie.coarse, budget_bits)
+    space = _in_formats(tie.coarse, (high, low))
+    start = two_tiers(space, sought.score("information", tie.coarse), budget_bits, high=high, low=low)
     problem = Problem(space, start[None], sought.problem.n_sequences, sought.problem.seed)
-    return turbo(problem, budget_bits, Learning(_flat, sought.refit("gp"), 10, 5), Region(radius=float(len(start)), n_at_once=1))
+    return Tied(turbo(problem, budget_bits, Learning(_flat, sought.refit("gp-bits", space), 10, 5), Region(float(len(start)), n_at_once=1)), tie)
+
+
+def _in_formats(space: Space, formats: tuple[Format, ...]) -> Space:
+    """The space that offers some formats alone, to units that are all offered them."""
+    return space.narrowed(space.offered & np.array([form in formats for form in space.formats]))
 
 
 def _flat(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -95,16 +103,15 @@ def _coopq(sought: Sought, budget_bits: int) -> Choice:
     linear, matrix = found.interactions()
     table = np.zeros(space.offered.shape)
     table[:, space.formats.index(low)] = linear
-    two = space.narrowed(space.offered & np.array([form in (high, low) for form in space.formats]))
-    return solve_quadratic(two, table, budget_bits, form=low, matrix=matrix).choice
+    return solve_quadratic(_in_formats(space, (high, low)), table, budget_bits, form=low, matrix=matrix).choice
 
 
 def _spdy(sought: Sought, budget_bits: int) -> Strategy:
-    return reweighed(sought.problem, budget_bits, table=sought.price("surgeon"), numbers=Reweighing())
+    return reweighed(sought.unstarted, budget_bits, table=sought.price("surgeon"), numbers=Reweighing())
 
 
 def _automixq(sought: Sought) -> Strategy:
-    return predicted_front(sought.problem, sought.refit("mlp"), Rounds(n_first=60, n_rounds=10, n_each=10, design=clustered))
+    return predicted_front(sought.unstarted, sought.refit("mlp", sought.problem.space), Rounds(n_first=60, n_rounds=10, n_each=10, design=clustered))
 
 
 BY_SEARCHES = (
@@ -117,30 +124,39 @@ BY_SEARCHES = (
     ),
     within_budget(
         "evopress",
-        "EvoPress (Sieberling et al., ICML 2025, arXiv 2410.14649): (1+λ) evolution, 150 × 128 offspring, three stages of growing text",
-        "All candidates read the same first sequences, so that differences are paired.",
+        "EvoPress (Sieberling et al., ICML 2025, arXiv 2410.14649): (1+λ) evolution from random allocations at the budget, 150 × 128 "
+        "offspring, three stages of growing text",
+        "All candidates read the same first sequences, so that differences are paired; 16 allocations are drawn at first, a number not published.",
         objective=KullbackLeibler(),
-        within=lambda sought, bits: evopress(sought.problem, bits, quantization(sought.sequence_length)),
+        within=lambda sought, bits: evopress(sought.unstarted, bits, quantization(sought.sequence_length)),
     ),
     within_budget(
         "qpruner",
-        "QPruner (2024, arXiv 2412.11629): mutual information, then Bayesian optimisation of the bits with a Gaussian process",
-        "Nothing is pruned or healed; the objective is the divergence, candidates keep the budget, and the process is fitted anew after every five.",
+        "QPruner (2024, arXiv 2412.11629): layers in two formats by mutual information, then Bayesian optimisation of the bits with a "
+        "Gaussian process",
+        "Nothing is pruned or healed; the formats are the two around the budget (4 and 8 bits there); the objective is the divergence, candidates "
+        "keep the budget, and the process, with a Matérn kernel, is fitted anew after every five.",
         objective=KullbackLeibler(),
         within=_qpruner,
     ),
-    within_budget(
-        "spdy",
-        "SPDY (Frantar & Alistarh, ICML 2022, arXiv 2201.13096): coefficients of layer losses, 100 at random and then local search",
-        "Candidates are scored by their divergence; the exact knapsack takes the place of the programme in buckets.",
-        objective=KullbackLeibler(),
-        within=_spdy,
+    replace(
+        within_budget(
+            "spdy",
+            "SPDY (Frantar & Alistarh, ICML 2022, arXiv 2201.13096): coefficients of layer losses, 100 at random and then local search",
+            "Candidates are scored by their divergence; the exact knapsack takes the place of the programme in buckets.",
+            objective=KullbackLeibler(),
+            within=_spdy,
+        ),
+        sensitivity="surgeon",
     ),
-    once(
-        "coopq",
-        "CoopQ (ACL Findings 2026): Shapley values and their covariance from all-high to all-low, a quadratic programme",
-        "8 permutations and not 100, each as many evaluations as there are units; the two formats are those around the budget.",
-        _coopq,
+    replace(
+        once(
+            "coopq",
+            "CoopQ (ACL Findings 2026): Shapley values and their covariance from all-high to all-low, a quadratic programme",
+            "8 permutations and not 100, each as many evaluations as there are units; the two formats are those around the budget.",
+            _coopq,
+        ),
+        sensitivity=FREE,
     ),
     whole_front(
         "automixq",

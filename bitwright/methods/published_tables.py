@@ -4,6 +4,7 @@ What they decide is then measured once, like every other choice. A front is thei
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,35 +12,42 @@ from numpy.typing import NDArray
 from bitwright.errors import UserError
 from bitwright.methods.method import Method, Sought, budgets_along
 from bitwright.objectives import KullbackLeibler
-from bitwright.search import Solution, Strategy, given, given_in_proportion, solve, solve_in_buckets, tiered_within, two_tiers, unimportance
+from bitwright.search import Strategy, given, solve_in_buckets, solve_with_rows, taken_in_proportion, tiered_within, two_tiers, unimportance
 from bitwright.spaces import Choice, Format, Key, Space, by_layer, tied
 
 #: space, scores `(n_units,)` high where a unit is important, budget in bits -> choice `(n_units,)`
 ByScores = Callable[[Space, NDArray[np.float64], int], Choice]
-#: space, table `(n_units, n_formats)`, budget in bits -> what is best by the table
-ByTable = Callable[[Space, NDArray[np.float64], int], Solution]
 
+FREE = "importance"  # a sensitivity that takes no pass beside that of the importance matrix
 _LAYERS = (0.3, 0.4, 0.3)  # CPTQuant: so many of the layers in each tier, the most important first
 
 
-def by_table(name: str, source: str, differs: str, *, proxy: str, solver: ByTable = solve) -> Method:
-    """A method that solves the knapsack of a proxy's table."""
+def by_table(name: str, source: str, differs: str, *, proxy: str) -> Method:
+    """A method that solves the knapsack of a proxy's table exactly, within side limits."""
 
     def answer(sought: Sought, budget_bits: int) -> Choice:
-        return solver(sought.problem.space, sought.price(proxy), budget_bits).choice
+        return solve_with_rows(sought.problem.space, sought.price(proxy), budget_bits, rows=sought.problem.rows).choice
 
-    return once(name, source, differs, answer)
+    return replace(once(name, source, differs, answer), sensitivity=proxy, takes_side_limits=True)
+
+
+def in_buckets(name: str, source: str, differs: str, *, proxy: str) -> Method:
+    """A method that solves the knapsack of a proxy's table over parts of the budget."""
+
+    def answer(sought: Sought, budget_bits: int) -> Choice:
+        return solve_in_buckets(sought.problem.space, sought.price(proxy), budget_bits).choice
+
+    return replace(once(name, source, differs, answer), sensitivity=proxy)
 
 
 def by_scores(name: str, source: str, differs: str, *, proxy: str, key: Key, choose: ByScores) -> Method:
-    """A method that orders units, or groups of them of which each has the mean score of its units, by a proxy's scores."""
+    """A method that orders groups of units by a proxy's scores of each group as a whole."""
 
     def answer(sought: Sought, budget_bits: int) -> Choice:
-        tie, scores = tied(sought.problem.space, key), sought.score(proxy)
-        of_groups = np.array([scores[tie.group == g].mean() for g in range(len(tie.coarse.units))])
-        return tie.expanded(choose(tie.coarse, of_groups, budget_bits))
+        tie = tied(sought.problem.space, key)
+        return tie.expanded(choose(tie.coarse, sought.score(proxy, tie.coarse), budget_bits))
 
-    return once(name, source, differs, answer)
+    return replace(once(name, source, differs, answer), sensitivity=FREE)
 
 
 def once(name: str, source: str, differs: str, answer: Callable[[Sought, int], Choice]) -> Method:
@@ -87,8 +95,8 @@ def _three_tiers(space: Space, scores: NDArray[np.float64], budget_bits: int) ->
 
 
 def _proportional(space: Space, scores: NDArray[np.float64], budget_bits: int) -> Choice:
-    """Bits in proportion to how sensitive a layer is: one minus its unimportance, and never less than the smallest format."""
-    return given_in_proportion(space, 1.0 - unimportance(scores) + 1e-3, budget_bits)
+    """Bits are taken from a layer in proportion to 1 − s, with s its score scaled to between 0 and 1."""
+    return taken_in_proportion(space, unimportance(scores), budget_bits)
 
 
 BY_TABLES = (
@@ -110,12 +118,11 @@ BY_TABLES = (
         "Every matrix decides alone; scores are not forced to fall with bits; the budget counts stored bytes.",
         proxy="output-change",
     ),
-    by_table(
+    in_buckets(
         "obc-dp",
         "OBC (Frantar & Alistarh, NeurIPS 2022, arXiv 2208.11580): layer losses, dynamic programming over 10,000 buckets of the budget",
         "The layer losses are those of the run's codec, Σ(w − q)²/diag(H⁻¹)², without compensation.",
         proxy="surgeon",
-        solver=solve_in_buckets,
     ),
     by_scores(
         "layerwise-lim",
@@ -135,10 +142,10 @@ BY_TABLES = (
     ),
     by_scores(
         "edge-llm",
-        "Edge-LLM (Yu et al., DAC 2024): layers in proportion to the error of their output",
-        "Bits are allocated by the proportional rule that the paper has for pruning ratios (its bits are set by hand), and renormalised to meet the "
-        "budget; errors belong to the layers they were measured on, which the released code mixes up.",
-        proxy="sparsity",
+        "Edge-LLM (Yu et al., DAC 2024): layers by the output error of their matrices without 5 to 90 % of their weights, scaled to s, and 1 − s",
+        "Bits are taken away by the proportional rule that the paper has for pruning ratios (its bits are set by hand), and renormalised to meet the "
+        "budget; weights are pruned by magnitude; errors belong to the layers they were measured on, which the released code mixes up.",
+        proxy="pruned-output",
         key=by_layer,
         choose=_proportional,
     ),

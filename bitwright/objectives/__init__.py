@@ -10,12 +10,14 @@ from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler
 from bitwright.objectives.named import Named, parse_objectives
 from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, TokenObjective
 from bitwright.objectives.reference import Reference
-from bitwright.objectives.store import Store
+from bitwright.objectives.store import Store, readable_store
+from bitwright.objectives.text.documents import Document, dataset_documents, read_documents, require_datasets, require_readable
 from bitwright.objectives.text.importance import collect_importance
 from bitwright.objectives.text.moments import MomentsOfText, gathered_moments
 from bitwright.objectives.text.routing import NO_ROUTING, Routed, Routing, added, kept_routing, routing_from, routing_key, watched_routers
 from bitwright.objectives.text.taps import Tap, Tapped, Use, is_mixture
-from bitwright.objectives.text.tokens import Shape, Texts, Tokens, dataset_documents, draw, long_sequences, read_documents, sample_texts, split_texts
+from bitwright.objectives.text.tokens import Shape, Texts, Tokens, draw, embedding_rows, long_sequences, require_known, sample_texts, split_texts
+from bitwright.objectives.text.words import between_commas, is_file
 
 __all__ = [
     "NO_ROUTING",
@@ -23,6 +25,7 @@ __all__ = [
     "Cost",
     "CostObjective",
     "Divergence",
+    "Document",
     "Estimate",
     "Evaluation",
     "Evaluator",
@@ -45,19 +48,26 @@ __all__ = [
     "Tokens",
     "Use",
     "added",
+    "between_commas",
     "bits_cost",
     "bytes_cost",
     "collect_importance",
     "dataset_documents",
     "draw",
+    "embedding_rows",
     "gathered_moments",
+    "is_file",
     "is_mixture",
     "kept_routing",
     "long_sequences",
     "next_token_log_probabilities",
     "parse_objectives",
     "read_documents",
+    "readable_store",
     "reading",
+    "require_datasets",
+    "require_known",
+    "require_readable",
     "routing_from",
     "routing_key",
     "sample_texts",

@@ -48,9 +48,17 @@ class Evaluator:
     """
 
     def __init__(
-        self, model: Model, weights: Stitcher, *, reference: Reference, objectives: Sequence[TokenObjective | ModelObjective], store: Store
+        self,
+        model: Model,
+        weights: Stitcher,
+        *,
+        reference: Reference,
+        objectives: Sequence[TokenObjective | ModelObjective],
+        store: Store,
+        stage: str = "",
     ) -> None:
-        self._model, self._weights, self._reference, self._store = model, weights, reference, store
+        """Tokens are counted in the run's `stage` when they are read, not again when what came of them is; in none where it is empty."""
+        self._model, self._weights, self._reference, self._store, self._stage = model, weights, reference, store, stage
         self.objectives = tuple(objectives)
         self._of_tokens = [objective for objective in objectives if isinstance(objective, TokenObjective)]
         text = hashlib.sha256(reference.tokens.ids.tobytes()).hexdigest()[:12]
@@ -116,6 +124,9 @@ class Evaluator:
             name = self._of_tokens[int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])].name
             raise ObjectiveError(f"An objective must be a number for every choice; {name} is not for one of them: choose another objective.")
         self._store.put_evaluation(self.text, choice.tolist(), first=first, values=values, seconds=seconds)
+        if self._stage:
+            n_tokens = (stop - first) * self._reference.tokens.ids.shape[1]
+            self._store.put_stage(self._stage, seconds=0.0, n_tokens=n_tokens, peak_memory_bytes=0)
         return values, seconds
 
     def _of_model(self, objective: ModelObjective, choice: Choice) -> tuple[Estimate, float]:

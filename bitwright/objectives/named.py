@@ -20,6 +20,7 @@ from bitwright.objectives.metrics.tasks import read_task
 from bitwright.objectives.metrics.user_function import read_function
 from bitwright.objectives.metrics.worst_slice import WorstSlice
 from bitwright.objectives.objective import ModelObjective, Preparation, TokenObjective
+from bitwright.objectives.text.words import between_commas, is_file
 
 #: what a word stands for: an objective, or what becomes one when it has seen the original
 Named = TokenObjective | ModelObjective | Preparation | CostObjective
@@ -53,14 +54,15 @@ _OPEN = ("error:FILE", "length-error:FILE", "lm-eval:TASK", "FILE.py:FUNCTION")
 
 
 def parse_objectives(text: str) -> tuple[Named, ...]:
-    """The objectives that `text` names, separated by commas; the numbers in `top10-kl` and `worst5%` may be others.
+    """The objectives that `text` names, separated by commas (files may have some in their names); the numbers in `top10-kl` and `worst5%` can
+    be others.
 
     Raises:
         ObjectiveError: a word is unknown, named twice or asks for what cannot be, or there is none.
         TextError: the file of a task cannot be used.
         LibraryError: a library that is asked for is not installed.
     """
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = between_commas(text, _names_file)
     if not words:
         raise ObjectiveError(f"There must be an objective; '{text}' names none: choose from {_choice()}.")
     twice = [word for word in words if words.count(word) > 1]
@@ -80,6 +82,11 @@ def _named(word: str) -> Named:
                 raise ObjectiveError(f"An objective must be possible; '{word}' is not, as {error}: give another number.") from error
     close = get_close_matches(word, _KNOWN, n=1)
     raise ObjectiveError(f"No objective is called '{word}': " + (f"did you mean {close[0]}?" if close else f"choose from {_choice()}."))
+
+
+def _names_file(word: str) -> bool:
+    function = re.fullmatch(r"(.+\.py):\w+", word)
+    return is_file(function[1] if function else word.partition(":")[2])
 
 
 def _choice() -> str:

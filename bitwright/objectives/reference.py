@@ -7,6 +7,8 @@ Logits are the largest tensor of an evaluation, and every step over them costs a
 a time, as many as stay in the processor's cache: what is made of them is never as large as they are, and faster made.
 """
 
+import math
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.objectives.objective import TokenObjective
 from bitwright.objectives.text.tokens import Tokens
 from bitwright.progress import Progress
+from bitwright.whole_files import refusing, reserve
 
 MEMORY_BOUND_BYTES = 1 << 30
 _SEQUENCES_AT_ONCE, _TOKENS_AT_ONCE = 8, 2048  # whichever is less
@@ -38,9 +41,9 @@ class Reference:
     """
 
     def __init__(self, model: Model, tokens: Tokens, *, scratch: Path, progress: Progress) -> None:
-        self.tokens, self._file = tokens, scratch / "reference.f16"
+        self.tokens = tokens
         self._at_once = int(np.clip(_TOKENS_AT_ONCE // tokens.ids.shape[1], 1, _SEQUENCES_AT_ONCE))
-        self._rows = _allocate((*tokens.ids.shape, model.module.config.get_text_config().vocab_size), self._file)
+        self._rows = _allocate((*tokens.ids.shape, model.module.config.get_text_config().vocab_size), scratch)
         loss, losses = Perplexity(), []
         with progress.stage("Reading the original's predictions", tokens.n_tokens) as advance:
             for start, batch in zip(range(0, len(tokens.ids), self._at_once), tokens.batches(self._at_once), strict=True):
@@ -81,8 +84,8 @@ class Reference:
         return _normalised(self._rows[first : first + n_sequences], device)
 
     def discard(self) -> None:
-        """Remove the file, if there is one."""
-        self._file.unlink(missing_ok=True)
+        """Give back the memory, or the file."""
+        self._rows = np.empty((0, *self._rows.shape[1:]), dtype=np.float16)
 
 
 def require_finite(logits: Torch, otherwise: str) -> Torch:
@@ -126,8 +129,17 @@ def _at_positions(pieces: tuple[Torch, ...] | list[Torch], ids: NDArray[np.int64
     return values
 
 
-def _allocate(shape: tuple[int, ...], path: Path) -> NDArray[np.float16]:
-    if 2 * np.prod(shape) <= MEMORY_BOUND_BYTES:
+def _allocate(shape: tuple[int, ...], scratch: Path) -> NDArray[np.float16]:
+    """Room for `shape`: above the bound in a file without a name, which goes when it is given back, or with the process.
+
+    Raises:
+        OutputError: the disk has no room for it; a mapped file that runs out of it while it is filled would end the process.
+    """
+    n_bytes = 2 * math.prod(shape)
+    if n_bytes <= MEMORY_BOUND_BYTES:
         return np.empty(shape, dtype=np.float16)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return np.memmap(path, dtype=np.float16, mode="w+", shape=shape)
+    with refusing(scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=scratch, prefix=".bitwright-") as file:
+            reserve(file.fileno(), n_bytes)
+            return np.memmap(file, dtype=np.float16, mode="r+", shape=shape)

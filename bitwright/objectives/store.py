@@ -1,11 +1,18 @@
 """Everything of a run that cost time, in one SQLite file: written in one transaction for each finished piece of work, so a run that is killed
 at any moment goes on where it was.
+
+Each row has a digest of its values (BLAKE2b of 16 bytes), which is compared whenever the row is read: SQLite notices a damaged page, not a bit that
+is another in a number.
 """
 
+import hashlib
 import io
 import json
+import shutil
 import sqlite3
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,17 +23,32 @@ from numpy.typing import NDArray
 from bitwright.errors import OutputError, RunError
 from bitwright.objectives.measurement import Measurement
 
-_TABLES = """
-create table if not exists settings (name text primary key, value text not null);
-create table if not exists texts (name text primary key, text text not null);
-create table if not exists arrays (name text primary key, data blob not null);
-create table if not exists measurements (id integer primary key, choice text unique not null, record text not null);
+#: of the tables below; kept in the file as `user_version`, beside a mark that the file is ours
+SCHEMA = 1
+_MARK = 0x42495457  # "BITW"
+_DIGEST_BYTES = 16
+_TABLES = f"""
+begin immediate;
+create table if not exists settings (name text primary key, value text not null, digest blob not null);
+create table if not exists texts (name text primary key, text text not null, digest blob not null);
+create table if not exists arrays (name text primary key, data blob not null, digest blob not null);
+create table if not exists measurements (id integer primary key, choice text unique not null, record text not null, digest blob not null);
 create table if not exists evaluations (
-    text text, choice text, first integer, data blob not null, seconds real not null, primary key (text, choice, first)
+    text text, choice text, first integer, data blob not null, seconds real not null, digest blob not null, primary key (text, choice, first)
 );
-create table if not exists shipped (rounding text, choice text, record text not null, primary key (rounding, choice));
-create table if not exists stages (name text primary key, seconds real not null, n_tokens integer not null, peak_memory_bytes integer not null);
+create table if not exists shipped (rounding text, choice text, record text not null, digest blob not null, primary key (rounding, choice));
+create table if not exists stages (
+    name text primary key, seconds real not null, n_tokens integer not null, peak_memory_bytes integer not null, digest blob not null
+);
+pragma application_id = {_MARK};
+pragma user_version = {SCHEMA};
+commit;
 """
+
+
+_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second where an error's own text is damaged
+_EVALUATION = "text, choice, first, data, seconds, digest"
+_STAGE = "name, seconds, n_tokens, peak_memory_bytes, digest"
 
 
 class Store:
@@ -34,21 +56,52 @@ class Store:
 
     Raises:
         OutputError: the folder cannot be written.
-        RunError: the file is not a run of this version.
+        RunError: the file is not a run, or not one of this version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, opened: Callable[[Path], sqlite3.Connection] | None = None) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
-            self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma synchronous = normal")
-            self._db.executescript(_TABLES)
-        except (OSError, sqlite3.OperationalError) as error:
+            self._path, self._db = path, (opened or _opened)(path)
+            self._file = _file_at(path)
+        except (OSError, sqlite3.Error) as error:
             raise OutputError(f"The run folder must be writable; {path.parent} is not ({error}): choose another --out.") from error
-        except sqlite3.DatabaseError as error:
-            raise _not_a_run(path, error) from error
-        self._path = path
+        try:
+            self._begin(writable=opened is None)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _begin(self, *, writable: bool) -> None:
+        """Make the tables of a new run, or find that they are there.
+
+        Raises:
+            OutputError: see `Store`.
+            RunError: see `Store`.
+        """
+        try:
+            self._require_ours()
+            if writable:
+                self._db.execute("pragma journal_mode = wal")
+                self._db.execute("pragma synchronous = normal")
+        except _DAMAGED as error:
+            raise _refusal(self._path, error, "choose another --out") from error
+
+    def _require_ours(self) -> None:
+        """Make the tables in a new file; refuse one that another program or another version made, before anything in it is touched."""
+        (n_tables,), (mark,), (schema,) = (
+            self._db.execute(query).fetchone() for query in ("select count(*) from sqlite_master", "pragma application_id", "pragma user_version")
+        )
+        if not n_tables and not mark:
+            self._db.executescript(_TABLES)
+        elif mark != _MARK and {"settings", "arrays", "measurements", "stages"} <= self._tables():
+            raise _other_version(self._path, "an older one")
+        elif mark != _MARK:
+            raise _not_a_run(self._path, "another program made it")
+        elif schema != SCHEMA:
+            raise _other_version(self._path, f"schema {schema}")
+
+    def _tables(self) -> set[str]:
+        return {str(name) for (name,) in self._db.execute("select name from sqlite_master where type = 'table'")}
 
     def close(self) -> None:
         """Close the file."""
@@ -60,11 +113,12 @@ class Store:
         Raises:
             RunError: a setting differs; the message names each that does.
         """
-        if not self._rows("select 1 from arrays limit 1"):
-            self._write("insert or replace into settings values (?, ?)", [(name, value) for name, value in settings.items()])
+        if not self._has("select 1 from arrays limit 1"):
+            self._write("insert or replace into settings values (?, ?, ?)", list(settings.items()))
             return
         known = self.settings()
-        changed = [f"{name} was {known.get(name, 'absent')} and is now {value}" for name, value in settings.items() if known.get(name) != value]
+        names = [name for name in {**settings, **known} if known.get(name) != settings.get(name)]
+        changed = [f"{name} was {known.get(name, 'absent')} and is now {settings.get(name, 'absent')}" for name in names]
         if changed:
             raise RunError(
                 f"A run goes on only with the settings it began with; in {self._path.parent} {'; '.join(changed)}: "
@@ -73,15 +127,15 @@ class Store:
 
     def settings(self) -> dict[str, str]:
         """The settings of the run, empty before it began."""
-        return dict(self._rows("select name, value from settings order by rowid"))
+        return dict(self._rows("select name, value, digest from settings order by rowid"))
 
     def put_array(self, name: str, values: NDArray[np.generic]) -> None:
         """Keep an array under a name."""
-        self._write("insert or replace into arrays values (?, ?)", [(name, _packed(values))])
+        self._write("insert or replace into arrays values (?, ?, ?)", [(name, _packed(values))])
 
     def has_array(self, name: str) -> bool:
         """Whether an array of that name was kept."""
-        return bool(self._rows("select 1 from arrays where name = ?", name))
+        return self._has("select 1 from arrays where name = ?", name)
 
     def array(self, name: str) -> NDArray[np.generic]:
         """The array kept under a name.
@@ -89,23 +143,23 @@ class Store:
         Raises:
             RunError: there is none.
         """
-        rows = self._rows("select data from arrays where name = ?", name)
+        rows = self._rows("select name, data, digest from arrays where name = ?", name)
         if not rows:
             raise self._unfinished(name)
-        return _unpacked(rows[0][0])
+        return _unpacked(rows[0][1])
 
     def put_text(self, name: str, text: str) -> None:
         """Keep a text under a name."""
-        self._write("insert or replace into texts values (?, ?)", [(name, text)])
+        self._write("insert or replace into texts values (?, ?, ?)", [(name, text)])
 
     def texts(self, prefix: str) -> list[str]:
         """The texts whose names begin with `prefix`, in the order in which they were kept first."""
-        rows = self._rows("select name, text from texts order by rowid")
+        rows = self._rows("select name, text, digest from texts order by rowid")
         return [str(text) for name, text in rows if name.startswith(prefix)]
 
     def has_text(self, name: str) -> bool:
         """Whether a text of that name was kept."""
-        return bool(self._rows("select 1 from texts where name = ?", name))
+        return self._has("select 1 from texts where name = ?", name)
 
     def text(self, name: str) -> str:
         """The text kept under a name.
@@ -113,77 +167,164 @@ class Store:
         Raises:
             RunError: there is none.
         """
-        rows = self._rows("select text from texts where name = ?", name)
+        rows = self._rows("select name, text, digest from texts where name = ?", name)
         if not rows:
             raise self._unfinished(name)
-        return str(rows[0][0])
+        return str(rows[0][1])
 
     def put(self, measurement: Measurement) -> None:
         """Keep a measurement; the first one of a choice stays."""
-        choice = json.dumps(measurement.choice)
-        self._write("insert or ignore into measurements (choice, record) values (?, ?)", [(choice, json.dumps(asdict(measurement)))])
+        row = (json.dumps(measurement.choice), json.dumps(asdict(measurement)))
+        self._write("insert or ignore into measurements (choice, record, digest) values (?, ?, ?)", [row])
 
     def measurements(self) -> list[Measurement]:
         """All measurements in the order they were made."""
-        return [_measurement(record) for (record,) in self._rows("select record from measurements order by id")]
+        return [_measurement(record) for _, record in self._rows("select choice, record, digest from measurements order by id")]
 
     def put_shipped(self, rounding: str, measurement: Measurement) -> None:
         """Keep what a choice is worth with the rounding that ships, and the steps after it; the first one of a choice stays."""
         row = (rounding, json.dumps(measurement.choice), json.dumps(asdict(measurement)))
-        self._write("insert or ignore into shipped values (?, ?, ?)", [row])
+        self._write("insert or ignore into shipped values (?, ?, ?, ?)", [row])
 
     def shipped(self, rounding: str) -> list[Measurement]:
         """What was measured with the rounding that ships, in the order it was made."""
-        return [_measurement(record) for (record,) in self._rows("select record from shipped where rounding = ? order by rowid", rounding)]
+        rows = self._rows("select rounding, choice, record, digest from shipped where rounding = ? order by rowid", rounding)
+        return [_measurement(record) for _, _, record in rows]
 
     def put_evaluation(self, text: str, choice: list[int], *, first: int, values: NDArray[np.float64], seconds: float) -> None:
         """Keep `values` `(n_sequences, n_objectives)` of a choice on the sequences of a text from `first` on, and the seconds they took."""
-        row = (text, json.dumps(choice), first, _packed(values), seconds)
-        self._write("insert or replace into evaluations values (?, ?, ?, ?, ?)", [row])
+        row = (text, json.dumps(choice), first, _packed(values), float(seconds))
+        self._write("insert or replace into evaluations values (?, ?, ?, ?, ?, ?)", [row])
 
     def evaluations(self, text: str, choice: list[int]) -> list[tuple[NDArray[np.float64], float]]:
         """All values of a choice on a text, and the seconds of each, in the order of the text."""
-        rows = self._rows("select data, seconds from evaluations where text = ? and choice = ? order by first", text, json.dumps(choice))
-        return [(_unpacked(data).astype(np.float64), seconds) for data, seconds in rows]
+        rows = self._rows(f"select {_EVALUATION} from evaluations where text = ? and choice = ? order by first", text, json.dumps(choice))
+        return [(_unpacked(data).astype(np.float64), seconds) for *_, data, seconds in rows]
 
     def evaluated(self, text: str) -> dict[tuple[int, ...], NDArray[np.float64]]:
         """Values `(n_sequences, n_objectives)` of every choice measured on a text, in the order they were begun."""
         found: dict[tuple[int, ...], list[NDArray[np.float64]]] = {}
-        for choice, data in self._rows("select choice, data from evaluations where text = ? order by first, rowid", text):
+        for _, choice, _, data, _ in self._rows(f"select {_EVALUATION} from evaluations where text = ? order by first, rowid", text):
             found.setdefault(tuple(json.loads(choice)), []).append(_unpacked(data).astype(np.float64))
         return {choice: np.concatenate(parts) for choice, parts in found.items()}
 
     def put_stage(self, name: str, *, seconds: float, n_tokens: int, peak_memory_bytes: int) -> None:
         """Keep what a stage cost, added to what earlier parts of it cost."""
-        known = self._rows("select seconds, n_tokens, peak_memory_bytes from stages where name = ?", name) or [(0.0, 0, 0)]
-        before_seconds, before_tokens, before_peak = known[0]
-        values = (name, before_seconds + seconds, before_tokens + n_tokens, max(before_peak, peak_memory_bytes))
-        self._write("insert or replace into stages values (?, ?, ?, ?)", [values])
+        known = self._rows(f"select {_STAGE} from stages where name = ?", name) or [(name, 0.0, 0, 0)]
+        _, before_seconds, before_tokens, before_peak = known[0]
+        values = (name, float(before_seconds + seconds), int(before_tokens + n_tokens), int(max(before_peak, peak_memory_bytes)))
+        self._write("insert or replace into stages values (?, ?, ?, ?, ?)", [values])
 
     def stages(self) -> list[tuple[str, float, int, int]]:
         """Name, seconds, tokens and peak memory in bytes of each stage, in order."""
-        return self._rows("select name, seconds, n_tokens, peak_memory_bytes from stages order by rowid")
+        return self._rows(f"select {_STAGE} from stages order by rowid")
 
     def _unfinished(self, name: str) -> RunError:
         return RunError(f"A run must be finished before it is used; the one in {self._path.parent} has no {name}: run `bitwright search` again.")
 
-    def _rows(self, query: str, *values: str) -> list[Any]:
+    def _has(self, query: str, *values: str) -> bool:
         try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise _not_a_run(self._path, error) from error
+            return self._db.execute(query, values).fetchone() is not None
+        except _DAMAGED as error:
+            raise _not_a_run(self._path, str(error)) from error
 
-    def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+    def _rows(self, query: str, *values: str) -> list[Any]:
+        """Rows without their digest, which is the last column, after all other columns that were written.
+
+        Raises:
+            RunError: the file is damaged, or a row is not as it was written.
+        """
+        try:
+            rows = self._db.execute(query, values).fetchall()
+        except _DAMAGED as error:
+            raise _not_a_run(self._path, str(error)) from error
+        if any(_digest(row[:-1]) != row[-1] for row in rows):
+            raise _not_a_run(self._path, "it was changed since it was written")
+        return [row[:-1] for row in rows]
+
+    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Write rows, each with its digest behind it, all or none.
+
+        Raises:
+            OutputError: there is no room, or no permission.
+            RunError: the file is damaged.
+        """
+        if self._file != _file_at(self._path):
+            raise OutputError(f"The run folder must stay where it is; {self._path} was removed or replaced meanwhile: put it back and run again.")
         try:
             with self._db:  # commits at the end, or takes everything back
                 self._db.execute("begin immediate")
-                self._db.executemany(statement, rows)
-        except sqlite3.OperationalError as error:
-            raise OutputError(f"The run folder must be writable; {self._path.parent} is not ({error}): make room there and run again.") from error
+                self._db.executemany(statement, [(*row, _digest(row)) for row in rows])
+        except sqlite3.ProgrammingError:  # a value of ours that is none of SQLite's
+            raise
+        except _DAMAGED as error:
+            raise _refusal(self._path, error, "make room there and run again") from error
 
 
-def _not_a_run(path: Path, error: sqlite3.DatabaseError) -> RunError:
-    return RunError(f"A run folder must hold a run of Bitwright; {path} is not one ({error}): choose another folder.")
+def _refusal(path: Path, error: Exception, way_out: str) -> OutputError | RunError:
+    """What to tell of a file that cannot be written: that there is no room or permission, or that it is damaged."""
+    is_place = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname != "SQLITE_ERROR"
+    return OutputError(f"The run folder must be writable; {path.parent} is not ({error}): {way_out}.") if is_place else _not_a_run(path, str(error))
+
+
+def _not_a_run(path: Path, reason: str) -> RunError:
+    return RunError(f"A run folder must hold a run of Bitwright; {path} is not one, or is damaged ({reason}): choose another folder.")
+
+
+def _other_version(path: Path, version: str) -> RunError:
+    return RunError(f"A run must be of this version of Bitwright, of schema {SCHEMA}; {path} is of {version}: search again with another --out.")
+
+
+def _digest(row: tuple[object, ...]) -> bytes:
+    """The digest of the values of a row, each with its type and length."""
+    found = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for value in row:
+        data = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogatepass")
+        found.update(f"{type(value).__name__} {len(data)} ".encode())
+        found.update(data)
+    return found.digest()
+
+
+def readable_store(path: Path) -> Store:
+    """The measurements of a run that may lie where nothing can be written: then they are read from a copy, and nothing can be kept.
+
+    Raises:
+        OutputError: the run can neither be written nor read.
+        RunError: see `Store`.
+    """
+    try:
+        return Store(path)
+    except OutputError:
+        if not path.exists():
+            raise
+        return Store(path, opened=_copied)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return sqlite3.connect(path, isolation_level=None, timeout=30)
+
+
+def _copied(path: Path) -> sqlite3.Connection:
+    """The file in memory, with what a process that was killed had not brought into it: even to read that, SQLite writes beside it."""
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    with tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
+        for file in (path, path.with_name(f"{path.name}-wal")):
+            if file.exists():
+                shutil.copyfile(file, Path(folder) / file.name)
+        with closing(sqlite3.connect(Path(folder) / path.name)) as copy:
+            copy.backup(memory)
+    memory.execute("pragma query_only = on")
+    return memory
+
+
+def _file_at(path: Path) -> tuple[int, int]:
+    """Which file lies at a path: its device and its number there, 0 and 0 where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _packed(values: NDArray[np.generic]) -> bytes:

@@ -11,12 +11,16 @@ from bitwright.pipeline.cost_limits import NO_DEVICE, Conditions, parse_conditio
 from bitwright.pipeline.engines import preflight, price_rules
 from bitwright.pipeline.expert_uses import expert_uses, read_by_a_step
 from bitwright.pipeline.exporting import export
+from bitwright.pipeline.extreme_weights import extremes_text
 from bitwright.pipeline.fleet import Assigned, Unserved, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
 from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.long_text import cache_text
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.memory_budget import memory_of, serving_of_model
+from bitwright.pipeline.outputs import require_file, require_folder
+from bitwright.pipeline.parity import parity_text
+from bitwright.pipeline.results import of_plan, read_by_plan, read_by_run, read_by_settings, require_results
 from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.run_search import Search, named_objectives
 from bitwright.pipeline.settings import Settings
@@ -50,14 +54,17 @@ __all__ = [
     "engine",
     "expert_uses",
     "export",
+    "extremes_text",
     "fit",
     "fit_smallest",
     "import_plan",
     "memory_of",
     "method_named",
     "named_objectives",
+    "of_plan",
     "open_run",
     "order_channels",
+    "parity_text",
     "parse_conditions",
     "parse_costs",
     "parse_threads",
@@ -67,8 +74,14 @@ __all__ = [
     "price_rules",
     "profile_machine",
     "read_by_a_step",
+    "read_by_plan",
+    "read_by_run",
+    "read_by_settings",
     "read_device",
     "read_devices",
+    "require_file",
+    "require_folder",
+    "require_results",
     "search",
     "serving_of_model",
     "smallest_plan",

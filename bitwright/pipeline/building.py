@@ -14,17 +14,19 @@ from bitwright.compress import (
     Levels,
     Source,
     cut_importance,
-    digest,
-    discard,
     kept_weights,
     needs_moments,
     open_source,
     read_imatrix,
+    unlike,
 )
-from bitwright.engines import TARGETS, Recipe, as_held, codec_of, codecs_of, container_of, require_container
+from bitwright.engines import MODEL, TARGETS, Recipe, as_held, codec_of, codecs_of, container_of, require_container
 from bitwright.errors import BrokenPromiseError, PlanError
+from bitwright.pipeline.outputs import require_place
+from bitwright.pipeline.results import read_by_plan, require_results
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import ABSENT, DROP, Kept, Plan, Target, Tensor, expert_of
+from bitwright.written_files import digest, withdraw
 
 
 def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
@@ -33,10 +35,12 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
     Raises:
         PlanError: the plan is for another model or target, names a tensor that does not exist or a format its rows do not allow, or its
             importance matrix, or the codes or weights that it keeps, are not those it was made with.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or would replace something that the plan is built from or that Bitwright did not write.
         BrokenPromiseError: the finished file has another size than the plan says.
     """
     target = target_of(plan)
+    require_place(out)
+    require_results({out: MODEL}, read_by_plan(plan))
     whole = open_source(plan.model.source)
     source, container = as_held(whole, target), container_of(target, plan.model.source)
     require_fit(plan, source)
@@ -51,7 +55,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
         container.write(out, Recipe(source, plan.formats, changed), packed)
     found = container.size_bytes(out)
     if found != plan.size_bytes:
-        discard(out)
+        withdraw(out)
         raise BrokenPromiseError(
             f"The model must have the {plan.size_bytes:,} bytes of its plan; it had {found:,} and was removed: please report this."
         )
@@ -123,11 +127,7 @@ def require_fit(plan: Plan, source: Source) -> None:
     Raises:
         PlanError: see `build`.
     """
-    if plan.model.fingerprint != source.fingerprint:
-        raise PlanError(
-            f"A plan holds only for the model it was made for; {source.name} has fingerprint {source.fingerprint[:12]} and the plan wants "
-            f"{plan.model.fingerprint[:12]}: give the original model, or make a plan for this one."
-        )
+    require_same_model(plan, source)
     target, names = target_of(plan), {tensor.name for tensor in source.tensors}
     foreign = next((name for name in plan.formats if name not in names), "")
     if foreign:
@@ -139,6 +139,19 @@ def require_fit(plan: Plan, source: Source) -> None:
             "its spelling, or give it another format."
         )
     _require_experts(plan, source)
+
+
+def require_same_model(plan: Plan, source: Source) -> None:
+    """Refuse a plan that was made for another model than that of `source`: other weights, or others of the settings that it computes with.
+
+    Raises:
+        PlanError: see above.
+    """
+    differs = unlike(plan.model.settings, source)
+    if plan.model.fingerprint != source.fingerprint:
+        differs = f"{source.name} has fingerprint {source.fingerprint[:12]} and the plan wants {plan.model.fingerprint[:12]}"
+    if differs:
+        raise PlanError(f"A plan holds only for the model it was made for; {differs}: give the original model, or make a plan for this one.")
 
 
 def _require_experts(plan: Plan, source: Source) -> None:

@@ -9,13 +9,14 @@ by text.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import TextError
-from bitwright.objectives import Store, Texts, Tokens
+from bitwright.objectives import Store, Texts, Tokens, between_commas, is_file
 
 _ORIGINS, _NAMES = "texts of the calibration sequences", "names of the calibration texts"
 
@@ -29,12 +30,13 @@ class Share:
 
 
 def shares_in(words: str) -> tuple[Share, ...]:
-    """The texts that `words` name, with commas between; a number behind the last colon of a name is its weight, 1 where there is none.
+    """The texts that `words` name, with commas between; a number behind the last colon of a name is its weight, 1 where there is none. A file
+    may have commas, and such a colon, in its name.
 
     Raises:
         TextError: no text, a weight that is not above zero, or a text that is named twice.
     """
-    shares = tuple(_share(part.strip()) for part in words.split(",") if part.strip())
+    shares = tuple(_share(part) for part in between_commas(words, lambda word: is_file(_parted(word)[0])))
     names = [share.name for share in shares]
     if not shares or not all(names):
         raise TextError(f"Calibration needs a text; '{words}' names none: give a file, a dataset, or self.")
@@ -103,13 +105,18 @@ def mixed(parts: Sequence[tuple[Share, Texts]], *, counts: Sequence[int], seed: 
 
 
 def _share(part: str) -> Share:
+    name, weight = _parted(part)
+    if not 0 < weight < inf:
+        raise TextError(f"The weight of a text must be a number above 0; that of {name} is {weight:g}: leave out a text that is not wanted.")
+    return Share(name, weight)
+
+
+def _parted(part: str) -> tuple[str, float]:
+    """A name, and the number behind its last colon, 1 where there is none: what stands there otherwise is of a file's name, or of a dataset's."""
     name, colon, weight = part.rpartition(":")
+    if is_file(part) or not colon:
+        return part, 1.0
     try:
-        value = float(weight) if colon else 1.0
-    except ValueError:  # what stands behind the colon is a part of a dataset's name
-        return Share(part)
-    if not colon:
-        return Share(part)
-    if not 0 < value < float("inf"):
-        raise TextError(f"The weight of a text must be a number above 0; that of {name} is {weight}: leave out a text that is not wanted.")
-    return Share(name, value)
+        return name, float(weight)
+    except ValueError:
+        return part, 1.0

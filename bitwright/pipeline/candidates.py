@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import digest
 from bitwright.engines import TARGETS
-from bitwright.errors import BudgetError, OutputError
+from bitwright.errors import BudgetError, RunError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.cost_limits import Limit, require_possible
+from bitwright.pipeline.origins import GIVEN, KNAPSACK, Origin, finder, own_best, versions
 from bitwright.pipeline.plan_codes import rounding_of
 from bitwright.pipeline.plan_steps import planned_steps
-from bitwright.pipeline.run import IMATRIX, Run
+from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, Run
 from bitwright.pipeline.run_space import uniforms
+from bitwright.pipeline.settings import OF_MODEL
 from bitwright.search import solve_with_rows
 from bitwright.spaces import (
     PLAIN_CACHE,
@@ -34,7 +35,9 @@ from bitwright.spaces import (
     planned_cache,
     without_cache,
 )
+from bitwright.written_files import digest, publish_text
 
+_EXABYTE = 10**18
 _UNIFORMS_MEASURED = 2
 _SEARCHED_MEASURED = 3
 
@@ -48,40 +51,58 @@ def budget_bytes(budget: Budget, *, n_weights: int, original_bytes: int) -> int:
     size_bytes = budget.size_bytes(n_weights)
     if size_bytes >= original_bytes:
         raise BudgetError(
-            f"A budget must be below the original; {budget.text} is {size_bytes / 1e6:.1f} MB and the original has "
+            f"A budget must be below the original; {budget.text} is {_megabytes(size_bytes)} MB and the original has "
             f"{original_bytes / 1e6:.1f} MB, so it fits as it is: name a smaller budget."
         )
     return size_bytes
 
 
-def candidates(run: Run, size_bytes: int, limits: tuple[Limit, ...] = ()) -> dict[str, Choice]:
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f}" if size_bytes < _EXABYTE else f"{size_bytes // 10**6:,}"  # a float ends at 10^308
+
+
+def candidates(run: Run, size_bytes: int, limits: tuple[Limit, ...] = (), *, method: str = "") -> dict[str, Choice]:
     """Choices worth measuring for a budget and `limits` beside it, by name: the exact optimum of the table and that of the second opinion, the best
-    that searches have found so far, and the largest uniform allocations that fit.
+    that searches have found so far under the names of their methods, the best of `method` among them, and the largest uniform allocations that fit.
 
     Raises:
         BudgetError: even the smallest file is above the budget, or no choice is within the limits.
     """
     space, rows = run.prices.space, tuple(limit.row for limit in limits)
     require_possible(space, size_bytes, limits)
-    tables = {"knapsack": run.prices.table, "knapsack, second table": run.prices.second_table}
+    tables = {KNAPSACK: run.prices.table, f"{KNAPSACK}, second table": run.prices.second_table}
     solved = {name: solve_with_rows(space, table, 8 * size_bytes, rows=rows).choice for name, table in tables.items()}
-    found = {"knapsack": solved["knapsack"]} | {name: choice for name, choice in solved.items() if (choice != solved["knapsack"]).any()}
+    found = {KNAPSACK: solved[KNAPSACK]} | {name: choice for name, choice in solved.items() if (choice != solved[KNAPSACK]).any()}
     fitting = {name: choice for name, choice in uniforms(run).items() if _fits(run, choice, size_bytes, limits)}
     largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
     uniform = {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
-    return found | _searched(run, size_bytes, limits, known=[*found.values(), *uniform.values()]) | uniform
+    searched = _searched(run, size_bytes, limits, method)
+    taken = {tuple(choice.tolist()) for choice in (*found.values(), *uniform.values())}
+    return found | {name: choice for name, choice in searched.items() if tuple(choice.tolist()) not in taken} | uniform
+
+
+def own_candidate(run: Run, size_bytes: int, limits: tuple[Limit, ...], *, method: str) -> dict[str, Choice]:
+    """The best choice of a method's own that fits, by the method's name: what ships as published.
+
+    Raises:
+        BudgetError: the method measured none that fits.
+    """
+    return {method: own_best(run, method, lambda choice: _fits(run, choice, size_bytes, limits))}
 
 
 def _fits(run: Run, choice: Choice, size_bytes: int, limits: tuple[Limit, ...]) -> bool:
     return run.prices.space.total_bytes(choice) <= size_bytes and all(limit.keeps(choice) for limit in limits)
 
 
-def _searched(run: Run, size_bytes: int, limits: tuple[Limit, ...], *, known: list[Choice]) -> dict[str, Choice]:
-    """The best choices that fit among those measured by searches, which are not `known` already."""
-    taken = {tuple(choice.tolist()) for choice in known}
+def _searched(run: Run, size_bytes: int, limits: tuple[Limit, ...], method: str) -> dict[str, Choice]:
+    """The best choices that fit among those measured by searches, and the best of the searches of `method`."""
     nats = {choice: value for choice, value in run.evaluated().items() if _fits(run, np.array(choice), size_bytes, limits)}
-    new = [choice for choice in sorted(nats, key=lambda choice: nats[choice])[:_SEARCHED_MEASURED] if choice not in taken]
-    return {f"search {i}": np.array(choice) for i, choice in enumerate(new, start=1)}
+    best_first = [np.array(choice) for choice in sorted(nats, key=lambda choice: nats[choice])[:_SEARCHED_MEASURED]]
+    with suppress(BudgetError):
+        own = own_best(run, method, lambda choice: _fits(run, choice, size_bytes, limits))
+        if not any((own == choice).all() for choice in best_first):
+            best_first.append(own)
+    return {f"{finder(run, choice) or 'search'} {i}": choice for i, choice in enumerate(best_first, start=1)}
 
 
 def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> tuple[str, Measurement]:
@@ -96,8 +117,8 @@ def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> 
     return ranked[0], measured[ranked[0]]
 
 
-def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement, cache: CacheTypes = PLAIN_CACHE) -> Plan:
-    """The measured choice as a plan. `cache` are the types of keys and values where the run does not decide about them."""
+def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement, cache: CacheTypes = PLAIN_CACHE, by: Origin = GIVEN) -> Plan:
+    """The measured choice as a plan, whose origin is `by`. `cache` are the types of keys and values where the run does not decide about them."""
     promise = Promise(
         nats_per_token=measurement.nats_per_token,
         standard_error=measurement.standard_error,
@@ -105,10 +126,12 @@ def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement,
         text=run.store.text("held-out text"),
         n_tokens=measurement.n_tokens,
     )
-    return promised_plan(run, np.array(measurement.choice), promise, budget=budget, strategy=strategy, cache=cache)
+    return promised_plan(run, np.array(measurement.choice), promise, budget=budget, strategy=strategy, cache=cache, by=by)
 
 
-def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, strategy: str, cache: CacheTypes = PLAIN_CACHE) -> Plan:
+def promised_plan(
+    run: Run, choice: Choice, promise: Promise, *, budget: str, strategy: str, cache: CacheTypes = PLAIN_CACHE, by: Origin = GIVEN
+) -> Plan:
     """A choice `(n_units,)` as a plan that promises `promise`; see `make_plan`."""
     space, settings = run.prices.space, run.settings
     formats = of_weights(space).names(without_cache(space, choice))
@@ -118,12 +141,12 @@ def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, st
     return Plan(
         target=target.name,
         target_version=target.version,
-        model=PlannedModel(source=str(_absolute(settings.model)), fingerprint=run.store.settings()["model"], n_weights=space.n_weights),
+        model=_planned_model(run),
         formats=formats,
         size_bytes=file_bytes(space, choice),
         divergence=promise,
         cache=planned_cache(types),
-        importance=ImportanceFile(path=str(imatrix.absolute()), sha256=digest(imatrix)),
+        importance=ImportanceFile(path=str(imatrix.absolute()), sha256=_importance_digest(run)),
         rounding=rounding_of(run, formats),
         steps=planned_steps(run, formats),
         found=Provenance(
@@ -133,30 +156,45 @@ def promised_plan(run: Run, choice: Choice, promise: Promise, *, budget: str, st
             calibration=run.store.text("calibration text"),
             seed=settings.seed,
             budget=budget,
+            won=by.won,
+            method=by.method,
+            effort=by.effort,
+            objectives=by.objectives,
+            held_out=run.store.text("held-out text"),
+            versions=versions(),
         ),
     )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text to a temporary name and rename it.
+def _planned_model(run: Run) -> PlannedModel:
+    known = run.store.settings()
+    settings = {name.removeprefix(OF_MODEL): value for name, value in known.items() if name.startswith(OF_MODEL)}
+    source = str(_absolute(run.settings.model))
+    return PlannedModel(source=source, fingerprint=known["model"], settings=settings, n_weights=run.prices.space.n_weights)
+
+
+def _importance_digest(run: Run) -> str:
+    """The digest of the importance matrix that the run packed with.
 
     Raises:
-        OutputError: the file cannot be written.
+        RunError: the file is another one now, or gone.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"The file must be writable to {path}; it is not ({error.strerror}): choose another place.") from error
-    finally:
-        _discard(temporary)
+    path, kept = run.folder / IMATRIX, run.store.text(IMATRIX_DIGEST)
+    if not path.is_file() or digest(path) != kept:
+        raise RunError(
+            f"A plan needs the importance matrix that its run packed with; {path} has changed since or is gone: put it back, or let "
+            "`bitwright search` collect it again."
+        )
+    return kept
 
 
-def _discard(temporary: Path) -> None:
-    with suppress(OSError):
-        temporary.unlink()
+def write_text(path: Path, text: str, *, kind: str = "text") -> None:
+    """Write a text, whole or not at all, over nothing but an earlier one of that kind; see `publishing`.
+
+    Raises:
+        OutputError: the file cannot be written, or what is there is not Bitwright's own.
+    """
+    publish_text(path, text, kind=kind)
 
 
 def _absolute(model: str) -> Path | str:

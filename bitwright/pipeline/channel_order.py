@@ -13,14 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import HuggingFaceSource, Model, load, rows_in_memory
-from bitwright.engines import N_CONTEXTS, NATIVE, NATIVE_CHANNELS, CheckpointSource, Recipe, as_held, model_as_held, plain, prefixes
-from bitwright.errors import BrokenPromiseError, ModelError, OutputError
+from bitwright.compress import HuggingFaceSource, Model, load, open_headers, rows_in_memory
+from bitwright.engines import MODEL, N_CONTEXTS, NATIVE, NATIVE_CHANNELS, CheckpointSource, Recipe, as_held, model_as_held, plain, prefixes
+from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.objectives import Shape, Tokens, next_token_log_probabilities
+from bitwright.pipeline.before_loading import require_lengths, require_texts
 from bitwright.pipeline.calibration_mix import parts_of, shares_in
-from bitwright.pipeline.workbench import require_device, text_named
+from bitwright.pipeline.outputs import require_folder
+from bitwright.pipeline.results import require_results
+from bitwright.pipeline.settings import SELF
+from bitwright.pipeline.workbench import require_device, tell_missing, text_named
 from bitwright.predictors import channel_energies
 from bitwright.progress import Progress, Silent
+from bitwright.ranges import ORDERING_SEQUENCES, SEED, SEQUENCE_LENGTH
 
 _SAME_NATS = 1e-4  # per token; a sum in another order is off by far less
 _N_SHARES = 4
@@ -46,6 +51,7 @@ def order_channels(
     n_sequences: int = 32,
     length: int = 256,
     seed: int = 0,
+    text_column: str = "",
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Ordered:
@@ -53,19 +59,24 @@ def order_channels(
 
     Raises:
         UserError: the model or the text cannot be used; the model is a file of GGUF, or its feed-forward parts have biases.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, is the model or a text itself, or holds what Bitwright did not write.
         BrokenPromiseError: what was written computes something else.
     """
     progress = progress or Silent()
+    ORDERING_SEQUENCES.require(n_sequences)
+    SEQUENCE_LENGTH.require(length)
+    SEED.require(seed)
     require_device(device)
-    if out.resolve() == Path(name).resolve():
-        raise OutputError(f"The model in order is another folder; {out} is the model itself: name a new one with --out.")
+    require_results({out: MODEL}, [Path(name), *(Path(share.name) for share in shares_in(calibration) if share.name != SELF)])
+    require_folder(out)
+    require_texts(calibration, "", text_column)
+    require_lengths(open_headers(name), length, length, NATIVE.name)
     model = load(name, device)
     source = model.source
     if not isinstance(source, HuggingFaceSource):
         raise ModelError(f"Channels are put in order in a folder as transformers saves it; {name} is a file of GGUF: give the model's folder.")
     as_held(source, NATIVE_CHANNELS)  # refuses what cannot be cut
-    tokens = _tokens(model, calibration, n_sequences, length, seed=seed, progress=progress)
+    tokens = _tokens(model, calibration, n_sequences, length, seed=seed, column=text_column, progress=progress)
     contexts = prefixes(tokens.ids, N_CONTEXTS)
     before = next_token_log_probabilities(model, contexts)
     energies = channel_energies(model_as_held(model, NATIVE), tokens, progress=progress)
@@ -78,10 +89,14 @@ def order_channels(
     return Ordered(len(energies), _shares(energies), nats)
 
 
-def _tokens(model: Model, calibration: str, n_sequences: int, length: int, *, seed: int, progress: Progress) -> Tokens:
+def _tokens(model: Model, calibration: str, n_sequences: int, length: int, *, seed: int, column: str, progress: Progress) -> Tokens:
     shares = shares_in(calibration)
     shapes = [Shape(n, 0, length) for n in parts_of(n_sequences, shares)]
-    texts = [text_named(share.name, model, shape, seed=seed, progress=progress).calibration for share, shape in zip(shares, shapes, strict=True)]
+    texts = []
+    for share, shape in zip(shares, shapes, strict=True):
+        found = text_named(share.name, model, shape, seed=seed, progress=progress, column=column)
+        tell_missing(found, shape, progress)
+        texts.append(found.calibration)
     return Tokens(np.concatenate([text.ids for text in texts]), ", ".join(text.text for text in texts))
 
 

@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import stitched
-from bitwright.errors import UserError
 from bitwright.objectives import Evaluator, KullbackLeibler, Measurement, Reference
 from bitwright.pipeline.price_table import distortion_of, priced
 from bitwright.pipeline.run import Run
+from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.run_space import whole_space
 from bitwright.pipeline.workbench import Workbench, set_up, timed
 from bitwright.predictors import PROXIES, Agreement, Proxy, completed, importance_error_table, proxy_named, rank_agreement, sums, table_agreement
 from bitwright.progress import Progress, Silent
+from bitwright.ranges import PLANS
 from bitwright.report import JudgedProxy, PricedProxy, ProxyComparison, Ranks
 from bitwright.search import scattered, sizes_between
 from bitwright.spaces import Choices, Space, chosen_cache, finest_types, has_cache, of_weights, without_cache
 
 _CHEAP_PASSES = 16.0  # forward ones, of which a backward pass counts as two
 _SPREAD, _MIDDLE = (0.05, 0.95), (0.5, 0.5)  # of the way from the smallest file to the largest, by ratio
-_FEWEST_PLANS = 6
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ def comparison_cost(run: Run, names: Sequence[str], *, n_plans: int) -> Comparis
     Raises:
         UserError: there is no proxy of such a name, or too few plans are asked for.
     """
-    if n_plans < _FEWEST_PLANS:
-        raise UserError(f"At least {_FEWEST_PLANS} plans must be measured to rank proxies by; {n_plans} is too few: ask for more with --plans.")
+    PLANS.require(n_plans)
     settings, passes = run.settings, {proxy: proxy.passes(of_weights(run.prices.space)) for proxy in chosen_proxies(run, names)}
     n_tokens = settings.n_calibration * settings.sequence_length
     priced = tuple(PricedProxy(proxy.name, proxy.source, took.forward, took.backward) for proxy, took in passes.items())
@@ -84,6 +83,11 @@ def compare_proxies(
         UserError: there is no proxy of such a name, the model cannot be priced by one, or too few plans are asked for.
     """
     comparison_cost(run, names, n_plans=n_plans)
+    with working_in(run.folder):
+        return _compared(run, names, n_plans=n_plans, device=device, progress=progress)
+
+
+def _compared(run: Run, names: Sequence[str], *, n_plans: int, device: str, progress: Progress | None) -> ProxyComparison:
     bench, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), of_weights(run.prices.space)
     distortion = distortion_of(bench, whole_space(bench))
     tables = {}

@@ -94,7 +94,7 @@ def parse_conditions(texts: Iterable[str], device: Device | NoDevice) -> Conditi
         word, _, value = (part.strip() for part in text.partition("="))
         if word != KullbackLeibler.name:
             of_costs.append(parse_at_most(text))
-        elif (nats := _number(value)) <= 0:
+        elif not 0 < (nats := _number(value)) < inf:
             raise ObjectiveError(f"A ceiling must be a number above zero of nats/token; '{text}' has none: write it like kl=0.03.")
     return Conditions(tuple(of_costs), device, nats)
 

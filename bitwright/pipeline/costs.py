@@ -42,11 +42,7 @@ class Costs:
         Raises:
             UserError: the device has another engine, or no rate for a format of the space.
         """
-        if device.engine != self.run.settings.target:
-            raise DeviceError(
-                f"A device must have the engine that the run is for; {device.name} has {device.engine} and the run is for "
-                f"{self.run.settings.target}: search for that target."
-            )
+        require_engine(device, self.run.settings.target)
         if has_cache(space):
             plain = serving_of(replace(device, cache=PLAIN_CACHE))
             return self.reading(with_cache_sizes(space, self.anatomy.cache_bytes(plain))).seconds(device, cache_bytes=0)
@@ -65,10 +61,42 @@ class Costs:
             return bytes_cost(space) if objective == CostObjective.BYTES else bits_cost(space)
         if objective == CostObjective.ACTIVE_BYTES:
             return self.reading(space).active_bytes()
-        if isinstance(device, NoDevice):
-            raise DeviceError(f"{objective} is counted on a device; none was named: give --profile, a file of `bitwright profile` or a known name.")
+        device = _required(objective, device)
         seconds = self.seconds(device, space)
         return seconds if objective == CostObjective.SECONDS else joules(seconds, device)
+
+
+def require_countable(objectives: Iterable[CostObjective], device: Device | NoDevice, target: str) -> None:
+    """Refuse costs that cannot be counted on a device for a target, whatever the model.
+
+    Raises:
+        DeviceError: one needs a device and there is none, or its power is not known, or it has another engine.
+    """
+    for objective in objectives:
+        if objective in (CostObjective.SECONDS, CostObjective.JOULES):
+            named = _required(objective, device)
+            require_engine(named, target)
+            if objective == CostObjective.JOULES:
+                _power(named)
+
+
+def require_engine(device: Device, target: str) -> None:
+    """Refuse a device that has another engine than that of a target.
+
+    Raises:
+        DeviceError: it has.
+    """
+    if device.engine != target:
+        raise DeviceError(
+            f"A device must have the engine that the run is for; {device.name} has {device.engine} and the run is for {target}: search for that "
+            "target."
+        )
+
+
+def _required(objective: CostObjective, device: Device | NoDevice) -> Device:
+    if isinstance(device, NoDevice):
+        raise DeviceError(f"{objective} is counted on a device; none was named: give --profile, a file of `bitwright profile` or a known name.")
+    return device
 
 
 def joules(seconds: Cost, device: Device) -> Cost:
@@ -77,12 +105,16 @@ def joules(seconds: Cost, device: Device) -> Cost:
     Raises:
         DeviceError: its power is not known.
     """
+    return seconds.times(_power(device) / device.sequences, CostObjective.JOULES)
+
+
+def _power(device: Device) -> float:
     if isinstance(device.power_watts, PowerUnknown):
         raise DeviceError(
             f"{CostObjective.JOULES} needs the power of a device; that of {device.name} is not known: write `power_watts` into its file, or let "
             "`bitwright profile` read it where the processor counts its energy."
         )
-    return seconds.times(device.power_watts / device.sequences, CostObjective.JOULES)
+    return device.power_watts
 
 
 def costs_of(run: Run) -> Costs:

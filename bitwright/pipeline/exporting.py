@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from bitwright.compress import load
 from bitwright.dialects import dialect_named, modules_of
 from bitwright.errors import PlanError
+from bitwright.pipeline.building import require_same_model
 from bitwright.spaces import Plan
 
 
@@ -23,8 +24,7 @@ def export(plan: Plan, to: str) -> Exported:
         UserError: no such dialect or model, a plan for another model, or a format or step that the dialect cannot say.
     """
     dialect, model = dialect_named(to), load(plan.model.source)
-    if model.source.fingerprint != plan.model.fingerprint:
-        raise PlanError(f"A plan holds only for the model it was made for; {model.source.name} has changed since: make a plan for this one.")
+    require_same_model(plan, model.source)
     if plan.steps:
         raise PlanError(f"{to} knows formats and nothing that follows them; this plan goes on with {plan.steps[0].step}: plan without --step.")
     text = dialect.write(plan.formats, modules_of(model.tensors, model.pieces))

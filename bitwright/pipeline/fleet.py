@@ -18,6 +18,7 @@ from bitwright.pipeline.candidates import make_plan, promised_plan
 from bitwright.pipeline.cost_limits import Limit
 from bitwright.pipeline.costs import Costs, costs_of, serving_of
 from bitwright.pipeline.interpolation import Foreteller, Foretold, foreteller
+from bitwright.pipeline.origins import KNAPSACK, origin
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.size_limits import narrowed_to, within_memory
 from bitwright.search import Row, solve, solve_with_rows
@@ -189,10 +190,10 @@ def _plan(run: Run, device: Device, best: _Candidate) -> Plan:
     limit = f"{device.name}: {device.usable_bytes / _MEBIBYTE:,.0f} MiB at {device.context} × {device.sequences} tokens"
     cache = device.cache if isinstance(device.cache, CacheTypes) else PLAIN_CACHE
     if isinstance(best.known, Measurement):
-        return make_plan(run, budget=limit, strategy="fleet, measured", measurement=best.known, cache=cache)
+        return make_plan(run, budget=limit, strategy="fleet, measured", measurement=best.known, cache=cache, by=origin(run, "", best.choice))
     text = run.store.text("held-out text")
     promise = Promise(nats_per_token=best.nats, standard_error=best.known.standard_error, basis="predicted", text=text, n_tokens=0)
-    return promised_plan(run, best.choice, promise, budget=limit, strategy="fleet, knapsack", cache=cache)
+    return promised_plan(run, best.choice, promise, budget=limit, strategy="fleet, knapsack", cache=cache, by=origin(run, KNAPSACK, best.choice))
 
 
 def _what_is_missing(post: _Post, fastest: Choice) -> str:

@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from re import sub
 from typing import Any
+from unicodedata import normalize
 
-from bitwright.compress import digest
+from bitwright.engines import MODEL
 from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.candidates import write_text
 from bitwright.pipeline.fleet import Assigned, Fleet, Unserved
+from bitwright.pipeline.results import FLEET_KIND, PLAN_KIND, REPORT_KIND, read_by_run, require_results
 from bitwright.pipeline.run_summary import summarise
 from bitwright.progress import Progress, Silent
 from bitwright.report import NoLimit, write_page
 from bitwright.spaces import Plan
+from bitwright.written_files import digest, is_as_written
 
 MANIFEST, PAGE, PLANS, MODELS = "fleet.json", "report.html", "plans", "models"
+_LONGEST = 100  # bytes of a device's name in that of its plan: file systems end names at 255
 _INTERVAL = 1.645  # standard errors to either side that hold 90 % of a normal
 
 
@@ -28,10 +32,10 @@ def build_fleet(fleet: Fleet, out: Path, *, progress: Progress | None = None) ->
         UserError: see `build`.
     """
     plans = {model_name(row.plan): row.plan for row in fleet.assigned}
+    _require(fleet, out, {out / name: MODEL for name in plans})
     for name, plan in plans.items():
         path = out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not (path.is_file() and path.stat().st_size == plan.size_bytes):
+        if not (is_as_written(path, MODEL) and path.stat().st_size == plan.size_bytes):
             build(plan, path, progress=progress or Silent())
     return {name: digest(out / name) for name in plans}
 
@@ -42,32 +46,56 @@ def write_fleet(fleet: Fleet, out: Path, *, checksums: Mapping[str, str]) -> Pat
     Raises:
         OutputError: the folder cannot be written.
     """
-    for row in fleet.assigned:
-        write_text(out / plan_name(row), row.plan.to_json())
+    names = plan_names(fleet)
+    _require(fleet, out, {})
+    for row, name in zip(fleet.rows, names, strict=True):
+        if isinstance(row, Assigned):
+            write_text(out / name, row.plan.to_json(), kind=PLAN_KIND)
     if fleet.assigned:
         _write_page(fleet, out / PAGE)
     manifest = {
         "schema_version": 1,
         "bitwright": importlib.metadata.version("bitwright"),
         "model": fleet.run.settings.model,
-        "devices": [_record(row, checksums) for row in fleet.rows],
+        "devices": [_record(row, name, checksums) for row, name in zip(fleet.rows, names, strict=True)],
     }
-    write_text(out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    write_text(out / MANIFEST, json.dumps(manifest, indent=2) + "\n", kind=FLEET_KIND)
     return out / MANIFEST
 
 
-def plan_name(row: Assigned) -> str:
-    """Where a device's plan is written, within the fleet's folder."""
-    return f"{PLANS}/{sub(r'[^a-z0-9]+', '-', row.device.name.lower()).strip('-')}.json"
+def plan_names(fleet: Fleet) -> list[str]:
+    """Where the plan of each device is written, within the fleet's folder: its name as far as a file can bear it, and a number where another device
+    before it has that name, or one that differs in the case of its letters alone.
+    """
+    found: list[str] = []
+    for row in fleet.rows:
+        stem, number = _stem(row.device.name), 1
+        while (name := f"{PLANS}/{stem}{f'-{number}' * (number > 1)}.json") in found:
+            number += 1
+        found.append(name)
+    return found
+
+
+def _stem(name: str) -> str:
+    """A device's name in the letters and digits of its script, in small letters and composed, with hyphens between."""
+    plain = sub(r"[\W_]+", "-", normalize("NFKC", normalize("NFKC", name).casefold())).strip("-")
+    return plain.encode()[:_LONGEST].decode(errors="ignore").strip("-") or "device"
+
+
+def _require(fleet: Fleet, out: Path, models: Mapping[Path, str]) -> None:
+    """Refuse a folder in which a file of the fleet would replace what the run is made from, or what Bitwright did not write."""
+    plans = {out / name: PLAN_KIND for row, name in zip(fleet.rows, plan_names(fleet), strict=True) if isinstance(row, Assigned)}
+    page = {out / PAGE: REPORT_KIND} if plans else {}
+    require_results({**models, **plans, **page, out / MANIFEST: FLEET_KIND}, read_by_run(fleet.run))
 
 
 def model_name(plan: Plan) -> str:
     """Where the model of a plan is built, within the fleet's folder: equal choices for one model have one name."""
-    said = json.dumps([plan.model.fingerprint, plan.importance.sha256, sorted(plan.formats.items())])
+    said = json.dumps([plan.model.fingerprint, sorted(plan.model.settings.items()), plan.importance.sha256, sorted(plan.formats.items())])
     return f"{MODELS}/{hashlib.sha256(said.encode()).hexdigest()[:12]}{Path(target_of(plan).file_name).suffix}"
 
 
-def _record(row: Assigned | Unserved, checksums: Mapping[str, str]) -> dict[str, Any]:
+def _record(row: Assigned | Unserved, of_plan: str, checksums: Mapping[str, str]) -> dict[str, Any]:
     if isinstance(row, Unserved):
         return {"name": row.device.name, "fits": False, "reason": row.reason}
     name, promise = model_name(row.plan), row.plan.divergence
@@ -76,7 +104,7 @@ def _record(row: Assigned | Unserved, checksums: Mapping[str, str]) -> dict[str,
     return {
         "name": row.device.name,
         "fits": True,
-        "plan": plan_name(row),
+        "plan": of_plan,
         "model": {"path": name, "size_bytes": row.plan.size_bytes} | built,
         "divergence": {
             "nats_per_token": promise.nats_per_token,

@@ -3,23 +3,28 @@
 What the file says is bits and groups; the tool's own codes are not in it, and would be others.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import load
-from bitwright.dialects import dialect_named, modules_of, offered_by
+from bitwright.compress import Model, load, open_headers
+from bitwright.dialects import Dialect, Module, Modules, dialect_named, modules_of, offered_by
 from bitwright.engines import LLAMA_CPP, TARGETS
 from bitwright.errors import PlanError, TextError
+from bitwright.pipeline.before_loading import require_lengths, require_texts
 from bitwright.pipeline.candidates import make_plan
+from bitwright.pipeline.outputs import require_folder
+from bitwright.pipeline.results import require_run_folder
 from bitwright.pipeline.run import Prices, Run
+from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.run_space import original_bytes, whole_space
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.shipping import measure_as_shipped
-from bitwright.pipeline.workbench import Workbench, set_up
+from bitwright.pipeline.workbench import Workbench, require_device, set_up
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import Choice, Plan, Space
+from bitwright.spaces import Choice, Plan, Space, Tensor, discover, small_text
 
 _UNPRICED = "none"
 
@@ -33,22 +38,28 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
     Raises:
         UserError: no such dialect or file, a text that is not of the dialect, or formats that the target or the model's rows do not allow.
     """
+    require_folder(out)
+    require_run_folder(settings, out, {})
+    require_device(device)
+    require_texts(settings.calibration, settings.held_out, settings.text_column)
+    require_lengths(open_headers(settings.model), settings.sequence_length, settings.sequence_length, settings.target)
     formats, kept = _read(settings, file, dialect)
     asked = replace(settings, formats=tuple(sorted(set(formats.values()))), keep=kept)
-    bench = set_up(asked, out, device=device, progress=progress or Silent())
-    space = whole_space(bench)
-    choice = _choice(space, formats)
-    run = _run(bench, space, choice)
-    for unit, form in zip(space.units, choice, strict=True):
-        for tensor in unit.tensors:
-            bench.levels.packed(tensor, space.formats[form])  # before any of the model's weights is another
-    bench.measure(space, [choice])
-    if run.settings.ships_anew:
-        measure_as_shipped(bench, run, [choice])
-    measurement = (run.measurements | run.shipped)[tuple(choice.tolist())]
-    size = f"{space.total_bytes(choice)}B"
-    made = make_plan(run, budget=size, strategy=f"imported from {dialect}", measurement=measurement)
-    return made.model_copy(update={"found": made.found.model_copy(update={"sensitivity": _UNPRICED})})
+    with working_in(out):
+        bench = set_up(asked, out, device=device, progress=progress or Silent())
+        space = whole_space(bench)
+        choice = _choice(space, formats)
+        run = _run(bench, space, choice)
+        for unit, form in zip(space.units, choice, strict=True):
+            for tensor in unit.tensors:
+                bench.levels.packed(tensor, space.formats[form])  # before any of the model's weights is another
+        bench.measure(space, [choice])
+        if run.settings.ships_anew:
+            measure_as_shipped(bench, run, [choice])
+        measurement = (run.measurements | run.shipped)[tuple(choice.tolist())]
+        size = f"{space.total_bytes(choice)}B"
+        made = make_plan(run, budget=size, strategy=f"imported from {dialect}", measurement=measurement)
+        return made.model_copy(update={"found": made.found.model_copy(update={"sensitivity": _UNPRICED})})
 
 
 def _read(settings: Settings, file: Path, dialect: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -58,12 +69,24 @@ def _read(settings: Settings, file: Path, dialect: str) -> tuple[dict[str, str],
         others = ", ".join(name for name, other in TARGETS.items() if spoken.same_codes == (other is LLAMA_CPP))
         raise PlanError(f"Formats of {dialect} must be those of the target; {target.name} has others: choose --target {others}.")
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = small_text(file)
+    except (OSError, ValueError) as error:
         raise TextError(f"A plan of {dialect} must be a file of UTF-8 text that can be read; {file} is not: check the path.") from error
     model = load(settings.model)
-    formats = spoken.read(text, modules_of(model.tensors, model.pieces), offered_by(target.formats))
-    return formats, tuple(tensor.name for tensor in model.tensors if tensor.name in model.pieces and tensor.name not in formats)
+    formats = spoken.read(text, _named_by(spoken, model), offered_by(target.formats))
+    return formats, tuple(tensor.name for tensor in _decidable(model) if tensor.name not in formats)
+
+
+def _named_by(spoken: Dialect, model: Model) -> Modules:
+    """What a file of that dialect names: modules, or the tensors of the engine, stacks of experts among them."""
+    if not spoken.same_codes:
+        return modules_of(model.tensors, model.pieces)
+    return {tensor.name: Module(tensor.name, tensor.shape) for tensor in _decidable(model)}
+
+
+def _decidable(model: Model) -> Iterator[Tensor]:
+    """The matrices that a plan can be about; routers and vectors are none."""
+    return (tensor for unit in discover(model.tensors) for tensor in unit.tensors if tensor.name in model.pieces)
 
 
 def _choice(space: Space, formats: dict[str, str]) -> Choice:

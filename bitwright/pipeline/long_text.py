@@ -9,7 +9,7 @@ written. Whatever the length, as many tokens are read.
 from pathlib import Path
 
 from bitwright.compress import dimensions
-from bitwright.objectives import Tokens, long_sequences
+from bitwright.objectives import Tokens, long_sequences, require_known
 from bitwright.pipeline.calibration_mix import shares_in
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.settings import SELF
@@ -30,7 +30,9 @@ def long_text(bench: Workbench) -> Tokens:
         tokens = Tokens(ids[: max(N_TOKENS // ids.shape[1], 1)], short.text)
     else:
         name = Path(share.name).name
-        tokens = long_sequences(documents_of(share.name), bench.model.tokenizer, settings.shape, length=length, n_tokens=N_TOKENS, name=name)
+        documents = documents_of(share.name, settings.text_column)
+        tokens = long_sequences(documents, bench.model.tokenizer, settings.shape, length=length, n_tokens=N_TOKENS, name=name)
+        require_known(tokens.ids, bench.model, text=name)
     bench.store.put_text(_TEXT, f"{len(tokens.ids)} sequences of {tokens.ids.shape[1]:,} tokens of {tokens.text}")
     return tokens
 

@@ -12,9 +12,9 @@ from math import inf
 
 import numpy as np
 
-from bitwright.errors import UserError
 from bitwright.objectives import Estimate, Evaluation, Evaluator, standard_error
 from bitwright.progress import Progress
+from bitwright.ranges import EVALUATIONS, SECONDS, TOKENS
 from bitwright.search import Question, Strategy, Trials, no_trials
 from bitwright.spaces import Choice
 
@@ -34,9 +34,9 @@ class Effort:
     seconds: float = inf
 
     def __post_init__(self) -> None:
-        for name, value in (("evaluations", self.evaluations), ("tokens", self.tokens), ("seconds", self.seconds)):
-            if not value >= 0:
-                raise UserError(f"The effort of a search must be zero or more; {value:g} {name} is not: give a larger number, or none for no limit.")
+        EVALUATIONS.require(self.evaluations)
+        TOKENS.require(self.tokens)
+        SECONDS.require(self.seconds)
 
 
 @dataclass(eq=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from bitwright.compress import Dimensions, Source, dimensions, open_source
+from bitwright.compress import Dimensions, Source, dimensions, open_headers, open_source
 from bitwright.engines import LLAMA_CPP, MemoryUse, Serving, engine, header_bytes, memory_use, require_accounting
 from bitwright.errors import BudgetError, UserError
 from bitwright.pipeline.building import target_of
@@ -90,7 +90,7 @@ def memory_of(name: str, serving: Serving, *, target: str = LLAMA_CPP.name) -> M
     if name.endswith(_PLAN):
         plan = read_plan(Path(name))
         require_accounting(target_of(plan))
-        return anatomy(open_source(plan.model.source)).use(serving, file_bytes=plan.size_bytes)
+        return anatomy(open_headers(plan.model.source).least).use(serving, file_bytes=plan.size_bytes)
     require_accounting(engine(target, ""))
     source = open_source(name)
     found = anatomy(source)
@@ -117,7 +117,7 @@ def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str =
     """
     memory_bytes(memory)  # refused before the model is opened
     require_accounting(engine(target, ""))
-    return budget_left(anatomy(open_source(model)), memory, serving)
+    return budget_left(anatomy(open_headers(model).least), memory, serving)
 
 
 def budget_left(found: Anatomy, memory: Budget, serving: Serving) -> Budget:

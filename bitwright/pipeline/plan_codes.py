@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from bitwright.compress import digest, keep_codes, needs_moments
+from bitwright.compress import keep_codes, needs_moments
 from bitwright.pipeline.run import CODES, LEVELS, Run
 from bitwright.pipeline.shipping import shipped_levels
 from bitwright.spaces import ABSENT, Kept, MadeAnew
+from bitwright.written_files import digest
 
 
 def rounding_of(run: Run, formats: Mapping[str, str]) -> MadeAnew | Kept:

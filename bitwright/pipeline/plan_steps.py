@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from bitwright.compress import Model, Weights, digest, keep_weights, kept_weights
+from bitwright.compress import Model, Weights, keep_weights, kept_weights
 from bitwright.errors import RunError
 from bitwright.objectives import Tokens
 from bitwright.pipeline.run import STEPS, Run
 from bitwright.pipeline.steps import step_named
 from bitwright.progress import Progress
 from bitwright.spaces import CalibratedRouters
+from bitwright.written_files import digest
 
 
 def stepped(run: Run, model: Model, weights: Weights, tokens: Tokens, *, formats: Mapping[str, str], progress: Progress) -> Weights:
@@ -18,9 +19,10 @@ def stepped(run: Run, model: Model, weights: Weights, tokens: Tokens, *, formats
     found = dict(weights)
     for words in run.settings.steps:
         path = _path(run, formats, words)
-        if not path.is_file():
+        if not _is_as_kept(run, path):
             keep_weights(path, step_named(words)(model, found, tokens, progress))
-        made = kept_weights(path, digest(path))
+            run.store.put_text(_key(path), digest(path))
+        made = kept_weights(path, run.store.text(_key(path)))
         found |= {name: lambda name=name, made=made: made[name] for name in made}  # type: ignore[misc]
     return found
 
@@ -29,15 +31,24 @@ def planned_steps(run: Run, formats: Mapping[str, str]) -> tuple[CalibratedRoute
     """The steps of a plan of `formats` (tensor → format) as it was measured.
 
     Raises:
-        RunError: their weights are not there any more.
+        RunError: their weights are not there any more, or were changed.
     """
     planned = []
     for words in run.settings.steps:
         path = _path(run, formats, words)
-        if not path.is_file():
-            raise RunError(f"Weights that a text had a part in are made once; {path} is gone: run the search again with another --out.")
+        if not _is_as_kept(run, path):
+            raise RunError(f"Weights that a text had a part in are made once; {path} is gone or changed: run the search again with another --out.")
         planned.append(step_named(words).planned(path))
     return tuple(planned)
+
+
+def _is_as_kept(run: Run, path: Path) -> bool:
+    return run.store.has_text(_key(path)) and path.is_file() and digest(path) == run.store.text(_key(path))
+
+
+def _key(path: Path) -> str:
+    """Under what a run keeps the digest of a step's weights."""
+    return f"{STEPS}/{path.name}"
 
 
 def _path(run: Run, formats: Mapping[str, str], words: str) -> Path:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bitwright.engines import TARGETS
 from bitwright.errors import RunError
-from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, routing_from, routing_key
+from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, readable_store, routing_from, routing_key
 from bitwright.pipeline.settings import Settings, settings_from_json
 from bitwright.predictors import Scale, fit_scale, summed
 from bitwright.spaces import Choice, Space, Tensor, Unit, of_weights
@@ -18,6 +18,10 @@ from bitwright.spaces import Choice, Space, Tensor, Unit, of_weights
 SEARCH_TEXT = "search text"
 #: the array that a run has once every pair was packed
 PACKED = "weighted errors"
+#: the text that says which importance matrix a run packs with
+IMATRIX_DIGEST = "importance matrix"
+#: with this begin the names of the texts that hold the course of a search
+COURSE = "course/"
 DATABASE, LEVELS, SHIPPED, CODES, STEPS = "run.sqlite", "levels", "shipped", "codes", "steps"
 IMATRIX, PLAN, REPORT = "imatrix.gguf", "plan.json", "report.html"
 
@@ -113,7 +117,7 @@ def open_run(folder: Path) -> Run:
     path = folder / DATABASE
     if not path.is_file():
         raise RunError(f"A run folder must hold a {DATABASE}; {folder} does not: make one with `bitwright search MODEL --out {folder}`.")
-    store = Store(path)
+    store = readable_store(path)
     return Run(folder, store, settings_from_json(store.text("settings")), read_prices(store))
 
 

@@ -1,8 +1,9 @@
 """A method at work on one run. It searches on the calibration text, so that the held-out text is left to judge what it finds."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +32,12 @@ from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.run_space import uniforms, whole_space
 from bitwright.pipeline.search_history import PREDICTOR, keep_course
 from bitwright.pipeline.workbench import Workbench, timed
-from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, sized, stored, with_cache_steps
+from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, scores_of, stored, with_cache_steps
 from bitwright.report import NoLimit, SizeLimit
-from bitwright.search import Expand, Knowledge, Problem, Refit, Row, Strategy
-from bitwright.spaces import PLAIN, Choice, has_cache, of_weights, without_cache
+from bitwright.search import Expand, Knowledge, Problem, Refit, Row, Strategy, require_extra
+from bitwright.spaces import PLAIN, Choice, Space, has_cache, of_weights, without_cache
 
-_UNIFORMS = 2
+_UNIFORMS, _STAGE = 2, "search"
 _SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities that leave the products of a sweep
 
 
@@ -45,12 +46,21 @@ class Search:
     """How to search: a method, what it may spend, and what to make small.
 
     Of several `objectives` the first decides and the others are told; where none is named it is the method's own. Size always counts and need not be
-    among them; other costs that are named are counted for the candidates.
+    among them; other costs that are named are counted for the candidates. `as_published` ships the method's own plan, whatever else measures better,
+    and computes nothing that the method does not need.
+
+    Raises:
+        LibraryError: the method needs a library that is not installed.
     """
 
     method: Method
     effort: Effort
     objectives: tuple[Named, ...] = ()
+    as_published: bool = False
+
+    def __post_init__(self) -> None:
+        for library in self.method.libraries:
+            require_extra(library)
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,8 @@ class Desk:
     reference: Reference
     weights: Stitcher
     meter: Meter
+    scores: dict[tuple[str, ...], NDArray[np.float64]] = field(default_factory=dict)
+    paid: set[str] = field(default_factory=set)
 
     def sought(self, start: Sequence[Choice], rows: tuple[Row, ...] = ()) -> Sought:
         """What a method is given; of the choices `start` those that the space offers."""
@@ -85,27 +97,35 @@ class Desk:
         units = np.arange(len(space.units))
         first = np.array([choice for choice in start if space.offered[units, choice].all()], dtype=np.int64).reshape(-1, len(units))
         problem = Problem(space, first, self.evaluator.n_sequences, self.bench.settings.seed, rows)
-        knowledge = Knowledge(self.run.prices.table, self.refit(PREDICTOR), self._expand(), (self.run.prices.second_table,))
+        knowledge = Knowledge(self.run.prices.table, self.refit(PREDICTOR, space), self._expand(), (self.run.prices.second_table,))
         length = self.bench.texts.calibration.ids.shape[1]
         return Sought(problem, knowledge, self.refit, self.price, self.score, self.measure, length)
 
-    def refit(self, name: str) -> Refit:
-        """How the predictor of that name learns from measured choices."""
-        return predictor_named(name, self.run.prices.space, self.run.prices.table, seed=self.bench.settings.seed).fit
+    def refit(self, name: str, space: Space) -> Refit:
+        """How the predictor of that name learns from measured choices of a space; one that begins with a table knows only the run's own space."""
+        return predictor_named(name, space, self.run.prices.table, seed=self.bench.settings.seed).fit
 
     def price(self, name: str) -> Table:
-        """The table of a proxy, with what it reads counted as spent by the search."""
+        """The table of a proxy, with what it reads counted as spent by the search when it is first asked for."""
         self.weights.restore()
-        space = self.run.prices.space
-        passes, n_tokens = proxy_named(name).passes(space), self.bench.texts.calibration.n_tokens
-        self.meter.read(forward=passes.forward * n_tokens, backward=passes.backward * n_tokens)
-        return priced(self.bench, name, space=space, distortion=self._distortion())
+        self._pay(name, self.run.prices.space)
+        return priced(self.bench, name, space=self.run.prices.space, distortion=self._distortion())
 
-    def score(self, name: str) -> NDArray[np.float64]:
-        """The scores `(n_units,)`, as ranks, that the table of a proxy was made of; see `scored_table`."""
-        table, relative = self.price(name), sized(self._distortion().plain, self.run.prices.space)
-        known = np.isfinite(table) & (relative > 0)
-        return np.array([np.median(row[k] / r[k]) if k.any() else 0.0 for row, r, k in zip(table, relative, known, strict=True)])
+    def score(self, name: str, space: Space) -> NDArray[np.float64]:
+        """The scores `(n_units,)` of a proxy for the units of a space, with what they read counted as spent when they are first asked for."""
+        self.weights.restore()
+        key = (name, *(unit.name for unit in space.units))
+        if key not in self.scores:
+            self._pay(name, space)
+            self.scores[key] = scores_of(name, subject_of(self.bench, space))
+        return self.scores[key]
+
+    def _pay(self, name: str, space: Space) -> None:
+        """Count what a proxy reads, once."""
+        passes, n_tokens = proxy_named(name).passes(space), self.bench.texts.calibration.n_tokens
+        if name not in self.paid:
+            self.meter.read(forward=passes.forward * n_tokens, backward=passes.backward * n_tokens)
+        self.paid.add(name)
 
     def measure(self, choice: Choice) -> float:
         """The first objective of a choice on all of the text, with what it reads counted as spent."""
@@ -115,6 +135,16 @@ class Desk:
 
     def _distortion(self) -> Distortion:
         return distortion_of(self.bench, whole_space(self.bench))
+
+    def _expanded(self, expansion: Expansion, choice: Choice, n_tokens: int) -> tuple[Table, Table]:
+        """Slopes and curvatures at a choice; their `n_tokens` are counted the first time, since the sweep is kept in the run."""
+        store, key = self.bench.store, f"swept/{hashlib.sha256(choice.tobytes()).hexdigest()[:16]}"
+        self.weights.restore()
+        found = expansion(choice)
+        if not store.has_text(key):
+            store.put_text(key, self.evaluator.text)
+            store.put_stage(_STAGE, seconds=0.0, n_tokens=n_tokens, peak_memory_bytes=0)
+        return found
 
     def _expand(self) -> tuple[Expand, ...]:
         """Slopes at a choice, where the run was priced by a sweep at the original whose products tell the curvatures."""
@@ -126,9 +156,8 @@ class Desk:
         expansion, n_tokens = Expansion(subject, gradient_products(subject), self.reference), subject.tokens.n_tokens
 
         def expand(choice: Choice) -> tuple[Table, Table]:
-            self.weights.restore()
             self.meter.read(forward=n_tokens, backward=n_tokens)
-            slopes, curvatures = expansion(without_cache(prices.space, choice))
+            slopes, curvatures = self._expanded(expansion, without_cache(prices.space, choice), 2 * n_tokens)
             if has_cache(prices.space):
                 still = np.zeros((len(choice) - len(slopes), curvatures.shape[1]))
                 return with_cache_steps(slopes, choice, table=prices.table, space=prices.space), np.concatenate([curvatures, still])
@@ -146,15 +175,15 @@ def desk(bench: Workbench, run: Run, search: Search) -> Iterator[Desk]:
     objectives = prepared(bench, search.objectives, tokens) or (search.method.objective,)
     _require_weights_alone(run, search.method)
     with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
-        evaluator = Evaluator(bench.model, weights, reference=reference, objectives=objectives, store=bench.store)
+        evaluator = Evaluator(bench.model, weights, reference=reference, objectives=objectives, store=bench.store, stage=_STAGE)
         yield Desk(bench, run, evaluator, reference, weights, Meter())
     reference.discard()
 
 
 def _require_weights_alone(run: Run, method: Method) -> None:
-    if has_cache(run.prices.space) and method is not AUTO:
+    if has_cache(run.prices.space) and not method.takes_cache_types:
         raise UserError(
-            f"A published method decides about weights alone; {method.name} knows no types of the cache: choose --method {AUTO.name}, or "
+            f"Types of the cache need a method that decides about them; {method.name} decides about weights alone: choose --method {AUTO.name}, or "
             f"--cache-types {PLAIN.lower()}."
         )
 
@@ -210,9 +239,10 @@ def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Searc
     Raises:
         UserError: the method cannot answer such a budget, or keep limits beside it; no choice does; an objective gives no number.
     """
-    if limits and search.method is not AUTO:
+    if limits and not search.method.takes_side_limits:
         raise UserError(
-            f"Ceilings beside the budget are kept by the method {AUTO.name} alone; {search.method.name} knows none: leave out --at-most, or --method."
+            f"Ceilings beside the budget need a method that keeps them; {search.method.name} knows none: leave out --at-most, or choose --method "
+            f"{AUTO.name}."
         )
     space = run.prices.space
     require_possible(space, budget_bits // 8, limits)
@@ -236,9 +266,8 @@ def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -
 
 def _searched(at: Desk, strategy: Strategy, search: Search, *, limit: SizeLimit | NoLimit) -> Explored:
     """Let the strategy search, and keep the course of it in the run."""
-    with timed(at.bench.store, "search") as passed:
+    with timed(at.bench.store, _STAGE):  # its tokens are counted where they are read, so that a search gone on with counts none twice
         explored = explore(strategy, at.evaluator, effort=search.effort, meter=at.meter, progress=at.bench.progress)
-        passed.n_tokens = explored.spent.tokens
     at.bench.store.put_text(SEARCH_TEXT, at.evaluator.deciding_text)
-    keep_course(at.run, explored, method=search.method, limit=limit)
+    keep_course(at.run, explored, method=search.method, objectives=[one.name for one in at.evaluator.objectives], limit=limit)
     return explored

@@ -1,15 +1,21 @@
 """From a model to its front: which pairs are worth offering, what each is thought to cost, and what the best choices really cost."""
 
+from collections.abc import Collection, Mapping
+from collections.abc import Container as Container_
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import ARCHITECTURES, dimensions
-from bitwright.engines import TARGETS
+from bitwright.compress import ARCHITECTURES, Source, dimensions, extremes, largest_weight
+from bitwright.engines import TARGETS, Container
 from bitwright.errors import ModelError, UserError
+from bitwright.pipeline.extreme_weights import keep_extremes
+from bitwright.pipeline.parity import require_parity
 from bitwright.pipeline.price_table import distortion_of, priced_by_text, priced_twice, with_cache_prices, with_possible_drops
 from bitwright.pipeline.run import Prices, Run, chance_table_key, keep_prices, read_prices, text_table_key
+from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.workbench import Workbench
 from bitwright.predictors import stored
 from bitwright.search import Front, hull, nondominated, spread
@@ -17,9 +23,15 @@ from bitwright.spaces import PLAIN, PLAIN_CACHE, Absence, AnyCacheTypes, Choice,
 
 
 def price(bench: Workbench) -> Run:
-    """Pack every pair, price those worth offering by the sensitivity that was asked for, and keep it all in the run."""
+    """Pack every pair, price those worth offering by the sensitivity that was asked for, and keep it all in the run.
+
+    Raises:
+        ModelError: the target is llama.cpp, and computes another model; see `require_parity`.
+    """
+    require_parity(bench)
     store, settings = bench.store, bench.settings
     if not store.has_array("table"):
+        keep_extremes(bench)
         everything = with_possible_drops(bench, whole_space(bench))
         distortion = distortion_of(bench, everything)
         tried = ~np.isnan(distortion.weighted)
@@ -75,7 +87,17 @@ def with_cache_units(bench: Workbench, space: Space) -> Space:
         UserError: a type that the settings name does not divide the model's heads, or the model has none.
         ModelError: the model does not say its dimensions.
     """
-    types, architecture = bench.settings.cache, bench.model.source.architecture
+    return cache_units(bench.settings, bench.model.source, space)
+
+
+def cache_units(settings: Settings, source: Source, space: Space) -> Space:
+    """The same for the tensors of `source`, of which no weight is read.
+
+    Raises:
+        UserError: see `with_cache_units`.
+        ModelError: see there.
+    """
+    types, architecture = settings.cache, source.architecture
     if types == PLAIN_CACHE:
         return space
     if ARCHITECTURES[architecture].latent:
@@ -85,7 +107,7 @@ def with_cache_units(bench: Workbench, space: Space) -> Space:
             f"Types of the cache are for keys and values by head; {architecture} keeps one narrow vector in their place, and {types} cannot be "
             f"measured: leave --cache-types at {PLAIN.lower()}."
         )
-    shape = dimensions(bench.model.source)
+    shape = dimensions(source)
     keys, values = (sum(shape.key_widths) // shape.key_head, shape.key_head), (sum(shape.value_widths) // shape.value_head, shape.value_head)
     return with_cache(space, types, keys=keys, values=values)
 
@@ -98,20 +120,67 @@ def original_bytes(bench: Workbench) -> int:
 def whole_space(bench: Workbench) -> Space:
     """Every pair that the menu names and that can be quantized with the importance that is known.
 
-    A unit for which that leaves nothing gets every format of the target that can be.
+    A unit for which that leaves nothing gets every format of the target that can be. One with weights that are infinite or no numbers, which nothing
+    can hold, is not decided about: it stays as it is stored.
     """
-    model, target = bench.model, TARGETS[bench.settings.target]
-    matrices = tuple(unit for unit in discover(model.tensors) if all(tensor.name in model.pieces for tensor in unit.tensors))
-    units = _decided(matrices, bench.settings.keep)
-    target.require_keepable(matrices, tuple(unit for unit in matrices if unit not in units))
-    decided = [tensor.name for unit in units for tensor in unit.tensors]
-    fixed, n_weights = bench.container.fixed_bytes(model.source, decided, bench.folder), sum(tensor.n_weights for tensor in model.tensors)
-    named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (bench.settings.formats, ()))
+    target = TARGETS[bench.settings.target]
+    largest = extremes(bench.model)
+    unheld = {name for name, magnitude in largest.items() if not np.isfinite(magnitude)}
+    named, full = menu_spaces(bench.settings, bench.model.source, bench.model.pieces, container=bench.container, scratch=bench.folder, unheld=unheld)
     known = np.array([all(bench.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in named.units])
     possible = known[:, None] | ~np.array([form.needs_importance for form in target.formats])  # (n_units, n_formats)
+    possible &= np.array([_largest(unit, largest) for unit in named.units])[:, None] <= np.array([largest_weight(form) for form in target.formats])
     offered = named.offered & possible
     size_bits = np.where(named.offered, named.size_bits, full.size_bits)
     return replace(full, size_bits=size_bits, offered=np.where(offered.any(axis=1, keepdims=True), offered, full.offered & possible))
+
+
+def least_space(settings: Settings, source: Source, names: Container_[str], *, container: Container, scratch: Path) -> Space:
+    """The space of `menu_spaces` before it is known of which tensors there is an importance: no choice of `whole_space` is smaller than its smallest.
+
+    Raises:
+        UserError: see `menu_spaces`, or no format of the menu fits a row of the model.
+    """
+    target = TARGETS[settings.target]
+    named, full = menu_spaces(settings, source, names, container=container, scratch=scratch)
+    wanted = np.array([form.name in settings.formats for form in target.formats])
+    if settings.formats and not named.offered[:, wanted].any():
+        widths = sorted({tensor.shape[-1] for unit in named.units for tensor in unit.tensors})
+        raise UserError(
+            f"A menu must fit a tensor; none of {', '.join(settings.formats)} fits this model's rows of {', '.join(map(str, widths[:4]))} weights, "
+            f"or is allowed there by {target.name}: name other --formats, or none for all."
+        )
+    needs = np.array([form.needs_importance for form in target.formats])
+    sure = (named.offered & ~needs).any(axis=1, keepdims=True)
+    size_bits = np.where(named.offered, named.size_bits, full.size_bits)
+    return replace(full, size_bits=size_bits, offered=named.offered | (full.offered & ~needs & ~sure))
+
+
+def menu_spaces(
+    settings: Settings, source: Source, names: Container_[str], *, container: Container, scratch: Path, unheld: Collection[str] = ()
+) -> tuple[Space, Space]:
+    """The space of a model with the formats of the menu, and with all of the target's: of the matrices of `source`, whose tensors are as the target
+    holds them, that are among `names`. Matrices with a tensor of `unheld`, whose weights no format holds, stay as they are stored.
+
+    Raises:
+        UserError: what is to be kept is not in the model, or the target cannot keep it.
+        ModelError: every matrix has weights that no format holds.
+    """
+    target = TARGETS[settings.target]
+    matrices = tuple(unit for unit in discover(source.tensors) if all(tensor.name in names for tensor in unit.tensors))
+    units = tuple(unit for unit in _decided(matrices, settings.keep) if not any(tensor.name in unheld for tensor in unit.tensors))
+    if not units:
+        raise ModelError(f"Some matrix must have finite weights to be decided about; none of {source.name} has: repair the model.")
+    target.require_keepable(matrices, tuple(unit for unit in matrices if unit not in units))
+    decided = [tensor.name for unit in units for tensor in unit.tensors]
+    fixed, n_weights = container.fixed_bytes(source, decided, scratch), sum(tensor.n_weights for tensor in source.tensors)
+    named, full = (target.space(units, menu=menu, fixed_bytes=fixed, n_weights=n_weights) for menu in (settings.formats, ()))
+    return named, full
+
+
+def _largest(unit: Unit, largest: Mapping[str, float]) -> float:
+    """The largest magnitude of a unit's weights where half floats do not hold it, NaN where one is no number, else 0."""
+    return float(np.max([largest.get(tensor.name, 0.0) for tensor in unit.tensors], initial=0.0))
 
 
 def _decided(units: tuple[Unit, ...], keep: tuple[str, ...]) -> tuple[Unit, ...]:

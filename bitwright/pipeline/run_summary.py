@@ -10,10 +10,13 @@ from bitwright.objectives import Cost, Measurement
 from bitwright.pipeline.cost_fronts import cost_front
 from bitwright.pipeline.cost_limits import NO_DEVICE, NoDevice
 from bitwright.pipeline.expert_uses import expert_uses
+from bitwright.pipeline.extreme_weights import extremes_text
 from bitwright.pipeline.long_text import cache_text
+from bitwright.pipeline.parity import parity_text
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.run_space import uniforms
 from bitwright.pipeline.search_history import courses
+from bitwright.pipeline.settings import OF_MODEL
 from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.predictors import Validation
 from bitwright.report import AsSearched, Candidate, NoLimit, NotMeasured, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
@@ -24,6 +27,7 @@ _STAGES = {
     "load": "loading the model",
     "sample": "sampling text from the model",
     "imatrix": "importance matrix",
+    "parity": "comparing the original in llama.cpp",
     "dropping": "dropping one expert at a time",
     "routing": "watching the routers",
     "quantize": "quantizing every tensor in every format",
@@ -75,9 +79,11 @@ def summarise(
         candidates=tuple(listed),
         courses=courses(run),
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
-        settings=run.store.settings()
+        settings={name: value for name, value in run.store.settings().items() if not name.startswith(OF_MODEL)}
         | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")}
-        | cache_text(run),
+        | cache_text(run)
+        | parity_text(run)
+        | extremes_text(run),
         reference_perplexity=float(run.store.text("reference perplexity")),
         shipping=_shipping(run, named, chosen),
         experts=expert_uses(run, weights.space.names(without_cache(prices.space, named[chosen]))),

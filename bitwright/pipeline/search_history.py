@@ -1,25 +1,25 @@
 """The searches of a run as a report shows them: how far each came for what it read, and how well the predictor knows this model."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.methods import Method
 from bitwright.pipeline.measuring import Explored
-from bitwright.pipeline.run import Run
+from bitwright.pipeline.run import COURSE, Run
 from bitwright.predictors import Folds, Measured, cross_validate, predictor_named
 from bitwright.predictors import Validation as CrossValidation
 from bitwright.report import Forecast, NoForecast, NoLimit, SearchCourse, SearchStep, SizeLimit, Validation
 from bitwright.search import hypervolume
 
 PREDICTOR = "ridge"
-_COURSE = "course/"
 _FOLDS = 5
 _ENOUGH = 10  # measured choices, below which a validation says nothing
 
 
-def keep_course(run: Run, explored: Explored, *, method: Method, limit: SizeLimit | NoLimit) -> None:
+def keep_course(run: Run, explored: Explored, *, method: Method, objectives: Sequence[str], limit: SizeLimit | NoLimit) -> None:
     """Keep the course of a search in its run; a later one of the same method and goal takes its place."""
     goal = {"size_bytes": limit.size_bytes} if isinstance(limit, SizeLimit) else {}
     steps = [
@@ -33,13 +33,13 @@ def keep_course(run: Run, explored: Explored, *, method: Method, limit: SizeLimi
         }
         for step in explored.steps
     ]
-    record = {"method": method.name, "source": method.source, "is_finished": explored.is_finished, "steps": steps, **goal}
-    run.store.put_text(f"{_COURSE}{method.name} {goal.get('size_bytes', 'front')}", json.dumps(record))
+    record = {"method": method.name, "source": method.source, "is_finished": explored.is_finished, "objectives": list(objectives), "steps": steps}
+    run.store.put_text(f"{COURSE}{method.name} {goal.get('size_bytes', 'front')}", json.dumps(record | goal))
 
 
 def courses(run: Run) -> tuple[SearchCourse, ...]:
     """Every search of the run, in the order in which they were kept."""
-    return tuple(_course(run, json.loads(text)) for text in run.store.texts(_COURSE) if json.loads(text)["steps"])
+    return tuple(_course(run, json.loads(text)) for text in run.store.texts(COURSE) if json.loads(text)["steps"])
 
 
 def _course(run: Run, record: dict[str, object]) -> SearchCourse:

@@ -13,8 +13,11 @@ from bitwright.objectives import Shape
 from bitwright.pipeline.calibration_mix import parts_of, shares_in
 from bitwright.pipeline.steps import step_named
 from bitwright.predictors import IN_NATS, proxy_named
+from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, SEED, SEQUENCE_LENGTH
 from bitwright.spaces import PLAIN, PLAIN_CACHE, AnyCacheTypes, CacheTypes, cache_types
 
+#: before the name of each setting of the model, among those of the run
+OF_MODEL = "model's "
 SELF, IN_ORDER = "self", ", in order"
 #: tokens of the longest sequence that types of the cache are measured on
 LONGEST = 1024
@@ -30,7 +33,8 @@ class Settings:
     than that of the search, and `steps` are what is done to it after that, each as `step_named` reads it. `rare` says where the price of an expert
     comes from that the text hardly visits: a `floor` from the others of its layer, or `forced`, measured with tokens that are sent there.
     `cache_types` are those that keys and values may have: one type, one for each (`q8_0,q4_0`), or `any` to decide them with the weights, and
-    `cache_length` the tokens of a sequence that they are measured on, as far as the text and the model go.
+    `cache_length` the tokens of a sequence that they are measured on, as far as the text and the model go. `text_column` is where rows of texts have
+    theirs, see `read_documents`.
     """
 
     model: str
@@ -51,17 +55,14 @@ class Settings:
     rare: str = FLOOR
     cache_types: str = PLAIN
     cache_length: int = LONGEST
+    text_column: str = ""
 
     def __post_init__(self) -> None:
-        counts = {
-            "calibration sequences": self.n_calibration,
-            "held-out sequences": self.n_held_out,
-            "tokens of a sequence": self.sequence_length - 1,
-            "tokens of a sequence for the cache": self.cache_length - 1,
-        }
-        for name, value in counts.items():
-            if value < 1:
-                raise UserError(f"The number of {name} must be at least {1 + (name[0] == 't')}; it is {value + (name[0] == 't')}: give a larger one.")
+        CALIBRATION_SEQUENCES.require(self.n_calibration)
+        HELD_OUT_SEQUENCES.require(self.n_held_out)
+        SEQUENCE_LENGTH.require(self.sequence_length)
+        CACHE_LENGTH.require(self.cache_length)
+        SEED.require(self.seed)
         if self.target not in TARGETS:
             raise UserError(f"The target must be an engine that is known; '{self.target}' is not: choose from {', '.join(TARGETS)}.")
         proxy_named(self.sensitivity)
@@ -144,10 +145,12 @@ class Settings:
         """Everything that changes the outcome, files by their contents."""
         return {
             "model": source.fingerprint,
+            **{f"{OF_MODEL}{key}": value for key, value in source.settings.items()},
             "target": self.target,
             "formats": " ".join(sorted(self.formats)) or "all",
             "kept as stored": " ".join(sorted(self.keep)) or "none",
             "calibration": _mixture(self.calibration),
+            "column of texts": self.text_column or "text or messages",
             "held-out text": _contents(self.held_out) if self.held_out else "part of the calibration text",
             "imatrix": _contents(self.imatrix) if self.imatrix else "collected",
             "codec": self.rounding,

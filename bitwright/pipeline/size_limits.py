@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import open_source
+from bitwright.compress import open_headers
 from bitwright.engines import TARGETS, Serving, require_accounting
 from bitwright.errors import BudgetError, UserError
 from bitwright.pipeline.candidates import budget_bytes
@@ -91,7 +91,7 @@ class Original:
             UserError: the model cannot be read, or the engine's memory cannot be counted.
         """
         require_accounting(TARGETS[self.target])
-        return anatomy(open_source(self.model))
+        return anatomy(open_headers(self.model).least)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,13 +11,16 @@ from fractions import Fraction
 from math import inf
 from pathlib import Path
 
-from bitwright.engines import TARGETS, require_container, require_engine_python
+from bitwright.engines import TARGETS
 from bitwright.errors import BudgetError, UserError
+from bitwright.pipeline.before_loading import require_writable_for
 from bitwright.pipeline.building import build
 from bitwright.pipeline.cost_limits import Conditions
-from bitwright.pipeline.costs import limits_of
+from bitwright.pipeline.costs import limits_of, require_countable
 from bitwright.pipeline.interpolation import foreteller
+from bitwright.pipeline.results import of_fit, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
+from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.run_search import DEFAULT, Judgement, Search
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.size_limits import bounded
@@ -88,20 +91,24 @@ def fit_smallest(
         UserError: what is asked for cannot be done, or objectives are named, which would decide in the place of the size.
     """
     progress, target = progress or Silent(), TARGETS[settings.target]
-    require_container(target)
-    require_engine_python(target.name, engine_python)
+    require_writable_for(target.name, engine_python)
+    require_countable((ceiling.objective for ceiling in conditions.at_most), conditions.device, target.name)
     if by.objectives:
         raise UserError(f"Within a ceiling on the divergence the size decides; {by.objectives[0].name} cannot decide too: leave out --objectives.")
-    run = search(settings, out, by=by, device=device, progress=progress)
-    made, summary = smallest_plan(run, conditions, device=device, progress=progress)
-    write_plan(made, out / PLAN)
-    path = out / target.file_name
-    with timed(run.store, "build"):
-        build(made, path, progress=progress)
-    with timed(run.store, "check"):
-        checked = verify(made, path, engine_python=engine_python, device=device, progress=progress)
-    write_page(summary, out / REPORT)
-    return Fitted(made, path, checked, summary, out / REPORT, Judgement((), ()))
+    if by.as_published:
+        raise UserError("What ships as published is a method's answer to a budget; a ceiling on the divergence is none: leave out --as-published.")
+    require_run_folder(settings, out, of_fit(settings.target))
+    with working_in(out):
+        run = search(settings, out, by=by, device=device, progress=progress)
+        made, summary = smallest_plan(run, conditions, device=device, progress=progress)
+        write_plan(made, out / PLAN)
+        path = out / target.file_name
+        with timed(run.store, "build"):
+            build(made, path, progress=progress)
+        with timed(run.store, "check"):
+            checked = verify(made, path, engine_python=engine_python, device=device, progress=progress)
+        write_page(summary, out / REPORT)
+        return Fitted(made, path, checked, summary, out / REPORT, Judgement((), ()))
 
 
 def _least_budget(run: Run, rows: tuple[Row, ...], nats: float, *, low: int, high: int) -> int:

@@ -7,12 +7,13 @@ is what ships; its weights are kept in the run, and a plan names their file by p
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitwright.compress import Floats, Model, Weights, digest
+from bitwright.compress import Floats, Model, Weights
 from bitwright.errors import UserError
 from bitwright.objectives import Tokens
 from bitwright.pipeline.router_calibration import calibrated_routers
 from bitwright.progress import Progress
 from bitwright.spaces import CalibratedRouters
+from bitwright.written_files import digest
 
 RIDGE = 128.0  # tokens; from 1 to 512 nothing changes but the third digit (docs/experts.md)
 _CALIBRATION = "router-calibration"

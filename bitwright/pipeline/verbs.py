@@ -8,16 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import load
+from bitwright.compress import context_length, load
 from bitwright.devices import Device
-from bitwright.engines import LLAMA_CPP, N_CONTEXTS, TARGETS, Check, check, model_as_held, prefixes, require_container, require_engine_python
+from bitwright.engines import N_CONTEXTS, Check, check, model_as_held, prefixes
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Cost, CostObjective, Named, Shape, sample_texts
+from bitwright.pipeline.before_loading import require_fittable, require_searchable
 from bitwright.pipeline.building import build, require_fit, target_of
-from bitwright.pipeline.candidates import best, candidates, make_plan, write_text
+from bitwright.pipeline.candidates import best, candidates, make_plan, own_candidate, write_text
 from bitwright.pipeline.cost_limits import NO_CONDITIONS, NO_DEVICE, Conditions, Limit, NoDevice
 from bitwright.pipeline.costs import limits_of, named_costs
+from bitwright.pipeline.origins import origin
+from bitwright.pipeline.results import PLAN_KIND, REPORT_KIND, of_fit, of_plan, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
+from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.run_search import DEFAULT, Judgement, Search, judged, search_along, search_within
 from bitwright.pipeline.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
 from bitwright.pipeline.run_summary import summarise
@@ -26,11 +30,13 @@ from bitwright.pipeline.shipping import measure_as_shipped
 from bitwright.pipeline.size_limits import Bound, Original, Within, as_file, bound_space, bounded, require_needed
 from bitwright.pipeline.workbench import Workbench, require_device, set_up, timed
 from bitwright.progress import Progress, Silent
+from bitwright.ranges import POINTS
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
 from bitwright.search import solve
 from bitwright.spaces import Choice, Plan, file_bytes
+from bitwright.written_files import require_replaceable
 
-TENSOR_TYPES = "tensor-types.txt"
+_CHECKED_TOKENS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +58,17 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
 
     A search that was interrupted goes on where it was. Raises `UserError` for whatever of the settings cannot be used.
     """
-    if n_points < 2:
-        raise UserError(f"A front must have at least 2 points, its ends; {n_points} is too few: ask for more.")
-    bench = set_up(_with_steps(settings, by), out, device=device, progress=progress or Silent())
-    run = price(bench)
-    search_along(bench, as_file(run), n_points=n_points, search=by)
-    points = {f"front {i + 1}": point for i, point in enumerate(front_points(as_file(run), n_points))}
-    bench.measure(run.prices.space, [*points.values(), *uniforms(run).values()])
-    write_page(describe(run), out / REPORT)
-    return run
+    POINTS.require(n_points)
+    require_run_folder(settings, out, {REPORT: REPORT_KIND})
+    require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device)
+    with working_in(out):
+        bench = set_up(_as_the_method_wants(settings, by), out, device=device, progress=progress or Silent())
+        run = price(bench)
+        search_along(bench, as_file(run), n_points=n_points, search=by)
+        points = {f"front {i + 1}": point for i, point in enumerate(front_points(as_file(run), n_points))}
+        bench.measure(run.prices.space, [*points.values(), *uniforms(run).values()])
+        write_page(describe(run), out / REPORT)
+        return run
 
 
 def describe(run: Run, costs: Iterable[CostObjective] = (), *, device: Device | NoDevice = NO_DEVICE) -> RunSummary:
@@ -88,13 +96,17 @@ def _middle(named: dict[str, Choice]) -> str:
 
 
 def write_plan(made: Plan, path: Path) -> tuple[Path, ...]:
-    """Write a plan, and beside it, where it is for llama.cpp, the same as lines for `llama-quantize --tensor-type-file`: the files written."""
-    texts = {path: made.to_json()}
-    if made.target == LLAMA_CPP.name:
-        texts[path.with_suffix(f".{TENSOR_TYPES}")] = made.to_tensor_types()
-    for file, text in texts.items():
-        write_text(file, text)
-    return tuple(texts)
+    """Write a plan, and beside it, where it is for llama.cpp, the same as lines for `llama-quantize --tensor-type-file`: the files written.
+
+    Raises:
+        OutputError: one cannot be written, or what is there is not an earlier plan of Bitwright's.
+    """
+    files = of_plan(path, made.target)
+    for file, kind in files.items():
+        require_replaceable(file, kind)
+    for file, kind in files.items():
+        write_text(file, made.to_json() if kind == PLAN_KIND else made.to_tensor_types(), kind=kind)
+    return tuple(files)
 
 
 def plan(
@@ -120,8 +132,9 @@ def plan(
     asked = _asked(bounded(ships, limit), conditions, ())
     named = asked.candidates
     if not all(_is_measured(ships, choice) for choice in named.values()):
-        bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
-        _measure(bench, ships, named)
+        with working_in(run.folder):
+            bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
+            _measure(bench, ships, named)
     return asked.plan({}), asked.figures({})
 
 
@@ -141,29 +154,30 @@ def fit(
     `engine_python` is as for `verify`.
     """
     progress = progress or Silent()
-    require_container(TARGETS[settings.target])
-    require_engine_python(settings.target, engine_python)
     _require_budget_alone(conditions)
-    settings = _with_steps(settings, by)
+    settings = _as_the_method_wants(settings, by)
     _require_one_judge(settings, by)
-    bench = set_up(settings, out, device=device, progress=progress)
-    _require_possible(bench, limit)
-    run = price(bench)
-    asked = _asked(bounded(run, limit), conditions, by.objectives)
-    search_within(bench, asked.bound.run, budget_bits=8 * asked.bound.size_bytes, search=by, limits=asked.limits)
-    named = asked.candidates
-    _measure(bench, run, named)
-    judgement = judged(bench, run, named, by.objectives, device=conditions.device) if by.objectives else Judgement((), ())
-    found = asked.plan(judgement.deciding())
-    write_plan(found, out / PLAN)
-    path = out / bench.target.file_name
-    with timed(run.store, "build"):
-        build(found, path, progress=progress)
-    with timed(run.store, "check"):
-        checked = _checked(bench, found, path, engine_python)
-    summary = asked.figures(judgement.deciding())
-    write_page(summary, out / REPORT)
-    return Fitted(found, path, checked, summary, out / REPORT, judgement)
+    require_run_folder(settings, out, of_fit(settings.target))
+    require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device)
+    with working_in(out):
+        bench = set_up(settings, out, device=device, progress=progress)
+        _require_possible(bench, limit)
+        run = price(bench)
+        asked = replace(_asked(bounded(run, limit), conditions, by.objectives), method=by.method.name, as_published=by.as_published)
+        search_within(bench, asked.bound.run, budget_bits=8 * asked.bound.size_bytes, search=by, limits=asked.limits)
+        named = asked.candidates
+        _measure(bench, run, named)
+        judgement = judged(bench, run, named, by.objectives, device=conditions.device) if by.objectives else Judgement((), ())
+        found = asked.plan(judgement.deciding())
+        write_plan(found, out / PLAN)
+        path = out / bench.target.file_name
+        with timed(run.store, "build"):
+            build(found, path, progress=progress)
+        with timed(run.store, "check"):
+            checked = _checked(bench, found, path, engine_python)
+        summary = asked.figures(judgement.deciding())
+        write_page(summary, out / REPORT)
+        return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
 
 def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cpu", progress: Progress | None = None) -> Check:
@@ -179,16 +193,20 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
     target, whole = target_of(plan), load(plan.model.source, device)
     model = model_as_held(whole, target)
     require_fit(plan, model.source)
-    texts = sample_texts(model, Shape(0, N_CONTEXTS, 64), seed=plan.found.seed + 1, progress=progress)
+    length = min(_CHECKED_TOKENS, context_length(model.source) or _CHECKED_TOKENS)
+    texts = sample_texts(model, Shape(0, N_CONTEXTS, length), seed=plan.found.seed + 1, progress=progress)
     return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, engine_python=engine_python, progress=progress)
 
 
 PROMPT = "The capital of France is"
 
 
-def _with_steps(settings: Settings, by: Search) -> Settings:
-    """The settings with the steps that the method has follow, where they name none."""
-    return replace(settings, steps=settings.steps or by.method.steps)
+def _as_the_method_wants(settings: Settings, by: Search) -> Settings:
+    """The settings with the steps that the method has follow, where they name none, and as published with the sensitivity that it needs, where they
+    leave that at the default.
+    """
+    needed = by.method.sensitivity if by.as_published and settings.sensitivity == Settings.sensitivity else ""
+    return replace(settings, steps=settings.steps or by.method.steps, sensitivity=needed or settings.sensitivity)
 
 
 def _measure(bench: Workbench, run: Run, named: Mapping[str, Choice]) -> None:
@@ -222,23 +240,30 @@ def _require_possible(bench: Workbench, limit: Within) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What a plan stays within: a bound on bytes, and limits beside it. `costs` are told, those of the limits among them."""
+    """What a plan stays within: a bound on bytes, and limits beside it. `costs` are told, those of the limits among them. `method` is the search that
+    was asked for, whose own plan alone is a candidate `as_published`.
+    """
 
     bound: Bound
     limits: tuple[Limit, ...]
     costs: tuple[Cost, ...]
     device: Device | NoDevice
+    method: str = ""
+    as_published: bool = False
 
     @cached_property
     def candidates(self) -> dict[str, Choice]:
         """See `candidates`; to be asked for when the search is over."""
-        return candidates(self.bound.run, self.bound.size_bytes, self.limits)
+        if self.as_published:
+            return own_candidate(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)
+        return candidates(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)
 
     def plan(self, values: Mapping[str, float]) -> Plan:
         """The best of the measured candidates by `values`, or by divergence where there are none."""
         name, measurement = best(self.bound.run, self.candidates, values)
         text = ", ".join([self.bound.text, *(limit.text for limit in self.limits)])
-        return make_plan(self.bound.run, budget=text, strategy=name, measurement=measurement, cache=self.bound.cache)
+        by = origin(self.bound.run, name, self.candidates[name], self.method)
+        return make_plan(self.bound.run, budget=text, strategy=name, measurement=measurement, cache=self.bound.cache, by=by)
 
     def figures(self, values: Mapping[str, float]) -> RunSummary:
         """The same as figures."""

@@ -4,7 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from bitwright.compress import Codec, Floats, Levels, MadeOnce, Model, cut_importance, load, needs_moments, read_imatrix, write_imatrix
 from bitwright.engines import TARGETS, Container, codec_of, container_of, model_as_held
-from bitwright.errors import UserError
+from bitwright.errors import RunError, UserError
 from bitwright.objectives import (
     NO_ROUTING,
     Divergence,
+    Document,
     MomentsOfText,
     Reference,
     Routing,
@@ -29,6 +30,7 @@ from bitwright.objectives import (
     added,
     collect_importance,
     dataset_documents,
+    embedding_rows,
     is_mixture,
     kept_routing,
     read_documents,
@@ -37,10 +39,11 @@ from bitwright.objectives import (
     split_texts,
 )
 from bitwright.pipeline.calibration_mix import Share, keep_origins, mixed, parts_of, sequences_by_text, shares_in
-from bitwright.pipeline.run import DATABASE, IMATRIX, LEVELS, PACKED
+from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
 from bitwright.spaces import Choice, Space, Target
+from bitwright.written_files import digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,13 +182,15 @@ def _texts(settings: Settings, model: Model, *, store: Store, progress: Progress
     if not store.has_array("held-out tokens"):
         texts = _calibration(settings, model, store=store, progress=progress)
         if settings.held_out:
-            other = split_texts(documents_of(settings.held_out), model.tokenizer, settings.shape.all_held_out(), name=Path(settings.held_out).name)
+            other = _given(settings.held_out, model, settings.shape.all_held_out(), column=settings.text_column)
             texts = Texts(texts.calibration, other.held_out)
         for name, tokens in (("calibration", texts.calibration), ("held-out", texts.held_out)):
             store.put_text(f"{name} text", tokens.text)
             store.put_array(f"{name} tokens", tokens.ids)
     parts = (Tokens(store.array(f"{name} tokens").astype(np.int64), store.text(f"{name} text")) for name in ("calibration", "held-out"))
-    return Texts(*parts)
+    found = Texts(*parts)
+    tell_missing(found, settings.shape, progress)
+    return found
 
 
 def _calibration(settings: Settings, model: Model, *, store: Store, progress: Progress) -> Texts:
@@ -205,39 +210,73 @@ def _calibration(settings: Settings, model: Model, *, store: Store, progress: Pr
 
 def _taken(share: Share, settings: Settings, model: Model, *, shape: Shape, store: Store, progress: Progress) -> Texts:
     if share.name != SELF:
-        return text_named(share.name, model, shape, seed=settings.seed, progress=progress)
+        return _given(share.name, model, shape, column=settings.text_column)
     with timed(store, "sample", (shape.n_calibration + shape.n_held_out) * shape.length):
         return text_named(share.name, model, shape, seed=settings.seed, progress=progress)
 
 
-def text_named(name: str, model: Model, shape: Shape, *, seed: int, progress: Progress) -> Texts:
-    """The sequences of the file or dataset of that name, or those that the model writes itself where it is `self`.
+def text_named(name: str, model: Model, shape: Shape, *, seed: int, progress: Progress, column: str = "") -> Texts:
+    """The sequences of the file or dataset of that name, whose text stands in `column`, or those that the model writes itself where it is `self`.
 
     Raises:
-        TextError: there is no such text, or it is too short.
+        TextError: there is no such text, it is too short, or it has tokens that the model has not.
     """
     if name == SELF:
         return sample_texts(model, shape, seed=seed, progress=progress)
-    return split_texts(documents_of(name), model.tokenizer, shape, name=Path(name).name)
+    return _given(name, model, shape, column=column)
 
 
-def documents_of(name: str) -> list[str]:
-    """The documents of a file or a dataset.
+def tell_missing(texts: Texts, shape: Shape, progress: Progress) -> None:
+    """Say of which text there is less than was asked for."""
+    asked = (("calibration", texts.calibration, shape.n_calibration), ("held-out", texts.held_out, shape.n_held_out))
+    for kind, tokens, n_asked in asked:
+        if len(tokens.ids) < n_asked:
+            progress.note(f"The {kind} text has {len(tokens.ids):,} of the {n_asked:,} sequences that were asked for: {tokens.text}.")
+
+
+def documents_of(name: str, column: str = "") -> list[Document]:
+    """The documents of a file or a dataset, whose text stands in `column`.
 
     Raises:
         TextError: there is none, or it has no text.
+        LibraryError: a package is missing that reads it.
     """
-    path = Path(name)
-    return read_documents(path) if path.exists() or path.suffix else dataset_documents(name)
+    return read_documents(Path(name), column) if is_local(name) else dataset_documents(name, column)
+
+
+def is_local(name: str) -> bool:
+    """Whether a text of that name would be a file, and not a dataset."""
+    with suppress(OSError, ValueError):  # a name that no file can have
+        return bool(Path(name).suffix) or Path(name).exists()
+    return False
+
+
+def _given(name: str, model: Model, shape: Shape, *, column: str) -> Texts:
+    """The sequences of a text of the user's, each token known to the model."""
+    return split_texts(documents_of(name, column), model.tokenizer, shape, name=Path(name).name, n_rows=embedding_rows(model))
 
 
 def _importance(bench: Workbench) -> dict[str, Floats]:
-    path = bench.folder / IMATRIX
-    if not path.exists():
-        if bench.settings.imatrix:
-            importance = read_imatrix(Path(bench.settings.imatrix), bench.whole.tensors)
-        else:
-            with timed(bench.store, "imatrix", bench.texts.calibration.n_tokens):
-                importance = collect_importance(bench.whole, bench.texts.calibration, progress=bench.progress)
-        write_imatrix(path, importance, text=bench.texts.calibration.text)
-    return cut_importance(read_imatrix(path, bench.whole.tensors), bench.whole.tensors, bench.target.cut)
+    """The importance matrix that the run packs with, from its folder; made where it is not there, or was changed.
+
+    Raises:
+        RunError: what is made now is another matrix than the one that levels of the run were packed with.
+    """
+    path, whole = bench.folder / IMATRIX, bench.whole.tensors
+    kept = bench.store.text(IMATRIX_DIGEST) if bench.store.has_text(IMATRIX_DIGEST) else ""
+    if not kept or not path.is_file() or digest(path) != kept:
+        write_imatrix(path, _made_importance(bench), text=bench.texts.calibration.text)
+        if kept and digest(path) != kept:
+            raise RunError(
+                f"A run goes on only with the importance matrix it began with; {path} was changed, and collected again it is another: search again "
+                "with another --out."
+            )
+        bench.store.put_text(IMATRIX_DIGEST, digest(path))
+    return cut_importance(read_imatrix(path, whole), whole, bench.target.cut)
+
+
+def _made_importance(bench: Workbench) -> dict[str, Floats]:
+    if bench.settings.imatrix:
+        return read_imatrix(Path(bench.settings.imatrix), bench.whole.tensors)
+    with timed(bench.store, "imatrix", bench.texts.calibration.n_tokens):
+        return collect_importance(bench.whole, bench.texts.calibration, progress=bench.progress)

@@ -6,7 +6,7 @@ from bitwright.predictors.plans.scale import Scale, completed, fit_scale, summed
 from bitwright.predictors.plans.validation import Folds, Measured, Validation, cross_validate
 from bitwright.predictors.sensitivity.activations.micro_experts import channel_energies
 from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, watched
-from bitwright.predictors.sensitivity.by_name import PROXIES, Proxy, proxy_named
+from bitwright.predictors.sensitivity.by_name import PROXIES, Proxy, proxy_named, scores_of
 from bitwright.predictors.sensitivity.gradients.by_text import tables_by_text
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_products
 from bitwright.predictors.sensitivity.gradients.second_order import Expansion
@@ -15,7 +15,6 @@ from bitwright.predictors.sensitivity.measured.dropped_experts import IN_NATS, d
 from bitwright.predictors.sensitivity.measured.forced_routing import forced_table
 from bitwright.predictors.sensitivity.measured.rare_experts import MINIMUM_TOKENS, floored_table, rare_experts
 from bitwright.predictors.sensitivity.measured.shapley import random_orders, shapley_marginals
-from bitwright.predictors.sensitivity.ranked_scores import sized
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.predictors.sensitivity.weights.weight_error import importance_error_table
 
@@ -51,8 +50,8 @@ __all__ = [
     "random_orders",
     "rank_agreement",
     "rare_experts",
+    "scores_of",
     "shapley_marginals",
-    "sized",
     "stored",
     "summed",
     "sums",

@@ -20,10 +20,10 @@ from bitwright.report.shipping import AsSearched, ShippedCandidate, Shipping, sh
 from bitwright.report.summary import Candidate, NotMeasured, Quality, RunSummary, Stage
 from bitwright.report.tables.cost_tables import candidate_costs_table, cost_front_table
 from bitwright.report.tables.engines import RulePrice, RulePrices, breaches_table, rule_prices_table
-from bitwright.report.tables.experts import ExpertUse, experts_table
+from bitwright.report.tables.experts import ExpertUse, experts_table, never_routed_to
 from bitwright.report.tables.fleet_table import FleetRow, fleet_table
 from bitwright.report.tables.memory_table import memory_table
-from bitwright.report.tables.methods import methods_table, objectives_table
+from bitwright.report.tables.methods import methods_table, objectives_table, whose_plan
 from bitwright.report.tables.proxy_tables import (
     JudgedProxy,
     PricedProxy,
@@ -83,6 +83,7 @@ __all__ = [
     "kinds_table",
     "memory_table",
     "methods_table",
+    "never_routed_to",
     "objectives_table",
     "proxies_table",
     "routing_table",
@@ -91,5 +92,6 @@ __all__ = [
     "stages_table",
     "texts_table",
     "verdict",
+    "whose_plan",
     "write_page",
 ]

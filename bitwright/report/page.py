@@ -1,13 +1,11 @@
 """A finished run as one HTML file that opens without a network: style, script and drawings are in it, and its policy forbids all requests."""
 
-import os
 import re
 from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from bitwright.errors import OutputError
 from bitwright.report.calibration_texts import HEADINGS as TEXTS
 from bitwright.report.calibration_texts import OneText, kind_rows, routing_headings, routing_rows, text_cells, texts_in_words
 from bitwright.report.charts.cost_chart import cost_chart
@@ -25,25 +23,18 @@ from bitwright.report.tables.cost_tables import cost_front_cells
 from bitwright.report.tables.experts import HEADINGS, cells, in_words
 from bitwright.report.tables.tables import remainder
 from bitwright.report.tables.unit_table import exchange, unit_table
+from bitwright.written_files import publish_text
+
+REPORT = "report"  # as the record of a folder calls it
 
 
 def write_page(summary: RunSummary, path: Path) -> None:
     """Write the page to `path`, whole or not at all.
 
     Raises:
-        OutputError: the file cannot be written there.
+        OutputError: the file cannot be written there, or what is there is no page of Bitwright's.
     """
-    if path.is_dir():
-        raise OutputError(f"The page is one file; {path} is a folder: name a file in it, such as {path / 'report.html'}.")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            unfinished.write_text(page(summary), encoding="utf-8")
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"The page needs a folder that can be written; {path} cannot be written ({error.strerror}): name another.") from error
+    publish_text(path, page(summary), kind=REPORT)
 
 
 def page(summary: RunSummary) -> str:

@@ -4,31 +4,40 @@ from bitwright.search.solvers.buckets import solve_in_buckets
 from bitwright.search.solvers.constrained import solve_with_rows
 from bitwright.search.solvers.constraints import Row, at_least, bits_between
 from bitwright.search.solvers.front import Front, hull, hypervolume, nondominated, spread
+from bitwright.search.solvers.greedy import demote, promote
 from bitwright.search.solvers.knapsack import solve
 from bitwright.search.solvers.lagrangian import solve_lagrangian
-from bitwright.search.solvers.proportional import given_in_proportion, unimportance
+from bitwright.search.solvers.proportional import taken_in_proportion, unimportance
 from bitwright.search.solvers.quadratic import solve_quadratic
 from bitwright.search.solvers.solution import Solution
 from bitwright.search.solvers.surface import surface
 from bitwright.search.solvers.tiers import tiered_within, two_tiers
 from bitwright.search.strategies.amq import Rounds, clustered, predicted_front
 from bitwright.search.strategies.auto import Expand, Knowledge, auto, auto_front
+from bitwright.search.strategies.bayesian import Hypervolume, nehvi_front
 from bitwright.search.strategies.evolution import evopress, quantization
+from bitwright.search.strategies.extras import require_extra
 from bitwright.search.strategies.fixed import given
 from bitwright.search.strategies.generator_strategy import Problem
+from bitwright.search.strategies.local_search import Swaps, swaps
+from bitwright.search.strategies.optuna_samplers import nsga2, nsga2_front, tpe
+from bitwright.search.strategies.random_choices import random_front, random_mixes, random_within
 from bitwright.search.strategies.scattered import scattered, sizes_between
 from bitwright.search.strategies.sequential import InTurn
 from bitwright.search.strategies.spdy import Reweighing, reweighed
-from bitwright.search.strategies.strategy import Question, Refit, Strategy, Trials, no_trials
+from bitwright.search.strategies.strategy import Predict, Question, Refit, Strategy, Trials, no_trials
 from bitwright.search.strategies.surrogate import Learning
+from bitwright.search.strategies.tied import Tied
 from bitwright.search.strategies.trust_region import Region, turbo
 
 __all__ = [
     "Expand",
     "Front",
+    "Hypervolume",
     "InTurn",
     "Knowledge",
     "Learning",
+    "Predict",
     "Problem",
     "Question",
     "Refit",
@@ -38,21 +47,31 @@ __all__ = [
     "Row",
     "Solution",
     "Strategy",
+    "Swaps",
+    "Tied",
     "Trials",
     "at_least",
     "auto",
     "auto_front",
     "bits_between",
     "clustered",
+    "demote",
     "evopress",
     "given",
-    "given_in_proportion",
     "hull",
     "hypervolume",
+    "nehvi_front",
     "no_trials",
     "nondominated",
+    "nsga2",
+    "nsga2_front",
     "predicted_front",
+    "promote",
     "quantization",
+    "random_front",
+    "random_mixes",
+    "random_within",
+    "require_extra",
     "reweighed",
     "scattered",
     "sizes_between",
@@ -63,7 +82,10 @@ __all__ = [
     "solve_with_rows",
     "spread",
     "surface",
+    "swaps",
+    "taken_in_proportion",
     "tiered_within",
+    "tpe",
     "turbo",
     "two_tiers",
     "unimportance",

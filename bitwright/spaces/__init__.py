@@ -40,8 +40,22 @@ from bitwright.spaces.format import (
     IntegerFormat,
 )
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
-from bitwright.spaces.plan import CalibratedRouters, ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, planned_cache, read_plan
+from bitwright.spaces.patterns import Patterns
+from bitwright.spaces.plan import (
+    CalibratedRouters,
+    ImportanceFile,
+    Kept,
+    MadeAnew,
+    Plan,
+    PlannedEffort,
+    PlannedModel,
+    Promise,
+    Provenance,
+    planned_cache,
+    read_plan,
+)
 from bitwright.spaces.rules import Breach, Fused, Rule
+from bitwright.spaces.small_file import TOKENIZER_BYTES, json_object, require_shallow, small_json, small_text
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.target import Target
 from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, tied
@@ -60,6 +74,7 @@ __all__ = [
     "PLAIN",
     "PLAIN_CACHE",
     "PRUNE",
+    "TOKENIZER_BYTES",
     "Absence",
     "AnyCacheTypes",
     "BlockFormat",
@@ -81,7 +96,9 @@ __all__ = [
     "MadeAnew",
     "PackedFormat",
     "Part",
+    "Patterns",
     "Plan",
+    "PlannedEffort",
     "PlannedModel",
     "Promise",
     "Provenance",
@@ -108,15 +125,19 @@ __all__ = [
     "in_types",
     "into_channels",
     "into_experts",
+    "json_object",
     "of_types",
     "of_weights",
     "parse_budget",
     "part_of",
     "planned_cache",
     "read_plan",
+    "require_shallow",
     "require_whole_blocks",
     "role",
     "rotation",
+    "small_json",
+    "small_text",
     "tied",
     "uncut",
     "with_cache",

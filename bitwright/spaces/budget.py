@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from bitwright.errors import BudgetError
+from bitwright.errors import BudgetError, shown
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-_BUDGET = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]+)\s*")
+_BUDGET = re.compile(r"\s*(\d{1,1000}(?:\.\d{0,1000})?|\.\d{1,1000})\s*([a-zA-Z]+)\s*")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def parse_budget(text: str) -> Budget:
     found = _BUDGET.fullmatch(text)
     unit = found[2].lower() if found else ""
     if not found or unit not in {*_UNITS, "bpw"}:
-        raise BudgetError(f"A budget is a number and a unit (90MB, 85.8MiB, 0.4GB, 4.6bpw); '{text}' is not: write it like one of these.")
+        raise BudgetError(f"A budget is a number and a unit (90MB, 85.8MiB, 0.4GB, 4.6bpw); '{shown(text)}' is not: write it like one of these.")
     amount = Fraction(found[1])  # a float would lose a byte of 8.2GB
     if amount <= 0:
         raise BudgetError(f"A budget must be greater than zero; '{text}' is not: name the size that the file may have.")

@@ -11,6 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bitwright.errors import PlanError
 from bitwright.spaces.cache import CacheType, CacheTypes
+from bitwright.spaces.small_file import small_text
+
+PLAN_BYTES = 2**26  # of the longest plan: a million tensors have some 50 MB
+
+_SCHEMA = 2
 
 
 class _Record(BaseModel):
@@ -18,10 +23,13 @@ class _Record(BaseModel):
 
 
 class PlannedModel(_Record):
-    """The model that the plan is for. `fingerprint` is a SHA-256 over its tensors and metadata."""
+    """The model that the plan is for. `fingerprint` is a SHA-256 over its tensors, and `settings` what else changes what it computes, by name: the
+    keys of its configuration and the files of its tokenizer, or the metadata of its GGUF file.
+    """
 
     source: str
     fingerprint: str
+    settings: dict[str, str]
     n_weights: int = Field(gt=0)
 
 
@@ -95,8 +103,22 @@ def planned_cache(types: CacheTypes) -> PlannedCache:
     return PlannedCache.model_validate({"keys": types.keys, "values": types.values})
 
 
+class PlannedEffort(_Record):
+    """What a search spent: choices measured, tokens read forward and backward, and whole minutes."""
+
+    evaluations: int = Field(ge=0)
+    tokens: int = Field(ge=0)
+    minutes: int = Field(ge=0)
+
+
 class Provenance(_Record):
-    """How the plan was found."""
+    """How the plan was found.
+
+    `strategy` is the candidate that won, and `won` whose it is: a method's own plan, the optimum of a table, a uniform allocation, or one that was
+    given. `method` is the search that found it or, where the table or a uniform allocation won, that was held against them, empty where nothing was
+    searched; `effort` and `objectives` are those of that search. `calibration` and `held_out` are the texts, `versions` those of the libraries that
+    have a part in the figures.
+    """
 
     bitwright: str
     strategy: str
@@ -104,6 +126,12 @@ class Provenance(_Record):
     calibration: str
     seed: int
     budget: str
+    won: Literal["method", "table", "uniform", "given"] = "given"
+    method: str = ""
+    effort: PlannedEffort = PlannedEffort(evaluations=0, tokens=0, minutes=0)
+    objectives: tuple[str, ...] = ()
+    held_out: str = ""
+    versions: dict[str, str] = {}
 
 
 class Plan(_Record):
@@ -114,7 +142,7 @@ class Plan(_Record):
     the format that they are stored in.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     target: str
     target_version: str
     model: PlannedModel
@@ -143,17 +171,22 @@ def read_plan(path: Path) -> Plan:
         PlanError: no such file, not JSON, an unknown or missing key, or a value of the wrong kind.
     """
     try:
-        return Plan.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+        return Plan.model_validate_json(small_text(path, at_most=PLAN_BYTES), strict=True)
     except OSError as error:
         way_out = f"write one with `bitwright plan RUN/ -o {path}`"
         raise PlanError(f"A plan must be a readable file; {path} is not ({error.strerror}): {way_out}.") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path} is not a plan of schema 1: {_first_fault(error)}.") from error
+    except ValueError as error:
+        raise PlanError(f"{path} is not a plan of schema {_SCHEMA}: {_first_fault(error)}.") from error
 
 
 def _first_fault(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
+    if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
+    if not isinstance(error, ValidationError):
+        return str(error)
+    older = next((fault["input"] for fault in error.errors() if fault["loc"] == ("schema_version",)), _SCHEMA)
+    if older == 1:
+        return "it is of schema 1, which does not say all that the model computes with; make the plan again"
     fault = error.errors()[0]
     parts = [str(part) for part in fault["loc"]]
     if parts[:1] == ["rounding"]:  # behind it stands which of the two kinds it is

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.compress import Piece
-from bitwright.dialects import dialect_named, modules_of, offered_by
-from bitwright.dialects.dialect import Module
+from bitwright.dialects import Module, dialect_named, modules_of, offered_by
 from bitwright.dialects.known import DIALECTS
 from bitwright.engines import VLLM
 from bitwright.errors import PlanError, UserError
@@ -187,7 +186,7 @@ _OLD = {"default": {"enable": False}, "*layers.1.*weight_quantizer": {"num_bits"
             "W4_G64",
         ),
         ("modelopt", _modelopt(_BLOCKS, {"quantizer_name": _UP_QUANTIZER, "cfg": {"num_bits": 3, "axis": 0}}), "W3_ROW"),
-        ("modelopt", _modelopt(_BLOCKS, {"quantizer_name": "*input_quantizer", "cfg": {"num_bits": 8}}), "W4_G64"),
+        ("modelopt", _modelopt(_BLOCKS, {"quantizer_name": "*input_quantizer", "enable": False}), "W4_G64"),
     ],
 )
 def test_what_others_wrote_is_read_for_packed_formats(name: str, text: str, form: str) -> None:
@@ -233,7 +232,27 @@ def test_what_others_wrote_is_read_for_packed_formats(name: str, text: str, form
         ("modelopt", _modelopt(_BLOCKS | {"cfg": {"num_bits": [4, 3], "axis": 0}}), "bits="),
         ("modelopt", _modelopt(_BLOCKS | {"cfg": {"num_bits": 4, "bias": {"enable": True}}}), "bias"),
         ("modelopt", _modelopt(_BLOCKS | {"cfg": [{"num_bits": 4}, {"num_bits": 8}]}), "mapping"),
+        ("modelopt", _modelopt(_BLOCKS, {"quantizer_name": "*input_quantizer", "cfg": {"num_bits": 8}}), "input_quantizer"),
         ("llama-quantize", "(=q4_k", "regular expression"),
+        ("llama-quantize", "(?i)ffn_up=q4_k", "do not read alike"),
+        ("llama-quantize", "ffn_up++=q4_k", "do not read alike"),
+        ("llama-quantize", "[]f]=q4_k", "do not read alike"),
+        ("llama-quantize", "[[:word:]]=q4_k", r"\[:word:\]"),
+        ("llama-quantize", "ffn_up = q4_k", "without spaces"),
+        # rules that match nothing
+        ("llama-quantize", "ffn_up=q4_k ffn_dwn=q5_0", "ffn_dwn"),
+        ("gptqmodel", json.dumps({"-:.*layers.7.*": {}, "-:.*": {}}), r"layers\.7"),
+        ("llm-compressor", _recipe(ignore=["model.layers.7.mlp.up_proj"]), r"layers\.7"),
+        ("mlx", json.dumps({"quantization": dict.fromkeys(NAMES, False) | {"model.layers.7.mlp.up_proj": False}}), r"layers\.7"),
+        ("modelopt", _modelopt({"quantizer_name": "*layers.7*", "enable": False}), r"layers\.7"),
+        # what would go on for ever, or is no reader's
+        ("gptqmodel", '{"-:^((\\\\w+)+)+#$": {}, "-:(a|aa|\\\\w)+$#": {}}', "written? simpler|within|matches none"),
+        ("llm-compressor", _recipe(targets=("re:a{99999999999}",)), "multiply"),
+        ("autoround", '{"a": 1, "a": 2}', "twice"),
+        ("mlx", '{"quantization": ' + "[" * 5000, "too deeply"),
+        ("mlx", '{"quantization": ' + "9" * 5000 + "}", "4300"),
+        ("llm-compressor", _recipe({"type": ["int"]}), "only int and float"),
+        ("llm-compressor", _recipe(targets=({"a": 1},)), "list of texts"),
     ],
 )
 def test_what_is_not_understood_is_refused(name: str, text: str, why: str) -> None:
@@ -250,3 +269,24 @@ def test_groups_of_a_recipe_may_not_overlap() -> None:
 def test_an_unknown_dialect() -> None:
     with pytest.raises(UserError, match="klingon"):
         dialect_named("klingon")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffn_up=q4_k",
+        "FFN_UP=Q4_K",  # llama.cpp puts expressions into lower case
+        r"blk\.[[:digit:]]+\.ffn_up=q4_k",
+        "blk.1.ffn_up=q4_k blk.11=q4_k",  # two rules to a line
+        "^blk.(1|11)\\.(?!attn)=q4_k\nblk.1{1,2}.ffn_(?:up|down)=q5_0",  # the first decides
+        "blk.[^.]+.ffn=q4_k",
+    ],
+)
+def test_llama_cpp_s_rules_are_read_as_it_reads_them(text: str) -> None:
+    assert DIALECTS["llama-quantize"].read(text, MODULES, INTEGERS) == {UP: "Q4_K", "blk.11.ffn_up.weight": "Q4_K"}
+
+
+def test_matching_ends_when_time_is_up() -> None:
+    modules = {UP: Module("model.layers.1." + 60 * "a", (256, 128))}
+    with pytest.raises(PlanError, match="within 2 s"):
+        DIALECTS["gptqmodel"].read('{"-:.*(a|aa)+$#": {}}', modules, INTEGERS)

@@ -9,8 +9,9 @@ from gguf import GGMLQuantizationType
 
 import bitwright as bw
 from bitwright.compress import Floats, GgufSource, Source, open_source
-from bitwright.engines import N_CONTEXTS, Recipe, prefixes
-from bitwright.engines.llama_cpp.gguf_writer import write_gguf
+from bitwright.engines import HEALTHY_NATS, N_CONTEXTS, Recipe, prefixes, write_gguf
+from bitwright.engines.check_result import Mean
+from bitwright.engines.llama_cpp.check import LlamaCppCheck
 from bitwright.errors import ModelError
 from bitwright.spaces import Tensor
 from tests.pipeline.conftest import Fit
@@ -151,3 +152,25 @@ def test_contexts_are_of_many_lengths_and_fit_the_engine() -> None:
 
 def test_short_sequences_give_short_contexts() -> None:
     assert {len(context) for context in prefixes(np.zeros((2, 2), dtype=np.int64), 5)} == {2}
+
+
+def test_what_is_allowed_does_not_grow_with_a_fault_of_the_original(fit_of_gguf: Fit) -> None:
+    """An original on which torch and llama.cpp differ by 0.7 nats lets no file pass that does too, nor passes itself."""
+    healthy = fit_of_gguf.fitted.check
+    assert isinstance(healthy, LlamaCppCheck)
+    far = Mean(0.7, 0.01)
+    faulty = replace(healthy, engine_gap=far, original_gap=far, steady_gap=0.7, steady_original_gap=0.7)
+    assert faulty.allowed_gap == HEALTHY_NATS
+    assert len(faulty.broken) == 2
+    assert "with the original either" in faulty.broken[1]
+    only_the_original = replace(healthy, original_gap=far, steady_original_gap=0.7)
+    assert len(only_the_original.broken) == 1
+
+
+def test_a_few_tokens_that_change_experts_are_noise_and_a_steady_gap_is_not(fit_of_gguf: Fit) -> None:
+    healthy = fit_of_gguf.fitted.check
+    assert isinstance(healthy, LlamaCppCheck)
+    flips = replace(healthy, engine_gap=Mean(0.06, 0.05), original_gap=Mean(0.05, 0.05), steady_original_gap=0.001)
+    assert flips.allowed_gap == pytest.approx(HEALTHY_NATS + 0.1)
+    assert flips.broken == ()
+    assert len(replace(flips, steady_gap=0.05).broken) == 1

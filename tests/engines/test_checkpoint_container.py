@@ -22,6 +22,7 @@ from bitwright.engines.compressed_tensors.reload import load_packed, reload_in_t
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError
 from bitwright.spaces import Choice, PackedFormat, Space, Target, discover
+from bitwright.written_files import RECORD
 from tests.compress import tiny_models as tiny
 from tests.sentences import sentence
 
@@ -224,9 +225,8 @@ def test_a_damaged_checkpoint_gets_a_sentence(fault: str, folder_of: Callable[[s
     assert sentence(caught.value)
 
 
-def test_a_killed_build_leaves_nothing_in_the_way(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-    (tmp_path / ".model.part").mkdir()
-    (tmp_path / ".model.part" / "model.safetensors").write_bytes(b"half")
+def test_a_checkpoint_replaces_the_one_before_it(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
     written(folder_of("llama-tied"), tmp_path / "model")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    written(folder_of("llama-tied"), tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RECORD, "model"]
     shutil.rmtree(tmp_path / "model")

@@ -70,6 +70,39 @@ def test_the_programme_is_brute_force_and_the_dynamic_programme(seed: int) -> No
     assert kept(found)
 
 
+@pytest.mark.parametrize(("method", "proxy"), [("mc-moe", "pmq"), ("mc-moe-released", "pmq-released"), ("mc-moe-global", "pmq")])
+@pytest.mark.parametrize("bits", [12, 13, 16, 20])
+def test_all_three_widths_are_offered_at_every_published_budget(method: str, proxy: str, bits: int) -> None:
+    """MC-MoE's code: eight experts share 12 to 20 bits in widths of which each budget has all, one expert at least in either of the finer two."""
+    space, names = mixture(1, 8), []
+    table, rows = table_of(space, 1), np.arange(8)
+    width = np.array([int(form.name[3]) if form.name.startswith("INT") else 99 for form in space.formats]) - 1  # 1, 2 and 3 as there
+    budget = uniform_bits(space, "INT2_ROW") + (bits - 8) * (uniform_bits(space, "INT3_ROW") - uniform_bits(space, "INT2_ROW")) // 8
+    allowed = [
+        choice
+        for choice in (np.array(c) for c in product(*(np.flatnonzero(row) for row in space.offered)))
+        if width[choice].sum() <= bits and (width[choice] == 3).any() and (width[choice] == 2).any()
+    ]
+    asked = replace(sought(space, table), price=lambda name: (names.append(name), table)[1])
+    found = method_named(method).within(asked, budget).ask().choices[0]
+    assert table[rows, found].sum() == pytest.approx(min(table[rows, choice].sum() for choice in allowed), rel=1e-9)
+    assert names == [proxy]
+
+
+def test_camera_q_has_a_tenth_three_tenths_and_six_tenths_of_each_layer_by_energy() -> None:
+    tensors = [Tensor(f"blk.{layer}.ffn_up_exps.{expert}.weight", (8, 64), "F32") for layer in range(2) for expert in range(10)]
+    units = joined(discover(tensors), by_expert)
+    space = NATIVE.space(units, menu=("INT2_ROW", "INT4_ROW", "INT8_ROW"), fixed_bytes=0, n_weights=1)
+    energy = np.random.default_rng(0).permutation(20).astype(float) * np.repeat([1.0, 1000.0], 10)
+    index = {form.name: f for f, form in enumerate(space.formats)}
+    wanted = np.empty(20, dtype=np.int64)
+    for layer in range(2):
+        order = 10 * layer + np.argsort(-energy[10 * layer : 10 * layer + 10])
+        wanted[order] = [index["INT8_ROW"]] + [index["INT4_ROW"]] * 3 + [index["INT2_ROW"]] * 6
+    asked = replace(sought(space, table_of(space, 0)), score=lambda name, _: {"camera": energy}[name])
+    assert method_named("camera-q").within(asked, int(space.total_bits(wanted))).ask().choices[0].tolist() == wanted.tolist()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_one_budget_for_all_blocks_is_no_worse_than_one_for_each(seed: int) -> None:
     space = mixture(4, 8)
@@ -127,7 +160,7 @@ def test_collaborative_drops_a_quarter_and_then_chooses_formats() -> None:
     space = with_drops(mixture(2, 8))
     table, column = table_of(space, 0), space.formats.index(DROP)
     scores = np.tile(np.array([5.0, 1, 4, 2, 6, 7, 8, 3]), 2)
-    asked = replace(sought(space, table), score=lambda _: scores)
+    asked = replace(sought(space, table), score=lambda *_: scores)
     found = method_named("collaborative").within(asked, uniform_bits(space, "INT3_ROW")).ask().choices[0]
     assert [space.units[u].expert for u in np.flatnonzero(found == column)] == [1, 3, 1, 3]
     assert space.total_bits(found) <= uniform_bits(space, "INT3_ROW")
@@ -180,7 +213,7 @@ def test_camera_prunes_parts_of_experts_where_they_are_units() -> None:
     units = joined(discover(parts), by_channels)
     space = NATIVE_CHANNELS.space(units, menu=(*MENU, "PRUNE"), fixed_bytes=0, n_weights=1)
     scores = np.arange(len(space.units), dtype=float)[::-1]
-    asked = replace(sought(space, table_of(space, 0)), score=lambda _: scores)
+    asked = replace(sought(space, table_of(space, 0)), score=lambda *_: scores)
     three, column = NATIVE_CHANNELS.format("INT3_ROW"), space.formats.index(PRUNE)
     found = method_named("camera-p").within(asked, int(space.total_bits(space.uniform(three)))).ask().choices[0]
     assert np.flatnonzero(found == column).tolist() == list(range(len(units) - len(units) // 5, len(units)))

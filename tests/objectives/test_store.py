@@ -1,7 +1,7 @@
 import dataclasses
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -190,16 +190,96 @@ def test_a_damaged_database_is_no_run(store: Store, path: Path) -> None:
     sentence(refused.value, path)
 
 
-def test_a_database_of_another_program_is_no_run(path: Path) -> None:
+def test_a_database_of_another_program_is_no_run_and_stays_as_it_is(path: Path) -> None:
     path.parent.mkdir()
     with sqlite3.connect(path) as other:
         other.execute("create table measurements (id integer primary key, text text)")
     other.close()
-    store = Store(path)
+    before = path.read_bytes()
     with pytest.raises(RunError) as refused:
-        store.measurements()
-    sentence(refused.value, path)
+        Store(path)
+    sentence(refused.value, path, "another program")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("older", ["alter table arrays drop column digest; pragma application_id = 0", "pragma user_version = 9"])
+def test_a_run_of_another_version_is_refused(store: Store, path: Path, older: str) -> None:
     store.close()
+    with sqlite3.connect(path) as other:
+        other.executescript(older)
+    other.close()
+    with pytest.raises(RunError) as refused:
+        Store(path)
+    sentence(refused.value, path, "of this version", "--out")
+
+
+# what changes one row of a table, and what reads it
+CHANGES: list[tuple[str, Callable[[Store], object]]] = [
+    ("update settings set value = '2'", lambda store: store.settings()),
+    ("update texts set text = 'other'", lambda store: store.text("name")),
+    ("update texts set text = 7", lambda store: store.texts("name")),
+    ("update arrays set data = cast(replace(hex(data), '05', '04') as blob)", lambda store: store.array("x")),
+    ("update arrays set data = zeroblob(3)", lambda store: store.array("x")),
+    ("update measurements set record = replace(record, '17.25', '17.26')", lambda store: store.measurements()),
+    ("update measurements set choice = '[2, 1]'", lambda store: store.measurements()),
+    ("update shipped set record = '[]'", lambda store: store.shipped("rtn")),
+    ("update evaluations set seconds = 3", lambda store: store.evaluations("t", [1])),
+    ("update evaluations set data = x'00'", lambda store: store.evaluated("t")),
+    ("update stages set n_tokens = n_tokens + 1", lambda store: store.stages()),
+    ("update stages set digest = x''", lambda store: store.put_stage("load", seconds=1, n_tokens=0, peak_memory_bytes=0)),
+]
+
+
+@pytest.mark.parametrize(("change", "read"), CHANGES, ids=[change for change, _ in CHANGES])
+def test_a_changed_value_is_noticed_when_it_is_read(store: Store, path: Path, change: str, read: Callable[[Store], object]) -> None:
+    store.agree({"seed": "1"})
+    store.put_text("name", "text")
+    store.put_array("x", np.full(3, 5, dtype=np.uint8))
+    store.put(measurement(1, 2))
+    store.put_shipped("rtn", measurement(1, 2))
+    store.put_evaluation("t", [1], first=0, values=np.ones((2, 1)), seconds=np.float64(2))
+    store.put_stage("load", seconds=1, n_tokens=np.int64(5), peak_memory_bytes=7)  # type: ignore[arg-type]
+    read(store)
+    with sqlite3.connect(path) as other:
+        other.executescript(change)
+    other.close()
+    with pytest.raises(RunError) as refused:
+        read(store)
+    sentence(refused.value, path, "changed since")
+
+
+def test_no_mutation_of_a_run_is_a_traceback_or_another_value(path: Path) -> None:
+    """Bytes anywhere in the file: what is read is what was written, or nothing, or a sentence."""
+    store = Store(path)
+    store.agree({"seed": "1"})
+    for i in range(6):
+        store.put_array(str(i), np.arange(40.0) + i)
+        store.put(measurement(i))
+    store._db.execute("pragma wal_checkpoint(truncate)")
+    store.close()
+    whole, rng = path.read_bytes(), random.Random(3)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 20))):
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        for extra in path.parent.glob("run.sqlite-*"):
+            extra.unlink()
+        try:
+            found = Store(path)
+        except (RunError, OutputError):
+            continue
+        try:
+            assert set(found.measurements()) <= {measurement(i) for i in range(6)}
+            assert found.settings() in ({}, {"seed": "1"})
+            for i in range(6):
+                if found.has_array(str(i)):
+                    np.testing.assert_array_equal(found.array(str(i)), np.arange(40.0) + i)
+            found.put(measurement(9))
+        except (RunError, OutputError):
+            pass
+        finally:
+            found.close()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from tests.runs import small
 def _one_thread_in_the_engine() -> Iterator[None]:
     """Threads of llama.cpp wait for each other in busy loops, which takes seconds for each token where other work shares the cores."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bitwright.engines.llama_cpp.check.os", SimpleNamespace(cpu_count=lambda: 1))
+        for module in ("checking_llama_cpp", "parity"):
+            patched.setattr(f"bitwright.pipeline.{module}.os", SimpleNamespace(cpu_count=lambda: 1))
         yield
 
 

@@ -107,6 +107,21 @@ def test_a_text_too_short_for_its_share_is_refused(llama_tied: Path, texts: tupl
     sentence(caught.value, short, "of 20 sequences", "smaller weight")
 
 
+def test_a_file_may_have_commas_and_colons_in_its_name(tmp_path: Path) -> None:
+    for name in ("a,b.txt", "c:2", "d,e:3"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    words = f"{tmp_path}/a,b.txt,{tmp_path}/a,b.txt:0"
+    with pytest.raises(TextError) as caught:
+        shares_in(words)
+    sentence(caught.value, f"{tmp_path}/a,b.txt is 0")
+    assert shares_in(f"{tmp_path}/a,b.txt:3,{tmp_path}/c:2,self,{tmp_path}/d,e:3:0.5") == (
+        Share(f"{tmp_path}/a,b.txt", 3.0),
+        Share(f"{tmp_path}/c:2", 1.0),
+        Share("self", 1.0),
+        Share(f"{tmp_path}/d,e:3", 0.5),
+    )
+
+
 def test_weights_are_of_the_run_s_identity(llama_tied: Path, texts: tuple[Path, Path]) -> None:
     source, (prose, code) = open_source(str(llama_tied)), texts
     mixtures = (str(prose), f"{prose},{code}", f"{prose}:3,{code}", f"{prose}:3.0,{code}:1")

@@ -123,7 +123,7 @@ def test_the_command_says_what_came_of_it(bitwright: Cli, llama_96: Path, tmp_pa
 def test_the_model_itself_is_not_written_over(llama_96: Path) -> None:
     with pytest.raises(UserError) as caught:
         order_channels(str(llama_96), "self", llama_96 / ".." / llama_96.name)
-    sentence(caught.value, "model itself", "--out")
+    sentence(caught.value, "which is read", "another place")
 
 
 def test_a_file_of_gguf_is_refused(gguf_256: Path, tmp_path: Path) -> None:

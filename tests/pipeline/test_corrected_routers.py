@@ -26,12 +26,14 @@ def deepseek(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("models") / "deepseek-v3", model_type, settings)
 
 
-@pytest.mark.parametrize(("target", "formats"), [("llama.cpp", ("Q8_0", "Q4_0")), ("native", ("INT2_ROW", "INT8_ROW"))])
+@pytest.mark.parametrize(
+    ("target", "formats"), [("llama.cpp", ("Q8_0", "Q4_0")), ("native", ("INT2_ROW", "INT8_ROW")), ("transformers", ("W4_G32", "W8_G32"))]
+)
 def test_what_was_built_keeps_every_promise(target: str, formats: tuple[str, ...], deepseek: Path, tmp_path: Path) -> None:
     settings = small(deepseek, target=target, formats=formats, n_calibration=4, n_held_out=2)
     fitted = bw.fit(settings, bw.parse_budget("14bpw"), tmp_path / "run")
     assert fitted.check.broken == ()
-    assert ("blk.1.attn_kv_b.weight" in fitted.plan.formats) == (target == "native")
+    assert ("blk.1.attn_kv_b.weight" in fitted.plan.formats) == (target != "llama.cpp")
     assert {"blk.1.attn_kv_a_mqa.weight", "blk.2.attn_q_b.weight", "blk.0.ffn_down.weight", "blk.1.ffn_up_shexp.weight"} <= set(fitted.plan.formats)
 
 

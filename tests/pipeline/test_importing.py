@@ -60,6 +60,21 @@ def test_llama_quantize_s_lines_become_a_plan_for_llama_cpp(llama_256: Path, tmp
     assert (tmp_path / "model.gguf").stat().st_size == plan.size_bytes
 
 
+def test_llama_quantize_s_lines_name_stacks_of_experts_too(tiny_mixtral: Path, tmp_path: Path) -> None:
+    (tmp_path / "types.txt").write_text("FFN_down_exps=q8_0 attn_q=q5_0", encoding="utf-8")
+    plan = import_plan(small(tiny_mixtral), tmp_path / "types.txt", "llama-quantize", tmp_path / "run")
+    assert plan.formats == {
+        f"blk.{layer}.{kind}.weight": form for layer in range(2) for kind, form in {"attn_q": "Q5_0", "ffn_down_exps": "Q8_0"}.items()
+    }
+
+
+def test_a_rule_without_a_tensor_is_refused(llama_256: Path, tmp_path: Path) -> None:
+    (tmp_path / "types.txt").write_text("attn_q=q4_k\nffn_dwn=q5_0\n", encoding="utf-8")
+    with pytest.raises(PlanError) as caught:
+        import_plan(small(llama_256), tmp_path / "types.txt", "llama-quantize", tmp_path / "run")
+    sentence(caught.value, "'ffn_dwn'")
+
+
 def test_gptq_rounds_what_is_imported_by_the_moments_of_the_original(settings: bw.Settings, tmp_path: Path) -> None:
     file = recipe(tmp_path, {}, "re:.*(q|up)_proj")
     nats = {}

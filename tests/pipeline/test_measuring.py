@@ -11,8 +11,7 @@ from bitwright.errors import UserError
 from bitwright.objectives import Evaluator, KullbackLeibler, Reference, Store
 from bitwright.pipeline.measuring import Effort, Explored, Meter, explore
 from bitwright.progress import Silent
-from bitwright.search import Problem, Question, Strategy, Trials
-from bitwright.search.strategies.random_choices import random_within
+from bitwright.search import Problem, Question, Strategy, Trials, random_within
 from bitwright.spaces import Choice, Space
 from tests.measuring import levels_of, random_tokens, space_of, uniform
 from tests.sentences import sentence

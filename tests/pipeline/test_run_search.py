@@ -7,23 +7,26 @@ import numpy as np
 import pytest
 
 import bitwright as bw
-from bitwright.errors import UserError
+from bitwright.errors import LibraryError, UserError
 from bitwright.methods import Method
-from bitwright.methods.by_name import METHODS, method_named
+from bitwright.methods.by_name import METHODS, PUBLISHED, method_named
 from bitwright.methods.published_experts import OF_EXPERTS
 from bitwright.objectives import Estimate, Evaluator, KullbackLeibler, ModelObjective
 from bitwright.pipeline import Run, Search
-from bitwright.pipeline.candidates import candidates
+from bitwright.pipeline.candidates import candidates, own_candidate
 from bitwright.pipeline.measuring import Effort
-from bitwright.pipeline.run_search import named_objectives, search_along, search_within
+from bitwright.pipeline.origins import origin
+from bitwright.pipeline.run_search import desk, named_objectives, search_along, search_within
 from bitwright.pipeline.run_space import front_points, price
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Silent
-from bitwright.search import solve
+from bitwright.report.tables.methods import whose_plan
+from bitwright.search import Row, solve
 from tests.runs import small
 from tests.sentences import sentence
 
-_SLOW = {"qpruner"}  # its Gaussian process is fitted again and again
+_SLOW = {"nehvi"}  # whose Gaussian process is fitted again and again
+_WHOLE_FRONT = {"amq", "automixq", "nehvi"}  # whatever the budget
 MENU = ("INT2_G32", "INT3_G32", "INT4_G32", "INT6_G32")
 
 
@@ -68,7 +71,7 @@ def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for
     assert found.spent.evaluations <= most
     sizes = run.prices.space.total_bits(found.trials.choices)
     assert (sizes <= middle(run)).any()
-    if method.name not in {"amq", "automixq"}:  # which search the whole front
+    if method.name not in _WHOLE_FRONT:  # which search the whole front
         assert (sizes <= middle(run)).all()
     assert all((weight == before[name]).all() for name, weight in bench.model.module.named_parameters())
     monkeypatch.setattr(Evaluator, "_measured", None)
@@ -158,14 +161,70 @@ def test_size_alone_is_no_objective_of_a_search() -> None:
 def test_an_impossible_budget_is_refused(opened: tuple[Workbench, Run]) -> None:
     bench, run = opened
     for method in METHODS:
-        if method.name not in {"amq", "automixq"}:
+        if method.name not in _WHOLE_FRONT:
             with pytest.raises(UserError) as caught:
                 search_within(bench, run, budget_bits=8, search=Search(method, Effort(evaluations=1)))
             sentence(caught.value)
 
 
-def test_fit_searches_and_the_command_line_says_how(llama_tied: Path, tmp_path: Path) -> None:
-    by = Search(method_named("evopress"), Effort(evaluations=3))
+def test_as_published_ships_the_methods_own_plan_and_sweeps_no_gradient(llama_tied: Path, tmp_path: Path) -> None:
+    by = Search(method_named("evopress"), Effort(evaluations=3), as_published=True)
     fitted = bw.fit(small(llama_tied), bw.parse_budget("6.5bpw"), tmp_path, by=by)
-    stages = {stage.name for stage in fitted.summary.stages}
-    assert any("search" in name for name in stages)
+    found, stages = fitted.plan.found, {stage.name for stage in fitted.summary.stages}
+    assert "searching" in stages
+    assert "gradient sweep" not in stages
+    assert [candidate.label for candidate in fitted.summary.candidates] == ["evopress"] == [found.strategy]
+    assert (found.won, found.method, found.sensitivity, found.objectives) == ("method", "evopress", "importance", ("kl",))
+    assert found.effort.evaluations == 3
+    assert found.effort.tokens > 0
+    assert found.held_out == fitted.plan.divergence.text
+    assert {"torch", "transformers", "xllamacpp"} <= set(found.versions)
+    assert whose_plan(found).startswith("The plan is evopress's own, found with 3 evaluations")
+
+
+def test_a_plan_says_whose_it_is(opened: tuple[Workbench, Run]) -> None:
+    bench, run = opened
+    method = method_named("random-mix")
+    budget = middle(run) + 4_321 // 8 * 8
+    search_within(bench, run, budget_bits=budget, search=Search(method, Effort(evaluations=4)))
+    named = candidates(run, budget // 8, method=method.name)
+    own = own_candidate(run, budget // 8, (), method=method.name)[method.name]
+    assert any((choice == own).all() for choice in named.values()), "the method's own plan is always measured"
+    assert origin(run, "knapsack", named["knapsack"], method.name).won == "table"
+    uniform = next(name for name in named if name.startswith("uniform"))
+    assert origin(run, uniform, named[uniform], method.name).won == "uniform"
+    by = origin(run, f"{method.name} 1", own, method.name)
+    assert (by.won, by.method, by.effort.evaluations) == ("method", "random-mix", 4)
+    with pytest.raises(UserError) as caught:
+        own_candidate(run, 1_000, (), method=method.name)
+    sentence(caught.value, "random-mix", "--as-published")
+
+
+def test_what_a_method_takes_is_asked_of_it(opened: tuple[Workbench, Run]) -> None:
+    bench, run = opened
+    budget, space = middle(run), run.prices.space
+    widest = Row(
+        np.where(space.offered, space.size_bits, 0).astype(float),
+        -np.inf,
+        float(space.size_bits[np.arange(len(space.units)), space.smallest()].sum()) * 1.2,
+        "few bits",
+    )
+    asked = Search(method_named("modelopt"), Effort(evaluations=1))
+    with desk(bench, run, asked) as at:
+        choice = asked.method.within(at.sought([], (widest,)), budget).ask().choices[0]
+    assert widest.holds(choice)
+    assert {method.name for method in METHODS if method.takes_side_limits} == {"auto", "hawq", "higgs", "modelopt"}
+    assert {method.name for method in METHODS if method.takes_cache_types} >= {"auto", "tpe", "nsga2", "nehvi", "local-search", "greedy", "random"}
+
+
+def test_a_missing_library_is_said_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for name in ("tpe", "nsga2", "nehvi"):
+        with pytest.raises(LibraryError) as caught:
+            Search(method_named(name), Effort())
+        sentence(caught.value, "optuna" if name != "nehvi" else "botorch", "bitwright[search]")
+
+
+def test_the_published_methods_are_as_many_as_the_documentation_says() -> None:
+    assert len(PUBLISHED) == 21
+    assert {method.name for method in METHODS} - {method.name for method in PUBLISHED} >= {"auto", "tpe", "nsga2", "nehvi"}

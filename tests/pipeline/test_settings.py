@@ -31,8 +31,8 @@ def test_settings_of_another_version_are_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("wrong", "values"),
     [
-        ({"n_calibration": 0}, ("calibration sequences", "at least 1", "it is 0")),
-        ({"n_held_out": -2}, ("held-out sequences", "at least 1", "it is -2")),
+        ({"n_calibration": 0}, ("calibration sequences", "at least 2", "it is 0")),
+        ({"n_held_out": -2}, ("held-out sequences", "at least 2", "it is -2")),
         ({"sequence_length": 1}, ("tokens of a sequence", "at least 2", "it is 1")),
         ({"target": "exllama"}, ("'exllama'", "llama.cpp")),
         ({"codec": "gptq"}, ("llama.cpp", "libggml", "'gptq'", "--codec")),

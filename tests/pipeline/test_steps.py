@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM
 
 import bitwright as bw
 from bitwright.compress import GgufSource, applied, keep_weights, kept_weights, load
-from bitwright.compress import digest as digest_of
 from bitwright.engines import NATIVE, TARGETS, model_as_held
 from bitwright.engines.by_target import native
 from bitwright.engines.native.reload import written_weights
@@ -26,6 +25,7 @@ from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.report import Shipping
 from bitwright.spaces import CalibratedRouters, Plan
+from bitwright.written_files import digest as digest_of
 from tests.runs import small
 from tests.sentences import sentence
 

@@ -1,9 +1,12 @@
+import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 import bitwright as bw
 from bitwright.compress import read_imatrix, write_imatrix
@@ -49,6 +52,43 @@ def test_text_of_the_user_s_is_taken_and_split(llama_tied: Path, tmp_path: Path,
     assert (found.calibration.ids.shape, found.held_out.ids.shape) == ((8, 24), (4, 24))
     assert found.calibration.text.startswith("text.txt (first")
     assert not {tuple(row) for row in found.calibration.ids.tolist()} & {tuple(row) for row in found.held_out.ids.tolist()}
+
+
+class Heard(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+
+
+def test_too_little_text_is_told(llama_tied: Path, tmp_path: Path, text: Path) -> None:
+    for _ in range(2):  # the second time from the run
+        heard = Heard()
+        bench = set_up(small(llama_tied, calibration=str(text), n_calibration=10**6), tmp_path / "o", device="cpu", progress=heard)
+        n_sequences = len(bench.texts.calibration.ids)
+        assert len(heard.notes) == 2
+        assert f"calibration text has {n_sequences:,} of the 1,000,000 sequences" in heard.notes[0]
+    enough = Heard()
+    _ = set_up(small(llama_tied, calibration=str(text)), tmp_path / "p", device="cpu", progress=enough).texts
+    assert not enough.notes
+
+
+def test_a_chat_with_a_token_that_the_model_has_not_is_refused(llama_tied: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama_tied, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    added = [f"<|{i}|>" for i in range(384 - len(tokenizer))]  # as many as the embedding has rows for
+    tokenizer.add_special_tokens({"additional_special_tokens": [*added, "<|turn|>"]})
+    tokenizer.chat_template = "{% for m in messages %}<|turn|>{{ m.content }}{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    chat = tmp_path / "chat.jsonl"
+    chat.write_text(json.dumps({"messages": [{"role": "user", "content": "Once upon a time " * 400}]}), encoding="utf-8")
+    for words in ({"calibration": str(chat)}, {"held_out": str(chat)}):
+        with pytest.raises(TextError) as refused:
+            _ = bench(small(folder, **words), tmp_path / "o").texts
+        sentence(refused.value, "chat.jsonl", "<|turn|>", "384 rows")
 
 
 def test_held_out_text_may_be_another(llama_tied: Path, tmp_path: Path, text: Path) -> None:

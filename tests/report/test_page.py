@@ -13,6 +13,7 @@ from bitwright.report import NoLimit, NotMeasured, RunSummary, write_page
 from bitwright.report.charts.heat_maps import common_format
 from bitwright.report.page import page
 from bitwright.spaces import Tensor, Unit
+from bitwright.written_files import RECORD
 
 OUTWARD = re.compile(r"(src|href|srcset|action|data)\s*=\s*[\"']?\s*(https?:|//)|url\(|@import|<link|<img|<iframe|fetch\(|XMLHttp", re.IGNORECASE)
 VOID = {"meta", "br", "wbr", "rect", "circle", "line", "polyline", "path"}
@@ -132,17 +133,17 @@ def test_experts_and_ties_share_a_cell_or_a_row(summary: RunSummary) -> None:
 
 def test_it_is_written_whole_over_an_older_one(searched: RunSummary, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    path.write_text("old", encoding="utf-8")
+    write_page(replace(searched, model="another"), path)
     write_page(searched, path)
     assert path.read_text(encoding="utf-8") == page(searched)
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(found.name for found in tmp_path.iterdir()) == [RECORD, path.name]
     assert path.stat().st_size < 500_000
 
 
-@pytest.mark.parametrize("where", ["missing/report.html", "file/report.html", "."])
+@pytest.mark.parametrize("where", ["file/report.html", "."])
 def test_a_path_that_cannot_be_written_is_said_and_nothing_stays(summary: RunSummary, tmp_path: Path, where: str) -> None:
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
-    with pytest.raises(OutputError, match=r"name (another|a file in it)"):
+    with pytest.raises(OutputError, match=r"choose another (place|name)"):
         write_page(summary, tmp_path / where)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -21,8 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bitwright.errors import BudgetError
-from bitwright.search import Problem, Question, Strategy, Trials, hypervolume
-from bitwright.search.strategies.random_choices import random_front, random_within
+from bitwright.search import Problem, Question, Strategy, Trials, hypervolume, random_front, random_within
 from bitwright.spaces import Choices, Space
 from tests.processes import process
 from tests.search.instances import every_choice, space_of

@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.search import Learning, Refit
-from bitwright.search.strategies.strategy import Predict
+from bitwright.search import Learning, Predict, Refit
 from bitwright.spaces import Choices, Space
 from tests.search.ask_tell import Landscape
 

@@ -25,7 +25,7 @@ PLANS = st.builds(
     Plan,
     target=TEXT,
     target_version=TEXT,
-    model=st.builds(PlannedModel, source=TEXT, fingerprint=TEXT, n_weights=COUNTS),
+    model=st.builds(PlannedModel, source=TEXT, fingerprint=TEXT, settings=st.dictionaries(TEXT, TEXT, max_size=3), n_weights=COUNTS),
     formats=st.dictionaries(NAMES, KINDS, max_size=6),
     size_bytes=COUNTS,
     divergence=st.builds(
@@ -44,13 +44,23 @@ PLANS = st.builds(
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 
 
+SEARCHED = {
+    "won": "method",
+    "method": "evopress",
+    "effort": {"evaluations": 16, "tokens": 4096, "minutes": 2},
+    "objectives": ["kl"],
+    "held_out": "a text",
+    "versions": {"torch": "2.0"},
+}
+
+
 def example() -> dict[str, Any]:
     """A plan as plain data."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "target": "llama.cpp",
         "target_version": "b11549",
-        "model": {"source": "a model", "fingerprint": "0f", "n_weights": 100},
+        "model": {"source": "a model", "fingerprint": "0f", "settings": {"rope_theta": "10000.0"}, "n_weights": 100},
         "formats": {"output.weight": "Q6_K", "blk.0.attn_q.weight": "Q4_K"},
         "size_bytes": 90,
         "divergence": {"nats_per_token": 0.125, "standard_error": 0.0, "basis": "measured", "text": "a text", "n_tokens": 7},
@@ -58,15 +68,22 @@ def example() -> dict[str, Any]:
         "importance": {"path": "run/imatrix.gguf", "sha256": "1f"},
         "rounding": {"codes": "anew", "searched": "ggml", "shipped": "ggml"},
         "steps": [{"step": "router-calibration", "ridge": 32.0, "path": "run/steps/a.safetensors", "sha256": "2f"}],
-        "found": {"bitwright": "0.1.0", "strategy": "knapsack", "sensitivity": "gradient", "calibration": "self", "seed": 0, "budget": "90B"},
+        "found": {"bitwright": "0.1.0", "strategy": "knapsack", "sensitivity": "gradient", "calibration": "self", "seed": 0, "budget": "90B"}
+        | SEARCHED,
     }
+
+
+def test_a_plan_of_before_searches_were_recorded_is_read() -> None:
+    found = {key: value for key, value in example()["found"].items() if key not in SEARCHED}
+    read = Plan.model_validate({**example(), "found": found}).found
+    assert (read.won, read.method, read.effort.evaluations) == ("given", "", 0)
 
 
 def refused(path: Path, given: Any) -> str:
     path.write_text(given if isinstance(given, str) else json.dumps(given), encoding="utf-8")
     with pytest.raises(PlanError) as caught:
         read_plan(path)
-    return sentence(caught.value, path, "is not a plan of schema 1")
+    return sentence(caught.value, path, "is not a plan of schema 2")
 
 
 @given(plan=PLANS)
@@ -119,7 +136,7 @@ def test_a_plan_that_says_nothing_of_a_cache_leaves_it_to_the_engine(tmp_path: P
 @pytest.mark.parametrize(
     ("where", "value"),
     [
-        (("schema_version",), 2),
+        (("schema_version",), 3),
         (("size_bytes",), 0),
         (("size_bytes",), "90"),
         (("size_bytes",), True),
@@ -142,6 +159,12 @@ def test_a_value_of_the_wrong_kind_is_located(where: tuple[str, ...], value: Any
         inner = inner[part]
     inner[where[-1]] = value
     assert f"'{'.'.join(where)}'" in refused(tmp_path / "plan.json", given)
+
+
+def test_a_plan_of_the_first_schema_is_told_so(tmp_path: Path) -> None:
+    given = example() | {"schema_version": 1}
+    del given["model"]["settings"]
+    assert "schema 1" in refused(tmp_path / "plan.json", given)
 
 
 @pytest.mark.parametrize(("key", "value"), [("step", "renormalisation"), ("ridge", 0.0), ("sha256", 7), ("text", "a")])

@@ -8,9 +8,11 @@ import numpy as np
 
 from bitwright.compress.models.source import Bytes, Floats
 from bitwright.errors import ModelError, RunError
-from bitwright.spaces import Format
+from bitwright.spaces import ByteFormat, Format, PackedFormat
 
-_WIDE, _LARGEST = ("F32", "BF16"), float(np.finfo(np.float16).max)  # all other formats hold half floats
+LARGEST_HALF = float(np.finfo(np.float16).max)
+_LARGEST_SQUARED = 2.0**60  # roundings square weights in float32
+_LARGEST_BFLOAT16 = 255 * 2.0**120
 
 
 class Codec(ABC):
@@ -49,13 +51,30 @@ class MadeOnce(Codec):
             RunError: always.
         """
         raise RunError(
-            f"Codes that a text had a part in are made once, so a run must keep them; the levels of {self.folder} are not all there: run the search "
-            "again with another --out."
+            f"Codes that a text had a part in are made once, so a run must keep them; the levels of {self.folder} are not all there, or were "
+            "changed: run the search again with another --out."
         )
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
         return self.codec.decode(packed, form, shape)
+
+
+def require_size(packed: Bytes, n_bytes: int, form: str) -> None:
+    """Refuse bytes that are too many or too few before anything is read from them by their place.
+
+    Raises:
+        ModelError: they are not `n_bytes`.
+    """
+    if packed.nbytes != n_bytes:
+        raise ModelError(f"A tensor in {form} must have the {n_bytes:,} bytes of its shape; this one has {packed.nbytes:,}: make the file again.")
+
+
+def largest_weight(form: Format) -> float:
+    """The largest magnitude that a format holds: its scales are half floats, but for those of checkpoints, which are bfloat16."""
+    if isinstance(form, PackedFormat | ByteFormat):
+        return _LARGEST_SQUARED
+    return {"F32": float("inf"), "BF16": _LARGEST_BFLOAT16}.get(form.name, LARGEST_HALF)
 
 
 def require_quantizable(weights: Floats, form: Format, importance: Floats) -> None:
@@ -66,9 +85,12 @@ def require_quantizable(weights: Floats, form: Format, importance: Floats) -> No
     """
     largest = np.maximum(weights.max(initial=0), -weights.min(initial=0))  # NaN where there is one
     if not np.isfinite(largest):
-        raise ModelError("Weights must be finite to be quantized; this model has infinite or undefined ones: repair the model.")
-    if largest > _LARGEST and form.name not in _WIDE:
-        raise ModelError(f"Weights must be at most {_LARGEST:.0f} to be stored as {form.name}; this model has {largest:.3g}: repair the model.")
+        raise ModelError("Weights must be finite to be quantized; these are infinite or undefined in part: keep them as they are.")
+    if largest > largest_weight(form):
+        raise ModelError(
+            f"Weights must be at most {largest_weight(form):.5g} to be stored as {form.name}; these go up to {largest:.3g}: choose another, "
+            "or keep them as they are."
+        )
     if form.needs_importance and not len(importance):
         raise ModelError(f"{form.name} is so coarse that it needs an importance matrix; this tensor has none: choose a finer format for it.")
     if not (np.isfinite(importance).all() and (importance >= 0).all()):

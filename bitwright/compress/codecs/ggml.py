@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGMLQuantizationType
 
-from bitwright.compress.codecs.codec import Codec, require_quantizable
+from bitwright.compress.codecs.codec import Codec, require_quantizable, require_size
 from bitwright.compress.models.source import Bytes, Floats
 from bitwright.errors import LibraryError, ModelError
 from bitwright.spaces import Format
@@ -78,15 +78,20 @@ def requires_importance(form: str) -> bool:
 
 
 def dequantize(packed: Bytes, form: str, shape: tuple[int, int]) -> Floats:
-    """Float32 weights `(n_rows, n_columns)` of `packed` bytes in any ggml type, also those that a plan cannot choose."""
+    """Float32 weights `(n_rows, n_columns)` of `packed` bytes in any ggml type, also those that a plan cannot choose.
+
+    Raises:
+        ModelError: libggml cannot read the type as floats, or the bytes are not as many as the shape takes.
+    """
     flat = np.ascontiguousarray(packed).reshape(-1)
+    bytes_per_row = row_size(form, shape[1])
+    require_size(flat, shape[0] * bytes_per_row, form)
     if form == "F32":
         return flat.view(np.float32).reshape(shape).copy()
     to_float = library().ggml_get_type_traits(GGMLQuantizationType[form]).contents.to_float
     if not to_float:
         raise ModelError(f"Weights must be in a type that libggml can read as floats; {form} is not: convert the model to F16 or BF16 first.")
     weights = np.empty(shape, dtype=np.float32)
-    bytes_per_row = flat.nbytes // shape[0]
 
     def expand(start: int, stop: int) -> None:
         source, target = flat[start * bytes_per_row :], weights[start:]

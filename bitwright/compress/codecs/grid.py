@@ -20,6 +20,7 @@ from bitwright.compress.models.source import Floats
 from bitwright.spaces import LARGEST_FLOAT8
 
 Codes = NDArray[np.uint8]
+_SHORT = np.float32(1 / 16)
 Index = slice | NDArray[np.int64] | tuple[slice | int | NDArray[np.int64], ...]
 
 
@@ -87,7 +88,7 @@ class MinimumGrid(Grid):
     def between(self, low: Floats, high: Floats) -> Placement:
         """See `Grid.between`."""
         minimum = _rounded(low, torch.float16)
-        scale = _rounded(_step(minimum, high, self.n_levels), torch.float16)
+        scale = _scale(_step(minimum, high, self.n_levels), self.n_levels, torch.float16, largest=np.maximum(np.abs(low), np.abs(high)))
         return Placement(scale, minimum, minimum)
 
     def moved(self, placement: Placement, offset: Floats) -> Placement:
@@ -111,7 +112,7 @@ class ZeroPointGrid(Grid):
     def between(self, low: Floats, high: Floats) -> Placement:
         """See `Grid.between`; the range is widened to hold zero."""
         low, high = np.minimum(low, 0), np.maximum(high, 0)
-        scale = _rounded(_step(low, high, self.n_levels), self.dtype)
+        scale = _scale(_step(low, high, self.n_levels), self.n_levels, self.dtype, largest=np.maximum(-low, high))
         return self._at(scale, low)
 
     def moved(self, placement: Placement, offset: Floats) -> Placement:
@@ -137,7 +138,7 @@ class SymmetricGrid(Grid):
     def between(self, low: Floats, high: Floats) -> Placement:
         """See `Grid.between`; the range is widened to its mirror image."""
         largest = np.maximum(np.abs(low), np.abs(high))
-        scale = _rounded(largest * np.float32(2 / (self.n_levels - 1)), self.dtype)
+        scale = _scale(largest * np.float32(2 / (self.n_levels - 1)), self.n_levels, self.dtype, largest=largest)
         return self.scaled(scale)
 
     def scaled(self, scale: Floats) -> Placement:
@@ -194,6 +195,16 @@ class Float8Grid(Grid):
 def _step(low: Floats, high: Floats, n_levels: int) -> Floats:
     """The distance between levels; the range is halved first, since it may be twice the largest half float."""
     return np.asarray((high / 2 - low / 2) * (2 / (n_levels - 1)), dtype=np.float32)
+
+
+def _scale(step: Floats, n_levels: int, dtype: torch.dtype, *, largest: Floats) -> Floats:
+    """The distance between levels as it is stored: the nearest value of `dtype`, or the next larger one where the levels would else end short, by
+    more than a distance and by much of the `largest` magnitude. So it is with weights as small as the smallest values of the type, which are as far
+    apart as they are large: the nearest scale may be none at all, and all levels one.
+    """
+    scale, smallest = _rounded(step, dtype), np.float32(torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps)
+    short = (step - scale) * np.float32(n_levels - 1)
+    return np.where((short > scale) & (short > _SHORT * largest), scale + smallest, scale)
 
 
 def _products(codes: Codes, placement: Placement) -> Floats:

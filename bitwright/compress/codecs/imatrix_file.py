@@ -10,13 +10,13 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter
 
-from bitwright.compress.models.atomic_files import replacing
-from bitwright.compress.models.gguf.reader import UNREADABLE, sound_reader
+from bitwright.compress.models.gguf.reader import UNREADABLE, sound_reader, written_bytes
 from bitwright.compress.models.source import Floats
-from bitwright.errors import ModelError, OutputError
+from bitwright.errors import ModelError, shown
 from bitwright.spaces import Tensor
+from bitwright.whole_files import regular, replacing, require_size
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _UNREADABLE = (*UNREADABLE, struct.error)
@@ -28,22 +28,22 @@ def write_imatrix(path: Path, importance: Mapping[str, Floats], *, text: str) ->
     Raises:
         OutputError: the file cannot be written.
     """
-    try:
-        with replacing(path) as temporary:
-            writer = GGUFWriter(temporary, "imatrix")
-            writer.add_type("imatrix")
-            writer.add_array("imatrix.datasets", [text])
-            writer.add_uint32("imatrix.chunk_count", 1)
-            writer.add_uint32("imatrix.chunk_size", 1)
-            for name, means in importance.items():
-                writer.add_tensor(name + _SUMS, np.ascontiguousarray(means, dtype=np.float32))
-                writer.add_tensor(name + _COUNTS, np.ones((len(means), 1), dtype=np.float32))
+    with replacing(path) as temporary:
+        writer = GGUFWriter(temporary, "imatrix")
+        writer.add_type("imatrix")
+        writer.add_array("imatrix.datasets", [text])
+        writer.add_uint32("imatrix.chunk_count", 1)
+        writer.add_uint32("imatrix.chunk_size", 1)
+        for name, means in importance.items():
+            writer.add_tensor(name + _SUMS, np.ascontiguousarray(means, dtype=np.float32))
+            writer.add_tensor(name + _COUNTS, np.ones((len(means), 1), dtype=np.float32))
+        try:
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
+        finally:
             writer.close()
-    except OSError as error:
-        raise OutputError(f"The importance matrix must be writable to {path}; it is not ({error.strerror or error}): choose another.") from error
+        require_size(temporary, written_bytes(temporary))
 
 
 def read_imatrix(path: Path, tensors: tuple[Tensor, ...]) -> dict[str, Floats]:
@@ -53,9 +53,11 @@ def read_imatrix(path: Path, tensors: tuple[Tensor, ...]) -> dict[str, Floats]:
         ModelError: no such file, not an importance matrix, made for another model, or values that are not finite.
     """
     try:
-        entries = dict(_from_gguf(path) if path.read_bytes()[:4] == b"GGUF" else _from_dat(path))
+        with regular(path).open("rb") as file, np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+            entries = dict(_from_gguf(path) if file.read(4) == b"GGUF" else _from_dat(path))
     except _UNREADABLE as error:
-        raise ModelError(f"An importance matrix must be a file of llama.cpp's imatrix tool; {path} is not ({error}): make it again.") from error
+        why = shown(error, 200)
+        raise ModelError(f"An importance matrix must be a file of llama.cpp's imatrix tool; {path} is not ({why}): make it again.") from error
     found = {}
     for tensor in tensors:
         if tensor.name in entries:
@@ -75,7 +77,10 @@ def read_imatrix(path: Path, tensors: tuple[Tensor, ...]) -> dict[str, Floats]:
 
 
 def _from_gguf(path: Path) -> Iterator[tuple[str, Floats]]:
-    stored = {tensor.name: np.array(tensor.data, dtype=np.float32) for tensor in sound_reader(path).tensors}
+    tensors = [tensor for tensor in sound_reader(path).tensors if tensor.name.endswith((_SUMS, _COUNTS))]
+    if wrong := [tensor.name for tensor in tensors if tensor.tensor_type is not GGMLQuantizationType.F32]:
+        raise ValueError(f"{wrong[0]} is not in F32")
+    stored = {tensor.name: np.array(tensor.data) for tensor in tensors}
     for name, sums in stored.items():
         if name.endswith(_SUMS):
             counts = stored[name.removesuffix(_SUMS) + _COUNTS].reshape(-1, 1)
@@ -86,9 +91,11 @@ def _from_dat(path: Path) -> Iterator[tuple[str, Floats]]:
     data, offset = path.read_bytes(), 4
     for _ in range(struct.unpack_from("<i", data)[0]):
         (length,) = struct.unpack_from("<i", data, offset)
+        if length < 0:
+            raise ValueError("a name has a negative length")
         name = data[offset + 4 : offset + 4 + length].decode()
         n_calls, n_values = struct.unpack_from("<ii", data, offset + 4 + length)
-        if min(length, n_values) < 0:
+        if n_values < 0:
             raise ValueError(f"the entry '{name}' has a negative length")
         offset += 12 + length
         sums = np.frombuffer(data, dtype="<f4", count=n_values, offset=offset)

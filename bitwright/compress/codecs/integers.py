@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from bitwright.compress.codecs.code_bits import packed_codes
-from bitwright.compress.codecs.codec import Codec, require_quantizable
+from bitwright.compress.codecs.codec import Codec, require_quantizable, require_size
 from bitwright.compress.codecs.expansion import expanded
 from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.grid import MinimumGrid
@@ -52,6 +52,7 @@ class IntegerCodec(Codec):
             return np.zeros(shape, dtype=np.float32)
         if not isinstance(form, IntegerFormat):
             return GgmlCodec().decode(packed, form, shape)
+        require_size(packed, form.size_bytes(shape), form.name)
         weights = np.empty(shape, dtype=np.float32)
         stored = packed.reshape(shape[0], -1)
         for rows in _chunks(shape):

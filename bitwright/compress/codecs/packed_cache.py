@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress.codecs.codec import Codec
-from bitwright.compress.models.atomic_files import replacing
+from bitwright.compress.codecs.level_file import read_level, write_level
 from bitwright.compress.models.similar_experts import Expert, twins
 from bitwright.compress.models.source import Bytes, Floats, Source
-from bitwright.errors import OutputError
+from bitwright.errors import ModelError, OutputError
 from bitwright.spaces import Absence, Format, Tensor
+from bitwright.whole_files import caching
 
 
 def matrix_shape(tensor: Tensor) -> tuple[int, int]:
@@ -52,32 +53,42 @@ class Levels:
         return self.importance.get(tensor.name, np.empty((0, tensor.shape[-1]), dtype=np.float32))
 
     def packed(self, tensor: Tensor, form: Format) -> Bytes:
-        """The tensor's bytes `(n_bytes,)` in `form`, from disk when they have been packed before.
+        """The tensor's bytes `(n_bytes,)` in `form`, from disk when they have been packed before and are what they were then.
 
         Raises:
-            OutputError: the folder cannot be written.
+            OutputError: the folder cannot be written or read.
+            RunError: the file was changed or is gone, and the codec cannot make the same bytes again.
         """
         if isinstance(form, Absence):
             return np.empty(0, dtype=np.uint8)
         if form.name == tensor.stored:
             return self.source.stored(tensor)
         path = level_path(self.folder, tensor.name, form.name)
-        if not path.exists():
-            self._pack(tensor, form, path)
-        return np.memmap(path, dtype=np.uint8, mode="r")
+        try:
+            found = read_level(path, key=path.name)
+            if found is None:
+                self._pack(tensor, form, path)
+                found = read_level(path, key=path.name)
+        except OSError as error:
+            raise OutputError(f"Packed tensors must be readable in {self.folder}; they are not ({error.strerror or error}): mend it.") from error
+        if found is None:
+            raise OutputError(f"Packed tensors must be read as they were written to {self.folder}; {path.name} is not: choose another --out folder.")
+        return found
 
     def encode(self, tensor: Tensor, form: Format) -> Bytes:
-        """The same bytes, made now and not kept."""
+        """The same bytes, made now and not kept.
+
+        Raises:
+            ModelError: the format does not hold its weights, or needs importance that is not known.
+        """
         if isinstance(form, Absence):
             return np.empty(0, dtype=np.uint8)
         if form.name == tensor.stored:
             return self.source.stored(tensor)
-        importance = self.importance_of(tensor)
-        if len(tensor.shape) < 3:
-            return self.codec.given(tensor.name).encode(self.source.read(tensor), form, importance)
-        experts = range(tensor.shape[0])  # one after another: a stack may be as large as everything else
-        codecs = (self.codec.given(tensor.name, expert) for expert in experts)
-        return np.concatenate([c.encode(self.source.part(tensor, i), form, importance[i : i + 1]) for i, c in zip(experts, codecs, strict=True)])
+        try:
+            return self._encoded(tensor, form)
+        except ModelError as error:
+            raise ModelError(f"{tensor.name} of {self.source.name} cannot be stored as {form.name}: {error}") from error
 
     def weights(self, tensor: Tensor, form: Format) -> Floats:
         """What the engine computes with: float32 `(n_rows, n_columns)`."""
@@ -103,11 +114,15 @@ class Levels:
         """
         return twins(self.source)
 
+    def _encoded(self, tensor: Tensor, form: Format) -> Bytes:
+        importance = self.importance_of(tensor)
+        if len(tensor.shape) < 3:
+            return self.codec.given(tensor.name).encode(self.source.read(tensor), form, importance)
+        experts = range(tensor.shape[0])  # one after another: a stack may be as large as everything else
+        codecs = (self.codec.given(tensor.name, expert) for expert in experts)
+        return np.concatenate([c.encode(self.source.part(tensor, i), form, importance[i : i + 1]) for i, c in zip(experts, codecs, strict=True)])
+
     def _pack(self, tensor: Tensor, form: Format, path: Path) -> None:
         packed = self.encode(tensor, form)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
-                packed.tofile(temporary)
-        except OSError as error:
-            raise OutputError(f"Packed tensors must be writable to {self.folder}; they are not ({error.strerror or error}): make room.") from error
+        with caching(path) as temporary:
+            write_level(temporary, packed, key=path.name)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress.codecs.byte_rows import byte_parts, decode_bytes, encode_bytes
 from bitwright.compress.codecs.code_bits import packed_codes, unpacked_codes
-from bitwright.compress.codecs.codec import Codec, require_quantizable
+from bitwright.compress.codecs.codec import Codec, require_quantizable, require_size
 from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.grid import Codes, Grid, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.rounding.rounding import Rounding, RoundToNearest, rounded_by
@@ -60,6 +60,7 @@ class PackedCodec(Codec):
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
         if isinstance(form, ByteFormat):
+            require_size(packed, form.size_bytes(shape), form.name)
             return decode_bytes(packed, form, shape)
         if not isinstance(form, PackedFormat):
             return GgmlCodec().decode(packed, form, shape)
@@ -111,6 +112,7 @@ def layer_bytes(layer: Layer, form: PackedFormat | ByteFormat, shape: tuple[int,
 def _parts(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> tuple[NDArray[np.int32], NDArray[np.uint16], Codes]:
     """Words `(n_rows, n_words)`, scales and the codes that mean zero, both `(n_rows, n_groups)`."""
     n_groups, n_words = form.n_groups(shape[1]), 4 * form.n_words(shape[1])
+    require_size(packed, shape[0] * (n_words + (_SCALE_BYTES + form.zero_points) * n_groups), form.name)
     rows = packed.reshape(shape[0], -1)
     words = np.ascontiguousarray(rows[:, :n_words]).view("<i4")
     scale = np.ascontiguousarray(rows[:, n_words : n_words + _SCALE_BYTES * n_groups]).view("<u2")

@@ -3,17 +3,21 @@
 A safetensors file of bytes (U8), one tensor for each pair of a tensor and its format.
 """
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
+from bitwright.compress.codecs.level_file import read_level
 from bitwright.compress.codecs.packed_cache import level_path
-from bitwright.compress.models.atomic_files import replacing
 from bitwright.compress.models.checkpoints.safetensors_file import entries, header
 from bitwright.compress.models.source import Bytes
-from bitwright.errors import ModelError, OutputError, PlanError, RunError
+from bitwright.errors import ModelError, PlanError, RunError
+from bitwright.whole_files import replacing, write_chunks
+from bitwright.written_files import digest
 
 _CHUNK_BYTES = 1 << 24
+_UNREADABLE = (ModelError, OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, MemoryError)
 _PER_ENTRY, _HEAD = 160, 256  # bytes of the header for each tensor beside its name, and for everything else
 
 
@@ -21,25 +25,14 @@ def keep_codes(path: Path, folder: Path, pairs: Sequence[tuple[str, str]]) -> No
     """Copy the packed levels of `pairs` (tensor, format) that lie in `folder` into one file.
 
     Raises:
-        RunError: some are not there.
+        RunError: some are not there, or not as they were packed.
         OutputError: the file cannot be written.
     """
-    files = {_key(*pair): level_path(folder, *pair) for pair in pairs}
-    missing = [file.name for file in files.values() if not file.is_file()]
-    if missing:
-        raise RunError(
-            f"Codes that a text had a part in are made once, so a plan needs the run's own; {folder} has no {missing[0]} ({len(missing)} such): "
-            "run the search again with another --out."
-        )
-    described = {key: ("U8", (file.stat().st_size,), file.stat().st_size) for key, file in files.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, temporary.open("wb") as out:
-            out.write(header(described, {}, _HEAD + sum(len(key) + _PER_ENTRY for key in files)))
-            for file in files.values():
-                _copy(file, out.write)
-    except OSError as error:
-        raise OutputError(f"The codes of a plan must be writable to {path}; they are not ({error.strerror or error}): make room.") from error
+    levels = {_key(*pair): _level(folder, *pair) for pair in pairs}
+    described = {key: ("U8", (level.nbytes,), level.nbytes) for key, level in levels.items()}
+    head = header(described, {}, _HEAD + sum(len(key) + _PER_ENTRY for key in levels))
+    with replacing(path) as temporary:
+        write_chunks(temporary, chain([head], (level.data for level in levels.values())))
 
 
 class KeptCodes:
@@ -52,39 +45,55 @@ class KeptCodes:
     def __init__(self, path: Path, sha256: str) -> None:
         if not path.is_file():
             raise PlanError(f"A plan needs the codes that were measured; {path} is not there: put it back, or correct its path in the plan.")
-        if digest(path) != sha256:
+        self._path = path
+        with reading_kept(path, "codes"):
+            is_same = digest(path) == sha256
+        if not is_same:
             raise PlanError(f"A plan needs the codes that were measured; {path} has changed since: make the plan again.")
-        try:
+        with reading_kept(path, "codes"):
             self._entries = entries(path)
-        except ModelError as error:
-            raise PlanError(f"A plan needs the codes that were measured; {path} does not hold them: make the plan again.") from error
 
     def packed(self, tensor: str, form: str) -> Bytes:
         """The bytes of a tensor in its format.
 
         Raises:
-            PlanError: they are not among those that were kept.
+            PlanError: they are not among those that were kept, or are not bytes that can be read.
         """
         entry = self._entries.get(_key(tensor, form))
         if entry is None:
             raise PlanError(f"A plan whose codes are kept may name only those; {tensor} in {form} is not among them: make the plan again.")
-        return entry.read(0, entry.n_weights)
+        with reading_kept(self._path, "codes"):
+            if entry.dtype != "U8" or len(entry.shape) != 1:
+                raise ValueError(f"{tensor} is no row of bytes")
+            found = entry.read(0, entry.n_weights)
+            if found.nbytes != entry.n_weights:
+                raise ValueError(f"{tensor} is cut off")
+        return found
 
 
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()
+@contextmanager
+def reading_kept(path: Path, what: str) -> Iterator[None]:
+    """Tell in a sentence what a file that a plan needs does not hold as it should, whatever its reader says.
+
+    Raises:
+        PlanError: anything that reading the file raised.
+    """
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise PlanError(f"A plan needs the {what} that were measured; {path} does not hold them: make the plan again.") from error
 
 
 def _key(tensor: str, form: str) -> str:
     return f"{tensor}.{form}"
 
 
-def _copy(file: Path, write: Callable[[bytes], object]) -> None:
-    with file.open("rb") as source:
-        while chunk := source.read(_CHUNK_BYTES):
-            write(chunk)
+def _level(folder: Path, tensor: str, form: str) -> Bytes:
+    path = level_path(folder, tensor, form)
+    level = read_level(path, key=path.name)
+    if level is None:
+        raise RunError(
+            f"Codes that a text had a part in are made once, so a plan needs the run's own; {folder} has no {path.name} as it was packed: run the "
+            "search again with another --out."
+        )
+    return level

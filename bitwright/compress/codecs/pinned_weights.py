@@ -4,13 +4,15 @@ A safetensors file of float32 matrices under the engine's names.
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
-from bitwright.compress.codecs.pinned_codes import digest
-from bitwright.compress.models.atomic_files import replacing
-from bitwright.compress.models.checkpoints.safetensors_file import entries, header
+from bitwright.compress.codecs.pinned_codes import reading_kept
+from bitwright.compress.models.checkpoints.safetensors_file import Entry, entries, header
 from bitwright.compress.models.source import Floats
-from bitwright.errors import ModelError, OutputError, PlanError
+from bitwright.errors import PlanError
+from bitwright.whole_files import replacing, write_chunks
+from bitwright.written_files import digest
 
 _PER_ENTRY, _HEAD = 160, 256  # bytes of the header for each tensor beside its name, and for everything else
 
@@ -22,14 +24,9 @@ def keep_weights(path: Path, weights: Mapping[str, Floats]) -> None:
         OutputError: the file cannot be written.
     """
     described = {name: ("F32", matrix.shape, matrix.nbytes) for name, matrix in weights.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, temporary.open("wb") as out:
-            out.write(header(described, {}, _HEAD + sum(len(name) + _PER_ENTRY for name in weights)))
-            for matrix in weights.values():
-                out.write(matrix.tobytes())
-    except OSError as error:
-        raise OutputError(f"The weights of a plan must be writable to {path}; they are not ({error.strerror or error}): make room.") from error
+    head = header(described, {}, _HEAD + sum(len(name) + _PER_ENTRY for name in weights))
+    with replacing(path) as temporary:
+        write_chunks(temporary, chain([head], (matrix.tobytes() for matrix in weights.values())))
 
 
 def kept_weights(path: Path, sha256: str) -> dict[str, Floats]:
@@ -40,9 +37,17 @@ def kept_weights(path: Path, sha256: str) -> dict[str, Floats]:
     """
     if not path.is_file():
         raise PlanError(f"A plan needs the weights that were measured; {path} is not there: put it back, or correct its path in the plan.")
-    if digest(path) != sha256:
+    with reading_kept(path, "weights"):
+        is_same = digest(path) == sha256
+    if not is_same:
         raise PlanError(f"A plan needs the weights that were measured; {path} has changed since: make the plan again.")
-    try:
-        return {name: entry.rows(0, entry.shape[0]).numpy() for name, entry in entries(path).items()}
-    except ModelError as error:
-        raise PlanError(f"A plan needs the weights that were measured; {path} does not hold them: make the plan again.") from error
+    with reading_kept(path, "weights"):
+        return {name: _matrix(name, entry) for name, entry in entries(path).items()}
+
+
+def _matrix(name: str, entry: Entry) -> Floats:
+    n_rows, n_columns = entry.shape
+    if entry.dtype != "F32" or min(n_rows, n_columns) < 1:
+        raise ValueError(f"{name} is no matrix of float32")
+    matrix: Floats = entry.rows(0, n_rows).numpy()
+    return matrix

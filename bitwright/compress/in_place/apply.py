@@ -9,6 +9,7 @@ import torch
 from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
 from bitwright.compress.in_place.dropping import Dropped, without
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, inputs_rounded, with_inputs
+from bitwright.compress.models.architectures import weights_of
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.source import Floats
 from bitwright.spaces import DROP, Format, Tensor, expert_of
@@ -37,6 +38,26 @@ def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tenso
         with torch.no_grad():
             for name, original in saved.items():
                 model.module.get_parameter(name).copy_(original)
+
+
+@contextmanager
+def rounded_as(model: Model, types: Mapping[str, torch.dtype]) -> Iterator[None]:
+    """Round each weight of a module that `types` knows to the values of its type there, for as long as the block lasts; those that it changes are
+    kept twice meanwhile.
+    """
+    weights, saved = weights_of(model.module), dict[str, torch.Tensor]()
+    try:
+        with torch.no_grad():
+            for name, dtype in ((name, types[name]) for name in weights if name in types):
+                rounded = weights[name].to(dtype).to(weights[name])
+                if not torch.equal(rounded, weights[name]):
+                    saved[name] = weights[name].detach().clone()
+                    weights[name].copy_(rounded)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, original in saved.items():
+                weights[name].copy_(original)
 
 
 def planned_weights(model: Model, levels: Levels, *, formats: Mapping[str, Format]) -> Weights:

@@ -115,6 +115,19 @@ def recognise(config: PreTrainedConfig) -> Architecture:
     return architecture
 
 
+def window_ignored(config: PreTrainedConfig) -> int:
+    """Tokens of the window that some layers attend to in transformers and not in llama.cpp, which computes the architecture without one and passes
+    over `attention.sliding_window` in a file; 0 where there is no such window.
+
+    Raises:
+        ModelError: see `recognise`.
+    """
+    settings, architecture = config.to_dict(), recognise(config)
+    window, kinds = settings.get("sliding_window"), settings.get("layer_types") or ["sliding_attention"]
+    applied = settings.get("use_sliding_window", True) and "sliding_attention" in kinds
+    return int(window) if window and applied and not architecture.sliding else 0
+
+
 def lay_out(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece, ...]]:
     """Where every tensor of the engine lies in the weights of `module`, vectors included, in the module's order.
 

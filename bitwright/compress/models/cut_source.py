@@ -18,7 +18,8 @@ class Apart(Source):
     """The source `whole` with its tensors cut; everything else, the fingerprint included, is that source's."""
 
     def __init__(self, whole: Source, cut: Cut) -> None:
-        self.name, self.architecture, self.fingerprint, self.metadata = whole.name, whole.architecture, whole.fingerprint, whole.metadata
+        self.name, self.architecture, self.metadata = whole.name, whole.architecture, whole.metadata
+        self.fingerprint, self.settings = whole.fingerprint, whole.settings
         self.whole, self._of = whole, {part.tensor.name: (tensor, part) for tensor in whole.tensors for part in cut(tensor)}
         self.tensors = cut_tensors(whole.tensors, cut)
 

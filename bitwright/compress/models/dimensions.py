@@ -10,11 +10,12 @@ from typing import Any
 
 from bitwright.compress.models.architectures import ARCHITECTURES
 from bitwright.compress.models.source import Source
-from bitwright.errors import ModelError
+from bitwright.errors import ModelError, shown
 
 _NEEDED = ("block_count", "embedding_length", "attention.head_count", "context_length")
 # architecture → (window, a full layer after so many) where a file says nothing
 _WINDOWS = {"gemma2": (4096, 2), "gemma3": (0, 6)}
+_LAYERS, _LARGEST = 2**16, 2**40  # far beyond any model, and what is counted of them is still a number of bytes
 _LATENT = "attention.value_length_mla"  # where it is said, values are a part of the cached keys
 
 
@@ -56,51 +57,97 @@ def dimensions(source: Source) -> Dimensions:
         ModelError: its metadata lacks one of them.
     """
     prefix = f"{source.architecture}."
-    said: dict[str, Any] = {entry.key.removeprefix(prefix): entry.value for entry in source.metadata}
-    missing = [key for key in _NEEDED if key not in said]
+    said = _Said(source.name, {entry.key.removeprefix(prefix): entry.value for entry in source.metadata})
+    missing = [key for key in _NEEDED if key not in said.values]
     if missing:
         raise ModelError(
             f"A model must say its dimensions for its memory to be counted; {source.name} does not say {prefix}{missing[0]}: convert it again."
         )
-    n_layers, width = int(said["block_count"]), int(said["embedding_length"])
-    heads = _by_layer(said["attention.head_count"], n_layers)
-    cached = _by_layer(said.get("attention.head_count_kv", said["attention.head_count"]), n_layers)
+    n_layers, width = said.count("block_count", at_least=1, at_most=_LAYERS), said.count("embedding_length", at_least=1)
+    heads = said.by_layer("attention.head_count", n_layers, default=0)
+    cached = said.by_layer("attention.head_count_kv", n_layers, default=0) if "attention.head_count_kv" in said.values else heads
+    if not max(heads) or not max(cached):
+        raise said.wrong("attention.head_count", "a number of heads")
     head = width // max(heads)
-    key, value = int(said.get("attention.key_length", head)), int(said.get("attention.value_length", head))
+    key = said.count("attention.key_length", default=head, at_least=1)
+    value = said.count("attention.value_length", default=head, at_least=1)
     window, windowed = _windows(source.architecture, said, n_layers)
-    sparse = int(said.get("expert_count", 0)) > 0
-    feed_forward = max(_by_layer(said.get("feed_forward_length", 0), n_layers))
+    sparse = said.count("expert_count", default=0) > 0
+    feed_forward = max(said.by_layer("feed_forward_length", n_layers, default=0))
     return Dimensions(
         embedding_width=width,
-        feed_forward_width=int(said.get("expert_feed_forward_length", feed_forward)) if sparse else feed_forward,
-        shared_width=int(said.get("expert_shared_feed_forward_length", 0)) if sparse else 0,
-        n_used=int(said.get("expert_used_count", 1)) if sparse else 1,
+        feed_forward_width=said.count("expert_feed_forward_length", default=feed_forward) if sparse else feed_forward,
+        shared_width=said.count("expert_shared_feed_forward_length", default=0) if sparse else 0,
+        n_used=said.count("expert_used_count", default=1, at_least=1) if sparse else 1,
         query_width=max(heads) * key,
         key_head=key,
         value_head=value,
         key_widths=tuple(n * key for n in cached),
-        value_widths=(0,) * n_layers if _LATENT in said else tuple(n * value for n in cached),
+        value_widths=(0,) * n_layers if _LATENT in said.values else tuple(n * value for n in cached),
         windowed=windowed,
         window=window,
-        n_vocabulary=next((t.shape[0] for t in source.tensors if t.name == "token_embd.weight"), len(said.get("tokenizer.ggml.tokens", ()))),
-        n_merges=len(said.get("tokenizer.ggml.merges", ())),
-        context_length=int(said["context_length"]),
+        n_vocabulary=next((t.shape[0] for t in source.tensors if t.name == "token_embd.weight"), said.length("tokenizer.ggml.tokens")),
+        n_merges=said.length("tokenizer.ggml.merges"),
+        context_length=said.count("context_length", at_least=1),
     )
 
 
-def _by_layer(value: Any, n_layers: int) -> tuple[int, ...]:
-    """A figure that is one for all layers, or a list of one for each."""
-    return tuple(int(v) for v in value) if isinstance(value, (list, tuple)) else (int(value),) * n_layers
+@dataclass(frozen=True)
+class _Said:
+    """The metadata of the model `name`, whose values may be of any type: the one door through which figures are taken from it."""
+
+    name: str
+    values: Mapping[str, Any]
+
+    def count(self, key: str, *, default: int = 0, at_least: int = 0, at_most: int = _LARGEST) -> int:
+        """A whole number, `default` where nothing is said.
+
+        Raises:
+            ModelError: it is none, or is outside the limits.
+        """
+        value = self.values.get(key, default)
+        if type(value) is not int or not at_least <= value <= at_most:
+            raise self.wrong(key, f"a whole number from {at_least} to {at_most:,}")
+        return value
+
+    def by_layer(self, key: str, n_layers: int, *, default: int) -> tuple[int, ...]:
+        """A figure that is one for all layers, or a list of one for each.
+
+        Raises:
+            ModelError: it is neither.
+        """
+        value = self.values.get(key, default)
+        if not isinstance(value, (list, tuple)):
+            return (self.count(key, default=default),) * n_layers
+        if len(value) != n_layers or not all(type(figure) in (int, bool) and 0 <= figure <= _LARGEST for figure in value):
+            raise self.wrong(key, f"one whole number for each of {n_layers} layers")
+        return tuple(int(figure) for figure in value)
+
+    def length(self, key: str) -> int:
+        """The length of a list, 0 where there is none.
+
+        Raises:
+            ModelError: it is something else.
+        """
+        value = self.values.get(key, ())
+        if not isinstance(value, (list, tuple)):
+            raise self.wrong(key, "a list")
+        return len(value)
+
+    def wrong(self, key: str, rule: str) -> ModelError:
+        """The error for a value that breaks a rule."""
+        return ModelError(f"The metadata of a model must have {rule} as {key}; {self.name} has {shown(self.values.get(key))}: convert it again.")
 
 
-def _windows(architecture: str, said: Mapping[str, Any], n_layers: int) -> tuple[int, tuple[bool, ...]]:
+def _windows(architecture: str, said: _Said, n_layers: int) -> tuple[int, tuple[bool, ...]]:
     """The window in tokens, and which layers have it `(n_layers,)`."""
     row = ARCHITECTURES.get(architecture)
     if row is None or not row.sliding:
         return 0, (False,) * n_layers
     window, period = _WINDOWS[architecture]
-    window = int(said.get("attention.sliding_window", window))
-    pattern = said.get("attention.sliding_window_pattern", period)
-    if isinstance(pattern, (list, tuple)):
-        return window, tuple(bool(sliding) and window > 0 for sliding in pattern)
-    return window, tuple(window > 0 and layer % int(pattern) < int(pattern) - 1 for layer in range(n_layers))
+    window = said.count("attention.sliding_window", default=window)
+    key = "attention.sliding_window_pattern"
+    if isinstance(said.values.get(key), (list, tuple)):
+        return window, tuple(sliding > 0 and window > 0 for sliding in said.by_layer(key, n_layers, default=0))
+    period = said.count(key, default=period, at_least=1)
+    return window, tuple(window > 0 and layer % period < period - 1 for layer in range(n_layers))

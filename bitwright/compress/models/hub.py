@@ -4,8 +4,8 @@ No code of a model is run and no pickle is loaded: only the files named here are
 """
 
 import io
-import json
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -15,16 +15,23 @@ from typing import Any
 
 import huggingface_hub
 import transformers
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from bitwright.compress.models.architectures import recognise
+from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE, weight_map
+from bitwright.compress.models.checkpoints.configuration_file import CONFIG, quantization_of, read_configuration
 from bitwright.compress.models.checkpoints.float8_blocks import block_of
-from bitwright.errors import ModelError
+from bitwright.errors import ModelError, shown
+from bitwright.spaces import TOKENIZER_BYTES
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_WEIGHTS = "*.safetensors"
-#: The files that say what a model is and how its texts are tokenized.
-WORDS = ("*.json", "*.model", "*.jinja", "*.txt")
+#: The files that say how texts are tokenized, of all architectures that are supported.
+TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "chat_template.jinja", "chat_template.json"),
+)
+#: The files that say what a model is; what else lies in its folder is nobody else's, and is neither fetched nor shipped.
+WORDS = (CONFIG, "generation_config.json", *TOKENIZER)
 # Without this transformers asks whoever sits at the terminal whether to run the code in the folder.
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 
@@ -36,12 +43,20 @@ def located(name: str) -> Path:
         ModelError: there is none of that name.
     """
     path = Path(name)
-    if path.exists():
+    if os.path.exists(name):  # noqa: PTH110  a name that is too long is none, where `Path` raises
         return path
     if not _HUB_NAME.fullmatch(name) or path.suffix == ".gguf":
-        raise ModelError(f"MODEL must be a GGUF file, a model folder or a hub name such as Qwen/Qwen3-4B; '{name}' is none of them: check the path.")
+        raise ModelError(
+            f"MODEL must be a GGUF file, a model folder or a hub name such as Qwen/Qwen3-4B; '{shown(name, 200)}' is none of them: check the path."
+        )
+    folder = _fetched(name, [*WORDS, INDEX])
+    return _fetched(name, [*WORDS, INDEX, *(sorted(set(weight_map(folder).values())) or [WHOLE])])
+
+
+def _fetched(name: str, files: list[str]) -> Path:
+    """The folder of the hub's `name` with those of the named files that are in it; names without a folder are of its first level."""
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[*WORDS, _WEIGHTS]))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=files))
     except Exception as error:  # the hub's client lets those of its own transport through
         raise ModelError(f"There is no file or folder '{name}', and the hub gave no model of that name: check the name and the network.") from error
 
@@ -52,8 +67,7 @@ def configuration(path: Path) -> PreTrainedConfig:
     Raises:
         ModelError: there is none, it cannot be read, or it describes something else.
     """
-    if not (path / "config.json").is_file():
-        raise ModelError(f"A model folder must hold a config.json; {path} does not: give the folder that `save_pretrained` wrote.")
+    read_configuration(path)
     with quietly(path):
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, **NO_CODE)
     settings = quantization_of(path)
@@ -69,14 +83,24 @@ def configuration(path: Path) -> PreTrainedConfig:
     return config
 
 
-def quantization_of(folder: Path) -> dict[str, Any]:
-    """What the configuration of a folder says of how its weights are quantized; nothing where it says nothing."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    found: dict[str, Any] = config.get("quantization_config") or {}
-    return found
+def read_tokenizer(path: Path, **where: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, or of the file that `where` names in it, which has split a text once.
+
+    Raises:
+        ModelError: there is none that transformers can load, or it does not work.
+    """
+    for name in TOKENIZER:
+        if (path / name).is_file() and (path / name).stat().st_size > TOKENIZER_BYTES:
+            raise ModelError(f"A tokenizer's files must be shorter than {TOKENIZER_BYTES:,} bytes; {path / name} is not: download the model again.")
+    with quietly(path):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **where, **NO_CODE)
+        split = tokenizer("a")["input_ids"]
+    if not isinstance(tokenizer.model_max_length, (int, float)) or not all(isinstance(token, int) for token in split):
+        raise ModelError(
+            f"A tokenizer must have a number as its model_max_length and give numbers; that of {path} does not "
+            f"({shown(tokenizer.model_max_length)}): download the model again."
+        )
+    return tokenizer
 
 
 @contextmanager
@@ -89,7 +113,8 @@ def quietly(path: Path) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # its readers raise errors of many families
-        raise ModelError(f"MODEL must be a causal language model that transformers can load; {path} is not: {_reason(error)}") from error
+        why = shown(_reason(error), 400)
+        raise ModelError(f"MODEL must be a causal language model that transformers can load; {path} is not: {why}.") from error
     finally:
         transformers.logging.set_verbosity(level)
 
@@ -97,4 +122,4 @@ def quietly(path: Path) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """The first line of the message, and the second where the first only announces it."""
     lines = [line.strip() for line in str(error).strip().split("\n")]
-    return (" ".join(lines[:2] if lines[0].endswith(":") else lines[:1]) or type(error).__name__).rstrip(".! ") + "."
+    return (" ".join(lines[:2] if lines[0].endswith(":") else lines[:1]) or type(error).__name__).rstrip(".! ")

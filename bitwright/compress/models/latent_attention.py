@@ -43,7 +43,8 @@ class LatentByHead(Source):
     """Another source with its `kv_b` matrices cut into heads; everything else, the fingerprint included, is that source's."""
 
     def __init__(self, whole: Source) -> None:
-        self.name, self.architecture, self.fingerprint, self.metadata = whole.name, whole.architecture, whole.fingerprint, whole.metadata
+        self.name, self.architecture, self.metadata = whole.name, whole.architecture, whole.metadata
+        self.fingerprint, self.settings = whole.fingerprint, whole.settings
         said = {entry.key: entry.value for entry in whole.metadata}
         prefix = f"{whole.architecture}."
         self._whole, self._halves = whole, dict[str, _Half]()

@@ -3,31 +3,20 @@
 Only safetensors and GGUF are read: no pickle is loaded and no code of a model is run.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from bitwright.compress.models.architectures import bind, lay_out, recognise, weights_of
-from bitwright.compress.models.checkpoints.checkpoint import Checkpoint
-from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource, rows_in_memory
+from bitwright.compress.codecs.extremes import require_sound
+from bitwright.compress.models.architectures import bind, lay_out, recognise, weights_of, window_ignored
+from bitwright.compress.models.checkpoints.hugging_face import metadata_of, tensors_of
 from bitwright.compress.models.gguf.gguf_metadata import require_alike
-from bitwright.compress.models.gguf.gguf_tokenizer import restore_pre_tokenizer
-from bitwright.compress.models.gguf.reader import GgufSource
-from bitwright.compress.models.hub import NO_CODE, configuration, located, quantization_of, quietly
+from bitwright.compress.models.headers import Headers, Outline
 from bitwright.compress.models.model import Model
+from bitwright.compress.models.opening import GgufCheckpoint, open_checkpoint
 from bitwright.compress.models.source import Source
 from bitwright.errors import ModelError
 
 _ROPE_FACTORS = "rope_freqs.weight"  # no parameter of the module: computed from its configuration
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    module: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
 
 
 def open_source(name: str) -> Source:
@@ -36,102 +25,55 @@ def open_source(name: str) -> Source:
     Raises:
         ModelError: no such model, or not one that can be read.
     """
-    path = located(name)
-    return _lazy_source(name, path) if path.is_dir() else GgufSource(path)
-
-
-def open_skeleton(config: PreTrainedConfig) -> PreTrainedModel:
-    """The module that a configuration describes, on the meta device: shapes without weights."""
-    with torch.device("meta"):
-        module: Any = AutoModelForCausalLM.from_config(config, **NO_CODE)  # type: ignore[no-untyped-call]
-    skeleton: PreTrainedModel = module
-    return skeleton
+    return open_checkpoint(name).source
 
 
 def load(name: str, device: str = "cpu") -> Model:
     """The model in float32 on `device`, its module checked weight by weight against the engine's tensors.
 
     Raises:
-        ModelError: no such model, not a causal language model, or an architecture that is not known.
+        ModelError: no such model, not a causal language model, an architecture that is not known, or weights that are no numbers.
     """
-    path = located(name)
-    if path.is_dir():
-        loaded = _from_folder(path)
-        source: Source = _folder_source(name, path, loaded)
-    else:
-        source = GgufSource(path)
-        loaded = _from_gguf(path)
-        require_alike(loaded.module.config, source.metadata, [tensor.name for tensor in source.tensors])
-        restore_pre_tokenizer(loaded.tokenizer, pre_tokenizer(source))
-    module = loaded.module.requires_grad_(False)
+    checkpoint = open_checkpoint(name)
+    source, tokenizer = checkpoint.source, checkpoint.tokenizer
+    module = checkpoint.module().requires_grad_(False)
     module.train(mode=False)
+    if isinstance(checkpoint, GgufCheckpoint):
+        require_alike(module.config, source.metadata, [tensor.name for tensor in source.tensors])
     pieces = bind(module, source.architecture)
-    if not path.is_dir():
+    if isinstance(checkpoint, GgufCheckpoint):
         _require_same(source, module)
     torch.nn.Module.to(module, device=torch.device(device))
-    return Model(module, loaded.tokenizer, source, pieces)
+    model = Model(module, tokenizer, source, pieces)
+    require_sound(model)
+    return model
 
 
-def _folder_source(name: str, path: Path, loaded: _Loaded) -> Source:
-    return HuggingFaceSource(name, loaded.module, rows_in_memory(loaded.module), tokenizer=loaded.tokenizer, folder=path)
+def open_headers(name: str) -> Outline:
+    """What the files of a model say before a weight is read.
 
-
-def _lazy_source(name: str, path: Path) -> Source:
-    config = configuration(path)
-    module, checkpoint = _on_disk(config, path)
-    with quietly(path):
-        tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
-    return HuggingFaceSource(name, module, checkpoint.rows, tokenizer=tokenizer, folder=path)
-
-
-def _on_disk(config: PreTrainedConfig, path: Path) -> tuple[PreTrainedModel, Checkpoint]:
-    """The model's skeleton and the folder's weights, which hold all that it needs."""
-    with quietly(path):
-        module = open_skeleton(config)
-    checkpoint = Checkpoint(path)
-    checkpoint.require(lay_out(module, recognise(config).name), weights_of(module))
-    return module, checkpoint
-
-
-def _from_folder(path: Path) -> _Loaded:
-    config = configuration(path)
-    _, checkpoint = _on_disk(config, path)
-    if quantization_of(path):  # transformers would read the codes without their scales
-        with quietly(path):
-            return _Loaded(_filled(config, checkpoint), AutoTokenizer.from_pretrained(path, **NO_CODE))
-    # What is missing or of another shape transformers replaces by random numbers; here it is looked for afterwards.
-    settings: dict[str, Any] = {"config": config, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    with quietly(path):
-        both: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **settings, **NO_CODE)
-        tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
-    module, found = both
-    wrong = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
-    if wrong:
-        raise ModelError(
-            f"A model folder must hold every weight in the shape that its configuration says; {path} does not for {', '.join(wrong[:3])}: "
-            "download or save the model again."
+    Raises:
+        ModelError: no such model, or not one that can be read.
+    """
+    checkpoint = open_checkpoint(name)
+    if isinstance(checkpoint, GgufCheckpoint):
+        file = checkpoint.source
+        sizes = {tensor.name: file.stored_bytes(tensor) for tensor in file.tensors}
+        exact = Headers(name, file.architecture, file.metadata, file.tensors, sizes=sizes)
+        return Outline(exact, exact, 0)  # a window that transformers reads from a file is refused when it is loaded
+    module = checkpoint.skeleton
+    widest = "F32" if checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
+    least, most = (
+        Headers(
+            name,
+            recognise(checkpoint.config).name,
+            metadata_of(name, module, checkpoint.tokenizer, folder=checkpoint.path, stored=stored),
+            tensors_of(module, stored),
+            vectors=stored,
         )
-    return _Loaded(module, tokenizer)
-
-
-@torch.no_grad()
-def _filled(config: PreTrainedConfig, checkpoint: Checkpoint) -> PreTrainedModel:
-    """The module that a configuration describes, with the weights of a checkpoint."""
-    module: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **NO_CODE)  # type: ignore[no-untyped-call]
-    filled: PreTrainedModel = module
-    weights = weights_of(filled)
-    for piece in (piece for pieces in lay_out(filled, recognise(config).name).values() for piece in pieces):
-        parameter = weights[piece.parameter]
-        rows = checkpoint.rows(piece)
-        piece.from_engine(parameter, rows[:, 0] if parameter.dim() == 1 else rows)
-    return filled
-
-
-def _from_gguf(path: Path) -> _Loaded:
-    where: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, **NO_CODE}
-    with quietly(path):
-        module = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
-        return _Loaded(module, AutoTokenizer.from_pretrained(**where))
+        for stored in ("BF16", widest)
+    )
+    return Outline(least, most, window_ignored(checkpoint.config))
 
 
 def _require_same(source: Source, module: PreTrainedModel) -> None:
@@ -154,8 +96,3 @@ def _require_same(source: Source, module: PreTrainedModel) -> None:
 def _equal(rows: torch.Tensor, stored: torch.Tensor) -> bool:
     """Whether weights are the same; Gemma's norms are stored with 1 added and read with 1 taken away, which rounds."""
     return torch.equal(rows, stored) or bool(torch.isclose(rows + 1, stored, atol=1e-5).all())
-
-
-def pre_tokenizer(source: Source) -> str:
-    """How the file says that texts are cut before they are tokenized, empty where it does not."""
-    return next((str(entry.value) for entry in source.metadata if entry.key == "tokenizer.ggml.pre"), "")

@@ -5,7 +5,9 @@ as they stand in the file. Everything that is written, measured or counted start
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from bitwright.spaces import GGML_BY_NAME, Tensor
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+#: of a source that is no user's model
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,13 @@ class Source(ABC):
     """A model as tensors in file order.
 
     `name` is what the user called it, `architecture` is GGUF's name of the architecture, `fingerprint` a SHA-256 in hexadecimal over tensor
-    names, shapes, formats and contents.
+    names, shapes, formats and contents. `settings` is what else changes what the model computes, by name (`model_settings.py`).
     """
 
     name: str
     architecture: str
     fingerprint: str
+    settings: Mapping[str, str] = NO_SETTINGS
     metadata: tuple[KeyValue, ...]
     tensors: tuple[Tensor, ...]
 

@@ -1,7 +1,8 @@
 """Load a checkpoint of packed layers as its engine does, and compare it with what was promised.
 
-transformers computes with the plan's own weights, so it must give the distributions that torch gave when the plan was measured: exactly where the
-model is loaded in float32, and up to the rounding of the weights where experts are packed, which must be loaded in bfloat16. vLLM is run where a
+transformers computes with the plan's own weights, so it must give the distributions that torch gives with them. Where experts are packed, the model
+must be loaded in bfloat16, and is held to torch with every weight as it is loaded: what rounding them does shows in its divergence from the original,
+and is no excuse for a difference. vLLM is run where a
 Python has it. Every layer is unpacked by the package that vLLM uses in any case, and without vLLM the promise is held to those weights.
 
 Where the inputs of layers are rounded, sums in another order turn some of the roundings, and each turns others behind it. How far that goes is
@@ -15,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import Model, RoundsInputs, Weights, applied, router_tensors
+from bitwright.compress import Model, RoundsInputs, Weights, applied, rounded_as, router_tensors
 from bitwright.engines.by_target import compressed_tensors
 from bitwright.engines.check_result import Check, Floats, Mean, faults, gap_fault, mean_divergence, types_unlike
 from bitwright.engines.checkpoint_source import CheckpointSource
-from bitwright.engines.compressed_tensors.reload import load_packed, unpack_layer_by_layer
+from bitwright.engines.compressed_tensors.reload import load_packed, loaded_types, unpack_layer_by_layer
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS, VLLM
 from bitwright.engines.compressed_tensors.vllm import in_vllm, python_of_vllm
 from bitwright.engines.greedy_generation import continued
@@ -29,7 +30,7 @@ from bitwright.objectives import next_token_log_probabilities
 from bitwright.progress import Progress
 from bitwright.spaces import Format, PackedFormat, Plan
 
-_EXACT, _ROUNDED = 1e-4, 5e-3  # nats between two computations with the same weights, and with weights rounded to bfloat16 in one of them
+_EXACT, _ROUNDED = 1e-4, 5e-3  # nats between two computations with the same weights, and with one of them in bfloat16
 _FLOAT32, _BFLOAT16 = 1e-6, 2.0**-9  # relative errors of sums, by which roundings of inputs are turned
 _TURNED = 2.0  # how much more of what that does an engine may show
 _GENERATED_TOKENS = 24
@@ -84,10 +85,11 @@ class CheckpointCheck(Check):
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What an engine gave: log-probabilities `(n_contexts, n_vocabulary)`, and a text."""
+    """What an engine gave and what torch gives with the weights that it loads, log-probabilities `(n_contexts, n_vocabulary)`; and a text."""
 
     engine: str
     log_probabilities: Floats
+    in_torch: Floats
     allowed_gap: float
     text: str
     remark: str = ""
@@ -113,13 +115,13 @@ def check_checkpoint(
         advance(len(contexts))
         narrow = plan.target == VLLM.name and any(isinstance(form, PackedFormat) for form in built.forms.values())
         turned = _turned(model, weights, planned, contexts, by=_BFLOAT16 if narrow else _FLOAT32)
-        asked = _Asked(contexts, prompt, "bfloat16" if narrow else "float32", turned)
+        asked = _Asked(contexts, prompt, "bfloat16" if narrow else "float32", turned, weights, planned)
         python = python_of_vllm(engine_python) if plan.target == VLLM.name else ""
         if plan.target == TRANSFORMERS.name:
             found = _in_transformers(model, path, built, asked)
         else:
             unpack_layer_by_layer(path, built)  # so the engine's weights are the plan's
-            unpacked = _Found("compressed-tensors", planned, _EXACT, text, remark="no: only unpacked; --engine-python runs it")
+            unpacked = _Found("compressed-tensors", planned, planned, _EXACT, text, remark="no: only unpacked; --engine-python runs it")
             found = _in_vllm(model, path, asked, python) if python else unpacked
         advance(len(contexts))
     return CheckpointCheck(
@@ -129,7 +131,7 @@ def check_checkpoint(
         wrong_types=types_unlike(plan, built),
         in_torch=mean_divergence(original, planned),
         in_engine=mean_divergence(original, found.log_probabilities),
-        engine_gap=mean_divergence(planned, found.log_probabilities),
+        engine_gap=mean_divergence(found.in_torch, found.log_probabilities),
         allowed_gap=found.allowed_gap,
         prompt=prompt,
         text=found.text,
@@ -139,7 +141,8 @@ def check_checkpoint(
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What an engine is asked, in floats of which type, and how far roundings that turn may carry it, in nats.
+    """What an engine is asked, in floats of which type, and how far roundings that turn may carry it, in nats; and the plan's weights, with which
+    torch gave `planned`, log-probabilities `(n_contexts, n_vocabulary)`.
 
     vLLM's kernels for packed integers take bfloat16 alone.
     """
@@ -148,6 +151,8 @@ class _Asked:
     prompt: str
     dtype: str
     turned: float
+    weights: Weights
+    planned: Floats
 
 
 def _turned(model: Model, weights: Weights, planned: Floats, contexts: list[NDArray[np.int64]], *, by: float) -> float:
@@ -165,13 +170,15 @@ def _in_vllm(model: Model, path: Path, asked: _Asked, python: str) -> _Found:
     answer = in_vllm(python, path, dtype=asked.dtype, contexts=contexts, prompt=prompt, n_tokens=_GENERATED_TOKENS)
     text = str(model.tokenizer.decode(answer.written.tolist()))
     allowed = asked.turned + (_EXACT if asked.dtype == "float32" else _ROUNDED)
-    return _Found(f"vllm {answer.version}", answer.log_probabilities, allowed, text)
+    return _Found(f"vllm {answer.version}", answer.log_probabilities, asked.planned, allowed, text)
 
 
 def _in_transformers(model: Model, path: Path, built: CheckpointSource, asked: _Asked) -> _Found:
     rounded = any(isinstance(built.forms[slot.name], Format) and slot.piece.expert >= 0 for slots in built.slots.values() for slot in slots)
     module = load_packed(path, "auto" if rounded else torch.float32)
+    with applied(model, asked.weights), rounded_as(model, loaded_types(module)):
+        in_torch = next_token_log_probabilities(model, asked.contexts) if rounded else asked.planned
     torch.nn.Module.float(module)
     loaded = replace(model, module=module)
     found = next_token_log_probabilities(loaded, asked.contexts)
-    return _Found("transformers", found, asked.turned + (_ROUNDED if rounded else _EXACT), continued(loaded, asked.prompt).text)
+    return _Found("transformers", found, in_torch, asked.turned + _EXACT, continued(loaded, asked.prompt).text)

@@ -13,8 +13,8 @@ import numpy as np
 
 from bitwright.compress import Bytes, Codec, Layer, PackedCodec, layer_bytes, layer_tensors
 from bitwright.engines.layout import Described, Layout
-from bitwright.errors import ModelError
-from bitwright.spaces import ByteFormat, Format, PackedFormat
+from bitwright.errors import ModelError, shown
+from bitwright.spaces import ByteFormat, Format, PackedFormat, Patterns
 
 METHOD, _MIXED = "compressed-tensors", "mixed-precision"
 _PACKED, _BYTES = "pack-quantized", {"int": "int-quantized", "float": "float-quantized"}
@@ -71,17 +71,18 @@ class CompressedTensors(Layout):
         """See `Layout.reader`."""
         forms = {form.name: form for form in self.formats if isinstance(form, PackedFormat | ByteFormat)}
         exact: dict[str, set[str]] = {}
-        patterns: list[tuple[re.Pattern[str], str]] = []
-        for group in settings.get("config_groups", {}).values():
+        expressions: list[tuple[str, str]] = []
+        patterns = Patterns("A checkpoint's config_groups", ModelError)
+        for group in _groups(settings):
             name = _named(group, forms)
             for target in group["targets"]:
                 if target.startswith(_PATTERN):
-                    patterns.append((re.compile(target.removeprefix(_PATTERN)), name))
+                    expressions.append((target.removeprefix(_PATTERN), name))
                 else:
                     exact.setdefault(target, set()).add(name)
 
         def form_of(layer: str) -> Format:
-            found = exact.get(layer, set()) | {name for pattern, name in patterns if pattern.match(layer)}
+            found = exact.get(layer, set()) | {name for expression, name in expressions if patterns.begins(expression, layer)}
             if len(found) != 1:
                 fault = f"has it in {' and '.join(sorted(found))}" if found else "has it in none"
                 raise ModelError(
@@ -109,6 +110,24 @@ def _described(form: LayerFormat, shape: tuple[int, int]) -> dict[str, Described
     if form.zero_points:
         shapes["weight_zero_point"] = (form.n_words(n_rows), n_groups)
     return {name: (_TYPES[name], size) for name, size in shapes.items()}
+
+
+def _groups(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The config groups of a checkpoint, each with a list of targets and a mapping of what its weights are.
+
+    Raises:
+        ModelError: they are something else.
+    """
+    groups = settings.get("config_groups", {})
+    listed = list(groups.values()) if isinstance(groups, dict) else [groups]
+    for group in listed:
+        if not isinstance(group, dict) or not isinstance(group.get("weights"), dict) or not _are_texts(group.get("targets")):
+            raise ModelError(f"The config_groups of a checkpoint must have targets and weights; one is '{shown(group)}': build it again.")
+    return listed
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _packed_format(form: Format) -> LayerFormat:
@@ -150,4 +169,4 @@ def _named(group: Mapping[str, Any], forms: Mapping[str, LayerFormat]) -> str:
     for name, form in forms.items():
         if scheme(form) == given:
             return name
-    raise ModelError(f"A config group must be one of the formats written by Bitwright; {given.get('weights')} is none: build the checkpoint again.")
+    raise ModelError(f"A config group must be one of the formats written by Bitwright; {shown(given.get('weights'))} is none: build it again.")

@@ -54,6 +54,11 @@ def load_packed(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
     return loaded
 
 
+def loaded_types(module: PreTrainedModel) -> dict[str, torch.dtype]:
+    """The type of each weight of a module, by name."""
+    return {name: weight.dtype for name, weight in weights_of(module).items()}
+
+
 def reload_in_transformers(folder: Path, written: CheckpointSource) -> None:
     """Compare every matrix that `from_pretrained` finds in `folder` with what was written; a model that does not fit into memory layer by layer.
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bitwright.compress import Bytes, GgufSource, Source
-from bitwright.engines.container import Container, Recipe
-from bitwright.engines.llama_cpp.gguf_writer import fixed_bytes, write_gguf
+from bitwright.engines.container import MODEL, Container, Recipe
+from bitwright.engines.llama_cpp.gguf_writer import fixed_bytes, write_tensors
 from bitwright.spaces import Tensor
+from bitwright.written_files import publishing
 
 
 class GgufContainer(Container):
@@ -18,7 +19,8 @@ class GgufContainer(Container):
 
     def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
         """See `Container.write`."""
-        write_gguf(path, recipe, packed)
+        with publishing(path, MODEL) as part:
+            write_tensors(part, recipe, packed)
 
     def size_bytes(self, path: Path) -> int:
         """See `Container.size_bytes`."""

@@ -4,16 +4,17 @@ Layout: `docs/gguf.md` of the ggml repository, through the `gguf` package.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
 
-from bitwright.compress import _ALIGNMENT_KEY, _FILE_TYPE, ALIGNMENT, Bytes, Source, _stored_bytes, replacing
+from bitwright.compress import ALIGNMENT, ALIGNMENT_KEY, FILE_TYPE_KEY, IMATRIX_KEYS, Bytes, Source, padded, type_bytes, written_bytes
 from bitwright.engines.container import Recipe
-from bitwright.errors import BrokenPromiseError, OutputError
+from bitwright.errors import BrokenPromiseError
 from bitwright.spaces import Tensor
+from bitwright.whole_files import beside, refusing, replacing, require_size
 
 
 def header_bytes(source: Source, scratch: Path) -> int:
@@ -24,24 +25,16 @@ def header_bytes(source: Source, scratch: Path) -> int:
     Raises:
         OutputError: the folder cannot be written.
     """
-    path = scratch / ".header.gguf.part"
-    try:
+    with refusing(scratch), beside(scratch / "header.gguf") as path:
         with _opened(path, Recipe(source, {})):
             pass
-        return _padded(path.stat().st_size)
-    except OSError as error:
-        raise OutputError(
-            f"The folder {scratch} must be writable; it is not ({error.strerror or error}): choose another place or make room."
-        ) from error
-    finally:
-        with suppress(OSError):
-            path.unlink()
+        return padded(path.stat().st_size)
 
 
 def fixed_bytes(source: Source, decided: Iterable[str], scratch: Path) -> int:
     """Bytes of the file that no choice changes: the header and every tensor whose name is not in `decided`, padding included."""
     names = set(decided)
-    return header_bytes(source, scratch) + sum(_padded(source.stored(tensor).nbytes) for tensor in source.tensors if tensor.name not in names)
+    return header_bytes(source, scratch) + sum(padded(source.stored_bytes(tensor)) for tensor in source.tensors if tensor.name not in names)
 
 
 def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
@@ -53,24 +46,29 @@ def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) ->
         OutputError: the folder cannot be written or the disk is full; nothing is left behind.
         BrokenPromiseError: what was read back is not what was to be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            with _opened(temporary, recipe) as writer:
-                for tensor in recipe.source.tensors:
-                    data = packed(tensor) if tensor.name in recipe.formats else recipe.kept(tensor)
-                    _require_size(tensor, data, recipe)
-                    writer.write_tensor_data(data)
-            _verify(temporary, recipe)
-    except OSError as error:
-        raise OutputError(
-            f"The model must be writable to {path}; it is not ({error.strerror or error}): choose another place or make room."
-        ) from error
+    with replacing(path) as temporary:
+        write_tensors(temporary, recipe, packed)
 
 
-def _require_size(tensor: Tensor, data: Bytes, recipe: Recipe) -> None:
+def write_tensors(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
+    """Write the file to `path` itself, which is nobody's yet, and read it back; see `write_gguf`.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+        BrokenPromiseError: what was read back is not what was to be written.
+    """
+    with _opened(path, recipe) as writer:
+        for tensor in recipe.source.tensors:
+            data = packed(tensor) if tensor.name in recipe.formats else recipe.kept(tensor)
+            _require_planned(tensor, data, recipe)
+            writer.write_tensor_data(data)
+    require_size(path, written_bytes(path))
+    _verify(path, recipe)
+
+
+def _require_planned(tensor: Tensor, data: Bytes, recipe: Recipe) -> None:
     form = recipe.format_of(tensor)
-    n_bytes = _stored_bytes(tensor, GGMLQuantizationType[form])
+    n_bytes = type_bytes(tensor, GGMLQuantizationType[form])
     if data.nbytes != n_bytes:
         raise BrokenPromiseError(
             f"{tensor.name} must take {n_bytes} bytes as {form}; it was given {data.nbytes}: nothing was kept, please report this."
@@ -90,12 +88,12 @@ def _opened(path: Path, recipe: Recipe) -> Iterator[GGUFWriter]:
     writer = GGUFWriter(path, recipe.source.architecture)
     writer.data_alignment = ALIGNMENT
     for entry in recipe.source.metadata:
-        if entry.key not in {"general.architecture", _FILE_TYPE, _ALIGNMENT_KEY}:
+        if entry.key not in {"general.architecture", FILE_TYPE_KEY, ALIGNMENT_KEY} and not entry.key.startswith(IMATRIX_KEYS):
             writer.add_key_value(entry.key, entry.value, entry.type, entry.item if entry.type is GGUFValueType.ARRAY else None)
     writer.add_file_type(_file_type(recipe))
     for tensor in recipe.source.tensors:
         kind = GGMLQuantizationType[recipe.format_of(tensor)]
-        n_bytes = _stored_bytes(tensor, kind)
+        n_bytes = type_bytes(tensor, kind)
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), n_bytes, raw_dtype=kind)
     try:
         writer.write_header_to_file()
@@ -114,10 +112,6 @@ def _file_type(recipe: Recipe) -> int:
         weights[form] = weights.get(form, 0) + tensor.n_weights
     most = max(weights, key=lambda form: weights[form])
     return int(_LABELS.get(most, LlamaFileType.GUESSED))
-
-
-def _padded(n_bytes: int) -> int:
-    return -(-n_bytes // ALIGNMENT) * ALIGNMENT
 
 
 _LABELS = {label.name.removeprefix("MOSTLY_"): label for label in LlamaFileType} | {

@@ -13,6 +13,7 @@ from pathlib import Path
 from bitwright.engines.llama_cpp.memory_model import Serving
 from bitwright.errors import ModelError
 
+_REASON = re.compile(r" E \S+?: (?:error loading model: )?(.+)$", re.MULTILINE)
 _PROGRAM = Path(__file__).with_name("memory_probe.py")
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|output|compute) buffer size =\s+([\d.]+) MiB")
 _RESIDENT = re.compile(r"^resident (\d+)$", re.MULTILINE)
@@ -41,15 +42,29 @@ def engine_memory(path: Path, serving: Serving, *, fill: int) -> EngineMemory:
     Raises:
         ModelError: the engine does not load it.
     """
-    asked = json.dumps({"path": str(path), "fill": fill, "map": False} | asdict(serving))
-    ended = subprocess.run([sys.executable, str(_PROGRAM), asked], capture_output=True, text=True, errors="replace", check=False)
-    log = ended.stdout + ended.stderr
+    log = _log(path, serving, fill=fill)
     resident = _RESIDENT.search(log)
     if resident is None:
-        said = next((line for line in log.splitlines() if " E " in line), "it ended without a word")
-        raise ModelError(f"llama.cpp must be able to load the file; it refuses {path} ({said}): build it again.")
+        raise ModelError(f"llama.cpp must be able to load the file; it refuses {path} ({_reason(log)}): build it again.")
     sizes: dict[str, float] = {}
     for found in _BUFFER.finditer(log):
         sizes[found[2]] = sizes.get(found[2], 0.0) + float(found[3])
     weights, cache, outputs, compute = (round(_MEBIBYTE * sizes.get(kind, 0.0)) for kind in ("model", "KV", "output", "compute"))
     return EngineMemory(weights, cache, outputs, compute, int(resident[1]))
+
+
+def why_refused(path: Path) -> str:
+    """What llama.cpp's log says of a GGUF file that it does not load, in one line."""
+    return _reason(_log(path, Serving(64), fill=0))
+
+
+def _log(path: Path, serving: Serving, *, fill: int) -> str:
+    asked = json.dumps({"path": str(path), "fill": fill, "map": False} | asdict(serving))
+    ended = subprocess.run([sys.executable, str(_PROGRAM), asked], capture_output=True, text=True, errors="replace", check=False)
+    return ended.stdout + ended.stderr
+
+
+def _reason(log: str) -> str:
+    """The first of the engine's errors: those behind it repeat that loading failed."""
+    found = _REASON.search(log)
+    return " ".join(found[1].split()) if found else "it ended without a word"

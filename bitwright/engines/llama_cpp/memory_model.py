@@ -17,6 +17,7 @@ from typing import Literal
 from bitwright.compress import Dimensions
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.errors import UserError
+from bitwright.ranges import CONTEXT, PARALLEL
 from bitwright.spaces import PLAIN, CacheTypes, Target, cache_format, require_whole_blocks, rotation
 
 _KEYS = "keys"
@@ -43,9 +44,8 @@ class Serving:
     values: str = PLAIN
 
     def __post_init__(self) -> None:
-        for name, count in (("context", self.context), ("number of parallel sequences", self.parallel)):
-            if count < 1:
-                raise UserError(f"The {name} must be at least 1; it is {count}: give a larger one.")
+        CONTEXT.require(self.context)
+        PARALLEL.require(self.parallel)
         CacheTypes(self.keys, self.values)
 
     @property

@@ -30,6 +30,7 @@ from bitwright.engines.llama_cpp.trial_model import TrialModel, TrialShape, n_la
 from bitwright.errors import UserError
 from bitwright.objectives import shares_read
 from bitwright.progress import Progress, Silent
+from bitwright.ranges import THREADS
 from bitwright.spaces import Format
 
 DEPTHS = (12, 6)
@@ -185,13 +186,16 @@ def parse_threads(text: str) -> tuple[int, ...]:
     """Read `1,4,all`: numbers of threads, `all` for as many as this process has processors.
 
     Raises:
-        UserError: a word is neither a number nor `all`.
+        UserError: a word is neither a number nor `all`, or no process has so many threads.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
-    wrong = [word for word in words if word != _ALL and not word.isdigit()]
+    wrong = [word for word in words if word != _ALL and not (word.isascii() and word.isdigit())]
     if wrong or not words:
         raise UserError(f"Threads are numbers or '{_ALL}', as in 1,{_ALL}; '{wrong[0] if wrong else text}' is neither: name some.")
-    return tuple(dict.fromkeys(processors() if word == _ALL else int(word) for word in words))
+    counts = tuple(dict.fromkeys(processors() if word == _ALL else int(word) for word in words))
+    for count in counts:
+        THREADS.require(count)
+    return counts
 
 
 def processors() -> int:

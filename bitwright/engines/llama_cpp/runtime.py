@@ -11,6 +11,7 @@ import numpy as np
 import xllamacpp
 from numpy.typing import NDArray
 
+from bitwright.engines.llama_cpp.log import why_refused
 from bitwright.errors import ModelError
 from bitwright.spaces import PLAIN_CACHE, CacheTypes
 
@@ -31,7 +32,7 @@ class LlamaCpp:
     """One loaded model, with room for `context` tokens, whose keys and values are kept in the types of `cache`.
 
     Raises:
-        ModelError: llama.cpp refuses the file.
+        ModelError: llama.cpp refuses the file; its log says why.
     """
 
     def __init__(self, path: Path, *, n_vocabulary: int, n_threads: int, cache: CacheTypes = PLAIN_CACHE, context: int = _PROMPT_TOKENS) -> None:
@@ -46,7 +47,7 @@ class LlamaCpp:
         try:
             self._server = xllamacpp.Server(settings)
         except RuntimeError as error:
-            raise ModelError(f"llama.cpp must be able to load the file; it refuses {path} ({error}): build it again.") from error
+            raise ModelError(f"llama.cpp must be able to load the file; it refuses {path} ({why_refused(path)}): build it again.") from error
         self._n_vocabulary = n_vocabulary
         self._clock = time.process_time if n_threads == 1 else time.perf_counter
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor as Torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from bitwright.compress import NO_CODE, Dropped, Floats, Slot, Weights, matrix_shape, quietly, with_inputs
+from bitwright.compress import NO_CODE, Dropped, Floats, Slot, Weights, matrix_shape, quietly, read_tokenizer, with_inputs
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.native import quantizer as native_quantizer
 from bitwright.engines.native.packed_model import in_module
@@ -39,9 +39,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: it cannot be loaded.
     """
-    with quietly(folder):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **NO_CODE)
-    return tokenizer
+    return read_tokenizer(folder)
 
 
 def reload_native(folder: Path, written: CheckpointSource) -> None:

@@ -21,7 +21,7 @@ from bitwright.objectives.measurement import standard_error
 from bitwright.objectives.metrics.tasks import Item, Task
 from bitwright.objectives.objective import Estimate, ModelObjective
 from bitwright.objectives.reference import OF_MODEL, require_finite
-from bitwright.objectives.text.tokens import start_tokens
+from bitwright.objectives.text.tokens import require_known, start_tokens
 
 _ROWS_AT_ONCE = 8
 
@@ -113,6 +113,7 @@ def _encoded(model: Model, context: str, continuation: str) -> tuple[list[int], 
     whole, alone = (tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in (context + continuation, context))
     n_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(whole[:-1], alone, strict=False)))
     start = start_tokens(tokenizer) or ([] if n_shared else [tokenizer.eos_token_id or 0])  # something must stand before the continuation
+    require_known(np.array([*start, *whole]), model, text=f"the task's '{(context + continuation)[:40].strip()}...'")
     limit = model.module.config.get_text_config().max_position_embeddings
     if (n_continuation := len(whole) - n_shared) >= limit:
         raise ObjectiveError(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitwright.errors import TextError
+from bitwright.objectives.text.documents import require_sayable, text_of_lines
 
 _LINES_OF_AN_ITEM = 6
 
@@ -46,21 +47,18 @@ def read_task(path: Path) -> Task:
     Raises:
         TextError: the file cannot be read, an item lacks something or has no right answer, or there are none.
     """
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise TextError(f"A task must be a readable file; {path} is not ({error.strerror}): check the path.") from error
-    except UnicodeDecodeError as error:
-        raise TextError(f"A task must be UTF-8; {path} is not (byte {error.start}): convert it, or give another file.") from error
+    lines = [line for line in text_of_lines(path, "A task").split("\n") if line.strip()]
     if not lines:
         raise TextError(f"A task must not be empty; {path} is: give a file with items.")
-    read, n_lines = (_of_object, 1) if path.suffix == ".jsonl" else (_of_lines, _LINES_OF_AN_ITEM)
+    read, n_lines = (_of_object, 1) if path.suffix.lower() == ".jsonl" else (_of_lines, _LINES_OF_AN_ITEM)
     blocks = [lines[start : start + n_lines] for start in range(0, len(lines), n_lines)]
     return Task(str(path), tuple(_item(read, block, f"item {number} of {path}") for number, block in enumerate(blocks, start=1)))
 
 
 def _item(read: Callable[[list[str]], Item | None], lines: list[str], place: str) -> Item:
     item = read(lines)
+    for text in (text for option in item.options for text in option) if item else ():
+        require_sayable(text, place)
     if item is None or not 0 <= item.gold < len(item.options) or not all(continuation.strip() for _, continuation in item.options):
         raise TextError(
             "An item has a query, choices and the index 'gold' of the right one, or context_options, a continuation and gold, or a context and "
@@ -73,7 +71,7 @@ def _of_object(lines: list[str]) -> Item | None:
     """An item from a line of JSON, or None where it is none."""
     try:
         fields = json.loads(lines[0])
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     match fields:
         case {"query": str(query), "choices": [str(), str(), *_] as choices, "gold": int(gold)} if _are_texts(choices):

@@ -17,6 +17,7 @@ from pathlib import Path
 from bitwright.compress import Model
 from bitwright.errors import ObjectiveError
 from bitwright.objectives.objective import Estimate, ModelObjective
+from bitwright.whole_files import regular
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ def read_function(path: Path, name: str) -> UserFunction:
     Raises:
         ObjectiveError: the file cannot be read or run, or has no such function.
     """
-    spec = spec_from_file_location(path.stem, path)
+    try:
+        spec = spec_from_file_location(path.stem, regular(path))
+    except OSError as error:
+        raise ObjectiveError(f"An objective of your own lies in a file of Python; {path} is none ({error.strerror}): check the path.") from error
     if spec is None or spec.loader is None:
         raise ObjectiveError(f"An objective of your own lies in a file of Python; {path} is none: name it FILE.py:FUNCTION.")
     module = module_from_spec(spec)

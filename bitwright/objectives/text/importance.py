@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.compress import Model
+from bitwright.compress import Model, extremes
+from bitwright.errors import ModelError
 from bitwright.objectives.text.taps import Tap, Tapped, Use
 from bitwright.objectives.text.tokens import Tokens
 from bitwright.progress import Progress
@@ -37,6 +38,9 @@ def collect_importance(model: Model, tokens: Tokens, *, progress: Progress) -> d
     """Mean squared activations `(n_groups, n_columns)` by tensor name; a group is an expert, or the whole tensor.
 
     A tensor that no token reached is left out; an expert that no token reached gets the mean of the others.
+
+    Raises:
+        ModelError: what goes into a tensor is not finite; the message names it, and the tensors whose weights are not.
     """
     squares = _Squares(model)
     with progress.stage("Collecting the importance matrix", tokens.n_tokens) as advance, torch.inference_mode():
@@ -44,7 +48,17 @@ def collect_importance(model: Model, tokens: Tokens, *, progress: Progress) -> d
             with Tapped(model, squares):
                 model.module(torch.from_numpy(batch).to(model.device), use_cache=False)
             advance(batch.size)
-    return {name: _means(squares.sums[name], counts) for name, counts in squares.counts.items() if counts.any()}
+    found = {name: _means(squares.sums[name], counts) for name, counts in squares.counts.items() if counts.any()}
+    _require_finite(model, found)
+    return found
+
+
+def _require_finite(model: Model, importance: dict[str, NDArray[np.float32]]) -> None:
+    unsound = next((name for name, means in importance.items() if not np.isfinite(means).all()), "")
+    if unsound:
+        broken = [name for name, value in extremes(model).items() if not np.isfinite(value)]
+        why = f"weights of {broken[0]} are" if broken else f"what goes into {unsound} is"
+        raise ModelError(f"A model must give finite numbers on the calibration text; {why} infinite or undefined: repair it, or use another text.")
 
 
 def _means(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -1,11 +1,8 @@
 """Text as token sequences: some to measure sensitivities on, others, disjoint from them, to judge the result by."""
 
-import importlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
+from math import inf
 
 import numpy as np
 import torch
@@ -14,11 +11,11 @@ from torch import Tensor as Torch
 from transformers import PreTrainedTokenizerBase
 
 from bitwright.compress import Model
-from bitwright.errors import LibraryError, TextError
+from bitwright.errors import TextError
+from bitwright.objectives.text.documents import Chat, Document, require_sayable
 from bitwright.progress import Progress
 
 _SAMPLED_AT_ONCE = 96
-_DATASET_ROWS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,19 +73,22 @@ def sample_texts(model: Model, shape: Shape, *, seed: int, progress: Progress) -
     return Texts(Tokens(ids[: shape.n_calibration], name), Tokens(ids[shape.n_calibration :], name))
 
 
-def split_texts(documents: list[str], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, name: str) -> Texts:
+def split_texts(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, name: str, n_rows: float = inf) -> Texts:
     """Sequences of `documents`: the first part for calibration, the rest held out, each spread evenly over its part.
 
-    A text with fewer sequences than asked for is divided in the same proportion.
+    A text with fewer sequences than asked for is divided in the same proportion, which is for the caller to tell.
+    `n_rows` are those of the model's embedding, where there is a model.
 
     Raises:
-        TextError: fewer sequences than one for each part that `shape` asks for.
+        TextError: fewer sequences than two for each part that `shape` asks for, without which there is no standard error, or than it asks for;
+            messages that the model has no template for, or tokens that it has no row for.
     """
     windows = _windows(documents, tokenizer, shape.length)
-    needed = bool(shape.n_calibration) + bool(shape.n_held_out)
+    _require_rows(windows, tokenizer, n_rows, text=name)
+    needed = _fewest(shape.n_calibration) + _fewest(shape.n_held_out)
     if len(windows) < needed:
         raise TextError(
-            f"Text must hold at least {needed} sequences of {shape.length} tokens, so that one can be held out; {name} holds {len(windows)}: "
+            f"Text must hold at least {needed} sequences of {shape.length} tokens, so that some can be held out; {name} holds {len(windows)}: "
             "give more text, a smaller --sequence-length, or no --calibration to let the model write its own."
         )
     border = _border(windows, shape)
@@ -97,7 +97,9 @@ def split_texts(documents: list[str], tokenizer: PreTrainedTokenizerBase, shape:
     return Texts(first, last)
 
 
-def long_sequences(documents: list[str], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, length: int, n_tokens: int, name: str) -> Tokens:
+def long_sequences(
+    documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, length: int, n_tokens: int, name: str
+) -> Tokens:
     """The part of `documents` that `split_texts` takes for calibration, read on end: sequences of `length` tokens, or one of all where it has fewer,
     spread evenly over it, at most `n_tokens` in all but one sequence at least.
     """
@@ -110,53 +112,29 @@ def long_sequences(documents: list[str], tokenizer: PreTrainedTokenizerBase, sha
     return Tokens(_spread(sequences, max(n_tokens // sequences.shape[1], 1)), name)
 
 
-def read_documents(path: Path) -> list[str]:
-    """The documents of a file: one for each line's `text` in `.jsonl`, else the whole file, split at `<|endoftext|>`.
+def require_known(ids: NDArray[np.int64], model: Model, *, text: str) -> None:
+    """Refuse token ids for which the model's embedding has no row; `text` says whose they are.
 
     Raises:
-        TextError: no such file, not UTF-8, a line that is not JSON or has no `text`, or nothing but white space.
+        TextError: there is one, as where a token was added to a tokenizer and never to its model.
     """
-    try:
-        raw = path.read_text(encoding="utf-8")
-        documents = (
-            [str(json.loads(line)["text"]) for line in raw.splitlines() if line.strip()] if path.suffix == ".jsonl" else raw.split("<|endoftext|>")
-        )
-    except OSError as error:
-        raise TextError(f"Text must be a readable file; {path} is not ({error.strerror}): check the path.") from error
-    except UnicodeDecodeError as error:
-        raise TextError(f"Text must be UTF-8; {path} is not (byte {error.start}): convert it, or give another file.") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    _require_rows(ids, model.tokenizer, embedding_rows(model), text=text)
+
+
+def embedding_rows(model: Model) -> int:
+    """Rows of a model's embedding: the token ids that it can read are below."""
+    return model.module.get_input_embeddings().get_parameter("weight").shape[0]
+
+
+def _require_rows(ids: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase, n_rows: float, *, text: str) -> None:
+    beyond = ids[(ids < 0) | (ids >= n_rows)]
+    if len(beyond):
+        token = int(beyond.flat[0])
+        word = tokenizer.convert_ids_to_tokens(token) or "no word"
         raise TextError(
-            f"Every line of a .jsonl file must be an object with a 'text'; {path} has one that is not: rename it to .txt or mend it."
-        ) from error
-    documents = [document.strip() for document in documents if document.strip()]
-    if not documents:
-        raise TextError(f"Text must not be empty; {path} is: give a file with text, or no --calibration.")
-    return documents
-
-
-def dataset_documents(name: str) -> list[str]:
-    """Documents of a dataset of the Hugging Face hub: `name[:configuration[:split[:column]]]`, by default its training split's `text`.
-
-    Raises:
-        LibraryError: the package `datasets` is not installed.
-        TextError: the hub gives no such dataset or column, or its documents are empty.
-    """
-    dataset, configuration, split, column = (*name.split(":"), "", "", "", "")[:4]
-    try:
-        library = importlib.import_module("datasets")
-    except ImportError as error:
-        raise LibraryError(
-            f"Text is a file, or a dataset where the package `datasets` is installed; there is no file '{name}': check the path or install datasets."
-        ) from error
-    try:
-        rows = library.load_dataset(dataset, configuration or None, split=split or "train", streaming=True)
-        documents = [text for row in islice(rows, _DATASET_ROWS) if (text := str(row[column or "text"]).strip())]
-    except (OSError, ValueError, KeyError) as error:
-        raise TextError(f"There is no file '{name}', and the hub gave no dataset of that name ({error}): check the name and the network.") from error
-    if not documents:
-        raise TextError(f"Text must not be empty; the first {_DATASET_ROWS} rows of {name} are: name another column.")
-    return documents
+            f"Every token of a text must have a row in the model's embedding; {text} has token {token:,} ({word}) and the embedding {n_rows:,} rows: "
+            "leave that word out, or give the model its own tokenizer."
+        )
 
 
 def start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -165,11 +143,11 @@ def start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(special[:1]) if special[:1] != plain[:1] else []
 
 
-def _windows(documents: list[str], tokenizer: PreTrainedTokenizerBase, length: int) -> NDArray[np.int64]:
+def _windows(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, length: int) -> NDArray[np.int64]:
     """Consecutive windows `(n, length)` over all documents, each begun with the token that starts a text where the tokenizer adds one."""
     start = start_tokens(tokenizer)
     separator = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    stream = [token for document in documents for token in [*tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"], *separator]]
+    stream = [token for document in documents for token in _ended(_encoded(document, tokenizer), separator, document)]
     body = length - len(start)
     n = len(stream) // body
     windows = np.array(stream[: n * body], dtype=np.int64).reshape(n, body)
@@ -179,7 +157,42 @@ def _windows(documents: list[str], tokenizer: PreTrainedTokenizerBase, length: i
 def _border(windows: NDArray[np.int64], shape: Shape) -> int:
     """How many of a text's `windows` `(n, length)` are for calibration."""
     share = shape.n_calibration / (shape.n_calibration + shape.n_held_out)
-    return int(np.clip(round(share * len(windows)), bool(shape.n_calibration), len(windows) - bool(shape.n_held_out)))
+    return int(np.clip(round(share * len(windows)), _fewest(shape.n_calibration), len(windows) - _fewest(shape.n_held_out)))
+
+
+def _fewest(n_sequences: int) -> int:
+    """The sequences that a part of so many must have."""
+    return min(n_sequences, 2)
+
+
+def _encoded(document: Document, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    words = _said(document, tokenizer) if isinstance(document, Chat) else document
+    ids: list[int] = tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def _said(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A chat in the words of the model's template.
+
+    Raises:
+        TextError: the model has none, or it does not take these messages.
+    """
+    if not tokenizer.chat_template:
+        raise TextError(
+            f"Messages are put into words by the model's chat template; {chat.place} has messages and this model has no template: give texts, or "
+            "name a column of texts with --text-column."
+        )
+    try:
+        said = tokenizer.apply_chat_template([dict(message) for message in chat.messages], tokenize=False)
+    except Exception as error:  # a template is code of others: it can fail in any way
+        told = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        raise TextError(f"Messages must be such as the model's chat template takes; those of {chat.place} are not ({told}): drop them.") from error
+    return require_sayable(str(said), chat.place)
+
+
+def _ended(ids: list[int], separator: list[int], document: Document) -> list[int]:
+    """The ids of a document with the token that ends one; a template may have ended a chat itself."""
+    return ids if isinstance(document, Chat) and ids[-1:] == separator else [*ids, *separator]
 
 
 def _spread(windows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -199,6 +212,7 @@ def _sample(model: Model, n: int, length: int, *, generator: torch.Generator) ->
     """`n` sequences `(n, length)` drawn token by token."""
     tokenizer = model.tokenizer
     first = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
+    require_known(np.array([first]), model, text="text of the model's own, by the token that begins it,")
     ids = torch.full((n, 1), first, dtype=torch.int64, device=model.device)
     drawn, cache = [ids], None
     for _ in range(length - 1):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.predictors.plans.additive import AdditivePredictor
+from bitwright.predictors.plans.bits_process import BitsProcessPredictor
 from bitwright.predictors.plans.gaussian_process import GaussianProcessPredictor
 from bitwright.predictors.plans.isotonic import IsotonicPredictor
 from bitwright.predictors.plans.pairwise import PairwisePredictor, following
@@ -27,6 +28,7 @@ PREDICTORS: dict[str, Callable[[Space, Table, int], Predictor]] = {
     "pairwise": lambda space, table, _: PairwisePredictor(table, following(len(space.units))),
     "rbf": lambda space, _, __: RadialBasisPredictor(space.offered),
     "mlp": lambda space, _, seed: PerceptronPredictor(space.offered, seed),
+    "gp-bits": lambda space, _, __: BitsProcessPredictor(space),
     "gp": lambda _, table, __: GaussianProcessPredictor(table),
 }
 

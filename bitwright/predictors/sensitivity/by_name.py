@@ -21,6 +21,7 @@ from bitwright.predictors.sensitivity.activations.micro_experts import camera_sc
 from bitwright.predictors.sensitivity.activations.mutual_information import information_scores
 from bitwright.predictors.sensitivity.activations.noise import NOISE_LEVELS, noise_coefficients, noise_table
 from bitwright.predictors.sensitivity.activations.optimal_brain_surgeon import surgeon_table
+from bitwright.predictors.sensitivity.activations.pruned_output import pruned_output_scores
 from bitwright.predictors.sensitivity.activations.similarity import angular_scores, block_cosines, block_influence_scores, lim_scores
 from bitwright.predictors.sensitivity.activations.sparsity_drop import sparsity_scores
 from bitwright.predictors.sensitivity.gradients.curvature import hessian_trace, trace_table
@@ -42,6 +43,8 @@ from bitwright.predictors.sensitivity.weights.weight_shape import kurtosis_score
 from bitwright.spaces import Choice, Space
 
 Table = NDArray[np.float64]
+#: a subject -> a score for each unit `(n_units,)`, high where it is important
+Scores = Callable[[Subject], NDArray[np.float64]]
 _PROBES = 2
 _PERMUTATIONS = 8
 
@@ -63,13 +66,28 @@ class Passes:
 @dataclass(frozen=True, eq=False)
 class Proxy:
     """A way to price formats. `price` gives the table `(n_units, n_formats)` of a subject whose formats do `Distortion` to the weights; where a
-    pair is not offered its price means nothing. `passes` is what that takes for a space at most: proxies share what they have in common.
+    pair is not offered its price means nothing. `passes` is what that takes for a space at most: proxies share what they have in common. `score` is
+    the score of each unit `(n_units,)` that the table is made of, high where a unit is important, and absent where it is made of something else.
     """
 
     name: str
     source: str
     passes: Callable[[Space], Passes]
     price: Callable[[Subject, Distortion], Table]
+    score: Scores | None = None
+
+
+def scores_of(name: str, subject: Subject) -> NDArray[np.float64]:
+    """The scores `(n_units,)` of the units of a subject's space by the proxy of that name, high where a unit is important.
+
+    Raises:
+        UserError: there is no such proxy, or it prices formats without a score for each unit.
+    """
+    proxy = proxy_named(name)
+    if proxy.score is None:
+        scoring = ", ".join(other.name for other in PROXIES if other.score is not None)
+        raise UserError(f"Units are ranked by a proxy that scores them; '{name}' prices their formats: choose from {scoring}.")
+    return proxy.score(subject)
 
 
 def proxy_named(name: str) -> Proxy:
@@ -130,9 +148,13 @@ def _each_order(space: Space) -> Passes:
 # --- from what the other files give to a table
 
 
-def _scored(scores: Callable[[Subject], NDArray[np.float64]]) -> Callable[[Subject, Distortion], Table]:
-    """The table of a score for each unit; see `scores`."""
-    return lambda subject, distortion: scored_table(scores(subject), subject.space, relative_error=distortion.plain)
+def _scoring(name: str, source: str, passes: Callable[[Space], Passes], score: Scores) -> Proxy:
+    """The proxy whose table is made of a score for each unit; see `scores`."""
+
+    def price(subject: Subject, distortion: Distortion) -> Table:
+        return scored_table(score(subject), subject.space, relative_error=distortion.plain)
+
+    return Proxy(name, source, passes, price, score)
 
 
 def _shrunk_gradient(subject: Subject, distortion: Distortion) -> Table:
@@ -178,29 +200,30 @@ PROXIES = (
     Proxy("weight", "relative weight error", _always(0, 0), lambda _, distortion: weight_error_table(distortion)),
     Proxy("absolute", "weight error", _always(0, 0), lambda s, distortion: absolute_error_table(distortion, s.space, levels=s.levels)),
     Proxy("importance", "importance-weighted error (llama.cpp)", _always(0, 0), lambda _, distortion: importance_error_table(distortion)),
-    Proxy("zd", "ZD (Layer-Wise Quantization)", _always(0, 0), _scored(lambda s: zd_scores(s.space, s.levels))),
-    Proxy("kurtosis", "kurtosis (KurtBoost)", _always(0, 0), _scored(lambda s: kurtosis_scores(s.space, s.levels))),
-    Proxy("outliers", "outlier share (OWL)", _always(0, 0), _scored(lambda s: outlier_scores(s.space, s.levels))),
-    Proxy("pq-index", "PQ index", _always(0, 0), _scored(lambda s: pq_scores(s.space, s.levels))),
+    _scoring("zd", "ZD (Layer-Wise Quantization)", _always(0, 0), lambda s: zd_scores(s.space, s.levels)),
+    _scoring("kurtosis", "kurtosis (KurtBoost)", _always(0, 0), lambda s: kurtosis_scores(s.space, s.levels)),
+    _scoring("outliers", "outlier share (OWL)", _always(0, 0), lambda s: outlier_scores(s.space, s.levels)),
+    _scoring("pq-index", "PQ index", _always(0, 0), lambda s: pq_scores(s.space, s.levels)),
     Proxy("layer-output", "layer-output error (AdaRound, GPTQ)", _always(1, 0), lambda s, _: layer_output_errors(s).relative()),
     Proxy("surgeon", "OBS loss (OBC, GPTQ)", _always(1, 0), lambda s, _: surgeon_table(s)),
-    Proxy("lim", "layer input modification (Layer-Wise Quantization)", _always(1, 0), _scored(lambda s: lim_scores(block_cosines(s), s.space))),
-    Proxy("block-influence", "block influence (ShortGPT)", _always(1, 0), _scored(lambda s: block_influence_scores(block_cosines(s), s.space))),
-    Proxy("angular", "angular distance (Gromov et al.)", _always(1, 0), _scored(lambda s: angular_scores(block_cosines(s), s.space))),
-    Proxy("canonical", "canonical correlation (CPTQuant CMPQ)", _always(1, 0), _scored(canonical_scores)),
-    Proxy("router-score", "router score of an expert (Collaborative Compression)", _always(1, 0), _scored(router_scores)),
-    Proxy("camera", "energy of an expert's channels (CAMERA)", _always(1, 0), _scored(camera_scores)),
-    Proxy("information", "mutual information (QPruner)", _always(2, 0), _scored(information_scores)),
+    _scoring("lim", "layer input modification (Layer-Wise Quantization)", _always(1, 0), lambda s: lim_scores(block_cosines(s), s.space)),
+    _scoring("block-influence", "block influence (ShortGPT)", _always(1, 0), lambda s: block_influence_scores(block_cosines(s), s.space)),
+    _scoring("angular", "angular distance (Gromov et al.)", _always(1, 0), lambda s: angular_scores(block_cosines(s), s.space)),
+    _scoring("canonical", "canonical correlation (CPTQuant CMPQ)", _always(1, 0), canonical_scores),
+    _scoring("router-score", "router score of an expert (Collaborative Compression)", _always(1, 0), router_scores),
+    _scoring("camera", "energy of an expert's channels (CAMERA)", _always(1, 0), camera_scores),
+    _scoring("pruned-output", "output error of a layer without its smallest weights (Edge-LLM)", _always(1, 0), pruned_output_scores),
+    _scoring("information", "mutual information (QPruner)", _always(2, 0), information_scores),
     Proxy("gradient", "Fisher information, shrunk (this project)", _always(1, 1), _shrunk_gradient),
     Proxy("joint", "Fisher information and its diagonal (this project)", _always(1, 1), _joint),
     Proxy("gradient-raw", "Fisher information", _always(1, 1), lambda s, _: gradient_table(gradient_products(s))),
     Proxy("first-order", "|⟨g, ΔW⟩| (LLM-MQ)", _always(1, 1), lambda s, _: first_order_table(s)),
     Proxy("output-change", "Σ(g ⊙ ΔY)² (ModelOpt)", _always(1, 1), lambda s, _: output_change_table(s)),
-    Proxy("input-taylor", "input perturbation (CPTQuant TDMPQ)", _always(1, 1), _scored(taylor_scores)),
+    _scoring("input-taylor", "input perturbation (CPTQuant TDMPQ)", _always(1, 1), taylor_scores),
     Proxy("alignment", "⟨g, ΔW⟩ at the smallest format (mlx-lm)", _always(2, 1), lambda s, _: alignment_table(s)),
     Proxy("delta-loss", "Σ|g ⊙ ΔW| at each format (AutoRound)", _each_format, lambda s, _: delta_loss_table(s)),
     Proxy("hawq", "Hessian trace (HAWQ)", _always(2, 1 + 2 * _PROBES), _trace),
-    Proxy("sparsity", "sparsity drop (CPTQuant PMPQ)", _each_layer, _scored(sparsity_scores)),
+    _scoring("sparsity", "sparsity drop (CPTQuant PMPQ)", _each_layer, sparsity_scores),
     Proxy("block-output", "block-output error (MC-MoE)", _each_block, lambda s, _: block_output_errors(s).relative()),
     Proxy("pmq", "φ · w · ε² of an expert (MC-MoE)", _each_block_and_routers, lambda s, _: PUBLISHED(s)),
     Proxy("pmq-released", "φ · w^1.5 · ε of an expert (MC-MoE's code)", _each_block_and_routers, lambda s, _: RELEASED(s)),

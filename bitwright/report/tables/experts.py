@@ -9,6 +9,8 @@ from bitwright.report.tables.tabular import titled
 
 HEADINGS = ("expert", "tokens", "frequency", "mean weight", "format")
 
+_NAMED = 6  # experts that a sentence names
+
 
 @dataclass(frozen=True)
 class ExpertUse:
@@ -51,3 +53,15 @@ def in_words(experts: tuple[ExpertUse, ...]) -> str:
     named = ", ".join(f"{use.name} ({use.n_tokens:,})" for use in rare)
     told = f"{len(rare)} of {len(experts)} experts saw fewer than {minimum} tokens of the calibration text"
     return f"{told}; their price is a floor, or was measured with tokens sent there: {named}."
+
+
+def never_routed_to(experts: tuple[ExpertUse, ...]) -> str:
+    """A sentence on the experts that no token of the calibration text was sent to, empty where there are none."""
+    unseen = [use.name for use in experts if not use.n_tokens]
+    if not unseen:
+        return ""
+    named = ", ".join(unseen[:_NAMED]) + (f" and {len(unseen) - _NAMED} more" if len(unseen) > _NAMED else "")
+    return (
+        f"{len(unseen)} of {len(experts)} experts were never routed to by the calibration text, so what they are worth was measured only with tokens "
+        f"sent there, or is a floor: {named}. More text, or text of the kind that the model is for, would say more."
+    )

@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bitwright.report.numerals import with_error
+from bitwright.spaces import Provenance
 
 
 def methods_table(methods: Iterable[tuple[str, str, str]]) -> Table:
@@ -16,6 +17,17 @@ def methods_table(methods: Iterable[tuple[str, str, str]]) -> Table:
     for name, source, differs in methods:
         table.add_row(name, source, differs or "–")
     return table
+
+
+def whose_plan(found: Provenance) -> str:
+    """A sentence: whose the plan is, and what the search behind it spent; empty where nothing was searched."""
+    if not found.method:
+        return ""
+    spent = f"{found.effort.evaluations:,} evaluations and {found.effort.tokens:,} tokens"
+    whose = {"method": f"{found.method}'s own", "table": "the table's optimum", "uniform": "a uniform allocation", "given": "the one that was given"}
+    if found.won == "method":
+        return f"The plan is {whose[found.won]}, found with {spent}."
+    return f"The plan is {whose[found.won]}: {found.method} found none better with {spent}."
 
 
 def objectives_table(names: Iterable[str], rows: Iterable[tuple[str, Iterable[tuple[float, float]]]]) -> Table:

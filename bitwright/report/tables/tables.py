@@ -22,7 +22,7 @@ _TOP1 = "same top-1: tokens where this model and the original hold the same toke
 
 def candidates_table(summary: RunSummary) -> Table:
     """Every candidate by size: what was predicted, what was measured, which one was chosen."""
-    table = titled("Candidates", caption=f"{remainder(summary)}\n{_TOP1}")
+    table = titled("Candidates", caption=f"{remainder(summary)}\nIt is {summary.chosen.whose}.\n{_TOP1}")
     table.add_column("", overflow="fold")
     for heading in ("size\nMB", "bits/\nweight", "predicted\nnats/token", "measured\nnats/token", "perplex-\nity", "same\ntop-1"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -19,8 +19,6 @@ from bitwright.spaces import Choice
 _LOSS_RANGE = 1e5  # the largest loss that HiGHS sees: its tolerances are then 1e-14 of it or less
 _OPTIONS = {"mip_feasibility_tolerance": 1e-9, "primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9, "parallel": "off"}
 
-Pairs = NDArray[np.int64]  # (n, 2): a unit and a format
-
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -56,22 +54,6 @@ class Programme:
     def minimise(self, loss: NDArray[np.float64]) -> None:
         """Losses `(n_units, n_formats)` in nats/token count for the pairs that are chosen."""
         self._losses += [(float(loss[pair]), pick) for pair, pick in self._pick.items()]
-
-    def couple(self, first: Pairs, second: Pairs, loss: NDArray[np.float64]) -> None:
-        """Losses `(n,)` in nats/token count where both of two pairs are chosen.
-
-        A product of two binary variables is a third (Fortet, "Applications de l'algèbre de Boole en recherche opérationnelle", 1960), held from below
-        where it costs and from above where it saves, which is enough at the least loss.
-        """
-        for i, (a, b, value) in enumerate(zip(first.tolist(), second.tolist(), loss.tolist(), strict=True)):
-            one, other = self._pick[tuple(a)], self._pick[tuple(b)]
-            both = self._model.add_variable(f"y_{i}", 0, 1)
-            self._losses.append((value, both))
-            if value > 0:
-                self._model += both >= one + other - 1
-            else:
-                self._model += both <= one
-                self._model += both <= other
 
     def limit(self, extra_bits: NDArray[np.int64], room_bits: int) -> None:
         """Extra bits `(n_units, n_formats)` sum to at most `room_bits`."""

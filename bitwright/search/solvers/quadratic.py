@@ -7,7 +7,7 @@ first for fractions of layers and then for whole ones, until the answer's own lo
 Grossmann, Mathematical Programming 36, 1986; Kelley, Journal of SIAM 8, 1960).
 
 As q is its own square, a part of the diagonal may count as linear. As much is taken as leaves the rest convex, which makes the tangents tightest; a
-K that is not semidefinite gets the reverse, so any symmetric matrix will do. For few interactions, or between several formats, see `interactions`.
+K that is not semidefinite gets the reverse, so any symmetric matrix will do.
 """
 
 import time

@@ -97,6 +97,7 @@ class _Model:
         """Indices into `pool` `(n_pool, n_units)` of what to measure next."""
         with warnings.catch_warnings(), self._botorch.utils.sampling.manual_seed(self._problem.seed):
             warnings.simplefilter("ignore", self._gpytorch.utils.warnings.NumericalWarning)  # jitter on a diagonal
+            warnings.filterwarnings("ignore", message="Failed to compile fused")  # without a compiler BoTorch does the same in Python
             acquisition = self._acquisition(self._fitted(known), known, front)
             rows, chosen = self._rows(pool), np.zeros(0, dtype=np.int64)
             for _ in range(min(self._numbers.n_each, len(pool))):

@@ -2,24 +2,26 @@
 
 EvoPress (Sieberling et al., "EvoPress: Accurate Dynamic Model Compression via Evolutionary Search", ICML 2025, arXiv 2410.14649). What differs: all
 measure on the same first sequences instead of newly drawn ones, so that differences are paired and a parent need not be measured again; in the last
-stage an offspring that is clearly worse than the parent may be stopped early; the start is the best of what is given, else a random mix of the two
-uniform allocations nearest to the budget, which is the uniform one where the budget is. Selection on too little text overfits it: an independent
-reproduction found twenty generations on TinyLlama worse than uniform.
+stage an offspring that is clearly worse than the parent may be stopped early. The first parent is the published one: the uniform allocation where
+that is at the budget, else the best of random ones at it, each made of the next larger uniform allocation by lowering random units a level until it
+fits. Their number is not published for quantization; here it is that of the first stage's survivors. Selection on too little text overfits it: an
+independent reproduction found twenty generations on TinyLlama worse than uniform.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 
 from bitwright.search.solvers.asked_choices import Seen
+from bitwright.search.solvers.instance import room_bits
+from bitwright.search.solvers.rungs import Rungs, lowered
 from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
 from bitwright.search.strategies.neighbours import Groups, Neighbourhood, by_size
-from bitwright.search.strategies.random_choices import starting
 from bitwright.search.strategies.strategy import Question, Strategy, Trials, asked
 from bitwright.search.strategies.surrogate import Incumbent
-from bitwright.spaces import Choice, Choices
+from bitwright.spaces import Choice, Choices, Space
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,14 @@ class Stage:
 class Generations:
     """How many generations of how many offspring, the stages of their selection, and the groups within which units exchange bits.
 
-    The one survivor of the last stage competes with the parent.
+    The one survivor of the last stage competes with the parent. The first parent is the best of `n_initial` on the text of the first stage.
     """
 
     n_generations: int
     n_offspring: int
     stages: tuple[Stage, ...]
     groups: Groups = by_size
+    n_initial: int = 16
 
     def __post_init__(self) -> None:
         if not self.stages or self.stages[-1].n_survivors != 1:
@@ -67,7 +70,7 @@ def _stages(n_survivors: tuple[int, ...], n_tokens: tuple[int, ...], sequence_le
 
 
 def evopress(problem: Problem, budget_bits: int, generations: Generations) -> Strategy:
-    """Evolution within a budget, from the best of `problem.start` that fits, or from a random mix near to uniform.
+    """Evolution within a budget, from the best of `problem.start` that fits, or from the best of random allocations at the budget.
 
     A stage measures on no more than `problem.n_sequences` sequences. The search ends after the last generation, or when no mutation of the parent is
     left that differs from it.
@@ -76,14 +79,37 @@ def evopress(problem: Problem, budget_bits: int, generations: Generations) -> St
         BudgetError: the smallest file is larger than the budget.
     """
     near = Neighbourhood(problem.space, budget_bits, generations.groups)
-    return Course(problem, _asking(problem, generations, near, starting(problem, budget_bits)))
-
-
-def _asking(problem: Problem, generations: Generations, near: Neighbourhood, start: Choices) -> Asking:
-    rng = problem.random()
+    rng, start = problem.random(), problem.start_within(budget_bits)
     stages = tuple(Stage(stage.n_survivors, min(stage.n_sequences, problem.n_sequences)) for stage in generations.stages)
-    n_sequences = stages[-1].n_sequences
-    parent = Incumbent(start[0], np.inf).after((yield asked(start, n_sequences)), n_sequences)
+    drawn = at_budget(problem.space, budget_bits, generations.n_initial, rng) if not len(start) else start
+    first = asked(drawn, stages[-1 if len(start) or len(drawn) == 1 else 0].n_sequences)
+    return Course(problem, _asking(near, replace(generations, stages=stages), first, rng))
+
+
+def at_budget(space: Space, budget_bits: int, n: int, rng: np.random.Generator) -> Choices:
+    """The uniform allocation where none of its units could be larger within the budget, else at most `n` random allocations `(n, n_units)`: the
+    smallest uniform one that is larger, with random units lowered a level until it fits.
+
+    Raises:
+        BudgetError: the smallest file is larger than the budget.
+    """
+    rungs, room = Rungs(space), room_bits(space, budget_bits)
+    uniforms = np.stack([space.uniform(space.formats[form]) for form in np.flatnonzero(space.offered.any(axis=0))])
+    heights = rungs.of(uniforms[np.argsort(space.total_bits(uniforms), kind="stable")])
+    spent = rungs.spent(heights)
+    fitting, larger = heights[spent <= room], heights[spent > room]
+    if len(fitting) and (rungs.step_up(fitting[-1]) > room - spent[len(fitting) - 1]).all():
+        return rungs.choices(fitting[-1:])
+    above = larger[0] if len(larger) else rungs.top
+    return Seen().new(np.stack([rungs.choices(lowered(rungs, above, room, rng)) for _ in range(n)]))
+
+
+def _asking(near: Neighbourhood, generations: Generations, first: Question, rng: np.random.Generator) -> Asking:
+    stages, n_sequences = generations.stages, generations.stages[-1].n_sequences
+    trials = yield first
+    if first.n_sequences < n_sequences and len(trials):
+        trials = yield asked(trials.choices[[trials.values[:, 0].argmin()]], n_sequences)
+    parent = Incumbent(first.choices[0], np.inf).after(trials, n_sequences)
     for _ in range(generations.n_generations):
         offspring = _offspring(near, parent.choice, generations.n_offspring, rng)
         if not len(offspring):

@@ -3,17 +3,17 @@
 import errno
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bitwright.compress import Bytes, Codec, Floats, GgmlCodec, GgufSource, Levels, matrix_shape
-from bitwright.engines import LLAMA_CPP
-from bitwright.errors import OutputError
-from bitwright.spaces import Format, Tensor
+from bitwright.compress import Bytes, Codec, Floats, GgmlCodec, GgufSource, IntegerCodec, Levels, MadeOnce, PackedCodec, matrix_shape
+from bitwright.engines import LLAMA_CPP, NATIVE
+from bitwright.engines.compressed_tensors.target import TRANSFORMERS
+from bitwright.errors import ModelError, OutputError, RunError
+from bitwright.spaces import Absence, Format, Target, Tensor
 from tests.compress import made_sources as made
 from tests.compress.contract import importance
 from tests.sentences import sentence
@@ -52,6 +52,59 @@ def test_a_tensor_is_packed_once_and_then_read_from_disk(tmp_path: Path) -> None
     assert codec.n_packed == 1
     assert np.array_equal(GgmlCodec().encode(here.source.read(TENSOR), Q4_0, np.empty((0, 64), np.float32)), first)
     assert [file.name for file in (tmp_path / "levels").iterdir()] == ["blk.0.attn_q.weight.Q4_0"]
+
+
+@pytest.mark.parametrize("damage", ["first bit", "digest", "cut", "longer", "another level", "empty"])
+def test_a_level_that_is_not_as_it_was_packed_is_packed_again(damage: str, tmp_path: Path) -> None:
+    codec = Counting()
+    here = levels(tmp_path, codec=codec)
+    first, _ = bytes(here.packed(TENSOR, Q4_0)), here.packed(TENSOR, Q8_0)
+    path, whole = tmp_path / f"{TENSOR.name}.Q4_0", (tmp_path / f"{TENSOR.name}.Q4_0").read_bytes()
+    changed = {
+        "first bit": bytes([whole[0] ^ 1]) + whole[1:],
+        "digest": whole[:-1] + bytes([whole[-1] ^ 128]),
+        "cut": whole[:-18],
+        "longer": whole + b"\0",
+        "another level": (tmp_path / f"{TENSOR.name}.Q8_0").read_bytes(),
+        "empty": b"",
+    }
+    path.write_bytes(changed[damage])
+    assert bytes(here.packed(TENSOR, Q4_0)) == first
+    assert codec.n_packed == 3
+    assert path.read_bytes() == whole
+    assert here.weights(TENSOR, Q8_0).shape == (6, 64)
+
+
+def test_a_level_that_cannot_be_made_again_is_refused(tmp_path: Path) -> None:
+    levels(tmp_path).packed(TENSOR, Q4_0)
+    path = tmp_path / f"{TENSOR.name}.Q4_0"
+    kept = levels(tmp_path, codec=MadeOnce(GgmlCodec(), tmp_path))
+    assert kept.packed(TENSOR, Q4_0).nbytes == Q4_0.size_bytes(TENSOR.shape)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(RunError) as caught:
+        kept.packed(TENSOR, Q4_0)
+    sentence(caught.value, tmp_path, "--out")
+
+
+@pytest.mark.parametrize("form", [*(form.name for form in LLAMA_CPP.formats), "F32"])
+def test_bytes_of_another_size_are_never_read_by_their_place(form: str) -> None:
+    packed = np.zeros(LLAMA_CPP.format(form).size_bytes((4, 256)), dtype=np.uint8)
+    for wrong in (packed[:-1], packed[: packed.size // 2], np.append(packed, packed[:4]), packed[:0]):
+        with pytest.raises(ModelError) as caught:
+            GgmlCodec().decode(wrong, LLAMA_CPP.format(form), (4, 256))
+        sentence(caught.value, form)
+
+
+@pytest.mark.parametrize(("codec", "target"), [(IntegerCodec(), NATIVE), (PackedCodec(), TRANSFORMERS)], ids=["integers", "packed"])
+def test_bytes_of_another_size_are_refused_by_every_codec(codec: Codec, target: Target) -> None:
+    weights = np.random.default_rng(0).normal(size=(32, 128)).astype(np.float32)
+    for form in (form for form in target.formats if not isinstance(form, Absence)):
+        packed = codec.encode(weights, form, importance(1, 128))
+        assert codec.decode(packed, form, weights.shape).shape == weights.shape
+        for wrong in (packed[:-1], packed[: packed.size // 2], np.append(packed, packed[:32])):
+            with pytest.raises(ModelError) as caught:
+                codec.decode(wrong, form, weights.shape)
+            sentence(caught.value, "bytes")
 
 
 def test_encode_gives_the_same_bytes_and_keeps_nothing(tmp_path: Path) -> None:
@@ -138,39 +191,30 @@ def test_shapes_are_folded_into_rows() -> None:
     assert matrix_shape(Tensor("a", (64,), "F32")) == (1, 64)
 
 
-class Stopped(np.ndarray):
-    """Bytes whose writing stops half way."""
+def failing_sync(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """The disk says of what was written, only when it is to be kept, that it could not be."""
 
-    error: BaseException
+    def fail(_: int) -> None:
+        raise error
 
-    def tofile(self, file: Any, *_: Any) -> None:
-        Path(file).write_bytes(bytes(self[: self.size // 2]))
-        raise self.error
-
-
-class Stopping(Counting):
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-    def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
-        stopped = super().encode(weights, form, importance).view(Stopped)
-        stopped.error = self.error
-        return stopped
+    monkeypatch.setattr("bitwright.whole_files.os.fsync", fail)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
-def test_an_interrupted_pack_leaves_no_half_file(error: BaseException, tmp_path: Path) -> None:
-    with pytest.raises(type(error)):
-        levels(tmp_path, codec=Stopping(error)).packed(TENSOR, Q4_0)
+def test_an_interrupted_pack_leaves_no_half_file(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        failing_sync(patched, error)
+        with pytest.raises(type(error)):
+            levels(tmp_path).packed(TENSOR, Q4_0)
     assert list(tmp_path.iterdir()) == []
     assert levels(tmp_path).packed(TENSOR, Q4_0).nbytes == Q4_0.size_bytes(TENSOR.shape)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError("384 requested and 12 written")])
-def test_a_full_disk_is_told_and_leaves_no_half_file(error: OSError, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_leaves_no_half_file(error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_sync(monkeypatch, error)
     with pytest.raises(OutputError) as caught:
-        levels(tmp_path / "levels", codec=Stopping(error)).packed(TENSOR, Q4_0)
+        levels(tmp_path / "levels").packed(TENSOR, Q4_0)
     sentence(caught.value, tmp_path / "levels", error.strerror or error)
     assert list((tmp_path / "levels").iterdir()) == []
 

@@ -1,14 +1,21 @@
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bitwright.compress import KeptCodes, digest, keep_codes
+from bitwright.compress import Bytes, KeptCodes, keep_codes
+from bitwright.compress.codecs.level_file import write_level
 from bitwright.errors import OutputError, PlanError, RunError
+from bitwright.written_files import digest
 from tests.runs import leftovers
 from tests.sentences import sentence
 
 PAIRS = [("blk.0.attn_q.weight", "INT3_G32"), ("a" * 300, "INT4_ROW"), ("blk.0.ffn_up.7.weight", "INT2_G64")]
+
+
+def codes_of(i: int) -> Bytes:
+    return np.arange(7 * i + 1, dtype=np.uint8)
 
 
 @pytest.fixture
@@ -16,7 +23,7 @@ def levels(tmp_path: Path) -> Path:
     folder = tmp_path / "levels"
     folder.mkdir()
     for i, (tensor, form) in enumerate(PAIRS[:1] + PAIRS[2:]):
-        np.arange(7 * i + 1, dtype=np.uint8).tofile(folder / f"{tensor}.{form}")
+        write_level(folder / f"{tensor}.{form}", codes_of(i), key=f"{tensor}.{form}")
     return folder
 
 
@@ -24,8 +31,8 @@ def test_what_was_kept_is_read_back(levels: Path, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "codes.safetensors"
     keep_codes(path, levels, [PAIRS[0], PAIRS[2]])
     codes = KeptCodes(path, digest(path))
-    for tensor, form in (PAIRS[0], PAIRS[2]):
-        assert np.array_equal(codes.packed(tensor, form), np.fromfile(levels / f"{tensor}.{form}", dtype=np.uint8))
+    for i, pair in enumerate((PAIRS[0], PAIRS[2])):
+        assert np.array_equal(codes.packed(*pair), codes_of(i))
     before = path.read_bytes()
     keep_codes(path, levels, [PAIRS[0], PAIRS[2]])
     assert path.read_bytes() == before
@@ -37,7 +44,7 @@ def test_what_was_kept_is_read_back(levels: Path, tmp_path: Path) -> None:
 def test_long_names_and_many_tensors_have_room(tmp_path: Path) -> None:
     pairs = [(f"blk.{i}.{'x' * 150}.weight", "INT8_ROW") for i in range(40)]
     for tensor, form in pairs:
-        (tmp_path / f"{tensor}.{form}").write_bytes(b"ab")
+        write_level(tmp_path / f"{tensor}.{form}", np.frombuffer(b"ab", dtype=np.uint8), key=f"{tensor}.{form}")
     keep_codes(tmp_path / "codes", tmp_path, pairs)
     codes = KeptCodes(tmp_path / "codes", digest(tmp_path / "codes"))
     assert all(codes.packed(*pair).tobytes() == b"ab" for pair in pairs)
@@ -48,6 +55,33 @@ def test_codes_that_are_gone_are_refused(levels: Path, tmp_path: Path) -> None:
         keep_codes(tmp_path / "codes", levels, [PAIRS[0], ("gone.weight", "INT3_G32")])
     sentence(caught.value, levels, "gone.weight.INT3_G32", "--out")
     assert not (tmp_path / "codes").exists()
+
+
+def test_codes_that_were_changed_are_refused(levels: Path, tmp_path: Path) -> None:
+    level = levels / ".".join(PAIRS[2])
+    level.write_bytes(bytes([level.read_bytes()[0] ^ 1]) + level.read_bytes()[1:])
+    with pytest.raises(RunError) as caught:
+        keep_codes(tmp_path / "codes", levels, [PAIRS[0], PAIRS[2]])
+    sentence(caught.value, level.name, "as it was packed")
+
+
+def test_no_mutation_of_kept_codes_is_a_traceback(levels: Path, tmp_path: Path) -> None:
+    """Also where the plan names the digest of the damaged file."""
+    path, rng = tmp_path / "codes", random.Random(0)
+    keep_codes(path, levels, [PAIRS[0], PAIRS[2]])
+    whole = path.read_bytes()
+    texts = [b'"U8"', b"[1]", b'"data_offsets"', b"[0,1]", b'"shape"', b"{", b"null", b"1e999", b"-1", b"9" * 30, b"[" * 2000]
+    for _ in range(400):
+        at = rng.randrange(len(whole) - 30)
+        some = rng.choice([*texts, rng.randbytes(4)])
+        path.write_bytes(whole[:at] + some + whole[at + rng.choice((len(some), 1)) :])
+        try:
+            codes = KeptCodes(path, digest(path))
+            found = [codes.packed(*pair) for pair in (PAIRS[0], PAIRS[2])]
+        except PlanError as error:
+            sentence(error, path if "among them" not in str(error) else "among them")
+        else:
+            assert all(code.dtype == np.uint8 and code.ndim == 1 for code in found)
 
 
 def test_a_place_that_cannot_be_written_is_refused(levels: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bitwright.compress import digest, keep_weights, kept_weights
+from bitwright.compress import keep_weights, kept_weights
 from bitwright.errors import OutputError, PlanError
+from bitwright.written_files import digest
 from tests.runs import leftovers
 from tests.sentences import sentence
 
@@ -20,6 +22,23 @@ def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
     before = path.read_bytes()
     keep_weights(path, WEIGHTS)
     assert path.read_bytes() == before
+
+
+def test_no_mutation_of_kept_weights_is_a_traceback(tmp_path: Path) -> None:
+    """Also where the plan names the digest of the damaged file."""
+    path, rng = tmp_path / "weights", random.Random(0)
+    keep_weights(path, WEIGHTS)
+    whole = path.read_bytes()
+    texts = [b'"F32"', b'"BF16"', b"[4]", b"[4,8]", b'"data_offsets"', b"[0,128]", b'"shape"', b"{", b"null", b"1e999", b"-1", b"9" * 30, b"[" * 2000]
+    for _ in range(400):
+        at, some = rng.randrange(600), rng.choice([*texts, rng.randbytes(4)])
+        path.write_bytes(whole[:at] + some + whole[at + rng.choice((len(some), 1)) :])
+        try:
+            found = kept_weights(path, digest(path))
+        except PlanError as error:
+            sentence(error, path)
+        else:
+            assert all(weights.dtype == np.float32 and weights.ndim == 2 for weights in found.values())
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Floats, GgmlCodec, Levels, Model, applied, load, matrix_shape, planned_weights
+from bitwright.compress import Floats, GgmlCodec, Levels, Model, applied, load, matrix_shape, planned_weights, rounded_as
 from bitwright.engines import LLAMA_CPP
 from bitwright.spaces import Tensor, discover
 
@@ -62,6 +62,20 @@ def test_only_the_named_tensors_change(model: Model, before: dict[str, torch.Ten
     with applied(model, {chosen.name: lambda: np.zeros(matrix_shape(chosen), np.float32)}):
         assert not in_engine(model, chosen).any()
         assert all(np.array_equal(in_engine(model, tensor), kept[tensor.name]) for tensor in others)
+
+
+def test_weights_are_rounded_to_the_types_they_are_loaded_in(model: Model, before: dict[str, torch.Tensor]) -> None:
+    name = next(name for name, weight in model.module.named_parameters() if weight.dim() > 1)
+    with torch.no_grad():
+        weight = model.module.get_parameter(name)
+        original = weight.clone()
+        weight.add_(1e-4)  # which bfloat16 does not hold
+        expected = weight.bfloat16().float()
+        with rounded_as(model, {name: torch.bfloat16, "a scale of a packed layer": torch.bfloat16}):
+            assert torch.equal(weight, expected)
+            assert not torch.equal(weight, original + 1e-4)
+        assert torch.equal(weight, original + 1e-4)
+        weight.copy_(original)
 
 
 def test_tensors_that_keep_their_format_are_left_out(model: Model, tmp_path: Path) -> None:

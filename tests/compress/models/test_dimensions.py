@@ -65,3 +65,22 @@ def test_a_model_that_does_not_say_is_refused() -> None:
     with pytest.raises(ModelError) as refused:
         dimensions(source("llama", context_length=None))
     sentence(refused.value, "llama.context_length")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("block_count", "two"),
+        ("block_count", 2**31),
+        ("embedding_length", 6.5),
+        ("attention.head_count", 0),
+        ("attention.head_count", [1, 2]),
+        ("attention.head_count_kv", ["a"] * 6),
+        ("context_length", [1]),
+        ("feed_forward_length", -1),
+    ],
+)
+def test_a_figure_of_another_type_is_named(key: str, value: object) -> None:
+    with pytest.raises(ModelError) as refused:
+        dimensions(source("llama", **{key: value}))
+    sentence(refused.value, key)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel
 
 from bitwright.compress import GgmlCodec, GgufSource, Levels, Model, load, open_source
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS
-from bitwright.engines import LLAMA_CPP, Recipe
-from bitwright.engines.llama_cpp.gguf_writer import write_gguf
+from bitwright.engines import LLAMA_CPP, Recipe, write_gguf
 from bitwright.errors import ModelError
 from tests.compress import tiny_models as tiny
 from tests.sentences import sentence
@@ -139,7 +139,9 @@ def test_a_hub_name_is_downloaded_without_pickles_and_code(llama_gqa: Path, monk
     source = open_source("someone/llama-gqa")
     assert source.name == "someone/llama-gqa"
     assert asked["name"] == "someone/llama-gqa"
-    assert not any(pattern.endswith((".bin", ".pt", ".pth", ".py", "*")) for pattern in asked["allow_patterns"])
+    assert {"config.json", "tokenizer.json", "model.safetensors"} <= set(asked["allow_patterns"])
+    others = ["consolidated.safetensors", "original/model.safetensors", "pytorch_model.bin", "modeling.py", "notes.txt", "trainer_state.json"]
+    assert not any(fnmatch(name, pattern) for name in others for pattern in asked["allow_patterns"])
 
 
 # --- what is refused

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from bitwright.compress import Bytes, dimensions, open_source
-from bitwright.engines import LLAMA_CPP, NATIVE, MemoryUse, Recipe, Serving, as_held, header_bytes, memory_use, require_accounting
-from bitwright.engines.llama_cpp.gguf_writer import write_gguf
+from bitwright.engines import LLAMA_CPP, NATIVE, MemoryUse, Recipe, Serving, as_held, header_bytes, memory_use, require_accounting, write_gguf
 from bitwright.engines.llama_cpp.log import EngineMemory, engine_memory
 from bitwright.errors import ModelError, UserError
 from bitwright.spaces import CACHE_FORMATS, Tensor

@@ -87,3 +87,14 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
         with pytest.raises(TextError) as refused:
             read_task(tmp_path / name)
         sentence(refused.value, told, tmp_path / name)
+
+
+def test_a_task_is_read_by_lines_alone(tmp_path: Path) -> None:
+    item = {"query": "one\u2028two\u0085three", "choices": ["a", "b"], "gold": 1}
+    (tmp_path / "a.JSONL").write_bytes(b"\xef\xbb\xbf" + json.dumps(item, ensure_ascii=False).encode() + b"\r\n")
+    assert read_task(tmp_path / "a.JSONL").items == (Item((("one\u2028two\u0085three", " a"), ("one\u2028two\u0085three", " b")), 1),)
+    for broken in ('{"context": "a", "continuation": "\\ud800"}', "[" * 100_000):
+        (tmp_path / "b.jsonl").write_text(broken, encoding="utf-8")
+        with pytest.raises(TextError) as refused:
+            read_task(tmp_path / "b.jsonl")
+        sentence(refused.value, f"item 1 of {tmp_path / 'b.jsonl'}")

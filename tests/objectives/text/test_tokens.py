@@ -1,7 +1,4 @@
-import json
-import sys
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +10,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
 from bitwright.compress import Model
-from bitwright.errors import LibraryError, TextError
-from bitwright.objectives import Shape, Tokens, dataset_documents, draw, long_sequences, read_documents, sample_texts, split_texts
+from bitwright.errors import TextError
+from bitwright.objectives import Shape, Tokens, draw, long_sequences, require_known, sample_texts, split_texts
+from bitwright.objectives.text.documents import Chat
 from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny
 from tests.sentences import sentence
@@ -98,7 +96,8 @@ def test_the_parts_share_no_sequence_and_each_spans_its_part(without_start: PreT
 
 
 @pytest.mark.parametrize(
-    ("shape", "n_windows", "expected"), [((60, 30), 9, (6, 3)), ((10, 10), 2, (1, 1)), ((99, 1), 5, (4, 1)), ((1, 99), 5, (1, 4))]
+    ("shape", "n_windows", "expected"),
+    [((60, 30), 9, (6, 3)), ((10, 10), 4, (2, 2)), ((99, 1), 5, (4, 1)), ((1, 99), 5, (1, 4)), ((90, 9), 5, (3, 2))],
 )
 def test_a_short_text_is_divided_in_proportion(
     without_start: PreTrainedTokenizerBase, shape: tuple[int, int], n_windows: int, expected: tuple[int, int]
@@ -117,105 +116,47 @@ def test_a_held_out_text_may_be_held_out_whole(without_start: PreTrainedTokenize
     assert texts.held_out.ids[0].tolist() == stream(without_start, DOCUMENTS)[:8]
 
 
-def test_text_with_a_single_sequence_is_refused(without_start: PreTrainedTokenizerBase) -> None:
+CHAT = Chat(({"role": "user", "content": "Who ate?"}, {"role": "assistant", "content": "Bears."}), "line 1 of chat.jsonl")
+TEMPLATE = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+
+
+def test_messages_are_said_by_the_model_s_template(without_start: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(without_start, "chat_template", TEMPLATE + "{{ eos_token }}")
+    texts = split_texts([CHAT] * 4, without_start, Shape(10**6, 10**6, 4), name="chat")
+    found = np.concatenate([texts.calibration.ids, texts.held_out.ids]).ravel().tolist()
+    one = [*without_start("[user] Who ate?[assistant] Bears.", add_special_tokens=False)["input_ids"], without_start.eos_token_id]
+    assert found == (one * 4)[: len(one) * 4 // 4 * 4]
+    monkeypatch.setattr(without_start, "chat_template", TEMPLATE)
+    again = split_texts([CHAT] * 4, without_start, Shape(10**6, 10**6, 4), name="chat")
+    assert np.concatenate([again.calibration.ids, again.held_out.ids]).ravel().tolist() == found
+
+
+def test_messages_that_no_template_says_are_refused(without_start: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TextError) as refused:
+        split_texts([CHAT], without_start, Shape(1, 1, 4), name="chat")
+    sentence(refused.value, "line 1 of chat.jsonl", "no template", "--text-column")
+    monkeypatch.setattr(without_start, "chat_template", TEMPLATE)
+    with pytest.raises(TextError) as refused:
+        split_texts([Chat(({"role": "tool", "content": "x"},), "line 2")], without_start, Shape(1, 1, 4), name="chat")
+    sentence(refused.value, "line 2", "no tools")
+
+
+def test_tokens_beyond_the_embedding_are_refused(tied: Model) -> None:
+    n_rows = tied.module.get_input_embeddings().weight.shape[0]
+    require_known(np.array([[0, n_rows - 1]]), tied, text="a.txt")
+    with pytest.raises(TextError) as refused:
+        require_known(np.array([[0, n_rows]]), tied, text="a.txt")
+    sentence(refused.value, "a.txt", f"token {n_rows:,}", f"{n_rows:,} rows")
+    foreign: Any = SimpleNamespace(bos_token_id=n_rows + 5, eos_token_id=None, convert_ids_to_tokens=lambda _: "<s>")
+    with pytest.raises(TextError) as refused:
+        sample_texts(replace(tied, tokenizer=foreign), Shape(1, 1, 4), seed=0, progress=Silent())
+    sentence(refused.value, f"token {n_rows + 5:,} (<s>)")
+
+
+def test_text_without_two_sequences_for_each_part_is_refused(without_start: PreTrainedTokenizerBase) -> None:
     with pytest.raises(TextError) as refused:
         split_texts(["Once upon a time"], without_start, Shape(4, 4, 30), name="story.txt")
-    sentence(refused.value, "story.txt", "at least 2 sequences of 30 tokens", "holds 0")
-
-
-# --- files
-
-
-def test_a_text_is_one_document_or_as_many_as_it_marks(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("one\ntwo\n<|endoftext|>\nthree<|endoftext|> \n", encoding="utf-8")
-    assert read_documents(tmp_path / "a.txt") == ["one\ntwo", "three"]
-
-
-def test_each_line_of_json_is_a_document(tmp_path: Path) -> None:
-    lines = [{"text": "naïve"}, {"text": " two\nlines ", "id": 3}, {"text": ""}]
-    (tmp_path / "a.jsonl").write_text("\n\n".join(json.dumps(line) for line in lines), encoding="utf-8")
-    assert read_documents(tmp_path / "a.jsonl") == ["naïve", "two\nlines"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("empty.txt", b"", "must not be empty"),
-        ("blank.txt", b" \n <|endoftext|>\n", "must not be empty"),
-        ("latin.txt", "naïve".encode("latin-1"), "must be UTF-8"),
-        ("broken.jsonl", b'{"text": "a"}\n{"text": ', "'text'"),
-        ("other.jsonl", b'{"words": "a"}', "'text'"),
-        ("list.jsonl", b'["a"]', "'text'"),
-        ("number.jsonl", b"3", "'text'"),
-        ("empty.jsonl", b"\n", "must not be empty"),
-    ],
-)
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(TextError) as refused:
-        read_documents(tmp_path / name)
-    sentence(refused.value, tmp_path / name, said)
-
-
-@pytest.mark.parametrize("name", ["missing.txt", "."])
-def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TextError) as refused:
-        read_documents(tmp_path / name)
-    sentence(refused.value, tmp_path / name, "must be a readable file")
-
-
-# --- datasets
-
-
-def library(load: Callable[..., Any]) -> Callable[[str], Any]:
-    return lambda name: SimpleNamespace(load_dataset=load) if name == "datasets" else pytest.fail(name)
-
-
-def missing(name: str) -> Any:
-    raise ImportError(name)
-
-
-def test_without_the_package_a_dataset_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitwright.objectives.text.tokens.importlib.import_module", missing)
-    with pytest.raises(LibraryError) as refused:
-        dataset_documents("org/words")
-    sentence(refused.value, "'org/words'", "install datasets")
-
-
-def test_a_dataset_is_read_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def load(*args: object, **options: object) -> list[dict[str, str]]:
-        asked.append((args, options))
-        return [{"text": " a ", "body": "x"}, {"text": "  ", "body": "y"}, {"text": "b", "body": "z"}]
-
-    monkeypatch.setattr("bitwright.objectives.text.tokens.importlib.import_module", library(load))
-    assert dataset_documents("org/words") == ["a", "b"]
-    assert dataset_documents("org/words:small:test:body") == ["x", "y", "z"]
-    assert asked == [
-        (("org/words", None), {"split": "train", "streaming": True}),
-        (("org/words", "small"), {"split": "test", "streaming": True}),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [(ConnectionError("no network"), "no network"), ([{"words": "a"}], "'text'"), ([{"text": " "}], "must not be empty"), ([], "empty")],
-)
-def test_a_dataset_without_text_is_refused(monkeypatch: pytest.MonkeyPatch, given: Exception | list[dict[str, str]], said: str) -> None:
-    def load(*_: object, **__: object) -> list[dict[str, str]]:
-        if isinstance(given, Exception):
-            raise given
-        return given
-
-    monkeypatch.setattr("bitwright.objectives.text.tokens.importlib.import_module", library(load))
-    with pytest.raises(TextError) as refused:
-        dataset_documents("org/words")
-    sentence(refused.value, "org/words", said)
-
-
-def test_datasets_is_not_loaded_by_itself() -> None:
-    assert "datasets" not in sys.modules
+    sentence(refused.value, "story.txt", "at least 4 sequences of 30 tokens", "holds 0")
 
 
 # --- text of the model's own

@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
-from bitwright.predictors import sized
-from bitwright.predictors.sensitivity.ranked_scores import layer_scores, scored_table
+from bitwright.predictors.sensitivity.ranked_scores import layer_scores, scored_table, sized
 from bitwright.spaces import Space
 from tests.predictors.arrays import written
 

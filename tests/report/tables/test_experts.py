@@ -7,7 +7,7 @@ from rich.console import Console
 
 from bitwright.report import ExpertUse, RunSummary
 from bitwright.report.page import page
-from bitwright.report.tables.experts import experts_table
+from bitwright.report.tables.experts import experts_table, never_routed_to
 
 USES = (
     ExpertUse("blk.0.expert.0", 2_000, 0.5, 0.61, ("INT4_G32",), 32, is_rare=False),
@@ -39,3 +39,11 @@ def test_the_section_is_there_where_there_are_experts(summary: RunSummary) -> No
     assert heading in shown
     assert "All 2 experts" in shown
     assert "INT2_G32, INT3_G32" in shown
+
+
+def test_experts_that_no_token_reached_are_named() -> None:
+    assert never_routed_to(USES) == ""
+    unseen = tuple(replace(USES[1], name=f"blk.0.expert.{i}", n_tokens=0) for i in range(8))
+    told = never_routed_to((*USES, *unseen))
+    assert told.startswith("8 of 10 experts were never routed to")
+    assert "blk.0.expert.5 and 2 more" in told

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.search import Solution, hull, solve, solve_lagrangian
+from bitwright.search import Solution, demote, hull, promote, solve, solve_lagrangian
 from bitwright.search.solvers import greedy
-from bitwright.search.solvers.greedy import demote, promote
 from bitwright.spaces import Space
 from tests.search.contract import StrategyContract
 from tests.search.instances import Table, budgets, channels, instances, space_of

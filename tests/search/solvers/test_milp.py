@@ -9,16 +9,6 @@ from bitwright.search.solvers.milp import ContradictionError, Programme
 OFFERED = np.ones((2, 2), dtype=bool)
 
 
-@pytest.mark.parametrize(("loss", "best"), [(3.0, -0.5), (0.25, -0.75), (-1.5, -2.5)])
-def test_a_product_counts_where_both_are_chosen(loss: float, best: float) -> None:
-    programme = Programme(OFFERED)
-    programme.minimise(np.array([[0.0, -0.5], [1.0, -0.5]]))
-    programme.couple(np.array([[0, 1]]), np.array([[1, 1]]), np.array([loss]))
-    answer = programme.solve(10.0)
-    assert answer.loss == pytest.approx(best)
-    assert answer.gap == pytest.approx(0, abs=1e-9)
-
-
 def test_a_curve_lies_above_its_lines() -> None:
     programme = Programme(OFFERED)
     programme.minimise(np.array([[0.0, -1.0], [0.0, -1.0]]))

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.errors import BudgetError, UserError
-from bitwright.search import given_in_proportion, unimportance
-from bitwright.search.solvers.proportional import softmax_shares, taken_in_proportion
+from bitwright.search import taken_in_proportion, unimportance
+from bitwright.search.solvers.proportional import given_in_proportion, softmax_shares
 from bitwright.spaces import BlockFormat, Space, Tensor, Unit
 from tests.search.instances import Table, budgets, instances
 

@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bitwright.errors import BudgetError, UserError
-from bitwright.search import Knowledge, Problem, Row, Strategy, Trials, auto, auto_front, hypervolume, solve, solve_with_rows
-from bitwright.search.strategies.strategy import Predict
+from bitwright.search import Knowledge, Predict, Problem, Row, Strategy, Trials, auto, auto_front, hypervolume, solve, solve_with_rows
 from bitwright.spaces import Choice, Choices, Space
 from tests.search.instances import space_of
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from bitwright.errors import LibraryError
-from bitwright.search import Problem, Strategy, nondominated
-from bitwright.search.strategies.bayesian import Hypervolume, nehvi_front
+from bitwright.search import Hypervolume, Problem, Strategy, nehvi_front, nondominated
 from tests.search.ask_tell import LARGE, FrontContract, choices_of, exactly, problem, searched
 from tests.search.learners import ignorant, knowing
 from tests.sentences import sentence

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bitwright.search import Problem, Strategy, Trials, evopress, quantization
-from bitwright.search.strategies.evolution import Generations, Stage, sparsity, super_fast
+from bitwright.search.strategies.evolution import Generations, Stage, at_budget, sparsity, super_fast
 from bitwright.search.strategies.neighbours import all_together
 from tests.search.ask_tell import LARGE, BudgetContract, answer, exactly, problem, searched
 from tests.search.instances import space_of
@@ -22,19 +22,20 @@ class TestEvolution(BudgetContract):
 
 
 def test_a_generation_is_selected_in_stages_on_more_and_more_text() -> None:
-    generations = Generations(2, 6, (Stage(3, 1), Stage(2, 2), Stage(1, 4)), all_together)
+    generations = Generations(2, 6, (Stage(3, 1), Stage(2, 2), Stage(1, 4)), all_together, n_initial=5)
     questions = searched(evopress(problem(LARGE.space), LARGE.middle_bits(), generations), exactly(LARGE), n=10**6)
-    assert [(len(q.choices), q.n_sequences, len(q.against)) for q in questions] == [(1, 4, 0), *[(6, 1, 0), (3, 2, 0), (2, 4, 1)] * 2]
+    rounds = [(5, 1, 0), (1, 4, 0), *[(6, 1, 0), (3, 2, 0), (2, 4, 1)] * 2]
+    assert [(len(q.choices), q.n_sequences, len(q.against)) for q in questions] == rounds
 
 
 def test_no_stage_measures_on_more_text_than_there_is() -> None:
     generations = Generations(2, 6, (Stage(3, 4), Stage(1, 100)), all_together)
     questions = searched(evopress(problem(LARGE.space, n_sequences=7), LARGE.middle_bits(), generations), exactly(LARGE), n=10**6)
-    assert [question.n_sequences for question in questions] == [7, 4, 7, 4, 7]
+    assert [question.n_sequences for question in questions] == [4, 7, 4, 7, 4, 7]
 
 
 def test_survivors_are_the_best_and_the_parent_stays_until_it_is_beaten() -> None:
-    strategy = evopress(problem(LARGE.space), LARGE.middle_bits(), Generations(3, 6, (Stage(2, 1), Stage(1, 4)), all_together))
+    strategy = evopress(given_start(), LARGE.middle_bits(), Generations(3, 6, (Stage(2, 1), Stage(1, 4)), all_together))
     parent = strategy.ask().choices
     strategy.tell(answer(strategy.ask(), lambda choices, _: np.zeros(len(choices)), n=1))
     offspring = strategy.ask().choices
@@ -52,12 +53,29 @@ def test_survivors_are_the_best_and_the_parent_stays_until_it_is_beaten() -> Non
 
 
 def test_an_offspring_that_was_stopped_early_does_not_replace_the_parent() -> None:
-    strategy = evopress(problem(LARGE.space), LARGE.middle_bits(), Generations(2, 4, (Stage(1, 8),), all_together))
+    strategy = evopress(given_start(), LARGE.middle_bits(), Generations(2, 4, (Stage(1, 8),), all_together))
     parent = strategy.ask().choices
     strategy.tell(answer(strategy.ask(), exactly(LARGE), n=1))
     trials = answer(strategy.ask(), lambda choices, _: np.full(len(choices), -1.0), n=4)
     strategy.tell(Trials(trials.choices, trials.values, trials.errors, trials.n_sequences - 1))
     assert np.array_equal(strategy.ask().against, parent)
+
+
+def given_start() -> Problem:
+    """One choice to start from, at the middle of the sizes."""
+    return problem(LARGE.space, start=at_budget(LARGE.space, LARGE.middle_bits(), 1, np.random.default_rng(0)))
+
+
+def test_without_a_start_the_first_parent_is_the_best_of_random_allocations_at_the_budget() -> None:
+    generations = Generations(1, 2, (Stage(1, 1), Stage(1, 4)), all_together, n_initial=8)
+    strategy, budget = evopress(problem(LARGE.space), LARGE.middle_bits(), generations), LARGE.middle_bits()
+    drawn = strategy.ask().choices
+    steps = np.diff(np.sort(np.where(LARGE.space.offered, LARGE.space.size_bits, 0), axis=1), axis=1)
+    assert len(drawn) > 1
+    assert (LARGE.space.total_bits(drawn) <= budget).all()
+    assert (budget - LARGE.space.total_bits(drawn) < steps.max()).all(), "the last step that was taken down made it fit"
+    strategy.tell(answer(strategy.ask(), lambda choices, _: np.abs(np.arange(len(choices)) - 3.0), n=len(drawn)))
+    assert np.array_equal(strategy.ask().choices, drawn[[3]])
 
 
 def test_it_ends_after_the_last_generation() -> None:

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitwright.search import Learning, Problem, Strategy, Trials
-from bitwright.search.strategies.local_search import Swaps, swaps
+from bitwright.search import Learning, Problem, Strategy, Swaps, Trials, swaps
 from tests.search.ask_tell import LARGE, SMALL, BudgetContract, answer, choices_of, exactly, problem, searched
 from tests.search.instances import every_choice
 from tests.search.learners import knowing, learning, ridge

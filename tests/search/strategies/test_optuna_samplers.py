@@ -8,8 +8,7 @@ import optuna
 import pytest
 
 from bitwright.errors import LibraryError
-from bitwright.search import Problem, Strategy
-from bitwright.search.strategies.optuna_samplers import nsga2, nsga2_front, tpe
+from bitwright.search import Problem, Strategy, nsga2, nsga2_front, tpe
 from bitwright.spaces import Space
 from tests.search.ask_tell import LARGE, BudgetContract, FrontContract, choices_of, exactly, problem, searched
 from tests.sentences import sentence

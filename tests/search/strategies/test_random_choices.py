@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.search import Problem, Strategy
+from bitwright.search import Problem, Strategy, random_front, random_mixes, random_within
 from bitwright.search.solvers.rungs import Rungs
-from bitwright.search.strategies.random_choices import mixing, random_front, random_mixes, random_within
+from bitwright.search.strategies.random_choices import mixing
 from bitwright.spaces import Space
 from tests.search.ask_tell import LARGE, SMALL, BudgetContract, FrontContract, choices_of, exactly, problem, searched
 from tests.search.instances import Table, budgets, instances, space_of

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from bitwright.search import Problem, Trials
+from bitwright.search import Problem, Tied, Trials
 from bitwright.search.strategies.generator_strategy import Course
 from bitwright.search.strategies.strategy import asked
-from bitwright.search.strategies.tied import Tied
 from bitwright.spaces import tied
 from tests.search.instances import space_of
 

@@ -4,36 +4,41 @@ transformers 5 keeps the experts of a block in one 3-D parameter, with gate and 
 expert apart, under names of three kinds. Both are found here, and a parameter's rows are read from wherever they lie.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor as Torch
 
+from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE, weight_map
 from bitwright.compress.models.checkpoints.float8_blocks import FLOAT8, SCALE, block_of, scaled_rows
 from bitwright.compress.models.checkpoints.safetensors_file import Entry, entries
-from bitwright.compress.models.hub import quantization_of
 from bitwright.compress.models.tensor_layout import Piece
 from bitwright.errors import ModelError
 
-INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
+_COMPUTED = (r"rotary_emb\.inv_freq$",)  # old checkpoints keep what is computed from the configuration
+_ROWS_AT_ONCE = 4096
 MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 
 
-class Checkpoint:
+class Shards:
     """The tensors of a folder under the names of its files; nothing but headers is held in memory."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read the index and the head of every shard.
+    def __init__(self, folder: Path, quantization: Mapping[str, Any]) -> None:
+        """Read the index and the head of every shard. `quantization` is the `quantization_config` of the folder's configuration.
 
         Raises:
-            ModelError: no weights, a shard that the index names and the folder lacks, or one that is not whole.
+            ModelError: no weights, a shard that the index names and the folder lacks, one that is not whole, or an index that is not theirs.
         """
-        self.folder, self._block = folder, block_of(quantization_of(folder))
-        self._entries: dict[str, Entry] = {}
-        for path in shards(folder):
-            self._entries |= entries(path)
+        self.folder, self._block = folder, block_of(quantization)
+        self._entries = tensors_in(folder)
+
+    @property
+    def dtypes(self) -> frozenset[str]:
+        """The types that its tensors of two dimensions and more have on disk."""
+        return frozenset(entry.dtype for entry in self._entries.values() if len(entry.shape) > 1)
 
     def require(self, pieces: Mapping[str, tuple[Piece, ...]], parameters: Mapping[str, Torch]) -> None:
         """Refuse a folder that lacks rows of a module's `parameters`, or has them in another shape.
@@ -50,6 +55,38 @@ class Checkpoint:
                 f"{', '.join(wrong[:3])}: download or save the model again."
             )
 
+    def require_read(self, pieces: Mapping[str, tuple[Piece, ...]], *, tied: Mapping[str, str], ignored: Iterable[str]) -> None:
+        """Refuse a folder that holds a tensor which nothing reads: it would mean another model than the one that is measured.
+
+        `tied` are the parameters that are another one's by the configuration, name → that one's name. `ignored` are regular expressions for names
+        that the architecture does without.
+
+        Raises:
+            ModelError: see above; or a tensor of `tied` differs from the one that is read in its place.
+        """
+        read = {self._found(piece)[0] for of_tensor in pieces.values() for piece in of_tensor}
+        if self._block != (0, 0):
+            read |= {name + SCALE for name in read if self._entries[name].dtype == FLOAT8}
+        patterns = [re.compile(pattern) for pattern in (*ignored, *_COMPUTED)]
+        left = [name for name in self._entries if name not in read and not any(pattern.search(name) for pattern in patterns)]
+        for name in left:
+            if name in tied:
+                self._require_tied(name, tied[name])
+        unread = sorted(name for name in left if name not in tied)
+        if unread:
+            raise ModelError(
+                f"Every tensor of a model must be read; in {self.folder} nothing reads {', '.join(unread[:2])} ({len(unread)} such), so what is "
+                "computed would be another model: give the model whose configuration names them, or one whose weights are plain floats."
+            )
+
+    def _require_tied(self, name: str, owner: str) -> None:
+        tied, read = self._entries[name], self._entries.get(owner) or self._entries.get(owner.removeprefix("model."))
+        if read is None or tied.shape != read.shape or not _equal(tied, read):
+            raise ModelError(
+                f"The configuration and the weights of a model must agree; config.json of {self.folder} ties {name} to {owner} "
+                f"(tie_word_embeddings), and {tied.path.name} holds another {name}: set tie_word_embeddings to false, or remove that tensor."
+            )
+
     def rows(self, piece: Piece) -> Torch:
         """The rows of a piece in engine order `(n_rows, n_columns)`, float32; a vector is a column.
 
@@ -62,7 +99,7 @@ class Checkpoint:
 
     def _rows(self, name: str, start: int, stop: int) -> Torch:
         entry = self._entries[name]
-        if entry.dtype != FLOAT8 or self._block == (0, 0):
+        if entry.dtype != FLOAT8 or self._block == (0, 0) or len(entry.shape) != 2:
             return entry.rows(start, stop)
         if name + SCALE not in self._entries:
             raise ModelError(f"Weights in 8-bit floats must have their scales; {self.folder} has no {name}{SCALE}: download the model again.")
@@ -103,28 +140,62 @@ def _names(piece: Piece) -> Iterator[str]:
         yield name.removeprefix("model.")
 
 
+def tensors_in(folder: Path) -> dict[str, Entry]:
+    """The tensors of a folder by name, from the headers of its shards.
+
+    Raises:
+        ModelError: see `shards`; a tensor lies elsewhere than the index says, or in two shards.
+    """
+    found: dict[str, Entry] = {}
+    for path in shards(folder):
+        for name, entry in entries(path).items():
+            if name in found:
+                both = f"{found[name].path.name} and in {path.name}"
+                raise ModelError(f"A tensor must lie in one shard; {name} lies in {both} of {folder}: download or save the model again.")
+            found[name] = entry
+    said = weight_map(folder)
+    for name in sorted({*said, *found}) if said else ():
+        place = found[name].path.name if name in found else "no shard"
+        if said.get(name) != place:
+            raise ModelError(
+                f"The index of a model and its shards must agree; {name} lies in {place} of {folder}, and {INDEX} says "
+                f"{said.get(name, 'nothing of it')}: download or save the model again."
+            )
+    return found
+
+
 def shards(folder: Path) -> list[Path]:
     """The files that hold the weights of a folder.
 
     Raises:
-        ModelError: there are none, the index cannot be read, or a shard that it names is missing.
+        ModelError: there are none, the index cannot be read, a shard that it names is missing, or other weights lie beside it.
     """
-    index = folder / INDEX
-    if not index.is_file():
+    names = sorted(set(weight_map(folder).values()))
+    if not names:
         if not (folder / WHOLE).is_file():
             raise ModelError(
                 f"A model folder must hold its weights as {WHOLE} or as shards with {INDEX}; {folder} does not: save them as safetensors, since a "
                 "pickle can run code."
             )
         return [folder / WHOLE]
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"The index of a model's shards must be readable; {index} is not ({error}): download or save the model again.") from error
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ModelError(
             f"A model folder must hold every shard that its index names; {folder} lacks {len(missing)} of {len(names)}, first {missing[0]}: "
             "download the rest."
         )
+    if WHOLE not in names and (folder / WHOLE).is_file():
+        raise ModelError(
+            f"A model folder must hold one set of weights; {folder} holds {WHOLE} and, by {INDEX}, {names[0]}: remove "
+            "one of the two, whichever is older."
+        )
     return [folder / name for name in names]
+
+
+def _equal(one: Entry, other: Entry) -> bool:
+    """Whether two tensors of one shape hold the same weights, some rows at a time."""
+    n_rows = one.shape[0] if one.shape else 1
+    return all(
+        torch.equal(one.rows(start, min(start + _ROWS_AT_ONCE, n_rows)), other.rows(start, min(start + _ROWS_AT_ONCE, n_rows)))
+        for start in range(0, n_rows, _ROWS_AT_ONCE)
+    )

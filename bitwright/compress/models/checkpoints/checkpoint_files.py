@@ -4,7 +4,6 @@ transformers 5 keeps the experts of a block in one parameter; checkpoints keep t
 one to the other (`conversion_mapping`). The names here are those of the checkpoints.
 """
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,19 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from bitwright.compress.models.architectures import engine_shape, lay_out, recognise, weights_of
-from bitwright.compress.models.checkpoints.checkpoint import INDEX, MIXTRAL
+from bitwright.compress.models.checkpoints.checkpoint import MIXTRAL
+from bitwright.compress.models.checkpoints.configuration_file import CONFIG
 from bitwright.compress.models.cut_source import cut_pieces, cut_tensors
-from bitwright.compress.models.gguf.gguf_tokenizer import restore_pre_tokenizer
-from bitwright.compress.models.gguf.reader import GgufSource
-from bitwright.compress.models.hub import NO_CODE, WORDS, configuration, located, quietly
-from bitwright.compress.models.loading import open_skeleton, pre_tokenizer
+from bitwright.compress.models.hub import WORDS, quietly
+from bitwright.compress.models.opening import FolderCheckpoint, GgufCheckpoint, open_checkpoint
 from bitwright.compress.models.tensor_layout import Piece
 from bitwright.spaces import Cut, Tensor, part_of
 
-CONFIG = "config.json"
 _DENSE, _SPARSE, _GATE = ".mlp.", ".block_sparse_moe.", "ffn_gate"
 
 
@@ -109,29 +106,22 @@ def open_home(name: str) -> Home:
     Raises:
         ModelError: there is no such model, or it is none that can be read.
     """
-    path = located(name)
-    return _of_folder(path) if path.is_dir() else _of_gguf(path)
+    checkpoint = open_checkpoint(name)
+    return _of_folder(checkpoint) if isinstance(checkpoint, FolderCheckpoint) else _of_gguf(checkpoint)
 
 
-def _of_folder(path: Path) -> Home:
-    with quietly(path):
-        module = open_skeleton(configuration(path))
-    words = {file.name: file.read_bytes() for pattern in WORDS for file in sorted(path.glob(pattern)) if file.name not in (CONFIG, INDEX)}
-    config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    return _home({"dtype" if key == "torch_dtype" else key: value for key, value in config.items()}, words, module)
+def _of_folder(checkpoint: FolderCheckpoint) -> Home:
+    words = {name: (checkpoint.path / name).read_bytes() for name in sorted(WORDS) if name != CONFIG and (checkpoint.path / name).is_file()}
+    config = {"dtype" if key == "torch_dtype" else key: value for key, value in checkpoint.said.items()}
+    return _home(config, words, checkpoint.skeleton)
 
 
-def _of_gguf(path: Path) -> Home:
-    source = GgufSource(path)
-    where: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, **NO_CODE}
-    with quietly(path), tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
-        config = AutoConfig.from_pretrained(**where)
-        module = open_skeleton(config)
-        tokenizer = AutoTokenizer.from_pretrained(**where)
-        restore_pre_tokenizer(tokenizer, pre_tokenizer(source))
+def _of_gguf(checkpoint: GgufCheckpoint) -> Home:
+    module, tokenizer = checkpoint.skeleton, checkpoint.tokenizer
+    with quietly(checkpoint.path), tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
         tokenizer.save_pretrained(folder)
         words = {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
-    return _home(config.to_dict() | {"architectures": [type(module).__name__]}, words, module)
+    return _home(checkpoint.config.to_dict() | {"architectures": [type(module).__name__]}, words, module)
 
 
 def _home(config: Mapping[str, Any], words: Mapping[str, bytes], module: PreTrainedModel) -> Home:

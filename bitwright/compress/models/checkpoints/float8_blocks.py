@@ -5,25 +5,31 @@ columns (128 × 128), by which the block is multiplied. The weights that are mea
 `fp8_cast_bf16.py`, and so they are read here, as the originals of whatever is made of them.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor as Torch
 
 from bitwright.compress.models.checkpoints.safetensors_file import Entry
-from bitwright.errors import ModelError
+from bitwright.errors import ModelError, shown
 
 METHOD, FLOAT8, SCALE = "fp8", "F8_E4M3", "_scale_inv"
 _BLOCK = "weight_block_size"
 
 
-def block_of(settings: dict[str, Any]) -> tuple[int, int]:
-    """The rows and columns of a block, by the `quantization_config` of a checkpoint; (0, 0) where it is none in blocks of 8-bit floats."""
+def block_of(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """The rows and columns of a block, by the `quantization_config` of a checkpoint; (0, 0) where it is none in blocks of 8-bit floats.
+
+    Raises:
+        ModelError: it names blocks of no size.
+    """
     block = settings.get(_BLOCK)
     if settings.get("quant_method") != METHOD or not block:
         return 0, 0
-    n_rows, n_columns = block
-    return int(n_rows), int(n_columns)
+    if not isinstance(block, list) or len(block) != 2 or not all(type(side) is int and 0 < side < 2**20 for side in block):
+        raise ModelError(f"A configuration's {_BLOCK} must be two numbers of rows and columns; '{shown(block)}' is not: download the model again.")
+    return block[0], block[1]
 
 
 def scaled_rows(weight: Entry, scale: Entry, start: int, stop: int, *, block: tuple[int, int]) -> Torch:

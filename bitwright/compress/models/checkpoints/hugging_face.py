@@ -3,7 +3,7 @@
 Weight matrices are stored in the narrowest of BF16, F16 and F32 that loses nothing; everything the engine never quantizes is F32.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from bitwright.compress.models.float_types import FLOAT_TYPES, holds, in_type
 from bitwright.compress.models.gguf.gguf_metadata import hyperparameters
 from bitwright.compress.models.gguf.gguf_tokenizer import tokenizer_entries
 from bitwright.compress.models.gguf.reader import fingerprint
-from bitwright.compress.models.source import Bytes, Floats, Source
+from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, KeyValue, Source
 from bitwright.compress.models.tensor_layout import Piece
 from bitwright.spaces import Tensor, discover
 
@@ -36,33 +36,62 @@ def rows_in_memory(module: PreTrainedModel) -> Rows:
     return lambda piece: piece.to_engine(weights[piece.parameter].detach()).float().cpu()
 
 
+def tensors_of(module: PreTrainedModel, stored: str) -> tuple[Tensor, ...]:
+    """The engine's tensors of a module in file order, its matrices in the format `stored` and all else in F32; of its weights nothing is read.
+
+    Raises:
+        ModelError: the architecture is not supported.
+    """
+    pieces, weights = lay_out(module, recognise(module.config).name), weights_of(module)
+    shapes = {name: engine_shape(of_tensor, weights[of_tensor[0].parameter]) for name, of_tensor in pieces.items()}
+    shapes |= {name: values.shape for name, values in _rope_factors(module.config).items()}
+    wide = tuple(Tensor(name, shapes[name], "F32") for name in _file_order(shapes))
+    matrices = {tensor.name for unit in discover(wide) for tensor in unit.tensors}
+    return tuple(replace(tensor, stored=stored) if tensor.name in matrices else tensor for tensor in wide)
+
+
+def metadata_of(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, folder: Path, stored: str) -> tuple[KeyValue, ...]:
+    """The GGUF metadata of a module and its tokenizer, whose files are in `folder`, with matrices in the format `stored`.
+
+    Raises:
+        ModelError: the architecture or the tokenizer is not supported.
+    """
+    n_tokens = next(tensor.shape[0] for tensor in tensors_of(module, stored) if tensor.name == "token_embd.weight")
+    return (
+        *hyperparameters(module.config, recognise(module.config), name=Path(name).name, stored=stored, n_tokens=n_tokens),
+        *tokenizer_entries(tokenizer, module.config, folder=folder, n_tokens=n_tokens),
+    )
+
+
 class HuggingFaceSource(Source):
     """The tensors of a transformers module, read whenever they are asked for."""
 
-    def __init__(self, name: str, module: PreTrainedModel, rows: Rows, *, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: PreTrainedModel,
+        rows: Rows,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        folder: Path,
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> None:
         """`module` may be without weights, on the meta device; `folder` is where the files of the tokenizer are.
 
         Raises:
             ModelError: the architecture or the tokenizer is not supported.
         """
         architecture = recognise(module.config)
-        self.name = name
+        self.name, self.settings = name, settings
         self.architecture = architecture.name
         self._architecture = architecture
         self.folder, self.rows, self.pieces = folder, rows, lay_out(module, architecture.name)
         self._made = _rope_factors(module.config)
-        weights = weights_of(module)
-        shapes = {name: engine_shape(pieces, weights[pieces[0].parameter]) for name, pieces in self.pieces.items()}
-        shapes |= {name: values.shape for name, values in self._made.items()}
-        wide = tuple(Tensor(name, shapes[name], "F32") for name in _file_order(shapes))
+        wide = tensors_of(module, "F32")
         matrices = {tensor.name for unit in discover(wide) for tensor in unit.tensors}
         stored = self._narrowest([tensor for tensor in wide if tensor.name in matrices])
-        self.tensors = tuple(replace(tensor, stored=stored) if tensor.name in matrices else tensor for tensor in wide)
-        n_tokens = shapes["token_embd.weight"][0]
-        self.metadata = (
-            *hyperparameters(module.config, architecture, name=Path(name).name, stored=stored, n_tokens=n_tokens),
-            *tokenizer_entries(tokenizer, module.config, folder=folder, n_tokens=n_tokens),
-        )
+        self.tensors = tensors_of(module, stored)
+        self.metadata = metadata_of(name, module, tokenizer, folder=folder, stored=stored)
         self.fingerprint = fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:

@@ -1,7 +1,8 @@
 """The container of safetensors, read row by row and written to a size that is known beforehand.
 
 A file is the length of its header in 8 bytes, the header as JSON, and the tensors one after another (https://github.com/huggingface/safetensors).
-The library maps whole files into memory; here only the rows that are asked for are read, so that a model larger than memory can be worked on.
+The library judges the header and would then map the whole file into memory; here only the rows that are asked for are read, so that a model larger
+than memory can be worked on.
 """
 
 import json
@@ -14,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor as Torch
 
 from bitwright.compress.models.source import Bytes
-from bitwright.errors import ModelError
+from bitwright.errors import ModelError, shown
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "U8": 1, "I8": 1, "F8_E4M3": 1}
@@ -52,11 +54,18 @@ class Entry:
         Raises:
             ModelError: the file cannot be read.
         """
+        if self.dtype not in WIDTHS:
+            known = ", ".join(WIDTHS)
+            raise ModelError(f"Weights must be of a type that is known ({known}); those of {self.path} are {self.dtype}: convert the model.")
         n_bytes = WIDTHS[self.dtype]
+        wanted = (stop - start) * n_bytes
         try:
-            return np.fromfile(self.path, dtype=np.uint8, count=(stop - start) * n_bytes, offset=self.start + start * n_bytes)
+            data: Bytes = np.fromfile(self.path, dtype=np.uint8, count=wanted, offset=self.start + start * n_bytes)
         except OSError as error:
             raise ModelError(f"The weights must be readable; {self.path} is not ({error.strerror}): check its permissions.") from error
+        if len(data) != wanted:
+            raise ModelError(f"The weights must not change while they are read; {self.path} became shorter: download or save the model again.")
+        return data
 
     @property
     def n_weights(self) -> int:
@@ -65,26 +74,26 @@ class Entry:
 
 
 def entries(path: Path) -> dict[str, Entry]:
-    """The tensors of a file by name, from its header alone.
+    """The tensors of a file by name, from its header alone, which the library holds to its rules: no gaps or overlaps, shapes as long as their data.
 
     Raises:
-        ModelError: there is no such file, or it is no safetensors file, or its end is missing.
+        ModelError: there is no such file, or the library takes it for none of safetensors.
     """
     try:
-        with path.open("rb") as file:
+        if not path.is_file():
+            raise ValueError("it is no regular file")
+        with safe_open(path, framework="numpy"), path.open("rb") as file:
             (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-            size_bytes = path.stat().st_size
-            if length > size_bytes:
-                raise ValueError("its header is cut off")
-            header = json.loads(file.read(length))
-        begin = _LENGTH.size + length
-        tensors = {name: about for name, about in header.items() if name != "__metadata__"}
-        end = begin + max((about["data_offsets"][1] for about in tensors.values()), default=0)
-        if end > size_bytes:
-            raise ValueError(f"it has {size_bytes:,} of {end:,} bytes")
-        return {name: Entry(path, about["dtype"], tuple(about["shape"]), begin + about["data_offsets"][0]) for name, about in tensors.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise ModelError(f"A model's safetensors files must be whole; {path} is not ({error}): download or save the model again.") from error
+            described = json.loads(file.read(length))
+    except (OSError, ValueError, struct.error, SafetensorError) as error:
+        size_bytes = path.stat().st_size if path.is_file() else 0
+        raise ModelError(
+            f"A model's safetensors files must be whole; {path} of {size_bytes:,} bytes is not ({shown(error, 200)}): download or save the model "
+            "again."
+        ) from error
+    begin = _LENGTH.size + length
+    tensors = {name: about for name, about in described.items() if name != "__metadata__"}
+    return {name: Entry(path, about["dtype"], tuple(about["shape"]), begin + about["data_offsets"][0]) for name, about in tensors.items()}
 
 
 def header(tensors: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str], n_bytes: int) -> bytes:

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 
 from bitwright.compress.models.architectures import Architecture, recognise
 from bitwright.compress.models.source import KeyValue
-from bitwright.errors import ModelError
+from bitwright.errors import ModelError, shown
 
 _U32, _F32, _BOOL, _STRING, _ARRAY = (
     GGUFValueType.UINT32,
@@ -25,6 +25,8 @@ _U32, _F32, _BOOL, _STRING, _ARRAY = (
 
 #: The file's type after the format that most of its weights are stored in.
 FILE_TYPES = {"F32": LlamaFileType.ALL_F32, "F16": LlamaFileType.MOSTLY_F16, "BF16": LlamaFileType.MOSTLY_BF16}
+
+_LARGEST_F32 = 3.4e38
 
 #: The version of the block formats, which every quantized file states (`GGML_QNT_VERSION` in ggml.h).
 QUANTIZATION_VERSION = 2
@@ -75,13 +77,38 @@ _COMPARED = (
 
 
 def scalar(key: str, value: Any, kind: GGUFValueType) -> KeyValue:
-    """An entry that holds one value."""
+    """An entry that holds one value.
+
+    Raises:
+        ModelError: a configuration or a tokenizer gave one that is not of the type `kind`.
+    """
+    _require_type(key, value, kind)
     return KeyValue(key, value, kind, kind)
 
 
 def array(key: str, values: Iterable[Any], item: GGUFValueType) -> KeyValue:
-    """An entry that holds a list of `item`s."""
-    return KeyValue(key, list(values), _ARRAY, item)
+    """An entry that holds a list of `item`s.
+
+    Raises:
+        ModelError: see `scalar`.
+    """
+    listed = list(values)
+    for value in listed:
+        _require_type(key, value, item)
+    return KeyValue(key, listed, _ARRAY, item)
+
+
+def _require_type(key: str, value: Any, kind: GGUFValueType) -> None:
+    whole = type(value) is int
+    fits = {
+        _U32: whole and 0 <= value < 2**32,
+        GGUFValueType.INT32: whole and -(2**31) <= value < 2**31,
+        _F32: (whole or type(value) is float) and abs(value) < _LARGEST_F32,
+        _BOOL: type(value) is bool,
+        _STRING: isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value),
+    }
+    if not fits[kind]:
+        raise ModelError(f"A GGUF file holds {key} as {kind.name}; this model's is {shown(value)}: download or save the model again.")
 
 
 def hyperparameters(config: PreTrainedConfig, architecture: Architecture, *, name: str, stored: str, n_tokens: int) -> tuple[KeyValue, ...]:

@@ -19,7 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTo
 
 from bitwright.compress.models.gguf.gguf_metadata import array, scalar
 from bitwright.compress.models.source import KeyValue
-from bitwright.errors import ModelError
+from bitwright.errors import ModelError, shown
 
 _U32, _I32, _F32, _BOOL, _STRING = (
     GGUFValueType.UINT32,
@@ -148,12 +148,19 @@ def _vocabulary(described: dict[str, Any], n_tokens: int) -> tuple[list[str], li
 def _scores(described: dict[str, Any], file: Path) -> dict[str, float]:
     """Text → score: SentencePiece's own where its `file` is there, else the rank of the first merge that makes the token, negated, as it does."""
     if file.is_file():
-        processor = SentencePieceProcessor(model_file=str(file))
+        processor = _sentence_pieces(file)
         return {processor.id_to_piece(i): processor.get_score(i) for i in range(processor.get_piece_size())}
     scores = {text: 0.0 for text in described["model"]["vocab"] if len(text) == 1 or _BYTE_TEXT.fullmatch(text)}
     for rank, (left, right) in enumerate(described["model"]["merges"]):
         scores.setdefault(left + right, float(-1 - rank))
     return scores
+
+
+def _sentence_pieces(file: Path) -> SentencePieceProcessor:
+    try:
+        return SentencePieceProcessor(model_proto=file.read_bytes())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"A tokenizer.model must be SentencePiece's; {file} is not ({shown(error)}): download the model again.") from error
 
 
 def _flat(part: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -228,7 +235,9 @@ def _special(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> li
     ]
     # What is put around a text is seen by splitting one: the settings that say so are named differently by every tokenizer.
     bare, whole = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
-    n_before = next(i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare)
+    n_before = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), -1)
+    if n_before < 0:
+        raise ModelError("A tokenizer may only put tokens around a text; this one changes the text's own: convert the model with llama.cpp.")
     return [
         *found,
         scalar("tokenizer.ggml.add_bos_token", n_before > 0, _BOOL),

@@ -3,9 +3,11 @@
 Layout: `docs/gguf.md` of the ggml repository, through the `gguf` package.
 """
 
+import errno
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from math import prod
 from pathlib import Path
 
@@ -13,14 +15,17 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType
 
 from bitwright.compress.codecs.ggml import dequantize
+from bitwright.compress.models.gguf.bounds import require_bounded
+from bitwright.compress.models.model_settings import settings_of_metadata
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
-from bitwright.errors import ModelError
+from bitwright.errors import ModelError, shown
 from bitwright.spaces import Tensor
 
 logging.getLogger("gguf").setLevel(logging.WARNING)
 
 ALIGNMENT = 32
-_FILE_TYPE, _ALIGNMENT_KEY = "general.file_type", "general.alignment"
+FILE_TYPE_KEY, ALIGNMENT_KEY = "general.file_type", "general.alignment"
+IMATRIX_KEYS = "quantize.imatrix."  # of the importance matrix that the source was quantized with, if it was
 #: What `sound_reader` raises for a file that is not whole or not GGUF.
 UNREADABLE = (OSError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError)
 
@@ -40,16 +45,24 @@ class GgufSource(Source):
             tensors = {str(t.name): t.data.reshape(-1).view(np.uint8) for t in reader.tensors}
             self.metadata = tuple(_key_values(reader))
         except UNREADABLE as error:
-            raise ModelError(f"A GGUF file must be complete and readable; {path} is not ({error}): download or convert it again.") from error
+            why = shown(error, 200)
+            raise ModelError(f"A GGUF file must be complete and readable; {path} is not ({why}): download or convert it again.") from error
         known = {entry.key: entry.value for entry in self.metadata}
-        if "general.architecture" not in known or not tensors:
+        if not isinstance(known.get("general.architecture"), str) or not tensors:
             raise ModelError(f"A model must name its architecture and hold tensors; {path} does not: choose another GGUF file.")
         if (parts := known.get("split.count", 1)) not in (0, 1):
-            raise ModelError(f"A model must be one GGUF file (split.count 1); {path} is one of {parts}: merge them with `llama-gguf-split --merge`.")
+            raise ModelError(
+                f"A model must be one GGUF file (split.count 1); {path} is one of {shown(parts)}: merge them with `llama-gguf-split --merge`."
+            )
         self.path, self.name, self.architecture = path, str(path), str(known["general.architecture"])
         self.tensors = tuple(_described(t.name, t.shape, t.tensor_type) for t in reader.tensors)
         self._data = tensors
-        self.fingerprint = fingerprint(self.tensors, self.stored)
+        self.settings = settings_of_metadata(self.metadata)
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
+        """See `Source`; counted when it is asked for, since it takes reading everything."""
+        return fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:
         """See `Source.read`."""
@@ -70,6 +83,7 @@ def sound_reader(path: Path) -> GGUFReader:
     Raises:
         one of UNREADABLE.
     """
+    require_bounded(path)
     with np.errstate(over="raise"):
         reader = GGUFReader(path)
     if reader.byte_order == "S":
@@ -93,7 +107,21 @@ def fingerprint(tensors: Iterable[Tensor], stored: Callable[[Tensor], Bytes]) ->
     return digest.hexdigest()
 
 
-def _stored_bytes(tensor: Tensor, kind: GGMLQuantizationType) -> int:
+def written_bytes(path: Path) -> int:
+    """Bytes that a GGUF file has by its own list of tensors, with all padding.
+
+    Raises:
+        OSError: it ends before that.
+    """
+    try:
+        reader = GGUFReader(path)
+    except (ValueError, LookupError) as error:
+        raise OSError(errno.ENOSPC, "its end is missing", str(path)) from error
+    return max((tensor.data_offset + padded(tensor.n_bytes) for tensor in reader.tensors), default=reader.data_offset)
+
+
+def type_bytes(tensor: Tensor, kind: GGMLQuantizationType) -> int:
+    """Return the bytes of a tensor in a type of ggml, without padding."""
     block, block_bytes = GGML_QUANT_SIZES[kind]
     return tensor.n_weights // block * block_bytes
 
@@ -107,3 +135,8 @@ def _key_values(reader: GGUFReader) -> Iterator[KeyValue]:
 
 def _described(name: str, shape: Iterable[int], kind: GGMLQuantizationType) -> Tensor:
     return Tensor(str(name), tuple(int(n) for n in reversed(list(shape))), kind.name)
+
+
+def padded(n_bytes: int) -> int:
+    """Return the bytes that a tensor of `n_bytes` occupies in the file, padding included."""
+    return -(-n_bytes // ALIGNMENT) * ALIGNMENT

@@ -72,18 +72,41 @@ def judged(subject: Subject, name: str, judge: Judge) -> OutputErrors:
     return OutputErrors(found[:, :-1], found[:, -1])
 
 
+def judged_weights(subject: Subject, name: str, judge: Judge) -> NDArray[np.float64]:
+    """What `judge` says of the weights of every unit `(n_units, 2)`, multiplied and looked up. Kept in the subject's store as `name`."""
+    units, found = subject.space.units, np.zeros((len(subject.space.units), 2))
+    for portion in portions([sum(_size_bytes(subject.model, tensor) for tensor in unit.tensors) for unit in units]):
+        found[portion] = kept(subject, f"{name}/{portion[0]}", partial(_of_weights, subject, portion, judge))
+    return found
+
+
 def row_powers(weights: Floats) -> NDArray[np.float64]:
     """Σ w² of each row `(n_rows,)`."""
     powers: NDArray[np.float64] = np.einsum("rc,rc->r", weights, weights).astype(np.float64)
     return powers
 
 
+def _collected(subject: Subject, portion: list[int]) -> "_Collecting":
+    """The moments of the tensors of some units, from one pass over the tokens."""
+    collecting = _Collecting(subject.model, [tensor for u in portion for tensor in subject.space.units[u].tensors])
+    with Tapped(subject.model, collecting):
+        read(subject, "Collecting what every layer is given")
+    return collecting
+
+
+def _of_weights(subject: Subject, portion: list[int], judge: Judge) -> NDArray[np.float64]:
+    """Costs `(len(portion), 2)` of the weights themselves."""
+    collecting, rows = _collected(subject, portion), np.zeros((len(portion), 2))
+    for row, u in zip(rows, portion, strict=True):
+        for tensor in subject.space.units[u].tensors:
+            row += judge(collecting.moments(tensor, subject.tokens.n_tokens))(subject.levels.source.read(tensor))
+    return rows
+
+
 def _of_units(subject: Subject, portion: list[int], judge: Judge) -> NDArray[np.float64]:
     """Costs `(len(portion), n_formats + 1, 2)` of every format, and of the weights themselves."""
     units = [subject.space.units[u] for u in portion]
-    collecting = _Collecting(subject.model, [tensor for unit in units for tensor in unit.tensors])
-    with Tapped(subject.model, collecting):
-        read(subject, "Collecting what every layer is given")
+    collecting = _collected(subject, portion)
     rows = np.full((len(units), len(subject.space.formats) + 1, 2), np.nan)
     for row, u, unit in zip(rows, portion, units, strict=True):
         offered = np.flatnonzero(subject.space.offered[u])

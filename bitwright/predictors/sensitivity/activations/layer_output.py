@@ -20,10 +20,10 @@ from bitwright.predictors.sensitivity.subject import Subject
 
 def layer_output_errors(subject: Subject) -> OutputErrors:
     """E‖ΔW x‖² of every unit and format, and E‖W x‖² of every unit; of a unit with several tensors, their sum."""
-    return judged(subject, "layer output", _squared_norm)
+    return judged(subject, "layer output", squared_norm)
 
 
-def _squared_norm(moments: Moments) -> Cost:
+def squared_norm(moments: Moments) -> Cost:
     """E‖V x‖² of a matrix V."""
 
     def cost(matrix: Floats) -> tuple[float, float]:

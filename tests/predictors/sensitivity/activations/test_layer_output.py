@@ -7,7 +7,7 @@ import torch
 from bitwright.compress import Levels, Model
 from bitwright.objectives import Tapped, Tokens
 from bitwright.predictors.sensitivity.activations.input_moments import Moments
-from bitwright.predictors.sensitivity.activations.layer_output import _squared_norm, layer_output_errors
+from bitwright.predictors.sensitivity.activations.layer_output import layer_output_errors, squared_norm
 from bitwright.spaces import Space
 from tests.measuring import levels_of, random_tokens, space_of
 from tests.predictors.contract import TableContract
@@ -31,13 +31,13 @@ def test_by_hand() -> None:
     """Two experts of one row each, of which the second sees the token (1, 2) in half of the cases and the first nothing; rows looked up unequally."""
     inputs = torch.zeros((2, 2, 2))
     inputs[1] = torch.tensor([[1.0, 2.0], [2.0, 4.0]]) / 2
-    cost = _squared_norm(Moments(inputs, np.array([0.25, 0.75])))
+    cost = squared_norm(Moments(inputs, np.array([0.25, 0.75])))
     # (3 · 1 − 1 · 2)² / 2, and 0.25 · (1 + 1) + 0.75 · (9 + 1)
     assert cost(np.array([[1, 1], [3, -1]], dtype=np.float32)) == pytest.approx((0.5, 8.0))
 
 
 def test_what_is_only_looked_up_is_not_multiplied() -> None:
-    assert _squared_norm(Moments(torch.zeros((0, 2, 2)), np.array([1.0])))(np.array([[3, 4]], dtype=np.float32)) == (0, 25)
+    assert squared_norm(Moments(torch.zeros((0, 2, 2)), np.array([1.0])))(np.array([[3, 4]], dtype=np.float32)) == (0, 25)
 
 
 @pytest.mark.parametrize("name", ["tied", "mixtral"])

@@ -1,0 +1,58 @@
+"""Weights that few formats hold, or none: magnitudes beyond those of half floats, infinite ones, and what is no number at all."""
+
+import numpy as np
+import torch
+from torch import Tensor as Torch
+
+from bitwright.compress.codecs.codec import LARGEST_HALF
+from bitwright.compress.models.architectures import weights_of
+from bitwright.compress.models.model import Model
+from bitwright.compress.models.source import Floats
+from bitwright.errors import ModelError
+
+_SAMPLE = "The quick brown fox, 42 years old, said: hello."
+
+
+def extremes(model: Model) -> dict[str, float]:
+    """The largest magnitude of each matrix of the engine that half floats do not hold, infinite or NaN where a weight is; the others are left out."""
+    odd = {name for name, weight in weights_of(model.module).items() if not largest(weight) <= LARGEST_HALF}
+    parameters = {tensor.name: {piece.parameter for piece in model.pieces.get(tensor.name, ())} for tensor in model.tensors}
+    found = {tensor.name: _largest_of(model.source.read(tensor)) for tensor in model.tensors if parameters[tensor.name] & odd}
+    return {name: value for name, value in found.items() if not value <= LARGEST_HALF}
+
+
+def largest(weights: Torch) -> float:
+    """The largest magnitude, NaN where a weight is."""
+    low, high = weights.detach().aminmax()
+    return float(torch.maximum(-low, high))
+
+
+@torch.inference_mode()
+def require_sound(model: Model) -> None:
+    """Refuse a model that cannot be measured, since weights that are infinite or no numbers reach what it says. Where they do not, as in an expert
+    that is never chosen, it is taken.
+
+    Raises:
+        ModelError: they do; the message names the tensors.
+    """
+    broken = [name for name, weight in weights_of(model.module).items() if not np.isfinite(largest(weight))]
+    if not broken:
+        return
+    n_tokens = int(model.module.config.to_dict()["vocab_size"])
+    ids = torch.tensor([model.tokenizer(_SAMPLE)["input_ids"]], device=model.device).clamp(max=n_tokens - 1)
+    if not torch.isfinite(model.module(ids, use_cache=False).logits).all():
+        raise ModelError(
+            f"A model's weights must be finite; {model.source.name} has infinite or undefined ones in {named(model, broken)}: repair it."
+        )
+
+
+def named(model: Model, parameters: list[str]) -> str:
+    """Some parameters by the names of the engine's matrices that lie in them, a vector by its own; the first three of many."""
+    inside = {name: [tensor for tensor, pieces in model.pieces.items() if any(piece.parameter == name for piece in pieces)] for name in parameters}
+    undefined = {name for name, value in extremes(model).items() if not np.isfinite(value)}
+    names = [tensor for name in parameters for tensor in ([t for t in inside[name] if t in undefined] or [name])]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _largest_of(weights: Floats) -> float:
+    return float(np.maximum(weights.max(initial=0), -weights.min(initial=0)))

@@ -1,0 +1,58 @@
+"""A packed tensor in a file of its own: its bytes, and behind them their digest, so that a file that was cut, changed or swapped is noticed.
+
+The digest is BLAKE2b of 32 bytes over the name of the tensor and its format and the bytes. Each file is read and compared once in a process, and
+again where it was written since.
+"""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from bitwright.compress.models.source import Bytes
+from bitwright.whole_files import write_chunks
+
+DIGEST_BYTES = 32
+_CHUNK_BYTES = 1 << 24
+
+
+def write_level(path: Path, packed: Bytes, *, key: str) -> None:
+    """Write the bytes of `key`, a tensor and its format, and their digest."""
+    data = np.ascontiguousarray(packed)
+    write_chunks(path, [data.data, _digest_of(key, data)])
+
+
+def read_level(path: Path, *, key: str) -> Bytes | None:
+    """Map the bytes of `key` `(n_bytes,)`; nothing where the file is not there, or is not as it was written.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if not path.is_file():
+        return None
+    about = path.stat()
+    if not _is_sound(path, key, (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)):
+        return None
+    n_bytes = about.st_size - DIGEST_BYTES
+    return np.memmap(path, dtype=np.uint8, mode="r", shape=(n_bytes,)) if n_bytes else np.empty(0, dtype=np.uint8)
+
+
+@cache
+def _is_sound(path: Path, key: str, stamp: tuple[int, int, int, int]) -> bool:
+    """Whether the digest is that of the bytes. `stamp` tells one version of the file from the next."""
+    n_bytes = stamp[1] - DIGEST_BYTES
+    if n_bytes < 0:
+        return False
+    found, left = hashlib.blake2b(key.encode() + b"\0", digest_size=DIGEST_BYTES), n_bytes
+    with path.open("rb") as file:
+        while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
+            found.update(chunk)
+            left -= len(chunk)
+        return not left and file.read() == found.digest()
+
+
+def _digest_of(key: str, data: Bytes) -> bytes:
+    found = hashlib.blake2b(key.encode() + b"\0", digest_size=DIGEST_BYTES)
+    found.update(data.data)
+    return found.digest()

@@ -1,0 +1,106 @@
+"""The `config.json` of a model's folder, read once through one door: an object, its counts within what any model has.
+
+transformers makes lists and modules of counts before it looks at them, so `num_hidden_layers` of 10²³ would never end.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from bitwright.errors import ModelError, shown
+from bitwright.spaces import small_json
+
+CONFIG = "config.json"
+_INTEGER = 2**53  # of any number that is no count
+_VOCABULARY, _WIDTH, _PARTS, _LAYERS = 2**24, 2**20, 2**14, 2**11
+#: setting → the most that it may be; the least is 1, and 0 where there may be none
+_AT_MOST = {
+    "vocab_size": _VOCABULARY,
+    "hidden_size": _WIDTH,
+    "intermediate_size": _WIDTH,
+    "moe_intermediate_size": _WIDTH,
+    "head_dim": _WIDTH,
+    "v_head_dim": _WIDTH,
+    "kv_lora_rank": _WIDTH,
+    "qk_nope_head_dim": _WIDTH,
+    "qk_rope_head_dim": _WIDTH,
+    "num_attention_heads": _PARTS,
+    "num_key_value_heads": _PARTS,
+    "num_hidden_layers": _LAYERS,
+}
+_MAY_BE_ZERO = {
+    "shared_expert_intermediate_size": _WIDTH,
+    "q_lora_rank": _WIDTH,
+    "num_local_experts": _PARTS,
+    "num_experts": _PARTS,
+    "n_routed_experts": _PARTS,
+    "n_shared_experts": _PARTS,
+    "num_experts_per_tok": _PARTS,
+    "n_group": _PARTS,
+    "topk_group": _PARTS,
+    "first_k_dense_replace": _LAYERS,
+    "max_position_embeddings": 2**31,
+}
+
+
+def read_configuration(folder: Path) -> dict[str, Any]:
+    """What `config.json` says.
+
+    Raises:
+        ModelError: there is none, it is no JSON object, or a count in it is none that a model has.
+    """
+    path = folder / CONFIG
+    try:
+        config = small_json(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"A model folder must hold a readable {CONFIG}; {folder} does not ({shown(error, 200)}): give the folder that `save_pretrained` wrote."
+        ) from error
+    for key, at_most in (_AT_MOST | _MAY_BE_ZERO).items():
+        _require_count(config, key, at_most=at_most, folder=folder)
+    _require_numbers(config, folder)
+    return config
+
+
+def quantization_of(folder: Path) -> dict[str, Any]:
+    """What the configuration of a folder says of how its weights are quantized; nothing where it says nothing, or where there is none.
+
+    Raises:
+        ModelError: see `read_configuration`; or it is no mapping.
+    """
+    return quantization_in(read_configuration(folder), folder) if (folder / CONFIG).is_file() else {}
+
+
+def quantization_in(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What `config`, read from `folder`, says of how the weights are quantized; nothing where it says nothing.
+
+    Raises:
+        ModelError: it is no mapping.
+    """
+    found = config.get("quantization_config") or {}
+    if not isinstance(found, dict):
+        raise ModelError(f"A configuration's quantization_config must be a mapping; that of {folder} is '{shown(found)}': download the model again.")
+    return found
+
+
+def _require_count(config: dict[str, Any], key: str, *, at_most: int, folder: Path) -> None:
+    value, least = config.get(key), int(key in _AT_MOST)
+    if value is not None and (type(value) is not int or not least <= value <= at_most):
+        raise ModelError(
+            f"A configuration's {key} must be a whole number from {least} to {at_most:,}; that of {folder} is {shown(value)}: download the model "
+            "again."
+        )
+
+
+def _require_numbers(config: dict[str, Any], folder: Path) -> None:
+    level: list[tuple[str, Any]] = list(config.items())
+    while level:
+        for key, value in level:
+            if isinstance(value, int) and not -_INTEGER <= value <= _INTEGER:
+                raise ModelError(
+                    f"Whole numbers of a configuration must be within 2^53; {shown(key)} of {folder} is {shown(value)}: download the model again."
+                )
+        level = [(key, inner) for key, value in level if isinstance(value, (dict, list)) for inner in _inside(value)]
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value

@@ -1,0 +1,117 @@
+"""The head of a GGUF file held to the bytes that there are, before a library reads it.
+
+The library believes every count: an array of 10¹² entries in a file of 161 bytes has it make views of nothing without end. Here each count and length
+is compared with the bytes that are left first. Layout: `docs/gguf.md` of the ggml repository; limits are those of ggml's own reader where it has one.
+"""
+
+import mmap
+import struct
+from pathlib import Path
+
+from gguf import GGUFValueType
+
+_MAGIC, _VERSIONS = b"GGUF", (2, 3)
+_DIMENSIONS = 4  # GGML_MAX_DIMS
+_NAME = 2**16  # bytes of a key or of a tensor's name
+_VALUES = 2**22  # entries of all arrays together, each of which costs the library some hundred bytes; a vocabulary of a million has three
+_WIDTHS = {
+    **dict.fromkeys((GGUFValueType.UINT8, GGUFValueType.INT8, GGUFValueType.BOOL), 1),
+    **dict.fromkeys((GGUFValueType.UINT16, GGUFValueType.INT16), 2),
+    **dict.fromkeys((GGUFValueType.UINT32, GGUFValueType.INT32, GGUFValueType.FLOAT32), 4),
+    **dict.fromkeys((GGUFValueType.UINT64, GGUFValueType.INT64, GGUFValueType.FLOAT64), 8),
+}
+_ENTRY, _INFO = 8 + 4, 8 + 4 + 4 + 8  # bytes of the least entry of metadata and of the least tensor's description
+
+
+def require_bounded(path: Path) -> None:
+    """Refuse a file whose head says more than there is in it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no GGUF file of this machine's byte order, or a count or a length in its head is beyond its end or beyond reason.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        _Head(data).walk()
+
+
+class _Head:
+    """What is left of a file from the byte `at`."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data, self._at, self._left_of_arrays = data, 0, _VALUES
+
+    def walk(self) -> None:
+        """Pass over metadata and tensors' descriptions to the end of the head."""
+        if self._take(4, "magic") != _MAGIC:
+            raise ValueError("it does not begin with GGUF")
+        if (version := self._number("I", "version")) not in _VERSIONS:
+            raise ValueError(f"its version is {version}, or its byte order the other one")
+        n_tensors = self._number("Q", "number of tensors")
+        n_entries = self._number("Q", "number of entries")
+        self._require_left(n_entries * _ENTRY + n_tensors * _INFO, f"{n_entries:,} entries and {n_tensors:,} tensors")
+        for _ in range(n_entries):
+            self._pass_text("key", at_most=_NAME)
+            self._pass_value(self._type())
+        for _ in range(n_tensors):
+            self._pass_tensor()
+
+    def _pass_value(self, kind: GGUFValueType) -> None:
+        if kind is GGUFValueType.STRING:
+            self._pass_text("text")
+        elif kind is GGUFValueType.ARRAY:
+            self._pass_array(self._type())
+        else:
+            self._take(_WIDTHS[kind], "value")
+
+    def _pass_array(self, kind: GGUFValueType) -> None:
+        length = self._number("Q", "length of an array")
+        if kind is GGUFValueType.ARRAY:
+            raise ValueError("it holds an array of arrays")
+        self._require_left(length * _WIDTHS.get(kind, 8), f"an array of {length:,} entries")
+        self._left_of_arrays -= length
+        if self._left_of_arrays < 0:
+            raise ValueError(f"its arrays have more than {_VALUES:,} entries")
+        if kind is GGUFValueType.STRING:
+            for _ in range(length):
+                self._pass_text("text")
+        else:
+            self._at += length * _WIDTHS[kind]
+
+    def _pass_tensor(self) -> None:
+        self._pass_text("name", at_most=_NAME)
+        n_dimensions = self._number("I", "number of dimensions")
+        if n_dimensions > _DIMENSIONS:
+            raise ValueError(f"a tensor has {n_dimensions:,} dimensions")
+        n_weights = 1
+        for _ in range(n_dimensions):
+            n_weights *= self._number("Q", "dimension")
+        if n_weights > 8 * len(self._data):  # no format has less than a bit for a weight
+            raise ValueError(f"a tensor of {n_weights:,} weights is beyond its end")
+        self._number("I", "format")
+        offset = self._number("Q", "place of a tensor")
+        if offset > len(self._data):
+            raise ValueError("a tensor lies beyond its end")
+
+    def _pass_text(self, what: str, *, at_most: int = 2**63) -> None:
+        length = self._number("Q", f"length of a {what}")
+        self._require_left(length, f"a {what} of {length:,} bytes")
+        if length > at_most:
+            raise ValueError(f"a {what} has {length:,} bytes")
+        self._at += length
+
+    def _type(self) -> GGUFValueType:
+        return GGUFValueType(self._number("I", "type"))
+
+    def _number(self, code: str, what: str) -> int:
+        number: int
+        (number,) = struct.unpack(f"<{code}", self._take(struct.calcsize(f"<{code}"), what))
+        return number
+
+    def _take(self, n_bytes: int, what: str) -> bytes:
+        self._require_left(n_bytes, f"a {what}")
+        self._at += n_bytes
+        return self._data[self._at - n_bytes : self._at]
+
+    def _require_left(self, n_bytes: int, what: str) -> None:
+        if n_bytes > len(self._data) - self._at:
+            raise ValueError(f"{what} is beyond its end")

@@ -1,0 +1,152 @@
+"""Searches to hold others against, as declared by `Method`: random choices, greedy steps, local search, and those of Optuna and BoTorch.
+
+None of them is a paper's whole method. Those that read a table begin with the run's own, at no charge, as `auto` does.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.methods.method import Method, Sought, budgets_along
+from bitwright.methods.published_tables import FREE
+from bitwright.objectives import KullbackLeibler
+from bitwright.search import (
+    Hypervolume,
+    InTurn,
+    Learning,
+    Predict,
+    Solution,
+    Strategy,
+    Swaps,
+    demote,
+    given,
+    nehvi_front,
+    nsga2,
+    nsga2_front,
+    promote,
+    random_front,
+    random_mixes,
+    random_within,
+    swaps,
+    tpe,
+)
+from bitwright.spaces import Choice, Choices, Space
+
+_MOST = 10_000  # choices of a search that ends with its effort
+_MOST_OF_OPTUNA = 2_000  # beyond which it takes longer to propose than to measure
+_LEARNT_FIRST, _LEARNT_AGAIN = 4, 8  # choices measured before the table's word is corrected, and between corrections
+
+
+def _greedy(name: str, source: str, solver: Callable[[Space, NDArray[np.float64], int], Solution]) -> Method:
+    """A method that measures the choice at which a greedy walk over the run's table ends."""
+
+    def answer(sought: Sought, budget_bits: int) -> Choice:
+        return solver(sought.problem.space, sought.knowledge.table, budget_bits).choice
+
+    def within(sought: Sought, budget_bits: int) -> Strategy:
+        return given(sought.problem, answer(sought, budget_bits)[None])
+
+    def along(sought: Sought, n_points: int) -> Strategy:
+        return given(sought.problem, np.unique([answer(sought, bits) for bits in budgets_along(sought, n_points)], axis=0))
+
+    return Method(name, source, "", KullbackLeibler(), within, along, takes_cache_types=True)
+
+
+def _by_table(sought: Sought) -> Predict:
+    """The run's table summed over choices, in its own units, and as much for a standard deviation."""
+    table, units = sought.knowledge.table, np.arange(len(sought.problem.space.units))
+
+    def predict(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        total: NDArray[np.float64] = table[units, choices].sum(axis=1)
+        return total, total
+
+    return predict
+
+
+def _local_search(sought: Sought, budget_bits: int) -> Strategy:
+    learning = Learning(_by_table(sought), sought.knowledge.refit, _LEARNT_FIRST, _LEARNT_AGAIN)
+    return swaps(sought.problem, budget_bits, learning, Swaps())
+
+
+def _local_search_along(sought: Sought, n_points: int) -> Strategy:
+    return InTurn(_local_search(sought, bits) for bits in budgets_along(sought, n_points))
+
+
+def _mixes(sought: Sought, budget_bits: int) -> Strategy:
+    return random_mixes(sought.unstarted, budget_bits, n=_MOST)
+
+
+def _tpe(sought: Sought, budget_bits: int) -> Strategy:
+    return tpe(sought.problem, budget_bits, n=_MOST_OF_OPTUNA)
+
+
+def _whole(sought: Sought) -> int:
+    """Bits of the largest file: a budget that leaves the whole front."""
+    return int(sought.problem.space.total_bits(sought.problem.space.largest()))
+
+
+BASELINES = (
+    Method(
+        "random",
+        "random choices that use up the budget, all of one size equally likely (a Boltzmann sampler)",
+        "",
+        KullbackLeibler(),
+        lambda sought, budget_bits: random_within(sought.unstarted, budget_bits, n=_MOST),
+        lambda sought, _: random_front(sought.unstarted, n=_MOST),
+        sensitivity=FREE,
+        takes_cache_types=True,
+    ),
+    Method(
+        "random-mix",
+        "random mixes of the two uniform allocations around the budget, the usual baseline of the field",
+        "",
+        KullbackLeibler(),
+        _mixes,
+        lambda sought, n_points: InTurn(_mixes(sought, bits) for bits in budgets_along(sought, n_points)),
+        sensitivity=FREE,
+    ),
+    _greedy("greedy", "marginal analysis (Fox, 1966): from the smallest file up, a format at a time, by the run's table", promote),
+    _greedy("greedy-down", "the same from the largest file down, as QVLA (arXiv 2602.03782) demotes channels", demote),
+    Method(
+        "local-search",
+        "iterated local search (Lourenço, Martin & Stützle, 2003): exchanges between units in the order of what the run's table and a ridge expect",
+        "",
+        KullbackLeibler(),
+        _local_search,
+        _local_search_along,
+        takes_cache_types=True,
+    ),
+    Method(
+        "tpe",
+        "Optuna's multivariate TPE (Bergstra et al., NeurIPS 2011)",
+        "A proposal above the budget is lowered at random until it fits.",
+        KullbackLeibler(),
+        _tpe,
+        lambda sought, n_points: InTurn(_tpe(sought, bits) for bits in budgets_along(sought, n_points)),
+        sensitivity=FREE,
+        takes_cache_types=True,
+        libraries=("optuna",),
+    ),
+    Method(
+        "nsga2",
+        "Optuna's NSGA-II with constrained domination, as KVTuner uses it (Li et al., ICML 2025, arXiv 2502.04420)",
+        "What is above the budget is never measured; the first population holds uniform allocations, and for a front choices of all sizes.",
+        KullbackLeibler(),
+        lambda sought, budget_bits: nsga2(sought.problem, budget_bits, n=_MOST_OF_OPTUNA),
+        lambda sought, _: nsga2_front(sought.problem, _whole(sought), n=_MOST_OF_OPTUNA),
+        sensitivity=FREE,
+        takes_cache_types=True,
+        libraries=("optuna",),
+    ),
+    Method(
+        "nehvi",
+        "BoTorch's noisy expected hypervolume improvement (Daulton et al., NeurIPS 2021; Ament et al., NeurIPS 2023) around the run's table",
+        "The whole front is searched, whatever the budget; candidates are picked from a pool around the measured front.",
+        KullbackLeibler(),
+        lambda sought, _: nehvi_front(sought.problem, _by_table(sought), Hypervolume()),
+        lambda sought, _: nehvi_front(sought.problem, _by_table(sought), Hypervolume()),
+        takes_cache_types=True,
+        libraries=("botorch", "gpytorch"),
+    ),
+)

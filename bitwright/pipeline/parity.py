@@ -1,0 +1,41 @@
+"""Parity before a search: whether llama.cpp computes what torch computes, with the model's own weights.
+
+A search measures in torch what llama.cpp will run. So the original is given to it as a GGUF file of its own, with every tensor as it is stored, and
+next tokens after calibration contexts are compared, from a quarter of a sequence to all of it. Where most of some length differ by more than
+`HEALTHY_NATS`, which no rounding explains, nothing is searched. What was found is kept in the run.
+"""
+
+import json
+
+from bitwright.compress import dimensions
+from bitwright.engines import HEALTHY_NATS, LLAMA_CPP, compare_original, parity_contexts
+from bitwright.pipeline.run import Run
+from bitwright.pipeline.workbench import Workbench, timed
+
+_PARITY = "parity"
+
+
+def require_parity(bench: Workbench) -> None:
+    """Refuse to search for llama.cpp what it does not compute; asked once in a run, and of no other target.
+
+    Raises:
+        ModelError: llama.cpp refuses the model, computes something else, or cuts text otherwise than the model's tokenizer.
+        OutputError: there is no room for a copy of the model.
+    """
+    if bench.target != LLAMA_CPP or bench.store.has_text(_PARITY):
+        return
+    limit = dimensions(bench.model.source).context_length
+    contexts = parity_contexts(bench.texts.calibration.ids, limit)
+    title = "Comparing the original in llama.cpp"
+    with timed(bench.store, _PARITY, sum(map(len, contexts))), bench.progress.stage(title, len(contexts)) as advance:
+        found = compare_original(bench.model, contexts, bench.folder, advance)
+    bench.store.put_text(_PARITY, json.dumps(found))
+
+
+def parity_text(run: Run) -> dict[str, str]:
+    """What was found, under a heading that says so; nothing where nothing was asked."""
+    if not run.store.has_text(_PARITY):
+        return {}
+    found = json.loads(run.store.text(_PARITY))
+    told = f"{found['nats_per_token']:.5f} ± {found['standard_error']:.5f} nats/token over contexts of up to {found['length']:,} tokens"
+    return {"the original in llama.cpp against torch": f"{told}; more than {HEALTHY_NATS} would have ended the run"}

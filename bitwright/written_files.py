@@ -1,0 +1,308 @@
+"""What Bitwright wrote, and so may replace: a record in every folder that holds results.
+
+`.bitwright-files` names each result of its folder, its kind, and the SHA-256 of the file, or of every file of the folder that it is. A result is
+replaced only where each of its files is the one that was written; a stranger's file, one more in a folder, or one that was changed since is left as
+it is. The new digests are in the record before the new result has its name, so that a kill in between leaves nothing that nobody knows.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bitwright.errors import BrokenPromiseError, OutputError
+from bitwright.whole_files import beside, discard, refusing, sync, sync_folder, temporary_name, write_chunks
+
+RECORD = ".bitwright-files"
+_CHUNK_BYTES = 1 << 24
+_SCHEMA = 1
+_ITSELF = "."  # the name of a file within itself
+
+
+@dataclass(frozen=True)
+class Written:
+    """A result: what it is in a word or two, and for each of its files, by the path within it, the digests that it may have.
+
+    There are two of them only while a result is replaced by the next. A result that is one file has it under `.`.
+    """
+
+    kind: str
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+NOT_WRITTEN = Written("")
+
+
+@contextmanager
+def publishing(path: Path, kind: str) -> Iterator[Path]:
+    """A temporary name beside `path` to write a result to. When the block ends it is recorded and renamed; what is there by then must be of that
+    `kind` and as it was written. Whoever works long for it asks before, by `require_replaceable`.
+
+    Raises:
+        OutputError: what is there is not Bitwright's own, or the place cannot be written.
+    """
+    place = placed(path)
+    with refusing(path), beside(place) as part:
+        yield part
+        sync(part)
+        new = {name: (found,) for name, found in digests(part).items()}
+        require_replaceable(path, kind)
+        if place.exists() and place.is_dir() != part.is_dir():
+            number = errno.EISDIR if place.is_dir() else errno.ENOTDIR
+            raise OSError(number, os.strerror(number), str(place))
+        _record(place, Written(kind, _either(written(place).files, new)))
+        _put(part, place)
+        _record(place, Written(kind, new))
+
+
+def publish_text(path: Path, text: str, *, kind: str) -> None:
+    """Write a text as a result of that kind; see `publishing`.
+
+    Raises:
+        OutputError: see `publishing`.
+    """
+    with publishing(path, kind) as part:
+        write_chunks(part, [text.encode(errors="replace")])
+
+
+def require_replaceable(path: Path, kind: str) -> None:
+    """Refuse a place where something lies that Bitwright did not write, or wrote as something else; what is empty may be replaced.
+
+    Raises:
+        OutputError: see above, or what lies there cannot be read.
+    """
+    place = placed(path)
+    with refusing(path):
+        if not os.path.lexists(place):
+            return
+        fault = _fault(place, kind)
+    if fault:
+        raise OutputError(f"Only what Bitwright wrote is replaced, as it was written; {fault}: choose another name, or remove it yourself.")
+
+
+def _fault(place: Path, kind: str) -> str:
+    if place.is_symlink():
+        return f"{place} is a link"
+    if not (place.is_file() or place.is_dir()):
+        return f"{place} is a device, a pipe or a socket"
+    known = written(place)
+    if (place.is_dir() and not any(place.iterdir())) or (place.is_file() and not place.stat().st_size):
+        return ""
+    if known == NOT_WRITTEN:
+        return f"{place} is a {'folder' if place.is_dir() else 'file'} that it did not write"
+    if known.kind != kind:
+        return f"{place} is a {known.kind}, and here a {kind} is written"
+    strange = next((inner for inner in _inner(place) if not _is_known(inner, place, known)), place)
+    if strange != place or (place.is_file() and not _is_known(place, place, known)):
+        name = strange.relative_to(place).as_posix()
+        return f"{strange} was changed since" if name in known.files else f"{strange} is not of its making"
+    return ""
+
+
+def _is_known(inner: Path, place: Path, known: Written) -> bool:
+    if inner.is_symlink() or not inner.is_file():
+        return False
+    return digest(inner) in known.files.get(inner.relative_to(place).as_posix(), ())
+
+
+def _inner(place: Path) -> Iterator[Path]:
+    """What is in a folder and is no folder itself, at any depth, and folders that are empty; nothing in a file."""
+    if place.is_symlink() or not place.is_dir():
+        return
+    for path in sorted(place.iterdir()):
+        if path.is_symlink() or not path.is_dir() or not any(path.iterdir()):
+            yield path
+        else:
+            yield from _inner(path)
+
+
+def placed(path: Path) -> Path:
+    """The path without links on the way to it: itself it may still be one."""
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of a file, or of every file of a folder, by its path within."""
+    return {inner.relative_to(path).as_posix(): digest(inner) for inner in (_inner(path) if path.is_dir() else [path])}
+
+
+def written(path: Path) -> Written:
+    """What the record of the folder says of a result at `path`; `NOT_WRITTEN` where it says nothing."""
+    place = placed(path)
+    return _read(place.parent).get(place.name, NOT_WRITTEN)
+
+
+def is_as_written(path: Path, kind: str) -> bool:
+    """Whether a result of that kind is there, every file of it the one that was written."""
+    place = placed(path)
+    known = written(place)
+    return place.exists() and known.kind == kind and not _fault(place, kind) and set(digests(place)) == set(known.files)
+
+
+def require_as_written(path: Path) -> bool:
+    """Compare every file of a result with the digest that was recorded when it was written; whether there is a record of it.
+
+    Raises:
+        BrokenPromiseError: a file was changed since, is gone, or is new.
+        OutputError: a file cannot be read.
+    """
+    place = placed(path)
+    known = written(place)
+    if known == NOT_WRITTEN:
+        return False
+    with refusing(place):
+        found = digests(place)
+    wrong = sorted(name for name in {*known.files, *found} if found.get(name, "") not in known.files.get(name, ()))
+    if wrong:
+        raise BrokenPromiseError(
+            f"A model must be, to the bit, what was built; {place if wrong[0] == _ITSELF else place / wrong[0]} is not what {RECORD} beside it says "
+            f"({len(wrong)} such): build it again."
+        )
+    return True
+
+
+def withdraw(path: Path) -> None:
+    """Remove a result that was written a moment ago, and the record of it.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    place = placed(path)
+    with refusing(path):
+        discard(place)
+        _record(place, NOT_WRITTEN)
+
+
+def _either(*some: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    names = dict.fromkeys(name for files in some for name in files)
+    return {name: tuple(dict.fromkeys(found for files in some for found in files.get(name, ()))) for name in names}
+
+
+def _put(part: Path, place: Path) -> None:
+    """Give what was written its name. A folder that has it already is moved away first, and back where that fails."""
+    if not (part.is_dir() and place.is_dir()):
+        part.replace(place)
+        sync_folder(place.parent)
+        return
+    old = temporary_name(place)
+    place.replace(old)
+    try:
+        part.replace(place)
+    except OSError:
+        old.replace(place)
+        raise
+    sync_folder(place.parent)
+    with suppress(OSError):
+        discard(old)
+
+
+# --- the record of a folder
+
+
+def _record(place: Path, said: Written) -> None:
+    with _held(place.parent):
+        known = _read(place.parent, strict=True) | {place.name: said}
+        kept = {name: entry for name, entry in known.items() if entry != NOT_WRITTEN and (name == place.name or os.path.lexists(place.parent / name))}
+        record = {"schema_version": _SCHEMA, "results": {name: {"kind": entry.kind, "files": entry.files} for name, entry in kept.items()}}
+        path = place.parent / RECORD
+        with beside(path) as part:
+            write_chunks(part, [(json.dumps(record, indent=1) + "\n").encode()])
+            part.replace(path)
+        sync_folder(place.parent)
+
+
+def _read(folder: Path, *, strict: bool = False) -> dict[str, Written]:
+    """What the record of a folder says; nothing where there is none. One that cannot be read says nothing either, and `strict` is not overwritten.
+
+    Raises:
+        OSError: see above.
+    """
+    path = folder / RECORD
+    try:
+        if not path.is_file():
+            return {}
+        said = json.loads(path.read_bytes())
+        if said["schema_version"] != _SCHEMA:
+            raise ValueError(f"its schema is {said['schema_version']}")
+        return {
+            str(name): Written(str(of["kind"]), {str(inner): tuple(map(str, found)) for inner, found in of["files"].items()})
+            for name, of in said["results"].items()
+        }
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        if strict:
+            raise OSError(errno.EINVAL, f"its record {RECORD} is not one of Bitwright's", str(path)) from error
+        return {}
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep other processes from the record of a folder, where its file system can do that."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+# --- what is read and what is written
+
+
+def require_apart(outputs: Iterable[Path], reads: Iterable[Path]) -> None:
+    """Refuse outputs that are something that is read, lie in it or hold it, by whatever name: links and the case of letters make no difference.
+
+    Raises:
+        OutputError: see above.
+    """
+    sources = [Path(read) for read in reads]
+    for output in outputs:
+        for source in sources:
+            relation = _relation(output, source)
+            if relation:
+                raise OutputError(
+                    f"A result may not be written over, into or around what it is made from; {output} {relation} {source}, which is read: choose "
+                    "another place."
+                )
+
+
+def _relation(output: Path, source: Path) -> str:
+    place, place_behind = placed(output), output.resolve()
+    if place_behind == source.resolve() or _same(output, source):
+        return "is"
+    if any(_same(above, source) for above in (*place.parents, *place_behind.parents)):
+        return "lies in"
+    if place.is_dir() and any(_same(above, output) for name in _names(source) for above in (*placed(name).parents, *name.resolve().parents)):
+        return "holds"
+    if any(_same(name, output) for name in _names(source)):
+        return "is a file of"
+    return ""
+
+
+def _names(source: Path) -> list[Path]:
+    """Something that is read, and what is in it where it is a folder: those may be links to elsewhere."""
+    try:
+        return [source, *source.iterdir()] if source.is_dir() else [source]
+    except OSError:
+        return [source]
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

@@ -1,0 +1,315 @@
+"""Mutated files for every reader: what is wrong is refused in a sentence, soon and in little memory, and what is accepted means what it says.
+
+`BITWRIGHT_CAMPAIGN=20000` in the environment gives the mutants of each reader, and `BITWRIGHT_SEED` another seed. A failure names seed and number.
+"""
+
+import json
+import os
+import resource
+import shutil
+import struct
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+from gguf import GGUFReader, GGUFWriter
+from safetensors.numpy import save
+
+from bitwright.compress import CONFIG, INDEX, WIDTHS, GgufSource, dimensions, entries, open_source, quantization_of, read_imatrix, write_imatrix
+from bitwright.compress.models.checkpoints.checkpoint_shards import weight_map
+from bitwright.devices.device import read_device, read_devices
+from bitwright.dialects import Module, offered_by
+from bitwright.dialects.known import DIALECTS
+from bitwright.engines import VLLM, Serving
+from bitwright.engines.compressed_tensors.layout import CompressedTensors
+from bitwright.errors import PlanError, UserError
+from bitwright.pipeline.memory_budget import anatomy
+from bitwright.spaces import PACKED_FORMATS, Tensor, read_plan
+from tests.campaign import mutate
+from tests.sentences import sentence
+
+SHORT, SEED = int(os.environ.get("BITWRIGHT_CAMPAIGN", "0")), int(os.environ.get("BITWRIGHT_SEED", "1"))
+SECONDS, BYTES = 5.0, 2**30
+UP, DOWN = "blk.0.ffn_up.weight", "blk.0.ffn_down.weight"
+MODULES = {UP: Module("model.layers.0.mlp.up_proj", (64, 64)), DOWN: Module("model.layers.0.mlp.down_proj", (64, 64))}
+FORMATS = offered_by(PACKED_FORMATS)
+BINARY = (mutate.bytes_of, mutate.head_of, mutate.counts_of, mutate.counts_of)
+WORDS = (mutate.bytes_of, mutate.words_of)
+JSON = (mutate.bytes_of, mutate.words_of, mutate.json_of, mutate.json_of, mutate.json_of)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many mutants were accepted and refused, the longest time of one in seconds, and by how many bytes the process grew at most."""
+
+    accepted: int
+    refused: int
+    seconds: float
+    grown_bytes: int
+
+
+def campaign(path: Path, original: bytes, read: Callable[[], object], mutators: tuple[mutate.Mutator, ...], *, short: int = 150) -> Outcome:
+    """Put mutants of `original` at `path` and `read` each; `read` compares what it accepts with a reference.
+
+    Raises:
+        AssertionError: something else than a sentence was raised, or one took too long.
+    """
+    path.write_bytes(original)
+    read()
+    counts, longest, before = [0, 0], 0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number, mutant in enumerate(mutate.mutants(original, SHORT or short, SEED, *mutators)):
+        path.write_bytes(mutant)
+        started, where = time.monotonic(), f"seed {SEED}, mutant {number}, of {len(mutant)} bytes: {mutant[:300]!r}"
+        try:
+            read()
+            counts[0] += 1
+        except UserError as error:
+            sentence(error)
+            counts[1] += 1
+        except BaseException as error:  # a panic of a library in Rust is no Exception
+            kept = Path(os.environ.get("BITWRIGHT_KEPT", path.parent)) / f"failed-{path.name}"
+            kept.write_bytes(mutant)
+            error.add_note(f"{where} (kept as {kept})")
+            raise
+        seconds = time.monotonic() - started
+        assert seconds < SECONDS, f"{seconds:.1f} s: {where}"
+        longest = max(longest, seconds)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown < BYTES
+    found = Outcome(*counts, longest, grown)
+    print(f"{path.name}: {found}")
+    return found
+
+
+def tiny_gguf(path: Path) -> bytes:
+    """A file of a tensor or two in two formats, with metadata of most types."""
+    writer = GGUFWriter(path, "gemma3")
+    for key, value in {"block_count": 2, "embedding_length": 64, "attention.head_count": 4, "context_length": 128, "feed_forward_length": 96}.items():
+        writer.add_uint32(f"gemma3.{key}", value)
+    writer.add_array("gemma3.attention.head_count_kv", [4, 2])
+    writer.add_array("gemma3.attention.sliding_window_pattern", [True, False])
+    writer.add_uint32("gemma3.attention.sliding_window", 16)
+    writer.add_array("tokenizer.ggml.tokens", ["a", "b", "c"])
+    writer.add_array("tokenizer.ggml.scores", [0.0, 1.0, 2.0])
+    writer.add_string("quantize.imatrix.file", "somebody's.dat")
+    writer.add_float64("general.much", 0.5)
+    writer.add_tensor("token_embd.weight", np.ones((3, 64), dtype=np.float16))
+    writer.add_tensor(UP, np.ones((96, 64), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+def test_gguf(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+
+    def read() -> None:
+        source = GgufSource(path)
+        library = GGUFReader(path)
+        assert [(t.name, tuple(reversed(t.shape)), t.stored) for t in source.tensors] == [
+            (t.name, tuple(t.shape.tolist()), t.tensor_type.name) for t in library.tensors
+        ]
+        for tensor, theirs in zip(source.tensors, library.tensors, strict=True):
+            assert source.stored(tensor).tobytes() == theirs.data.tobytes()
+        for entry in source.metadata:
+            theirs = library.fields[entry.key].contents()
+            assert entry.value == theirs or theirs != theirs  # not a number
+        shape = dimensions(source)
+        assert anatomy(source).use(Serving(min(64, shape.context_length)), file_bytes=path.stat().st_size).total_bytes > 0
+
+    found = campaign(path, tiny_gguf(path), read, BINARY)
+    assert found.refused
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    whole = save({"a": np.ones((2, 3), dtype=np.float32), "b": np.arange(8, dtype=np.int8), "c": np.ones((1, 2, 2), np.float16)}, {"format": "pt"})
+
+    def read() -> None:
+        try:
+            theirs = dict(safetensors.deserialize(path.read_bytes()))
+        except safetensors.SafetensorError:
+            with pytest.raises(UserError):
+                entries(path)
+            raise UserError("The library refuses it.") from None
+        ours = entries(path)
+        assert {name: (entry.dtype, list(entry.shape)) for name, entry in ours.items()} == {
+            name: (about["dtype"], about["shape"]) for name, about in theirs.items()
+        }
+        for name, entry in ours.items():
+            if entry.dtype in WIDTHS:
+                assert entry.read(0, entry.n_weights).tobytes() == bytes(theirs[name]["data"])
+
+    found = campaign(path, whole, read, (*BINARY, mutate.safetensors_of, mutate.safetensors_of, mutate.safetensors_of), short=400)
+    assert min(found.accepted, found.refused) > 0
+
+
+def test_importance_matrices(tmp_path: Path) -> None:
+    known = (Tensor(UP, (96, 64), "F32"), Tensor(DOWN, (64, 96), "F32"))
+    means = {tensor.name: np.ones((1, tensor.shape[-1]), dtype=np.float32) for tensor in known}
+    write_imatrix(tmp_path / "imatrix.gguf", means, text="a text")
+    older = struct.pack("<i", len(means))
+    for name, values in means.items():
+        older += struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", 1, values.size) + values.tobytes()
+    for path, original in ((tmp_path / "imatrix.gguf", (tmp_path / "imatrix.gguf").read_bytes()), (tmp_path / "imatrix.dat", older)):
+
+        def read(path: Path = path) -> None:
+            for name, values in read_imatrix(path, known).items():
+                assert values.shape == means[name].shape
+                assert np.isfinite(values).all()
+
+        assert campaign(path, original, read, BINARY).refused
+
+
+def profile() -> bytes:
+    """A device as `bitwright profile` writes one."""
+    return b"""name = "a box"
+memory = "8GiB"
+usable = 0.8
+bandwidth_gb_per_second = 40
+reached = 0.7
+engine = "llama.cpp"
+version = "b11549"
+context = 2048
+sequences = 1
+least_tokens_per_second = 0
+avoid = ["Q2_K"]
+cache = ["F16", "Q8_0"]
+threads = 2
+[source]
+usable = "an assumption"
+[[decode]]
+threads = 2
+seconds_per_step = 0.001
+relative_error = 0.02
+power_watts = 30
+[decode.seconds_per_gigabyte]
+Q4_K = 0.1
+"""
+
+
+def test_devices(tmp_path: Path) -> None:
+    path = tmp_path / "device.toml"
+
+    def read() -> None:
+        device = read_device(str(path))
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        assert (device.name, device.context, device.sequences) == (said["name"], said["context"], said["sequences"])
+        assert device.bandwidth_bytes_per_second == 1e9 * said["bandwidth_gb_per_second"]
+        assert 0 < device.usable_bytes <= device.memory_bytes
+
+    assert campaign(path, profile(), read, WORDS).refused
+
+
+def test_fleets(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    fleet = b"[[device]]\n" + profile().replace(b"[source]", b"[device.source]").replace(b"[[decode]]", b"[[device.decode]]").replace(
+        b"[decode.", b"[device.decode."
+    )
+
+    def read() -> None:
+        assert len(read_devices(path)) == len(tomllib.loads(path.read_text(encoding="utf-8"))["device"])
+
+    assert campaign(path, fleet, read, WORDS).refused
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_dialects(name: str, tmp_path: Path) -> None:
+    dialect, path = DIALECTS[name], tmp_path / "plan.txt"
+    form = "Q4_K" if dialect.same_codes else "W4_G64_ZP" if name == "mlx" else "W4_G64"
+
+    def read() -> None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:  # `import_plan` refuses it before any dialect
+            raise PlanError("A plan must be UTF-8.") from error
+        formats = dialect.read(text, MODULES, FORMATS)
+        assert set(formats) <= set(MODULES)
+        try:
+            again = dialect.write(formats, MODULES)
+        except PlanError:
+            return  # what the tool could be told but would not be given by us
+        assert dialect.read(again, MODULES, FORMATS) == formats
+
+    assert campaign(path, dialect.write({UP: form}, MODULES).encode(), read, WORDS if dialect.same_codes else JSON).refused
+
+
+def plan_text() -> bytes:
+    """A plan with a value of every kind."""
+    said: dict[str, Any] = {
+        "schema_version": 1,
+        "target": "llama.cpp",
+        "target_version": "b1",
+        "model": {"source": "m.gguf", "fingerprint": "0", "n_weights": 100},
+        "formats": {UP: "Q4_K"},
+        "size_bytes": 1000,
+        "divergence": {"nats_per_token": 0.5, "standard_error": 0.1, "basis": "measured", "text": "t", "n_tokens": 9},
+        "cache": {"keys": "F16", "values": "Q8_0"},
+        "importance": {"path": "i", "sha256": "0"},
+        "rounding": {"codes": "anew", "searched": "rtn", "shipped": "rtn"},
+        "steps": [],
+        "found": {"bitwright": "0", "strategy": "s", "sensitivity": "s", "calibration": "c", "seed": 0, "budget": "1MB"},
+    }
+    return json.dumps(said).encode()
+
+
+def test_plans(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+
+    def read() -> None:
+        plan = read_plan(path)
+        said = json.loads(path.read_text(encoding="utf-8"))
+        dumped = plan.model_dump(mode="json")
+        said["divergence"] |= {key: float(said["divergence"][key]) for key in ("nats_per_token", "standard_error")}  # 10²³ is a float there
+        assert {key: dumped[key] for key in said if key not in ("rounding", "cache")} == {
+            key: said[key] for key in said if key not in ("rounding", "cache")
+        }
+
+    found = campaign(path, plan_text(), read, JSON)
+    assert min(found.accepted, found.refused) > 0
+
+
+def test_indices(tmp_path: Path) -> None:
+    path = tmp_path / INDEX
+    index = {"metadata": {"total_size": 1}, "weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+
+    def read() -> None:
+        for name in weight_map(tmp_path).values():
+            assert (tmp_path / name).parent == tmp_path
+            assert name.endswith(".safetensors")
+
+    assert campaign(path, json.dumps(index).encode(), read, JSON).refused
+
+
+def test_config_groups(tmp_path: Path) -> None:
+    layout = CompressedTensors(VLLM.formats)
+    layers = {"model.layers.0.q_proj": VLLM.format("W4_G64"), "model.layers.0.mlp.experts.1.up_proj": VLLM.format("W8_G64")}
+    config = {"model_type": "llama", "quantization_config": layout.settings(layers, ["lm_head"])}
+
+    def read() -> None:
+        form_of = layout.reader(quantization_of(tmp_path))
+        assert all(form_of(layer) in VLLM.formats for layer in layers)
+
+    assert campaign(tmp_path / CONFIG, json.dumps(config).encode(), read, JSON).refused
+
+
+@pytest.mark.parametrize("name", [CONFIG, "tokenizer_config.json", "tokenizer.json", "tokenizer.model"])
+def test_words_of_a_folder(name: str, llama_tied: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(llama_tied, tmp_path / "model"))
+    original = (folder / name).read_bytes()
+    weights = open_source(str(folder)).tensors
+
+    def read() -> None:
+        source = open_source(str(folder))
+        assert [tensor.shape for tensor in source.tensors] == [tensor.shape for tensor in weights]
+        assert anatomy(source).use(Serving(1), file_bytes=10**9).total_bytes > 0
+
+    assert campaign(folder / name, original, read, BINARY if name.endswith("model") else JSON, short=12).refused

@@ -1,0 +1,201 @@
+"""What options, files and headers tell is told before a weight is read: every test here has a model whose weights cannot be."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bitwright as bw
+from bitwright.compress import Entry, GgufSource, open_headers, open_source
+from bitwright.devices.device import read_device
+from bitwright.engines import TARGETS, as_held, container_of
+from bitwright.errors import BudgetError, DeviceError, LibraryError, ModelError, OutputError, PlanError, TextError, UserError
+from bitwright.methods.by_name import method_named
+from bitwright.objectives import CostObjective
+from bitwright.pipeline import Conditions, Memory, Search
+from bitwright.pipeline.before_loading import require_fittable, require_searchable
+from bitwright.pipeline.channel_order import order_channels
+from bitwright.pipeline.cost_limits import NO_CONDITIONS, AtMost
+from bitwright.pipeline.importing import import_plan
+from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.run_space import whole_space
+from bitwright.pipeline.smallest import fit_smallest
+from bitwright.pipeline.workbench import set_up
+from bitwright.progress import Silent
+from tests.runs import small
+from tests.sentences import sentence
+
+BY = Search(method_named("auto"), Effort(evaluations=0))
+
+
+def read(*_: object, **__: object) -> None:
+    raise AssertionError("a weight was read")
+
+
+@pytest.fixture
+def unread(llama_256: Path, llama_96: Path, gguf_256: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are made, and from then on no weight can be read."""
+    for owner, name in ((Entry, "read"), (GgufSource, "read"), (GgufSource, "stored"), (GgufSource, "part")):
+        monkeypatch.setattr(owner, name, read)
+    monkeypatch.setattr("bitwright.pipeline.workbench.load", read)
+    monkeypatch.setattr("bitwright.pipeline.channel_order.load", read)
+    monkeypatch.setattr("bitwright.pipeline.importing.load", read)
+
+
+@pytest.fixture(params=["llama_256", "gguf_256"])
+def model(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.getfixturevalue(request.param)
+    return found
+
+
+def fit(settings: bw.Settings, out: Path, limit: str = "6bpw", conditions: Conditions = NO_CONDITIONS, **words: Any) -> None:
+    bw.fit(settings, bw.parse_budget(limit), out, conditions=conditions, **words)
+
+
+Case = tuple[type[UserError], Callable[[Path, Path], None], tuple[str, ...]]
+CASES: dict[str, Case] = {
+    "a budget below the smallest file": (BudgetError, lambda m, o: fit(small(m), o, "1kB"), ("smallest file", "1,000 bytes")),
+    "a budget above the original": (BudgetError, lambda m, o: fit(small(m), o, "1GB"), ("1000.0 MB", "the original has")),
+    "a menu that fits no tensor": (
+        UserError,
+        lambda m, o: fit(small(m, target="native", formats=("DROP",)), o),
+        ("DROP", "--formats"),
+    ),
+    "a context beyond the model": (
+        UserError,
+        lambda m, o: bw.fit(small(m), Memory(bw.parse_budget("1GB"), 4096), o),  # type: ignore[func-returns-value]
+        ("4,096 tokens", "128"),
+    ),
+    "a sequence beyond the model": (UserError, lambda m, o: fit(small(m, sequence_length=129), o), ("129 tokens", "128", "--sequence-length")),
+    "a pattern that keeps nothing": (ModelError, lambda m, o: fit(small(m, keep=("no_such*",)), o), ("'no_such*'",)),
+    "a profile of another engine": (
+        DeviceError,
+        lambda m, o: fit(small(m, target="native", formats=()), o, conditions=limited(CostObjective.SECONDS)),
+        ("llama.cpp", "native"),
+    ),
+    "seconds without a profile": (
+        DeviceError,
+        lambda m, o: fit(small(m), o, conditions=Conditions((AtMost(CostObjective.SECONDS, 1.0),))),
+        ("--profile",),
+    ),
+    "a target that is no engine's": (PlanError, lambda m, o: fit(small(m, target="integers", formats=()), o), ("integers",)),
+    "a Python that is none": (UserError, lambda m, o: fit(small(m), o, engine_python="/no/python"), ("--engine-python",)),
+    "a device that is none": (UserError, lambda m, o: fit(small(m), o, device="cuda:99"), ("cuda:99",)),
+    "a text that is not there": (TextError, lambda m, o: fit(small(m, calibration=f"{o}.txt"), o), (".txt",)),
+    "an output below a file": (OutputError, lambda m, o: fit(small(m), m / "config.json" / "o" if m.is_dir() else m / "o"), ("--out",)),
+}
+
+
+def limited(objective: CostObjective) -> Conditions:
+    return Conditions((AtMost(objective, 1.0),), device=read_device("raspberry-pi-5-8gb"))
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_told_before_a_weight_is_read(model: Path, tmp_path: Path, case: str) -> None:
+    kind, asked, said = CASES[case]
+    with pytest.raises(kind) as refused:
+        asked(model, tmp_path / "out")
+    sentence(refused.value, *said)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", '{"text": null}', "null"),
+        ("a.json", "[1]", "a number"),
+        ("a.csv", "text\na", "sheet"),
+        ("a.txt", " ", "empty"),
+    ],
+)
+@pytest.mark.parametrize("role", ["calibration", "held_out"])
+def test_texts_are_looked_at_first(llama_256: Path, tmp_path: Path, role: str, name: str, content: str, said: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    settings = replace(small(llama_256), **{role: str(tmp_path / name)})  # type: ignore[arg-type]
+    for ask in (
+        lambda: bw.pipeline.search(settings, tmp_path / "o"),
+        lambda: fit(settings, tmp_path / "o"),
+        lambda: import_plan(settings, tmp_path / "plan", "mlx", tmp_path / "o"),
+        lambda: order_channels(str(llama_256), settings.calibration, tmp_path / "o", length=24) if role == "calibration" else fit(settings, tmp_path),
+    ):
+        with pytest.raises(TextError) as refused:
+            ask()
+        sentence(refused.value, tmp_path / name, said)
+
+
+@pytest.mark.usefixtures("unread")
+def test_libraries_are_looked_for_first(llama_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitwright.objectives.text.documents.find_spec", lambda _: None)
+    monkeypatch.setattr("bitwright.engines.compressed_tensors.reload.importlib.util.find_spec", lambda _: None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    for settings, said in (
+        (small(llama_256, calibration="org/words"), "datasets"),
+        (small(llama_256, calibration=str(tmp_path / "a.parquet")), "pyarrow"),
+        (small(llama_256, target="transformers", formats=()), "compressed-tensors"),
+    ):
+        with pytest.raises(LibraryError) as refused:
+            fit(settings, tmp_path / "o")
+        sentence(refused.value, said)
+    monkeypatch.setattr("bitwright.pipeline.before_loading.find_spec", lambda _: None)
+    with pytest.raises(LibraryError) as refused:
+        fit(small(llama_256), tmp_path / "o", by=Search(method_named("qpruner"), Effort()))
+    sentence(refused.value, "qpruner", "botorch", "bitwright[search]")
+    with pytest.raises(LibraryError):
+        fit_smallest(small(llama_256, target="transformers", formats=()), Conditions(nats_at_most=0.1), tmp_path / "o")
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_menu_that_fits_no_row_is_refused(llama_96: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        bw.pipeline.search(small(llama_96, formats=("Q4_K", "Q6_K")), tmp_path / "o")
+    sentence(refused.value, "Q4_K, Q6_K", "rows of 96, 192 weights", "--formats")
+
+
+def test_a_window_that_the_engine_passes_over_is_refused(llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(llama_tied, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 16}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    asked = {"by": BY, "conditions": NO_CONDITIONS, "device": "cpu"}
+    with pytest.raises(UserError) as refused:
+        require_searchable(small(folder), tmp_path / "o", **asked)  # type: ignore[arg-type]
+    sentence(refused.value, "16 tokens", "all 24", "--sequence-length")
+    with pytest.raises(UserError) as refused:
+        require_searchable(small(folder, sequence_length=16, cache_types="q8_0", cache_length=100), tmp_path / "o", **asked)  # type: ignore[arg-type]
+    sentence(refused.value, "all 100", "--context")
+    assert require_searchable(small(folder, sequence_length=16), tmp_path / "o", **asked).window_ignored == 16  # type: ignore[arg-type]
+    served = small(folder, target="native", formats=())
+    require_searchable(served, tmp_path / "o", **asked)  # type: ignore[arg-type]  # which computes as torch does
+
+
+@pytest.mark.parametrize("target", ["llama.cpp", "transformers", "native", "native-channels"])
+@pytest.mark.parametrize("name", ["llama_256", "gguf_quantized", "tiny_qwen3_moe"])
+def test_what_headers_say_is_what_the_weights_say(name: str, target: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    path, of = request.getfixturevalue(name), TARGETS[target]
+    outline, source, container = open_headers(str(path)), as_held(open_source(str(path)), of), container_of(of, str(path))
+    least, most = (as_held(headers, of) for headers in (outline.least, outline.most))
+    assert [(t.name, t.shape) for t in least.tensors] == [(t.name, t.shape) for t in source.tensors]
+    exact = container.fixed_bytes(source, (), tmp_path)
+    assert container.fixed_bytes(least, (), tmp_path) <= exact <= container.fixed_bytes(most, (), tmp_path)
+    if target == "llama.cpp":
+        assert container.fixed_bytes(least, (), tmp_path) == exact
+
+
+def test_the_smallest_file_is_known_without_its_weights(llama_256: Path, tmp_path: Path) -> None:
+    """Just below it every fit is refused at once, and there none is."""
+    settings = small(llama_256, formats=("Q4_0", "Q8_0"))
+    space = whole_space(set_up(settings, tmp_path / "run", device="cpu", progress=Silent()))
+    smallest = space.total_bytes(space.smallest())
+    asked = {"by": BY, "conditions": NO_CONDITIONS, "engine_python": "", "device": "cpu"}
+    require_fittable(settings, tmp_path / "o", limit=bw.parse_budget(f"{smallest}B"), **asked)  # type: ignore[arg-type]
+    with pytest.raises(BudgetError) as refused:
+        require_fittable(settings, tmp_path / "o", limit=bw.parse_budget(f"{smallest - 1}B"), **asked)  # type: ignore[arg-type]
+    sentence(refused.value, f"{smallest:,} bytes")
+    assert np.isfinite(smallest)
