@@ -1,6 +1,4 @@
-"""Everything of a run that cost time, in one SQLite file: written in one transaction for each finished piece of work, so a run that is killed
-at any moment goes on where it was.
-"""
+"""Results of a run in one SQLite file, one transaction for each finished piece of work, so that a run killed at any moment resumes from there."""
 
 import io
 import json
@@ -30,7 +28,7 @@ create table if not exists stages (name text primary key, seconds real not null,
 
 
 class Store:
-    """The measurements of one run.
+    """Settings, arrays, texts, measurements and stage costs of one run.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -55,10 +53,10 @@ class Store:
         self._db.close()
 
     def agree(self, settings: Mapping[str, str]) -> None:
-        """Record the settings of a run that has kept nothing yet, or hold a continued one to those it began with.
+        """Record the settings of a new run, or check those of a resumed run against the recorded ones.
 
         Raises:
-            RunError: a setting differs; the message names each that does.
+            RunError: a setting differs; the message names each of them.
         """
         if not self._rows("select 1 from arrays limit 1"):
             self._write("insert or replace into settings values (?, ?)", [(name, value) for name, value in settings.items()])
@@ -67,24 +65,24 @@ class Store:
         changed = [f"{name} was {known.get(name, 'absent')} and is now {value}" for name, value in settings.items() if known.get(name) != value]
         if changed:
             raise RunError(
-                f"A run goes on only with the settings it began with; in {self._path.parent} {'; '.join(changed)}: "
+                f"A run must be resumed with the settings it began with; in {self._path.parent} {'; '.join(changed)}: "
                 "use the same settings, or another --out folder."
             )
 
     def settings(self) -> dict[str, str]:
-        """The settings of the run, empty before it began."""
+        """Return the settings of the run, empty before it began."""
         return dict(self._rows("select name, value from settings order by rowid"))
 
     def put_array(self, name: str, values: NDArray[np.generic]) -> None:
-        """Keep an array under a name."""
+        """Store an array under a name."""
         self._write("insert or replace into arrays values (?, ?)", [(name, _packed(values))])
 
     def has_array(self, name: str) -> bool:
-        """Whether an array of that name was kept."""
+        """Return whether an array of that name is stored."""
         return bool(self._rows("select 1 from arrays where name = ?", name))
 
     def array(self, name: str) -> NDArray[np.generic]:
-        """The array kept under a name.
+        """Return the array stored under a name.
 
         Raises:
             RunError: there is none.
@@ -95,20 +93,20 @@ class Store:
         return _unpacked(rows[0][0])
 
     def put_text(self, name: str, text: str) -> None:
-        """Keep a text under a name."""
+        """Store a text under a name."""
         self._write("insert or replace into texts values (?, ?)", [(name, text)])
 
     def texts(self, prefix: str) -> list[str]:
-        """The texts whose names begin with `prefix`, in the order in which they were kept first."""
+        """Return the texts whose names begin with `prefix`, in the order in which they were first stored."""
         rows = self._rows("select name, text from texts order by rowid")
         return [str(text) for name, text in rows if name.startswith(prefix)]
 
     def has_text(self, name: str) -> bool:
-        """Whether a text of that name was kept."""
+        """Return whether a text of that name is stored."""
         return bool(self._rows("select 1 from texts where name = ?", name))
 
     def text(self, name: str) -> str:
-        """The text kept under a name.
+        """Return the text stored under a name.
 
         Raises:
             RunError: there is none.
@@ -119,49 +117,49 @@ class Store:
         return str(rows[0][0])
 
     def put(self, measurement: Measurement) -> None:
-        """Keep a measurement; the first one of a choice stays."""
+        """Store a measurement; the first one of a choice stays."""
         choice = json.dumps(measurement.choice)
         self._write("insert or ignore into measurements (choice, record) values (?, ?)", [(choice, json.dumps(asdict(measurement)))])
 
     def measurements(self) -> list[Measurement]:
-        """All measurements in the order they were made."""
+        """Return all measurements in the order they were made."""
         return [_measurement(record) for (record,) in self._rows("select record from measurements order by id")]
 
     def put_shipped(self, rounding: str, measurement: Measurement) -> None:
-        """Keep what a choice is worth with the rounding that ships, and the steps after it; the first one of a choice stays."""
+        """Store a measurement made with the final rounding method `rounding`, after all later build steps; the first one of a choice stays."""
         row = (rounding, json.dumps(measurement.choice), json.dumps(asdict(measurement)))
         self._write("insert or ignore into shipped values (?, ?, ?)", [row])
 
     def shipped(self, rounding: str) -> list[Measurement]:
-        """What was measured with the rounding that ships, in the order it was made."""
+        """Return the measurements made with the final rounding method `rounding`, in the order they were made."""
         return [_measurement(record) for (record,) in self._rows("select record from shipped where rounding = ? order by rowid", rounding)]
 
     def put_evaluation(self, text: str, choice: list[int], *, first: int, values: NDArray[np.float64], seconds: float) -> None:
-        """Keep `values` `(n_sequences, n_objectives)` of a choice on the sequences of a text from `first` on, and the seconds they took."""
+        """Store `values` `(n_sequences, n_objectives)` of a choice on the sequences of a text from `first` on, and the seconds they took."""
         row = (text, json.dumps(choice), first, _packed(values), seconds)
         self._write("insert or replace into evaluations values (?, ?, ?, ?, ?)", [row])
 
     def evaluations(self, text: str, choice: list[int]) -> list[tuple[NDArray[np.float64], float]]:
-        """All values of a choice on a text, and the seconds of each, in the order of the text."""
+        """Return the stored parts of a choice's values on a text, with the seconds of each, in the order of the text."""
         rows = self._rows("select data, seconds from evaluations where text = ? and choice = ? order by first", text, json.dumps(choice))
         return [(_unpacked(data).astype(np.float64), seconds) for data, seconds in rows]
 
     def evaluated(self, text: str) -> dict[tuple[int, ...], NDArray[np.float64]]:
-        """Values `(n_sequences, n_objectives)` of every choice measured on a text, in the order they were begun."""
+        """Return the values `(n_sequences, n_objectives)` of every choice measured on a text, in the order the choices were begun."""
         found: dict[tuple[int, ...], list[NDArray[np.float64]]] = {}
         for choice, data in self._rows("select choice, data from evaluations where text = ? order by first, rowid", text):
             found.setdefault(tuple(json.loads(choice)), []).append(_unpacked(data).astype(np.float64))
         return {choice: np.concatenate(parts) for choice, parts in found.items()}
 
     def put_stage(self, name: str, *, seconds: float, n_tokens: int, peak_memory_bytes: int) -> None:
-        """Keep what a stage cost, added to what earlier parts of it cost."""
+        """Add seconds and tokens to those stored of a stage, and raise its peak memory where this one is higher."""
         known = self._rows("select seconds, n_tokens, peak_memory_bytes from stages where name = ?", name) or [(0.0, 0, 0)]
         before_seconds, before_tokens, before_peak = known[0]
         values = (name, before_seconds + seconds, before_tokens + n_tokens, max(before_peak, peak_memory_bytes))
         self._write("insert or replace into stages values (?, ?, ?, ?)", [values])
 
     def stages(self) -> list[tuple[str, float, int, int]]:
-        """Name, seconds, tokens and peak memory in bytes of each stage, in order."""
+        """Return the name, seconds, tokens and peak memory in bytes of each stage, in order."""
         return self._rows("select name, seconds, n_tokens, peak_memory_bytes from stages order by rowid")
 
     def _unfinished(self, name: str) -> RunError:
@@ -175,7 +173,7 @@ class Store:
 
     def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
         try:
-            with self._db:  # commits at the end, or takes everything back
+            with self._db:  # commits at the end, or rolls back
                 self._db.execute("begin immediate")
                 self._db.executemany(statement, rows)
         except sqlite3.OperationalError as error:

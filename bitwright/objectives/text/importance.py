@@ -1,6 +1,6 @@
 """The importance matrix: the mean squared activation of every input channel of every weight matrix.
 
-Source: llama.cpp's `imatrix` tool. It weighs the error of each weight in the quantizers of libggml.
+Source: llama.cpp's `imatrix` tool. The quantizers of libggml weight the error of each weight by it.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from bitwright.progress import Progress
 
 
 class _Squares(Tap):
-    """Sums of squares of each tensor's inputs: `(n_groups, n_columns)`, and the number of tokens each group saw."""
+    """Sums of squares of each tensor's inputs `(n_groups, n_columns)`, and the number of tokens of each group."""
 
     def __init__(self, model: Model) -> None:
         groups = {name: len(pieces) for name, pieces in model.pieces.items()}
@@ -34,9 +34,9 @@ class _Squares(Tap):
 
 
 def collect_importance(model: Model, tokens: Tokens, *, progress: Progress) -> dict[str, NDArray[np.float32]]:
-    """Mean squared activations `(n_groups, n_columns)` by tensor name; a group is an expert, or the whole tensor.
+    """Return the mean squared activations `(n_groups, n_columns)` by tensor name; a group is an expert, or the whole tensor.
 
-    A tensor that no token reached is left out; an expert that no token reached gets the mean of the others.
+    A tensor without any token is left out; an expert without any token gets the mean of the others.
     """
     squares = _Squares(model)
     with progress.stage("Collecting the importance matrix", tokens.n_tokens) as advance, torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Text as token sequences: some to measure sensitivities on, others, disjoint from them, to judge the result by."""
+"""Text as token sequences: calibration sequences to measure sensitivities on, and disjoint held-out sequences to evaluate plans on."""
 
 import importlib
 import json
@@ -23,32 +23,32 @@ _DATASET_ROWS = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Sequences of token ids `(n_sequences, length)` int64, and in words where they are from."""
+    """Sequences of token ids `(n_sequences, length)` int64, and `text`, a description of their source."""
 
     ids: NDArray[np.int64]
     text: str
 
     @property
     def n_tokens(self) -> int:
-        """Tokens over all sequences."""
+        """Return the number of tokens over all sequences."""
         return self.ids.size
 
     def batches(self, n_sequences: int) -> Iterator[NDArray[np.int64]]:
-        """The sequences in order, at most `n_sequences` at a time."""
+        """Yield the sequences in order, at most `n_sequences` at a time."""
         for start in range(0, len(self.ids), n_sequences):
             yield self.ids[start : start + n_sequences]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How many tokens to take: `n_calibration` and `n_held_out` sequences of `length` tokens."""
+    """Number of sequences to take, `n_calibration` and `n_held_out`, of `length` tokens each."""
 
     n_calibration: int
     n_held_out: int
     length: int
 
     def all_held_out(self) -> "Shape":
-        """The same without calibration: every sequence of a text may be held out."""
+        """Return the shape without calibration sequences, so that every sequence of a text may be held out."""
         return Shape(0, self.n_held_out, self.length)
 
 
@@ -61,9 +61,9 @@ class Texts:
 
 
 def sample_texts(model: Model, shape: Shape, *, seed: int, progress: Progress) -> Texts:
-    """Text that the model writes itself at temperature 1: `shape.n_calibration + shape.n_held_out` independent sequences.
+    """Sample text from the model itself at temperature 1: `shape.n_calibration + shape.n_held_out` independent sequences.
 
-    Data-free calibration after LLM-QAT (Liu et al., 2023), without its greedy start. Every sequence begins with the token that starts a text.
+    Data-free calibration after LLM-QAT (Liu et al., 2023), without its greedy start. Every sequence begins with the beginning-of-text token.
     """
     n, drawn = shape.n_calibration + shape.n_held_out, []
     generator = torch.Generator().manual_seed(seed)
@@ -77,19 +77,19 @@ def sample_texts(model: Model, shape: Shape, *, seed: int, progress: Progress) -
 
 
 def split_texts(documents: list[str], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, name: str) -> Texts:
-    """Sequences of `documents`: the first part for calibration, the rest held out, each spread evenly over its part.
+    """Split `documents` into sequences: the first part for calibration, the rest held out, each sampled evenly over its part.
 
-    A text with fewer sequences than asked for is divided in the same proportion.
+    A text with fewer sequences than requested is divided in the same proportion.
 
     Raises:
-        TextError: fewer sequences than one for each part that `shape` asks for.
+        TextError: fewer sequences than one for each part that `shape` requests.
     """
     windows = _windows(documents, tokenizer, shape.length)
     needed = bool(shape.n_calibration) + bool(shape.n_held_out)
     if len(windows) < needed:
         raise TextError(
             f"Text must hold at least {needed} sequences of {shape.length} tokens, so that one can be held out; {name} holds {len(windows)}: "
-            "give more text, a smaller --sequence-length, or no --calibration to let the model write its own."
+            "give more text, a smaller --sequence-length, or no --calibration to sample text from the model itself."
         )
     border = _border(windows, shape)
     parts = (windows[:border], shape.n_calibration, "first"), (windows[border:], shape.n_held_out, "last")
@@ -98,8 +98,9 @@ def split_texts(documents: list[str], tokenizer: PreTrainedTokenizerBase, shape:
 
 
 def long_sequences(documents: list[str], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, length: int, n_tokens: int, name: str) -> Tokens:
-    """The part of `documents` that `split_texts` takes for calibration, read on end: sequences of `length` tokens, or one of all where it has fewer,
-    spread evenly over it, at most `n_tokens` in all but one sequence at least.
+    """Cut the calibration part of `split_texts` into longer sequences of `length` tokens, or a single one of all its tokens where it has fewer.
+
+    The sequences are sampled evenly over the part: at most `n_tokens` in total, but at least one sequence.
     """
     windows, start = _windows(documents, tokenizer, shape.length), len(start_tokens(tokenizer))
     part = windows[: _border(windows, shape)]
@@ -111,10 +112,10 @@ def long_sequences(documents: list[str], tokenizer: PreTrainedTokenizerBase, sha
 
 
 def read_documents(path: Path) -> list[str]:
-    """The documents of a file: one for each line's `text` in `.jsonl`, else the whole file, split at `<|endoftext|>`.
+    """Read the documents of a file: the field `text` of each line of a `.jsonl` file, else the whole file, split at `<|endoftext|>`.
 
     Raises:
-        TextError: no such file, not UTF-8, a line that is not JSON or has no `text`, or nothing but white space.
+        TextError: no such file, not UTF-8, a line that is not JSON or has no `text`, or only white space.
     """
     try:
         raw = path.read_text(encoding="utf-8")
@@ -127,46 +128,51 @@ def read_documents(path: Path) -> list[str]:
         raise TextError(f"Text must be UTF-8; {path} is not (byte {error.start}): convert it, or give another file.") from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise TextError(
-            f"Every line of a .jsonl file must be an object with a 'text'; {path} has one that is not: rename it to .txt or mend it."
+            f"Every line of a .jsonl file must be an object with a field 'text'; {path} has one that is not: fix it, or rename the file to .txt."
         ) from error
     documents = [document.strip() for document in documents if document.strip()]
     if not documents:
-        raise TextError(f"Text must not be empty; {path} is: give a file with text, or no --calibration.")
+        raise TextError(f"Text must not be empty; {path} is empty: give a file with text, or no --calibration.")
     return documents
 
 
 def dataset_documents(name: str) -> list[str]:
-    """Documents of a dataset of the Hugging Face hub: `name[:configuration[:split[:column]]]`, by default its training split's `text`.
+    """Read documents of a dataset of the Hugging Face hub: `name[:configuration[:split[:column]]]`, by default the column `text` of its split
+    `train`.
 
     Raises:
         LibraryError: the package `datasets` is not installed.
-        TextError: the hub gives no such dataset or column, or its documents are empty.
+        TextError: the hub has no such dataset or column, or its documents are empty.
     """
     dataset, configuration, split, column = (*name.split(":"), "", "", "", "")[:4]
     try:
         library = importlib.import_module("datasets")
     except ImportError as error:
         raise LibraryError(
-            f"Text is a file, or a dataset where the package `datasets` is installed; there is no file '{name}': check the path or install datasets."
+            f"Text must be a file, or a hub dataset if the package `datasets` is installed; there is no file '{name}': "
+            "check the path, or install datasets."
         ) from error
     try:
         rows = library.load_dataset(dataset, configuration or None, split=split or "train", streaming=True)
         documents = [text for row in islice(rows, _DATASET_ROWS) if (text := str(row[column or "text"]).strip())]
     except (OSError, ValueError, KeyError) as error:
-        raise TextError(f"There is no file '{name}', and the hub gave no dataset of that name ({error}): check the name and the network.") from error
+        raise TextError(
+            f"Text must be a file or a dataset of the hub; there is no file '{name}', and the hub gave no such dataset ({error}): "
+            "check the name and the network."
+        ) from error
     if not documents:
-        raise TextError(f"Text must not be empty; the first {_DATASET_ROWS} rows of {name} are: name another column.")
+        raise TextError(f"Text must not be empty; the first {_DATASET_ROWS} rows of {name} are empty: name another column.")
     return documents
 
 
 def start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The token that the tokenizer puts before every text, or none."""
+    """Return the token that the tokenizer puts before every text, or none."""
     plain, special = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
     return list(special[:1]) if special[:1] != plain[:1] else []
 
 
 def _windows(documents: list[str], tokenizer: PreTrainedTokenizerBase, length: int) -> NDArray[np.int64]:
-    """Consecutive windows `(n, length)` over all documents, each begun with the token that starts a text where the tokenizer adds one."""
+    """Cut all documents into consecutive windows `(n, length)`, each preceded by the beginning-of-text token if the tokenizer adds one."""
     start = start_tokens(tokenizer)
     separator = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     stream = [token for document in documents for token in [*tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"], *separator]]
@@ -177,7 +183,7 @@ def _windows(documents: list[str], tokenizer: PreTrainedTokenizerBase, length: i
 
 
 def _border(windows: NDArray[np.int64], shape: Shape) -> int:
-    """How many of a text's `windows` `(n, length)` are for calibration."""
+    """Return the number of a text's `windows` `(n, length)` that belong to the calibration part."""
     share = shape.n_calibration / (shape.n_calibration + shape.n_held_out)
     return int(np.clip(round(share * len(windows)), bool(shape.n_calibration), len(windows) - bool(shape.n_held_out)))
 
@@ -188,7 +194,7 @@ def _spread(windows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 
 def draw(probabilities: Torch, generator: torch.Generator) -> Torch:
-    """One index for each row of `probabilities` `(n, n_choices)`: `(n, 1)` int64, by inverting the cumulative distribution."""
+    """Draw one index for each row of `probabilities` `(n, n_choices)`: `(n, 1)` int64, by inverting the cumulative distribution."""
     cumulative = probabilities.detach().cpu().cumsum(dim=-1)
     thresholds = torch.rand((len(cumulative), 1), generator=generator) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, thresholds).clamp(max=cumulative.shape[-1] - 1)
@@ -196,7 +202,7 @@ def draw(probabilities: Torch, generator: torch.Generator) -> Torch:
 
 @torch.inference_mode()
 def _sample(model: Model, n: int, length: int, *, generator: torch.Generator) -> NDArray[np.int64]:
-    """`n` sequences `(n, length)` drawn token by token."""
+    """Sample `n` sequences `(n, length)` token by token."""
     tokenizer = model.tokenizer
     first = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
     ids = torch.full((n, 1), first, dtype=torch.int64, device=model.device)

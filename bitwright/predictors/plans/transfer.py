@@ -1,9 +1,9 @@
-"""From a cheap measurement to the dear one: plain rounding to the real codec, a few tokens to many, one text to another.
+"""Multi-fidelity predictor: from many cheap evaluations to few expensive ones, e.g. from plain rounding to the final codec, or from few tokens to
+many.
 
-A prediction learnt from many cheap evaluations takes the place of the table's sum, and the few dear ones say by how much the two differ, in the same
-terms as `ridge`: a factor, a trend, and units whose prices differ between the two. After APQ (Wang et al., CVPR 2020, section 3.3), which goes on
-training a network of cheap samples on few dear ones; here what was learnt cheaply is the prior mean, with its own uncertainty, so that no dear
-evaluation is spent on what is known.
+A prediction fitted to cheap evaluations takes the place of the table's sum, and the expensive ones correct it in the same terms as `ridge`: a factor,
+a trend, and units whose prices differ between the two. After APQ (Wang et al., CVPR 2020, section 3.3), which fine-tunes a network trained on cheap
+samples on few expensive ones; here the cheap prediction is the prior mean, with its own uncertainty.
 """
 
 from dataclasses import dataclass, replace
@@ -11,47 +11,47 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.predictors.plans.additive_gp import Floats, Scatter, in_nats, learn_from_values
-from bitwright.predictors.plans.cost_shares import Shares, shares_of
+from bitwright.predictors.plans.additive_gp import Floats, NoiseTerm, fit_posterior_to_values, predict_nats
+from bitwright.predictors.plans.cost_shares import CostShares, cost_shares
 from bitwright.predictors.plans.predictor import Predict, Predictor
-from bitwright.predictors.plans.ridge import wrong_prices
+from bitwright.predictors.plans.ridge import price_error_prior
 from bitwright.spaces import Choices
 
 
 @dataclass(frozen=True, eq=False)
 class TransferPredictor(Predictor):
-    """Around `cheap`, what a predictor learnt from cheap evaluations; `table` `(n_units, n_formats)`, in any units, says which units weigh how much.
+    """Ridge around `cheap`, a prediction fitted to cheap evaluations; cost shares come from `table` `(n_units, n_formats)`, in any units.
 
-    Before anything dear is measured it predicts what `cheap` does, with an unknown factor.
+    Without expensive evaluations it predicts as `cheap` does, with an unknown factor.
     """
 
     cheap: Predict
     table: NDArray[np.float64]
 
     def fit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:
-        """See `Predictor.fit`; no number of choices is too small."""
+        """See `Predictor.fit`; any number of choices will do."""
         measured = self._shares(choices)
-        prior = wrong_prices(measured, self.table.shape[1])
-        learnt = learn_from_values(replace(prior, scatters=(*prior.scatters, _CheapError(self.cheap))), measured, values, errors)
-        return lambda others: in_nats(learnt, self._shares(others))
+        prior = price_error_prior(measured, self.table.shape[1])
+        posterior = fit_posterior_to_values(replace(prior, noise_terms=(*prior.noise_terms, _CheapError(self.cheap))), measured, values, errors)
+        return lambda others: predict_nats(posterior, self._shares(others))
 
-    def _shares(self, choices: Choices) -> Shares:
+    def _shares(self, choices: Choices) -> CostShares:
         mean, _ = self.cheap(choices)
         positive = mean > 0
         log_mean = np.log(mean, out=np.full(len(mean), -np.inf), where=positive)
-        return replace(shares_of(self.table, choices), log_sum=log_mean)
+        return replace(cost_shares(self.table, choices), log_sum=log_mean)
 
 
 @dataclass(frozen=True, eq=False)
-class _CheapError(Scatter):
-    """What the cheap prediction does not know."""
+class _CheapError(NoiseTerm):
+    """Noise from the uncertainty of the cheap prediction."""
 
     cheap: Predict
-    guess: float = 0.5
-    spread: float = 1.0
+    prior_median: float = 0.5
+    prior_log_std: float = 1.0
 
-    def variance(self, shares: Shares) -> Floats:
-        """See `Scatter.variance`."""
+    def variance(self, shares: CostShares) -> Floats:
+        """See `NoiseTerm.variance`."""
         mean, deviation = self.cheap(shares.choices)
         squares: Floats = np.divide(deviation, mean, out=np.zeros(len(mean)), where=mean > 0) ** 2
         return squares

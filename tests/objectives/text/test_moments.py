@@ -58,7 +58,7 @@ def test_moments_come_a_few_tensors_at_a_time(llama_gqa: Path, monkeypatch: pyte
         model.module(torch.from_numpy(tokens.ids), use_cache=False)
     counted = passes(model, monkeypatch)
     largest = max(moments.nbytes for moments in all_at_once.values())
-    some = MomentsOfText(model, tokens, kept_bytes=2 * largest)
+    some = MomentsOfText(model, tokens, cache_bytes=2 * largest)
     for name in names:
         assert (name in some) == (name in all_at_once)  # the embedding has no inputs
         if name in some:

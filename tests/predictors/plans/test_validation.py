@@ -56,10 +56,10 @@ def test_ranks_of_what_does_not_vary_are_undefined() -> None:
 def test_folds_are_even(n_choices: int, n: int, seed: int) -> None:
     if n > n_choices:
         with pytest.raises(UserError) as refused:
-            Folds(n, seed).of(n_choices)
+            Folds(n, seed).assign(n_choices)
         sentence(refused.value, n, n_choices)
     else:
-        sizes = np.bincount(Folds(n, seed).of(n_choices), minlength=n)
+        sizes = np.bincount(Folds(n, seed).assign(n_choices), minlength=n)
         assert len(sizes) == n
         assert sizes.max() - sizes.min() <= 1
 
@@ -84,12 +84,12 @@ def test_every_choice_is_predicted_by_the_other_folds() -> None:
     np.testing.assert_array_equal(found.means, np.arange(7))
     np.testing.assert_array_equal(found.values, values)
     np.testing.assert_array_equal(found.noise, noise)
-    fold = Folds(3, 1).of(7)
+    fold = Folds(3, 1).assign(7)
     np.testing.assert_allclose(found.deviations, [values[fold != fold[i]].sum() + 0.5 * (fold != fold[i]).sum() for i in range(7)])
 
 
 def test_the_seed_deals() -> None:
-    assert Folds(5, 0).of(30).tolist() == Folds(5, 0).of(30).tolist() != Folds(5, 1).of(30).tolist()
+    assert Folds(5, 0).assign(30).tolist() == Folds(5, 0).assign(30).tolist() != Folds(5, 1).assign(30).tolist()
 
 
 def test_a_good_predictor_is_found_good() -> None:
