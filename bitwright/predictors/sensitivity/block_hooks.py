@@ -54,12 +54,12 @@ def _forward(model: Model, tokens: Tokens, title: str, progress: Progress) -> It
             advance(ids.size)
 
 
-def read(subject: Subject, title: str) -> None:
+def run_subject(subject: Subject, title: str) -> None:
     """Run one forward pass over the subject's tokens for the hooks that are active."""
-    read_text(subject.model, subject.tokens, title, progress=subject.progress)
+    run_text(subject.model, subject.tokens, title, progress=subject.progress)
 
 
-def read_text(model: Model, tokens: Tokens, title: str, *, progress: Progress) -> None:
+def run_text(model: Model, tokens: Tokens, title: str, *, progress: Progress) -> None:
     """Run one forward pass over any `tokens` for the hooks that are active."""
     for _ in _forward(model, tokens, title, progress):
         pass

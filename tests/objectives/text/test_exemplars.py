@@ -56,7 +56,7 @@ def test_only_the_chosen_sequences_count() -> None:
     assert OnSequences(Perplexity(), chosen).summarise(values) == Perplexity().summarise(values[chosen])
 
 
-def test_without_any_there_is_nothing_to_say() -> None:
+def test_no_chosen_sequence_is_an_error() -> None:
     with pytest.raises(ObjectiveError) as refused:
         OnSequences(KullbackLeibler(), np.arange(11) == 9).summarise(np.ones(8))
     sentence(refused.value, 8, 1)

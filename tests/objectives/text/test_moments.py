@@ -36,7 +36,7 @@ def test_each_expert_has_the_moments_of_its_own_tokens(tiny_mixtral: Path) -> No
     np.testing.assert_allclose(found[name].sum(axis=0), 2 * router["blk.0.ffn_gate_inp.weight"][0], rtol=1e-3, atol=1e-3)
 
 
-def test_what_was_not_used_is_left_out(llama_tied: Path) -> None:
+def test_unused_tensors_are_left_out(llama_tied: Path) -> None:
     model = load(str(llama_tied))
     with gathered_moments(model, ["blk.0.attn_q.weight"]) as found:
         pass

@@ -14,7 +14,7 @@ from tests.predictors.random_plans import additive
 
 @dataclass(frozen=True)
 class Fixed(NoiseTerm):
-    """Of one size that is known."""
+    """Noise of known amplitude."""
 
     prior_median: float
     prior_log_std: float = 0.0
@@ -70,7 +70,7 @@ def test_the_evidence_is_that_of_the_normal_distribution() -> None:
 
 
 @pytest.mark.parametrize("unit", [0.1, 1.0])
-def test_sizes_are_learnt(unit: float) -> None:
+def test_amplitudes_are_fitted(unit: float) -> None:
     shares = some(200)
     found = fit_posterior(
         Prior((Constant(), UnitErrors()), (ConstantNoise(),)), shares, drawn(shares, unit=unit, scatter=0.02, noise=np.zeros(200)), np.zeros(200)
@@ -80,7 +80,7 @@ def test_sizes_are_learnt(unit: float) -> None:
 
 
 def test_errors_that_all_choices_share_are_not_taken_for_noise() -> None:
-    """With errors of 30 % of which the values show nothing, the prediction is as sure as with none."""
+    """With common errors of 30 % that the values do not show, the prediction is as certain as with none."""
     shares = some(80)
     prior, deviations = Prior((Constant(), UnitErrors()), (ConstantNoise(),)), drawn(shares, unit=0.3, scatter=0.01, noise=np.zeros(80))
     believed, none = (fit_posterior(prior, shares, deviations, np.full(80, error)).log_ratio(shares) for error in (0.3, 0.0))
@@ -106,7 +106,7 @@ def test_a_value_below_its_error_counts_as_that_error() -> None:
     assert np.isfinite(found).all()
 
 
-def test_what_tells_nothing_is_left_out() -> None:
+def test_values_of_zero_are_left_out() -> None:
     plans = additive(30, noise=0.0)
     table = np.column_stack([plans.table, np.zeros(len(plans.table))])
     choices = np.concatenate(

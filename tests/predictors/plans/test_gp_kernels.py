@@ -76,7 +76,7 @@ def test_one_hot_shares_are_at_the_format_that_was_chosen() -> None:
     np.testing.assert_array_equal(flat.argmax(axis=2), shares.choices)
 
 
-def test_alike_plans_are_those_that_cost_alike_unit_by_unit() -> None:
+def test_similar_plans_cost_the_same_unit_by_unit() -> None:
     """One dear unit by one format is farther than one cheap unit by all; and formats are in order."""
     plans = additive(1, noise=0.0)
     dear, cheap = int(plans.table[:, 0].argmax()), int(plans.table[:, 0].argmin())

@@ -10,7 +10,7 @@ from tests.predictors.random_plans import Plans, additive, interacting
 
 
 class TestTransferPredictor(LearningContract):
-    """From nothing cheap but the table itself."""
+    """Predictor with the table itself as the cheap prediction."""
 
     needed = 0
 
@@ -28,7 +28,7 @@ def cheap_and_dear(n_cheap: int) -> tuple[TransferPredictor, Plans]:
     return TransferPredictor(known, plans.table), plans.part(slice(n_cheap, None))
 
 
-def test_few_dear_measurements_do_after_many_cheap_ones() -> None:
+def test_few_expensive_measurements_do_after_many_cheap_ones() -> None:
     transfer, dear = cheap_and_dear(200)
     few, alone = held_out(transfer, dear, 12), held_out(RidgePredictor(dear.table), dear, 12)
     assert few.root_mean_square < 0.5 * alone.root_mean_square
@@ -36,14 +36,14 @@ def test_few_dear_measurements_do_after_many_cheap_ones() -> None:
     assert few.deviations.mean() < alone.deviations.mean()
 
 
-def test_before_anything_dear_is_measured_it_is_the_cheap_prediction() -> None:
+def test_without_expensive_measurements_it_is_the_cheap_prediction() -> None:
     transfer, dear = cheap_and_dear(60)
     means, deviations = transfer.fit(dear.choices[:0], dear.values[:0], dear.errors[:0])(dear.choices)
     np.testing.assert_allclose(means, transfer.cheap(dear.choices)[0])
     np.testing.assert_allclose(deviations, means)
 
 
-def test_what_the_cheap_one_does_not_know_stays_unknown() -> None:
+def test_the_uncertainty_of_the_cheap_prediction_is_carried_on() -> None:
     plans = additive(100, noise=0.01)
     table, unsure = plans.table, np.arange(100) % 2 == 0
     unsure_choices = {plans.choices[i].tobytes() for i in np.flatnonzero(unsure)}

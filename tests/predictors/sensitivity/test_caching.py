@@ -10,7 +10,7 @@ from tests.measuring import levels_of, random_tokens, space_of
 from tests.predictors.subjects import opened
 
 
-def test_what_is_kept_is_not_made_again(tied: Model, tmp_path: Path) -> None:
+def test_a_cached_result_is_not_computed_again(tied: Model, tmp_path: Path) -> None:
     make = Mock(side_effect=[np.array([1.5, np.nan])])
     for _ in range(2):
         with opened(tied, levels_of(tied, tmp_path), space=space_of(tied, ("Q4_0",)), tokens=random_tokens(2, 6), store=tmp_path / "a") as subject:
@@ -19,7 +19,7 @@ def test_what_is_kept_is_not_made_again(tied: Model, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["name", "formats", "offered", "tokens", "shape", "seed"])
-def test_it_is_made_anew_where_it_could_differ(tied: Model, tmp_path: Path, change: str) -> None:
+def test_a_result_that_could_differ_is_computed_again(tied: Model, tmp_path: Path, change: str) -> None:
     space, tokens = space_of(tied, ("Q8_0", "Q4_0")), random_tokens(2, 6)
     fewer = space.offered.copy()
     fewer[0, np.flatnonzero(fewer[0])[0]] = False

@@ -18,7 +18,7 @@ from torch import Tensor as Torch
 
 from bitwright.compress import Floats, Model, matrix_shape
 from bitwright.objectives import Tap, Tapped, Use
-from bitwright.predictors.sensitivity.block_hooks import portions, read
+from bitwright.predictors.sensitivity.block_hooks import portions, run_subject
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.spaces import Tensor
@@ -63,7 +63,7 @@ class OutputErrors:
         return total
 
 
-def judged(subject: Subject, name: str, cost_from: CostFromMoments) -> OutputErrors:
+def quadratic_errors(subject: Subject, name: str, cost_from: CostFromMoments) -> OutputErrors:
     """Compute the cost of every offered format of every unit, and of the weights themselves; cached in the subject's store as `name`."""
     units, model = subject.space.units, subject.model
     found = np.full((len(units), len(subject.space.formats) + 1, 2), np.nan)
@@ -83,7 +83,7 @@ def _of_units(subject: Subject, portion: list[int], cost_from: CostFromMoments) 
     units = [subject.space.units[u] for u in portion]
     collecting = _Collecting(subject.model, [tensor for unit in units for tensor in unit.tensors])
     with Tapped(subject.model, collecting):
-        read(subject, "Collecting second moments of layer inputs")
+        run_subject(subject, "Collecting second moments of layer inputs")
     rows = np.full((len(units), len(subject.space.formats) + 1, 2), np.nan)
     for row, u, unit in zip(rows, portion, units, strict=True):
         offered = np.flatnonzero(subject.space.offered[u])

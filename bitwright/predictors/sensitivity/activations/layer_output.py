@@ -15,13 +15,13 @@ import torch
 from torch import Tensor as Torch
 
 from bitwright.compress import Floats
-from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, OutputErrors, judged, row_powers
+from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, OutputErrors, quadratic_errors, row_powers
 from bitwright.predictors.sensitivity.subject import Subject
 
 
 def layer_output_errors(subject: Subject) -> OutputErrors:
     """Measure E‖ΔW x‖² of every unit and format, and E‖W x‖² of every unit; the tensors of a unit are summed."""
-    return judged(subject, "layer output", _squared_norm)
+    return quadratic_errors(subject, "layer output", _squared_norm)
 
 
 def _squared_norm(moments: Moments) -> Cost:

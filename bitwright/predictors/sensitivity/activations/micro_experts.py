@@ -20,7 +20,7 @@ from torch import Tensor as Torch
 
 from bitwright.compress import Model, matrix_shape
 from bitwright.objectives import Routed, Tap, Tapped, Tokens, Use, watched_routers
-from bitwright.predictors.sensitivity.block_hooks import read_text
+from bitwright.predictors.sensitivity.block_hooks import run_text
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.progress import Progress
@@ -38,7 +38,7 @@ def channel_energies(model: Model, tokens: Tokens, *, alpha: float = ALPHA, prog
     downs = {tensor.name: tensor for tensor in model.tensors if tensor.name in model.pieces and role(tensor.name).startswith(_DOWN)}
     values = _Values({name: expert_of(name) for name in downs})
     with watched_routers(model, values.routed), Tapped(model, values):
-        read_text(model, tokens, "Measuring feed-forward channels", progress=progress)
+        run_text(model, tokens, "Measuring feed-forward channels", progress=progress)
     return {name: _energies(model, tensor, values, alpha) for name, tensor in downs.items()}
 
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import Floats
-from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, judged, row_powers
+from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, quadratic_errors, row_powers
 from bitwright.predictors.sensitivity.subject import Subject
 
 DAMPING = 0.01  # of the mean diagonal
@@ -31,7 +31,7 @@ def surgeon_table(subject: Subject) -> NDArray[np.float64]:
     """Return the loss of each unit and format per token `(n_units, n_formats)`, in the units of the layer-output error; NaN where a pair is not
     offered.
     """
-    return judged(subject, "surgeon", _loss).absolute()
+    return quadratic_errors(subject, "surgeon", _loss).absolute()
 
 
 def unexplained(inputs: torch.Tensor) -> NDArray[np.float64]:

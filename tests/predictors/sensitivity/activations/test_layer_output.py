@@ -36,7 +36,7 @@ def test_by_hand() -> None:
     assert cost(np.array([[1, 1], [3, -1]], dtype=np.float32)) == pytest.approx((0.5, 8.0))
 
 
-def test_what_is_only_looked_up_is_not_multiplied() -> None:
+def test_a_look_up_is_not_a_product() -> None:
     assert _squared_norm(Moments(torch.zeros((0, 2, 2)), np.array([1.0])))(np.array([[3, 4]], dtype=np.float32)) == (0, 25)
 
 

@@ -150,7 +150,7 @@ def layer_by_layer(model: Model, levels: Levels, *, space: Space, tokens: Tokens
     return absolute, squared
 
 
-def test_other_products_are_what_they_say(dense: Model, tmp_path: Path) -> None:
+def test_other_products_are_their_definitions(dense: Model, tmp_path: Path) -> None:
     space, levels, f = space_of(dense, MENU), levels_of(dense, tmp_path), int(uniform(space_of(dense, MENU), "Q4_0")[0])
     ids = np.stack([np.random.default_rng(s).permutation(300)[:6] + 3 for s in range(5)])  # no token twice: see AbsoluteProduct
     tokens = Tokens(ids, "different")
@@ -161,8 +161,8 @@ def test_other_products_are_what_they_say(dense: Model, tmp_path: Path) -> None:
         assert expected.min() > 0
 
 
-def test_going_back_is_what_going_there_was(tied: Model, tmp_path: Path) -> None:
-    """At every unit in the format that it is stored in but one, what is restored is what changes by that format."""
+def test_the_change_back_is_the_change_to_the_stored_format(tied: Model, tmp_path: Path) -> None:
+    """With all units but one in their stored format, its change back is the change to its stored format."""
     space = space_of(tied, ("BF16", "Q4_0"))
     at = np.where(np.arange(len(space.units)) == 2, uniform(space, "Q4_0"), uniform(space, "BF16"))
     found = products(tied, space, tokens=random_tokens(3, 6), folder=tmp_path, asked=Sweep(TextLabels(), at=operating_point(space, at)))
@@ -173,7 +173,7 @@ def test_going_back_is_what_going_there_was(tied: Model, tmp_path: Path) -> None
 
 
 def test_both_uses_of_a_tied_matrix_count(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the look-up adds is no small part, so the test against autograd would notice its absence."""
+    """The look-up's part is large enough for the test against autograd to fail without it."""
     space, tokens = space_of(tied, ("Q4_0",)), random_tokens(8, 6)
     both = products(tied, space, tokens=tokens, folder=tmp_path, asked=Sweep(SampledLabels()))
     monkeypatch.setattr(sweep._Pricing, "_price_embedding", lambda *_: None)
@@ -252,7 +252,7 @@ def test_an_interrupted_sweep_goes_on_with_the_next_batch(tied: Model, tmp_path:
     np.testing.assert_array_equal(resumed.values, whole.values)
 
 
-def test_sweeps_of_one_store_are_kept_apart(tied: Model, tmp_path: Path) -> None:
+def test_sweeps_of_one_store_have_keys_of_their_own(tied: Model, tmp_path: Path) -> None:
     space, tokens = space_of(tied, MENU), random_tokens(3, 6)
     kinds, points = (AbsoluteProduct(), SquaredOutputChange()), (ORIGINAL, operating_point(space, mixed(space)))
     asked = [Sweep(loss, product, at=where) for loss in LOSSES[:2] for product in kinds for where in points]
@@ -264,7 +264,7 @@ def test_sweeps_of_one_store_are_kept_apart(tied: Model, tmp_path: Path) -> None
         assert all(not np.array_equal(one, other) for other in found[:i])
 
 
-def test_products_that_are_no_numbers_are_refused(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_that_are_not_finite_are_refused(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = space_of(tied, ("Q4_0",))
     monkeypatch.setattr(sweep, "_priced", lambda *_, **__: np.full((1, len(space.units), len(space.formats) + 1), np.inf))
     with pytest.raises(ModelError) as refused:
