@@ -23,7 +23,7 @@ from bitwright.pipeline.price_table import subject_of
 from bitwright.pipeline.run_space import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import fit_scale, gradient_products, importance_error_table, rank_agreement, summed
-from bitwright.predictors.sensitivity.caching import kept
+from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.predictors.sensitivity.gradients.sweep import Products
@@ -80,7 +80,7 @@ def one_at_a_time(bench: Workbench, space: Space, n_sequences: int) -> tuple[Tab
         return np.array([nats, time.perf_counter() - began])
 
     def of_one(unit: int, form: int) -> float:
-        nats, seconds[unit, form] = kept(subject, f"timed single/{unit}/{form}", lambda: measure(unit, form))
+        nats, seconds[unit, form] = cached(subject, f"timed single/{unit}/{form}", lambda: measure(unit, form))
         return float(nats)
 
     table = measured_table(space, of_one, progress=bench.progress)

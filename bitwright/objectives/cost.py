@@ -1,7 +1,7 @@
-"""Costs: what a choice takes that follows from its formats, without measuring anything.
+"""Costs: objectives computed from a choice's formats alone, without running the model.
 
-Bytes of the file, bytes that a decode step reads, seconds and joules for a token on a device: each is a sum over units of what the pair takes, and of
-what no choice changes. So any of them may be an objective, an axis of a front, or a row of an integer programme, and none needs a solver of its own.
+File bytes, bytes read per decode step, seconds and joules per token on a device: each is a sum over units of one number per format, plus a constant.
+So any of them can be an objective, an axis of a Pareto front, or a constraint of the integer program, without a solver of its own.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from bitwright.spaces import Choices, Space
 
 
 class CostObjective(StrEnum):
-    """Costs by the words that ask for them."""
+    """Names of the costs, as on the command line."""
 
     BYTES = "bytes"
     BITS = "bits"
@@ -24,20 +24,20 @@ class CostObjective(StrEnum):
 
     @property
     def unit(self) -> str:
-        """The unit of its values."""
+        """Return the unit of its values."""
         return {"bytes": "bytes", "bits": "bits/weight", "active-bytes": "bytes/token", "seconds-per-token": "s/token"}.get(self.value, "J/token")
 
     @property
     def is_of_device(self) -> bool:
-        """Whether it is counted on a device."""
+        """Return whether the cost depends on a device."""
         return self in (CostObjective.SECONDS, CostObjective.JOULES)
 
 
 @dataclass(frozen=True, eq=False)
 class Cost:
-    """`table` `(n_units, n_formats)` is what each pair takes, and `fixed` what every choice takes besides, in the unit of `objective`.
+    """Additive cost: `table` `(n_units, n_formats)` for each unit in each format, and the constant `fixed`, in the unit of `objective`.
 
-    What stands in the table where nothing is offered means nothing.
+    Entries of pairs that are not offered are undefined.
     """
 
     objective: CostObjective
@@ -45,20 +45,20 @@ class Cost:
     fixed: float
 
     def of(self, choices: Choices) -> NDArray[np.float64]:
-        """What each row of `choices` `(..., n_units)` takes: `(...)`."""
+        """Return the cost `(...)` of `choices` `(..., n_units)`."""
         total: NDArray[np.float64] = self.table[np.arange(len(self.table)), choices].sum(axis=-1) + self.fixed
         return total
 
     def times(self, factor: float, objective: CostObjective) -> "Cost":
-        """Another cost in proportion to this one."""
+        """Return `factor` times this cost, as the cost named `objective`."""
         return Cost(objective, factor * self.table, factor * self.fixed)
 
 
 def bytes_cost(space: Space) -> Cost:
-    """Bytes of the file."""
+    """Return the bytes of the file as a cost."""
     return Cost(CostObjective.BYTES, space.size_bits / 8, space.fixed_bits / 8)
 
 
 def bits_cost(space: Space) -> Cost:
-    """Bits of the file for each weight of the model."""
+    """Return the bits of the file per weight of the model as a cost."""
     return bytes_cost(space).times(8 / space.n_weights, CostObjective.BITS)

@@ -1,8 +1,8 @@
-"""Choices measured on a growing part of one text, each finished part kept, so that a search can begin with few tokens and repeat none.
+"""Evaluate choices on the first sequences of one text, with early stopping and every finished part stored.
 
-All choices are measured on the same first sequences, so a difference of two is a difference of pairs (common random numbers; Glasserman & Yao,
-Management Science 38, 1992), and its standard error is that of the pairs. A choice that races against another is measured on 8, 16, 32, ... sequences
-and given up as soon as it is worse by more than `CLEARLY` standard errors of their paired difference.
+All choices are measured on the same first sequences, so two are compared by their paired differences (common random numbers; Glasserman & Yao,
+Management Science 38, 1992). A choice that races against others is measured on 8, 16, 32, ... sequences and stopped as soon as it is worse by more
+than `CLEARLY` standard errors of the paired difference. Stored sequences are never measured again, so a search can begin with few tokens.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ from bitwright.objectives.store import Store
 from bitwright.spaces import Choice
 
 CLEARLY = 3.0
-_FIRST_LOOK = 8  # sequences
+_FIRST_RUNG = 8  # sequences
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What one choice is worth on the first `n_sequences` sequences: an estimate for each objective, in their order.
+    """Estimates of all objectives for one choice on the first `n_sequences` sequences, in the order of the objectives.
 
-    `by_sequence` `(n_sequences, n_token_objectives)` holds the token objectives one by one; `n_tokens` were read for them and `seconds` spent on all,
-    in this process or in one before.
+    `by_sequence` `(n_sequences, n_token_objectives)` are the values of the token objectives; `n_tokens` were read for them, and `seconds` were spent
+    on all objectives, in this process or an earlier one.
     """
 
     estimates: tuple[Estimate, ...]
@@ -41,10 +41,10 @@ class Evaluation:
 
 
 class Evaluator:
-    """Measures choices of one space against the original's predictions on one text.
+    """Evaluate choices of one space against the original's predictions on one text.
 
-    `weights` gives the model those of a choice (`compress.stitched`). `text` is what the values are kept under: the tokens and the objectives.
-    Objectives of the model are evaluated for a choice that is not given up.
+    `weights` loads a choice into the model (`compress.stitched`). `text` is the key of the values in the store: a digest of the tokens, and the
+    objectives. Model objectives are evaluated once for every choice.
     """
 
     def __init__(
@@ -66,21 +66,21 @@ class Evaluator:
 
     @property
     def deciding_text(self) -> str:
-        """What the first objective is kept under, in the first column."""
+        """Return the store key of the first objective, whose values are in the first column."""
         first = self.objectives[0]
         return self.text if isinstance(first, TokenObjective) else _key(first)
 
     @property
     def n_sequences(self) -> int:
-        """All sequences of the text."""
+        """Return the number of sequences of the text."""
         return len(self._reference.tokens.ids)
 
     def __call__(self, choice: Choice, n_sequences: int, *, against: Sequence[Choice] = ()) -> Evaluation:
-        """Measure a choice `(n_units,)` on the first `n_sequences`, or on fewer where it is clearly worse than one of `against` in the first
-        objective. Nothing is given up early where an objective needs the model, which has no sequences.
+        """Evaluate a choice `(n_units,)` on the first `n_sequences`, or on fewer where it is clearly worse than one of `against` in the first
+        objective. With a model objective, which has no values by sequence, nothing is stopped early.
 
         Raises:
-            ObjectiveError: a value is not a number, or an objective of the model fails.
+            ObjectiveError: a value is not finite, or a model objective fails.
             ModelError: a logit is not finite.
         """
         n_sequences = min(n_sequences, self.n_sequences)
@@ -88,7 +88,7 @@ class Evaluator:
         rivals = [self(rival, n_sequences).by_sequence for rival in against] if racing else []
         values, seconds = self._known(choice)
         reached = 0
-        for reached in _looks(n_sequences, racing=bool(rivals)):
+        for reached in _rungs(n_sequences, racing=bool(rivals)):
             if reached > len(values) and self._of_tokens:
                 more, took = self._measured(choice, len(values), reached)
                 values, seconds = np.concatenate([values, more]), seconds + took
@@ -108,13 +108,13 @@ class Evaluator:
         return Evaluation(tuple(estimates), values, n_sequences, values.shape[0] * self._reference.tokens.ids.shape[1], seconds)
 
     def _known(self, choice: Choice) -> tuple[NDArray[np.float64], float]:
-        """What is kept of a choice: values `(n, n_token_objectives)` of its first sequences, and the seconds they took."""
+        """Return the stored values `(n, n_token_objectives)` of a choice's first sequences, and the seconds they took."""
         parts = self._store.evaluations(self.text, choice.tolist())
-        nothing = np.zeros((0, len(self._of_tokens)))
-        return np.concatenate([nothing, *(values for values, _ in parts)]), sum(seconds for _, seconds in parts)
+        empty = np.zeros((0, len(self._of_tokens)))
+        return np.concatenate([empty, *(values for values, _ in parts)]), sum(seconds for _, seconds in parts)
 
     def _measured(self, choice: Choice, first: int, stop: int) -> tuple[NDArray[np.float64], float]:
-        """Values `(stop - first, n_token_objectives)` of the sequences from `first` on, kept when they are all there."""
+        """Measure and store the values `(stop - first, n_token_objectives)` of the sequences from `first` up to `stop`."""
         started = time.perf_counter()
         self._weights.put(choice)
         found = self._reference.compare(self._model, self._of_tokens, first=first, stop=stop)
@@ -122,7 +122,7 @@ class Evaluator:
         values, seconds = np.stack(by_sequence, axis=1), time.perf_counter() - started
         if not np.isfinite(values).all():
             name = self._of_tokens[int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])].name
-            raise ObjectiveError(f"An objective must be a number for every choice; {name} is not for one of them: choose another objective.")
+            raise ObjectiveError(f"An objective must be finite for every choice; {name} is infinite or undefined for one: choose another objective.")
         self._store.put_evaluation(self.text, choice.tolist(), first=first, values=values, seconds=seconds)
         if self._stage:
             n_tokens = (stop - first) * self._reference.tokens.ids.shape[1]
@@ -130,7 +130,7 @@ class Evaluator:
         return values, seconds
 
     def _of_model(self, objective: ModelObjective, choice: Choice) -> tuple[Estimate, float]:
-        """An estimate and the seconds it took, now or before."""
+        """Evaluate a model objective, or take it from the store: the estimate, and the seconds it took."""
         key = _key(objective)
         if not self._store.evaluations(key, choice.tolist()):
             started = time.perf_counter()
@@ -146,16 +146,16 @@ def _key(objective: ModelObjective) -> str:
     return f"model {objective.name}"
 
 
-def _looks(n_sequences: int, *, racing: bool) -> Iterator[int]:
-    """After how many sequences a choice is looked at: 8, 16, 32, ... in a race, else at the end."""
-    look = _FIRST_LOOK
-    while racing and look < n_sequences:
-        yield look
-        look *= 2
+def _rungs(n_sequences: int, *, racing: bool) -> Iterator[int]:
+    """Yield the numbers of sequences after which a choice is compared: 8, 16, 32, ... in a race, else all at once."""
+    rung = _FIRST_RUNG
+    while racing and rung < n_sequences:
+        yield rung
+        rung *= 2
     yield n_sequences
 
 
 def _is_clearly_worse(values: NDArray[np.float64], rival: NDArray[np.float64]) -> bool:
-    """Whether the paired difference of two columns `(n,)` is above zero by more than `CLEARLY` standard errors."""
+    """Return whether the mean paired difference of two columns `(n,)` is above zero by more than `CLEARLY` standard errors."""
     difference = values - rival
     return float(difference.mean()) > CLEARLY * standard_error(difference)

@@ -1,4 +1,4 @@
-"""What came out of measuring one choice."""
+"""The record of one measured choice, and the standard error of a mean."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Measurement:
-    """A choice, what it is worth, and what finding that out cost.
+    """Divergence, perplexity and top-1 agreement of one choice, with the tokens read and the seconds spent.
 
-    `sequence_nats` is the divergence of each held-out sequence in nats per token, in the order of the held-out text, so that two choices can be
-    compared pair by pair. `perplexity` and `top1_agreement` (a share) are over all tokens.
+    `sequence_nats` is the divergence of each held-out sequence in nats per token, in the order of the text, so that two choices can be compared by
+    paired differences. `perplexity` and `top1_agreement` (a share) are over all tokens.
     """
 
     choice: tuple[int, ...]
@@ -22,15 +22,15 @@ class Measurement:
 
     @property
     def nats_per_token(self) -> float:
-        """Mean divergence from the original model."""
+        """Return the mean divergence from the original model."""
         return float(np.mean(self.sequence_nats))
 
     @property
     def standard_error(self) -> float:
-        """Standard error of `nats_per_token` over sequences; infinite with a single one."""
+        """Return the standard error of `nats_per_token` over sequences; infinite for a single one."""
         return standard_error(np.array(self.sequence_nats))
 
 
 def standard_error(values: "np.typing.NDArray[np.float64]") -> float:
-    """Standard error of the mean of `values` `(n,)`; infinite when there are fewer than two."""
+    """Return the standard error of the mean of `values` `(n,)`; infinite for fewer than two."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")

@@ -1,4 +1,4 @@
-"""Objectives by the words that ask for them, as on a command line: `kl,flips,worst5%,error:piqa.jsonl,active-bytes`."""
+"""Objectives by name, as on the command line: `kl,flips,worst5%,error:piqa.jsonl,active-bytes`."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from bitwright.objectives.metrics.worst_slice import WorstSlice
 from bitwright.objectives.objective import ModelObjective, Preparation, TokenObjective
 from bitwright.objectives.text.words import between_commas, is_file
 
-#: what a word stands for: an objective, or what becomes one when it has seen the original
+#: an objective, or a `Preparation` that makes one from the original model
 Named = TokenObjective | ModelObjective | Preparation | CostObjective
 
 _BY_NAME: tuple[TokenObjective | Preparation, ...] = (
@@ -58,16 +58,18 @@ def parse_objectives(text: str) -> tuple[Named, ...]:
     be others.
 
     Raises:
-        ObjectiveError: a word is unknown, named twice or asks for what cannot be, or there is none.
+        ObjectiveError: a name is unknown, repeated or has an impossible number, or there is none.
         TextError: the file of a task cannot be used.
-        LibraryError: a library that is asked for is not installed.
+        LibraryError: an objective needs a library that is not installed.
     """
     words = between_commas(text, _names_file)
     if not words:
-        raise ObjectiveError(f"There must be an objective; '{text}' names none: choose from {_choice()}.")
-    twice = [word for word in words if words.count(word) > 1]
-    if twice:
-        raise ObjectiveError(f"An objective is named once; '{twice[0]}' is named {words.count(twice[0])} times in '{text}': name it once.")
+        raise ObjectiveError(f"At least one objective must be named; '{text}' names none: choose from {_choice()}.")
+    repeated = [word for word in words if words.count(word) > 1]
+    if repeated:
+        raise ObjectiveError(
+            f"Each objective must be named once; '{repeated[0]}' is named {words.count(repeated[0])} times in '{text}': remove the repetition."
+        )
     return tuple(map(_named, words))
 
 
@@ -79,7 +81,7 @@ def _named(word: str) -> Named:
             try:
                 return make(*match.groups())
             except ValueError as error:
-                raise ObjectiveError(f"An objective must be possible; '{word}' is not, as {error}: give another number.") from error
+                raise ObjectiveError(f"The number in an objective's name must be possible; '{word}' is not, since {error}: change it.") from error
     close = get_close_matches(word, _KNOWN, n=1)
     raise ObjectiveError(f"No objective is called '{word}': " + (f"did you mean {close[0]}?" if close else f"choose from {_choice()}."))
 

@@ -1,8 +1,8 @@
-"""What an objective is: one number that a search makes small, with its standard error.
+"""Objectives: numbers that a search minimises, each with its standard error.
 
-Everything is minimised, so accuracy is an error rate and agreement a share of flips. Two kinds: what can be computed from next-token
-distributions, of which many share one pass over the text, and what needs the model itself. Costs are objectives too (`cost.py`), but functions of the
-space and not of text.
+Everything is minimised, so accuracy becomes an error rate and agreement a share of flips. There are two kinds: a `TokenObjective` is computed from
+next-token distributions, and all of them share one pass over the text; a `ModelObjective` needs the model itself. Costs are objectives too
+(`cost.py`), computed from the space alone.
 """
 
 from abc import ABC, abstractmethod
@@ -19,64 +19,64 @@ from bitwright.objectives.text.tokens import Tokens
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its standard error, both in the objective's unit; the error is infinite where the data cannot tell."""
+    """A value and its standard error, both in the objective's unit; the error is infinite where it cannot be estimated."""
 
     value: float
     standard_error: float
 
 
 class TokenObjective(ABC):
-    """What follows from the next-token distributions of the original and of the changed model on the same text, position by position.
+    """Objective computed at each position from the next-token distributions of the original and of the changed model on the same text.
 
-    `by_sequence` makes of the values at all `positions` of a sequence one, which is kept, so that choices can be compared pair by pair; `summarise`
-    makes one number of all sequences.
+    `by_sequence` reduces the values at the `positions` of each sequence to one, which is stored so that choices can be compared by paired
+    differences; `summarise` reduces the sequences to one number.
     """
 
-    #: those of a sequence at which it has a value
+    #: the positions of a sequence that have a value
     positions = slice(None)
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The word by which it is asked for and reported."""
+        """Return its name, on the command line and in reports."""
 
     @property
     @abstractmethod
     def unit(self) -> str:
-        """The unit of its values, e.g. nats/token."""
+        """Return the unit of its values, e.g. nats/token."""
 
     @abstractmethod
     def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:
-        """Values `(n,)` at `n` positions from the log-probabilities `(n, n_vocabulary)` float32 of the token after each; `following` `(n,)` int64 is
-        the one that the text has there.
+        """Return the values `(n,)` at `n` positions from the log-probabilities `(n, n_vocabulary)` float32 of the next token; `following` `(n,)`
+        int64 are the text's own next tokens.
         """
 
     def by_sequence(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """One value for each sequence `(n,)` of those at its positions `(n, length)`: their mean, where nothing else is said."""
+        """Reduce the values at all positions `(n, length)` to one for each sequence `(n,)`: by default the mean over `positions`."""
         means: NDArray[np.float64] = values[:, self.positions].mean(axis=1)
         return means
 
     def summarise(self, per_sequence: NDArray[np.float64]) -> Estimate:
-        """One value from those of all sequences `(n,)`, in the order of the text: their mean, where nothing else is said."""
+        """Reduce the values of all sequences `(n,)`, in the order of the text, to one: by default their mean."""
         return Estimate(float(per_sequence.mean()), standard_error(per_sequence))
 
 
 class ModelObjective(ABC):
-    """What needs more than next-token distributions on the held-out text: hidden states, tasks, a function of the user's."""
+    """Objective that needs the model itself: hidden states, benchmark tasks, a function of the user's."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The word by which it is asked for and reported."""
+        """Return its name, on the command line and in reports."""
 
     @property
     @abstractmethod
     def unit(self) -> str:
-        """The unit of its value."""
+        """Return the unit of its value."""
 
     @abstractmethod
     def of_model(self, model: Model) -> Estimate:
-        """What the model is worth with the weights it has now, which are left as they are.
+        """Evaluate the model with its current weights, which stay unchanged.
 
         Raises:
             ObjectiveError: it cannot be evaluated.
@@ -84,13 +84,13 @@ class ModelObjective(ABC):
 
 
 class Preparation(ABC):
-    """A model objective that compares with the original, and so must see it first."""
+    """Factory of a model objective that compares with the original model, and so has to see it first."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The word by which it is asked for."""
+        """Return its name on the command line."""
 
     @abstractmethod
     def prepare(self, original: Model, tokens: Tokens) -> ModelObjective:
-        """The objective, from the model with its original weights and the text to compare on."""
+        """Return the objective, from the model with its original weights and the text to compare on."""

@@ -1,10 +1,10 @@
-"""What the original predicts on a text, and what objectives say of the difference between it and a changed model.
+"""The original model's predictions on a text, and the values of token objectives for a changed model against them.
 
-The original's log-probabilities are computed once and kept as float16, in memory up to a bound and else in a file; renormalised when they are
-read, the rounding moves a divergence by less than 1e-5 nats.
+The original's log-probabilities are computed once and stored as float16, in memory up to a bound and else in a file. They are renormalised when read;
+the rounding moves a divergence by less than 1e-5 nats.
 
-Logits are the largest tensor of an evaluation, and every step over them costs a trip through memory. So both models' are looked at a few positions at
-a time, as many as stay in the processor's cache: what is made of them is never as large as they are, and faster made.
+Logits are the largest tensor of an evaluation, and every operation on them is bound by memory bandwidth. So both models' logits are processed a few
+positions at a time, as many as fit into the processor's cache: intermediate results stay small and fast.
 """
 
 import math
@@ -34,7 +34,7 @@ OF_CHOICE = "this choice gives infinite or undefined ones: leave its coarsest fo
 
 
 class Reference:
-    """The original model's log-probabilities on a text: float16 `(n_sequences, length, n_vocabulary)`.
+    """Log-probabilities of the original model on a text: float16 `(n_sequences, length, n_vocabulary)`.
 
     Raises:
         ModelError: a logit is not finite.
@@ -57,7 +57,7 @@ class Reference:
         self.perplexity = loss.summarise(np.concatenate(losses)).value
 
     def compare(self, model: Model, objectives: Sequence[TokenObjective], *, first: int = 0, stop: int | None = None) -> list[NDArray[np.float64]]:
-        """What each of `objectives` says of the model as it is now, at every position of the sequences from `first` on and before `stop`:
+        """Compute each of `objectives` for the model with its current weights, at every position of the sequences from `first` up to `stop`:
         `(n, length)` each.
 
         Raises:
@@ -69,18 +69,18 @@ class Reference:
         return [np.concatenate(of_objective) for of_objective in zip(*batches, strict=True)]
 
     def _compared(self, model: Model, objectives: Sequence[TokenObjective], sequences: slice) -> list[NDArray[np.float64]]:
-        """The same of sequences that are read at once."""
+        """Compute the objectives for one batch of sequences, see `compare`."""
         ids = self.tokens.ids[sequences]
         logits = _logits(model, ids, OF_CHOICE)
-        following, kept = _following(ids, logits.device), self._rows[sequences].reshape(ids.size, -1)
+        following, stored = _following(ids, logits.device), self._rows[sequences].reshape(ids.size, -1)
         pieces = []
         for piece, changed in _pieces(logits):
-            original = _normalised(kept[piece], logits.device)
+            original = _normalised(stored[piece], logits.device)
             pieces.append([objective.of_tokens(original, changed, following[piece]) for objective in objectives])
         return [_at_positions(of_objective, ids) for of_objective in zip(*pieces, strict=True)]
 
     def sequences(self, first: int, n_sequences: int, device: torch.device) -> Torch:
-        """Log-probabilities of `n_sequences` sequences from the index `first` on, `(n_sequences, length, n_vocabulary)`, float32, normalised."""
+        """Return the log-probabilities of `n_sequences` sequences from `first` on, `(n_sequences, length, n_vocabulary)` float32, normalised."""
         return _normalised(self._rows[first : first + n_sequences], device)
 
     def discard(self) -> None:
@@ -89,25 +89,25 @@ class Reference:
 
 
 def require_finite(logits: Torch, otherwise: str) -> Torch:
-    """The `logits` `(..., n_vocabulary)`, all of which are numbers; `otherwise` is what the sentence says if not.
+    """Return `logits` `(..., n_vocabulary)` if all are finite; `otherwise` completes the error message if not.
 
     Raises:
         ModelError: one is infinite or undefined.
     """
-    if not torch.isfinite(logits.sum(dim=-1)).all():  # where one is not the sum is not, for one trip through memory
+    if not torch.isfinite(logits.sum(dim=-1)).all():  # a sum with an infinite or undefined term is not finite; one pass over memory
         raise ModelError(f"A model's logits must be finite; {otherwise}")
     return logits
 
 
 @torch.inference_mode()
 def _logits(model: Model, ids: NDArray[np.int64], otherwise: str) -> Torch:
-    """Float32 `(n · length, n_vocabulary)`."""
+    """Return the logits as float32 `(n · length, n_vocabulary)`."""
     logits: Torch = model.module(torch.from_numpy(ids).to(model.device), use_cache=False).logits.float()
     return require_finite(logits, otherwise).flatten(0, 1)
 
 
 def _pieces(logits: Torch) -> Iterator[tuple[slice, Torch]]:
-    """A few positions at a time, and their log-probabilities `(n, n_vocabulary)`."""
+    """Yield a few positions at a time, with their log-probabilities `(n, n_vocabulary)`."""
     step = max(1, _PIECE_BYTES // (4 * logits.shape[-1]))
     for start in range(0, len(logits), step):
         piece = slice(start, start + step)
@@ -119,12 +119,12 @@ def _normalised(rows: NDArray[np.float16], device: torch.device) -> Torch:
 
 
 def _following(ids: NDArray[np.int64], device: torch.device) -> Torch:
-    """The token after each, `(n · length,)`; after a sequence's last stands its first."""
+    """Return the token after each position, `(n · length,)`; after a sequence's last comes its first."""
     return torch.from_numpy(np.roll(ids, -1, axis=1).ravel()).to(device)
 
 
 def _at_positions(pieces: tuple[Torch, ...] | list[Torch], ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Values of consecutive positions as `(n, length)`."""
+    """Join the values of consecutive positions as `(n, length)`."""
     values: NDArray[np.float64] = torch.cat(pieces).double().cpu().numpy().reshape(ids.shape)
     return values
 

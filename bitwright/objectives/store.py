@@ -52,7 +52,7 @@ _STAGE = "name, seconds, n_tokens, peak_memory_bytes, digest"
 
 
 class Store:
-    """The measurements of one run.
+    """Settings, arrays, texts, measurements and stage costs of one run.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -108,10 +108,10 @@ class Store:
         self._db.close()
 
     def agree(self, settings: Mapping[str, str]) -> None:
-        """Record the settings of a run that has kept nothing yet, or hold a continued one to those it began with.
+        """Record the settings of a new run, or check those of a resumed run against the recorded ones.
 
         Raises:
-            RunError: a setting differs; the message names each that does.
+            RunError: a setting differs; the message names each of them.
         """
         if not self._has("select 1 from arrays limit 1"):
             self._write("insert or replace into settings values (?, ?, ?)", list(settings.items()))
@@ -121,7 +121,7 @@ class Store:
         changed = [f"{name} was {known.get(name, 'absent')} and is now {settings.get(name, 'absent')}" for name in names]
         if changed:
             raise RunError(
-                f"A run goes on only with the settings it began with; in {self._path.parent} {'; '.join(changed)}: "
+                f"A run must be resumed with the settings it began with; in {self._path.parent} {'; '.join(changed)}: "
                 "use the same settings, or another --out folder."
             )
 
@@ -138,7 +138,7 @@ class Store:
         return self._has("select 1 from arrays where name = ?", name)
 
     def array(self, name: str) -> NDArray[np.generic]:
-        """The array kept under a name.
+        """Return the array stored under a name.
 
         Raises:
             RunError: there is none.
@@ -162,7 +162,7 @@ class Store:
         return self._has("select 1 from texts where name = ?", name)
 
     def text(self, name: str) -> str:
-        """The text kept under a name.
+        """Return the text stored under a name.
 
         Raises:
             RunError: there is none.
@@ -182,7 +182,7 @@ class Store:
         return [_measurement(record) for _, record in self._rows("select choice, record, digest from measurements order by id")]
 
     def put_shipped(self, rounding: str, measurement: Measurement) -> None:
-        """Keep what a choice is worth with the rounding that ships, and the steps after it; the first one of a choice stays."""
+        """Store a measurement made with the final rounding method `rounding`, after all later build steps; the first one of a choice stays."""
         row = (rounding, json.dumps(measurement.choice), json.dumps(asdict(measurement)))
         self._write("insert or ignore into shipped values (?, ?, ?, ?)", [row])
 
@@ -202,7 +202,7 @@ class Store:
         return [(_unpacked(data).astype(np.float64), seconds) for *_, data, seconds in rows]
 
     def evaluated(self, text: str) -> dict[tuple[int, ...], NDArray[np.float64]]:
-        """Values `(n_sequences, n_objectives)` of every choice measured on a text, in the order they were begun."""
+        """Return the values `(n_sequences, n_objectives)` of every choice measured on a text, in the order the choices were begun."""
         found: dict[tuple[int, ...], list[NDArray[np.float64]]] = {}
         for _, choice, _, data, _ in self._rows(f"select {_EVALUATION} from evaluations where text = ? order by first, rowid", text):
             found.setdefault(tuple(json.loads(choice)), []).append(_unpacked(data).astype(np.float64))
@@ -252,7 +252,7 @@ class Store:
         if self._file != _file_at(self._path):
             raise OutputError(f"The run folder must stay where it is; {self._path} was removed or replaced meanwhile: put it back and run again.")
         try:
-            with self._db:  # commits at the end, or takes everything back
+            with self._db:  # commits at the end, or rolls back
                 self._db.execute("begin immediate")
                 self._db.executemany(statement, [(*row, _digest(row)) for row in rows])
         except sqlite3.ProgrammingError:  # a value of ours that is none of SQLite's

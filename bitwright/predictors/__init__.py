@@ -1,4 +1,4 @@
-"""Predict the quality of plans before they are measured."""
+"""Predict the divergence of plans: sensitivity tables of single units, and surrogate models of whole plans."""
 
 from bitwright.predictors.plans.agreement import Agreement, rank_agreement, sums, table_agreement
 from bitwright.predictors.plans.by_name import predictor_named

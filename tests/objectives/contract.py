@@ -1,4 +1,4 @@
-"""What every objective must pass. Inherit from `ObjectiveContract` and say how to make one:
+"""Contract tests of callables that measure choices. Inherit from `ObjectiveContract` and define how to make one:
 
 class TestMine(ObjectiveContract):
     def objective(self, model, levels, *, space, tokens, scratch):
@@ -23,7 +23,7 @@ TOKENS = random_tokens(11, 8)
 
 
 class ObjectiveContract(ABC):
-    """The promises of a distance from the original."""
+    """Contract of a measured distance from the original."""
 
     @abstractmethod
     def objective(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, scratch: Path) -> Callable[[Choice], Measurement]:

@@ -1,4 +1,4 @@
-"""What every objective must pass. Inherit from the contract of its kind and say how to make one:
+"""Contract tests of objectives. Inherit from the contract of the kind and define how to make one:
 
 class TestMine(DistanceContract):       # of next-token distributions, zero for the original
     def objective(self):
@@ -41,14 +41,14 @@ def predicted(model: Model) -> Torch:
 
 
 def by_sequence(objective: TokenObjective, original: Torch, changed: Torch, ids: np.ndarray) -> np.ndarray:
-    """What it says of each sequence `(n,)` from log-probabilities `(n, length, n_vocabulary)` of the token after each of `ids` `(n, length)`."""
+    """Values of each sequence `(n,)` from log-probabilities `(n, length, n_vocabulary)` of the token after each of `ids` `(n, length)`."""
     following = torch.from_numpy(np.roll(ids, -1, axis=1)).flatten()
     values = objective.of_tokens(original.flatten(0, 1), changed.flatten(0, 1), following)
     return objective.by_sequence(values.double().numpy().reshape(ids.shape))
 
 
 class TokenContract(ABC):
-    """The promises of what is computed from next-token distributions."""
+    """Contract of objectives computed from next-token distributions."""
 
     #: how far the mean standard error may be from the deviation of repeated samples
     tolerance = 0.1
@@ -92,7 +92,7 @@ class TokenContract(ABC):
 
 
 class DistanceContract(TokenContract):
-    """The promises of a distance from the original besides."""
+    """Contract of objectives that are also a distance from the original."""
 
     def test_the_original_is_no_distance_from_itself(self) -> None:
         p = distributions(0)
@@ -115,7 +115,7 @@ class DistanceContract(TokenContract):
 
 
 class ModelContract(ABC):
-    """The promises of what needs the model."""
+    """Contract of objectives that need the model."""
 
     @abstractmethod
     def objective(self, model: Model) -> ModelObjective:

@@ -56,7 +56,7 @@ def test_all_of_a_model_with_one_embedding_is_read_and_of_another_one_row(llama_
     assert two.read_bytes(choice) == two.space.total_bytes(choice) - 1000 - looked_up + kept(open_source(str(llama_96)))
 
 
-def test_what_stays_as_it_is_is_read_as_well(llama_96: Path) -> None:
+def test_tensors_of_no_unit_are_read_as_well(llama_96: Path) -> None:
     source = open_source(str(llama_96))
     space = LLAMA_CPP.space(
         tuple(unit for unit in discover(source.tensors) if unit.name not in ("token_embd", "output")), menu=("Q8_0",), fixed_bytes=1000, n_weights=1
@@ -81,14 +81,14 @@ def test_experts_are_read_as_often_as_they_are_chosen(tiny_mixtral: Path, n_at_o
 
 @given(st.integers(0, 2**32))
 @settings(deadline=None, max_examples=20)
-def test_the_cost_of_a_choice_is_what_is_read(tiny_mixtral: Path, seed: int) -> None:
+def test_the_cost_of_a_choice_is_its_bytes_read(tiny_mixtral: Path, seed: int) -> None:
     found = apart(open_source(str(tiny_mixtral)), ("INT4_ROW", "INT8_ROW"))
     rng = np.random.default_rng(seed)
     choice = np.array([rng.choice(np.flatnonzero(row)) for row in found.space.offered])
     assert float(found.active_bytes().of(choice)) == pytest.approx(found.read_bytes(choice))
 
 
-def test_those_that_are_left_share_the_choices_of_a_dropped_one(tiny_mixtral: Path) -> None:
+def test_the_remaining_experts_share_the_tokens_of_a_dropped_one(tiny_mixtral: Path) -> None:
     found = apart(open_source(str(tiny_mixtral)), ("INT4_ROW", "INT8_ROW", "DROP"))
     space, choice = found.space, found.space.uniform(NATIVE.format("INT4_ROW"))
     size = {unit.name: float(space.size_bits[i, choice[i]]) / 8 for i, unit in enumerate(space.units)}

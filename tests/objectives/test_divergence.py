@@ -116,9 +116,7 @@ def test_long_sequences_are_read_few_at_a_time(tied: Model, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("n_positions", [1, 5, 1000])
-def test_it_does_not_matter_how_many_positions_are_looked_at_together(
-    tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_positions: int
-) -> None:
+def test_any_number_of_positions_at_a_time_gives_the_same(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_positions: int) -> None:
     objectives, noise = (KullbackLeibler(), Perplexity(), Kendall(4)), np.random.default_rng(3).normal(size=(384, 64)).astype(np.float32)
     expected = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent())
     monkeypatch.setattr("bitwright.objectives.reference._PIECE_BYTES", n_positions * 4 * 384)
@@ -146,7 +144,7 @@ def test_predictions_are_distributions_close_to_the_model_s(tied: Model, tmp_pat
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_model_that_gives_no_numbers_is_refused(tied: Model, tmp_path: Path, value: float) -> None:
+def test_a_model_with_logits_that_are_not_finite_is_refused(tied: Model, tmp_path: Path, value: float) -> None:
     space, before = space_of(tied, ("BF16", "Q8_0")), weights_of(tied)
     reference = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent())
     with applied(tied, {"token_embd.weight": lambda: np.full((384, 64), value, dtype=np.float32)}):

@@ -1,4 +1,4 @@
-"""Choices measured on a growing part of a text: the right values, nothing twice, and given up only when clearly worse."""
+"""Evaluation on the first sequences of a text: the right values, nothing measured twice, stopped early only when clearly worse."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +52,7 @@ def evaluator(model: Model, folder: Path, *objectives: TokenObjective | ModelObj
 
 
 class Forgetful(Stitcher):
-    """What stands in for the weights where nothing may be measured."""
+    """Stand-in for the weights in a test that must not measure anything."""
 
     def __init__(self) -> None:
         """Holds nothing."""
@@ -99,7 +99,7 @@ def test_nothing_is_measured_twice(tied: Model, tmp_path: Path) -> None:
     assert others[0].seconds > first.seconds - 1e-9
 
 
-def test_a_clearly_worse_choice_is_given_up_and_a_better_one_is_not(tied: Model, tmp_path: Path) -> None:
+def test_a_clearly_worse_choice_is_stopped_early_and_a_better_one_is_not(tied: Model, tmp_path: Path) -> None:
     with evaluator(tied, tmp_path) as (evaluate, _, space):
         good, bad = uniform(space, "Q8_0"), uniform(space, "Q4_0")
         assert evaluate(bad, 27, against=[good]).n_sequences == 8
@@ -108,7 +108,7 @@ def test_a_clearly_worse_choice_is_given_up_and_a_better_one_is_not(tied: Model,
         assert evaluate(bad, 27, against=[good]).n_sequences == 8  # as before, though more is known by now
 
 
-def test_what_the_first_looks_cannot_tell_apart_is_measured_to_the_end(tied: Model, tmp_path: Path) -> None:
+def test_choices_that_do_not_differ_clearly_are_measured_to_the_end(tied: Model, tmp_path: Path) -> None:
     with evaluator(tied, tmp_path) as (evaluate, _, space):
         one, other = uniform(space, "Q5_0"), uniform(space, "Q5_0")
         other[0] = uniform(space, "Q8_0")[0]
@@ -118,7 +118,7 @@ def test_what_the_first_looks_cannot_tell_apart_is_measured_to_the_end(tied: Mod
         assert evaluate(one, 27, against=[other]).n_sequences == (clear or looks)[0 if clear else -1]
 
 
-def test_nothing_is_given_up_where_the_model_itself_is_asked(tied: Model, tmp_path: Path) -> None:
+def test_nothing_is_stopped_early_with_a_model_objective(tied: Model, tmp_path: Path) -> None:
     with evaluator(tied, tmp_path, Norm()) as (evaluate, _, space):
         found = evaluate(uniform(space, "Q4_0"), 27, against=[uniform(space, "Q8_0")])
     assert (found.n_sequences, found.n_tokens) == (27, 0)

@@ -18,7 +18,7 @@ from bitwright.objectives.metrics.worst_slice import WorstSlice
 from tests.sentences import sentence
 
 
-def test_words_are_objectives_in_their_order() -> None:
+def test_names_are_parsed_in_their_order() -> None:
     assert parse_objectives("kl,flips,worst5%") == (KullbackLeibler(), Flips(), WorstSlice(5))
     assert parse_objectives(" bits, erank,perplexity,") == (CostObjective.BITS, EffectiveRank(), Perplexity())
     assert parse_objectives("jsd,amq-jsd,bytes") == (JensenShannon(), ClampedJensenShannon(), CostObjective.BYTES)
@@ -70,13 +70,13 @@ def test_tasks_and_functions_lie_in_files(tmp_path: Path) -> None:
         ("worst101%", "per cent"),
     ],
 )
-def test_what_is_none_is_told(text: str, told: str) -> None:
+def test_an_unknown_or_impossible_name_is_refused(text: str, told: str) -> None:
     with pytest.raises(ObjectiveError) as refused:
         parse_objectives(text)
     sentence(refused.value, told)
 
 
-def test_a_library_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitwright.objectives.metrics.harness.find_spec", lambda name: None)
     for word in ("lm-eval:arc_easy", "lm-eval:arc_easy:acc_norm"):
         with pytest.raises(LibraryError) as refused:

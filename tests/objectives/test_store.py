@@ -58,7 +58,7 @@ def test_every_setting_that_differs_is_named(store: Store, path: Path) -> None:
     assert store.settings() == {"seed": "1", "model": "abc", "target": "t"}
 
 
-def test_a_run_that_kept_nothing_may_begin_anew(store: Store) -> None:
+def test_a_run_without_results_may_change_its_settings(store: Store) -> None:
     store.agree({"calibration": "empty.txt"})
     store.agree({"calibration": "full.txt"})
     assert store.settings() == {"calibration": "full.txt"}
@@ -105,7 +105,7 @@ def test_texts_and_arrays_are_replaced(store: Store) -> None:
     assert store.array("x").tolist() == [1, 1]
 
 
-def test_what_is_missing_is_an_unfinished_run(store: Store, path: Path) -> None:
+def test_a_missing_result_is_an_unfinished_run(store: Store, path: Path) -> None:
     for ask in (store.text, store.array):
         with pytest.raises(RunError) as refused:
             ask("prices")
@@ -134,7 +134,7 @@ def test_a_finished_piece_of_work_is_there_for_others_at_once(store: Store, path
     other.close()
 
 
-def test_a_piece_of_work_is_kept_whole_or_not_at_all(store: Store) -> None:
+def test_a_transaction_is_stored_whole_or_not_at_all(store: Store) -> None:
     """The second row cannot be written, so the first is not there either."""
     unknown = object()
     with pytest.raises(sqlite3.Error):
@@ -289,7 +289,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     sentence(refused.value, tmp_path / "file" / "run", "--out")
 
 
-def test_a_full_disk_is_told(store: Store, path: Path) -> None:
+def test_a_full_disk_is_an_error(store: Store, path: Path) -> None:
     store.put_array("before", np.zeros(3))
     store._db.execute("pragma max_page_count = 1")  # what SQLite is left with when no page can be added
     with pytest.raises(OutputError) as refused:

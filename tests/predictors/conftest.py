@@ -1,4 +1,4 @@
-"""The same loaded models as in `tests/objectives`."""
+"""Fixtures of loaded models, shared with `tests/objectives`."""
 
 from tests.objectives.conftest import dense, mixtral, tied
 

@@ -1,4 +1,4 @@
-"""What every way to price formats must pass. Inherit from `TableContract` and say how to make a table:
+"""Contract tests of sensitivity proxies. Inherit from `TableContract` and define how to make a table:
 
 class TestMine(TableContract):
     def table(self, model, levels, *, space, tokens, folder):
@@ -25,7 +25,7 @@ _ROUNDING = 1e-5  # nats per token that a measurement may be below zero
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A table, what it is of, and whether the model came out of it as it went in."""
+    """A table with its subject, and whether the model is unchanged after it."""
 
     model: Model
     space: Space
@@ -34,7 +34,7 @@ class Made:
 
 
 class TableContract(ABC):
-    """The promises of a table of sensitivities."""
+    """Contract of a sensitivity table."""
 
     @abstractmethod
     def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
@@ -71,7 +71,7 @@ class TableContract(ABC):
 
 
 class SignedTableContract(TableContract):
-    """The promises of a table whose prices may be below zero: there, errors make up for each other."""
+    """Contract of a sensitivity table whose prices may be negative, since errors compensate each other."""
 
     def test_prices_every_pair(self, made: Made) -> None:
         assert made.table.shape == made.space.offered.shape

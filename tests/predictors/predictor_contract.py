@@ -1,4 +1,4 @@
-"""What every predictor of whole plans must pass. Inherit from `PredictorContract`, or from `LearningContract` where it corrects a table:
+"""Contract tests of predictors of whole plans. Inherit from `PredictorContract`, or from `LearningContract` if it corrects a table:
 
 class TestMine(LearningContract):
     needed = 3
@@ -23,14 +23,14 @@ N_KNOWN = 60
 
 
 def held_out(predictor: Predictor, plans: Plans, n_known: int = N_KNOWN) -> Validation:
-    """Fitted to the first plans, and what is predicted of the rest beside their truth."""
+    """Predictions for the rest of the plans after fitting the first ones, and the true values."""
     known, rest = plans.part(slice(n_known)), plans.part(slice(n_known, None))
     means, deviations = predictor.fit(*known.known())(rest.choices)
     return Validation(rest.truth, np.zeros(len(rest.truth)), means, deviations)
 
 
 class PredictorContract(ABC):
-    """The promises of a predictor of whole plans.
+    """Contract of a predictor of whole plans.
 
     `needed` is the fewest choices of 12 units that it learns from. Held-out predictions of additive plans are within `exactness` of their spread.
     """
@@ -85,13 +85,13 @@ class PredictorContract(ABC):
         found = held_out(self.predictor(plans.table), plans)
         assert found.root_mean_square < self.exactness * found.values.std()
 
-    def test_noisy_sums_are_better_foretold_than_by_their_mean(self) -> None:
+    def test_noisy_sums_are_predicted_better_than_by_their_mean(self) -> None:
         plans = additive(N_KNOWN + 100, noise=0.1)
         found = held_out(self.predictor(plans.table), plans)
         assert found.root_mean_square < 0.6 * found.values.std()
         assert found.spearman > 0.75
 
-    def test_intervals_hold_what_they_promise(self) -> None:
+    def test_intervals_have_their_coverage(self) -> None:
         """Over several truths with interactions that no table has."""
         inside = []
         for seed in range(5):
@@ -110,7 +110,7 @@ class PredictorContract(ABC):
 
 
 class LearningContract(PredictorContract):
-    """The promises of a predictor that corrects the table it begins with."""
+    """Contract of a predictor that corrects its table."""
 
     def test_a_unit_that_the_table_misprices_is_noticed(self) -> None:
         plans = mispriced(N_KNOWN + 100, factor=3, noise=0.03)

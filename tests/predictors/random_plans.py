@@ -23,7 +23,7 @@ class Plans:
         return Plans(self.table, self.choices[index], self.truth[index], self.values[index], self.errors[index])
 
     def known(self) -> tuple[Choices, np.ndarray, np.ndarray]:
-        """What a predictor is fitted to."""
+        """Training data of a predictor."""
         return self.choices, self.values, self.errors
 
 
@@ -41,7 +41,7 @@ def additive(n: int, *, noise: float, seed: int = 0) -> Plans:
 
 
 def mispriced(n: int, *, factor: float, noise: float, seed: int = 0) -> Plans:
-    """As `additive`, but the table has the dearest unit's prices too low by `factor`."""
+    """As `additive`, but the table has the prices of the most expensive unit too low by `factor`."""
     rng = np.random.default_rng(seed)
     true = true_table(rng)
     table = true.copy()

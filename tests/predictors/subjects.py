@@ -13,9 +13,9 @@ from bitwright.spaces import Space
 
 @contextmanager
 def opened(model: Model, levels: Levels, *, space: Space, tokens: Tokens, store: Path, seed: int = 0) -> Iterator[Subject]:
-    """For as long as the block lasts; `store` is the file."""
-    kept = Store(store)
+    """Subject whose store, the file `store`, is open inside the `with` block."""
+    opened_store = Store(store)
     try:
-        yield Subject(model, levels, space, tokens, seed, kept, Silent())
+        yield Subject(model, levels, space, tokens, seed, opened_store, Silent())
     finally:
-        kept.close()
+        opened_store.close()

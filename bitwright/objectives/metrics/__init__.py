@@ -1,1 +1,1 @@
-"""Measures of a changed model against the original."""
+"""Quality objectives: divergences from the original model, perplexity, task errors, hidden-state and router statistics."""

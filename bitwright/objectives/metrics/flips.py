@@ -1,6 +1,6 @@
-"""Flips: the share of tokens at which the changed model's most likely next token is another than the original's.
+"""Flips: share of positions at which the changed model's most likely next token differs from the original's.
 
-Source: Dutta et al., NeurIPS 2024, "Accuracy is not all you need" (flips of answers); here of tokens, so that no task is needed.
+Source: Dutta et al., NeurIPS 2024, "Accuracy is not all you need" (flips of answers); here flips of tokens, so that no task is needed.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bitwright.objectives.objective import TokenObjective
 
 @dataclass(frozen=True)
 class Flips(TokenObjective):
-    """A token that the original ranks as high as its first, as rounding to float16 can make it, is no flip."""
+    """Share of flipped tokens. A tie for the original's most likely token, which rounding to float16 can cause, is no flip."""
 
     name = "flips"
     unit = "share of tokens"

@@ -1,7 +1,7 @@
-"""Any task of lm-eval, the evaluation harness of EleutherAI (Gao et al., 2024), on the model as it is in memory.
+"""Tasks of lm-eval, the evaluation harness of EleutherAI (Gao et al., 2024), run on the model in memory.
 
-The library is optional: `pip install bitwright[eval]`. Its tasks download their data from the Hugging Face hub, except those whose YAML file
-says otherwise.
+The library is optional: `pip install bitwright[eval]`. Its tasks download their data from the Hugging Face hub unless their YAML file names local
+data.
 """
 
 import importlib
@@ -25,7 +25,7 @@ _RESAMPLES = 100  # for the standard errors of metrics that have no formula; the
 
 @dataclass(frozen=True)
 class Harness(Preparation):
-    """One metric of one task, e.g. `Harness("arc_easy")`; `task` is a name that lm-eval knows, or the path of a task's YAML file.
+    """One metric of one lm-eval task, e.g. `Harness("arc_easy")`; `task` is the name of a task of lm-eval, or the path of a task's YAML file.
 
     Raises:
         LibraryError: lm-eval is not installed.
@@ -36,15 +36,15 @@ class Harness(Preparation):
 
     def __post_init__(self) -> None:
         if find_spec("lm_eval") is None:
-            raise LibraryError(f"The objective '{self.name}' needs lm-eval, which is not installed: pip install 'bitwright[eval]'.")
+            raise LibraryError(f"The objective '{self.name}' needs lm-eval, which is not installed: run `pip install 'bitwright[eval]'`.")
 
     @property
     def name(self) -> str:
-        """E.g. `lm-eval:arc_easy`, with a metric other than accuracy behind it."""
+        """Return e.g. `lm-eval:arc_easy`, with `:metric` appended unless it is accuracy."""
         return f"lm-eval:{self.task}" if self.metric == "acc" else f"lm-eval:{self.task}:{self.metric}"
 
     def prepare(self, original: Model, tokens: Tokens) -> "HarnessError":  # noqa: ARG002
-        """Let lm-eval look for its tasks, which takes it half a minute, once; neither model nor text is needed for it."""
+        """Index the tasks of lm-eval once, which takes half a minute; neither the model nor the text is used."""
         is_file = self.task.endswith((".yaml", ".yml"))
         with _quiet():
             return HarnessError(self, importlib.import_module("lm_eval.tasks").TaskManager(include_defaults=not is_file))
@@ -52,7 +52,7 @@ class Harness(Preparation):
 
 @dataclass(frozen=True, eq=False)
 class HarnessError(ModelObjective):
-    """The metric as lm-eval reports it with its standard error; one minus it where more is better, as of an accuracy."""
+    """Metric and standard error as lm-eval reports them; 1 − metric where higher is better, as for accuracy."""
 
     harness: Harness
     tasks: Any
@@ -60,16 +60,16 @@ class HarnessError(ModelObjective):
 
     @property
     def name(self) -> str:
-        """E.g. `lm-eval:arc_easy`."""
+        """Return e.g. `lm-eval:arc_easy`."""
         return self.harness.name
 
     def of_model(self, model: Model) -> Estimate:
-        """See `ModelObjective.of_model`. lm-eval is asked to seed no global generator."""
+        """See `ModelObjective.of_model`. lm-eval is told not to seed global generators."""
         metric, results = self.harness.metric, self._results(model)
         (task, found), *others = results["results"].items()
         if others or f"{metric},none" not in found:
             known = ", ".join(sorted(results["higher_is_better"][task])) or "several tasks"
-            raise ObjectiveError(f"An objective is one metric of one task; {self.name} has no '{metric}', but {known}: name it behind the task.")
+            raise ObjectiveError(f"An objective must be one metric of one task; {self.name} has no '{metric}', but {known}: name one after the task.")
         value, error = float(found[f"{metric},none"]), found.get(f"{metric}_stderr,none")
         more_is_better = results["higher_is_better"][task][metric]
         return Estimate(1 - value if more_is_better else value, float(error) if isinstance(error, float) else inf)
@@ -83,15 +83,15 @@ class HarnessError(ModelObjective):
                 wrapped = wrap(model.module, tokenizer=model.tokenizer, backend="causal", batch_size=_ROWS_AT_ONCE, device=str(model.device))
                 settings = {"task_manager": self.tasks, "bootstrap_iters": _RESAMPLES, "log_samples": False}
                 found: dict[str, Any] = evaluate(wrapped, tasks=[self.harness.task], **settings, **seeds)
-        except Exception as error:  # a task is code and data of others: it can fail in any way
-            told = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ObjectiveError(f"lm-eval must be able to run '{self.harness.task}'; it cannot ({told}): check its name and its data.") from error
+        except Exception as error:  # a task is third-party code and data: it can fail in any way
+            message = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ObjectiveError(f"lm-eval must be able to run '{self.harness.task}'; it cannot ({message}): check its name and its data.") from error
         return found
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the bars and warnings that lm-eval prints: progress has one place of its own."""
+    """Suppress the progress bars and warnings that lm-eval prints."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,7 +1,7 @@
-"""Jensen-Shannon divergence of the next-token distributions: symmetric, and never above ln 2.
+"""Jensen-Shannon divergence of the next-token distributions: symmetric, and at most ln 2.
 
 JSD = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = ½ (p + q), in nats. Source: Lin, 1991, Divergence measures based on the Shannon entropy.
-As AMQ (Lee et al., EMNLP 2025, arXiv 2509.12019) computes it, m is never below 1e-7.
+AMQ (Lee et al., EMNLP 2025, arXiv 2509.12019) clamps m to at least 1e-7.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _CEILING = 1.0
 
 @dataclass(frozen=True)
 class JensenShannon(TokenObjective):
-    """The exact divergence, in [0, ln 2]."""
+    """Exact Jensen-Shannon divergence, in [0, ln 2]."""
 
     name = "jsd"
     unit = "nats/token"
@@ -34,10 +34,10 @@ class JensenShannon(TokenObjective):
 
 @dataclass(frozen=True)
 class ClampedJensenShannon(TokenObjective):
-    """As AMQ computes it: the mixture is at least 1e-7, and what is above 1 or undefined counts as 1.
+    """Jensen-Shannon divergence as AMQ computes it: the mixture m is clamped to at least 1e-7, and values above 1 or undefined become 1.
 
-    The clamp makes the tail's terms negative: of two equal models over a large vocabulary the value is a little below zero. The ceiling, which
-    AMQ puts on the mean, is put on every sequence here; it can only meet undefined values, as a divergence is at most ln 2.
+    The clamp makes the terms of the tail negative: for two equal models over a large vocabulary the value is slightly below zero. AMQ applies the
+    ceiling to the mean, here it is applied to every sequence; it only affects undefined values, since the divergence is at most ln 2.
     """
 
     name = "amq-jsd"
@@ -49,5 +49,5 @@ class ClampedJensenShannon(TokenObjective):
         return (divergence_of(original, middle) + divergence_of(changed, middle)) / 2
 
     def by_sequence(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The mean of each, and the ceiling."""
+        """Return the mean of each sequence, capped at the ceiling."""
         return np.minimum(np.nan_to_num(super().by_sequence(values), nan=_CEILING), _CEILING)

@@ -1,10 +1,10 @@
-"""Kullback-Leibler divergence of the changed model's next token from the original's, over the whole vocabulary or over its head.
+"""Kullback-Leibler divergence of the next-token distributions, over the whole vocabulary or over the top k tokens.
 
 KL(p ‖ q) = Σ p (log p − log q), p the original, q the changed model, in nats; averaged over tokens.
 
-The version on the original's k likeliest tokens puts all others into one bucket. Merging outcomes never raises a divergence (the log-sum
-inequality: Cover and Thomas, Elements of Information Theory, theorem 2.7.1), so it is a lower bound of the whole. EvoPress's sparse KL (Sieberling et
-al., 2024, arXiv 2410.14649) renormalises over the k tokens instead and is blind to probability that moves between them and the tail.
+The top-k version merges all tokens but the original's k most likely ones into one bucket. Merging outcomes never raises a divergence (the log-sum
+inequality: Cover and Thomas, Elements of Information Theory, theorem 2.7.1), so it is a lower bound of the full one. EvoPress's sparse KL (Sieberling
+et al., 2024, arXiv 2410.14649) renormalises over the k tokens instead, and so misses probability that moves between them and the tail.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from bitwright.objectives.objective import TokenObjective
 
 
 def divergence_of(p: Torch, q: Torch) -> Torch:
-    """KL(p ‖ q) `(...)` of log-probabilities `(..., n_outcomes)`."""
+    """Return KL(p ‖ q) in nats `(...)` from log-probabilities `(..., n_outcomes)`."""
     return (p.exp() * (p - q)).sum(dim=-1)
 
 
@@ -34,18 +34,18 @@ class KullbackLeibler(TokenObjective):
 
 @dataclass(frozen=True)
 class TopKullbackLeibler(TokenObjective):
-    """KL(original ‖ changed) over the original's `k` likeliest tokens and one bucket for all others."""
+    """KL(original ‖ changed) over the original's `k` most likely tokens and one bucket for all others."""
 
     k: int = 10
     unit = "nats/token"
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise ValueError(f"the head is one token at least, not {self.k}")
+            raise ValueError(f"k must be one token at least, not {self.k}")
 
     @property
     def name(self) -> str:
-        """E.g. `top10-kl`."""
+        """Return e.g. `top10-kl`."""
         return f"top{self.k}-kl"
 
     def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
@@ -57,6 +57,8 @@ class TopKullbackLeibler(TokenObjective):
 
 
 def _bucketed(log_probabilities: Torch, head: Torch) -> Torch:
-    """Log-probabilities `(..., k + 1)` of the tokens `head` `(..., k)` and of any other, which is summed: 1 − Σ would be noise."""
+    """Return the log-probabilities `(..., k + 1)` of the tokens `head` `(..., k)` and of all others together; these are summed, since 1 − Σ is
+    imprecise.
+    """
     tail = log_probabilities.scatter(-1, head, -inf).logsumexp(dim=-1, keepdim=True)
     return cat([log_probabilities.gather(-1, head), tail], dim=-1)

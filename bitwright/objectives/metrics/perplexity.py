@@ -1,6 +1,6 @@
 """Perplexity of the changed model on the held-out text: exp of the mean −log q(token) over every token but each sequence's first.
 
-Unlike a divergence it asks what the text says, not what the original would have said: it can fall below the original's own.
+Unlike a divergence it compares with the text, not with the original model, so it can fall below the original's own perplexity.
 """
 
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from torch import Tensor as Torch
 from bitwright.objectives.measurement import standard_error
 from bitwright.objectives.objective import Estimate, TokenObjective
 
-_LARGEST_EXPONENT = 700.0  # a number even of the most broken choice
+_LARGEST_EXPONENT = 700.0  # keeps the perplexity of a broken model finite
 
 
 @dataclass(frozen=True)
 class Perplexity(TokenObjective):
-    """A sequence's value is its mean loss in nats per token; the sequences are equally long, so their mean is that over tokens."""
+    """Perplexity. A sequence's value is its mean loss in nats per token; sequences are equally long, so their mean is the mean over tokens."""
 
     name = "perplexity"
     unit = "perplexity"
-    positions = slice(-1)  # nothing follows the last
+    positions = slice(-1)  # the last token has no next token
 
     def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
         """See `TokenObjective.of_tokens`."""
         return -changed.gather(-1, following[:, None])[:, 0]
 
     def summarise(self, per_sequence: NDArray[np.float64]) -> Estimate:
-        """exp of the mean loss, of 700 at most; by the delta method its standard error is that of the mean loss times the perplexity."""
+        """Return exp of the mean loss, capped at exp(700); its standard error, by the delta method, is that of the mean loss times the perplexity."""
         perplexity = exp(min(per_sequence.mean(), _LARGEST_EXPONENT))
         return Estimate(perplexity, perplexity * standard_error(per_sequence))

@@ -1,10 +1,10 @@
-"""Whether the likeliest tokens keep their order: 1 − rank correlation over the original's top k.
+"""Rank correlation of the original's top k tokens between the two models, as 1 − correlation.
 
-Source: ACBench (Dong et al., ICML 2025, arXiv 2505.19433), top-k ranking correlation. 0 is the same order, 2 the reverse.
-What differs: a pair of tokens that one model ties takes the order that the other gives it, so that the original, whose log-probabilities are kept
-as float16, is no distance from itself. Without ties both are one minus the textbook's τ and ρ.
+Source: ACBench (Dong et al., ICML 2025, arXiv 2505.19433), top-k ranking correlation. 0 is the same order, 2 the reverse. What differs: a pair of
+tokens tied in one model takes its order in the other, so that the original, whose log-probabilities are stored as float16, has distance zero from
+itself. Without ties both are one minus the textbook τ and ρ.
 
-ACBench's third measure, the energy −T log Σ exp(logit / T), is not here: it is a property of logits, which log-probabilities have lost.
+ACBench's third measure, the energy −T log Σ exp(logit / T), is left out: it needs logits, which cannot be recovered from log-probabilities.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from bitwright.objectives.objective import TokenObjective
 
 @dataclass(frozen=True)
 class Kendall(TokenObjective):
-    """1 − Kendall's τ: twice the share of pairs of the original's `k` likeliest tokens that the changed model ranks the other way round."""
+    """1 − Kendall's τ: twice the share of discordant pairs among the original's `k` most likely tokens."""
 
     k: int = 10
     unit = "1 − τ"
@@ -26,7 +26,7 @@ class Kendall(TokenObjective):
 
     @property
     def name(self) -> str:
-        """E.g. `top10-kendall`."""
+        """Return e.g. `top10-kendall`."""
         return f"top{self.k}-kendall"
 
     def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
@@ -38,7 +38,7 @@ class Kendall(TokenObjective):
 
 @dataclass(frozen=True)
 class Spearman(TokenObjective):
-    """1 − Spearman's ρ: 6 Σ d² / (k (k² − 1)), d the differences between the ranks of the original's `k` likeliest tokens."""
+    """1 − Spearman's ρ: 6 Σ d² / (k (k² − 1)), d the rank differences of the original's `k` most likely tokens."""
 
     k: int = 10
     unit = "1 − ρ"
@@ -48,20 +48,20 @@ class Spearman(TokenObjective):
 
     @property
     def name(self) -> str:
-        """E.g. `top10-spearman`."""
+        """Return e.g. `top10-spearman`."""
         return f"top{self.k}-spearman"
 
     def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
         """See `TokenObjective.of_tokens`."""
         before, after = _orders(original, changed, self.k)
-        # half the sum of a token's orders against all others is its rank, counted from the middle
+        # half the sum of a token's orders against all others is its rank, counted from the middle rank
         differences = (before - after).sum(dim=-1) / 2
         k = before.shape[-1]
         return 6 * differences.square().sum(dim=-1) / (k * (k * k - 1))
 
 
 def _orders(original: Torch, changed: Torch, k: int) -> tuple[Torch, Torch]:
-    """How each model orders every pair of the original's `k` likeliest tokens `(n, length, k, k)`: +1 above, −1 below, 0 tied in both."""
+    """Return each model's order of every pair of the original's `k` most likely tokens `(n, k, k)`: +1 above, −1 below, 0 tied in both."""
     head = original.topk(min(k, original.shape[-1]), dim=-1)
     before, after = _signs(head.values), _signs(changed.gather(-1, head.indices))
     return before.where(before != 0, after), after.where(after != 0, before)
@@ -73,4 +73,4 @@ def _signs(values: Torch) -> Torch:
 
 def _check(k: int) -> None:
     if k < 2:
-        raise ValueError(f"an order needs two tokens at least, not {k}")
+        raise ValueError(f"a rank correlation needs two tokens at least, not {k}")

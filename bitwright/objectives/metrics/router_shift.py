@@ -1,8 +1,7 @@
-"""Router shift: how often tokens are sent to other experts than in the original.
+"""Router shift: share of the original's expert selections that the changed model does not make.
 
-Source: the expert shift of EAC-MoE (ACL 2025, section 3), where it alone costs Mixtral as much perplexity as the quantized weights do. Here it is the
-share of the original's choices, over all tokens, layers and places among the k, that the changed model does not make. An expert that was dropped
-counts where it would have been chosen.
+Source: the expert shift of EAC-MoE (ACL 2025, section 3), where it alone costs Mixtral as much perplexity as the quantized weights do. The share is
+over all tokens, layers and the k selections of each. A dropped expert counts wherever the original selects it.
 """
 
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ _SEQUENCES_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class RouterShift(Preparation):
-    """Reads what the original's routers choose on the text."""
+    """Collects the original's expert selections on the text, and makes the objective from them."""
 
     name = "router-shift"
 
@@ -35,13 +34,13 @@ class RouterShift(Preparation):
             ObjectiveError: the model has no routers.
         """
         if not router_parameters(original):
-            raise ObjectiveError(f"{self.name} needs a mixture of experts; this model has no routers: name another objective.")
+            raise ObjectiveError(f"The objective {self.name} needs a mixture of experts; this model has no routers: name another objective.")
         return ShiftFromOriginal(chosen_experts(original, tokens), tokens)
 
 
 @dataclass(frozen=True, eq=False)
 class ShiftFromOriginal(ModelObjective):
-    """The share of the original's choices that a model does not make on `tokens`; `original` are those choices, see `chosen_experts`."""
+    """Share of the selections `original` (see `chosen_experts`) that a model does not make on `tokens`."""
 
     original: NDArray[np.int64]
     tokens: Tokens
@@ -51,19 +50,19 @@ class ShiftFromOriginal(ModelObjective):
     def of_model(self, model: Model) -> Estimate:
         """See `ModelObjective.of_model`."""
         found = chosen_experts(model, self.tokens)
-        kept = (self.original[..., :, None] == found[..., None, :]).any(axis=-1)  # (n_layers, n_sequences, length, k)
-        shifted = 1.0 - kept.mean(axis=(0, 2, 3))
+        unchanged = (self.original[..., :, None] == found[..., None, :]).any(axis=-1)  # (n_layers, n_sequences, length, k)
+        shifted = 1.0 - unchanged.mean(axis=(0, 2, 3))
         return Estimate(float(shifted.mean()), standard_error(shifted))
 
 
 def chosen_experts(model: Model, tokens: Tokens) -> NDArray[np.int64]:
-    """The experts that each token is sent to `(n_layers, n_sequences, length, k)`; layers are those with a router, in order."""
+    """Return the experts selected for each token `(n_layers, n_sequences, length, k)`; layers are those with a router, in order."""
     chosen: dict[int, list[Torch]] = {layer: [] for layer in sorted(router_parameters(model))}
 
-    def told(routed: Routed) -> None:
+    def record(routed: Routed) -> None:
         chosen[routed.layer].append(routed.chosen.cpu())
 
-    with watched_routers(model, told), torch.inference_mode():
+    with watched_routers(model, record), torch.inference_mode():
         for batch in tokens.batches(_SEQUENCES_AT_ONCE):
             model.module(torch.from_numpy(batch).to(model.device), use_cache=False)
     found = np.stack([torch.cat(of_layer).numpy() for of_layer in chosen.values()])

@@ -1,11 +1,11 @@
-"""Error rate on a task: the share of items that a model gets wrong, from the likelihoods that it gives to the answers.
+"""Error rate on a multiple-choice or cloze task, from the log-likelihoods of the answers.
 
-An item is right where the right option has the highest log-likelihood Σ log p(token) over its continuation; a cloze, where every token of the
-continuation is the most likely one, i.e. where greedy decoding would write it. So lm-eval (Gao et al., 2024) scores `acc`; its `acc_norm`, which
-divides by the length in characters so that long answers are not at a disadvantage, is `TaskErrorByLength`.
+A multiple-choice item is correct if the gold option has the highest log-likelihood Σ log p(token) over its continuation, a cloze item if every token
+of the continuation is the most likely one, i.e. if greedy decoding would produce it. This is `acc` of lm-eval (Gao et al., 2024); its `acc_norm`,
+which divides by the length in characters so that long answers are not at a disadvantage, is `TaskErrorByLength`.
 
-Context and continuation are encoded as one text, as the model would read it. What the encoding of the context alone shares with it, token by token
-from the start, is context, and all from the first differing token on is continuation: where a token spans the border, it belongs to the continuation.
+Context and continuation are tokenized as one text. The tokens that this shares with the context tokenized alone, from the start, are the context; all
+from the first differing token on are the continuation, so a token that spans the border belongs to the continuation.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _ROWS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Log-likelihood of a continuation after its context, in nats, and whether each of its tokens is the most likely one."""
+    """Log-likelihood in nats of a continuation after its context, and whether each of its tokens is the most likely one."""
 
     nats: float
     is_greedy: bool
@@ -36,14 +36,14 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class TaskError(ModelObjective):
-    """Share of wrong answers, each option judged by its whole log-likelihood; the standard error is binomial."""
+    """Share of wrong answers, options compared by their total log-likelihood; the standard error is binomial."""
 
     task: Task
     unit = "share of items"
 
     @property
     def name(self) -> str:
-        """E.g. `error:tasks/piqa.jsonl`."""
+        """Return e.g. `error:tasks/piqa.jsonl`."""
         return f"error:{self.task.name}"
 
     def of_model(self, model: Model) -> Estimate:
@@ -55,14 +55,14 @@ class TaskError(ModelObjective):
 
 @dataclass(frozen=True)
 class TaskErrorByLength(ModelObjective):
-    """Share of wrong answers, each option judged by its log-likelihood per character; the standard error is binomial."""
+    """Share of wrong answers, options compared by their log-likelihood per character; the standard error is binomial."""
 
     task: Task
     unit = "share of items"
 
     @property
     def name(self) -> str:
-        """E.g. `length-error:tasks/piqa.jsonl`."""
+        """Return e.g. `length-error:tasks/piqa.jsonl`."""
         return f"length-error:{self.task.name}"
 
     def of_model(self, model: Model) -> Estimate:
@@ -74,11 +74,11 @@ class TaskErrorByLength(ModelObjective):
 
 
 def likelihoods(model: Model, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
-    """What the model gives each continuation after its context.
+    """Return the likelihood of each continuation after its context, given as pairs (context, continuation).
 
     Raises:
         ModelError: a logit is not finite.
-        ObjectiveError: a continuation is longer than the model's longest text.
+        ObjectiveError: a continuation does not fit into the model's context length.
     """
     rows = [_encoded(model, *pair) for pair in pairs]
     longest_first = sorted(range(len(rows)), key=lambda i: -len(rows[i][0]))
@@ -90,7 +90,7 @@ def likelihoods(model: Model, pairs: Sequence[tuple[str, str]]) -> list[Likeliho
 
 
 def _of_items(model: Model, items: Sequence[Item]) -> list[list[Likelihood]]:
-    """Likelihoods of the options of each item."""
+    """Return the likelihoods of the options of each item."""
     flat = iter(likelihoods(model, [pair for item in items for pair in item.options]))
     return [[next(flat) for _ in item.options] for item in items]
 
@@ -102,13 +102,13 @@ def _is_right(item: Item, options: list[Likelihood], lengths: list[int]) -> bool
 
 
 def _share(right: list[bool]) -> Estimate:
-    """Share of wrong answers; of zeros and ones the standard error of the mean is √(e (1 − e) / (n − 1))."""
+    """Return the share e of wrong answers; the standard error of a mean of zeros and ones is √(e (1 − e) / (n − 1))."""
     wrong = 1 - np.array(right, dtype=np.float64)
     return Estimate(float(wrong.mean()), standard_error(wrong))
 
 
 def _encoded(model: Model, context: str, continuation: str) -> tuple[list[int], int]:
-    """Ids of both texts as one, and how many of them, at the end, are the continuation: one at least."""
+    """Return the token ids of both texts as one, and how many of the last ones are the continuation: one at least."""
     tokenizer = model.tokenizer
     whole, alone = (tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in (context + continuation, context))
     n_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(whole[:-1], alone, strict=False)))
@@ -117,7 +117,7 @@ def _encoded(model: Model, context: str, continuation: str) -> tuple[list[int], 
     limit = model.module.config.get_text_config().max_position_embeddings
     if (n_continuation := len(whole) - n_shared) >= limit:
         raise ObjectiveError(
-            f"A continuation must be shorter than the model's longest text of {limit} tokens; '{continuation[:40].strip()}...' has {n_continuation}: "
+            f"A continuation must be shorter than the context length of {limit} tokens; '{continuation[:40].strip()}...' has {n_continuation}: "
             "leave the item out."
         )
     return [*start, *whole][-limit:], n_continuation
@@ -125,7 +125,7 @@ def _encoded(model: Model, context: str, continuation: str) -> tuple[list[int], 
 
 @torch.inference_mode()
 def _of_rows(model: Model, rows: list[tuple[list[int], int]]) -> list[Likelihood]:
-    """Likelihoods of encoded rows; what fills up a short one stands behind it, where a causal model cannot see it."""
+    """Return the likelihoods of encoded rows; short rows are padded at the end, where a causal model does not see the padding."""
     length = max(len(ids) for ids, _ in rows)
     filled = torch.tensor([ids + [0] * (length - len(ids)) for ids, _ in rows], device=model.device)
     places = [np.arange(len(ids) - n - 1, len(ids) - 1) for ids, n in rows]  # each token is predicted at the one before it
@@ -136,7 +136,7 @@ def _of_rows(model: Model, rows: list[tuple[list[int], int]]) -> list[Likelihood
 
 
 def _of_row(log_probabilities: torch.Tensor, labels: list[int]) -> Likelihood:
-    """From log-probabilities `(n, n_vocabulary)` of the `n` tokens of a continuation."""
+    """Return the likelihood of the `n` tokens `labels` of a continuation from log-probabilities `(n, n_vocabulary)`."""
     target = torch.tensor(labels)
     nats = log_probabilities.gather(-1, target[:, None]).double().sum()
     return Likelihood(float(nats), bool((log_probabilities.argmax(dim=-1) == target).all()))

@@ -1,13 +1,13 @@
-"""Tasks with a right answer, read from files: multiple choice and cloze, as texts to be continued.
+"""Multiple-choice and cloze tasks, read from the file formats in which evaluation suites publish them.
 
-The files are those that evaluation suites publish their data as; each line's keys say which kind it is:
+The keys of each line decide the kind of the item:
 
-    {"query": ..., "choices": [...], "gold": 0}                       which continuation of one context (ARC, PIQA)
-    {"context_options": [...], "continuation": ..., "gold": 0}        which context of one continuation (Winogrande, partial evaluation)
-    {"context": ..., "continuation": ...}                             exactly this continuation (LAMBADA)
-    six lines: context, index of the right ending, four endings       in a file that is not .jsonl (HellaSwag)
+    {"query": ..., "choices": [...], "gold": 0}                       choose the continuation of one context (ARC, PIQA)
+    {"context_options": [...], "continuation": ..., "gold": 0}        choose the context of one continuation (Winogrande, partial evaluation)
+    {"context": ..., "continuation": ...}                             produce exactly this continuation (LAMBADA)
+    six lines: context, index of the gold ending, four endings        in a file that is not .jsonl (HellaSwag)
 
-A query that begins with "Question:" is followed by a line "Answer:", as in the prompts of lm-eval. A continuation is set off by one space.
+A query that begins with "Question:" is followed by a line "Answer:", as in the prompts of lm-eval. One space precedes a continuation.
 """
 
 import json
@@ -23,7 +23,7 @@ _LINES_OF_AN_ITEM = 6
 
 @dataclass(frozen=True)
 class Item:
-    """`options` (context, continuation) of which `gold` is the right one; a single option is a cloze, to be continued word for word."""
+    """Item of a task: its `options` (context, continuation), of which the one at index `gold` is correct; a single option makes it a cloze."""
 
     options: tuple[tuple[str, str], ...]
     gold: int
@@ -31,21 +31,21 @@ class Item:
 
 @dataclass(frozen=True)
 class Task:
-    """Items, and a name that keeps them apart from others."""
+    """Items of a task, and the name under which its results are stored."""
 
     name: str
     items: tuple[Item, ...]
 
     def first(self, n: int) -> "Task":
-        """The same with `n` items at most."""
+        """Return the task with its first `n` items at most."""
         return self if n >= len(self.items) else Task(f"{self.name} (first {n})", self.items[:n])
 
 
 def read_task(path: Path) -> Task:
-    """The items of a file, named by its path.
+    """Read the task of a file; its name is the path.
 
     Raises:
-        TextError: the file cannot be read, an item lacks something or has no right answer, or there are none.
+        TextError: the file cannot be read, an item is incomplete or has no correct answer, or there are no items.
     """
     lines = [line for line in text_of_lines(path, "A task").split("\n") if line.strip()]
     if not lines:
@@ -61,14 +61,14 @@ def _item(read: Callable[[list[str]], Item | None], lines: list[str], place: str
         require_sayable(text, place)
     if item is None or not 0 <= item.gold < len(item.options) or not all(continuation.strip() for _, continuation in item.options):
         raise TextError(
-            "An item has a query, choices and the index 'gold' of the right one, or context_options, a continuation and gold, or a context and "
-            f"a continuation, or six lines of text; {place} has not: mend it."
+            "An item must have a query, choices and the index 'gold' of the correct one, or context_options, a continuation and gold, or a context "
+            f"and a continuation, or six lines of text; {place} does not: fix it."
         )
     return item
 
 
 def _of_object(lines: list[str]) -> Item | None:
-    """An item from a line of JSON, or None where it is none."""
+    """Parse an item from a line of JSON; None if it is not an item."""
     try:
         fields = json.loads(lines[0])
     except (ValueError, RecursionError):
@@ -84,7 +84,7 @@ def _of_object(lines: list[str]) -> Item | None:
 
 
 def _of_lines(lines: list[str]) -> Item | None:
-    """An item from six lines, or None where it is none."""
+    """Parse an item from six lines; None if they are not an item."""
     match lines:
         case [context, gold, *endings] if len(lines) == _LINES_OF_AN_ITEM and gold.strip().isdecimal():
             return Item(tuple((context, f" {ending}") for ending in endings), int(gold))

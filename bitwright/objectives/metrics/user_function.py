@@ -1,10 +1,10 @@
-"""Any function of the user's as an objective: `function(model) -> (value, standard error)`, to be made small.
+"""User-defined objectives: a function `function(model) -> (value, standard error)`, to be minimised.
 
     def seconds(model):
         return 0.12, 0.01
 
-`model.module` is the torch module with the weights of the choice in it, `model.tokenizer` its tokenizer. Whatever goes wrong in the function becomes
-one sentence, and what was measured before is kept by whoever measured it.
+`model.module` is the torch module with the weights of the choice, `model.tokenizer` its tokenizer. An exception in the function is reported in one
+sentence; measurements stored before it stay.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from bitwright.whole_files import regular
 
 @dataclass(frozen=True)
 class UserFunction(ModelObjective):
-    """A function of a model, which must leave the model's weights as they are; its name keeps its values apart from those of others."""
+    """User-defined function of a model, which must not change the model's weights; its values are stored under its name."""
 
     function: Callable[[Model], tuple[float, float]]
     name: str = "user"
@@ -33,16 +33,20 @@ class UserFunction(ModelObjective):
         try:
             found: object = self.function(model)
         except Exception as error:
-            raise ObjectiveError(f"An objective must give a value and its standard error; {self.name} raised {_told(error)}: mend it.") from error
+            raise ObjectiveError(
+                f"An objective must return a value and its standard error; {self.name} raised {_message(error)}: fix the function."
+            ) from error
         match found:
-            case (Real() as value, Real() as deviation) if isfinite(value) and float(deviation) >= 0:  # which what is not a number never is
+            case (Real() as value, Real() as deviation) if isfinite(value) and float(deviation) >= 0:  # false for NaN
                 return Estimate(float(value), float(deviation))
-        given = " ".join(repr(found).split())[:80]
-        raise ObjectiveError(f"An objective must give a finite value and its standard error, two numbers; {self.name} gave {given}: mend it.")
+        returned = " ".join(repr(found).split())[:80]
+        raise ObjectiveError(
+            f"An objective must return a finite value and its standard error, two numbers; {self.name} returned {returned}: fix the function."
+        )
 
 
 def read_function(path: Path, name: str) -> UserFunction:
-    """The function `name` of a Python file, as the objective `path:name`.
+    """Load the function `name` of a Python file as the objective `path:name`.
 
     Raises:
         ObjectiveError: the file cannot be read or run, or has no such function.
@@ -52,17 +56,17 @@ def read_function(path: Path, name: str) -> UserFunction:
     except OSError as error:
         raise ObjectiveError(f"An objective of your own lies in a file of Python; {path} is none ({error.strerror}): check the path.") from error
     if spec is None or spec.loader is None:
-        raise ObjectiveError(f"An objective of your own lies in a file of Python; {path} is none: name it FILE.py:FUNCTION.")
+        raise ObjectiveError(f"A user-defined objective must be in a Python file; {path} is not one: write FILE.py:FUNCTION.")
     module = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ObjectiveError(f"An objective's file must be one that Python can run; {path} is not ({_told(error)}): mend it.") from error
+        raise ObjectiveError(f"The file of an objective must run in Python; {path} does not ({_message(error)}): fix it.") from error
     function = vars(module).get(name)
     if not callable(function):
-        raise ObjectiveError(f"An objective must be a function of its file; {path} has no function '{name}': check the name.")
+        raise ObjectiveError(f"A user-defined objective must be a function in its file; {path} has no function '{name}': check the name.")
     return UserFunction(function, name=f"{path}:{name}")
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,6 +1,6 @@
 """The importance matrix: the mean squared activation of every input channel of every weight matrix.
 
-Source: llama.cpp's `imatrix` tool. It weighs the error of each weight in the quantizers of libggml.
+Source: llama.cpp's `imatrix` tool. The quantizers of libggml weight the error of each weight by it.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from bitwright.progress import Progress
 
 
 class _Squares(Tap):
-    """Sums of squares of each tensor's inputs: `(n_groups, n_columns)`, and the number of tokens each group saw."""
+    """Sums of squares of each tensor's inputs `(n_groups, n_columns)`, and the number of tokens of each group."""
 
     def __init__(self, model: Model) -> None:
         groups = {name: len(pieces) for name, pieces in model.pieces.items()}
@@ -35,7 +35,7 @@ class _Squares(Tap):
 
 
 def collect_importance(model: Model, tokens: Tokens, *, progress: Progress) -> dict[str, NDArray[np.float32]]:
-    """Mean squared activations `(n_groups, n_columns)` by tensor name; a group is an expert, or the whole tensor.
+    """Return the mean squared activations `(n_groups, n_columns)` by tensor name; a group is an expert, or the whole tensor.
 
     A tensor that no token reached is left out; an expert that no token reached gets the mean of the others.
 

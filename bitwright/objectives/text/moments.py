@@ -1,6 +1,7 @@
-"""The second moments of every layer's inputs: Σ x xᵀ over tokens, what GPTQ makes errors good by (Frantar et al., ICLR 2023, section 3).
+"""Second moments of every layer's inputs: Σ x xᵀ over tokens, half of GPTQ's Hessian (Frantar et al., ICLR 2023, section 3).
 
-The importance matrix is their diagonal. They take four bytes for each pair of channels, so they are gathered for some tensors at a time.
+Their diagonal is the importance matrix times the number of tokens. They take four bytes for each pair of channels, so they are collected for a few
+tensors at a time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from bitwright.compress import Model
 from bitwright.objectives.text.taps import Tap, Tapped, Use
 from bitwright.objectives.text.tokens import Tokens
 
-KEPT_BYTES = 1 << 30
+CACHE_BYTES = 1 << 30
 _SEQUENCES_AT_ONCE = 8
 
 
@@ -38,7 +39,7 @@ class _Products(Tap):
         """A look-up has no inputs."""
 
     def _product(self, x: Torch) -> Torch:
-        """Σ x xᵀ of one batch; q, k and v in a row are given the same."""
+        """Return Σ x xᵀ of one batch, computed once for consecutive layers with the same input, such as q, k and v."""
         if self._last is None or self._last[0] is not x:
             rows = x.detach().reshape(-1, x.shape[-1]).float()
             self._last = (x, rows.T @ rows)
@@ -47,9 +48,9 @@ class _Products(Tap):
 
 @contextmanager
 def gathered_moments(model: Model, tensors: Sequence[str]) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Moments `(n_experts, n_columns, n_columns)` of `tensors` by name, filled when the block ends with what was run in it.
+    """Collect the moments `(n_experts, n_columns, n_columns)` of `tensors` by name over the forward passes of the `with` block; filled when it ends.
 
-    A tensor that was not multiplied with anything is left out.
+    A tensor that is never multiplied is left out.
     """
     products, found = _Products(model, tensors), dict[str, NDArray[np.float32]]()
     with Tapped(model, products):
@@ -58,14 +59,14 @@ def gathered_moments(model: Model, tensors: Sequence[str]) -> Iterator[dict[str,
 
 
 class MomentsOfText(Mapping[str, NDArray[np.float32]]):
-    """The moments of every tensor on one text, gathered when they are first asked for: those of the tensors that follow come with them, as far as
-    `kept_bytes` allow, and the earlier ones are forgotten. So whoever goes through the tensors in their order reads the text few times.
+    """Second moments of every tensor on one text, collected on first access.
 
-    The model must have the weights whose moments are wanted whenever one is asked for.
+    The moments of the following tensors are collected in the same pass, as many as fit into `cache_bytes`, and earlier ones are discarded: access in
+    the order of the tensors needs few passes. At each access the model must have the weights whose moments are wanted.
     """
 
-    def __init__(self, model: Model, tokens: Tokens, *, kept_bytes: int = KEPT_BYTES) -> None:
-        self._model, self._tokens, self._kept_bytes = model, tokens, kept_bytes
+    def __init__(self, model: Model, tokens: Tokens, *, cache_bytes: int = CACHE_BYTES) -> None:
+        self._model, self._tokens, self._cache_bytes = model, tokens, cache_bytes
         self._sizes = {t.name: 4 * len(model.pieces[t.name]) * t.shape[-1] ** 2 for t in model.tensors if t.name in model.pieces}
         self._gathered: tuple[str, ...] = ()
         self._found: dict[str, NDArray[np.float32]] = {}
@@ -82,11 +83,11 @@ class MomentsOfText(Mapping[str, NDArray[np.float32]]):
         return sum(1 for _ in self)
 
     def _gather(self, first: str) -> None:
-        self._found = {}  # before the next ones take its place
+        self._found = {}  # frees the memory before the next ones are collected
         names = list(self._sizes)
         start = names.index(first)
         ends = np.cumsum([self._sizes[name] for name in names[start:]])
-        self._gathered = tuple(names[start : start + max(1, int((ends <= self._kept_bytes).sum()))])
+        self._gathered = tuple(names[start : start + max(1, int((ends <= self._cache_bytes).sum()))])
         with torch.no_grad(), gathered_moments(self._model, self._gathered) as self._found:
             for ids in self._tokens.batches(_SEQUENCES_AT_ONCE):
                 self._model.module(torch.from_numpy(ids).to(self._model.device), use_cache=False)

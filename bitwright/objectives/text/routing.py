@@ -1,9 +1,10 @@
-"""Which experts a text is sent to: what a mixture's routers choose in one pass over it.
+"""Routing statistics of a mixture of experts: how often each expert is chosen in one pass over a text, and with which weights.
 
-The quantities are those of PMQ (MC-MoE, Huang et al., ICLR 2025, section 3.2): how often an expert is chosen, and the probability that the router
-gives it when it is, before the chosen are renormalised. Beside them the weight that its output really gets, and what both are summed over: tokens.
+The quantities are those of PMQ (MC-MoE, Huang et al., ICLR 2025, section 3.2): the selection frequency of an expert, and its router probability when
+selected, before renormalisation over the selected experts. The weight that multiplies the expert's output is recorded too.
 
-A router is known by its weights, so no module is named. Those of transformers give logits, the weights of the chosen experts, and which they are.
+Routers are found by their parameters, not by module names. Those of transformers return the logits, the weights of the selected experts and their
+indices.
 """
 
 import hashlib
@@ -29,10 +30,10 @@ _SEQUENCES_AT_ONCE = 8
 
 @dataclass(frozen=True, eq=False)
 class Routing:
-    """What routers chose: a row for each routed expert, its `layer` and its `expert` index there, all `(n_experts,)`.
+    """Routing statistics, one row for each routed expert: its `layer` and its index `expert` in the layer, all `(n_experts,)`.
 
-    `n_read` tokens were read, `n_chosen` of them sent to the expert, one of `n_at_once` that the layer takes; `probability` and `weight` are summed
-    over the tokens sent there: the router's probability, and the weight of the expert's output. A model without experts has no rows.
+    Of `n_read` tokens, `n_chosen` were routed to the expert, in a layer with `n_at_once` experts per token. `probability` and `weight` are the
+    router's probability and the weight of the expert's output, summed over the tokens routed to it. A model without experts has no rows.
     """
 
     layer: NDArray[np.int64]
@@ -45,21 +46,21 @@ class Routing:
 
     @property
     def frequency(self) -> NDArray[np.float64]:
-        """The share of the tokens that are sent to each expert `(n_experts,)`; in a layer they sum up to `n_at_once`."""
+        """Return the share of the tokens routed to each expert `(n_experts,)`; the sum over a layer is `n_at_once`."""
         return self.n_chosen / self.n_read
 
     @property
     def mean_weight(self) -> NDArray[np.float64]:
-        """The weight of each expert's output where it is chosen `(n_experts,)`, 0 where it never is."""
+        """Return the mean weight of each expert's output when selected `(n_experts,)`, 0 for an expert never selected."""
         return self.weight / np.maximum(self.n_chosen, 1)
 
     def shares(self, values: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.float64]:
-        """`values` `(n_experts,)` over their sum in the layer."""
+        """Divide `values` `(n_experts,)` by their sum in the layer."""
         totals = np.bincount(self.layer, weights=values)
         return values / np.where(totals > 0, totals, 1.0)[self.layer]
 
     def row_of(self, layer: int, expert: int) -> int:
-        """The row of an expert.
+        """Return the row of an expert.
 
         Raises:
             KeyError: there is no such expert.
@@ -70,12 +71,12 @@ class Routing:
         return int(found[0])
 
     def to_array(self) -> NDArray[np.float64]:
-        """All of it as `(7, n_experts)`."""
+        """Return all fields as one array `(7, n_experts)`, in their order."""
         return np.stack([np.asarray(row, dtype=np.float64) for row in astuple(self)])
 
 
 def routing_from(array: NDArray[np.generic]) -> Routing:
-    """The inverse of `Routing.to_array`."""
+    """Return the routing of an array `(7, n_experts)`: the inverse of `Routing.to_array`."""
     whole, sums = array[:5].astype(np.int64), array[5:].astype(np.float64)
     return Routing(*whole, *sums)
 
@@ -84,17 +85,17 @@ NO_ROUTING = routing_from(np.zeros((7, 0)))
 
 
 def added(parts: Sequence[Routing]) -> Routing:
-    """The routing of several texts of one model, read as one; there is at least one."""
+    """Sum the routing of one model over several texts, at least one."""
     arrays = np.stack([part.to_array() for part in parts])
     whole = arrays[0].copy()
-    whole[[2, 4, 5, 6]] = arrays[:, [2, 4, 5, 6]].sum(axis=0)  # tokens and sums; layer, expert and how many at once are those of all
+    whole[[2, 4, 5, 6]] = arrays[:, [2, 4, 5, 6]].sum(axis=0)  # tokens and sums; layer, expert and n_at_once are the same in all
     return routing_from(whole)
 
 
 @dataclass(frozen=True, eq=False)
 class Routed:
-    """One run of the router of a `layer`: what it is given, `x` `(n_tokens, width)`, its `logits` `(n_tokens, n_experts)`, and the `weights` of the
-    experts `chosen`, both `(n_tokens, k)`.
+    """One call of the router of a `layer`: its input `x` `(n_tokens, width)`, its `logits` `(n_tokens, n_experts)`, and the `weights` of the experts
+    `chosen`, both `(n_tokens, k)`.
     """
 
     layer: int
@@ -105,13 +106,13 @@ class Routed:
 
 
 @contextmanager
-def watched_routers(model: Model, told: Callable[[Routed], None]) -> Iterator[None]:
-    """Tell `told` of every run of a router while the `with` block lasts."""
+def watched_routers(model: Model, callback: Callable[[Routed], None]) -> Iterator[None]:
+    """Call `callback` with every router call inside the `with` block."""
     routers = {model.module.get_submodule(name.rpartition(".")[0]): layer for layer, name in router_parameters(model).items()}
 
     def hook(module: Module, given: Any, output: Any) -> None:
         if module in routers:
-            told(Routed(routers[module], given[0].reshape(-1, given[0].shape[-1]), *output))
+            callback(Routed(routers[module], given[0].reshape(-1, given[0].shape[-1]), *output))
 
     handle = register_module_forward_hook(hook)
     try:
@@ -121,12 +122,12 @@ def watched_routers(model: Model, told: Callable[[Routed], None]) -> Iterator[No
 
 
 def routing_key(ids: NDArray[np.int64]) -> str:
-    """Under what a store keeps the routing of tokens `ids` `(n_sequences, length)`."""
+    """Return the store key of the routing of tokens `ids` `(n_sequences, length)`."""
     return f"routing/{hashlib.sha256(repr(ids.shape).encode() + ids.tobytes()).hexdigest()[:12]}"
 
 
 def kept_routing(model: Model, tokens: Tokens, *, store: Store, progress: Progress) -> Routing:
-    """`collect_routing`, unless the store has it already."""
+    """Return the routing of `tokens` from the store, collecting it first if absent."""
     key = routing_key(tokens.ids)
     if not store.has_array(key):
         store.put_array(key, collect_routing(model, tokens, progress=progress).to_array())
@@ -134,12 +135,12 @@ def kept_routing(model: Model, tokens: Tokens, *, store: Store, progress: Progre
 
 
 def collect_routing(model: Model, tokens: Tokens, *, progress: Progress) -> Routing:
-    """What the model's routers choose for `tokens`."""
+    """Collect the routing statistics of the model on `tokens` in one forward pass."""
     scores = torch.sigmoid if is_corrected(model) else _softmax
     counting = {layer: _Counts(scores) for layer in router_parameters(model)}
     if not counting:
         return NO_ROUTING
-    with progress.stage("Watching what the routers choose", tokens.n_tokens) as advance, torch.inference_mode():
+    with progress.stage("Collecting routing statistics", tokens.n_tokens) as advance, torch.inference_mode():
         for batch in tokens.batches(_SEQUENCES_AT_ONCE):
             with watched_routers(model, lambda routed: counting[routed.layer].add(routed)):
                 model.module(torch.from_numpy(batch).to(model.device), use_cache=False)
@@ -152,23 +153,23 @@ def _softmax(logits: Torch) -> Torch:
 
 
 class _Counts:
-    """Sums of one router."""
+    """Sums over the tokens of one router."""
 
     def __init__(self, scores: Callable[[Torch], Torch]) -> None:
-        """`scores` are the router's probabilities `(n_tokens, n_experts)`, by its logits."""
+        """Count with `scores`, which maps logits to the router's probabilities, both `(n_tokens, n_experts)`."""
         self._scores = scores
         self._sums, self._n_at_once = np.zeros((3, 1)), 0
 
     def add(self, routed: Routed) -> None:
-        """Count the tokens of one run."""
-        n_experts, places = routed.logits.shape[-1], routed.chosen.reshape(-1).cpu().numpy()
+        """Count the tokens of one router call."""
+        n_experts, selected = routed.logits.shape[-1], routed.chosen.reshape(-1).cpu().numpy()
         probabilities = self._scores(routed.logits.double()).gather(-1, routed.chosen)
         counted = [torch.ones_like(probabilities), probabilities, routed.weights]
-        sums = np.stack([np.bincount(places, of.reshape(-1).double().cpu().numpy(), n_experts) for of in counted])
+        sums = np.stack([np.bincount(selected, values.reshape(-1).double().cpu().numpy(), n_experts) for values in counted])
         self._sums, self._n_at_once = self._sums + sums, routed.chosen.shape[-1]
 
     def rows(self, layer: int, n_read: int) -> NDArray[np.float64]:
-        """As in `Routing.to_array`, `(7, n_experts)`."""
+        """Return the rows of `Routing.to_array`, `(7, n_experts)`."""
         n_experts = self._sums.shape[1]
         constant = np.repeat([[layer], [0], [n_read], [self._n_at_once]], n_experts, axis=1).astype(np.float64)
         constant[1] = np.arange(n_experts)

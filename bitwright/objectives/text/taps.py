@@ -1,7 +1,7 @@
-"""Watch every use of an engine tensor in a forward pass, whatever module it happens in.
+"""Intercept every use of an engine tensor in a forward pass, in whatever module it occurs.
 
 transformers applies weights through `torch.nn.functional.linear` and `embedding`, in `nn.Linear` as well as expert by expert in a mixture of
-experts. A tap recognises the weight by its address in memory, so no module is patched and no layer is named.
+experts. A tap recognises the weight by its memory address, so no module is patched and no layer name is needed.
 """
 
 from abc import ABC, abstractmethod
@@ -20,11 +20,11 @@ from bitwright.compress import Model
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """Some consecutive rows of an engine tensor, where they lie in the weight W of one `linear` or `embedding` call.
+    """Consecutive rows of an engine tensor, located in the weight W of one `linear` or `embedding` call.
 
-    `group` is the number of the piece within the tensor: an expert where it is a stack of them, else 0. `first_row` is the first engine row, `order`
-    `(n_rows,)` the row of W for each of them, and `columns` the first and the one past the last of its columns that they are of, None for all;
-    `expert` is the slice of the parameter that W is, -1 where it is all of it.
+    `group` is the index of the slice within the tensor: the expert in a stack of experts, else 0. `first_row` is the first engine row, `order`
+    `(n_rows,)` the row of W for each engine row, and `columns` the half-open range of W's columns, None for all; `expert` is the index of W in its
+    parameter, -1 where W is the whole parameter.
     """
 
     tensor: str
@@ -36,26 +36,26 @@ class Use:
 
 
 class Tap(ABC):
-    """What is told of every use."""
+    """Observer of every use of an engine tensor."""
 
     @abstractmethod
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:
-        """`y = x Wᵀ` was computed: `x` `(..., n_columns)`, `y` `(..., n_rows of W)`. Where `uses` are of some columns of W, `x` is given in these
-        columns only, and `y` is the whole product.
+        """Observe `y = x Wᵀ`: `x` `(..., n_columns)`, `y` `(..., n_rows of W)`. Where `uses` have a range of columns of W, `x` has these columns
+        only, and `y` is the whole product.
         """
 
     @abstractmethod
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
-        """Rows `ids` of W were looked up into `y` `(*ids.shape, n_columns)`."""
+        """Observe a look-up of the rows `ids` of W, with the result `y` `(*ids.shape, n_columns)`."""
 
 
 def is_mixture(model: Model) -> bool:
-    """Whether some tensors are experts: their inputs come with the tokens of all sequences mixed, so sequences must go one at a time."""
+    """Return whether some tensors are experts: their inputs mix the tokens of all sequences, so sequences must be run one at a time."""
     return any(piece.expert >= 0 for pieces in model.pieces.values() for piece in pieces)
 
 
 class Tapped(TorchFunctionMode):
-    """`with Tapped(model, tap): model.module(ids)` tells `tap` of every use of an engine tensor."""
+    """Context in which `tap` observes every use of an engine tensor: `with Tapped(model, tap): model.module(ids)`."""
 
     def __init__(self, model: Model, tap: Tap) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Tapped(TorchFunctionMode):
             model.module.set_experts_implementation("eager")
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the function, then tell of it."""
+        """Run the function, then report it to the tap."""
         result = func(*args, **(kwargs or {}))
         if func is torch.nn.functional.linear:
             uses = self._uses.get((args[1].data_ptr(), tuple(args[1].shape)), [])

@@ -1,4 +1,4 @@
-"""Text as token sequences: some to measure sensitivities on, others, disjoint from them, to judge the result by."""
+"""Text as token sequences: calibration sequences to measure sensitivities on, and disjoint held-out sequences to evaluate plans on."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,32 +20,32 @@ _SAMPLED_AT_ONCE = 96
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Sequences of token ids `(n_sequences, length)` int64, and in words where they are from."""
+    """Sequences of token ids `(n_sequences, length)` int64, and `text`, a description of their source."""
 
     ids: NDArray[np.int64]
     text: str
 
     @property
     def n_tokens(self) -> int:
-        """Tokens over all sequences."""
+        """Return the number of tokens over all sequences."""
         return self.ids.size
 
     def batches(self, n_sequences: int) -> Iterator[NDArray[np.int64]]:
-        """The sequences in order, at most `n_sequences` at a time."""
+        """Yield the sequences in order, at most `n_sequences` at a time."""
         for start in range(0, len(self.ids), n_sequences):
             yield self.ids[start : start + n_sequences]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How many tokens to take: `n_calibration` and `n_held_out` sequences of `length` tokens."""
+    """Number of sequences to take, `n_calibration` and `n_held_out`, of `length` tokens each."""
 
     n_calibration: int
     n_held_out: int
     length: int
 
     def all_held_out(self) -> "Shape":
-        """The same without calibration: every sequence of a text may be held out."""
+        """Return the shape without calibration sequences, so that every sequence of a text may be held out."""
         return Shape(0, self.n_held_out, self.length)
 
 
@@ -58,9 +58,9 @@ class Texts:
 
 
 def sample_texts(model: Model, shape: Shape, *, seed: int, progress: Progress) -> Texts:
-    """Text that the model writes itself at temperature 1: `shape.n_calibration + shape.n_held_out` independent sequences.
+    """Sample text from the model itself at temperature 1: `shape.n_calibration + shape.n_held_out` independent sequences.
 
-    Data-free calibration after LLM-QAT (Liu et al., 2023), without its greedy start. Every sequence begins with the token that starts a text.
+    Data-free calibration after LLM-QAT (Liu et al., 2023), without its greedy start. Every sequence begins with the beginning-of-text token.
     """
     n, drawn = shape.n_calibration + shape.n_held_out, []
     generator = torch.Generator().manual_seed(seed)
@@ -138,7 +138,7 @@ def _require_rows(ids: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase, n_
 
 
 def start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The token that the tokenizer puts before every text, or none."""
+    """Return the token that the tokenizer puts before every text, or none."""
     plain, special = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
     return list(special[:1]) if special[:1] != plain[:1] else []
 
@@ -155,7 +155,7 @@ def _windows(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, 
 
 
 def _border(windows: NDArray[np.int64], shape: Shape) -> int:
-    """How many of a text's `windows` `(n, length)` are for calibration."""
+    """Return the number of a text's `windows` `(n, length)` that belong to the calibration part."""
     share = shape.n_calibration / (shape.n_calibration + shape.n_held_out)
     return int(np.clip(round(share * len(windows)), _fewest(shape.n_calibration), len(windows) - _fewest(shape.n_held_out)))
 
@@ -201,7 +201,7 @@ def _spread(windows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 
 def draw(probabilities: Torch, generator: torch.Generator) -> Torch:
-    """One index for each row of `probabilities` `(n, n_choices)`: `(n, 1)` int64, by inverting the cumulative distribution."""
+    """Draw one index for each row of `probabilities` `(n, n_choices)`: `(n, 1)` int64, by inverting the cumulative distribution."""
     cumulative = probabilities.detach().cpu().cumsum(dim=-1)
     thresholds = torch.rand((len(cumulative), 1), generator=generator) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, thresholds).clamp(max=cumulative.shape[-1] - 1)
@@ -209,7 +209,7 @@ def draw(probabilities: Torch, generator: torch.Generator) -> Torch:
 
 @torch.inference_mode()
 def _sample(model: Model, n: int, length: int, *, generator: torch.Generator) -> NDArray[np.int64]:
-    """`n` sequences `(n, length)` drawn token by token."""
+    """Sample `n` sequences `(n, length)` token by token."""
     tokenizer = model.tokenizer
     first = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
     require_known(np.array([first]), model, text="text of the model's own, by the token that begins it,")

@@ -1,1 +1,1 @@
-"""Predictors of whole plans, which learn from measured ones."""
+"""Surrogate models that predict the divergence of whole plans from measured ones."""

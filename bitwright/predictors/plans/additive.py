@@ -1,4 +1,4 @@
-"""A table's sum times one fitted factor: the plainest predictor, and the one to beat. See `scale` for the factor."""
+"""Additive predictor: the table's sum times one fitted factor, as a baseline for the others. See `scale` for the factor."""
 
 from dataclasses import dataclass
 
@@ -13,15 +13,15 @@ from bitwright.spaces import Choices
 
 @dataclass(frozen=True, eq=False)
 class AdditivePredictor(Predictor):
-    """Sums a `table` `(n_units, n_formats)` in any units. Before anything is measured the factor is 1 and the deviation the value itself.
+    """Sum a `table` `(n_units, n_formats)` in any units. Without measurements the factor is 1 and the standard deviation is the value itself.
 
-    The deviation is the scatter of the ratios measured/summed, with the measurements' noise in it: it errs on the wide side.
+    The standard deviation is that of the ratios measured/summed; it includes the measurement noise, and so is rather too wide.
     """
 
     table: NDArray[np.float64]
 
     def fit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:  # noqa: ARG002
-        """See `Predictor.fit`; no number of choices is too small, and `errors` are not used."""
+        """See `Predictor.fit`; any number of choices will do, and `errors` are not used."""
         scale = fit_scale(sums(self.table, choices).tolist(), values.tolist())
 
         def predict(others: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

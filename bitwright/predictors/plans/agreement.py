@@ -1,7 +1,7 @@
-"""Which table to trust: how the sums of tables rank plans that were measured, and how tables rank pairs among themselves.
+"""Rank correlation of tables' sums with measured plans, and of tables among themselves.
 
-Spearman's and Kendall's coefficients, with percentile bootstrap intervals over plans (Efron & Tibshirani, 1993, chapter 13). Among plans of one size
-"larger is better" helps no table, so their coefficient is the one to look at.
+Spearman's and Kendall's coefficients, with percentile bootstrap intervals over plans (Efron & Tibshirani, 1993, chapter 13). The coefficient among
+plans of equal size is the one to compare tables by, since there "larger is better" helps none of them.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,9 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Agreement:
-    """Rank correlations of predicted with measured values of `n` plans; `low` and `high` bound Spearman's at 95 %. All NaN where they are undefined:
-    for fewer than three plans, or where all predictions are alike.
+    """Rank correlations of predicted with measured values of `n` plans; `low` and `high` are the 95 % interval of Spearman's.
+
+    All are NaN where undefined: for fewer than three plans, or where all predictions or all measurements are equal.
     """
 
     n: int
@@ -30,7 +31,7 @@ class Agreement:
 
 
 def rank_agreement(predicted: NDArray[np.float64], measured: NDArray[np.float64], *, rng: np.random.Generator) -> Agreement:
-    """Of plans `(n_plans,)`; `rng` draws the resamples of the interval."""
+    """Return the rank correlations of `predicted` and `measured` values of plans, both `(n_plans,)`; `rng` draws the bootstrap resamples."""
     n = len(measured)
     if n < 3 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
         return Agreement(n, *4 * [float("nan")])
@@ -41,14 +42,14 @@ def rank_agreement(predicted: NDArray[np.float64], measured: NDArray[np.float64]
 
 
 def sums(table: NDArray[np.float64], choices: Choices) -> NDArray[np.float64]:
-    """Sums of a table `(n_units, n_formats)` over choices `(n, n_units)`: `(n,)`, NaN where a pair has no price."""
+    """Return the sums of a table `(n_units, n_formats)` over choices `(n, n_units)`: `(n,)`, NaN where a pair has no price."""
     total: NDArray[np.float64] = table[np.arange(table.shape[0]), choices].sum(axis=1)
     return total
 
 
 def table_agreement(tables: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Spearman's coefficients of every two tables over the pairs that both have: `(n_tables, n_tables)`, in the order of `tables`; NaN where a table
-    has one price only.
+    """Return Spearman's coefficient of every two tables over the pairs priced by both: `(n_tables, n_tables)`, in the order of `tables`; NaN where a
+    table has one price only.
     """
     found = np.eye(len(tables))
     listed = list(tables.values())
@@ -60,7 +61,7 @@ def table_agreement(tables: Mapping[str, NDArray[np.float64]]) -> NDArray[np.flo
 
 
 def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correlation along the last axis; NaN where one does not vary."""
+    """Return Pearson's correlation along the last axis; NaN where one of the two is constant."""
     x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
     scale = np.asarray(np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1)))
     found: NDArray[np.float64] = np.divide((x * y).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=scale > 0)

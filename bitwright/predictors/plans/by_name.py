@@ -1,4 +1,4 @@
-"""Every predictor of whole plans by name. To add one, write its file and add one line here."""
+"""Predictors of whole plans by name. To add one, write its file and add one line here."""
 
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -20,7 +20,7 @@ from bitwright.spaces import Space
 
 Table = NDArray[np.float64]
 
-#: name -> from a space, its table `(n_units, n_formats)` and a seed to the predictor
+#: name -> factory of the predictor from a space, its table `(n_units, n_formats)` and a seed
 PREDICTORS: dict[str, Callable[[Space, Table, int], Predictor]] = {
     "additive": lambda _, table, __: AdditivePredictor(table),
     "isotonic": lambda _, table, __: IsotonicPredictor(table),
@@ -34,14 +34,14 @@ PREDICTORS: dict[str, Callable[[Space, Table, int], Predictor]] = {
 
 
 def predictor_named(name: str, space: Space, table: Table, *, seed: int) -> Predictor:
-    """The predictor of that name for a space and its `table` `(n_units, n_formats)`.
+    """Return the predictor of that name for a space and its `table` `(n_units, n_formats)`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no predictor of that name.
         LibraryError: it needs a package that is not installed.
     """
     if name not in PREDICTORS:
         close = get_close_matches(name.lower(), PREDICTORS, n=1)
         way_out = f"did you mean {close[0]}?" if close else f"choose from {', '.join(PREDICTORS)}."
-        raise UserError(f"A predictor must be one that is known; '{name}' is not: {way_out}")
+        raise UserError(f"A predictor must be a known one; '{name}' is not: {way_out}")
     return PREDICTORS[name](space, table, seed)

@@ -1,9 +1,8 @@
-"""A table's sum through a monotone map to true divergence: keeps the table's ranking, learns how errors compound and saturate.
+"""Isotonic predictor: a monotone map from the table's sum to divergence, which keeps the table's ranking.
 
-The map is the isotonic regression of log value on log sum (Ayer et al., Annals of Mathematical Statistics 26, 1955: pool adjacent violators), joined
-up by straight lines between the centres of its blocks, which makes it strictly rising, and carried on beyond its ends with the slope of the
-least-squares line through all points. That slope is kept above zero, or the map would not rise there. The deviation is the root mean square of the
-leave-one-out residuals of the logarithm.
+The map is the isotonic regression of log value on log sum (Ayer et al., Annals of Mathematical Statistics 26, 1955: pool adjacent violators),
+interpolated linearly between the centres of its blocks, which makes it strictly increasing, and extrapolated with the slope of the least-squares line
+through all points, at least 0.1. The standard deviation is the root mean square of the leave-one-out residuals of the logarithm.
 """
 
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from bitwright.predictors.plans.cost_shares import shares_of
+from bitwright.predictors.plans.cost_shares import cost_shares
 from bitwright.predictors.plans.predictor import Predict, Predictor
 from bitwright.predictors.sensitivity.samples import require_samples
 from bitwright.spaces import Choices
@@ -26,17 +25,17 @@ _LEAST_VARIANCE = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class IsotonicPredictor(Predictor):
-    """Maps sums of a `table` `(n_units, n_formats)`, in any units, to divergence."""
+    """Monotone map from the sums of a `table` `(n_units, n_formats)`, in any units, to divergence."""
 
     table: NDArray[np.float64]
 
     def fit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:
-        """See `Predictor.fit`. Choices with a sum or value that is not above zero tell nothing here.
+        """See `Predictor.fit`. Choices with a sum or value not above zero are left out.
 
         Raises:
             UserError: fewer than four choices with a sum and a value above zero.
         """
-        log_sums = shares_of(self.table, choices).log_sum
+        log_sums = cost_shares(self.table, choices).log_sum
         usable = np.isfinite(log_sums) & (values > 0)
         require_samples(choices[usable], _NEEDED, "The isotonic predictor")
         x, y = log_sums[usable], np.log(values[usable])
@@ -46,7 +45,7 @@ class IsotonicPredictor(Predictor):
         deviation = float(np.sqrt(np.mean(np.square(left_out))))
 
         def predict(others: Choices) -> tuple[Floats, Floats]:
-            mean = np.exp(curve.at(shares_of(self.table, others).log_sum))
+            mean = np.exp(curve.at(cost_shares(self.table, others).log_sum))
             return mean, mean * min(deviation, 1.0)
 
         return predict
@@ -54,21 +53,21 @@ class IsotonicPredictor(Predictor):
 
 @dataclass(frozen=True, eq=False)
 class _Curve:
-    """A rising line through `(x, y)`, each `(n_blocks,)`, and on with `slope` beyond its ends."""
+    """Increasing piecewise linear function through the points `(x, y)`, each `(n_blocks,)`, extrapolated with `slope`."""
 
     x: Floats
     y: Floats
     slope: float
 
     def at(self, x: Floats) -> Floats:
-        """Its height `(n,)`; −∞ at −∞."""
+        """Evaluate the function at `x` `(n,)`; −∞ at −∞."""
         beyond = np.minimum(x - self.x[0], 0.0) + np.maximum(x - self.x[-1], 0.0)
         height: Floats = np.interp(x, self.x, self.y) + self.slope * beyond
         return height
 
 
 def _rising(x: Floats, y: Floats, weights: Floats) -> _Curve:
-    """The curve of points `(n,)`; those of equal x count as one."""
+    """Fit the function to points `(n,)`; points of equal x are merged."""
     places, inverse = np.unique(x, return_inverse=True)
     loads = np.bincount(inverse, weights=weights)
     fitted = isotonic_regression(np.bincount(inverse, weights=weights * y) / loads, weights=loads)

@@ -1,10 +1,10 @@
-"""A multilayer perceptron on the numbers of the formats: AMQ's other predictor (Lee et al., EMNLP 2025).
+"""Multilayer perceptron on the format ranks of a choice: AMQ's other predictor (Lee et al., EMNLP 2025).
 
-Linear(d, 300), ReLU, twice Linear(300, 300), ReLU, then dropout of 0.2 and Linear(300, 1); Adam at 8e-4, cosine over 2000 epochs of the full batch,
-smooth L1; a random fifth of the measured choices is held back and the epoch that is best on it kept. What differs: inputs and values are brought to
-mean 0 and deviation 1, so that the bend of the smooth L1 does not depend on the unit; units that never vary count for nothing; and everything is
-drawn from a seed of its own. The deviation is the root mean square of the residuals of either half of the choices held back, each at the epoch that
-is best on the other half.
+Linear(d, 300), ReLU, twice Linear(300, 300), ReLU, then dropout of 0.2 and Linear(300, 1); Adam at 8e-4 with a cosine schedule over 2000 full-batch
+epochs, smooth L1 loss. A random fifth of the measured choices is the validation set, and the weights of the epoch with the lowest validation loss are
+used. What differs: inputs and targets are standardised, so that the threshold of the smooth L1 loss does not depend on the unit; units that never
+vary are ignored; and all random numbers come from a seed of its own. The standard deviation is the root mean square residual of each half of the
+validation set at the epoch that is best on the other half.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _WIDTH, _DROPOUT, _RATE = 300, 0.2, 8e-4
 
 @dataclass(frozen=True, eq=False)
 class PerceptronPredictor(Predictor):
-    """Learns from choices alone. A format's number is its rank among those that its unit is offered: `offered` `(n_units, n_formats)`."""
+    """Perceptron fitted to measured choices alone, without a table; inputs are format ranks by `offered` `(n_units, n_formats)`, see `ranks`."""
 
     offered: NDArray[np.bool_]
     seed: int
@@ -38,11 +38,11 @@ class PerceptronPredictor(Predictor):
         """See `Predictor.fit`; `errors` are not used.
 
         Raises:
-            UserError: fewer than ten choices, so fewer than two to hold back.
+            UserError: fewer than ten choices, i.e. fewer than two for validation.
         """
-        require_samples(choices, _NEEDED, "A perceptron, which holds a fifth of them back,")
+        require_samples(choices, _NEEDED, "A perceptron, which holds out a fifth of them for validation,")
         numbers = ranks(self.offered, choices)
-        inputs, target = _Standard.of(numbers), _Standard.of(values[:, None])
+        inputs, target = _standardiser(numbers), _standardiser(values[:, None])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = _network(numbers.shape[1])
@@ -53,32 +53,32 @@ class PerceptronPredictor(Predictor):
 
         @torch.inference_mode()
         def predict(others: Choices) -> tuple[Floats, Floats]:
-            mean: Floats = target.back(network(inputs(ranks(self.offered, others))))[:, 0]
+            mean: Floats = target.inverse(network(inputs(ranks(self.offered, others))))[:, 0]
             return mean, np.full(len(others), residual * float(target.deviation[0]))
 
         return predict
 
 
 @dataclass(frozen=True, eq=False)
-class _Standard:
-    """Columns brought to mean 0 and deviation 1, float32; what does not vary to 0."""
+class _Standardiser:
+    """Scale columns to mean 0 and standard deviation 1, float32; constant columns become 0."""
 
     mean: Floats
     deviation: Floats
-
-    @staticmethod
-    def of(rows: Floats) -> "_Standard":
-        """Of `(n, n_columns)`."""
-        return _Standard(rows.mean(axis=0), rows.std(axis=0))
 
     def __call__(self, rows: Floats) -> Torch:
         scaled = np.divide(rows - self.mean, self.deviation, out=np.zeros_like(rows), where=self.deviation > 0)
         return torch.from_numpy(scaled).float()
 
-    def back(self, rows: Torch) -> Floats:
-        """The inverse, float64."""
+    def inverse(self, rows: Torch) -> Floats:
+        """Undo the scaling, float64."""
         unscaled: Floats = rows.double().numpy() * self.deviation + self.mean
         return unscaled
+
+
+def _standardiser(rows: Floats) -> _Standardiser:
+    """Return the scaling of `rows` `(n, n_columns)`."""
+    return _Standardiser(rows.mean(axis=0), rows.std(axis=0))
 
 
 def _network(n_inputs: int) -> nn.Module:
@@ -87,7 +87,7 @@ def _network(n_inputs: int) -> nn.Module:
 
 
 def _train(network: nn.Module, used: tuple[Torch, Torch], held_back: tuple[Torch, Torch], *, n_epochs: int) -> float:
-    """Train, put the weights of the epoch that is best on `held_back` back, and return the deviation to expect."""
+    """Train, restore the weights of the epoch that is best on `held_back`, and return the estimated standard deviation of predictions."""
     optimizer = torch.optim.Adam(network.parameters(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_epochs)
     squares = torch.empty(n_epochs, len(held_back[0]))

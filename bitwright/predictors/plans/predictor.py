@@ -1,4 +1,4 @@
-"""What every predictor of a whole plan is: from choices that were measured to the expected value of any other, and how far off that may be."""
+"""Interface of predictors of whole plans: fitted to measured choices, they predict the divergence of others with a standard deviation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 
 from bitwright.spaces import Choices
 
-#: choices `(n, n_units)` -> expected divergence and its standard deviation, each `(n,)`, nats/token; the deviation is that of the true value, without
-#: the noise of a measurement
+#: choices `(n, n_units)` -> predicted divergence and its standard deviation, each `(n,)`, nats/token; the latter is that of the true value, without
+#: measurement noise
 Predict = Callable[[Choices], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
 class Predictor(ABC):
-    """Learns from measured choices. A fit changes nothing in the predictor, so the same one serves a cross-validation."""
+    """Surrogate model fitted to measured choices. A fit does not change the predictor, so one object serves a whole cross-validation."""
 
     @abstractmethod
     def fit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:
-        """A prediction from `choices` `(n, n_units)`, their divergences `values` `(n,)` and the standard errors of these `errors` `(n,)`.
+        """Fit to `choices` `(n, n_units)`, their divergences `values` `(n,)` and the standard errors `errors` `(n,)` of these.
 
         Raises:
-            UserError: too few choices for what the predictor has to learn; the message names how many are needed.
+            UserError: too few choices for this predictor; the message says how many are needed.
         """

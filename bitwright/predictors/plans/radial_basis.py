@@ -1,10 +1,10 @@
-"""Cubic radial basis functions with a linear tail on the numbers of the formats: AMQ's default predictor (Lee et al., EMNLP 2025).
+"""Cubic radial basis functions with a linear tail on the format ranks of a choice: AMQ's default predictor (Lee et al., EMNLP 2025).
 
     value = Σ_i c_i ‖x − x_i‖³ + b₀ + b·x,   Σ c_i = 0,  Σ c_i x_i = 0
 
 An interpolation (Powell, "The theory of radial basis function approximation in 1990"), solved by scipy. The linear tail has one coefficient for each
-unit that varies and one more, so it needs that many choices; AMQ's 250 first choices just exceed its 221. A unit that never varies among the measured
-choices is left out, for nothing is known of it. The deviation is the root mean square of the leave-one-out residuals, which cost no further fit
+unit that varies and a constant, so it needs that many choices; AMQ's 250 initial choices just exceed its 221. A unit that never varies among the
+measured choices is left out. The standard deviation is the root mean square of the leave-one-out residuals, which cost no further fit
 (Rippa, Advances in Computational Mathematics 11, 1999): c_i over the i-th diagonal entry of the inverse of the system's matrix.
 """
 
@@ -24,15 +24,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class RadialBasisPredictor(Predictor):
-    """Learns from choices alone. A format's number is its rank among those that its unit is offered: `offered` `(n_units, n_formats)`."""
+    """Interpolation of measured choices alone, without a table; inputs are format ranks by `offered` `(n_units, n_formats)`, see `ranks`."""
 
     offered: NDArray[np.bool_]
 
     def fit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:  # noqa: ARG002
-        """See `Predictor.fit`; `errors` are not used. What is measured twice counts once, with its mean.
+        """See `Predictor.fit`; `errors` are not used. Repeated measurements of a choice are averaged.
 
         Raises:
-            UserError: fewer different choices than units that vary, and one more; or units that never vary independently.
+            UserError: fewer distinct choices than units that vary plus one, or units that do not vary independently.
         """
         distinct, inverse = np.unique(choices, axis=0, return_inverse=True)
         means = np.bincount(inverse.ravel(), weights=values) / np.bincount(inverse.ravel())
@@ -53,7 +53,7 @@ class RadialBasisPredictor(Predictor):
 
 
 def ranks(offered: NDArray[np.bool_], choices: Choices) -> Floats:
-    """The rank of each chosen format among those `offered` `(n_units, n_formats)` to its unit: `(n, n_units)`."""
+    """Return the rank of each chosen format among those `offered` `(n_units, n_formats)` to its unit: `(n, n_units)`, from 0."""
     numbers: Floats = (offered.cumsum(axis=1) - 1)[np.arange(len(offered)), choices].astype(np.float64)
     return numbers
 
@@ -63,13 +63,13 @@ def _require_independent(points: Floats) -> None:
     rank = int(np.linalg.matrix_rank(with_one))
     if rank < with_one.shape[1]:
         raise UserError(
-            f"A linear tail must have units that vary independently; the {len(points)} measured choices fix {rank} of its {with_one.shape[1]} "
-            "coefficients: measure other choices, or choose a predictor that begins with a table, such as ridge."
+            f"A linear tail must have units that vary independently; the {len(points)} measured choices determine {rank} of its "
+            f"{with_one.shape[1]} coefficients: measure other choices, or choose a predictor that starts from a table, such as ridge."
         )
 
 
 def _left_out(points: Floats, values: Floats) -> float:
-    """Root mean square of the leave-one-out residuals; the values' own spread where leaving one out leaves too few for the tail."""
+    """Return the root mean square of the leave-one-out residuals; the values' standard deviation where one choice less is too few for the tail."""
     n, tail = len(points), np.column_stack([np.ones(len(points)), points])
     if n <= tail.shape[1]:
         return float(values.std())
@@ -79,6 +79,6 @@ def _left_out(points: Floats, values: Floats) -> float:
     system = np.block([[distance**3, tail], [tail.T, np.zeros((tail.shape[1], tail.shape[1]))]])
     inverse = np.linalg.pinv(system)
     own = np.diag(inverse)[:n]
-    fixed = np.abs(own) <= 1e-9 * np.abs(own).max()  # a choice without which the tail is not determined
+    fixed = np.abs(own) <= 1e-9 * np.abs(own).max()  # the tail is undetermined without this choice
     residuals = np.divide(inverse[:n, :n] @ values, own, out=np.full(n, values.std()), where=~fixed)
     return float(np.sqrt(np.mean(residuals**2)))

@@ -1,6 +1,6 @@
-"""How far a predictor can be trusted on this model: every measured choice predicted by a fit to others, and compared with its measurement.
+"""k-fold cross-validation of predictors (Stone, Journal of the Royal Statistical Society B 36, 1974).
 
-k-fold cross-validation (Stone, Journal of the Royal Statistical Society B 36, 1974). The folds are drawn once, with a seed.
+Every measured choice is predicted by a fit to the other folds and compared with its measurement. The folds are drawn once, with a seed.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,13 @@ from bitwright.spaces import Choices
 
 Floats = NDArray[np.float64]
 
-#: standard deviations on either side of the mean that hold 90 % of a normal variable
+#: half-width, in standard deviations, of the 90 % interval of a normal distribution
 WITHIN_90 = 1.6448536269514722
 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """Held-out predictions of measured choices, all `(n,)` in nats/token: the measured `values` and their own `noise`, the predicted `means` and
-    `deviations`.
-    """
+    """Held-out predictions of measured choices, all `(n,)` in nats/token: measured `values` and `noise`, predicted `means` and `deviations`."""
 
     values: Floats
     noise: Floats
@@ -31,32 +29,32 @@ class Validation:
     deviations: Floats
 
     def among(self, mask: NDArray[np.bool_]) -> "Validation":
-        """The same for some choices only `(n,)`, those near the front for one: all ranks are then among them."""
+        """Return the validation of the choices in `mask` `(n,)` alone, e.g. those near the front; ranks are then among them."""
         return Validation(self.values[mask], self.noise[mask], self.means[mask], self.deviations[mask])
 
     @property
     def spearman(self) -> float:
-        """Spearman's rank correlation of predicted and measured; NaN for fewer than three choices or where one of the two does not vary."""
+        """Return Spearman's rank correlation of predicted and measured; NaN for fewer than three choices, or where one of the two is constant."""
         return float(spearmanr(self.means, self.values)[0]) if self._varies else float("nan")
 
     @property
     def kendall(self) -> float:
-        """Kendall's τ; NaN as above."""
+        """Return Kendall's τ; NaN as for `spearman`."""
         return float(kendalltau(self.means, self.values)[0]) if self._varies else float("nan")
 
     @property
     def root_mean_square(self) -> float:
-        """Root mean square of predicted minus measured, nats/token."""
+        """Return the root mean square error of the predictions, nats/token."""
         return float(np.sqrt(np.mean((self.means - self.values) ** 2)))
 
     @property
     def coverage(self) -> float:
-        """The share of choices whose measurement lies in its 90 % interval."""
+        """Return the share of choices whose measurement lies in its 90 % interval."""
         return float(np.mean(np.abs(self.means - self.values) <= self.half_widths))
 
     @property
     def half_widths(self) -> Floats:
-        """Half of each 90 % interval `(n,)`, which is that of the prediction widened by the measurement's noise."""
+        """Return the half-width of each 90 % interval `(n,)`: that of the prediction, widened by the measurement noise."""
         widths: Floats = WITHIN_90 * np.sqrt(self.deviations**2 + self.noise**2)
         return widths
 
@@ -67,31 +65,31 @@ class Validation:
 
 @dataclass(frozen=True)
 class Folds:
-    """How many parts the measured choices are dealt into at random, and the seed of the dealing."""
+    """Number `n` of random folds of a cross-validation, and the seed that assigns choices to them."""
 
     n: int
     seed: int
 
-    def of(self, n_choices: int) -> NDArray[np.int64]:
-        """The fold of each choice `(n_choices,)`; no two folds differ by more than one in size.
+    def assign(self, n_choices: int) -> NDArray[np.int64]:
+        """Return the fold of each choice `(n_choices,)`; fold sizes differ by at most one.
 
         Raises:
             UserError: fewer than two folds, or more folds than choices.
         """
         if not 2 <= self.n <= n_choices:
             raise UserError(
-                f"There must be two folds at least and {n_choices}, one for each measured choice, at most; there are {self.n}: change it."
+                f"The number of folds must be between 2 and {n_choices}, the number of measured choices; it is {self.n}: change it, or measure more."
             )
-        dealt: NDArray[np.int64] = np.random.default_rng(self.seed).permutation(n_choices) % self.n
-        return dealt
+        assigned: NDArray[np.int64] = np.random.default_rng(self.seed).permutation(n_choices) % self.n
+        return assigned
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a predictor learns from: `choices` `(n, n_units)`, `values` and standard errors `errors` `(n,)`.
+    """Training data of a predictor: `choices` `(n, n_units)`, their `values` and standard errors `errors`, both `(n,)`.
 
-    `noise` `(n,)` is by how much values scatter beside each other: the standard errors where every choice has text of its own, and 0 where all were
-    measured on the same sequences and are predicted for these.
+    `noise` `(n,)` is the part of the errors independent between choices: the standard errors where every choice was measured on text of its own, 0
+    where all were measured on the same sequences and are predicted for these.
     """
 
     choices: Choices
@@ -101,12 +99,12 @@ class Measured:
 
 
 def cross_validate(predictor: Predictor, measured: Measured, folds: Folds) -> Validation:
-    """Every choice predicted by a fit to the other folds.
+    """Predict every choice by a fit to the other folds.
 
     Raises:
-        UserError: as `Folds.of`, or the choices outside a fold are too few for the predictor.
+        UserError: as for `Folds.assign`, or the choices outside a fold are too few for the predictor.
     """
-    fold_of = folds.of(len(measured.values))
+    fold_of = folds.assign(len(measured.values))
     means, deviations = np.empty(len(fold_of)), np.empty(len(fold_of))
     for fold in range(folds.n):
         out = fold_of == fold

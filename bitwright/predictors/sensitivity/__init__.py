@@ -1,1 +1,1 @@
-"""Sensitivities: tables of what each format of each unit costs."""
+"""Sensitivities: tables of the cost of each unit in each format."""

@@ -1,8 +1,8 @@
-"""Forward passes over a subject's text, and what goes into and comes out of every decoder block in them.
+"""Forward passes over a subject's text, and hooks on the inputs and outputs of its decoder blocks.
 
-A block is found as the module that holds all matrices of one layer, so no module is named. It is watched through torch's hook on every module of
-the process, so nothing is written onto the model; the hook is gone when the `with` block ends. The outputs that transformers lists as
-`hidden_states` would not do: the last of them has been through the final norm.
+A block is found as the innermost module that holds all matrices of one layer, so no module name is needed. The hook is torch's global one on every
+module of the process, so nothing is written onto the model; it is removed when the `with` block ends. The `hidden_states` of transformers would not
+do: the last of them comes after the final norm.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,12 +25,12 @@ from bitwright.progress import Progress
 from bitwright.spaces import discover
 
 SEQUENCES_AT_ONCE = 8
-BOUND_BYTES = 2 << 30  # of what is summed up in one pass
+BOUND_BYTES = 2 << 30  # of the sums collected in one pass
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One run of the decoder block of that `index`: hidden states `x` in and `y` out, each `(n_sequences, length, width)`, and all else that it was
+    """One call of the decoder block `index`: hidden states `x` in and `y` out, each `(n_sequences, length, width)`, and its other keyword arguments
     `given`.
     """
 
@@ -41,7 +41,7 @@ class Call:
 
 
 def forward(subject: Subject, title: str) -> Iterator[tuple[NDArray[np.int64], Torch]]:
-    """One forward pass over the tokens: each batch of ids `(n_sequences, length)` and its logits `(n_sequences, length, n_vocabulary)`."""
+    """Run one forward pass over the tokens; yield each batch of ids `(n_sequences, length)` and its logits `(n_sequences, length, n_vocabulary)`."""
     yield from _forward(subject.model, subject.tokens, title, subject.progress)
 
 
@@ -54,19 +54,19 @@ def _forward(model: Model, tokens: Tokens, title: str, progress: Progress) -> It
             advance(ids.size)
 
 
-def read(subject: Subject, title: str) -> None:
-    """One forward pass for the sake of who watches it."""
-    read_text(subject.model, subject.tokens, title, progress=subject.progress)
+def run_subject(subject: Subject, title: str) -> None:
+    """Run one forward pass over the subject's tokens for the hooks that are active."""
+    run_text(subject.model, subject.tokens, title, progress=subject.progress)
 
 
-def read_text(model: Model, tokens: Tokens, title: str, *, progress: Progress) -> None:
-    """The same over the tokens of a text that is no subject's."""
+def run_text(model: Model, tokens: Tokens, title: str, *, progress: Progress) -> None:
+    """Run one forward pass over any `tokens` for the hooks that are active."""
     for _ in _forward(model, tokens, title, progress):
         pass
 
 
 def decoder_blocks(model: Model) -> list[Module]:
-    """The decoder blocks in order: for each, the innermost module that holds all of its matrices."""
+    """Return the decoder blocks in order: for each layer, the innermost module that holds all of its matrices."""
     paths: dict[int, list[list[str]]] = {}
     for unit in discover(model.tensors):
         if unit.layer >= 0:
@@ -75,13 +75,13 @@ def decoder_blocks(model: Model) -> list[Module]:
 
 
 @contextmanager
-def watched(model: Model, told: Callable[[Call], None]) -> Iterator[None]:
-    """Tell `told` of every run of a decoder block while the `with` block lasts."""
+def watched(model: Model, callback: Callable[[Call], None]) -> Iterator[None]:
+    """Call `callback` with every call of a decoder block inside the `with` block."""
     index = {block: i for i, block in enumerate(decoder_blocks(model))}
 
     def hook(module: Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         if module in index:
-            told(Call(index[module], given[0], output, named))
+            callback(Call(index[module], given[0], output, named))
 
     handle = register_module_forward_hook(hook, with_kwargs=True)
     try:
@@ -91,7 +91,7 @@ def watched(model: Model, told: Callable[[Call], None]) -> Iterator[None]:
 
 
 def portions(sizes_bytes: Sequence[int]) -> Iterator[list[int]]:
-    """Indices of consecutive things whose sizes sum up to no more than `BOUND_BYTES`, one at the least."""
+    """Yield the indices of consecutive items whose sizes sum up to at most `BOUND_BYTES`, at least one item each time."""
     portion: list[int] = []
     for i, size in enumerate(sizes_bytes):
         if portion and sum(sizes_bytes[j] for j in portion) + size > BOUND_BYTES:
@@ -103,5 +103,5 @@ def portions(sizes_bytes: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _common(paths: list[list[str]]) -> str:
-    """The longest path, dotted, with which all `paths` begin."""
+    """Return the longest common prefix of `paths`, dotted."""
     return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False)))

@@ -1,7 +1,7 @@
-"""Every proxy by name: what it is, what it costs, and the function that gives its table.
+"""Sensitivity proxies by name, each with its source, its cost in passes, and the function that computes its table.
 
-A proxy prices every unit in every format, `(n_units, n_formats)`, before any whole plan is measured. To add one, write its file and add one line
-here. Which to trust on a given model is what `bitwright proxies` measures.
+A proxy prices every unit in every format, `(n_units, n_formats)`, without measuring whole plans. To add one, write its file and add one line here.
+`bitwright proxies` measures which of them to trust on a given model.
 """
 
 from collections.abc import Callable
@@ -51,15 +51,15 @@ _PERMUTATIONS = 8
 
 @dataclass(frozen=True)
 class Passes:
-    """Forward and backward passes over the calibration text, beside the one of the importance matrix. A backward pass takes about two forward
-    ones.
+    """Numbers of forward and backward passes over the calibration text, without that of the importance matrix. A backward pass costs about two
+    forward passes.
     """
 
     forward: float
     backward: float
 
     def tokens(self, n_tokens: int) -> int:
-        """Tokens run through the model, forward and backward, over a text of `n_tokens`."""
+        """Return the number of tokens run through the model, forward and backward, over a text of `n_tokens`."""
         return round((self.forward + self.backward) * n_tokens)
 
 
@@ -91,20 +91,20 @@ def scores_of(name: str, subject: Subject) -> NDArray[np.float64]:
 
 
 def proxy_named(name: str) -> Proxy:
-    """The proxy of that name.
+    """Return the proxy of that name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no proxy of that name.
     """
     known = {proxy.name: proxy for proxy in PROXIES}
     if name not in known:
         close = get_close_matches(name.lower(), known, n=1)
         way_out = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}."
-        raise UserError(f"A sensitivity must be a proxy that is known; '{name}' is not: {way_out}")
+        raise UserError(f"A sensitivity must be a known proxy; '{name}' is not: {way_out}")
     return known[name]
 
 
-# --- what the proxies cost
+# --- passes over the calibration text
 
 
 def _always(forward: float, backward: float) -> Callable[[Space], Passes]:
@@ -145,7 +145,7 @@ def _each_order(space: Space) -> Passes:
     return Passes(3 + _PERMUTATIONS * (len(space.units) - 1), 0)
 
 
-# --- from what the other files give to a table
+# --- tables
 
 
 def _scoring(name: str, source: str, passes: Callable[[Space], Passes], score: Scores) -> Proxy:
@@ -187,15 +187,15 @@ def _measured(subject: Subject, _: Distortion) -> Table:
         return measured_table(subject.space, divergence.of_one, progress=subject.progress)
 
 
-def _measured_at(point: Callable[[Space], Choice]) -> Callable[[Subject, Distortion], Table]:
+def _measured_at(at: Callable[[Space], Choice]) -> Callable[[Subject, Distortion], Table]:
     def price(subject: Subject, _: Distortion) -> Table:
         with on_text(subject) as divergence:
-            return measured_table_at(subject.space, point(subject.space), divergence.of_choice, progress=subject.progress)
+            return measured_table_at(subject.space, at(subject.space), divergence.of_choice, progress=subject.progress)
 
     return price
 
 
-#: Every proxy, those that need no pass over text first, the dearest last.
+#: All proxies, from those without a pass over text to the most expensive.
 PROXIES = (
     Proxy("weight", "relative weight error", _always(0, 0), lambda _, distortion: weight_error_table(distortion)),
     Proxy("absolute", "weight error", _always(0, 0), lambda s, distortion: absolute_error_table(distortion, s.space, levels=s.levels)),

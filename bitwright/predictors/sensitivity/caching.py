@@ -1,4 +1,4 @@
-"""Work of a proxy that is done once: its numbers go into the subject's store under a name that differs for all that could come out different."""
+"""Cache of a proxy's results in the subject's store, keyed by everything that they depend on."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from bitwright.predictors.sensitivity.subject import Subject
 
 
-def kept(subject: Subject, name: str, make: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
-    """What `make` gives, made only where the store has nothing of that `name` for the same units, formats, tokens and seed."""
-    key = name_for(subject, name)
+def cached(subject: Subject, name: str, make: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the result of `make`, computed only if the store has none of that `name` for the same units, formats, tokens and seed."""
+    key = cache_key(subject, name)
     if not subject.store.has_array(key):
         subject.store.put_array(key, make())
     return subject.store.array(key).astype(np.float64)
 
 
-def name_for(subject: Subject, name: str) -> str:
-    """Under what the store keeps what bears that `name`."""
+def cache_key(subject: Subject, name: str) -> str:
+    """Return the store key of a result called `name`: the name with a digest of the units, formats, tokens and seed."""
     space, digest = subject.space, hashlib.sha256()
     digest.update(repr([[unit.name for unit in space.units], [form.name for form in space.formats], subject.seed]).encode())
     digest.update(space.offered.tobytes() + repr(subject.tokens.ids.shape).encode() + subject.tokens.ids.tobytes())

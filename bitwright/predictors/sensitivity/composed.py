@@ -1,4 +1,4 @@
-"""Tables made of tables.
+"""Combine sensitivity tables into one.
 
     power product   Π_k T_k^e_k                      PMQ's φ^α w^β ε^γ (Huang et al., "Mixture Compressor", ICLR 2025)
     rank average    mean_k rank of a pair in T_k     for tables in units that cannot be compared
@@ -6,7 +6,7 @@
     reweighted      c_u T[u, f]                      SPDY's coefficients (Frantar & Alistarh, ICML 2022); a search tunes them
     repaired        the nearest table in which a larger format never costs more
 
-Ranks and ranges are over all pairs that every table has; all others are NaN in what comes out.
+Ranks and ranges are over the pairs priced by all tables; all other pairs are NaN in the result.
 """
 
 from collections.abc import Sequence
@@ -23,27 +23,27 @@ Table = NDArray[np.float64]  # (n_units, n_formats)
 
 
 def power_product(tables: Sequence[Table], exponents: Sequence[float]) -> Table:
-    """Π T^e of tables `(n_units, n_formats)`, or of scores of units `(n_units, 1)`, none below zero. An exponent of 0 leaves a table out.
+    """Return Π T^e of tables `(n_units, n_formats)`, or of scores of units `(n_units, 1)`, none below zero. An exponent of 0 leaves a table out.
 
     Raises:
-        ValueError: a price below zero, or not as many exponents as tables.
+        ValueError: a price is below zero, or the numbers of exponents and tables differ.
     """
     if any((table < 0).any() for table in tables):
-        raise ValueError("a product needs prices of zero or more: shift or repair the table first")
+        raise ValueError("a power product needs prices of zero or more: shift or repair the table first")
     factors = [table**exponent for table, exponent in zip(tables, exponents, strict=True) if exponent]
     made: Table = np.prod(np.broadcast_arrays(*factors), axis=0) if factors else np.ones_like(tables[0])
     return made
 
 
 def rank_average(tables: Sequence[Table]) -> Table:
-    """Mean of the ranks of a pair in each table, from 0 for the cheapest of all to 1 for the dearest; equal prices share a rank."""
+    """Return the mean rank of each pair over the tables, from 0 for the cheapest pair to 1 for the most expensive; equal prices share a rank."""
     both = _shared(tables)
     ranks = np.mean([rankdata(table[both]) for table in tables], axis=0)
     return _spread(both, (ranks - 1) / max(int(both.sum()) - 1, 1))
 
 
 def scaled_sum(tables: Sequence[Table], coefficients: Sequence[float]) -> Table:
-    """Σ c (T − min T) / (max T − min T); a table whose prices are all equal adds nothing."""
+    """Return Σ c (T − min T) / (max T − min T); a table whose prices are all equal adds nothing."""
     both = _shared(tables)
     total = np.zeros(int(both.sum()))
     for table, coefficient in zip(tables, coefficients, strict=True):
@@ -53,22 +53,23 @@ def scaled_sum(tables: Sequence[Table], coefficients: Sequence[float]) -> Table:
 
 
 def reweighted(table: Table, coefficients: NDArray[np.float64]) -> Table:
-    """Every price of a unit times the unit's coefficient `(n_units,)`."""
+    """Multiply every price of a unit by the unit's coefficient `(n_units,)`."""
     return table * coefficients[:, None]
 
 
 @dataclass(frozen=True, eq=False)
 class Repaired:
-    """A table in which, within a unit, a larger format never costs more, and the pairs `changed` `(n_changed, 2)` whose price is not what it was."""
+    """Table in which a larger format of a unit never costs more, and the pairs `changed` `(n_changed, 2)` whose price was changed for it."""
 
     table: Table
     changed: NDArray[np.int64]
 
 
 def repaired(table: Table, space: Space) -> Repaired:
-    """The table nearest to `table` in squares that never rises with the size of a format: isotonic regression within each unit (Barlow et al., 1972).
+    """Return the least-squares nearest table whose prices never increase with the size of a format: isotonic regression within each unit (Barlow et
+    al., 1972).
 
-    Of formats of one size the cheaper comes last. Pairs that are not offered or have no price stay as they are.
+    Formats of equal size are ordered by falling price. Pairs that are not offered or have no price stay unchanged.
     """
     mended = table.copy()
     for u, row in enumerate(table):

@@ -1,18 +1,18 @@
-"""From a score for each unit, high where the unit is important, to a table.
+"""Make a sensitivity table from one importance score per unit.
 
     table[u, f] = rank(u) / n_units · n_weights(u) / n_weights · relative weight error[u, f]
 
-with rank 1 for the lowest score, and the mean of their ranks for units of equal score.
+with rank 1 for the lowest score; units of equal score share the mean of their ranks.
 
-Ranks, because the systems that propose such scores sort by them and use nothing else: their scales mean nothing (a cosine that differs in the third
-digit, a kurtosis that differs tenfold), some are negative, and an exponential would need a temperature that no paper gives. Any rising map of a
-score gives the same table. What is lost is how much more important a unit is; a proxy in nats knows that.
+Ranks, because the systems that propose such scores use only their order: the scales are arbitrary (a cosine that differs in the third digit, a
+kurtosis that differs tenfold), some scores are negative, and an exponential would need a temperature that no paper gives. Any increasing function of
+a score gives the same table. How much more important a unit is gets lost; a proxy in nats per token keeps that.
 
-Weights, because those systems give every layer above a threshold the higher precision, whatever its size. A search that weighs what a format costs
-against the bits that it saves does the same only where the cost grows with the unit: then, of units that a format stores equally well, it lowers the
-one with the lowest score first. Their layers are all of one size, so there the factor changes nothing.
+The share of the weights, because those systems give every layer above a threshold the higher precision, whatever its size. A knapsack, which weighs
+cost against bits saved, does the same only if the cost grows with the size of the unit: then, of units with equal relative error, it lowers the one
+with the lowest score first. In those systems all layers have one size, so the factor changes nothing there.
 
-The relative error carries what the score knows nothing of: what the format does to this unit.
+The relative weight error adds the effect of the format on the unit, which the score does not depend on.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ from bitwright.spaces import Space
 
 
 def scored_table(scores: NDArray[np.float64], space: Space, *, relative_error: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The table `(n_units, n_formats)` of `scores` `(n_units,)` and `relative_error` `(n_units, n_formats)`, NaN where that is.
+    """Return the table `(n_units, n_formats)` of `scores` `(n_units,)` and `relative_error` `(n_units, n_formats)`, NaN where the latter is NaN.
 
     Raises:
         ValueError: a score is not finite.
@@ -35,15 +35,15 @@ def scored_table(scores: NDArray[np.float64], space: Space, *, relative_error: N
 
 
 def sized(relative_error: NDArray[np.float64], space: Space) -> NDArray[np.float64]:
-    """Relative errors `(n_units, n_formats)` times each unit's share of the weights: their sum over a choice is a mean over weights, not units."""
+    """Multiply relative errors `(n_units, n_formats)` by each unit's share of the weights, so that the sum over a choice is a mean over weights."""
     n_weights = np.array([unit.n_weights for unit in space.units])
     shared: NDArray[np.float64] = relative_error * (n_weights / n_weights.sum())[:, None]
     return shared
 
 
 def layer_scores(space: Space, of_blocks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores of decoder blocks `(n_blocks,)` given to their units `(n_units,)`.
+    """Return the score of each unit's decoder block `(n_units,)`, from those of all blocks `(n_blocks,)`.
 
-    A unit outside the blocks gets the highest: the systems with such scores leave embeddings and head as they are.
+    A unit outside the blocks gets the highest score: the systems with such scores do not quantize embeddings and head.
     """
     return np.array([of_blocks[unit.layer] if unit.layer >= 0 else of_blocks.max() for unit in space.units])

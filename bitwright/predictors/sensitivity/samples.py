@@ -1,17 +1,17 @@
-"""How many measured choices a predictor needs, said before it fails."""
+"""Check that a predictor has enough measured choices before it is fitted."""
 
 from bitwright.errors import UserError
 from bitwright.spaces import Choices
 
 
 def require_samples(choices: Choices, needed: int, predictor: str) -> None:
-    """Refuse `choices` `(n, n_units)` that are fewer than `needed`; `predictor` names what needs them, and why where that is not plain.
+    """Check that there are at least `needed` `choices` `(n, n_units)`; `predictor` is the subject of the error message.
 
     Raises:
-        UserError: too few.
+        UserError: there are fewer.
     """
     if len(choices) < needed:
         raise UserError(
             f"{predictor} must have at least {needed} measured choices; there are {len(choices)}: "
-            "measure more, or choose a predictor that begins with a table, such as ridge."
+            "measure more, or choose a predictor that starts from a table, such as ridge."
         )

@@ -1,4 +1,4 @@
-"""What every proxy looks at: a model, its tensors in every format, and text."""
+"""The input of every proxy: a model, its tensors in every format, and calibration text."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from bitwright.spaces import Space
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A model and its `levels`, the `space` whose pairs are priced, calibration `tokens`, and a `seed` for what is drawn.
+    """Model and its packed tensors `levels`, the `space` whose pairs are priced, calibration `tokens`, and the `seed` of random draws.
 
-    Work that takes more than a moment goes through `progress`, and its finished parts into `store`, from which they are taken the next time.
+    Long computations report to `progress`, and cache finished parts in `store`.
     """
 
     model: Model

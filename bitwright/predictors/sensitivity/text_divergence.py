@@ -1,7 +1,6 @@
-"""The divergence of a changed model on a subject's text, for proxies that measure: each measurement is kept and not repeated.
+"""Divergence of a changed model on a subject's text, for proxies that measure: every measurement is cached.
 
-Two proxies that measure the same choice share the work. The original's predictions are read when something is first measured, not before: where all
-is kept already, nothing runs.
+Two proxies that measure the same choice share the work. The original's predictions are computed at the first measurement that is not cached.
 """
 
 import hashlib
@@ -13,33 +12,33 @@ import numpy as np
 
 from bitwright.compress import Weights
 from bitwright.objectives import Divergence, Reference
-from bitwright.predictors.sensitivity.caching import kept
+from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.spaces import CacheTypes, Choice
 
 
 class TextDivergence:
-    """KL(original ‖ changed) in nats per token over the tokens of a subject. Made by `on_text`."""
+    """KL(original ‖ changed) in nats per token over the tokens of a subject. Opened by `on_text`."""
 
     def __init__(self, subject: Subject, stack: ExitStack) -> None:
         self._subject, self._stack = subject, stack
 
     def of_choice(self, choice: Choice) -> float:
-        """With every unit as `choice` `(n_units,)` says."""
+        """Return the divergence of a choice `(n_units,)`."""
         name = hashlib.sha256(np.asarray(choice, dtype=np.int64).tobytes()).hexdigest()[:16]
-        return self._kept(f"divergence/{name}", lambda: self._objective(choice).nats_per_token)
+        return self._cached(f"divergence/{name}", lambda: self._objective(choice).nats_per_token)
 
     def of_one(self, unit: int, form: int) -> float:
-        """With one unit in one format and all others as in the original."""
-        return self._kept(f"single/{unit}/{form}", lambda: self._objective.of_one(unit, form))
+        """Return the divergence with one unit in one format and all others as in the original."""
+        return self._cached(f"single/{unit}/{form}", lambda: self._objective.of_one(unit, form))
 
     def of_cache(self, types: CacheTypes) -> float:
-        """With keys and values in these types and all weights as in the original."""
-        return self._kept(f"cache/{types}", lambda: self._objective.of_cache(types))
+        """Return the divergence with keys and values cached in these types and all weights as in the original."""
+        return self._cached(f"cache/{types}", lambda: self._objective.of_cache(types))
 
     def of_weights(self, name: str, weights: Weights) -> float:
-        """With any weights in place of some of the original's, kept under `name`."""
-        return self._kept(name, lambda: self._objective.of_weights(weights))
+        """Return the divergence with `weights` in place of the original's of the same names, cached as `name`."""
+        return self._cached(name, lambda: self._objective.of_weights(weights))
 
     @cached_property
     def _objective(self) -> Divergence:
@@ -48,12 +47,12 @@ class TextDivergence:
         self._stack.callback(reference.discard)
         return Divergence(subject.model, subject.levels, space=subject.space, reference=reference)
 
-    def _kept(self, name: str, measure: Callable[[], float]) -> float:
-        return float(kept(self._subject, name, lambda: np.array(measure())))
+    def _cached(self, name: str, measure: Callable[[], float]) -> float:
+        return float(cached(self._subject, name, lambda: np.array(measure())))
 
 
 @contextmanager
 def on_text(subject: Subject) -> Iterator[TextDivergence]:
-    """What measures on the subject's text, for as long as the block lasts."""
+    """Open a `TextDivergence` on the subject's text; its temporary file is removed when the `with` block ends."""
     with ExitStack() as stack:
         yield TextDivergence(subject, stack)

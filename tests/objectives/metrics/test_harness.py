@@ -70,7 +70,7 @@ def test_agrees_with_the_project_s_own_scoring(tied: Model, quiz: Path) -> None:
 
 @INSTALLED
 @LENIENT
-def test_says_nothing_itself(tied: Model, quiz: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_prints_nothing(tied: Model, quiz: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Harness(str(quiz)).prepare(tied, random_tokens(1, 8)).of_model(tied)
     assert capfd.readouterr() == ("", "")
 
@@ -78,7 +78,7 @@ def test_says_nothing_itself(tied: Model, quiz: Path, capfd: pytest.CaptureFixtu
 @INSTALLED
 @LENIENT
 @pytest.mark.parametrize(("task", "metric", "told"), [("quiz.yaml", "f1", "acc, acc_norm"), ("absent.yaml", "acc", "absent.yaml")])
-def test_what_it_has_not_is_told(tied: Model, quiz: Path, task: str, metric: str, told: str) -> None:
+def test_an_unknown_metric_or_task_is_refused(tied: Model, quiz: Path, task: str, metric: str, told: str) -> None:
     objective = Harness(str(quiz.with_name(task)), metric).prepare(tied, random_tokens(1, 8))
     with pytest.raises(ObjectiveError) as refused:
         objective.of_model(tied)

@@ -62,7 +62,7 @@ def test_away_from_the_clamp_it_is_the_divergence() -> None:
     np.testing.assert_allclose(by_sequence(ClampedJensenShannon(), p, q, IDS), by_sequence(JensenShannon(), p, q, IDS), rtol=1e-5)
 
 
-def test_what_is_undefined_counts_as_one() -> None:
+def test_undefined_values_count_as_one() -> None:
     p = distributions(0)
     q = p.clone()
     q[3, 2, 5] = torch.nan

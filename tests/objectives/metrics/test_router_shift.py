@@ -1,4 +1,4 @@
-"""How many choices of the routers change, against the routers' own logits."""
+"""Router shift, against the routers' own logits."""
 
 import numpy as np
 import pytest

@@ -37,7 +37,7 @@ def scored(model: Model, item: Item) -> np.ndarray:
 
 
 def answered(task: Task, model: Model) -> Task:
-    """The same with the model's answers for the right ones."""
+    """The items with the model's own answers as the gold ones."""
     return Task(task.name, tuple(replace(item, gold=int(scored(model, item).argmax())) for item in task.items))
 
 
@@ -122,7 +122,7 @@ def test_a_continuation_that_is_too_long_is_refused(without_start: Model) -> Non
 
 
 @pytest.mark.parametrize("value", [nan, inf])
-def test_a_model_that_gives_no_numbers_is_refused(tied: Model, value: float) -> None:
+def test_a_model_with_logits_that_are_not_finite_is_refused(tied: Model, value: float) -> None:
     with (
         applied(tied, {"token_embd.weight": lambda: np.full((384, 64), value, dtype=np.float32)}),
         pytest.raises(ModelError) as refused,

@@ -65,7 +65,7 @@ def test_the_first_items_are_a_task_of_another_name(tmp_path: Path) -> None:
         "Once",
     ],
 )
-def test_what_is_no_item_is_named(tmp_path: Path, item: object) -> None:
+def test_a_broken_item_is_named(tmp_path: Path, item: object) -> None:
     path = written(tmp_path, CHOICES, item)
     with pytest.raises(TextError) as refused:
         read_task(path)

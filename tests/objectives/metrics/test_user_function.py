@@ -34,13 +34,13 @@ def test_the_error_may_be_unknown(tied: Model) -> None:
 @pytest.mark.parametrize(
     "given", [None, 2.0, (2.0,), (1, 2, 3), ("2", "1"), (nan, 1), (inf, 1), (2, nan), (2, -1), torch.tensor([2.0, 1.0]), {"value": 2}, "21"]
 )
-def test_anything_else_is_told(tied: Model, given: object) -> None:
+def test_any_other_result_is_refused(tied: Model, given: object) -> None:
     with pytest.raises(ObjectiveError) as refused:
         UserFunction(lambda model: given, name="speed").of_model(tied)
     sentence(refused.value, "speed", str(given)[:6] if not isinstance(given, torch.Tensor) else "tensor")
 
 
-def test_what_it_raises_is_told_in_one_sentence(tied: Model) -> None:
+def test_an_exception_is_reported_in_one_sentence(tied: Model) -> None:
     def broken(model: Model) -> tuple[float, float]:
         raise RuntimeError("no\n  such device")
 
@@ -76,7 +76,7 @@ def test_a_function_of_a_file(tied: Model, tmp_path: Path) -> None:
         ("mine.py", "count = 3", "no function 'count'"),
         ("mine.py", "def count(model) return 1", "SyntaxError"),
         ("mine.py", "import nothing_of_that_name", "ModuleNotFoundError"),
-        ("mine.txt", "def count(model): ...", "file of Python"),
+        ("mine.txt", "def count(model): ...", "Python file"),
         ("absent.py", None, "FileNotFoundError"),
     ],
 )

@@ -36,7 +36,7 @@ def test_each_expert_has_the_moments_of_its_own_tokens(tiny_mixtral: Path) -> No
     np.testing.assert_allclose(found[name].sum(axis=0), 2 * router["blk.0.ffn_gate_inp.weight"][0], rtol=1e-3, atol=1e-3)
 
 
-def test_what_was_not_used_is_left_out(llama_tied: Path) -> None:
+def test_unused_tensors_are_left_out(llama_tied: Path) -> None:
     model = load(str(llama_tied))
     with gathered_moments(model, ["blk.0.attn_q.weight"]) as found:
         pass
@@ -58,7 +58,7 @@ def test_moments_come_a_few_tensors_at_a_time(llama_gqa: Path, monkeypatch: pyte
         model.module(torch.from_numpy(tokens.ids), use_cache=False)
     counted = passes(model, monkeypatch)
     largest = max(moments.nbytes for moments in all_at_once.values())
-    some = MomentsOfText(model, tokens, kept_bytes=2 * largest)
+    some = MomentsOfText(model, tokens, cache_bytes=2 * largest)
     for name in names:
         assert (name in some) == (name in all_at_once)  # the embedding has no inputs
         if name in some:

@@ -22,7 +22,7 @@ def routers_directly(model: Model, tokens: Tokens) -> list[torch.Tensor]:
     return [(x.reshape(-1, x.shape[-1]) @ gate.T).double().softmax(dim=-1).detach() for x, gate in zip(hidden, gates, strict=True)]
 
 
-def test_what_is_counted_is_what_the_routers_choose(mixtral: Model) -> None:
+def test_counts_are_those_of_the_routers_selections(mixtral: Model) -> None:
     found = collect_routing(mixtral, TOKENS, progress=Silent())
     for layer, probabilities in enumerate(routers_directly(mixtral, TOKENS)):
         top = probabilities.topk(2, dim=-1)
@@ -55,7 +55,7 @@ def test_a_dense_model_has_no_routing_and_watching_leaves_nothing_behind(dense: 
     assert n_hooks() == before
 
 
-def test_it_is_kept_as_one_array(mixtral: Model) -> None:
+def test_it_is_stored_as_one_array(mixtral: Model) -> None:
     found = collect_routing(mixtral, TOKENS, progress=Silent())
     again = routing_from(found.to_array())
     assert (again.n_chosen == found.n_chosen).all()

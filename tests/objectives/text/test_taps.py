@@ -22,7 +22,7 @@ class Seen(Tap):
         self.embeddings += [(use, ids.clone(), y.detach().clone()) for use in uses]
 
 
-def watched(model: Model) -> Seen:
+def observed(model: Model) -> Seen:
     seen, ids = Seen(), torch.from_numpy(random_tokens(2, 12).ids)
     with torch.inference_mode():
         before = model.module(ids, use_cache=False).logits
@@ -36,14 +36,14 @@ def watched(model: Model) -> Seen:
 
 
 def test_a_dense_model_uses_each_matrix_once(dense: Model) -> None:
-    seen = watched(dense)
+    seen = observed(dense)
     assert sorted(use.tensor for use, _, _ in seen.linears) == sorted(set(dense.pieces) - {"token_embd.weight"})
     assert [use.tensor for use, _, _ in seen.embeddings] == ["token_embd.weight"]
     assert not is_mixture(dense)
 
 
 def test_a_tied_matrix_is_seen_in_both_of_its_uses(tied: Model) -> None:
-    seen = watched(tied)
+    seen = observed(tied)
     assert sorted(use.tensor for use, _, _ in seen.linears) == sorted(tied.pieces)
     assert [use.tensor for use, _, _ in seen.embeddings] == ["token_embd.weight"]
 
@@ -52,7 +52,7 @@ def test_outputs_are_inputs_times_the_engine_rows(dense: Model, mixtral: Model) 
     """`first_row` and `order` say where the engine's rows lie, also where the engine reorders heads or stacks experts."""
     for model in (dense, mixtral):
         tensors = {tensor.name: tensor for tensor in model.tensors}
-        for use, x, y in watched(model).linears:
+        for use, x, y in observed(model).linears:
             shape = tensors[use.tensor].shape
             rows = model.source.read(tensors[use.tensor]).reshape(-1, *shape[-2:])[use.group]
             first = use.first_row - use.group * shape[-2]
@@ -62,14 +62,14 @@ def test_outputs_are_inputs_times_the_engine_rows(dense: Model, mixtral: Model) 
 
 def test_looked_up_rows_are_the_engine_rows(tied: Model) -> None:
     table = next(tensor for tensor in tied.tensors if tensor.name == "token_embd.weight")
-    ((use, ids, y),) = watched(tied).embeddings
+    ((use, ids, y),) = observed(tied).embeddings
     assert use.order.tolist() == list(range(table.shape[0]))
     np.testing.assert_array_equal(y.numpy(), tied.source.read(table)[ids.numpy()])
 
 
-def test_experts_are_told_apart(mixtral: Model) -> None:
+def test_uses_name_their_expert(mixtral: Model) -> None:
     assert is_mixture(mixtral)
-    seen = watched(mixtral)
+    seen = observed(mixtral)
     for name, pieces in mixtral.pieces.items():
         if len(pieces) > 1:
             uses = [(use, x) for use, x, _ in seen.linears if use.tensor == name]
@@ -84,7 +84,7 @@ def test_columns_come_with_their_part_of_the_input(dense: Model, mixtral: Model)
         tensors = {tensor.name: tensor for tensor in model.tensors}
         products: dict[str, Torch] = {}
         outputs: dict[str, Torch] = {}
-        for use, x, y in watched(model).linears:
+        for use, x, y in observed(model).linears:
             rows = torch.from_numpy(model.source.read(tensors[use.tensor]))
             assert x.shape[-1] == rows.shape[1]
             if "ffn_down" in use.tensor:

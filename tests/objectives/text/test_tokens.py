@@ -169,7 +169,7 @@ def sampled(model: Model, shape: Shape, seed: int) -> np.ndarray:
     return np.concatenate([texts.calibration.ids, texts.held_out.ids])
 
 
-def test_the_seed_decides_what_the_model_writes(tied: Model) -> None:
+def test_the_seed_decides_the_sampled_text(tied: Model) -> None:
     first, again, other = (sampled(tied, Shape(3, 2, 6), seed) for seed in (7, 7, 8))
     assert first.tolist() == again.tolist()
     assert (first[:, 0] == tied.tokenizer.bos_token_id).all()
@@ -177,7 +177,7 @@ def test_the_seed_decides_what_the_model_writes(tied: Model) -> None:
     assert len({tuple(row) for row in first.tolist()}) == 5
 
 
-def test_the_model_writes_what_it_predicts(tied: Model) -> None:
+def test_tokens_are_sampled_from_the_predictions(tied: Model) -> None:
     """Every token is drawn from the distribution after all tokens before it, by a direct computation without a cache."""
     found = torch.from_numpy(sampled(tied, Shape(3, 2, 8), 7))
     generator = torch.Generator().manual_seed(7)

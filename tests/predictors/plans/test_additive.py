@@ -23,7 +23,7 @@ def test_it_is_the_scale_of_the_table() -> None:
     np.testing.assert_allclose(deviations, [scale.standard_error(each) for each in sums])
 
 
-def test_before_anything_is_measured_it_is_the_table() -> None:
+def test_without_measurements_it_is_the_table() -> None:
     plans = additive(10, noise=0.2)
     means, deviations = AdditivePredictor(plans.table).fit(plans.choices[:0], plans.values[:0], plans.errors[:0])(plans.choices)
     np.testing.assert_allclose(means, plans.table[np.arange(len(plans.table)), plans.choices].sum(axis=1))

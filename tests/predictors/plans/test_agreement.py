@@ -29,7 +29,7 @@ def test_the_interval_is_narrow_where_there_is_much_to_go_by() -> None:
 
 
 @pytest.mark.parametrize(("predicted", "measured"), [([1, 2], [1, 2]), ([1, 1, 1, 1], [1, 2, 3, 4]), ([1, 2, 3], [2, 2, 2]), ([], [])])
-def test_what_is_undefined_is_not_a_number(predicted: list[float], measured: list[float]) -> None:
+def test_undefined_correlations_are_nan(predicted: list[float], measured: list[float]) -> None:
     found = rank_agreement(np.array(predicted, dtype=float), np.array(measured, dtype=float), rng=np.random.default_rng(0))
     assert found.n == len(measured)
     assert np.isnan([found.spearman, found.low, found.high, found.kendall]).all()

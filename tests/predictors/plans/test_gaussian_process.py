@@ -18,7 +18,7 @@ class TestGaussianProcessPredictor(LearningContract):
         return GaussianProcessPredictor(table)
 
 
-def test_what_the_table_cannot_know_is_learnt() -> None:
+def test_an_interaction_outside_the_table_is_learnt() -> None:
     """A smooth function of two units' formats together, in which no single price is wrong."""
     plans = additive(180, noise=0.0)
     u, v = np.argsort(-plans.table.sum(axis=1))[:2]
@@ -29,7 +29,7 @@ def test_what_the_table_cannot_know_is_learnt() -> None:
     assert off < 0.6 * np.std(np.log(prices[120:] / truth[120:]))
 
 
-def test_what_differs_without_a_rule_is_in_the_deviation() -> None:
+def test_independent_noise_is_in_the_standard_deviation() -> None:
     plans = additive(80, noise=0.2)
     predict = GaussianProcessPredictor(plans.table).fit(plans.choices, plans.values, 0.01 * plans.values)
     means, deviations = predict(plans.choices)

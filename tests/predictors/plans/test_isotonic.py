@@ -22,23 +22,23 @@ ONE_UNIT = np.array([[0.5 * 2.0**i for i in range(12)]])  # a choice is an index
 
 
 def fitted(values: list[float], sums: range) -> np.ndarray:
-    """What is predicted for every sum of ONE_UNIT after measuring those of `sums`."""
+    """Predictions for every sum of ONE_UNIT after measuring those of `sums`."""
     choices = np.array(sums)[:, None]
     return IsotonicPredictor(ONE_UNIT).fit(choices, np.array(values), np.zeros(len(values)))(np.arange(12)[:, None])[0]
 
 
-def test_a_power_is_found_and_carried_on() -> None:
+def test_a_power_law_is_fitted_and_extrapolated() -> None:
     found = fitted([3 * ONE_UNIT[0, i] ** 1.3 for i in range(3, 9)], range(3, 9))
     np.testing.assert_allclose(found, 3 * ONE_UNIT[0] ** 1.3)
 
 
-def test_what_saturates_is_followed() -> None:
+def test_saturation_is_fitted() -> None:
     true = ONE_UNIT[0] / (1 + ONE_UNIT[0] / 20)
     found = fitted(true[2:10].tolist(), range(2, 10))
     np.testing.assert_allclose(found[2:10], true[2:10])
 
 
-def test_what_falls_is_pooled() -> None:
+def test_falling_values_are_pooled() -> None:
     found = fitted([1.0, 4.0, 2.0, 16.0], range(4))
     np.testing.assert_allclose(found[0], 1)
     block = np.sqrt(8)  # 4 and 2 become one, at a sum half way between theirs
@@ -60,7 +60,7 @@ def test_equal_sums_count_as_one() -> None:
     np.testing.assert_allclose(found, [2, 2, 6, 6, 20])
 
 
-def test_what_is_not_above_zero_tells_nothing() -> None:
+def test_values_not_above_zero_are_left_out() -> None:
     choices, values = np.arange(6)[:, None], np.array([0.0, 1.0, -1e-7, 4.0, 8.0, 16.0])
     predictor = IsotonicPredictor(ONE_UNIT)
     found, without = (predictor.fit(c, v, 0 * v)(choices)[0] for c, v in ((choices, values), (choices[values > 0], values[values > 0])))

@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bitwright.predictors.plans.additive_gp import learn_from_values
-from bitwright.predictors.plans.cost_shares import shares_of
+from bitwright.predictors.plans.additive_gp import fit_posterior_to_values
+from bitwright.predictors.plans.cost_shares import cost_shares
 from bitwright.predictors.plans.pairwise import PairwisePredictor, _most_supported, following
 from bitwright.predictors.plans.predictor import Predictor
-from bitwright.predictors.plans.ridge import RidgePredictor, wrong_prices
+from bitwright.predictors.plans.ridge import RidgePredictor, price_error_prior
 from tests.predictors.predictor_contract import LearningContract, held_out
 from tests.predictors.random_plans import Plans, additive
 
@@ -41,11 +41,11 @@ def paired() -> tuple[Plans, list[int]]:
 def test_a_pair_that_the_measurements_support_is_found(paired: tuple[Plans, list[int]]) -> None:
     plans, pair = paired
     known = plans.part(slice(100))
-    shares = shares_of(plans.table, known.choices)
-    found, size = _most_supported(learn_from_values(wrong_prices(shares, 4), shares, known.values, known.errors), following(12))
+    shares = cost_shares(plans.table, known.choices)
+    found, size = _most_supported(fit_posterior_to_values(price_error_prior(shares, 4), shares, known.values, known.errors), following(12))
     assert found.tolist() == [pair]
     assert 0.1 < size < 3
-    other, _ = _most_supported(learn_from_values(wrong_prices(shares, 4), shares, known.values, known.errors), np.array([pair[::-1]]))
+    other, _ = _most_supported(fit_posterior_to_values(price_error_prior(shares, 4), shares, known.values, known.errors), np.array([pair[::-1]]))
     assert other.tolist() != [pair]  # it is taken
 
 
@@ -68,8 +68,8 @@ def test_where_nothing_interacts_no_pair_is_picked() -> None:
     picked = 0
     for seed in range(10):
         plans = additive(60, noise=0.05, seed=seed)
-        shares = shares_of(plans.table, plans.choices)
-        picked += len(_most_supported(learn_from_values(wrong_prices(shares, 4), shares, plans.values, plans.errors), NO_PAIRS)[0])
+        shares = cost_shares(plans.table, plans.choices)
+        picked += len(_most_supported(fit_posterior_to_values(price_error_prior(shares, 4), shares, plans.values, plans.errors), NO_PAIRS)[0])
     assert picked <= 2
 
 

@@ -20,7 +20,7 @@ def fitted(seed: int) -> np.ndarray:
     return PerceptronPredictor(np.ones(plans.table.shape, dtype=np.bool_), seed, n_epochs=5).fit(*plans.known())(plans.choices)[0]
 
 
-def test_the_seed_decides_and_nobody_else_s_is_touched() -> None:
+def test_the_seed_decides_and_the_global_generator_is_not_touched() -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
@@ -30,7 +30,7 @@ def test_the_seed_decides_and_nobody_else_s_is_touched() -> None:
     assert not np.allclose(fitted(2), first)
 
 
-def test_units_that_never_vary_count_for_nothing() -> None:
+def test_units_that_never_vary_are_ignored() -> None:
     plans = additive(30, noise=0.05)
     choices = plans.choices.copy()
     choices[:, 0] = 1
@@ -40,8 +40,8 @@ def test_units_that_never_vary_count_for_nothing() -> None:
     np.testing.assert_array_equal(predict(other)[0], predict(choices)[0])
 
 
-def test_the_epoch_that_is_best_on_what_is_held_back_is_kept() -> None:
-    """What is held back contradicts what is trained on, so training only makes it worse."""
+def test_the_epoch_of_lowest_validation_loss_is_used() -> None:
+    """The validation set contradicts the training set, so training only raises the validation loss."""
     inputs = torch.linspace(-1, 1, 8)[:, None]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -20,7 +20,7 @@ class TestRadialBasisPredictor(PredictorContract):
         return RadialBasisPredictor(np.ones(table.shape, dtype=np.bool_))
 
 
-def test_what_was_measured_is_predicted_as_measured() -> None:
+def test_measured_choices_are_interpolated() -> None:
     plans = additive(40, noise=0.3)
     np.testing.assert_allclose(RadialBasisPredictor(OFFERED).fit(*plans.known())(plans.choices)[0], plans.values, rtol=1e-6)
 
@@ -50,7 +50,7 @@ def test_units_that_never_vary_need_no_choices() -> None:
     sentence(refused.value, "over 4 units", "at least 5", "there are 4")
 
 
-def test_what_is_measured_twice_counts_once() -> None:
+def test_repeated_measurements_are_averaged() -> None:
     plans = additive(40, noise=0.05)
     twice = np.concatenate([plans.choices, plans.choices[:1]])
     values = np.concatenate([plans.values, plans.values[:1] + 0.2])

@@ -17,7 +17,7 @@ def of(table: np.ndarray, choices: np.ndarray) -> np.ndarray:
     return table[np.arange(len(table)), choices].sum(axis=1)
 
 
-def test_before_anything_is_measured_it_is_the_table_and_knows_nothing() -> None:
+def test_without_measurements_it_is_the_table_with_an_unknown_factor() -> None:
     plans = additive(10, noise=0.1)
     means, deviations = RidgePredictor(plans.table).fit(plans.choices[:0], plans.values[:0], plans.errors[:0])(plans.choices)
     np.testing.assert_allclose(means, of(plans.table, plans.choices))
@@ -30,7 +30,7 @@ def test_the_table_may_be_in_any_units() -> None:
     np.testing.assert_allclose(other.means, first.means, rtol=0.01)
 
 
-def test_errors_of_single_choices_are_not_believed() -> None:
+def test_noisy_choices_have_little_weight() -> None:
     """One in five is off by a factor of two and says so."""
     plans = additive(140, noise=0.01)
     wild = np.arange(140) % 5 == 0

@@ -30,7 +30,7 @@ def test_nothing_above_zero_leaves_the_table_as_it_is(sums: list[float], measure
     assert fit_scale(sums, measured) == Scale(1.0, math.inf)
 
 
-def test_what_is_zero_is_left_out() -> None:
+def test_zeros_are_left_out() -> None:
     assert fit_scale([0.0, 2.0, 4.0], [1.0, 1.0, 2.0]).factor == pytest.approx(0.5)
 
 
@@ -55,7 +55,7 @@ def test_missing_pairs_follow_the_unit_s_own_ratio() -> None:
     assert found[3].tolist() == [1, 9, 5 * 2]  # the median of the ratios 1 and 3
 
 
-def test_one_odd_ratio_does_not_move_what_is_filled_in() -> None:
+def test_one_odd_ratio_does_not_move_the_filled_prices() -> None:
     assert completed(np.array([[1.0, 1.0, 70.0, np.nan]]), np.array([[1.0, 1.0, 10.0, 2.0]])).tolist() == [[1, 1, 70, 2]]
 
 

@@ -21,7 +21,7 @@ def some(n: int = 50, *, seed: int = 0, noise: float = 0.0) -> Validation:
     return Validation(truth + noises * rng.standard_normal(n), noises, truth + deviations * rng.standard_normal(n), deviations)
 
 
-def test_figures_are_what_they_are_called() -> None:
+def test_statistics_are_their_definitions() -> None:
     found = some()
     assert found.spearman == pytest.approx(spearmanr(found.values, found.means)[0])
     assert found.kendall == pytest.approx(kendalltau(found.values, found.means)[0])
@@ -33,7 +33,7 @@ def test_true_deviations_cover_nine_in_ten(noise: float) -> None:
     assert some(20_000, noise=noise).coverage == pytest.approx(0.9, abs=0.01)
 
 
-def test_noise_that_is_not_accounted_for_is_missed() -> None:
+def test_unstated_noise_lowers_the_coverage() -> None:
     found = some(2000, noise=0.3)
     assert Validation(found.values, 0 * found.noise, found.means, found.deviations).coverage < 0.6
 
@@ -45,7 +45,7 @@ def test_ranks_among_some() -> None:
     assert found.among(near).coverage == pytest.approx(np.mean(np.abs(found.values - found.means)[near] <= 1.6448536 * found.deviations[near]))
 
 
-def test_ranks_of_what_does_not_vary_are_undefined() -> None:
+def test_ranks_of_constant_values_are_undefined() -> None:
     found = some()
     for short in (found.among(np.arange(50) < 2), Validation(found.values, found.noise, 0 * found.means, found.deviations)):
         assert np.isnan([short.spearman, short.kendall]).all()
@@ -56,10 +56,10 @@ def test_ranks_of_what_does_not_vary_are_undefined() -> None:
 def test_folds_are_even(n_choices: int, n: int, seed: int) -> None:
     if n > n_choices:
         with pytest.raises(UserError) as refused:
-            Folds(n, seed).of(n_choices)
+            Folds(n, seed).assign(n_choices)
         sentence(refused.value, n, n_choices)
     else:
-        sizes = np.bincount(Folds(n, seed).of(n_choices), minlength=n)
+        sizes = np.bincount(Folds(n, seed).assign(n_choices), minlength=n)
         assert len(sizes) == n
         assert sizes.max() - sizes.min() <= 1
 
@@ -84,12 +84,12 @@ def test_every_choice_is_predicted_by_the_other_folds() -> None:
     np.testing.assert_array_equal(found.means, np.arange(7))
     np.testing.assert_array_equal(found.values, values)
     np.testing.assert_array_equal(found.noise, noise)
-    fold = Folds(3, 1).of(7)
+    fold = Folds(3, 1).assign(7)
     np.testing.assert_allclose(found.deviations, [values[fold != fold[i]].sum() + 0.5 * (fold != fold[i]).sum() for i in range(7)])
 
 
-def test_the_seed_deals() -> None:
-    assert Folds(5, 0).of(30).tolist() == Folds(5, 0).of(30).tolist() != Folds(5, 1).of(30).tolist()
+def test_the_seed_assigns_the_folds() -> None:
+    assert Folds(5, 0).assign(30).tolist() == Folds(5, 0).assign(30).tolist() != Folds(5, 1).assign(30).tolist()
 
 
 def test_a_good_predictor_is_found_good() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bitwright.compress import Model, load
 from bitwright.predictors import Call, decoder_blocks, watched
-from bitwright.predictors.sensitivity.block_hooks import BOUND_BYTES, forward, portions, read
+from bitwright.predictors.sensitivity.block_hooks import BOUND_BYTES, forward, portions, run_subject
 from tests.compress.tiny_models import FAMILIES
 from tests.conftest import saved
 from tests.measuring import levels_of, random_tokens, space_of
@@ -22,12 +22,12 @@ def test_blocks_are_the_module_s_own(name: str, request: pytest.FixtureRequest) 
     assert decoder_blocks(model) == [*model.module.model.layers]
 
 
-def test_what_a_block_gives_the_next_is_given(tied: Model, tmp_path: Path) -> None:
+def test_the_output_of_a_block_is_the_input_of_the_next(tied: Model, tmp_path: Path) -> None:
     calls: list[Call] = []
     with opened(tied, levels_of(tied, tmp_path), space=space_of(tied, ("Q4_0",)), tokens=random_tokens(10, 6), store=tmp_path / "a") as subject:
         with watched(tied, calls.append):
-            read(subject, "")
-        read(subject, "")  # nobody is told of this one
+            run_subject(subject, "")
+        run_subject(subject, "")  # the hook is gone
     assert [(call.index, len(call.x)) for call in calls] == [(0, 8), (1, 8), (0, 2), (1, 2)]
     states = [tied.module(torch.from_numpy(ids), output_hidden_states=True).hidden_states for ids in subject.tokens.batches(8)]
     for call in calls:
@@ -39,7 +39,7 @@ def test_what_a_block_gives_the_next_is_given(tied: Model, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("family", ["gemma3", "qwen3-moe"])
 def test_blocks_of_other_architectures_can_be_run_alone(family: str, tmp_path: Path) -> None:
-    """What a block is given beside hidden states differs between architectures, and between blocks where some attend to a window."""
+    """The other arguments of a block differ between architectures, and between blocks if some have sliding-window attention."""
     model_type, settings, _ = FAMILIES[family]
     model, calls = load(str(saved(tmp_path / family, model_type, settings))), list[Call]()
     with watched(model, calls.append), torch.inference_mode():

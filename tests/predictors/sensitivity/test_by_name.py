@@ -19,7 +19,7 @@ TOKENS = random_tokens(4, 8)
 
 
 def prepared(model: Model, folder: Path) -> tuple[Levels, Space, Distortion]:
-    """With importance, as in a run."""
+    """Packed tensors with importance as in a run, the space, and the distortion."""
     importance = collect_importance(model, TOKENS, progress=Silent())
     levels, space = Levels(folder, model.source, GgmlCodec(), importance), space_of(model, ("BF16", "Q8_0", "Q4_0"))
     return levels, space, measure_distortion(space, levels, progress=Silent())
@@ -52,10 +52,10 @@ def test_every_proxy_prices_every_pair_and_costs_what_it_says(
     assert once <= expected
     if proxy.name not in {"block-output", "pmq", "pmq-released", "router-score"}:  # which run a block at a time, or need routers
         assert once >= 0.9 * expected, "random orders may meet"
-        assert sum(read) == once, "what is kept is not done again"
+        assert sum(read) == once, "cached results are not computed again"
 
 
-def test_names_are_told_apart_and_found() -> None:
+def test_names_are_unique_and_found() -> None:
     assert len({proxy.name for proxy in PROXIES}) == len(PROXIES)
     assert all(proxy_named(proxy.name) is proxy for proxy in PROXIES)
     assert {"gradient", "importance", "weight", "measured"} <= {proxy.name for proxy in PROXIES}
@@ -68,7 +68,7 @@ def test_names_are_told_apart_and_found() -> None:
 
 
 @pytest.mark.parametrize("name", ["weight", "importance"])
-def test_what_needs_no_text_costs_none(name: str, tied: Model) -> None:
+def test_proxies_without_text_cost_no_tokens(name: str, tied: Model) -> None:
     passes = proxy_named(name).passes(space_of(tied, ("Q4_0",)))
     assert (passes.forward, passes.backward, passes.tokens(1000)) == (0, 0, 0)
 

@@ -74,7 +74,7 @@ def test_a_repaired_table_never_rises_with_size(made: tuple[np.ndarray, Space]) 
 
 
 @given(tables())
-def test_every_change_is_told_and_nothing_else_is(made: tuple[np.ndarray, Space]) -> None:
+def test_exactly_the_changed_pairs_are_listed(made: tuple[np.ndarray, Space]) -> None:
     table, where = made
     found = repaired(table, where)
     told = np.zeros(table.shape, dtype=bool)

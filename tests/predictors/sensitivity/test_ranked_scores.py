@@ -50,7 +50,7 @@ def test_only_the_order_of_the_scores_counts(values: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_scores_that_are_no_numbers_are_a_mistake(value: float) -> None:
+def test_scores_that_are_not_finite_are_a_mistake(value: float) -> None:
     space = space_of_sizes(1, 1)
     with pytest.raises(ValueError, match="finite"):
         scored_table(np.array([1.0, value]), space, relative_error=np.ones(space.offered.shape))

@@ -23,7 +23,7 @@ def test_it_is_the_divergence_and_each_is_measured_once(tied: Model, tmp_path: P
     weights = planned_weights(tied, levels, formats={space.units[2].tensors[0].name: space.formats[form]})
     expected = [objective(choice).nats_per_token, objective.of_one(1, form), objective.of_one(2, form)]
     with opened(tied, levels, space=space, tokens=tokens, store=tmp_path / "a.sqlite") as subject:
-        for _ in range(2):  # the second time everything is kept, and not even the original is read
+        for _ in range(2):  # the second time everything is cached, and not even the original is run
             with on_text(subject) as divergence:
                 found = [divergence.of_choice(choice), divergence.of_one(1, form), divergence.of_weights("mine", weights)]
             assert found == expected
@@ -33,7 +33,7 @@ def test_it_is_the_divergence_and_each_is_measured_once(tied: Model, tmp_path: P
     assert len(set(expected)) == 3
 
 
-def test_other_tokens_are_measured_anew(tied: Model, tmp_path: Path) -> None:
+def test_other_tokens_are_measured_again(tied: Model, tmp_path: Path) -> None:
     space, levels, found = space_of(tied, ("Q4_0",)), levels_of(tied, tmp_path), []
     for seed in (0, 1):
         with (

@@ -1,4 +1,4 @@
-"""Covariance of activations that come a batch at a time: what is kept is one matrix, however many tokens there are."""
+"""Covariance of activations accumulated batch by batch, with memory independent of the number of tokens."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor as Torch
 
 
 class Covariance:
-    """Of vectors of `width` numbers. Sums are in double precision, since the mean of a channel may be a thousand times its deviation."""
+    """Covariance of vectors `(width,)`. Sums are in double precision, since a channel's mean may be a thousand times its standard deviation."""
 
     def __init__(self, width: int, device: torch.device) -> None:
         self._products = torch.zeros((width, width), dtype=torch.float64, device=device)
@@ -15,26 +15,26 @@ class Covariance:
         self._n = 0
 
     def add(self, vectors: Torch) -> None:
-        """Count `vectors` `(..., width)`."""
+        """Add `vectors` `(..., width)`."""
         rows = vectors.reshape(-1, len(self._sum)).double()
         self._products += rows.T @ rows
         self._sum += rows.sum(dim=0)
         self._n += len(rows)
 
     def matrix(self) -> NDArray[np.float64]:
-        """The covariance `(width, width)` of all that was counted."""
+        """Return the covariance `(width, width)` of all vectors added."""
         mean = self._sum / self._n
         covariance: NDArray[np.float64] = (self._products / self._n - torch.outer(mean, mean)).cpu().numpy()
         return covariance
 
 
 def size_bytes(width: int) -> int:
-    """Bytes that a `Covariance` of that width takes."""
+    """Return the bytes of a `Covariance` of that width."""
     return 8 * width * (width + 1)
 
 
 def correlation(covariance: NDArray[np.float64], deviations: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A covariance `(width, width)` in units of `deviations` `(width,)`; a channel that does not vary is left in its own."""
+    """Divide a covariance `(width, width)` by the standard deviations `deviations` `(width,)` of both channels; a constant channel is not scaled."""
     scale = np.where(deviations > 0, deviations, 1.0)
     scaled: NDArray[np.float64] = covariance / np.outer(scale, scale)
     return scaled

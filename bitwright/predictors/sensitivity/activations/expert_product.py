@@ -1,13 +1,13 @@
-"""The price of an expert as PMQ has it: how often it is chosen, how much it counts then, and what a format does to its block.
+"""PMQ's price of an expert: selection frequency, routing weight and block-output error.
 
     price(u, f) = φ^α · w^β · ε^γ       MC-MoE (Huang et al., "Mixture Compressor", ICLR 2025, eq. 4)
 
-φ is the share of all choices in the layer that fall on the expert, w its share of the probability that the router gives the chosen, before that is
-renormalised, and ε = ‖F(x) − F(x; u in f)‖ at the output of the block, all else as in the original. The paper has α = β = 1 and γ = 2; its released
-code computes φ · w^1.5 · ε, which is what its published allocations follow.
+φ is the expert's share of all selections in its layer, w its share of the router probability of the selected experts before renormalisation, and
+ε = ‖F(x) − F(x; u in f)‖ the error at the output of the block, all else as in the original. The paper has α = β = 1 and γ = 2; its released code
+computes φ · w^1.5 · ε, which its published allocations follow.
 
-Differs: ε is over all tokens at once, not summed over batches, and relative to the norm of the block's output, so that blocks can be compared; within
-a block that is one factor for all. A unit that is no expert has φ = w = 1. An expert that is never chosen is free, as published.
+What differs: ε is over all tokens at once, not summed over batches, and relative to the norm of the block's output, so that blocks are comparable;
+within a block this is a common factor. A unit that is not an expert has φ = w = 1. An expert that is never selected costs nothing, as published.
 """
 
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ from bitwright.spaces import Space
 
 @dataclass(frozen=True)
 class ExpertProduct:
-    """The exponents of the three factors: of the `frequency` φ, of the `weight` w, and of the `error` ε."""
+    """Price φ^frequency · w^weight · ε^error of an expert: the exponents of its three factors."""
 
     frequency: float
     weight: float
     error: float
 
     def __call__(self, subject: Subject) -> NDArray[np.float64]:
-        """The table `(n_units, n_formats)`, in no unit."""
+        """Return the table `(n_units, n_formats)`, dimensionless."""
         routing = kept_routing(subject.model, subject.tokens, store=subject.store, progress=subject.progress)
         chosen, weight = (_of_units(subject.space, routing, values) for values in (routing.n_chosen, routing.probability))
         errors = np.sqrt(block_output_errors(subject).relative())
@@ -39,9 +39,9 @@ class ExpertProduct:
 
 
 def router_scores(subject: Subject) -> NDArray[np.float64]:
-    """The router's probability of each expert, summed over the tokens that are sent to it, as a share of its layer `(n_units,)`; 1 for what is none.
+    """Return the router probability of each expert, summed over the tokens routed to it, as a share of its layer `(n_units,)`; 1 for other units.
 
-    What Collaborative Compression prunes experts by.
+    The score by which Collaborative Compression prunes experts.
     """
     routing = kept_routing(subject.model, subject.tokens, store=subject.store, progress=subject.progress)
     return _of_units(subject.space, routing, routing.probability)[:, 0]
@@ -52,6 +52,6 @@ RELEASED = ExpertProduct(1.0, 1.5, 1.0)
 
 
 def _of_units(space: Space, routing: Routing, values: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.float64]:
-    """The share in its layer of each unit's expert, 1 for what is none `(n_units, 1)`."""
+    """Return the share of `values` of each unit's expert in its layer `(n_units, 1)`, 1 for a unit that is not an expert."""
     shares = routing.shares(values)
     return np.array([[shares[routing.row_of(unit.layer, unit.expert)] if unit.expert >= 0 else 1.0] for unit in space.units])

@@ -1,12 +1,13 @@
-"""Layer-output error: what a format adds to the output of the very layer that it is in, E‖ΔW x‖² over the tokens of the text.
+"""Layer-output error: squared error E‖ΔW x‖² of a layer's output with its weights in one format, over the tokens of the text.
 
-The objective of layer-wise quantization (Nagel et al., AdaRound, ICML 2020; Frantar et al., GPTQ, ICLR 2023, eq. 1), here of the format's own ΔW,
-with all correlations of the inputs: the importance-weighted error is the same with M = E x xᵀ cut down to its diagonal. What the rest of the model
-makes of the error it does not say: divided by the power of the output it is a ratio of noise to signal, and neither is in nats.
+The objective of layer-wise quantization (Nagel et al., AdaRound, ICML 2020; Frantar et al., GPTQ, ICLR 2023, eq. 1) at the format's actual ΔW, with
+all correlations of the inputs: the importance-weighted error is the same with M = E x xᵀ reduced to its diagonal. It ignores how the rest of the
+model propagates the error. Divided by the power of the output it is a noise-to-signal ratio; neither is in nats.
 
-An expert counts over the tokens that are sent to it, without the weight that the router gives its output. A look-up's output is the row itself.
+An expert counts over the tokens routed to it, without the router's weight of its output. The output of a look-up is the row itself.
 
-Cost: one forward over the tokens (more where second moments take more than 2 GiB, see input_moments.py), and n_rows · n_columns² operations a pair.
+Cost: one forward pass over the tokens (more where second moments take more than 2 GiB, see input_moments.py), and n_rows · n_columns² operations a
+pair.
 """
 
 import numpy as np
@@ -14,13 +15,13 @@ import torch
 from torch import Tensor as Torch
 
 from bitwright.compress import Floats
-from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, OutputErrors, judged, row_powers
+from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, OutputErrors, quadratic_errors, row_powers
 from bitwright.predictors.sensitivity.subject import Subject
 
 
 def layer_output_errors(subject: Subject) -> OutputErrors:
     """E‖ΔW x‖² of every unit and format, and E‖W x‖² of every unit; of a unit with several tensors, their sum."""
-    return judged(subject, "layer output", squared_norm)
+    return quadratic_errors(subject, "layer output", squared_norm)
 
 
 def squared_norm(moments: Moments) -> Cost:
@@ -35,6 +36,6 @@ def squared_norm(moments: Moments) -> Cost:
 
 
 def _quadratic(matrix: Floats, products: Torch) -> float:
-    """tr(V M Vᵀ)."""
+    """Return tr(V M Vᵀ)."""
     rows = torch.from_numpy(matrix).to(products)
     return float(((rows @ products) * rows).sum(dtype=torch.float64))

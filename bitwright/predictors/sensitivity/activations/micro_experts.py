@@ -1,13 +1,13 @@
-"""Micro-experts: what each channel of a feed-forward part gives to the output of its layer (CAMERA, AAAI 2026).
+"""Micro-experts: contribution of each feed-forward channel to the output of its layer (CAMERA, AAAI 2026).
 
-A gated expert is a sum over its channels c, each a row of gate and of up and a column of down, which CAMERA calls a micro-expert. With a_c the value
-of the channel, weighted by the router, at each token that is sent to the expert (0 at all others):
+A gated expert is a sum over its channels c, each a row of gate and up and a column of down, called a micro-expert by CAMERA. With a_c the activation
+of the channel, weighted by the router, at each token routed to the expert (0 at all others):
 
     a_c = g(x) · act(x·gate_c) · (x·up_c)        energy E_c = ‖down_c‖² · ((1 − α) ‖a_c‖₂² + α ‖a_c‖_∞²)
 
 α is 0.9, as in its released scripts (`reduce_ratio`). Energies are ranked over all experts of a layer together, so they are given as shares of their
-layer. The score of a unit is the sum over its channels; a unit that is no expert, or no part of one, gets the highest of all, since CAMERA leaves
-those as they are. A feed-forward part that is no expert has g(x) = 1.
+layer. The score of a unit is the sum over its channels; a unit that is not an expert or part of one gets the highest score, since CAMERA does not
+compress those. In a dense feed-forward block g(x) = 1.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from torch import Tensor as Torch
 
 from bitwright.compress import Model, matrix_shape
 from bitwright.objectives import Routed, Tap, Tapped, Tokens, Use, watched_routers
-from bitwright.predictors.sensitivity.block_hooks import read_text
-from bitwright.predictors.sensitivity.caching import kept
+from bitwright.predictors.sensitivity.block_hooks import run_text
+from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.progress import Progress
 from bitwright.spaces import Tensor, expert_of, role
@@ -31,27 +31,27 @@ _DOWN = "ffn_down"
 
 
 def channel_energies(model: Model, tokens: Tokens, *, alpha: float = ALPHA, progress: Progress) -> dict[str, NDArray[np.float64]]:
-    """E_c of the channels `(n_channels,)` of every feed-forward part, by the name of its down matrix, in a model that holds experts apart.
+    """Measure E_c of the channels `(n_channels,)` of every feed-forward block, by the name of its down matrix, in a model with one tensor per expert.
 
-    Cost: a forward pass over the tokens.
+    Cost: one forward pass over the tokens.
     """
     downs = {tensor.name: tensor for tensor in model.tensors if tensor.name in model.pieces and role(tensor.name).startswith(_DOWN)}
     values = _Values({name: expert_of(name) for name in downs})
     with watched_routers(model, values.routed), Tapped(model, values):
-        read_text(model, tokens, "Watching the channels of every feed-forward part", progress=progress)
+        run_text(model, tokens, "Measuring feed-forward channels", progress=progress)
     return {name: _energies(model, tensor, values, alpha) for name, tensor in downs.items()}
 
 
 def micro_expert_energies(subject: Subject, alpha: float = ALPHA) -> NDArray[np.float64]:
-    """The share of each channel in the energy of its layer `(n_units, n_channels)`, zero for a unit that is no expert and no part of one.
+    """Return each channel's share of the energy of its layer `(n_units, n_channels)`, zero for a unit that is not an expert or part of one.
 
-    Cost: a forward pass over the tokens, kept in the subject's store.
+    Cost: one forward pass over the tokens, cached in the subject's store.
     """
-    return kept(subject, f"micro-experts/{alpha:g}", lambda: _shares(subject, alpha))
+    return cached(subject, f"micro-experts/{alpha:g}", lambda: _shares(subject, alpha))
 
 
 def camera_scores(subject: Subject) -> NDArray[np.float64]:
-    """The energy of each unit as a share of its layer's `(n_units,)`, summed over its micro-experts; the highest for what has none."""
+    """Return each unit's share of the energy of its layer `(n_units,)`, summed over its micro-experts; the highest share for units without any."""
     shares = micro_expert_energies(subject).sum(axis=1)
     experts = np.array([unit.expert >= 0 for unit in subject.space.units])
     scores: NDArray[np.float64] = np.where(experts, shares, shares.max(initial=0.0))
@@ -77,7 +77,7 @@ def _of_unit(tensors: tuple[Tensor, ...], of_matrix: Mapping[str, NDArray[np.flo
 
 
 def _energies(model: Model, down: Tensor, values: "_Values", alpha: float) -> NDArray[np.float64]:
-    if down.name not in values.squares:  # an expert that no token is sent to
+    if down.name not in values.squares:  # an expert without tokens
         return np.zeros(matrix_shape(down)[1])
     size = (1 - alpha) * values.squares[down.name] + alpha * values.largest[down.name] ** 2
     columns = (model.source.read(down).astype(np.float64) ** 2).sum(axis=0)
@@ -87,7 +87,7 @@ def _energies(model: Model, down: Tensor, values: "_Values", alpha: float) -> ND
 
 @dataclass(eq=False)
 class _Values(Tap):
-    """Sums over tokens of the channels that go into the down matrices `places`, by their layer and the index of their expert, -1 for none."""
+    """Sums over tokens of the channels that enter the down matrices; `places` maps their names to layer and expert index, -1 for a dense block."""
 
     places: dict[str, tuple[int, int]]
     squares: dict[str, Torch] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class _Values(Tap):
     _routed: dict[int, Routed] = field(default_factory=dict)
 
     def routed(self, routed: Routed) -> None:
-        """Remember what a router chose: its experts run next."""
+        """Remember the last selection of a router: its experts run next."""
         self._routed[routed.layer] = routed
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:  # noqa: ARG002
@@ -106,10 +106,10 @@ class _Values(Tap):
                 self._add(use.tensor, values.square().sum(dim=0), values.abs().amax(dim=0))
 
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
-        """Nothing is looked up in a feed-forward part."""
+        """Do nothing: feed-forward blocks have no look-ups."""
 
     def _weights(self, layer: int, expert: int) -> Torch:
-        """What the router gives the tokens of an expert `(n_tokens, 1)`: by the expert's place among a token's experts, then in order."""
+        """Return the router's weights of an expert's tokens `(n_tokens, 1)`, ordered by the expert's rank among a token's experts, then by token."""
         if expert < 0:
             return torch.ones(1, 1)
         routed = self._routed[layer]

@@ -1,17 +1,17 @@
-"""Mutual information of what a decoder block gives and what the model then predicts: the higher, the more important.
+"""Mutual information between the output of a decoder block and the model's prediction: the higher, the more important the block.
 
-It stands for the layer score of QPruner (2412.11629), I(X; Y) with X a layer's output and Y the model's prediction; how that paper estimates it is
-not known here. X has hundreds of dimensions or more, so any estimate rests on a model of it. This one: Y is the token that the model finds most
-likely, one of the 31 most frequent or "another". With Σ the covariance of X over all tokens and W its mean covariance within a class,
+After the layer score of QPruner (2412.11629), I(X; Y) with X a layer's output and Y the model's prediction; the estimator of that paper is not known.
+X has hundreds of dimensions or more, so any estimate needs a model of its distribution. Here Y is the most likely token, one of the 31 most frequent
+or "another". With Σ the covariance of X over all tokens and W its mean covariance within a class,
 
     I(X; Y) = ½ (log det Σ − log det W)
 
-the difference of the differential entropies of normal distributions, −½ log of Wilks' lambda (1932). It is exact where X is normal within each
-class with one covariance for all classes, and normal as a whole; where classes lie far apart it is too high, since a mixture has less entropy than
-the normal distribution of its covariance. It does not change when X is mapped linearly. With n tokens it is too high by about width · 31 / 2n nats,
-in every block alike, so the order of blocks stands. Covariances are in units of each channel's deviation, with 10⁻⁶ added to the diagonal.
+the difference of the differential entropies of normal distributions, −½ log of Wilks' lambda (1932). It is exact if X is normal within each class
+with one covariance for all classes, and normal as a whole; for well separated classes it is too high, since a mixture has less entropy than the
+normal distribution of its covariance. It is invariant under linear maps of X. With n tokens it is too high by about width · 31 / 2n nats, equally in
+every block, so the order of blocks is unaffected. Covariances are normalised by each channel's standard deviation, with 10⁻⁶ added to the diagonal.
 
-Cost: two forwards over the tokens (the first finds the predictions), more where the blocks' covariances take more than 2 GiB together.
+Cost: two forward passes over the tokens (the first for the predictions), more where the blocks' covariances take more than 2 GiB together.
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.predictors.sensitivity.activations.covariance import Covariance, correlation, size_bytes
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, forward, portions, read, watched
-from bitwright.predictors.sensitivity.caching import kept
+from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, forward, portions, run_subject, watched
+from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.ranked_scores import layer_scores
 from bitwright.predictors.sensitivity.subject import Subject
 
@@ -29,12 +29,12 @@ _RIDGE = 1e-6
 
 
 def information_scores(subject: Subject) -> NDArray[np.float64]:
-    """Mutual information of the output of the unit's block with the prediction, in nats `(n_units,)`, not below 0."""
-    return layer_scores(subject.space, kept(subject, "mutual information", lambda: _of_blocks(subject)))
+    """Return the mutual information of each unit's block output with the prediction, in nats `(n_units,)`, not below 0."""
+    return layer_scores(subject.space, cached(subject, "mutual information", lambda: _of_blocks(subject)))
 
 
 class LabelledOutputs:
-    """Covariance of vectors, as a whole and within each class."""
+    """Covariance of vectors, over all and within classes."""
 
     def __init__(self, width: int, device: torch.device) -> None:
         self._whole = Covariance(width, device)
@@ -42,13 +42,13 @@ class LabelledOutputs:
         self._counts = torch.zeros(N_CLASSES, dtype=torch.float64, device=device)
 
     def add(self, vectors: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count `vectors` `(n, width)` of classes `labels` `(n,)`, 0 to N_CLASSES − 1."""
+        """Add `vectors` `(n, width)` of classes `labels` `(n,)`, 0 to N_CLASSES − 1."""
         self._whole.add(vectors)
         self._sums.index_add_(0, labels, vectors.double())
         self._counts += torch.bincount(labels, minlength=N_CLASSES)
 
     def information(self) -> float:
-        """I(vector; class) in nats."""
+        """Return I(vector; class) in nats."""
         counts, sums = self._counts.cpu().numpy(), self._sums.cpu().numpy()
         shares, means = counts / counts.sum(), sums / counts.clip(min=1)[:, None]
         apart = means - shares @ means  # (N_CLASSES, width)
@@ -60,7 +60,7 @@ class LabelledOutputs:
 
 
 def _of_blocks(subject: Subject) -> NDArray[np.float64]:
-    """Mutual information of each block's output `(n_blocks,)`."""
+    """Return the mutual information of each block's output `(n_blocks,)` in nats."""
     classes, model = _predicted_classes(subject), subject.model
     width = model.module.config.get_text_config().hidden_size
     found = np.zeros(len(decoder_blocks(model)))
@@ -68,21 +68,21 @@ def _of_blocks(subject: Subject) -> NDArray[np.float64]:
         outputs = {i: LabelledOutputs(width, model.device) for i in portion}
         seen = dict.fromkeys(portion, 0)
 
-        def told(call: Call, outputs: dict[int, LabelledOutputs] = outputs, seen: dict[int, int] = seen) -> None:
+        def record(call: Call, outputs: dict[int, LabelledOutputs] = outputs, seen: dict[int, int] = seen) -> None:
             if call.index in outputs:
                 start = seen[call.index]
                 seen[call.index] = start + len(call.y)
                 labels = torch.from_numpy(classes[start : seen[call.index]].reshape(-1)).to(call.y.device)
                 outputs[call.index].add(call.y.flatten(0, 1), labels)
 
-        with watched(model, told):
-            read(subject, "Relating what blocks give to predictions")
+        with watched(model, record):
+            run_subject(subject, "Relating block outputs to predictions")
         found[portion] = [outputs[i].information() for i in portion]
     return found
 
 
 def _predicted_classes(subject: Subject) -> NDArray[np.int64]:
-    """The class of the model's most likely next token at every position `(n_sequences, length)`, 0 for those that are not frequent."""
+    """Return the class of the model's most likely next token at every position `(n_sequences, length)`, 0 for infrequent tokens."""
     predicted = np.concatenate([logits.argmax(dim=-1).cpu().numpy() for _, logits in forward(subject, "Reading the model's predictions")])
     tokens, counts = np.unique(predicted, return_counts=True)
     frequent = tokens[np.argsort(-counts, kind="stable")[: N_CLASSES - 1]]

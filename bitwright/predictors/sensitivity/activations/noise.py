@@ -1,15 +1,15 @@
-"""How much the model minds noise in each unit, whatever format makes it: the linear coefficients of HIGGS.
+"""Linear coefficients of HIGGS: sensitivity of the model to Gaussian noise in each unit, independent of the format.
 
     KL ≈ Σ_u a_u t_u²        t_u² = ‖ΔW_u‖² / ‖W_u‖², the relative squared error of unit u
 
 Source: Malinovskii et al., "Pushing the Limits of Large Language Model Quantization via the Linearity Theorem" (NAACL 2025, arXiv 2411.17525). The
-theorem holds for small errors without a preferred direction, as its rotated formats make them. a_u is measured: Gaussian noise of known t in unit u
-alone, at several levels of t, and the least-squares line through the origin,
+theorem holds for small errors without a preferred direction, such as those of its rotated formats. a_u is measured with Gaussian noise of known t in
+unit u alone, at several levels of t, as the slope of the least-squares line through the origin,
 
     a_u = Σ_j t_j² KL_j / Σ_j t_j⁴
 
-so a format that is added later needs no measurement, and the table is a_u times its relative error. As in the paper's data-free variant the loss is
-the divergence from the original; here over the text that is given, with other noise at every level.
+so a format added later needs no measurement, and the table is a_u times its relative error. As in the paper's data-free variant the loss is the
+divergence from the original; here over the calibration text, with independent noise at every level.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,12 +26,12 @@ NOISE_LEVELS = (0.05, 0.1, 0.15, 0.2)
 
 
 def noise_coefficients(subject: Subject, levels: Sequence[float] = NOISE_LEVELS) -> NDArray[np.float64]:
-    """a_u `(n_units,)` in nats per token, from noise of the relative norms `levels`.
+    """Measure a_u `(n_units,)` in nats per token, from noise of the relative norms `levels`.
 
-    One forward pass for the original, and one for each unit and level; every finished one is kept.
+    One forward pass for the original, and one for each unit and level; every finished one is cached.
     """
     squares, found = np.square(np.array(levels)), np.zeros((len(subject.space.units), len(levels)))
-    with subject.progress.stage("Measuring what noise in each unit does", found.size) as advance, on_text(subject) as divergence:
+    with subject.progress.stage("Measuring noise in one unit at a time", found.size) as advance, on_text(subject) as divergence:
         for u, j in np.ndindex(found.shape):
             found[u, j] = divergence.of_weights(f"noise/{u}/{levels[j]}/{j}", noisy(subject, u, t=levels[j], stream=j))
             advance(1)
@@ -40,16 +40,16 @@ def noise_coefficients(subject: Subject, levels: Sequence[float] = NOISE_LEVELS)
 
 
 def noise_table(coefficients: NDArray[np.float64], relative_error: NDArray[np.float64]) -> NDArray[np.float64]:
-    """a_u t² `(n_units, n_formats)` in nats per token, from `relative_error` `(n_units, n_formats)`, which is t²; NaN where that is.
+    """Return a_u t² `(n_units, n_formats)` in nats per token, from t² = `relative_error` `(n_units, n_formats)`; NaN where that is NaN.
 
-    A coefficient below zero, which only noise of the measurement makes, counts as zero.
+    A negative coefficient, which only measurement noise can cause, counts as zero.
     """
     table: NDArray[np.float64] = np.maximum(coefficients, 0)[:, None] * relative_error
     return table
 
 
 def noisy(subject: Subject, unit: int, *, t: float, stream: int) -> Weights:
-    """Every tensor of a unit with Gaussian noise whose norm is `t` times its own; another `stream` draws other noise."""
+    """Return every tensor of a unit plus Gaussian noise of `t` times its norm; each `stream` draws independent noise."""
     tensors = subject.space.units[unit].tensors
     return {tensor.name: _noisy(subject, tensor, t, np.random.default_rng([subject.seed, unit, stream, i])) for i, tensor in enumerate(tensors)}
 

@@ -1,19 +1,19 @@
-"""Loss of the Optimal Brain Surgeon: what a weight's error costs after all weights behind it in its row have made up for it as well as they can.
+"""Optimal Brain Surgeon loss: error of a weight after optimal compensation by the weights that follow it in its row.
 
     ½ Σ_rj Δw_rj² / [H_j⁻¹]_jj          H = 2 E x xᵀ + λ,   H_j = H without the rows and columns of the channels before j
 
 Hassibi & Stork (NeurIPS 1992); for layers Frantar & Alistarh, "Optimal Brain Compression" (NeurIPS 2022), and GPTQ (Frantar et al., ICLR 2023), eq.
 2. λ is 0.01 of the mean diagonal, as in GPTQ's code. GPTQ, QVLA and SliM-LLM divide by the square of the diagonal of the Cholesky factor of H⁻¹,
-often written diag(H⁻¹)²: that square is [H_j⁻¹]_jj. It is found here without an inverse: 1/[H_j⁻¹]_jj is the squared diagonal of the factor R of H
-= R Rᵀ with R upper triangular. Half of it is the variance of channel j that the channels behind it do not explain, so for uncorrelated inputs the
-loss is the layer-output error but for λ.
+often written diag(H⁻¹)²: that square is [H_j⁻¹]_jj. Here it is computed without an inverse: 1/[H_j⁻¹]_jj is the squared diagonal of the factor R of H
+= R Rᵀ with R upper triangular. Half of it is the residual variance of channel j given the channels after it, so for uncorrelated inputs the loss is
+the layer-output error but for λ.
 
-Δw is the error of rounding to nearest, or of whatever codec: no weight is really moved to make up for another, so the loss says how much of the
-error would stay if a codec did. A group that sees no token costs nothing. A look-up has one input at a time and nothing to make up with: its
-diagonal holds the tokens' frequencies, undamped.
+Δw is the error of the codec, e.g. of rounding to nearest: no weight is actually moved to compensate for another, so the loss is the error that would
+remain if the codec compensated. A group without tokens costs nothing. A look-up has one input at a time and no compensation: its diagonal holds the
+token frequencies, without damping.
 
-Cost: one forward over the tokens (more where second moments take more than 2 GiB, see input_moments.py), and a factorization of each matrix of
-them.
+Cost: one forward pass over the tokens (more where second moments take more than 2 GiB, see input_moments.py), and a Cholesky factorization of each
+second-moment matrix.
 """
 
 import numpy as np
@@ -21,19 +21,21 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import Floats
-from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, judged, row_powers
+from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, quadratic_errors, row_powers
 from bitwright.predictors.sensitivity.subject import Subject
 
 DAMPING = 0.01  # of the mean diagonal
 
 
 def surgeon_table(subject: Subject) -> NDArray[np.float64]:
-    """The loss of each unit and format per token `(n_units, n_formats)`, in the units of the layer-output error; NaN where a pair is not offered."""
-    return judged(subject, "surgeon", _loss).absolute()
+    """Return the loss of each unit and format per token `(n_units, n_formats)`, in the units of the layer-output error; NaN where a pair is not
+    offered.
+    """
+    return quadratic_errors(subject, "surgeon", _loss).absolute()
 
 
 def unexplained(inputs: torch.Tensor) -> NDArray[np.float64]:
-    """½ / [H_j⁻¹]_jj of every channel `(n_columns,)`, for second moments `inputs` `(n_columns, n_columns)`."""
+    """Return ½ / [H_j⁻¹]_jj of every channel `(n_columns,)`, for second moments `inputs` `(n_columns, n_columns)`."""
     moments = inputs.double()
     damping = DAMPING * moments.diagonal().mean()
     if damping == 0:
@@ -45,7 +47,7 @@ def unexplained(inputs: torch.Tensor) -> NDArray[np.float64]:
 
 
 def _loss(moments: Moments) -> Cost:
-    channels = [unexplained(inputs) for inputs in moments.inputs]  # of each group (n_columns,)
+    channels = [unexplained(inputs) for inputs in moments.inputs]  # one (n_columns,) for each group
 
     def cost(change: Floats) -> tuple[float, float]:
         groups = np.split(change, max(len(channels), 1))

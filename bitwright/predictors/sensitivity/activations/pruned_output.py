@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import Floats
-from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, judged_weights
+from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, quadratic_weights
 from bitwright.predictors.sensitivity.activations.layer_output import squared_norm
 from bitwright.predictors.sensitivity.activations.sparsity_drop import without_smallest
 from bitwright.predictors.sensitivity.subject import Subject
@@ -25,7 +25,7 @@ RATIOS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 def pruned_output_scores(subject: Subject) -> NDArray[np.float64]:
     """Mean squared error of the outputs of each unit's matrices `(n_units,)`, not below 0."""
-    found = judged_weights(subject, "pruned output", _error)
+    found = quadratic_weights(subject, "pruned output", _error)
     n_matrices = np.array([len(unit.tensors) for unit in subject.space.units])
     scores: NDArray[np.float64] = found.sum(axis=1) / n_matrices
     return scores

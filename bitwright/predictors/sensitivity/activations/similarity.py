@@ -1,54 +1,54 @@
-"""Three scores that say how much a decoder block turns the hidden states: what turns them little is thought to need little precision.
+"""Importance scores from the similarity of a decoder block's input and output: a block that changes the hidden states little needs little precision.
 
-With x the hidden state of a token that enters a block and y the one that leaves it:
+With x the hidden state of a token before a block and y the one after it:
     LIM               −E cos(x, y)            Layer Input Modification: Dumitru et al., "Layer-Wise Quantization" (2406.17415), section 3.1
     block influence   1 − E cos(x, y)         Men et al., "ShortGPT" (2403.03853); the score of UniQL
     angular           E arccos(cos(x, y))/π   Gromov et al., "The Unreasonable Ineffectiveness of the Deeper Layers" (2403.17887), of one block
 
-LIM and block influence order units alike. The first two are means over all tokens, the angular distance is a mean over the last token of each
-sequence, as in its paper; UniQL takes block influence of the last token too. y is what the block gives, not what the final norm makes of it.
+LIM and block influence give the same order of units. Both are means over all tokens; the angular distance is a mean over the last token of each
+sequence, as in its paper; UniQL takes block influence at the last token too. y is the output of the block, before any final norm.
 
-Cost: one forward over the tokens for all three.
+Cost: one forward pass over the tokens for all three.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, read, watched
-from bitwright.predictors.sensitivity.caching import kept
+from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, run_subject, watched
+from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.ranked_scores import layer_scores
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.spaces import Space
 
 
 def block_cosines(subject: Subject) -> NDArray[np.float64]:
-    """cos(x, y) of every block and token `(n_blocks, n_sequences, length)`; 0 where a vector is zero."""
-    return kept(subject, "block cosines", lambda: _measured(subject))
+    """Return cos(x, y) of every block and token `(n_blocks, n_sequences, length)`; 0 where a vector is zero."""
+    return cached(subject, "block cosines", lambda: _measured(subject))
 
 
 def lim_scores(cosines: NDArray[np.float64], space: Space) -> NDArray[np.float64]:
-    """LIM for each unit `(n_units,)`, −1 to 1."""
+    """Return LIM for each unit `(n_units,)`, −1 to 1."""
     return layer_scores(space, -cosines.mean(axis=(1, 2)))
 
 
 def block_influence_scores(cosines: NDArray[np.float64], space: Space) -> NDArray[np.float64]:
-    """Block influence for each unit `(n_units,)`, 0 to 2; 0 where a block leaves the hidden states as they are."""
+    """Return the block influence for each unit `(n_units,)`, 0 to 2; 0 where a block does not change the direction of the hidden states."""
     return layer_scores(space, 1 - cosines.mean(axis=(1, 2)))
 
 
 def angular_scores(cosines: NDArray[np.float64], space: Space) -> NDArray[np.float64]:
-    """Angular distance for each unit `(n_units,)`, 0 to 1."""
+    """Return the angular distance for each unit `(n_units,)`, 0 to 1."""
     return layer_scores(space, np.arccos(cosines[:, :, -1]).mean(axis=1) / np.pi)
 
 
 def _measured(subject: Subject) -> NDArray[np.float64]:
     found: list[list[NDArray[np.float64]]] = [[] for _ in decoder_blocks(subject.model)]
 
-    def told(call: Call) -> None:
+    def record(call: Call) -> None:
         x, y = call.x.double(), call.y.double()
         norms = (x.norm(dim=-1) * y.norm(dim=-1)).clamp_min(np.finfo(np.float64).tiny)
         found[call.index].append(((x * y).sum(dim=-1) / norms).clamp(-1, 1).cpu().numpy())
 
-    with watched(subject.model, told):
-        read(subject, "Comparing what blocks are given and give")
+    with watched(subject.model, record):
+        run_subject(subject, "Comparing inputs and outputs of blocks")
     return np.stack([np.concatenate(batches) for batches in found])

@@ -1,7 +1,7 @@
-"""What each of several mixed texts would price formats at by itself, from the products that a sweep over the mixture kept sequence by sequence.
+"""Sensitivity tables of each text of a calibration mixture, from the products that a sweep over the mixture stored by sequence.
 
-No pass is made: the products of the sequences of one text are what a sweep over that text alone gives (with other labels drawn, as the places of its
-sequences differ). The errors that prices are drawn towards are those of the mixture's importance.
+No pass is needed: the products of one text's sequences are those of a sweep over that text alone (but for the labels drawn, since the positions of
+the sequences differ). Prices are shrunk towards the errors weighted by the mixture's importance matrix.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,12 +33,12 @@ def _joint(subject: Subject, error: Table, texts: Rows) -> list[Table]:
     return [joined(whole.only(rows), diagonal.only(rows), error) for rows in texts]
 
 
-#: the proxies of which something is kept by sequence
+#: the proxies whose products are stored by sequence
 BY_SEQUENCE: dict[str, Callable[[Subject, Table, Rows], list[Table]]] = {"gradient": _shrunk, "gradient-raw": _raw, "joint": _joint}
 
 
 def tables_by_text(name: str, subject: Subject, error: Table, texts: Rows) -> list[Table]:
-    """The table `(n_units, n_formats)` of the proxy of that name for each of `texts`, the indices of its sequences; none where the proxy keeps
-    nothing by sequence. `error` `(n_units, n_formats)` is what prices are drawn towards.
+    """Return the table `(n_units, n_formats)` of the proxy `name` for each of `texts`, given as the indices of its sequences; empty for a proxy that
+    stores nothing by sequence. Prices are shrunk towards `error` `(n_units, n_formats)`.
     """
     return BY_SEQUENCE[name](subject, error, texts) if name in BY_SEQUENCE else []

@@ -1,11 +1,11 @@
-"""Two readings of one sweep's gradients, joined: the geometric mean of the Fisher information and of its part within tokens and channels.
+"""Geometric mean of two estimates from one sweep: the Fisher information, and its diagonal over tokens and output channels.
 
-    gradient          ½ E (Σ_t Σ_c g_tc (ΔW x_t)_c)²         all of the divergence to second order, and noisy: one square for each sequence
-    output change     ½ E Σ_t Σ_c (g_tc (ΔW x_t)_c)²         its diagonal: steady, one square for each token and channel, and blind to what adds up
+    gradient          ½ E (Σ_t Σ_c g_tc (ΔW x_t)_c)²         unbiased to second order, but noisy: one square per sequence
+    output change     ½ E Σ_t Σ_c (g_tc (ΔW x_t)_c)²         low noise: one square per token and channel, but without the cross terms
 
-with labels drawn from the model's own predictions (see `gradient`, `output_change`). Where both agree so does their mean; where the noise of the one
-or the blindness of the other takes a price too far, half of it (in logarithms) is taken back. What that gains is in docs/methods.md. It reads no more
-tokens than one of them, but multiplies the inputs of every layer with every change of its weights, which takes time for a long menu.
+with labels drawn from the model's own predictions (see `gradient`, `output_change`). The geometric mean halves, in logarithms, the error that the
+noise of the first or the missing cross terms of the second cause. The gain is in docs/methods.md. It needs no more passes than either, but multiplies
+the inputs of every layer with every weight change, which takes time for many formats.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ Table = NDArray[np.float64]
 
 
 def joint_products(subject: Subject) -> tuple[Products, Products]:
-    """The products of both readings.
+    """Measure the products of both estimates in one sweep.
 
     Raises:
         ModelError: a product is not finite.
@@ -31,7 +31,7 @@ def joint_products(subject: Subject) -> tuple[Products, Products]:
 
 
 def joint_table(subject: Subject, error: Table) -> Table:
-    """`joined` of them.
+    """Return the joint table `(n_units, n_formats)` in nats per token, see `joined`.
 
     Raises:
         ModelError: a product is not finite.
@@ -40,14 +40,14 @@ def joint_table(subject: Subject, error: Table) -> Table:
 
 
 def joined(whole: Products, diagonal: Products, error: Table) -> Table:
-    """The geometric mean `(n_units, n_formats)`, in nats per token: the diagonal counts on the scale of the whole. `error` `(n_units, n_formats)` is
-    what the whole is shrunk towards, see `shrunk_table`.
+    """Return the geometric mean `(n_units, n_formats)` in nats per token, the diagonal rescaled to the whole. The whole is shrunk towards `error`
+    `(n_units, n_formats)`, see `shrunk_table`.
     """
     return geometric_mean(shrunk_table(whole, error), diagonal.per_token())
 
 
 def geometric_mean(table: Table, other: Table) -> Table:
-    """√(T · c · O) with c so that both have the same geometric mean over the pairs that cost something in both; elsewhere `table`."""
+    """Return √(T · c · O), with c such that both have the same geometric mean over the pairs above zero in both; other pairs as in `table`."""
     both = (table > 0) & (other > 0)
     if not both.any():
         return table

@@ -1,10 +1,10 @@
-"""Losses whose gradient prices formats, each as its gradient with respect to the logits.
+"""Losses for gradient-based proxies, each given by its gradient with respect to the logits.
 
 Every loss is in nats, summed over the tokens of a sequence. At the logits z of one position, with p = softmax(z):
 
-    labels drawn from p itself       −log p(label)          p − 1[label]     its expected outer product is the Fisher information
+    labels drawn from p              −log p(label)          p − 1[label]     its expected outer product is the Fisher information
     the text's own next token        −log p(next)           p − 1[next]      the language-model loss
-    divergence from the original     KL(original ‖ p)       p − original     zero at the original, so of use only at other weights
+    divergence from the original     KL(original ‖ p)       p − original     zero at the original weights, so useful only at others
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ from bitwright.predictors.sensitivity.subject import Subject
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Sequences `ids` `(n_sequences, length)`: the batch of that `index`, the first of them the sequence of index `first` among all."""
+    """Batch number `index` of sequences `ids` `(n_sequences, length)`; `first` is the index of its first sequence in the text."""
 
     ids: NDArray[np.int64]
     index: int
@@ -34,19 +34,19 @@ Slope = Callable[[Torch, Batch], Torch]
 
 
 class Loss(ABC):
-    """A loss over sequences. `positions` are those of a sequence that have one; at each, the gradient is p less something constant."""
+    """Loss over sequences. `positions` are the positions of a sequence that have a loss; at each, the gradient is p minus a constant."""
 
     name: str
     positions: slice
 
     @abstractmethod
     def slope(self, subject: Subject) -> Slope:
-        """The gradient at the logits. Called while the model has its original weights, which it may read predictions from."""
+        """Return the gradient as a function of the logits. Called while the model has its original weights, so that it may compute predictions."""
 
 
 @dataclass(frozen=True)
 class SampledLabels(Loss):
-    """−log p of a label drawn at each position from the model's own prediction, by a generator seeded by `Subject.seed` and the batch."""
+    """Loss −log p(label), the label drawn at each position from the model's own prediction, the generator seeded by `Subject.seed` and the batch."""
 
     name = "sampled labels"
     positions = slice(None)
@@ -64,7 +64,7 @@ class SampledLabels(Loss):
 
 @dataclass(frozen=True)
 class TextLabels(Loss):
-    """−log p of the text's own next token at every position but the last of a sequence."""
+    """Loss −log p of the text's own next token at every position but the last of a sequence."""
 
     name = "text labels"
     positions = slice(-1)
@@ -75,21 +75,21 @@ class TextLabels(Loss):
         def at(logits: Torch, batch: Batch) -> Torch:
             following = torch.from_numpy(np.roll(batch.ids, -1, axis=1)).reshape(-1, 1)
             slope = _less_labels(logits.softmax(dim=-1), following)
-            slope[:, -1] = 0  # nothing follows it
+            slope[:, -1] = 0  # no next token
             return slope
 
         return at
 
 
 def read_anew(subject: Subject) -> Reference:
-    """The original's predictions on the subject's tokens, for one forward pass."""
+    """Compute the original's predictions on the subject's tokens in one forward pass."""
     return Reference(subject.model, subject.tokens, scratch=subject.levels.folder, progress=subject.progress)
 
 
 @dataclass(frozen=True)
 class FromOriginal(Loss):
-    """KL(original ‖ changed) at every position. `predictions` gives those of the original on the same tokens, where they are not kept from before by
-    a forward pass over them, which comes first.
+    """Loss KL(original ‖ changed) at every position. `predictions` returns the original's predictions on the same tokens, by default from a forward
+    pass before the sweep.
     """
 
     predictions: Callable[[Subject], Reference] = read_anew
@@ -107,7 +107,7 @@ class FromOriginal(Loss):
 
 
 def _less_labels(probabilities: Torch, labels: Torch) -> Torch:
-    """p − 1[label] in place of p, since logits are the largest tensor of a sweep; `labels` is `(n_positions, 1)`."""
+    """Compute p − 1[label] in place, since logits are the largest tensor of a sweep; `labels` is `(n_positions, 1)`."""
     labels = labels.to(probabilities.device)
     flat = probabilities.view(-1, probabilities.shape[-1])
     flat.scatter_add_(1, labels, -torch.ones_like(labels, dtype=probabilities.dtype))

@@ -1,14 +1,14 @@
-"""The squared change of a layer's output, each element weighed by the gradient there: ModelOpt's score.
+"""Squared change of a layer's output, weighted elementwise by the gradient: ModelOpt's score.
 
     Σ_t Σ_c (g_tc · (ΔW x_t)_c)²        over tokens t and output channels c
 
-Source: `auto_quantize` of NVIDIA ModelOpt 0.47, method `gradient`, which calls it a Taylor expansion with the Fisher information in place of the
-Hessian. It keeps only the diagonal of that: of the square of a token's Σ_c g_tc (ΔW x_t)_c, whose mean is twice the divergence (gradient.py), the
-terms with two channels are dropped, which is right where errors of channels are independent.
+Source: `auto_quantize` of NVIDIA ModelOpt 0.47, method `gradient`, described there as a Taylor expansion with the Fisher information in place of the
+Hessian. Only its diagonal is used: in the square of a token's Σ_c g_tc (ΔW x_t)_c, whose mean is twice the divergence (gradient.py), the cross terms
+of two channels are dropped, which is exact if the errors of channels are independent.
 
 The gradient is that of the language-model loss on the text's own labels, as published. What differs: ModelOpt scores all experts of a layer at the
-output of their block, here each is scored at its own; and it lowers a score that is above that of a coarser format to that one without a word, where
-here prices stay as they are (`composed.repaired` mends them and says where).
+output of their block, here each is scored at its own output; and ModelOpt silently lowers a score above that of a coarser format, while here prices
+stay as measured (`composed.repaired` corrects them and lists the corrections).
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ from bitwright.predictors.sensitivity.subject import Subject
 
 
 def output_change_table(subject: Subject) -> NDArray[np.float64]:
-    """Σ (g ⊙ ΔW x)² for each token `(n_units, n_formats)`, in nats² per token; 0 where a pair is not offered.
+    """Return Σ (g ⊙ ΔW x)² per token `(n_units, n_formats)`, in nats² per token; 0 where a pair is not offered.
 
     One forward and one backward pass.
     """

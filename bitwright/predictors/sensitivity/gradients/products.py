@@ -1,4 +1,4 @@
-"""What the gradient at a layer's output and a change of its weights make together.
+"""Products of the gradient at a layer's output with a change of the layer's weights.
 
 With g_t the gradient of the loss at the output of token t, x_t the layer's input and ΔW the change of its weights, over one sequence:
 
@@ -6,7 +6,7 @@ With g_t the gradient of the loss at the output of token t, x_t the layer's inpu
     absolute product         Σ |G ⊙ ΔW|, over the weights                     AutoRound's delta loss
     squared output change    Σ_t Σ_c (g_tc · (ΔW x_t)_c)²                     ModelOpt's score, over tokens t and output channels c
 
-None needs the gradient of a parameter to be kept: G is made a chunk of rows at a time, and dropped.
+None needs the whole gradient of a parameter in memory: G is computed a chunk of rows at a time.
 """
 
 from abc import ABC, abstractmethod
@@ -15,28 +15,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor as Torch
 
-#: change of a chunk of rows `(n_rows, n_columns)` -> product of each sequence `(n_sequences,)`
+#: weight change of a chunk of rows `(n_rows, n_columns)` -> product of each sequence `(n_sequences,)`
 OfChange = Callable[[Torch], Torch]
 
 
 class Product(ABC):
-    """A kind of product; sums over the chunks of a tensor and over its uses are its products."""
+    """Product of gradient and weight change, additive over the chunks of a tensor and over its uses."""
 
     name: str
 
     @abstractmethod
     def linear(self, inputs: Torch, slopes: Torch) -> OfChange:
-        """Of a layer: `inputs` `(n_sequences, length, n_columns)` and gradients `slopes` `(n_sequences, length, n_rows)` at the rows of a chunk."""
+        """Return the product as a function of the weight change, for a layer's `inputs` `(n_sequences, length, n_columns)` and the gradients `slopes`
+        `(n_sequences, length, n_rows)` at the rows of a chunk.
+        """
 
     @abstractmethod
     def embedding(self, slopes: Torch, change: Torch) -> Torch:
-        """Of a look-up: gradients `slopes` at, and changes `change` of, the rows looked up, each `(n_sequences, length, n_columns)`:
-        `(n_sequences,)`.
+        """Return the product of each sequence `(n_sequences,)` for a look-up, from the gradients `slopes` at the rows looked up and their `change`,
+        both `(n_sequences, length, n_columns)`.
         """
 
 
 class InnerProduct(Product):
-    """⟨G, ΔW⟩."""
+    """Inner product ⟨G, ΔW⟩."""
 
     name = "inner"
 
@@ -51,7 +53,7 @@ class InnerProduct(Product):
 
 
 class AbsoluteProduct(Product):
-    """Σ|G ⊙ ΔW|; of a look-up Σ|g ⊙ ΔW| over the tokens, an upper bound where a token comes twice."""
+    """Absolute product Σ|G ⊙ ΔW|; for a look-up Σ|g ⊙ ΔW| over the tokens, an upper bound where a token occurs twice."""
 
     name = "absolute"
 
@@ -66,7 +68,7 @@ class AbsoluteProduct(Product):
 
 
 class SquaredOutputChange(Product):
-    """Σ (g ⊙ ΔW x)² over tokens and output channels."""
+    """Squared output change Σ (g ⊙ ΔW x)² over tokens and output channels."""
 
     name = "squared output change"
 

@@ -1,12 +1,12 @@
-"""Lend each noisy price of a unit the strength of its other prices.
+"""Shrinkage of noisy gradient prices towards a common ratio to the weight error within each unit.
 
-A gradient price is a mean over few sequences, so its relative variance is about 2/n. Within a unit, though, all formats share the same curvature:
+A gradient price is a mean over few sequences, so its relative variance is about 2/n. Within a unit, however, all formats share the same curvature:
 their prices are nearly proportional to their importance-weighted errors, which have no sampling noise. So
 
     log price(u, f) = log error(u, f) + a(u) + e(u, f)
 
-with a(u) the unit's own sensitivity, and the deviation e is kept only as far as its variance exceeds what the sampling explains: the positive-part
-James–Stein rule (Efron & Morris, 1973), with the noise estimated from the spread over sequences. What it gains is in docs/predictors.md.
+with a(u) the unit's sensitivity. The deviations e are multiplied by the share of their variance that sampling noise does not explain: the
+positive-part James–Stein estimator (Efron & Morris, 1973), the noise estimated from the variance over sequences. The gain is in docs/predictors.md.
 """
 
 import numpy as np
@@ -17,9 +17,9 @@ from bitwright.predictors.sensitivity.gradients.sweep import Products
 
 
 def shrunk_table(products: Products, error: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The gradient table `(n_units, n_formats)` in nats per token, drawn towards `error` `(n_units, n_formats)`, in any units.
+    """Return the gradient table `(n_units, n_formats)` in nats per token, shrunk towards `error` `(n_units, n_formats)`, in any units.
 
-    Pairs whose price or error is zero, and all pairs when there are fewer than two sequences, stay as they are.
+    Pairs whose price or error is zero, and all pairs if there are fewer than two sequences, stay unchanged.
     """
     table = gradient_table(products)
     usable = (table > 0) & (error > 0)
@@ -29,12 +29,12 @@ def shrunk_table(products: Products, error: NDArray[np.float64]) -> NDArray[np.f
     n_usable = usable.sum(axis=1, keepdims=True)
     own = (logs * usable).sum(axis=1, keepdims=True) / np.maximum(n_usable, 1)  # a(u)
     deviation = np.where(usable, logs - own, 0.0)
-    kept = _kept(deviation, products, usable)
-    return np.where(usable, error * np.exp(own + kept * deviation), table)
+    retained = _retained(deviation, products, usable)
+    return np.where(usable, error * np.exp(own + retained * deviation), table)
 
 
-def _kept(deviation: NDArray[np.float64], products: Products, usable: NDArray[np.bool_]) -> float:
-    """The share of the deviations that is not explained by the noise of the sampling, 0 to 1."""
+def _retained(deviation: NDArray[np.float64], products: Products, usable: NDArray[np.bool_]) -> float:
+    """Return the share of the deviations' variance that sampling noise does not explain, 0 to 1."""
     squares = products.values**2
     relative = squares.var(axis=0, ddof=1) / np.where(usable, squares.mean(axis=0) ** 2, 1.0) / len(squares)
     noise = float(relative[usable].mean())

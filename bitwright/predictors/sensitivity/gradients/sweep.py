@@ -1,11 +1,11 @@
-"""One sweep of forward and backward passes that prices every format of every unit, at the original weights or at any choice.
+"""Gradient sweep: one forward and backward pass over the text that prices every format of every unit, at the original weights or at any choice.
 
-    Sweep(SampledLabels())                                    the Fisher information of the original (gradient.py)
-    Sweep(FromOriginal(), at=point(space, choice))            what every format would change in the divergence of that choice, to first order
-    Sweep(TextLabels(), product=SquaredOutputChange())        ModelOpt's score
+    Sweep(SampledLabels())                                      the Fisher information at the original (gradient.py)
+    Sweep(FromOriginal(), at=operating_point(space, choice))    first-order change of that choice's divergence by every format
+    Sweep(TextLabels(), product=SquaredOutputChange())          ModelOpt's score
 
-The gradient is taken at an operating point: the original, or the original with some tensors in formats of their own. ΔW is counted from that point:
-what it takes to go from the point to each format. What it takes to go back to the original is kept beside it.
+The gradient is taken at an operating point: the original weights, or those with some tensors quantized. ΔW is the change from that point to each
+format; the change back to the original is priced too.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from torch import Tensor as Torch
 from bitwright.compress import applied, planned_weights
 from bitwright.errors import ModelError
 from bitwright.objectives import Tap, Tapped, Use, is_mixture
-from bitwright.predictors.sensitivity.caching import name_for
+from bitwright.predictors.sensitivity.caching import cache_key
 from bitwright.predictors.sensitivity.gradients.losses import Batch, Loss, Slope
 from bitwright.predictors.sensitivity.gradients.products import InnerProduct, Product
 from bitwright.predictors.sensitivity.subject import Subject
@@ -29,31 +29,32 @@ from bitwright.spaces import Choice, Format, Space
 SEQUENCES_AT_ONCE = 4
 _CHUNK_BYTES = 1 << 24  # small enough to stay in cache and to be reused by the allocator
 
-#: tensor name -> format, of the tensors that differ from the original; `ORIGINAL` is the one where none does
-Point = Mapping[str, Format]
-ORIGINAL: Point = {}
+#: tensor name -> format, for the tensors that differ from the original; `ORIGINAL` has none
+OperatingPoint = Mapping[str, Format]
+ORIGINAL: OperatingPoint = {}
 
 
-def point(space: Space, choice: Choice) -> Point:
-    """The operating point where every unit of `space` is as `choice` `(n_units,)` says."""
+def operating_point(space: Space, choice: Choice) -> OperatingPoint:
+    """Return the operating point with the units of `space` in the formats of `choice` `(n_units,)`."""
     by_name = {form.name: form for form in space.formats}
     return {tensor: by_name[name] for tensor, name in space.names(choice).items()}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Which loss's gradient, what is made of it and a change of weights, and at which weights."""
+    """Loss, product of its gradient with weight changes, and operating point of a sweep."""
 
     loss: Loss
     product: Product = field(default_factory=InnerProduct)
-    at: Point = field(default_factory=dict)
+    at: OperatingPoint = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Products:
-    """Products of gradients and changes of weights over whole sequences: `values` `(n_sequences, n_units, n_formats)` of the change from the
-    operating point to each format, 0 where a pair is not offered, and `restored` `(n_sequences, n_units)` of the change back to the original, 0
-    where the operating point is the original. `n_tokens` is the length of a sequence.
+    """Products of gradients and weight changes over whole sequences of `n_tokens` tokens.
+
+    `values` `(n_sequences, n_units, n_formats)` are those of the change from the operating point to each format, 0 where a pair is not offered;
+    `restored` `(n_sequences, n_units)` those of the change back to the original, 0 where the operating point is the original.
     """
 
     values: NDArray[np.float64]
@@ -61,36 +62,36 @@ class Products:
     n_tokens: int
 
     def only(self, sequences: NDArray[np.int64]) -> "Products":
-        """Those of some sequences."""
+        """Return the products of some sequences, by index."""
         return Products(self.values[sequences], self.restored[sequences], self.n_tokens)
 
     def per_token(self) -> NDArray[np.float64]:
-        """Mean for each token `(n_units, n_formats)`: of inner products the expected change of the loss to first order, in nats per token."""
+        """Return the mean per token `(n_units, n_formats)`: for inner products the expected first-order change of the loss, in nats per token."""
         mean: NDArray[np.float64] = self.values.mean(axis=0) / self.n_tokens
         return mean
 
     def restored_per_token(self) -> NDArray[np.float64]:
-        """The same of going back to the original `(n_units,)`."""
+        """Return the mean per token `(n_units,)` of the change back to the original."""
         mean: NDArray[np.float64] = self.restored.mean(axis=0) / self.n_tokens
         return mean
 
 
 def measure_products(subject: Subject, sweep: Sweep) -> Products:
-    """One sweep over the subject's tokens; see `measure_together`."""
+    """Run one sweep over the subject's tokens; see `measure_together`."""
     return measure_together(subject, sweep, (sweep.product,))[0]
 
 
 def measure_together(subject: Subject, sweep: Sweep, products: tuple[Product, ...]) -> tuple[Products, ...]:
-    """One sweep over the subject's tokens for several `products` in place of the sweep's own; every finished batch is kept in its store and not
-    repeated.
+    """Run one sweep over the subject's tokens for several `products` in place of the sweep's own; every finished batch is cached in the subject's
+    store.
 
-    Peak memory beside the model: the activations of a batch, 16 MiB, and a copy of the tensors that the operating point changes.
+    Peak memory besides the model: the activations of a batch, 16 MiB, and a copy of the tensors that the operating point changes.
 
     Raises:
         ModelError: a product is not finite.
     """
     step, tokens, store = 1 if is_mixture(subject.model) else SEQUENCES_AT_ONCE, subject.tokens, subject.store
-    names = [name_for(subject, f"products/{sweep.loss.name}/{product.name}/{_digest(sweep.at)}") for product in products]
+    names = [cache_key(subject, f"products/{sweep.loss.name}/{product.name}/{_digest(sweep.at)}") for product in products]
     batches = [Batch(ids, i, i * step) for i, ids in enumerate(tokens.batches(step))]
     missing = [batch for batch in batches if not all(store.has_array(f"{name}/{batch.index:05d}") for name in names)]
     with subject.progress.stage("Pricing every format by its gradient", tokens.n_tokens) as advance:
@@ -105,13 +106,13 @@ def measure_together(subject: Subject, sweep: Sweep, products: tuple[Product, ..
     return tuple(Products(values[..., :-1], values[..., -1], tokens.ids.shape[1]) for values in found)
 
 
-def _digest(at: Point) -> str:
+def _digest(at: OperatingPoint) -> str:
     changed = sorted((tensor, form.name) for tensor, form in at.items())
     return hashlib.sha256(repr(changed).encode()).hexdigest()[:12] if changed else "original"
 
 
 def _swept(subject: Subject, sweep: Sweep, products: tuple[Product, ...], *, batches: list[Batch]) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
-    """Products `(n_products, n_sequences, n_units, n_formats + 1)` of each of `batches`, the change back to the original last."""
+    """Yield the products `(n_products, n_sequences, n_units, n_formats + 1)` of each of `batches`, the change back to the original last."""
     if not batches:
         return
     slope, model = sweep.loss.slope(subject), subject.model
@@ -123,7 +124,7 @@ def _swept(subject: Subject, sweep: Sweep, products: tuple[Product, ...], *, bat
 
 
 def _pack(subject: Subject) -> None:
-    """Every offered pair, while the model has its original weights: a source may read them from there."""
+    """Pack every offered pair while the model has its original weights, since a source may read them from the model."""
     for u, f in np.argwhere(subject.space.offered):
         for tensor in subject.space.units[u].tensors:
             if subject.space.formats[f].name != tensor.stored:
@@ -140,9 +141,11 @@ def _priced(subject: Subject, tap: "_Pricing", *, slope: Slope, batch: Batch) ->
 
 
 class _Pricing(Tap):
-    """Turns the gradient at the output of every use into products with every ΔW, a chunk of rows at a time."""
+    """Multiply the gradient at the output of every use with every ΔW, a chunk of rows at a time."""
 
-    def __init__(self, subject: Subject, products: tuple[Product, ...], *, at: Point, originals: Mapping[str, Torch], n_sequences: int) -> None:
+    def __init__(
+        self, subject: Subject, products: tuple[Product, ...], *, at: OperatingPoint, originals: Mapping[str, Torch], n_sequences: int
+    ) -> None:
         model, self._space, self._levels, self._products = subject.model, subject.space, subject.levels, products
         n_units, n_formats = self._space.offered.shape
         self._n_sequences, self.values = n_sequences, np.zeros((len(products), n_sequences, n_units, n_formats + 1))
@@ -153,7 +156,7 @@ class _Pricing(Tap):
         self._originals = {name: originals[names[name]] for name in at if names[name] in originals}
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:
-        decided = [use for use in uses if use.tensor in self._tensors]  # a router, for one, is not
+        decided = [use for use in uses if use.tensor in self._tensors]  # routers, for instance, belong to no unit
         if decided and y.requires_grad:
             y.register_hook(lambda slopes: self._price_linear(decided, x.detach(), slopes))  # type: ignore[no-untyped-call]
 
@@ -183,8 +186,8 @@ class _Pricing(Tap):
                     self._add(use, f, [product.embedding(slopes, change[looked_up]) for product in self._products])
 
     def _changes(self, use: Use, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Torch]]:
-        """Column of `values` and ΔW `(n_rows, n_columns)` of the rows `wanted` of a use, for every offered format and for going back; where nothing
-        would change there is nothing to price.
+        """Yield the column of `values` and ΔW `(n_rows, n_columns)` of the rows `wanted` of a use, for every offered format and for the change back;
+        formats without any change are skipped.
         """
         u, tensor = self._tensors[use.tensor]
         current = _rows(self._current[use.tensor], use, wanted)
@@ -208,7 +211,7 @@ class _Pricing(Tap):
 
 
 def _rows(parameter: Torch, use: Use, wanted: NDArray[np.int64]) -> Torch:
-    """The rows `wanted` of a use, in the order of the engine."""
+    """Return the rows `wanted` of a use, in the engine's order."""
     matrix = parameter if use.expert < 0 else parameter[use.expert]
     if use.columns is not None:
         matrix = matrix[:, slice(*use.columns)]

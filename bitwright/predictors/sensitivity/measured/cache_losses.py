@@ -1,8 +1,7 @@
-"""What the types of the cache cost, measured: each alone, with all weights as in the original.
+"""Measured divergence of each KV cache type, alone and with all weights as in the original.
 
-Keys and values are no weights, so no gradient of a weight prices them. There are few types and each takes one forward pass, so they are measured.
-That keys and values add up, and that both add to the errors of weights, is the table's assumption as of any two units; what a search settles on is
-measured whole.
+Keys and values are not weights, so no weight gradient prices them; there are few types and each takes one forward pass, so they are measured. That
+the costs of keys, values and weights add up is an assumption of the table, as for any two units; a search measures whole plans in the end.
 """
 
 import numpy as np
@@ -16,13 +15,13 @@ Table = NDArray[np.float64]
 
 
 def cache_losses(subject: Subject, space: Space) -> tuple[Table, int]:
-    """The divergence in nats per token of keys, and of values, in each type that `space` offers them `(2, n_formats)`, NaN where it does not; and the
-    tokens that were read for it.
+    """Measure the divergence in nats per token of keys and of values in each type `(2, n_formats)`, NaN where `space` does not offer it; return it
+    with the number of tokens read.
 
     `subject` has the space of the weights alone.
     """
     offered, losses, n_passes = space.offered[-2:], np.full((2, len(space.formats)), np.nan), 1
-    with on_text(subject) as divergence, subject.progress.stage("Measuring types of the cache", int(offered.sum())) as advance:
+    with on_text(subject) as divergence, subject.progress.stage("Measuring cache types", int(offered.sum())) as advance:
         for u, f in np.argwhere(offered):
             name = space.formats[f].name
             types = CacheTypes(keys=name) if u == 0 else CacheTypes(values=name)
@@ -33,8 +32,8 @@ def cache_losses(subject: Subject, space: Space) -> tuple[Table, int]:
 
 
 def with_cache_losses(table: Table, losses: Table, *, like: Table) -> Table:
-    """The table `(n_weight_units, n_formats)` with the `losses` `(2, n_formats)` of the cache below, in the units of the table: `like` is a table of
-    the same pairs in nats per token, and what most pairs of both differ by is the factor.
+    """Append the cache's `losses` `(2, n_formats)` to a table `(n_weight_units, n_formats)`, converted to its units by the median ratio of the table
+    to `like`, a table of the same pairs in nats per token.
     """
     known = (table > 0) & (like > 0)
     factor = float(np.median(table[known] / like[known])) if known.any() else 1.0
@@ -42,8 +41,9 @@ def with_cache_losses(table: Table, losses: Table, *, like: Table) -> Table:
 
 
 def with_cache_steps(slopes: Table, choice: Choice, *, table: Table, space: Space) -> Table:
-    """Slopes of the weights `(n_weight_units, n_formats)` around `choice` `(n_units,)` with what another type of the cache changes by `table`
-    `(n_units, n_formats)`: an expansion of the weights cannot know it.
+    """Append the changes of cache types to the slopes of the weights `(n_weight_units, n_formats)` around `choice` `(n_units,)`.
+
+    They are differences of `table` `(n_units, n_formats)`, since an expansion in the weights does not cover the cache.
     """
     n = len(of_weights(space).units)
     steps = table[n:] - table[np.arange(n, len(choice)), choice[n:]][:, None]

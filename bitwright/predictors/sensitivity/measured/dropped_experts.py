@@ -1,10 +1,10 @@
-"""What it costs to drop an expert, measured: no gradient knows it.
+"""Measured divergence of dropping each expert.
 
-The local quadratic model asks what a small change of the weights does with all choices of the router as they are. An expert that is gone is no small
-change, and its tokens go elsewhere. So each is dropped alone and the divergence is measured, by the very rerouting that the finished model has.
+A local quadratic model describes a small change of the weights with the router's selections unchanged. A dropped expert is not a small change, and
+its tokens are rerouted. So each expert is dropped alone and the divergence is measured, with the same rerouting as in the finished model.
 
-A layer must keep as many experts as a token is sent to, so of n experts at k a time only the n − k cheapest may be dropped: then every choice of a
-space is possible. Of two twins only one may: each is free to drop as long as the other is there.
+A layer must retain as many experts as a token uses, so of n experts with k per token only the n − k cheapest may be dropped: then every choice of the
+space is valid. Of two similar experts that replace each other only one may be dropped, since each is cheap only while the other remains.
 """
 
 from collections.abc import Mapping
@@ -19,36 +19,37 @@ from bitwright.predictors.sensitivity.text_divergence import on_text
 from bitwright.spaces import DROP, Choice, Space
 
 Table = NDArray[np.float64]
-#: sensitivities in nats per token, with which measured divergences can be compared
+#: sensitivities in nats per token, comparable with measured divergences
 IN_NATS = ("gradient", "joint", "gradient-raw", "measured")
 
 
 def may_drop(space: Space) -> bool:
-    """Whether some expert may be dropped."""
+    """Return whether some expert may be dropped."""
     return DROP in space.formats and bool(space.offered[:, space.formats.index(DROP)].any())
 
 
 def stored(space: Space) -> Space:
-    """The space in which nothing is dropped."""
+    """Return the space without dropping."""
     return space.narrowed(np.array([[form != DROP for form in space.formats]]))
 
 
 def drop_losses(subject: Subject) -> NDArray[np.float64]:
-    """The divergence in nats per token of dropping each unit alone `(n_units,)`, NaN where that is not offered. One forward pass for each that is."""
+    """Measure the divergence in nats per token of dropping each unit alone `(n_units,)`, NaN where it is not offered; one forward pass for each."""
     space = subject.space
     column = space.formats.index(DROP)
-    droppable = np.flatnonzero(space.offered[:, column])
+    offered = np.flatnonzero(space.offered[:, column])
     losses = np.full(len(space.units), np.nan)
-    with on_text(subject) as divergence, subject.progress.stage("Dropping one expert at a time", len(droppable)) as advance:
-        for u in droppable:
+    with on_text(subject) as divergence, subject.progress.stage("Dropping one expert at a time", len(offered)) as advance:
+        for u in offered:
             losses[u] = divergence.of_one(int(u), column)
             advance(1)
     return losses
 
 
 def droppable(space: Space, losses: NDArray[np.float64], *, routing: Routing, heirs: Mapping[Expert, int]) -> Space:
-    """The space in which of each layer only so many experts may be dropped that as many are left as a token is sent to: those of least `losses`
-    `(n_units,)`, and none whose heir is among them.
+    """Restrict dropping to the experts of least `losses` `(n_units,)` in each layer, so that every choice leaves as many experts as a token uses.
+
+    No expert is dropped together with its replacement in `heirs`.
     """
     column, offered = space.formats.index(DROP), space.offered.copy()
     experts = np.flatnonzero(offered[:, column])
@@ -65,15 +66,15 @@ def droppable(space: Space, losses: NDArray[np.float64], *, routing: Routing, he
 
 
 def with_drops(table: Table, space: Space, losses: NDArray[np.float64]) -> Table:
-    """The table `(n_units, n_formats)` in nats per token with the `losses` `(n_units,)` of dropping where that is offered."""
+    """Insert the `losses` `(n_units,)` of dropping into the table `(n_units, n_formats)` in nats per token, where dropping is offered."""
     priced, column = table.copy(), space.formats.index(DROP)
     priced[:, column] = np.where(space.offered[:, column], losses, np.nan)
     return priced
 
 
 def moved(slopes: Table, curvatures: Table, choice: Choice, *, table: Table, space: Space) -> tuple[Table, Table]:
-    """An expansion around `choice` `(n_units,)`, in which dropping an expert and taking one back cost what they do in `table`, as an expansion cannot
-    know it. All tables are `(n_units, n_formats)`.
+    """Replace the entries for dropping and restoring an expert in an expansion around `choice` `(n_units,)` by differences of `table`, since a Taylor
+    expansion does not cover them. All tables are `(n_units, n_formats)`.
     """
     column, rows = space.formats.index(DROP), np.arange(len(choice))
     steps = np.where(space.offered, table - table[rows, choice][:, None], 0.0)

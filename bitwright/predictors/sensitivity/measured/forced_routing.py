@@ -1,11 +1,11 @@
-"""What a rarely chosen expert costs where the router sends it tokens all the same: its loss is measured instead of taken from the other experts.
+"""Prices of rarely selected experts, measured with forced routing instead of estimated from the other experts.
 
-Every token of some sequences is sent to the expert, in place of the last that it would be sent to in that layer, in the original and in the changed
-model alike. The divergence between the two is what a token costs that is sent there, and an expert is never cheaper than `MINIMUM_TOKENS` of them:
+Every token of a few sequences is routed to the expert, in place of the last of its experts in that layer, in the original and in the changed model.
+The divergence between the two is the cost of one token routed there, and the price of an expert is at least that of `MINIMUM_TOKENS` such tokens:
 
-    price(u, f) ≥ MINIMUM_TOKENS / tokens read · KL(original, all tokens sent to u ‖ the same with u in f)
+    price(u, f) ≥ MINIMUM_TOKENS / tokens read · KL(original, all tokens routed to u ‖ the same with u in f)
 
-It needs no other expert of the layer to have been seen, as the floors of `rare_experts` do.
+Unlike the floors of `rare_experts`, it does not need other experts of the layer with enough tokens.
 """
 
 import numpy as np
@@ -14,36 +14,36 @@ from numpy.typing import NDArray
 from bitwright.compress import Rerouting, is_corrected
 from bitwright.errors import ModelError
 from bitwright.objectives import Divergence, Reference, Routing, Tokens
-from bitwright.predictors.sensitivity.caching import kept
+from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.measured.rare_experts import MINIMUM_TOKENS
 from bitwright.predictors.sensitivity.subject import Subject
 
-_SEQUENCES = 8  # that are read for it
+_SEQUENCES = 8  # read for each expert
 
 
 def forced_costs(subject: Subject, units: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Divergence in nats for each token that is sent to one of `units` `(n,)`, single experts, in each format of the subject's space
-    `(n, n_formats)`, NaN where a pair is not offered. A forward pass of 8 sequences for each pair, and one for each unit.
+    """Measure the divergence in nats per token routed to each of `units` `(n,)`, single experts, in each format `(n, n_formats)`, NaN where a pair is
+    not offered. One forward pass of 8 sequences for each pair, and one for each unit.
 
     Raises:
-        ModelError: the routers choose by more than their logits.
+        ModelError: the routers do not select by their logits alone.
     """
     if is_corrected(subject.model):
         raise ModelError(
-            "An expert is sent tokens by raising its logit; this model's routers choose by a correction of each expert besides: take floors for "
-            "rare ones."
+            "Forced routing needs routers that select by their logits alone; this model's add a correction bias to each expert: choose floors for "
+            "rare experts."
         )
-    with subject.progress.stage("Sending tokens to rarely chosen experts", len(units)) as advance:
+    with subject.progress.stage("Routing tokens to rarely selected experts", len(units)) as advance:
         rows = []
         for u in units:
-            rows.append(kept(subject, f"forced/{u}", lambda u=u: _costs(subject, int(u))))  # type: ignore[misc]
+            rows.append(cached(subject, f"forced/{u}", lambda u=u: _costs(subject, int(u))))  # type: ignore[misc]
             advance(1)
     return np.array(rows).reshape(len(units), len(subject.space.formats))
 
 
 def forced_table(table: NDArray[np.float64], subject: Subject, routing: Routing) -> NDArray[np.float64]:
-    """`table` `(n_units, n_formats)`, in nats per token of the text with this `routing`, with the prices of rarely chosen experts raised to what
-    `MINIMUM_TOKENS` tokens cost there.
+    """Raise the prices of rarely selected experts in `table` `(n_units, n_formats)`, in nats per token of the text with this `routing`, to the
+    measured cost of `MINIMUM_TOKENS` tokens.
 
     Raises:
         ModelError: see `forced_costs`.
@@ -64,7 +64,7 @@ def _costs(subject: Subject, u: int) -> NDArray[np.float64]:
     for f in np.flatnonzero(space.offered[u]):
         for tensor in unit.tensors:
             if space.formats[f].name != tensor.stored:
-                subject.levels.packed(tensor, space.formats[f])  # before any of the model's weights is another
+                subject.levels.packed(tensor, space.formats[f])  # while the model has its original weights
     with Rerouting(subject.model) as rerouting:
         rerouting.forcing(unit.layer, unit.expert)
         reference = Reference(subject.model, tokens, scratch=subject.levels.folder, progress=subject.progress)

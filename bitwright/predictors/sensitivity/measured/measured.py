@@ -1,9 +1,9 @@
-"""Sensitivity by measurement: one unit changed at a time, from the original or from a quantized operating point. Exact for a single unit, and
-dear: one evaluation a pair.
+"""Measured sensitivity: one unit changed at a time, from the original or from a quantized operating point. Exact for a single unit, but expensive:
+one evaluation per pair.
 
-From the original, the price of a pair is the divergence of the model with this one unit changed. From an operating point it is what changing this one
-unit adds, all others being quantized already, which is how the finished model will be. AMQ (Lee et al., EMNLP 2025) goes down from everything in 4
-bits and keeps the divergence itself, which differs by a constant; from everything in the smallest format it is what finer storage wins back.
+From the original, the price of a pair is the divergence of the model with this one unit changed. From an operating point it is the change of the
+divergence when this one unit changes and all others are quantized already, as in the finished model. AMQ (Lee et al., EMNLP 2025) starts from all
+units in 4 bits and uses the divergence itself, which differs by a constant; from all units in the smallest format it is the gain of a finer format.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from bitwright.spaces import Choice, Space
 
 
 def measured_table(space: Space, of_one: Callable[[int, int], float], *, progress: Progress) -> NDArray[np.float64]:
-    """Divergence of each unit and format `(n_units, n_formats)` in nats per token, all other units as in the original; NaN where a pair is not
-    offered. `of_one(unit, format)` measures one pair.
+    """Measure the divergence of each unit and format `(n_units, n_formats)` in nats per token, all other units as in the original; NaN where a pair
+    is not offered. `of_one(unit, format)` measures one pair.
 
-    One evaluation a pair.
+    One evaluation per pair.
     """
     table = np.full(space.offered.shape, np.nan)
     pairs = np.argwhere(space.offered)
@@ -31,11 +31,11 @@ def measured_table(space: Space, of_one: Callable[[int, int], float], *, progres
 
 
 def measured_table_at(space: Space, at: Choice, value: Callable[[Choice], float], *, progress: Progress) -> NDArray[np.float64]:
-    """What each unit and format adds to the value of the choice `at` `(n_units,)` when this unit alone is changed, counted from the unit's largest
-    format: `(n_units, n_formats)`, 0 there, and NaN where a pair is not offered. `value(choice)` measures a choice.
+    """Measure the change of the value when one unit of the choice `at` `(n_units,)` changes its format, relative to the unit's largest format:
+    `(n_units, n_formats)`, 0 at the largest format, NaN where a pair is not offered. `value(choice)` measures a choice.
 
-    Counting from the largest format changes no choice of the search, and makes prices of what storing a unit more coarsely costs. A price may be
-    below zero, by noise or because errors cancel. One evaluation a pair, less those of `at` itself but one.
+    The reference to the largest format does not affect the search, and makes the price the cost of a coarser format. A price may be negative, through
+    noise or because errors cancel. One evaluation for each pair not in `at`, and one for `at`.
     """
     table = np.full(space.offered.shape, np.nan)
     pairs = np.argwhere(space.offered)

@@ -1,9 +1,9 @@
-"""What each unit adds to the loss when it is stored coarsely, averaged over the order in which units are: Shapley values, as in CoopQ.
+"""Shapley values of units: the mean marginal loss of quantizing a unit over random orders of quantizing all units, as in CoopQ.
 
-Source: the progressive Shapley estimation of CoopQ (ACL Findings 2026). From everything in the high format, units go to the low one in the order of a
-random permutation, and what each adds to the loss at its turn is its marginal; the mean over permutations estimates its Shapley value (Castro et
-al., 2009), and the marginals of two units vary together where their errors do. Whatever the permutation, the marginals add up to the whole loss from
-all-high to all-low.
+Source: the progressive Shapley estimation of CoopQ (ACL Findings 2026). Starting with all units in the high format, units change to the low one in
+the order of a random permutation; the increase of the loss at each step is the unit's marginal. The mean over permutations estimates the Shapley
+value (Castro et al., 2009), and the marginals of two units covary where their errors interact. For every permutation the marginals sum to the loss
+from all-high to all-low.
 
 CoopQ minimises aᵀq + qᵀKq over q in {0, 1} (1 where a unit is low), with K = (1 − α) Cov + α diag(Cov) and a_i = φ_i − Σ_{j≠i} K_ij.
 """
@@ -20,17 +20,17 @@ from bitwright.spaces import Choice
 
 @dataclass(frozen=True, eq=False)
 class Shapley:
-    """Marginal losses `(n_permutations, n_units)`, in the unit of the value that was measured."""
+    """Marginal losses `(n_permutations, n_units)`, in the unit of the measured value."""
 
     marginals: NDArray[np.float64]
 
     def mean(self) -> NDArray[np.float64]:
-        """Estimated Shapley values φ `(n_units,)`."""
+        """Return the estimated Shapley values φ `(n_units,)`."""
         mean: NDArray[np.float64] = self.marginals.mean(axis=0)
         return mean
 
     def covariance(self) -> NDArray[np.float64]:
-        """Covariance of the marginals over permutations `(n_units, n_units)`.
+        """Return the covariance of the marginals over permutations `(n_units, n_units)`.
 
         Raises:
             ValueError: fewer than two permutations.
@@ -40,7 +40,7 @@ class Shapley:
         return np.atleast_2d(np.cov(self.marginals, rowvar=False))
 
     def interactions(self, alpha: float = 0.5) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """CoopQ's a `(n_units,)` and K `(n_units, n_units)`; `alpha` 1 leaves only K's diagonal.
+        """Return CoopQ's a `(n_units,)` and K `(n_units, n_units)`; `alpha` 1 leaves only K's diagonal.
 
         Raises:
             ValueError: fewer than two permutations.
@@ -51,19 +51,19 @@ class Shapley:
 
 
 def random_orders(n_units: int, n_permutations: int, *, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Random permutations of the units `(n_permutations, n_units)`."""
+    """Draw random permutations of the units `(n_permutations, n_units)`."""
     return rng.permuted(np.tile(np.arange(n_units), (n_permutations, 1)), axis=1)
 
 
 def shapley_marginals(value: Callable[[Choice], float], *, high: Choice, low: Choice, orders: NDArray[np.int64], progress: Progress) -> Shapley:
-    """What each unit adds when units go from `high` to `low`, both `(n_units,)`, in each of `orders` `(n_permutations, n_units)`; `value(choice)`
-    measures a choice.
+    """Measure the marginal loss of each unit as units change from `high` to `low`, both `(n_units,)`, in each of `orders` `(n_permutations,
+    n_units)`; `value(choice)` measures a choice.
 
-    `n_units − 1` evaluations for each permutation, and two.
+    `n_units − 1` evaluations for each permutation, plus two.
     """
     marginals = np.zeros(orders.shape)
     ends = value(high), value(low)
-    with progress.stage("Storing units coarsely in random orders", marginals.size) as advance:
+    with progress.stage("Quantizing units in random orders", marginals.size) as advance:
         for row, order in zip(marginals, orders, strict=True):
             choice, before = high.copy(), ends[0]
             for u in order:
@@ -75,10 +75,10 @@ def shapley_marginals(value: Callable[[Choice], float], *, high: Choice, low: Ch
 
 
 def shapley_table(values: NDArray[np.float64], low: Choice, *, relative_error: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From a value for each unit `(n_units,)` in its format of `low` to a table `(n_units, n_formats)`: other formats cost in proportion to their
-    relative squared error `(n_units, n_formats)`, which two formats alone say nothing of.
+    """Make a table `(n_units, n_formats)` from the value `(n_units,)` of each unit in its format of `low`.
 
-    A unit whose low format is free of error keeps prices of 0.
+    The values cover two formats of a unit only, so other formats cost in proportion to their `relative_error` `(n_units, n_formats)`, squared. A unit
+    whose low format has no error gets prices of 0.
     """
     at_low = relative_error[np.arange(len(low)), low][:, None]
     share = np.divide(relative_error, at_low, out=np.zeros_like(relative_error), where=at_low > 0)

@@ -1,15 +1,15 @@
-"""Three scores from the shape of the distribution of a unit's weights, over all of its tensors together.
+"""Importance scores from the distribution of a unit's weights, over all of its tensors together.
 
 With z = (w − mean) / standard deviation:
-    ZD              −share of weights with z > 1     Dumitru et al., "Layer-Wise Quantization" (2406.17415): fewer is more important
+    ZD              −share of weights with z > 1     Dumitru et al., "Layer-Wise Quantization" (2406.17415): a smaller share is more important
     kurtosis        E z⁴                             KurtBoost (2503.06518); 1.8 for a uniform distribution, 3 for a normal one
     outlier share   share of A > 5 · mean A          A = |w| · root of the channel's mean squared activation, the layer outlier distribution of
                                                      OWL (Yin et al., ICML 2024), with M = 5
 
-The sources score whole layers; here it is whatever is a unit, so a unit that ties a layer's tensors has the source's score. Where the importance of
-the input channels is not known, as for an embedding, A is |w|.
+The sources score whole layers, here each unit is scored, so a unit that ties a layer's tensors has the source's score. Where the importance of the
+input channels is unknown, as for an embedding, A is |w|.
 
-Cost: no pass. The outlier share needs the importance matrix, one forward, unless it is there.
+Cost: no pass. The outlier share needs the importance matrix, one forward pass unless it is given.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,55 +27,55 @@ Rows = Iterator[NDArray[np.float64]]
 
 
 def zd_scores(space: Space, levels: Levels) -> NDArray[np.float64]:
-    """ZD of each unit `(n_units,)`, −1 to 0; 0 where all weights are equal."""
+    """Return ZD of each unit `(n_units,)`, −1 to 0; 0 if all weights are equal."""
 
-    def of(unit: Unit) -> float:
+    def score(unit: Unit) -> float:
         mean, deviation = _normal(unit, levels)
         return -_mean(_weights(unit, levels), lambda rows: rows > mean + deviation) if deviation else 0.0
 
-    return np.array([of(unit) for unit in space.units])
+    return np.array([score(unit) for unit in space.units])
 
 
 def kurtosis_scores(space: Space, levels: Levels) -> NDArray[np.float64]:
-    """Kurtosis of each unit `(n_units,)`, not below 1; 0 where all weights are equal."""
+    """Return the kurtosis of each unit `(n_units,)`, not below 1; 0 if all weights are equal."""
 
-    def of(unit: Unit) -> float:
+    def score(unit: Unit) -> float:
         mean, deviation = _normal(unit, levels)
         return _mean(_weights(unit, levels), lambda rows: ((rows - mean) / deviation) ** 4) if deviation else 0.0
 
-    return np.array([of(unit) for unit in space.units])
+    return np.array([score(unit) for unit in space.units])
 
 
 def outlier_scores(space: Space, levels: Levels) -> NDArray[np.float64]:
-    """Outlier share of each unit `(n_units,)`, 0 to 1/5."""
+    """Return the outlier share of each unit `(n_units,)`, 0 to 1/5."""
 
-    def of(unit: Unit) -> float:
+    def score(unit: Unit) -> float:
         mean = _mean(_activated(unit, levels), lambda rows: rows)
         return _mean(_activated(unit, levels), lambda rows: rows > _OUTLIER * mean)
 
-    return np.array([of(unit) for unit in space.units])
+    return np.array([score(unit) for unit in space.units])
 
 
 def _normal(unit: Unit, levels: Levels) -> tuple[float, float]:
-    """Mean and standard deviation."""
+    """Return the mean and the standard deviation of a unit's weights."""
     mean = _mean(_weights(unit, levels), lambda rows: rows)
     return mean, float(np.sqrt(_mean(_weights(unit, levels), lambda rows: (rows - mean) ** 2)))
 
 
-def _mean(rows: Rows, of: Callable[[NDArray[np.float64]], NDArray[np.generic]]) -> float:
-    """Mean over all weights of what `of` makes of each."""
-    totals = np.array([(of(some).sum(), some.size) for some in rows], dtype=np.float64).sum(axis=0)
+def _mean(rows: Rows, statistic: Callable[[NDArray[np.float64]], NDArray[np.generic]]) -> float:
+    """Return the mean of `statistic` over all weights."""
+    totals = np.array([(statistic(some).sum(), some.size) for some in rows], dtype=np.float64).sum(axis=0)
     return float(totals[0] / totals[1])
 
 
 def _weights(unit: Unit, levels: Levels) -> Rows:
-    """The weights of a unit, some rows `(n_rows, n_columns)` at a time."""
+    """Yield the weights of a unit, some rows `(n_rows, n_columns)` at a time."""
     for tensor in unit.tensors:
         yield from _some(levels.source.read(tensor))
 
 
 def _activated(unit: Unit, levels: Levels) -> Rows:
-    """The same times the root of the mean squared activation of each channel, absolute."""
+    """Yield |w| times the root mean square activation of its channel, some rows at a time."""
     for tensor in unit.tensors:
         weights, channels = levels.source.read(tensor), levels.importance_of(tensor)
         groups = np.split(weights, max(len(channels), 1))

@@ -31,7 +31,7 @@ class TestRelativeTable(TableContract):
 
 
 def outputs(module: torch.nn.Module, layer: int, ids: torch.Tensor) -> torch.Tensor:
-    """What the block gives in a pass through the whole model."""
+    """Output of the block in a forward pass of the whole model."""
     found: list[torch.Tensor] = []
     handle = module.model.layers[layer].register_forward_hook(lambda *given: found.append(given[2]))
     with torch.inference_mode():
@@ -42,7 +42,7 @@ def outputs(module: torch.nn.Module, layer: int, ids: torch.Tensor) -> torch.Ten
 
 @pytest.mark.parametrize("name", ["tied", "mixtral"])
 def test_errors_are_those_of_the_block_in_the_whole_model(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """With one unit changed, what the blocks before it give is the same, so the whole model shows what the block alone does."""
+    """Changing one unit leaves earlier blocks unchanged, so the whole model gives the same error as the block run alone."""
     model: Model = request.getfixturevalue(name)
     space, levels, tokens = space_of(model, ("BF16", "Q4_0")), levels_of(model, tmp_path), random_tokens(10, 6)  # batches of 8 and of 2
     ids = torch.from_numpy(tokens.ids)

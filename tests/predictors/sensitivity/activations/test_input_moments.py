@@ -7,7 +7,7 @@ import torch
 
 from bitwright.compress import Floats, Model
 from bitwright.objectives import Tap, Tapped, Use
-from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, OutputErrors, judged, row_powers
+from bitwright.predictors.sensitivity.activations.input_moments import Cost, Moments, OutputErrors, quadratic_errors, row_powers
 from tests.measuring import levels_of, random_tokens, space_of
 from tests.predictors.subjects import opened
 
@@ -38,7 +38,7 @@ def test_moments_are_of_all_that_a_tensor_is_applied_to(name: str, request: pyte
         return lambda _: (0.0, 0.0)
 
     with opened(model, levels_of(model, tmp_path), space=space, tokens=tokens, store=tmp_path / "a") as subject:
-        judged(subject, "mine", judge)
+        quadratic_errors(subject, "mine", judge)
     with Tapped(model, recorded), torch.inference_mode():
         model.module(torch.from_numpy(tokens.ids))
     tensors = [tensor for unit in space.units for tensor in unit.tensors]
@@ -62,7 +62,7 @@ def squares(_: Moments) -> Cost:
 def test_costs_are_of_changes_and_of_the_original(mixtral: Model, tmp_path: Path) -> None:
     space, levels = space_of(mixtral, ("Q8_0", "Q4_0")), levels_of(mixtral, tmp_path)
     with opened(mixtral, levels, space=space, tokens=random_tokens(2, 6), store=tmp_path / "a") as subject:
-        found = judged(subject, "mine", squares)
+        found = quadratic_errors(subject, "mine", squares)
     assert np.isnan(found.changed[~space.offered]).all()
     for u, f in np.argwhere(space.offered):
         (tensor,) = space.units[u].tensors
@@ -85,12 +85,12 @@ def test_one_pass_for_each_portion_and_none_again(tied: Model, tmp_path: Path, m
             n_passes[-1] += 1
 
         with opened(tied, levels, space=space, tokens=random_tokens(2, 6), store=tmp_path / f"{i}") as subject, monkeypatch.context() as patched:
-            patched.setattr("bitwright.predictors.sensitivity.activations.input_moments.read", read)
-            first = judged(subject, "mine", squares)
-            patched.setattr("bitwright.predictors.sensitivity.activations.input_moments.read", refuse)
-            np.testing.assert_array_equal(judged(subject, "mine", squares).changed, first.changed)
+            patched.setattr("bitwright.predictors.sensitivity.activations.input_moments.run_subject", read)
+            first = quadratic_errors(subject, "mine", squares)
+            patched.setattr("bitwright.predictors.sensitivity.activations.input_moments.run_subject", refuse)
+            np.testing.assert_array_equal(quadratic_errors(subject, "mine", squares).changed, first.changed)
             with pytest.raises(AssertionError, match="again"):
-                judged(subject, "another", squares)
+                quadratic_errors(subject, "another", squares)
     assert n_passes[0] == 1
     assert 5 <= n_passes[1] <= 10
 

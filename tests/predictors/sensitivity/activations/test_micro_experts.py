@@ -47,7 +47,7 @@ def expected(model: Model, layer: int, alpha: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("alpha", [0.9, 0.0])
-def test_the_energy_of_a_channel_is_what_it_gives(apart: Model, alpha: float, tmp_path: Path) -> None:
+def test_the_energy_of_a_channel_is_its_contribution(apart: Model, alpha: float, tmp_path: Path) -> None:
     units = joined(discover(apart.tensors), by_expert)
     space = NATIVE.space(units, menu=("F32", "INT4_G32"), fixed_bytes=0, n_weights=1)
     with opened(apart, Levels(tmp_path / "levels", apart.source, IntegerCodec(), {}), space=space, tokens=TOKENS, store=tmp_path / "a") as subject:

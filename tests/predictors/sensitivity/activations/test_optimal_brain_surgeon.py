@@ -53,7 +53,7 @@ def test_it_is_the_diagonal_of_the_inverse_without_the_channels_before(seed: int
 
 
 @given(st.integers(0, 1000))
-def test_it_is_what_is_left_when_the_channels_behind_make_up_for_it(seed: int) -> None:
+def test_it_is_the_error_left_after_compensation(seed: int) -> None:
     inputs, j = moments(seed), seed % 5
     h = hessian(inputs)
     best = -np.linalg.solve(h[j + 1 :, j + 1 :], h[j + 1 :, j])

@@ -33,7 +33,7 @@ def test_the_smallest_go_by_hand() -> None:
 
 
 class Pruned:
-    """In the place of levels: every tensor of one layer without its smallest weights, all others as they are."""
+    """Stand-in for the packed tensors: every tensor of one layer without its smallest weights, all others unchanged."""
 
     def __init__(self, model: Model, space: Space, layer: int) -> None:
         self._read, self._pruned = model.source.read, {tensor for unit in space.units if unit.layer == layer for tensor in unit.tensors}

@@ -1,4 +1,4 @@
-"""Tables of some of a text's sequences, from products that were kept one by one."""
+"""Tables of some of a text's sequences, from products stored by sequence."""
 
 from pathlib import Path
 

@@ -96,7 +96,7 @@ def test_the_trace_of_the_divergence_is_that_of_the_fisher_information(tied: Mod
     assert np.exp(np.abs(np.log(ratio)).mean()) < 1.25
 
 
-def test_a_finished_batch_is_not_done_again_and_probes_are_kept_apart(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_batches_are_cached_by_number_of_probes(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = space_of(tied, ("Q4_0",))
     with opened(tied, levels_of(tied, tmp_path), space=space, tokens=random_tokens(6, 6), store=tmp_path / "a.sqlite") as subject:
         first = hessian_trace(subject, TextLabels(), n_probes=1)
@@ -108,7 +108,7 @@ def test_a_finished_batch_is_not_done_again_and_probes_are_kept_apart(tied: Mode
     assert (first.errors > 0).all()
 
 
-def test_what_is_not_finite_is_refused(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_derivatives_that_are_not_finite_are_refused(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = space_of(tied, ("Q4_0",))
     monkeypatch.setattr("bitwright.predictors.sensitivity.gradients.curvature._of_batch", lambda *_, **__: np.full(len(space.units), np.nan))
     levels, tokens = levels_of(tied, tmp_path), random_tokens(1, 6)

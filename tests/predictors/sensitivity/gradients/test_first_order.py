@@ -42,7 +42,7 @@ def test_first_order_is_of_the_mean_gradient(tied: Model, tmp_path: Path) -> Non
     assert (table[space.offered] < np.abs(products.values).mean(axis=0)[space.offered] / 6).any()
 
 
-def test_delta_loss_bounds_what_first_order_sees_at_its_point(tied: Model, tmp_path: Path) -> None:
+def test_delta_loss_bounds_first_order_at_the_same_point(tied: Model, tmp_path: Path) -> None:
     """|⟨g, ΔW⟩| ≤ Σ|g ⊙ ΔW| at the same weights, and a unit that cannot have a format has no price in it."""
     space, levels, tokens = space_of(tied, ("Q8_0", "Q4_0")), levels_of(tied, tmp_path), random_tokens(5, 6)
     fewer = space.offered.copy()

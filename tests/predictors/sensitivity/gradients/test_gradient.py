@@ -36,7 +36,7 @@ def test_the_seed_decides_the_labels(tied: Model, tmp_path: Path) -> None:
     assert not np.allclose(found[0], found[2])
 
 
-def test_the_table_foretells_what_is_measured(tied: Model, tmp_path: Path) -> None:
+def test_the_table_predicts_measured_divergences(tied: Model, tmp_path: Path) -> None:
     """Second order, so for small changes: within a factor of two for each unit, closer for their sum."""
     space, levels, tokens = space_of(tied, ("Q8_0", "Q5_1")), levels_of(tied, tmp_path), random_tokens(48, 12)
     with opened(tied, levels, space=space, tokens=tokens, store=tmp_path / "a.sqlite") as subject:
@@ -46,7 +46,7 @@ def test_the_table_foretells_what_is_measured(tied: Model, tmp_path: Path) -> No
     some = np.arange(0, len(space.units), 2)
     measured = np.array([objective.of_one(u, form) for u in some])
     ratios = table[some, form] / measured
-    assert measured.max() / measured.min() > 4  # units that are alike would be foretold by anything
+    assert measured.max() / measured.min() > 4  # units that are alike would be predicted by anything
     assert ratios.min() > 0.5
     assert ratios.max() < 2
     assert ratios.mean() == pytest.approx(1, abs=0.25)

@@ -41,7 +41,7 @@ def test_scores_are_autograd_s(name: str, request: pytest.FixtureRequest, tmp_pa
     assert found[[unit.layer < 0 for unit in space.units]].tolist() == [found.max()] * sum(unit.layer < 0 for unit in space.units)
 
 
-def test_it_foretells_what_noise_does(tied: Model, tmp_path: Path) -> None:
+def test_it_predicts_the_effect_of_noise(tied: Model, tmp_path: Path) -> None:
     """Relative noise of size ε before the first block changes the loss of a sequence by ε² · score · length in the mean square."""
     space, tokens, size = space_of(tied, ("Q4_0",)), random_tokens(1, 12), 1e-3
     with opened(tied, levels_of(tied, tmp_path), space=space, tokens=tokens, store=tmp_path / "a") as subject:

@@ -57,7 +57,7 @@ def test_noisy_prices_come_closer_to_the_truth(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_prices_that_are_known_well_are_not_harmed(seed: int) -> None:
-    """Where errors say little of prices and there are many sequences, the table is better left alone."""
+    """With errors unrelated to prices and many sequences, shrinkage must not do harm."""
     rng = np.random.default_rng(seed)
     error, prices = units(rng, 30, 1.0)
     products = sequences(prices, 200, rng)
@@ -78,7 +78,7 @@ def test_one_sequence_says_nothing_of_its_noise() -> None:
     np.testing.assert_array_equal(shrunk_table(products, error), gradient_table(products))
 
 
-def test_zeros_and_what_was_not_tried_stay() -> None:
+def test_zeros_and_missing_pairs_stay() -> None:
     rng = np.random.default_rng(3)
     error, prices = units(rng, 4, 0.3)
     prices[0, 0] = 0  # stored as it is

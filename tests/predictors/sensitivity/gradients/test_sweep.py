@@ -13,7 +13,7 @@ from bitwright.objectives import Tokens, draw, is_mixture
 from bitwright.predictors.sensitivity.gradients import sweep
 from bitwright.predictors.sensitivity.gradients.losses import FromOriginal, Loss, SampledLabels, TextLabels
 from bitwright.predictors.sensitivity.gradients.products import AbsoluteProduct, SquaredOutputChange
-from bitwright.predictors.sensitivity.gradients.sweep import ORIGINAL, Products, Sweep, measure_products, point
+from bitwright.predictors.sensitivity.gradients.sweep import ORIGINAL, Products, Sweep, measure_products, operating_point
 from bitwright.spaces import Choice, Space
 from tests.measuring import changed, levels_of, random_tokens, space_of, uniform, weights_of
 from tests.predictors.subjects import opened
@@ -103,7 +103,7 @@ def test_products_are_autograd_s(name: str, at_once: int, *, loss: Loss, quantiz
     model: Model = request.getfixturevalue(name)
     space, levels, tokens = space_of(model, MENU), levels_of(model, tmp_path), random_tokens(6, 6)
     at = mixed(space) if quantized else None
-    found = products(model, space, tokens=tokens, folder=tmp_path, asked=Sweep(loss, at=point(space, at) if quantized else ORIGINAL))
+    found = products(model, space, tokens=tokens, folder=tmp_path, asked=Sweep(loss, at=operating_point(space, at) if quantized else ORIGINAL))
     module = changed(model, levels, space, mixed(space)) if quantized else copy_of(model)
     labels = [*labels_at(module, tokens, at_once)]
     slopes = slopes_at(loss, module.double(), original=copy_of(model), tokens=tokens, labels=labels)
@@ -150,7 +150,7 @@ def layer_by_layer(model: Model, levels: Levels, *, space: Space, tokens: Tokens
     return absolute, squared
 
 
-def test_other_products_are_what_they_say(dense: Model, tmp_path: Path) -> None:
+def test_other_products_are_their_definitions(dense: Model, tmp_path: Path) -> None:
     space, levels, f = space_of(dense, MENU), levels_of(dense, tmp_path), int(uniform(space_of(dense, MENU), "Q4_0")[0])
     ids = np.stack([np.random.default_rng(s).permutation(300)[:6] + 3 for s in range(5)])  # no token twice: see AbsoluteProduct
     tokens = Tokens(ids, "different")
@@ -161,11 +161,11 @@ def test_other_products_are_what_they_say(dense: Model, tmp_path: Path) -> None:
         assert expected.min() > 0
 
 
-def test_going_back_is_what_going_there_was(tied: Model, tmp_path: Path) -> None:
-    """At every unit in the format that it is stored in but one, what is restored is what changes by that format."""
+def test_the_change_back_is_the_change_to_the_stored_format(tied: Model, tmp_path: Path) -> None:
+    """With all units but one in their stored format, its change back is the change to its stored format."""
     space = space_of(tied, ("BF16", "Q4_0"))
     at = np.where(np.arange(len(space.units)) == 2, uniform(space, "Q4_0"), uniform(space, "BF16"))
-    found = products(tied, space, tokens=random_tokens(3, 6), folder=tmp_path, asked=Sweep(TextLabels(), at=point(space, at)))
+    found = products(tied, space, tokens=random_tokens(3, 6), folder=tmp_path, asked=Sweep(TextLabels(), at=operating_point(space, at)))
     stored = int(uniform(space, "BF16")[2])
     np.testing.assert_allclose(found.restored[:, 2], found.values[:, 2, stored], rtol=1e-6)
     assert not np.delete(found.restored, 2, axis=1).any()
@@ -173,7 +173,7 @@ def test_going_back_is_what_going_there_was(tied: Model, tmp_path: Path) -> None
 
 
 def test_both_uses_of_a_tied_matrix_count(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the look-up adds is no small part, so the test against autograd would notice its absence."""
+    """The look-up's part is large enough for the test against autograd to fail without it."""
     space, tokens = space_of(tied, ("Q4_0",)), random_tokens(8, 6)
     both = products(tied, space, tokens=tokens, folder=tmp_path, asked=Sweep(SampledLabels()))
     monkeypatch.setattr(sweep._Pricing, "_price_embedding", lambda *_: None)
@@ -203,14 +203,14 @@ def test_means_are_over_sequences_for_each_token() -> None:
 
 def test_the_model_is_left_as_it_was(tied: Model, tmp_path: Path) -> None:
     space, before = space_of(tied, MENU), weights_of(tied)
-    products(tied, space, tokens=random_tokens(3, 6), folder=tmp_path, asked=Sweep(FromOriginal(), at=point(space, mixed(space))))
+    products(tied, space, tokens=random_tokens(3, 6), folder=tmp_path, asked=Sweep(FromOriginal(), at=operating_point(space, mixed(space))))
     assert all(torch.equal(weight, before[name]) for name, weight in tied.module.named_parameters())
 
 
 def test_formats_are_made_of_the_original_s_weights(tied: Model, tmp_path: Path) -> None:
     """A source may read them from the module, which holds others during the sweep."""
     space = space_of(tied, MENU)
-    products(tied, space, tokens=random_tokens(1, 6), folder=tmp_path, asked=Sweep(TextLabels(), at=point(space, uniform(space, "Q4_0"))))
+    products(tied, space, tokens=random_tokens(1, 6), folder=tmp_path, asked=Sweep(TextLabels(), at=operating_point(space, uniform(space, "Q4_0"))))
     levels, fresh = levels_of(tied, tmp_path), levels_of(tied, tmp_path / "fresh")
     for unit in space.units:
         form = space.formats[int(uniform(space, "Q8_0")[0])]
@@ -223,7 +223,7 @@ def refuse(*_: Any, **__: Any) -> Any:
 
 def test_a_finished_sweep_is_not_done_again(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space, tokens = space_of(tied, ("Q4_0",)), random_tokens(9, 6)
-    asked = Sweep(FromOriginal(), at=point(space, uniform(space, "Q4_0")))
+    asked = Sweep(FromOriginal(), at=operating_point(space, uniform(space, "Q4_0")))
     first = products(tied, space, tokens=tokens, folder=tmp_path, asked=asked)
     monkeypatch.setattr(sweep, "_priced", refuse)
     monkeypatch.setattr(FromOriginal, "slope", refuse)
@@ -233,7 +233,7 @@ def test_a_finished_sweep_is_not_done_again(tied: Model, tmp_path: Path, monkeyp
 
 def test_an_interrupted_sweep_goes_on_with_the_next_batch(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space, tokens = space_of(tied, ("Q4_0",)), random_tokens(2 * sweep.SEQUENCES_AT_ONCE + 1, 6)
-    asked = Sweep(SampledLabels(), at=point(space, uniform(space, "Q4_0")))
+    asked = Sweep(SampledLabels(), at=operating_point(space, uniform(space, "Q4_0")))
     whole = products(tied, space, tokens=tokens, folder=tmp_path, asked=asked)
     priced, done = sweep._priced, []
 
@@ -252,9 +252,9 @@ def test_an_interrupted_sweep_goes_on_with_the_next_batch(tied: Model, tmp_path:
     np.testing.assert_array_equal(resumed.values, whole.values)
 
 
-def test_sweeps_of_one_store_are_kept_apart(tied: Model, tmp_path: Path) -> None:
+def test_sweeps_of_one_store_have_keys_of_their_own(tied: Model, tmp_path: Path) -> None:
     space, tokens = space_of(tied, MENU), random_tokens(3, 6)
-    kinds, points = (AbsoluteProduct(), SquaredOutputChange()), (ORIGINAL, point(space, mixed(space)))
+    kinds, points = (AbsoluteProduct(), SquaredOutputChange()), (ORIGINAL, operating_point(space, mixed(space)))
     asked = [Sweep(loss, product, at=where) for loss in LOSSES[:2] for product in kinds for where in points]
     found = [products(tied, space, tokens=tokens, folder=tmp_path, asked=one).values for one in asked]
     narrow = space.narrowed(np.arange(len(space.formats)) == uniform(space, "Q4_0")[0])
@@ -264,7 +264,7 @@ def test_sweeps_of_one_store_are_kept_apart(tied: Model, tmp_path: Path) -> None
         assert all(not np.array_equal(one, other) for other in found[:i])
 
 
-def test_products_that_are_no_numbers_are_refused(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_that_are_not_finite_are_refused(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = space_of(tied, ("Q4_0",))
     monkeypatch.setattr(sweep, "_priced", lambda *_, **__: np.full((1, len(space.units), len(space.formats) + 1), np.inf))
     with pytest.raises(ModelError) as refused:

@@ -1,4 +1,4 @@
-"""What dropping an expert costs is measured, and every choice of a space is possible."""
+"""Measured losses of dropped experts, and spaces in which every choice is valid."""
 
 from itertools import product
 from pathlib import Path
@@ -35,7 +35,7 @@ def routing(n_experts: int, n_at_once: int) -> Routing:
 
 
 @pytest.mark.parametrize(("n_at_once", "n_droppable"), [(1, 3), (2, 2), (4, 0)])
-def test_a_layer_keeps_what_a_token_is_sent_to(n_at_once: int, n_droppable: int) -> None:
+def test_a_layer_keeps_as_many_experts_as_a_token_uses(n_at_once: int, n_droppable: int) -> None:
     space, column = layers(), len(NATIVE.formats) - 1
     losses = np.array([np.nan, 0.3, 0.1, 0.4, 0.2, 0.2, 0.2, 0.9, 0.1])
     found = droppable(space, losses, routing=routing(4, n_at_once), heirs={})

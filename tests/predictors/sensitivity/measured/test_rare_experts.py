@@ -29,7 +29,7 @@ def routing(n_chosen: list[int]) -> Routing:
     return Routing(layer, expert, np.full(n, 1000), np.full(n, 1), np.array(n_chosen), zeros, zeros)
 
 
-def test_a_rare_expert_costs_what_the_others_would_at_the_fewest_tokens() -> None:
+def test_the_floor_of_a_rare_expert_is_the_cost_of_the_fewest_tokens_in_the_others() -> None:
     made = space()
     offered = np.flatnonzero(made.offered[0])
     table = np.full(made.offered.shape, np.nan)
