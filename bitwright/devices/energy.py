@@ -28,7 +28,7 @@ class PackageEnergy:
 
     @property
     def is_known(self) -> bool:
-        """Whether there is a counter."""
+        """Return whether there is a counter."""
         return bool(self.packages)
 
     @contextmanager

@@ -60,6 +60,6 @@ def cells(candidate: ShippedCandidate) -> tuple[str, ...]:
 
 
 def agreement(shipping: Shipping) -> str:
-    """Whether both roundings rank the candidates alike, in words."""
+    """Return whether both roundings rank the candidates alike, in words."""
     ranks = f"Spearman {significant(shipping.spearman)}, Kendall {significant(shipping.kendall)}, over {len(shipping.candidates)} candidates"
     return f"Searched with {shipping.searched}, shipped with {shipping.shipped}. Rank correlation of both: {ranks}."

@@ -108,7 +108,7 @@ class _Label:
     anchor: Literal["start", "end"]
 
     def collides(self, other: "_Label", *, width_px: float) -> bool:
-        """Whether the two overlap on a drawing of that width."""
+        """Return whether the two overlap on a drawing of that width."""
         (start, stop), (other_start, other_stop) = self._span(width_px), other._span(width_px)
         return start < other_stop and other_start < stop and abs(self.y - other.y) < _LINE_PX
 

@@ -30,7 +30,7 @@ class Row:
     name: str = ""
 
     def holds(self, choice: Choice) -> bool:
-        """Whether a choice `(n_units,)` keeps the row: exactly where its coefficients are whole numbers, else up to rounding of the sum."""
+        """Return whether a choice `(n_units,)` keeps the row: exactly where its coefficients are whole numbers, else up to rounding of the sum."""
         chosen = self.coefficients[np.arange(len(choice)), choice]
         slack = 0.0 if whole(chosen) else TOLERANCE * float(np.abs(chosen).sum())
         return self.lower - slack <= fsum(chosen.tolist()) <= self.upper + slack
@@ -71,7 +71,7 @@ def layer_budgets(space: Space, bits_per_weight: float) -> tuple[Row, ...]:
 
 
 def whole(values: NDArray[np.float64]) -> bool:
-    """Whether all values are whole numbers that a float64 sums without rounding."""
+    """Return whether all values are whole numbers that a float64 sums without rounding."""
     return bool((values == np.rint(values)).all() and np.abs(values).sum() < 2**53)
 
 

@@ -40,7 +40,7 @@ class Question:
 
     @property
     def is_last(self) -> bool:
-        """Whether there is nothing more to ask."""
+        """Return whether there is nothing more to ask."""
         return not len(self.choices)
 
 
