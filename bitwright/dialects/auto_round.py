@@ -1,9 +1,9 @@
-"""AutoRound's `layer_config`.
+"""AutoRound's `layer_config` as a dialect.
 
 Grammar: `layer_config_resolver` of auto-round 0.16: module → a mapping of `bits`, `group_size` (-1 for a row), `sym`, `data_type`, ... Its asymmetric
-integers have an integer zero point, as `PackedFormat` has and where `IntegerFormat` has a minimum; the codes are the tool's own. Layers of its
-blocks that are not named get its default scheme, so all are named. It leaves embeddings, and, without asking, matrices whose sides 32 does not
-divide; it refuses asymmetric integers of 8 bits. Of what it may be given, regular expressions, names of presets and activations are not read.
+integers have an integer zero point, like `PackedFormat`, where `IntegerFormat` has a minimum; the codes are the tool's own. Layers of its blocks
+that are not named get its default scheme, so all are named. It leaves embeddings unquantized, and, silently, matrices whose sides 32 does not
+divide; it refuses asymmetric 8-bit integers. Regular expressions, names of presets and activations are not read.
 """
 
 import json
@@ -55,7 +55,7 @@ class AutoRound(Dialect):
         if asked.bits == 8 and not asked.symmetric:
             raise unsayable(self.name, tensor, form, "it has no asymmetric integers of 8 bits")
         if any(side % _SIDE for side in shape):
-            raise unsayable(self.name, tensor, form, f"it leaves matrices whose sides {_SIDE} does not divide, as of this one of {shape}")
+            raise unsayable(self.name, tensor, form, f"it leaves matrices whose sides {_SIDE} does not divide unquantized, and this one is {shape}")
         return {"bits": asked.bits, "group_size": asked.group or -1, "sym": asked.symmetric, "data_type": "int"}
 
     def _format(self, described: object, module: str, reader: Reader) -> str:
@@ -64,5 +64,5 @@ class AutoRound(Dialect):
             return FLOATS[0]
         require_known({**entry, "act_bits": None} if entry.get("act_bits") == _STAYS["act_bits"] else entry, _KEYS, dialect=self.name, module=module)
         if entry.get("data_type", "int") != "int":
-            raise PlanError(f"{self.name} asks for data_type '{entry['data_type']}' for {module}, and only int is a format here: change it.")
+            raise PlanError(f"{self.name} asks for data_type '{entry['data_type']}' for {module}, and only int is supported: change it.")
         return reader.named(entry.get("bits"), entry.get("group_size"), symmetric=entry.get("sym"), module=module)

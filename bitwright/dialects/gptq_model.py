@@ -1,8 +1,8 @@
-"""GPTQModel's `dynamic`.
+"""GPTQModel's `dynamic` as a dialect.
 
 Grammar: `dynamic_get` of gptqmodel 7.6: an ordered mapping of regular expressions, matched from the start of a module's name, the first that matches
-deciding: `+:` gives it a mapping of `bits`, `group_size` (-1 for a row) and `sym`, `-:` leaves it. The last entry here leaves all that is not named,
-since the tool gives them its defaults. Embeddings are not quantized, and the head only where `lm_head=True` says so, which is not in `dynamic`.
+deciding: `+:` gives it a mapping of `bits`, `group_size` (-1 for a row) and `sym`, `-:` skips it. The last entry skips all modules not named before,
+which would get the tool's defaults. Embeddings are not quantized, and the head only where `lm_head=True` says so, which is not in `dynamic`.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""A recipe of llm-compressor.
+"""Recipe of llm-compressor as a dialect.
 
 Grammar: `QuantizationScheme` and `match_name` of compressed-tensors 0.20: `config_groups`, each with `targets` (names of modules, or `re:` and a
-regular expression matched from the start) and `weights`; what `ignore` matches stays, and so does all that no target matches. A recipe is YAML, of
-which JSON is a part: JSON is written, and JSON is read. Activations are those of the formats that round inputs, 8 bits for each token and the type of
+regular expression matched from the start) and `weights`; modules that `ignore` or no target matches stay unquantized. A recipe is YAML, of
+which JSON is a subset: JSON is written and read. Activations are those of the formats that quantize inputs, 8 bits per token and the type of
 the weights; others, names of classes (`Linear`) and presets are not read.
 """
 
@@ -74,22 +74,22 @@ class LlmCompressor(Dialect):
     def _ignored(self, patterns: Iterable[str], modules: Modules) -> set[str]:
         for pattern in patterns:
             if pattern[:1].isupper():
-                raise PlanError(f"What is ignored must be named by module, not by class; '{pattern}' looks like a class: name modules, or use re:.")
+                raise PlanError(f"Entries of ignore must be modules, not classes; '{pattern}' looks like a class: name modules, or use re:.")
         return {tensor for tensor, module in modules.items() if any(self._matches(pattern, module.name) for pattern in patterns)}
 
     def _format(self, scheme: dict[str, Any], group: str, reader: Reader) -> str:
         weights = mapping(scheme.get("weights"), self.name, f"{group}.weights")
         require_known(weights, _WEIGHTS, dialect=self.name, module=group)
         if (kind := weights.get("type", "int")) not in _TYPES:
-            raise PlanError(f"{self.name} asks for type {kind} in {group}, and only int and float are formats here: change the type.")
+            raise PlanError(f"{self.name} asks for type {kind} in {group}, and only int and float are supported: change the type.")
         inputs = scheme.get("input_activations")
         if inputs is not None and inputs != _inputs(kind):
             raise PlanError(
-                f"{self.name} asks for activations in {group} that no format here has: leave them out, or say 8 bits of type {kind}, symmetric, "
+                f"{self.name} asks for activations in {group} that no format supports: leave them out, or write 8 bits of type {kind}, symmetric, "
                 "dynamic, strategy token."
             )
         if (strategy := weights.get("strategy")) not in _STRATEGIES:
-            raise PlanError(f"{self.name} asks for strategy {strategy} in {group}, and the formats here have group or channel: write one of the two.")
+            raise PlanError(f"{self.name} asks for strategy {strategy} in {group}, and only group and channel are supported: write one of the two.")
         size = weights.get("group_size") if strategy == "group" else -1
         said = {"symmetric": weights.get("symmetric", True), "floats": _TYPES[kind], "inputs": inputs is not None}
         return reader.named(weights.get("num_bits"), size, module=group, **said)
@@ -98,9 +98,9 @@ class LlmCompressor(Dialect):
         try:
             return re.match(target.removeprefix("re:"), module) is not None if target.startswith("re:") else target == module
         except re.error as error:
-            raise PlanError(f"What follows re: must be a regular expression; '{target}' is not ({error}): correct it.") from error
+            raise PlanError(f"The text after re: must be a regular expression; '{target}' is not ({error}): correct it.") from error
 
 
 def _inputs(kind: object) -> dict[str, Any]:
-    """What a group says of inputs that are rounded."""
+    """Return the `input_activations` entry of a group with quantized inputs."""
     return {"num_bits": 8, "type": kind, "symmetric": True, "strategy": "token", "dynamic": True}

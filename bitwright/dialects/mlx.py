@@ -1,8 +1,9 @@
-"""The `quantization` entry of an mlx-lm `config.json`.
+"""The `quantization` entry of an mlx-lm `config.json` as a dialect.
 
 Grammar: `mlx_lm.utils.load_model` 0.32: defaults `group_size`, `bits`, `mode`, and a path → `{group_size, bits, mode}`, or false for a module that
-stays. A module that is not named is as the weights beside the file say, so all are named. Affine mode has a scale and a bias for each group, as
-`IntegerFormat` has a scale and a minimum, but mlx chooses them by a rule of its own. It has 2, 3, 4, 5, 6 and 8 bits in groups of 32, 64, 128.
+stays. Whether a module that is not named is quantized depends on the weights beside the file, so all are named. Affine mode has a scale and a bias
+per group, like the scale and minimum of `IntegerFormat`, but mlx chooses them by a rule of its own. It has 2, 3, 4, 5, 6 and 8 bits in groups of
+32, 64 and 128.
 """
 
 import json
@@ -37,7 +38,7 @@ class Mlx(Dialect):
                 entry = mapping(entries[module.name], self.name, module.name)
                 require_known(entry, ("group_size", "bits", "mode"), dialect=self.name, module=module.name)
                 if (mode := entry.get("mode", "affine")) != "affine":
-                    raise PlanError(f"{self.name} asks for mode '{mode}' for {module.name}, and only affine is a format here: change the mode.")
+                    raise PlanError(f"{self.name} asks for mode '{mode}' for {module.name}, and only affine is supported: change the mode.")
                 asked = (entry.get("bits"), entry.get("group_size"))
                 found[tensor] = Reader(self.name, offered).named(*asked, symmetric=False, module=module.name)
         return found

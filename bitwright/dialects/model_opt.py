@@ -1,9 +1,9 @@
-"""ModelOpt's quantization config, for `mtq.quantize`.
+"""ModelOpt's quantization config (for `mtq.quantize`) as a dialect.
 
 Grammar: `modelopt.torch.quantization.config` of nvidia-modelopt 0.47: `quant_cfg`, a list of entries in whose order the later override the earlier: a
 wildcard over the names of quantizers (`quantizer_name`), and `cfg` (`num_bits`; `block_sizes` of axis -1, or `axis` 0 for a scale to each row) or
-`enable`. Weights of a module are quantized by its `weight_quantizer`. The mapping that it took before, wildcard → attributes, is read too. Integers
-are symmetric, in a range that its calibrator chooses. The text is YAML, which its `load_config` reads: JSON, but that axes are numbers.
+`enable`. Weights of a module are quantized by its `weight_quantizer`. The older mapping of wildcard → attributes is read too. Integers
+are symmetric, in a range that its calibrator chooses. The text is YAML for its `load_config`: JSON, except that axes are numbers.
 """
 
 import json
@@ -59,7 +59,7 @@ class ModelOpt(Dialect):
         return {"num_bits": asked.bits, "block_sizes": {_LAST: asked.group}} if asked.group else {"num_bits": asked.bits, "axis": _ROW}
 
     def _entries(self, listed: object) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Wildcards and attributes in their order; a `cfg` enables where nothing else is said, and takes the place of what stood before."""
+        """Yield wildcards and attributes in their order; a `cfg` enables by default, and replaces all earlier attributes."""
         if isinstance(listed, dict):
             listed = [{"quantizer_name": name, **self._as_entry(mapping(about, self.name, f"'{name}'"))} for name, about in listed.items()]
         if not isinstance(listed, list):
@@ -68,7 +68,7 @@ class ModelOpt(Dialect):
             entry = mapping(part, self.name, "an entry of 'quant_cfg'")
             name = entry.get("quantizer_name")
             if not isinstance(name, str):
-                raise PlanError(f"An entry of {self.name} must have a quantizer_name; one has none: name what it is for.")
+                raise PlanError(f"An entry of {self.name} must have a quantizer_name; one has none: name its quantizers.")
             require_known(entry, ("quantizer_name", "cfg", "enable"), dialect=self.name, module=name)
             cleared: dict[str, Any] = dict.fromkeys(_ATTRIBUTES) if entry.get("cfg") is not None else {}
             about = mapping(entry["cfg"], self.name, f"'cfg' of '{name}'") if cleared else {}
@@ -89,7 +89,5 @@ class ModelOpt(Dialect):
             )
             group = blocks.get(_LAST)
         elif attributes.get("axis") != _ROW:
-            raise PlanError(
-                f"{self.name} asks for axis={attributes.get('axis')} for {module}, and formats here have a scale to each row: set it to 0."
-            )
+            raise PlanError(f"{self.name} asks for axis={attributes.get('axis')} for {module}, and formats have one scale per row: set it to 0.")
         return reader.named(attributes.get("num_bits"), group, symmetric=True, module=module)

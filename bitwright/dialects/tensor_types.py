@@ -1,5 +1,5 @@
-"""Lines for `llama-quantize --tensor-type-file`: a regular expression, `=`, a type of ggml; llama.cpp searches it in the tensor's name, and the first
-that is found decides. Names are llama.cpp's own here.
+"""Lines of `llama-quantize --tensor-type-file` as a dialect: a regular expression, `=`, a ggml type. The first expression found in the tensor's name
+decides. Names are llama.cpp's own.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Choose formats: exact solvers of a table, strategies that ask for plans to be measured, and the arithmetic of fronts."""
+"""Search for a plan: exact solvers of a sensitivity table, ask/tell strategies that measure plans, and Pareto fronts."""
 
 from bitwright.search.solvers.buckets import solve_in_buckets
 from bitwright.search.solvers.constrained import solve_with_rows

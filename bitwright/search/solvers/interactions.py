@@ -1,7 +1,7 @@
-"""The knapsack with interactions: losses that count only where two units have certain formats at once, for pairs that are few.
+"""Multiple-choice knapsack with sparse pairwise interactions: losses added only where two units have certain formats at once.
 
-Every interaction becomes a variable of the programme (`Programme.couple`): exact, and quick where each unit interacts with a few others, as the
-neighbours in a network do. Where all interact with all, its bound is far from the truth, and `quadratic` is the better way.
+Every interaction becomes a variable of the mixed-integer programme (`Programme.couple`): exact, and quick where each unit interacts with a few
+others, such as its neighbours in the network. Where all interact with all, its bound is weak, and `quadratic` is the better solver.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from bitwright.spaces import Choice, Space
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """What is added to the sum of a table where two units have certain formats: `loss` `(n,)` in nats/token, of any sign.
+    """Pairwise losses added to the sum of a table where two units have certain formats: `loss` `(n,)` in nats/token, of any sign.
 
     Interaction i is between `first[i]` and `second[i]`, each a unit and a format `(n, 2)`, the two of different units.
     """
@@ -29,7 +29,7 @@ class Interactions:
     loss: NDArray[np.float64]
 
     def total(self, choice: Choice) -> float:
-        """What they add to a choice `(n_units,)`."""
+        """Return the summed interactions of a choice `(n_units,)` in nats/token."""
         counts = (choice[self.first[:, 0]] == self.first[:, 1]) & (choice[self.second[:, 0]] == self.second[:, 1])
         return fsum(self.loss[counts].tolist())
 
@@ -37,14 +37,14 @@ class Interactions:
 def solve_interacting(
     space: Space, table: NDArray[np.float64], budget_bits: int, *, interactions: Interactions, limit_seconds: float = 60.0
 ) -> Solution:
-    """The choice of least loss, the sum of `table` `(n_units, n_formats)` and `interactions`, whose file has at most `budget_bits`.
+    """Return the choice of least loss, the sum of `table` `(n_units, n_formats)` and `interactions`, whose file has at most `budget_bits`.
 
-    After `limit_seconds` the best choice so far is given with the gap that is left. Equal choices are chosen among by HiGHS, the same each time.
+    After `limit_seconds` the incumbent is returned with its optimality gap. Among equally good choices HiGHS returns the same one each time.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
-        UserError: a table of another shape or not finite where a format is offered; an interaction of a pair that is not offered, within one unit or
-            of no finite loss; no choice found in time.
+        UserError: the table has another shape than the space or is not finite where a format is offered; an interaction is of a pair that is not
+            offered, within one unit, or not finite; no choice was found in time.
     """
     loss, room = checked_table(space, table), room_bits(space, budget_bits)
     _require_offered(space, interactions)
@@ -66,8 +66,8 @@ def _require_offered(space: Space, interactions: Interactions) -> None:
     first, second, loss = interactions.first, interactions.second, interactions.loss
     if first.shape != (len(loss), 2) or second.shape != first.shape or (first[:, 0] == second[:, 0]).any():
         raise UserError(
-            f"An interaction must be between formats of two different units; these are of shapes {first.shape} and {second.shape}: put what concerns "
-            "one unit into the table."
+            f"An interaction must be between formats of two different units; these are of shapes {first.shape} and {second.shape}: add the loss of a "
+            "single unit to the table."
         )
     if not (space.offered[tuple(first.T)].all() and space.offered[tuple(second.T)].all() and np.isfinite(loss).all()):
-        raise UserError("An interaction must be between offered pairs and of a finite loss, but one is not: leave it out.")
+        raise UserError("An interaction must be between offered pairs and have a finite loss, but one has not: leave it out.")

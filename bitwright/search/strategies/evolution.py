@@ -1,9 +1,9 @@
-"""Evolution with one parent and size-keeping mutations, whose offspring are selected in stages on more and more text.
+"""EvoPress: evolutionary search with one parent and size-preserving mutations; offspring are selected in stages on more and more text.
 
 EvoPress (Sieberling et al., "EvoPress: Accurate Dynamic Model Compression via Evolutionary Search", ICML 2025, arXiv 2410.14649). What differs: all
-measure on the same first sequences instead of newly drawn ones, so that differences are paired and a parent need not be measured again; in the last
-stage an offspring that is clearly worse than the parent may be stopped early; the start is the best of what is given, else a random mix of the two
-uniform allocations nearest to the budget, which is the uniform one where the budget is. Selection on too little text overfits it: an independent
+choices are measured on the same first sequences instead of newly drawn ones, so that differences are paired and a parent need not be measured again;
+in the last stage an offspring that is clearly worse than the parent may be stopped early; the search starts from the best of the problem's starting
+choices, else from a random mix of the two uniform allocations nearest to the budget. Selection on too little text overfits it: an independent
 reproduction found twenty generations on TinyLlama worse than uniform.
 """
 
@@ -24,7 +24,7 @@ from bitwright.spaces import Choice, Choices
 
 @dataclass(frozen=True)
 class Stage:
-    """The best `n_survivors` on `n_sequences` sequences go on."""
+    """Selection stage: the best `n_survivors`, measured on `n_sequences` sequences, survive."""
 
     n_survivors: int
     n_sequences: int
@@ -32,7 +32,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Generations:
-    """How many generations of how many offspring, the stages of their selection, and the groups within which units exchange bits.
+    """Hyperparameters: generations, offspring per generation, the stages of selection, and the groups within which units exchange bits.
 
     The one survivor of the last stage competes with the parent.
     """
@@ -48,17 +48,17 @@ class Generations:
 
 
 def quantization(sequence_length: int) -> Generations:
-    """The published setting for quantization, for sequences of so many tokens; 22,350 evaluations on 177 million tokens."""
+    """Return the published setting for quantization, for sequences of `sequence_length` tokens; 22,350 evaluations on 177 million tokens."""
     return Generations(150, 128, _stages((16, 4, 1), (2_048, 16_384, 131_072), sequence_length))
 
 
 def super_fast(sequence_length: int) -> Generations:
-    """The published setting "super-fast", for sequences of so many tokens."""
+    """Return the published setting "super-fast", for sequences of `sequence_length` tokens."""
     return Generations(400, 16, _stages((1, 1), (512, 8_192), sequence_length))
 
 
 def sparsity(sequence_length: int) -> Generations:
-    """The published setting for unstructured sparsity, for sequences of so many tokens."""
+    """Return the published setting for unstructured sparsity, for sequences of `sequence_length` tokens."""
     return Generations(400, 64, _stages((8, 2, 1), (2_048, 16_384, 65_536), sequence_length))
 
 
@@ -67,7 +67,7 @@ def _stages(n_survivors: tuple[int, ...], n_tokens: tuple[int, ...], sequence_le
 
 
 def evopress(problem: Problem, budget_bits: int, generations: Generations) -> Strategy:
-    """Evolution within a budget, from the best of `problem.start` that fits, or from a random mix near to uniform.
+    """Return the strategy of EvoPress within a budget, from the best of `problem.start` that fits, or from a random mix near to uniform.
 
     A stage measures on no more than `problem.n_sequences` sequences. The search ends after the last generation, or when no mutation of the parent is
     left that differs from it.
@@ -92,14 +92,14 @@ def _asking(problem: Problem, generations: Generations, near: Neighbourhood, sta
 
 
 def _offspring(near: Neighbourhood, parent: Choice, n: int, rng: np.random.Generator) -> Choices:
-    """At most `n` different mutations of a parent, none of them the parent: `(n, n_units)`."""
+    """Return at most `n` different mutations of a parent, none of them the parent: `(n, n_units)`."""
     seen = Seen()
     seen.new(parent[None])
     return np.array([*islice(seen.drawn(lambda rng: near.mutated(parent, rng), rng), n)], dtype=np.int64)
 
 
 def _selection(stages: tuple[Stage, ...], offspring: Choices, parent: Choice) -> Generator[Question, Trials, Trials]:
-    """What was measured in the last stage."""
+    """Run the stages of selection and return the trials of the last one."""
     *early, last = stages
     for stage in early:
         trials = yield asked(offspring, stage.n_sequences)
