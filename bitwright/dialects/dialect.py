@@ -28,7 +28,7 @@ class Module:
 
 
 @dataclass(frozen=True)
-class Integers:
+class Scheme:
     """Quantization scheme as dialects express it: bits, group size (0 for a row), and whether it is symmetric.
 
     Some dialects also express floats of as many bits (`floats`), and inputs of the layer quantized to the same type (`inputs`).
@@ -42,19 +42,19 @@ class Integers:
 
 
 #: quantization scheme -> name of the format, for the formats that a plan may have
-Offered = Mapping[Integers, str]
+Offered = Mapping[Scheme, str]
 
 
 def offered_by(formats: Iterable[Format]) -> Offered:
     """Return the quantization schemes among the `formats` of a target, with their names."""
-    found: dict[Integers, str] = {}
+    found: dict[Scheme, str] = {}
     for form in formats:
         if isinstance(form, IntegerFormat):
-            found[Integers(form.bits, form.group, symmetric=False)] = form.name
+            found[Scheme(form.bits, form.group, symmetric=False)] = form.name
         elif isinstance(form, PackedFormat):
-            found[Integers(form.bits, form.group, symmetric=not form.zero_points)] = form.name
+            found[Scheme(form.bits, form.group, symmetric=not form.zero_points)] = form.name
         elif isinstance(form, ByteFormat):
-            found[Integers(8, 0, symmetric=True, floats=form.kind == "float", inputs=form.input_steps > 0)] = form.name
+            found[Scheme(8, 0, symmetric=True, floats=form.kind == "float", inputs=form.input_steps > 0)] = form.name
     return found
 
 
@@ -113,32 +113,32 @@ def module_of(modules: Modules, tensor: str, dialect: str) -> Module:
     return modules[tensor]
 
 
-def integer(tensor: str, form: str, *, dialect: str, modules: Modules) -> Integers:
+def integer_scheme(tensor: str, form: str, *, dialect: str, modules: Modules) -> Scheme:
     """Return the scheme of the format called `form`, integers whose group size divides the rows.
 
     Raises:
         PlanError: it is not such a format.
     """
-    asked = described(tensor, form, dialect=dialect, modules=modules)
+    asked = any_scheme(tensor, form, dialect=dialect, modules=modules)
     if asked.floats or asked.inputs:
-        raise unsayable(dialect, tensor, form, "it expresses grouped integers only, without quantized inputs")
+        raise inexpressible(dialect, tensor, form, "it expresses grouped integers only, without quantized inputs")
     return asked
 
 
-def described(tensor: str, form: str, *, dialect: str, modules: Modules) -> Integers:
+def any_scheme(tensor: str, form: str, *, dialect: str, modules: Modules) -> Scheme:
     """Return the scheme of the format called `form`, for dialects that also express 8-bit floats and quantized inputs.
 
     Raises:
         PlanError: it is not such a format.
     """
     if form not in _BY_NAME:
-        raise unsayable(dialect, tensor, form, "it expresses grouped integers only")
+        raise inexpressible(dialect, tensor, form, "it expresses grouped integers only")
     asked, n_columns = _BY_NAME[form], module_of(modules, tensor, dialect).shape[-1]
     if asked.group and n_columns % asked.group:
-        raise unsayable(dialect, tensor, form, f"the group size must divide a row, which has {n_columns} weights")
+        raise inexpressible(dialect, tensor, form, f"the group size must divide a row, which has {n_columns} weights")
     return asked
 
 
-def unsayable(dialect: str, tensor: str, form: str, rule: str) -> PlanError:
+def inexpressible(dialect: str, tensor: str, form: str, rule: str) -> PlanError:
     """Return the error for a format that a dialect cannot express."""
     return PlanError(f"{dialect} cannot express {form} for {tensor}, since {rule}: give this tensor another format, or leave it unquantized.")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bitwright.dialects.dialect import Integers, Offered
+from bitwright.dialects.dialect import Offered, Scheme
 from bitwright.errors import PlanError
 
 
@@ -25,7 +25,7 @@ class Reader:
         if not isinstance(symmetric, bool):
             raise PlanError(f"{self.dialect} must say whether integers are symmetric; for {module} it does not: write true or false.")
         for asked, name in self.offered.items():
-            if type(bits) is int and type(group) is int and asked == Integers(bits, max(group, 0), symmetric, floats, inputs) and group:
+            if type(bits) is int and type(group) is int and asked == Scheme(bits, max(group, 0), symmetric, floats, inputs) and group:
                 return name
         kind = f"{'quantized inputs, ' if inputs else ''}{'symmetric' if symmetric else 'asymmetric'}{', type float,' if floats else ''}"
         kinds = " or ".join(dict.fromkeys("symmetric" if asked.symmetric else "asymmetric" for asked in self.offered)) or "no"
@@ -71,7 +71,7 @@ def require_known(entry: Mapping[str, Any], known: Iterable[str], *, dialect: st
             raise PlanError(f"{dialect} sets {key} for {module}, which no format supports: leave it out.")
 
 
-def unsaid(dialect: str, module: str, way_out: str) -> PlanError:
+def left_to_defaults(dialect: str, module: str, way_out: str) -> PlanError:
     """Return the error for a module that the text leaves to the tool's defaults."""
     return PlanError(f"A plan must name every module; this one for {dialect} leaves {module} to the tool's defaults: {way_out}.")
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, described, module_of
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, any_scheme, module_of
 from bitwright.dialects.entries import Reader, mapping, parsed, require_known
 from bitwright.errors import PlanError
 
@@ -33,7 +33,7 @@ class LlmCompressor(Dialect):
             module = module_of(modules, tensor, self.name)
             if form in FLOATS:
                 continue
-            asked = described(tensor, form, dialect=self.name, modules=modules)
+            asked = any_scheme(tensor, form, dialect=self.name, modules=modules)
             strategy = {"strategy": "group", "group_size": asked.group} if asked.group else {"strategy": "channel"}
             kind = {"num_bits": asked.bits, "type": "float" if asked.floats else "int", "symmetric": asked.symmetric}
             inputs = {"input_activations": _inputs(kind["type"])} if asked.inputs else {}

@@ -9,8 +9,8 @@ per group, like the scale and minimum of `IntegerFormat`, but mlx chooses them b
 import json
 from collections.abc import Mapping
 
-from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, inexpressible, integer_scheme, module_of
+from bitwright.dialects.entries import Reader, left_to_defaults, mapping, parsed, require_known
 from bitwright.errors import PlanError
 
 _BITS, _GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
@@ -33,7 +33,7 @@ class Mlx(Dialect):
         entries, found = mapping(parsed(text, self.name).get("quantization"), self.name, "'quantization'"), {}
         for tensor, module in modules.items():
             if module.name not in entries:
-                raise unsaid(self.name, module.name, "name it, with false where it stays")
+                raise left_to_defaults(self.name, module.name, "name it, with false where it stays")
             if entries[module.name] is not False:
                 entry = mapping(entries[module.name], self.name, module.name)
                 require_known(entry, ("group_size", "bits", "mode"), dialect=self.name, module=module.name)
@@ -46,9 +46,9 @@ class Mlx(Dialect):
     def _entry(self, tensor: str, form: str, modules: Modules) -> object:
         if form in FLOATS:
             return False
-        asked = integer(tensor, form, dialect=self.name, modules=modules)
+        asked = integer_scheme(tensor, form, dialect=self.name, modules=modules)
         if asked.bits not in _BITS or asked.group not in _GROUPS:
-            raise unsayable(self.name, tensor, form, "it has 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128")
+            raise inexpressible(self.name, tensor, form, "it has 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128")
         if asked.symmetric:
-            raise unsayable(self.name, tensor, form, "its integers are asymmetric")
+            raise inexpressible(self.name, tensor, form, "its integers are asymmetric")
         return {"group_size": asked.group, "bits": asked.bits, "mode": "affine"}

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, inexpressible, integer_scheme, module_of
+from bitwright.dialects.entries import Reader, left_to_defaults, mapping, parsed, require_known
 from bitwright.errors import PlanError
 
 _STAYS = {"quantizer_name": "*", "enable": False}
@@ -48,14 +48,14 @@ class ModelOpt(Dialect):
                     standing[tensor] = {**standing[tensor], **attributes}
         for tensor, attributes in standing.items():
             if "enable" not in attributes:
-                raise unsaid(self.name, modules[tensor].name, "begin with an entry that matches all and enables none")
+                raise left_to_defaults(self.name, modules[tensor].name, "begin with an entry that matches all and enables none")
         reader = Reader(self.name, offered)
         return {tensor: self._format(attributes, modules[tensor].name, reader) for tensor, attributes in standing.items() if attributes["enable"]}
 
     def _attributes(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
-        asked = integer(tensor, form, dialect=self.name, modules=modules)
+        asked = integer_scheme(tensor, form, dialect=self.name, modules=modules)
         if not asked.symmetric:
-            raise unsayable(self.name, tensor, form, "its integers are symmetric")
+            raise inexpressible(self.name, tensor, form, "its integers are symmetric")
         return {"num_bits": asked.bits, "block_sizes": {_LAST: asked.group}} if asked.group else {"num_bits": asked.bits, "axis": _ROW}
 
     def _entries(self, listed: object) -> Iterator[tuple[str, dict[str, Any]]]:

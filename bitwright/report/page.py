@@ -22,7 +22,7 @@ from bitwright.report.shipping import AsSearched, agreement, in_order
 from bitwright.report.shipping import cells as shipped_cells
 from bitwright.report.summary import Candidate, Quality, RunSummary
 from bitwright.report.tables.cost_tables import cost_front_cells
-from bitwright.report.tables.experts import HEADINGS, cells, in_words
+from bitwright.report.tables.experts import HEADINGS, cells, rare_experts_caption
 from bitwright.report.tables.tables import remainder
 from bitwright.report.tables.unit_table import exchange, unit_table
 
@@ -171,7 +171,7 @@ def _experts(summary: RunSummary) -> str:
     if not summary.experts:
         return ""
     table = _table(HEADINGS, [(" muted" if use.is_rare else "", cells(use)) for use in summary.experts])
-    return f"<p>{escape(in_words(summary.experts))}</p><details><summary>All {len(summary.experts):,} experts</summary>{table}</details>"
+    return f"<p>{escape(rare_experts_caption(summary.experts))}</p><details><summary>All {len(summary.experts):,} experts</summary>{table}</details>"
 
 
 def _texts(summary: RunSummary) -> str:

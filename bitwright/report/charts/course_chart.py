@@ -97,7 +97,7 @@ def _drawn(course: SearchCourse, curve: _Curve, *, dots: str, legend: list[str],
     grid = curve.window.grid(across=f"tokens read{_token_unit(course)[1]}", up=up)
     content = grid + dots + curve.window.line(_staircase(course, curve), look="course") + marks + _last(course, curve)
     entries = "".join(f"<li>{entry}</li>" for entry in legend)
-    return f'<ul class="legend">{entries}</ul>{curve.window.drawing(content, title=f"Course of the search by {course.method}")}'
+    return f'<ul class="legend">{entries}</ul>{curve.window.drawing(content, title=f"History of the search by {course.method}")}'
 
 
 def _staircase(course: SearchCourse, curve: _Curve) -> Iterable[tuple[float, float]]:

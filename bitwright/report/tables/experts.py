@@ -27,7 +27,7 @@ class ExpertUse:
 
 def experts_table(experts: tuple[ExpertUse, ...]) -> Table:
     """Return a table with one row per expert."""
-    table = titled("Experts", caption=in_words(experts))
+    table = titled("Experts", caption=rare_experts_caption(experts))
     table.add_column(HEADINGS[0])
     for heading in HEADINGS[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -41,7 +41,7 @@ def cells(use: ExpertUse) -> tuple[str, ...]:
     return (use.name, f"{use.n_tokens:,}", percent(use.frequency), significant(use.mean_weight), ", ".join(use.formats) or "–")
 
 
-def in_words(experts: tuple[ExpertUse, ...]) -> str:
+def rare_experts_caption(experts: tuple[ExpertUse, ...]) -> str:
     """Return a sentence that names the experts with too few tokens."""
     if not experts:
         return "The model has no routed experts."

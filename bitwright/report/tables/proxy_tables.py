@@ -72,7 +72,7 @@ class ProxyComparison:
         return self.proxies[self.ranked[0]]
 
     @property
-    def as_good(self) -> list[JudgedProxy]:
+    def tied_with_best(self) -> list[JudgedProxy]:
         """Return the other proxies whose coefficient lies within the interval of the best."""
         return [p for i in self.ranked[1:] if (p := self.proxies[i]).alike.spearman >= self.best.alike.low]
 
@@ -128,6 +128,6 @@ def verdict(comparison: ProxyComparison) -> str:
     best = comparison.best
     if isnan(best.alike.spearman):
         return "These plans are too few, or too alike, to tell which proxy to trust: measure more with --plans."
-    as_good = ", ".join(proxy.name for proxy in comparison.as_good)
-    others = f" These plans cannot tell it from {as_good}." if as_good else ""
+    tied_with_best = ", ".join(proxy.name for proxy in comparison.tied_with_best)
+    others = f" These plans cannot tell it from {tied_with_best}." if tied_with_best else ""
     return f"On this model and text, trust {best.name}: it ranks plans of equal size with Spearman {best.alike.spearman:.3f}.{others}"

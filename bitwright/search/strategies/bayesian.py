@@ -36,7 +36,7 @@ _LEAST_LOSS = 1e-9  # nats/token: floor of the loss, so that its logarithm is fi
 
 
 @dataclass(frozen=True)
-class Hypervolume:
+class NehviOptions:
     """Hyperparameters: `n_first` choices spread along the size, then `n_rounds` times `n_each`.
 
     Each is picked from a pool of `n_pool` by an acquisition function over `n_samples` draws from the posterior.
@@ -49,7 +49,7 @@ class Hypervolume:
     n_samples: int = 64
 
 
-def nehvi_front(problem: Problem, prior: Predict, numbers: Hypervolume) -> Strategy:
+def nehvi_front(problem: Problem, prior: Predict, numbers: NehviOptions) -> Strategy:
     """Return the strategy that searches for the front of loss and size, from `problem.start` and an initial design.
 
     `prior` predicts losses in nats/token; a constant one is uninformative. Its standard deviations are not used.
@@ -60,7 +60,7 @@ def nehvi_front(problem: Problem, prior: Predict, numbers: Hypervolume) -> Strat
     return Course(problem, _asking(problem, _Model(problem, prior, numbers), numbers))
 
 
-def _asking(problem: Problem, model: "_Model", numbers: Hypervolume) -> Asking:
+def _asking(problem: Problem, model: "_Model", numbers: NehviOptions) -> Asking:
     rng, seen = problem.random(), Seen()
     first = np.concatenate([problem.start, stratified(problem.space, numbers.n_first, rng)])
     known = yield asked(seen.new(first), problem.n_sequences)
@@ -87,7 +87,7 @@ def _pool(format_ranks: FormatRanks, front: Choices, n: int, rng: np.random.Gene
 class _Model:
     """Gaussian process g, refitted each time, and the acquisition function over it."""
 
-    def __init__(self, problem: Problem, prior: Predict, numbers: Hypervolume) -> None:
+    def __init__(self, problem: Problem, prior: Predict, numbers: NehviOptions) -> None:
         self._botorch, self._gpytorch = extra("botorch"), extra("gpytorch")
         self._problem, self._prior, self._numbers = problem, prior, numbers
         self._format_ranks = FormatRanks(problem.space)

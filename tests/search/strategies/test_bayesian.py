@@ -7,12 +7,12 @@ import pytest
 
 from bitwright.errors import LibraryError
 from bitwright.search import Problem, Strategy, nondominated
-from bitwright.search.strategies.bayesian import Hypervolume, nehvi_front
+from bitwright.search.strategies.bayesian import NehviOptions, nehvi_front
 from tests.search.ask_tell import LARGE, FrontContract, choices_of, exactly, problem, searched
 from tests.search.learners import ignorant, knowing
 from tests.sentences import sentence
 
-FEW = Hypervolume(n_first=12, n_each=12, n_pool=128, n_samples=16)
+FEW = NehviOptions(n_first=12, n_each=12, n_pool=128, n_samples=16)
 
 
 class TestExpectedHypervolume(FrontContract):
