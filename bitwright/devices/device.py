@@ -123,33 +123,34 @@ def _entries(path: Path) -> dict[str, Any]:
 
 def _device(entries: Mapping[str, Any], where: str) -> Device:
     _require_keys(entries, where)
-    said = _DEFAULTS | dict(entries)
+    values = _DEFAULTS | dict(entries)
     for key in _TEXTS:
-        _require(isinstance(said[key], str) and said[key].strip(), f"{key} must be a text", said[key], where)
+        _require(isinstance(values[key], str) and values[key].strip(), f"{key} must be a text", values[key], where)
     for key in (*_FIGURES, *_COUNTS):
-        if key in said:
-            _require_figure(key, said[key], where)
-    cache = [said["cache"]] if isinstance(said["cache"], str) else said["cache"]
-    _require(_are_texts(said["avoid"]), "avoid must be a list of formats", said["avoid"], where)
-    _require(_are_texts(cache) and len(cache) in (1, 2), "cache must be a type, one for keys and one for values, or any", said["cache"], where)
-    _require(isinstance(said["source"], dict) and _are_texts(list(said["source"].values())), "source must be a table of texts", said["source"], where)
-    latency = _latency(said, where)
+        if key in values:
+            _require_figure(key, values[key], where)
+    cache = [values["cache"]] if isinstance(values["cache"], str) else values["cache"]
+    _require(_are_texts(values["avoid"]), "avoid must be a list of formats", values["avoid"], where)
+    _require(_are_texts(cache) and len(cache) in (1, 2), "cache must be a type, one for keys and one for values, or any", values["cache"], where)
+    source = values["source"]
+    _require(isinstance(source, dict) and _are_texts(list(source.values())), "source must be a table of texts", source, where)
+    latency = _latency(values, where)
     measured = latency.power_watts if isinstance(latency, Latency) else POWER_UNKNOWN
     return Device(
-        name=said["name"],
-        memory_bytes=_bytes(said["memory"], where),
-        usable=float(said["usable"]),
-        bandwidth_bytes_per_second=1e9 * said["bandwidth_gb_per_second"],
-        reached=float(said["reached"]),
-        engine=said["engine"],
-        version=said["version"],
-        context=said["context"],
-        sequences=said["sequences"],
-        least_tokens_per_second=float(said["least_tokens_per_second"]),
-        power_watts=float(said["power_watts"]) if "power_watts" in said else measured,
-        avoid=tuple(name.upper() for name in said["avoid"]),
+        name=values["name"],
+        memory_bytes=_bytes(values["memory"], where),
+        usable=float(values["usable"]),
+        bandwidth_bytes_per_second=1e9 * values["bandwidth_gb_per_second"],
+        reached=float(values["reached"]),
+        engine=values["engine"],
+        version=values["version"],
+        context=values["context"],
+        sequences=values["sequences"],
+        least_tokens_per_second=float(values["least_tokens_per_second"]),
+        power_watts=float(values["power_watts"]) if "power_watts" in values else measured,
+        avoid=tuple(name.upper() for name in values["avoid"]),
         cache=_cache(cache, where),
-        sources=tuple(said["source"].items()),
+        sources=tuple(source.items()),
         latency=latency,
     )
 
@@ -161,15 +162,15 @@ def _cache(names: list[str], where: str) -> CacheTypes | AnyCacheTypes:
         raise DeviceError(f"{error} It is in {where}.") from error
 
 
-def _latency(said: Mapping[str, Any], where: str) -> Latency | NotTimed:
+def _latency(values: Mapping[str, Any], where: str) -> Latency | NotTimed:
     """Read the latency that `bitwright profile` wrote for the requested number of threads, or for the largest profiled one."""
-    tables = said.get("decode", [])
+    tables = values.get("decode", [])
     _require(isinstance(tables, list), "decode must be tables [[decode]], one for each number of threads", tables, where)
     known = {found.n_threads: found for found in (_timed(table, where) for table in tables)}
     if not known:
-        _require("threads" not in said, "threads must be a number that was profiled, and none was", said.get("threads"), where)
+        _require("threads" not in values, "threads must be a number that was profiled, and none was", values.get("threads"), where)
         return NotTimed()
-    wanted = said.get("threads", max(known))
+    wanted = values.get("threads", max(known))
     _require(wanted in known, f"threads must be a number that was profiled, {' or '.join(map(str, sorted(known)))}", wanted, where)
     return known[wanted]
 

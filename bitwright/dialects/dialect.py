@@ -93,9 +93,9 @@ class Dialect(ABC):
 
 def modules_of(tensors: Iterable[Tensor], pieces: Mapping[str, tuple[Piece, ...]]) -> dict[str, Module]:
     """Return the modules of all tensors that are a module's whole weight; parts of a fused weight and experts within a stack are not."""
-    uses = Counter(piece.parameter for of in pieces.values() for piece in of)
+    uses = Counter(piece.parameter for slices in pieces.values() for piece in slices)
     shapes = {tensor.name: tensor.shape for tensor in tensors}
-    whole = {tensor: of[0] for tensor, of in pieces.items() if tensor in shapes and len(of) == 1}
+    whole = {tensor: slices[0] for tensor, slices in pieces.items() if tensor in shapes and len(slices) == 1}
     alone = {tensor: piece for tensor, piece in whole.items() if piece.expert < 0 and uses[piece.parameter] == 1}
     return {tensor: Module(piece.parameter.removesuffix(".weight"), shapes[tensor]) for tensor, piece in alone.items()}
 

@@ -91,8 +91,8 @@ class LlmCompressor(Dialect):
         if (strategy := weights.get("strategy")) not in _STRATEGIES:
             raise PlanError(f"{self.name} asks for strategy {strategy} in {group}, and only group and channel are supported: write one of the two.")
         size = weights.get("group_size") if strategy == "group" else -1
-        said = {"symmetric": weights.get("symmetric", True), "floats": _TYPES[kind], "inputs": inputs is not None}
-        return reader.named(weights.get("num_bits"), size, module=group, **said)
+        options = {"symmetric": weights.get("symmetric", True), "floats": _TYPES[kind], "inputs": inputs is not None}
+        return reader.named(weights.get("num_bits"), size, module=group, **options)
 
     def _matches(self, target: str, module: str) -> bool:
         try:

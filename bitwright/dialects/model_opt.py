@@ -41,16 +41,16 @@ class ModelOpt(Dialect):
         """See `Dialect.read`."""
         config = parsed(re.sub(rf"([{{,]\s*){_LAST}\s*:", rf'\1"{_LAST}":', text), self.name)
         require_known(config, ("quant_cfg", "algorithm"), dialect=self.name, module="the model")
-        standing: dict[str, dict[str, Any]] = {tensor: {} for tensor in modules}
+        by_tensor: dict[str, dict[str, Any]] = {tensor: {} for tensor in modules}
         for name, attributes in self._entries(config.get("quant_cfg")):
             for tensor, module in modules.items():
                 if fnmatchcase(f"{module.name}.{_QUANTIZER}", name):
-                    standing[tensor] = {**standing[tensor], **attributes}
-        for tensor, attributes in standing.items():
+                    by_tensor[tensor] = {**by_tensor[tensor], **attributes}
+        for tensor, attributes in by_tensor.items():
             if "enable" not in attributes:
                 raise left_to_defaults(self.name, modules[tensor].name, "begin with an entry that matches all and enables none")
         reader = Reader(self.name, offered)
-        return {tensor: self._format(attributes, modules[tensor].name, reader) for tensor, attributes in standing.items() if attributes["enable"]}
+        return {tensor: self._format(attributes, modules[tensor].name, reader) for tensor, attributes in by_tensor.items() if attributes["enable"]}
 
     def _attributes(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
         asked = integer_scheme(tensor, form, dialect=self.name, modules=modules)

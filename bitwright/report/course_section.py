@@ -21,19 +21,19 @@ _ALONG = "The best known front is that of all plans measured in this run: the ch
 
 def course_sections(courses: Iterable[SearchCourse]) -> str:
     """Return the sections of all searches, in their order; empty where there was none."""
-    told = "".join(map(_told, courses))
-    return f"<p>{_BEFORE}</p>{told}" if told else ""
+    sections = "".join(map(_section, courses))
+    return f"<p>{_BEFORE}</p>{sections}" if sections else ""
 
 
-def _told(course: SearchCourse) -> str:
+def _section(course: SearchCourse) -> str:
     """Return the heading, the paragraph and the charts of one search."""
     is_within = isinstance(course.goal, SizeLimit)
     heading, caption = ("Best divergence so far", _WITHIN) if is_within else ("Hypervolume", _ALONG)
     drawings = _figure(course_chart(course), heading=heading, caption=caption)
     if isinstance(course.forecast, Forecast):
-        foretold = unbroken(escape(_foresight(course.forecast.validation)))
-        drawings += _figure(forecast_chart(course.forecast), heading="Predicted against measured", caption=foretold)
-    sentences = (_spent(course), _came_to(course), _ending(course), f"Source: {course.source}." if course.source else "")
+        forecast_caption = unbroken(escape(_validation(course.forecast.validation)))
+        drawings += _figure(forecast_chart(course.forecast), heading="Predicted against measured", caption=forecast_caption)
+    sentences = (_cost(course), _result(course), _ending(course), f"Source: {course.source}." if course.source else "")
     text = unbroken(escape(" ".join(filter(None, sentences))))
     return f'<article class="course"><h3>{escape(_name(course))}</h3><p>{text}</p><div class="pair">{drawings}</div></article>'
 
@@ -46,14 +46,14 @@ def _name(course: SearchCourse) -> str:
     return f"{course.method}, within {size(course.goal.size_bytes)}" if isinstance(course.goal, SizeLimit) else f"{course.method}, along the front"
 
 
-def _spent(course: SearchCourse) -> str:
+def _cost(course: SearchCourse) -> str:
     if not course.steps:
         return "Nothing was measured."
     n = len(course.steps)
     return f"{n:,} {'evaluations' if n > 1 else 'evaluation'}; {course.tokens:,} tokens and {duration(course.seconds)} in all."
 
 
-def _came_to(course: SearchCourse) -> str:
+def _result(course: SearchCourse) -> str:
     if not course.steps:
         return ""
     if not isinstance(course.goal, SizeLimit):
@@ -74,7 +74,7 @@ def _ending(course: SearchCourse) -> str:
     return "The search stopped at its evaluation limit: more evaluations may find better plans."
 
 
-def _foresight(validation: Validation) -> str:
+def _validation(validation: Validation) -> str:
     return (
         f"Each of {validation.n_plans:,} plans as predicted by {validation.predictor} without being fitted to it: "
         f"Spearman {significant(validation.spearman)}, Kendall {significant(validation.kendall)}, "

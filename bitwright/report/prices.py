@@ -37,14 +37,14 @@ def grow(summary: RunSummary, unit: int) -> Step | NoStep:
 
 
 def _step(summary: RunSummary, unit: int, *, direction: int) -> Step | NoStep:
-    now = summary.chosen.choice[unit]
+    current = summary.chosen.choice[unit]
     size_bytes = summary.space.size_bits[unit] / 8  # (n_formats,)
-    more_bytes = size_bytes - size_bytes[now]
-    less_nats = summary.table[unit, now] - summary.table[unit]
-    there = np.flatnonzero(summary.space.offered[unit] & np.isfinite(less_nats) & (direction * more_bytes > 0))
-    if not there.size:
+    more_bytes = size_bytes - size_bytes[current]
+    less_nats = summary.table[unit, current] - summary.table[unit]
+    steps = np.flatnonzero(summary.space.offered[unit] & np.isfinite(less_nats) & (direction * more_bytes > 0))
+    if not steps.size:
         return NoStep()
-    price = 1e6 * less_nats[there] / more_bytes[there]  # nats/token per MB, positive both ways where more bytes are better
+    price = 1e6 * less_nats[steps] / more_bytes[steps]  # nats/token per MB, positive both ways where more bytes are better
     best = int(np.argmax(direction * price))
     worth_it = direction < 0 or price[best] > 0
-    return Step(summary.space.formats[there[best]], float(price[best])) if worth_it else NoStep()
+    return Step(summary.space.formats[steps[best]], float(price[best])) if worth_it else NoStep()

@@ -66,12 +66,12 @@ def split_ties(fused: tuple[Fused, ...], units: tuple[Unit, ...], formats: Mappi
     found = []
     for tie in fused:
         first: dict[str, tuple[str, str]] = {}
-        told: set[str] = set()
+        reported: set[str] = set()
         for unit in units:
             for tensor in unit.tensors:
                 form = formats[tensor.name].name if tensor.name in formats else tensor.stored
                 name, before = first.setdefault(tie.key(unit), (tensor.name, form))
-                if form != before and tie.key(unit) not in told:
-                    told.add(tie.key(unit))
+                if form != before and tie.key(unit) not in reported:
+                    reported.add(tie.key(unit))
                     found.append(Breach(tensor.name, f"{form}, and {name} has {before}", tie.sentence, tie.source))
     return found

@@ -87,13 +87,13 @@ def _format_looks(summary: RunSummary) -> dict[Format, str]:
 
 def _costs(summary: RunSummary, u: int) -> str:
     """Return the offered formats of one unit, one per line, finest first, the chosen one marked."""
-    space, now = summary.space, int(summary.chosen.choice[u])
+    space, chosen = summary.space, int(summary.chosen.choice[u])
     offered = [f for f in range(len(space.formats)) if space.offered[u, f]]
     offered.sort(key=lambda f: (-space.size_bits[u, f], summary.table[u, f]))
     lines = []
     for f in offered:
         price = significant(float(summary.table[u, f]))
-        lines.append(f"{'►' if f == now else ' '} {space.formats[f].name:<8}{megabytes(space.size_bits[u, f] / 8):>8} MB {price:>9} nats/token")
+        lines.append(f"{'►' if f == chosen else ' '} {space.formats[f].name:<8}{megabytes(space.size_bits[u, f] / 8):>8} MB {price:>9} nats/token")
     return "\n".join(lines)
 
 

@@ -49,5 +49,5 @@ def rare_experts_caption(experts: tuple[ExpertUse, ...]) -> str:
     if not rare:
         return f"Every expert saw {minimum} tokens of the calibration text or more."
     named = ", ".join(f"{use.name} ({use.n_tokens:,})" for use in rare)
-    told = f"{len(rare)} of {len(experts)} experts saw fewer than {minimum} tokens of the calibration text"
-    return f"{told}; their sensitivity is a floor, or was measured with tokens routed there: {named}."
+    sentence = f"{len(rare)} of {len(experts)} experts saw fewer than {minimum} tokens of the calibration text"
+    return f"{sentence}; their sensitivity is a floor, or was measured with tokens routed there: {named}."

@@ -110,8 +110,8 @@ def proxies_table(comparison: ProxyComparison) -> Table:
 def agreement_table(comparison: ProxyComparison) -> Table:
     """Return a table of Spearman's coefficients between the proxies' tables, in hundredths, in the order of `proxies_table`."""
     order = comparison.ranked[:_MOST_SHOWN]
-    of = "" if len(order) == len(comparison.proxies) else f" Only the first {len(order)} are shown."
-    table = titled("Rank correlation between proxies", caption=f"Spearman's coefficient over all units and formats, in hundredths.{of}")
+    note = "" if len(order) == len(comparison.proxies) else f" Only the first {len(order)} are shown."
+    table = titled("Rank correlation between proxies", caption=f"Spearman's coefficient over all units and formats, in hundredths.{note}")
     table.padding = (0, 0, 0, 1)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("proxy", no_wrap=True)

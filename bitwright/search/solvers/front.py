@@ -61,11 +61,11 @@ def nondominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     if np.isnan(values).any():
         raise UserError("Points of a front must be numbers, but one is NaN: leave out the points that were not measured.")
     rows, inverse = np.unique(values, axis=0, return_inverse=True)  # sorted: a row can only be beaten by an earlier one
-    stays = np.ones(len(rows), dtype=np.bool_)
+    is_nondominated = np.ones(len(rows), dtype=np.bool_)
     for i in range(len(rows)):
-        if stays[i]:
-            stays[i + 1 :] &= (rows[i + 1 :] < rows[i]).any(axis=1)
-    return stays[inverse.ravel()]
+        if is_nondominated[i]:
+            is_nondominated[i + 1 :] &= (rows[i + 1 :] < rows[i]).any(axis=1)
+    return is_nondominated[inverse.ravel()]
 
 
 def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> float:

@@ -39,11 +39,12 @@ def surface(space: Space, table: NDArray[np.float64], other: NDArray[np.float64]
     """
     loss, cost, units = checked_table(space, table), checked_table(space, other), np.arange(len(space.units))
     ranges = [
-        float((np.where(space.offered, of, -np.inf).max(axis=1) - np.where(space.offered, of, np.inf).min(axis=1)).sum()) for of in (loss, cost)
+        float((np.where(space.offered, values, -np.inf).max(axis=1) - np.where(space.offered, values, np.inf).min(axis=1)).sum())
+        for values in (loss, cost)
     ]
     prices = np.append(0.0, _PRICES * ranges[0] / ranges[1]) if ranges[1] > 0 else np.zeros(1)
     choices = np.unique(np.concatenate([hull(space, loss + price * cost, n_points=n_points).choices for price in prices]), axis=0)
     points = np.stack([space.total_bits(choices).astype(np.float64), cost[units, choices].sum(axis=1), loss[units, choices].sum(axis=1)], axis=1)
-    stays = np.flatnonzero(nondominated(points))
-    rows = stays[np.lexsort(points[stays].T[::-1])]
+    front = np.flatnonzero(nondominated(points))
+    rows = front[np.lexsort(points[front].T[::-1])]
     return Surface(choices[rows], space.total_bits(choices[rows]), points[rows, 1], points[rows, 2])
