@@ -1,4 +1,4 @@
-"""Every dialect: what it writes it reads, and what it cannot say, or would leave to the tool, is refused by name."""
+"""Dialects: `read` inverts `write`; formats that cannot be expressed, and modules left to a tool's defaults, are refused by name."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What is said of several calibration texts."""
+"""Comparison of several calibration texts."""
 
 from dataclasses import replace
 from io import StringIO

@@ -1,4 +1,4 @@
-"""What is said of the experts of a mixture."""
+"""Table and caption of the experts of a mixture."""
 
 from dataclasses import replace
 from io import StringIO
