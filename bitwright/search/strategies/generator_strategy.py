@@ -70,9 +70,9 @@ class Course(Strategy):
         """
         asked_for = self.ask().choices[: len(trials)]
         if not np.array_equal(trials.choices, asked_for):
-            raise ValueError(f"told of {len(trials)} choices that are not the first {len(asked_for)} of the question")
+            raise ValueError(f"trials must be the first choices of the question; these {len(trials)} are not its first {len(asked_for)}")
         if not (np.isfinite(trials.values).all() and np.isfinite(trials.errors).all()):
-            raise ValueError("told of a value or an error that is not a finite number")
+            raise ValueError("values and errors of trials must be finite")
         self._question, self._answer = (), (trials,)
 
     def _go_on(self) -> Question:
