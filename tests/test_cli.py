@@ -131,7 +131,7 @@ def test_export_writes_for_another_tool_or_says_what_it_cannot_say(bitwright: Cl
     assert ended.code == 0
     assert "importance matrix" in ended.out
     assert (tmp_path / "types.txt").read_text(encoding="utf-8") == read_plan(finished / "plan.json").to_tensor_types()
-    refused(bitwright("export", finished / "plan.json", "--to", "mlx", "-o", tmp_path / "mlx.json"), "mlx cannot say")
+    refused(bitwright("export", finished / "plan.json", "--to", "mlx", "-o", tmp_path / "mlx.json"), "mlx cannot express")
     refused(bitwright("export", finished / "plan.json", "--to", "klingon", "-o", tmp_path / "mlx.json"), "'klingon'")
 
 
@@ -343,7 +343,7 @@ def test_several_calibration_texts(bitwright: Cli, tiny_mixtral: Path, tmp_path:
     assert "Calibration texts" in made.out
     assert "code.txt" in made.out
     planned = bitwright("plan", tmp_path / "run", "--budget", "8bpw", "-o", tmp_path / "plan.json")
-    assert "Bits of a weight, by calibration text" in planned.out
+    assert "Bits per weight, by calibration text" in planned.out
     assert "Frequency of each expert, by calibration text" in bitwright("experts", tmp_path / "run").out
     refused(bitwright("search", tiny_mixtral, "--out", tmp_path / "o", "--calibration", "a.txt:0", *words), "a.txt")
 

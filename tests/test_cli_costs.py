@@ -26,7 +26,7 @@ def test_a_plan_keeps_a_ceiling_and_the_front_has_it_as_an_axis(bitwright: Cli, 
     ended = bitwright("front", finished / "run", "--costs", "seconds-per-token,active-bytes", "--profile", board, "--report", page)
     assert ended.code == 0
     assert "seconds-per-token on slow board" in ended.out
-    assert "What the candidates take" in ended.out
+    assert "Costs of the candidates" in ended.out
     assert "Size, divergence and active-bytes" in page.read_text(encoding="utf-8")
     plan = ("plan", finished / "run", "-o", tmp_path / "plan.json", "--budget", "6.5bpw")
     ended = bitwright(*plan, "--at-most", "seconds-per-token=1e-9", "--profile", board)

@@ -1,4 +1,4 @@
-"""Devices: their memory, their speed and their power."""
+"""Device profiles: memory, latency and power."""
 
 from bitwright.devices.device import Device, read_device, read_devices
 from bitwright.devices.energy import PackageEnergy, package_energy

@@ -1,7 +1,7 @@
-"""A device as a value: what it has, what is asked of it, and the public source of each figure.
+"""Device profiles: memory, bandwidth, requirements, and the public source of each figure.
 
-A profile is a small TOML file; the profiles in `devices/` come along. A fleet is a TOML file of tables `[[device]]`, each a profile of its own or the
-name of one that comes along with some keys said otherwise. Unknown keys are refused, so a misspelt figure is never silently left out.
+A profile is a small TOML file; those in `devices/` are built in. A fleet is a TOML file of tables `[[device]]`, each a complete profile or the name
+of a built-in one with some keys overridden. Unknown keys are refused, so a misspelt key is never silently ignored.
 """
 
 import tomllib
@@ -33,11 +33,11 @@ _DEFAULTS: dict[str, Any] = {"reached": 0.7, "avoid": [], "cache": "any", "sourc
 
 @dataclass(frozen=True)
 class Device:
-    """A machine and what is asked of it.
+    """Machine and the requirements on it.
 
-    `usable` is the share of its memory that a run may occupy, and `reached` the share of its bandwidth that an engine gets when it decodes. `avoid`
-    names formats that run badly or not at all there, `cache` the types of keys and of values where they are not to be decided, and `sources` where
-    the figures are from, by key. `latency` holds for the threads that the device is asked to use, and `power_watts` is what it draws then.
+    `usable` is the share of its memory that the engine may use, and `reached` the share of its bandwidth that an engine reaches when it decodes.
+    `avoid` names formats that run badly or not at all there, `cache` the KV cache types where they are fixed, and `sources` the source of each figure
+    by key. `latency` is for the number of threads used, and `power_watts` is the power drawn with them.
     """
 
     name: str
@@ -58,34 +58,34 @@ class Device:
 
     @property
     def usable_bytes(self) -> int:
-        """The memory that a run may occupy."""
+        """Memory in bytes that the engine may use."""
         return int(self.memory_bytes * self.usable)
 
     def seconds_per_token(self, read_bytes: int) -> float:
-        """How long decoding a token takes that reads `read_bytes` of weights and cache, by bandwidth alone."""
+        """Return the seconds to decode a token that reads `read_bytes` of weights and cache, by bandwidth alone."""
         return read_bytes / (self.bandwidth_bytes_per_second * self.reached)
 
 
 def profile_names() -> tuple[str, ...]:
-    """The profiles that come along."""
+    """Return the names of the built-in profiles."""
     return tuple(sorted(path.stem for path in _PROFILES.glob("*.toml")))
 
 
 def read_device(name: str) -> Device:
-    """A profile that comes along, by its name, or one in a file of its own.
+    """Read a built-in profile by its name, or a profile from a TOML file.
 
     Raises:
-        DeviceError: there is none, or a figure is missing, unknown or impossible.
+        DeviceError: there is no such profile, or a key is missing, unknown or has an impossible value.
     """
     path = _PROFILES / f"{name}.toml" if name in profile_names() else Path(name)
     return _device(_entries(path), name)
 
 
 def read_devices(path: Path) -> tuple[Device, ...]:
-    """The devices of a fleet's file.
+    """Read the devices of a fleet from a TOML file.
 
     Raises:
-        DeviceError: it lists none, names two alike, or one of them cannot be used.
+        DeviceError: the file lists none, two have the same name, or one of them is invalid.
     """
     entries = _entries(path)
     tables = entries.get("device", [])
@@ -94,12 +94,12 @@ def read_devices(path: Path) -> tuple[Device, ...]:
     devices = tuple(_of_fleet(table, f"{path}, device {i}") for i, table in enumerate(tables, start=1))
     twice = {device.name for device in devices if sum(other.name == device.name for other in devices) > 1}
     if twice:
-        raise DeviceError(f"The devices of a fleet must have names of their own; {path} has '{min(twice)}' twice: give each a `name`.")
+        raise DeviceError(f"The devices of a fleet must have different names; {path} has '{min(twice)}' twice: give each a `name`.")
     return devices
 
 
 def _of_fleet(table: Mapping[str, Any], where: str) -> Device:
-    """A table of a fleet: a profile that comes along with other words, or all its own."""
+    """Read a table of a fleet: a built-in profile with some keys overridden, or a complete profile."""
     own = {key: value for key, value in table.items() if key != "profile"}
     if "profile" not in table:
         return _device(own, where)
@@ -131,33 +131,34 @@ def _entries(path: Path) -> dict[str, Any]:
 
 def _device(entries: Mapping[str, Any], where: str) -> Device:
     _require_keys(entries, where)
-    said = _DEFAULTS | dict(entries)
+    values = _DEFAULTS | dict(entries)
     for key in _TEXTS:
-        _require(isinstance(said[key], str) and said[key].strip(), f"{key} must be a text", said[key], where)
+        _require(isinstance(values[key], str) and values[key].strip(), f"{key} must be a text", values[key], where)
     for key in (*_FIGURES, *_COUNTS):
-        if key in said:
-            _require_figure(key, said[key], where)
-    cache = [said["cache"]] if isinstance(said["cache"], str) else said["cache"]
-    _require(_are_texts(said["avoid"]), "avoid must be a list of formats", said["avoid"], where)
-    _require(_are_texts(cache) and len(cache) in (1, 2), "cache must be a type, one for keys and one for values, or any", said["cache"], where)
-    _require(isinstance(said["source"], dict) and _are_texts(list(said["source"].values())), "source must be a table of texts", said["source"], where)
-    latency = _latency(said, where)
+        if key in values:
+            _require_figure(key, values[key], where)
+    cache = [values["cache"]] if isinstance(values["cache"], str) else values["cache"]
+    _require(_are_texts(values["avoid"]), "avoid must be a list of formats", values["avoid"], where)
+    _require(_are_texts(cache) and len(cache) in (1, 2), "cache must be a type, one for keys and one for values, or any", values["cache"], where)
+    source = values["source"]
+    _require(isinstance(source, dict) and _are_texts(list(source.values())), "source must be a table of texts", source, where)
+    latency = _latency(values, where)
     measured = latency.power_watts if isinstance(latency, Latency) else POWER_UNKNOWN
     return Device(
-        name=said["name"],
-        memory_bytes=_bytes(said["memory"], where),
-        usable=float(said["usable"]),
-        bandwidth_bytes_per_second=1e9 * said["bandwidth_gb_per_second"],
-        reached=float(said["reached"]),
-        engine=said["engine"],
-        version=said["version"],
-        context=said["context"],
-        sequences=said["sequences"],
-        least_tokens_per_second=float(said["least_tokens_per_second"]),
-        power_watts=float(said["power_watts"]) if "power_watts" in said else measured,
-        avoid=tuple(name.upper() for name in said["avoid"]),
+        name=values["name"],
+        memory_bytes=_bytes(values["memory"], where),
+        usable=float(values["usable"]),
+        bandwidth_bytes_per_second=1e9 * values["bandwidth_gb_per_second"],
+        reached=float(values["reached"]),
+        engine=values["engine"],
+        version=values["version"],
+        context=values["context"],
+        sequences=values["sequences"],
+        least_tokens_per_second=float(values["least_tokens_per_second"]),
+        power_watts=float(values["power_watts"]) if "power_watts" in values else measured,
+        avoid=tuple(name.upper() for name in values["avoid"]),
         cache=_cache(cache, where),
-        sources=tuple(said["source"].items()),
+        sources=tuple(source.items()),
         latency=latency,
     )
 
@@ -169,16 +170,16 @@ def _cache(names: list[str], where: str) -> CacheTypes | AnyCacheTypes:
         raise DeviceError(f"{error} It is in {where}.") from error
 
 
-def _latency(said: Mapping[str, Any], where: str) -> Latency | NotTimed:
-    """What `bitwright profile` wrote for the threads that are asked for, or for the most that it has."""
-    tables = said.get("decode", [])
+def _latency(values: Mapping[str, Any], where: str) -> Latency | NotTimed:
+    """Read the latency that `bitwright profile` wrote for the requested number of threads, or for the largest profiled one."""
+    tables = values.get("decode", [])
     _require(isinstance(tables, list), "decode must be tables [[decode]], one for each number of threads", tables, where)
     known = {found.n_threads: found for found in (_timed(table, where) for table in tables)}
     if not known:
-        _require("threads" not in said, "threads must be a number that was timed, and nothing was", said.get("threads"), where)
+        _require("threads" not in values, "threads must be a number that was profiled, and none was", values.get("threads"), where)
         return NotTimed()
-    wanted = said.get("threads", max(known))
-    _require(wanted in known, f"threads must be a number that was timed, {' or '.join(map(str, sorted(known)))}", wanted, where)
+    wanted = values.get("threads", max(known))
+    _require(wanted in known, f"threads must be a number that was profiled, {' or '.join(map(str, sorted(known)))}", wanted, where)
     return known[wanted]
 
 
@@ -208,7 +209,7 @@ def _require_keys(entries: Mapping[str, Any], where: str) -> None:
         )
     missing = [key for key in _REQUIRED if key not in entries]
     if missing:
-        raise DeviceError(f"A device must say {', '.join(_REQUIRED)}; {where} does not say {missing[0]}: add it.")
+        raise DeviceError(f"A device must have the keys {', '.join(_REQUIRED)}; {where} lacks {missing[0]}: add it.")
 
 
 def _require_figure(key: str, value: Any, where: str) -> None:

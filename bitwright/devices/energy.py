@@ -1,8 +1,8 @@
-"""The energy that processors say they have used: the package counters of Linux's power capping framework (RAPL on Intel and AMD).
+"""Read the energy counters of processor packages from Linux's power capping framework (RAPL on Intel and AMD).
 
-`/sys/class/powercap/intel-rapl:N` with the name `package-N` counts microjoules in `energy_uj` and begins anew above `max_energy_range_uj` (Linux
-kernel documentation, power/powercap). It counts all that the processor does, and neither memory nor graphics cards beside it. Only root may read
-it on most machines.
+`/sys/class/powercap/intel-rapl:N` with the name `package-N` counts microjoules in `energy_uj` and wraps around at `max_energy_range_uj` (Linux
+kernel documentation, power/powercap). It covers the whole processor, but neither memory nor graphics cards. On most machines only root may read
+it.
 """
 
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ POWERCAP = Path("/sys/class/powercap")
 
 @dataclass(eq=False)
 class Metered:
-    """The joules that a block took."""
+    """Energy in joules used by a `with` block."""
 
     joules: float = 0.0
 
 
 @dataclass(frozen=True)
 class PackageEnergy:
-    """The counters of a machine's packages; none where there are none, or where they may not be read."""
+    """Energy counters of a machine's processor packages; empty where there are none, or where they may not be read."""
 
     packages: tuple[Path, ...]
 
     @property
     def is_known(self) -> bool:
-        """Whether there is a counter."""
+        """Return whether there is a readable counter."""
         return bool(self.packages)
 
     @contextmanager
     def metered(self) -> Iterator[Metered]:
-        """Fill in what the block takes when it ends."""
+        """Measure the energy of a `with` block; the result is filled in when the block ends."""
         found, before = Metered(), [_read(package / "energy_uj") for package in self.packages]
         yield found
         for package, start in zip(self.packages, before, strict=True):
@@ -42,7 +42,7 @@ class PackageEnergy:
 
 
 def package_energy(root: Path = POWERCAP) -> PackageEnergy:
-    """The counters that can be read under `root`."""
+    """Return the counters that can be read under `root`."""
     return PackageEnergy(tuple(sorted(name.parent for name in root.glob("*/name") if _is_package(name))))
 
 

@@ -1,7 +1,7 @@
-"""How long an engine takes for a token on one machine: bytes of each format times a rate, plus a time for each token.
+"""Latency model of decoding on one machine: seconds per byte of each format, plus a constant per token.
 
-Decoding multiplies every matrix with one vector, so a matrix costs its bytes times what its format takes a byte: where memory is the limit that is
-one number for all formats, and where unpacking is, each has its own.
+Decoding multiplies every matrix with one vector, so a matrix costs its bytes times the seconds per byte of its format: one rate for all formats where
+memory bandwidth is the limit, a rate per format where unpacking is.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NotTimed:
-    """Nobody has timed the machine."""
+    """No latency: the machine was not profiled."""
 
 
 @dataclass(frozen=True)
 class PowerUnknown:
-    """Nobody has said what the device draws."""
+    """No power: the profile does not give the power draw of the device."""
 
 
 POWER_UNKNOWN = PowerUnknown()
@@ -23,8 +23,8 @@ POWER_UNKNOWN = PowerUnknown()
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds for a byte of each format and for each token, on `n_threads` threads; `relative_error` is the fit's root mean square, and `power_watts`
-    what the processor drew meanwhile.
+    """Latency model: seconds per byte of each format and per token, on `n_threads` threads. `relative_error` is the root mean square of the fit,
+    and `power_watts` the power that the processor drew meanwhile.
     """
 
     seconds_per_byte: Mapping[str, float]
@@ -34,9 +34,9 @@ class Latency:
     power_watts: float | PowerUnknown = POWER_UNKNOWN
 
     def seconds_per_token(self, read_bytes: Mapping[str, float]) -> float:
-        """Seconds for a token that reads `read_bytes` of each format.
+        """Return the seconds for a token that reads `read_bytes` of each format.
 
         Raises:
-            KeyError: a format was not timed.
+            KeyError: a format was not profiled.
         """
         return sum(self.seconds_per_byte[form] * n_bytes for form, n_bytes in read_bytes.items()) + self.seconds_per_step

@@ -1,6 +1,6 @@
-"""Rates of an engine on one machine, fitted to models that it was timed with.
+"""Fit the latency model of an engine on one machine to timed models.
 
-The rates are none below zero, and of least squared relative error (Lawson and Hanson's NNLS).
+Nonnegative least squares on relative errors (Lawson and Hanson's NNLS).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,17 @@ from bitwright.devices.latency import POWER_UNKNOWN, Latency, PowerUnknown
 
 @dataclass(frozen=True)
 class Timed:
-    """A model that was timed: bytes that a token reads by format, and seconds for a token."""
+    """Timed model: bytes that a token reads by format, and seconds per token."""
 
     read_bytes: Mapping[str, float]
     seconds_per_token: float
 
 
 def fit_latency(timed: Sequence[Timed], *, n_threads: int = 1, power_watts: float | PowerUnknown = POWER_UNKNOWN) -> Latency:
-    """The latency of least squared relative error over the models timed, on so many threads.
+    """Fit the latency model of least squared relative error to the timed models, on `n_threads` threads.
 
-    Every format needs one, and two depths tell what is for each token from what is for each byte; a layer's own time is shared out among its bytes.
+    Every format needs a timed model, and models of two depths separate the time per token from the time per byte; the constant time of a layer is
+    distributed over its bytes.
     """
     formats = sorted({form for model in timed for form in model.read_bytes})
     rows = np.array([[*(model.read_bytes.get(form, 0) for form in formats), 1.0] for model in timed], dtype=np.float64)

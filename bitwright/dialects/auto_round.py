@@ -1,17 +1,17 @@
-"""AutoRound's `layer_config`.
+"""AutoRound's `layer_config` as a dialect.
 
 Grammar: `layer_config_resolver` of auto-round 0.16: module → a mapping of `bits`, `group_size` (-1 for a row), `sym`, `data_type`, ... Its asymmetric
-integers have an integer zero point, as `PackedFormat` has and where `IntegerFormat` has a minimum; the codes are the tool's own. Layers of its
-blocks that are not named get its default scheme, so all are named. It leaves embeddings, and, without asking, matrices whose sides 32 does not
-divide; it refuses asymmetric integers of 8 bits. Of what it may be given, regular expressions, names of presets and activations are not read.
+integers have an integer zero point, like `PackedFormat`, where `IntegerFormat` has a minimum; the codes are the tool's own. Layers of its blocks
+that are not named get its default scheme, so all are named. It leaves embeddings unquantized, and, silently, matrices whose sides 32 does not
+divide; it refuses asymmetric 8-bit integers. Regular expressions, names of presets and activations are not read.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import EMBEDDING, FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, unsaid
+from bitwright.dialects.dialect import EMBEDDING, FLOATS, Dialect, Modules, Offered, inexpressible, integer_scheme, module_of
+from bitwright.dialects.entries import Reader, left_to_defaults, mapping, parsed, require_known
 from bitwright.errors import PlanError, shown
 
 _STAYS = {"bits": 16, "act_bits": 16, "data_type": "float", "act_data_type": "float"}
@@ -44,20 +44,22 @@ class AutoRound(Dialect):
                 )
         for tensor, module in modules.items():
             if module.name not in entries and tensor.startswith("blk."):
-                raise unsaid(self.name, module.name, "name it, with bits 16 where it stays")
+                raise left_to_defaults(self.name, module.name, "name it, with bits 16 where it stays")
             form = self._format(entries.get(module.name, _STAYS), module.name, Reader(self.name, offered))
             if form not in FLOATS:
                 found[tensor] = form
         return found
 
     def _entry(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
-        asked, shape = integer(tensor, form, dialect=self.name, modules=modules), modules[tensor].shape
+        asked, shape = integer_scheme(tensor, form, dialect=self.name, modules=modules), modules[tensor].shape
         if tensor == EMBEDDING:
-            raise unsayable(self.name, tensor, form, "it quantizes no embeddings")
+            raise inexpressible(self.name, tensor, form, "it quantizes no embeddings")
         if asked.bits == 8 and not asked.symmetric:
-            raise unsayable(self.name, tensor, form, "it has no asymmetric integers of 8 bits")
+            raise inexpressible(self.name, tensor, form, "it has no asymmetric integers of 8 bits")
         if any(side % _SIDE for side in shape):
-            raise unsayable(self.name, tensor, form, f"it leaves matrices whose sides {_SIDE} does not divide, as of this one of {shape}")
+            raise inexpressible(
+                self.name, tensor, form, f"it leaves matrices whose sides {_SIDE} does not divide unquantized, and this one is {shape}"
+            )
         return {"bits": asked.bits, "group_size": asked.group or -1, "sym": asked.symmetric, "data_type": "int"}
 
     def _format(self, described: object, module: str, reader: Reader) -> str:

@@ -1,7 +1,7 @@
-"""What every dialect is: a text from formats, and formats from a text.
+"""Dialects: write the formats of a plan in the file format of another tool, and read them back.
 
-Bitwright names tensors by llama.cpp's roles; other tools name the modules of transformers. `Modules` maps the one to the other. Formats of floats
-mean that a tensor stays as it is stored, so they are not read back. What a tool would decide by itself is refused, never guessed.
+Bitwright names tensors by llama.cpp's roles; other tools name the modules of transformers. `Modules` maps the one to the other. Float formats mean
+that a tensor stays as it is stored, so they are not read back. Settings left to a tool's defaults are refused, never guessed.
 """
 
 from abc import ABC, abstractmethod
@@ -21,17 +21,17 @@ EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 
 @dataclass(frozen=True)
 class Module:
-    """The name of a module of transformers, and the shape of its weight: `(n_rows, n_columns)`."""
+    """Name of a transformers module, and the shape of its weight: `(n_rows, n_columns)`."""
 
     name: str
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Integers:
-    """What dialects say of integers: bits, weights in a group (0 for a row), and whether zero is in the middle of the codes.
+class Scheme:
+    """Quantization scheme as dialects express it: bits, group size (0 for a row), and whether it is symmetric.
 
-    Few can say that they are no integers but floats of as many bits, and that the inputs of the layer are rounded to the same.
+    Some dialects also express floats of as many bits (`floats`), and inputs of the layer quantized to the same type (`inputs`).
     """
 
     bits: int
@@ -41,20 +41,20 @@ class Integers:
     inputs: bool = False
 
 
-#: the names of the formats that a plan may have, by what dialects say of them
-Offered = Mapping[Integers, str]
+#: quantization scheme -> name of the format, for the formats that a plan may have
+Offered = Mapping[Scheme, str]
 
 
 def offered_by(formats: Iterable[Format]) -> Offered:
-    """The integers among the `formats` of a target."""
-    found: dict[Integers, str] = {}
+    """Return the quantization schemes among the `formats` of a target, with their names."""
+    found: dict[Scheme, str] = {}
     for form in formats:
         if isinstance(form, IntegerFormat):
-            found[Integers(form.bits, form.group, symmetric=False)] = form.name
+            found[Scheme(form.bits, form.group, symmetric=False)] = form.name
         elif isinstance(form, PackedFormat):
-            found[Integers(form.bits, form.group, symmetric=not form.zero_points)] = form.name
+            found[Scheme(form.bits, form.group, symmetric=not form.zero_points)] = form.name
         elif isinstance(form, ByteFormat):
-            found[Integers(8, 0, symmetric=True, floats=form.kind == "float", inputs=form.input_steps > 0)] = form.name
+            found[Scheme(8, 0, symmetric=True, floats=form.kind == "float", inputs=form.input_steps > 0)] = form.name
     return found
 
 
@@ -66,9 +66,9 @@ Modules = Mapping[str, Module]
 
 
 class Dialect(ABC):
-    """The plan file of one tool. A mirror pair, but for what stays as it is stored.
+    """Reader and writer of one tool's plan file: `read` inverts `write`, except for tensors that stay as stored.
 
-    `same_codes` says whether the tool makes the very codes that a plan was measured with; else its file is a recipe for the tool to quantize anew.
+    `same_codes` says whether the tool makes the very codes that a plan was measured with; else its file is a recipe for the tool to requantize.
     """
 
     name: ClassVar[str]
@@ -76,69 +76,69 @@ class Dialect(ABC):
 
     @abstractmethod
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:
-        """The text for `formats` (tensor → format); tensors of `modules` that are not in it stay as they are stored.
+        """Return the text for `formats` (tensor → format); tensors of `modules` that are not in it stay as they are stored.
 
         Raises:
-            PlanError: the dialect cannot say a format, or a tensor has no module of its own.
+            PlanError: the dialect cannot express a format, or a tensor has no module of its own.
         """
 
     @abstractmethod
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
-        """Tensor → format for every tensor of `modules` that the text quantizes, each of those that are `offered`.
+        """Parse the text: return tensor → format for every tensor of `modules` that it quantizes, each one of the `offered` formats.
 
         Raises:
-            PlanError: the text is not of this dialect, asks for what no format offered is, or leaves a module to the tool's defaults.
+            PlanError: the text is not of this dialect, asks for a scheme that is not offered, or leaves a module to the tool's defaults.
         """
 
 
 def modules_of(tensors: Iterable[Tensor], pieces: Mapping[str, tuple[Piece, ...]]) -> dict[str, Module]:
-    """The modules of all tensors that are the whole weight of one: a part of a fused weight, or an expert within a stack, is none."""
-    uses = Counter(piece.parameter for of in pieces.values() for piece in of)
+    """Return the modules of all tensors that are a module's whole weight; parts of a fused weight and experts within a stack are not."""
+    uses = Counter(piece.parameter for slices in pieces.values() for piece in slices)
     shapes = {tensor.name: tensor.shape for tensor in tensors}
-    whole = {tensor: of[0] for tensor, of in pieces.items() if tensor in shapes and len(of) == 1}
+    whole = {tensor: slices[0] for tensor, slices in pieces.items() if tensor in shapes and len(slices) == 1}
     alone = {tensor: piece for tensor, piece in whole.items() if piece.expert < 0 and uses[piece.parameter] == 1}
     return {tensor: Module(piece.parameter.removesuffix(".weight"), shapes[tensor]) for tensor, piece in alone.items()}
 
 
 def module_of(modules: Modules, tensor: str, dialect: str) -> Module:
-    """The module of a tensor.
+    """Return the module of a tensor.
 
     Raises:
-        PlanError: it has none of its own.
+        PlanError: the tensor is not the whole weight of a module.
     """
     if tensor not in modules:
         raise PlanError(
-            f"{dialect} names modules; {tensor} is not the weight of one (parts of fused weights and experts in a stack are not): keep it as stored."
+            f"{dialect} names modules; {tensor} is not the weight of one (parts of fused weights, experts in a stack): leave it unquantized."
         )
     return modules[tensor]
 
 
-def integer(tensor: str, form: str, *, dialect: str, modules: Modules) -> Integers:
-    """What the format of that name is, where it is one of integers whose groups divide the rows.
+def integer_scheme(tensor: str, form: str, *, dialect: str, modules: Modules) -> Scheme:
+    """Return the scheme of the format called `form`, integers whose group size divides the rows.
 
     Raises:
-        PlanError: it is not.
+        PlanError: it is not such a format.
     """
-    asked = described(tensor, form, dialect=dialect, modules=modules)
+    asked = any_scheme(tensor, form, dialect=dialect, modules=modules)
     if asked.floats or asked.inputs:
-        raise unsayable(dialect, tensor, form, "it is given integers in groups only, and leaves the inputs of layers alone")
+        raise inexpressible(dialect, tensor, form, "it expresses grouped integers only, without quantized inputs")
     return asked
 
 
-def described(tensor: str, form: str, *, dialect: str, modules: Modules) -> Integers:
-    """The same for dialects that can also say floats of 8 bits and rounded inputs.
+def any_scheme(tensor: str, form: str, *, dialect: str, modules: Modules) -> Scheme:
+    """Return the scheme of the format called `form`, for dialects that also express 8-bit floats and quantized inputs.
 
     Raises:
-        PlanError: it is no such format either.
+        PlanError: it is not such a format.
     """
     if form not in _BY_NAME:
-        raise unsayable(dialect, tensor, form, "it is given integers in groups only")
+        raise inexpressible(dialect, tensor, form, "it expresses grouped integers only")
     asked, n_columns = _BY_NAME[form], module_of(modules, tensor, dialect).shape[-1]
     if asked.group and n_columns % asked.group:
-        raise unsayable(dialect, tensor, form, f"its groups must divide a row, which has {n_columns} weights")
+        raise inexpressible(dialect, tensor, form, f"the group size must divide a row, which has {n_columns} weights")
     return asked
 
 
-def unsayable(dialect: str, tensor: str, form: str, rule: str) -> PlanError:
-    """The error for a format that a dialect cannot say."""
-    return PlanError(f"{dialect} cannot say {form} of {tensor}, since {rule}: give this tensor another format, or keep it as it is stored.")
+def inexpressible(dialect: str, tensor: str, form: str, rule: str) -> PlanError:
+    """Return the error for a format that a dialect cannot express."""
+    return PlanError(f"{dialect} cannot express {form} for {tensor}, since {rule}: give this tensor another format, or leave it unquantized.")

@@ -1,33 +1,33 @@
-"""Readers of the entries that several dialects share; each refuses what it does not understand."""
+"""Parse entries that several dialects share; unknown ones are refused."""
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bitwright.dialects.dialect import Integers, Offered
+from bitwright.dialects.dialect import Offered, Scheme
 from bitwright.errors import PlanError, shown
 from bitwright.spaces import json_object
 
 
 @dataclass(frozen=True)
 class Reader:
-    """What all entries of a text are read with: the dialect's name, and the formats that are offered."""
+    """Parser of the entries of a text, with the dialect's name and the offered formats."""
 
     dialect: str
     offered: Offered
 
     def named(self, bits: object, group: object, *, symmetric: object, module: str, floats: bool = False, inputs: bool = False) -> str:
-        """The name of the format with `bits` and `group` (-1 for a row), of `floats` where it is not of integers, with rounded `inputs` or without.
+        """Return the name of the format with `bits` and group size `group` (-1 for a row), of `floats` or integers, with quantized `inputs` or not.
 
         Raises:
-            PlanError: there is none, or `symmetric` is neither true nor false.
+            PlanError: no such format is offered, or `symmetric` is neither true nor false.
         """
         if not isinstance(symmetric, bool):
             raise PlanError(f"{self.dialect} must say whether integers are symmetric; for {shown(module)} it does not: write true or false.")
         for asked, name in self.offered.items():
-            if type(bits) is int and type(group) is int and asked == Integers(bits, max(group, 0), symmetric, floats, inputs) and group:
+            if type(bits) is int and type(group) is int and asked == Scheme(bits, max(group, 0), symmetric, floats, inputs) and group:
                 return name
-        kind = f"{'rounded inputs, ' if inputs else ''}{'symmetric' if symmetric else 'asymmetric'}{', type float,' if floats else ''}"
+        kind = f"{'quantized inputs, ' if inputs else ''}{'symmetric' if symmetric else 'asymmetric'}{', type float,' if floats else ''}"
         kinds = " or ".join(dict.fromkeys("symmetric" if asked.symmetric else "asymmetric" for asked in self.offered)) or "no"
         raise PlanError(
             f"{self.dialect} asks for {kind} bits={shown(bits)} and group_size={shown(group)} for {shown(module)}, no format of this target: "
@@ -36,7 +36,7 @@ class Reader:
 
 
 def mapping(value: object, dialect: str, where: str) -> dict[str, Any]:
-    """`value` where it is a mapping of names.
+    """Return `value` if it is a mapping of names.
 
     Raises:
         PlanError: it is not.
@@ -47,10 +47,10 @@ def mapping(value: object, dialect: str, where: str) -> dict[str, Any]:
 
 
 def parsed(text: str, dialect: str) -> dict[str, Any]:
-    """A JSON object.
+    """Parse a JSON object.
 
     Raises:
-        PlanError: the text is none.
+        PlanError: the text is not a JSON object.
     """
     try:
         return json_object(text)
@@ -72,7 +72,7 @@ def texts(value: object, dialect: str, where: str) -> list[str]:
 
 
 def require_known(entry: Mapping[str, Any], known: Iterable[str], *, dialect: str, module: str) -> None:
-    """Refuse entries of which no format here knows anything.
+    """Raise for keys that no format supports.
 
     Raises:
         PlanError: `entry` has a key that is not in `known` and is not null.
@@ -96,9 +96,9 @@ def require_used(rules: Iterable[str], used: Container[str], dialect: str) -> No
             )
 
 
-def unsaid(dialect: str, module: str, way_out: str) -> PlanError:
-    """The error for a module that the text leaves to the tool's defaults."""
-    return PlanError(f"A plan must say every module; this one for {dialect} leaves {module} to the tool's defaults: {way_out}.")
+def left_to_defaults(dialect: str, module: str, way_out: str) -> PlanError:
+    """Return the error for a module that the text leaves to the tool's defaults."""
+    return PlanError(f"A plan must name every module; this one for {dialect} leaves {module} to the tool's defaults: {way_out}.")
 
 
 def _short(value: object) -> str:

@@ -1,8 +1,8 @@
-"""GPTQModel's `dynamic`.
+"""GPTQModel's `dynamic` as a dialect.
 
 Grammar: `dynamic_get` of gptqmodel 7.6: an ordered mapping of regular expressions, matched from the start of a module's name, the first that matches
-deciding: `+:` gives it a mapping of `bits`, `group_size` (-1 for a row) and `sym`, `-:` leaves it. The last entry here leaves all that is not named,
-since the tool gives them its defaults. Embeddings are not quantized, and the head only where `lm_head=True` says so, which is not in `dynamic`.
+deciding: `+:` gives it a mapping of `bits`, `group_size` (-1 for a row) and `sym`, `-:` skips it. The last entry skips all modules not named before,
+which would get the tool's defaults. Embeddings are not quantized, and the head only where `lm_head=True` says so, which is not in `dynamic`.
 """
 
 import json
@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import EMBEDDING, FLOATS, HEAD, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, unsaid
+from bitwright.dialects.dialect import EMBEDDING, FLOATS, HEAD, Dialect, Modules, Offered, inexpressible, integer_scheme, module_of
+from bitwright.dialects.entries import Reader, left_to_defaults, mapping, parsed, require_known, require_used
 from bitwright.errors import PlanError, shown
 from bitwright.spaces import Patterns
 
@@ -46,7 +46,7 @@ class GptqModel(Dialect):
             if pattern.startswith("-:") or (not pattern and tensor in _OUTSIDE):
                 continue
             if not pattern:
-                raise unsaid(self.name, module.name, 'end the mapping with "-:.*": {}')
+                raise left_to_defaults(self.name, module.name, 'end the mapping with "-:.*": {}')
             if tensor in _OUTSIDE:
                 raise PlanError(
                     f"{self.name} quantizes no embeddings, and no head by `dynamic` alone; '{shown(pattern)}' matches {module.name}: take it out."
@@ -58,11 +58,11 @@ class GptqModel(Dialect):
         return found
 
     def _entry(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
-        asked = integer(tensor, form, dialect=self.name, modules=modules)
+        asked = integer_scheme(tensor, form, dialect=self.name, modules=modules)
         if tensor in _OUTSIDE:
-            raise unsayable(self.name, tensor, form, "it quantizes no embeddings, and a head only by an option outside `dynamic`")
+            raise inexpressible(self.name, tensor, form, "it quantizes no embeddings, and a head only by an option outside `dynamic`")
         if asked.bits == _NO_BITS:
-            raise unsayable(self.name, tensor, form, "it has 2, 3, 4, 5, 6 or 8 bits")
+            raise inexpressible(self.name, tensor, form, "it has 2, 3, 4, 5, 6 or 8 bits")
         return {"bits": asked.bits, "group_size": asked.group or -1, "sym": asked.symmetric}
 
 

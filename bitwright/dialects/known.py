@@ -1,4 +1,4 @@
-"""The dialects by name."""
+"""Registry of the dialects by name."""
 
 from bitwright.dialects.auto_round import AutoRound
 from bitwright.dialects.dialect import Dialect
@@ -14,11 +14,11 @@ DIALECTS = {dialect.name: dialect for dialect in _ALL}
 
 
 def dialect_named(name: str) -> Dialect:
-    """The dialect of that name.
+    """Return the dialect called `name`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no dialect of that name.
     """
     if name not in DIALECTS:
-        raise UserError(f"A dialect must be one that is known; '{name}' is not: choose from {', '.join(DIALECTS)}.")
+        raise UserError(f"A dialect must be a known one; '{name}' is not: choose from {', '.join(DIALECTS)}.")
     return DIALECTS[name]

@@ -1,8 +1,8 @@
-"""A recipe of llm-compressor.
+"""Recipe of llm-compressor as a dialect.
 
 Grammar: `QuantizationScheme` and `match_name` of compressed-tensors 0.20: `config_groups`, each with `targets` (names of modules, or `re:` and a
-regular expression matched from the start) and `weights`; what `ignore` matches stays, and so does all that no target matches. A recipe is YAML, of
-which JSON is a part: JSON is written, and JSON is read. Activations are those of the formats that round inputs, 8 bits for each token and the type of
+regular expression matched from the start) and `weights`; modules that `ignore` or no target matches stay unquantized. A recipe is YAML, of
+which JSON is a subset: JSON is written and read. Activations are those of the formats that quantize inputs, 8 bits per token and the type of
 the weights; others, names of classes (`Linear`) and presets are not read.
 """
 
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bitwright.dialects.dialect import FLOATS, HEAD, Dialect, Modules, Offered, described, module_of
+from bitwright.dialects.dialect import FLOATS, HEAD, Dialect, Modules, Offered, any_scheme, module_of
 from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, texts
 from bitwright.errors import PlanError, shown
 from bitwright.spaces import Patterns
@@ -34,7 +34,7 @@ class LlmCompressor(Dialect):
             module = module_of(modules, tensor, self.name)
             if form in FLOATS:
                 continue
-            asked = described(tensor, form, dialect=self.name, modules=modules)
+            asked = any_scheme(tensor, form, dialect=self.name, modules=modules)
             strategy = {"strategy": "group", "group_size": asked.group} if asked.group else {"strategy": "channel"}
             kind = {"num_bits": asked.bits, "type": "float" if asked.floats else "int", "symmetric": asked.symmetric}
             inputs = {"input_activations": _inputs(kind["type"])} if asked.inputs else {}
@@ -101,8 +101,8 @@ class LlmCompressor(Dialect):
                 f"{self.name} asks for strategy {shown(strategy)} in {shown(group)}, and formats here have group or channel: write one of the two."
             )
         size = weights.get("group_size") if strategy == "group" else -1
-        said = {"symmetric": weights.get("symmetric", True), "floats": _TYPES[kind], "inputs": inputs is not None}
-        return reader.named(weights.get("num_bits"), size, module=group, **said)
+        options = {"symmetric": weights.get("symmetric", True), "floats": _TYPES[kind], "inputs": inputs is not None}
+        return reader.named(weights.get("num_bits"), size, module=group, **options)
 
 
 def _matched(target: str, modules: Modules, patterns: Patterns) -> set[str]:
@@ -113,5 +113,5 @@ def _matched(target: str, modules: Modules, patterns: Patterns) -> set[str]:
 
 
 def _inputs(kind: object) -> dict[str, Any]:
-    """What a group says of inputs that are rounded."""
+    """Return the `input_activations` entry of a group with quantized inputs."""
     return {"num_bits": 8, "type": kind, "symmetric": True, "strategy": "token", "dynamic": True}

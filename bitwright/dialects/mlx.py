@@ -1,15 +1,16 @@
-"""The `quantization` entry of an mlx-lm `config.json`.
+"""The `quantization` entry of an mlx-lm `config.json` as a dialect.
 
 Grammar: `mlx_lm.utils.load_model` 0.32: defaults `group_size`, `bits`, `mode`, and a path → `{group_size, bits, mode}`, or false for a module that
-stays. A module that is not named is as the weights beside the file say, so all are named. Affine mode has a scale and a bias for each group, as
-`IntegerFormat` has a scale and a minimum, but mlx chooses them by a rule of its own. It has 2, 3, 4, 5, 6 and 8 bits in groups of 32, 64, 128.
+stays. Whether a module that is not named is quantized depends on the weights beside the file, so all are named. Affine mode has a scale and a bias
+per group, like the scale and minimum of `IntegerFormat`, but mlx chooses them by a rule of its own. It has 2, 3, 4, 5, 6 and 8 bits in groups of
+32, 64 and 128.
 """
 
 import json
 from collections.abc import Mapping
 
-from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, unsaid
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, inexpressible, integer_scheme, module_of
+from bitwright.dialects.entries import Reader, left_to_defaults, mapping, parsed, require_known, require_used
 from bitwright.errors import PlanError, shown
 
 _DEFAULTS = ("group_size", "bits", "mode")
@@ -34,7 +35,7 @@ class Mlx(Dialect):
         require_used(entries, {*_DEFAULTS, *(module.name for module in modules.values())}, self.name)
         for tensor, module in modules.items():
             if module.name not in entries:
-                raise unsaid(self.name, module.name, "name it, with false where it stays")
+                raise left_to_defaults(self.name, module.name, "name it, with false where it stays")
             if entries[module.name] is not False:
                 entry = mapping(entries[module.name], self.name, module.name)
                 require_known(entry, _DEFAULTS, dialect=self.name, module=module.name)
@@ -47,9 +48,9 @@ class Mlx(Dialect):
     def _entry(self, tensor: str, form: str, modules: Modules) -> object:
         if form in FLOATS:
             return False
-        asked = integer(tensor, form, dialect=self.name, modules=modules)
+        asked = integer_scheme(tensor, form, dialect=self.name, modules=modules)
         if asked.bits not in _BITS or asked.group not in _GROUPS:
-            raise unsayable(self.name, tensor, form, "it has 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128")
+            raise inexpressible(self.name, tensor, form, "it has 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128")
         if asked.symmetric:
-            raise unsayable(self.name, tensor, form, "its integers are asymmetric")
+            raise inexpressible(self.name, tensor, form, "its integers are asymmetric")
         return {"group_size": asked.group, "bits": asked.bits, "mode": "affine"}

@@ -1,9 +1,9 @@
-"""ModelOpt's quantization config, for `mtq.quantize`.
+"""ModelOpt's quantization config (for `mtq.quantize`) as a dialect.
 
 Grammar: `modelopt.torch.quantization.config` of nvidia-modelopt 0.47: `quant_cfg`, a list of entries in whose order the later override the earlier: a
 wildcard over the names of quantizers (`quantizer_name`), and `cfg` (`num_bits`; `block_sizes` of axis -1, or `axis` 0 for a scale to each row) or
-`enable`. Weights of a module are quantized by its `weight_quantizer`. The mapping that it took before, wildcard → attributes, is read too. Integers
-are symmetric, in a range that its calibrator chooses. The text is YAML, which its `load_config` reads: JSON, but that axes are numbers.
+`enable`. Weights of a module are quantized by its `weight_quantizer`. The older mapping of wildcard → attributes is read too. Integers
+are symmetric, in a range that its calibrator chooses. The text is YAML for its `load_config`: JSON, except that axes are numbers.
 """
 
 import json
@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from fnmatch import translate
 from typing import Any
 
-from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, integer, module_of, unsayable
-from bitwright.dialects.entries import Reader, mapping, parsed, require_known, require_used, unsaid
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, inexpressible, integer_scheme, module_of
+from bitwright.dialects.entries import Reader, left_to_defaults, mapping, parsed, require_known, require_used
 from bitwright.errors import PlanError, shown
 from bitwright.spaces import Patterns
 
@@ -46,7 +46,7 @@ class ModelOpt(Dialect):
         standing = self._standing(list(self._entries(config.get("quant_cfg"))), modules)
         for tensor, module in modules.items():
             if "enable" not in standing[tensor, _QUANTIZER]:
-                raise unsaid(self.name, module.name, "begin with an entry that matches all and enables none")
+                raise left_to_defaults(self.name, module.name, "begin with an entry that matches all and enables none")
             for kind in _OTHERS:
                 if standing[tensor, kind].get("enable"):
                     raise PlanError(f"{self.name} enables {module.name}.{kind}, and formats here leave inputs and outputs alone: disable it.")
@@ -71,13 +71,13 @@ class ModelOpt(Dialect):
         return standing
 
     def _attributes(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
-        asked = integer(tensor, form, dialect=self.name, modules=modules)
+        asked = integer_scheme(tensor, form, dialect=self.name, modules=modules)
         if not asked.symmetric:
-            raise unsayable(self.name, tensor, form, "its integers are symmetric")
+            raise inexpressible(self.name, tensor, form, "its integers are symmetric")
         return {"num_bits": asked.bits, "block_sizes": {_LAST: asked.group}} if asked.group else {"num_bits": asked.bits, "axis": _ROW}
 
     def _entries(self, listed: object) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Wildcards and attributes in their order; a `cfg` enables where nothing else is said, and takes the place of what stood before."""
+        """Yield wildcards and attributes in their order; a `cfg` enables by default, and replaces all earlier attributes."""
         if isinstance(listed, dict):
             listed = [{"quantizer_name": name, **self._as_entry(mapping(about, self.name, f"'{name}'"))} for name, about in listed.items()]
         if not isinstance(listed, list):
@@ -86,7 +86,7 @@ class ModelOpt(Dialect):
             entry = mapping(part, self.name, "an entry of 'quant_cfg'")
             name = entry.get("quantizer_name")
             if not isinstance(name, str):
-                raise PlanError(f"An entry of {self.name} must have a quantizer_name; one has none: name what it is for.")
+                raise PlanError(f"An entry of {self.name} must have a quantizer_name; one has none: name its quantizers.")
             require_known(entry, ("quantizer_name", "cfg", "enable"), dialect=self.name, module=name)
             cleared: dict[str, Any] = dict.fromkeys(_ATTRIBUTES) if entry.get("cfg") is not None else {}
             about = mapping(entry["cfg"], self.name, f"'cfg' of '{name}'") if cleared else {}

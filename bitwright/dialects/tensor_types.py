@@ -8,7 +8,7 @@ ECMAScript's, of which what Python reads alike is read, sets such as `[[:digit:]
 import re
 from collections.abc import Mapping
 
-from bitwright.dialects.dialect import Dialect, Modules, Offered, unsayable
+from bitwright.dialects.dialect import Dialect, Modules, Offered, inexpressible
 from bitwright.dialects.entries import require_used
 from bitwright.errors import PlanError, shown
 from bitwright.spaces import GGML_FORMATS, Patterns
@@ -42,7 +42,7 @@ class TensorTypes(Dialect):
         """See `Dialect.write`."""
         for tensor, form in formats.items():
             if form not in _TYPES:
-                raise unsayable(self.name, tensor, form, "it knows ggml's types")
+                raise inexpressible(self.name, tensor, form, "it knows ggml's types")
         return "".join(f"^{re.escape(tensor)}$={form.lower()}\n" for tensor, form in formats.items())
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:  # noqa: ARG002  types are ggml's

@@ -12,9 +12,9 @@ from bitwright.methods.method import Method, Sought, budgets_along
 from bitwright.methods.published_tables import FREE
 from bitwright.objectives import KullbackLeibler
 from bitwright.search import (
-    Hypervolume,
     InTurn,
     Learning,
+    NehviOptions,
     Predict,
     Solution,
     Strategy,
@@ -144,8 +144,8 @@ BASELINES = (
         "BoTorch's noisy expected hypervolume improvement (Daulton et al., NeurIPS 2021; Ament et al., NeurIPS 2023) around the run's table",
         "The whole front is searched, whatever the budget; candidates are picked from a pool around the measured front.",
         KullbackLeibler(),
-        lambda sought, _: nehvi_front(sought.problem, _by_table(sought), Hypervolume()),
-        lambda sought, _: nehvi_front(sought.problem, _by_table(sought), Hypervolume()),
+        lambda sought, _: nehvi_front(sought.problem, _by_table(sought), NehviOptions()),
+        lambda sought, _: nehvi_front(sought.problem, _by_table(sought), NehviOptions()),
         takes_cache_types=True,
         libraries=("botorch", "gpytorch"),
     ),

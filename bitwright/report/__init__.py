@@ -1,4 +1,4 @@
-"""A finished run as tables and one self-contained page."""
+"""Report of a finished run: tables for the terminal and one self-contained HTML page."""
 
 from bitwright.report.calibration_texts import (
     Allocation,

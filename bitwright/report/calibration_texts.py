@@ -1,4 +1,4 @@
-"""Several calibration texts, and how a plan would change if there were only one of them: routing, and so what experts need, depends on the text."""
+"""Comparison of calibration texts: the plan that each text alone would give, since expert routing and sensitivities depend on the text."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ HEADINGS = ("text", "sequences", "units that differ", "Spearman", "loss", "routi
 
 @dataclass(frozen=True)
 class Allocation:
-    """The optimum of one table at the plan's size: `formats` of each unit, and mean bits of a weight in each kind of tensor, scales and all."""
+    """Optimum of one sensitivity table at the plan's size: `formats` of each unit, and bits per weight of each kind of tensor, scales included."""
 
     formats: tuple[str, ...]
     bits: tuple[float, ...]
@@ -20,8 +20,8 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Alone:
-    """What some of the sequences say by themselves: their `allocation`, the `spearman` of their prices with those of all, and the `loss` of the plan
-    of all over that of their own allocation, by their own prices.
+    """Sensitivities from some of the sequences only: the `allocation` that they give, the `spearman` of them with those from all sequences, and
+    `loss`: the predicted loss of the plan from all sequences over that of their own allocation, by their own sensitivities.
     """
 
     allocation: Allocation
@@ -29,19 +29,20 @@ class Alone:
     loss: float
 
     def n_differing(self, together: Allocation) -> int:
-        """Units that all sequences together would give another format."""
+        """Return the number of units that have another format in the allocation from all sequences."""
         return sum(own != other for own, other in zip(self.allocation.formats, together.formats, strict=True))
 
 
 @dataclass(frozen=True)
 class Unpriced:
-    """The sensitivity keeps nothing by sequence, so a text by itself has no prices."""
+    """No sensitivities per text: this sensitivity method stores none per sequence."""
 
 
 @dataclass(frozen=True)
 class CalibrationText:
-    """A text and its share in calibration sequences: what it says `alone`, and what as many sequences drawn from all texts say, `by_chance`. Beside
-    it how often it is sent to each expert, with the Spearman to all texts; empty and NaN without experts.
+    """Calibration text: its number of sequences, its sensitivities `alone`, and those of as many sequences drawn at random from all texts,
+    `by_chance`. `frequencies` holds the share of its tokens routed to each expert, `routing_spearman` their correlation with all texts; empty and NaN
+    without experts.
     """
 
     name: str
@@ -54,7 +55,9 @@ class CalibrationText:
 
 @dataclass(frozen=True)
 class TextComparison:
-    """`units` and their `kinds`, in which bits are told; `experts` with their `frequencies` over all texts; and what all texts together choose."""
+    """Comparison of calibration texts: `units` and `kinds` of tensors, `experts` with their `frequencies` over all texts, and the allocation from
+    all texts `together`.
+    """
 
     units: tuple[str, ...]
     kinds: tuple[str, ...]
@@ -65,24 +68,24 @@ class TextComparison:
 
     @property
     def priced(self) -> list[tuple[str, Allocation]]:
-        """All texts together, and each that has prices of its own."""
+        """Names and allocations: all texts together, and each text that has sensitivities of its own."""
         alone = [(text.name, text.alone.allocation) for text in self.texts if isinstance(text.alone, Alone)]
         return [("all together", self.together), *alone]
 
     @property
     def differing(self) -> list[tuple[str, ...]]:
-        """The units that some text would give another format: name, and the formats in the order of `priced`."""
+        """Return the units that some text alone would give another format: name, and the formats in the order of `priced`."""
         columns = [allocation.formats for _, allocation in self.priced]
         return [(unit, *formats) for unit, *formats in zip(self.units, *columns, strict=True) if len(set(formats)) > 1]
 
 
 @dataclass(frozen=True)
 class OneText:
-    """There is nothing to compare."""
+    """No comparison: the run has one calibration text."""
 
 
 def texts_table(comparison: TextComparison) -> Table:
-    """A row for each text."""
+    """Return a table with one row per text."""
     table = titled("Calibration texts", caption=texts_in_words(comparison))
     table.add_column(HEADINGS[0], overflow="fold")
     for heading in HEADINGS[1:]:
@@ -93,17 +96,17 @@ def texts_table(comparison: TextComparison) -> Table:
 
 
 def kinds_table(comparison: TextComparison) -> Table:
-    """Bits of a weight in each kind of tensor, by text."""
-    return _by_text("Bits of a weight, by calibration text", "kind", [name for name, _ in comparison.priced], kind_rows(comparison))
+    """Return a table of bits per weight of each kind of tensor, by text."""
+    return _by_text("Bits per weight, by calibration text", "kind", [name for name, _ in comparison.priced], kind_rows(comparison))
 
 
 def routing_table(comparison: TextComparison) -> Table:
-    """How often each expert is chosen, by text."""
+    """Return a table of the frequency of each expert, by text."""
     return _by_text("Frequency of each expert, by calibration text", "expert", routing_headings(comparison)[1:], routing_rows(comparison))
 
 
 def text_cells(text: CalibrationText, comparison: TextComparison) -> tuple[str, ...]:
-    """A row under `HEADINGS`."""
+    """Return the cells of a row under `HEADINGS`."""
     routing = significant(text.routing_spearman) if text.frequencies else "–"
     alone, chance = text.alone, text.by_chance
     if not isinstance(alone, Alone) or not isinstance(chance, Alone):
@@ -114,31 +117,31 @@ def text_cells(text: CalibrationText, comparison: TextComparison) -> tuple[str, 
 
 
 def kind_rows(comparison: TextComparison) -> list[tuple[str, ...]]:
-    """A kind of tensor and its bits, in the order of `TextComparison.priced`."""
+    """Return rows of a kind of tensor and its bits per weight, in the order of `TextComparison.priced`."""
     columns = [allocation.bits for _, allocation in comparison.priced]
     return [(kind, *(f"{bits:.2f}" for bits in row)) for kind, *row in zip(comparison.kinds, *columns, strict=True)]
 
 
 def routing_headings(comparison: TextComparison) -> tuple[str, ...]:
-    """Of `routing_rows`."""
+    """Return the headings of `routing_rows`."""
     return ("expert", "all together", *(text.name for text in comparison.texts))
 
 
 def routing_rows(comparison: TextComparison) -> list[tuple[str, ...]]:
-    """An expert and its frequencies."""
+    """Return rows of an expert and its frequencies."""
     columns = [comparison.frequencies, *(text.frequencies for text in comparison.texts)]
     return [(expert, *(percent(frequency) for frequency in row)) for expert, *row in zip(comparison.experts, *columns, strict=True)]
 
 
 def texts_in_words(comparison: TextComparison) -> str:
-    """What the columns are, in sentences."""
-    routing = " routing: Spearman of how often each expert is chosen." if comparison.experts else ""
+    """Return a caption that explains the columns."""
+    routing = " routing: Spearman correlation of how often each expert is chosen." if comparison.experts else ""
     if not any(isinstance(text.alone, Alone) for text in comparison.texts):
-        return f"This sensitivity keeps nothing by sequence, so a text by itself has no prices: gradient, joint and gradient-raw do.{routing}"
+        return f"This sensitivity method stores nothing per sequence, so texts cannot be compared: use gradient, joint or gradient-raw.{routing}"
     return (
-        "What the prices of each text alone would choose at the plan's size, against those of all together. Spearman: of the prices of units at "
-        f"their coarsest. loss: what the choice of all costs by the text's own prices, over its own choice. In brackets the same of as many "
-        f"sequences drawn from all texts: what is no more than that is chance.{routing}"
+        "The plan of the same size that each text alone would give, against the plan from all texts. Spearman: of the sensitivities of units in "
+        f"their coarsest format. loss: predicted loss of the plan from all texts over that of the text's own plan, by its own sensitivities. In "
+        f"brackets the same for as many sequences drawn from all texts: a difference no larger than that is chance.{routing}"
     )
 
 

@@ -1,6 +1,6 @@
-"""The course of a search as values: what it measured step by step, how far it had come by then, and how well its predictor knew beforehand.
+"""Search history: each evaluation, the best result so far, and the validation of the predictor.
 
-All divergences here are of the text that was searched on; what candidates are worth on held-out text is told by `Quality`.
+All divergences here are on the search text; `Quality` has those of the candidates on held-out text.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from bitwright.report.limits import NoLimit, SizeLimit
 
 @dataclass(frozen=True)
 class SearchStep:
-    """One evaluation, and all that the search had spent when it was done.
+    """Evaluation of one plan, with the cumulative cost of the search.
 
-    `nats_per_token` and its `standard_error` are of the first `n_sequences` sequences of the text; `tokens` (of forward and of backward passes) and
+    `nats_per_token` and its `standard_error` are on the first `n_sequences` sequences of the text; `tokens` (of forward and of backward passes) and
     `seconds` are cumulative.
     """
 
@@ -29,10 +29,10 @@ class SearchStep:
 
 @dataclass(frozen=True)
 class Validation:
-    """How well `predictor` foretold `n_plans` measurements that it had not learned from.
+    """Validation of `predictor` on `n_plans` measurements that it was not fitted to.
 
     Rank correlations `spearman` and `kendall`, NaN where they are undefined; the root mean square error `rmse_nats` in nats/token; `coverage`, the
-    share (0 to 1) of the measurements that lay in their 90 % intervals.
+    share (0 to 1) of the measurements within their 90 % prediction intervals.
     """
 
     predictor: str
@@ -45,9 +45,9 @@ class Validation:
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """The measurements that `validation` is about, each beside what was foretold of it: all `(n_plans,)`, nats/token.
+    """Predictions and measurements of the plans of `validation`: all `(n_plans,)`, nats/token.
 
-    `standard_error` is that of `measured`; `low` and `high` are the ends of the interval that holds 90 % of such measurements.
+    `standard_error` is that of `measured`; `low` and `high` are the ends of the 90 % prediction interval.
     """
 
     measured: NDArray[np.float64]
@@ -68,22 +68,22 @@ class Forecast:
 
     @property
     def is_held(self) -> NDArray[np.bool_]:
-        """Which measurements lie in their intervals `(n_plans,)`."""
+        """Mask of the measurements within their intervals `(n_plans,)`."""
         return (self.low <= self.measured) & (self.measured <= self.high)
 
 
 @dataclass(frozen=True)
 class NoForecast:
-    """The search used no predictor, or measured too little to put one to the test."""
+    """No forecast: the search used no predictor, or measured too few plans to validate it."""
 
 
 @dataclass(frozen=True, eq=False)
 class SearchCourse:
-    """One search from beginning to end.
+    """History of one search.
 
-    `source` is where its `method` is described. `goal` is a limit of size, or none where the whole front was sought. `hypervolume` `(n_steps,)` is
-    the area that was dominated after each step, as a share (0 to 1) of the best front known; `incumbent` `(n_steps,)` the least divergence so far
-    among files that keep the goal, `inf` until there is one. `is_finished` tells whether the search ended by itself.
+    `source` is the reference of its `method`. `goal` is a size limit, or none for a search of the whole front. `hypervolume` `(n_steps,)` is the
+    dominated area after each step, as a share (0 to 1) of the best known front's; `incumbent` `(n_steps,)` the least divergence so far among files
+    within the goal, `inf` until there is one. `is_finished` tells whether the search converged by itself.
     """
 
     method: str
@@ -110,10 +110,10 @@ class SearchCourse:
 
     @property
     def tokens(self) -> int:
-        """All tokens that the search read."""
+        """Total tokens that the search read."""
         return self.steps[-1].tokens if self.steps else 0
 
     @property
     def seconds(self) -> float:
-        """All that the search took."""
+        """Total seconds that the search took."""
         return self.steps[-1].seconds if self.steps else 0.0

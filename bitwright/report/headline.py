@@ -1,4 +1,4 @@
-"""The result of a run in two sentences: what came out, and how it stands against the same format for every tensor."""
+"""Headline of a run: its result, and the comparison with the best uniform format, in one sentence each."""
 
 from dataclasses import dataclass
 from math import hypot
@@ -10,14 +10,14 @@ from bitwright.report.summary import Candidate, Quality, RunSummary
 
 @dataclass(frozen=True)
 class Headline:
-    """`result` says what the run made, `comparison` sets it against the best uniform file that is allowed to be as large."""
+    """Headline: `result` states the chosen file, `comparison` sets it against the best uniform format within the same size."""
 
     result: str
     comparison: str
 
 
 def headline(summary: RunSummary) -> Headline:
-    """The two sentences of a report's head, as plain text."""
+    """Return the two sentences of a report's head as plain text."""
     chosen = summary.chosen
     basis = "from the original" if isinstance(chosen.measured, Quality) else "from the original (predicted, not measured)"
     result = f"{summary.model} in {size(chosen.size_bytes)} at {divergence(chosen)} nats/token {basis}"
@@ -30,13 +30,13 @@ def headline(summary: RunSummary) -> Headline:
 
 
 def divergence(candidate: Candidate) -> str:
-    """The measured divergence with its standard error, or the predicted one."""
+    """Format the measured divergence with its standard error, or the predicted one."""
     quality = candidate.measured
     return with_error(quality.nats_per_token, quality.standard_error) if isinstance(quality, Quality) else significant(candidate.predicted_nats)
 
 
 def _rivals(summary: RunSummary) -> list[Candidate]:
-    """Uniform candidates that are no larger than allowed and known in the same way as the chosen one."""
+    """Return the uniform candidates within the size limit, measured if the chosen one is measured."""
     chosen = summary.chosen
     room = summary.budget.size_bytes if isinstance(summary.budget, SizeLimit) else chosen.size_bytes
     fitting = [other for other in summary.candidates if other.kind == "uniform" and not other.chosen and other.size_bytes <= room]
@@ -48,7 +48,7 @@ def _room(summary: RunSummary) -> str:
 
 
 def _like(other: Candidate, chosen: Candidate) -> float:
-    """The divergence of `other`, measured where that of `chosen` is, so that like is compared with like."""
+    """Return the divergence of `other`, measured where that of `chosen` is, so that like is compared with like."""
     return other.nats_per_token if isinstance(chosen.measured, Quality) else other.predicted_nats
 
 
@@ -63,5 +63,5 @@ def _verdict(chosen: Candidate, best: Candidate) -> str:
         if abs(ours - theirs) < 2 * error:
             return "the two are within two standard errors of each other"
     if theirs <= 0:
-        return "no share can be taken of that"
+        return "a ratio to that is undefined"
     return f"this plan is {abs(1 - ours / theirs):.0%} {'lower' if ours < theirs else 'higher'}".replace("%", " %")

@@ -1,11 +1,11 @@
-"""How large a finished file may be."""
+"""Size limit of a finished file."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class SizeLimit:
-    """The budget: the finished file has at most `size_bytes` bytes."""
+    """Budget: the finished file has at most `size_bytes` bytes."""
 
     size_bytes: int
 

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: as many digits as they are good for, and no more.
+"""Format numbers with as many digits as they are accurate to.
 
 >>> with_error(0.031234, 0.00113)
 '0.0312 ± 0.0011'
@@ -17,7 +17,7 @@ from bitwright.spaces import Unit
 
 
 def with_error(value: float, standard_error: float) -> str:
-    """`value ± standard_error`, both to the second significant digit of the error."""
+    """Format `value ± standard_error`, both to the second significant digit of the error."""
     if not (isfinite(standard_error) and standard_error > 0):
         return significant(value)
     decimals = max(0, 1 - floor(log10(standard_error)))
@@ -25,7 +25,7 @@ def with_error(value: float, standard_error: float) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """To `digits` significant digits: plain from a ten-thousandth on, as a power of ten below."""
+    """Format to `digits` significant digits: plain from a ten-thousandth on, in scientific notation below."""
     if value == 0 or not isfinite(value):
         return "0" if value == 0 else "–"
     if abs(value) < 1e-4:
@@ -35,22 +35,22 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def megabytes(size_bytes: float) -> str:
-    """Millions of bytes, without the unit."""
+    """Format millions of bytes, without the unit."""
     return f"{size_bytes / 1e6:,.2f}" if abs(size_bytes) < 1e9 else f"{size_bytes / 1e6:,.1f}"
 
 
 def size(size_bytes: float) -> str:
-    """Bytes in the unit that suits them, decimal as in `90MB`."""
+    """Format bytes as MB or GB, decimal as in `90MB`."""
     return f"{size_bytes / 1e9:,.2f} GB" if abs(size_bytes) >= 1e9 else f"{size_bytes / 1e6:,.2f} MB"
 
 
 def percent(share: float) -> str:
-    """A share of 1 as a percentage to three digits, with the sign of the percentage."""
+    """Format a share (0 to 1) as a percentage with one decimal."""
     return f"{100 * share:.1f} %"
 
 
 def duration(seconds: float) -> str:
-    """Seconds below a minute; minutes and seconds; hours and minutes."""
+    """Format seconds as seconds, minutes and seconds, or hours and minutes."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -58,11 +58,11 @@ def duration(seconds: float) -> str:
 
 
 def unbroken(sentence: str) -> str:
-    """The same with no line break inside `0.031 ± 0.001`, `90.00 MB`, `99.8 %` or `41.2 s`."""
+    """Put no-break spaces inside `0.031 ± 0.001`, `90.00 MB`, `99.8 %` and `41.2 s`."""
     return re.sub(r"(?<=\d) (?=[±%]|(?:MB|GB|s|min|h)\b)|(?<=±) ", "\N{NO-BREAK SPACE}", sentence)
 
 
 def shapes(unit: Unit) -> str:
-    """The shapes of a unit's tensors, row length last, each named once."""
+    """Format the different shapes of a unit's tensors, row length last."""
     different = dict.fromkeys(" × ".join(str(length) for length in tensor.shape) for tensor in unit.tensors)
     return ", ".join(different) + (f" ({len(unit.tensors)} tensors)" if len(unit.tensors) > 1 else "")

@@ -1,4 +1,4 @@
-"""A finished run as one HTML file that opens without a network: style, script and drawings are in it, and its policy forbids all requests."""
+"""HTML report of a run in one file that needs no network: style, script and charts are inline, and its content policy forbids all requests."""
 
 import re
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from bitwright.report.shipping import AsSearched, agreement, in_order
 from bitwright.report.shipping import cells as shipped_cells
 from bitwright.report.summary import Candidate, Quality, RunSummary
 from bitwright.report.tables.cost_tables import cost_front_cells
-from bitwright.report.tables.experts import HEADINGS, cells, in_words
+from bitwright.report.tables.experts import HEADINGS, cells, rare_experts_caption
 from bitwright.report.tables.tables import remainder
 from bitwright.report.tables.unit_table import exchange, unit_table
 from bitwright.written_files import publish_text
@@ -29,7 +29,7 @@ REPORT = "report"  # as the record of a folder calls it
 
 
 def write_page(summary: RunSummary, path: Path) -> None:
-    """Write the page to `path`, whole or not at all.
+    """Write the HTML report to `path`, whole or not at all.
 
     Raises:
         OutputError: the file cannot be written there, or what is there is no page of Bitwright's.
@@ -38,18 +38,18 @@ def write_page(summary: RunSummary, path: Path) -> None:
 
 
 def page(summary: RunSummary) -> str:
-    """The page as text."""
+    """Return the HTML report as text."""
     words = headline(summary)
     sections = (
         _section("Size against divergence", _front(summary)),
         *(_section(f"Size, divergence and {escape(front.cost)}", _cost_front(summary, front)) for front in summary.cost_fronts),
-        _section("What each tensor got, and why", _tensors(summary)),
-        _section("Which experts the text uses", _experts(summary)),
-        _section("What each calibration text would choose", _texts(summary)),
+        _section("Format and sensitivity of each tensor", _tensors(summary)),
+        _section("Experts used by the calibration text", _experts(summary)),
+        _section("Comparison of calibration texts", _texts(summary)),
         _section("All candidates", _candidates(summary)),
         _section("As shipped", _shipping(summary)),
-        _section("How the search went", course_sections(summary.courses)),
-        _section("What the search cost", _stages(summary)),
+        _section("History of the search", course_sections(summary.courses)),
+        _section("Cost of the search", _stages(summary)),
         _section("Settings", _settings(summary)),
     )
     kicker = f'<p class="kicker">Bitwright report · {escape(summary.target)}</p>'
@@ -89,7 +89,7 @@ def _resource(name: str) -> str:
 
 
 def _section(heading: str, content: str) -> str:
-    """Empty where there is nothing to tell."""
+    """Return a section, empty where it has no content."""
     return f"\n<section><h2>{heading}</h2>{content}</section>" if content else ""
 
 
@@ -108,7 +108,7 @@ def _cards(summary: RunSummary) -> str:
     ]
     if isinstance(quality, Quality):
         cards.append(("perplexity", significant(quality.perplexity, 4), f"original {significant(summary.reference_perplexity, 4)}; lower is better"))
-        note = f"of {quality.n_tokens:,} tokens: the original holds the same one most likely"
+        note = f"of {quality.n_tokens:,} tokens: same most likely next token as the original"
         cards.append(("same top token", percent(quality.top1_agreement), note))
     else:
         cards.append(("perplexity", "not measured", f"original {significant(summary.reference_perplexity, 4)}"))
@@ -119,7 +119,7 @@ def _cards(summary: RunSummary) -> str:
 def _front(summary: RunSummary) -> str:
     caption = (
         "Lower is closer to the original and further left is a smaller file; bars, often smaller than their mark, are one standard error, "
-        "and a mark tells its numbers when pointed at or tapped."
+        "and pointing at a mark or tapping it shows its numbers."
     )
     return _figure(front_chart(summary), caption=caption)
 
@@ -128,13 +128,13 @@ def _cost_front(summary: RunSummary, front: CostFront) -> str:
     device = f", on {escape(front.device)}" if front.device else ""
     caption = (
         f"Each line is the predicted front within a ceiling on {escape(front.cost)} ({front.unit}{device}); a mark has the colour of the lowest "
-        "ceiling that it keeps, and is drawn at its measured divergence where there is one."
+        "ceiling that it satisfies, and is drawn at its measured divergence where there is one."
     )
     headings, rows = cost_front_cells(front)
     table = _table((headings[0], *(f"≤ {ceiling}" for ceiling in headings[1:])), [("", row) for row in rows])
     return (
         _figure(cost_chart(summary, front), caption=caption)
-        + f"<details><summary>The least nats/token for each size and ceiling</summary>{table}</details>"
+        + f"<details><summary>Least nats/token for each size and ceiling</summary>{table}</details>"
     )
 
 
@@ -142,16 +142,16 @@ def _tensors(summary: RunSummary) -> str:
     form = common_format(summary)
     formats = _figure(
         f"<h3>Formats of the chosen plan</h3>{format_map(summary)}",
-        caption="Each cell is a tensor, a row is a layer from the first to the last; the deeper the colour, the more bits per weight it got.",
+        caption="Each cell is a tensor, a row is a layer from the first to the last; the deeper the colour, the more bits per weight.",
     )
     weights = _figure(
-        f"<h3>What each would lose in {form.name}</h3>{sensitivity_map(summary)}",
-        caption=f"The divergence expected when this tensor alone is stored in {form.name}: those that stand out are worth more bits, "
-        "and each tells what it would cost in every other format when pointed at or tapped.",
+        f"<h3>Sensitivity of each tensor in {form.name}</h3>{sensitivity_map(summary)}",
+        caption=f"The predicted divergence when this tensor alone is stored in {form.name}: those that stand out are worth more bits. "
+        "Point at a cell or tap it for its sizes and divergences in all formats.",
     )
     explained = (
-        "<p>The price to shrink is what the cheapest smaller format would lose for each MB it saves; the price to grow is what the best larger one "
-        f"would win for each MB it needs. A plan is good when nothing shrinks for less than something else wins. {exchange(summary)} "
+        "<p>The price to shrink is the divergence added per MB saved by the cheapest smaller format; the price to grow is the divergence removed per "
+        f"MB by the best larger one. A plan is optimal when no price to shrink is below a price to grow. {exchange(summary)} "
         "Click a heading to sort.</p>"
     )
     details = f"<summary>Every tensor with its alternatives ({len(summary.space.units):,} rows)</summary>{explained}"
@@ -162,7 +162,7 @@ def _experts(summary: RunSummary) -> str:
     if not summary.experts:
         return ""
     table = _table(HEADINGS, [(" muted" if use.is_rare else "", cells(use)) for use in summary.experts])
-    return f"<p>{escape(in_words(summary.experts))}</p><details><summary>All {len(summary.experts):,} experts</summary>{table}</details>"
+    return f"<p>{escape(rare_experts_caption(summary.experts))}</p><details><summary>All {len(summary.experts):,} experts</summary>{table}</details>"
 
 
 def _texts(summary: RunSummary) -> str:
@@ -173,9 +173,9 @@ def _texts(summary: RunSummary) -> str:
     names = tuple(escape(name) for name, _ in texts.priced)
     if len(names) > 1:
         differing = texts.differing
-        shown += _figure(_table(("kind", *names), [("", row) for row in kind_rows(texts)]), caption="Bits of a weight, scales and all.")
+        shown += _figure(_table(("kind", *names), [("", row) for row in kind_rows(texts)]), caption="Bits per weight, scales included.")
         every = _table(("tensor", *names), [("", row) for row in differing])
-        shown += f"<details><summary>{len(differing):,} units that some text would give another format</summary>{every}</details>"
+        shown += f"<details><summary>{len(differing):,} units that some text alone would give another format</summary>{every}</details>"
     if texts.experts:
         headings = tuple(escape(heading) for heading in routing_headings(texts))
         routing = _table(headings, [("", row) for row in routing_rows(texts)])
@@ -189,7 +189,7 @@ def _candidates(summary: RunSummary) -> str:
     rows = [(" chosen" if candidate.chosen else "", _candidate_cells(candidate)) for candidate in ordered]
     original = ("original", "", megabytes(summary.original_bytes), f"{8 * summary.original_bytes / summary.n_weights:.2f}", "0", "0")
     rows.append((" muted", (*original, significant(summary.reference_perplexity, 4), percent(1.0))))
-    caption = f"Sorted by size; a dash was predicted but not measured. {unbroken(escape(remainder(summary)))}"
+    caption = f"Sorted by size; a dash means predicted but not measured. {unbroken(escape(remainder(summary)))}"
     return _figure(_table(headings, rows), caption=caption)
 
 
@@ -216,7 +216,7 @@ def _stages(summary: RunSummary) -> str:
     rows.append((" chosen", ("total", total, f"{sum(stage.n_tokens for stage in summary.stages):,}", size(peak))))
     return _figure(
         _table(("step", "time", "tokens", "peak memory"), rows),
-        caption="Tokens are those the model was run on in that step; memory is the largest that the process held.",
+        caption="Tokens are those that the model was run on in that step; memory is the peak of the process.",
     )
 
 

@@ -1,4 +1,4 @@
-"""A finished run as JSON for other programs. Numbers that are not finite are `null`."""
+"""JSON export of a finished run. Numbers that are not finite are `null`."""
 
 import json
 from dataclasses import asdict
@@ -14,10 +14,10 @@ Record = dict[str, object]
 
 
 def front_json(summary: RunSummary) -> str:
-    """The predicted front, on three axes too where costs were asked for, all candidates and the course of every search.
+    """Return the predicted front, fronts on three axes where costs were asked for, all candidates and the history of every search, as JSON.
 
-    A candidate without `measured` was predicted only; a course without `goal_bytes` sought the whole front, and one without `forecast` has no
-    predictor that was held to measurements.
+    A candidate without `measured` was predicted only; a search without `goal_bytes` was for the whole front, and one without `forecast` has no
+    validated predictor.
     """
     record: Record = {
         "model": summary.model,
@@ -62,7 +62,7 @@ def _candidate(candidate: Candidate) -> Record:
 
 
 def _course(course: SearchCourse) -> Record:
-    """`steps` are in their order, each with the front's area and the best divergence after it."""
+    """Return the record of one search; each of its `steps` has the hypervolume and the best divergence after it."""
     so_far = zip(course.steps, course.hypervolume, course.incumbent, strict=True)
     record: Record = {
         "method": course.method,

@@ -1,4 +1,4 @@
-"""What shipping with another rounding than the search measured with does to the candidates, and whether it ranks them otherwise."""
+"""Candidates remeasured with the rounding method that ships, where it differs from the one that the search measured with."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ HEADINGS = ("candidate", "MB", "as searched, nats/token", "as shipped, nats/toke
 
 @dataclass(frozen=True)
 class ShippedCandidate:
-    """A candidate's divergence in nats/token with its standard error, by the rounding of the search and by the one that ships."""
+    """Candidate's divergence in nats/token with its standard error, with the rounding of the search and with the one that ships."""
 
     label: str
     size_bytes: int
@@ -23,7 +23,7 @@ class ShippedCandidate:
 
 @dataclass(frozen=True)
 class Shipping:
-    """The candidates that were rounded and measured again, and the rank correlations of both divergences, NaN for fewer than three."""
+    """Requantized and remeasured candidates, and the rank correlations of both divergences, NaN for fewer than three."""
 
     searched: str
     shipped: str
@@ -34,11 +34,11 @@ class Shipping:
 
 @dataclass(frozen=True)
 class AsSearched:
-    """The rounding that ships is the one that was searched with."""
+    """No remeasurement: the rounding that ships is the one of the search."""
 
 
 def shipping_table(shipping: Shipping) -> Table:
-    """A row for each candidate, the best as shipped first."""
+    """Return a table with one row per candidate, the best as shipped first."""
     table = titled("As shipped", caption=agreement(shipping))
     table.add_column(HEADINGS[0], overflow="fold")
     for heading in HEADINGS[1:]:
@@ -49,17 +49,17 @@ def shipping_table(shipping: Shipping) -> Table:
 
 
 def in_order(shipping: Shipping) -> list[ShippedCandidate]:
-    """The candidates, the best as shipped first."""
+    """Sort the candidates, the best as shipped first."""
     return sorted(shipping.candidates, key=lambda candidate: candidate.shipped)
 
 
 def cells(candidate: ShippedCandidate) -> tuple[str, ...]:
-    """A row under `HEADINGS`."""
+    """Return the cells of a row under `HEADINGS`."""
     label = f"{'►' if candidate.chosen else ' '} {candidate.label}"
     return (label, megabytes(candidate.size_bytes), with_error(*candidate.searched), with_error(*candidate.shipped))
 
 
 def agreement(shipping: Shipping) -> str:
-    """Whether both roundings rank the candidates alike, in words."""
+    """Return a sentence with the rank correlations between both roundings."""
     ranks = f"Spearman {significant(shipping.spearman)}, Kendall {significant(shipping.kendall)}, over {len(shipping.candidates)} candidates"
     return f"Searched with {shipping.searched}, shipped with {shipping.shipped}. Rank correlation of both: {ranks}."

@@ -1,4 +1,4 @@
-"""Everything that a report says about a finished run, as values: complete when built, with nothing left to look up.
+"""Values of a report on a finished run, complete when built.
 
 Divergences are KL divergences from the original model in nats per token: 0 is a model that predicts exactly what the original predicts.
 """
@@ -20,10 +20,10 @@ from bitwright.spaces import Choice, Format, Space
 
 @dataclass(frozen=True)
 class Quality:
-    """What was measured on held-out text.
+    """Quality of a plan, measured on held-out text.
 
     `nats_per_token` is the mean KL divergence from the original and `standard_error` its standard error; `top1_agreement` is the share (0 to 1) of
-    the `n_tokens` tokens where both models hold the same next token most likely.
+    the `n_tokens` tokens where both models have the same most likely next token.
     """
 
     nats_per_token: float
@@ -35,12 +35,12 @@ class Quality:
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """The candidate was predicted only."""
+    """No measurement: the candidate was predicted only."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One way to store the whole model, `choice` `(n_units,)`; `chosen` marks the one that the run settled on."""
+    """Candidate plan for the whole model, `choice` `(n_units,)`; `chosen` marks the run's result."""
 
     label: str
     kind: Literal["plan", "uniform", "front"]
@@ -64,13 +64,13 @@ class Candidate:
 
     @property
     def nats_per_token(self) -> float:
-        """The measured divergence, or the predicted one where there is no measurement."""
+        """Measured divergence, or the predicted one where there is no measurement."""
         return self.measured.nats_per_token if isinstance(self.measured, Quality) else self.predicted_nats
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the run and what it cost; `n_tokens` is 0 for a step that reads no text."""
+    """Cost of one step of the run; `n_tokens` is 0 for a step that reads no text."""
 
     name: str
     seconds: float
@@ -80,14 +80,14 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class RunSummary:
-    """A finished run.
+    """Summary of a finished run.
 
-    `table` `(n_units, n_formats)` is the divergence expected of one unit in one format while all others stay as in the original, NaN where the
+    `table` `(n_units, n_formats)` is the predicted divergence of one unit in one format while all others stay as in the original, NaN where the
     pair is not offered. The predicted front is `front_sizes_bytes` `(n_points,)` against `front_nats` `(n_points,)`, sizes ascending. Of the
-    `candidates` exactly one is chosen. `courses` are the searches in their order, none where nothing was searched by measuring.
-    `shipping` tells how they compare where another rounding ships than was searched with, by which they are then measured.
-    `experts` are those of a mixture with what the chosen candidate makes of them. `texts` are the calibration texts where there are several, and
-    `cost_fronts` the front on three axes for each cost that was asked for.
+    `candidates` exactly one is chosen. `courses` are the histories of the searches, none where no search measured plans. `shipping` compares the
+    candidates where another rounding ships than the search used; they are then measured with the one that ships. `experts` are those of a mixture
+    with their formats in the chosen candidate. `texts` compares the calibration texts where there are several, and `cost_fronts` has the front on
+    three axes for each cost that was asked for.
     """
 
     model: str
@@ -125,16 +125,16 @@ class RunSummary:
 
     @property
     def chosen(self) -> Candidate:
-        """The candidate that the run settled on."""
+        """Candidate that the run chose."""
         return next(candidate for candidate in self.candidates if candidate.chosen)
 
     @property
     def chosen_formats(self) -> tuple[Format, ...]:
-        """The format of each unit in the chosen candidate."""
+        """Format of each unit in the chosen candidate."""
         return tuple(self.space.formats[index] for index in self.chosen.choice)
 
     @property
     def chosen_nats(self) -> NDArray[np.float64]:
-        """The divergence expected of each unit in the chosen candidate `(n_units,)`."""
+        """Predicted divergence of each unit in the chosen candidate `(n_units,)`."""
         nats: NDArray[np.float64] = self.table[np.arange(len(self.space.units)), self.chosen.choice]
         return nats

@@ -1,4 +1,4 @@
-"""Choose formats: exact solvers of a table, strategies that ask for plans to be measured, and the arithmetic of fronts."""
+"""Search for a plan: exact solvers of a sensitivity table, ask/tell strategies that measure plans, and Pareto fronts."""
 
 from bitwright.search.solvers.buckets import solve_in_buckets
 from bitwright.search.solvers.constrained import solve_with_rows
@@ -14,7 +14,7 @@ from bitwright.search.solvers.surface import surface
 from bitwright.search.solvers.tiers import tiered_within, two_tiers
 from bitwright.search.strategies.amq import Rounds, clustered, predicted_front
 from bitwright.search.strategies.auto import Expand, Knowledge, auto, auto_front
-from bitwright.search.strategies.bayesian import Hypervolume, nehvi_front
+from bitwright.search.strategies.bayesian import NehviOptions, nehvi_front
 from bitwright.search.strategies.evolution import evopress, quantization
 from bitwright.search.strategies.extras import require_extra
 from bitwright.search.strategies.fixed import given
@@ -33,10 +33,10 @@ from bitwright.search.strategies.trust_region import Region, turbo
 __all__ = [
     "Expand",
     "Front",
-    "Hypervolume",
     "InTurn",
     "Knowledge",
     "Learning",
+    "NehviOptions",
     "Predict",
     "Problem",
     "Question",

@@ -1,4 +1,4 @@
-"""Formats, units, spaces, budgets and plans: the values that travel between all rooms."""
+"""Formats, units, search spaces, budgets and plans: the values that all other rooms exchange."""
 
 from bitwright.spaces.budget import Budget, parse_budget
 from bitwright.spaces.byte_format import LARGEST_FLOAT8, ByteFormat, byte_formats

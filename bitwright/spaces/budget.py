@@ -1,4 +1,4 @@
-"""Budgets as people write them, in bytes of the finished file.
+"""Parse budgets (`90MB`, `4.6bpw`) into bytes of the finished file.
 
 >>> parse_budget("90MB").size_bytes(135_000_000)
 90000000
@@ -20,14 +20,14 @@ _BUDGET = re.compile(r"\s*(\d{1,1000}(?:\.\d{0,1000})?|\.\d{1,1000})\s*([a-zA-Z]
 
 @dataclass(frozen=True)
 class Budget:
-    """A bound on the finished file: bytes, or bits per weight over all weights with metadata included."""
+    """Upper bound on the size of the finished file: bytes, or bits per weight (bpw) over all weights, metadata included."""
 
     text: str
     amount: Fraction
     unit: str
 
     def size_bytes(self, n_weights: int) -> int:
-        """The bound in whole bytes for a model of `n_weights` weights."""
+        """Return the bound in whole bytes for a model of `n_weights` weights."""
         return int(self.amount * n_weights / 8) if self.unit == "bpw" else int(self.amount * _UNITS[self.unit])
 
 
@@ -35,7 +35,7 @@ def parse_budget(text: str) -> Budget:
     """Read `90MB`, `85.8MiB`, `0.4GB` or `4.6bpw`.
 
     Raises:
-        BudgetError: no number, no unit, an unknown unit, or nothing at all to spend.
+        BudgetError: the number or the unit is missing, the unit is unknown, or the number is zero.
     """
     found = _BUDGET.fullmatch(text)
     unit = found[2].lower() if found else ""
@@ -43,5 +43,5 @@ def parse_budget(text: str) -> Budget:
         raise BudgetError(f"A budget is a number and a unit (90MB, 85.8MiB, 0.4GB, 4.6bpw); '{shown(text)}' is not: write it like one of these.")
     amount = Fraction(found[1])  # a float would lose a byte of 8.2GB
     if amount <= 0:
-        raise BudgetError(f"A budget must be greater than zero; '{text}' is not: name the size that the file may have.")
+        raise BudgetError(f"A budget must be greater than zero; '{text}' is not: name the largest size that the file may have.")
     return Budget(text.strip(), amount, unit)

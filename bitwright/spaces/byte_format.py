@@ -1,6 +1,6 @@
-"""Formats of one byte a weight, as compressed-tensors checkpoints have them (`int-quantized`, `float-quantized`), and their exact bytes.
+"""Formats of one byte per weight of compressed-tensors checkpoints (`int-quantized`, `float-quantized`), and their exact size.
 
-Layout: `compressors/naive_quantized` of the compressed-tensors package (0.20.0). A layer is two tensors: the bytes, and a bfloat16 scale a row.
+Layout: `compressors/naive_quantized` of the compressed-tensors package (0.20.0). A layer is two tensors: the bytes, and one bfloat16 scale per row.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ LARGEST_FLOAT8 = 448.0  # of E4M3 without infinities (Micikevicius et al., "FP8 
 
 @dataclass(frozen=True)
 class ByteFormat(Format):
-    """Signed integers of 8 bits (`int`) or floats of 8 (`float`: E4M3, without infinities), with a scale for each row.
+    """Signed 8-bit integers (`int`) or 8-bit floats (`float`: E4M3, without infinities), with one scale per row.
 
-    Where `input_steps` is not 0, the engine rounds what goes into the layer to the same type, token by token: the largest magnitude of a token is
-    that many steps. It is for kernels that multiply bytes with bytes; what it costs in quality is far more than what the weights cost
-    (`docs/targets.md`), and the bytes are no fewer. So these formats are offered only where they are named.
+    Where `input_steps` is not 0, the engine also quantizes the layer's inputs to the same type, dynamically per token: the largest magnitude of a
+    token becomes that many steps. Kernels that multiply bytes with bytes need it; it costs far more quality than quantizing the weights does
+    (`docs/targets.md`) and saves no bytes, so these formats are offered only where the menu names them.
     """
 
     name: str
@@ -35,7 +35,7 @@ class ByteFormat(Format):
         return 8.0
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether this is a matrix, or a stack of them."""
+        """Return whether `shape` is that of a matrix, or of a stack of matrices."""
         return len(shape) > 1 and shape[-1] > 0
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:
@@ -46,7 +46,7 @@ class ByteFormat(Format):
 
 
 def byte_formats(int8_input_steps: float) -> tuple[ByteFormat, ...]:
-    """Those of an engine that rounds the largest magnitude of a token to `int8_input_steps` where inputs are integers."""
+    """Return the one-byte formats of an engine that maps the largest magnitude of a token to `int8_input_steps` where it quantizes inputs to INT8."""
     return (
         ByteFormat("W8A8_ROW", "int", int8_input_steps),
         ByteFormat("FP8_ROW", "float"),

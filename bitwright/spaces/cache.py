@@ -1,7 +1,7 @@
-"""What an engine keeps keys and values in: two decisions beside those of the weights.
+"""Types of the KV cache as two further units of a search space, one for keys and one for values.
 
-`cache.k` and `cache.v` are units of a space like any other. In the file they take no bytes; within a memory they take what a context takes, which
-differs from device to device, so their sizes are filled in where a memory is given (`with_cache_sizes`). That is why one run serves every context.
+`cache.k` and `cache.v` are units like any other. In the file they take no bytes; in memory they take the bytes of the context, which differ from
+device to device, so their sizes are filled in once a memory budget is known (`with_cache_sizes`). That is why one run serves every context.
 """
 
 from collections.abc import Mapping
@@ -18,22 +18,22 @@ from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.unit import Tensor, Unit
 
 _KEYS, _VALUES = "cache.k", "cache.v"
-#: what the engine keeps them in where nothing else is said
+#: the engine's default type
 PLAIN = "F16"
-#: types that llama.cpp can keep keys and values in, from the finest to the coarsest
+#: KV cache types of llama.cpp, from the finest to the coarsest
 CacheType = Literal["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL"]
 CACHE_FORMATS: tuple[str, ...] = get_args(CacheType)
-#: those of them that are worth a decision: F32 and BF16 hold nothing that F16 does not
+#: the types worth choosing from: F32 and BF16 hold nothing that F16 does not
 CACHE_MENU = ("F16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
 _ANY = "any"
 
 
 @dataclass(frozen=True)
 class CacheTypes:
-    """The types of keys and of values.
+    """KV cache types: one for keys, one for values.
 
     Raises:
-        UserError: a type that no cache has.
+        UserError: a type is not a KV cache type of llama.cpp.
     """
 
     keys: str = PLAIN
@@ -44,11 +44,11 @@ class CacheTypes:
             if name not in CACHE_FORMATS:
                 close = get_close_matches(name, CACHE_FORMATS, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(CACHE_FORMATS)}."
-                raise UserError(f"A cache must have a type that llama.cpp keeps it in; '{name}' is none: {hint}")
+                raise UserError(f"A cache type must be one that llama.cpp has for its KV cache; '{name}' is not: {hint}")
 
     @property
     def is_plain(self) -> bool:
-        """Whether both are what the engine takes by itself."""
+        """Return whether both are the engine's default."""
         return self.keys == self.values == PLAIN
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class CacheTypes:
 
 @dataclass(frozen=True)
 class AnyCacheTypes:
-    """Types that are decided together with the formats of the weights."""
+    """KV cache types left open: the search chooses them together with the formats of the weights."""
 
     def __str__(self) -> str:
         return _ANY
@@ -67,29 +67,29 @@ PLAIN_CACHE, ANY_CACHE = CacheTypes(), AnyCacheTypes()
 
 
 def cache_types(text: str) -> CacheTypes | AnyCacheTypes:
-    """The types that `q8_0`, `q8_0,q4_0` (keys, values) or `any` names.
+    """Parse `q8_0`, `q8_0,q4_0` (keys, values) or `any`.
 
     Raises:
-        UserError: it names more than two, or one that no cache has.
+        UserError: `text` names more than two types, or one that is not a KV cache type.
     """
     names = [name.strip().upper() for name in text.split(",") if name.strip()] or [PLAIN]
     if names == [_ANY.upper()]:
         return ANY_CACHE
     if len(names) > 2:
-        raise UserError(f"A cache has a type for keys and one for values; '{text}' names {len(names)}: name one or two, or any.")
+        raise UserError(f"A KV cache has one type for keys and one for values; '{text}' names {len(names)}: name one or two, or any.")
     return CacheTypes(names[0], names[-1])
 
 
 def cache_format(name: str) -> BlockFormat:
-    """The format of a cache type."""
+    """Return the block format of a KV cache type."""
     return GGML_BY_NAME[name]
 
 
 def rotation(name: str, head: int, *, keys: bool) -> int:
-    """Width of the Hadamard transform that the engine turns a head of `head` numbers by before it rounds them to this type, 0 where it does not.
+    """Return the width of the Hadamard transform that the engine applies to a head of size `head` before it quantizes it to this type, 0 for none.
 
-    Read off the log of llama.cpp b11549 for heads of 32 to 320: only for types of blocks, and only where 64 divides the head; values by 64, keys by
-    the largest power of two that divides it.
+    As logged by llama.cpp b11549 for head sizes 32 to 320: only for block types, and only where 64 divides the head size; 64 for values, for keys
+    the largest power of two that divides the head size.
     """
     if cache_format(name).block == 1 or head % 64:
         return 0
@@ -97,25 +97,25 @@ def rotation(name: str, head: int, *, keys: bool) -> int:
 
 
 def require_whole_blocks(types: CacheTypes, *, key_head: int, value_head: int) -> None:
-    """Refuse types whose blocks do not divide a head.
+    """Raise if a head is not a whole number of blocks of its type.
 
     Raises:
-        UserError: one does not.
+        UserError: the block size of a type does not divide the head size.
     """
     for head, name in ((key_head, types.keys), (value_head, types.values)):
         if not cache_format(name).fits((head,)):
             raise UserError(
-                f"A cache type must divide a head into whole blocks; {name} has blocks of {cache_format(name).block} and a head of this model has "
-                f"{head} numbers: choose {PLAIN}."
+                f"The block size of a cache type must divide the head size; {name} has blocks of {cache_format(name).block} and a head of this "
+                f"model has {head} numbers: choose {PLAIN}."
             )
 
 
 def with_cache(space: Space, types: CacheTypes | AnyCacheTypes, *, keys: tuple[int, int], values: tuple[int, int]) -> Space:
-    """The space with a unit for keys and one for values, each `(heads over all layers, size of a head)`: any types that divide the heads, of which
-    `PLAIN` is always one, or those named. In the file they take no bytes.
+    """Return the space with one unit for keys and one for values, each of shape `(heads over all layers, head size)`. They are offered every type
+    whose blocks divide the head size (`PLAIN` always), or the types named. In the file they take no bytes.
 
     Raises:
-        UserError: a type that is named does not divide the heads.
+        UserError: the block size of a named type does not divide the head size.
     """
     if isinstance(types, CacheTypes):
         require_whole_blocks(types, key_head=keys[1], value_head=values[1])
@@ -132,34 +132,34 @@ def with_cache(space: Space, types: CacheTypes | AnyCacheTypes, *, keys: tuple[i
 
 
 def has_cache(space: Space) -> bool:
-    """Whether the types of the cache are among what is decided."""
+    """Return whether the KV cache types are units of the space."""
     return bool(space.units) and space.units[-1].name == _VALUES
 
 
 def of_weights(space: Space) -> Space:
-    """The space without the units of the cache."""
+    """Return the space without the units of the KV cache."""
     if not has_cache(space):
         return space
     return replace(space, units=space.units[:-2], size_bits=space.size_bits[:-2], offered=space.offered[:-2])
 
 
 def without_cache(space: Space, choices: Choices) -> Choices:
-    """Choices `(..., n_units)` without the columns of the cache."""
+    """Return choices `(..., n_units)` without the columns of the KV cache."""
     return choices[..., :-2] if has_cache(space) else choices
 
 
 def file_bytes(space: Space, choice: Choice) -> int:
-    """Bytes of the file for one choice `(n_units,)`, whatever the space counts besides."""
+    """Return the bytes of the file for one choice `(n_units,)`, without the bytes of the KV cache in memory."""
     return of_weights(space).total_bytes(without_cache(space, choice))
 
 
 def chosen_cache(space: Space, choice: Choice) -> CacheTypes:
-    """The types that a choice `(n_units,)` gives the cache: plain where they are not decided about."""
+    """Return the KV cache types of a choice `(n_units,)`: the engine's default where they are no units of the space."""
     return CacheTypes(*(space.formats[f].name for f in choice[-2:])) if has_cache(space) else PLAIN_CACHE
 
 
 def in_types(space: Space, choice: Choice, types: CacheTypes) -> Choice:
-    """A choice of the weights' formats `(n_weight_units,)` with these types of the cache, where they are decided about: `(n_units,)`."""
+    """Return a choice of the weights' formats `(n_weight_units,)` extended by these KV cache types, where they are units: `(n_units,)`."""
     if not has_cache(space):
         return choice
     names = [form.name for form in space.formats]
@@ -167,7 +167,7 @@ def in_types(space: Space, choice: Choice, types: CacheTypes) -> Choice:
 
 
 def finest_types(space: Space) -> CacheTypes:
-    """The plain types where they are offered, else the finest that are; what is best where no memory is given."""
+    """Return the default types where they are offered, else the finest offered ones: the best choice where no memory budget is given."""
     if not has_cache(space):
         return PLAIN_CACHE
     offered = [[form.name for form, is_offered in zip(space.formats, row, strict=True) if is_offered] for row in space.offered[-2:]]
@@ -175,7 +175,7 @@ def finest_types(space: Space) -> CacheTypes:
 
 
 def of_types(space: Space, types: CacheTypes) -> NDArray[np.bool_]:
-    """The pairs of a space that are left where the cache has these types alone `(n_units, n_formats)`."""
+    """Mask of the pairs `(n_units, n_formats)` that stay offered where the KV cache has exactly these types."""
     left = np.ones(space.offered.shape, dtype=np.bool_)
     if has_cache(space):
         left[-2:] = [[form.name == name for form in space.formats] for name in (types.keys, types.values)]
@@ -183,7 +183,7 @@ def of_types(space: Space, types: CacheTypes) -> NDArray[np.bool_]:
 
 
 def with_cache_sizes(space: Space, size_bytes: Mapping[str, tuple[int, int]]) -> Space:
-    """The space in which keys and values take the bytes that are said for the name of their type."""
+    """Return the space in which keys and values take `size_bytes[type name]`, `(bytes of keys, bytes of values)`."""
     if not has_cache(space):
         return space
     bits = space.size_bits.copy()

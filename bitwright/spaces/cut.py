@@ -1,11 +1,11 @@
-"""How a target holds what the engine's names call one tensor: whole, or in parts that are tensors of their own.
+"""Cut tensors into parts that a target stores separately: experts of a stack, or channels of a feed-forward layer.
 
-llama.cpp stores the experts of a block as one tensor `(n_experts, n_rows, n_columns)` in one format. Other containers hold them apart, and so may
-give each a format of its own: there expert 3 of `blk.0.ffn_up_exps.weight` is `blk.0.ffn_up_exps.3.weight`.
+llama.cpp stores the experts of a block as one tensor `(n_experts, n_rows, n_columns)` in one format. Other containers store them separately, so
+each may have its own format: there expert 3 of `blk.0.ffn_up_exps.weight` is `blk.0.ffn_up_exps.3.weight`.
 
-A gated feed-forward part, an expert or not, is a sum over its channels, each a row of gate and of up and a column of down (a micro-expert in
-CAMERA, AAAI 2026). So it may be cut into consecutive channels, of which each part is a narrower feed-forward part with the same input: channels of
-`blk.0.ffn_down.weight` are columns of it, and their second part is `blk.0.ffn_down.part.1.weight`.
+A gated feed-forward layer, an expert or not, is a sum over its channels, each a row of gate and of up and a column of down (a micro-expert in
+CAMERA, AAAI 2026). So it may be cut into ranges of consecutive channels, each a narrower feed-forward layer with the same input: channels of
+`blk.0.ffn_down.weight` are its columns, and their second range is `blk.0.ffn_down.part.1.weight`.
 """
 
 import re
@@ -16,7 +16,7 @@ from itertools import pairwise
 from bitwright.spaces.discover import role
 from bitwright.spaces.unit import Tensor
 
-N_PARTS, CHANNELS_TOGETHER = 4, 32  # parts of a feed-forward part at most; each but the last of whole groups of that many channels
+N_PARTS, CHANNELS_TOGETHER = 4, 32  # at most four parts per feed-forward layer; each but the last a multiple of 32 channels
 _GATED = re.compile(r"ffn_(gate|up|down)(_exps|_shexp)?")
 _DOWN = "ffn_down"
 _SUFFIX = ".weight"
@@ -24,9 +24,7 @@ _SUFFIX = ".weight"
 
 @dataclass(frozen=True)
 class Part:
-    """A `tensor` that is a part of another: of its matrix `expert` (-1 where it is one matrix) some consecutive rows and columns, first and past the
-    last.
-    """
+    """Slice of a tensor, stored as `tensor`: `rows` and `columns`, each (first, past the last), of its matrix `expert` (-1 for a single matrix)."""
 
     tensor: Tensor
     expert: int
@@ -34,17 +32,17 @@ class Part:
     columns: tuple[int, int]
 
 
-#: a tensor -> its parts, nothing for a tensor that is held whole
+#: a tensor -> its parts, empty for a tensor that is stored whole
 Cut = Callable[[Tensor], tuple[Part, ...]]
 
 
 def uncut(tensor: Tensor) -> tuple[Part, ...]:  # noqa: ARG001
-    """Every tensor whole."""
+    """Cut nothing: every tensor is stored whole."""
     return ()
 
 
 def into_experts(tensor: Tensor) -> tuple[Part, ...]:
-    """Every expert of a stack as a tensor of its own."""
+    """Cut a stack of experts into one tensor per expert."""
     if len(tensor.shape) != 3:
         return ()
     n_experts, n_rows, n_columns = tensor.shape
@@ -54,7 +52,7 @@ def into_experts(tensor: Tensor) -> tuple[Part, ...]:
 
 
 def into_channels(tensor: Tensor) -> tuple[Part, ...]:
-    """Every expert of a stack, and every other matrix of a feed-forward part, in parts of its channels."""
+    """Cut every expert of a stack, and every other feed-forward matrix, into ranges of channels."""
     kind = role(tensor.name)
     if not _GATED.fullmatch(kind):
         return into_experts(tensor)
@@ -64,7 +62,7 @@ def into_channels(tensor: Tensor) -> tuple[Part, ...]:
 
 
 def channel_ranges(n_channels: int) -> tuple[tuple[int, int], ...]:
-    """Where the parts of so many channels begin and end: at most four, as even as whole groups of 32 allow."""
+    """Return the (first, past the last) channel of each part: at most four parts, as even as multiples of 32 allow."""
     n_groups = max(1, n_channels // CHANNELS_TOGETHER)
     n_parts = min(N_PARTS, n_groups)
     edges = [0, *(round(n_groups * i / n_parts) * CHANNELS_TOGETHER for i in range(1, n_parts)), n_channels]
@@ -72,7 +70,7 @@ def channel_ranges(n_channels: int) -> tuple[tuple[int, int], ...]:
 
 
 def _channels(whole: Part, *, across: bool) -> tuple[Part, ...]:
-    """An expert or matrix in its parts; its channels are columns where they go `across`."""
+    """Cut an expert or matrix into its channel ranges; its channels are columns where they go `across`."""
     stem, stored = whole.tensor.name.removesuffix(_SUFFIX), whole.tensor.stored
     found = []
     for i, channels in enumerate(channel_ranges(whole.tensor.shape[1 if across else 0])):

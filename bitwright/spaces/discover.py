@@ -1,9 +1,9 @@
-"""Which tensors of a model are decided about, and which stay as they are.
+"""Find the tensors of a model that can be quantized; all others stay unquantized.
 
-The names are those of GGUF, where the role of a tensor is in its name whatever the architecture (`blk.3.attn_q.weight`). What llama.cpp itself
-never quantizes stays as it is: vectors, norms, the router of a mixture of experts, and the small matrices of state-space layers
-(`tensor_allows_quantization` in llama.cpp's `llama-quant.cpp`). Where experts lie apart, the expert's index stands before the end of the name
-(`blk.3.ffn_up_exps.7.weight`), and where channels lie apart the part's (`blk.3.ffn_up.part.1.weight`), which GGUF does not have.
+The names are those of GGUF, where the role of a tensor is in its name whatever the architecture (`blk.3.attn_q.weight`). Tensors that llama.cpp
+never quantizes stay as they are: vectors, norms, the router of a mixture of experts, and the small matrices of state-space layers
+(`tensor_allows_quantization` in llama.cpp's `llama-quant.cpp`). Where experts are stored separately, the expert's index comes before `.weight`
+(`blk.3.ffn_up_exps.7.weight`), and where channel ranges are, the part's index (`blk.3.ffn_up.part.1.weight`); GGUF has neither.
 """
 
 import re
@@ -17,19 +17,19 @@ _KEPT_KINDS = re.compile(r".*norm.*|ffn_gate_inp.*|position_embd|token_types|ssm
 
 
 def expert_of(name: str) -> tuple[int, int]:
-    """Layer and index of the expert that a tensor's name names, -1 for what it does not."""
+    """Parse layer and expert index from a tensor's name, -1 for either that the name does not have."""
     block = _BLOCK.fullmatch(name)
     return (int(block[1]), int(block[3] or -1)) if block else (-1, -1)
 
 
 def part_of(name: str) -> int:
-    """The index of the part of its channels that a tensor's name names, -1 where it is whole."""
+    """Parse the index of the channel range from a tensor's name, -1 for a whole tensor."""
     block = _BLOCK.fullmatch(name)
     return int(block[4] or -1) if block else -1
 
 
 def discover(tensors: Iterable[Tensor]) -> tuple[Unit, ...]:
-    """One unit for each weight matrix among `tensors`, in their order.
+    """Return one unit for each weight matrix among `tensors`, in their order.
 
     The token embedding and the output head are units like any other; where they are tied the file holds one tensor, so there is one unit.
     """
@@ -43,6 +43,6 @@ def discover(tensors: Iterable[Tensor]) -> tuple[Unit, ...]:
 
 
 def role(name: str) -> str:
-    """The role of a tensor by its name: `attn_q` for `blk.3.attn_q.weight`, empty for a name of another kind."""
+    """Parse the role from a tensor's name: `attn_q` for `blk.3.attn_q.weight`, empty where the name has no role."""
     block, outside = _BLOCK.fullmatch(name), _OUTSIDE.fullmatch(name)
     return block[2] if block else outside[1] if outside else ""

@@ -1,8 +1,8 @@
-"""Storage formats of weights and the exact number of bits a tensor takes in each.
+"""Storage formats of weights, and the exact size of a tensor in each.
 
 Block sizes and bytes of the ggml types: `ggml-common.h` of llama.cpp (a block of `block` consecutive weights of a row is stored in
 `block_bytes` bytes, scales included). A contract test holds this table to `ggml_row_size` of the linked library. The integer formats are those of
-AMQ (Lee et al., EMNLP 2025) and most papers of the field: a scale and a minimum for each group of a row, both in half precision.
+AMQ (Lee et al., EMNLP 2025) and most papers: a scale and a minimum for each group of a row, both in half precision.
 """
 
 from abc import ABC, abstractmethod
@@ -12,9 +12,9 @@ from typing import ClassVar
 
 
 class Format(ABC):
-    """One way to store a tensor.
+    """Storage format of a tensor.
 
-    `needs_importance` marks formats so coarse that their quantizer refuses to work without an importance matrix, `only_named` those that a space
+    `needs_importance` marks formats so coarse that their quantizer refuses to work without an importance matrix, `only_named` formats that a space
     offers only where its menu names them.
     """
 
@@ -25,15 +25,15 @@ class Format(ABC):
     @property
     @abstractmethod
     def bits_per_weight(self) -> float:
-        """Stored bits for each weight of a long row, scales included."""
+        """Stored bits per weight of a long row, scales included."""
 
     @abstractmethod
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether a tensor of this `shape` (row length last) can be stored."""
+        """Return whether a tensor of this `shape` (row length last) can be stored in the format."""
 
     @abstractmethod
     def size_bytes(self, shape: tuple[int, ...]) -> int:
-        """Bytes of a tensor of this `shape` (row length last), without padding after it.
+        """Return the bytes of a tensor of this `shape` (row length last), without padding after it.
 
         Raises:
             ValueError: the tensor does not fit.
@@ -42,7 +42,7 @@ class Format(ABC):
 
 @dataclass(frozen=True)
 class BlockFormat(Format):
-    """`block` weights that lie side by side in a row share `block_bytes` bytes; a row that `block` does not divide cannot be stored."""
+    """Block format of ggml: each `block` consecutive weights of a row take `block_bytes` bytes; `block` must divide the row."""
 
     name: str
     block: int
@@ -55,7 +55,7 @@ class BlockFormat(Format):
         return 8 * self.block_bytes / self.block
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether the rows divide into whole blocks."""
+        """Return whether `block` divides the row."""
         return shape[-1] % self.block == 0
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:
@@ -67,7 +67,7 @@ class BlockFormat(Format):
 
 @dataclass(frozen=True)
 class IntegerFormat(Format):
-    """Codes of `bits` bits, with a scale and a minimum (2 bytes each) for every `group` weights of a row, or for the whole row where `group` is 0.
+    """Integer codes of `bits` bits, with a scale and a minimum (2 bytes each) per group of `group` weights, or per row where `group` is 0.
 
     The last group of a row may be short, so every row fits. The codes of a row fill whole bytes.
     """
@@ -83,11 +83,11 @@ class IntegerFormat(Format):
         return self.bits + (32 / self.group if self.group else 0.0)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether there is a row to store."""
+        """Return whether `shape` has a row to store."""
         return shape[-1] > 0
 
     def n_groups(self, n_columns: int) -> int:
-        """Groups of a row of `n_columns` weights, the short one counted."""
+        """Number of groups in a row of `n_columns` weights, a short last one counted."""
         return -(-n_columns // (self.group or n_columns))
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:
@@ -98,7 +98,7 @@ class IntegerFormat(Format):
 
 @dataclass(frozen=True)
 class Absence(Format):
-    """Nothing is stored, since what is in this format is not there, and computes as zeros would."""
+    """Pruned: nothing is stored, and the unit computes as if its weights were zero."""
 
     name: str
     needs_importance: bool = False
@@ -111,7 +111,7 @@ class Absence(Format):
         return 0.0
 
     def fits(self, shape: tuple[int, ...]) -> bool:  # noqa: ARG002
-        """Whatever the shape."""
+        """Return True for every shape."""
         return True
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:  # noqa: ARG002
@@ -121,9 +121,9 @@ class Absence(Format):
 
 @dataclass(frozen=True)
 class DroppedExpert(Absence):
-    """An expert that is not there, which the router cannot choose.
+    """Dropped expert: not stored, and the router cannot choose it.
 
-    `heir` is the index of the expert that takes its tokens, -1 for nobody, where that is known: in a finished model, and not yet in a space.
+    `heir` is the index of the expert that its tokens are rerouted to, -1 for none; it is known in a finished model, not yet in a space.
     """
 
     name: str = "DROP"
@@ -131,7 +131,7 @@ class DroppedExpert(Absence):
 
 
 DROP, PRUNE = DroppedExpert(), Absence("PRUNE")
-#: names of the formats in which nothing is stored
+#: names of the formats that store nothing
 ABSENT = frozenset({DROP.name, PRUNE.name})
 
 #: Every type that libggml can quantize to, from the finest to the coarsest.

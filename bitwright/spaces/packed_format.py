@@ -1,7 +1,7 @@
-"""Formats of a compressed-tensors checkpoint, `pack-quantized`, and the exact bytes a linear layer takes in each.
+"""Packed integer formats of compressed-tensors checkpoints (`pack-quantized`), and the exact bytes of a linear layer in each.
 
-Layout: `compressors/pack_quantized` of the compressed-tensors package (0.20.0). A layer is four tensors: the codes of a row packed bit after bit into
-32-bit words, a bfloat16 scale for each group of a row, the shape, and where zero is not in the middle of the codes, the codes that mean zero, packed
+Layout: `compressors/pack_quantized` of the compressed-tensors package (0.20.0). A layer is three or four tensors: the codes of
+a row packed bit after bit into 32-bit words, one bfloat16 scale per group of a row, the shape, and for asymmetric integers the zero points, packed
 down the rows of each group's column.
 """
 
@@ -17,9 +17,9 @@ _WORD_BITS, _WORD_BYTES = 32, 4
 
 @dataclass(frozen=True)
 class PackedFormat(Format):
-    """Codes of `bits` bits with a scale for every `group` weights of a row, or for the whole row where `group` is 0. A group must divide the row.
+    """Integer codes of `bits` bits with one scale per `group` weights, or per row where `group` is 0. `group` must divide the row.
 
-    `zero_points` says whether each group stores the code that means zero; else it is the one in the middle.
+    `zero_points` says whether each group stores a zero point (asymmetric); else zero is the middle code (symmetric).
     """
 
     name: str
@@ -35,15 +35,15 @@ class PackedFormat(Format):
         return self.bits + (overhead / self.group if self.group else 0.0)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether this is a matrix, or a stack of them, whose rows divide into whole groups."""
+        """Return whether `shape` is that of a matrix, or of a stack of matrices, whose rows `group` divides."""
         return len(shape) > 1 and shape[-1] > 0 and (not self.group or shape[-1] % self.group == 0)
 
     def n_groups(self, n_columns: int) -> int:
-        """Groups of a row of `n_columns` weights."""
+        """Number of groups in a row of `n_columns` weights."""
         return n_columns // (self.group or n_columns)
 
     def n_words(self, n_columns: int) -> int:
-        """32-bit words of the codes of a row."""
+        """Number of 32-bit words that the codes of a row take."""
         return -(-n_columns * self.bits // _WORD_BITS)
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:

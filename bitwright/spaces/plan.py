@@ -1,6 +1,6 @@
-"""The one file that a person keeps and reads: what every tensor becomes, and how that was found.
+"""Quantization plans: the format of every tensor, with the provenance of the choice, as a JSON file that a person reads.
 
-JSON with a schema version. Unknown keys are refused, so a misspelt key is never silently ignored.
+The JSON has a schema version. Unknown keys are refused, so a misspelt key is never silently ignored.
 """
 
 import json
@@ -34,9 +34,9 @@ class PlannedModel(_Record):
 
 
 class Promise(_Record):
-    """The divergence from the original in nats per token, with its standard error over sequences, and on what text it was found.
+    """KL divergence from the original in nats per token, with its standard error over sequences, the text and its number of tokens.
 
-    `basis` says whether this very plan was measured or whether the number is the table's prediction.
+    `basis` says whether this very plan was measured or the number is predicted from the sensitivity table.
     """
 
     nats_per_token: float
@@ -47,16 +47,16 @@ class Promise(_Record):
 
 
 class ImportanceFile(_Record):
-    """The importance matrix that the quantizer was given: without the same one the bytes come out different."""
+    """Importance matrix (imatrix) that the quantizer used: with another one the codes differ."""
 
     path: str
     sha256: str
 
 
 class MadeAnew(_Record):
-    """Codes that weights and importance matrix determine, so that they are made again wherever the plan is built.
+    """Codes that are determined by weights and importance matrix, so building the plan requantizes them.
 
-    `searched` is the rounding that the search measured with, `shipped` the one that makes what is written.
+    `searched` is the rounding method that the search measured with, `shipped` the one that makes the written codes.
     """
 
     codes: Literal["anew"] = "anew"
@@ -65,7 +65,7 @@ class MadeAnew(_Record):
 
 
 class Kept(_Record):
-    """Codes that also depend on a text, such as those of GPTQ: the very ones that were measured lie in a file. See `MadeAnew`."""
+    """Codes that depend on calibration text (GPTQ) and cannot be reproduced: the measured ones are saved in a file. See `MadeAnew` for the fields."""
 
     codes: Literal["kept"] = "kept"
     searched: str
@@ -78,7 +78,9 @@ PlannedRounding = Annotated[MadeAnew | Kept, Field(discriminator="codes")]
 
 
 class CalibratedRouters(_Record):
-    """Routers that choose as before, `ridge` tokens speaking for the old ones: the very weights that were measured lie in a file."""
+    """Router calibration: routers refitted to choose experts as in the original, with a ridge penalty of `ridge` tokens towards the old weights. The
+    measured weights are saved in a file.
+    """
 
     step: Literal["router-calibration"] = "router-calibration"
     ridge: float = Field(gt=0)
@@ -87,19 +89,19 @@ class CalibratedRouters(_Record):
 
 
 class PlannedCache(_Record):
-    """The types that the engine is to keep keys and values in; those that it takes by itself where a plan says nothing."""
+    """KV cache types that the plan was made for; the engine's default where the plan names none."""
 
     keys: CacheType = "F16"
     values: CacheType = "F16"
 
     @property
     def types(self) -> CacheTypes:
-        """The same as a value that other rooms know."""
+        """Return them as `CacheTypes`."""
         return CacheTypes(self.keys, self.values)
 
 
 def planned_cache(types: CacheTypes) -> PlannedCache:
-    """Types as a plan says them."""
+    """Return KV cache types as the plan records them."""
     return PlannedCache.model_validate({"keys": types.keys, "values": types.values})
 
 
@@ -135,11 +137,11 @@ class Provenance(_Record):
 
 
 class Plan(_Record):
-    """What every tensor becomes.
+    """Quantization plan: the format of every tensor.
 
-    `formats` maps each tensor that is decided about to the name of a format; all others stay as they are. `size_bytes` is the exact size of
-    the finished file, and `divergence` that of a run which keeps keys and values as `cache` says. `steps` give some of those others new weights, in
-    the format that they are stored in.
+    `formats` maps each quantized tensor to the name of its format; all others stay as stored. `size_bytes` is the exact size of the finished file,
+    and `divergence` holds with the KV cache types of `cache`. `steps` replace the weights of some unquantized tensors, in the format that they are
+    stored in.
     """
 
     schema_version: Literal[2] = 2
@@ -156,19 +158,19 @@ class Plan(_Record):
     found: Provenance
 
     def to_json(self) -> str:
-        """The plan as indented JSON, one tensor a line."""
+        """Return the plan as indented JSON, one tensor per line."""
         return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
 
     def to_tensor_types(self) -> str:
-        """The plan as lines for `llama-quantize --tensor-type-file`: a regular expression that only this tensor's name matches, `=`, a type."""
+        """Return the plan as lines for `llama-quantize --tensor-type-file`: a regular expression that matches one tensor's name, `=`, a type."""
         return "".join(f"^{name.replace('.', chr(92) + '.')}$={form.lower()}\n" for name, form in self.formats.items())
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a plan and refuse whatever is not one.
+    """Read a plan from a JSON file.
 
     Raises:
-        PlanError: no such file, not JSON, an unknown or missing key, or a value of the wrong kind.
+        PlanError: the file cannot be read or is not JSON, a key is unknown or missing, or a value has the wrong type.
     """
     try:
         return Plan.model_validate_json(small_text(path, at_most=PLAN_BYTES), strict=True)
@@ -189,7 +191,7 @@ def _first_fault(error: ValueError) -> str:
         return "it is of schema 1, which does not say all that the model computes with; make the plan again"
     fault = error.errors()[0]
     parts = [str(part) for part in fault["loc"]]
-    if parts[:1] == ["rounding"]:  # behind it stands which of the two kinds it is
+    if parts[:1] == ["rounding"]:  # the next part names which of the two record types it is
         del parts[1:2]
     where = ".".join(parts)
     if fault["type"] == "extra_forbidden":

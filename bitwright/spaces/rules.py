@@ -1,6 +1,6 @@
-"""What an engine asks of a choice beyond the shapes: formats that it refuses to some tensors, and tensors that it keeps in one format.
+"""Rules of an engine: formats that it cannot load for some tensors, and fused tensors that must share one format.
 
-A rule is a value with the place where it was read, so that it can be shown, checked before any work, and priced.
+A rule is a value with its source, so that it can be shown, checked before any work, and priced.
 """
 
 import re
@@ -15,9 +15,9 @@ from bitwright.spaces.unit import Tensor, Unit
 
 @dataclass(frozen=True)
 class Rule:
-    """Tensors whose role matches the regular expression `roles` may not have a format that `refuses` is true for.
+    """Rule that a tensor whose role matches the regular expression `roles` must not have a format for which `refuses` is true.
 
-    `sentence` says so in words, `source` where that was read.
+    `sentence` states it in words, `source` says where it was read.
     """
 
     name: str
@@ -27,13 +27,13 @@ class Rule:
     source: str
 
     def allows(self, kind: str, form: Format) -> bool:
-        """Whether a tensor of that role may have the format."""
+        """Return whether a tensor of role `kind` may have the format."""
         return not (re.fullmatch(self.roles, kind) and self.refuses(form))
 
 
 @dataclass(frozen=True)
 class Fused:
-    """Units of the same `key` are in one format."""
+    """Rule that units with the same `key` (fused q/k/v, gate/up) must have one format."""
 
     name: str
     key: Key
@@ -43,7 +43,7 @@ class Fused:
 
 @dataclass(frozen=True)
 class Breach:
-    """A tensor that breaks a rule, and what of it does."""
+    """Violation of a rule: the tensor, the fault, the rule and its source."""
 
     tensor: str
     fault: str
@@ -52,7 +52,7 @@ class Breach:
 
 
 def broken_rules(rules: tuple[Rule, ...], tensors: Mapping[str, Tensor], formats: Mapping[str, Format]) -> list[Breach]:
-    """The tensors whose format their role is refused."""
+    """Return a violation for each tensor whose format a rule refuses for its role."""
     return [
         Breach(name, f"{form.name} for {role(name)}", rule.sentence, rule.source)
         for name, form in formats.items()
@@ -62,16 +62,16 @@ def broken_rules(rules: tuple[Rule, ...], tensors: Mapping[str, Tensor], formats
 
 
 def split_ties(fused: tuple[Fused, ...], units: tuple[Unit, ...], formats: Mapping[str, Format]) -> list[Breach]:
-    """The groups that are in more than one format, told at the first tensor that differs from the first."""
+    """Return a violation for each fused group with more than one format, at the first tensor that differs from the group's first."""
     found = []
     for tie in fused:
         first: dict[str, tuple[str, str]] = {}
-        told: set[str] = set()
+        reported: set[str] = set()
         for unit in units:
             for tensor in unit.tensors:
                 form = formats[tensor.name].name if tensor.name in formats else tensor.stored
                 name, before = first.setdefault(tie.key(unit), (tensor.name, form))
-                if form != before and tie.key(unit) not in told:
-                    told.add(tie.key(unit))
+                if form != before and tie.key(unit) not in reported:
+                    reported.add(tie.key(unit))
                     found.append(Breach(tensor.name, f"{form}, and {name} has {before}", tie.sentence, tie.source))
     return found

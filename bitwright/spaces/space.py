@@ -1,4 +1,4 @@
-"""All that may be chosen: units × formats, with the exact size of each pair."""
+"""Search space: units × formats, with the exact size of each pair."""
 
 from dataclasses import dataclass, replace
 
@@ -14,11 +14,11 @@ Choices = NDArray[np.int64]  # (n, n_units)
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Units × formats.
+    """Search space of units × formats.
 
-    `size_bits` is `(n_units, n_formats)` int64 with all padding that the pair costs in the file; `offered` is `(n_units, n_formats)` bool, and
-    where it is false the pair does not exist and its size means nothing. `fixed_bits` is the rest of the file: metadata, tokenizer and the
-    tensors that stay as they are. `n_weights` counts every weight of the model, decided about or not.
+    `size_bits` is `(n_units, n_formats)` int64, padding in the file included; `offered` is `(n_units, n_formats)` bool, and where it is false the
+    pair does not exist and its size is meaningless. `fixed_bits` is the rest of the file: metadata, tokenizer and unquantized tensors. `n_weights`
+    counts every weight of the model, quantized or not.
     """
 
     units: tuple[Unit, ...]
@@ -37,24 +37,24 @@ class Space:
             raise ValueError(f"no format is left for {', '.join(without)}")
 
     def total_bits(self, choices: Choices) -> NDArray[np.int64]:
-        """Bits of the whole file for each row of `choices` `(..., n_units)`: shape `(...)`."""
+        """Return the bits of the whole file for each row of `choices` `(..., n_units)`: shape `(...)`."""
         total: NDArray[np.int64] = self.size_bits[np.arange(len(self.units)), choices].sum(axis=-1) + self.fixed_bits
         return total
 
     def total_bytes(self, choice: Choice) -> int:
-        """Bytes of the whole file for one choice `(n_units,)`."""
+        """Return the bytes of the whole file for one choice `(n_units,)`."""
         return int(self.total_bits(choice)) // 8
 
     def bits_per_weight(self, choice: Choice) -> float:
-        """Bits of the whole file over all weights of the model."""
+        """Return the bits of the whole file per weight of the model (bpw)."""
         return float(self.total_bits(choice)) / self.n_weights
 
     def names(self, choice: Choice) -> dict[str, str]:
-        """Tensor name → format name, what a plan records."""
+        """Return tensor name → format name of a choice `(n_units,)`, as a plan records it."""
         return {tensor.name: self.formats[index].name for unit, index in zip(self.units, choice, strict=True) for tensor in unit.tensors}
 
     def choice(self, names: dict[str, str]) -> Choice:
-        """The inverse of `names`.
+        """Return the choice `(n_units,)` of a mapping tensor name → format name: the inverse of `names`.
 
         Raises:
             KeyError: a tensor is missing, or a format is not offered for it.
@@ -67,16 +67,16 @@ class Space:
         return chosen
 
     def smallest(self) -> Choice:
-        """The choice with the fewest bits `(n_units,)`."""
+        """Return the choice with the fewest bits `(n_units,)`."""
         return self._cheapest(self.offered)
 
     def largest(self) -> Choice:
-        """The choice with the most bits `(n_units,)`."""
+        """Return the choice with the most bits `(n_units,)`."""
         largest: Choice = np.where(self.offered, self.size_bits, -1).argmax(axis=1)
         return largest
 
     def uniform(self, form: Format) -> Choice:
-        """Every unit in `form`; a unit that cannot hold it takes the smallest format that is no coarser, else its finest `(n_units,)`."""
+        """Return the choice `(n_units,)` of one format; a unit not offered it gets its smallest format that is no coarser, else its finest."""
         width = np.array([other.bits_per_weight for other in self.formats])
         enough = self.offered & np.greater_equal(width, form.bits_per_weight)
         finest = self.offered & (width == np.where(self.offered, width, 0).max(axis=1, keepdims=True))
@@ -85,7 +85,7 @@ class Space:
         return np.where(self.offered[:, index], index, choice)
 
     def narrowed(self, offered: NDArray[np.bool_]) -> "Space":
-        """The same space with only the pairs of `offered` `(n_units, n_formats)` that it already had."""
+        """Return the space with only the pairs that both it and `offered` `(n_units, n_formats)` offer."""
         return replace(self, offered=self.offered & offered)
 
     def _cheapest(self, among: NDArray[np.bool_]) -> Choice:

@@ -1,4 +1,4 @@
-"""What an engine can load, as a value: its formats, how it pads, and so the space of a given model."""
+"""Target of the quantization: the formats that an engine can load, its rules and padding, and the search space of a model for it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from bitwright.spaces.unit import Tensor, Unit
 
 @dataclass(frozen=True)
 class Target:
-    """An engine's capabilities.
+    """Capabilities of an engine.
 
-    `alignment` is the number of bytes that every tensor of the file is padded to. `version` is what the rules were checked against. `rules` are the
-    formats refused to some tensors, `fused` what the engine wants in one format; `cut` says which tensors it holds in parts. `container` is how a
-    model is written for it, `none` where it is no engine's.
+    Every tensor of the file is padded to a multiple of `alignment` bytes. `version` is the engine version that the rules were checked against.
+    `rules` are the formats that it cannot load for some tensors, `fused` the units that must share one format; `cut` cuts the tensors that it stores
+    in parts. `container` is the file format written for it, `none` for a target without an engine.
     """
 
     name: str
@@ -37,14 +37,14 @@ class Target:
 
     @property
     def file_name(self) -> str:
-        """What a model for this target is called where nobody says: a file, or a folder."""
+        """Default name of a model written for this target: a file, or a folder."""
         return "model.gguf" if self.container == "gguf" else "model"
 
     def format(self, name: str) -> Format:
-        """The format of that name.
+        """Return the format called `name`.
 
         Raises:
-            UserError: the target has none of that name.
+            UserError: the target has no format of that name.
         """
         for form in self.formats:
             if form.name == name:
@@ -54,20 +54,20 @@ class Target:
         raise UserError(f"{self.name} has no format '{name}': {known}")
 
     def stored_bytes(self, shape: tuple[int, ...], form: Format) -> int:
-        """Bytes of a tensor in the file, the padding behind it included."""
+        """Return the bytes of a tensor in the file, padding included."""
         return -(-form.size_bytes(shape) // self.alignment) * self.alignment
 
     def together(self, unit: Unit) -> str:
-        """The name of what the unit decides with, its own where that is nothing."""
+        """Return the name of the fused group of a unit, its own name where it is in none."""
         keys = (tie.key(unit) for tie in self.fused)
         return next((key for key in keys if key != unit.name), unit.name)
 
     def offers(self, unit: Unit, form: Format) -> bool:
-        """Whether `form` can store every tensor of the unit, and no rule is against it."""
+        """Return whether `form` can store every tensor of the unit, and no rule refuses it."""
         return all(self._takes(role(tensor.name), tensor.shape, form) for tensor in unit.tensors)
 
     def breaches(self, tensors: Iterable[Tensor], formats: Mapping[str, str]) -> tuple[Breach, ...]:
-        """What this engine would not load of a model with these `tensors` in the `formats` of a plan, by tensor; all others as they are stored."""
+        """Return the violations of the engine's rules by `tensors` in the `formats` of a plan (tensor → format name), others as stored."""
         units, forms = discover(tensors), {form.name: form for form in self.formats}
         known = {tensor.name: tensor for unit in units for tensor in unit.tensors}
         foreign = [Breach(name, form, f"{self.name} has no such format", self.version) for name, form in formats.items() if form not in forms]
@@ -81,37 +81,38 @@ class Target:
         return (*foreign, *wide, *broken_rules(self.rules, known, named), *split_ties(self.fused, units, named))
 
     def require_keepable(self, units: tuple[Unit, ...], kept: tuple[Unit, ...]) -> None:
-        """Refuse to keep as they are stored the units `kept` of `units`, where this engine would not load that.
+        """Raise if this engine could not load the model with the units `kept` of `units` left unquantized.
 
         Raises:
-            UserError: a rule is against their format, or they must be in one format with units that are not kept.
+            UserError: a rule refuses their stored format, or they must share one format with units that are quantized.
         """
         tensors = {tensor.name: tensor for unit in kept for tensor in unit.tensors}
         broken = broken_rules(self.rules, tensors, {name: self._kept(tensor) for name, tensor in tensors.items()})
         if broken:
-            raise UserError(f"{self.name} {self.version} cannot keep {broken[0].tensor} as it is, since {broken[0].rule}: do not keep it.")
+            raise UserError(f"{self.name} {self.version} cannot load {broken[0].tensor} unquantized, since {broken[0].rule}: quantize it.")
         names = {unit.name for unit in kept}
         for tie in self.fused:
             keys = {tie.key(unit) for unit in kept}
             left = next((unit.name for unit in units if unit.name not in names and tie.key(unit) in keys), "")
             if left:
-                raise UserError(f"{self.name} {self.version} cannot keep a part only, since {tie.sentence}: keep {left} too, or none of them.")
+                engine = f"{self.name} {self.version}"
+                raise UserError(f"{engine} cannot load only a part of them unquantized, since {tie.sentence}: leave {left} unquantized too, or none.")
 
     def _kept(self, tensor: Tensor) -> Format:
-        """The format of a tensor that is left as it is: floats where the target has not the one it is stored in."""
+        """Return the format of an unquantized tensor: floats where the target does not have the format it is stored in."""
         return next((form for form in self.formats if form.name == tensor.stored), self.formats[0])
 
     def _takes(self, kind: str, shape: tuple[int, ...], form: Format) -> bool:
         return form.fits(shape) and all(rule.allows(kind, form) for rule in self.rules)
 
     def space(self, units: tuple[Unit, ...], *, menu: Iterable[str], fixed_bytes: int, n_weights: int) -> Space:
-        """Units, joined where the engine wants them together, × the formats named in `menu` (when it is empty all of the target's, but for those that
-        must be named, as `DROP` and `PRUNE`).
+        """Return the search space of `units`, joined where the engine fuses them, × the formats named in `menu` (where it is empty, all of the target
+        but those offered only by name, such as `DROP` and `PRUNE`).
 
-        A unit that none of the menu fits gets the formats of the target that do, so that a narrow menu never makes a model impossible.
+        A unit that no format of the menu fits gets the formats of the target that do, so that a narrow menu never makes a model impossible.
 
         Raises:
-            UserError: a name of the menu is not a format of this target.
+            UserError: a name in the menu is not a format of this target.
         """
         units = joined(units, self.together)
         wanted = {self.format(name).name for name in menu}
@@ -128,6 +129,6 @@ class Target:
         return Space(units, self.formats, np.where(offered, bits, 0), offered, 8 * fixed_bytes, n_weights)
 
     def _bits(self, tensors: tuple[tuple[str, tuple[int, ...]], ...], form: Format) -> int:
-        """Bits of tensors of these roles and shapes in the file, or -1 where `form` cannot store all of them."""
+        """Return the bits of tensors of these (role, shape) pairs in the file, or -1 where `form` cannot store all of them."""
         possible = all(self._takes(kind, shape, form) for kind, shape in tensors)
         return 8 * sum(self.stored_bytes(shape, form) for _, shape in tensors) if possible else -1

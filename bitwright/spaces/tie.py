@@ -1,7 +1,7 @@
-"""Units that decide together: a coarser space of groups, and the way back to the units.
+"""Tie units into groups that share one format: a coarser space of groups, and the mapping back to the units.
 
-Whole layers (LayerwiseQuant), q, k and v (what fused kernels need), the matrices of an expert: a method that decides about groups works on the coarse
-space and never learns of the units.
+Groups are whole layers (LayerwiseQuant), q, k and v (fused kernels), or the matrices of an expert. A method that chooses per group works on the
+coarse space and never sees the units.
 """
 
 import re
@@ -17,22 +17,22 @@ from bitwright.spaces.space import Choices, Space
 from bitwright.spaces.unit import Unit
 
 _ROLE_IN_FFN = re.compile(r"ffn_(gate|up|down)")
-#: a unit -> the name of the group that it is tied into, its own where it decides alone
+#: a unit -> the name of its group, its own name where it is not tied
 Key = Callable[[Unit], str]
 
 
 def by_layer(unit: Unit) -> str:
-    """Whole blocks; what stands outside the blocks stays on its own."""
+    """Group by transformer block; tensors outside the blocks stay alone."""
     return f"blk.{unit.layer}" if unit.layer >= 0 else unit.name
 
 
 def by_expert(unit: Unit) -> str:
-    """The matrices of an expert; everything else stays on its own."""
+    """Group the matrices of each expert; all other units stay alone."""
     return f"blk.{unit.layer}.expert.{unit.expert}" if unit.expert >= 0 else unit.name
 
 
 def by_channels(unit: Unit) -> str:
-    """The channels of a part of an expert, or of a feed-forward part that is none: rows of gate and up, and columns of down."""
+    """Group the matrices of a channel range of an expert or dense feed-forward layer: rows of gate and up, and columns of down."""
     part = part_of(unit.tensors[0].name)
     if part < 0:
         return unit.name
@@ -41,12 +41,12 @@ def by_channels(unit: Unit) -> str:
 
 
 def alone(unit: Unit) -> str:
-    """No ties."""
+    """Tie nothing: every unit is a group of its own."""
     return unit.name
 
 
 def joined(units: tuple[Unit, ...], key: Key) -> tuple[Unit, ...]:
-    """One unit for each group, with the tensors of all, in the order of their first members."""
+    """Return one unit per group with the tensors of all its members, in the order of the first members."""
     groups: dict[str, list[Unit]] = {}
     for unit in units:
         groups.setdefault(key(unit), []).append(unit)
@@ -55,37 +55,37 @@ def joined(units: tuple[Unit, ...], key: Key) -> tuple[Unit, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Tie:
-    """`coarse` has a unit for each group of units of `fine`; `group` `(n_units,)` is the group of each unit."""
+    """Mapping between two spaces: `coarse` has one unit per group of units of `fine`; `group` `(n_units,)` is the group index of each unit."""
 
     fine: Space
     coarse: Space
     group: NDArray[np.int64]
 
     def expanded(self, choices: Choices) -> Choices:
-        """From choices of groups `(..., n_groups)` to choices of units `(..., n_units)`."""
+        """Map choices of groups `(..., n_groups)` to choices of units `(..., n_units)`."""
         expanded: Choices = choices[..., self.group]
         return expanded
 
     def reduced(self, choices: Choices) -> Choices:
-        """The inverse of `expanded`: `(..., n_units)` to `(..., n_groups)`, from the first unit of each group."""
+        """Map choices of units `(..., n_units)` to choices of groups `(..., n_groups)` by the first unit of each group: the inverse of `expanded`."""
         first = np.unique(self.group, return_index=True)[1]
         reduced: Choices = choices[..., first]
         return reduced
 
     def keeps(self, choices: Choices) -> NDArray[np.bool_]:
-        """Which rows of `choices` `(n, n_units)` split no group."""
+        """Mask of the rows of `choices` `(n, n_units)` that split no group: `(n,)`."""
         keeps: NDArray[np.bool_] = (self.expanded(self.reduced(choices)) == choices).all(axis=1)
         return keeps
 
     def summed(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """From a table of units `(n_units, n_formats)` to one of groups `(n_groups, n_formats)`, zero where a group is not offered a format."""
+        """Sum a table of units `(n_units, n_formats)` over each group: `(n_groups, n_formats)`, zero where a group is not offered a format."""
         summed = np.zeros(self.coarse.offered.shape)
         np.add.at(summed, self.group, np.where(self.coarse.offered[self.group], table, 0.0))
         return summed
 
 
 def tied(space: Space, key: Key) -> Tie:
-    """The space in which units of equal keys are one, offered the formats that all of them are offered.
+    """Tie units of equal keys into one group, offered the formats that all its units are offered.
 
     Raises:
         UserError: a group has no format in common.
@@ -101,8 +101,8 @@ def tied(space: Space, key: Key) -> Tie:
     without = [units for units, row in zip(members, offered, strict=True) if not row.any()]
     if without:
         raise UserError(
-            f"Units that decide together must have a format in common; {', '.join(unit.name for unit in without[0])} have none: name a menu that "
-            "all of them can hold with --formats."
+            f"Tied units must have a format in common; {', '.join(unit.name for unit in without[0])} have none: name formats that all of them "
+            "can hold with --formats."
         )
     units = tuple(_joined(name, those) for name, those in zip(order, members, strict=True))
     size_bits = np.zeros(offered.shape, dtype=np.int64)
@@ -111,7 +111,7 @@ def tied(space: Space, key: Key) -> Tie:
 
 
 def _joined(name: str, units: list[Unit]) -> Unit:
-    """One unit with the tensors of several, alone or not; of what it is, only that is left which all of them are."""
+    """Return one unit with the tensors of several; it has their layer, role and expert only where all agree."""
     first = units[0]
     if len(units) == 1:
         return first

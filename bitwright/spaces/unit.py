@@ -1,4 +1,4 @@
-"""What one decision is about: a tensor, or several that must agree."""
+"""Units of the search: a tensor, or several tensors that share one format."""
 
 from dataclasses import dataclass
 from math import prod
@@ -6,7 +6,7 @@ from math import prod
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor as the engine stores it: `shape` has the row length last, `stored` names the format it has in the source."""
+    """Tensor as the engine stores it: `shape` has the row length last, `stored` names its format in the source."""
 
     name: str
     shape: tuple[int, ...]
@@ -20,10 +20,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Unit:
-    """Tensors that get one format together: a tie is a unit with several tensors, so no algorithm can split it.
+    """Tensors that share one format: a tie is a unit with several tensors, so no algorithm can split it.
 
-    `layer` is the block's index, or -1 for what stands outside the blocks; `kind` is the role, as the engine names it (`attn_q`); `expert` is the
-    index of the expert among those of its block, or -1 for what is no single expert.
+    `layer` is the block's index, or -1 for a tensor outside the blocks; `kind` is the role as the engine names it (`attn_q`); `expert` is the index
+    of the expert within its block, or -1 where the unit is not a single expert.
     """
 
     name: str

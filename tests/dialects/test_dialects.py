@@ -1,4 +1,4 @@
-"""Every dialect: what it writes it reads, and what it cannot say, or would leave to the tool, is refused by name."""
+"""Dialects: `read` inverts `write`; formats that cannot be expressed, and modules left to a tool's defaults, are refused by name."""
 
 import json
 
@@ -85,7 +85,7 @@ def test_every_integer_format_has_a_name_of_its_own() -> None:
     ],
 )
 def test_what_cannot_be_said_is_named(name: str, tensor: str, form: str, why: str) -> None:
-    with pytest.raises(PlanError, match=rf"{form} of {tensor}.*{why}"):
+    with pytest.raises(PlanError, match=rf"{form} for {tensor}.*{why}"):
         DIALECTS[name].write({tensor: form}, MODULES)
 
 
@@ -212,7 +212,7 @@ def test_what_others_wrote_is_read_for_packed_formats(name: str, text: str, form
         ("gptqmodel", "{}", "defaults"),
         ("llm-compressor", _recipe(targets=("Linear",)), "classes are not read"),
         ("llm-compressor", _recipe(targets=("re:(",)), "regular expression"),
-        ("llm-compressor", _recipe(ignore=["Linear"]), "by class"),
+        ("llm-compressor", _recipe(ignore=["Linear"]), "not classes"),
         ("llm-compressor", _recipe(scheme="W4A16"), "scheme"),
         ("llm-compressor", _recipe({"strategy": "tensor"}), "strategy tensor"),
         ("llm-compressor", _recipe({"type": "float"}), "type float"),

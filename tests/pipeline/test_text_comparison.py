@@ -88,7 +88,7 @@ def test_each_text_has_the_optimum_of_its_own_prices(run: Run) -> None:
         assert text.alone.loss >= 1
         assert -1 <= text.alone.spearman <= 1
     assert bw.pipeline.describe(run).texts != OneText()
-    assert "What each calibration text would choose" in (run.folder / "report.html").read_text()
+    assert "Comparison of calibration texts" in (run.folder / "report.html").read_text()
 
 
 def test_what_keeps_nothing_by_sequence_prices_no_text_alone(

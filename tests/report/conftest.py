@@ -177,5 +177,5 @@ def along() -> SearchCourse:
 
 @pytest.fixture(scope="session")
 def searched(summary: RunSummary, within: SearchCourse, along: SearchCourse) -> RunSummary:
-    """The same run after two searches."""
+    """Return the run summary after two searches."""
     return replace(summary, courses=(within, along))

@@ -1,4 +1,4 @@
-"""What is said of several calibration texts."""
+"""Comparison of several calibration texts."""
 
 from dataclasses import replace
 from io import StringIO
@@ -45,17 +45,17 @@ def test_bits_and_routing_by_text() -> None:
 
 def test_a_text_without_prices_says_why() -> None:
     text = printed(texts_table(UNPRICED))
-    assert "keeps nothing by sequence" in text
+    assert "stores nothing per sequence" in text
     assert "–" in text
     assert UNPRICED.differing == []
 
 
 def test_the_section_is_there_where_there_are_several(summary: RunSummary) -> None:
-    heading = "What each calibration text would choose"
+    heading = "Comparison of calibration texts"
     assert heading not in page(summary)
     shown = page(replace(summary, texts=TEXTS))
     assert heading in shown
-    assert "2 units that some text would give another format" in shown
+    assert "2 units that some text alone would give another format" in shown
     assert "How often each of 2 experts is chosen" in shown
     assert "&lt;code&gt;.py" in shown
     assert "<code>.py" not in shown

@@ -27,7 +27,7 @@ def test_a_search_along_the_front_is_told(along: SearchCourse) -> None:
     text = words(along)
     assert "<h3>nsga2, along the front</h3>" in text
     assert "The hypervolume went from 61.9 % to 99.8 % of the best known front" in text
-    assert "its effort was spent" in text
+    assert "stopped at its evaluation limit" in text
     assert text.count("<svg class=") == 1
 
 
@@ -38,13 +38,13 @@ def test_a_search_that_came_to_little_is_told(within: SearchCourse) -> None:
     assert "<figure>" not in words(nothing)
     one = replace(within, steps=within.steps[:1], hypervolume=np.ones(1), incumbent=within.incumbent[:1])
     assert "1 evaluation;" in words(one)
-    assert "The first file that fits, at 0.0584 nats/token, was not beaten." in words(one)
-    assert "No file that was measured is small enough." in words(replace(within, goal=SizeLimit(1), incumbent=np.full(60, np.inf)))
+    assert "The first file that fits, at 0.0584 nats/token, stayed the best." in words(one)
+    assert "No measured file is small enough." in words(replace(within, goal=SizeLimit(1), incumbent=np.full(60, np.inf)))
 
 
 def test_all_are_told_after_one_word_about_their_text(within: SearchCourse, along: SearchCourse) -> None:
     text = course_sections([along, within])
-    assert text.count("searched on, not of the held-out text") == 1
+    assert text.count("search text, not on the held-out text") == 1
     assert text.index("<p>Divergences here") < text.index("<h3>nsga2") < text.index("<h3>auto")
     assert course_sections([]) == ""
 

@@ -82,10 +82,10 @@ def test_the_parts_stand_in_their_order(searched: RunSummary) -> None:
         'class="heat"',
         "<details>",
         "All candidates",
-        "How the search went",
+        "History of the search",
         "auto, within",
         "nsga2, along",
-        "What the search cost",
+        "Cost of the search",
         ">Settings<",
     ]
     places = [text.index(mark) for mark in marks]
@@ -94,7 +94,7 @@ def test_the_parts_stand_in_their_order(searched: RunSummary) -> None:
 
 
 def test_a_run_without_a_search_has_no_section_of_it(summary: RunSummary) -> None:
-    assert "How the search went" not in page(summary)
+    assert "History of the search" not in page(summary)
 
 
 def test_error_bars_stand_at_measured_points_only(summary: RunSummary) -> None:

@@ -32,4 +32,4 @@ def test_the_smallest_cannot_shrink_and_the_finest_cannot_grow(summary: RunSumma
     assert isinstance(shrink(replace(summary, candidates=(smallest,)), 0), NoStep)
     assert isinstance(grow(replace(summary, candidates=(finest,)), 0), NoStep)
     only = space.narrowed(np.eye(len(space.formats), dtype=bool)[summary.chosen.choice])
-    assert exchange(replace(summary, space=only)).startswith("Nothing is left")
+    assert exchange(replace(summary, space=only)).startswith("No exchange is left")

@@ -1,4 +1,4 @@
-"""What every strategy that asks and is told must pass. Inherit from `BudgetContract`, or for one that searches the whole front from `FrontContract`:
+"""Contract tests of ask/tell strategies. Inherit from `BudgetContract`, or for one that searches the whole front from `FrontContract`:
 
 class TestMine(BudgetContract):
     n_to_best = 100
@@ -113,7 +113,7 @@ def problem(space: Space, *, seed: int = 0, start: Choices | None = None, n_sequ
 
 
 def as_text(questions: list[Question]) -> list[tuple]:
-    """Everything that a question says, to be compared."""
+    """Return all fields of a question, to be compared."""
     return [(question.choices.tolist(), question.n_sequences, question.against.tolist()) for question in questions]
 
 
@@ -139,11 +139,11 @@ class AskTellContract(ABC):
 
     @abstractmethod
     def at_random(self, known: Landscape, problem: Problem) -> Strategy:
-        """What it must not be worse than."""
+        """Return the reference that the strategy must not be worse than."""
 
     @abstractmethod
     def score(self, known: Landscape, choices: Choices) -> float:
-        """How good the best of the choices is, on a logarithmic scale; less is better."""
+        """Return the loss of the best of the choices on a logarithmic scale; less is better."""
 
     def search(self, known: Landscape, *, n: int, seed: int = 0, measure: Callable[[Landscape], Measure] = exactly) -> list[Question]:
         return searched(self.make(known, problem(known.space, seed=seed)), measure(known), n=n)

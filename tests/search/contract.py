@@ -1,4 +1,4 @@
-"""What every strategy that answers a table and a budget must pass. Inherit from `StrategyContract`, and from `ExactContract` where the answer is
+"""Contract tests of solvers of a table and a budget. Inherit from `StrategyContract`, and from `ExactContract` where the answer is
 always the best one, and say how to solve:
 
 class TestMine(StrategyContract):

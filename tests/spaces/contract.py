@@ -1,4 +1,4 @@
-"""What every set of formats and every target must pass. Inherit and say what is under test:
+"""Contract tests of formats and targets. Inherit and name the target under test:
 
 class TestMine(TargetContract):
     target = MY_ENGINE

@@ -1,4 +1,4 @@
-"""Which tensors of tiny models are decided about."""
+"""Units found in tiny models."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What an engine refuses is known before any work: tensor, rule, and where the rule was read."""
+"""Rules of engines: violations name tensor, rule and source before any work."""
 
 import numpy as np
 import pytest

@@ -1,1 +1,1 @@
-"""Charts of the report."""
+"""Charts of the report, as inline SVG."""

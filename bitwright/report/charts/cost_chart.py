@@ -1,4 +1,4 @@
-"""The front on three axes as a drawing: bytes against divergence, a line for each ceiling on the third axis, whose colour the candidates share."""
+"""Chart of the front on three axes: size against divergence, one line per ceiling on the cost, candidates in the colour of their ceiling."""
 
 from html import escape
 
@@ -13,7 +13,7 @@ _HEIGHT = 380
 
 
 def cost_chart(summary: RunSummary, front: CostFront) -> str:
-    """The legend and the drawing, as HTML."""
+    """Return the legend and the chart as HTML."""
     window = _window(summary, front)
     lines = []
     for level, ceiling in enumerate(front.ceilings):

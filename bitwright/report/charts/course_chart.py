@@ -1,6 +1,6 @@
-"""The course of a search as a drawing: how far it had come against the tokens it had read.
+"""Chart of a search's history: its best result so far against the tokens it has read.
 
-Within a budget that is the best divergence so far, with what else was measured; along the front it is the hypervolume, the area that the measured
+For a budget that is the best divergence so far, with the other measured plans; for the whole front it is the hypervolume, the area that the measured
 points dominate, as a share of the best known front's.
 """
 
@@ -18,14 +18,14 @@ from bitwright.report.numerals import duration, percent, significant, size, with
 
 _HEIGHT = 350
 _MARGIN = 0.08  # of the range, above and below what is shown
-_USUAL = 0.9  # of the evaluations lie within the window, the worst on its upper edge
-_MARKS = 60  # at most, spread evenly over the steps forward
+_USUAL = 0.9  # share of the evaluations within the window; the others lie on its upper edge
+_MARKS = 60  # at most, spread evenly over the improvements
 _WORDS = ((1e9, ", billions"), (1e6, ", millions"), (1e3, ", thousands"))
 
 
 @dataclass(frozen=True, eq=False)
 class _Curve:
-    """`values` `(n_known,)` after the steps `at` `(n_known,)` of a course, drawn in `window`, whose x axis counts `token_unit` tokens as one."""
+    """Curve of `values` `(n_known,)` after the steps `at` `(n_known,)` of a search, in `window`, whose x axis is in units of `token_unit` tokens."""
 
     at: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -34,12 +34,12 @@ class _Curve:
 
     @property
     def forward(self) -> NDArray[np.int64]:
-        """Which of `values` differ from the one before, the first among them."""
+        """Return the indices of the `values` that differ from the one before, the first included."""
         return np.flatnonzero(np.append(True, np.diff(self.values) != 0))
 
 
 def course_chart(course: SearchCourse) -> str:
-    """The legend and the drawing, as HTML; empty where nothing was measured that keeps the goal."""
+    """Return the legend and the chart as HTML; empty where no measured plan fits the budget."""
     if not np.isfinite(course.incumbent).any():
         return ""
     return _within(course, course.goal) if isinstance(course.goal, SizeLimit) else _along(course)
@@ -73,7 +73,7 @@ _PART = '<svg width="12" height="12"><path class="tried part" d="M6 6h0"/></svg>
 
 
 def _usual(tried: list[SearchStep], best: NDArray[np.float64]) -> Logarithmic:
-    """From the least to the best of the beginning, and to what most evaluations came to; what is not positive lies on the lower edge."""
+    """Return a scale from the least value to the first best or the 90 % quantile of all evaluations; nonpositive values lie on the lower edge."""
     nats = np.array([step.nats_per_token for step in tried])
     positive = [value for value in (*nats, *best) if value > 0] or [1.0]
     low, high = min(positive), max(float(best.max()), float(np.quantile(nats, _USUAL)), min(positive))
@@ -97,11 +97,11 @@ def _drawn(course: SearchCourse, curve: _Curve, *, dots: str, legend: list[str],
     grid = curve.window.grid(across=f"tokens read{_token_unit(course)[1]}", up=up)
     content = grid + dots + curve.window.line(_staircase(course, curve), look="course") + marks + _last(course, curve)
     entries = "".join(f"<li>{entry}</li>" for entry in legend)
-    return f'<ul class="legend">{entries}</ul>{curve.window.drawing(content, title=f"Course of the search by {course.method}")}'
+    return f'<ul class="legend">{entries}</ul>{curve.window.drawing(content, title=f"History of the search by {course.method}")}'
 
 
 def _staircase(course: SearchCourse, curve: _Curve) -> Iterable[tuple[float, float]]:
-    """The corners of the line: what holds goes on to the next step that changes it."""
+    """Return the corners of the step line: a value holds until the step that changes it."""
     window, before = curve.window, curve.values[0]
     for i in curve.forward:
         x = window.x(course.steps[curve.at[i]].tokens / curve.token_unit)
@@ -142,6 +142,6 @@ def _so_far(course: SearchCourse, i: int) -> str:
 
 
 def _last(course: SearchCourse, curve: _Curve) -> str:
-    """What the search came to, below the end of its line, where nothing else lies."""
+    """Return the label of the final value, below the end of the line, where nothing else lies."""
     text = significant(float(curve.values[-1])) if isinstance(course.goal, SizeLimit) else percent(curve.values[-1] / 100)
     return f'<text class="note chosen" x="100%" y="{curve.window.y(curve.values[-1]) + 19:.1f}" text-anchor="end">{text}</text>'

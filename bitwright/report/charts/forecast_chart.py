@@ -1,4 +1,4 @@
-"""What a predictor said of measurements that it had not learned from, against what came out: the nearer a mark to the diagonal the better."""
+"""Chart of predicted against measured divergence, on plans that the predictor was not fitted to: the nearer to the diagonal the better."""
 
 from html import escape
 
@@ -10,8 +10,8 @@ from bitwright.report.course import Forecast
 from bitwright.report.numerals import significant, with_error
 
 _HEIGHT = 350
-_MARGIN = 0.06  # of the window, on each side of what was measured
-_FAR = 3.0  # times beyond the measurements: a prediction further out lies on the edge
+_MARGIN = 0.06  # of the window, on each side of the measurements
+_FAR = 3.0  # times beyond the measurements: a prediction further out is clipped to the edge
 _MARKS = 250  # at most, spread evenly over the measurements by size
 
 _HELD = '<line class="interval" x1="7" x2="7" y1="0" y2="16"/><circle class="plan" cx="7" cy="8" r="3.5"/>'
@@ -19,12 +19,12 @@ _MISSED = '<line class="interval missed" x1="7" x2="7" y1="0" y2="16"/><circle c
 _LEGEND = f"""<ul class="legend">
 <li><svg width="14" height="16">{_HELD}</svg>in its 90 % interval</li>
 <li><svg width="14" height="16">{_MISSED}</svg>outside it</li>
-<li><svg width="26" height="12"><line class="diagonal" x1="1" y1="11" x2="25" y2="1"/></svg>just as predicted</li>
+<li><svg width="26" height="12"><line class="diagonal" x1="1" y1="11" x2="25" y2="1"/></svg>as predicted</li>
 </ul>"""
 
 
 def forecast_chart(forecast: Forecast) -> str:
-    """The legend and the drawing, as HTML; empty where no measurement is positive."""
+    """Return the legend and the chart as HTML; empty where no measurement is positive."""
     if not (forecast.measured > 0).any():
         return ""
     scale = _scale(forecast)
@@ -37,7 +37,7 @@ def forecast_chart(forecast: Forecast) -> str:
 
 
 def _scale(forecast: Forecast) -> Logarithmic:
-    """The same for both axes, so that the diagonal is where both agree."""
+    """Return one scale for both axes, so that prediction equals measurement on the diagonal."""
     low, high = forecast.measured[forecast.measured > 0].min(), forecast.measured.max()
     near = np.clip(forecast.predicted, low / _FAR, high * _FAR)
     low, high = float(min(low, near.min())), float(max(high, near.max()))

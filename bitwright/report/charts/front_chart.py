@@ -1,4 +1,4 @@
-"""The front as a drawing: bytes against divergence, with the budget and every candidate."""
+"""Chart of the Pareto front: size against divergence, with the budget and every candidate."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from bitwright.report.numerals import megabytes, percent, significant, size, wit
 from bitwright.report.summary import Candidate, Quality, RunSummary
 
 _HEIGHT = 400
-_MARGIN = 0.08  # of the range, left and right of what is shown
+_MARGIN = 0.08  # of the range, on the left and right
 _LINE_PX, _LETTER_PX = 16, 7.5  # of a label
 _WIDTHS_PX = {"": 300, "wide ": 900}  # a label that collides on a phone is shown on wide screens only
 
 
 def front_chart(summary: RunSummary) -> str:
-    """The legend and the drawing, as HTML."""
+    """Return the legend and the chart as HTML."""
     window = _window(summary)
     ordered = sorted(summary.candidates, key=lambda candidate: candidate.chosen)  # the chosen one is drawn last, on top
     marks = "".join(_mark(candidate, window) for candidate in ordered)
@@ -39,7 +39,7 @@ _LEGEND = """<ul class="legend">
 
 
 def _window(summary: RunSummary) -> Window:
-    """Megabytes from left to right, divergence from bottom to top; what is not positive lies on the bottom line."""
+    """Return the window: megabytes from left to right, divergence from bottom to top; values that are not positive lie on the bottom line."""
     sizes = [candidate.size_bytes / 1e6 for candidate in summary.candidates]
     sizes += [summary.budget.size_bytes / 1e6] if isinstance(summary.budget, SizeLimit) else []
     margin = _MARGIN * max(max(sizes) - min(sizes), 0.2 * max(sizes))
@@ -51,7 +51,7 @@ def _window(summary: RunSummary) -> Window:
 
 
 def _line(summary: RunSummary, window: Window) -> str:
-    """The predicted front, cut at the edges of the window."""
+    """Return the line of the predicted front, clipped to the window."""
     ends, known = window.across, summary.front_nats > 0
     sizes, logs = summary.front_sizes_bytes[known] / 1e6, np.log(summary.front_nats[known])
     if not sizes.size or sizes[-1] < ends.low or sizes[0] > ends.high:
@@ -100,7 +100,7 @@ def _tip(candidate: Candidate) -> str:
 
 @dataclass(frozen=True)
 class _Label:
-    """A name at `x` percent and `y` pixels that runs to the left (`end`) or right (`start`) of there."""
+    """Label at `x` percent and `y` pixels that runs to the left (`end`) or right (`start`) of there."""
 
     text: str
     x: float
@@ -108,7 +108,7 @@ class _Label:
     anchor: Literal["start", "end"]
 
     def collides(self, other: "_Label", *, width_px: float) -> bool:
-        """Whether the two overlap on a drawing of that width."""
+        """Return whether the two overlap on a drawing of that width."""
         (start, stop), (other_start, other_stop) = self._span(width_px), other._span(width_px)
         return start < other_stop and other_start < stop and abs(self.y - other.y) < _LINE_PX
 
@@ -118,7 +118,7 @@ class _Label:
 
 
 def _labels(summary: RunSummary, window: Window) -> Iterable[str]:
-    """Names beside the chosen plan and the uniform formats, each only where it meets no earlier one."""
+    """Yield labels for the chosen plan and the uniform formats, each only where it overlaps no earlier one."""
     placed: dict[str, list[_Label]] = {screen: [] for screen in _WIDTHS_PX}
     for candidate in sorted(summary.candidates, key=lambda candidate: not candidate.chosen):
         if not candidate.chosen and candidate.kind != "uniform":
@@ -135,7 +135,7 @@ def _labels(summary: RunSummary, window: Window) -> Iterable[str]:
 
 
 def _label(candidate: Candidate, window: Window) -> _Label:
-    """Below and left for the chosen plan, above and right for the others: on their sides of the front there is room."""
+    """Return a candidate's label: below and left for the chosen plan, above and right for the others, where the front leaves room."""
     x, y = window.x(candidate.size_bytes / 1e6), window.y(candidate.nats_per_token)
     if candidate.chosen:
         return _Label(candidate.label, x, y + 20, "end" if x > 15 else "start")

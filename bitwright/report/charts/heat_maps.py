@@ -1,7 +1,7 @@
-"""Layers × kinds of tensors, coloured: which format each tensor got, and how much each one matters.
+"""Heat maps of layers × kinds of tensors: the format of each tensor, and its sensitivity.
 
-A tensor outside the blocks (the embedding, the output head) has no layer and stands in a strip of its own above the layers. The colours are
-nine steps of the style sheet, `s0` to `s8`, so that light and dark mode each have their own.
+A tensor outside the blocks (the embedding, the output head) has no layer and is shown in a strip above the layers. The colours are nine classes of
+the style sheet, `s0` to `s8`, so that light and dark mode each have their own.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _FRACTIONS = {0: "", 3: "thousandths of a ", 6: "millionths of a "}
 
 @dataclass(frozen=True)
 class _Cell:
-    """One tensor in a map: its colour class, the text on it, and what it says when pointed at."""
+    """Cell of a heat map: its colour class, text and tooltip."""
 
     look: str
     text: str
@@ -32,13 +32,13 @@ class _Cell:
 
 
 def format_map(summary: RunSummary) -> str:
-    """The format of each tensor in the chosen plan, coloured by its bits per weight, with a legend that counts them."""
+    """Return the heat map of formats in the chosen plan, coloured by bits per weight, with counts per format."""
     looks = _format_looks(summary)
     formats, nats = summary.chosen_formats, summary.chosen_nats
 
     def cell(u: int) -> _Cell:
         form, unit = formats[u], summary.space.units[u]
-        tip = f"{unit.name}\n{shapes(unit)}\n{form.name}, {form.bits_per_weight:.3g} bits/weight\nexpected {significant(float(nats[u]))} nats/token"
+        tip = f"{unit.name}\n{shapes(unit)}\n{form.name}, {form.bits_per_weight:.3g} bits/weight\npredicted {significant(float(nats[u]))} nats/token"
         return _Cell(looks[form], form.name, tip)
 
     total = sum(unit.n_weights for unit in summary.space.units)
@@ -51,7 +51,7 @@ def format_map(summary: RunSummary) -> str:
 
 
 def sensitivity_map(summary: RunSummary) -> str:
-    """The divergence expected of each tensor in one and the same format, on a logarithmic colour scale."""
+    """Return the heat map of sensitivity: the predicted divergence of each tensor in one common format, on a logarithmic colour scale."""
     form = common_format(summary)
     nats = summary.table[:, summary.space.formats.index(form)]  # (n_units,)
     positive = nats[np.isfinite(nats) & (nats > 0)]
@@ -72,33 +72,33 @@ def sensitivity_map(summary: RunSummary) -> str:
 
 
 def common_format(summary: RunSummary) -> Format:
-    """The format that most tensors can be compared in; of several, the one nearest to four bits."""
+    """Return the format that most tensors are offered; of several, the one nearest to four bits."""
     known = np.isfinite(summary.table).sum(axis=0)  # (n_formats,)
     most = [form for form, count in zip(summary.space.formats, known, strict=True) if count == known.max()]
     return min(most, key=lambda form: abs(form.bits_per_weight - _COMMON_BITS))
 
 
 def _format_looks(summary: RunSummary) -> dict[Format, str]:
-    """Colour classes by rank of bits per weight among the formats in use, so that near ones stay apart."""
+    """Return colour classes by rank of bits per weight among the formats in use, so that close ones differ."""
     widths = sorted({form.bits_per_weight for form in summary.chosen_formats})
     last = max(1, len(widths) - 1)
     return {form: f"s{round((_STEPS - 1) * widths.index(form.bits_per_weight) / last)}" for form in summary.chosen_formats}
 
 
 def _costs(summary: RunSummary, u: int) -> str:
-    """The offered formats of one unit, one a line, finest first, the chosen one marked."""
-    space, now = summary.space, int(summary.chosen.choice[u])
+    """Return the offered formats of one unit, one per line, finest first, the chosen one marked."""
+    space, chosen = summary.space, int(summary.chosen.choice[u])
     offered = [f for f in range(len(space.formats)) if space.offered[u, f]]
     offered.sort(key=lambda f: (-space.size_bits[u, f], summary.table[u, f]))
     lines = []
     for f in offered:
         price = significant(float(summary.table[u, f]))
-        lines.append(f"{'►' if f == now else ' '} {space.formats[f].name:<8}{megabytes(space.size_bits[u, f] / 8):>8} MB {price:>9} nats/token")
+        lines.append(f"{'►' if f == chosen else ' '} {space.formats[f].name:<8}{megabytes(space.size_bits[u, f] / 8):>8} MB {price:>9} nats/token")
     return "\n".join(lines)
 
 
 def _map(units: tuple[Unit, ...], cell: Callable[[int], _Cell]) -> str:
-    """The strip of tensors outside the blocks and the table of those inside; a pair of layer and kind may hold several units."""
+    """Return the strip of tensors outside the blocks and the table of those inside; one cell of layer and kind may hold several units."""
     inside: dict[tuple[int, str], list[int]] = {}
     strip = ""
     for u, unit in enumerate(units):

@@ -1,4 +1,4 @@
-"""The front on three axes in a terminal: the least divergence for a size and a ceiling, and what was measured."""
+"""Tables of the front on three axes: the least divergence by size and ceiling on the cost, and the cost of each candidate."""
 
 import numpy as np
 from rich.table import Table
@@ -12,16 +12,16 @@ _ROWS = 10
 
 
 def cost_front_cells(front: CostFront) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Headings and rows: a size, and for each ceiling the least divergence of both."""
+    """Return headings and rows: a size, and for each ceiling the least divergence within both."""
     sizes = np.geomspace(front.sizes_bytes.min(), front.sizes_bytes.max(), _ROWS + 1)[1:] if np.ptp(front.sizes_bytes) else front.sizes_bytes[:1]
     headings = ("at most MB", *(front.words(ceiling) for ceiling in front.ceilings))
     return headings, tuple((megabytes(size), *(significant(front.least(size, ceiling)) for ceiling in front.ceilings)) for size in sizes)
 
 
 def cost_front_table(front: CostFront) -> Table:
-    """Predicted nats/token for sizes and ceilings."""
+    """Return a table of predicted nats/token by size and ceiling."""
     headings, rows = cost_front_cells(front)
-    caption = f"Columns: ceilings on {front.cost}. Cells: the least predicted nats/token of {len(front.nats):,} points; – is none."
+    caption = f"Columns: ceilings on {front.cost}. Cells: the least predicted nats/token of {len(front.nats):,} points; – for no point."
     table = titled(f"Size against divergence, {front.title}", caption=caption)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -31,8 +31,8 @@ def cost_front_table(front: CostFront) -> Table:
 
 
 def candidate_costs_table(summary: RunSummary) -> Table:
-    """Every candidate with what it takes of each cost."""
-    table = titled("What the candidates take", caption="*: predicted, not measured.")
+    """Return a table of every candidate with each of its costs."""
+    table = titled("Costs of the candidates", caption="*: predicted, not measured.")
     table.add_column("", overflow="fold")
     for heading in ("MB", "nats/token", *(front.cost for front in summary.cost_fronts)):
         table.add_column(heading, justify="right", no_wrap=True)

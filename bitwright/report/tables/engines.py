@@ -1,4 +1,4 @@
-"""What an engine says to a plan, and what its rules cost, as tables."""
+"""Tables of an engine's rules: the tensors of a plan that violate them, and the price of each rule in divergence."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ _ROWS = 20
 
 @dataclass(frozen=True)
 class RulePrice:
-    """The least predicted divergence, nats/token, at each budget when `rule` alone is kept."""
+    """Least predicted divergence, nats/token, at each budget with `rule` as the only rule."""
 
     rule: str
     nats: tuple[float, ...]
@@ -20,7 +20,7 @@ class RulePrice:
 
 @dataclass(frozen=True)
 class RulePrices:
-    """`budgets_bytes` are multiples of the smallest file; the first row keeps no rule of the engine, the last one all."""
+    """Prices of an engine's rules. `budgets_bytes` are multiples of the smallest file; the first row has no rule, the last one all."""
 
     engine: str
     budgets_bytes: tuple[int, ...]
@@ -28,9 +28,9 @@ class RulePrices:
 
 
 def breaches_table(engine: str, breaches: tuple[Breach, ...]) -> Table:
-    """The first twenty tensors that the engine would not load, with the rule and where it was read."""
-    table = titled(f"What {engine} would not load", caption=f"{min(len(breaches), _ROWS)} of {len(breaches)} shown.")
-    for heading in ("tensor", "what", "rule", "read in"):
+    """Return a table of the first twenty tensors that the engine would not load, with the rule and its source."""
+    table = titled(f"Tensors that {engine} would not load", caption=f"{min(len(breaches), _ROWS)} of {len(breaches)} shown.")
+    for heading in ("tensor", "format", "rule", "source"):
         table.add_column(heading, overflow="fold")
     for breach in breaches[:_ROWS]:
         table.add_row(breach.tensor, breach.fault, breach.rule, breach.source)
@@ -38,9 +38,9 @@ def breaches_table(engine: str, breaches: tuple[Breach, ...]) -> Table:
 
 
 def rule_prices_table(prices: RulePrices) -> Table:
-    """For each budget the least predicted divergence with each rule alone, without any and with all."""
-    table = titled(f"The price of the rules of {prices.engine}", caption="Predicted nats/token of the best choice within each budget.")
-    table.add_column("rule kept")
+    """Return a table of the least predicted divergence by budget: with each rule alone, without any and with all."""
+    table = titled(f"Price of the rules of {prices.engine}", caption="Predicted nats/token of the best choice within each budget.")
+    table.add_column("rule")
     for budget in prices.budgets_bytes:
         table.add_column(f"{budget / 1e6:.2f} MB", justify="right", no_wrap=True)
     for row in prices.rows:

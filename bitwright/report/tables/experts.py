@@ -1,4 +1,4 @@
-"""The experts of a mixture: how much of the text each sees, and what it became."""
+"""Table of the experts of a mixture: how many calibration tokens each sees, and its formats."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ _NAMED = 6  # experts that a sentence names
 
 @dataclass(frozen=True)
 class ExpertUse:
-    """A routed expert: tokens of the calibration text that are sent to it, their share of all, the mean weight of its output, and the formats of its
-    matrices, none where nothing is decided about them. Below `minimum_tokens` it `is_rare`, and its price is a floor or measured.
+    """Routed expert: calibration tokens routed to it, their share of all, the mean router weight of its output, and the formats of its matrices, none
+    where they stay unquantized. Below `minimum_tokens` it `is_rare`, and its sensitivity is a floor or measured with forced routing.
     """
 
     name: str
@@ -28,8 +28,8 @@ class ExpertUse:
 
 
 def experts_table(experts: tuple[ExpertUse, ...]) -> Table:
-    """A row for each expert."""
-    table = titled("Experts", caption=in_words(experts))
+    """Return a table with one row per expert."""
+    table = titled("Experts", caption=rare_experts_caption(experts))
     table.add_column(HEADINGS[0])
     for heading in HEADINGS[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -39,12 +39,12 @@ def experts_table(experts: tuple[ExpertUse, ...]) -> Table:
 
 
 def cells(use: ExpertUse) -> tuple[str, ...]:
-    """A row under `HEADINGS`."""
+    """Return the cells of a row under `HEADINGS`."""
     return (use.name, f"{use.n_tokens:,}", percent(use.frequency), significant(use.mean_weight), ", ".join(use.formats) or "–")
 
 
-def in_words(experts: tuple[ExpertUse, ...]) -> str:
-    """Which experts saw too little, in a sentence."""
+def rare_experts_caption(experts: tuple[ExpertUse, ...]) -> str:
+    """Return a sentence that names the experts with too few tokens."""
     if not experts:
         return "The model has no routed experts."
     rare, minimum = [use for use in experts if use.is_rare], experts[0].minimum_tokens

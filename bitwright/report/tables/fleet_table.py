@@ -1,4 +1,4 @@
-"""A fleet as a table: what each device gets, and a sentence for those that get nothing."""
+"""Table of a fleet: the plan of each device."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _MEBIBYTE = 2**20
 
 @dataclass(frozen=True)
 class FleetRow:
-    """What a device gets; divergence in nats per token."""
+    """Plan of one device; divergence in nats per token."""
 
     device: str
     size_bytes: int
@@ -28,8 +28,8 @@ class FleetRow:
 
 
 def fleet_table(rows: Iterable[FleetRow]) -> Table:
-    """The devices that have a plan."""
-    caption = "tokens/s: of each sequence with its context full, at most, by bandwidth. *: foretold from the run's measurements."
+    """Return a table of the devices that have a plan."""
+    caption = "tokens/s: upper bound per sequence with a full context, by bandwidth. *: predicted from the run's measurements."
     table = titled("Fleet", caption=caption)
     table.add_column("device", min_width=16, overflow="fold")
     table.add_column("cache", overflow="fold")

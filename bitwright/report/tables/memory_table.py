@@ -1,4 +1,4 @@
-"""Where every byte of a run goes, as a table."""
+"""Table of the memory that serving a model takes, by part."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ _MEBIBYTE = 2**20
 
 
 def memory_table(lines: Iterable[tuple[str, int, str, str]]) -> Table:
-    """`lines` are name, bytes, how they are known, and a detail."""
+    """Return a table of `lines`: name, bytes, basis (exact, counted or fitted), and detail."""
     rows = list(lines)
     total = sum(size for _, size, _, _ in rows)
     caption = "exact: to the byte on every shape tried. counted: found from the buffers it reports. fitted: to resident sizes of its process."

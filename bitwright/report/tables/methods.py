@@ -1,4 +1,4 @@
-"""The search methods in a terminal, and what candidates are worth in several objectives."""
+"""Tables of the search methods, and of candidates by several objectives."""
 
 from collections.abc import Iterable
 
@@ -10,9 +10,9 @@ from bitwright.spaces import Provenance
 
 
 def methods_table(methods: Iterable[tuple[str, str, str]]) -> Table:
-    """A row for each (name, source, what differs from it)."""
+    """Return a table with one row per method: name, source, and differences from it."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("--method", "published in", "done otherwise here"):
+    for heading in ("--method", "published in", "differences"):
         table.add_column(heading, overflow="fold")
     for name, source, differs in methods:
         table.add_row(name, source, differs or "–")
@@ -31,7 +31,7 @@ def whose_plan(found: Provenance) -> str:
 
 
 def objectives_table(names: Iterable[str], rows: Iterable[tuple[str, Iterable[tuple[float, float]]]]) -> Table:
-    """A row for each candidate: its name, and (value, standard error) of each of the objectives called `names`."""
+    """Return a table with one row per candidate: its name, and (value, standard error) of each of the objectives called `names`."""
     table = Table(title="Objectives on held-out text", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
     table.title_justify, table.title_style = "left", "bold"
     table.add_column("", overflow="fold")

@@ -1,4 +1,4 @@
-"""Which proxy to trust on a model: how each ranks plans that were measured, and how the proxies rank pairs among themselves."""
+"""Tables that compare sensitivity proxies on a model: rank correlation with measured plans, and with each other."""
 
 from dataclasses import dataclass
 from math import isnan
@@ -10,12 +10,12 @@ from rich.table import Table
 from bitwright.report.numerals import significant
 from bitwright.report.tables.tabular import titled
 
-_MOST_SHOWN = 12  # whose columns fit into a terminal of 80
+_MOST_SHOWN = 12  # columns that fit into a terminal of 80
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Spearman's coefficient with its 95 % interval, and Kendall's; NaN where they are undefined."""
+    """Spearman's rank correlation with its 95 % interval, and Kendall's; NaN where they are undefined."""
 
     spearman: float
     low: float
@@ -24,13 +24,13 @@ class Ranks:
 
     @property
     def text(self) -> str:
-        """Spearman's coefficient and its interval."""
+        """Format Spearman's coefficient and its interval."""
         return "–" if isnan(self.spearman) else f"{self.spearman:.3f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 @dataclass(frozen=True)
 class PricedProxy:
-    """A proxy, what it is, and what its table takes at most in passes over the calibration text."""
+    """Cost of a proxy: its name, source, and the most forward and backward passes over the calibration text that its table takes."""
 
     name: str
     source: str
@@ -40,7 +40,7 @@ class PricedProxy:
 
 @dataclass(frozen=True)
 class JudgedProxy:
-    """How the sums of a proxy's table rank all plans, and those of equal size, `alike`."""
+    """Rank correlations of a proxy's summed table with the measured divergence of all plans (`every`), and of plans of equal size (`alike`)."""
 
     name: str
     every: Ranks
@@ -49,8 +49,8 @@ class JudgedProxy:
 
 @dataclass(frozen=True, eq=False)
 class ProxyComparison:
-    """Judged proxies, and Spearman's coefficients of their tables `(n, n)`; on how many plans, of which `n_alike` are of equal size, and which
-    divergences these have, from and to, in nats per token.
+    """Comparison of proxies on `n_plans` measured plans, `n_alike` of them of equal size: rank correlations, Spearman's coefficients between their
+    tables `among` `(n, n)`, and the ranges (from, to) of the divergences in nats per token.
     """
 
     proxies: tuple[JudgedProxy, ...]
@@ -62,26 +62,26 @@ class ProxyComparison:
 
     @property
     def ranked(self) -> list[int]:
-        """Indices of the proxies from the most trustworthy: by their rank of plans of equal size, and of all where that says nothing."""
+        """Return the indices of the proxies, best first: by Spearman's coefficient on plans of equal size, on all plans where it is undefined."""
         keys = [tuple(-1.0 if isnan(value) else value for value in (p.alike.spearman, p.every.spearman)) for p in self.proxies]
         return sorted(range(len(keys)), key=lambda i: keys[i], reverse=True)
 
     @property
     def best(self) -> JudgedProxy:
-        """The one to trust."""
+        """Best proxy."""
         return self.proxies[self.ranked[0]]
 
     @property
-    def as_good(self) -> list[JudgedProxy]:
-        """Others that these plans cannot tell from the best: their coefficient lies within its interval."""
+    def tied_with_best(self) -> list[JudgedProxy]:
+        """Return the other proxies whose coefficient lies within the interval of the best."""
         return [p for i in self.ranked[1:] if (p := self.proxies[i]).alike.spearman >= self.best.alike.low]
 
 
 def costs_table(proxies: tuple[PricedProxy, ...]) -> Table:
-    """What each proxy is and takes."""
-    table = titled("Proxies", caption="Passes over the calibration text at most, forward + backward: proxies share what they have in common.")
+    """Return a table of the proxies with source and cost."""
+    table = titled("Proxies", caption="Passes over the calibration text at most, forward + backward: proxies share common passes.")
     table.add_column("proxy", no_wrap=True)
-    table.add_column("what it is", overflow="fold")
+    table.add_column("source", overflow="fold")
     table.add_column("passes", justify="right", no_wrap=True)
     for proxy in proxies:
         table.add_row(proxy.name, proxy.source, f"{proxy.forward:.0f} + {proxy.backward:.0f}")
@@ -89,10 +89,10 @@ def costs_table(proxies: tuple[PricedProxy, ...]) -> Table:
 
 
 def proxies_table(comparison: ProxyComparison) -> Table:
-    """Every proxy, the most trustworthy first."""
+    """Return a table of every proxy, the best first."""
     every, alike = (f"{significant(low)} to {significant(high)} nats/token" for low, high in (comparison.nats_every, comparison.nats_alike))
     table = titled(
-        "How their sums rank measured plans",
+        "Rank correlation of proxies with measured plans",
         caption=f"{comparison.n_plans} plans ({every}), {comparison.n_alike} of them of equal size ({alike}). Rank correlations, Spearman's with "
         "95 % intervals.",
     )
@@ -108,10 +108,10 @@ def proxies_table(comparison: ProxyComparison) -> Table:
 
 
 def agreement_table(comparison: ProxyComparison) -> Table:
-    """How the tables rank pairs of a unit and a format among themselves, in hundredths, in the order of `proxies_table`."""
+    """Return a table of Spearman's coefficients between the proxies' tables, in hundredths, in the order of `proxies_table`."""
     order = comparison.ranked[:_MOST_SHOWN]
-    of = "" if len(order) == len(comparison.proxies) else f" Only the first {len(order)} are shown."
-    table = titled("How the tables agree among themselves", caption=f"Spearman's coefficient over all units and formats, in hundredths.{of}")
+    note = "" if len(order) == len(comparison.proxies) else f" Only the first {len(order)} are shown."
+    table = titled("Rank correlation between proxies", caption=f"Spearman's coefficient over all units and formats, in hundredths.{note}")
     table.padding = (0, 0, 0, 1)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("proxy", no_wrap=True)
@@ -124,10 +124,10 @@ def agreement_table(comparison: ProxyComparison) -> Table:
 
 
 def verdict(comparison: ProxyComparison) -> str:
-    """In a sentence or two which proxy to trust here."""
+    """Return a sentence or two on the best proxy for this model."""
     best = comparison.best
     if isnan(best.alike.spearman):
         return "These plans are too few, or too alike, to tell which proxy to trust: measure more with --plans."
-    as_good = ", ".join(proxy.name for proxy in comparison.as_good)
-    others = f" These plans cannot tell it from {as_good}." if as_good else ""
+    tied_with_best = ", ".join(proxy.name for proxy in comparison.tied_with_best)
+    others = f" These plans cannot tell it from {tied_with_best}." if tied_with_best else ""
     return f"On this model and text, trust {best.name}: it ranks plans of equal size with Spearman {best.alike.spearman:.3f}.{others}"

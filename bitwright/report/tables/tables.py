@@ -1,4 +1,4 @@
-"""A finished run in a terminal of 80 columns, as rich tables."""
+"""Tables of a finished run for a terminal of 80 columns."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,10 @@ from bitwright.spaces import Format
 _FRONT_ROWS = 20
 _BAR_CELLS = 20
 _COURSES = (
-    "divergence: the best within the goal, nats/token on the text searched. front: hypervolume, of the best known front's. "
-    "Spearman, Kendall, RMSE (nats/token) and the share in the 90 % interval: predictions beside measurements they had not learned from."
+    "divergence: the best within the goal, nats/token on the search text. front: hypervolume, as a share of the best known front's. "
+    "Spearman, Kendall, RMSE (nats/token) and the share in the 90 % interval: predictions against measurements that they were not fitted to."
 )
-_TOP1 = "same top-1: tokens where this model and the original hold the same token most likely."
+_TOP1 = "same top-1: tokens where this model and the original have the same most likely next token."
 
 
 def candidates_table(summary: RunSummary) -> Table:
@@ -33,7 +33,7 @@ def candidates_table(summary: RunSummary) -> Table:
 
 
 def remainder(summary: RunSummary) -> str:
-    """What of the budget the chosen file leaves unused, in words."""
+    """Return a sentence on the bytes of the budget that the chosen file leaves unused."""
     chosen = summary.chosen
     if isinstance(summary.budget, NoLimit):
         return f"► chosen: {chosen.label}. There was no budget."
@@ -45,7 +45,7 @@ def remainder(summary: RunSummary) -> str:
 
 
 def front_table(summary: RunSummary) -> Table:
-    """The predicted front in at most twenty rows: the least divergence for each size, and what a further MB would bring."""
+    """Return a table of the predicted front in at most twenty rows: the least divergence by size, and the gain of a further MB."""
     sizes, nats = summary.front_sizes_bytes, summary.front_nats
     spread = np.geomspace(sizes[0], sizes[-1], _FRONT_ROWS) if len(sizes) else np.zeros(0)
     rows = np.unique(np.abs(sizes[None, :] - spread[:, None]).argmin(axis=1)) if len(sizes) else np.zeros(0, dtype=np.int64)
@@ -70,8 +70,8 @@ def front_table(summary: RunSummary) -> Table:
 
 
 def stages_table(summary: RunSummary) -> Table:
-    """What each step of the run took."""
-    table = titled("What the search cost", caption="Memory is the peak of the process.")
+    """Return a table of the time, tokens and memory of each step of the run."""
+    table = titled("Cost of the search", caption="Memory is the peak of the process.")
     table.add_column("step", overflow="fold")
     for heading in ("time", "tokens", "peak memory\nGB"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -85,8 +85,8 @@ def stages_table(summary: RunSummary) -> Table:
 
 
 def courses_table(summary: RunSummary) -> Table:
-    """Every search in two lines: what it was for, what it spent, how far it came, and how well its predictor foretold what it had not seen."""
-    table = titled("How the search went", caption=_COURSES)
+    """Return a table of every search in two lines: goal, cost, result, and the validation of its predictor."""
+    table = titled("History of the search", caption=_COURSES)
     table.add_column("method\ngoal", overflow="fold")
     for heading in ("evalu-\nations", "tokens\ntime", "divergence\nfirst, last", "front\nfirst, last", "Spearman\nKendall", "RMSE\nin 90 %"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -98,7 +98,7 @@ def courses_table(summary: RunSummary) -> Table:
 
 
 def _progress(course: SearchCourse) -> tuple[str, str]:
-    """First and last: the best divergence, which says nothing where any size counts, and the share of the front's area."""
+    """Return first and last: the best divergence (for a budget only), and the hypervolume as a share of the best known front's."""
     first, last = _ends(course.incumbent[np.isfinite(course.incumbent)])
     divergence = f"{significant(first)}\n{significant(last)}" if isinstance(course.goal, SizeLimit) else "–\n–"
     return divergence, "\n".join(percent(share) if np.isfinite(share) else "–" for share in _ends(course.hypervolume))
@@ -116,7 +116,7 @@ def _foresight(forecast: Forecast | NoForecast) -> tuple[str, str]:
 
 
 def check_table(rows: tuple[tuple[str, str, str], ...]) -> Table:
-    """What a plan promised and what was found in the engine; each row is what is compared, what was promised, and what was found."""
+    """Return a table of (quantity, value promised by the plan, value found in the engine)."""
     table = titled("Promised and found", caption="Divergences are in nats/token, with a standard error over contexts.")
     for heading in ("", "promised", "found"):
         table.add_column(heading, overflow="fold")
@@ -126,9 +126,9 @@ def check_table(rows: tuple[tuple[str, str, str], ...]) -> Table:
 
 
 def format_histogram(summary: RunSummary) -> Table:
-    """How many tensors, and what share of the weights decided about, each format got in the chosen plan."""
+    """Return a table of the formats of the chosen plan: number of tensors, and share of the quantized weights."""
     total = sum(unit.n_weights for unit in summary.space.units)
-    table = titled(f"Formats of {summary.chosen.label}", caption="Shares of all weights that were decided about.")
+    table = titled(f"Formats of {summary.chosen.label}", caption="Shares of all weights that were searched over.")
     table.add_column("format")
     for heading in ("bits per\nweight", "tensors", "weights\nmillions", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -141,7 +141,7 @@ def format_histogram(summary: RunSummary) -> Table:
 
 
 def format_counts(summary: RunSummary) -> list[tuple[Format, int, int]]:
-    """Format, number of tensors and number of weights for each format of the chosen plan, finest first."""
+    """Return (format, number of tensors, number of weights) for each format of the chosen plan, finest first."""
     counts: dict[Format, tuple[int, int]] = {}
     for unit, form in zip(summary.space.units, summary.chosen_formats, strict=True):
         n_tensors, n_weights = counts.get(form, (0, 0))

@@ -1,4 +1,4 @@
-"""Why every tensor got what it got: one row each, with the price of the next step down and the next step up."""
+"""Table of all units with the marginal prices of a smaller and a larger format, which explain their formats."""
 
 from html import escape
 
@@ -9,11 +9,11 @@ from bitwright.report.prices import NoStep, Step, grow, shrink
 from bitwright.report.summary import RunSummary
 from bitwright.spaces import Unit
 
-_HEADINGS = ("tensor", "shape", "format", "MB", "expected nats/token", "share", "price to shrink", "price to grow")
+_HEADINGS = ("tensor", "shape", "format", "MB", "predicted nats/token", "share", "price to shrink", "price to grow")
 
 
 def unit_table(summary: RunSummary) -> str:
-    """A sortable table of all units, as HTML: the numbers by which it sorts are in `data-by`."""
+    """Return a sortable table of all units as HTML; the sort keys are in `data-by`."""
     total = float(np.nansum(summary.chosen_nats))
     head = "".join(f'<th scope="col"><button type="button">{heading}</button></th>' for heading in _HEADINGS)
     rows = "".join(_row(summary, u, total=total) for u in range(len(summary.space.units)))
@@ -21,15 +21,15 @@ def unit_table(summary: RunSummary) -> str:
 
 
 def exchange(summary: RunSummary) -> str:
-    """The best bargain that is left on either side, in words."""
+    """Return a sentence on the cheapest step down and the best step up."""
     units = range(len(summary.space.units))
     down = [step.price for step in (shrink(summary, u) for u in units) if isinstance(step, Step)]
     up = [step.price for step in (grow(summary, u) for u in units) if isinstance(step, Step)]
     if not down or not up:
-        return "Nothing is left to exchange: every tensor is at one end of its formats."
+        return "No exchange is left: every tensor has its smallest or largest format."
     return (
         f"Here no tensor can shrink for less than {significant(min(down))} nats/token per MB saved, "
-        f"and none that grows brings more than {significant(max(up))} per MB spent."
+        f"and none can grow for a gain of more than {significant(max(up))} per MB spent."
     )
 
 

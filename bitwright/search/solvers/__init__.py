@@ -1,1 +1,1 @@
-"""Solvers of a table of losses under a budget."""
+"""Solvers that minimise the summed loss of a sensitivity table under a budget."""

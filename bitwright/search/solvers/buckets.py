@@ -1,10 +1,10 @@
-"""The knapsack in buckets: a dynamic programme over a budget cut into 10,000 equal parts, as in SPDY and OBC.
+"""Multiple-choice knapsack by dynamic programming over a budget discretised into 10,000 equal buckets, as in SPDY and OBC.
 
 Frantar & Alistarh, "SPDY: Accurate Pruning with Speedup Guarantees", ICML 2022, section 3.1, and "Optimal Brain Compression", NeurIPS 2022: the least
 loss of the first k units for every number of buckets, unit by unit. Their code rounds each unit's cost to the *nearest* bucket, so the sum can exceed
 the budget by half a bucket a unit, and OBC's leaves out formats that cost less than one. Here buckets are counted beyond the smallest file and
-rounded *up*: the budget holds, every format can be had, and up to one bucket a unit is lost, which the gap shows. `knapsack` needs no rounding; this
-is what those systems do.
+rounded *up*: the budget is never exceeded, every format can be chosen, and up to one bucket per unit is lost, which the gap shows. `knapsack` needs
+no rounding; this solver reproduces those systems.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from bitwright.spaces import Choice, Space
 
 
 def solve_in_buckets(space: Space, table: NDArray[np.float64], budget_bits: int, *, n_buckets: int = 10_000) -> Solution:
-    """The choice of least loss whose file, each unit rounded up to whole buckets, has at most `budget_bits`.
+    """Return the choice of least loss whose file, each unit rounded up to whole buckets, has at most `budget_bits`.
 
     `table` `(n_units, n_formats)` is in nats/token. Time and memory grow with `n_units * n_buckets`. The gap is measured against the bound of
     `relaxation`; `n_nodes` counts the partial choices, `n_units * n_buckets`.
@@ -36,7 +36,7 @@ def solve_in_buckets(space: Space, table: NDArray[np.float64], budget_bits: int,
 
 
 def _least_loss(buckets: NDArray[np.int64], loss: NDArray[np.float64], n_buckets: int) -> Choice:
-    """The choice of least loss with at most `n_buckets`, tables `(n_units, n_formats)`, `loss` infinite where nothing is offered."""
+    """Return the choice of least loss with at most `n_buckets`; tables `(n_units, n_formats)`, `loss` infinite where nothing is offered."""
     taken = np.zeros((len(loss), n_buckets + 1), dtype=np.uint16)  # the last unit's format, for every unit and number of buckets
     least = np.zeros(n_buckets + 1)
     for unit in range(len(loss)):

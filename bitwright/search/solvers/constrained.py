@@ -1,10 +1,10 @@
-"""The knapsack with side constraints: rows over the same pairs that a choice must keep as well, as a mixed-integer programme.
+"""Multiple-choice knapsack with side constraints (rows over the same pairs), as a mixed-integer programme.
 
-Where the knapsack's own answer keeps the rows it is the best there is, and nothing else is asked.
+Where the solution of the plain knapsack satisfies the rows it is optimal, and no programme is solved.
 
-What HiGHS answers is checked again in whole bits; an answer that a tolerance let through is forbidden by name and the search goes on. Where nothing
-can be answered, rows are dropped one at a time for as long as the rest still contradict each other; those that are left are the contradiction
-(the deletion filter: Chinneck & Dravnieks, "Locating minimal infeasible constraint sets in linear programs", ORSA Journal on Computing 3, 1991).
+A solution of HiGHS is checked again in whole bits; one that only its tolerance let through is excluded by a cut, and the programme is solved again.
+Where the programme is infeasible, rows are dropped one at a time as long as the rest stay infeasible; the rows left are an irreducible infeasible
+set (the deletion filter: Chinneck & Dravnieks, "Locating minimal infeasible constraint sets in linear programs", ORSA Journal on Computing 3, 1991).
 """
 
 from math import inf
@@ -22,15 +22,15 @@ from bitwright.spaces import Space
 
 
 def solve_with_rows(space: Space, table: NDArray[np.float64], budget_bits: int, *, rows: tuple[Row, ...], limit_seconds: float = 60.0) -> Solution:
-    """The choice of least loss whose file has at most `budget_bits` and which keeps all `rows`.
+    """Return the choice of least loss whose file has at most `budget_bits` and which satisfies all `rows`.
 
-    `table` `(n_units, n_formats)` is in nats/token. After `limit_seconds` the best choice so far is given with the gap that is left. Among
-    equally good choices HiGHS takes the same one each time, but not by a rule.
+    `table` `(n_units, n_formats)` is in nats/token. After `limit_seconds` the incumbent is returned with its optimality gap. Among equally good
+    choices HiGHS returns the same one each time, but by no documented rule.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
-        UserError: a table or row of another shape or with values that are not finite; rows that cannot all hold, of which those that contradict each
-            other are named; no choice found in time.
+        UserError: the table or a row has another shape than the space or values that are not finite; the rows are infeasible together (the
+            contradicting ones are named); no choice was found in time.
     """
     loss = checked_table(space, table)
     room = room_bits(space, budget_bits)
@@ -52,14 +52,14 @@ def solve_with_rows(space: Space, table: NDArray[np.float64], budget_bits: int, 
 
 
 def row_prices(space: Space, table: NDArray[np.float64], budget_bits: int, *, rows: tuple[Row, ...]) -> NDArray[np.float64]:
-    """What each pair `(n_units, n_formats)` costs beside its loss, in nats/token, for what it takes of the `rows`: their prices in the relaxation.
+    """Return the shadow prices of the `rows` per pair `(n_units, n_formats)`, in nats/token, from the dual of the linear relaxation.
 
-    With these added to a table like `table` the knapsack alone answers near the rows, at a hundredth of the time (Everett, Operations Research 11,
+    Added to a table like `table` they make the plain knapsack nearly satisfy the rows, at a hundredth of the time (Everett, Operations Research 11,
     1963). Zero where no row binds.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
-        UserError: rows that cannot all hold.
+        UserError: the rows are infeasible together.
     """
     loss, room = checked_table(space, table), room_bits(space, budget_bits)
     try:
@@ -87,7 +87,7 @@ def _require_possible(space: Space, row: Row, index: int) -> None:
     if row.coefficients.shape != space.offered.shape or not np.isfinite(row.coefficients[space.offered]).all():
         raise UserError(
             f"A row must have a finite coefficient for each offered pair of {space.offered.shape}; row {index} of shape {row.coefficients.shape} "
-            "has not: fill it again."
+            "does not: correct its coefficients."
         )
     least = float(np.where(space.offered, row.coefficients, inf).min(axis=1).sum())
     most = float(np.where(space.offered, row.coefficients, -inf).max(axis=1).sum())
@@ -100,7 +100,7 @@ def _require_possible(space: Space, row: Row, index: int) -> None:
 
 
 def _contradiction(space: Space, room: int, rows: tuple[Row, ...], *, limit_seconds: float) -> str:
-    """Which rows contradict each other, in a sentence. What cannot be decided in time counts as possible, so a row too many may be named."""
+    """Return a sentence that names the rows that contradict each other. A subset not decided in time counts as feasible, so it may name too many."""
 
     def possible(indices: list[int], room_bits: int) -> bool:
         programme = _programme(space, tuple(rows[i] for i in indices))

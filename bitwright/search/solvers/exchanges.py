@@ -1,8 +1,8 @@
-"""Spending what is left of a budget: exchanges of one unit's format, or of two at once, that fit and lower the loss.
+"""Improve a rounded-down relaxation by exchanges: change the format of one unit, or of two at once, within the budget and with less loss.
 
-The relaxation leaves less than a step unspent, and a step of another unit, or a step down here for a longer one there, uses it better; these
-need not lie on a hull. An option whose reduced cost exceeds the gap of the choice at hand is in no better one (Pisinger, "A minimal algorithm for the
-multiple-choice knapsack problem", European Journal of Operational Research 83, 1995), so every exchange leaves fewer options to look at.
+The relaxation leaves less than one step of the budget unspent. A step of another unit, or a step down for a longer step up elsewhere, uses it better;
+such formats need not lie on a unit's hull. An option whose reduced cost exceeds the gap of the incumbent is in no better choice (Pisinger, "A minimal
+algorithm for the multiple-choice knapsack problem", European Journal of Operational Research 83, 1995), so every exchange leaves fewer options.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ from bitwright.search.solvers.relaxation import Relaxation
 from bitwright.spaces import Choice
 
 _WORTHWHILE = 1e-3  # share of the gap that an exchange must close
-_AT_ONCE = 100_000  # moves that are weighed against each other: among so many, those of least reduced cost, some pair fills the room
+_AT_ONCE = 100_000  # moves compared with each other, those of least reduced cost: among so many, some pair fills the room
 
 
 def exchanged(relaxation: Relaxation) -> tuple[Choice, int]:
-    """A choice `(n_units,)` within the room, no worse than the relaxation rounded down, and the number of moves that were weighed."""
+    """Return a choice `(n_units,)` within the room, no worse than the relaxation rounded down, and the number of moves compared."""
     choice, n_moves = relaxation.rounded_down.copy(), 0
     gap = relaxation.gap(choice)
     pairs = _within(relaxation, gap)
@@ -33,7 +33,7 @@ def exchanged(relaxation: Relaxation) -> tuple[Choice, int]:
 
 
 def _within(relaxation: Relaxation, gap: float) -> NDArray[np.int64]:
-    """Pairs `(n,)`, as unit * n_formats + format, whose reduced costs are below a gap: the least `_AT_ONCE`, and where their units stand."""
+    """Return pairs `(n,)`, as unit * n_formats + format, with reduced costs below a gap: at most the least `_AT_ONCE`, and the current pairs."""
     n_units, n_formats = relaxation.reduced.shape
     reduced, home = relaxation.reduced.ravel(), np.arange(n_units) * n_formats + relaxation.rounded_down
     cheap = reduced < gap
@@ -47,18 +47,18 @@ def _within(relaxation: Relaxation, gap: float) -> NDArray[np.int64]:
 def _best_exchange(
     relaxation: Relaxation, choice: Choice, unit: NDArray[np.int64], *, option: NDArray[np.int64], at_least: float
 ) -> NDArray[np.int64]:
-    """Which one or two of the moves, `unit` and `option` `(n_moves,)`, lower the loss most within the room; none if by less than `at_least`.
+    """Return the one or two moves of `unit` and `option` `(n_moves,)` that lower the loss most within the room; none if by less than `at_least`.
 
     Each move finds its partner among all that fit beside it: in ascending order of bits, the last of the running minima of loss.
     """
     here = choice[unit]
     bits = np.append(relaxation.extra_bits[unit, option] - relaxation.extra_bits[unit, here], 0)
-    loss = np.append(relaxation.loss[unit, option] - relaxation.loss[unit, here], 0.0)  # the last is the move of nobody: a partner for one alone
+    loss = np.append(relaxation.loss[unit, option] - relaxation.loss[unit, here], 0.0)  # the last is the empty move: the partner of a single move
     order = np.argsort(bits, kind="stable")
     least = np.minimum.accumulate(loss[order])
     holder = order[np.maximum.accumulate(np.where(loss[order] == least, np.arange(len(order)), 0))]
     n_fitting = np.searchsorted(bits[order], relaxation.unspent_bits(choice) - bits, side="right")
-    partner = holder[n_fitting - 1]  # where none fits this is any move, ruled out below
+    partner = holder[n_fitting - 1]  # any move where none fits: ruled out below
     owner = np.append(unit, -1)
     change = np.where((n_fitting > 0) & (owner != owner[partner]), loss + loss[partner], np.inf)
     first = int(change.argmin())

@@ -1,4 +1,4 @@
-"""Fronts: the best choices of all sizes at once, and the plain arithmetic of points that are minimised in every column."""
+"""Pareto fronts: the best choices of all sizes at once, nondominated points and hypervolume. Every column is minimised."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from bitwright.spaces import Choices, Space
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """Choices in ascending size and falling loss.
+    """Pareto front of size and loss: choices in ascending size and falling loss.
 
     `choices` `(n_points, n_units)`, `size_bits` `(n_points,)` of the whole file, `loss` `(n_points,)` in nats/token.
     """
@@ -24,7 +24,7 @@ class Front:
 
 
 def hull(space: Space, table: NDArray[np.float64], *, n_points: int = 5_000) -> Front:
-    """The supported front: the corners of the lower convex hull of all (size, loss) points, each the best choice of its size.
+    """Return the supported front: the corners of the lower convex hull of all (size, loss) points, each the best choice of its size.
 
     From the smallest choice the hull steps of all units are taken in the order of nats saved per bit (Sinha & Zoltners, Operations Research 27,
     1979; see `ladder`). Steps of one efficiency are taken one by one, so points between two corners appear too. There are at most
@@ -42,7 +42,7 @@ def hull(space: Space, table: NDArray[np.float64], *, n_points: int = 5_000) -> 
 
 
 def _choices_after(ladder: Ladder, n_steps: NDArray[np.int64]) -> Choices:
-    """The choices after each of these numbers of steps `(n_points,)`: shape `(n_points, n_units)`."""
+    """Return the choices after each of these numbers of steps `(n_points,)`: `(n_points, n_units)`."""
     by_unit = np.argsort(ladder.unit, kind="stable")
     first = np.searchsorted(ladder.unit[by_unit], np.arange(len(ladder.start) + 1))
     choices = np.empty((len(n_steps), len(ladder.start)), dtype=np.int64)
@@ -53,29 +53,30 @@ def _choices_after(ladder: Ladder, n_steps: NDArray[np.int64]) -> Choices:
 
 
 def nondominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows of `values` `(n, n_columns)` no other row beats: none is as low everywhere and lower somewhere. `(n,)`; equal rows stay together.
+    """Mask of the nondominated rows of `values` `(n, n_columns)`: `(n,)`. Of equal rows, all or none are nondominated.
 
     Raises:
-        UserError: a value is not a number.
+        UserError: a value is NaN.
     """
     if np.isnan(values).any():
-        raise UserError("Points of a front must be numbers, but one is NaN: leave out what was not measured.")
+        raise UserError("Points of a front must be numbers, but one is NaN: leave out the points that were not measured.")
     rows, inverse = np.unique(values, axis=0, return_inverse=True)  # sorted: a row can only be beaten by an earlier one
-    stays = np.ones(len(rows), dtype=np.bool_)
+    is_nondominated = np.ones(len(rows), dtype=np.bool_)
     for i in range(len(rows)):
-        if stays[i]:
-            stays[i + 1 :] &= (rows[i + 1 :] < rows[i]).any(axis=1)
-    return stays[inverse.ravel()]
+        if is_nondominated[i]:
+            is_nondominated[i + 1 :] &= (rows[i + 1 :] < rows[i]).any(axis=1)
+    return is_nondominated[inverse.ravel()]
 
 
 def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """The area or volume that points `(n, 2)` or `(n, 3)` dominate below `reference` `(2,)` or `(3,)`; points beyond it add nothing.
+    """Return the hypervolume: the area or volume dominated by points `(n, 2)` or `(n, 3)` below `reference` `(2,)` or `(3,)`. Points beyond the
+    reference add nothing.
 
     Zitzler & Thiele, "Multiobjective evolutionary algorithms", IEEE Transactions on Evolutionary Computation 3, 1999: in two columns a sum of
-    rectangles, in three of slices between the values of the last one, each as thick as they are apart.
+    rectangles, in three of slices between successive values of the last column.
 
     Raises:
-        UserError: another number of columns than two or three, or a value that is not a number.
+        UserError: the points have another number of columns than two or three, or a value is NaN.
     """
     n_columns = values.shape[-1]
     if values.ndim != 2 or n_columns not in (2, 3) or reference.shape != (n_columns,):
@@ -84,7 +85,7 @@ def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> 
             "them."
         )
     if np.isnan(values).any():
-        raise UserError("Points of a front must be numbers, but one is NaN: leave out what was not measured.")
+        raise UserError("Points of a front must be numbers, but one is NaN: leave out the points that were not measured.")
     inside = values[(values < reference).all(axis=1)]
     inside = inside[np.argsort(inside[:, 0], kind="stable")]
     if n_columns == 2:
@@ -95,13 +96,13 @@ def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> 
 
 
 def _area(ascending: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """The area below a reference of points `(n, 2)` inside it, ascending in the first column."""
+    """Return the area dominated by points `(n, 2)` inside the reference, ascending in the first column."""
     widths = np.diff(np.append(ascending[:, 0], reference[0]))
     return float((widths * (reference[1] - np.minimum.accumulate(ascending[:, 1]))).sum())
 
 
 def spread(front: Front, n: int) -> NDArray[np.int64]:
-    """Indices of `n` different points spread evenly along the size, both ends included; all points where there are no more than `n`.
+    """Return the indices of `n` different points spread evenly along the size, both ends included; all points where there are at most `n`.
 
     Raises:
         UserError: fewer than two points are asked for.

@@ -1,13 +1,13 @@
-"""Greedy allocation by marginals: units are promoted from the smallest file up, or demoted from the largest down, a format at a time.
+"""Greedy allocation by marginal gain: promote units from the smallest file up, or demote them from the largest down, one format at a time.
 
 Each step goes to the unit whose *next* format saves the most loss per bit added, or costs the least per bit saved: (loss[next] - loss[now]) /
-(bits[next] - bits[now]). On convex tables that is best at every size it passes through (Fox, "Discrete optimization via marginal analysis",
-Management Science 13, 1966). QVLA (arXiv 2602.03782) demotes channels so; its code divides the *whole* loss of the lower format by the bits saved,
-which charges again for what the unit has lost already, and averages over channels of unequal size: here it is the marginal, over bits.
+(bits[next] - bits[now]). On convex tables that is optimal at every size it passes through (Fox, "Discrete optimization via marginal analysis",
+Management Science 13, 1966). QVLA (arXiv 2602.03782) demotes channels this way; its code divides the *whole* loss of the lower format by the bits
+saved, which charges again for loss already taken, and averages over channels of unequal size: here the ratio is marginal, over bits.
 
-What a heap of next steps would pop one by one is what a sort finds by the dearest step so far of each unit, so no unit is looked at alone.
-Formats that are larger and no better than another of the same unit are no steps. Unlike in `ladder`, no other format is passed over: where a table is
-not convex, a step is judged without what lies behind it.
+Instead of a heap of next steps, all steps are sorted by the dearest step so far of their unit, which gives the same order in whole arrays. Formats
+that are larger and no better than another of the same unit are no steps. Unlike in `relaxed_front`, no other format is skipped: where a table is not
+convex, a step is judged without looking further ahead.
 """
 
 from collections.abc import Callable
@@ -22,11 +22,11 @@ from bitwright.search.solvers.relaxation import relax
 from bitwright.search.solvers.solution import Solution, proven
 from bitwright.spaces import Choice, Space
 
-_PART = 8_192  # units whose tables of eight formats stay in the cache
+_PART = 8_192  # units whose tables of eight formats fit into the processor's cache
 
 
 def promote(space: Space, table: NDArray[np.float64], budget_bits: int) -> Solution:
-    """From the smallest file up, as long as a step fits in `budget_bits`; a unit whose next step does not fit stays where it is.
+    """Promote from the smallest file up as long as a step fits in `budget_bits`; a unit whose next step does not fit keeps its format.
 
     `table` `(n_units, n_formats)` is in nats/token. The gap is measured against the bound of `relaxation`; `n_nodes` counts the steps.
 
@@ -38,19 +38,19 @@ def promote(space: Space, table: NDArray[np.float64], budget_bits: int) -> Solut
 
 
 def demote(space: Space, table: NDArray[np.float64], budget_bits: int) -> Solution:
-    """From the best file down, until it fits in `budget_bits`. Arguments, answer and errors as of `promote`."""
+    """Demote from the file of least loss down until it fits in `budget_bits`. Arguments, result and errors as in `promote`."""
     return _answered(space, checked_table(space, table), room_bits(space, budget_bits), walked=_demoted)
 
 
 def _promoted(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_], *, room: int) -> tuple[Choice, int]:
-    """The choice, and the number of steps there are."""
+    """Return the choice and the number of steps."""
     steps = _popped(extra, loss, offered, walk=_upwards)
     paid = affordable(steps.unit, steps.bits, room)
     return stand_after(steps.start, steps.unit[paid], steps.option[paid]), len(steps.unit)
 
 
 def _demoted(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_], *, room: int) -> tuple[Choice, int]:
-    """The choice, and the number of steps there are."""
+    """Return the choice and the number of steps."""
     steps = _popped(extra, loss, offered, walk=_downwards)
     too_many = int(extra[np.arange(len(extra)), steps.start].sum()) - room
     n = int(np.searchsorted(np.cumsum(steps.bits), too_many)) + 1 if too_many > 0 else 0
@@ -64,7 +64,7 @@ def _answered(space: Space, loss: NDArray[np.float64], room: int, *, walked: Cal
 
 
 class _Stairs(NamedTuple):
-    """The formats of each unit from the smallest up: column k of `is_step` `(n_units, n_formats)` says whether the k-th is better than all before.
+    """Formats of each unit from the smallest up: column k of `is_step` `(n_units, n_formats)` says whether the k-th is better than all before.
 
     Such a step goes from `lower` to `upper`, adds `bits` and saves `saved`, each `(n_units, n_formats)`, from `bottom` to `top` `(n_units,)`.
     """
@@ -92,7 +92,7 @@ class _Steps(NamedTuple):
 
 
 def _popped(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_], *, walk: Callable[[_Stairs], _Steps]) -> _Steps:
-    """The steps of all units in the order in which a heap pops them."""
+    """Return the steps of all units in the order in which a heap would pop them."""
     firsts = range(0, len(loss), _PART)
     slices = [slice(first, first + _PART) for first in firsts]
     parts = [walk(_stairs(extra[part], loss[part], offered[part])) for part in slices]
@@ -120,14 +120,14 @@ def _stairs(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArra
 
 
 def _upwards(stairs: _Stairs) -> _Steps:
-    """Promotions, of which those that save most per bit are cheapest."""
+    """Return the promotions, a unit's smallest format first; the price of a step is minus its saving per bit."""
     slope = np.where(stairs.is_step, -stairs.saved / stairs.bits, -np.inf)
     dearest, steps = np.maximum.accumulate(slope, axis=1), np.nonzero(stairs.is_step)
     return _Steps(stairs.bottom, steps[0], stairs.upper[steps], stairs.bits[steps], dearest[steps])
 
 
 def _downwards(stairs: _Stairs) -> _Steps:
-    """Demotions, a unit's largest format first."""
+    """Return the demotions, a unit's largest format first."""
     lower, bits, is_step = stairs.lower[:, ::-1], stairs.bits[:, ::-1], stairs.is_step[:, ::-1]
     cost = np.where(is_step, stairs.saved[:, ::-1] / bits, -np.inf)
     dearest, steps = np.maximum.accumulate(cost, axis=1), np.nonzero(is_step)

@@ -1,4 +1,4 @@
-"""Steps that are taken in a given order for as long as the room pays for them."""
+"""Take steps in a given order as long as they fit into the budget."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from bitwright.spaces import Choice
 
 
 def stand_after(start: Choice, unit: NDArray[np.int64], option: NDArray[np.int64]) -> Choice:
-    """Where the units stand `(n_units,)` after steps `(n_steps,)` from `start` `(n_units,)`, the last of a unit's steps counting."""
+    """Return the choice `(n_units,)` after steps `(n_steps,)` from `start` `(n_units,)`; the last step of a unit counts."""
     last = np.full(len(start), -1)
     np.maximum.at(last, unit, np.arange(len(unit)))
     choice = start.copy()
@@ -16,9 +16,9 @@ def stand_after(start: Choice, unit: NDArray[np.int64], option: NDArray[np.int64
 
 
 def affordable(unit: NDArray[np.int64], added_bits: NDArray[np.int64], room_bits: int) -> NDArray[np.int64]:
-    """Which of the steps `(n_steps,)`, taken in their order, the room pays for. One that does not fit is passed by, with all later ones of its unit.
+    """Return the indices of the steps `(n_steps,)` that fit, taken in their order. One that does not fit is skipped, with all later ones of its unit.
 
-    What does not fit now will not fit later, so a round drops all such steps at once, and few rounds are needed.
+    A step that does not fit now will not fit later, so a round drops all such steps at once, and few rounds are needed.
     """
     taken = [np.zeros(0, dtype=np.int64)]
     waiting = np.arange(len(unit))

@@ -1,9 +1,9 @@
-"""The best choice within a budget: the multiple-choice knapsack, solved exactly.
+"""Exact solver of the multiple-choice knapsack: the choice of least loss within a budget.
 
 The relaxation gives a price in nats per bit and a bound; an option whose reduced cost lifts the bound above a choice that `exchanges` found cannot
-be part of the best one and is taken out (Sinha & Zoltners, Operations Research 27, 1979; Kellerer, Pferschy & Pisinger, "Knapsack Problems", 2004,
-section 11.4). What remains is solved by the dynamic programme of `states`. That one counts losses in whole steps of 2**-51 of their range or finer,
-so sums are exact in any order and ties are ties.
+be part of the best one and is pruned (Sinha & Zoltners, Operations Research 27, 1979; Kellerer, Pferschy & Pisinger, "Knapsack Problems", 2004,
+section 11.4). The remaining options are solved by the dynamic programme of `states`. It counts losses in integer steps of 2**-51 of their range or
+finer, so sums are exact in any order and ties are ties.
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ from bitwright.search.solvers.states import LOSS_BITS, least_loss
 from bitwright.spaces import Choice, Space
 
 _CORE, _CORE_STATES = 250, 1_000  # options of least reduced cost, and states kept for them
-_SAFE = 1e-9  # relative: an option is taken out only if it is worse by more than any rounding
+_SAFE = 1e-9  # relative: an option is pruned only if it is worse by more than any rounding
 
 
 def solve(space: Space, table: NDArray[np.float64], budget_bits: int, *, n_states: int = 10_000) -> Solution:
-    """The choice of least loss whose file has at most `budget_bits`; of equals the one of fewest bits, then the lexicographically first.
+    """Return the choice of least loss whose file has at most `budget_bits`; of equals the one of fewest bits, then the lexicographically first.
 
     `table` `(n_units, n_formats)` holds nats/token for every offered pair, of any sign and in any order. The gap is zero unless the dynamic
-    programme met more than `n_states` states at once, which models have not been seen to do; it is then a proven bound.
+    programme exceeded `n_states` states at once, which has not been seen on models; it is then a proven bound.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
@@ -41,10 +41,10 @@ def solve(space: Space, table: NDArray[np.float64], budget_bits: int, *, n_state
 
 
 def _worth_keeping(relaxation: Relaxation) -> tuple[NDArray[np.bool_], int]:
-    """The options that the best choice may hold, `(n_units, n_formats)` bool, and the number of states that it took to know so.
+    """Return the options that the best choice may hold, `(n_units, n_formats)` bool, and the number of states used to find out.
 
     Where many options are left, the programme is first solved for those of least reduced cost: the core (Pisinger, European Journal of Operational
-    Research 83, 1995), whose best choice is seldom worse than the best of all and leaves few options to it.
+    Research 83, 1995), whose best choice is seldom worse than the optimum and leaves few options.
     """
     known, _ = exchanged(relaxation)
     kept = _no_dearer(relaxation, known)
@@ -52,13 +52,13 @@ def _worth_keeping(relaxation: Relaxation) -> tuple[NDArray[np.bool_], int]:
     if len(rivals) <= _CORE:
         return kept, 0
     core = relaxation.reduced <= np.partition(rivals, _CORE)[_CORE]
-    core[np.arange(len(known)), relaxation.rounded_down] = True  # whatever was rounded: a choice must be left
+    core[np.arange(len(known)), relaxation.rounded_down] = True  # despite rounding, a choice must be left
     better, _, n_nodes = _solve_kept(relaxation, core, _CORE_STATES)
     return _no_dearer(relaxation, min(known, better, key=relaxation.gap)), n_nodes
 
 
 def _no_dearer(relaxation: Relaxation, known: Choice) -> NDArray[np.bool_]:
-    """Which options' reduced costs do not lift the bound above the loss of a `known` choice `(n_units,)`: `(n_units, n_formats)`."""
+    """Mask of the options whose reduced costs do not lift the bound above the loss of a `known` choice `(n_units,)`: `(n_units, n_formats)`."""
     units, relaxed = np.arange(len(known)), relaxation.rounded_down
     paid = relaxation.loss[units, relaxed] + relaxation.price * relaxation.extra_bits[units, relaxed]  # (n_units,)
     rounding = _SAFE * (relaxation.loss[units, known].sum() + paid)
@@ -67,7 +67,7 @@ def _no_dearer(relaxation: Relaxation, known: Choice) -> NDArray[np.bool_]:
 
 
 def _solve_kept(relaxation: Relaxation, kept: NDArray[np.bool_], n_states: int) -> tuple[Choice, float, int]:
-    """The best choice among the kept options, by how many nats/token it may miss the best loss, and the number of states."""
+    """Return the best choice among the remaining options, its gap in nats/token, and the number of states."""
     extra, excess = relaxation.extra_bits, relaxation.loss
     choice = kept.argmax(axis=1)
     open_units = np.flatnonzero(kept.sum(axis=1) > 1)
@@ -87,6 +87,6 @@ def _above_least(values: NDArray[np.int64], offered: NDArray[np.bool_]) -> NDArr
 
 
 def _whole_steps(excess: NDArray[np.float64]) -> tuple[int, NDArray[np.int64]]:
-    """Losses as integers, in steps of 2**-scale nats/token, and the scale."""
+    """Return the scale, and losses as integers in steps of 2**-scale nats/token."""
     scale = LOSS_BITS - int(np.frexp(excess.max(axis=1).sum())[1])
     return scale, np.rint(np.ldexp(excess, scale)).astype(np.int64)

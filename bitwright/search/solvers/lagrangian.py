@@ -1,8 +1,8 @@
-"""The Lagrangian relaxation as a strategy: for up to a million units, in sorts and sums over whole arrays, with its duality gap.
+"""Lagrangian solver: for up to a million units, by sorts and sums over whole arrays, with its duality gap.
 
-One price for bits lets every unit choose alone (`relaxation`; Shoham & Gersho, "Efficient bit allocation for an arbitrary set of quantizers",
-IEEE Transactions on Acoustics, Speech and Signal Processing 36, 1988, section III). What the budget leaves after rounding down goes into
-`exchanges`, which reach the choices between two corners of the hull that no price leads to. The gap is below the saving of one step of one unit, so
+One multiplier (a price per bit) lets every unit choose alone (`relaxation`; Shoham & Gersho, "Efficient bit allocation for an arbitrary set of
+quantizers", IEEE Transactions on Acoustics, Speech and Signal Processing 36, 1988, section III). The rest of the budget after rounding down goes into
+`exchanges`, which reach choices between two corners of the hull that no multiplier leads to. The gap is below the saving of one step of one unit, so
 it vanishes as units become many: channels and micro-experts (QVLA, CAMERA), where the exact dynamic programme takes long.
 """
 
@@ -17,9 +17,9 @@ from bitwright.spaces import Space
 
 
 def solve_lagrangian(space: Space, table: NDArray[np.float64], budget_bits: int) -> Solution:
-    """A choice whose file has at most `budget_bits`, and as its `gap` the duality gap: no choice is better by more.
+    """Return a choice whose file has at most `budget_bits`; its `gap` is the duality gap, and no choice is better by more.
 
-    `table` `(n_units, n_formats)` is in nats/token, of any sign and in any order. `n_nodes` counts the moves that were weighed. Eight formats of a
+    `table` `(n_units, n_formats)` is in nats/token, of any sign and in any order. `n_nodes` counts the moves compared. Eight formats of a
     million units take a few hundred megabytes besides the space.
 
     Raises:

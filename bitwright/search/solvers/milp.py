@@ -1,8 +1,8 @@
-"""The mixed-integer programme over pairs: one binary variable for each offered pair, one of each unit chosen.
+"""Mixed-integer programme over pairs: one binary variable per offered pair, exactly one chosen per unit.
 
 Solved by HiGHS (Huangfu & Hall, "Parallelizing the dual revised simplex method", Mathematical Programming Computation 10, 2018) through PuLP. Bits
-enter as whole multiples of their greatest common divisor, and losses and what is not whole relative to their largest value, since HiGHS works to
-absolute tolerances.
+enter as integer multiples of their greatest common divisor, losses and other fractional coefficients relative to their largest value, since HiGHS
+works to absolute tolerances.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _OPTIONS = {"mip_feasibility_tolerance": 1e-9, "primal_feasibility_tolerance": 1
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The best `choice` `(n_units,)` found, its `loss` in the programme's own terms, a `lower_bound` on all such losses, and the nodes searched."""
+    """Best `choice` `(n_units,)` found, its `loss` (the programme's objective), a `lower_bound` on the objective, and the nodes searched."""
 
     choice: Choice
     loss: float
@@ -31,16 +31,16 @@ class Answer:
 
     @property
     def gap(self) -> float:
-        """By how much the loss may exceed the least one, at most."""
+        """Optimality gap: the loss exceeds the least one by at most this."""
         return max(self.loss - self.lower_bound, 0.0)
 
 
 class ContradictionError(ValueError):
-    """No choice keeps everything that a programme asks for."""
+    """Error for an infeasible programme: no choice satisfies all constraints."""
 
 
 class Programme:
-    """The model that HiGHS is given, for the offered pairs `(n_units, n_formats)` of a space."""
+    """Mixed-integer model for HiGHS over the offered pairs `(n_units, n_formats)` of a space."""
 
     def __init__(self, offered: NDArray[np.bool_]) -> None:
         self._offered = offered
@@ -52,16 +52,16 @@ class Programme:
             self._model += pulp.lpSum(self._pick[unit, int(form)] for form in np.flatnonzero(row)) == 1
 
     def minimise(self, loss: NDArray[np.float64]) -> None:
-        """Losses `(n_units, n_formats)` in nats/token count for the pairs that are chosen."""
+        """Add the losses `(n_units, n_formats)` of the chosen pairs, in nats/token, to the objective."""
         self._losses += [(float(loss[pair]), pick) for pair, pick in self._pick.items()]
 
     def limit(self, extra_bits: NDArray[np.int64], room_bits: int) -> None:
-        """Extra bits `(n_units, n_formats)` sum to at most `room_bits`."""
+        """Constrain the sum of `extra_bits` `(n_units, n_formats)` over the chosen pairs to at most `room_bits`."""
         divisor = int(np.gcd.reduce(extra_bits, axis=None)) or 1
         self._model += pulp.lpSum(int(extra_bits[pair]) // divisor * pick for pair, pick in self._pick.items()) <= room_bits // divisor
 
     def keep(self, row: Row) -> None:
-        """A row holds. Its coefficients enter relative to each unit's least, over the largest of them or, where all are whole, over their divisor."""
+        """Add a row as a constraint. Coefficients enter relative to each unit's least, divided by the largest or, if whole, by their divisor."""
         least = np.where(self._offered, row.coefficients, inf).min(axis=1)  # (n_units,)
         above = np.where(self._offered, row.coefficients - least[:, None], 0.0)
         lower, upper, base = row.lower, row.upper, float(least.sum())
@@ -77,24 +77,24 @@ class Programme:
             self._rows.append((constraint, above / scale))
 
     def forbid(self, choice: Choice) -> None:
-        """Any choice but this one `(n_units,)`."""
+        """Exclude this choice `(n_units,)`."""
         self._model += pulp.lpSum(self._pick[unit, form] for unit, form in enumerate(choice.tolist())) <= len(choice) - 1
 
     def above(self, curve: pulp.LpVariable, slope: NDArray[np.float64], level: float) -> None:
-        """A `curve` lies above a line: the sum of `slope` `(n_units, n_formats)` over the pairs that are chosen, and `level`."""
+        """Constrain `curve` to lie above a line: the sum of `slope` `(n_units, n_formats)` over the chosen pairs, plus `level`."""
         self._model += curve >= pulp.lpSum(float(slope[pair]) * pick for pair, pick in self._pick.items() if slope[pair]) + level
 
     def curve(self, nats_per_token: float) -> pulp.LpVariable:
-        """A new variable that counts as so many nats/token for each unit of it, and is held from below by `above` only."""
+        """Add a variable with the objective coefficient `nats_per_token`, bounded from below by `above` only."""
         curve = self._model.add_variable(f"z_{len(self._losses)}", None, None)
         self._losses.append((nats_per_token, curve))
         return curve
 
     def relaxed(self) -> tuple[NDArray[np.float64], float]:
-        """The least loss of fractions of pairs `(n_units, n_formats)`, and those.
+        """Return the optimum of the linear relaxation: fractions of pairs `(n_units, n_formats)`, and their loss.
 
         Raises:
-            ContradictionError: no fractions keep all that is asked for.
+            ContradictionError: the relaxation is infeasible.
         """
         for pick in self._pick.values():
             pick.cat = pulp.LpContinuous
@@ -104,10 +104,10 @@ class Programme:
         return self._picked(), self._model.objective.value() / scale
 
     def row_prices(self) -> NDArray[np.float64]:
-        """What the rows add to the loss of each pair `(n_units, n_formats)` where they bind, so that without them the least loss is the relaxed one.
+        """Return the dual prices of the binding rows per pair `(n_units, n_formats)`: added to the losses they give the relaxed optimum without rows.
 
         Raises:
-            ContradictionError: no fractions keep all that is asked for.
+            ContradictionError: the relaxation is infeasible.
         """
         self.relaxed()
         scale = self._loss_scale()
@@ -117,11 +117,11 @@ class Programme:
         return prices
 
     def solve(self, limit_seconds: float) -> Answer:
-        """The best choice there is, or that was found in time.
+        """Return the best choice, or the best one found in time.
 
         Raises:
-            ContradictionError: no choice keeps all that is asked for.
-            UserError: none was found in time.
+            ContradictionError: no choice satisfies all constraints.
+            UserError: no choice was found in time.
         """
         scale = self._run(limit_seconds)
         if self._model.status != pulp.LpStatusOptimal:
@@ -131,12 +131,12 @@ class Programme:
         return Answer(self._picked().argmax(axis=1), self._model.objective.value() / scale, lower_bound, max(int(info.mip_node_count), 0))
 
     def _run(self, limit_seconds: float) -> float:
-        """Solve the model, and by what its losses were multiplied."""
+        """Solve the model and return the factor that its losses were multiplied by."""
         scale = self._loss_scale()
         self._model.setObjective(pulp.lpSum(scale * loss * variable for loss, variable in self._losses))
         self._model.solve(pulp.HiGHS(msg=False, gapAbs=0.0, gapRel=0.0, timeLimit=limit_seconds, **_OPTIONS))
         if self._model.status == pulp.LpStatusInfeasible:
-            raise ContradictionError("no choice keeps everything that is asked for")
+            raise ContradictionError("no choice satisfies all constraints")
         return scale
 
     def _loss_scale(self) -> float:

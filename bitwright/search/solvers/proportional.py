@@ -1,12 +1,12 @@
-"""Bits in proportion to shares, with what each unit can hold as limits, and a file that meets its budget.
+"""Proportional allocation: bits in proportion to shares, between each unit's smallest and largest format, in a file that meets its budget.
 
-Edge-LLM (DAC 2024) removes from each layer in proportion to (1 - s), s its sensitivity scaled to [0, 1], until a target is removed on average
-(`taken_in_proportion` with `unimportance`). UniQL keeps of each layer a softmax of its scores times the target (`given_in_proportion` with
-`softmax_shares`). Both miss their budget: Edge-LLM's ratios may exceed one, and UniQL clamps its own at 0.85 and leaves it at that. Here what the
-limits cut off is dealt out again among the others, by one scale for all that is solved for.
+Edge-LLM (DAC 2024) removes bits from each layer in proportion to (1 - s), s its sensitivity scaled to [0, 1], until the average reaches a target
+(`taken_in_proportion` with `unimportance`). UniQL leaves each layer a softmax of its scores times the target (`given_in_proportion` with
+`softmax_shares`). Both miss their budget: Edge-LLM's ratios may exceed one, and UniQL clamps its own at 0.85. Here the bits that the limits cut off
+are redistributed among the other units, by solving for one common scale.
 
-Formats have whole sizes. Each unit is rounded down to one, and what that leaves goes to the units in the order of their remainders (Hamilton's method
-of apportionment); one that does not fit is passed by.
+Formats have discrete sizes. Each unit is rounded down to one, and the bits left go to the units in the order of their remainders (Hamilton's method
+of apportionment); a unit whose step does not fit is skipped.
 """
 
 from collections.abc import Callable
@@ -20,18 +20,18 @@ from bitwright.search.solvers.instance import extra_bits, room_bits
 from bitwright.search.solvers.scores import checked_scores, weights_of
 from bitwright.spaces import Choice, Space
 
-_LEAST_SHARE = 1e-6  # of the largest: what a share of zero counts as, so that its unit is served when all others are at their limits
-_SCALES = 200.0  # powers of two, up and down, between which the scale is looked for
+_LEAST_SHARE = 1e-6  # of the largest share: the value of a share of zero, so that its unit gets bits when all others are at their limits
+_SCALES = 200.0  # powers of two, up and down, that bracket the scale
 _HALVINGS = 60  # the scale is then exact to its last digits
-_ROUNDING = 1e-12  # relative: how far a unit's bits stay below what the scale gives it, so that no sum exceeds the budget
+_ROUNDING = 1e-12  # relative: a unit's bits stay that far below its scaled share, so that no sum exceeds the budget
 
 
 def given_in_proportion(space: Space, shares: NDArray[np.float64], budget_bits: int) -> Choice:
-    """The choice `(n_units,)` whose bits per weight are as nearly as can be in proportion to `shares` `(n_units,)`, within `budget_bits`.
+    """Return the choice `(n_units,)` whose bits per weight are nearly proportional to `shares` `(n_units,)`, within `budget_bits`.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
-        UserError: shares that are negative or not one finite number for each unit.
+        UserError: the shares are negative or not one finite number per unit.
     """
     smallest, largest = _limits(space)
     rate, room = _rate(space, shares), room_bits(space, budget_bits)
@@ -39,26 +39,31 @@ def given_in_proportion(space: Space, shares: NDArray[np.float64], budget_bits: 
 
 
 def taken_in_proportion(space: Space, shares: NDArray[np.float64], budget_bits: int) -> Choice:
-    """The choice `(n_units,)` that takes bits per weight from every unit's largest format in proportion to `shares`. Errors as above."""
+    """Return the choice `(n_units,)` that removes bits per weight from every unit's largest format in proportion to `shares`.
+
+    Raises:
+        BudgetError: the smallest file is larger than the budget.
+        UserError: the shares are negative or not one finite number per unit.
+    """
     smallest, largest = _limits(space)
     rate, room = _rate(space, shares), room_bits(space, budget_bits)
     return _rounded(space, _largest_scale(lambda scale: np.maximum(largest - rate / scale, smallest) - smallest, room), room)
 
 
 def unimportance(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shares `(n_units,)` of one for the least and zero for the largest of `scores`, in between linear; all one where scores are equal."""
+    """Map `scores` `(n_units,)` linearly to shares of one for the least and zero for the largest; all one where scores are equal."""
     span = scores.max() - scores.min()
     return (scores.max() - scores) / span if span > 0 else np.ones_like(scores)
 
 
 def softmax_shares(scores: NDArray[np.float64], *, temperature: float) -> NDArray[np.float64]:
-    """Shares `(n_units,)` that sum to one, in proportion to exp(score / temperature)."""
+    """Softmax of `scores` `(n_units,)` at a temperature: shares that sum to one, in proportion to exp(score / temperature)."""
     powers = np.exp((scores - scores.max()) / temperature)
     return np.asarray(powers / powers.sum())
 
 
 def _rate(space: Space, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bits for each unit at a scale of one `(n_units,)`."""
+    """Bits of each unit at a scale of one `(n_units,)`."""
     if (checked_scores(space, shares) < 0).any():
         raise UserError(f"A share must not be negative, and the least is {shares.min()}: shift the scores, or take `softmax_shares` of them.")
     most = shares.max()
@@ -73,7 +78,7 @@ def _limits(space: Space) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _largest_scale(bits: Callable[[float], NDArray[np.float64]], room: int) -> NDArray[np.float64]:
-    """`bits` `(n_units,)` at the largest scale at which their sum, which grows with it, is at most `room`."""
+    """Return `bits` `(n_units,)` at the largest scale at which their sum, which grows with it, is at most `room`."""
     low, high = -_SCALES, _SCALES
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -82,7 +87,7 @@ def _largest_scale(bits: Callable[[float], NDArray[np.float64]], room: int) -> N
 
 
 def _rounded(space: Space, wanted_bits: NDArray[np.float64], room: int) -> Choice:
-    """A format for each unit, given the bits wanted beyond its smallest one `(n_units,)`, within `room`."""
+    """Round the bits wanted beyond each unit's smallest format `(n_units,)` to formats, within `room`."""
     units, extra = np.arange(len(space.units)), extra_bits(space)
     wanted = wanted_bits * (1 - _ROUNDING)
     choice: Choice = np.where(space.offered & (extra <= wanted[:, None]), extra, -1).argmax(axis=1)

@@ -1,10 +1,10 @@
-"""The knapsack with a quadratic loss: how much units lose together when they are all given one format.
+"""Knapsack with a quadratic loss: pairwise interactions of all units that have one given format.
 
-CoopQ (Findings of ACL 2026) minimises a'q + q'Kq over which layers q are lowered from 4 to 2 bits, with Shapley values in a and their covariance in
-K, as a mixed-integer programme whose products are variables. Where every layer covaries with every other these are many and their bound is weak; K
-is positive semidefinite, though, so the form lies above each of its tangents. Here tangents are added where the programme's last answer lies, at
-first for fractions of layers and then for whole ones, until the answer's own loss is what the programme says of it: outer approximation (Duran &
-Grossmann, Mathematical Programming 36, 1986; Kelley, Journal of SIAM 8, 1960).
+CoopQ (Findings of ACL 2026) minimises a'q + q'Kq over the layers q that are lowered from 4 to 2 bits, with Shapley values in a and their covariance
+in K, as a mixed-integer programme whose products are variables. Where every layer covaries with every other these are many and their bound is weak;
+K is positive semidefinite, though, so the form lies above each of its tangents. Here tangents are added at the last solution, first of the
+relaxation and then of the integer programme, until the solution's true loss equals the programme's objective: outer approximation (Duran & Grossmann,
+Mathematical Programming 36, 1986; Kelley, Journal of SIAM 8, 1960).
 
 As q is its own square, a part of the diagonal may count as linear. As much is taken as leaves the rest convex, which makes the tangents tightest; a
 K that is not semidefinite gets the reverse, so any symmetric matrix will do.
@@ -25,22 +25,22 @@ from bitwright.search.solvers.milp import Programme
 from bitwright.search.solvers.solution import Solution, table_loss
 from bitwright.spaces import Choice, Format, Space
 
-_TANGENTS = 60  # at most, for fractions of units
-_CLOSE = 1e-3  # relative: fractions are not followed any further
+_TANGENTS = 60  # at most, for the relaxation
+_CLOSE = 1e-3  # relative: the relaxation has converged
 _PROVEN = 1e-10  # of the largest loss
 
 
 def solve_quadratic(
     space: Space, table: NDArray[np.float64], budget_bits: int, *, form: Format, matrix: NDArray[np.float64], limit_seconds: float = 60.0
 ) -> Solution:
-    """The choice of least sum of `table` `(n_units, n_formats)` and q'Kq whose file has at most `budget_bits`.
+    """Return the choice that minimises the sum of `table` `(n_units, n_formats)` and q'Kq, and whose file has at most `budget_bits`.
 
     q `(n_units,)` is one where a unit is in `form` and zero elsewhere, K the symmetric `matrix` `(n_units, n_units)` in nats/token; CoopQ's linear
-    part belongs in the table's column of `form`. After about `limit_seconds` the best choice so far is given with the gap that is left.
+    part belongs in the table's column of `form`. After about `limit_seconds` the incumbent is returned with its optimality gap.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
-        UserError: a table or matrix of another shape or not finite, a matrix that is not symmetric.
+        UserError: the table or matrix has another shape or is not finite, or the matrix is not symmetric.
     """
     loss, index = checked_table(space, table), space.formats.index(form)
     curved, linear = _split(_checked(space, matrix))
@@ -53,11 +53,11 @@ def solve_quadratic(
 
 
 class _Tangents:
-    """The programme of a `loss` `(n_units, n_formats)` and of a curve that lies above the tangents of q'Cq, C being `curved` `(n_units, n_units)`."""
+    """Programme of a `loss` `(n_units, n_formats)` plus a variable above the tangents of q'Cq, C being `curved` `(n_units, n_units)`."""
 
     def __init__(self, space: Space, loss: NDArray[np.float64], budget_bits: int, *, curved: NDArray[np.float64], index: int) -> None:
         self._space, self._loss, self._budget_bits, self._curved, self._index = space, loss, budget_bits, curved, index
-        self._base = np.where(space.offered, loss, np.inf).min(axis=1)  # (n_units,): what the programme counts losses from
+        self._base = np.where(space.offered, loss, np.inf).min(axis=1)  # (n_units,): the programme counts losses from here
         self._unit = float(np.abs(curved).max()) or 1.0
         self._programme = Programme(space.offered)
         self._programme.limit(extra_bits(space), room_bits(space, budget_bits))
@@ -66,13 +66,13 @@ class _Tangents:
         self._seen, self._lower_bound = Seen(), -np.inf
 
     def touch(self, share: NDArray[Any]) -> None:
-        """Add the tangent where units have the format by a `share` `(n_units,)`."""
+        """Add the tangent at q = `share` `(n_units,)`."""
         slope = np.zeros(self._loss.shape)
         slope[:, self._index] = 2 * self._curved @ share / self._unit
         self._programme.above(self._curve, slope, -float(share @ self._curved @ share) / self._unit)
 
     def follow_fractions(self) -> None:
-        """Add tangents where the programme's answers in fractions lie."""
+        """Add tangents at the solutions of the linear relaxation."""
         for _ in range(_TANGENTS):
             picked, bound = self._programme.relaxed()
             self._lower_bound = max(self._lower_bound, bound + fsum(self._base.tolist()))
@@ -83,17 +83,17 @@ class _Tangents:
             self.touch(share)
 
     def closed(self, best: Choice, limit_seconds: float) -> Solution:
-        """Add tangents where its answers lie, until the best of them and `best` is proven or the time is over."""
+        """Add tangents at integer solutions until the best of them and `best` is proven optimal or the time is up."""
         ends, n_nodes = time.monotonic() + limit_seconds, 0
         while self._total(best) - self._lower_bound > _PROVEN * self._largest() and (left := ends - time.monotonic()) > 0:
             try:
                 answer = self._programme.solve(left)
-            except UserError:  # nothing in what is left of the time
+            except UserError:  # no solution in the time left
                 break
             self._lower_bound = max(self._lower_bound, answer.lower_bound + fsum(self._base.tolist()))
             n_nodes += answer.n_nodes
             if not len(self._seen.new(answer.choice[None])):
-                break  # its tangent is there already, and a tolerance keeps the two apart
+                break  # its tangent is already there, and only a tolerance separates the two
             if self._space.total_bits(answer.choice) > self._budget_bits:
                 self._programme.forbid(answer.choice)
             else:
@@ -111,7 +111,7 @@ class _Tangents:
 
 
 def _split(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A symmetric matrix `(n, n)` as one that is only just positive semidefinite, and a diagonal `(n,)` in proportion to its own."""
+    """Split a symmetric matrix `(n, n)` into one that is only just positive semidefinite, and a diagonal `(n,)` in proportion to its own."""
     acts = np.flatnonzero(matrix.any(axis=1))
     linear = np.zeros(len(matrix))
     if len(acts):

@@ -1,4 +1,4 @@
-"""The linear relaxation of the multiple-choice knapsack, solved for every budget at once.
+"""Linear relaxation of the multiple-choice knapsack, solved for every budget at once.
 
 Only the options on the lower convex hull of a unit's (bits, loss) points take part in the relaxation, and it is solved by climbing from the
 smallest options in the order of nats saved per bit (Sinha & Zoltners, "The multiple-choice knapsack problem", Operations Research 27, 1979;
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from bitwright.spaces import Choice
 
-_PART = 8_192  # units whose tables of eight options stay in the cache
+_PART = 8_192  # units whose tables of eight options fit into the processor's cache
 
 
 class _Round(NamedTuple):
-    """One hull step of each of some units, as in `Ladder`, all `(n,)`."""
+    """Hull steps, at most one per unit, with the fields of `Ladder`, all `(n,)`."""
 
     unit: NDArray[np.int64]
     option: NDArray[np.int64]
@@ -30,9 +30,9 @@ class _Round(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Envelope:
-    """The least relaxed loss as a convex, falling, piecewise linear function of the bits spent beyond the smallest options.
+    """Lower envelope: the relaxed loss as a convex, falling, piecewise linear function of the bits spent beyond the smallest options.
 
-    `bits`, `loss` and `slope`, each `(n_corners,)`: its corners, ascending in bits and ending in loss 0, and the loss per bit behind each.
+    `bits`, `loss` and `slope`, each `(n_corners,)`: its corners, ascending in bits and ending in loss 0, and the loss per bit after each.
     """
 
     bits: NDArray[np.int64]
@@ -40,7 +40,7 @@ class Envelope:
     slope: NDArray[np.float64]
 
     def at(self, room: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """For each number of bits `(n,)`, 0 or more: the relaxed loss, and the loss of the last corner that they pay for."""
+        """Evaluate at numbers of bits `(n,)`, 0 or more: return the relaxed loss, and the loss of the last corner that fits, each `(n,)`."""
         corner = np.searchsorted(self.bits, room, side="right") - 1
         reached = self.loss[corner]
         return reached + self.slope[corner] * (room - self.bits[corner]), reached
@@ -48,7 +48,7 @@ class Envelope:
 
 @dataclass(frozen=True, eq=False)
 class Ladder:
-    """All hull steps of all units, the most efficient first.
+    """Hull steps of all units, the most efficient first.
 
     `start` `(n_units,)` is the smallest option of each unit. Step s moves `unit[s]` to `option[s]`, which adds `added_bits[s]` and saves
     `saved[s]` > 0; `slope[s]` < 0 is its loss per bit. All `(n_steps,)`. The steps of a unit come in their order.
@@ -62,7 +62,7 @@ class Ladder:
     slope: NDArray[np.float64]
 
     def envelope(self, first_unit: int) -> Envelope:
-        """The relaxed loss of the units from `first_unit` on."""
+        """Return the relaxed loss of the units from `first_unit` on."""
         mine = self.unit >= first_unit
         bits = np.concatenate(([0], np.cumsum(self.added_bits[mine])))
         loss = np.concatenate((np.cumsum(self.saved[mine][::-1])[::-1], [0.0]))  # from the end: small losses keep their digits
@@ -70,11 +70,11 @@ class Ladder:
 
 
 def climb(size_bits: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_]) -> Ladder:
-    """The hull steps of units × options, all arguments `(n_units, n_options)` with at least one option offered per unit.
+    """Return the hull steps of units × options, all arguments `(n_units, n_options)` with at least one option offered per unit.
 
-    Units are independent until their steps are sorted, so they are taken in parts that a processor's cache holds.
+    Units are independent until their steps are sorted, so they are processed in parts that fit into the processor's cache.
     """
-    parts = [slice(first, first + _PART) for first in range(0, max(len(loss), 1), _PART)]  # one part of nothing where there are no units
+    parts = [slice(first, first + _PART) for first in range(0, max(len(loss), 1), _PART)]  # one empty part where there are no units
     starts, steps = [], []
     for part in parts:
         start, rounds = _climb_part(size_bits[part].T.copy(), loss[part].T.copy(), offered[part].T.copy())
@@ -84,9 +84,9 @@ def climb(size_bits: NDArray[np.int64], loss: NDArray[np.float64], offered: NDAr
 
 
 def _climb_part(size_bits: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_]) -> tuple[Choice, list[_Round]]:
-    """Where each unit starts and its hull steps, all arguments `(n_options, n_units)`.
+    """Return the smallest option of each unit and its hull steps, all arguments `(n_options, n_units)`.
 
-    Round r takes the r-th hull step of every unit at once: the steepest line from where the unit stands, and its far end where several options
+    Round r takes the r-th hull step of every unit at once: the steepest line from the unit's current option, and its far end where several options
     lie on it.
     """
     units = np.arange(loss.shape[1])

@@ -1,4 +1,4 @@
-"""Importance scores of units, checked: what strategies that rank units start from."""
+"""Validate importance scores of units, for methods that rank units."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +8,10 @@ from bitwright.spaces import Space
 
 
 def checked_scores(space: Space, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`scores` `(n_units,)` as they are.
+    """Return `scores` `(n_units,)` unchanged.
 
     Raises:
-        UserError: another shape than one score for each unit, or a score that is not finite.
+        UserError: the shape is not one score per unit, or a score is not finite.
     """
     if scores.shape != (len(space.units),):
         raise UserError(f"Scores must be one for each of {len(space.units)} units; these are of shape {scores.shape}: score the units again.")
@@ -23,5 +23,5 @@ def checked_scores(space: Space, scores: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def weights_of(space: Space) -> NDArray[np.int64]:
-    """How many weights each unit has `(n_units,)`."""
+    """Number of weights of each unit `(n_units,)`."""
     return np.array([unit.n_weights for unit in space.units], dtype=np.int64)

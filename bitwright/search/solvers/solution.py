@@ -1,4 +1,4 @@
-"""What a solver answers: a choice, and how far from the best it can be at most."""
+"""Solution of a solver: a choice with a proven optimality gap."""
 
 from dataclasses import dataclass
 from math import fsum
@@ -11,11 +11,11 @@ from bitwright.spaces import Choice, Space
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A choice within the budget, and a proof of its quality.
+    """Choice within the budget, with a bound that proves its quality.
 
     `choice` `(n_units,)` holds the index of a format for each unit, `loss` the sum of the table over it in nats/token, `size_bits` the bits of
-    the whole file. No choice within the same constraints has a loss below `lower_bound`. `n_nodes` counts the partial choices that were looked
-    at: states of a dynamic programme, or nodes of a branch and bound.
+    the whole file. No choice within the same constraints has a loss below `lower_bound`. `n_nodes` counts the partial choices examined: states of a
+    dynamic programme, or nodes of a branch and bound.
     """
 
     choice: Choice
@@ -26,16 +26,16 @@ class Solution:
 
     @property
     def gap(self) -> float:
-        """By how many nats/token the loss can exceed the best possible one at most; 0 where the choice is proven best."""
+        """Optimality gap in nats/token: the loss exceeds the least by at most this; 0 where the choice is proven optimal."""
         return self.loss - self.lower_bound
 
 
 def table_loss(table: NDArray[np.float64], choice: Choice) -> float:
-    """Sum of the table `(n_units, n_formats)` over a choice `(n_units,)`, correctly rounded, so that no order of the units matters."""
+    """Sum the table `(n_units, n_formats)` over a choice `(n_units,)`, correctly rounded, so that the order of the units does not matter."""
     return fsum(table[np.arange(len(choice)), choice].tolist())
 
 
 def proven(space: Space, table: NDArray[np.float64], choice: Choice, *, below: float, n_nodes: int) -> Solution:
-    """The solution that `choice` is, when the best loss is known to be at most `below` nats/token smaller."""
+    """Return `choice` as a `Solution`, given that the least loss is at most `below` nats/token smaller."""
     loss = table_loss(table, choice)
     return Solution(choice, loss, int(space.total_bits(choice)), loss - max(below, 0.0), n_nodes)

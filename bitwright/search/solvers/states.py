@@ -1,11 +1,11 @@
-"""A Pareto dynamic programme over units, in integers.
+"""Pareto dynamic programme over units, in integers.
 
 The lists of (bits, loss) states of Nemhauser & Ullmann ("Discrete dynamic programming and capital allocation", Management Science 15, 1969)
-hold, after k units, every choice for these that no other beats in both. Here a state must also be able to lead to the best choice: its loss
+hold, after k units, every nondominated choice for these. Here a state must also be able to lead to the best choice: its loss
 plus the relaxed loss of the remaining units, with the bits it has left, must not exceed the best choice known (Kellerer, Pferschy & Pisinger,
-"Knapsack Problems", 2004, section 11.5, where one multiplier serves all states; the envelope of `ladder` gives each state its own, so that a
-unit which holds a fifth of the model does no harm). The best choice known improves on the way: every state is completed by rounding down, so
-a few dozen states are enough where units differ. Units take their turns from the largest range of bits to the smallest.
+"Knapsack Problems", 2004, section 11.5, where one multiplier serves all states; the `Envelope` gives each state its own, so that a unit which
+holds a fifth of the model does no harm). The best choice known improves on the way: every state is completed by rounding down, so a few dozen
+states are enough where units differ. Units are processed from the largest range of bits to the smallest.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from bitwright.spaces import Choice
 
 #: Sums of losses given to `least_loss` must stay below 2 to this power, so that a float64 holds them exactly.
 LOSS_BITS = 51
-_ROUNDING = 8.0  # by how much a relaxed loss below 2**52 can be wrong, generously
+_ROUNDING = 8.0  # generous bound on the error of a relaxed loss below 2**52
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The best `choice` `(n_units,)` found, a `lower_bound` on every loss, and how many states led there."""
+    """Best `choice` `(n_units,)` found, a `lower_bound` on every loss, and the number of states examined."""
 
     choice: Choice
     loss: int
@@ -33,7 +33,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class _States:
-    """Partial choices: `bits`, `loss` `(n,)` ascending in bits, `options` `(n, n_units)`, zero where a unit has yet to take its turn."""
+    """Partial choices: `bits`, `loss` `(n,)` ascending in bits, `options` `(n, n_units)`, zero for units not yet processed."""
 
     bits: NDArray[np.int64]
     loss: NDArray[np.int64]
@@ -42,9 +42,9 @@ class _States:
 
 @dataclass(frozen=True, eq=False)
 class _Offspring:
-    """States after a unit's turn, all `(n,)`: which state they come from and the option they add.
+    """States after one more unit, all `(n,)`: index of the parent state and the option added.
 
-    `bound` is a loss that no completion falls below, `reached` the loss of one completion.
+    `bound` is a lower bound on the loss of every completion, `reached` the loss of one completion.
     """
 
     parent: NDArray[np.int64]
@@ -59,10 +59,10 @@ class _Offspring:
 
 
 def least_loss(extra_bits: NDArray[np.int64], loss: NDArray[np.int64], offered: NDArray[np.bool_], *, room_bits: int, n_kept: int) -> Outcome:
-    """The choice with the least loss whose extra bits sum to at most `room_bits`; of equals the one of fewest bits, then lexicographically first.
+    """Return the choice of least loss whose extra bits sum to at most `room_bits`; of equals the one of fewest bits, then lexicographically first.
 
-    All tables `(n_units, n_formats)`, with a smallest offered value of zero in each row. When more than `n_kept` states are left after a turn,
-    those with the least bounds stay, and the least bound among the others goes into `lower_bound`: below `loss` it is what was not proven.
+    All tables `(n_units, n_formats)`, with a smallest offered value of zero in each row. When more than `n_kept` states are left after a unit,
+    those with the least bounds stay, and the least bound among the dropped ones goes into `lower_bound`: optimality is proven down to it.
     """
     order = np.argsort(-np.where(offered, extra_bits, 0).max(axis=1), kind="stable")
     ladder = climb(extra_bits[order], loss[order].astype(np.float64), offered[order])
@@ -83,7 +83,7 @@ def least_loss(extra_bits: NDArray[np.int64], loss: NDArray[np.int64], offered: 
 def _grow(
     states: _States, options: NDArray[np.int64], bits: NDArray[np.int64], *, loss: NDArray[np.int64], rest: Envelope, room_bits: int
 ) -> _Offspring:
-    """Every state with every option of a unit, `bits` and `loss` `(n_options,)`, that fits and whose bound the best completion allows."""
+    """Extend every state by every option of a unit, `bits` and `loss` `(n_options,)`, that fits and whose bound is not above the best completion."""
     total_bits = (states.bits[:, None] + bits).ravel()  # (n_states * n_options,)
     fits = np.flatnonzero(total_bits <= room_bits)
     total_bits, total_loss = total_bits[fits], (states.loss[:, None] + loss).ravel()[fits]
@@ -94,7 +94,7 @@ def _grow(
 
 
 def _front(states: _States, grown: _Offspring, unit: int) -> NDArray[np.int64]:
-    """Which offspring no other beats in bits and loss, ascending in bits; of equals the one whose options come first."""
+    """Return the indices of the offspring nondominated in bits and loss, ascending in bits; of equals the one whose options come first."""
     order = np.lexsort((grown.loss, grown.bits))
     same = (np.diff(grown.bits[order]) == 0) & (np.diff(grown.loss[order]) == 0)
     if same.any():
@@ -116,7 +116,7 @@ def _rows(states: _States, grown: _Offspring, unit: int) -> NDArray[np.uint16]:
 
 
 def _thin(grown: _Offspring, n_kept: int) -> tuple[_Offspring, float]:
-    """The `n_kept` offspring with the least bounds, and the one with the best completion; the least bound of all others."""
+    """Return the `n_kept` offspring with the least bounds plus the one with the best completion, and the least bound of all others."""
     if len(grown.bits) <= n_kept:
         return grown, np.inf
     rank = np.argsort(grown.bound, kind="stable")

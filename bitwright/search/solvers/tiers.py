@@ -1,12 +1,12 @@
-"""Units ranked by importance and cut into tiers, each with a format of its own.
+"""Tiers of formats: rank units by importance and give each tier of the ranking its own format.
 
-Score, sort, threshold: LayerwiseQuant (arXiv 2406.17415) gives the lower of two formats to the n least important layers, so that average bits are
-fractional (`two_tiers`); CAMERA-Q (AAAI 2026) gives 8, 4 and 2 bits to the first tenth, the next three and the last six of its micro-experts
-(`tiered`); CPTQuant (arXiv 2412.03599) has three tiers, too, without saying where they end. The rankings are theirs, the sizes are not: none of them
-asks whether the file meets a budget. `tiered_within` does: it widens or narrows all tiers but the last by one factor, as far as the budget allows.
+LayerwiseQuant (arXiv 2406.17415) gives the lower of two formats to the n least important layers, so that average bits are fractional (`two_tiers`);
+CAMERA-Q (AAAI 2026) gives 8, 4 and 2 bits to the first 10 %, the next 30 % and the last 60 % of its micro-experts (`tiered`); CPTQuant (arXiv
+2412.03599) has three tiers, too, without saying where they end. None of them asks whether the file meets a budget. `tiered_within` does: it widens or
+narrows all tiers but the last by one factor, as far as the budget allows.
 
 Ratios are of weights, which for units of one size, as in those systems, is the same as of units. A unit belongs to the tier in which the middle of
-its weights falls. Where a unit is not offered the format of its tier it gets what `Space.uniform` gives it.
+its weights falls. A unit that is not offered the format of its tier gets the one of `Space.uniform`.
 """
 
 import numpy as np
@@ -18,13 +18,13 @@ from bitwright.spaces import Choice, Format, Space
 
 
 def tiered(space: Space, scores: NDArray[np.float64], *, formats: tuple[Format, ...], ratios: tuple[float, ...]) -> Choice:
-    """The choice `(n_units,)` that gives `formats`, the finest first, to shares `ratios` of the weights, the most important first.
+    """Return the choice `(n_units,)` that gives `formats`, the finest first, to shares `ratios` of the weights, the most important first.
 
     `scores` `(n_units,)` are high where a unit is important; of equals the first comes first.
 
     Raises:
-        UserError: scores that are not one finite number for each unit; formats that do not grow coarser; ratios that are negative, do not sum to one
-            or are not one for each format.
+        UserError: the scores are not one finite number per unit; the formats do not go from fine to coarse; the ratios are negative, do not sum
+            to one or are not one per format.
     """
     cuts = _cuts(formats, ratios)
     order = _ranked(checked_scores(space, scores))
@@ -35,13 +35,13 @@ def tiered(space: Space, scores: NDArray[np.float64], *, formats: tuple[Format, 
 
 
 def tiered_within(space: Space, scores: NDArray[np.float64], budget_bits: int, *, formats: tuple[Format, ...], ratios: tuple[float, ...]) -> Choice:
-    """The same with the ends of all tiers multiplied by the largest factor whose file has at most `budget_bits`.
+    """Return the choice of `tiered` with all tier ends scaled by the largest factor whose file has at most `budget_bits`.
 
     With a factor of one it is `tiered`; with zero all units have the coarsest format, and with a large one the finest.
 
     Raises:
         BudgetError: the file is larger than the budget with all units in the coarsest format.
-        UserError: as of `tiered`.
+        UserError: as in `tiered`.
     """
     cuts = _cuts(formats, ratios)
     order = _ranked(checked_scores(space, scores))
@@ -65,12 +65,12 @@ def tiered_within(space: Space, scores: NDArray[np.float64], budget_bits: int, *
 
 
 def two_tiers(space: Space, scores: NDArray[np.float64], budget_bits: int, *, high: Format, low: Format) -> Choice:
-    """`high` for as many of the most important units as `budget_bits` allow, `low` for all others: LayerwiseQuant. Errors as of `tiered_within`."""
+    """Give `high` to as many of the most important units as `budget_bits` allow, `low` to all others (LayerwiseQuant). Raises as `tiered_within`."""
     return tiered_within(space, scores, budget_bits, formats=(high, low), ratios=(0.5, 0.5))
 
 
 def _cuts(formats: tuple[Format, ...], ratios: tuple[float, ...]) -> NDArray[np.float64]:
-    """Where the tiers end, all but the last `(n_tiers - 1,)`."""
+    """Return the ends of all tiers but the last, as shares of the weights `(n_tiers - 1,)`."""
     widths = [form.bits_per_weight for form in formats]
     if not formats or sorted(widths, reverse=True) != widths:
         raise UserError(f"Tiers must go from the finest format to the coarsest, and these have {widths} bits per weight: reorder them.")
@@ -85,12 +85,12 @@ def _ranked(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _middles(space: Space, order: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Which share of all weights lies before the middle of each unit, the units in `order` `(n_units,)`."""
+    """Return the share of all weights before the middle of each unit, the units in `order` `(n_units,)`."""
     n_weights = weights_of(space)[order]
     middles: NDArray[np.float64] = (np.cumsum(n_weights) - n_weights / 2) / n_weights.sum()
     return middles
 
 
 def _options(space: Space, formats: tuple[Format, ...]) -> NDArray[np.int64]:
-    """What each unit gets in each tier `(n_tiers, n_units)`."""
+    """Return the format index of each unit in each tier `(n_tiers, n_units)`."""
     return np.stack([space.uniform(form) for form in formats])

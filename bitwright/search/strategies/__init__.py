@@ -1,1 +1,1 @@
-"""Strategies: ask for plans to be measured, and learn from what they are told."""
+"""Ask/tell search strategies: ask for plans to be measured, and learn from the results."""

@@ -1,8 +1,8 @@
-"""The front by prediction: measure a first design, learn, breed a front of the prediction, measure some of it spread along the size, and again.
+"""AMQ: search for the whole front with a predictor. Measure an initial design, fit, run NSGA-II on the prediction, measure some of its front, repeat.
 
 AMQ (Lee et al., "AMQ: Enabling AutoML for Mixed-precision Weight-Only Quantization of Large Language Models", EMNLP 2025, arXiv 2509.12019). What
-differs from the published code: genes mutate one by one (see `genetic`); the picks are the most even ones exactly (see `spacing`); and the first
-design is spread along the size unless `clustered` is asked for, whose choices nearly all lie around the mean format.
+differs from the published code: genes mutate one by one (see `genetic`); the choices to measure are the most evenly spaced ones, found exactly (see
+`spacing`); and the initial design is spread along the size unless `clustered` is asked for, whose choices nearly all lie around the mean format.
 """
 
 from collections.abc import Callable
@@ -12,35 +12,35 @@ import numpy as np
 
 from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.front import nondominated
-from bitwright.search.solvers.rungs import Rungs, drawn
+from bitwright.search.solvers.rungs import FormatRanks, random_ranks
 from bitwright.search.solvers.spacing import evenly_spaced
 from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
 from bitwright.search.strategies.genetic import Breeding, Evaluate, bred
 from bitwright.search.strategies.strategy import Predict, Refit, Strategy, Trials, asked
 from bitwright.spaces import Choices, Space
 
-#: a space, how many choices, and randomness -> choices to measure before anything is learnt `(n, n_units)`
+#: a space, a number of choices and a random generator -> an initial design of choices to measure `(n, n_units)`
 Design = Callable[[Space, int, np.random.Generator], Choices]
 
-_DRAWS = 100  # of a design, after which it has no other choices
+_DRAWS = 100  # attempts of a design, after which the space counts as exhausted
 
 
 def stratified(space: Space, n: int, rng: np.random.Generator) -> Choices:
-    """The uniform allocations, and random choices of which each has its own share of the range of sizes `(n, n_units)`, or all there are."""
-    rungs = Rungs(space)
-    most = float(rungs.spent(rungs.top))
+    """Return a stratified initial design `(n, n_units)`: the uniform allocations, and one random choice for each of equal strata of the size."""
+    format_ranks = FormatRanks(space)
+    most = float(format_ranks.spent(format_ranks.top))
 
     def draw(n_drawn: int) -> Choices:
         targets = (np.arange(n_drawn) + rng.random(n_drawn)) / n_drawn * most
-        return np.concatenate([rungs.choices(drawn(rungs, target, 1, rng)) for target in targets])
+        return np.concatenate([format_ranks.choices(random_ranks(format_ranks, target, 1, rng)) for target in targets])
 
     return _with_uniforms(space, n, draw)
 
 
 def clustered(space: Space, n: int, rng: np.random.Generator) -> Choices:
-    """AMQ's design: the uniform allocations, and choices whose every unit is drawn with the same random probabilities of the formats `(n, n_units)`.
+    """Return AMQ's initial design `(n, n_units)`: the uniform allocations, and choices with the same random format probabilities for every unit.
 
-    The probabilities are uniform numbers over their sum, so most choices mix all formats about equally. They are fewer if there are not so many.
+    The probabilities are uniform random numbers over their sum, so most choices mix all formats about equally. Fewer where the space has fewer.
     """
 
     def draw(n_drawn: int) -> Choices:
@@ -53,7 +53,7 @@ def clustered(space: Space, n: int, rng: np.random.Generator) -> Choices:
 
 
 def _with_uniforms(space: Space, n: int, draw: Callable[[int], Choices]) -> Choices:
-    """`n` different choices: the uniform ones and what is drawn, as often as it takes, but not for ever."""
+    """Return `n` different choices, the uniform ones and draws; fewer where a hundred draws do not bring enough."""
     seen = Seen()
     choices = seen.new(np.stack([space.uniform(space.formats[form]) for form in np.flatnonzero(space.offered.any(axis=0))]))
     for _ in range(_DRAWS):
@@ -64,7 +64,7 @@ def _with_uniforms(space: Space, n: int, draw: Callable[[int], Choices]) -> Choi
 
 @dataclass(frozen=True)
 class Rounds:
-    """The numbers of the loop, by default AMQ's 10,250 evaluations: `n_first` choices of a `design`, then `n_rounds` times `n_each`."""
+    """Hyperparameters, by default AMQ's 10,250 evaluations: `n_first` choices of the initial `design`, then `n_rounds` times `n_each`."""
 
     n_first: int = 250
     n_rounds: int = 200
@@ -74,36 +74,36 @@ class Rounds:
 
 
 def predicted_front(problem: Problem, refit: Refit, rounds: Rounds) -> Strategy:
-    """The front of loss and size, from `problem.start` and a first design.
+    """Return the strategy that searches for the front of loss and size, from `problem.start` and an initial design.
 
-    `refit` learns from everything that was measured, once a round; a round in which nothing new is bred measures nothing. What `refit` raises
-    comes out of `ask`.
+    `refit` fits the predictor to all measurements, once a round; a round in which NSGA-II finds nothing new measures nothing. Exceptions of `refit`
+    are raised by `ask`.
     """
     return Course(problem, _asking(problem, refit, rounds))
 
 
 def _asking(problem: Problem, refit: Refit, rounds: Rounds) -> Asking:
-    rng, seen, rungs = problem.random(), Seen(), Rungs(problem.space)
+    rng, seen, format_ranks = problem.random(), Seen(), FormatRanks(problem.space)
     first = np.concatenate([problem.start, rounds.design(problem.space, rounds.n_first, rng)])
     known = yield asked(seen.new(first), problem.n_sequences)
     for _ in range(rounds.n_rounds if len(known) else 0):
         front = _front(problem.space, known)
-        evaluate = _prediction(rungs, refit(known.choices, known.values[:, 0], known.errors[:, 0]))
-        members = rungs.choices(bred(rungs.of(front), rungs.top, evaluate, breeding=rounds.breeding, rng=rng))
+        evaluate = _prediction(format_ranks, refit(known.choices, known.values[:, 0], known.errors[:, 0]))
+        members = format_ranks.choices(bred(format_ranks.ranks(front), format_ranks.top, evaluate, breeding=rounds.breeding, rng=rng))
         picks = _picked(problem.space, front, members[seen.lacks(members)], rounds.n_each)
         if len(picks):
             known = known.joined((yield asked(seen.new(picks), problem.n_sequences)))
 
 
 def _front(space: Space, known: Trials) -> Choices:
-    """What no other beats in size and measured loss."""
+    """Return the choices that are nondominated in size and measured loss."""
     return known.choices[nondominated(np.column_stack([space.total_bits(known.choices), known.values[:, 0]]))]
 
 
-def _prediction(rungs: Rungs, predict: Predict) -> Evaluate:
-    return lambda heights: np.column_stack([predict(rungs.choices(heights))[0], rungs.spent(heights)])
+def _prediction(format_ranks: FormatRanks, predict: Predict) -> Evaluate:
+    return lambda ranks: np.column_stack([predict(format_ranks.choices(ranks))[0], format_ranks.spent(ranks)])
 
 
 def _picked(space: Space, front: Choices, members: Choices, n: int) -> Choices:
-    """The `n` of `members` whose sizes lie most evenly between those of the front."""
+    """Return the `n` of `members` whose sizes are most evenly spaced between those of the front."""
     return members[evenly_spaced(space.total_bits(front).astype(np.float64), space.total_bits(members).astype(np.float64), n)]

@@ -1,18 +1,18 @@
-"""The default search: as good as what is known allows at every effort, from a handful of evaluations to hundreds.
+"""The default search: a knapsack optimum of the sensitivity table, improved by gradient steps and by Bayesian optimisation.
 
-    1. measure what is given to start from: the exact optimum of the table, of a second opinion, the best uniform allocations
-    2. where an expansion is at hand and the best choice is farther than `FAR` from the original, leave the table for the true slopes: around the
-       best choice the divergence is
+1. Measure the starting choices: the exact optimum of the table, of a second table, the best uniform allocations.
+2. Where an expansion is available and the best choice is farther than `FAR` from the original, replace the table by gradients at the best choice,
+   around which the divergence is
 
-           KL(c → c') ≈ Σ_u slope[u, c'_u] + damping · curvature[u, c'_u]
+       KL(c → c') ≈ Σ_u slope[u, c'_u] + damping · curvature[u, c'_u]
 
-       and the exact knapsack of that sum is the next choice; a step that fails is damped more (Levenberg & Marquardt's rule)
-    3. learn from all that was measured, and measure what is expected to gain most among exchanges of bits around the best choice and exact optima of
-       perturbed tables (expected improvement: Jones, Schonlau & Welch, Journal of Global Optimization 13, 1998)
-    4. for a budget, stop when for some rounds no candidate's expected gain reaches `WORTH_IT` standard errors of a paired difference, as the races so
-       far show it: the text could not tell it from chance
+   The exact knapsack of that sum is the next choice; a step that fails raises the damping (Levenberg & Marquardt's rule).
+3. Fit the predictor to all measurements, and measure the choices of largest expected improvement among exchanges of bits around the best choice and
+   exact optima of perturbed tables (Jones, Schonlau & Welch, Journal of Global Optimization 13, 1998).
+4. For a budget, stop when for some rounds no candidate's expected improvement reaches `WORTH_IT` standard errors of a paired difference, as measured
+   in the races so far: the text could not tell it from chance.
 
-A slope is a derivative at the choice itself, so it holds what the errors of all other units do to this one, which no additive table can.
+A slope is a derivative at the choice itself, so it contains the effect of all other units' errors on this one, which no additive table does.
 """
 
 from collections.abc import Callable, Generator
@@ -33,26 +33,26 @@ from bitwright.search.strategies.surrogate import expected_improvement
 from bitwright.spaces import Choice, Choices, Space
 
 Table = NDArray[np.float64]
-#: a choice `(n_units,)` -> slopes and curvatures `(n_units, n_formats)`, nats/token, of going from it to each format; zero where a unit stands
+#: a choice `(n_units,)` -> slopes and curvatures `(n_units, n_formats)`, nats/token, of a step to each format; zero at a unit's own format
 Expand = Callable[[Choice], tuple[Table, Table]]
 
 WORTH_IT = 2.0
-FAR = 0.1  # nats/token: nearer to the original the table is itself the expansion that holds
+FAR = 0.1  # nats/token: nearer to the original, the table is itself a valid expansion
 _AT_ONCE = 4
-_PATIENCE = 3  # rounds in succession that promise nothing: what was learnt from a handful of choices is too sure of itself
+_PATIENCE = 3  # rounds in a row without a promising candidate: a predictor fitted to a handful of choices is overconfident
 _N_SWAPS, _N_PERTURBED = 256, 24
-_SPREADS = (0.05, 0.15, 0.4)  # of the logarithm of a perturbed price
+_SPREADS = (0.05, 0.15, 0.4)  # standard deviations of the logarithm of a perturbed loss
 _FIRST_DAMPING, _LAST_DAMPING = 2.0, 16.0
-_SLIVER = 5e-6  # of the dominated area: what is worth measuring for a front
-_STEPS = 4  # expansions at most: later ones were not seen to gain
+_SLIVER = 5e-6  # share of the dominated area that makes a choice worth measuring for a front
+_STEPS = 4  # expansions at most: later ones brought no gain in experiments
 
 
 @dataclass(frozen=True, eq=False)
 class Knowledge:
-    """What the search may know beforehand: a `table` `(n_units, n_formats)` in nats/token, other tables whose optima are worth a measurement, and how
-    to learn from measurements.
+    """Prior knowledge of the search: a sensitivity `table` `(n_units, n_formats)` in nats/token, `others` whose optima are worth measuring, and the
+    predictor's `refit`.
 
-    `expand` holds no function, or one that costs a sweep of forward and backward passes each time.
+    `expand` holds no function, or one; each call costs a sweep of forward and backward passes.
     """
 
     table: Table
@@ -62,11 +62,11 @@ class Knowledge:
 
 
 def auto(problem: Problem, budget_bits: int, *, knowledge: Knowledge) -> Strategy:
-    """The best choice whose file has at most `budget_bits`, and which keeps the rows of the problem.
+    """Return the strategy that searches for the best choice whose file has at most `budget_bits` and which satisfies the problem's rows.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
-        UserError: the table has another shape than the space, or is not finite where a format is offered; the rows cannot all hold.
+        UserError: the table has another shape than the space, or is not finite where a format is offered; the rows are infeasible together.
     """
     checked_table(problem.space, knowledge.table)
     room_bits(problem.space, budget_bits)
@@ -74,10 +74,10 @@ def auto(problem: Problem, budget_bits: int, *, knowledge: Knowledge) -> Strateg
 
 
 def auto_front(problem: Problem, *, knowledge: Knowledge, n_points: int) -> Strategy:
-    """The whole front: `n_points` of the predicted one are measured first, then whatever is expected to lower the measured one most.
+    """Return the strategy that searches for the whole front: `n_points` of the predicted front first, then the largest expected improvements of it.
 
     Raises:
-        UserError: the table has another shape than the space, or is not finite where a format is offered; fewer than two points.
+        UserError: the table has another shape than the space, or is not finite where a format is offered; `n_points` is below 2.
     """
     front = hull(problem.space, knowledge.table)
     first = front.choices[spread(front, n_points)]
@@ -106,7 +106,7 @@ def _for_budget(problem: Problem, budget_bits: int, knowledge: Knowledge) -> Ask
 
 
 def _descend(problem: Problem, budget_bits: int, *, expand: Expand, seen: Seen, known: Trials) -> Generator[Question, Trials, Trials]:
-    """Step 2: everything known in the end."""
+    """Run step 2 and return all trials known at its end."""
     damping = _FIRST_DAMPING
     for _ in range(_STEPS):
         best = _best(known)
@@ -138,10 +138,10 @@ def _for_front(problem: Problem, first: Choices, knowledge: Knowledge) -> Asking
 
 
 def _filling(space: Space, known: Trials, pool: Choices, *, refit: Refit) -> list[int]:
-    """Up to `2 * _AT_ONCE` choices of the pool that are expected to add most to the area that the measured ones dominate, one after the other.
+    """Return the indices of up to `2 * _AT_ONCE` choices of the pool with the largest expected hypervolume improvement, chosen greedily.
 
     The expected hypervolume improvement (Emmerich, Giannakoglou & Naujoks, IEEE Transactions on Evolutionary Computation 10, 2006), which has a
-    closed form where size is exact: a sum of expected improvements over the steps of the front. A chosen one is believed to be worth its prediction
+    closed form where size is exact: a sum of expected improvements over the steps of the front. A chosen one counts with its predicted value
     before the next is chosen.
     """
     mean, deviation = refit(known.choices, known.values[:, 0], known.errors[:, 0])(pool)
@@ -167,7 +167,7 @@ def _optimum(problem: Problem, table: Table, budget_bits: int) -> Choice:
 
 
 def _perturbed(table: Table, rng: np.random.Generator, index: int) -> Table:
-    """The table with units, and their formats, dearer or cheaper at random; the spreads take turns."""
+    """Multiply the table by log-normal noise per unit and per pair; the spreads take turns by `index`."""
     spread_of_logs = _SPREADS[index % len(_SPREADS)]
     units, pairs = rng.normal(size=(len(table), 1)), rng.normal(size=table.shape)
     noisy: Table = table * np.exp(spread_of_logs * (units + pairs / 2))
@@ -175,7 +175,7 @@ def _perturbed(table: Table, rng: np.random.Generator, index: int) -> Table:
 
 
 def _expected_gains(refit: Refit, known: Trials, pool: Choices, *, below: float) -> NDArray[np.float64]:
-    """By how many nats/token each choice of the pool is expected to fall below `below`."""
+    """Expected improvement of each choice of the pool below `below`, in nats/token `(n_pool,)`."""
     if not len(pool):
         return np.zeros(0)
     mean, deviation = refit(known.choices, known.values[:, 0], known.errors[:, 0])(pool)
@@ -183,12 +183,12 @@ def _expected_gains(refit: Refit, known: Trials, pool: Choices, *, below: float)
 
 
 def _promising(gains: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """Indices of the `n` largest, the largest first."""
+    """Return the indices of the `n` largest gains, the largest first."""
     return np.argsort(-gains, kind="stable")[:n]
 
 
 def _best(known: Trials) -> Choice:
-    """The choice of least divergence among those measured in full."""
+    """Return the choice of least divergence among those measured in full."""
     full = known.only(known.n_sequences == known.n_sequences.max())
     best: Choice = full.choices[full.values[:, 0].argmin()]
     return best
@@ -199,9 +199,10 @@ def _value_of(known: Trials, choice: Choice) -> float:
 
 
 def _noise(known: Trials) -> float:
-    """Standard error of a paired difference on all of the text: the median of the races that went so far, 0 before there was one.
+    """Standard error of a paired difference on all of the text: the median of the races measured in full, 0 before the first.
 
-    A choice's own error is no measure of it, since most of that is how hard the text is, which both share: by it a search ends before it began.
+    A choice's own standard error does not measure it: most of that is the variation of the text, which both choices share, and with it a search
+    would stop at once.
     """
     full = np.isfinite(known.paired_errors) & (known.n_sequences == known.n_sequences.max())
     return float(np.median(known.paired_errors[full])) if full.any() else 0.0

@@ -1,4 +1,4 @@
-"""Evolution with one parent and size-keeping mutations, whose offspring are selected in stages on more and more text.
+"""EvoPress: evolutionary search with one parent and size-preserving mutations; offspring are selected in stages on more and more text.
 
 EvoPress (Sieberling et al., "EvoPress: Accurate Dynamic Model Compression via Evolutionary Search", ICML 2025, arXiv 2410.14649). What differs: all
 measure on the same first sequences instead of newly drawn ones, so that differences are paired and a parent need not be measured again; in the last
@@ -16,7 +16,7 @@ import numpy as np
 
 from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.instance import room_bits
-from bitwright.search.solvers.rungs import Rungs, lowered
+from bitwright.search.solvers.rungs import FormatRanks, lowered
 from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
 from bitwright.search.strategies.neighbours import Groups, Neighbourhood, by_size
 from bitwright.search.strategies.strategy import Question, Strategy, Trials, asked
@@ -26,7 +26,7 @@ from bitwright.spaces import Choice, Choices, Space
 
 @dataclass(frozen=True)
 class Stage:
-    """The best `n_survivors` on `n_sequences` sequences go on."""
+    """Selection stage: the best `n_survivors`, measured on `n_sequences` sequences, survive."""
 
     n_survivors: int
     n_sequences: int
@@ -34,7 +34,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Generations:
-    """How many generations of how many offspring, the stages of their selection, and the groups within which units exchange bits.
+    """Hyperparameters: generations, offspring per generation, the stages of selection, and the groups within which units exchange bits.
 
     The one survivor of the last stage competes with the parent. The first parent is the best of `n_initial` on the text of the first stage.
     """
@@ -51,17 +51,17 @@ class Generations:
 
 
 def quantization(sequence_length: int) -> Generations:
-    """The published setting for quantization, for sequences of so many tokens; 22,350 evaluations on 177 million tokens."""
+    """Return the published setting for quantization, for sequences of `sequence_length` tokens; 22,350 evaluations on 177 million tokens."""
     return Generations(150, 128, _stages((16, 4, 1), (2_048, 16_384, 131_072), sequence_length))
 
 
 def super_fast(sequence_length: int) -> Generations:
-    """The published setting "super-fast", for sequences of so many tokens."""
+    """Return the published setting "super-fast", for sequences of `sequence_length` tokens."""
     return Generations(400, 16, _stages((1, 1), (512, 8_192), sequence_length))
 
 
 def sparsity(sequence_length: int) -> Generations:
-    """The published setting for unstructured sparsity, for sequences of so many tokens."""
+    """Return the published setting for unstructured sparsity, for sequences of `sequence_length` tokens."""
     return Generations(400, 64, _stages((8, 2, 1), (2_048, 16_384, 65_536), sequence_length))
 
 
@@ -93,9 +93,9 @@ def at_budget(space: Space, budget_bits: int, n: int, rng: np.random.Generator) 
     Raises:
         BudgetError: the smallest file is larger than the budget.
     """
-    rungs, room = Rungs(space), room_bits(space, budget_bits)
+    rungs, room = FormatRanks(space), room_bits(space, budget_bits)
     uniforms = np.stack([space.uniform(space.formats[form]) for form in np.flatnonzero(space.offered.any(axis=0))])
-    heights = rungs.of(uniforms[np.argsort(space.total_bits(uniforms), kind="stable")])
+    heights = rungs.ranks(uniforms[np.argsort(space.total_bits(uniforms), kind="stable")])
     spent = rungs.spent(heights)
     fitting, larger = heights[spent <= room], heights[spent > room]
     if len(fitting) and (rungs.step_up(fitting[-1]) > room - spent[len(fitting) - 1]).all():
@@ -118,14 +118,14 @@ def _asking(near: Neighbourhood, generations: Generations, first: Question, rng:
 
 
 def _offspring(near: Neighbourhood, parent: Choice, n: int, rng: np.random.Generator) -> Choices:
-    """At most `n` different mutations of a parent, none of them the parent: `(n, n_units)`."""
+    """Return at most `n` different mutations of a parent, none of them the parent: `(n, n_units)`."""
     seen = Seen()
     seen.new(parent[None])
     return np.array([*islice(seen.drawn(lambda rng: near.mutated(parent, rng), rng), n)], dtype=np.int64)
 
 
 def _selection(stages: tuple[Stage, ...], offspring: Choices, parent: Choice) -> Generator[Question, Trials, Trials]:
-    """What was measured in the last stage."""
+    """Run the stages of selection and return the trials of the last one."""
     *early, last = stages
     for stage in early:
         trials = yield asked(offspring, stage.n_sequences)

@@ -1,4 +1,4 @@
-"""Libraries that only some strategies need: the optional extra `search`, loaded when such a strategy is made."""
+"""Import optional libraries (the extra `search`) when a strategy that needs one is made."""
 
 import importlib
 import importlib.util
@@ -12,11 +12,11 @@ def extra(name: str) -> ModuleType:
     """Load the library, or a module of it.
 
     Raises:
-        LibraryError: it is not installed.
+        LibraryError: it cannot be imported.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # what a library's own authors should hear, not those who choose a strategy
+            warnings.simplefilter("ignore", DeprecationWarning)  # for a library's own authors, not its users
             return importlib.import_module(name)
     except ImportError as error:
         raise LibraryError(_sentence(name, f" ({error})")) from error

@@ -1,4 +1,4 @@
-"""What is decided before anything is measured, as a strategy: it asks for the answer of a table, so that it is measured like everybody else's."""
+"""Strategy of fixed choices: measures the solution of a table-only method in the same way as any search."""
 
 from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
 from bitwright.search.strategies.strategy import Strategy, asked
@@ -6,7 +6,7 @@ from bitwright.spaces import Choices
 
 
 def given(problem: Problem, choices: Choices) -> Strategy:
-    """Asks for `choices` `(n, n_units)` in full and for nothing else."""
+    """Return the strategy that asks for `choices` `(n, n_units)` in full and for nothing else."""
     return Course(problem, _asking(problem, choices))
 
 

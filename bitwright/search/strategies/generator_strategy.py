@@ -1,7 +1,7 @@
-"""A strategy written as the course of its search: a generator that yields questions and is sent what came of them.
+"""Strategies written as generators that yield questions and are sent the trials of each.
 
-An algorithm then stands on its page in the order of the paper, with its state in local variables. It goes on when it is asked, not when it is told,
-so the answer to the last question that is paid for costs no further thought; and a question stays the same until it is answered.
+An algorithm then reads in the order of its paper, with its state in local variables. The generator advances in `ask`, not in `tell`, so no
+computation is spent after the last question that the effort allows; a question stays the same until it is answered.
 """
 
 from collections.abc import Generator
@@ -13,16 +13,16 @@ from bitwright.search.solvers.constraints import Row
 from bitwright.search.strategies.strategy import Question, Strategy, Trials, asked, no_trials
 from bitwright.spaces import Choices, Space
 
-#: yields questions that are not empty, is sent the trials of each, and returns when the search has finished
+#: generator that yields nonempty questions, is sent the trials of each, and returns when the search has finished
 Asking = Generator[Question, Trials, None]
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What every strategy is given.
+    """Search problem, common to all strategies.
 
-    `start` `(n, n_units)` holds choices worth measuring first, may be empty. A full measurement takes `n_sequences` sequences. All randomness comes
-    from `seed`. What is asked for keeps the `rows`, by the strategies that say so.
+    `start` `(n, n_units)` holds choices to measure first and may be empty. A full measurement takes `n_sequences` sequences. All randomness comes
+    from `seed`. Strategies that support side constraints ask only for choices that satisfy the `rows`.
     """
 
     space: Space
@@ -33,23 +33,23 @@ class Problem:
 
     def __post_init__(self) -> None:
         if self.start.ndim != 2 or not self.space.offered[np.arange(len(self.space.units)), self.start].all():
-            raise ValueError(f"choices to start from must be rows of {len(self.space.units)} offered formats, these are of shape {self.start.shape}")
+            raise ValueError(f"starting choices must be rows of {len(self.space.units)} offered formats, these are of shape {self.start.shape}")
 
     def start_within(self, budget_bits: int) -> Choices:
-        """Those of `start` whose file has at most so many bits, and which keep the rows."""
+        """Return the choices of `start` `(n, n_units)` whose file has at most `budget_bits` and which satisfy the rows."""
         return self.kept(self.start[self.space.total_bits(self.start) <= budget_bits])
 
     def kept(self, choices: Choices) -> Choices:
-        """Those of `choices` `(n, n_units)` that keep the rows."""
+        """Return the rows of `choices` `(n, n_units)` that satisfy the side constraints."""
         return choices[[all(row.holds(choice) for row in self.rows) for choice in choices]] if self.rows else choices
 
     def random(self) -> np.random.Generator:
-        """A generator of random numbers, the same each time."""
+        """Return a new random generator from `seed`, the same each time."""
         return np.random.default_rng(self.seed)
 
 
 class Course(Strategy):
-    """The strategy that follows a course."""
+    """Strategy driven by a generator."""
 
     def __init__(self, problem: Problem, asking: Asking) -> None:
         self._asking, self._finished = asking, asked(no_trials(len(problem.space.units)).choices, problem.n_sequences)
@@ -70,9 +70,9 @@ class Course(Strategy):
         """
         asked_for = self.ask().choices[: len(trials)]
         if not np.array_equal(trials.choices, asked_for):
-            raise ValueError(f"told of {len(trials)} choices that are not the first {len(asked_for)} of the question")
+            raise ValueError(f"trials must be the first choices of the question; these {len(trials)} are not its first {len(asked_for)}")
         if not (np.isfinite(trials.values).all() and np.isfinite(trials.errors).all()):
-            raise ValueError("told of a value or an error that is not a finite number")
+            raise ValueError("values and errors of trials must be finite")
         self._question, self._answer = (), (trials,)
 
     def _go_on(self) -> Question:

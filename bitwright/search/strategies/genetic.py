@@ -1,8 +1,8 @@
-"""NSGA-II on choices, for objectives that cost nothing to compute: a predicted loss, and bits.
+"""NSGA-II on format ranks, for objectives that are cheap to compute: a predicted loss, and bits.
 
 Deb, Pratap, Agarwal & Meyarivan, "A fast and elitist multiobjective genetic algorithm: NSGA-II", IEEE Transactions on Evolutionary Computation 6,
-2002, with the operators of AMQ (Lee et al., EMNLP 2025): uniform crossover and mutation to a random format. AMQ's code draws all genes of a mutant
-anew; here each gene mutates on its own.
+2002, with the operators of AMQ (Lee et al., EMNLP 2025): uniform crossover and mutation to a random format. AMQ's code redraws all genes of a
+mutant; here each gene mutates on its own.
 """
 
 from bisect import bisect_right
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.search.solvers.rungs import Heights
+from bitwright.search.solvers.rungs import RankArray
 
-#: heights `(n, n_units)` -> two objectives, both minimised `(n, 2)`
-Evaluate = Callable[[Heights], NDArray[np.float64]]
+#: ranks `(n, n_units)` -> two objectives, both minimised `(n, 2)`
+Evaluate = Callable[[RankArray], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Breeding:
-    """The numbers of NSGA-II, by default AMQ's.
+    """Hyperparameters of NSGA-II, by default AMQ's.
 
-    In each of `n_generations` as many children are born as the `population` has members. With probability `crossover` a child has each gene from
-    either parent, else all from one; then each gene is drawn anew with probability `mutation`.
+    Each of `n_generations` has as many children as the `population` has members. With probability `crossover` a child takes each gene from either
+    parent, else all from one; then each gene is redrawn with probability `mutation`.
     """
 
     population: int = 200
@@ -32,10 +32,10 @@ class Breeding:
     mutation: float = 0.1
 
 
-def bred(first: Heights, top: Heights, evaluate: Evaluate, *, breeding: Breeding, rng: np.random.Generator) -> Heights:
-    """The last population `(at most population, n_units)`, the best first, no two equal, of rungs from 0 to `top` `(n_units,)`.
+def bred(first: RankArray, top: RankArray, evaluate: Evaluate, *, breeding: Breeding, rng: np.random.Generator) -> RankArray:
+    """Run NSGA-II from the population `first` `(n, n_units)` of ranks from 0 to `top` `(n_units,)`.
 
-    It descends from `first` `(n, n_units)`.
+    Return the last population `(at most population, n_units)`, the best first, no two equal.
     """
     members = np.unique(first, axis=0)
     values = evaluate(members)
@@ -47,29 +47,29 @@ def bred(first: Heights, top: Heights, evaluate: Evaluate, *, breeding: Breeding
     return members[_best_first(values)[: breeding.population]]
 
 
-def _children(members: Heights, top: Heights, breeding: Breeding, rng: np.random.Generator) -> Heights:
-    """`(population, n_units)`; of two random `members`, which are ordered, the better becomes a parent."""
+def _children(members: RankArray, top: RankArray, breeding: Breeding, rng: np.random.Generator) -> RankArray:
+    """Return children `(population, n_units)`; parents are chosen by binary tournaments among the ordered `members`."""
     shape = (breeding.population, len(top))
     mothers, fathers = (members[rng.integers(len(members), size=(breeding.population, 2)).min(axis=1)] for _ in range(2))
     from_father = (rng.random(shape) < 0.5) & (rng.random((breeding.population, 1)) < breeding.crossover)
-    children: Heights = np.where(from_father, fathers, mothers)
+    children: RankArray = np.where(from_father, fathers, mothers)
     return np.where(rng.random(shape) < breeding.mutation, rng.integers(top + 1, size=shape), children)
 
 
-def _new(children: Heights, members: Heights) -> Heights:
-    """The different `children` that are no members."""
+def _new(children: RankArray, members: RankArray) -> RankArray:
+    """Return the different `children` that are not among the members."""
     everyone, first = np.unique(np.concatenate([members, children]), axis=0, return_index=True)
     return everyone[first >= len(members)]
 
 
 def _best_first(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Indices of `values` `(n, 2)` by front, and within a front the loneliest first."""
+    """Sort the rows of `values` `(n, 2)` by front, and within a front by falling crowding distance; return indices `(n,)`."""
     front = _fronts(values)
     return np.lexsort((-_loneliness(values, front), front))
 
 
 def _fronts(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How many fronts must be taken away before each row of `values` `(n, 2)` is dominated by none `(n,)`; an equal of another is behind it.
+    """Rank the rows of `values` `(n, 2)` by nondominated sorting, 0 for the first front `(n,)`; a duplicate counts as dominated.
 
     In two dimensions one pass in the order of the first objective is enough: a row belongs to the first front whose last member it beats in the
     second.
@@ -83,7 +83,7 @@ def _fronts(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _loneliness(values: NDArray[np.float64], front: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The crowding distance: half the outline of the box between a row's two neighbours in its front, infinite at the ends `(n,)`."""
+    """Crowding distance `(n,)`: half the perimeter of the box between a row's two neighbours in its front, infinite at the ends."""
     distance = np.full(len(values), np.inf)
     for k in range(front.max(initial=-1) + 1):
         members = np.flatnonzero(front == k)

@@ -1,9 +1,9 @@
-"""Local search: exchange bits between units for as long as a better choice comes of it, then start again nearby.
+"""Iterated local search: exchange bits between units as long as that improves the incumbent, then restart from a perturbation.
 
-Neighbours are tried in the order of what a prediction thinks they gain, and those that it thinks hopeless are not tried; the first that measures
-better is where the search goes on (first improvement). When nothing is left to try, the best choice is perturbed by a few random exchanges and the
-search begins anew from there: iterated local search (Lourenço, Martin & Stützle, "Iterated Local Search", Handbook of Metaheuristics, 2003).
-With a lasting supply of evaluations it serves as the reference that cheaper searches are held against.
+Neighbours are measured in the order of expected improvement under a predictor, and hopeless ones are skipped; the first better one becomes the
+incumbent (first improvement). When no neighbour is left, the best choice is perturbed by a few random exchanges and the search restarts from there
+(Lourenço, Martin & Stützle, "Iterated Local Search", Handbook of Metaheuristics, 2003). With a large number of evaluations it serves as the
+reference for cheaper searches.
 """
 
 from collections.abc import Generator
@@ -21,11 +21,11 @@ from bitwright.search.strategies.surrogate import Belief, Incumbent, Learning, i
 
 @dataclass(frozen=True)
 class Swaps:
-    """The numbers of the search.
+    """Hyperparameters.
 
-    Of the exchanges between two units at most `n_pairs` are looked at, and `n_mutants` between several. `n_at_once` are measured before the search
-    goes on. Neighbours expected to gain less than `least_gain` standard deviations are not tried. After `patience` in vain, or when nothing is left
-    to try, the best choice is perturbed by `n_kicks` mutations, `n_restarts` times.
+    At most `n_pairs` exchanges between two units are considered, and `n_mutants` between several. `n_at_once` neighbours are measured at a time.
+    Neighbours expected to gain less than `least_gain` standard deviations are skipped. After `patience` measurements without improvement, or when no
+    neighbour is left, the best choice is perturbed by `n_kicks` mutations, `n_restarts` times.
     """
 
     n_pairs: int = 2_000
@@ -38,7 +38,7 @@ class Swaps:
 
 
 def swaps(problem: Problem, budget_bits: int, learning: Learning, numbers: Swaps) -> Strategy:
-    """Local search within a budget from the best of `problem.start` that fits, or from a random mix near to uniform.
+    """Return the strategy of local search within a budget, from the best of `problem.start` that fits, or from a random mix near to uniform.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
@@ -57,7 +57,7 @@ def swaps(problem: Problem, budget_bits: int, learning: Learning, numbers: Swaps
 def _descent(
     belief: Belief, near: Neighbourhood, numbers: Swaps, *, incumbent: Incumbent, rng: np.random.Generator
 ) -> Generator[Question, Trials, Incumbent]:
-    """Neighbours of the incumbent until one is better, and then its neighbours, until none is left to try."""
+    """Measure neighbours of the incumbent, moving to the first better one, until none is left; return the last incumbent."""
     in_vain = 0
     while in_vain < numbers.patience:
         pool = np.concatenate(

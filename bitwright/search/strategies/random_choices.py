@@ -1,7 +1,7 @@
-"""Choices that learn from nothing: what any search must beat.
+"""Random search: the baseline that any search must beat.
 
-Uniformly random choices are a hard handicap where one format is far worse than the others, since nearly all of them hold it somewhere. Mixes of the
-two uniform allocations nearest to a budget are not: they are what is meant by "a random mix", and the usual baseline of the field.
+Uniformly random choices are a poor baseline where one format is far worse than the others, since nearly all of them use it somewhere. Random mixes of
+the two uniform allocations nearest to a budget are the usual baseline of the field.
 """
 
 from itertools import chain, islice
@@ -10,7 +10,7 @@ import numpy as np
 
 from bitwright.search.solvers.asked_choices import Draw, Seen
 from bitwright.search.solvers.instance import room_bits
-from bitwright.search.solvers.rungs import Heights, Rungs, drawn, lowered, raised
+from bitwright.search.solvers.rungs import FormatRanks, RankArray, lowered, raised, random_ranks
 from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
 from bitwright.search.strategies.strategy import Strategy, asked
 from bitwright.spaces import Choice, Choices, Space
@@ -19,30 +19,35 @@ _ASKED_AT_ONCE = 8
 
 
 def random_within(problem: Problem, budget_bits: int, *, n: int) -> Strategy:
-    """`problem.start` where it fits, then random choices that use up the budget, until `n` are asked for or no new ones come.
+    """Return the strategy of `problem.start` where it fits, then random choices that use up the budget, until `n` are asked for or no new ones come.
 
-    A choice is drawn with its expected size at the budget, all of one size equally likely (see `drawn`); random units are then lowered until it
-    fits, and raised until nothing more does.
+    A choice is drawn with its expected size at the budget, all of one size equally likely (see `random_ranks`); random units are then
+    lowered until it fits, and raised until nothing more does.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
     """
-    rungs, room = Rungs(problem.space), room_bits(problem.space, budget_bits)
-    return Course(problem, _asking(problem, problem.start_within(budget_bits), draw=lambda rng: rungs.choices(filled(rungs, room, rng)), n=n))
+    format_ranks, room = FormatRanks(problem.space), room_bits(problem.space, budget_bits)
+    return Course(
+        problem, _asking(problem, problem.start_within(budget_bits), draw=lambda rng: format_ranks.choices(filled(format_ranks, room, rng)), n=n)
+    )
 
 
 def random_front(problem: Problem, *, n: int) -> Strategy:
-    """`problem.start`, then random choices of all sizes, evenly spread, until `n` are asked for or no new ones come."""
-    rungs = Rungs(problem.space)
-    most = int(rungs.spent(rungs.top))
-    return Course(problem, _asking(problem, problem.start, draw=lambda rng: rungs.choices(drawn(rungs, rng.uniform(0, most), 1, rng)[0]), n=n))
+    """Return the strategy of `problem.start`, then random choices evenly spread over all sizes, until `n` are asked for or no new ones come."""
+    format_ranks = FormatRanks(problem.space)
+    most = int(format_ranks.spent(format_ranks.top))
+    return Course(
+        problem,
+        _asking(problem, problem.start, draw=lambda rng: format_ranks.choices(random_ranks(format_ranks, rng.uniform(0, most), 1, rng)[0]), n=n),
+    )
 
 
 def random_mixes(problem: Problem, budget_bits: int, *, n: int) -> Strategy:
-    """`problem.start` where it fits, then random mixes of two formats, until `n` are asked for or no new ones come.
+    """Return the strategy of `problem.start` where it fits, then random mixes of two formats, until `n` are asked for or no new ones come.
 
     The formats are those of the largest uniform allocation that fits and of the next larger one; units take the larger in random order wherever it
-    still fits, so that no other could.
+    still fits.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
@@ -51,7 +56,7 @@ def random_mixes(problem: Problem, budget_bits: int, *, n: int) -> Strategy:
 
 
 def starting(problem: Problem, budget_bits: int) -> Choices:
-    """`problem.start` where it fits, or where nothing does one random mix of two formats `(n, n_units)`; see `random_mixes`.
+    """Return the choices of `problem.start` that fit, or where none does one random mix of two formats `(n, n_units)`; see `random_mixes`.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
@@ -60,13 +65,13 @@ def starting(problem: Problem, budget_bits: int) -> Choices:
     return start if len(start) else mixing(problem.space, budget_bits)(problem.random())[None]
 
 
-def filled(rungs: Rungs, room: int, rng: np.random.Generator) -> Heights:
-    """Random heights `(n_units,)` that use up `room` bits."""
-    return raised(rungs, lowered(rungs, drawn(rungs, room, 1, rng)[0], room, rng), room, rng)
+def filled(format_ranks: FormatRanks, room: int, rng: np.random.Generator) -> RankArray:
+    """Draw random ranks `(n_units,)` that use up `room` bits."""
+    return raised(format_ranks, lowered(format_ranks, random_ranks(format_ranks, room, 1, rng)[0], room, rng), room, rng)
 
 
 def mixing(space: Space, budget_bits: int) -> Draw:
-    """Draws random mixes of the two uniform allocations on either side of a budget; see `random_mixes`.
+    """Return a function that draws random mixes of the two uniform allocations on either side of a budget; see `random_mixes`.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.

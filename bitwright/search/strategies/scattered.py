@@ -1,7 +1,7 @@
-"""Random choices of given sizes whose units scatter around a common level: what a table is put to the test with.
+"""Random choices of given sizes whose units scatter around a common bit width, for validating a sensitivity table.
 
-Uniformly random choices hold the coarsest format somewhere, and that alone decides what they are worth. These hold formats of about one width, as
-choices worth having do.
+Uniformly random choices use the coarsest format somewhere, and that alone determines their loss. These use formats of similar width, as good
+choices do.
 """
 
 import numpy as np
@@ -16,15 +16,15 @@ _HALVINGS = 30
 
 
 def scattered(space: Space, sizes_bytes: NDArray[np.float64], *, rng: np.random.Generator) -> Choices:
-    """A random choice for each of `sizes_bytes` `(n,)`: `(n, n_units)`, each the first drawn within half a per cent of its size, or the nearest of
-    200.
+    """Draw a random choice for each of `sizes_bytes` `(n,)`: `(n, n_units)`, each the first draw within half a per cent of its size, or the nearest
+    of 200.
     """
     return np.array([_of_size(space, size, rng=rng) for size in sizes_bytes], dtype=np.int64).reshape(-1, len(space.units))
 
 
 def sizes_between(space: Space, first: float, last: float, n: int) -> NDArray[np.float64]:
-    """`n` sizes of whole files in bytes, evenly spaced by ratio, from the share `first` to the share `last` of the way from the smallest file to the
-    largest.
+    """Return `n` sizes of whole files in bytes, evenly spaced by ratio, from the share `first` to the share `last` of the way from the smallest file
+    to the largest.
     """
     smallest, largest = (space.total_bytes(choice) for choice in (space.smallest(), space.largest()))
     sizes: NDArray[np.float64] = smallest * (largest / smallest) ** np.linspace(first, last, n)
@@ -43,7 +43,7 @@ def _of_size(space: Space, size_bytes: float, *, rng: np.random.Generator) -> Ch
 
 
 def _levelled(space: Space, size_bytes: float, scatter: NDArray[np.float64]) -> Choice:
-    """The units' nearest formats to a level plus their `scatter` `(n_units,)`, in bits per weight, at the largest level that fits."""
+    """Return the units' nearest formats to a level plus their `scatter` `(n_units,)`, in bits per weight, at the largest level that fits."""
     width = np.array([form.bits_per_weight for form in space.formats])
 
     def at(level: float) -> Choice:

@@ -1,4 +1,4 @@
-"""Several strategies one after the other: the front of a method that knows one budget at a time."""
+"""Run several strategies one after the other: the front of a method that searches one budget at a time."""
 
 from collections.abc import Iterable
 
@@ -6,16 +6,16 @@ from bitwright.search.strategies.strategy import Question, Strategy, Trials
 
 
 class InTurn(Strategy):
-    """Asks what the first strategy asks until it has finished, then the second, and so on.
+    """Sequence of strategies: asks what the first asks until it has finished, then the second, and so on.
 
     Raises:
-        ValueError: there is none.
+        ValueError: `strategies` is empty.
     """
 
     def __init__(self, strategies: Iterable[Strategy]) -> None:
         self._waiting = list(strategies)
         if not self._waiting:
-            raise ValueError("at least one strategy must take a turn")
+            raise ValueError("at least one strategy is needed")
 
     def ask(self) -> Question:
         """See `Strategy.ask`."""

@@ -1,12 +1,13 @@
-"""SPDY: weigh the units of a table anew until the choices that it leads to measure better.
+"""SPDY: reweight the rows of a sensitivity table until the knapsack optima that it gives measure better.
 
 Frantar & Alistarh, "SPDY: Accurate Pruning with Speedup Guarantees", ICML 2022, section 3.2, used in "Optimal Brain Compression", NeurIPS 2022: each
 unit's row is multiplied by a coefficient in [0, 1], the knapsack is solved for the products, and only the true loss of the choice counts. The best of
-a hundred random vectors of coefficients is improved by drawing a tenth of its entries anew, then one fewer, and so on down to a single one, each time
-until a hundred draws in a row were in vain.
+a hundred random vectors of coefficients is improved by redrawing a tenth of its entries, then one fewer, and so on down to a single one, each time
+until a hundred draws in a row bring no improvement.
 
 What differs: the table as it is comes before the random vectors; the knapsack is exact instead of in `buckets`; a vector that leads to a choice
-measured before is a try, but not asked for again; and small models, of whose units a tenth rounds to none, get their local search, too.
+measured before counts as a draw, but the choice is not measured again; and small models, where a tenth of the units rounds to none, get their local
+search, too.
 """
 
 from collections.abc import Generator
@@ -25,8 +26,8 @@ from bitwright.spaces import Choice, Choices
 
 @dataclass(frozen=True)
 class Reweighing:
-    """The numbers of the search, as published: `n_first` random vectors, `n_tries` draws in vain after which fewer entries are drawn anew, and the
-    share of all entries that is drawn at first.
+    """Hyperparameters, as published: `n_first` random vectors, `n_tries` draws without improvement after which fewer entries are redrawn, and the
+    `share` of all entries that is redrawn at first.
     """
 
     n_first: int = 100
@@ -35,9 +36,9 @@ class Reweighing:
 
 
 def reweighed(problem: Problem, budget_bits: int, *, table: NDArray[np.float64], numbers: Reweighing) -> Strategy:
-    """The choices that re-weighted tables lead to within a budget; `table` `(n_units, n_formats)` is in nats/token.
+    """Return the strategy of SPDY within a budget; `table` `(n_units, n_formats)` is in nats/token.
 
-    `problem.start` is measured first where it fits, but the search cannot go on from there, since no coefficients are known for it.
+    `problem.start` is measured first where it fits, but the search cannot start from it, since its coefficients are unknown.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
@@ -48,7 +49,7 @@ def reweighed(problem: Problem, budget_bits: int, *, table: NDArray[np.float64],
 
 
 class _Attempts:
-    """What coefficients lead to, and what came of it where it was measured."""
+    """Map from coefficients to knapsack optima, with the measured losses."""
 
     def __init__(self, problem: Problem, budget_bits: int, table: NDArray[np.float64]) -> None:
         self._problem, self._budget_bits, self._table = problem, budget_bits, table
@@ -56,19 +57,19 @@ class _Attempts:
         self._seen = Seen()
 
     def start(self) -> Choices:
-        """Choices to measure besides."""
+        """Return the starting choices that fit into the budget."""
         return self._problem.start_within(self._budget_bits)
 
     def choice(self, coefficients: NDArray[np.float64]) -> Choice:
-        """The best choice `(n_units,)` for the table whose rows are multiplied by `coefficients` `(n_units,)`."""
+        """Return the best choice `(n_units,)` for the table whose rows are multiplied by `coefficients` `(n_units,)`."""
         return solve(self._problem.space, self._table * coefficients[:, None], self._budget_bits).choice
 
     def value(self, choice: Choice) -> float:
-        """What was measured, infinite where nothing was, or not on all of the text."""
+        """Return the measured loss, infinite where it was not measured on all of the text."""
         return self._values.get(choice.tobytes(), np.inf)
 
     def measured(self, choices: Choices, against: Choices) -> Generator[Question, Trials, None]:
-        """Ask for those of `choices` `(n, n_units)` that were not asked for before."""
+        """Ask for the rows of `choices` `(n, n_units)` that were not asked for before."""
         new = self._seen.new(choices)
         if len(new):
             trials = yield Question(new, self._problem.n_sequences, against)
@@ -87,7 +88,7 @@ def _asking(problem: Problem, attempts: _Attempts, numbers: Reweighing) -> Askin
         in_vain = 0
         while in_vain < numbers.n_tries:
             vector = best.copy()
-            vector[rng.integers(n_units, size=n_drawn)] = rng.uniform(size=n_drawn)  # as published: one may be drawn twice
+            vector[rng.integers(n_units, size=n_drawn)] = rng.uniform(size=n_drawn)  # as published: an entry may be redrawn twice
             choice = attempts.choice(vector)
             yield from attempts.measured(choice[None], best_choice[None] if np.isfinite(attempts.value(best_choice)) else choices[:0])
             in_vain += 1

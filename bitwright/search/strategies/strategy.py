@@ -1,14 +1,14 @@
-"""Ask and tell: what every strategy that learns from true measurements is, and the few things it exchanges with whoever measures.
+"""Ask/tell interface of search strategies, and the records that they exchange with the measuring loop.
 
     strategy.ask()  ->  Question   choices to measure, and on how much text
-    strategy.tell(Trials)          what they were worth
+    strategy.tell(Trials)          their measured values
 
-A strategy never measures and never stops a clock: it is handed a seed, a space and what it may know beforehand, and answers from what it is told.
-Told the same, it asks the same, in another process too; so a run is resumed by telling a new strategy again what is already measured. It is
-free to ask for a choice twice: whoever measures keeps the answers.
+A strategy never measures and never reads a clock: it is given a seed, a space and prior knowledge, and decides from the trials that it is told. Told
+the same trials it asks the same questions, in another process too; so a run is resumed by telling a new strategy the stored trials again. It may ask
+for a choice twice: the measuring loop caches the values.
 
-A prediction is a function of choices, and a predictor a function from measured choices to a prediction: both are handed in, so that a strategy is
-tested with a lambda.
+A prediction is a function of choices, and a predictor a function from measured choices to a prediction: both are passed in, so that a strategy can
+be tested with a lambda.
 """
 
 from abc import ABC, abstractmethod
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 
 from bitwright.spaces import Choices
 
-#: choices `(n, n_units)` -> expected value and its standard deviation, each `(n,)`, nats/token
+#: prediction: choices `(n, n_units)` -> mean and standard deviation, each `(n,)`, nats/token
 Predict = Callable[[Choices], tuple[NDArray[np.float64], NDArray[np.float64]]]
-#: choices `(n, n_units)`, values `(n,)`, standard errors `(n,)` -> a prediction
+#: predictor: choices `(n, n_units)`, values `(n,)`, standard errors `(n,)` -> a prediction
 Refit = Callable[[Choices, NDArray[np.float64], NDArray[np.float64]], Predict]
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """`choices` `(n, n_units)` to measure on the first `n_sequences` sequences of the search text, which are the same for all.
+    """Request to measure `choices` `(n, n_units)` on the first `n_sequences` sequences of the search text, the same for all.
 
-    Whoever measures may stop a choice early that is clearly worse than `against` `(0 or 1, n_units)`. A question without choices says that the
-    strategy has finished.
+    A choice that is clearly worse than `against` `(0 or 1, n_units)` may be stopped early. A question without choices means that the strategy has
+    finished.
     """
 
     choices: Choices
@@ -40,7 +40,7 @@ class Question:
 
     @property
     def is_last(self) -> bool:
-        """Whether there is nothing more to ask."""
+        """Return whether the strategy has finished."""
         return not len(self.choices)
 
 
@@ -48,10 +48,10 @@ class Question:
 class Trials:
     """Measured choices, in the order of the question.
 
-    `choices` `(n, n_units)`; `values` and their standard errors `errors` `(n, n_objectives)`, all minimised, the first the divergence in
-    nats/token (size is no objective here: the space knows it); `n_sequences` `(n,)` that each was measured on, fewer than asked for where it was
-    stopped. `paired_errors` `(n,)` are standard errors of the difference from the choice that each raced against, NaN where it had no rival, and
-    empty where none had.
+    `choices` `(n, n_units)`; `values` and their standard errors `errors` `(n, n_objectives)`, all minimised, the first the KL divergence in
+    nats/token (size is no objective here: the space gives it); `n_sequences` `(n,)` that each was measured on, fewer than asked for where it was
+    stopped early. `paired_errors` `(n,)` are standard errors of the difference from the choice that each raced against, NaN where there was none, and
+    empty where no trial had one.
     """
 
     choices: Choices
@@ -64,11 +64,11 @@ class Trials:
         return len(self.choices)
 
     def only(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> "Trials":
-        """Some of them."""
+        """Return the trials at `index`."""
         return Trials(self.choices[index], self.values[index], self.errors[index], self.n_sequences[index], self._paired()[index])
 
     def joined(self, others: "Trials") -> "Trials":
-        """These and others; of a choice that is in both, what was measured on more sequences, and of equals the newer."""
+        """Concatenate with other trials; of a choice in both, keep the one measured on more sequences, of equals the newer."""
         both = Trials(
             np.concatenate([self.choices, others.choices]),
             np.concatenate([self.values, others.values]),
@@ -84,28 +84,28 @@ class Trials:
         return both.only(np.array(list(kept.values()), dtype=np.int64))
 
     def _paired(self) -> NDArray[np.float64]:
-        """One for each trial, NaN where there was no race."""
+        """Return the paired errors `(n,)`, NaN where there was no race."""
         return self.paired_errors if len(self.paired_errors) else np.full(len(self.choices), np.nan)
 
 
 def no_trials(n_units: int, n_objectives: int = 1) -> Trials:
-    """Nothing measured yet."""
+    """Return empty trials."""
     nothing = np.zeros((0, n_objectives))
     return Trials(np.zeros((0, n_units), dtype=np.int64), nothing, nothing, np.zeros(0, dtype=np.int64))
 
 
 def asked(choices: Choices, n_sequences: int) -> Question:
-    """A question in which nothing is stopped early."""
+    """Return a question in which no choice is stopped early."""
     return Question(choices, n_sequences, choices[:0])
 
 
 class Strategy(ABC):
-    """How to choose what to measure next."""
+    """Ask/tell strategy: chooses the next plans to measure."""
 
     @abstractmethod
     def ask(self) -> Question:
-        """What to measure next. Asked twice without being told in between, it answers the same."""
+        """Return the choices to measure next. Called twice without `tell` in between, it returns the same question."""
 
     @abstractmethod
     def tell(self, trials: Trials) -> None:
-        """What came of the last question: as many trials as it had choices, or fewer from its beginning where the effort was spent."""
+        """Receive the trials of the last question: one per choice, or fewer from its beginning where the evaluations ran out."""

@@ -1,4 +1,4 @@
-"""What a search believes while it goes on: the best choice so far, and a prediction of all others that is renewed as measurements come in."""
+"""Surrogate model of a search: the incumbent, and a predictor that is refitted as measurements come in."""
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from bitwright.spaces import Choice, Choices
 
 @dataclass(frozen=True, eq=False)
 class Incumbent:
-    """The best choice so far `(n_units,)` and its value in nats/token, infinite where it is not measured."""
+    """Best choice so far `(n_units,)` and its value in nats/token, infinite where it is not measured."""
 
     choice: Choice
     value: float
 
     def after(self, trials: Trials, n_sequences: int) -> "Incumbent":
-        """The best of the trials that were measured on all of `n_sequences` sequences, if that is no worse."""
+        """Return the best of the trials measured on all of `n_sequences` sequences, or this one where all are worse."""
         whole = trials.only(trials.n_sequences >= n_sequences)
         if not len(whole) or whole.values[:, 0].min() > self.value:
             return self
@@ -31,9 +31,9 @@ class Incumbent:
 
 @dataclass(frozen=True, eq=False)
 class Learning:
-    """The `prior` is believed until `n_first` choices are measured, then `refit` learns from all of them, and again after every `n_between` more.
+    """Schedule of refits: predict by `prior` until `n_first` choices are measured, then `refit` on all of them, and again every `n_between` more.
 
-    Where nothing is to be learnt, `refit` may return the prior. What it raises comes out of `ask`.
+    `refit` may return the prior. Its exceptions are raised by `ask`.
     """
 
     prior: Predict
@@ -43,7 +43,7 @@ class Learning:
 
 
 class Belief:
-    """All that was measured, and what is expected of the rest."""
+    """Surrogate model: all trials so far, and the prediction fitted to them."""
 
     def __init__(self, problem: Problem, learning: Learning) -> None:
         self._learning, self._predict, self._next = learning, learning.prior, learning.n_first
@@ -51,9 +51,9 @@ class Belief:
         self.seen = Seen()
 
     def measured(self, choices: Choices, incumbent: Incumbent) -> Generator[Question, Trials, Incumbent]:
-        """Ask for `choices` `(n, n_units)`, one or more, learn from what is told, and return the better of it and the incumbent.
+        """Ask for `choices` `(n, n_units)`, one or more, learn from the trials, and return the better of them and the incumbent.
 
-        What is clearly worse than the incumbent may be stopped, where that is measured itself.
+        A choice clearly worse than the incumbent may be stopped early, where the incumbent is measured itself.
         """
         against = incumbent.choice[None] if np.isfinite(incumbent.value) else choices[:0]
         trials = yield Question(choices, self._n_sequences, against)
@@ -65,28 +65,28 @@ class Belief:
         return incumbent.after(trials, self._n_sequences)
 
     def promising(self, pool: Choices, incumbent: Choice, *, least_gain: float, n: int) -> Choices:
-        """At most `n` of the choices in `pool` `(n_pool, n_units)` that were not seen, and now are; of largest expected improvement first.
+        """Return at most `n` unseen choices of `pool` `(n_pool, n_units)` of largest expected improvement, and mark them as seen.
 
-        Left out is what is expected to gain less than `least_gain` standard deviations; of what is hopeless, and so has no improvement that a number
-        could hold, those of least loss in standard deviations come first.
+        Choices expected to gain less than `least_gain` standard deviations are left out; of those whose expected improvement underflows to zero, the
+        least loss in standard deviations comes first.
         """
         new = np.unique(pool[self.seen.lacks(pool)], axis=0)
         mean, deviation = self._predict(np.concatenate([new, incumbent[None]]))
         gain, deviation = mean[-1] - mean[:-1], deviation[:-1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            z = np.where(gain == 0, 0.0, gain / deviation)  # a certain gain is infinitely many deviations
+            z = np.where(gain == 0, 0.0, gain / deviation)  # without deviation a gain counts as infinitely many
         order = np.lexsort((-z, -expected_improvement(gain, deviation)))
         return self.seen.new(new[order[z[order] >= least_gain][:n]])
 
 
-#: from an incumbent to the better one that was found from there
+#: an incumbent -> the local optimum found from there
 Descend = Callable[[Incumbent], Generator[Question, Trials, Incumbent]]
-#: new choices near a given one
+#: a choice -> new choices near it
 Kick = Callable[[Choice], Iterator[Choice]]
 
 
 def iterated(belief: Belief, start: Choices, descend: Descend, kick: Kick, *, n_restarts: int) -> Asking:
-    """Descend from the best of `start` `(n, n_units)`, then `n_restarts` times from a kick of the best choice so far, or until no kick is new.
+    """Descend from the best of `start` `(n, n_units)`, then `n_restarts` times from a perturbation of the best choice so far, while new ones come.
 
     Iterated local search: Lourenço, Martin & Stützle, Handbook of Metaheuristics, 2003.
     """
@@ -102,7 +102,7 @@ def iterated(belief: Belief, start: Choices, descend: Descend, kick: Kick, *, n_
 
 
 def expected_improvement(gain: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of what is above zero of normal variables of mean `gain` `(n,)` and standard deviation `deviation` `(n,)`, which may be zero.
+    """Expected improvement: E[max(0, X)] `(n,)` of normal X with mean `gain` `(n,)` and standard deviation `deviation` `(n,)`, which may be zero.
 
     Jones, Schonlau & Welch, "Efficient Global Optimization of Expensive Black-Box Functions", Journal of Global Optimization 13, 1998, equation 15.
     """

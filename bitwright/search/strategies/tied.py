@@ -1,4 +1,4 @@
-"""A strategy that decides about groups of units, asked about units."""
+"""Adapt a strategy on groups of tied units to the space of units."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from bitwright.spaces import Tie
 
 
 class Tied(Strategy):
-    """`inner` works on the coarse space of `tie`; what it asks and is told is translated."""
+    """Adapter: `inner` works on the coarse space of `tie`; its questions and trials are translated."""
 
     def __init__(self, inner: Strategy, tie: Tie) -> None:
         self._inner, self._tie = inner, tie

@@ -1,10 +1,10 @@
-"""Bayesian optimisation within a trust region around the best choice for one budget.
+"""Bayesian optimisation within a trust region (TuRBO) around the best choice for one budget.
 
-The region is a Hamming ball: so many units may have another format than the incumbent's. It grows after successes and shrinks after failures as in
+The region is a Hamming ball: at most so many units may differ from the incumbent. It grows after successes and shrinks after failures as in
 TuRBO (Eriksson et al., "Scalable Global Optimization via Local Bayesian Optimization", NeurIPS 2019), for categories as in CASMOPOLITAN (Wan et al.,
 "Think Global and Act Local", ICML 2021). Within it the choices of largest expected improvement (Jones, Schonlau & Welch, Journal of Global
-Optimization 13, 1998) over a random pool that keeps the budget are measured. What differs: the posterior is whatever prediction is handed in; a
-region that has shrunk to nothing starts again around a perturbation of the best choice and not anywhere; a new one keeps all that was learnt.
+Optimization 13, 1998) over a random pool within the budget are measured. What differs: the posterior is the prediction passed in; a region that
+has collapsed restarts around a perturbation of the best choice, not at a random one; a new region keeps all trials.
 """
 
 from collections.abc import Generator
@@ -25,12 +25,12 @@ _SMALLEST = 2.0  # units: an exchange needs two
 
 @dataclass(frozen=True)
 class Region:
-    """The numbers of the search.
+    """Hyperparameters.
 
-    The first region reaches `radius` units from the incumbent. After `n_successes` questions in a row that found a better choice it grows by half,
-    after `n_failures` that did not it shrinks to two thirds. Below two units, which an exchange needs, it starts again from a perturbation of
-    `n_kicks` mutations, `n_restarts` times. `n_at_once` choices are measured at a time, of a pool of at most `n_pairs` exchanges between two units
-    and `n_walks` random walks.
+    The first region has a radius of `radius` units around the incumbent. After `n_successes` questions in a row with an improvement it grows by half,
+    after `n_failures` without one it shrinks to two thirds. Below two units, which an exchange needs, it restarts from a perturbation of `n_kicks`
+    mutations, `n_restarts` times. `n_at_once` choices are measured at a time, from a pool of at most `n_pairs` exchanges between two units and
+    `n_walks` random walks.
     """
 
     radius: float = 8.0
@@ -44,7 +44,7 @@ class Region:
 
 
 def turbo(problem: Problem, budget_bits: int, learning: Learning, region: Region) -> Strategy:
-    """Bayesian optimisation within a budget from the best of `problem.start` that fits, or from a random mix near to uniform.
+    """Return the strategy of trust-region search within a budget, from the best of `problem.start` that fits, or from a random mix near to uniform.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
@@ -63,7 +63,7 @@ def turbo(problem: Problem, budget_bits: int, learning: Learning, region: Region
 def _within(
     belief: Belief, near: Neighbourhood, region: Region, *, incumbent: Incumbent, rng: np.random.Generator
 ) -> Generator[Question, Trials, Incumbent]:
-    """A region until it has shrunk to nothing."""
+    """Search one region until it has collapsed; return the best choice."""
     radius, n_successes, n_failures = region.radius, 0, 0
     while radius >= _SMALLEST:
         candidates = belief.promising(
@@ -82,9 +82,9 @@ def _within(
 
 
 def _pool(near: Neighbourhood, region: Region, choice: Choice, *, radius: float, rng: np.random.Generator) -> Choices:
-    """Exchanges between two units, and random walks that end within the radius: `(n, n_units)`."""
+    """Return exchanges between two units, and random walks that end within the radius: `(n, n_units)`."""
     lengths = rng.integers(1, max(int(radius) // 2, 1) + 1, size=region.n_walks)
     walks = np.array([near.walked(choice, n, rng) for n in lengths], dtype=np.int64).reshape(-1, len(choice))
     pool: Choices = np.concatenate([near.swaps(choice, n_at_most=region.n_pairs, rng=rng), walks])
-    near_enough: Choices = pool[(pool != choice).sum(axis=1) <= radius]  # the choice itself was seen
+    near_enough: Choices = pool[(pool != choice).sum(axis=1) <= radius]  # includes the choice itself, which is already seen
     return near_enough

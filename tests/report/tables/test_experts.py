@@ -1,4 +1,4 @@
-"""What is said of the experts of a mixture."""
+"""Table and caption of the experts of a mixture."""
 
 from dataclasses import replace
 from io import StringIO
@@ -33,7 +33,7 @@ def test_the_table() -> None:
 
 
 def test_the_section_is_there_where_there_are_experts(summary: RunSummary) -> None:
-    heading = "Which experts the text uses"
+    heading = "Experts used by the calibration text"
     assert heading not in page(summary)
     shown = page(replace(summary, experts=USES))
     assert heading in shown

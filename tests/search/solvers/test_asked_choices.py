@@ -1,4 +1,4 @@
-"""What was seen is not seen again."""
+"""The set of asked choices returns none twice."""
 
 import numpy as np
 

@@ -57,7 +57,7 @@ class World:
 
 
 def run(strategy: Strategy, world: World, n: int, *, error: float = 1e-4) -> Trials:
-    """Everything measured in `n` evaluations at most."""
+    """Return all trials of at most `n` evaluations."""
     found: list[Trials] = []
     while n > 0 and not (question := strategy.ask()).is_last:
         choices = question.choices[:n]

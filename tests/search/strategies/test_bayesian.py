@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from bitwright.errors import LibraryError
-from bitwright.search import Hypervolume, Problem, Strategy, nehvi_front, nondominated
+from bitwright.search import NehviOptions, Problem, Strategy, nehvi_front, nondominated
 from tests.search.ask_tell import LARGE, FrontContract, choices_of, exactly, problem, searched
 from tests.search.learners import ignorant, knowing
 from tests.sentences import sentence
 
-FEW = Hypervolume(n_first=12, n_each=12, n_pool=128, n_samples=16)
+FEW = NehviOptions(n_first=12, n_each=12, n_pool=128, n_samples=16)
 
 
 class TestExpectedHypervolume(FrontContract):

@@ -46,8 +46,8 @@ def test_it_finds_the_front_of_a_small_space_and_no_member_twice() -> None:
     top = np.full(6, 2)
     top[-1] = 1
 
-    def evaluate(heights):
-        return np.column_stack([np.where(heights == 0, 5.0, 1 / (1 + heights)) @ (1 + np.arange(6)), heights.sum(axis=1).astype(float)])
+    def evaluate(ranks):
+        return np.column_stack([np.where(ranks == 0, 5.0, 1 / (1 + ranks)) @ (1 + np.arange(6)), ranks.sum(axis=1).astype(float)])
 
     everything = np.array(list(np.ndindex(*(top + 1))))
     members = bred(everything[:5], top, evaluate, breeding=Breeding(60, 40), rng=np.random.default_rng(0))
@@ -59,7 +59,7 @@ def test_it_finds_the_front_of_a_small_space_and_no_member_twice() -> None:
 
 def test_genes_mutate_one_by_one() -> None:
     first = np.zeros((1, 200), dtype=np.int64)
-    members = bred(first, np.full(200, 1), lambda heights: np.zeros((len(heights), 2)), breeding=Breeding(50, 1), rng=np.random.default_rng(0))
+    members = bred(first, np.full(200, 1), lambda ranks: np.zeros((len(ranks), 2)), breeding=Breeding(50, 1), rng=np.random.default_rng(0))
     changed = members[members.any(axis=1)].mean(axis=1)
     assert 0.02 < changed.mean() < 0.08  # a tenth is drawn anew, and half of that comes out different
     assert changed.max() < 0.2

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.errors import BudgetError
-from bitwright.search.solvers.rungs import Rungs
+from bitwright.search.solvers.rungs import FormatRanks
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together, by_kind, by_size
 from bitwright.spaces import Choice, Space
 from tests.search.ask_tell import LARGE
@@ -41,19 +41,22 @@ def test_what_is_near_is_offered_and_within_the_budget(place: tuple[Space, int, 
 @settings(deadline=None)
 def test_every_exchange_between_two_units_is_among_the_swaps(place: tuple[Space, int, Choice]) -> None:
     space, budget_bits, choice = place
-    rungs = Rungs(space)
-    heights, found = rungs.of(choice), Neighbourhood(space, budget_bits, all_together).swaps(choice, n_at_most=10**6, rng=np.random.default_rng(0))
+    format_ranks = FormatRanks(space)
+    ranks, found = (
+        format_ranks.ranks(choice),
+        Neighbourhood(space, budget_bits, all_together).swaps(choice, n_at_most=10**6, rng=np.random.default_rng(0)),
+    )
     keys = {row.tobytes() for row in found}
     assert choice.tobytes() not in keys
     assert len(keys) == len(found)
     for up, down in product(range(len(choice)), repeat=2):
-        if up != down and heights[up] < rungs.top[up] and heights[down] > 0:
-            after = heights.copy()
+        if up != down and ranks[up] < format_ranks.top[up] and ranks[down] > 0:
+            after = ranks.copy()
             after[up] += 1
-            while rungs.spent(after) > budget_bits - space.total_bits(space.smallest()) and after[down] > 0:
+            while format_ranks.spent(after) > budget_bits - space.total_bits(space.smallest()) and after[down] > 0:
                 after[down] -= 1
-            fits = space.total_bits(rungs.choices(after)) <= budget_bits
-            assert not fits or rungs.choices(after).tobytes() in keys
+            fits = space.total_bits(format_ranks.choices(after)) <= budget_bits
+            assert not fits or format_ranks.choices(after).tobytes() in keys
 
 
 def test_a_level_of_a_large_unit_buys_several_of_a_small_one() -> None:

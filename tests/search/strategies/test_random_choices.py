@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.search import Problem, Strategy, random_front, random_mixes, random_within
-from bitwright.search.solvers.rungs import Rungs
+from bitwright.search.solvers.rungs import FormatRanks
 from bitwright.search.strategies.random_choices import mixing
 from bitwright.spaces import Space
 from tests.search.ask_tell import LARGE, SMALL, BudgetContract, FrontContract, choices_of, exactly, problem, searched
@@ -34,9 +34,9 @@ def test_nothing_more_fits_in_a_random_choice(instance: tuple[Space, Table], sha
     choices = choices_of(searched(strategy(problem(space), budget_bits, n=5), lambda choices, _: np.ones(len(choices)), n=5))
     assert (space.total_bits(choices) <= budget_bits).all()
     if strategy is random_within:
-        rungs = Rungs(space)
+        format_ranks = FormatRanks(space)
         left = budget_bits - space.total_bits(choices)
-        assert all(rungs.step_up(heights).min() > more for heights, more in zip(rungs.of(choices), left, strict=True))
+        assert all(format_ranks.step_up(ranks).min() > more for ranks, more in zip(format_ranks.ranks(choices), left, strict=True))
 
 
 def test_it_ends_after_as_many_as_are_wanted_or_when_there_are_no_more() -> None:

@@ -62,5 +62,5 @@ def test_a_table_that_is_wrong_about_some_units_is_put_right() -> None:
 
 
 def test_a_table_that_cannot_be_used_is_refused_before_anything_is_asked() -> None:
-    with pytest.raises(UserError, match="fill it again"):
+    with pytest.raises(UserError, match="compute it again"):
         reweighed(problem(LARGE.space), LARGE.middle_bits(), table=SMALL.table, numbers=Reweighing())
