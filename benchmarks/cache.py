@@ -30,13 +30,13 @@ from bitwright.pipeline.size_limits import bounded
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.search import solve
-from bitwright.spaces import ANY_CACHE, PLAIN_CACHE, AnyCacheTypes, CacheTypes, Choice, chosen_cache, file_bytes
+from bitwright.spaces import ANY_CACHE, DEFAULT_CACHE, AnyCacheTypes, CacheTypes, Choice, chosen_cache, file_bytes
 from bitwright.spaces.cache import CACHE_MENU
 
 N_CONTEXTS, N_SEQUENCES, LENGTH = 12, 16, 128
 LENGTHS, N_LONG, PIECE = (256, 1024, 4096), 2, 256
 FORMATS = ("Q8_0", "Q6_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL", "Q3_K")
-RIVALS = (ANY_CACHE, PLAIN_CACHE, CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0", "Q4_0"))
+RIVALS = (ANY_CACHE, DEFAULT_CACHE, CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0", "Q4_0"))
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def measured_types(name: str, text: Path, names: list[str], scratch: Path) -> It
     GgufContainer().write(file, Recipe(source, floats), lambda tensor: source.read(tensor).reshape(-1).view(np.uint8))
     contexts = list(split_texts(read_documents(text), model.tokenizer, Shape(0, N_CONTEXTS, LENGTH), name=text.name).held_out.ids)
     in_torch = next_token_log_probabilities(model, contexts)
-    in_engine = engine(file, PLAIN_CACHE, contexts, in_torch.shape[1])
+    in_engine = engine(file, DEFAULT_CACHE, contexts, in_torch.shape[1])
     yield "F16", "F16", "", "", str(mean_divergence(in_torch, in_engine))
     for name_of_type in names:
         for types in (CacheTypes(keys=name_of_type), CacheTypes(values=name_of_type)):

@@ -41,7 +41,7 @@ from bitwright.objectives import (
     Shape,
     Tokens,
     collect_importance,
-    gathered_moments,
+    collect_moments,
     read_documents,
     split_texts,
     standard_error,
@@ -90,7 +90,7 @@ class Bench:
         return planned_weights(self.model, kept, formats=self.formats)
 
     def moments(self) -> Mapping[str, Floats]:
-        with torch.no_grad(), gathered_moments(self.model, list(self.formats)) as found:
+        with torch.no_grad(), collect_moments(self.model, list(self.formats)) as found:
             for ids in self.calibration.batches(SEQUENCES_AT_ONCE):
                 self.model.module(torch.from_numpy(ids), use_cache=False)
         return found

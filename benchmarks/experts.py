@@ -108,7 +108,7 @@ def zeroed(bench: Workbench, run: Run) -> NDArray[np.float64]:
     divergence = Divergence(bench.model, bench.levels, space=run.prices.space, reference=reference)
 
     def without(tensors: tuple[Tensor, ...]) -> float:
-        return divergence.of_weights({t.name: lambda t=t: np.zeros(matrix_shape(t), dtype=np.float32) for t in tensors})
+        return divergence.weight_space({t.name: lambda t=t: np.zeros(matrix_shape(t), dtype=np.float32) for t in tensors})
 
     return np.array([without(unit.tensors) for unit in run.prices.space.units])
 

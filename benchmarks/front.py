@@ -27,7 +27,7 @@ from bitwright.pipeline.run_search import Desk, desk
 from bitwright.pipeline.run_space import price
 from bitwright.pipeline.workbench import set_up
 from bitwright.predictors.plans.radial_basis import RadialBasisPredictor
-from bitwright.predictors.sensitivity.measured.measured import measured_table_at
+from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table_at
 from bitwright.progress import Silent
 from bitwright.search import Problem, Rounds, clustered, hypervolume, nondominated, predicted_front
 from bitwright.spaces import Space

@@ -42,7 +42,7 @@ from bitwright.pipeline.run_space import price, uniforms
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import proxy_named
 from bitwright.progress import Silent
-from bitwright.search import Learning, Problem, Swaps, random_mixes, solve, swaps
+from bitwright.search import Learning, LocalSearchOptions, Problem, random_mixes, solve, swaps
 from bitwright.spaces import Choice, Space
 
 N_MIXES = 3
@@ -155,7 +155,7 @@ LONG = replace(
         replace(sought.problem, start=solve(sought.problem.space, sought.knowledge.table, bits).choice[None]),
         bits,
         Learning(lambda choices: (np.zeros(len(choices)), np.ones(len(choices))), sought.knowledge.refit, 4, 8),
-        Swaps(),
+        LocalSearchOptions(),
     ),
 )
 

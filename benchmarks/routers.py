@@ -80,7 +80,7 @@ class Lab:
     def shifted(self, weights: Weights) -> float:
         """The share of the original's choices that are not made."""
         with applied(self.bench.model, weights):
-            return self.shift.of_model(self.bench.model).value
+            return self.shift.evaluate_model(self.bench.model).value
 
     def compared(self, choice: Choice, ridge: float) -> str:
         """Without and with, and the paired difference."""

@@ -27,7 +27,7 @@ from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.predictors.sensitivity.gradients.sweep import Products
-from bitwright.predictors.sensitivity.measured.measured import measured_table
+from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table
 from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
 from bitwright.progress import Silent
 from bitwright.search import scattered

@@ -338,8 +338,8 @@ def house(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_repository_keeps(rule: Rule) -> None:
-    breaches = [*rule(ROOT)]
-    assert not breaches, "\n".join(["", rule.__doc__ or "", *breaches])
+    rule_violations = [*rule(ROOT)]
+    assert not rule_violations, "\n".join(["", rule.__doc__ or "", *rule_violations])
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -351,10 +351,10 @@ def test_a_good_house_keeps(rule: Rule, house: Path) -> None:
 def test_a_breach_is_named(house: Path, rule: Rule, file: str, text: str, line: int) -> None:
     (house / file).parent.mkdir(parents=True, exist_ok=True)
     (house / file).write_text(text, encoding="utf-8")
-    breaches = [*rule(house)]
-    assert len(breaches) == 1
+    rule_violations = [*rule(house)]
+    assert len(rule_violations) == 1
     # a cycle may be told from any of its files
-    assert breaches[0].startswith(f"{file}:{line}: ") or rule is no_cycles
+    assert rule_violations[0].startswith(f"{file}:{line}: ") or rule is no_cycles
 
 
 def imported_bitwright() -> dict[str, list[str]]:

@@ -98,7 +98,7 @@ def fit(
     if fitted.judgement.rows:
         rows = ((name, ((e.value, e.standard_error) for e in estimates)) for name, estimates in fitted.judgement.rows)
         out.print(bw.report.objectives_table(fitted.judgement.objectives, rows))
-    out.print(bw.report.courses_table(fitted.summary))
+    out.print(bw.report.searches_table(fitted.summary))
     out.print(bw.report.format_histogram(fitted.summary))
     out.print(bw.report.stages_table(fitted.summary))
     print_check(fitted.check)
@@ -125,7 +125,7 @@ def search(
     out.print(bw.report.front_table(summary))
     print_texts(summary)
     print_experts(summary)
-    out.print(bw.report.courses_table(summary))
+    out.print(bw.report.searches_table(summary))
     print_cache_text(bw.open_run(out_folder))
     print_original(bw.open_run(out_folder))
     say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
@@ -283,7 +283,7 @@ def preflight(
     target = bw.pipeline.engine(engine, version)
     broken = bw.pipeline.preflight(bw.read_plan(plan_file), target)
     if broken:
-        out.print(bw.report.breaches_table(f"{target.name} {target.version}", broken))
+        out.print(bw.report.rule_violations_table(f"{target.name} {target.version}", broken))
         raise BrokenPromiseError(
             f"{target.name} {target.version} would not load this plan, for {len(broken)} tensors: search with --target {engine}."
         )

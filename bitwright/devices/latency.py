@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class NotTimed:
+class NotProfiled:
     """No latency: the machine was not profiled."""
 
 

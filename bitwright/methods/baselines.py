@@ -12,13 +12,13 @@ from bitwright.methods.method import Method, Sought, budgets_along
 from bitwright.methods.published_tables import FREE
 from bitwright.objectives import KullbackLeibler
 from bitwright.search import (
-    InTurn,
     Learning,
+    LocalSearchOptions,
     NehviOptions,
     Predict,
+    SequentialStrategy,
     Solution,
     Strategy,
-    Swaps,
     demote,
     given,
     nehvi_front,
@@ -66,11 +66,11 @@ def _by_table(sought: Sought) -> Predict:
 
 def _local_search(sought: Sought, budget_bits: int) -> Strategy:
     learning = Learning(_by_table(sought), sought.knowledge.refit, _LEARNT_FIRST, _LEARNT_AGAIN)
-    return swaps(sought.problem, budget_bits, learning, Swaps())
+    return swaps(sought.problem, budget_bits, learning, LocalSearchOptions())
 
 
 def _local_search_along(sought: Sought, n_points: int) -> Strategy:
-    return InTurn(_local_search(sought, bits) for bits in budgets_along(sought, n_points))
+    return SequentialStrategy(_local_search(sought, bits) for bits in budgets_along(sought, n_points))
 
 
 def _mixes(sought: Sought, budget_bits: int) -> Strategy:
@@ -103,7 +103,7 @@ BASELINES = (
         "",
         KullbackLeibler(),
         _mixes,
-        lambda sought, n_points: InTurn(_mixes(sought, bits) for bits in budgets_along(sought, n_points)),
+        lambda sought, n_points: SequentialStrategy(_mixes(sought, bits) for bits in budgets_along(sought, n_points)),
         sensitivity=FREE,
     ),
     _greedy("greedy", "marginal analysis (Fox, 1966): from the smallest file up, a format at a time, by the run's table", promote),
@@ -123,7 +123,7 @@ BASELINES = (
         "A proposal above the budget is lowered at random until it fits.",
         KullbackLeibler(),
         _tpe,
-        lambda sought, n_points: InTurn(_tpe(sought, bits) for bits in budgets_along(sought, n_points)),
+        lambda sought, n_points: SequentialStrategy(_tpe(sought, bits) for bits in budgets_along(sought, n_points)),
         sensitivity=FREE,
         takes_cache_types=True,
         libraries=("optuna",),

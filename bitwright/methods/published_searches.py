@@ -16,20 +16,20 @@ from bitwright.objectives import ClampedJensenShannon, KullbackLeibler, TokenObj
 from bitwright.predictors import random_orders, shapley_marginals
 from bitwright.progress import Silent
 from bitwright.search import (
-    InTurn,
     Learning,
     Problem,
-    Region,
-    Reweighing,
     Rounds,
+    SequentialStrategy,
+    SpdyOptions,
     Strategy,
     Tied,
+    TrustRegionOptions,
     clustered,
     evopress,
     predicted_front,
     quantization,
-    reweighed,
     solve_quadratic,
+    spdy_search,
     turbo,
     two_tiers,
 )
@@ -43,7 +43,7 @@ def within_budget(name: str, source: str, differs: str, *, objective: TokenObjec
     """A method that knows one budget at a time."""
 
     def along(sought: Sought, n_points: int) -> Strategy:
-        return InTurn(within(sought, bits) for bits in budgets_along(sought, n_points))
+        return SequentialStrategy(within(sought, bits) for bits in budgets_along(sought, n_points))
 
     return Method(name, source, differs, objective, within, along, sensitivity=FREE)
 
@@ -82,7 +82,9 @@ def _qpruner(sought: Sought, budget_bits: int) -> Strategy:
     space = _in_formats(tie.coarse, (high, low))
     start = two_tiers(space, sought.score("information", tie.coarse), budget_bits, high=high, low=low)
     problem = Problem(space, start[None], sought.problem.n_sequences, sought.problem.seed)
-    return Tied(turbo(problem, budget_bits, Learning(_flat, sought.refit("gp-bits", space), 10, 5), Region(float(len(start)), n_at_once=1)), tie)
+    return Tied(
+        turbo(problem, budget_bits, Learning(_flat, sought.refit("gp-bits", space), 10, 5), TrustRegionOptions(float(len(start)), n_at_once=1)), tie
+    )
 
 
 def _in_formats(space: Space, formats: tuple[Format, ...]) -> Space:
@@ -107,7 +109,7 @@ def _coopq(sought: Sought, budget_bits: int) -> Choice:
 
 
 def _spdy(sought: Sought, budget_bits: int) -> Strategy:
-    return reweighed(sought.unstarted, budget_bits, table=sought.price("surgeon"), numbers=Reweighing())
+    return spdy_search(sought.unstarted, budget_bits, table=sought.price("surgeon"), numbers=SpdyOptions())
 
 
 def _automixq(sought: Sought) -> Strategy:

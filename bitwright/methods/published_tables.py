@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bitwright.errors import UserError
 from bitwright.methods.method import Method, Sought, budgets_along
 from bitwright.objectives import KullbackLeibler
-from bitwright.search import Strategy, given, solve_in_buckets, solve_with_rows, taken_in_proportion, tiered_within, two_tiers, unimportance
+from bitwright.search import Strategy, given, inverse_importance, proportional_reduction, solve_in_buckets, solve_with_rows, tiered_within, two_tiers
 from bitwright.spaces import Choice, Format, Key, Space, by_layer, tied
 
 #: space, scores `(n_units,)` high where a unit is important, budget in bits -> choice `(n_units,)`
@@ -96,7 +96,7 @@ def _three_tiers(space: Space, scores: NDArray[np.float64], budget_bits: int) ->
 
 def _proportional(space: Space, scores: NDArray[np.float64], budget_bits: int) -> Choice:
     """Bits are taken from a layer in proportion to 1 − s, with s its score scaled to between 0 and 1."""
-    return taken_in_proportion(space, unimportance(scores), budget_bits)
+    return proportional_reduction(space, inverse_importance(scores), budget_bits)
 
 
 BY_TABLES = (

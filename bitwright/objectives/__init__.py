@@ -1,20 +1,20 @@
 """Measure plans: quality on text, bytes, and seconds."""
 
-from bitwright.objectives.bytes_per_token import Reading, reading, shares_read
+from bitwright.objectives.by_name import NamedObjective, parse_objectives
+from bitwright.objectives.bytes_per_token import Reading, reading, tensor_read_shares
 from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
 from bitwright.objectives.divergence import Divergence, next_token_log_probabilities
 from bitwright.objectives.evaluator import Evaluation, Evaluator
 from bitwright.objectives.measurement import Measurement, standard_error
 from bitwright.objectives.metrics.jensen_shannon import ClampedJensenShannon
 from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler
-from bitwright.objectives.named import Named, parse_objectives
 from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, TokenObjective
 from bitwright.objectives.reference import Reference
 from bitwright.objectives.store import Store, readable_store
 from bitwright.objectives.text.documents import Document, dataset_documents, read_documents, require_datasets, require_readable
 from bitwright.objectives.text.importance import collect_importance
-from bitwright.objectives.text.moments import MomentsOfText, gathered_moments
-from bitwright.objectives.text.routing import NO_ROUTING, Routed, Routing, added, kept_routing, routing_from, routing_key, watched_routers
+from bitwright.objectives.text.moments import MomentsOfText, collect_moments
+from bitwright.objectives.text.routing import NO_ROUTING, RouterCall, Routing, added, cached_routing, hook_routers, routing_from, routing_key
 from bitwright.objectives.text.taps import Tap, Tapped, Use, is_mixture
 from bitwright.objectives.text.tokens import Shape, Texts, Tokens, draw, embedding_rows, long_sequences, require_known, sample_texts, split_texts
 from bitwright.objectives.text.words import between_commas, is_file
@@ -33,11 +33,11 @@ __all__ = [
     "Measurement",
     "ModelObjective",
     "MomentsOfText",
-    "Named",
+    "NamedObjective",
     "Preparation",
     "Reading",
     "Reference",
-    "Routed",
+    "RouterCall",
     "Routing",
     "Shape",
     "Store",
@@ -51,14 +51,15 @@ __all__ = [
     "between_commas",
     "bits_cost",
     "bytes_cost",
+    "cached_routing",
     "collect_importance",
+    "collect_moments",
     "dataset_documents",
     "draw",
     "embedding_rows",
-    "gathered_moments",
+    "hook_routers",
     "is_file",
     "is_mixture",
-    "kept_routing",
     "long_sequences",
     "next_token_log_probabilities",
     "parse_objectives",
@@ -71,8 +72,7 @@ __all__ = [
     "routing_from",
     "routing_key",
     "sample_texts",
-    "shares_read",
     "split_texts",
     "standard_error",
-    "watched_routers",
+    "tensor_read_shares",
 ]

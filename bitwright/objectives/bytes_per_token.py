@@ -18,7 +18,7 @@ from bitwright.devices import Device, Latency
 from bitwright.errors import ObjectiveError
 from bitwright.objectives.cost import Cost, CostObjective
 from bitwright.objectives.text.routing import NO_ROUTING, Routing
-from bitwright.spaces import DROP, Choice, Space, Tensor, expert_of, of_weights, role
+from bitwright.spaces import DROP, Choice, Space, Tensor, expert_of, role, weight_space
 
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 
@@ -68,14 +68,14 @@ class Reading:
         if isinstance(device.latency, Latency):
             per_byte = np.array([device.latency.seconds_per_byte.get(form.name, np.nan) for form in self.space.formats])
             per_step = device.latency.seconds_per_step
-            offered = of_weights(self.space).offered
+            offered = weight_space(self.space).offered
             unknown = [form.name for i, form in enumerate(self.space.formats) if np.isnan(per_byte[i]) and offered[:, i].any()]
             if unknown:
                 raise ObjectiveError(
                     f"A profiled device must have a measured rate for every offered format; {device.name} has none for {', '.join(unknown)}: "
                     "measure them with `bitwright profile`, or list them under `avoid`."
                 )
-        table, n_weights = read.table * per_byte, len(of_weights(self.space).units)
+        table, n_weights = read.table * per_byte, len(weight_space(self.space).units)
         table[n_weights:] = read.table[n_weights:] * by_bandwidth
         return Cost(CostObjective.SECONDS, table, (read.fixed + cache_bytes) * by_bandwidth + per_step)
 
@@ -93,7 +93,7 @@ def reading(space: Space, source: Source, routing: Routing) -> Reading:
     return Reading(space, shares, fixed, routing)
 
 
-def shares_read(source: Source) -> dict[str, float]:
+def tensor_read_shares(source: Source) -> dict[str, float]:
     """Return the reads per token of each tensor of a model by name, taking all experts as equally frequent.
 
     Raises:

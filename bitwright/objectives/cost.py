@@ -28,7 +28,7 @@ class CostObjective(StrEnum):
         return {"bytes": "bytes", "bits": "bits/weight", "active-bytes": "bytes/token", "seconds-per-token": "s/token"}.get(self.value, "J/token")
 
     @property
-    def is_of_device(self) -> bool:
+    def needs_device(self) -> bool:
         """Return whether the cost depends on a device."""
         return self in (CostObjective.SECONDS, CostObjective.JOULES)
 

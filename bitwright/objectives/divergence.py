@@ -51,18 +51,18 @@ class Divergence:
     def of_one(self, unit: int, form: int) -> float:
         """Return the divergence in nats per token with one unit in one format and all others as in the original."""
         formats = {tensor.name: self._space.formats[form] for tensor in self._space.units[unit].tensors}
-        return self.of_weights(planned_weights(self._model, self._levels, formats=formats))
+        return self.weight_space(planned_weights(self._model, self._levels, formats=formats))
 
     def of_cache(self, types: CacheTypes) -> float:
         """Return the divergence in nats per token of the original weights with keys and values cached in these types."""
         return float(cache_divergence(self._model, types, self._reference).mean())
 
-    def of_weights(self, weights: Weights) -> float:
+    def weight_space(self, weights: Weights) -> float:
         """Return the divergence in nats per token with `weights` in place of the original's of the same names."""
         return float(self.by_sequence(weights).mean())
 
     def by_sequence(self, weights: Weights) -> NDArray[np.float64]:
-        """Return the divergence of each sequence `(n_sequences,)`, see `of_weights`."""
+        """Return the divergence of each sequence `(n_sequences,)`, see `weight_space`."""
         with applied(self._model, weights):
             return _NATS.by_sequence(_nats(self._model, self._reference))
 

@@ -2,7 +2,7 @@
 
 All choices are measured on the same first sequences, so two are compared by their paired differences (common random numbers; Glasserman & Yao,
 Management Science 38, 1992). A choice that races against others is measured on 8, 16, 32, ... sequences and stopped as soon as it is worse by more
-than `CLEARLY` standard errors of the paired difference. Stored sequences are never measured again, so a search can begin with few tokens.
+than `CLEAR_MARGIN` standard errors of the paired difference. Stored sequences are never measured again, so a search can begin with few tokens.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from bitwright.objectives.reference import Reference
 from bitwright.objectives.store import Store
 from bitwright.spaces import Choice
 
-CLEARLY = 3.0
+CLEAR_MARGIN = 3.0
 _FIRST_RUNG = 8  # sequences
 
 
@@ -65,7 +65,7 @@ class Evaluator:
         self.text = f"{text} {reference.tokens.ids.shape} {','.join(objective.name for objective in self._of_tokens)}"
 
     @property
-    def deciding_text(self) -> str:
+    def first_objective_key(self) -> str:
         """Return the store key of the first objective, whose values are in the first column."""
         first = self.objectives[0]
         return self.text if isinstance(first, TokenObjective) else _key(first)
@@ -135,7 +135,7 @@ class Evaluator:
         if not self._store.evaluations(key, choice.tolist()):
             started = time.perf_counter()
             self._weights.put(choice)
-            found = objective.of_model(self._model)
+            found = objective.evaluate_model(self._model)
             values = np.array([[found.value, found.standard_error]])
             self._store.put_evaluation(key, choice.tolist(), first=0, values=values, seconds=time.perf_counter() - started)
         (values, seconds), *_ = self._store.evaluations(key, choice.tolist())
@@ -156,6 +156,6 @@ def _rungs(n_sequences: int, *, racing: bool) -> Iterator[int]:
 
 
 def _is_clearly_worse(values: NDArray[np.float64], rival: NDArray[np.float64]) -> bool:
-    """Return whether the mean paired difference of two columns `(n,)` is above zero by more than `CLEARLY` standard errors."""
+    """Return whether the mean paired difference of two columns `(n,)` is above zero by more than `CLEAR_MARGIN` standard errors."""
     difference = values - rival
-    return float(difference.mean()) > CLEARLY * standard_error(difference)
+    return float(difference.mean()) > CLEAR_MARGIN * standard_error(difference)

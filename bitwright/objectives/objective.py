@@ -46,7 +46,7 @@ class TokenObjective(ABC):
         """Return the unit of its values, e.g. nats/token."""
 
     @abstractmethod
-    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:
+    def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:
         """Return the values `(n,)` at `n` positions from the log-probabilities `(n, n_vocabulary)` float32 of the next token; `following` `(n,)`
         int64 are the text's own next tokens.
         """
@@ -75,7 +75,7 @@ class ModelObjective(ABC):
         """Return the unit of its value."""
 
     @abstractmethod
-    def of_model(self, model: Model) -> Estimate:
+    def evaluate_model(self, model: Model) -> Estimate:
         """Evaluate the model with its current weights, which stay unchanged.
 
         Raises:

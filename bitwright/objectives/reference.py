@@ -51,7 +51,7 @@ class Reference:
                 values = []
                 for piece, original in _pieces(_logits(model, batch, OF_MODEL)):
                     rows[piece] = original.half().cpu().numpy()
-                    values.append(loss.of_tokens(original, original, following[piece]))
+                    values.append(loss.token_values(original, original, following[piece]))
                 losses.append(loss.by_sequence(_at_positions(values, batch)))
                 advance(batch.size)
         self.perplexity = loss.summarise(np.concatenate(losses)).value
@@ -76,7 +76,7 @@ class Reference:
         pieces = []
         for piece, changed in _pieces(logits):
             original = _normalised(stored[piece], logits.device)
-            pieces.append([objective.of_tokens(original, changed, following[piece]) for objective in objectives])
+            pieces.append([objective.token_values(original, changed, following[piece]) for objective in objectives])
         return [_at_positions(of_objective, ids) for of_objective in zip(*pieces, strict=True)]
 
     def sequences(self, first: int, n_sequences: int, device: torch.device) -> Torch:

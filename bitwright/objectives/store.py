@@ -107,7 +107,7 @@ class Store:
         """Close the file."""
         self._db.close()
 
-    def agree(self, settings: Mapping[str, str]) -> None:
+    def check_settings(self, settings: Mapping[str, str]) -> None:
         """Record the settings of a new run, or check those of a resumed run against the recorded ones.
 
         Raises:

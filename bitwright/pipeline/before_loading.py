@@ -25,7 +25,7 @@ from bitwright.pipeline.settings import SELF, Settings
 from bitwright.pipeline.size_limits import Original, Within, bound_space, require_needed
 from bitwright.pipeline.workbench import is_local, require_device
 from bitwright.search import solve
-from bitwright.spaces import PLAIN_CACHE, Space, uncut
+from bitwright.spaces import DEFAULT_CACHE, Space, uncut
 
 
 def require_fittable(settings: Settings, out: Path, *, limit: Within, by: Search, conditions: Conditions, engine_python: str, device: str) -> None:
@@ -114,7 +114,7 @@ def require_lengths(outline: Outline, length: int, longest: int, target: str) ->
 
 
 def _cache_length(settings: Settings) -> int:
-    return 0 if settings.cache == PLAIN_CACHE else settings.cache_length
+    return 0 if settings.cache == DEFAULT_CACHE else settings.cache_length
 
 
 def _space(settings: Settings, headers: Headers) -> Space:

@@ -13,7 +13,7 @@ from torch.nn import Module
 
 from bitwright.compress import Model
 from bitwright.objectives import Tokens
-from bitwright.predictors import Call, watched
+from bitwright.predictors import Call, hook_blocks
 
 SEQUENCES_AT_ONCE = 8
 
@@ -51,6 +51,6 @@ def entering(model: Model, tokens: Tokens) -> Stream:
             if call.index == 0:
                 stream.x.append(call.x)
 
-        with torch.no_grad(), watched(model, note):
+        with torch.no_grad(), hook_blocks(model, note):
             model.module(torch.from_numpy(ids).to(model.device), use_cache=False)
     return stream

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import Levels, Model, matrix_shape
-from bitwright.objectives import Tokens, gathered_moments
+from bitwright.objectives import Tokens, collect_moments
 from bitwright.pipeline.block_stream import SEQUENCES_AT_ONCE, Stream, entering
 from bitwright.predictors import decoder_blocks
 from bitwright.progress import Progress
@@ -67,7 +67,7 @@ class _Work:
 
     def through(self, block: torch.nn.Module, layer: int, stream: Stream, tensors: Sequence[Tensor]) -> None:
         """Gather the moments of a block, round it, and send the text on through the rounded block."""
-        with gathered_moments(self._model, [tensor.name for tensor in tensors]) as moments:
+        with collect_moments(self._model, [tensor.name for tensor in tensors]) as moments:
             for _ in stream.outputs(block, layer):
                 pass
         for tensor in tensors:
@@ -75,7 +75,7 @@ class _Work:
         stream.advance(block, layer)
 
     def _of_whole_model(self, tensors: Sequence[Tensor]) -> Moments:
-        with torch.no_grad(), gathered_moments(self._model, [tensor.name for tensor in tensors]) as moments:
+        with torch.no_grad(), collect_moments(self._model, [tensor.name for tensor in tensors]) as moments:
             for ids in self._tokens.batches(SEQUENCES_AT_ONCE) if tensors else ():
                 self._model.module(torch.from_numpy(ids).to(self._model.device), use_cache=False)
         return moments

@@ -132,7 +132,7 @@ def require_fit(plan: Plan, source: Source) -> None:
     foreign = next((name for name in plan.formats if name not in names), "")
     if foreign:
         raise PlanError(f"A plan may name only tensors of its model; '{foreign}' is not one of {source.name}: remove it from the plan.")
-    broken = target.breaches(source.tensors, plan.formats)
+    broken = target.rule_violations(source.tensors, plan.formats)
     if broken:
         raise PlanError(
             f"A plan must keep the rules of {target.name} {target.version}, and {broken[0].rule}; {broken[0].tensor} has {broken[0].fault}: correct "

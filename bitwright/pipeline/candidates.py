@@ -19,20 +19,20 @@ from bitwright.pipeline.run_space import uniforms
 from bitwright.pipeline.settings import OF_MODEL
 from bitwright.search import solve_with_rows
 from bitwright.spaces import (
-    PLAIN_CACHE,
+    DEFAULT_CACHE,
     Budget,
     CacheTypes,
     Choice,
     ImportanceFile,
     Plan,
+    PlannedDivergence,
     PlannedModel,
-    Promise,
     Provenance,
     chosen_cache,
     file_bytes,
     has_cache,
-    of_weights,
     planned_cache,
+    weight_space,
     without_cache,
 )
 from bitwright.written_files import digest, publish_text
@@ -117,9 +117,9 @@ def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> 
     return ranked[0], measured[ranked[0]]
 
 
-def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement, cache: CacheTypes = PLAIN_CACHE, by: Origin = GIVEN) -> Plan:
+def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement, cache: CacheTypes = DEFAULT_CACHE, by: Origin = GIVEN) -> Plan:
     """The measured choice as a plan, whose origin is `by`. `cache` are the types of keys and values where the run does not decide about them."""
-    promise = Promise(
+    promise = PlannedDivergence(
         nats_per_token=measurement.nats_per_token,
         standard_error=measurement.standard_error,
         basis="measured",
@@ -130,11 +130,11 @@ def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement,
 
 
 def promised_plan(
-    run: Run, choice: Choice, promise: Promise, *, budget: str, strategy: str, cache: CacheTypes = PLAIN_CACHE, by: Origin = GIVEN
+    run: Run, choice: Choice, promise: PlannedDivergence, *, budget: str, strategy: str, cache: CacheTypes = DEFAULT_CACHE, by: Origin = GIVEN
 ) -> Plan:
     """A choice `(n_units,)` as a plan that promises `promise`; see `make_plan`."""
     space, settings = run.prices.space, run.settings
-    formats = of_weights(space).names(without_cache(space, choice))
+    formats = weight_space(space).names(without_cache(space, choice))
     types = chosen_cache(space, choice) if has_cache(space) else cache
     target = TARGETS[settings.target]
     imatrix = run.folder / IMATRIX

@@ -21,9 +21,9 @@ from bitwright.pipeline.workbench import Workbench, set_up, timed
 from bitwright.predictors import PROXIES, Agreement, Proxy, completed, importance_error_table, proxy_named, rank_agreement, sums, table_agreement
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import PLANS
-from bitwright.report import JudgedProxy, PricedProxy, ProxyComparison, Ranks
+from bitwright.report import ProxyComparison, ProxyCost, RankedProxy, Ranks
 from bitwright.search import scattered, sizes_between
-from bitwright.spaces import Choices, Space, chosen_cache, finest_types, has_cache, of_weights, without_cache
+from bitwright.spaces import Choices, Space, chosen_cache, finest_cache_types, has_cache, weight_space, without_cache
 
 _CHEAP_PASSES = 16.0  # forward ones, of which a backward pass counts as two
 _SPREAD, _MIDDLE = (0.05, 0.95), (0.5, 0.5)  # of the way from the smallest file to the largest, by ratio
@@ -33,7 +33,7 @@ _SPREAD, _MIDDLE = (0.05, 0.95), (0.5, 0.5)  # of the way from the smallest file
 class ComparisonCost:
     """What a comparison takes at most: each proxy, the tokens of all over the calibration text, and those of measuring plans on held-out text."""
 
-    proxies: tuple[PricedProxy, ...]
+    proxies: tuple[ProxyCost, ...]
     pricing_tokens: int
     measuring_tokens: int
 
@@ -54,7 +54,7 @@ def chosen_proxies(run: Run, names: Sequence[str]) -> tuple[Proxy, ...]:
     """
     if names:
         return tuple(proxy_named(name) for name in dict.fromkeys(names))
-    return tuple(proxy for proxy in PROXIES if _weight(proxy, of_weights(run.prices.space)) <= _CHEAP_PASSES)
+    return tuple(proxy for proxy in PROXIES if _weight(proxy, weight_space(run.prices.space)) <= _CHEAP_PASSES)
 
 
 def comparison_cost(run: Run, names: Sequence[str], *, n_plans: int) -> ComparisonCost:
@@ -64,9 +64,9 @@ def comparison_cost(run: Run, names: Sequence[str], *, n_plans: int) -> Comparis
         UserError: there is no proxy of such a name, or too few plans are asked for.
     """
     PLANS.require(n_plans)
-    settings, passes = run.settings, {proxy: proxy.passes(of_weights(run.prices.space)) for proxy in chosen_proxies(run, names)}
+    settings, passes = run.settings, {proxy: proxy.passes(weight_space(run.prices.space)) for proxy in chosen_proxies(run, names)}
     n_tokens = settings.n_calibration * settings.sequence_length
-    priced = tuple(PricedProxy(proxy.name, proxy.source, took.forward, took.backward) for proxy, took in passes.items())
+    priced = tuple(ProxyCost(proxy.name, proxy.source, took.forward, took.backward) for proxy, took in passes.items())
     return ComparisonCost(
         priced, sum(took.tokens(n_tokens) for took in passes.values()), (n_plans + 1) * settings.n_held_out * settings.sequence_length
     )
@@ -88,7 +88,7 @@ def compare_proxies(
 
 
 def _compared(run: Run, names: Sequence[str], *, n_plans: int, device: str, progress: Progress | None) -> ProxyComparison:
-    bench, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), of_weights(run.prices.space)
+    bench, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), weight_space(run.prices.space)
     distortion = distortion_of(bench, whole_space(bench))
     tables = {}
     for proxy in chosen_proxies(run, names):
@@ -107,7 +107,7 @@ def _compared(run: Run, names: Sequence[str], *, n_plans: int, device: str, prog
 
 def _of_weights_alone(run: Run) -> dict[tuple[int, ...], Measurement]:
     """What the run has measured with the cache in its finest types, by the formats of the weights."""
-    space, types = run.prices.space, finest_types(run.prices.space)
+    space, types = run.prices.space, finest_cache_types(run.prices.space)
     found = ((np.array(choice), measurement) for choice, measurement in run.measurements.items())
     return {
         tuple(without_cache(space, choice).tolist()): measurement
@@ -147,9 +147,9 @@ def _measured(bench: Workbench, space: Space, choices: Choices) -> NDArray[np.fl
     return found
 
 
-def _judged(name: str, predicted: NDArray[np.float64], *, values: NDArray[np.float64], alike: NDArray[np.bool_]) -> JudgedProxy:
+def _judged(name: str, predicted: NDArray[np.float64], *, values: NDArray[np.float64], alike: NDArray[np.bool_]) -> RankedProxy:
     every, equal = (rank_agreement(predicted[part], values[part], rng=np.random.default_rng(0)) for part in (slice(None), alike))
-    return JudgedProxy(name, _ranks(every), _ranks(equal))
+    return RankedProxy(name, _ranks(every), _ranks(equal))
 
 
 def _ranks(found: Agreement) -> Ranks:

@@ -25,7 +25,7 @@ def cost_front(run: Run, cost: Cost, *, device: Device | NoDevice, candidates: I
     return CostFront(
         cost=objective.value,
         unit=objective.unit,
-        device=named if objective.is_of_device else "",
+        device=named if objective.needs_device else "",
         sizes_bytes=found.size_bits // 8,
         taken=found.taken + cost.fixed,
         nats=scale.factor * found.loss,

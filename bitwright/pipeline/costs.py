@@ -12,7 +12,7 @@ from bitwright.objectives import Cost, CostObjective, Reading, bits_cost, bytes_
 from bitwright.pipeline.cost_limits import Conditions, Limit, NoDevice
 from bitwright.pipeline.memory_budget import Anatomy, anatomy
 from bitwright.pipeline.run import Run
-from bitwright.spaces import PLAIN_CACHE, CacheTypes, Space, has_cache, with_cache_sizes
+from bitwright.spaces import DEFAULT_CACHE, CacheTypes, Space, has_cache, with_cache_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Costs:
         """
         require_engine(device, self.run.settings.target)
         if has_cache(space):
-            plain = serving_of(replace(device, cache=PLAIN_CACHE))
+            plain = serving_of(replace(device, cache=DEFAULT_CACHE))
             return self.reading(with_cache_sizes(space, self.anatomy.cache_bytes(plain))).seconds(device, cache_bytes=0)
         use = self.anatomy.use(serving_of(device), file_bytes=self.anatomy.header_bytes)
         return self.reading(space).seconds(device, cache_bytes=sum(line.size_bytes for line in use.cache))
@@ -149,7 +149,7 @@ def limits_of(run: Run, conditions: Conditions) -> tuple[Limit, ...]:
     return tuple(Limit(cost, asked.value) for cost, asked in zip(costs, conditions.at_most, strict=True))
 
 
-def serving_of(device: Device, types: CacheTypes = PLAIN_CACHE) -> Serving:
+def serving_of(device: Device, types: CacheTypes = DEFAULT_CACHE) -> Serving:
     """What is asked of the engine on a device: its own types of the cache where it names them, else those given."""
     kept = device.cache if isinstance(device.cache, CacheTypes) else types
     return Serving(device.context, device.sequences, kept.keys, kept.values)

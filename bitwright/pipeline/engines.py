@@ -11,19 +11,19 @@ from bitwright.errors import UserError
 from bitwright.pipeline.run import Run
 from bitwright.report import RulePrice, RulePrices
 from bitwright.search import solve
-from bitwright.spaces import Breach, Plan, Rule, Space, Target, alone, role, tied
+from bitwright.spaces import Plan, Rule, RuleViolation, Space, Target, alone, role, tied
 
 _FACTORS = (1.05, 1.2, 1.4, 1.7, 2.0)
 
 
-def preflight(plan: Plan, engine: Target) -> tuple[Breach, ...]:
+def preflight(plan: Plan, engine: Target) -> tuple[RuleViolation, ...]:
     """What of the plan `engine` would not load. Reads the names and shapes of the model's tensors, and no weights beyond its fingerprint.
 
     Raises:
         UserError: the model cannot be read.
     """
     source = as_held(open_source(plan.model.source), TARGETS[plan.target])
-    return engine.breaches(source.tensors, plan.formats)
+    return engine.rule_violations(source.tensors, plan.formats)
 
 
 def price_rules(run: Run, engine: Target) -> RulePrices:
@@ -34,7 +34,7 @@ def price_rules(run: Run, engine: Target) -> RulePrices:
     """
     if not (engine.rules or engine.fused):
         raise UserError(f"A price is that of a rule; {engine.name} has none beyond the shapes of its formats: name another engine.")
-    prices = run.prices.of_weights
+    prices = run.prices.weight_space
     loaded = np.array([form.name in {known.name for known in engine.formats} for form in prices.space.formats])
     common = prices.tried & loaded
     if not common.any(axis=1).all():

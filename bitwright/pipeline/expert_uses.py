@@ -9,7 +9,7 @@ from bitwright.pipeline.costs import costs_of
 from bitwright.pipeline.run import Run
 from bitwright.predictors import MINIMUM_TOKENS, rare_experts
 from bitwright.report import ExpertUse
-from bitwright.spaces import expert_of, of_weights, role
+from bitwright.spaces import expert_of, role, weight_space
 
 _STACKED = "_exps"  # the end of the roles of routed experts
 
@@ -50,7 +50,7 @@ def read_by_a_step(run: Run, formats: Mapping[str, str]) -> tuple[float, int]:
         RunError: `formats` are not those of a plan of this run.
         ModelError: the model is not where it was.
     """
-    space = of_weights(run.prices.everything)
+    space = weight_space(run.prices.everything)
     try:
         choice = space.choice(dict(formats))
     except KeyError as error:

@@ -22,7 +22,19 @@ from bitwright.pipeline.origins import KNAPSACK, origin
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.size_limits import narrowed_to, within_memory
 from bitwright.search import Row, solve, solve_with_rows
-from bitwright.spaces import PLAIN_CACHE, CacheTypes, Choice, Plan, Promise, Space, chosen_cache, file_bytes, has_cache, of_weights, without_cache
+from bitwright.spaces import (
+    DEFAULT_CACHE,
+    CacheTypes,
+    Choice,
+    Plan,
+    PlannedDivergence,
+    Space,
+    chosen_cache,
+    file_bytes,
+    has_cache,
+    weight_space,
+    without_cache,
+)
 
 _MEBIBYTE = 2**20
 _SOLVER_SECONDS = 10.0
@@ -116,7 +128,7 @@ def _post(costs: Costs, device: Device) -> _Post:
     """
     space, room = _runnable(costs.run, device), costs.anatomy.file_bytes(serving_of(device), memory_bytes=device.usable_bytes)
     if has_cache(space):
-        plain = serving_of(replace(device, cache=PLAIN_CACHE))
+        plain = serving_of(replace(device, cache=DEFAULT_CACHE))
         space, room = within_memory(space, costs.anatomy, plain, memory_bytes=device.usable_bytes)
     at_most = 1 / device.least_tokens_per_second if device.least_tokens_per_second else np.inf
     return _Post(device, costs, space, room, Limit(costs.seconds(device, space), at_most))
@@ -130,7 +142,7 @@ def _runnable(run: Run, device: Device) -> Space:
         UserError: a format to avoid that does not exist, or types of the cache that the run has not measured.
     """
     space, tried = narrowed_to(run.prices.space, device.cache), run.prices.tried
-    avoided, n_weights = {engine(device.engine, "").format(name).name for name in device.avoid}, len(of_weights(space).units)
+    avoided, n_weights = {engine(device.engine, "").format(name).name for name in device.avoid}, len(weight_space(space).units)
     runs = np.array([[u >= n_weights or form.name not in avoided for form in space.formats] for u in range(len(space.units))])
     offered = np.where((space.offered & runs).any(axis=1, keepdims=True), space.offered & runs, tried & runs)
     return replace(space, offered=np.where(offered.any(axis=1, keepdims=True), offered, space.offered))
@@ -188,11 +200,11 @@ def _optimum(post: _Post) -> Choice:
 
 def _plan(run: Run, device: Device, best: _Candidate) -> Plan:
     limit = f"{device.name}: {device.usable_bytes / _MEBIBYTE:,.0f} MiB at {device.context} × {device.sequences} tokens"
-    cache = device.cache if isinstance(device.cache, CacheTypes) else PLAIN_CACHE
+    cache = device.cache if isinstance(device.cache, CacheTypes) else DEFAULT_CACHE
     if isinstance(best.known, Measurement):
         return make_plan(run, budget=limit, strategy="fleet, measured", measurement=best.known, cache=cache, by=origin(run, "", best.choice))
     text = run.store.text("held-out text")
-    promise = Promise(nats_per_token=best.nats, standard_error=best.known.standard_error, basis="predicted", text=text, n_tokens=0)
+    promise = PlannedDivergence(nats_per_token=best.nats, standard_error=best.known.standard_error, basis="predicted", text=text, n_tokens=0)
     return promised_plan(run, best.choice, promise, budget=limit, strategy="fleet, knapsack", cache=cache, by=origin(run, KNAPSACK, best.choice))
 
 

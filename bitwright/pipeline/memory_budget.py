@@ -9,7 +9,7 @@ from bitwright.compress import Dimensions, Source, dimensions, open_headers, ope
 from bitwright.engines import LLAMA_CPP, MemoryUse, Serving, engine, header_bytes, memory_use, require_accounting
 from bitwright.errors import BudgetError, UserError
 from bitwright.pipeline.building import target_of
-from bitwright.spaces import CACHE_FORMATS, PLAIN_CACHE, AnyCacheTypes, Budget, cache_format, cache_types, read_plan
+from bitwright.spaces import CACHE_FORMATS, DEFAULT_CACHE, AnyCacheTypes, Budget, cache_format, cache_types, read_plan
 
 _PLAN = ".json"
 
@@ -73,7 +73,7 @@ def serving_of_model(name: str, context: int, parallel: int, types: str) -> Serv
         UserError: no plan, or types that are none or are not decided yet.
     """
     if not types:
-        found = read_plan(Path(name)).cache.types if name.endswith(_PLAN) else PLAIN_CACHE
+        found = read_plan(Path(name)).cache.types if name.endswith(_PLAN) else DEFAULT_CACHE
         return Serving(context, parallel, found.keys, found.values)
     named = cache_types(types)
     if isinstance(named, AnyCacheTypes):

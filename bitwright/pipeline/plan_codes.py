@@ -7,11 +7,11 @@ from pathlib import Path
 from bitwright.compress import keep_codes, needs_moments
 from bitwright.pipeline.run import CODES, LEVELS, Run
 from bitwright.pipeline.shipping import shipped_levels
-from bitwright.spaces import ABSENT, Kept, MadeAnew
+from bitwright.spaces import ABSENT, Kept, RequantizedCodes
 from bitwright.written_files import digest
 
 
-def rounding_of(run: Run, formats: Mapping[str, str]) -> MadeAnew | Kept:
+def rounding_of(run: Run, formats: Mapping[str, str]) -> RequantizedCodes | Kept:
     """The rounding of a plan of `formats` (tensor → format) as it was measured; codes that a text had a part in are kept in the run folder.
 
     Raises:
@@ -21,7 +21,7 @@ def rounding_of(run: Run, formats: Mapping[str, str]) -> MadeAnew | Kept:
     settings = run.settings
     searched, shipped = settings.rounding, settings.shipped
     if not (settings.ships_in_order or needs_moments(shipped)):
-        return MadeAnew(searched=searched, shipped=shipped)
+        return RequantizedCodes(searched=searched, shipped=shipped)
     path = _kept(run, formats, folder=shipped_levels(run, formats) if settings.rounds_anew else run.folder / LEVELS)
     return Kept(searched=searched, shipped=shipped, path=str(path.absolute()), sha256=digest(path))
 

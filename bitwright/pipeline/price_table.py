@@ -15,15 +15,15 @@ from bitwright.pipeline.run import PACKED
 from bitwright.pipeline.settings import FLOOR
 from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.predictors import (
-    IN_NATS,
+    NATS_PROXIES,
     Subject,
     cache_losses,
     completed,
     drop_losses,
-    droppable,
     floored_table,
     forced_table,
     importance_error_table,
+    limit_drops,
     may_drop,
     proxy_named,
     stored,
@@ -111,14 +111,14 @@ def priced_by_text(bench: Workbench, name: str, *, space: Space, distortion: Dis
 def _whole(bench: Workbench, name: str, table: Table, space: Space, distortion: Distortion) -> Table:
     """A table of what is stored, with a price for every pair that was tried and, where it is in nats, for dropping."""
     completed_table = completed(table, importance_error_table(distortion))
-    if not may_drop(space) or name not in IN_NATS:
+    if not may_drop(space) or name not in NATS_PROXIES:
         return completed_table
     return with_drops(completed_table, space, bench.store.array(_DROPS).astype(np.float64))
 
 
 def _with_rare(bench: Workbench, name: str, table: Table, space: Space, distortion: Distortion, *, routing: Routing) -> Table:
     """The table with prices for experts that a text with this routing hardly visits, by a floor or by forced routing as the settings say."""
-    if bench.settings.rare == FLOOR or name not in IN_NATS or not len(routing.layer):
+    if bench.settings.rare == FLOOR or name not in NATS_PROXIES or not len(routing.layer):
         return floored_table(table, space, routing)
     tried = stored(replace(space, offered=~np.isnan(distortion.weighted)))
     return forced_table(table, subject_of(bench, tried), routing)
@@ -137,7 +137,7 @@ def with_cache_prices(bench: Workbench, weights: Space, tables: tuple[Table, Tab
 
 
 def with_possible_drops(bench: Workbench, space: Space) -> Space:
-    """Of a space in which experts may be dropped, the one in which every choice is possible; see `droppable`. What dropping costs is kept in the run.
+    """Of a space in which experts may be dropped, the one in which every choice is possible; see `limit_drops`. The run keeps the price.
 
     Raises:
         UserError: the sensitivity is not in nats, so that it cannot be compared with what is measured; routers choose by more than a softmax.
@@ -150,9 +150,9 @@ def with_possible_drops(bench: Workbench, space: Space) -> Space:
             "dropped one would keep: leave DROP out."
         )
     name, store = bench.settings.sensitivity, bench.store
-    if name not in IN_NATS:
-        raise UserError(f"Dropping experts is measured in nats per token, as {', '.join(IN_NATS)} are; '{name}' is not: choose one of them.")
+    if name not in NATS_PROXIES:
+        raise UserError(f"Dropping experts is measured in nats per token, as {', '.join(NATS_PROXIES)} are; '{name}' is not: choose one of them.")
     if not store.has_array(_DROPS):
         with timed(store, "dropping", int(space.offered[:, space.formats.index(DROP)].sum()) * bench.texts.calibration.n_tokens):
             store.put_array(_DROPS, drop_losses(subject_of(bench, space)))
-    return droppable(space, store.array(_DROPS).astype(np.float64), routing=bench.routing, heirs=bench.levels.heirs)
+    return limit_drops(space, store.array(_DROPS).astype(np.float64), routing=bench.routing, heirs=bench.levels.heirs)

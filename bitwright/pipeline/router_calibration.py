@@ -21,7 +21,7 @@ from torch.nn import Module
 
 from bitwright.compress import FLOAT_TYPES, Dropped, Floats, Model, Weights, applied, rerouted, router_tensors
 from bitwright.errors import ModelError
-from bitwright.objectives import Routed, Tokens, watched_routers
+from bitwright.objectives import RouterCall, Tokens, hook_routers
 from bitwright.pipeline.block_stream import Stream, entering
 from bitwright.predictors import decoder_blocks
 from bitwright.progress import Progress
@@ -93,13 +93,13 @@ def _wanted(model: Model, block: Module, index: int, *, original: Stream, gone: 
     logits: list[Torch] = []
     counts: list[Torch] = []
 
-    def note(routed: Routed) -> None:
+    def note(routed: RouterCall) -> None:
         n_at_once = routed.chosen.shape[-1]
         left = [rerouted(routed.logits, gone, n_at_once=n_at_once).topk(n_at_once, dim=-1).indices] if gone else []
         logits.append(routed.logits)
         counts.append(torch.zeros_like(routed.logits, dtype=torch.bool).scatter(-1, torch.cat([routed.chosen, *left], dim=-1), value=True))
 
-    with watched_routers(model, note):
+    with hook_routers(model, note):
         original.advance(block, index)
     return _Wanted(torch.cat(logits), torch.cat(counts)) if logits else _Wanted(torch.empty(0), torch.empty(0))
 
@@ -107,7 +107,7 @@ def _wanted(model: Model, block: Module, index: int, *, original: Stream, gone: 
 def _read(model: Model, block: Module, index: int, stream: Stream) -> Torch:
     """What the router of a block is given `(n_tokens, width)`; the stream stays before the block."""
     x: list[Torch] = []
-    with watched_routers(model, lambda routed: x.append(routed.x)):
+    with hook_routers(model, lambda routed: x.append(routed.x)):
         for _ in stream.outputs(block, index):
             pass
     return torch.cat(x)

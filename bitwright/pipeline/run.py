@@ -12,7 +12,7 @@ from bitwright.errors import RunError
 from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, readable_store, routing_from, routing_key
 from bitwright.pipeline.settings import Settings, settings_from_json
 from bitwright.predictors import Scale, fit_scale, summed
-from bitwright.spaces import Choice, Space, Tensor, Unit, of_weights
+from bitwright.spaces import Choice, Space, Tensor, Unit, weight_space
 
 #: the name under which a run says which text its searches measured on
 SEARCH_TEXT = "search text"
@@ -47,11 +47,11 @@ class Prices:
         return replace(self.space, offered=self.tried)
 
     @property
-    def of_weights(self) -> "Prices":
+    def weight_space(self) -> "Prices":
         """The same of the weights, without the units of the cache."""
-        n_units = len(of_weights(self.space).units)
+        n_units = len(weight_space(self.space).units)
         tables = self.tried[:n_units], self.table[:n_units], self.second_table[:n_units]
-        return Prices(of_weights(self.space), *tables, self.original_bytes)
+        return Prices(weight_space(self.space), *tables, self.original_bytes)
 
 
 @dataclass(frozen=True, eq=False)

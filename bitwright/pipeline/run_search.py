@@ -17,7 +17,7 @@ from bitwright.objectives import (
     Estimate,
     Evaluator,
     ModelObjective,
-    Named,
+    NamedObjective,
     Preparation,
     Reference,
     TokenObjective,
@@ -35,7 +35,7 @@ from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, scores_of, stored, with_cache_steps
 from bitwright.report import NoLimit, SizeLimit
 from bitwright.search import Expand, Knowledge, Problem, Refit, Row, Strategy, require_extra
-from bitwright.spaces import PLAIN, Choice, Space, has_cache, of_weights, without_cache
+from bitwright.spaces import DEFAULT_CACHE_TYPE, Choice, Space, has_cache, weight_space, without_cache
 
 _UNIFORMS, _STAGE = 2, "search"
 _SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities that leave the products of a sweep
@@ -55,7 +55,7 @@ class Search:
 
     method: Method
     effort: Effort
-    objectives: tuple[Named, ...] = ()
+    objectives: tuple[NamedObjective, ...] = ()
     as_published: bool = False
 
     def __post_init__(self) -> None:
@@ -150,7 +150,7 @@ class Desk:
         """Slopes at a choice, where the run was priced by a sweep at the original whose products tell the curvatures."""
         if self.bench.settings.sensitivity not in _SWEPT:
             return ()
-        prices, space = self.run.prices, of_weights(self.run.prices.space)
+        prices, space = self.run.prices, weight_space(self.run.prices.space)
         subject = subject_of(self.bench, stored(space))
         self.weights.restore()
         expansion, n_tokens = Expansion(subject, gradient_products(subject), self.reference), subject.tokens.n_tokens
@@ -184,11 +184,11 @@ def _require_weights_alone(run: Run, method: Method) -> None:
     if has_cache(run.prices.space) and not method.takes_cache_types:
         raise UserError(
             f"Types of the cache need a method that decides about them; {method.name} decides about weights alone: choose --method {AUTO.name}, or "
-            f"--cache-types {PLAIN.lower()}."
+            f"--cache-types {DEFAULT_CACHE_TYPE.lower()}."
         )
 
 
-def named_objectives(text: str) -> tuple[Named, ...]:
+def named_objectives(text: str) -> tuple[NamedObjective, ...]:
     """The objectives that `text` names, none where it is empty.
 
     Raises:
@@ -202,14 +202,14 @@ def named_objectives(text: str) -> tuple[Named, ...]:
     return named
 
 
-def prepared(bench: Workbench, named: Sequence[Named], tokens: Tokens) -> tuple[TokenObjective | ModelObjective, ...]:
+def prepared(bench: Workbench, named: Sequence[NamedObjective], tokens: Tokens) -> tuple[TokenObjective | ModelObjective, ...]:
     """Objectives that can be evaluated on a text, without costs, which are known; the model has its original weights."""
     wanted = [objective for objective in named if not isinstance(objective, CostObjective)]
     return tuple(objective.prepare(bench.model, tokens) if isinstance(objective, Preparation) else objective for objective in wanted)
 
 
 def judged(
-    bench: Workbench, run: Run, named: Mapping[str, Choice], objectives: Sequence[Named], *, device: Device | NoDevice = NO_DEVICE
+    bench: Workbench, run: Run, named: Mapping[str, Choice], objectives: Sequence[NamedObjective], *, device: Device | NoDevice = NO_DEVICE
 ) -> Judgement:
     """What each of the choices in `named` is worth in every objective on held-out text, and what it costs. What is measured stays in the run.
 
@@ -268,6 +268,6 @@ def _searched(at: Desk, strategy: Strategy, search: Search, *, limit: SizeLimit 
     """Let the strategy search, and keep the course of it in the run."""
     with timed(at.bench.store, _STAGE):  # its tokens are counted where they are read, so that a search gone on with counts none twice
         explored = explore(strategy, at.evaluator, effort=search.effort, meter=at.meter, progress=at.bench.progress)
-    at.bench.store.put_text(SEARCH_TEXT, at.evaluator.deciding_text)
+    at.bench.store.put_text(SEARCH_TEXT, at.evaluator.first_objective_key)
     keep_course(at.run, explored, method=search.method, objectives=[one.name for one in at.evaluator.objectives], limit=limit)
     return explored

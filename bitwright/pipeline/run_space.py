@@ -19,7 +19,20 @@ from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.workbench import Workbench
 from bitwright.predictors import stored
 from bitwright.search import Front, hull, nondominated, spread
-from bitwright.spaces import PLAIN, PLAIN_CACHE, Absence, AnyCacheTypes, Choice, Space, Unit, discover, finest_types, in_types, of_weights, with_cache
+from bitwright.spaces import (
+    DEFAULT_CACHE,
+    DEFAULT_CACHE_TYPE,
+    Absence,
+    AnyCacheTypes,
+    Choice,
+    Space,
+    Unit,
+    discover,
+    finest_cache_types,
+    weight_space,
+    with_cache,
+    with_cache_choice,
+)
 
 
 def price(bench: Workbench) -> Run:
@@ -52,13 +65,13 @@ def uniforms(run: Run) -> dict[str, Choice]:
     weights cannot have are left out, nothing is dropped or pruned, and the cache is as fine as the run's prices offer it.
     """
     everything = run.prices.everything
-    space = of_weights(stored(everything))
-    tried, types = space.offered, finest_types(everything)
+    space = weight_space(stored(everything))
+    tried, types = space.offered, finest_cache_types(everything)
     n_weights = np.array([unit.n_weights for unit in space.units])
     kept = np.array([not isinstance(form, Absence) for form in space.formats])
     common = kept & ((n_weights[:, None] * tried).sum(axis=0) > n_weights.sum() / 2)
     named = {f"uniform {form.name}": space.uniform(form) for form, is_common in zip(space.formats, common, strict=True) if is_common}
-    return {name: in_types(everything, choice, types) for name, choice in named.items()}
+    return {name: with_cache_choice(everything, choice, types) for name, choice in named.items()}
 
 
 def front_points(run: Run, n_points: int) -> list[Choice]:
@@ -98,14 +111,14 @@ def cache_units(settings: Settings, source: Source, space: Space) -> Space:
         ModelError: see there.
     """
     types, architecture = settings.cache, source.architecture
-    if types == PLAIN_CACHE:
+    if types == DEFAULT_CACHE:
         return space
     if ARCHITECTURES[architecture].latent:
         if isinstance(types, AnyCacheTypes):
             return space
         raise UserError(
             f"Types of the cache are for keys and values by head; {architecture} keeps one narrow vector in their place, and {types} cannot be "
-            f"measured: leave --cache-types at {PLAIN.lower()}."
+            f"measured: leave --cache-types at {DEFAULT_CACHE_TYPE.lower()}."
         )
     shape = dimensions(source)
     keys, values = (sum(shape.key_widths) // shape.key_head, shape.key_head), (sum(shape.value_widths) // shape.value_head, shape.value_head)

@@ -21,7 +21,7 @@ from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.predictors import Validation
 from bitwright.report import AsSearched, Candidate, NoLimit, NotMeasured, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
 from bitwright.search import hull
-from bitwright.spaces import Choice, chosen_cache, file_bytes, of_weights, with_cache_sizes, without_cache
+from bitwright.spaces import Choice, chosen_cache, file_bytes, weight_space, with_cache_sizes, without_cache
 
 _STAGES = {
     "load": "loading the model",
@@ -56,7 +56,7 @@ def summarise(
     """Everything measured in the run and the candidates in `named`, of which `chosen` is the name of the one settled on, with what they take of
     `costs`, counted on `device`.
     """
-    prices, scale, weights = run.prices, run.scale, run.prices.of_weights
+    prices, scale, weights = run.prices, run.scale, run.prices.weight_space
     front = hull(weights.space, weights.table)
     as_files = replace(run, prices=replace(prices, space=with_cache_sizes(prices.space, {})))
     labels = {_key(choice): name for name, choice in uniforms(run).items()} | {_key(choice): name for name, choice in named.items()}
@@ -115,11 +115,11 @@ def _told(measurement: Measurement) -> tuple[float, float]:
 def _candidate(run: Run, choice: Choice, *, label: str, measured: Measurement | None, chosen: bool) -> Candidate:
     space, types = run.prices.space, chosen_cache(run.prices.space, choice)
     return Candidate(
-        label=label if types.is_plain else f"{label}, cache {types}",
+        label=label if types.is_default else f"{label}, cache {types}",
         kind="uniform" if label.startswith("uniform") else "plan" if chosen else "front",
         choice=without_cache(space, choice),
         size_bytes=file_bytes(space, choice),
-        bits_per_weight=of_weights(space).bits_per_weight(without_cache(space, choice)),
+        bits_per_weight=weight_space(space).bits_per_weight(without_cache(space, choice)),
         predicted_nats=run.scale.nats(run.summed(choice)),
         measured=_quality(measured) if measured else NotMeasured(),
         chosen=chosen,

@@ -11,7 +11,7 @@ from bitwright.pipeline.measuring import Explored
 from bitwright.pipeline.run import COURSE, Run
 from bitwright.predictors import Folds, Measured, cross_validate, predictor_named
 from bitwright.predictors import Validation as CrossValidation
-from bitwright.report import Forecast, NoForecast, NoLimit, SearchCourse, SearchStep, SizeLimit, Validation
+from bitwright.report import Forecast, NoForecast, NoLimit, SearchHistory, SearchStep, SizeLimit, Validation
 from bitwright.search import hypervolume
 
 PREDICTOR = "ridge"
@@ -37,12 +37,12 @@ def keep_course(run: Run, explored: Explored, *, method: Method, objectives: Seq
     run.store.put_text(f"{COURSE}{method.name} {goal.get('size_bytes', 'front')}", json.dumps(record | goal))
 
 
-def courses(run: Run) -> tuple[SearchCourse, ...]:
+def courses(run: Run) -> tuple[SearchHistory, ...]:
     """Every search of the run, in the order in which they were kept."""
     return tuple(_course(run, json.loads(text)) for text in run.store.texts(COURSE) if json.loads(text)["steps"])
 
 
-def _course(run: Run, record: dict[str, object]) -> SearchCourse:
+def _course(run: Run, record: dict[str, object]) -> SearchHistory:
     steps: list[dict[str, float]] = record["steps"]  # type: ignore[assignment]
     choices = np.array([step["choice"] for step in steps], dtype=np.int64)
     values, errors, n_sequences = (np.array([step[name] for step in steps]) for name in ("value", "standard_error", "n_sequences"))
@@ -50,7 +50,7 @@ def _course(run: Run, record: dict[str, object]) -> SearchCourse:
     limit = SizeLimit(int(str(record["size_bytes"]))) if "size_bytes" in record else NoLimit()
     whole = n_sequences == n_sequences.max()
     keeps = whole & (sizes <= (limit.size_bytes if isinstance(limit, SizeLimit) else np.inf))
-    return SearchCourse(
+    return SearchHistory(
         method=str(record["method"]),
         source=str(record["source"]),
         goal=limit,

@@ -12,9 +12,9 @@ from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
 from bitwright.pipeline.calibration_mix import parts_of, shares_in
 from bitwright.pipeline.steps import step_named
-from bitwright.predictors import IN_NATS, proxy_named
+from bitwright.predictors import NATS_PROXIES, proxy_named
 from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, SEED, SEQUENCE_LENGTH
-from bitwright.spaces import PLAIN, PLAIN_CACHE, AnyCacheTypes, CacheTypes, cache_types
+from bitwright.spaces import DEFAULT_CACHE, DEFAULT_CACHE_TYPE, AnyCacheTypes, CacheTypes, cache_types
 
 #: before the name of each setting of the model, among those of the run
 OF_MODEL = "model's "
@@ -53,7 +53,7 @@ class Settings:
     ship_codec: str = ""
     steps: tuple[str, ...] = ()
     rare: str = FLOOR
-    cache_types: str = PLAIN
+    cache_types: str = DEFAULT_CACHE_TYPE
     cache_length: int = LONGEST
     text_column: str = ""
 
@@ -84,21 +84,21 @@ class Settings:
             raise UserError(
                 f"Rarely chosen experts get a {FLOOR}, or their loss is measured by {FORCED} routing; '{self.rare}' is neither: choose one."
             )
-        if self.rare == FORCED and self.sensitivity not in IN_NATS:
+        if self.rare == FORCED and self.sensitivity not in NATS_PROXIES:
             raise UserError(
-                f"What is measured by forced routing is in nats per token, as {', '.join(IN_NATS)} are; '{self.sensitivity}' is not: choose one of "
+                f"Forced routing measures nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of "
                 f"them, or --rare {FLOOR}."
             )
 
     def _require_cache(self) -> None:
-        if self.cache == PLAIN_CACHE:
+        if self.cache == DEFAULT_CACHE:
             return
         if TARGETS[self.target] is not LLAMA_CPP:
             raise UserError(f"Types of the cache are those of {LLAMA_CPP.name}; '{self.target}' keeps its own: leave --cache-types out.")
-        if isinstance(self.cache, AnyCacheTypes) and self.sensitivity not in IN_NATS:
+        if isinstance(self.cache, AnyCacheTypes) and self.sensitivity not in NATS_PROXIES:
             raise UserError(
-                f"Types of the cache are measured in nats per token, as {', '.join(IN_NATS)} are; '{self.sensitivity}' is not: choose one of them, "
-                f"or --cache-types {PLAIN.lower()}."
+                f"Cache types are measured in nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of them, "
+                f"or --cache-types {DEFAULT_CACHE_TYPE.lower()}."
             )
 
     @property
@@ -154,7 +154,7 @@ class Settings:
             "held-out text": _contents(self.held_out) if self.held_out else "part of the calibration text",
             "imatrix": _contents(self.imatrix) if self.imatrix else "collected",
             "codec": self.rounding,
-            "types of the cache": str(self.cache) + f", on sequences of {self.cache_length}" * (self.cache != PLAIN_CACHE),
+            "types of the cache": str(self.cache) + f", on sequences of {self.cache_length}" * (self.cache != DEFAULT_CACHE),
             "sensitivity": self.sensitivity,
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "rarely chosen experts": self.rare,

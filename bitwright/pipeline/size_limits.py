@@ -20,16 +20,16 @@ from bitwright.pipeline.run import Run
 from bitwright.pipeline.settings import LONGEST, Settings
 from bitwright.spaces import (
     ANY_CACHE,
-    PLAIN_CACHE,
+    DEFAULT_CACHE,
     AnyCacheTypes,
     Budget,
     CacheTypes,
     Choice,
     Space,
+    cache_mask,
     file_bytes,
-    finest_types,
+    finest_cache_types,
     has_cache,
-    of_types,
     with_cache_sizes,
 )
 
@@ -48,7 +48,7 @@ class Memory:
     @property
     def fixed(self) -> CacheTypes:
         """The types where they are not decided: those named, or the plain ones."""
-        return self.cache if isinstance(self.cache, CacheTypes) else PLAIN_CACHE
+        return self.cache if isinstance(self.cache, CacheTypes) else DEFAULT_CACHE
 
     def serving(self, types: CacheTypes) -> Serving:
         """What is asked of the engine.
@@ -122,12 +122,12 @@ def bounded(run: Run, limit: Within) -> Bound:
     space, size_bytes = bound_space(prices.space, limit, original)
     tried = prices.tried & _left(prices.space, limit)
     served = replace(run, prices=replace(prices, space=space, tried=tried))
-    return Bound(served, size_bytes, limit.text, limit.fixed if isinstance(limit, Memory) else PLAIN_CACHE)
+    return Bound(served, size_bytes, limit.text, limit.fixed if isinstance(limit, Memory) else DEFAULT_CACHE)
 
 
 def as_file(run: Run) -> Run:
     """The run with the cache in the finest types it is offered, where sizes of files alone are compared."""
-    kept = of_types(run.prices.space, finest_types(run.prices.space))
+    kept = cache_mask(run.prices.space, finest_cache_types(run.prices.space))
     return replace(run, prices=replace(run.prices, space=run.prices.space.narrowed(kept), tried=run.prices.tried & kept))
 
 
@@ -144,7 +144,7 @@ def bound_space(space: Space, limit: Within, original: Original) -> tuple[Space,
     for_file = require_needed(limit, original, n_weights=space.n_weights)
     if isinstance(limit, Budget) or not has_cache(space):
         return kept, for_file
-    served, room = within_memory(kept, original.anatomy, limit.serving(PLAIN_CACHE), memory_bytes=memory_bytes(limit.size))
+    served, room = within_memory(kept, original.anatomy, limit.serving(DEFAULT_CACHE), memory_bytes=memory_bytes(limit.size))
     smallest = served.total_bytes(served.smallest())
     if room < smallest:
         raise BudgetError(
@@ -167,7 +167,7 @@ def require_needed(limit: Within, original: Original, *, n_weights: int) -> int:
     if isinstance(limit.cache, CacheTypes):
         budget = budget_left(original.anatomy, limit.size, limit.serving(limit.cache))
     else:
-        left = original.anatomy.file_bytes(limit.serving(PLAIN_CACHE), memory_bytes=size_bytes)
+        left = original.anatomy.file_bytes(limit.serving(DEFAULT_CACHE), memory_bytes=size_bytes)
         budget = Budget(limit.text, Fraction(left), "b")
     return budget_bytes(budget, n_weights=n_weights, original_bytes=original.size_bytes)
 
@@ -194,13 +194,13 @@ def narrowed_to(space: Space, types: CacheTypes | AnyCacheTypes) -> Space:
 
 def _left(space: Space, limit: Within) -> NDArray[np.bool_]:
     """The pairs of a space that a limit leaves `(n_units, n_formats)`: where no memory is given the cache is as fine as it is offered."""
-    return _kept(space, limit.cache if isinstance(limit, Memory) else finest_types(space))
+    return _kept(space, limit.cache if isinstance(limit, Memory) else finest_cache_types(space))
 
 
 def _kept(space: Space, types: CacheTypes | AnyCacheTypes) -> NDArray[np.bool_]:
     if isinstance(types, AnyCacheTypes):
         return np.ones(space.offered.shape, dtype=np.bool_)
-    kept = of_types(space, types)
+    kept = cache_mask(space, types)
     if not (space.offered & kept).any(axis=1).all():
         raise UserError(f"A cache must have types that the run has measured; {types} is not among them: search again with --cache-types any.")
     return kept

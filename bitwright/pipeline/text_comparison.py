@@ -7,16 +7,16 @@ from bitwright.objectives import NO_ROUTING, routing_from, routing_key
 from bitwright.pipeline.calibration_mix import sequences_by_text, text_names
 from bitwright.pipeline.run import Run, chance_table_key, text_table_key
 from bitwright.predictors import stored, table_agreement
-from bitwright.report import Allocation, Alone, CalibrationText, OneText, TextComparison, Unpriced
+from bitwright.report import Allocation, CalibrationText, SingleText, TextAllocation, TextComparison, Unpriced
 from bitwright.search import solve
 from bitwright.spaces import Choice, Unit
 
 
-def text_comparison(run: Run, size_bytes: int) -> TextComparison | OneText:
+def text_comparison(run: Run, size_bytes: int) -> TextComparison | SingleText:
     """Every calibration text of a run alone against all together, each with the optimum of its prices within `size_bytes`."""
     names, rows = text_names(run.store), sequences_by_text(run.store)
     if not names:
-        return OneText()
+        return SingleText()
     space, whole = run.prices.space, run.prices.table
     together, ids = solve(space, whole, 8 * size_bytes).choice, run.store.array("calibration tokens").astype(np.int64)
     texts = []
@@ -34,7 +34,7 @@ def text_comparison(run: Run, size_bytes: int) -> TextComparison | OneText:
     )
 
 
-def _alone(run: Run, key: str, together: Choice, *, size_bytes: int) -> Alone | Unpriced:
+def _alone(run: Run, key: str, together: Choice, *, size_bytes: int) -> TextAllocation | Unpriced:
     """What the table kept under `key` says."""
     if not run.store.has_array(key):
         return Unpriced()
@@ -42,7 +42,9 @@ def _alone(run: Run, key: str, together: Choice, *, size_bytes: int) -> Alone | 
     units, own = np.arange(len(space.units)), solve(space, table, 8 * size_bytes).choice
     coarsest = stored(space).smallest()
     mine, other = float(table[units, own].sum()), float(table[units, together].sum())
-    return Alone(_allocation(run, own), _spearman(table[units, coarsest], run.prices.table[units, coarsest]), other / mine if mine > 0 else 1.0)
+    return TextAllocation(
+        _allocation(run, own), _spearman(table[units, coarsest], run.prices.table[units, coarsest]), other / mine if mine > 0 else 1.0
+    )
 
 
 def _allocation(run: Run, choice: Choice) -> Allocation:

@@ -12,7 +12,7 @@ from bitwright.compress import context_length, load
 from bitwright.devices import Device
 from bitwright.engines import N_CONTEXTS, Check, check, model_as_held, prefixes
 from bitwright.errors import RunError, UserError
-from bitwright.objectives import Cost, CostObjective, Named, Shape, sample_texts
+from bitwright.objectives import Cost, CostObjective, NamedObjective, Shape, sample_texts
 from bitwright.pipeline.before_loading import require_fittable, require_searchable
 from bitwright.pipeline.building import build, require_fit, target_of
 from bitwright.pipeline.candidates import best, candidates, make_plan, own_candidate, write_text
@@ -273,7 +273,7 @@ class _Asked:
         return summarise(self.bound.run, named=named, chosen=chosen, limit=limit, costs=self.costs, device=self.device)
 
 
-def _asked(bound: Bound, conditions: Conditions, objectives: Iterable[Named]) -> _Asked:
+def _asked(bound: Bound, conditions: Conditions, objectives: Iterable[NamedObjective]) -> _Asked:
     _require_budget_alone(conditions)
     limits = limits_of(bound.run, conditions)
     limited = [limit.cost.objective for limit in limits]

@@ -28,11 +28,11 @@ from bitwright.objectives import (
     Texts,
     Tokens,
     added,
+    cached_routing,
     collect_importance,
     dataset_documents,
     embedding_rows,
     is_mixture,
-    kept_routing,
     read_documents,
     routing_key,
     sample_texts,
@@ -102,9 +102,9 @@ class Workbench:
         tokens = self.texts.calibration
         parts = [Tokens(tokens.ids[rows], tokens.text) for rows in sequences_by_text(self.store)] or [tokens]
         if all(self.store.has_array(routing_key(part.ids)) for part in (tokens, *parts)):
-            return kept_routing(self.model, tokens, store=self.store, progress=self.progress)
+            return cached_routing(self.model, tokens, store=self.store, progress=self.progress)
         with timed(self.store, "routing", tokens.n_tokens):
-            found = added([kept_routing(self.model, part, store=self.store, progress=self.progress) for part in parts])  # in one pass over all
+            found = added([cached_routing(self.model, part, store=self.store, progress=self.progress) for part in parts])  # in one pass over all
             self.store.put_array(routing_key(tokens.ids), found.to_array())
             return found
 
@@ -112,7 +112,7 @@ class Workbench:
         """The same of some calibration sequences."""
         tokens = self.texts.calibration
         part = Tokens(tokens.ids[sequences], tokens.text)
-        return kept_routing(self.model, part, store=self.store, progress=self.progress) if is_mixture(self.model) else NO_ROUTING
+        return cached_routing(self.model, part, store=self.store, progress=self.progress) if is_mixture(self.model) else NO_ROUTING
 
     def measure(self, space: Space, choices: Sequence[Choice]) -> None:
         """Measure on held-out text those of `choices` that the run has not measured yet, one transaction each."""
@@ -144,7 +144,7 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress)
     with timed(store, "load"), progress.stage("Loading the model", 1) as advance:
         model = load(settings.model, device)
         advance(1)
-    store.agree(settings.identity(model.source))
+    store.check_settings(settings.identity(model.source))
     store.put_text("settings", settings.to_json())
     return Workbench(settings, folder, model, store, progress)
 

@@ -5,13 +5,13 @@ from bitwright.predictors.plans.by_name import predictor_named
 from bitwright.predictors.plans.scale import Scale, completed, fit_scale, summed
 from bitwright.predictors.plans.validation import Folds, Measured, Validation, cross_validate
 from bitwright.predictors.sensitivity.activations.micro_experts import channel_energies
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, watched
+from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks
 from bitwright.predictors.sensitivity.by_name import PROXIES, Proxy, proxy_named, scores_of
 from bitwright.predictors.sensitivity.gradients.by_text import tables_by_text
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_products
 from bitwright.predictors.sensitivity.gradients.second_order import Expansion
 from bitwright.predictors.sensitivity.measured.cache_losses import cache_losses, with_cache_losses, with_cache_steps
-from bitwright.predictors.sensitivity.measured.dropped_experts import IN_NATS, drop_losses, droppable, may_drop, moved, stored, with_drops
+from bitwright.predictors.sensitivity.measured.dropped_experts import NATS_PROXIES, drop_losses, limit_drops, may_drop, moved, stored, with_drops
 from bitwright.predictors.sensitivity.measured.forced_routing import forced_table
 from bitwright.predictors.sensitivity.measured.rare_experts import MINIMUM_TOKENS, floored_table, rare_experts
 from bitwright.predictors.sensitivity.measured.shapley import random_orders, shapley_marginals
@@ -19,8 +19,8 @@ from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.predictors.sensitivity.weights.weight_error import importance_error_table
 
 __all__ = [
-    "IN_NATS",
     "MINIMUM_TOKENS",
+    "NATS_PROXIES",
     "PROXIES",
     "Agreement",
     "Call",
@@ -37,12 +37,13 @@ __all__ = [
     "cross_validate",
     "decoder_blocks",
     "drop_losses",
-    "droppable",
     "fit_scale",
     "floored_table",
     "forced_table",
     "gradient_products",
+    "hook_blocks",
     "importance_error_table",
+    "limit_drops",
     "may_drop",
     "moved",
     "predictor_named",
@@ -57,7 +58,6 @@ __all__ = [
     "sums",
     "table_agreement",
     "tables_by_text",
-    "watched",
     "with_cache_losses",
     "with_cache_steps",
     "with_drops",

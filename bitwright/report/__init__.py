@@ -2,9 +2,9 @@
 
 from bitwright.report.calibration_texts import (
     Allocation,
-    Alone,
     CalibrationText,
-    OneText,
+    SingleText,
+    TextAllocation,
     TextComparison,
     Unpriced,
     kinds_table,
@@ -12,33 +12,32 @@ from bitwright.report.calibration_texts import (
     texts_table,
 )
 from bitwright.report.cost_front import CostFront
-from bitwright.report.course import Forecast, NoForecast, SearchCourse, SearchStep, Validation
 from bitwright.report.limits import NoLimit, SizeLimit
 from bitwright.report.page import write_page
 from bitwright.report.records import front_json
+from bitwright.report.search_history import Forecast, NoForecast, SearchHistory, SearchStep, Validation
 from bitwright.report.shipping import AsSearched, ShippedCandidate, Shipping, shipping_table
 from bitwright.report.summary import Candidate, NotMeasured, Quality, RunSummary, Stage
 from bitwright.report.tables.cost_tables import candidate_costs_table, cost_front_table
-from bitwright.report.tables.engines import RulePrice, RulePrices, breaches_table, rule_prices_table
+from bitwright.report.tables.engines import RulePrice, RulePrices, rule_prices_table, rule_violations_table
 from bitwright.report.tables.experts import ExpertUse, experts_table, never_routed_to
 from bitwright.report.tables.fleet_table import FleetRow, fleet_table
 from bitwright.report.tables.memory_table import memory_table
 from bitwright.report.tables.methods import methods_table, objectives_table, whose_plan
 from bitwright.report.tables.proxy_tables import (
-    JudgedProxy,
-    PricedProxy,
     ProxyComparison,
+    ProxyCost,
+    RankedProxy,
     Ranks,
     agreement_table,
     costs_table,
     proxies_table,
     verdict,
 )
-from bitwright.report.tables.tables import candidates_table, check_table, courses_table, format_histogram, front_table, stages_table
+from bitwright.report.tables.tables import candidates_table, check_table, format_histogram, front_table, searches_table, stages_table
 
 __all__ = [
     "Allocation",
-    "Alone",
     "AsSearched",
     "CalibrationText",
     "Candidate",
@@ -46,35 +45,34 @@ __all__ = [
     "ExpertUse",
     "FleetRow",
     "Forecast",
-    "JudgedProxy",
     "NoForecast",
     "NoLimit",
     "NotMeasured",
-    "OneText",
-    "PricedProxy",
     "ProxyComparison",
+    "ProxyCost",
     "Quality",
+    "RankedProxy",
     "Ranks",
     "RulePrice",
     "RulePrices",
     "RunSummary",
-    "SearchCourse",
+    "SearchHistory",
     "SearchStep",
     "ShippedCandidate",
     "Shipping",
+    "SingleText",
     "SizeLimit",
     "Stage",
+    "TextAllocation",
     "TextComparison",
     "Unpriced",
     "Validation",
     "agreement_table",
-    "breaches_table",
     "candidate_costs_table",
     "candidates_table",
     "check_table",
     "cost_front_table",
     "costs_table",
-    "courses_table",
     "experts_table",
     "fleet_table",
     "format_histogram",
@@ -88,6 +86,8 @@ __all__ = [
     "proxies_table",
     "routing_table",
     "rule_prices_table",
+    "rule_violations_table",
+    "searches_table",
     "shipping_table",
     "stages_table",
     "texts_table",

@@ -19,7 +19,7 @@ class Allocation:
 
 
 @dataclass(frozen=True)
-class Alone:
+class TextAllocation:
     """Sensitivities from some of the sequences only: the `allocation` that they give, the `spearman` of them with those from all sequences, and
     `loss`: the predicted loss of the plan from all sequences over that of their own allocation, by their own sensitivities.
     """
@@ -47,8 +47,8 @@ class CalibrationText:
 
     name: str
     n_sequences: int
-    alone: Alone | Unpriced
-    by_chance: Alone | Unpriced
+    alone: TextAllocation | Unpriced
+    by_chance: TextAllocation | Unpriced
     frequencies: tuple[float, ...]
     routing_spearman: float
 
@@ -69,7 +69,7 @@ class TextComparison:
     @property
     def priced(self) -> list[tuple[str, Allocation]]:
         """Names and allocations: all texts together, and each text that has sensitivities of its own."""
-        alone = [(text.name, text.alone.allocation) for text in self.texts if isinstance(text.alone, Alone)]
+        alone = [(text.name, text.alone.allocation) for text in self.texts if isinstance(text.alone, TextAllocation)]
         return [("all together", self.together), *alone]
 
     @property
@@ -80,7 +80,7 @@ class TextComparison:
 
 
 @dataclass(frozen=True)
-class OneText:
+class SingleText:
     """No comparison: the run has one calibration text."""
 
 
@@ -109,7 +109,7 @@ def text_cells(text: CalibrationText, comparison: TextComparison) -> tuple[str, 
     """Return the cells of a row under `HEADINGS`."""
     routing = significant(text.routing_spearman) if text.frequencies else "–"
     alone, chance = text.alone, text.by_chance
-    if not isinstance(alone, Alone) or not isinstance(chance, Alone):
+    if not isinstance(alone, TextAllocation) or not isinstance(chance, TextAllocation):
         return (text.name, f"{text.n_sequences:,}", "–", "–", "–", routing)
     differ = f"{alone.n_differing(comparison.together):,} ({chance.n_differing(comparison.together):,}) of {len(comparison.units):,}"
     spearman, loss = f"{alone.spearman:.3f} ({chance.spearman:.3f})", f"× {alone.loss:.3f} ({chance.loss:.3f})"
@@ -136,7 +136,7 @@ def routing_rows(comparison: TextComparison) -> list[tuple[str, ...]]:
 def texts_in_words(comparison: TextComparison) -> str:
     """Return a caption that explains the columns."""
     routing = " routing: Spearman correlation of how often each expert is chosen." if comparison.experts else ""
-    if not any(isinstance(text.alone, Alone) for text in comparison.texts):
+    if not any(isinstance(text.alone, TextAllocation) for text in comparison.texts):
         return f"This sensitivity method stores nothing per sequence, so texts cannot be compared: use gradient, joint or gradient-raw.{routing}"
     return (
         "The plan of the same size that each text alone would give, against the plan from all texts. Spearman: of the sensitivities of units in "

@@ -7,9 +7,9 @@ import numpy as np
 
 from bitwright.report.charts.course_chart import course_chart
 from bitwright.report.charts.forecast_chart import forecast_chart
-from bitwright.report.course import Forecast, SearchCourse, Validation
 from bitwright.report.limits import SizeLimit
 from bitwright.report.numerals import duration, percent, significant, size, unbroken
+from bitwright.report.search_history import Forecast, SearchHistory, Validation
 
 _BEFORE = (
     "Divergences here are on the search text, not on the held-out text that candidates are compared on. A line begins at the tokens read until the "
@@ -19,13 +19,13 @@ _WITHIN = "Each step down is a better file that fits. Small dots were measured o
 _ALONG = "The best known front is that of all plans measured in this run: the chart shows how early the search came near it, not how good it is."
 
 
-def course_sections(courses: Iterable[SearchCourse]) -> str:
+def course_sections(courses: Iterable[SearchHistory]) -> str:
     """Return the sections of all searches, in their order; empty where there was none."""
     sections = "".join(map(_section, courses))
     return f"<p>{_BEFORE}</p>{sections}" if sections else ""
 
 
-def _section(course: SearchCourse) -> str:
+def _section(course: SearchHistory) -> str:
     """Return the heading, the paragraph and the charts of one search."""
     is_within = isinstance(course.goal, SizeLimit)
     heading, caption = ("Best divergence so far", _WITHIN) if is_within else ("Hypervolume", _ALONG)
@@ -42,18 +42,18 @@ def _figure(drawing: str, *, heading: str, caption: str) -> str:
     return f"<figure><h4>{heading}</h4>{drawing}<figcaption>{caption}</figcaption></figure>" if drawing else ""
 
 
-def _name(course: SearchCourse) -> str:
+def _name(course: SearchHistory) -> str:
     return f"{course.method}, within {size(course.goal.size_bytes)}" if isinstance(course.goal, SizeLimit) else f"{course.method}, along the front"
 
 
-def _cost(course: SearchCourse) -> str:
+def _cost(course: SearchHistory) -> str:
     if not course.steps:
         return "Nothing was measured."
     n = len(course.steps)
     return f"{n:,} {'evaluations' if n > 1 else 'evaluation'}; {course.tokens:,} tokens and {duration(course.seconds)} in all."
 
 
-def _result(course: SearchCourse) -> str:
+def _result(course: SearchHistory) -> str:
     if not course.steps:
         return ""
     if not isinstance(course.goal, SizeLimit):
@@ -68,7 +68,7 @@ def _result(course: SearchCourse) -> str:
     return f"The best divergence of a file that fits went from {first} to {last} nats/token."
 
 
-def _ending(course: SearchCourse) -> str:
+def _ending(course: SearchHistory) -> str:
     if course.is_finished:
         return "The search stopped by itself: no remaining plan seemed worth measuring."
     return "The search stopped at its evaluation limit: more evaluations may find better plans."

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from bitwright.report.calibration_texts import HEADINGS as TEXTS
-from bitwright.report.calibration_texts import OneText, kind_rows, routing_headings, routing_rows, text_cells, texts_in_words
+from bitwright.report.calibration_texts import SingleText, kind_rows, routing_headings, routing_rows, text_cells, texts_in_words
 from bitwright.report.charts.cost_chart import cost_chart
 from bitwright.report.charts.front_chart import front_chart
 from bitwright.report.charts.heat_maps import common_format, format_map, sensitivity_map
@@ -167,7 +167,7 @@ def _experts(summary: RunSummary) -> str:
 
 def _texts(summary: RunSummary) -> str:
     texts = summary.texts
-    if isinstance(texts, OneText):
+    if isinstance(texts, SingleText):
         return ""
     shown = _figure(_table(TEXTS, [("", text_cells(text, texts)) for text in texts.texts]), caption=unbroken(escape(texts_in_words(texts))))
     names = tuple(escape(name) for name, _ in texts.priced)

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from math import isfinite
 
 from bitwright.report.cost_front import CostFront
-from bitwright.report.course import Forecast, SearchCourse
 from bitwright.report.limits import SizeLimit
+from bitwright.report.search_history import Forecast, SearchHistory
 from bitwright.report.shipping import Shipping
 from bitwright.report.summary import Candidate, Quality, RunSummary
 
@@ -61,7 +61,7 @@ def _candidate(candidate: Candidate) -> Record:
     return record
 
 
-def _course(course: SearchCourse) -> Record:
+def _course(course: SearchHistory) -> Record:
     """Return the record of one search; each of its `steps` has the hypervolume and the best divergence after it."""
     so_far = zip(course.steps, course.hypervolume, course.incumbent, strict=True)
     record: Record = {

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.report.calibration_texts import OneText, TextComparison
+from bitwright.report.calibration_texts import SingleText, TextComparison
 from bitwright.report.cost_front import CostFront
-from bitwright.report.course import SearchCourse
 from bitwright.report.limits import NoLimit, SizeLimit
+from bitwright.report.search_history import SearchHistory
 from bitwright.report.shipping import AsSearched, Shipping
 from bitwright.report.tables.experts import ExpertUse
 from bitwright.spaces import Choice, Format, Space
@@ -100,13 +100,13 @@ class RunSummary:
     front_sizes_bytes: NDArray[np.int64]
     front_nats: NDArray[np.float64]
     candidates: tuple[Candidate, ...]
-    courses: tuple[SearchCourse, ...]
+    courses: tuple[SearchHistory, ...]
     stages: tuple[Stage, ...]
     settings: dict[str, str]
     reference_perplexity: float
     shipping: Shipping | AsSearched
     experts: tuple[ExpertUse, ...]
-    texts: TextComparison | OneText
+    texts: TextComparison | SingleText
     cost_fronts: tuple[CostFront, ...]
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from bitwright.search.solvers.front import Front, hull, hypervolume, nondominate
 from bitwright.search.solvers.greedy import demote, promote
 from bitwright.search.solvers.knapsack import solve
 from bitwright.search.solvers.lagrangian import solve_lagrangian
-from bitwright.search.solvers.proportional import taken_in_proportion, unimportance
+from bitwright.search.solvers.proportional import inverse_importance, proportional_reduction
 from bitwright.search.solvers.quadratic import solve_quadratic
 from bitwright.search.solvers.solution import Solution
 from bitwright.search.solvers.surface import surface
@@ -19,37 +19,37 @@ from bitwright.search.strategies.evolution import evopress, quantization
 from bitwright.search.strategies.extras import require_extra
 from bitwright.search.strategies.fixed import given
 from bitwright.search.strategies.generator_strategy import Problem
-from bitwright.search.strategies.local_search import Swaps, swaps
+from bitwright.search.strategies.local_search import LocalSearchOptions, swaps
 from bitwright.search.strategies.optuna_samplers import nsga2, nsga2_front, tpe
 from bitwright.search.strategies.random_choices import random_front, random_mixes, random_within
 from bitwright.search.strategies.scattered import scattered, sizes_between
-from bitwright.search.strategies.sequential import InTurn
-from bitwright.search.strategies.spdy import Reweighing, reweighed
+from bitwright.search.strategies.sequential import SequentialStrategy
+from bitwright.search.strategies.spdy import SpdyOptions, spdy_search
 from bitwright.search.strategies.strategy import Predict, Question, Refit, Strategy, Trials, no_trials
 from bitwright.search.strategies.surrogate import Learning
 from bitwright.search.strategies.tied import Tied
-from bitwright.search.strategies.trust_region import Region, turbo
+from bitwright.search.strategies.trust_region import TrustRegionOptions, turbo
 
 __all__ = [
     "Expand",
     "Front",
-    "InTurn",
     "Knowledge",
     "Learning",
+    "LocalSearchOptions",
     "NehviOptions",
     "Predict",
     "Problem",
     "Question",
     "Refit",
-    "Region",
-    "Reweighing",
     "Rounds",
     "Row",
+    "SequentialStrategy",
     "Solution",
+    "SpdyOptions",
     "Strategy",
-    "Swaps",
     "Tied",
     "Trials",
+    "TrustRegionOptions",
     "at_least",
     "auto",
     "auto_front",
@@ -60,6 +60,7 @@ __all__ = [
     "given",
     "hull",
     "hypervolume",
+    "inverse_importance",
     "nehvi_front",
     "no_trials",
     "nondominated",
@@ -67,12 +68,12 @@ __all__ = [
     "nsga2_front",
     "predicted_front",
     "promote",
+    "proportional_reduction",
     "quantization",
     "random_front",
     "random_mixes",
     "random_within",
     "require_extra",
-    "reweighed",
     "scattered",
     "sizes_between",
     "solve",
@@ -80,13 +81,12 @@ __all__ = [
     "solve_lagrangian",
     "solve_quadratic",
     "solve_with_rows",
+    "spdy_search",
     "spread",
     "surface",
     "swaps",
-    "taken_in_proportion",
     "tiered_within",
     "tpe",
     "turbo",
     "two_tiers",
-    "unimportance",
 ]

@@ -19,7 +19,7 @@ from bitwright.spaces.unit import Tensor, Unit
 
 _KEYS, _VALUES = "cache.k", "cache.v"
 #: the engine's default type
-PLAIN = "F16"
+DEFAULT_CACHE_TYPE = "F16"
 #: KV cache types of llama.cpp, from the finest to the coarsest
 CacheType = Literal["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL"]
 CACHE_FORMATS: tuple[str, ...] = get_args(CacheType)
@@ -36,8 +36,8 @@ class CacheTypes:
         UserError: a type is not a KV cache type of llama.cpp.
     """
 
-    keys: str = PLAIN
-    values: str = PLAIN
+    keys: str = DEFAULT_CACHE_TYPE
+    values: str = DEFAULT_CACHE_TYPE
 
     def __post_init__(self) -> None:
         for name in (self.keys, self.values):
@@ -47,9 +47,9 @@ class CacheTypes:
                 raise UserError(f"A cache type must be one that llama.cpp has for its KV cache; '{name}' is not: {hint}")
 
     @property
-    def is_plain(self) -> bool:
+    def is_default(self) -> bool:
         """Return whether both are the engine's default."""
-        return self.keys == self.values == PLAIN
+        return self.keys == self.values == DEFAULT_CACHE_TYPE
 
     def __str__(self) -> str:
         return self.keys if self.keys == self.values else f"{self.keys}, {self.values}"
@@ -63,7 +63,7 @@ class AnyCacheTypes:
         return _ANY
 
 
-PLAIN_CACHE, ANY_CACHE = CacheTypes(), AnyCacheTypes()
+DEFAULT_CACHE, ANY_CACHE = CacheTypes(), AnyCacheTypes()
 
 
 def cache_types(text: str) -> CacheTypes | AnyCacheTypes:
@@ -72,7 +72,7 @@ def cache_types(text: str) -> CacheTypes | AnyCacheTypes:
     Raises:
         UserError: `text` names more than two types, or one that is not a KV cache type.
     """
-    names = [name.strip().upper() for name in text.split(",") if name.strip()] or [PLAIN]
+    names = [name.strip().upper() for name in text.split(",") if name.strip()] or [DEFAULT_CACHE_TYPE]
     if names == [_ANY.upper()]:
         return ANY_CACHE
     if len(names) > 2:
@@ -106,13 +106,13 @@ def require_whole_blocks(types: CacheTypes, *, key_head: int, value_head: int) -
         if not cache_format(name).fits((head,)):
             raise UserError(
                 f"The block size of a cache type must divide the head size; {name} has blocks of {cache_format(name).block} and a head of this "
-                f"model has {head} numbers: choose {PLAIN}."
+                f"model has {head} numbers: choose {DEFAULT_CACHE_TYPE}."
             )
 
 
 def with_cache(space: Space, types: CacheTypes | AnyCacheTypes, *, keys: tuple[int, int], values: tuple[int, int]) -> Space:
     """Return the space with one unit for keys and one for values, each of shape `(heads over all layers, head size)`. They are offered every type
-    whose blocks divide the head size (`PLAIN` always), or the types named. In the file they take no bytes.
+    whose blocks divide the head size (`DEFAULT_CACHE_TYPE` always), or the types named. In the file they take no bytes.
 
     Raises:
         UserError: the block size of a named type does not divide the head size.
@@ -121,7 +121,7 @@ def with_cache(space: Space, types: CacheTypes | AnyCacheTypes, *, keys: tuple[i
         require_whole_blocks(types, key_head=keys[1], value_head=values[1])
     menus = (CACHE_MENU, CACHE_MENU) if isinstance(types, AnyCacheTypes) else ((types.keys,), (types.values,))
     offered = [[form.name in menu and form.fits(shape) for form in space.formats] for menu, shape in zip(menus, (keys, values), strict=True)]
-    units = tuple(Unit(name, -1, name, (Tensor(name, shape, PLAIN),)) for name, shape in ((_KEYS, keys), (_VALUES, values)))
+    units = tuple(Unit(name, -1, name, (Tensor(name, shape, DEFAULT_CACHE_TYPE),)) for name, shape in ((_KEYS, keys), (_VALUES, values)))
     sizes = np.zeros((len(units), len(space.formats)), dtype=np.int64)
     return replace(
         space,
@@ -136,7 +136,7 @@ def has_cache(space: Space) -> bool:
     return bool(space.units) and space.units[-1].name == _VALUES
 
 
-def of_weights(space: Space) -> Space:
+def weight_space(space: Space) -> Space:
     """Return the space without the units of the KV cache."""
     if not has_cache(space):
         return space
@@ -150,15 +150,15 @@ def without_cache(space: Space, choices: Choices) -> Choices:
 
 def file_bytes(space: Space, choice: Choice) -> int:
     """Return the bytes of the file for one choice `(n_units,)`, without the bytes of the KV cache in memory."""
-    return of_weights(space).total_bytes(without_cache(space, choice))
+    return weight_space(space).total_bytes(without_cache(space, choice))
 
 
 def chosen_cache(space: Space, choice: Choice) -> CacheTypes:
     """Return the KV cache types of a choice `(n_units,)`: the engine's default where they are no units of the space."""
-    return CacheTypes(*(space.formats[f].name for f in choice[-2:])) if has_cache(space) else PLAIN_CACHE
+    return CacheTypes(*(space.formats[f].name for f in choice[-2:])) if has_cache(space) else DEFAULT_CACHE
 
 
-def in_types(space: Space, choice: Choice, types: CacheTypes) -> Choice:
+def with_cache_choice(space: Space, choice: Choice, types: CacheTypes) -> Choice:
     """Return a choice of the weights' formats `(n_weight_units,)` extended by these KV cache types, where they are units: `(n_units,)`."""
     if not has_cache(space):
         return choice
@@ -166,15 +166,15 @@ def in_types(space: Space, choice: Choice, types: CacheTypes) -> Choice:
     return np.append(choice, [names.index(types.keys), names.index(types.values)])
 
 
-def finest_types(space: Space) -> CacheTypes:
+def finest_cache_types(space: Space) -> CacheTypes:
     """Return the default types where they are offered, else the finest offered ones: the best choice where no memory budget is given."""
     if not has_cache(space):
-        return PLAIN_CACHE
+        return DEFAULT_CACHE
     offered = [[form.name for form, is_offered in zip(space.formats, row, strict=True) if is_offered] for row in space.offered[-2:]]
-    return CacheTypes(*(PLAIN if PLAIN in names else names[0] for names in offered))
+    return CacheTypes(*(DEFAULT_CACHE_TYPE if DEFAULT_CACHE_TYPE in names else names[0] for names in offered))
 
 
-def of_types(space: Space, types: CacheTypes) -> NDArray[np.bool_]:
+def cache_mask(space: Space, types: CacheTypes) -> NDArray[np.bool_]:
     """Mask of the pairs `(n_units, n_formats)` that stay offered where the KV cache has exactly these types."""
     left = np.ones(space.offered.shape, dtype=np.bool_)
     if has_cache(space):

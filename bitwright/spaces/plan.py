@@ -33,7 +33,7 @@ class PlannedModel(_Record):
     n_weights: int = Field(gt=0)
 
 
-class Promise(_Record):
+class PlannedDivergence(_Record):
     """KL divergence from the original in nats per token, with its standard error over sequences, the text and its number of tokens.
 
     `basis` says whether this very plan was measured or the number is predicted from the sensitivity table.
@@ -53,7 +53,7 @@ class ImportanceFile(_Record):
     sha256: str
 
 
-class MadeAnew(_Record):
+class RequantizedCodes(_Record):
     """Codes that are determined by weights and importance matrix, so building the plan requantizes them.
 
     `searched` is the rounding method that the search measured with, `shipped` the one that makes the written codes.
@@ -65,7 +65,7 @@ class MadeAnew(_Record):
 
 
 class Kept(_Record):
-    """Codes that depend on calibration text (GPTQ) and cannot be reproduced: the measured ones are saved in a file. See `MadeAnew` for the fields."""
+    """Codes that depend on calibration text (GPTQ) and cannot be reproduced: the measured ones are saved in a file. Fields: see `RequantizedCodes`."""
 
     codes: Literal["kept"] = "kept"
     searched: str
@@ -74,7 +74,7 @@ class Kept(_Record):
     sha256: str
 
 
-PlannedRounding = Annotated[MadeAnew | Kept, Field(discriminator="codes")]
+PlannedRounding = Annotated[RequantizedCodes | Kept, Field(discriminator="codes")]
 
 
 class CalibratedRouters(_Record):
@@ -150,7 +150,7 @@ class Plan(_Record):
     model: PlannedModel
     formats: dict[str, str]
     size_bytes: int = Field(gt=0)
-    divergence: Promise
+    divergence: PlannedDivergence
     cache: PlannedCache = PlannedCache()
     importance: ImportanceFile
     rounding: PlannedRounding

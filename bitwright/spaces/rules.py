@@ -42,7 +42,7 @@ class Fused:
 
 
 @dataclass(frozen=True)
-class Breach:
+class RuleViolation:
     """Violation of a rule: the tensor, the fault, the rule and its source."""
 
     tensor: str
@@ -51,17 +51,17 @@ class Breach:
     source: str
 
 
-def broken_rules(rules: tuple[Rule, ...], tensors: Mapping[str, Tensor], formats: Mapping[str, Format]) -> list[Breach]:
+def format_violations(rules: tuple[Rule, ...], tensors: Mapping[str, Tensor], formats: Mapping[str, Format]) -> list[RuleViolation]:
     """Return a violation for each tensor whose format a rule refuses for its role."""
     return [
-        Breach(name, f"{form.name} for {role(name)}", rule.sentence, rule.source)
+        RuleViolation(name, f"{form.name} for {role(name)}", rule.sentence, rule.source)
         for name, form in formats.items()
         for rule in rules
         if not rule.allows(role(tensors[name].name), form)
     ]
 
 
-def split_ties(fused: tuple[Fused, ...], units: tuple[Unit, ...], formats: Mapping[str, Format]) -> list[Breach]:
+def fused_violations(fused: tuple[Fused, ...], units: tuple[Unit, ...], formats: Mapping[str, Format]) -> list[RuleViolation]:
     """Return a violation for each fused group with more than one format, at the first tensor that differs from the group's first."""
     found = []
     for tie in fused:
@@ -73,5 +73,5 @@ def split_ties(fused: tuple[Fused, ...], units: tuple[Unit, ...], formats: Mappi
                 name, before = first.setdefault(tie.key(unit), (tensor.name, form))
                 if form != before and tie.key(unit) not in reported:
                     reported.add(tie.key(unit))
-                    found.append(Breach(tensor.name, f"{form}, and {name} has {before}", tie.sentence, tie.source))
+                    found.append(RuleViolation(tensor.name, f"{form}, and {name} has {before}", tie.sentence, tie.source))
     return found

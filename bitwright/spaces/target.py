@@ -11,7 +11,7 @@ from bitwright.errors import UserError
 from bitwright.spaces.cut import Cut, uncut
 from bitwright.spaces.discover import discover, role
 from bitwright.spaces.format import Absence, Format
-from bitwright.spaces.rules import Breach, Fused, Rule, broken_rules, split_ties
+from bitwright.spaces.rules import Fused, Rule, RuleViolation, format_violations, fused_violations
 from bitwright.spaces.space import Space
 from bitwright.spaces.tie import joined
 from bitwright.spaces.unit import Tensor, Unit
@@ -66,19 +66,19 @@ class Target:
         """Return whether `form` can store every tensor of the unit, and no rule refuses it."""
         return all(self._takes(role(tensor.name), tensor.shape, form) for tensor in unit.tensors)
 
-    def breaches(self, tensors: Iterable[Tensor], formats: Mapping[str, str]) -> tuple[Breach, ...]:
+    def rule_violations(self, tensors: Iterable[Tensor], formats: Mapping[str, str]) -> tuple[RuleViolation, ...]:
         """Return the violations of the engine's rules by `tensors` in the `formats` of a plan (tensor → format name), others as stored."""
         units, forms = discover(tensors), {form.name: form for form in self.formats}
         known = {tensor.name: tensor for unit in units for tensor in unit.tensors}
-        foreign = [Breach(name, form, f"{self.name} has no such format", self.version) for name, form in formats.items() if form not in forms]
+        foreign = [RuleViolation(name, form, f"{self.name} has no such format", self.version) for name, form in formats.items() if form not in forms]
         named = {name: forms[formats[name]] for name in known if formats.get(name) in forms}
         named |= {name: self._kept(tensor) for name, tensor in known.items() if name not in formats}
         wide = [
-            Breach(name, f"{form.name} for rows of {known[name].shape[-1]}", "a format must fit the rows of its tensor", self.version)
+            RuleViolation(name, f"{form.name} for rows of {known[name].shape[-1]}", "a format must fit the rows of its tensor", self.version)
             for name, form in named.items()
             if not form.fits(known[name].shape)
         ]
-        return (*foreign, *wide, *broken_rules(self.rules, known, named), *split_ties(self.fused, units, named))
+        return (*foreign, *wide, *format_violations(self.rules, known, named), *fused_violations(self.fused, units, named))
 
     def require_keepable(self, units: tuple[Unit, ...], kept: tuple[Unit, ...]) -> None:
         """Raise if this engine could not load the model with the units `kept` of `units` left unquantized.
@@ -87,7 +87,7 @@ class Target:
             UserError: a rule refuses their stored format, or they must share one format with units that are quantized.
         """
         tensors = {tensor.name: tensor for unit in kept for tensor in unit.tensors}
-        broken = broken_rules(self.rules, tensors, {name: self._kept(tensor) for name, tensor in tensors.items()})
+        broken = format_violations(self.rules, tensors, {name: self._kept(tensor) for name, tensor in tensors.items()})
         if broken:
             raise UserError(f"{self.name} {self.version} cannot load {broken[0].tensor} unquantized, since {broken[0].rule}: quantize it.")
         names = {unit.name for unit in kept}

@@ -43,7 +43,7 @@ def predicted(model: Model) -> Torch:
 def by_sequence(objective: TokenObjective, original: Torch, changed: Torch, ids: np.ndarray) -> np.ndarray:
     """Values of each sequence `(n,)` from log-probabilities `(n, length, n_vocabulary)` of the token after each of `ids` `(n, length)`."""
     following = torch.from_numpy(np.roll(ids, -1, axis=1)).flatten()
-    values = objective.of_tokens(original.flatten(0, 1), changed.flatten(0, 1), following)
+    values = objective.token_values(original.flatten(0, 1), changed.flatten(0, 1), following)
     return objective.by_sequence(values.double().numpy().reshape(ids.shape))
 
 
@@ -128,20 +128,20 @@ class ModelContract(ABC):
 
     def test_the_same_model_is_worth_the_same_again(self, tied: Model) -> None:
         objective = self.objective(tied)
-        found = objective.of_model(tied)
+        found = objective.evaluate_model(tied)
         assert np.isfinite(found.value)
         assert found.standard_error >= 0
-        assert objective.of_model(tied) == found
+        assert objective.evaluate_model(tied) == found
 
     def test_the_model_is_left_as_it_was(self, tied: Model) -> None:
         before, generator = weights_of(tied), torch.random.get_rng_state()
-        self.objective(tied).of_model(tied)
+        self.objective(tied).evaluate_model(tied)
         assert all(torch.equal(weight, before[name]) for name, weight in tied.module.named_parameters())
         assert torch.equal(torch.random.get_rng_state(), generator)
 
     def test_it_sees_the_weights_that_the_model_has_now(self, tied: Model) -> None:
         objective = self.objective(tied)
-        found = objective.of_model(tied)
+        found = objective.evaluate_model(tied)
         noise = np.random.default_rng(3).normal(size=(384, 64)).astype(np.float32)
         with applied(tied, {"token_embd.weight": lambda: noise}):
-            assert objective.of_model(tied) != found
+            assert objective.evaluate_model(tied) != found

@@ -11,7 +11,7 @@ import torch
 from bitwright.compress import Model, Stitcher, stitched
 from bitwright.errors import ObjectiveError
 from bitwright.objectives import Divergence, Estimate, Evaluator, KullbackLeibler, ModelObjective, Reference, Store, TokenObjective
-from bitwright.objectives.evaluator import CLEARLY
+from bitwright.objectives.evaluator import CLEAR_MARGIN
 from bitwright.objectives.metrics.flips import Flips
 from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.progress import Silent
@@ -31,7 +31,7 @@ class Norm(ModelObjective):
     def __init__(self) -> None:
         self.n_asked = 0
 
-    def of_model(self, model: Model) -> Estimate:
+    def evaluate_model(self, model: Model) -> Estimate:
         self.n_asked += 1
         return Estimate(float(list(model.module.parameters())[-2].square().mean()), 0.0)
 
@@ -114,7 +114,7 @@ def test_choices_that_do_not_differ_clearly_are_measured_to_the_end(tied: Model,
         other[0] = uniform(space, "Q8_0")[0]
         difference = evaluate(one, 27).by_sequence[:, 0] - evaluate(other, 27).by_sequence[:, 0]
         looks = [8, 16, 27]
-        clear = [n for n in looks if difference[:n].mean() > CLEARLY * difference[:n].std(ddof=1) / np.sqrt(n)]
+        clear = [n for n in looks if difference[:n].mean() > CLEAR_MARGIN * difference[:n].std(ddof=1) / np.sqrt(n)]
         assert evaluate(one, 27, against=[other]).n_sequences == (clear or looks)[0 if clear else -1]
 
 
@@ -129,7 +129,7 @@ def test_nothing_is_stopped_early_with_a_model_objective(tied: Model, tmp_path: 
 class Undefined(TokenObjective):
     name, unit = "undefined", ""
 
-    def of_tokens(self, original: object, changed: object, following: torch.Tensor) -> torch.Tensor:
+    def token_values(self, original: object, changed: object, following: torch.Tensor) -> torch.Tensor:
         return torch.where(torch.arange(len(following)) == TOKENS.ids.shape[1], torch.nan, 1.0)  # in the second of several sequences
 
 

@@ -40,27 +40,27 @@ def reopened(store: Store, path: Path) -> Store:
 
 
 def test_a_run_goes_on_with_its_own_settings(store: Store, path: Path) -> None:
-    store.agree({"b": "2", "a": "1"})
+    store.check_settings({"b": "2", "a": "1"})
     store.put_array("x", np.zeros(1))
     again = reopened(store, path)
-    again.agree({"a": "1", "b": "2"})
+    again.check_settings({"a": "1", "b": "2"})
     assert list(again.settings().items()) == [("b", "2"), ("a", "1")]
     again.close()
 
 
 def test_every_setting_that_differs_is_named(store: Store, path: Path) -> None:
-    store.agree({"seed": "1", "model": "abc", "target": "t"})
+    store.check_settings({"seed": "1", "model": "abc", "target": "t"})
     store.put_array("x", np.zeros(1))
     with pytest.raises(RunError) as refused:
-        store.agree({"seed": "2", "model": "abc", "target": "u", "formats": "all"})
+        store.check_settings({"seed": "2", "model": "abc", "target": "u", "formats": "all"})
     message = sentence(refused.value, path.parent, "seed was 1 and is now 2", "target was t and is now u", "formats was absent and is now all")
     assert "model" not in message
     assert store.settings() == {"seed": "1", "model": "abc", "target": "t"}
 
 
 def test_a_run_without_results_may_change_its_settings(store: Store) -> None:
-    store.agree({"calibration": "empty.txt"})
-    store.agree({"calibration": "full.txt"})
+    store.check_settings({"calibration": "empty.txt"})
+    store.check_settings({"calibration": "full.txt"})
     assert store.settings() == {"calibration": "full.txt"}
 
 
@@ -138,7 +138,7 @@ def test_a_transaction_is_stored_whole_or_not_at_all(store: Store) -> None:
     """The second row cannot be written, so the first is not there either."""
     unknown = object()
     with pytest.raises(sqlite3.Error):
-        store.agree({"a": "1", "b": unknown})  # type: ignore[dict-item]
+        store.check_settings({"a": "1", "b": unknown})  # type: ignore[dict-item]
     assert store.settings() == {}
 
 
@@ -232,7 +232,7 @@ CHANGES: list[tuple[str, Callable[[Store], object]]] = [
 
 @pytest.mark.parametrize(("change", "read"), CHANGES, ids=[change for change, _ in CHANGES])
 def test_a_changed_value_is_noticed_when_it_is_read(store: Store, path: Path, change: str, read: Callable[[Store], object]) -> None:
-    store.agree({"seed": "1"})
+    store.check_settings({"seed": "1"})
     store.put_text("name", "text")
     store.put_array("x", np.full(3, 5, dtype=np.uint8))
     store.put(measurement(1, 2))
@@ -251,7 +251,7 @@ def test_a_changed_value_is_noticed_when_it_is_read(store: Store, path: Path, ch
 def test_no_mutation_of_a_run_is_a_traceback_or_another_value(path: Path) -> None:
     """Bytes anywhere in the file: what is read is what was written, or nothing, or a sentence."""
     store = Store(path)
-    store.agree({"seed": "1"})
+    store.check_settings({"seed": "1"})
     for i in range(6):
         store.put_array(str(i), np.arange(40.0) + i)
         store.put(measurement(i))

@@ -9,7 +9,7 @@ from bitwright.compress import Floats, IntegerCodec, Levels, Model, applied, loa
 from bitwright.compress.codecs.rounding.gptq import Gptq
 from bitwright.compress.codecs.rounding.rounding import RoundToNearest
 from bitwright.engines.native.target import INTEGERS
-from bitwright.objectives import gathered_moments
+from bitwright.objectives import collect_moments
 from bitwright.pipeline.blockwise_gptq import sequentially_rounded
 from bitwright.progress import Silent
 from bitwright.spaces import Format, discover
@@ -49,7 +49,7 @@ def test_every_block_sees_the_error_of_those_before_it(which: str, request: pyte
     for layer in range(2):
         earlier = {name: form for name, form in formats_of(model).items() if name == "token_embd.weight" or f"blk.{layer}." > name >= "blk."}
         name = f"blk.{layer}.attn_q.weight"
-        with torch.no_grad(), applied(model, planned_weights(model, kept, formats=earlier)), gathered_moments(model, [name]) as found:
+        with torch.no_grad(), applied(model, planned_weights(model, kept, formats=earlier)), collect_moments(model, [name]) as found:
             for ids in TOKENS.batches(8):
                 model.module(torch.from_numpy(ids), use_cache=False)
         np.testing.assert_allclose(seen[name][name], found[name], rtol=1e-3, atol=1e-4)

@@ -9,7 +9,7 @@ import torch
 import bitwright as bw
 from bitwright.compress import load
 from bitwright.errors import UserError
-from bitwright.objectives import watched_routers
+from bitwright.objectives import hook_routers
 from bitwright.objectives.text.routing import collect_routing
 from bitwright.pipeline.verbs import search
 from bitwright.progress import Silent
@@ -40,7 +40,7 @@ def test_what_was_built_keeps_every_promise(target: str, formats: tuple[str, ...
 def test_the_probability_of_an_expert_is_a_sigmoid(deepseek: Path) -> None:
     model, tokens = load(str(deepseek)), random_tokens(2, 12)
     routed = []
-    with watched_routers(model, routed.append), torch.inference_mode():
+    with hook_routers(model, routed.append), torch.inference_mode():
         model.module(torch.from_numpy(tokens.ids), use_cache=False)
     chosen, logits = routed[0].chosen.reshape(-1, 2), routed[0].logits.double()
     expected = np.bincount(chosen.reshape(-1).numpy(), logits.sigmoid().gather(-1, chosen).reshape(-1).numpy(), 8)

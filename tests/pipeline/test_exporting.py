@@ -8,7 +8,7 @@ import pytest
 from bitwright.compress import open_source
 from bitwright.errors import PlanError
 from bitwright.pipeline.exporting import export
-from bitwright.spaces import ImportanceFile, MadeAnew, Plan, PlannedModel, Promise, Provenance
+from bitwright.spaces import ImportanceFile, Plan, PlannedDivergence, PlannedModel, Provenance, RequantizedCodes
 
 
 def planned_model(folder: Path) -> PlannedModel:
@@ -23,9 +23,9 @@ def plan_of(folder: Path, target: str, formats: dict[str, str]) -> Plan:
         model=planned_model(folder),
         formats=formats,
         size_bytes=1,
-        divergence=Promise(nats_per_token=0.125, standard_error=0.0, basis="measured", text="text", n_tokens=1),
+        divergence=PlannedDivergence(nats_per_token=0.125, standard_error=0.0, basis="measured", text="text", n_tokens=1),
         importance=ImportanceFile(path="imatrix.dat", sha256="0"),
-        rounding=MadeAnew(searched="rtn", shipped="rtn"),
+        rounding=RequantizedCodes(searched="rtn", shipped="rtn"),
         found=Provenance(bitwright="0", strategy="knapsack", sensitivity="weight", calibration="text", seed=0, budget="1MB"),
     )
 

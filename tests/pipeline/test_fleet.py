@@ -8,7 +8,7 @@ import pytest
 
 import bitwright as bw
 from bitwright.devices import Device, Latency, PowerUnknown
-from bitwright.devices.latency import NotTimed
+from bitwright.devices.latency import NotProfiled
 from bitwright.engines.llama_cpp.log import engine_memory
 from bitwright.errors import UserError
 from bitwright.pipeline import Run
@@ -17,11 +17,11 @@ from bitwright.pipeline.fleet import Assigned, Unserved, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
 from bitwright.pipeline.memory_budget import memory_of
 from bitwright.search import solve
-from bitwright.spaces import PLAIN_CACHE
+from bitwright.spaces import DEFAULT_CACHE
 from tests.runs import rows
 from tests.sentences import sentence
 
-BOARD = Device("board", 2**30, 1.0, 1e9, 1.0, "llama.cpp", "b11549", 64, 1, 0.0, PowerUnknown(), (), PLAIN_CACHE, (), NotTimed())
+BOARD = Device("board", 2**30, 1.0, 1e9, 1.0, "llama.cpp", "b11549", 64, 1, 0.0, PowerUnknown(), (), DEFAULT_CACHE, (), NotProfiled())
 
 
 def needs(run: Run, device: Device, share: float) -> Device:

@@ -17,7 +17,7 @@ from bitwright.pipeline.building import packing
 from bitwright.pipeline.run import CODES, LEVELS
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
-from bitwright.spaces import Kept, MadeAnew, Plan
+from bitwright.spaces import Kept, Plan, RequantizedCodes
 from tests.runs import small
 from tests.sentences import sentence
 
@@ -49,7 +49,7 @@ def packed(plan: Plan, model: Path) -> dict[str, bytes]:
 def test_a_plan_says_its_rounding_and_is_built_of_what_was_measured(run: Run, codec: str, llama_gqa: Path) -> None:
     plan, _ = bw.plan(run, bw.parse_budget(BUDGET))
     assert (plan.rounding.searched, plan.rounding.shipped) == (codec, codec)
-    assert isinstance(plan.rounding, Kept if "gptq" in codec else MadeAnew)
+    assert isinstance(plan.rounding, Kept if "gptq" in codec else RequantizedCodes)
     found = packed(plan, llama_gqa)
     assert len(set(plan.formats.values())) > 1
     for tensor, form in plan.formats.items():
@@ -71,7 +71,7 @@ def test_the_promise_is_that_of_the_bytes(run: Run, llama_gqa: Path, tmp_path: P
 
     reference = Reference(model, bench.texts.held_out, scratch=tmp_path, progress=Silent())
     divergence = Divergence(model, bench.levels, space=run.prices.space, reference=reference)
-    again = divergence.of_weights({name: lambda name=name: weights(name) for name in plan.formats})  # type: ignore[misc]
+    again = divergence.weight_space({name: lambda name=name: weights(name) for name in plan.formats})  # type: ignore[misc]
     assert again == pytest.approx(plan.divergence.nats_per_token, rel=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_a_plan_whose_codes_are_gone_is_refused(of_gptq: Run) -> None:
 def test_a_rounding_that_cannot_be_repeated_is_refused(of_gptq: Run, shipped: str) -> None:
     plan, _ = bw.plan(of_gptq, bw.parse_budget(BUDGET))
     with pytest.raises(PlanError) as caught:
-        packed(plan.model_copy(update={"rounding": MadeAnew(searched=shipped, shipped=shipped)}), Path(of_gptq.settings.model))
+        packed(plan.model_copy(update={"rounding": RequantizedCodes(searched=shipped, shipped=shipped)}), Path(of_gptq.settings.model))
     sentence(caught.value, f"'{shipped}'", "rtn, clip, hqq")
 
 

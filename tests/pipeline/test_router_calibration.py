@@ -9,7 +9,7 @@ import torch
 from bitwright.compress import FLOAT_TYPES, Dropped, IntegerCodec, Levels, Model, Weights, applied, load, planned_weights, router_tensors
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.errors import ModelError
-from bitwright.objectives import Routed, watched_routers
+from bitwright.objectives import RouterCall, hook_routers
 from bitwright.pipeline.router_calibration import calibrated_routers, fitted_router
 from bitwright.progress import Silent
 from bitwright.spaces import DROP, discover
@@ -22,10 +22,10 @@ TOKENS = random_tokens(10, 12)  # batches of 8 and of 2
 RIDGE = 4.0
 
 
-def routed(model: Model, weights: Weights) -> list[Routed]:
+def routed(model: Model, weights: Weights) -> list[RouterCall]:
     """What every router is given and gives, layer by layer, in one pass of the whole model."""
-    found: list[Routed] = []
-    with applied(model, weights), watched_routers(model, found.append), torch.no_grad():
+    found: list[RouterCall] = []
+    with applied(model, weights), hook_routers(model, found.append), torch.no_grad():
         model.module(torch.from_numpy(TOKENS.ids), use_cache=False)
     return found
 

@@ -128,7 +128,7 @@ class Steps(ModelObjective):
 
     name, unit = "steps", ""
 
-    def of_model(self, model: object) -> Estimate:
+    def evaluate_model(self, model: object) -> Estimate:
         return Estimate(float(next(p for n, p in model.module.named_parameters() if "layers" in n).square().mean()), 0.0)
 
 

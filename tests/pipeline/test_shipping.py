@@ -15,7 +15,7 @@ from bitwright.compress.codecs.rounding.gptq import Gptq
 from bitwright.engines import TARGETS
 from bitwright.engines.native.target import INTEGERS
 from bitwright.errors import RunError, UserError
-from bitwright.objectives import Divergence, Reference, gathered_moments
+from bitwright.objectives import Divergence, Reference, collect_moments
 from bitwright.pipeline import Run
 from bitwright.pipeline.building import packing
 from bitwright.pipeline.candidates import make_plan
@@ -24,7 +24,7 @@ from bitwright.pipeline.shipping import measure_as_shipped, shipped_levels
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.report import AsSearched, Shipping
-from bitwright.spaces import Kept, MadeAnew, Plan
+from bitwright.spaces import Kept, Plan, RequantizedCodes
 from tests.runs import small
 from tests.sentences import sentence
 
@@ -54,13 +54,13 @@ def divergence_of(run: Run, plan: Plan, scratch: Path) -> float:
 
     reference = Reference(bench.model, bench.texts.held_out, scratch=scratch, progress=Silent())
     measured = Divergence(bench.model, bench.levels, space=run.prices.space, reference=reference)
-    return measured.of_weights({name: lambda name=name: weights(name) for name in plan.formats})  # type: ignore[misc]
+    return measured.weight_space({name: lambda name=name: weights(name) for name in plan.formats})  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("word", "shipped"), [("gptq", "gptq, in order"), ("gptq+clip", "gptq+clip, in order"), ("clip", "clip")])
 def test_candidates_are_measured_again_and_the_best_of_them_ships(run: Run, word: str, shipped: str, tmp_path: Path) -> None:
     plan, summary = bw.plan(run, BUDGET, ship_codec=word)
-    assert isinstance(plan.rounding, MadeAnew if word == "clip" else Kept)
+    assert isinstance(plan.rounding, RequantizedCodes if word == "clip" else Kept)
     assert (plan.rounding.searched, plan.rounding.shipped) == ("rtn", shipped)
     assert divergence_of(run, plan, tmp_path) == pytest.approx(plan.divergence.nats_per_token, rel=1e-6)
     told = summary.shipping
@@ -90,7 +90,7 @@ def test_each_block_saw_the_error_of_those_before_it(run: Run) -> None:
     before = {tensor: lambda tensor=tensor: weights(tensor) for tensor in plan.formats if tensor.startswith(("token_embd", "blk.0."))}
     moments = {}
     for changed in ({}, before):
-        with torch.no_grad(), applied(model, changed), gathered_moments(model, [name]) as gathered:  # type: ignore[arg-type]
+        with torch.no_grad(), applied(model, changed), collect_moments(model, [name]) as gathered:  # type: ignore[arg-type]
             for ids in bench.texts.calibration.batches(8):
                 model.module(torch.from_numpy(ids), use_cache=False)
         moments[bool(changed)] = gathered

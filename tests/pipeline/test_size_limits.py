@@ -22,7 +22,7 @@ from bitwright.pipeline.verbs import describe, write_plan
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.search import solve
-from bitwright.spaces import ANY_CACHE, PLAIN_CACHE, CacheTypes, chosen_cache, file_bytes
+from bitwright.spaces import ANY_CACHE, DEFAULT_CACHE, CacheTypes, chosen_cache, file_bytes
 from tests.compress import tiny_models as tiny
 from tests.conftest import saved
 from tests.measuring import space_of
@@ -41,7 +41,7 @@ def run(llama_64: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return bw.pipeline.search(settings, tmp_path_factory.mktemp("limits") / "run", n_points=2, by=by)
 
 
-def memory(run: Run, share: float, types: CacheTypes = PLAIN_CACHE, *, context: int = CONTEXT) -> int:
+def memory(run: Run, share: float, types: CacheTypes = DEFAULT_CACHE, *, context: int = CONTEXT) -> int:
     """Bytes that hold the smallest file, with the cache in these types, and `share` of the way to the largest."""
     space = run.prices.space
     sizes = [file_bytes(space, choice) for choice in (space.smallest(), space.largest())]
@@ -64,7 +64,7 @@ def test_file_and_cache_fill_one_memory(run: Run) -> None:
         use = found.use(bw.pipeline.Serving(CONTEXT, 1, types.keys, types.values), file_bytes=file_bytes(prices.space, solution.choice))
         assert use.total_bytes == size - bound.size_bytes + prices.space.total_bytes(solution.choice)  # to the byte
         assert use.total_bytes <= size
-        for fixed in (PLAIN_CACHE, CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0", "Q4_0")):
+        for fixed in (DEFAULT_CACHE, CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0", "Q4_0")):
             room = size - memory(run, 0.0, fixed) + file_bytes(prices.space, run.prices.space.smallest())
             if file_bytes(prices.space, run.prices.space.smallest()) <= room < run.prices.original_bytes:
                 other = bounded(run, asked(size, fixed))
@@ -77,7 +77,7 @@ def test_file_and_cache_fill_one_memory(run: Run) -> None:
 def test_a_plan_says_the_types_and_the_engine_keeps_to_them(run: Run, tmp_path: Path) -> None:
     size = memory(run, 0.4, CacheTypes("Q8_0", "Q8_0"))
     plan, summary = bw.plan(run, asked(size))
-    assert plan.cache.types != PLAIN_CACHE
+    assert plan.cache.types != DEFAULT_CACHE
     assert any(f"cache {plan.cache.types}" in candidate.label for candidate in summary.candidates if candidate.chosen)
     write_plan(plan, tmp_path / "plan.json")
     assert bw.read_plan(tmp_path / "plan.json") == plan
@@ -117,8 +117,8 @@ def test_what_types_were_measured_on_is_told(run: Run, searched: Run) -> None:
 
 def test_a_file_has_the_cache_as_fine_as_it_is_offered(run: Run) -> None:
     plan, _ = bw.plan(run, bw.parse_budget("9bpw"))
-    assert plan.cache.types == PLAIN_CACHE
-    assert all(chosen_cache(run.prices.space, np.array(choice)) == PLAIN_CACHE for choice in run.evaluated())  # the search looked at files
+    assert plan.cache.types == DEFAULT_CACHE
+    assert all(chosen_cache(run.prices.space, np.array(choice)) == DEFAULT_CACHE for choice in run.evaluated())  # the search looked at files
     assert describe(run).space.units == run.prices.space.units[:-2]
 
 
@@ -144,12 +144,12 @@ def test_a_run_without_types_takes_those_that_are_named(searched: Run) -> None:
     plan, _ = bw.plan(searched, Memory(bw.parse_budget(f"{size}B"), 64, 1, CacheTypes("BF16", "F16")))
     assert plan.cache.types == CacheTypes("BF16", "F16")
     plan, _ = bw.plan(searched, Memory(bw.parse_budget(f"{size}B"), 64))
-    assert plan.cache.types == PLAIN_CACHE
+    assert plan.cache.types == DEFAULT_CACHE
 
 
 def test_a_fleet_decides_for_each_device(run: Run) -> None:
     size = memory(run, 0.3, CacheTypes("Q8_0", "Q8_0"))
-    cases = (ANY_CACHE, PLAIN_CACHE, CacheTypes("Q4_0", "Q8_0"))
+    cases = (ANY_CACHE, DEFAULT_CACHE, CacheTypes("Q4_0", "Q8_0"))
     devices = [replace(BOARD, context=CONTEXT, memory_bytes=size, cache=types, name=str(types)) for types in cases]
     decided, plain, named = plan_fleet(run, devices).rows
     assert isinstance(decided, bw.pipeline.Assigned)
@@ -157,7 +157,7 @@ def test_a_fleet_decides_for_each_device(run: Run) -> None:
     assert isinstance(plain, bw.pipeline.Unserved)
     assert "a cache in Q8_0" in plain.reason
     assert named.plan.cache.types == CacheTypes("Q4_0", "Q8_0")
-    assert decided.plan.cache.types != PLAIN_CACHE
+    assert decided.plan.cache.types != DEFAULT_CACHE
     for row in (decided, named):
         assert row.memory.total_bytes <= size
         assert row.plan.size_bytes == file_bytes(run.prices.space, row.choice)
@@ -208,7 +208,7 @@ def test_heads_that_no_block_divides_keep_a_plain_cache(llama_gqa: Path, tmp_pat
     base = memory_of(str(llama_gqa), bw.pipeline.Serving(64)).total_bytes
     limit = Memory(bw.parse_budget(f"{base - 60_000}B"), 64)
     fitted = bw.fit(deciding(small(llama_gqa), limit), limit, tmp_path / "out", by=Search(method_named("auto"), Effort(evaluations=1)))
-    assert fitted.plan.cache.types == PLAIN_CACHE
+    assert fitted.plan.cache.types == DEFAULT_CACHE
     with pytest.raises(UserError) as refused:
         bw.fit(small(llama_gqa, cache_types="q8_0"), bw.parse_budget("9bpw"), tmp_path / "other")
     sentence(refused.value, "Q8_0", "head")

@@ -20,7 +20,7 @@ from bitwright.pipeline.workbench import set_up
 from bitwright.predictors import gradient_products, stored
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.progress import Silent
-from bitwright.report import Alone, OneText, TextComparison, Unpriced
+from bitwright.report import SingleText, TextAllocation, TextComparison, Unpriced
 from bitwright.search import solve
 from tests.pipeline.test_calibration_mix import texts
 from tests.runs import small
@@ -79,7 +79,7 @@ def test_each_text_has_the_optimum_of_its_own_prices(run: Run) -> None:
     assert found.together.formats == tuple(space.formats[f].name for f in together)
     assert found.kinds == ("attn_q", "attn_k", "attn_v", "attn_output", "blk.0, experts", "blk.1, experts")
     for i, text in enumerate(found.texts):
-        assert isinstance(text.alone, Alone)
+        assert isinstance(text.alone, TextAllocation)
         table = run.store.array(text_table_key(i)).astype(np.float64)
         own = solve(space, table, 8 * size_bytes).choice
         assert text.alone.allocation.formats == tuple(space.formats[f].name for f in own)
@@ -87,7 +87,7 @@ def test_each_text_has_the_optimum_of_its_own_prices(run: Run) -> None:
         assert text.alone.loss == pytest.approx(table[units, together].sum() / table[units, own].sum())
         assert text.alone.loss >= 1
         assert -1 <= text.alone.spearman <= 1
-    assert bw.pipeline.describe(run).texts != OneText()
+    assert bw.pipeline.describe(run).texts != SingleText()
     assert "Comparison of calibration texts" in (run.folder / "report.html").read_text()
 
 
@@ -105,4 +105,4 @@ def test_what_keeps_nothing_by_sequence_prices_no_text_alone(
 
 def test_one_text_is_compared_with_nothing(llama_tied: Path, tmp_path: Path) -> None:
     settings = small(llama_tied, target="integers", formats=("INT3_G32", "INT4_G32"))
-    assert text_comparison(bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY), 10**7) == OneText()
+    assert text_comparison(bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY), 10**7) == SingleText()

@@ -14,11 +14,11 @@ from bitwright.report import (
     NoForecast,
     NoLimit,
     NotMeasured,
-    OneText,
     Quality,
     RunSummary,
-    SearchCourse,
+    SearchHistory,
     SearchStep,
+    SingleText,
     SizeLimit,
     Stage,
     Validation,
@@ -123,7 +123,7 @@ def summary() -> RunSummary:
         reference_perplexity=17.31,
         shipping=AsSearched(),
         experts=(),
-        texts=OneText(),
+        texts=SingleText(),
         cost_fronts=(),
     )
 
@@ -139,7 +139,7 @@ def steps(sizes_bytes: np.ndarray, nats: np.ndarray, *, in_full: np.ndarray, bef
 
 
 @pytest.fixture(scope="session")
-def within() -> SearchCourse:
+def within() -> SearchHistory:
     """A search within 90 MB: one file too large, then ever smaller gains, many of 60 evaluations given up early."""
     rng = np.random.default_rng(11)
     gains = 0.0365 + 0.022 * np.exp(-np.arange(60) / 9) + np.abs(rng.normal(0, 0.004, 60)) * (rng.random(60) > 0.15)
@@ -150,7 +150,7 @@ def within() -> SearchCourse:
     best = np.minimum.accumulate(np.where(in_full & (sizes <= 90_000_000), nats, np.inf))
     volume = 0.7 + 0.3 * (1 - np.exp(-np.arange(60) / 15))
     course = steps(sizes, nats, in_full=in_full, before=1_572_864)
-    return SearchCourse("auto", "docs/search.md", SizeLimit(90_000_000), course, volume, best, forecast(rng), is_finished=True)
+    return SearchHistory("auto", "docs/search.md", SizeLimit(90_000_000), course, volume, best, forecast(rng), is_finished=True)
 
 
 def forecast(rng: np.random.Generator) -> Forecast:
@@ -164,7 +164,7 @@ def forecast(rng: np.random.Generator) -> Forecast:
 
 
 @pytest.fixture(scope="session")
-def along() -> SearchCourse:
+def along() -> SearchHistory:
     """A search for the whole front of 45 evaluations that was stopped."""
     rng = np.random.default_rng(5)
     sizes = rng.integers(68_000_000, 240_000_000, 45)
@@ -172,10 +172,10 @@ def along() -> SearchCourse:
     volume = np.maximum.accumulate(1 - 0.38 * np.exp(-np.arange(45) / 8) - np.abs(rng.normal(0, 0.002, 45)))
     course = steps(sizes, nats, in_full=np.ones(45, dtype=bool), before=0)
     best = np.minimum.accumulate(nats)
-    return SearchCourse("nsga2", "Deb et al., IEEE TEC 6 (2), 2002", NoLimit(), course, volume, best, NoForecast(), is_finished=False)
+    return SearchHistory("nsga2", "Deb et al., IEEE TEC 6 (2), 2002", NoLimit(), course, volume, best, NoForecast(), is_finished=False)
 
 
 @pytest.fixture(scope="session")
-def searched(summary: RunSummary, within: SearchCourse, along: SearchCourse) -> RunSummary:
+def searched(summary: RunSummary, within: SearchHistory, along: SearchHistory) -> RunSummary:
     """Return the run summary after two searches."""
     return replace(summary, courses=(within, along))

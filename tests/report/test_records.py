@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitwright.report import Forecast, NoLimit, RunSummary, SearchCourse
+from bitwright.report import Forecast, NoLimit, RunSummary, SearchHistory
 from bitwright.report.records import front_json
 
 
@@ -17,7 +17,7 @@ def test_the_front_is_json(summary: RunSummary) -> None:
     assert "budget_bytes" not in json.loads(front_json(replace(summary, budget=NoLimit())))
 
 
-def test_every_step_of_a_search_is_json(searched: RunSummary, within: SearchCourse) -> None:
+def test_every_step_of_a_search_is_json(searched: RunSummary, within: SearchHistory) -> None:
     first, second = json.loads(front_json(searched))["courses"]
     assert (first["method"], first["goal_bytes"], first["is_finished"]) == ("auto", 90_000_000, True)
     assert len(first["steps"]) == 60
@@ -36,7 +36,7 @@ def test_every_step_of_a_search_is_json(searched: RunSummary, within: SearchCour
     assert not {"goal_bytes", "forecast"} & {*second}
 
 
-def test_a_forecast_is_json(searched: RunSummary, within: SearchCourse) -> None:
+def test_a_forecast_is_json(searched: RunSummary, within: SearchHistory) -> None:
     forecast = json.loads(front_json(searched))["courses"][0]["forecast"]
     assert isinstance(within.forecast, Forecast)
     assert (forecast["predictor"], forecast["n_plans"], forecast["spearman"]) == ("ridge", 60, 0.987)
@@ -44,7 +44,7 @@ def test_a_forecast_is_json(searched: RunSummary, within: SearchCourse) -> None:
         np.testing.assert_array_equal([plan[name] for plan in forecast["plans"]], column)
 
 
-def test_what_is_no_number_is_null(searched: RunSummary, within: SearchCourse) -> None:
+def test_what_is_no_number_is_null(searched: RunSummary, within: SearchHistory) -> None:
     assert isinstance(within.forecast, Forecast)
     unknown = replace(within.forecast, validation=replace(within.forecast.validation, kendall=float("nan")))
     course = replace(within, incumbent=np.append(np.inf, within.incumbent[1:]), forecast=unknown)

@@ -13,7 +13,18 @@ from pydantic import ValidationError
 from bitwright.compress import open_source
 from bitwright.engines import LLAMA_CPP
 from bitwright.errors import PlanError
-from bitwright.spaces import CacheTypes, CalibratedRouters, ImportanceFile, Kept, MadeAnew, Plan, PlannedModel, Promise, Provenance, read_plan
+from bitwright.spaces import (
+    CacheTypes,
+    CalibratedRouters,
+    ImportanceFile,
+    Kept,
+    Plan,
+    PlannedDivergence,
+    PlannedModel,
+    Provenance,
+    RequantizedCodes,
+    read_plan,
+)
 from tests.sentences import sentence
 
 COUNTS = st.integers(1, 2**53)
@@ -29,7 +40,7 @@ PLANS = st.builds(
     formats=st.dictionaries(NAMES, KINDS, max_size=6),
     size_bytes=COUNTS,
     divergence=st.builds(
-        Promise,
+        PlannedDivergence,
         nats_per_token=NUMBERS,
         standard_error=NUMBERS,
         basis=st.sampled_from(["measured", "predicted"]),
@@ -37,7 +48,9 @@ PLANS = st.builds(
         n_tokens=st.integers(0, 2**53),
     ),
     importance=st.builds(ImportanceFile, path=TEXT, sha256=TEXT),
-    rounding=st.one_of(st.builds(MadeAnew, searched=TEXT, shipped=TEXT), st.builds(Kept, searched=TEXT, shipped=TEXT, path=TEXT, sha256=TEXT)),
+    rounding=st.one_of(
+        st.builds(RequantizedCodes, searched=TEXT, shipped=TEXT), st.builds(Kept, searched=TEXT, shipped=TEXT, path=TEXT, sha256=TEXT)
+    ),
     steps=st.tuples() | st.tuples(st.builds(CalibratedRouters, ridge=st.floats(1e-9, 1e9), path=TEXT, sha256=TEXT)),
     found=st.builds(Provenance, bitwright=TEXT, strategy=TEXT, sensitivity=TEXT, calibration=TEXT, seed=st.integers(-(2**31), 2**31), budget=TEXT),
 )

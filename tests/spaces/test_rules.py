@@ -29,7 +29,7 @@ def plan(tensors: list[Tensor], form: str, **others: str) -> dict[str, str]:
 
 
 def broken(target: str, tensors: list[Tensor], formats: dict[str, str]) -> list[str]:
-    return [f"{breach.tensor}: {breach.rule}" for breach in TARGETS[target].breaches(tensors, formats)]
+    return [f"{breach.tensor}: {breach.rule}" for breach in TARGETS[target].rule_violations(tensors, formats)]
 
 
 @pytest.mark.parametrize("target", ["transformers", "vllm"])
@@ -75,7 +75,7 @@ def test_a_space_offers_only_what_the_rules_allow() -> None:
         rng = np.random.default_rng(0)
         for _ in range(20):
             choice = np.array([rng.choice(np.flatnonzero(row)) for row in space.offered])
-            assert not target.breaches(tensors, space.names(choice))
+            assert not target.rule_violations(tensors, space.names(choice))
 
 
 def test_every_rule_names_its_source() -> None:

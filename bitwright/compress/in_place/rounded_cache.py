@@ -22,9 +22,9 @@ from transformers import DynamicCache
 from bitwright.compress.codecs.ggml import dequantize, round_plainly
 from bitwright.compress.models.architectures import ARCHITECTURES
 from bitwright.compress.models.model import Model
-from bitwright.spaces import PLAIN, CacheTypes, cache_format, rotation
+from bitwright.spaces import DEFAULT_CACHE_TYPE, CacheTypes, cache_format, rotation
 
-_EXACT = (PLAIN, "F32")
+_EXACT = (DEFAULT_CACHE_TYPE, "F32")
 _GIVEN = "past_key_values"
 
 
@@ -40,7 +40,7 @@ class KeptCache:
 
     def given(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: ARG002
         """What the model is called with: a cache that rounds, where it has none of its own."""
-        if self._types.is_plain or kwargs.get(_GIVEN) is not None:
+        if self._types.is_default or kwargs.get(_GIVEN) is not None:
             return args, kwargs
         return args, kwargs | {_GIVEN: _Rounding(self._types, interleaved=self._interleaved)}
 

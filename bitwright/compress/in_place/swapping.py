@@ -17,7 +17,7 @@ from bitwright.compress.in_place.dropping import Gone, Rerouting
 from bitwright.compress.in_place.rounded_cache import KeptCache, kept_cache
 from bitwright.compress.in_place.rounded_inputs import InputRounding
 from bitwright.compress.models.model import Model
-from bitwright.spaces import DROP, CacheTypes, Choice, Format, Space, Tensor, chosen_cache, of_weights, without_cache
+from bitwright.spaces import DROP, CacheTypes, Choice, Format, Space, Tensor, chosen_cache, weight_space, without_cache
 
 EXPANDED_BYTES = 1 << 31
 _ORIGINAL = -1
@@ -30,7 +30,7 @@ def stitched(model: Model, levels: Levels, *, space: Space) -> Iterator["Stitche
     Every pair of the choices must have been packed before, since the original weights are not there to be read. Memory beside the model: the
     parameters that are decided about, once more, and at most 2 GiB of expanded weights.
     """
-    names = {piece.parameter for unit in of_weights(space).units for tensor in unit.tensors for piece in model.pieces[tensor.name]}
+    names = {piece.parameter for unit in weight_space(space).units for tensor in unit.tensors for piece in model.pieces[tensor.name]}
     saved = {name: model.module.get_parameter(name).detach().clone() for name in names}
     with ExitStack() as stack:
         may_drop = any(form == DROP and offered.any() for form, offered in zip(space.formats, space.offered.T, strict=True))

@@ -18,7 +18,7 @@ from bitwright.compress import Dimensions
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.errors import UserError
 from bitwright.ranges import CONTEXT, PARALLEL
-from bitwright.spaces import PLAIN, CacheTypes, Target, cache_format, require_whole_blocks, rotation
+from bitwright.spaces import DEFAULT_CACHE_TYPE, CacheTypes, Target, cache_format, require_whole_blocks, rotation
 
 _KEYS = "keys"
 _CELLS = 256  # a sequence gets a multiple of this many cells
@@ -40,8 +40,8 @@ class Serving:
 
     context: int
     parallel: int = 1
-    keys: str = PLAIN
-    values: str = PLAIN
+    keys: str = DEFAULT_CACHE_TYPE
+    values: str = DEFAULT_CACHE_TYPE
 
     def __post_init__(self) -> None:
         CONTEXT.require(self.context)
@@ -56,7 +56,7 @@ class Serving:
     @property
     def arguments(self) -> str:
         """The same as arguments of llama-server, so that nothing is kept that was not counted."""
-        types = "" if self.keys == self.values == PLAIN else f" -ctk {self.keys.lower()} -ctv {self.values.lower()}"
+        types = "" if self.keys == self.values == DEFAULT_CACHE_TYPE else f" -ctk {self.keys.lower()} -ctv {self.values.lower()}"
         return f"-c {self.context * self.parallel} -np {self.parallel}{types} --no-mmap --cache-ram 0 --ctx-checkpoints 0"
 
 

@@ -28,7 +28,7 @@ from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.engines.llama_cpp.trial_model import TrialModel, TrialShape, n_layers_of, trial_matrices, trial_of_model, trial_of_shape, write_trial
 from bitwright.errors import UserError
-from bitwright.objectives import shares_read
+from bitwright.objectives import tensor_read_shares
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import THREADS
 from bitwright.spaces import Format
@@ -218,7 +218,7 @@ def time_trial(path: Path, source: TrialModel, formats: dict[str, str], *, n_thr
     with energy.metered() as used:
         seconds = min(engine.seconds_per_token(_TOKENS) for _ in range(_REPEATS))
     passed = time.monotonic() - started
-    read, shares = dict.fromkeys(formats.values(), 0.0), shares_read(source)
+    read, shares = dict.fromkeys(formats.values(), 0.0), tensor_read_shares(source)
     for tensor in trial_matrices(source):
         form = LLAMA_CPP.format(formats[tensor.name])
         read[form.name] += shares[tensor.name] * form.size_bytes(tensor.shape)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bitwright.engines.llama_cpp.log import why_refused
 from bitwright.errors import ModelError
-from bitwright.spaces import PLAIN_CACHE, CacheTypes
+from bitwright.spaces import DEFAULT_CACHE, CacheTypes
 
 _QUIET = -1
 _TYPES = {name.removeprefix("GGML_TYPE_"): kind for name, kind in xllamacpp.ggml_type.__members__.items()}
@@ -35,7 +35,7 @@ class LlamaCpp:
         ModelError: llama.cpp refuses the file; its log says why.
     """
 
-    def __init__(self, path: Path, *, n_vocabulary: int, n_threads: int, cache: CacheTypes = PLAIN_CACHE, context: int = _PROMPT_TOKENS) -> None:
+    def __init__(self, path: Path, *, n_vocabulary: int, n_threads: int, cache: CacheTypes = DEFAULT_CACHE, context: int = _PROMPT_TOKENS) -> None:
         settings = xllamacpp.CommonParams()
         settings.model.path = str(path)
         settings.n_ctx = context

@@ -52,7 +52,7 @@ class EffectiveRankDifference(ModelObjective):
     name = "erank"
     unit = "dimensions"
 
-    def of_model(self, model: Model) -> Estimate:
+    def evaluate_model(self, model: Model) -> Estimate:
         """Return the difference; its standard error is by the delta method, from differences paired by sequence."""
         entropies = representation_entropies(model, self.tokens)
         before, after = np.exp(self.entropies.mean()), np.exp(entropies.mean())

@@ -17,7 +17,7 @@ class Flips(TokenObjective):
     name = "flips"
     unit = "share of tokens"
 
-    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.of_tokens`."""
+    def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.token_values`."""
         chosen = original.gather(-1, changed.argmax(dim=-1, keepdim=True))[..., 0]
         return chosen < original.amax(dim=-1)

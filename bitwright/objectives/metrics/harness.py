@@ -63,8 +63,8 @@ class HarnessError(ModelObjective):
         """Return e.g. `lm-eval:arc_easy`."""
         return self.harness.name
 
-    def of_model(self, model: Model) -> Estimate:
-        """See `ModelObjective.of_model`. lm-eval is told not to seed global generators."""
+    def evaluate_model(self, model: Model) -> Estimate:
+        """See `ModelObjective.evaluate_model`. lm-eval is told not to seed global generators."""
         metric, results = self.harness.metric, self._results(model)
         (task, found), *others = results["results"].items()
         if others or f"{metric},none" not in found:

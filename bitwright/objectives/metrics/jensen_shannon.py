@@ -26,8 +26,8 @@ class JensenShannon(TokenObjective):
     name = "jsd"
     unit = "nats/token"
 
-    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.of_tokens`."""
+    def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.token_values`."""
         middle = torch.logaddexp(original, changed) - log(2)
         return (divergence_of(original, middle) + divergence_of(changed, middle)) / 2
 
@@ -43,8 +43,8 @@ class ClampedJensenShannon(TokenObjective):
     name = "amq-jsd"
     unit = "nats/token"
 
-    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.of_tokens`."""
+    def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.token_values`."""
         middle = ((original.exp() + changed.exp()) / 2).clamp(min=_FLOOR).log()
         return (divergence_of(original, middle) + divergence_of(changed, middle)) / 2
 

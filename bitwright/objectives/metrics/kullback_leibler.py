@@ -27,8 +27,8 @@ class KullbackLeibler(TokenObjective):
     name = "kl"
     unit = "nats/token"
 
-    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.of_tokens`."""
+    def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.token_values`."""
         return divergence_of(original, changed)
 
 
@@ -48,8 +48,8 @@ class TopKullbackLeibler(TokenObjective):
         """Return e.g. `top10-kl`."""
         return f"top{self.k}-kl"
 
-    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.of_tokens`."""
+    def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.token_values`."""
         if self.k >= original.shape[-1]:
             return divergence_of(original, changed)
         head = original.topk(self.k, dim=-1).indices

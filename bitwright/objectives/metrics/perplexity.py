@@ -24,8 +24,8 @@ class Perplexity(TokenObjective):
     unit = "perplexity"
     positions = slice(-1)  # the last token has no next token
 
-    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.of_tokens`."""
+    def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.token_values`."""
         return -changed.gather(-1, following[:, None])[:, 0]
 
     def summarise(self, per_sequence: NDArray[np.float64]) -> Estimate:

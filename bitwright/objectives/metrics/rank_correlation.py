@@ -29,8 +29,8 @@ class Kendall(TokenObjective):
         """Return e.g. `top10-kendall`."""
         return f"top{self.k}-kendall"
 
-    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.of_tokens`."""
+    def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.token_values`."""
         before, after = _orders(original, changed, self.k)
         k = before.shape[-1]
         return 2 * (before * after < 0).float().sum(dim=(-2, -1)) / (k * (k - 1))
@@ -51,8 +51,8 @@ class Spearman(TokenObjective):
         """Return e.g. `top10-spearman`."""
         return f"top{self.k}-spearman"
 
-    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.of_tokens`."""
+    def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
+        """See `TokenObjective.token_values`."""
         before, after = _orders(original, changed, self.k)
         # half the sum of a token's orders against all others is its rank, counted from the middle rank
         differences = (before - after).sum(dim=-1) / 2

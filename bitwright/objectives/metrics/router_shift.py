@@ -15,7 +15,7 @@ from bitwright.compress import Model, router_parameters
 from bitwright.errors import ObjectiveError
 from bitwright.objectives.measurement import standard_error
 from bitwright.objectives.objective import Estimate, ModelObjective, Preparation
-from bitwright.objectives.text.routing import Routed, watched_routers
+from bitwright.objectives.text.routing import RouterCall, hook_routers
 from bitwright.objectives.text.tokens import Tokens
 
 _SEQUENCES_AT_ONCE = 8
@@ -47,8 +47,8 @@ class ShiftFromOriginal(ModelObjective):
     name = "router-shift"
     unit = "of choices"
 
-    def of_model(self, model: Model) -> Estimate:
-        """See `ModelObjective.of_model`."""
+    def evaluate_model(self, model: Model) -> Estimate:
+        """See `ModelObjective.evaluate_model`."""
         found = chosen_experts(model, self.tokens)
         unchanged = (self.original[..., :, None] == found[..., None, :]).any(axis=-1)  # (n_layers, n_sequences, length, k)
         shifted = 1.0 - unchanged.mean(axis=(0, 2, 3))
@@ -59,10 +59,10 @@ def chosen_experts(model: Model, tokens: Tokens) -> NDArray[np.int64]:
     """Return the experts selected for each token `(n_layers, n_sequences, length, k)`; layers are those with a router, in order."""
     chosen: dict[int, list[Torch]] = {layer: [] for layer in sorted(router_parameters(model))}
 
-    def record(routed: Routed) -> None:
+    def record(routed: RouterCall) -> None:
         chosen[routed.layer].append(routed.chosen.cpu())
 
-    with watched_routers(model, record), torch.inference_mode():
+    with hook_routers(model, record), torch.inference_mode():
         for batch in tokens.batches(_SEQUENCES_AT_ONCE):
             model.module(torch.from_numpy(batch).to(model.device), use_cache=False)
     found = np.stack([torch.cat(of_layer).numpy() for of_layer in chosen.values()])

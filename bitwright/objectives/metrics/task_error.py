@@ -46,8 +46,8 @@ class TaskError(ModelObjective):
         """Return e.g. `error:tasks/piqa.jsonl`."""
         return f"error:{self.task.name}"
 
-    def of_model(self, model: Model) -> Estimate:
-        """See `ModelObjective.of_model`."""
+    def evaluate_model(self, model: Model) -> Estimate:
+        """See `ModelObjective.evaluate_model`."""
         found = _of_items(model, self.task.items)
         right = [_is_right(item, likelihoods, [1] * len(likelihoods)) for item, likelihoods in zip(self.task.items, found, strict=True)]
         return _share(right)
@@ -65,8 +65,8 @@ class TaskErrorByLength(ModelObjective):
         """Return e.g. `length-error:tasks/piqa.jsonl`."""
         return f"length-error:{self.task.name}"
 
-    def of_model(self, model: Model) -> Estimate:
-        """See `ModelObjective.of_model`."""
+    def evaluate_model(self, model: Model) -> Estimate:
+        """See `ModelObjective.evaluate_model`."""
         found = _of_items(model, self.task.items)
         lengths = ([len(continuation.strip()) for _, continuation in item.options] for item in self.task.items)
         right = [_is_right(item, likelihoods, n) for item, likelihoods, n in zip(self.task.items, found, lengths, strict=True)]

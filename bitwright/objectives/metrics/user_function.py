@@ -28,8 +28,8 @@ class UserFunction(ModelObjective):
     name: str = "user"
     unit: str = ""
 
-    def of_model(self, model: Model) -> Estimate:
-        """See `ModelObjective.of_model`."""
+    def evaluate_model(self, model: Model) -> Estimate:
+        """See `ModelObjective.evaluate_model`."""
         try:
             found: object = self.function(model)
         except Exception as error:

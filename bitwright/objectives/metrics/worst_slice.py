@@ -38,9 +38,9 @@ class WorstSlice(TokenObjective):
         """Return e.g. `worst5%`."""
         return f"worst{self.percent:g}%"
 
-    def of_tokens(self, original: Torch, changed: Torch, following: Torch) -> Torch:
+    def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:
         """Return the divergence KL(original ‖ changed) at every position."""
-        return KullbackLeibler().of_tokens(original, changed, following)
+        return KullbackLeibler().token_values(original, changed, following)
 
     def summarise(self, per_sequence: NDArray[np.float64]) -> Estimate:
         """Return the mean of the worst slice and its bootstrap standard error; infinite with a single sequence."""

@@ -47,7 +47,7 @@ class _Products(Tap):
 
 
 @contextmanager
-def gathered_moments(model: Model, tensors: Sequence[str]) -> Iterator[dict[str, NDArray[np.float32]]]:
+def collect_moments(model: Model, tensors: Sequence[str]) -> Iterator[dict[str, NDArray[np.float32]]]:
     """Collect the moments `(n_experts, n_columns, n_columns)` of `tensors` by name over the forward passes of the `with` block; filled when it ends.
 
     A tensor that is never multiplied is left out.
@@ -88,6 +88,6 @@ class MomentsOfText(Mapping[str, NDArray[np.float32]]):
         start = names.index(first)
         ends = np.cumsum([self._sizes[name] for name in names[start:]])
         self._gathered = tuple(names[start : start + max(1, int((ends <= self._cache_bytes).sum()))])
-        with torch.no_grad(), gathered_moments(self._model, self._gathered) as self._found:
+        with torch.no_grad(), collect_moments(self._model, self._gathered) as self._found:
             for ids in self._tokens.batches(_SEQUENCES_AT_ONCE):
                 self._model.module(torch.from_numpy(ids).to(self._model.device), use_cache=False)

@@ -93,7 +93,7 @@ def added(parts: Sequence[Routing]) -> Routing:
 
 
 @dataclass(frozen=True, eq=False)
-class Routed:
+class RouterCall:
     """One call of the router of a `layer`: its input `x` `(n_tokens, width)`, its `logits` `(n_tokens, n_experts)`, and the `weights` of the experts
     `chosen`, both `(n_tokens, k)`.
     """
@@ -106,13 +106,13 @@ class Routed:
 
 
 @contextmanager
-def watched_routers(model: Model, callback: Callable[[Routed], None]) -> Iterator[None]:
+def hook_routers(model: Model, callback: Callable[[RouterCall], None]) -> Iterator[None]:
     """Call `callback` with every router call inside the `with` block."""
     routers = {model.module.get_submodule(name.rpartition(".")[0]): layer for layer, name in router_parameters(model).items()}
 
     def hook(module: Module, given: Any, output: Any) -> None:
         if module in routers:
-            callback(Routed(routers[module], given[0].reshape(-1, given[0].shape[-1]), *output))
+            callback(RouterCall(routers[module], given[0].reshape(-1, given[0].shape[-1]), *output))
 
     handle = register_module_forward_hook(hook)
     try:
@@ -126,7 +126,7 @@ def routing_key(ids: NDArray[np.int64]) -> str:
     return f"routing/{hashlib.sha256(repr(ids.shape).encode() + ids.tobytes()).hexdigest()[:12]}"
 
 
-def kept_routing(model: Model, tokens: Tokens, *, store: Store, progress: Progress) -> Routing:
+def cached_routing(model: Model, tokens: Tokens, *, store: Store, progress: Progress) -> Routing:
     """Return the routing of `tokens` from the store, collecting it first if absent."""
     key = routing_key(tokens.ids)
     if not store.has_array(key):
@@ -142,7 +142,7 @@ def collect_routing(model: Model, tokens: Tokens, *, progress: Progress) -> Rout
         return NO_ROUTING
     with progress.stage("Collecting routing statistics", tokens.n_tokens) as advance, torch.inference_mode():
         for batch in tokens.batches(_SEQUENCES_AT_ONCE):
-            with watched_routers(model, lambda routed: counting[routed.layer].add(routed)):
+            with hook_routers(model, lambda routed: counting[routed.layer].add(routed)):
                 model.module(torch.from_numpy(batch).to(model.device), use_cache=False)
             advance(batch.size)
     return routing_from(np.concatenate([counts.rows(layer, tokens.n_tokens) for layer, counts in counting.items()], axis=1))
@@ -160,7 +160,7 @@ class _Counts:
         self._scores = scores
         self._sums, self._n_at_once = np.zeros((3, 1)), 0
 
-    def add(self, routed: Routed) -> None:
+    def add(self, routed: RouterCall) -> None:
         """Count the tokens of one router call."""
         n_experts, selected = routed.logits.shape[-1], routed.chosen.reshape(-1).cpu().numpy()
         probabilities = self._scores(routed.logits.double()).gather(-1, routed.chosen)

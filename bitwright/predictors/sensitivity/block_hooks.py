@@ -75,7 +75,7 @@ def decoder_blocks(model: Model) -> list[Module]:
 
 
 @contextmanager
-def watched(model: Model, callback: Callable[[Call], None]) -> Iterator[None]:
+def hook_blocks(model: Model, callback: Callable[[Call], None]) -> Iterator[None]:
     """Call `callback` with every call of a decoder block inside the `with` block."""
     index = {block: i for i, block in enumerate(decoder_blocks(model))}
 

@@ -20,7 +20,7 @@ from bitwright.predictors.sensitivity.activations.layer_output import layer_outp
 from bitwright.predictors.sensitivity.activations.micro_experts import camera_scores
 from bitwright.predictors.sensitivity.activations.mutual_information import information_scores
 from bitwright.predictors.sensitivity.activations.noise import NOISE_LEVELS, noise_coefficients, noise_table
-from bitwright.predictors.sensitivity.activations.optimal_brain_surgeon import surgeon_table
+from bitwright.predictors.sensitivity.activations.optimal_brain_surgeon import obs_table
 from bitwright.predictors.sensitivity.activations.pruned_output import pruned_output_scores
 from bitwright.predictors.sensitivity.activations.similarity import angular_scores, block_cosines, block_influence_scores, lim_scores
 from bitwright.predictors.sensitivity.activations.sparsity_drop import sparsity_scores
@@ -32,11 +32,11 @@ from bitwright.predictors.sensitivity.gradients.joint_gradient import joint_tabl
 from bitwright.predictors.sensitivity.gradients.losses import FromOriginal
 from bitwright.predictors.sensitivity.gradients.output_change import output_change_table
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
-from bitwright.predictors.sensitivity.measured.measured import measured_table, measured_table_at
+from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table, measured_table_at
 from bitwright.predictors.sensitivity.measured.shapley import random_orders, shapley_marginals, shapley_table
 from bitwright.predictors.sensitivity.ranked_scores import scored_table
 from bitwright.predictors.sensitivity.subject import Subject
-from bitwright.predictors.sensitivity.text_divergence import on_text
+from bitwright.predictors.sensitivity.text_divergence import open_divergence
 from bitwright.predictors.sensitivity.weights.pq_index import pq_scores
 from bitwright.predictors.sensitivity.weights.weight_error import absolute_error_table, importance_error_table, weight_error_table
 from bitwright.predictors.sensitivity.weights.weight_shape import kurtosis_scores, outlier_scores, zd_scores
@@ -177,19 +177,19 @@ def _noise(subject: Subject, distortion: Distortion) -> Table:
 def _shapley(subject: Subject, distortion: Distortion) -> Table:
     low, high = subject.space.smallest(), subject.space.largest()
     orders = random_orders(len(low), _PERMUTATIONS, rng=np.random.default_rng(subject.seed))
-    with on_text(subject) as divergence:
+    with open_divergence(subject) as divergence:
         found = shapley_marginals(divergence.of_choice, high=high, low=low, orders=orders, progress=subject.progress)
     return shapley_table(found.mean(), low, relative_error=distortion.plain)
 
 
 def _measured(subject: Subject, _: Distortion) -> Table:
-    with on_text(subject) as divergence:
+    with open_divergence(subject) as divergence:
         return measured_table(subject.space, divergence.of_one, progress=subject.progress)
 
 
 def _measured_at(at: Callable[[Space], Choice]) -> Callable[[Subject, Distortion], Table]:
     def price(subject: Subject, _: Distortion) -> Table:
-        with on_text(subject) as divergence:
+        with open_divergence(subject) as divergence:
             return measured_table_at(subject.space, at(subject.space), divergence.of_choice, progress=subject.progress)
 
     return price
@@ -205,7 +205,7 @@ PROXIES = (
     _scoring("outliers", "outlier share (OWL)", _always(0, 0), lambda s: outlier_scores(s.space, s.levels)),
     _scoring("pq-index", "PQ index", _always(0, 0), lambda s: pq_scores(s.space, s.levels)),
     Proxy("layer-output", "layer-output error (AdaRound, GPTQ)", _always(1, 0), lambda s, _: layer_output_errors(s).relative()),
-    Proxy("surgeon", "OBS loss (OBC, GPTQ)", _always(1, 0), lambda s, _: surgeon_table(s)),
+    Proxy("surgeon", "OBS loss (OBC, GPTQ)", _always(1, 0), lambda s, _: obs_table(s)),
     _scoring("lim", "layer input modification (Layer-Wise Quantization)", _always(1, 0), lambda s: lim_scores(block_cosines(s), s.space)),
     _scoring("block-influence", "block influence (ShortGPT)", _always(1, 0), lambda s: block_influence_scores(block_cosines(s), s.space)),
     _scoring("angular", "angular distance (Gromov et al.)", _always(1, 0), lambda s: angular_scores(block_cosines(s), s.space)),

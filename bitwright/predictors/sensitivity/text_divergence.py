@@ -18,7 +18,7 @@ from bitwright.spaces import CacheTypes, Choice
 
 
 class TextDivergence:
-    """KL(original ‖ changed) in nats per token over the tokens of a subject. Opened by `on_text`."""
+    """KL(original ‖ changed) in nats per token over the tokens of a subject. Opened by `open_divergence`."""
 
     def __init__(self, subject: Subject, stack: ExitStack) -> None:
         self._subject, self._stack = subject, stack
@@ -36,9 +36,9 @@ class TextDivergence:
         """Return the divergence with keys and values cached in these types and all weights as in the original."""
         return self._cached(f"cache/{types}", lambda: self._objective.of_cache(types))
 
-    def of_weights(self, name: str, weights: Weights) -> float:
+    def weight_space(self, name: str, weights: Weights) -> float:
         """Return the divergence with `weights` in place of the original's of the same names, cached as `name`."""
-        return self._cached(name, lambda: self._objective.of_weights(weights))
+        return self._cached(name, lambda: self._objective.weight_space(weights))
 
     @cached_property
     def _objective(self) -> Divergence:
@@ -52,7 +52,7 @@ class TextDivergence:
 
 
 @contextmanager
-def on_text(subject: Subject) -> Iterator[TextDivergence]:
+def open_divergence(subject: Subject) -> Iterator[TextDivergence]:
     """Open a `TextDivergence` on the subject's text; its temporary file is removed when the `with` block ends."""
     with ExitStack() as stack:
         yield TextDivergence(subject, stack)

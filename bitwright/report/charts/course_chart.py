@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.report.charts.axes import Linear, Logarithmic, Scale, Window
-from bitwright.report.course import SearchCourse, SearchStep
 from bitwright.report.limits import SizeLimit
 from bitwright.report.numerals import duration, percent, significant, size, with_error
+from bitwright.report.search_history import SearchHistory, SearchStep
 
 _HEIGHT = 350
 _MARGIN = 0.08  # of the range, above and below what is shown
@@ -38,14 +38,14 @@ class _Curve:
         return np.flatnonzero(np.append(True, np.diff(self.values) != 0))
 
 
-def course_chart(course: SearchCourse) -> str:
+def course_chart(course: SearchHistory) -> str:
     """Return the legend and the chart as HTML; empty where no measured plan fits the budget."""
     if not np.isfinite(course.incumbent).any():
         return ""
     return _within(course, course.goal) if isinstance(course.goal, SizeLimit) else _along(course)
 
 
-def _within(course: SearchCourse, goal: SizeLimit) -> str:
+def _within(course: SearchHistory, goal: SizeLimit) -> str:
     at = np.flatnonzero(np.isfinite(course.incumbent))
     tried = [step for step in course.steps if step.size_bytes <= goal.size_bytes]
     curve = _curve(course, at, course.incumbent[at], up=_usual(tried, course.incumbent[at]))
@@ -56,7 +56,7 @@ def _within(course: SearchCourse, goal: SizeLimit) -> str:
     return _drawn(course, curve, dots=dots, legend=legend, up="nats/token (log scale)")
 
 
-def _along(course: SearchCourse) -> str:
+def _along(course: SearchHistory) -> str:
     shares = 100 * course.hypervolume
     low, high = float(shares.min()), max(100.0, float(shares.max()))
     up = Linear(low - _MARGIN * max(high - low, 1.0), high)
@@ -81,16 +81,16 @@ def _usual(tried: list[SearchStep], best: NDArray[np.float64]) -> Logarithmic:
     return Logarithmic(low / room, high * room)
 
 
-def _curve(course: SearchCourse, at: NDArray[np.int64], values: NDArray[np.float64], *, up: Scale) -> _Curve:
+def _curve(course: SearchHistory, at: NDArray[np.int64], values: NDArray[np.float64], *, up: Scale) -> _Curve:
     token_unit, _ = _token_unit(course)
     return _Curve(at, values, Window(Linear(0.0, max(course.tokens, 1) / token_unit), up, _HEIGHT), token_unit)
 
 
-def _token_unit(course: SearchCourse) -> tuple[float, str]:
+def _token_unit(course: SearchHistory) -> tuple[float, str]:
     return next(((unit, word) for unit, word in _WORDS if course.tokens >= unit), (1.0, ""))
 
 
-def _drawn(course: SearchCourse, curve: _Curve, *, dots: str, legend: list[str], up: str) -> str:
+def _drawn(course: SearchHistory, curve: _Curve, *, dots: str, legend: list[str], up: str) -> str:
     forward = curve.forward
     shown = forward if len(forward) <= _MARKS else forward[np.linspace(0, len(forward) - 1, _MARKS).round().astype(int)]
     marks = "".join(_mark(course, curve, int(i)) for i in shown)
@@ -100,7 +100,7 @@ def _drawn(course: SearchCourse, curve: _Curve, *, dots: str, legend: list[str],
     return f'<ul class="legend">{entries}</ul>{curve.window.drawing(content, title=f"History of the search by {course.method}")}'
 
 
-def _staircase(course: SearchCourse, curve: _Curve) -> Iterable[tuple[float, float]]:
+def _staircase(course: SearchHistory, curve: _Curve) -> Iterable[tuple[float, float]]:
     """Return the corners of the step line: a value holds until the step that changes it."""
     window, before = curve.window, curve.values[0]
     for i in curve.forward:
@@ -116,13 +116,13 @@ def _dots(steps: list[SearchStep], curve: _Curve, *, look: str) -> str:
     return window.dots([(window.x(step.tokens / curve.token_unit), window.y(step.nats_per_token)) for step in steps], look=look) if steps else ""
 
 
-def _mark(course: SearchCourse, curve: _Curve, i: int) -> str:
+def _mark(course: SearchHistory, curve: _Curve, i: int) -> str:
     step = int(curve.at[i])
     x, y = curve.window.x(course.steps[step].tokens / curve.token_unit), curve.window.y(curve.values[i])
     return f'<g data-tip="{escape(_tip(course, step))}" tabindex="0"><circle class="plan" cx="{x:.2f}%" cy="{y:.1f}" r="4.5"/></g>'
 
 
-def _tip(course: SearchCourse, i: int) -> str:
+def _tip(course: SearchHistory, i: int) -> str:
     step = course.steps[i]
     return "\n".join(
         [
@@ -135,13 +135,13 @@ def _tip(course: SearchCourse, i: int) -> str:
     )
 
 
-def _so_far(course: SearchCourse, i: int) -> str:
+def _so_far(course: SearchHistory, i: int) -> str:
     if isinstance(course.goal, SizeLimit):
         return f"best so far {significant(float(course.incumbent[i]))} nats/token"
     return f"hypervolume so far {percent(float(course.hypervolume[i]))}"
 
 
-def _last(course: SearchCourse, curve: _Curve) -> str:
+def _last(course: SearchHistory, curve: _Curve) -> str:
     """Return the label of the final value, below the end of the line, where nothing else lies."""
     text = significant(float(curve.values[-1])) if isinstance(course.goal, SizeLimit) else percent(curve.values[-1] / 100)
     return f'<text class="note chosen" x="100%" y="{curve.window.y(curve.values[-1]) + 19:.1f}" text-anchor="end">{text}</text>'

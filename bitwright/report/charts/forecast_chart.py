@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.report.charts.axes import Logarithmic, Window
-from bitwright.report.course import Forecast
 from bitwright.report.numerals import significant, with_error
+from bitwright.report.search_history import Forecast
 
 _HEIGHT = 350
 _MARGIN = 0.06  # of the window, on each side of the measurements
@@ -55,7 +55,7 @@ def _mark(forecast: Forecast, window: Window, i: int) -> str:
     x, y = window.x(measured), window.y(float(forecast.predicted[i]))
     top, bottom = window.y(float(forecast.high[i])), window.y(float(forecast.low[i]))
     left, right = window.x(measured - error), window.x(measured + error)
-    missed = "" if forecast.is_held[i] else " missed"
+    missed = "" if forecast.is_covered[i] else " missed"
     tip = (
         f"measured  {with_error(measured, error)} nats/token\npredicted {significant(float(forecast.predicted[i]))}\n"
         f"90 % interval {significant(float(forecast.low[i]))} to {significant(float(forecast.high[i]))}"

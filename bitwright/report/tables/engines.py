@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from bitwright.report.tables.tabular import titled
-from bitwright.spaces import Breach
+from bitwright.spaces import RuleViolation
 
 _ROWS = 20
 
@@ -27,12 +27,12 @@ class RulePrices:
     rows: tuple[RulePrice, ...]
 
 
-def breaches_table(engine: str, breaches: tuple[Breach, ...]) -> Table:
+def rule_violations_table(engine: str, rule_violations: tuple[RuleViolation, ...]) -> Table:
     """Return a table of the first twenty tensors that the engine would not load, with the rule and its source."""
-    table = titled(f"Tensors that {engine} would not load", caption=f"{min(len(breaches), _ROWS)} of {len(breaches)} shown.")
+    table = titled(f"Tensors that {engine} would not load", caption=f"{min(len(rule_violations), _ROWS)} of {len(rule_violations)} shown.")
     for heading in ("tensor", "format", "rule", "source"):
         table.add_column(heading, overflow="fold")
-    for breach in breaches[:_ROWS]:
+    for breach in rule_violations[:_ROWS]:
         table.add_row(breach.tensor, breach.fault, breach.rule, breach.source)
     return table
 

@@ -29,7 +29,7 @@ class Ranks:
 
 
 @dataclass(frozen=True)
-class PricedProxy:
+class ProxyCost:
     """Cost of a proxy: its name, source, and the most forward and backward passes over the calibration text that its table takes."""
 
     name: str
@@ -39,7 +39,7 @@ class PricedProxy:
 
 
 @dataclass(frozen=True)
-class JudgedProxy:
+class RankedProxy:
     """Rank correlations of a proxy's summed table with the measured divergence of all plans (`every`), and of plans of equal size (`alike`)."""
 
     name: str
@@ -53,7 +53,7 @@ class ProxyComparison:
     tables `among` `(n, n)`, and the ranges (from, to) of the divergences in nats per token.
     """
 
-    proxies: tuple[JudgedProxy, ...]
+    proxies: tuple[RankedProxy, ...]
     among: NDArray[np.float64]
     n_plans: int
     n_alike: int
@@ -67,17 +67,17 @@ class ProxyComparison:
         return sorted(range(len(keys)), key=lambda i: keys[i], reverse=True)
 
     @property
-    def best(self) -> JudgedProxy:
+    def best(self) -> RankedProxy:
         """Best proxy."""
         return self.proxies[self.ranked[0]]
 
     @property
-    def tied_with_best(self) -> list[JudgedProxy]:
+    def tied_with_best(self) -> list[RankedProxy]:
         """Return the other proxies whose coefficient lies within the interval of the best."""
         return [p for i in self.ranked[1:] if (p := self.proxies[i]).alike.spearman >= self.best.alike.low]
 
 
-def costs_table(proxies: tuple[PricedProxy, ...]) -> Table:
+def costs_table(proxies: tuple[ProxyCost, ...]) -> Table:
     """Return a table of the proxies with source and cost."""
     table = titled("Proxies", caption="Passes over the calibration text at most, forward + backward: proxies share common passes.")
     table.add_column("proxy", no_wrap=True)

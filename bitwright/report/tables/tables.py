@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from bitwright.report.course import Forecast, NoForecast, SearchCourse
 from bitwright.report.limits import NoLimit, SizeLimit
 from bitwright.report.numerals import duration, megabytes, percent, significant, size, with_error
+from bitwright.report.search_history import Forecast, NoForecast, SearchHistory
 from bitwright.report.summary import Candidate, Quality, RunSummary
 from bitwright.report.tables.tabular import titled
 from bitwright.spaces import Format
@@ -84,7 +84,7 @@ def stages_table(summary: RunSummary) -> Table:
     return table
 
 
-def courses_table(summary: RunSummary) -> Table:
+def searches_table(summary: RunSummary) -> Table:
     """Return a table of every search in two lines: goal, cost, result, and the validation of its predictor."""
     table = titled("History of the search", caption=_COURSES)
     table.add_column("method\ngoal", overflow="fold")
@@ -97,7 +97,7 @@ def courses_table(summary: RunSummary) -> Table:
     return table
 
 
-def _progress(course: SearchCourse) -> tuple[str, str]:
+def _progress(course: SearchHistory) -> tuple[str, str]:
     """Return first and last: the best divergence (for a budget only), and the hypervolume as a share of the best known front's."""
     first, last = _ends(course.incumbent[np.isfinite(course.incumbent)])
     divergence = f"{significant(first)}\n{significant(last)}" if isinstance(course.goal, SizeLimit) else "–\n–"

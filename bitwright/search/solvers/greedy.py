@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.search.solvers.greedy_fill import affordable, stand_after
+from bitwright.search.solvers.greedy_fill import affordable, choice_after
 from bitwright.search.solvers.instance import checked_table, extra_bits, room_bits
 from bitwright.search.solvers.relaxation import relax
 from bitwright.search.solvers.solution import Solution, proven
@@ -46,7 +46,7 @@ def _promoted(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDAr
     """Return the choice and the number of steps."""
     steps = _popped(extra, loss, offered, walk=_upwards)
     paid = affordable(steps.unit, steps.bits, room)
-    return stand_after(steps.start, steps.unit[paid], steps.option[paid]), len(steps.unit)
+    return choice_after(steps.start, steps.unit[paid], steps.option[paid]), len(steps.unit)
 
 
 def _demoted(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArray[np.bool_], *, room: int) -> tuple[Choice, int]:
@@ -54,7 +54,7 @@ def _demoted(extra: NDArray[np.int64], loss: NDArray[np.float64], offered: NDArr
     steps = _popped(extra, loss, offered, walk=_downwards)
     too_many = int(extra[np.arange(len(extra)), steps.start].sum()) - room
     n = int(np.searchsorted(np.cumsum(steps.bits), too_many)) + 1 if too_many > 0 else 0
-    return stand_after(steps.start, steps.unit[:n], steps.option[:n]), len(steps.unit)
+    return choice_after(steps.start, steps.unit[:n], steps.option[:n]), len(steps.unit)
 
 
 def _answered(space: Space, loss: NDArray[np.float64], room: int, *, walked: Callable[..., tuple[Choice, int]]) -> Solution:

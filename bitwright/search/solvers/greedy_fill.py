@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from bitwright.spaces import Choice
 
 
-def stand_after(start: Choice, unit: NDArray[np.int64], option: NDArray[np.int64]) -> Choice:
+def choice_after(start: Choice, unit: NDArray[np.int64], option: NDArray[np.int64]) -> Choice:
     """Return the choice `(n_units,)` after steps `(n_steps,)` from `start` `(n_units,)`; the last step of a unit counts."""
     last = np.full(len(start), -1)
     np.maximum.at(last, unit, np.arange(len(unit)))

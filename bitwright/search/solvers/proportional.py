@@ -1,7 +1,7 @@
 """Proportional allocation: bits in proportion to shares, between each unit's smallest and largest format, in a file that meets its budget.
 
 Edge-LLM (DAC 2024) removes bits from each layer in proportion to (1 - s), s its sensitivity scaled to [0, 1], until the average reaches a target
-(`taken_in_proportion` with `unimportance`). UniQL leaves each layer a softmax of its scores times the target (`given_in_proportion` with
+(`proportional_reduction` with `inverse_importance`). UniQL leaves each layer a softmax of its scores times the target (`proportional_allocation` with
 `softmax_shares`). Both miss their budget: Edge-LLM's ratios may exceed one, and UniQL clamps its own at 0.85. Here the bits that the limits cut off
 are redistributed among the other units, by solving for one common scale.
 
@@ -26,7 +26,7 @@ _HALVINGS = 60  # the scale is then exact to its last digits
 _ROUNDING = 1e-12  # relative: a unit's bits stay that far below its scaled share, so that no sum exceeds the budget
 
 
-def given_in_proportion(space: Space, shares: NDArray[np.float64], budget_bits: int) -> Choice:
+def proportional_allocation(space: Space, shares: NDArray[np.float64], budget_bits: int) -> Choice:
     """Return the choice `(n_units,)` whose bits per weight are nearly proportional to `shares` `(n_units,)`, within `budget_bits`.
 
     Raises:
@@ -38,7 +38,7 @@ def given_in_proportion(space: Space, shares: NDArray[np.float64], budget_bits: 
     return _rounded(space, _largest_scale(lambda scale: np.clip(scale * rate, smallest, largest) - smallest, room), room)
 
 
-def taken_in_proportion(space: Space, shares: NDArray[np.float64], budget_bits: int) -> Choice:
+def proportional_reduction(space: Space, shares: NDArray[np.float64], budget_bits: int) -> Choice:
     """Return the choice `(n_units,)` that removes bits per weight from every unit's largest format in proportion to `shares`.
 
     Raises:
@@ -50,7 +50,7 @@ def taken_in_proportion(space: Space, shares: NDArray[np.float64], budget_bits: 
     return _rounded(space, _largest_scale(lambda scale: np.maximum(largest - rate / scale, smallest) - smallest, room), room)
 
 
-def unimportance(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def inverse_importance(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Map `scores` `(n_units,)` linearly to shares of one for the least and zero for the largest; all one where scores are equal."""
     span = scores.max() - scores.min()
     return (scores.max() - scores) / span if span > 0 else np.ones_like(scores)

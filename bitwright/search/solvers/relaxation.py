@@ -11,7 +11,7 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.search.solvers.greedy_fill import stand_after
+from bitwright.search.solvers.greedy_fill import choice_after
 from bitwright.search.solvers.relaxed_front import climb
 from bitwright.spaces import Choice
 
@@ -56,5 +56,5 @@ def _climbed(extra_bits: NDArray[np.int64], loss: NDArray[np.float64], offered: 
     """Return the choice after the hull steps that fit into the room, and the price of the first that does not."""
     ladder = climb(extra_bits, loss, offered)
     n_steps = int(np.searchsorted(np.cumsum(ladder.added_bits), room_bits, side="right"))
-    choice = stand_after(ladder.start, ladder.unit[:n_steps], ladder.option[:n_steps])
+    choice = choice_after(ladder.start, ladder.unit[:n_steps], ladder.option[:n_steps])
     return choice, -float(ladder.slope[n_steps]) if n_steps < len(ladder.slope) else 0.0

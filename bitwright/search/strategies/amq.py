@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bitwright.search.solvers.asked_choices import Seen
+from bitwright.search.solvers.format_ranks import FormatRanks, random_ranks
 from bitwright.search.solvers.front import nondominated
-from bitwright.search.solvers.rungs import FormatRanks, random_ranks
 from bitwright.search.solvers.spacing import evenly_spaced
-from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
 from bitwright.search.strategies.genetic import Breeding, Evaluate, bred
 from bitwright.search.strategies.strategy import Predict, Refit, Strategy, Trials, asked
 from bitwright.spaces import Choices, Space
@@ -79,7 +79,7 @@ def predicted_front(problem: Problem, refit: Refit, rounds: Rounds) -> Strategy:
     `refit` fits the predictor to all measurements, once a round; a round in which NSGA-II finds nothing new measures nothing. Exceptions of `refit`
     are raised by `ask`.
     """
-    return Course(problem, _asking(problem, refit, rounds))
+    return GeneratorStrategy(problem, _asking(problem, refit, rounds))
 
 
 def _asking(problem: Problem, refit: Refit, rounds: Rounds) -> Asking:

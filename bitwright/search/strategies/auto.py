@@ -26,7 +26,7 @@ from bitwright.search.solvers.constrained import row_prices, solve_with_rows
 from bitwright.search.solvers.front import hull, spread
 from bitwright.search.solvers.instance import checked_table, room_bits
 from bitwright.search.solvers.knapsack import solve
-from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together
 from bitwright.search.strategies.strategy import Question, Refit, Strategy, Trials, asked
 from bitwright.search.strategies.surrogate import expected_improvement
@@ -70,7 +70,7 @@ def auto(problem: Problem, budget_bits: int, *, knowledge: Knowledge) -> Strateg
     """
     checked_table(problem.space, knowledge.table)
     room_bits(problem.space, budget_bits)
-    return Course(problem, _for_budget(problem, budget_bits, knowledge))
+    return GeneratorStrategy(problem, _for_budget(problem, budget_bits, knowledge))
 
 
 def auto_front(problem: Problem, *, knowledge: Knowledge, n_points: int) -> Strategy:
@@ -81,7 +81,7 @@ def auto_front(problem: Problem, *, knowledge: Knowledge, n_points: int) -> Stra
     """
     front = hull(problem.space, knowledge.table)
     first = front.choices[spread(front, n_points)]
-    return Course(problem, _for_front(problem, np.concatenate([problem.start, first]), knowledge))
+    return GeneratorStrategy(problem, _for_front(problem, np.concatenate([problem.start, first]), knowledge))
 
 
 def _for_budget(problem: Problem, budget_bits: int, knowledge: Knowledge) -> Asking:

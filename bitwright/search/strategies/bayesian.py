@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor as Torch
 
 from bitwright.search.solvers.asked_choices import Seen
+from bitwright.search.solvers.format_ranks import FormatRanks, random_ranks
 from bitwright.search.solvers.front import nondominated
-from bitwright.search.solvers.rungs import FormatRanks, random_ranks
 from bitwright.search.strategies.amq import stratified
 from bitwright.search.strategies.extras import extra
-from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
 from bitwright.search.strategies.strategy import Predict, Strategy, Trials, asked
 from bitwright.spaces import Choices
 
@@ -57,7 +57,7 @@ def nehvi_front(problem: Problem, prior: Predict, numbers: NehviOptions) -> Stra
     Raises:
         LibraryError: BoTorch is not installed.
     """
-    return Course(problem, _asking(problem, _Model(problem, prior, numbers), numbers))
+    return GeneratorStrategy(problem, _asking(problem, _Model(problem, prior, numbers), numbers))
 
 
 def _asking(problem: Problem, model: "_Model", numbers: NehviOptions) -> Asking:

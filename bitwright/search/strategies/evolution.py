@@ -15,9 +15,9 @@ from itertools import islice
 import numpy as np
 
 from bitwright.search.solvers.asked_choices import Seen
+from bitwright.search.solvers.format_ranks import FormatRanks, lowered
 from bitwright.search.solvers.instance import room_bits
-from bitwright.search.solvers.rungs import FormatRanks, lowered
-from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
 from bitwright.search.strategies.neighbours import Groups, Neighbourhood, by_size
 from bitwright.search.strategies.strategy import Question, Strategy, Trials, asked
 from bitwright.search.strategies.surrogate import Incumbent
@@ -33,7 +33,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Generations:
+class EvoPressOptions:
     """Hyperparameters: generations, offspring per generation, the stages of selection, and the groups within which units exchange bits.
 
     The one survivor of the last stage competes with the parent. The first parent is the best of `n_initial` on the text of the first stage.
@@ -50,26 +50,26 @@ class Generations:
             raise ValueError("a generation is selected in one or more stages, of which the last has one survivor")
 
 
-def quantization(sequence_length: int) -> Generations:
+def quantization(sequence_length: int) -> EvoPressOptions:
     """Return the published setting for quantization, for sequences of `sequence_length` tokens; 22,350 evaluations on 177 million tokens."""
-    return Generations(150, 128, _stages((16, 4, 1), (2_048, 16_384, 131_072), sequence_length))
+    return EvoPressOptions(150, 128, _stages((16, 4, 1), (2_048, 16_384, 131_072), sequence_length))
 
 
-def super_fast(sequence_length: int) -> Generations:
+def super_fast(sequence_length: int) -> EvoPressOptions:
     """Return the published setting "super-fast", for sequences of `sequence_length` tokens."""
-    return Generations(400, 16, _stages((1, 1), (512, 8_192), sequence_length))
+    return EvoPressOptions(400, 16, _stages((1, 1), (512, 8_192), sequence_length))
 
 
-def sparsity(sequence_length: int) -> Generations:
+def sparsity(sequence_length: int) -> EvoPressOptions:
     """Return the published setting for unstructured sparsity, for sequences of `sequence_length` tokens."""
-    return Generations(400, 64, _stages((8, 2, 1), (2_048, 16_384, 65_536), sequence_length))
+    return EvoPressOptions(400, 64, _stages((8, 2, 1), (2_048, 16_384, 65_536), sequence_length))
 
 
 def _stages(n_survivors: tuple[int, ...], n_tokens: tuple[int, ...], sequence_length: int) -> tuple[Stage, ...]:
     return tuple(Stage(n, -(-tokens // sequence_length)) for n, tokens in zip(n_survivors, n_tokens, strict=True))
 
 
-def evopress(problem: Problem, budget_bits: int, generations: Generations) -> Strategy:
+def evopress(problem: Problem, budget_bits: int, generations: EvoPressOptions) -> Strategy:
     """Evolution within a budget, from the best of `problem.start` that fits, or from the best of random allocations at the budget.
 
     A stage measures on no more than `problem.n_sequences` sequences. The search ends after the last generation, or when no mutation of the parent is
@@ -83,7 +83,7 @@ def evopress(problem: Problem, budget_bits: int, generations: Generations) -> St
     stages = tuple(Stage(stage.n_survivors, min(stage.n_sequences, problem.n_sequences)) for stage in generations.stages)
     drawn = at_budget(problem.space, budget_bits, generations.n_initial, rng) if not len(start) else start
     first = asked(drawn, stages[-1 if len(start) or len(drawn) == 1 else 0].n_sequences)
-    return Course(problem, _asking(near, replace(generations, stages=stages), first, rng))
+    return GeneratorStrategy(problem, _asking(near, replace(generations, stages=stages), first, rng))
 
 
 def at_budget(space: Space, budget_bits: int, n: int, rng: np.random.Generator) -> Choices:
@@ -104,7 +104,7 @@ def at_budget(space: Space, budget_bits: int, n: int, rng: np.random.Generator) 
     return Seen().new(np.stack([rungs.choices(lowered(rungs, above, room, rng)) for _ in range(n)]))
 
 
-def _asking(near: Neighbourhood, generations: Generations, first: Question, rng: np.random.Generator) -> Asking:
+def _asking(near: Neighbourhood, generations: EvoPressOptions, first: Question, rng: np.random.Generator) -> Asking:
     stages, n_sequences = generations.stages, generations.stages[-1].n_sequences
     trials = yield first
     if first.n_sequences < n_sequences and len(trials):

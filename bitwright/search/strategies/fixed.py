@@ -1,13 +1,13 @@
 """Strategy of fixed choices: measures the solution of a table-only method in the same way as any search."""
 
-from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
 from bitwright.search.strategies.strategy import Strategy, asked
 from bitwright.spaces import Choices
 
 
 def given(problem: Problem, choices: Choices) -> Strategy:
     """Return the strategy that asks for `choices` `(n, n_units)` in full and for nothing else."""
-    return Course(problem, _asking(problem, choices))
+    return GeneratorStrategy(problem, _asking(problem, choices))
 
 
 def _asking(problem: Problem, choices: Choices) -> Asking:

@@ -48,7 +48,7 @@ class Problem:
         return np.random.default_rng(self.seed)
 
 
-class Course(Strategy):
+class GeneratorStrategy(Strategy):
     """Strategy driven by a generator."""
 
     def __init__(self, problem: Problem, asking: Asking) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.search.solvers.rungs import RankArray
+from bitwright.search.solvers.format_ranks import RankArray
 
 #: ranks `(n, n_units)` -> two objectives, both minimised `(n, 2)`
 Evaluate = Callable[[RankArray], NDArray[np.float64]]

@@ -12,15 +12,15 @@ from functools import partial
 
 import numpy as np
 
-from bitwright.search.strategies.generator_strategy import Course, Problem
+from bitwright.search.strategies.generator_strategy import GeneratorStrategy, Problem
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together
 from bitwright.search.strategies.random_choices import starting
 from bitwright.search.strategies.strategy import Question, Strategy, Trials
-from bitwright.search.strategies.surrogate import Belief, Incumbent, Learning, iterated
+from bitwright.search.strategies.surrogate import Incumbent, Learning, SurrogateState, iterated
 
 
 @dataclass(frozen=True)
-class Swaps:
+class LocalSearchOptions:
     """Hyperparameters.
 
     At most `n_pairs` exchanges between two units are considered, and `n_mutants` between several. `n_at_once` neighbours are measured at a time.
@@ -37,13 +37,13 @@ class Swaps:
     n_restarts: int = 1_000
 
 
-def swaps(problem: Problem, budget_bits: int, learning: Learning, numbers: Swaps) -> Strategy:
+def swaps(problem: Problem, budget_bits: int, learning: Learning, numbers: LocalSearchOptions) -> Strategy:
     """Return the strategy of local search within a budget, from the best of `problem.start` that fits, or from a random mix near to uniform.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
     """
-    near, rng, belief = Neighbourhood(problem.space, budget_bits, all_together), problem.random(), Belief(problem, learning)
+    near, rng, belief = Neighbourhood(problem.space, budget_bits, all_together), problem.random(), SurrogateState(problem, learning)
     asking = iterated(
         belief,
         starting(problem, budget_bits),
@@ -51,11 +51,11 @@ def swaps(problem: Problem, budget_bits: int, learning: Learning, numbers: Swaps
         lambda choice: belief.seen.drawn(partial(near.walked, choice, numbers.n_kicks), rng),
         n_restarts=numbers.n_restarts,
     )
-    return Course(problem, asking)
+    return GeneratorStrategy(problem, asking)
 
 
 def _descent(
-    belief: Belief, near: Neighbourhood, numbers: Swaps, *, incumbent: Incumbent, rng: np.random.Generator
+    belief: SurrogateState, near: Neighbourhood, numbers: LocalSearchOptions, *, incumbent: Incumbent, rng: np.random.Generator
 ) -> Generator[Question, Trials, Incumbent]:
     """Measure neighbours of the incumbent, moving to the first better one, until none is left; return the last incumbent."""
     in_vain = 0

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.search.solvers.format_ranks import FormatRanks, RankArray
 from bitwright.search.solvers.instance import room_bits
-from bitwright.search.solvers.rungs import FormatRanks, RankArray
 from bitwright.spaces import Choice, Choices, Space
 
 #: a space -> the group index of each unit `(n_units,)`

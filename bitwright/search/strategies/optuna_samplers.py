@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from bitwright.search.solvers.format_ranks import FormatRanks, lowered
 from bitwright.search.solvers.instance import room_bits
-from bitwright.search.solvers.rungs import FormatRanks, lowered
 from bitwright.search.strategies.amq import stratified
 from bitwright.search.strategies.extras import extra
-from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
 from bitwright.search.strategies.random_choices import starting
 from bitwright.search.strategies.strategy import Strategy, asked
 from bitwright.spaces import Choice
@@ -44,7 +44,7 @@ def nsga2(problem: Problem, budget_bits: int, *, n: int, population: int = 50) -
         LibraryError: Optuna is not installed.
     """
     sampler = extra("optuna").samplers.NSGAIISampler(population_size=population, seed=problem.seed)
-    return Course(problem, _breeding(_Study(problem, budget_bits, sampler, n_objectives=1), n=n, population=population))
+    return GeneratorStrategy(problem, _breeding(_Study(problem, budget_bits, sampler, n_objectives=1), n=n, population=population))
 
 
 def nsga2_front(problem: Problem, budget_bits: int, *, n: int, population: int = 50) -> Strategy:
@@ -61,7 +61,7 @@ def nsga2_front(problem: Problem, budget_bits: int, *, n: int, population: int =
     sampler = extra("optuna").samplers.NSGAIISampler(population_size=population, seed=problem.seed)
     first = np.concatenate([starting(problem, budget_bits), stratified(problem.space, population, problem.random())])
     wide = replace(problem, start=first)
-    return Course(problem, _breeding(_Study(wide, budget_bits, sampler, n_objectives=2), n=n, population=population))
+    return GeneratorStrategy(problem, _breeding(_Study(wide, budget_bits, sampler, n_objectives=2), n=n, population=population))
 
 
 def tpe(problem: Problem, budget_bits: int, *, n: int, n_random: int = 10) -> Strategy:
@@ -74,7 +74,7 @@ def tpe(problem: Problem, budget_bits: int, *, n: int, n_random: int = 10) -> St
         LibraryError: Optuna is not installed.
     """
     sampler = extra("optuna").samplers.TPESampler(n_startup_trials=n_random, seed=problem.seed)
-    return Course(problem, _estimating(_Study(problem, budget_bits, sampler, n_objectives=1), n=n))
+    return GeneratorStrategy(problem, _estimating(_Study(problem, budget_bits, sampler, n_objectives=1), n=n))
 
 
 class _Study:

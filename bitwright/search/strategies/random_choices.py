@@ -9,9 +9,9 @@ from itertools import chain, islice
 import numpy as np
 
 from bitwright.search.solvers.asked_choices import Draw, Seen
+from bitwright.search.solvers.format_ranks import FormatRanks, RankArray, lowered, raised, random_ranks
 from bitwright.search.solvers.instance import room_bits
-from bitwright.search.solvers.rungs import FormatRanks, RankArray, lowered, raised, random_ranks
-from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
 from bitwright.search.strategies.strategy import Strategy, asked
 from bitwright.spaces import Choice, Choices, Space
 
@@ -28,7 +28,7 @@ def random_within(problem: Problem, budget_bits: int, *, n: int) -> Strategy:
         BudgetError: the smallest file is larger than the budget.
     """
     format_ranks, room = FormatRanks(problem.space), room_bits(problem.space, budget_bits)
-    return Course(
+    return GeneratorStrategy(
         problem, _asking(problem, problem.start_within(budget_bits), draw=lambda rng: format_ranks.choices(filled(format_ranks, room, rng)), n=n)
     )
 
@@ -37,7 +37,7 @@ def random_front(problem: Problem, *, n: int) -> Strategy:
     """Return the strategy of `problem.start`, then random choices evenly spread over all sizes, until `n` are asked for or no new ones come."""
     format_ranks = FormatRanks(problem.space)
     most = int(format_ranks.spent(format_ranks.top))
-    return Course(
+    return GeneratorStrategy(
         problem,
         _asking(problem, problem.start, draw=lambda rng: format_ranks.choices(random_ranks(format_ranks, rng.uniform(0, most), 1, rng)[0]), n=n),
     )
@@ -52,7 +52,7 @@ def random_mixes(problem: Problem, budget_bits: int, *, n: int) -> Strategy:
     Raises:
         BudgetError: the smallest file is larger than the budget.
     """
-    return Course(problem, _asking(problem, problem.start_within(budget_bits), draw=mixing(problem.space, budget_bits), n=n))
+    return GeneratorStrategy(problem, _asking(problem, problem.start_within(budget_bits), draw=mixing(problem.space, budget_bits), n=n))
 
 
 def starting(problem: Problem, budget_bits: int) -> Choices:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from bitwright.search.strategies.strategy import Question, Strategy, Trials
 
 
-class InTurn(Strategy):
+class SequentialStrategy(Strategy):
     """Sequence of strategies: asks what the first asks until it has finished, then the second, and so on.
 
     Raises:

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.instance import checked_table, room_bits
 from bitwright.search.solvers.knapsack import solve
-from bitwright.search.strategies.generator_strategy import Asking, Course, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
 from bitwright.search.strategies.strategy import Question, Strategy, Trials
 from bitwright.spaces import Choice, Choices
 
 
 @dataclass(frozen=True)
-class Reweighing:
+class SpdyOptions:
     """Hyperparameters, as published: `n_first` random vectors, `n_tries` draws without improvement after which fewer entries are redrawn, and the
     `share` of all entries that is redrawn at first.
     """
@@ -35,7 +35,7 @@ class Reweighing:
     share: float = 0.1
 
 
-def reweighed(problem: Problem, budget_bits: int, *, table: NDArray[np.float64], numbers: Reweighing) -> Strategy:
+def spdy_search(problem: Problem, budget_bits: int, *, table: NDArray[np.float64], numbers: SpdyOptions) -> Strategy:
     """Return the strategy of SPDY within a budget; `table` `(n_units, n_formats)` is in nats/token.
 
     `problem.start` is measured first where it fits, but the search cannot start from it, since its coefficients are unknown.
@@ -45,7 +45,7 @@ def reweighed(problem: Problem, budget_bits: int, *, table: NDArray[np.float64],
         UserError: the table has another shape than the space or is not finite where a format is offered.
     """
     room_bits(problem.space, budget_bits)
-    return Course(problem, _asking(problem, _Attempts(problem, budget_bits, checked_table(problem.space, table)), numbers))
+    return GeneratorStrategy(problem, _asking(problem, _Attempts(problem, budget_bits, checked_table(problem.space, table)), numbers))
 
 
 class _Attempts:
@@ -77,7 +77,7 @@ class _Attempts:
             self._values |= {choice.tobytes(): float(value) for choice, value in zip(whole.choices, whole.values[:, 0], strict=True)}
 
 
-def _asking(problem: Problem, attempts: _Attempts, numbers: Reweighing) -> Asking:
+def _asking(problem: Problem, attempts: _Attempts, numbers: SpdyOptions) -> Asking:
     rng, n_units = problem.random(), len(problem.space.units)
     vectors = np.concatenate([np.ones((1, n_units)), rng.uniform(size=(numbers.n_first, n_units))])
     choices = np.array([attempts.choice(vector) for vector in vectors])

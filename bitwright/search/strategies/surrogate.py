@@ -42,7 +42,7 @@ class Learning:
     n_between: int = 10
 
 
-class Belief:
+class SurrogateState:
     """Surrogate model: all trials so far, and the prediction fitted to them."""
 
     def __init__(self, problem: Problem, learning: Learning) -> None:
@@ -85,7 +85,7 @@ Descend = Callable[[Incumbent], Generator[Question, Trials, Incumbent]]
 Kick = Callable[[Choice], Iterator[Choice]]
 
 
-def iterated(belief: Belief, start: Choices, descend: Descend, kick: Kick, *, n_restarts: int) -> Asking:
+def iterated(belief: SurrogateState, start: Choices, descend: Descend, kick: Kick, *, n_restarts: int) -> Asking:
     """Descend from the best of `start` `(n, n_units)`, then `n_restarts` times from a perturbation of the best choice so far, while new ones come.
 
     Iterated local search: Lourenço, Martin & Stützle, Handbook of Metaheuristics, 2003.

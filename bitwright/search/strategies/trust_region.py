@@ -13,18 +13,18 @@ from functools import partial
 
 import numpy as np
 
-from bitwright.search.strategies.generator_strategy import Course, Problem
+from bitwright.search.strategies.generator_strategy import GeneratorStrategy, Problem
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together
 from bitwright.search.strategies.random_choices import starting
 from bitwright.search.strategies.strategy import Question, Strategy, Trials
-from bitwright.search.strategies.surrogate import Belief, Incumbent, Learning, iterated
+from bitwright.search.strategies.surrogate import Incumbent, Learning, SurrogateState, iterated
 from bitwright.spaces import Choice, Choices
 
 _SMALLEST = 2.0  # units: an exchange needs two
 
 
 @dataclass(frozen=True)
-class Region:
+class TrustRegionOptions:
     """Hyperparameters.
 
     The first region has a radius of `radius` units around the incumbent. After `n_successes` questions in a row with an improvement it grows by half,
@@ -43,13 +43,13 @@ class Region:
     n_restarts: int = 1_000
 
 
-def turbo(problem: Problem, budget_bits: int, learning: Learning, region: Region) -> Strategy:
+def turbo(problem: Problem, budget_bits: int, learning: Learning, region: TrustRegionOptions) -> Strategy:
     """Return the strategy of trust-region search within a budget, from the best of `problem.start` that fits, or from a random mix near to uniform.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
     """
-    near, rng, belief = Neighbourhood(problem.space, budget_bits, all_together), problem.random(), Belief(problem, learning)
+    near, rng, belief = Neighbourhood(problem.space, budget_bits, all_together), problem.random(), SurrogateState(problem, learning)
     asking = iterated(
         belief,
         starting(problem, budget_bits),
@@ -57,11 +57,11 @@ def turbo(problem: Problem, budget_bits: int, learning: Learning, region: Region
         lambda choice: belief.seen.drawn(partial(near.walked, choice, region.n_kicks), rng),
         n_restarts=region.n_restarts,
     )
-    return Course(problem, asking)
+    return GeneratorStrategy(problem, asking)
 
 
 def _within(
-    belief: Belief, near: Neighbourhood, region: Region, *, incumbent: Incumbent, rng: np.random.Generator
+    belief: SurrogateState, near: Neighbourhood, region: TrustRegionOptions, *, incumbent: Incumbent, rng: np.random.Generator
 ) -> Generator[Question, Trials, Incumbent]:
     """Search one region until it has collapsed; return the best choice."""
     radius, n_successes, n_failures = region.radius, 0, 0
@@ -81,7 +81,7 @@ def _within(
     return incumbent
 
 
-def _pool(near: Neighbourhood, region: Region, choice: Choice, *, radius: float, rng: np.random.Generator) -> Choices:
+def _pool(near: Neighbourhood, region: TrustRegionOptions, choice: Choice, *, radius: float, rng: np.random.Generator) -> Choices:
     """Return exchanges between two units, and random walks that end within the radius: `(n, n_units)`."""
     lengths = rng.integers(1, max(int(radius) // 2, 1) + 1, size=region.n_walks)
     walks = np.array([near.walked(choice, n, rng) for n in lengths], dtype=np.int64).reshape(-1, len(choice))

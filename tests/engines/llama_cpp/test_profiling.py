@@ -21,7 +21,7 @@ from bitwright.engines.llama_cpp.profiling import (
 )
 from bitwright.engines.llama_cpp.trial_model import TrialShape, n_layers_of, trial_matrices, trial_of_model, trial_of_shape
 from bitwright.errors import DeviceError, UserError
-from bitwright.objectives import shares_read
+from bitwright.objectives import tensor_read_shares
 from tests.compress import tiny_models as tiny
 from tests.conftest import saved
 from tests.sentences import sentence
@@ -90,7 +90,7 @@ def test_a_trial_of_a_model_has_its_shapes_and_loads(name: str, request: pytest.
     assert {tensor.name: tensor.shape for tensor in trial.tensors} == shapes
     formats = in_format(trial, LLAMA_CPP.format("Q8_0"))
     timed = time_trial(written_trial(trial, formats, tmp_path), trial, formats, n_threads=1, energy=package_energy(tmp_path)).timed
-    built, shares = GgufSource(tmp_path / "trial.gguf"), shares_read(source)
+    built, shares = GgufSource(tmp_path / "trial.gguf"), tensor_read_shares(source)
     assert timed.read_bytes == {"Q8_0": sum(shares[tensor.name] * built.stored(tensor).nbytes for tensor in trial_matrices(built))}
     assert shares["token_embd.weight"] == (name == "llama_tied")
     assert shares.get("blk.0.ffn_up_exps.weight", 0.5) == 0.5

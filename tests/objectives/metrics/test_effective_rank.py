@@ -41,7 +41,7 @@ def test_a_rank_is_at_most_the_number_of_states_less_their_mean(tied: Model) -> 
 
 
 def test_the_original_is_no_distance_from_itself(tied: Model) -> None:
-    found = EffectiveRank().prepare(tied, TOKENS).of_model(tied)
+    found = EffectiveRank().prepare(tied, TOKENS).evaluate_model(tied)
     assert found.value == found.standard_error == 0
 
 
@@ -50,8 +50,8 @@ def test_the_distance_is_of_the_ranks_and_its_error_of_the_pairs(tied: Model) ->
     noise = np.random.default_rng(0).normal(size=(384, 64)).astype(np.float32)
     with applied(tied, {"token_embd.weight": lambda: noise}):
         after = representation_entropies(tied, TOKENS)
-        there = EffectiveRankDifference(before, TOKENS).of_model(tied)
-    back = EffectiveRankDifference(after, TOKENS).of_model(tied)
+        there = EffectiveRankDifference(before, TOKENS).evaluate_model(tied)
+    back = EffectiveRankDifference(after, TOKENS).evaluate_model(tied)
     assert there.value == pytest.approx(abs(np.exp(after.mean()) - np.exp(before.mean())))
     assert there.value == pytest.approx(back.value) != 0
     assert there.standard_error == pytest.approx(standard_error(np.exp(after.mean()) * after - np.exp(before.mean()) * before))

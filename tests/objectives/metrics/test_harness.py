@@ -63,15 +63,15 @@ class TestHarnessError(ModelContract):
 @LENIENT
 def test_agrees_with_the_project_s_own_scoring(tied: Model, quiz: Path) -> None:
     own, text = read_task(quiz.with_suffix(".jsonl")), random_tokens(1, 8)
-    for metric, expected in (("acc", TaskError(own).of_model(tied)), ("acc_norm", TaskErrorByLength(own).of_model(tied))):
-        found = Harness(str(quiz), metric).prepare(tied, text).of_model(tied)
+    for metric, expected in (("acc", TaskError(own).evaluate_model(tied)), ("acc_norm", TaskErrorByLength(own).evaluate_model(tied))):
+        found = Harness(str(quiz), metric).prepare(tied, text).evaluate_model(tied)
         assert astuple(found) == pytest.approx(astuple(expected))
 
 
 @INSTALLED
 @LENIENT
 def test_prints_nothing(tied: Model, quiz: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Harness(str(quiz)).prepare(tied, random_tokens(1, 8)).of_model(tied)
+    Harness(str(quiz)).prepare(tied, random_tokens(1, 8)).evaluate_model(tied)
     assert capfd.readouterr() == ("", "")
 
 
@@ -81,7 +81,7 @@ def test_prints_nothing(tied: Model, quiz: Path, capfd: pytest.CaptureFixture[st
 def test_an_unknown_metric_or_task_is_refused(tied: Model, quiz: Path, task: str, metric: str, told: str) -> None:
     objective = Harness(str(quiz.with_name(task)), metric).prepare(tied, random_tokens(1, 8))
     with pytest.raises(ObjectiveError) as refused:
-        objective.of_model(tied)
+        objective.evaluate_model(tied)
     sentence(refused.value, told)
 
 

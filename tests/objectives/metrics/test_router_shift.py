@@ -16,7 +16,7 @@ TOKENS = random_tokens(10, 9)
 
 def test_the_original_shifts_nothing(mixtral: Model) -> None:
     objective = RouterShift().prepare(mixtral, TOKENS)
-    found = objective.of_model(mixtral)
+    found = objective.evaluate_model(mixtral)
     assert (found.value, found.standard_error) == (0.0, 0.0)
 
 
@@ -24,7 +24,7 @@ def test_choices_of_an_expert_that_is_gone_are_shifted(mixtral: Model) -> None:
     """Only the last layer's router is told, so nothing before it changes."""
     objective = RouterShift().prepare(mixtral, TOKENS)
     with without(mixtral, {(1, 2): -1}):
-        found = objective.of_model(mixtral)
+        found = objective.evaluate_model(mixtral)
     by_sequence = (objective.original[1] == 2).sum(axis=(1, 2)) / (2 * 2 * TOKENS.ids.shape[1])
     np.testing.assert_allclose(found.value, by_sequence.mean())
     np.testing.assert_allclose(found.standard_error, by_sequence.std(ddof=1) / len(by_sequence) ** 0.5)
@@ -36,7 +36,7 @@ def test_a_router_that_is_turned_round_shifts_every_choice(mixtral: Model) -> No
     gate = mixtral.module.model.layers[1].mlp.gate.weight
     with torch.no_grad():
         gate.neg_()
-        found = objective.of_model(mixtral)
+        found = objective.evaluate_model(mixtral)
         gate.neg_()
     np.testing.assert_allclose(found.value, 0.5)
 

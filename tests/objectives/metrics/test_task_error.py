@@ -127,7 +127,7 @@ def test_a_model_with_logits_that_are_not_finite_is_refused(tied: Model, value: 
         applied(tied, {"token_embd.weight": lambda: np.full((384, 64), value, dtype=np.float32)}),
         pytest.raises(ModelError) as refused,
     ):
-        TaskError(QUIZ).of_model(tied)
+        TaskError(QUIZ).evaluate_model(tied)
     sentence(refused.value, "finite")
 
 
@@ -137,9 +137,9 @@ def test_a_model_with_logits_that_are_not_finite_is_refused(tied: Model, value: 
 def test_the_likeliest_option_is_the_answer(tied: Model) -> None:
     right = answered(QUIZ, tied).items
     wrong = tuple(replace(item, gold=(item.gold + 1) % 4) for item in right)
-    assert TaskError(Task("right", right)).of_model(tied).value == 0
-    assert TaskError(Task("wrong", wrong)).of_model(tied).value == 1
-    found = TaskError(Task("both", right[:12] + wrong[:6])).of_model(tied)
+    assert TaskError(Task("right", right)).evaluate_model(tied).value == 0
+    assert TaskError(Task("wrong", wrong)).evaluate_model(tied).value == 1
+    found = TaskError(Task("both", right[:12] + wrong[:6])).evaluate_model(tied)
     assert found.value == pytest.approx(1 / 3)
     assert found.standard_error == pytest.approx(sqrt(1 / 3 * 2 / 3 / 17))
 
@@ -149,7 +149,7 @@ def test_by_length_the_likeliest_per_character_is(tied: Model) -> None:
     best = [int(score.argmax()) for score in scores]
     assert best != [int(scored(tied, item).argmax()) for item in QUIZ.items]
     right = tuple(replace(item, gold=b) for item, b in zip(QUIZ.items, best, strict=True))
-    assert TaskErrorByLength(Task("right", right)).of_model(tied).value == 0
+    assert TaskErrorByLength(Task("right", right)).evaluate_model(tied).value == 0
 
 
 @pytest.mark.parametrize("kind", [TaskError, TaskErrorByLength])
@@ -165,7 +165,7 @@ def test_a_cloze_is_right_where_greedy_decoding_would_write_it(kind: type[TaskEr
                 items.append(Item(((context, text),), 0))
                 expected.append(rank)
     assert len({*expected}) == 2
-    assert kind(Task("cloze", tuple(items))).of_model(without_start).value == pytest.approx(np.mean(expected))
+    assert kind(Task("cloze", tuple(items))).evaluate_model(without_start).value == pytest.approx(np.mean(expected))
 
 
 def test_names_are_of_their_tasks() -> None:

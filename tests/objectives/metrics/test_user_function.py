@@ -24,11 +24,11 @@ class TestUserFunction(ModelContract):
 
 @pytest.mark.parametrize("given", [(2, 1), (2.0, 1.0), [np.float32(2), np.float64(1)], (np.int64(2), True)])
 def test_two_numbers_are_an_estimate(tied: Model, given: object) -> None:
-    assert UserFunction(lambda model: given).of_model(tied) == Estimate(2.0, 1.0)
+    assert UserFunction(lambda model: given).evaluate_model(tied) == Estimate(2.0, 1.0)
 
 
 def test_the_error_may_be_unknown(tied: Model) -> None:
-    assert UserFunction(lambda model: (2, inf)).of_model(tied) == Estimate(2.0, inf)
+    assert UserFunction(lambda model: (2, inf)).evaluate_model(tied) == Estimate(2.0, inf)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_the_error_may_be_unknown(tied: Model) -> None:
 )
 def test_any_other_result_is_refused(tied: Model, given: object) -> None:
     with pytest.raises(ObjectiveError) as refused:
-        UserFunction(lambda model: given, name="speed").of_model(tied)
+        UserFunction(lambda model: given, name="speed").evaluate_model(tied)
     sentence(refused.value, "speed", str(given)[:6] if not isinstance(given, torch.Tensor) else "tensor")
 
 
@@ -45,7 +45,7 @@ def test_an_exception_is_reported_in_one_sentence(tied: Model) -> None:
         raise RuntimeError("no\n  such device")
 
     with pytest.raises(ObjectiveError) as refused:
-        UserFunction(broken, name="speed").of_model(tied)
+        UserFunction(broken, name="speed").evaluate_model(tied)
     sentence(refused.value, "speed", "RuntimeError: no such device")
     assert isinstance(refused.value.__cause__, RuntimeError)
 
@@ -55,7 +55,7 @@ def test_an_interrupt_is_not_an_error(tied: Model) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        UserFunction(interrupted).of_model(tied)
+        UserFunction(interrupted).evaluate_model(tied)
 
 
 # --- from a file
@@ -66,7 +66,7 @@ def test_a_function_of_a_file(tied: Model, tmp_path: Path) -> None:
     path.write_text("def count(model):\n    return len(model.tensors), 0\n", encoding="utf-8")
     objective = read_function(path, "count")
     assert objective.name == f"{path}:count"
-    assert objective.of_model(tied) == Estimate(len(tied.tensors), 0)
+    assert objective.evaluate_model(tied) == Estimate(len(tied.tensors), 0)
 
 
 @pytest.mark.parametrize(

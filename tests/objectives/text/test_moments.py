@@ -6,7 +6,7 @@ import torch
 
 from bitwright.compress import Model, load
 from bitwright.engines import NATIVE, model_as_held
-from bitwright.objectives import MomentsOfText, collect_importance, gathered_moments
+from bitwright.objectives import MomentsOfText, collect_importance, collect_moments
 from bitwright.progress import Silent
 from tests.measuring import random_tokens
 
@@ -14,7 +14,7 @@ from tests.measuring import random_tokens
 def test_the_diagonal_is_the_importance_times_the_tokens(llama_tied: Path) -> None:
     model, tokens = load(str(llama_tied)), random_tokens(3, 10)
     names = ["blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.1.ffn_down.weight", "token_embd.weight"]
-    with torch.no_grad(), gathered_moments(model, names) as found:
+    with torch.no_grad(), collect_moments(model, names) as found:
         model.module(torch.from_numpy(tokens.ids), use_cache=False)
     importance = collect_importance(model, tokens, progress=Silent())
     assert set(found) == set(names)  # the embedding is the head too
@@ -27,18 +27,18 @@ def test_the_diagonal_is_the_importance_times_the_tokens(llama_tied: Path) -> No
 def test_each_expert_has_the_moments_of_its_own_tokens(tiny_mixtral: Path) -> None:
     model, tokens = load(str(tiny_mixtral)), random_tokens(2, 12)
     name = "blk.0.ffn_up_exps.weight"
-    with torch.no_grad(), gathered_moments(model, [name]) as found:
+    with torch.no_grad(), collect_moments(model, [name]) as found:
         model.module(torch.from_numpy(tokens.ids), use_cache=False)
     assert found[name].shape[0] == 4
     # two experts for each token: together they see everything twice
-    with torch.no_grad(), gathered_moments(model, ["blk.0.ffn_gate_inp.weight"]) as router:
+    with torch.no_grad(), collect_moments(model, ["blk.0.ffn_gate_inp.weight"]) as router:
         model.module(torch.from_numpy(tokens.ids), use_cache=False)
     np.testing.assert_allclose(found[name].sum(axis=0), 2 * router["blk.0.ffn_gate_inp.weight"][0], rtol=1e-3, atol=1e-3)
 
 
 def test_unused_tensors_are_left_out(llama_tied: Path) -> None:
     model = load(str(llama_tied))
-    with gathered_moments(model, ["blk.0.attn_q.weight"]) as found:
+    with collect_moments(model, ["blk.0.attn_q.weight"]) as found:
         pass
     assert found == {}
 
@@ -54,7 +54,7 @@ def passes(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_moments_come_a_few_tensors_at_a_time(llama_gqa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokens = load(str(llama_gqa)), random_tokens(3, 10)
     names = [tensor.name for tensor in model.tensors if tensor.name in model.pieces]
-    with torch.no_grad(), gathered_moments(model, names) as all_at_once:
+    with torch.no_grad(), collect_moments(model, names) as all_at_once:
         model.module(torch.from_numpy(tokens.ids), use_cache=False)
     counted = passes(model, monkeypatch)
     largest = max(moments.nbytes for moments in all_at_once.values())

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitwright.compress import Model, load
-from bitwright.predictors import Call, decoder_blocks, watched
+from bitwright.predictors import Call, decoder_blocks, hook_blocks
 from bitwright.predictors.sensitivity.block_hooks import BOUND_BYTES, forward, portions, run_subject
 from tests.compress.tiny_models import FAMILIES
 from tests.conftest import saved
@@ -25,7 +25,7 @@ def test_blocks_are_the_module_s_own(name: str, request: pytest.FixtureRequest) 
 def test_the_output_of_a_block_is_the_input_of_the_next(tied: Model, tmp_path: Path) -> None:
     calls: list[Call] = []
     with opened(tied, levels_of(tied, tmp_path), space=space_of(tied, ("Q4_0",)), tokens=random_tokens(10, 6), store=tmp_path / "a") as subject:
-        with watched(tied, calls.append):
+        with hook_blocks(tied, calls.append):
             run_subject(subject, "")
         run_subject(subject, "")  # the hook is gone
     assert [(call.index, len(call.x)) for call in calls] == [(0, 8), (1, 8), (0, 2), (1, 2)]
@@ -42,7 +42,7 @@ def test_blocks_of_other_architectures_can_be_run_alone(family: str, tmp_path: P
     """The other arguments of a block differ between architectures, and between blocks if some have sliding-window attention."""
     model_type, settings, _ = FAMILIES[family]
     model, calls = load(str(saved(tmp_path / family, model_type, settings))), list[Call]()
-    with watched(model, calls.append), torch.inference_mode():
+    with hook_blocks(model, calls.append), torch.inference_mode():
         model.module(torch.from_numpy(random_tokens(2, 12).ids), use_cache=False)
         for block, call in zip(decoder_blocks(model), calls.copy(), strict=True):
             assert torch.equal(block(call.x, **call.given), call.y)
@@ -50,7 +50,7 @@ def test_blocks_of_other_architectures_can_be_run_alone(family: str, tmp_path: P
 
 def test_the_hook_goes_after_a_mistake_too(tied: Model) -> None:
     calls: list[Call] = []
-    with pytest.raises(KeyboardInterrupt), watched(tied, calls.append):
+    with pytest.raises(KeyboardInterrupt), hook_blocks(tied, calls.append):
         raise KeyboardInterrupt
     tied.module(torch.ones((1, 2), dtype=torch.int64))
     assert not calls

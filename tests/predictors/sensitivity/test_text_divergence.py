@@ -6,7 +6,7 @@ import pytest
 
 from bitwright.compress import Model, planned_weights
 from bitwright.objectives import Divergence, Reference
-from bitwright.predictors.sensitivity.text_divergence import on_text
+from bitwright.predictors.sensitivity.text_divergence import open_divergence
 from bitwright.progress import Silent
 from tests.measuring import levels_of, random_tokens, space_of, uniform
 from tests.predictors.subjects import opened
@@ -24,11 +24,11 @@ def test_it_is_the_divergence_and_each_is_measured_once(tied: Model, tmp_path: P
     expected = [objective(choice).nats_per_token, objective.of_one(1, form), objective.of_one(2, form)]
     with opened(tied, levels, space=space, tokens=tokens, store=tmp_path / "a.sqlite") as subject:
         for _ in range(2):  # the second time everything is cached, and not even the original is run
-            with on_text(subject) as divergence:
-                found = [divergence.of_choice(choice), divergence.of_one(1, form), divergence.of_weights("mine", weights)]
+            with open_divergence(subject) as divergence:
+                found = [divergence.of_choice(choice), divergence.of_one(1, form), divergence.weight_space("mine", weights)]
             assert found == expected
             monkeypatch.setattr("bitwright.predictors.sensitivity.text_divergence.Reference", refuse)
-        with on_text(subject) as divergence, pytest.raises(AssertionError, match="again"):
+        with open_divergence(subject) as divergence, pytest.raises(AssertionError, match="again"):
             divergence.of_choice(uniform(space, "Q8_0"))
     assert len(set(expected)) == 3
 
@@ -38,7 +38,7 @@ def test_other_tokens_are_measured_again(tied: Model, tmp_path: Path) -> None:
     for seed in (0, 1):
         with (
             opened(tied, levels, space=space, tokens=random_tokens(2, 6, seed), store=tmp_path / "a.sqlite") as subject,
-            on_text(subject) as divergence,
+            open_divergence(subject) as divergence,
         ):
             found.append(divergence.of_choice(uniform(space, "Q4_0")))
     assert found[0] != found[1]
@@ -48,7 +48,7 @@ def test_the_original_is_read_before_anything_is_changed_and_its_file_goes(tied:
     monkeypatch.setattr("bitwright.objectives.reference.MEMORY_BOUND_BYTES", 0)
     space, levels = space_of(tied, ("Q4_0",)), levels_of(tied, tmp_path)
     with opened(tied, levels, space=space, tokens=random_tokens(2, 6), store=tmp_path / "a.sqlite") as subject:
-        with on_text(subject) as divergence:
+        with open_divergence(subject) as divergence:
             value = divergence.of_choice(uniform(space, "Q4_0"))
             assert (levels.folder / "reference.f16").exists()
         assert not (levels.folder / "reference.f16").exists()

@@ -3,14 +3,14 @@ import re
 import numpy as np
 import pytest
 
-from bitwright.report import Forecast, SearchCourse, Validation
+from bitwright.report import Forecast, SearchHistory, Validation
 from bitwright.report.charts.forecast_chart import forecast_chart
 
 MARK = re.compile(r'<circle class="(plan|missed)" cx="([\d.]+)%" cy="([\d.]+)" r="3.5"/></g>')
 
 
 @pytest.fixture(scope="module")
-def forecast(within: SearchCourse) -> Forecast:
+def forecast(within: SearchHistory) -> Forecast:
     assert isinstance(within.forecast, Forecast)
     return within.forecast
 
@@ -22,8 +22,8 @@ def of(measured: np.ndarray, predicted: np.ndarray) -> Forecast:
 
 def test_every_plan_has_a_mark_and_those_outside_their_interval_another(forecast: Forecast) -> None:
     looks = [look for look, _, _ in MARK.findall(forecast_chart(forecast))]
-    assert looks.count("plan") == forecast.is_held.sum()
-    assert looks.count("missed") == (~forecast.is_held).sum() > 0
+    assert looks.count("plan") == forecast.is_covered.sum()
+    assert looks.count("missed") == (~forecast.is_covered).sum() > 0
 
 
 def test_what_came_out_as_predicted_lies_on_the_diagonal() -> None:

@@ -6,18 +6,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bitwright.report import JudgedProxy, PricedProxy, ProxyComparison, Ranks
+from bitwright.report import ProxyComparison, ProxyCost, RankedProxy, Ranks
 from bitwright.report.tables.proxy_tables import agreement_table, costs_table, proxies_table, verdict
 
 UNKNOWN = Ranks(nan, nan, nan, nan)
 
 
-def judged(name: str, alike: float, every: float = 0.9, width: float = 0.1) -> JudgedProxy:
+def judged(name: str, alike: float, every: float = 0.9, width: float = 0.1) -> RankedProxy:
     ranks = [UNKNOWN if np.isnan(value) else Ranks(value, value - width, value + width, value - 0.2) for value in (every, alike)]
-    return JudgedProxy(name, *ranks)
+    return RankedProxy(name, *ranks)
 
 
-def comparison(*proxies: JudgedProxy) -> ProxyComparison:
+def comparison(*proxies: RankedProxy) -> ProxyComparison:
     n = len(proxies)
     among = np.arange(n * n, dtype=float).reshape(n, n) / 100
     return ProxyComparison(proxies, np.triu(among) + np.triu(among, 1).T, 30, 12, (0.01, 2.0), (0.2, 0.41234))
@@ -59,7 +59,7 @@ def test_thirty_proxies_fit_into_eighty_columns() -> None:
 
 
 def test_what_proxies_take_is_told() -> None:
-    told = printed(costs_table((PricedProxy("a", "what a is", 12, 1.0), PricedProxy("b", "what b is", 31.8, 0))))
+    told = printed(costs_table((ProxyCost("a", "what a is", 12, 1.0), ProxyCost("b", "what b is", 31.8, 0))))
     assert "12 + 1" in told
     assert "32 + 0" in told
     assert "what b is" in told

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from bitwright.report import Forecast, NoLimit, RunSummary, SearchCourse, SizeLimit
-from bitwright.report.tables.tables import candidates_table, courses_table, format_histogram, front_table, stages_table
+from bitwright.report import Forecast, NoLimit, RunSummary, SearchHistory, SizeLimit
+from bitwright.report.tables.tables import candidates_table, format_histogram, front_table, searches_table, stages_table
 
 
 def drawn(table: Table) -> str:
@@ -17,7 +17,7 @@ def drawn(table: Table) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("table", [candidates_table, front_table, stages_table, format_histogram, courses_table])
+@pytest.mark.parametrize("table", [candidates_table, front_table, stages_table, format_histogram, searches_table])
 def test_it_fits_eighty_columns_with_every_number_whole(searched: RunSummary, table: Callable[[RunSummary], Table]) -> None:
     text = drawn(table(searched))
     assert max(len(line) for line in text.splitlines()) <= 80
@@ -64,7 +64,7 @@ def test_stages_add_up(summary: RunSummary) -> None:
 
 
 def test_a_search_takes_two_lines(searched: RunSummary) -> None:
-    lines = drawn(courses_table(searched)).splitlines()
+    lines = drawn(searches_table(searched)).splitlines()
     rows = [line.split() for line in lines[4:8]]
     assert rows[0] == ["auto", "60", "3,080,192", "0.0584", "70.0", "%", "0.987", "0.0312"]
     assert rows[1] == ["90.00", "MB", "10", "min", "47", "s", "0.0355", "99.4", "%", "0.914", "88.3", "%"]
@@ -72,17 +72,17 @@ def test_a_search_takes_two_lines(searched: RunSummary) -> None:
     assert rows[3] == ["whole", "front", "5", "min", "10", "s", "–", "99.8", "%", "–", "–"]
 
 
-def test_a_long_search_and_one_of_nothing_fit_too(searched: RunSummary, within: SearchCourse) -> None:
+def test_a_long_search_and_one_of_nothing_fit_too(searched: RunSummary, within: SearchHistory) -> None:
     assert isinstance(within.forecast, Forecast)
     vague = replace(within.forecast, validation=replace(within.forecast.validation, kendall=float("nan")))
     last = replace(within.steps[-1], tokens=1_234_567_890_123, seconds=40_000.0)
     long = replace(within, method="a method of a very long name", steps=(*within.steps[:-1], last), forecast=vague)
     nothing = replace(within, steps=(), hypervolume=np.zeros(0), incumbent=np.zeros(0))
     late = replace(within, incumbent=np.append(np.inf, within.incumbent[1:]))
-    text = drawn(courses_table(replace(searched, courses=(long, nothing, late))))
+    text = drawn(searches_table(replace(searched, courses=(long, nothing, late))))
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "1,234,567,890,123" in text
     assert "nan" not in text
     assert "inf" not in text
-    assert "–" not in drawn(courses_table(replace(searched, courses=(late,))))  # it begins at the first file that fits
-    assert courses_table(replace(searched, courses=())).row_count == 0
+    assert "–" not in drawn(searches_table(replace(searched, courses=(late,))))  # it begins at the first file that fits
+    assert searches_table(replace(searched, courses=())).row_count == 0

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from bitwright.search import Problem, Strategy, Trials, evopress, quantization
-from bitwright.search.strategies.evolution import Generations, Stage, at_budget, sparsity, super_fast
+from bitwright.search.strategies.evolution import EvoPressOptions, Stage, at_budget, sparsity, super_fast
 from bitwright.search.strategies.neighbours import all_together
 from tests.search.ask_tell import LARGE, BudgetContract, answer, exactly, problem, searched
 from tests.search.instances import space_of
 
-FAST = Generations(200, 8, (Stage(2, 2), Stage(1, 8)), all_together)
+FAST = EvoPressOptions(200, 8, (Stage(2, 2), Stage(1, 8)), all_together)
 
 
 class TestEvolution(BudgetContract):
@@ -22,20 +22,20 @@ class TestEvolution(BudgetContract):
 
 
 def test_a_generation_is_selected_in_stages_on_more_and_more_text() -> None:
-    generations = Generations(2, 6, (Stage(3, 1), Stage(2, 2), Stage(1, 4)), all_together, n_initial=5)
+    generations = EvoPressOptions(2, 6, (Stage(3, 1), Stage(2, 2), Stage(1, 4)), all_together, n_initial=5)
     questions = searched(evopress(problem(LARGE.space), LARGE.middle_bits(), generations), exactly(LARGE), n=10**6)
     rounds = [(5, 1, 0), (1, 4, 0), *[(6, 1, 0), (3, 2, 0), (2, 4, 1)] * 2]
     assert [(len(q.choices), q.n_sequences, len(q.against)) for q in questions] == rounds
 
 
 def test_no_stage_measures_on_more_text_than_there_is() -> None:
-    generations = Generations(2, 6, (Stage(3, 4), Stage(1, 100)), all_together)
+    generations = EvoPressOptions(2, 6, (Stage(3, 4), Stage(1, 100)), all_together)
     questions = searched(evopress(problem(LARGE.space, n_sequences=7), LARGE.middle_bits(), generations), exactly(LARGE), n=10**6)
     assert [question.n_sequences for question in questions] == [4, 7, 4, 7, 4, 7]
 
 
 def test_survivors_are_the_best_and_the_parent_stays_until_it_is_beaten() -> None:
-    strategy = evopress(given_start(), LARGE.middle_bits(), Generations(3, 6, (Stage(2, 1), Stage(1, 4)), all_together))
+    strategy = evopress(given_start(), LARGE.middle_bits(), EvoPressOptions(3, 6, (Stage(2, 1), Stage(1, 4)), all_together))
     parent = strategy.ask().choices
     strategy.tell(answer(strategy.ask(), lambda choices, _: np.zeros(len(choices)), n=1))
     offspring = strategy.ask().choices
@@ -53,7 +53,7 @@ def test_survivors_are_the_best_and_the_parent_stays_until_it_is_beaten() -> Non
 
 
 def test_an_offspring_that_was_stopped_early_does_not_replace_the_parent() -> None:
-    strategy = evopress(given_start(), LARGE.middle_bits(), Generations(2, 4, (Stage(1, 8),), all_together))
+    strategy = evopress(given_start(), LARGE.middle_bits(), EvoPressOptions(2, 4, (Stage(1, 8),), all_together))
     parent = strategy.ask().choices
     strategy.tell(answer(strategy.ask(), exactly(LARGE), n=1))
     trials = answer(strategy.ask(), lambda choices, _: np.full(len(choices), -1.0), n=4)
@@ -67,7 +67,7 @@ def given_start() -> Problem:
 
 
 def test_without_a_start_the_first_parent_is_the_best_of_random_allocations_at_the_budget() -> None:
-    generations = Generations(1, 2, (Stage(1, 1), Stage(1, 4)), all_together, n_initial=8)
+    generations = EvoPressOptions(1, 2, (Stage(1, 1), Stage(1, 4)), all_together, n_initial=8)
     strategy, budget = evopress(problem(LARGE.space), LARGE.middle_bits(), generations), LARGE.middle_bits()
     drawn = strategy.ask().choices
     steps = np.diff(np.sort(np.where(LARGE.space.offered, LARGE.space.size_bits, 0), axis=1), axis=1)
@@ -93,7 +93,7 @@ def test_equal_units_keep_their_bits_all_the_way() -> None:
     space = space_of([[64, 96, 128, 160]] * 6 + [[32, 48, 64, 80]] * 6, [[True] * 4] * 12)
     start = np.full((1, 12), 1)
     questions = searched(
-        evopress(problem(space, start=start), int(space.total_bits(start)[0]), Generations(30, 8, (Stage(1, 1),))),
+        evopress(problem(space, start=start), int(space.total_bits(start)[0]), EvoPressOptions(30, 8, (Stage(1, 1),))),
         lambda choices, _: np.random.default_rng(0).random(len(choices)),
         n=10**6,
     )
@@ -104,12 +104,12 @@ def test_equal_units_keep_their_bits_all_the_way() -> None:
 
 
 def test_the_published_settings() -> None:
-    assert quantization(2_048) == Generations(150, 128, (Stage(16, 1), Stage(4, 8), Stage(1, 64)))
-    assert super_fast(256) == Generations(400, 16, (Stage(1, 2), Stage(1, 32)))
+    assert quantization(2_048) == EvoPressOptions(150, 128, (Stage(16, 1), Stage(4, 8), Stage(1, 64)))
+    assert super_fast(256) == EvoPressOptions(400, 16, (Stage(1, 2), Stage(1, 32)))
     assert sparsity(1_000).stages == (Stage(8, 3), Stage(2, 17), Stage(1, 66))
 
 
 @pytest.mark.parametrize("stages", [(), (Stage(4, 1),)])
 def test_the_last_stage_has_one_survivor(stages: tuple[Stage, ...]) -> None:
     with pytest.raises(ValueError, match="the last has one survivor"):
-        Generations(1, 1, stages)
+        EvoPressOptions(1, 1, stages)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bitwright.search import Problem, Question, Trials
-from bitwright.search.strategies.generator_strategy import Course
+from bitwright.search.strategies.generator_strategy import GeneratorStrategy
 from bitwright.search.strategies.strategy import asked
 from tests.search.ask_tell import LARGE, SMALL, answer, exactly, problem
 
@@ -24,7 +24,7 @@ def two_questions(log: list[str]) -> Generator[Question, Trials, None]:
 
 def test_it_goes_on_when_it_is_asked_and_ends_with_an_empty_question() -> None:
     log: list[str] = []
-    course = Course(problem(SMALL.space), two_questions(log))
+    course = GeneratorStrategy(problem(SMALL.space), two_questions(log))
     assert log == []
     assert course.ask() is course.ask()
     assert log == ["first"]
@@ -39,13 +39,13 @@ def test_it_goes_on_when_it_is_asked_and_ends_with_an_empty_question() -> None:
 
 
 def test_told_unasked_it_asks_itself_first() -> None:
-    course = Course(problem(SMALL.space), two_questions([]))
+    course = GeneratorStrategy(problem(SMALL.space), two_questions([]))
     course.tell(answer(asked(FIRST, 8), exactly(SMALL), n=1))
     assert np.array_equal(course.ask().choices, SECOND)
 
 
 def test_an_answer_to_another_question_is_refused_and_the_question_stays() -> None:
-    course = Course(problem(SMALL.space), two_questions([]))
+    course = GeneratorStrategy(problem(SMALL.space), two_questions([]))
     course.tell(answer(course.ask(), exactly(SMALL), n=1))
     for wrong in (SECOND[1:], SECOND[::-1], np.concatenate([SECOND, FIRST])):
         with pytest.raises(ValueError, match="are not its first"):
@@ -55,7 +55,7 @@ def test_an_answer_to_another_question_is_refused_and_the_question_stays() -> No
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_no_number_is_refused(value: float) -> None:
-    course = Course(problem(SMALL.space), two_questions([]))
+    course = GeneratorStrategy(problem(SMALL.space), two_questions([]))
     for values, errors in (([[value]], [[0.1]]), ([[1.0]], [[value]])):
         with pytest.raises(ValueError, match="must be finite"):
             course.tell(Trials(FIRST, np.array(values), np.array(errors), np.array([8])))

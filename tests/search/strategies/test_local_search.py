@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitwright.search import Learning, Problem, Strategy, Swaps, Trials, swaps
+from bitwright.search import Learning, LocalSearchOptions, Problem, Strategy, Trials, swaps
 from tests.search.ask_tell import LARGE, SMALL, BudgetContract, answer, choices_of, exactly, problem, searched
 from tests.search.instances import every_choice
 from tests.search.learners import knowing, learning, ridge
 
-FEW = Swaps(n_mutants=30, patience=40)
+FEW = LocalSearchOptions(n_mutants=30, patience=40)
 
 
 class TestLocalSearch(BudgetContract):

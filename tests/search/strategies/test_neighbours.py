@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.errors import BudgetError
-from bitwright.search.solvers.rungs import FormatRanks
+from bitwright.search.solvers.format_ranks import FormatRanks
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together, by_kind, by_size
 from bitwright.spaces import Choice, Space
 from tests.search.ask_tell import LARGE

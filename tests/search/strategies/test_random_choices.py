@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.search import Problem, Strategy, random_front, random_mixes, random_within
-from bitwright.search.solvers.rungs import FormatRanks
+from bitwright.search.solvers.format_ranks import FormatRanks
 from bitwright.search.strategies.random_choices import mixing
 from bitwright.spaces import Space
 from tests.search.ask_tell import LARGE, SMALL, BudgetContract, FrontContract, choices_of, exactly, problem, searched

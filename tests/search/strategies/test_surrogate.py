@@ -10,8 +10,8 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from bitwright.search import Learning, Question, Trials
-from bitwright.search.strategies.generator_strategy import Course
-from bitwright.search.strategies.surrogate import Belief, Incumbent, expected_improvement, iterated
+from bitwright.search.strategies.generator_strategy import GeneratorStrategy
+from bitwright.search.strategies.surrogate import Incumbent, SurrogateState, expected_improvement, iterated
 from tests.search.ask_tell import LARGE, problem, searched
 
 NUMBERS = st.floats(-3.0, 3.0)
@@ -35,7 +35,7 @@ def test_the_promising_come_in_the_order_of_what_they_may_gain() -> None:
         return mean[choices[:, 0]], deviation[choices[:, 0]]
 
     def promising(**numbers) -> list[int]:
-        belief = Belief(problem(LARGE.space), Learning(predict, lambda *_: predict))
+        belief = SurrogateState(problem(LARGE.space), Learning(predict, lambda *_: predict))
         belief.seen.new(pool[:1])
         return belief.promising(pool, pool[0], **numbers)[:, 0].tolist()
 
@@ -46,7 +46,7 @@ def test_the_promising_come_in_the_order_of_what_they_may_gain() -> None:
 
 
 def test_what_was_promising_once_is_not_again() -> None:
-    belief = Belief(problem(LARGE.space), Learning(lambda choices: (np.ones(len(choices)), np.ones(len(choices))), lambda *_: None))
+    belief = SurrogateState(problem(LARGE.space), Learning(lambda choices: (np.ones(len(choices)), np.ones(len(choices))), lambda *_: None))
     pool = np.eye(12, dtype=np.int64)
     first, second = (belief.promising(pool, pool[0], least_gain=-1.0, n=8) for _ in range(2))
     assert len(first) == 8
@@ -58,7 +58,9 @@ def test_every_descent_but_the_first_begins_near_the_best_so_far() -> None:
     """Descents end after a value of 1, 3, 0 and 2; a kick adds one to the first unit."""
     begun: list[int] = []
     ends = iter([1.0, 3.0, 0.0, 2.0])
-    belief = Belief(problem(LARGE.space), Learning(lambda choices: (np.ones(len(choices)), np.ones(len(choices))), lambda *_: None, n_first=99))
+    belief = SurrogateState(
+        problem(LARGE.space), Learning(lambda choices: (np.ones(len(choices)), np.ones(len(choices))), lambda *_: None, n_first=99)
+    )
 
     def descend(incumbent: Incumbent) -> Generator[Question, Trials, Incumbent]:
         begun.append(int(incumbent.choice[0]))
@@ -66,7 +68,7 @@ def test_every_descent_but_the_first_begins_near_the_best_so_far() -> None:
         return Incumbent(incumbent.choice + 10, next(ends))
 
     asking = iterated(belief, np.zeros((1, 12), dtype=np.int64), descend, lambda choice: iter([choice + 1]), n_restarts=3)
-    searched(Course(problem(LARGE.space), asking), lambda choices, _: np.full(len(choices), 9.0), n=99)
+    searched(GeneratorStrategy(problem(LARGE.space), asking), lambda choices, _: np.full(len(choices), 9.0), n=99)
     assert begun == [0, 11, 11, 22]  # behind 0 + 10 twice, and then behind 11 + 10
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bitwright.search import Problem, Tied, Trials
-from bitwright.search.strategies.generator_strategy import Course
+from bitwright.search.strategies.generator_strategy import GeneratorStrategy
 from bitwright.search.strategies.strategy import asked
 from bitwright.spaces import tied
 from tests.search.instances import space_of
@@ -16,7 +16,7 @@ def test_what_is_asked_is_expanded_and_what_is_told_reduced() -> None:
     def asking():
         told.append((yield asked(np.array([[0, 1], [1, 0]]), 5)))
 
-    inner = Course(Problem(tie.coarse, np.zeros((0, 2), dtype=np.int64), 5, 0), asking())
+    inner = GeneratorStrategy(Problem(tie.coarse, np.zeros((0, 2), dtype=np.int64), 5, 0), asking())
     strategy = Tied(inner, tie)
     question = strategy.ask()
     assert question.choices.tolist() == [[0, 0, 1, 1], [1, 1, 0, 0]]

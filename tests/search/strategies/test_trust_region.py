@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitwright.search import Problem, Region, Strategy, turbo
+from bitwright.search import Problem, Strategy, TrustRegionOptions, turbo
 from tests.search.ask_tell import LARGE, BudgetContract, answer, problem, searched
 from tests.search.learners import learning
 
-FEW = Region(n_walks=60)
+FEW = TrustRegionOptions(n_walks=60)
 
 
 class TestTrustRegion(BudgetContract):
@@ -18,7 +18,7 @@ class TestTrustRegion(BudgetContract):
         return turbo(problem, budget_bits, learning(problem.space), FEW)
 
 
-def radii(region: Region, values: list[float]) -> list[int]:
+def radii(region: TrustRegionOptions, values: list[float]) -> list[int]:
     """The distance from the incumbent of the farthest choice of each question, where every choice of the k-th question measures `values[k]`."""
     told = iter([10.0, *values])
     strategy = turbo(problem(LARGE.space), LARGE.middle_bits(), learning(LARGE.space), region)

@@ -26,7 +26,7 @@ from torch.nn import Module
 from bitwright.compress import applied, planned_weights
 from bitwright.predictors.sensitivity.activations.input_moments import OutputErrors
 from bitwright.predictors.sensitivity.activations.layer_output import layer_output_errors
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, run_subject, watched
+from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks, run_subject
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.subject import Subject
 
@@ -69,7 +69,7 @@ def _steps(subject: Subject) -> Iterator[_Step]:
         if call.index == 0:
             hidden.append(call.x)
 
-    with watched(subject.model, record):
+    with hook_blocks(subject.model, record):
         run_subject(subject, "Recording the inputs of the first block")
     for i, block in enumerate(decoder_blocks(subject.model)):
         outputs = [_run(block, x, given[i]) for x in hidden]

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.predictors.sensitivity.activations.covariance import Covariance, correlation, size_bytes
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, portions, run_subject, watched
+from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks, portions, run_subject
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.ranked_scores import layer_scores
 from bitwright.predictors.sensitivity.subject import Subject
@@ -50,7 +50,7 @@ def _of_blocks(subject: Subject) -> NDArray[np.float64]:
             if call.index in joint:
                 joint[call.index].add(torch.cat([call.x, call.y], dim=-1))
 
-        with watched(subject.model, record):
+        with hook_blocks(subject.model, record):
             run_subject(subject, "Correlating inputs and outputs of blocks")
         found[portion] = [mean_canonical_correlation(joint[i].matrix()) for i in portion]
     return found

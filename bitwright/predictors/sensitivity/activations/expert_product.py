@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.objectives import Routing, kept_routing
+from bitwright.objectives import Routing, cached_routing
 from bitwright.predictors.sensitivity.activations.block_output import block_output_errors
 from bitwright.predictors.sensitivity.composed import power_product
 from bitwright.predictors.sensitivity.subject import Subject
@@ -32,7 +32,7 @@ class ExpertProduct:
 
     def __call__(self, subject: Subject) -> NDArray[np.float64]:
         """Return the table `(n_units, n_formats)`, dimensionless."""
-        routing = kept_routing(subject.model, subject.tokens, store=subject.store, progress=subject.progress)
+        routing = cached_routing(subject.model, subject.tokens, store=subject.store, progress=subject.progress)
         chosen, weight = (_of_units(subject.space, routing, values) for values in (routing.n_chosen, routing.probability))
         errors = np.sqrt(block_output_errors(subject).relative())
         return power_product((chosen, weight, errors), (self.frequency, self.weight, self.error))
@@ -43,7 +43,7 @@ def router_scores(subject: Subject) -> NDArray[np.float64]:
 
     The score by which Collaborative Compression prunes experts.
     """
-    routing = kept_routing(subject.model, subject.tokens, store=subject.store, progress=subject.progress)
+    routing = cached_routing(subject.model, subject.tokens, store=subject.store, progress=subject.progress)
     return _of_units(subject.space, routing, routing.probability)[:, 0]
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor as Torch
 
 from bitwright.compress import Model, matrix_shape
-from bitwright.objectives import Routed, Tap, Tapped, Tokens, Use, watched_routers
+from bitwright.objectives import RouterCall, Tap, Tapped, Tokens, Use, hook_routers
 from bitwright.predictors.sensitivity.block_hooks import run_text
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.subject import Subject
@@ -37,7 +37,7 @@ def channel_energies(model: Model, tokens: Tokens, *, alpha: float = ALPHA, prog
     """
     downs = {tensor.name: tensor for tensor in model.tensors if tensor.name in model.pieces and role(tensor.name).startswith(_DOWN)}
     values = _Values({name: expert_of(name) for name in downs})
-    with watched_routers(model, values.routed), Tapped(model, values):
+    with hook_routers(model, values.routed), Tapped(model, values):
         run_text(model, tokens, "Measuring feed-forward channels", progress=progress)
     return {name: _energies(model, tensor, values, alpha) for name, tensor in downs.items()}
 
@@ -92,9 +92,9 @@ class _Values(Tap):
     places: dict[str, tuple[int, int]]
     squares: dict[str, Torch] = field(default_factory=dict)
     largest: dict[str, Torch] = field(default_factory=dict)
-    _routed: dict[int, Routed] = field(default_factory=dict)
+    _routed: dict[int, RouterCall] = field(default_factory=dict)
 
-    def routed(self, routed: Routed) -> None:
+    def routed(self, routed: RouterCall) -> None:
         """Remember the last selection of a router: its experts run next."""
         self._routed[routed.layer] = routed
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.predictors.sensitivity.activations.covariance import Covariance, correlation, size_bytes
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, forward, portions, run_subject, watched
+from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, forward, hook_blocks, portions, run_subject
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.ranked_scores import layer_scores
 from bitwright.predictors.sensitivity.subject import Subject
@@ -75,7 +75,7 @@ def _of_blocks(subject: Subject) -> NDArray[np.float64]:
                 labels = torch.from_numpy(classes[start : seen[call.index]].reshape(-1)).to(call.y.device)
                 outputs[call.index].add(call.y.flatten(0, 1), labels)
 
-        with watched(model, record):
+        with hook_blocks(model, record):
             run_subject(subject, "Relating block outputs to predictions")
         found[portion] = [outputs[i].information() for i in portion]
     return found

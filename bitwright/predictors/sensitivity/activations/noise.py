@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress import Floats, Weights
 from bitwright.predictors.sensitivity.subject import Subject
-from bitwright.predictors.sensitivity.text_divergence import on_text
+from bitwright.predictors.sensitivity.text_divergence import open_divergence
 from bitwright.spaces import Tensor
 
 NOISE_LEVELS = (0.05, 0.1, 0.15, 0.2)
@@ -31,9 +31,9 @@ def noise_coefficients(subject: Subject, levels: Sequence[float] = NOISE_LEVELS)
     One forward pass for the original, and one for each unit and level; every finished one is cached.
     """
     squares, found = np.square(np.array(levels)), np.zeros((len(subject.space.units), len(levels)))
-    with subject.progress.stage("Measuring noise in one unit at a time", found.size) as advance, on_text(subject) as divergence:
+    with subject.progress.stage("Measuring noise in one unit at a time", found.size) as advance, open_divergence(subject) as divergence:
         for u, j in np.ndindex(found.shape):
-            found[u, j] = divergence.of_weights(f"noise/{u}/{levels[j]}/{j}", noisy(subject, u, t=levels[j], stream=j))
+            found[u, j] = divergence.weight_space(f"noise/{u}/{levels[j]}/{j}", noisy(subject, u, t=levels[j], stream=j))
             advance(1)
     coefficients: NDArray[np.float64] = found @ squares / (squares**2).sum()
     return coefficients

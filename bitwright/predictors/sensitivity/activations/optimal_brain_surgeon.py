@@ -27,14 +27,14 @@ from bitwright.predictors.sensitivity.subject import Subject
 DAMPING = 0.01  # of the mean diagonal
 
 
-def surgeon_table(subject: Subject) -> NDArray[np.float64]:
+def obs_table(subject: Subject) -> NDArray[np.float64]:
     """Return the loss of each unit and format per token `(n_units, n_formats)`, in the units of the layer-output error; NaN where a pair is not
     offered.
     """
     return quadratic_errors(subject, "surgeon", _loss).absolute()
 
 
-def unexplained(inputs: torch.Tensor) -> NDArray[np.float64]:
+def residual_variance(inputs: torch.Tensor) -> NDArray[np.float64]:
     """Return ½ / [H_j⁻¹]_jj of every channel `(n_columns,)`, for second moments `inputs` `(n_columns, n_columns)`."""
     moments = inputs.double()
     damping = DAMPING * moments.diagonal().mean()
@@ -47,7 +47,7 @@ def unexplained(inputs: torch.Tensor) -> NDArray[np.float64]:
 
 
 def _loss(moments: Moments) -> Cost:
-    channels = [unexplained(inputs) for inputs in moments.inputs]  # one (n_columns,) for each group
+    channels = [residual_variance(inputs) for inputs in moments.inputs]  # one (n_columns,) for each group
 
     def cost(change: Floats) -> tuple[float, float]:
         groups = np.split(change, max(len(channels), 1))

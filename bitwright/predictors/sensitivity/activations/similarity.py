@@ -14,7 +14,7 @@ Cost: one forward pass over the tokens for all three.
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, run_subject, watched
+from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks, run_subject
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.ranked_scores import layer_scores
 from bitwright.predictors.sensitivity.subject import Subject
@@ -49,6 +49,6 @@ def _measured(subject: Subject) -> NDArray[np.float64]:
         norms = (x.norm(dim=-1) * y.norm(dim=-1)).clamp_min(np.finfo(np.float64).tiny)
         found[call.index].append(((x * y).sum(dim=-1) / norms).clamp(-1, 1).cpu().numpy())
 
-    with watched(subject.model, record):
+    with hook_blocks(subject.model, record):
         run_subject(subject, "Comparing inputs and outputs of blocks")
     return np.stack([np.concatenate(batches) for batches in found])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor as Torch
 
 from bitwright.objectives import Tap, Tapped, Use
-from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, watched
+from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.gradients.losses import Batch, TextLabels
 from bitwright.predictors.sensitivity.ranked_scores import layer_scores
@@ -62,7 +62,7 @@ def _forward(subject: Subject, ids: NDArray[np.int64], inputs: list[Torch]) -> T
         inputs.append(call.x)
 
     model = subject.model
-    with torch.enable_grad(), watched(model, record), Tapped(model, _RequireGradients()):
+    with torch.enable_grad(), hook_blocks(model, record), Tapped(model, _RequireGradients()):
         logits: Torch = model.module(torch.from_numpy(ids).to(model.device), use_cache=False).logits.float()
     return logits
 

@@ -81,7 +81,7 @@ class TextLabels(Loss):
         return at
 
 
-def read_anew(subject: Subject) -> Reference:
+def compute_reference(subject: Subject) -> Reference:
     """Compute the original's predictions on the subject's tokens in one forward pass."""
     return Reference(subject.model, subject.tokens, scratch=subject.levels.folder, progress=subject.progress)
 
@@ -92,7 +92,7 @@ class FromOriginal(Loss):
     pass before the sweep.
     """
 
-    predictions: Callable[[Subject], Reference] = read_anew
+    predictions: Callable[[Subject], Reference] = compute_reference
     name = "from original"
     positions = slice(None)
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.predictors.sensitivity.subject import Subject
-from bitwright.predictors.sensitivity.text_divergence import on_text
-from bitwright.spaces import CacheTypes, Choice, Space, of_weights
+from bitwright.predictors.sensitivity.text_divergence import open_divergence
+from bitwright.spaces import CacheTypes, Choice, Space, weight_space
 
 Table = NDArray[np.float64]
 
@@ -21,12 +21,12 @@ def cache_losses(subject: Subject, space: Space) -> tuple[Table, int]:
     `subject` has the space of the weights alone.
     """
     offered, losses, n_passes = space.offered[-2:], np.full((2, len(space.formats)), np.nan), 1
-    with on_text(subject) as divergence, subject.progress.stage("Measuring cache types", int(offered.sum())) as advance:
+    with open_divergence(subject) as divergence, subject.progress.stage("Measuring cache types", int(offered.sum())) as advance:
         for u, f in np.argwhere(offered):
             name = space.formats[f].name
             types = CacheTypes(keys=name) if u == 0 else CacheTypes(values=name)
-            losses[u, f] = 0.0 if types.is_plain else divergence.of_cache(types)
-            n_passes += not types.is_plain
+            losses[u, f] = 0.0 if types.is_default else divergence.of_cache(types)
+            n_passes += not types.is_default
             advance(1)
     return losses, n_passes * subject.tokens.n_tokens
 
@@ -45,6 +45,6 @@ def with_cache_steps(slopes: Table, choice: Choice, *, table: Table, space: Spac
 
     They are differences of `table` `(n_units, n_formats)`, since an expansion in the weights does not cover the cache.
     """
-    n = len(of_weights(space).units)
+    n = len(weight_space(space).units)
     steps = table[n:] - table[np.arange(n, len(choice)), choice[n:]][:, None]
     return np.concatenate([slopes, np.where(space.offered[n:], steps, 0.0)])

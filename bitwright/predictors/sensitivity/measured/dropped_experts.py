@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from bitwright.compress import Expert
 from bitwright.objectives import Routing
 from bitwright.predictors.sensitivity.subject import Subject
-from bitwright.predictors.sensitivity.text_divergence import on_text
+from bitwright.predictors.sensitivity.text_divergence import open_divergence
 from bitwright.spaces import DROP, Choice, Space
 
 Table = NDArray[np.float64]
 #: sensitivities in nats per token, comparable with measured divergences
-IN_NATS = ("gradient", "joint", "gradient-raw", "measured")
+NATS_PROXIES = ("gradient", "joint", "gradient-raw", "measured")
 
 
 def may_drop(space: Space) -> bool:
@@ -39,14 +39,14 @@ def drop_losses(subject: Subject) -> NDArray[np.float64]:
     column = space.formats.index(DROP)
     offered = np.flatnonzero(space.offered[:, column])
     losses = np.full(len(space.units), np.nan)
-    with on_text(subject) as divergence, subject.progress.stage("Dropping one expert at a time", len(offered)) as advance:
+    with open_divergence(subject) as divergence, subject.progress.stage("Dropping one expert at a time", len(offered)) as advance:
         for u in offered:
             losses[u] = divergence.of_one(int(u), column)
             advance(1)
     return losses
 
 
-def droppable(space: Space, losses: NDArray[np.float64], *, routing: Routing, heirs: Mapping[Expert, int]) -> Space:
+def limit_drops(space: Space, losses: NDArray[np.float64], *, routing: Routing, heirs: Mapping[Expert, int]) -> Space:
     """Restrict dropping to the experts of least `losses` `(n_units,)` in each layer, so that every choice leaves as many experts as a token uses.
 
     No expert is dropped together with its replacement in `heirs`.

@@ -8,7 +8,7 @@ import torch
 
 from bitwright.compress import IntegerCodec, Levels, Model
 from bitwright.engines import NATIVE, model_as_held
-from bitwright.objectives import watched_routers
+from bitwright.objectives import hook_routers
 from bitwright.predictors.sensitivity.activations.micro_experts import camera_scores, micro_expert_energies
 from bitwright.spaces import by_expert, discover
 from bitwright.spaces.tie import joined
@@ -28,7 +28,7 @@ def expected(model: Model, layer: int, alpha: float) -> np.ndarray:
     block = model.module.model.layers[layer].mlp
     given, routed = [], []
     handle = block.experts.register_forward_pre_hook(lambda module, args: given.append(args))
-    with watched_routers(model, lambda each: routed.append(each) if each.layer == layer else None), torch.no_grad():
+    with hook_routers(model, lambda each: routed.append(each) if each.layer == layer else None), torch.no_grad():
         for ids in TOKENS.batches(4):
             model.module(torch.from_numpy(ids), use_cache=False)
     handle.remove()

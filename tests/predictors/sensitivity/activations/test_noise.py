@@ -42,12 +42,12 @@ def test_the_coefficient_is_the_least_squares_slope(tied: Model, tmp_path: Path,
 
     @contextmanager
     def fake(_: Any) -> Any:
-        def of_weights(name: str, weights: Any) -> float:
+        def weight_space(name: str, weights: Any) -> float:
             asked.append(name)
             _, u, t, _ = name.split("/")
             return (int(u) + 1) * float(t) ** 2 + (0.01 if t == "0.2" else 0)
 
-        yield SimpleNamespace(of_weights=of_weights)
+        yield SimpleNamespace(weight_space=weight_space)
 
     monkeypatch.setattr("bitwright.predictors.sensitivity.activations.noise.on_text", fake)
     space = space_of(tied, ("Q4_0",))

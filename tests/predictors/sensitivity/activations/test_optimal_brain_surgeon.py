@@ -10,7 +10,7 @@ from bitwright.compress import Levels, Model
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.activations.input_moments import Moments
 from bitwright.predictors.sensitivity.activations.layer_output import layer_output_errors
-from bitwright.predictors.sensitivity.activations.optimal_brain_surgeon import DAMPING, _loss, surgeon_table, unexplained
+from bitwright.predictors.sensitivity.activations.optimal_brain_surgeon import DAMPING, _loss, obs_table, residual_variance
 from bitwright.spaces import Space
 from tests.measuring import levels_of, random_tokens, space_of
 from tests.predictors.contract import TableContract
@@ -20,7 +20,7 @@ from tests.predictors.subjects import opened
 class TestSurgeonTable(TableContract):
     def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
-            return surgeon_table(subject)
+            return obs_table(subject)
 
 
 def moments(seed: int, n_columns: int = 6) -> torch.Tensor:
@@ -35,12 +35,12 @@ def hessian(inputs: torch.Tensor) -> np.ndarray:
 
 
 def test_uncorrelated_inputs_by_hand() -> None:
-    np.testing.assert_allclose(unexplained(torch.diag(torch.tensor([1.0, 5.0]))), [1.03, 5.03])
+    np.testing.assert_allclose(residual_variance(torch.diag(torch.tensor([1.0, 5.0]))), [1.03, 5.03])
 
 
 def test_two_equal_inputs_by_hand() -> None:
     """The first is explained by the second but for the damping of 0.01: 1.01 − 1/1.01."""
-    np.testing.assert_allclose(unexplained(torch.ones((2, 2))), [1.01 - 1 / 1.01, 1.01])
+    np.testing.assert_allclose(residual_variance(torch.ones((2, 2))), [1.01 - 1 / 1.01, 1.01])
 
 
 @given(st.integers(0, 1000))
@@ -48,8 +48,8 @@ def test_it_is_the_diagonal_of_the_inverse_without_the_channels_before(seed: int
     inputs = moments(seed)
     h = hessian(inputs)
     expected = [0.5 / np.linalg.inv(h[j:, j:])[0, 0] for j in range(len(h))]
-    np.testing.assert_allclose(unexplained(inputs), expected, rtol=1e-6)
-    np.testing.assert_allclose(unexplained(inputs), 0.5 / np.diag(np.linalg.cholesky(np.linalg.inv(h)).T) ** 2, rtol=1e-6)  # as published
+    np.testing.assert_allclose(residual_variance(inputs), expected, rtol=1e-6)
+    np.testing.assert_allclose(residual_variance(inputs), 0.5 / np.diag(np.linalg.cholesky(np.linalg.inv(h)).T) ** 2, rtol=1e-6)  # as published
 
 
 @given(st.integers(0, 1000))
@@ -58,7 +58,7 @@ def test_it_is_the_error_left_after_compensation(seed: int) -> None:
     h = hessian(inputs)
     best = -np.linalg.solve(h[j + 1 :, j + 1 :], h[j + 1 :, j])
     change = np.concatenate([np.zeros(j), [1.0], best])
-    assert 0.5 * change @ h @ change == pytest.approx(unexplained(inputs)[j], rel=1e-6)
+    assert 0.5 * change @ h @ change == pytest.approx(residual_variance(inputs)[j], rel=1e-6)
 
 
 def test_a_loss_by_hand() -> None:
@@ -73,7 +73,7 @@ def test_a_look_up_costs_its_own_error_and_a_matrix_less_than_that(name: str, re
     model: Model = request.getfixturevalue(name)
     space, levels = space_of(model, ("Q8_0", "Q4_0")), levels_of(model, tmp_path)
     with opened(model, levels, space=space, tokens=random_tokens(9, 6), store=tmp_path / "a") as subject:
-        table, errors = surgeon_table(subject), layer_output_errors(subject)
+        table, errors = obs_table(subject), layer_output_errors(subject)
     alone = (errors.original[:, 0] == 0)[:, None] & space.offered
     np.testing.assert_allclose(table[alone], errors.absolute()[alone], rtol=1e-5)
     multiplied = ~alone & space.offered

@@ -9,7 +9,7 @@ import torch
 from bitwright.compress import Model, applied
 from bitwright.predictors import Expansion, gradient_products
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
-from bitwright.predictors.sensitivity.gradients.losses import read_anew
+from bitwright.predictors.sensitivity.gradients.losses import compute_reference
 from tests.measuring import levels_of, random_tokens, space_of, uniform
 from tests.predictors.subjects import opened
 
@@ -34,7 +34,7 @@ def test_slopes_are_those_of_the_divergence_at_the_choice(name: str, request: py
     choice[::2] = coarse[::2]
     original, step = log_probabilities(model), 0.02
     with opened(model, levels, space=space, tokens=TOKENS, store=tmp_path / "run.sqlite") as subject:
-        slopes, curvatures = Expansion(subject, gradient_products(subject), read_anew(subject))(choice)
+        slopes, curvatures = Expansion(subject, gradient_products(subject), compute_reference(subject))(choice)
     rows = np.arange(len(choice))
     assert not slopes[rows, choice].any()
     assert not curvatures[rows, choice].any()
@@ -57,6 +57,6 @@ def test_curvatures_from_the_original_are_the_gradient_table(tied: Model, tmp_pa
     space, levels = space_of(tied, ("BF16", "Q8_0", "Q4_0")), levels_of(tied, tmp_path / "levels")
     with opened(tied, levels, space=space, tokens=TOKENS, store=tmp_path / "run.sqlite") as subject:
         products = gradient_products(subject)
-        slopes, curvatures = Expansion(subject, products, read_anew(subject))(uniform(space, "BF16"))
+        slopes, curvatures = Expansion(subject, products, compute_reference(subject))(uniform(space, "BF16"))
     np.testing.assert_allclose(curvatures, np.where(space.offered, gradient_table(products), 0.0))
     assert np.abs(slopes).max() < 0.01 * curvatures.max()  # the original is where the divergence is least, up to rounding

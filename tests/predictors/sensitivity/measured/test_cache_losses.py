@@ -9,7 +9,7 @@ from bitwright.objectives import Divergence, Reference, Store, Tokens
 from bitwright.objectives.divergence import cache_divergence
 from bitwright.predictors import Subject, cache_losses, with_cache_losses, with_cache_steps
 from bitwright.progress import Silent
-from bitwright.spaces import ANY_CACHE, CacheTypes, Space, chosen_cache, in_types, with_cache
+from bitwright.spaces import ANY_CACHE, CacheTypes, Space, chosen_cache, with_cache, with_cache_choice
 from tests.measuring import levels_of, random_tokens, space_of, weights_of
 
 TOKENS = random_tokens(3, 24)
@@ -65,19 +65,19 @@ def test_a_choice_is_measured_with_its_cache(subject: Subject, space: Space, wei
     divergence, before = Divergence(model, subject.levels, space=space, reference=reference), weights_of(model)
     plain = weights.uniform(LLAMA_CPP.format("Q8_0"))
     types = CacheTypes("Q4_0", "Q5_1")
-    rounded = divergence(in_types(space, plain, types)).nats_per_token
-    assert rounded > divergence(in_types(space, plain, CacheTypes())).nats_per_token
+    rounded = divergence(with_cache_choice(space, plain, types)).nats_per_token
+    assert rounded > divergence(with_cache_choice(space, plain, CacheTypes())).nats_per_token
     with cached_in(model, types):
         alone = Divergence(model, subject.levels, space=weights, reference=reference)(plain).nats_per_token
     assert rounded == pytest.approx(alone)
     with stitched(model, subject.levels, space=space) as stitcher:
-        stitcher.put(in_types(space, plain, types))
-        stitched_in = Divergence(model, subject.levels, space=weights, reference=reference).of_weights({})
-        stitcher.put(in_types(space, plain, CacheTypes()))
-        assert Divergence(model, subject.levels, space=weights, reference=reference).of_weights({}) < stitched_in
-        stitcher.put(in_types(space, plain, types))
+        stitcher.put(with_cache_choice(space, plain, types))
+        stitched_in = Divergence(model, subject.levels, space=weights, reference=reference).weight_space({})
+        stitcher.put(with_cache_choice(space, plain, CacheTypes()))
+        assert Divergence(model, subject.levels, space=weights, reference=reference).weight_space({}) < stitched_in
+        stitcher.put(with_cache_choice(space, plain, types))
         stitcher.restore()
-        assert Divergence(model, subject.levels, space=weights, reference=reference).of_weights({}) == pytest.approx(0, abs=1e-6)
+        assert Divergence(model, subject.levels, space=weights, reference=reference).weight_space({}) == pytest.approx(0, abs=1e-6)
     assert stitched_in == pytest.approx(rounded, rel=1e-4)
     assert all((weight == before[name]).all() for name, weight in weights_of(model).items())
 
@@ -88,7 +88,7 @@ def test_rows_of_the_cache_are_in_the_units_of_the_table(space: Space, weights: 
     np.testing.assert_array_equal(with_cache_losses(first, losses, like=first)[-2:], losses)
     np.testing.assert_allclose(with_cache_losses(100 * first, losses, like=first)[-2:], 100 * losses)
     table = with_cache_losses(first, losses * np.arange(len(space.formats)), like=first)
-    choice = in_types(space, weights.smallest(), CacheTypes("Q8_0", "Q4_0"))
+    choice = with_cache_choice(space, weights.smallest(), CacheTypes("Q8_0", "Q4_0"))
     slopes = with_cache_steps(np.zeros(weights.offered.shape), choice, table=table, space=space)
     assert slopes.shape == space.offered.shape
     assert (slopes[np.arange(len(choice)), choice] == 0).all()

@@ -11,7 +11,7 @@ from bitwright.compress import IntegerCodec, Levels, Model, Rerouting, load
 from bitwright.compress.in_place.dropping import forced
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.errors import ModelError
-from bitwright.objectives import watched_routers
+from bitwright.objectives import hook_routers
 from bitwright.objectives.text.routing import collect_routing
 from bitwright.predictors import MINIMUM_TOKENS, forced_table
 from bitwright.predictors.sensitivity.measured.forced_routing import forced_costs
@@ -63,7 +63,7 @@ def test_every_token_of_one_layer_is_sent_there_and_then_none(held: Model) -> No
     chosen: list[torch.Tensor] = []
     with Rerouting(held) as rerouting:
         rerouting.forcing(1, 2)
-        with watched_routers(held, lambda routed: chosen.append(routed.chosen)), torch.no_grad():
+        with hook_routers(held, lambda routed: chosen.append(routed.chosen)), torch.no_grad():
             held.module(torch.from_numpy(TOKENS.ids), use_cache=False)
         rerouting.without({})
         found = collect_routing(held, TOKENS, progress=Silent())

@@ -9,7 +9,7 @@ from bitwright.compress import Levels, Model, measure_distortion
 from bitwright.objectives import Tokens
 from bitwright.predictors import random_orders, shapley_marginals
 from bitwright.predictors.sensitivity.measured.shapley import Shapley, shapley_table
-from bitwright.predictors.sensitivity.text_divergence import on_text
+from bitwright.predictors.sensitivity.text_divergence import open_divergence
 from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
 from tests.measuring import uniform
@@ -20,7 +20,7 @@ from tests.predictors.subjects import opened
 class TestShapleyTable(SignedTableContract):
     def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         error, high, low = measure_distortion(space, levels, progress=Silent()).plain, uniform(space, "BF16"), space.smallest()
-        with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, on_text(subject) as divergence:
+        with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, open_divergence(subject) as divergence:
             orders = random_orders(len(low), 2, rng=np.random.default_rng(subject.seed))
             found = shapley_marginals(divergence.of_choice, high=high, low=low, orders=orders, progress=Silent())
         return shapley_table(found.mean(), low, relative_error=error)

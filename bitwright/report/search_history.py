@@ -67,7 +67,7 @@ class Forecast:
             raise ValueError("a prediction lies within its interval")
 
     @property
-    def is_held(self) -> NDArray[np.bool_]:
+    def is_covered(self) -> NDArray[np.bool_]:
         """Mask of the measurements within their intervals `(n_plans,)`."""
         return (self.low <= self.measured) & (self.measured <= self.high)
 
@@ -78,7 +78,7 @@ class NoForecast:
 
 
 @dataclass(frozen=True, eq=False)
-class SearchCourse:
+class SearchHistory:
     """History of one search.
 
     `source` is the reference of its `method`. `goal` is a size limit, or none for a search of the whole front. `hypervolume` `(n_steps,)` is the

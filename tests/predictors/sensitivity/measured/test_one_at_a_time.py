@@ -4,8 +4,8 @@ import numpy as np
 
 from bitwright.compress import Levels, Model
 from bitwright.objectives import Tokens
-from bitwright.predictors.sensitivity.measured.measured import measured_table, measured_table_at
-from bitwright.predictors.sensitivity.text_divergence import on_text
+from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table, measured_table_at
+from bitwright.predictors.sensitivity.text_divergence import open_divergence
 from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
 from tests.measuring import space_of, uniform
@@ -15,19 +15,19 @@ from tests.predictors.subjects import opened
 
 class TestMeasuredTable(TableContract):
     def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
-        with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, on_text(subject) as divergence:
+        with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, open_divergence(subject) as divergence:
             return measured_table(space, divergence.of_one, progress=Silent())
 
 
 class TestMeasuredTableAtTheFinest(TableContract):
     def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
-        with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, on_text(subject) as divergence:
+        with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, open_divergence(subject) as divergence:
             return measured_table_at(space, uniform(space, "BF16"), divergence.of_choice, progress=Silent())
 
 
 class TestMeasuredTableAtTheSmallest(SignedTableContract):
     def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
-        with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, on_text(subject) as divergence:
+        with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, open_divergence(subject) as divergence:
             return measured_table_at(space, space.smallest(), divergence.of_choice, progress=Silent())
 
 

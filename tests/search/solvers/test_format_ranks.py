@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.search.solvers.rungs import FormatRanks, lowered, raised, random_ranks
+from bitwright.search.solvers.format_ranks import FormatRanks, lowered, raised, random_ranks
 from bitwright.spaces import Space
 from tests.search.instances import Table, every_choice, instances, space_of
 

@@ -23,7 +23,7 @@ from bitwright.objectives.objective import ModelObjective, Preparation, TokenObj
 from bitwright.objectives.text.words import between_commas, is_file
 
 #: an objective, or a `Preparation` that makes one from the original model
-Named = TokenObjective | ModelObjective | Preparation | CostObjective
+NamedObjective = TokenObjective | ModelObjective | Preparation | CostObjective
 
 _BY_NAME: tuple[TokenObjective | Preparation, ...] = (
     KullbackLeibler(),
@@ -38,8 +38,8 @@ _BY_NAME: tuple[TokenObjective | Preparation, ...] = (
     EffectiveRank(),
     RouterShift(),
 )
-_KNOWN: dict[str, Named] = {**{objective.name: objective for objective in _BY_NAME}, **{cost.value: cost for cost in CostObjective}}
-_PATTERNS: tuple[tuple[str, Callable[..., Named]], ...] = (
+_KNOWN: dict[str, NamedObjective] = {**{objective.name: objective for objective in _BY_NAME}, **{cost.value: cost for cost in CostObjective}}
+_PATTERNS: tuple[tuple[str, Callable[..., NamedObjective]], ...] = (
     (r"top(\d+)-kl", lambda k: TopKullbackLeibler(int(k))),
     (r"top(\d+)-kendall", lambda k: Kendall(int(k))),
     (r"top(\d+)-spearman", lambda k: Spearman(int(k))),
@@ -53,7 +53,7 @@ _PATTERNS: tuple[tuple[str, Callable[..., Named]], ...] = (
 _OPEN = ("error:FILE", "length-error:FILE", "lm-eval:TASK", "FILE.py:FUNCTION")
 
 
-def parse_objectives(text: str) -> tuple[Named, ...]:
+def parse_objectives(text: str) -> tuple[NamedObjective, ...]:
     """The objectives that `text` names, separated by commas (files may have some in their names); the numbers in `top10-kl` and `worst5%` can
     be others.
 
@@ -73,7 +73,7 @@ def parse_objectives(text: str) -> tuple[Named, ...]:
     return tuple(map(_named, words))
 
 
-def _named(word: str) -> Named:
+def _named(word: str) -> NamedObjective:
     if word in _KNOWN:
         return _KNOWN[word]
     for pattern, make in _PATTERNS:
