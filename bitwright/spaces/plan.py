@@ -65,7 +65,7 @@ class RequantizedCodes(_Record):
 
 
 class Kept(_Record):
-    """Codes that depend on calibration text (GPTQ) and cannot be reproduced: the measured ones are saved in a file. Fields: see `RequantizedCodes`."""
+    """Codes that depend on calibration text (GPTQ) and cannot be reproduced: the measured ones are in a file. Fields: see `RequantizedCodes`."""
 
     codes: Literal["kept"] = "kept"
     searched: str
