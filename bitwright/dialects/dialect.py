@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bitwright.compress import Piece
-from bitwright.engines import VLLM
+from bitwright.engines import ENGINES
 from bitwright.errors import PlanError
-from bitwright.spaces import INTEGER_FORMATS, ByteFormat, Format, IntegerFormat, PackedFormat, Tensor
+from bitwright.spaces import ByteFormat, Format, IntegerFormat, PackedFormat, Tensor
 
 FLOATS = ("F32", "F16", "BF16")
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
@@ -58,7 +58,7 @@ def offered_by(formats: Iterable[Format]) -> Offered:
     return found
 
 
-_BY_NAME = {name: asked for formats in (INTEGER_FORMATS, VLLM.formats) for asked, name in offered_by(formats).items()}
+_BY_NAME = {name: asked for engine in ENGINES.values() for asked, name in offered_by(engine.target.formats).items()}
 
 
 #: tensor of the engine → the module whose weight it is
@@ -73,6 +73,10 @@ class Dialect(ABC):
 
     name: ClassVar[str]
     same_codes: ClassVar[bool] = False
+
+    def expresses(self, formats: Iterable[Format]) -> bool:
+        """Return whether the dialect has schemes for any of the `formats` of a target."""
+        return bool(offered_by(formats))
 
     @abstractmethod
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:
