@@ -51,6 +51,7 @@ PARTS = ROOMS | {
     "cli": (*ROOMS, "__init__", "pipeline"),
     "__init__": (*ROOMS, "pipeline"),
     "native": ("engines",),
+    "testing": (*ROOMS,),
     "__main__": ("cli",),
 }
 

@@ -14,10 +14,12 @@ from bitwright.engines.by_name import (
 )
 from bitwright.engines.check_result import HEALTHY_NATS, Check, divergences, mean_divergence, steady_context
 from bitwright.engines.checking import N_CONTEXTS, check, prefixes
+from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.compressed_tensors.target import VLLM
 from bitwright.engines.container import MODEL, Container, Recipe
 from bitwright.engines.engine import Engine
+from bitwright.engines.layout import Described, Layout
 from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.engines.llama_cpp.log import why_refused
 from bitwright.engines.llama_cpp.profiling import parse_threads, profile_machine
@@ -40,9 +42,12 @@ __all__ = [
     "VLLM",
     "Anatomy",
     "Check",
+    "CheckpointContainer",
     "CheckpointSource",
     "Container",
+    "Described",
     "Engine",
+    "Layout",
     "LlamaCpp",
     "MemoryModel",
     "MemoryUse",
