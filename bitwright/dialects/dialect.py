@@ -13,7 +13,7 @@ from typing import ClassVar
 from bitwright.compress import Piece
 from bitwright.engines import ENGINES
 from bitwright.errors import PlanError
-from bitwright.spaces import ByteFormat, Format, IntegerFormat, PackedFormat, Tensor
+from bitwright.spaces import Format, Scheme, Tensor
 
 FLOATS = ("F32", "F16", "BF16")
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
@@ -27,35 +27,13 @@ class Module:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """Quantization scheme as dialects express it: bits, group size (0 for a row), and whether it is symmetric.
-
-    Some dialects also express floats of as many bits (`floats`), and inputs of the layer quantized to the same type (`inputs`).
-    """
-
-    bits: int
-    group: int
-    symmetric: bool
-    floats: bool = False
-    inputs: bool = False
-
-
 #: quantization scheme -> name of the format, for the formats that a plan may have
 Offered = Mapping[Scheme, str]
 
 
 def offered_by(formats: Iterable[Format]) -> Offered:
     """Return the quantization schemes among the `formats` of a target, with their names."""
-    found: dict[Scheme, str] = {}
-    for form in formats:
-        if isinstance(form, IntegerFormat):
-            found[Scheme(form.bits, form.group, symmetric=False)] = form.name
-        elif isinstance(form, PackedFormat):
-            found[Scheme(form.bits, form.group, symmetric=not form.zero_points)] = form.name
-        elif isinstance(form, ByteFormat):
-            found[Scheme(8, 0, symmetric=True, floats=form.kind == "float", inputs=form.input_steps > 0)] = form.name
-    return found
+    return {form.scheme: form.name for form in formats if form.scheme is not None}
 
 
 _BY_NAME = {name: asked for engine in ENGINES.values() for asked, name in offered_by(engine.target.formats).items()}
