@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import bitwright.native  # noqa: F401
-from bitwright.compress import Bytes, IntegerCodec, open_source
+from bitwright.compress import Bytes, integer_codec, open_source
 from bitwright.engines import NATIVE, Recipe, as_held, container_of
 from bitwright.engines.native.packed_modules import kept_bytes
 from bitwright.spaces import Tensor, discover
@@ -50,7 +50,7 @@ def random_experts(folder: Path) -> None:
 
 def build(model: str, out: Path) -> None:
     """A native checkpoint by round to nearest, without a search."""
-    source, codec = as_held(open_source(model), NATIVE), IntegerCodec()
+    source, codec = as_held(open_source(model), NATIVE), integer_codec()
     units = discover(source.tensors)
     turns = {unit.name: BY_TURNS[unit.expert % len(BY_TURNS)] if unit.expert >= 0 else OTHERS for unit in units}
     formats = {tensor.name: turns[unit.name] for unit in units for tensor in unit.tensors}

@@ -6,12 +6,12 @@ ECMAScript's, of which what Python reads alike is read, sets such as `[[:digit:]
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from bitwright.dialects.dialect import Dialect, Modules, Offered, inexpressible
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, inexpressible
 from bitwright.dialects.entries import require_used
 from bitwright.errors import PlanError, shown
-from bitwright.spaces import GGML_FORMATS, Patterns
+from bitwright.spaces import GGML_FORMATS, Format, Patterns
 
 _TYPES = {form.name for form in GGML_FORMATS}
 # what ECMAScript and Python read alike: an atom with its quantifier, a place, an opening, a bar
@@ -37,6 +37,10 @@ class TensorTypes(Dialect):
 
     name = "llama-quantize"
     same_codes = True
+
+    def expresses(self, formats: Iterable[Format]) -> bool:
+        """See `Dialect.expresses`: quantized types of ggml."""
+        return any(form.name in _TYPES and form.name not in FLOATS for form in formats)
 
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:  # noqa: ARG002  names are llama.cpp's own
         """See `Dialect.write`."""

@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress.codecs.byte_rows import byte_parts, decode_bytes, encode_bytes
+from bitwright.compress.codecs.byte_rows import byte_parts
 from bitwright.compress.codecs.code_bits import packed_codes, unpacked_codes
-from bitwright.compress.codecs.codec import Codec, require_quantizable, require_size
-from bitwright.compress.codecs.ggml import GgmlCodec
+from bitwright.compress.codecs.codec import LARGEST_SQUARED, Codec, require_quantizable
 from bitwright.compress.codecs.grid import Codes, Grid, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.rounding.rounding import Rounding, RoundToNearest, rounded_by
 from bitwright.compress.codecs.scales import narrow_scales, wide_scales
-from bitwright.compress.models.source import Bytes, Floats
+from bitwright.compress.models.source import Bytes, Floats, require_size
 from bitwright.spaces import ByteFormat, Format, PackedFormat
 
 Layer = Mapping[str, NDArray[np.generic]]
@@ -37,7 +36,7 @@ def grid_of(form: PackedFormat) -> Grid:
 
 @dataclass(frozen=True, eq=False)
 class PackedCodec(Codec):
-    """The codec of `PackedFormat` and `ByteFormat`, and libggml's for the float formats beside them."""
+    """The codec of `PackedFormat`."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
@@ -45,13 +44,18 @@ class PackedCodec(Codec):
         """See `Codec.given`."""
         return replace(self, rounding=self.rounding.given(tensor, expert))
 
+    def serves(self, form: Format) -> bool:
+        """See `Codec.serves`."""
+        return isinstance(form, PackedFormat)
+
+    def largest_weight(self, form: Format) -> float:  # noqa: ARG002
+        """See `Codec.largest_weight`: that of bfloat16 scales."""
+        return LARGEST_SQUARED
+
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""
-        if isinstance(form, ByteFormat):
-            return encode_bytes(self.rounding, weights, form, importance)
-        if not isinstance(form, PackedFormat):
-            return GgmlCodec().encode(weights, form, importance)
-        require_quantizable(weights, form, importance)
+        form = _packed_integers(form)
+        require_quantizable(weights, form, importance, most=self.largest_weight(form))
         found = rounded_by(self.rounding, weights, grid_of(form), group=form.group or weights.shape[1], importance=importance)
         words = [packed_words(found.codes[rows], form.bits).view(np.uint8) for rows in _chunks(weights.shape)]
         zeros = [found.placement.anchor.astype(np.uint8)] if form.zero_points else []
@@ -59,11 +63,7 @@ class PackedCodec(Codec):
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
-        if isinstance(form, ByteFormat):
-            require_size(packed, form.size_bytes(shape), form.name)
-            return decode_bytes(packed, form, shape)
-        if not isinstance(form, PackedFormat):
-            return GgmlCodec().decode(packed, form, shape)
+        form = _packed_integers(form)
         words, scale, zeros = _parts(packed, form, shape)
         weights = np.empty(shape, dtype=np.float32)
         for rows in _chunks(shape):
@@ -107,6 +107,12 @@ def layer_bytes(layer: Layer, form: PackedFormat | ByteFormat, shape: tuple[int,
     if form.zero_points:
         parts.append(unpacked_words(np.ascontiguousarray(layer["weight_zero_point"].T).view("<i4"), form.bits, n_rows).T)
     return np.concatenate(parts, axis=1).reshape(-1)
+
+
+def _packed_integers(form: Format) -> PackedFormat:
+    if not isinstance(form, PackedFormat):
+        raise ValueError(f"{form.name} is no format of packed integers")
+    return form
 
 
 def _parts(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> tuple[NDArray[np.int32], NDArray[np.uint16], Codes]:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor as Torch
 from transformers import DynamicCache
 
-from bitwright.compress.codecs.ggml import dequantize, round_plainly
 from bitwright.compress.models.architectures import ARCHITECTURES
+from bitwright.compress.models.gguf.libggml import dequantize, round_plainly
 from bitwright.compress.models.model import Model
 from bitwright.spaces import DEFAULT_CACHE_TYPE, CacheTypes, cache_format, rotation
 

@@ -1,5 +1,6 @@
 """The float types that weights are kept in, and the narrowest of them that loses nothing."""
 
+import numpy as np
 import torch
 from torch import Tensor as Torch
 
@@ -7,6 +8,7 @@ from bitwright.compress.models.source import Bytes
 
 #: from the one tried first to the one that holds everything here
 FLOAT_TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def holds(name: str, weights: Torch) -> bool:

@@ -6,9 +6,9 @@ Only safetensors and GGUF are read: no pickle is loaded and no code of a model i
 import torch
 from transformers import PreTrainedModel
 
-from bitwright.compress.codecs.extremes import require_sound
 from bitwright.compress.models.architectures import bind, lay_out, recognise, weights_of, window_ignored
 from bitwright.compress.models.checkpoints.hugging_face import metadata_of, tensors_of
+from bitwright.compress.models.extremes import require_sound
 from bitwright.compress.models.gguf.gguf_metadata import require_alike
 from bitwright.compress.models.headers import Headers, Outline
 from bitwright.compress.models.model import Model

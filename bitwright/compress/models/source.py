@@ -14,6 +14,7 @@ import numpy as np
 from gguf import GGUFValueType
 from numpy.typing import NDArray
 
+from bitwright.errors import ModelError
 from bitwright.spaces import GGML_BY_NAME, Tensor
 
 Floats = NDArray[np.float32]
@@ -68,3 +69,13 @@ class Source(ABC):
         """The bytes of one expert of a stack."""
         packed: Bytes = self.stored(tensor).reshape(tensor.shape[0], -1)[expert]
         return packed
+
+
+def require_size(packed: Bytes, n_bytes: int, form: str) -> None:
+    """Refuse bytes that are too many or too few before anything is read from them by their place.
+
+    Raises:
+        ModelError: they are not `n_bytes`.
+    """
+    if packed.nbytes != n_bytes:
+        raise ModelError(f"A tensor in {form} must have the {n_bytes:,} bytes of its shape; this one has {packed.nbytes:,}: make the file again.")

@@ -1,7 +1,5 @@
 """Load a native checkpoint as whoever uses it does, and compare every weight with what was written."""
 
-from collections.abc import Callable, Collection
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +7,13 @@ import torch
 from torch import Tensor as Torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from bitwright.compress import NO_CODE, Dropped, Floats, Slot, Weights, matrix_shape, quietly, read_tokenizer, with_inputs
+from bitwright.compress import NO_CODE, Slot, quietly, read_tokenizer
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.native import quantizer as native_quantizer
 from bitwright.engines.native.packed_model import in_module
 from bitwright.engines.native.packed_modules import PackedMatrix
 from bitwright.errors import BrokenPromiseError, ModelError
-from bitwright.spaces import ABSENT, DroppedExpert, expert_of
+from bitwright.spaces import ABSENT
 
 #: what loads them: importing it registers it
 QUANTIZER = native_quantizer.NativeQuantizer
@@ -60,18 +58,6 @@ def reload_native(folder: Path, written: CheckpointSource) -> None:
             expected = torch.from_numpy(written.read(tensor)).reshape(-1, *rows.shape[1:])[slot.start : slot.stop]
             if not torch.equal(rows[torch.from_numpy(slot.piece.order() - slot.piece.start)].float(), expected):
                 raise BrokenPromiseError(f"Every weight must load as it was written; {slot.name} does not, and nothing was kept: please report this.")
-
-
-def written_weights(written: CheckpointSource, names: Collection[str]) -> Weights:
-    """What a checkpoint computes with, for the tensors `names`: dropped experts with their heirs."""
-    found: dict[str, Callable[[], Floats]] = {}
-    for tensor in written.tensors:
-        form = written.forms[written.slots[tensor.name][0].name]
-        if tensor.name in names and isinstance(form, DroppedExpert):
-            found[tensor.name] = Dropped(matrix_shape(tensor), expert_of(tensor.name), form.heir)
-        elif tensor.name in names:
-            found[tensor.name] = with_inputs(form, partial(written.read, tensor))
-    return found
 
 
 def _loaded(module: PreTrainedModel, slot: Slot) -> Torch:

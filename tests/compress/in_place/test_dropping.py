@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from bitwright.compress import IntegerCodec, Levels, Model, applied, load, planned_weights, rerouted, stitched, without
+from bitwright.compress import Levels, Model, applied, integer_codec, load, planned_weights, rerouted, stitched, without
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.engines.native.rerouted_router import ReroutedRouter
 from bitwright.spaces import DROP, Space, by_expert, discover
@@ -27,7 +27,7 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 @pytest.fixture
 def levels(model: Model, tmp_path: Path) -> Levels:
-    return Levels(tmp_path, model.source, IntegerCodec(), {})
+    return Levels(tmp_path, model.source, integer_codec(), {})
 
 
 def space_of(model: Model) -> Space:

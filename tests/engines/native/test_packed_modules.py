@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn.functional import embedding, linear
 
-from bitwright.compress import IntegerCodec
+from bitwright.compress import integer_codec
 from bitwright.engines.native import packed_modules
 from bitwright.engines.native.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix, PackedParts, kept_bytes
-from bitwright.engines.native.target import INTEGERS
+from bitwright.engines.no_engine import INTEGERS
 from tests.compress.contract import normal
 
 FORM, SHAPE = INTEGERS.format("INT4_G32"), (40, 64)
@@ -18,10 +18,10 @@ FORM, SHAPE = INTEGERS.format("INT4_G32"), (40, 64)
 def filled(matrix: PackedMatrix, seed: int = 0) -> torch.Tensor:
     """Give a matrix normal weights: what they decode to."""
     weights = normal(*matrix.shape) * np.float32(1 + seed)
-    packed = IntegerCodec().encode(weights, matrix.form, np.empty((0, matrix.shape[1]), dtype=np.float32))
+    packed = integer_codec().encode(weights, matrix.form, np.empty((0, matrix.shape[1]), dtype=np.float32))
     with torch.no_grad():
         matrix.weight.copy_(torch.from_numpy(packed))
-    return torch.from_numpy(IntegerCodec().decode(packed, matrix.form, matrix.shape))
+    return torch.from_numpy(integer_codec().decode(packed, matrix.form, matrix.shape))
 
 
 @pytest.mark.parametrize("at_once", [1, 64 * 7, 1 << 20])

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType
 
-from bitwright.compress.codecs.ggml import dequantize
 from bitwright.compress.models.gguf.bounds import require_bounded
+from bitwright.compress.models.gguf.libggml import dequantize
 from bitwright.compress.models.model_settings import settings_of_metadata
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
 from bitwright.errors import ModelError, shown
