@@ -1,6 +1,6 @@
-"""Searches to hold others against, as declared by `Method`: random choices, greedy steps, local search, and those of Optuna and BoTorch.
+"""Baseline methods: random choices, greedy marginal analysis, local search, and the optimisers of Optuna and BoTorch.
 
-None of them is a paper's whole method. Those that read a table begin with the run's own, at no charge, as `auto` does.
+None of them is a complete published method. Those that use a sensitivity table take the run's own, free of charge, as `auto` does.
 """
 
 from collections.abc import Callable
@@ -33,13 +33,13 @@ from bitwright.search import (
 )
 from bitwright.spaces import Choice, Choices, Space
 
-_MOST = 10_000  # choices of a search that ends with its effort
-_MOST_OF_OPTUNA = 2_000  # beyond which it takes longer to propose than to measure
-_LEARNT_FIRST, _LEARNT_AGAIN = 4, 8  # choices measured before the table's word is corrected, and between corrections
+_MOST = 10_000  # upper bound on choices; the effort ends a search earlier
+_MOST_OF_OPTUNA = 2_000  # beyond this, proposing takes longer than measuring
+_LEARNT_FIRST, _LEARNT_AGAIN = 4, 8  # choices measured before the predictor is first refitted, and between refits
 
 
 def _greedy(name: str, source: str, solver: Callable[[Space, NDArray[np.float64], int], Solution]) -> Method:
-    """A method that measures the choice at which a greedy walk over the run's table ends."""
+    """Return a method that measures one choice, the result of a greedy solver on the run's table."""
 
     def answer(sought: Sought, budget_bits: int) -> Choice:
         return solver(sought.problem.space, sought.knowledge.table, budget_bits).choice
@@ -54,7 +54,7 @@ def _greedy(name: str, source: str, solver: Callable[[Space, NDArray[np.float64]
 
 
 def _by_table(sought: Sought) -> Predict:
-    """The run's table summed over choices, in its own units, and as much for a standard deviation."""
+    """Return a predictor that sums the run's table over a choice, in the table's units, with a standard deviation equal to the mean."""
     table, units = sought.knowledge.table, np.arange(len(sought.problem.space.units))
 
     def predict(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -82,7 +82,7 @@ def _tpe(sought: Sought, budget_bits: int) -> Strategy:
 
 
 def _whole(sought: Sought) -> int:
-    """Bits of the largest file: a budget that leaves the whole front."""
+    """Return the size of the largest file in bits, a budget that excludes nothing."""
     return int(sought.problem.space.total_bits(sought.problem.space.largest()))
 
 
@@ -107,10 +107,10 @@ BASELINES = (
         sensitivity=FREE,
     ),
     _greedy("greedy", "marginal analysis (Fox, 1966): from the smallest file up, a format at a time, by the run's table", promote),
-    _greedy("greedy-down", "the same from the largest file down, as QVLA (arXiv 2602.03782) demotes channels", demote),
+    _greedy("greedy-down", "marginal analysis from the largest file down, as QVLA (arXiv 2602.03782) demotes channels", demote),
     Method(
         "local-search",
-        "iterated local search (Lourenço, Martin & Stützle, 2003): exchanges between units in the order of what the run's table and a ridge expect",
+        "iterated local search (Lourenço, Martin & Stützle, 2003): exchanges between units, ordered by the run's table and a ridge regression",
         "",
         KullbackLeibler(),
         _local_search,
@@ -120,7 +120,7 @@ BASELINES = (
     Method(
         "tpe",
         "Optuna's multivariate TPE (Bergstra et al., NeurIPS 2011)",
-        "A proposal above the budget is lowered at random until it fits.",
+        "Units of a proposal above the budget are lowered at random until it fits.",
         KullbackLeibler(),
         _tpe,
         lambda sought, n_points: SequentialStrategy(_tpe(sought, bits) for bits in budgets_along(sought, n_points)),
@@ -131,7 +131,7 @@ BASELINES = (
     Method(
         "nsga2",
         "Optuna's NSGA-II with constrained domination, as KVTuner uses it (Li et al., ICML 2025, arXiv 2502.04420)",
-        "What is above the budget is never measured; the first population holds uniform allocations, and for a front choices of all sizes.",
+        "Choices above the budget are never measured; the initial population holds uniform allocations, and for a front choices of all sizes.",
         KullbackLeibler(),
         lambda sought, budget_bits: nsga2(sought.problem, budget_bits, n=_MOST_OF_OPTUNA),
         lambda sought, _: nsga2_front(sought.problem, _whole(sought), n=_MOST_OF_OPTUNA),

@@ -1,4 +1,4 @@
-"""Published methods that decide about the experts of a mixture, as declared by `Method`."""
+"""Published methods for the experts of a mixture."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,15 +13,17 @@ from bitwright.methods.published_tables import FREE, bracket, once
 from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows, tiered_within
 from bitwright.spaces import DROP, PRUNE, Absence, Choice, Format, Space, role
 
-_OTHERS_BITS = 4  # what is no expert
-_PRUNED, _PRUNED_BY_ENERGY = 0.25, 0.2  # of the experts of a layer
+_OTHERS_BITS = 4  # bits of all matrices outside the experts
+_PRUNED, _PRUNED_BY_ENERGY = 0.25, 0.2  # fractions of the experts of a layer
 _TIERS = {8: 0.1, 4: 0.3, 2: 0.6}  # bits, and the share of a layer's experts
-#: space, budget in bits -> side rows of the programme
+#: space, budget in bits -> side constraints of the programme
 Rows = Callable[[Space, int], tuple[Row, ...]]
 
 
 def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) -> Method:
-    """A method that gives each expert one of three neighbouring formats by an integer programme of a proxy's table, all else 4 bits or more."""
+    """Return a method that gives each expert one of three neighbouring formats by an integer programme on a proxy's table, and 4 bits or more to all
+    other matrices.
+    """
 
     def answer(sought: Sought, budget_bits: int) -> Choice:
         space = sought.problem.space
@@ -35,7 +37,7 @@ def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) 
 
 
 def where_possible(method: Method, answer: Callable[[Sought, int], Choice]) -> Method:
-    """The method whose front is its answers to budgets in even steps, but for those too small for what it keeps or prunes."""
+    """Return the method with a front of its answers to evenly spaced budgets, without those that are too small for it."""
 
     def along(sought: Sought, n_points: int) -> Strategy:
         *smaller, largest = budgets_along(sought, n_points)
@@ -49,12 +51,14 @@ def where_possible(method: Method, answer: Callable[[Sought, int], Choice]) -> M
 
 
 def is_expert(space: Space) -> NDArray[np.bool_]:
-    """Which units are single experts `(n_units,)`."""
+    """Return which units are single experts, `(n_units,)`."""
     return np.array([unit.expert >= 0 for unit in space.units])
 
 
 def in_blocks(space: Space, budget_bits: int) -> tuple[Row, ...]:
-    """What experts may take is shared out over the blocks by their weights, and each block has experts in the two finer formats of the three."""
+    """Constrain the experts of each block to its share of the budget, in proportion to its weights, with at least one expert in each of the two finer
+    formats.
+    """
     experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
     n_weights = np.array([unit.n_weights for unit in space.units])
     others = int(np.where(space.offered & ~experts[:, None], space.size_bits, 0).sum())  # they have one format each
@@ -66,7 +70,7 @@ def in_blocks(space: Space, budget_bits: int) -> tuple[Row, ...]:
 
 
 def over_all(space: Space, budget_bits: int) -> tuple[Row, ...]:
-    """One budget for all blocks, each with experts in the two finer formats of the three."""
+    """Constrain each block to at least one expert in each of the two finer formats, with one budget for all blocks."""
     del budget_bits
     experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
     return tuple(row for layer in np.unique(layers[experts]) for row in _at_least_one(space, experts & (layers == layer)))
@@ -77,12 +81,12 @@ def _at_least_one(space: Space, block: NDArray[np.bool_]) -> tuple[Row, ...]:
 
 
 def _widest_first(space: Space, units: NDArray[np.bool_]) -> list[Format]:
-    """The formats that all of some units are offered."""
+    """List the formats that are offered to all of some units, the widest first."""
     return sorted((space.formats[f] for f in np.flatnonzero(space.offered[units].all(axis=0))), key=lambda form: -form.bits_per_weight)
 
 
 def _with_others_fixed(space: Space, experts: NDArray[np.bool_]) -> Space:
-    """What is not among `experts` `(n_units,)` is offered its smallest format of 4 bits or more, its finest where it has none."""
+    """Restrict the units outside `experts` `(n_units,)` to their smallest format of 4 bits or more, or their finest if they have none."""
     width = np.array([form.bits_per_weight for form in space.formats])
     enough = space.offered & (width >= _OTHERS_BITS)
     size = np.where(enough, space.size_bits, np.iinfo(np.int64).max)
@@ -91,20 +95,20 @@ def _with_others_fixed(space: Space, experts: NDArray[np.bool_]) -> Space:
 
 
 def _three_formats(space: Space, budget_bits: int) -> Space:
-    """Experts are offered the two formats around the budget and the next coarser one, or where there is none the next finer one: three neighbours,
+    """Restrict experts to three neighbouring formats: the two around the budget and the next coarser one, or, if there is none, the next finer one,
     as 1, 2 and 3 bits are at every published budget.
     """
     experts, is_stored = is_expert(space), np.array([not isinstance(form, Absence) for form in space.formats])
     stored = space.narrowed(space.offered & is_stored)
     _, low = bracket(_alone(stored, experts), budget_bits)
     formats = _widest_first(stored, experts)
-    last = min(max(formats.index(low) + 2, 3), len(formats))  # beyond the next coarser one
+    last = min(max(formats.index(low) + 2, 3), len(formats))  # coarser than the next coarser one
     named = np.array([form in formats[max(last - 3, 0) : last] for form in space.formats])
     return space.narrowed(~experts[:, None] | named)
 
 
 def _alone(space: Space, some: NDArray[np.bool_]) -> Space:
-    """The units `some` `(n_units,)` with all others, of which each has one format, counted as fixed."""
+    """Return the space of the units `some` `(n_units,)` alone; all others, which have one format each, count as fixed size."""
     return Space(
         tuple(unit for unit, one in zip(space.units, some, strict=True) if one),
         space.formats,
@@ -116,7 +120,7 @@ def _alone(space: Space, some: NDArray[np.bool_]) -> Space:
 
 
 def _one_for_all(sought: Sought, budget_bits: int) -> Choice:
-    """One format for all routed experts, the largest that fits; all else 4 bits or more."""
+    """Choose one format for all routed experts, the largest that fits; all other matrices get 4 bits or more."""
     space = sought.problem.space
     routed = np.array([unit.expert >= 0 or any(role(tensor.name).endswith("_exps") for tensor in unit.tensors) for unit in space.units])
     if not routed.any():
@@ -125,7 +129,7 @@ def _one_for_all(sought: Sought, budget_bits: int) -> Choice:
 
 
 def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Choice:
-    """The units `routed` in one format, the largest that fits; what has a choice beside them 4 bits or more."""
+    """Choose one format for the units `routed`, the largest that fits; other units with a choice get 4 bits or more."""
     fixed = _with_others_fixed(space, routed)
     shared = np.flatnonzero(fixed.offered[routed].all(axis=0))
     choices = [np.where(routed, f, fixed.smallest()) for f in shared if not isinstance(space.formats[f], Absence)]
@@ -140,20 +144,20 @@ def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Ch
 
 
 def _collaborative(sought: Sought, budget_bits: int) -> Choice:
-    """Of each layer the quarter of experts that the router gives least is dropped, as far as it may be; the rest by a price for bits."""
+    """Drop the quarter of each layer's experts with the least router score, as far as allowed; choose formats of the others by a Lagrangian."""
     narrow = _without_least(sought, "collaborative", DROP, proxy="router-score", share=_PRUNED)
     return solve_lagrangian(narrow, np.where(narrow.offered, sought.price("importance"), 0.0), budget_bits).choice
 
 
 def _camera_p(sought: Sought, budget_bits: int) -> Choice:
-    """Of each layer the fifth of experts, or of their parts, of least energy goes, as far as it may; the rest of the experts in one format."""
+    """Prune the fifth of each layer's experts, or parts of them, with the least energy, as far as allowed; the other experts get one format."""
     absence = PRUNE if PRUNE in sought.problem.space.formats else DROP
     narrow = _without_least(sought, "camera-p", absence, proxy="camera", share=_PRUNED_BY_ENERGY)
     return _one_format(narrow, is_expert(narrow) & ~narrow.offered[:, narrow.formats.index(absence)], budget_bits)
 
 
 def _camera_q(sought: Sought, budget_bits: int) -> Choice:
-    """The experts of each layer in three tiers by energy, which the budget widens or narrows; all else 4 bits or more."""
+    """Sort the experts of each layer into three tiers by energy, whose widths are scaled to the budget; all other matrices get 4 bits or more."""
     space = sought.problem.space
     experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
     if not experts.any():
@@ -173,8 +177,8 @@ def _camera_q(sought: Sought, budget_bits: int) -> Choice:
 
 
 def _without_least(sought: Sought, name: str, absence: Format, *, proxy: str, share: float) -> Space:
-    """The space in which that share of each layer's experts, those with the least score of a proxy, is in `absence`, as far as it may be, and no
-    other.
+    """Restrict the space so that a `share` of each layer's experts, those with the lowest score of a proxy, is in `absence`, as far as allowed, and
+    no others.
     """
     space = sought.problem.space
     column = space.formats.index(absence) if absence in space.formats else -1

@@ -1,7 +1,7 @@
-"""Published methods that measure: predictor, strategy and objective, as declared by `Method`.
+"""Published search methods, which measure choices: predictor, strategy and objective.
 
-Their numbers are the published ones; the effort that a search is given ends them earlier. A method for one budget answers a front by budgets in
-even steps, one after the other.
+Their hyperparameters are the published ones; the effort of a search ends them earlier. A method for one budget covers a front by evenly spaced
+budgets, one after the other.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ _PERMUTATIONS = 8
 
 
 def within_budget(name: str, source: str, differs: str, *, objective: TokenObjective, within: Callable[[Sought, int], Strategy]) -> Method:
-    """A method that knows one budget at a time."""
+    """Return a method that searches for one budget at a time."""
 
     def along(sought: Sought, n_points: int) -> Strategy:
         return SequentialStrategy(within(sought, bits) for bits in budgets_along(sought, n_points))
@@ -49,7 +49,7 @@ def within_budget(name: str, source: str, differs: str, *, objective: TokenObjec
 
 
 def whole_front(name: str, source: str, differs: str, *, objective: TokenObjective, along: Callable[[Sought], Strategy]) -> Method:
-    """A method that searches the whole front, whatever the budget."""
+    """Return a method that searches the whole front, whatever the budget."""
     return Method(name, source, differs, objective, lambda sought, _: along(sought), lambda sought, _: along(sought), sensitivity=FREE)
 
 
@@ -59,7 +59,7 @@ def _amq(sought: Sought) -> Strategy:
 
 
 def _without_outliers(sought: Sought) -> Space:
-    """Units whose drop from the largest format to the smallest, all others staying, costs more than twice the median keep the largest."""
+    """Fix at the largest format the units whose loss in the smallest format, all others in the largest, exceeds twice the median."""
     space = sought.problem.space
     largest, smallest = space.largest(), space.smallest()
     drops = np.array([sought.measure(_with(largest, unit, smallest)) for unit in range(len(largest))])
@@ -76,7 +76,9 @@ def _with(choice: NDArray[np.int64], unit: int, other: NDArray[np.int64]) -> NDA
 
 
 def _qpruner(sought: Sought, budget_bits: int) -> Strategy:
-    """Layers in two formats: first those of most mutual information in the finer one, then by expected improvement over all that keep the budget."""
+    """Search layers in two formats: first those of highest mutual information get the finer one, then by expected improvement over all choices within
+    the budget.
+    """
     tie = tied(sought.problem.space, by_layer)
     high, low = bracket(tie.coarse, budget_bits)
     space = _in_formats(tie.coarse, (high, low))
@@ -88,12 +90,12 @@ def _qpruner(sought: Sought, budget_bits: int) -> Strategy:
 
 
 def _in_formats(space: Space, formats: tuple[Format, ...]) -> Space:
-    """The space that offers some formats alone, to units that are all offered them."""
+    """Restrict the space to some formats and to the units that are offered all of them."""
     return space.narrowed(space.offered & np.array([form in formats for form in space.formats]))
 
 
 def _flat(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nothing is known."""
+    """Predict nothing: mean 0 and standard deviation 1."""
     return np.zeros(len(choices)), np.ones(len(choices))
 
 

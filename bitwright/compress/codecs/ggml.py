@@ -1,4 +1,4 @@
-"""Quantize and dequantize with libggml itself, so that what is measured is bit for bit what ships.
+"""Quantizers of libggml, called directly, so that the measured weights are bit-identical to those in the file.
 
 The package `xllamacpp` brings a prebuilt llama.cpp; its shared object exports ggml's C interface (`ggml.h`), which is called here through
 ctypes. A call releases the interpreter lock, so row blocks are quantized on all cores by ordinary threads.
@@ -27,7 +27,7 @@ _PACKAGE = "xllamacpp"
 _OLDEST = "2026.10.11549"
 _SYMBOLS = ("ggml_quantize_chunk", "ggml_quantize_init", "ggml_quantize_requires_imatrix", "ggml_get_type_traits", "ggml_row_size")
 _TO_FLOAT = _FROM_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-# Weights that one thread takes at a time: few where each is dear, so that no core idles at the end of a small tensor.
+# Weights per task of a thread: fewer for slow formats, so that no core idles at the end of a small tensor.
 _ENCODED_AT_ONCE, _DECODED_AT_ONCE = 1 << 15, 1 << 18
 
 
@@ -47,7 +47,7 @@ class _TypeTraits(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL:
-    """The shared object that holds libggml, checked and with its signatures declared.
+    """Load the shared object of libggml, checked, with its signatures declared.
 
     Raises:
         LibraryError: xllamacpp is missing, too old, or does not export what is needed.
@@ -68,20 +68,20 @@ def library() -> ctypes.CDLL:
 
 
 def row_size(form: str, n_columns: int) -> int:
-    """Bytes of one row of `n_columns` weights in the ggml type called `form`."""
+    """Return the bytes of a row of `n_columns` weights in the ggml type called `form`."""
     return int(library().ggml_row_size(GGMLQuantizationType[form], n_columns))
 
 
 def requires_importance(form: str) -> bool:
-    """Whether libggml refuses to quantize to this type without an importance matrix."""
+    """Return whether libggml requires an importance matrix to quantize to this type."""
     return bool(library().ggml_quantize_requires_imatrix(GGMLQuantizationType[form]))
 
 
 def dequantize(packed: Bytes, form: str, shape: tuple[int, int]) -> Floats:
-    """Float32 weights `(n_rows, n_columns)` of `packed` bytes in any ggml type, also those that a plan cannot choose.
+    """Dequantize `packed` bytes in any ggml type to float32 weights `(n_rows, n_columns)`.
 
     Raises:
-        ModelError: libggml cannot read the type as floats, or the bytes are not as many as the shape takes.
+        ModelError: libggml cannot dequantize the type, or the number of bytes does not match the shape.
     """
     flat = np.ascontiguousarray(packed).reshape(-1)
     bytes_per_row = row_size(form, shape[1])
@@ -90,7 +90,7 @@ def dequantize(packed: Bytes, form: str, shape: tuple[int, int]) -> Floats:
         return flat.view(np.float32).reshape(shape).copy()
     to_float = library().ggml_get_type_traits(GGMLQuantizationType[form]).contents.to_float
     if not to_float:
-        raise ModelError(f"Weights must be in a type that libggml can read as floats; {form} is not: convert the model to F16 or BF16 first.")
+        raise ModelError(f"Weights must be in a type that libggml can dequantize; {form} is not: convert the model to F16 or BF16 first.")
     weights = np.empty(shape, dtype=np.float32)
 
     def expand(start: int, stop: int) -> None:
@@ -102,7 +102,7 @@ def dequantize(packed: Bytes, form: str, shape: tuple[int, int]) -> Floats:
 
 
 def round_plainly(rows: Floats, form: Format) -> Bytes:
-    """The bytes `(n_bytes,)` of `rows` `(n_rows, n_columns)` by the quantizer without importance: the engine's for keys and values."""
+    """Quantize `rows` `(n_rows, n_columns)` without importance to bytes `(n_bytes,)`, as the engine does for keys and values."""
     rows = np.ascontiguousarray(rows)
     from_float = library().ggml_get_type_traits(GGMLQuantizationType[form.name]).contents.from_float_ref
     packed = np.empty((len(rows), form.size_bytes((1, rows.shape[1]))), dtype=np.uint8)
@@ -115,7 +115,7 @@ def round_plainly(rows: Floats, form: Format) -> Bytes:
 
 
 class GgmlCodec(Codec):
-    """The quantizers of libggml."""
+    """Codec of libggml's own quantizers."""
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""
@@ -140,15 +140,15 @@ class GgmlCodec(Codec):
 
 
 def _positive(importance: Floats) -> Floats:
-    """Importance with a floor: a channel that no token reached would otherwise make whole blocks worth nothing, on which libggml aborts."""
+    """Clamp importance from below: libggml aborts on blocks whose channels all have none."""
     mean = importance.mean(axis=1, keepdims=True, dtype=np.float64)
     floored = np.where(mean > 0, np.maximum(importance, 1e-5 * mean), 1.0)  # float64
-    # Only ratios count, and a power of two changes no digit; but products of very small or large ones leave the range of float32.
+    # Only ratios matter and a power of two is exact, but products of very small or large values leave the range of float32.
     return np.ascontiguousarray(np.ldexp(floored, -np.frexp(mean)[1]), dtype=np.float32)
 
 
 def _row_blocks(shape: tuple[int, ...], n_weights: int) -> list[tuple[int, int]]:
-    """Ranges of rows of about `n_weights` for one thread each."""
+    """Return ranges of rows of about `n_weights` weights, one per task."""
     step = max(1, n_weights // max(prod(shape[1:]), 1))
     return list(pairwise([*range(0, shape[0], step), shape[0]]))
 

@@ -1,9 +1,9 @@
-"""Packed integers in groups: codes of a few bits, with a scale and a minimum in half precision for each group of a row.
+"""Codec of integers in groups: bit-packed codes, with a scale and a minimum in half precision for each group of a row.
 
     w ≈ minimum + scale · code
 
-Which codes and which ranges is the rounding's to say; by default round to nearest between the least and the largest weight of each group. Scale and
-minimum are rounded to half precision before the codes are found, so that decoding is exact. A row is its codes, bit after bit, then its scales, then
+Codes, scales and minima come from the rounding method, by default round to nearest between the least and the largest weight of each group. Scale and
+minimum are rounded to half precision before the codes are computed, so that decoding is exact. A row is its bit-packed codes, then its scales, then
 its minima: rows can be read one by one.
 """
 
@@ -22,12 +22,12 @@ from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, Round
 from bitwright.compress.models.source import Bytes, Floats
 from bitwright.spaces import Absence, Format, IntegerFormat
 
-_WEIGHTS_AT_ONCE = 1 << 20  # which stay in a processor's caches
+_WEIGHTS_AT_ONCE = 1 << 20  # small enough for a processor's caches
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerCodec(Codec):
-    """The codec of `IntegerFormat`, and libggml's for the float formats beside it. What is absent has no bytes, and decodes to zeros."""
+    """Codec of `IntegerFormat`, with libggml's for float formats. An absent tensor has no bytes and decodes to zeros."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
@@ -67,7 +67,7 @@ def _chunks(shape: tuple[int, int]) -> Iterator[slice]:
 
 
 def _packed_rows(found: Rounded, rows: slice, form: IntegerFormat) -> Bytes:
-    """`(n_rows, bytes of a row)`."""
+    """Pack rows to bytes `(n_rows, bytes of a row)`."""
     codes, placement = found.codes[rows], found.placement[rows]
     halves = (np.ascontiguousarray(part, dtype=np.float16).view(np.uint8) for part in (placement.scale, placement.anchor))
     return np.concatenate([packed_codes(torch.tensor(codes), form.bits).numpy(), *halves], axis=1)

@@ -1,6 +1,6 @@
-"""One choice after another in a torch module: only the units that differ from the choice before are written.
+"""Weight swapping: one choice after another in a torch module, writing only the units that differ from the choice before.
 
-A search measures hundreds of choices of which most differ in two units, so what has been expanded is kept in memory as far as a bound allows.
+A search measures hundreds of choices, most of which differ in two units, so dequantized weights are cached in memory up to a bound.
 """
 
 from collections import OrderedDict
@@ -25,10 +25,10 @@ _ORIGINAL = -1
 
 @contextmanager
 def stitched(model: Model, levels: Levels, *, space: Space) -> Iterator["Stitcher"]:
-    """What gives the module the weights of one choice after another, for as long as the block lasts; then the original weights come back.
+    """Return a swapper of the module's weights within the block; the original weights are restored at its end.
 
-    Every pair of the choices must have been packed before, since the original weights are not there to be read. Memory beside the model: the
-    parameters that are decided about, once more, and at most 2 GiB of expanded weights.
+    Every pair of the choices must have been quantized before, since the original weights are not in the module then. Memory besides the model: a copy
+    of the parameters in the space, and at most 2 GiB of dequantized weights.
     """
     names = {piece.parameter for unit in weight_space(space).units for tensor in unit.tensors for piece in model.pieces[tensor.name]}
     saved = {name: model.module.get_parameter(name).detach().clone() for name in names}
@@ -43,9 +43,7 @@ def stitched(model: Model, levels: Levels, *, space: Space) -> Iterator["Stitche
 
 @dataclass(frozen=True, eq=False)
 class _Originals:
-    """The weights `saved` before anything was changed, the heirs of experts, what tells the routers which are gone, and what rounds inputs, keys and
-    values.
-    """
+    """Original weights `saved` before any change, the replacements of dropped experts, and the functions that change routers, inputs and KV cache."""
 
     saved: dict[str, Torch]
     heirs: Gone
@@ -55,7 +53,7 @@ class _Originals:
 
 
 class Stitcher:
-    """Gives a module the weights and the cache of choices. Made by `stitched`, which saves the original weights first."""
+    """Writer of the weights and the cache types of choices into a module. Made by `stitched`, which saves the original weights first."""
 
     def __init__(self, model: Model, levels: Levels, space: Space, originals: _Originals) -> None:
         self._model, self._levels, self._space, self._originals = model, levels, space, originals
@@ -64,7 +62,7 @@ class Stitcher:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Give the module its original weights."""
+        """Restore the original weights."""
         for name, original in self._originals.saved.items():
             self._model.module.get_parameter(name).copy_(original)
         self._standing[:] = _ORIGINAL
@@ -74,7 +72,7 @@ class Stitcher:
 
     @torch.no_grad()
     def put(self, choice: Choice) -> None:
-        """Give the module the weights of a choice `(n_units,)`, and its cache the types."""
+        """Load the weights and the cache types of a choice `(n_units,)` into the module."""
         self._originals.cache.keep(chosen_cache(self._space, choice))
         for u in np.flatnonzero(without_cache(self._space, self._standing != choice)):
             form = self._space.formats[choice[u]]
@@ -98,7 +96,7 @@ class Stitcher:
             start += piece.n_rows
 
     def _rows(self, tensor: Tensor, form: Format) -> Torch:
-        """Expanded weights `(n_rows, n_columns)` in engine order; the longest unused make room for the newest."""
+        """Return dequantized weights `(n_rows, n_columns)` in engine order, from a cache with LRU eviction."""
         key = tensor.name, form.name
         if key not in self._expanded:
             self._expanded[key] = torch.from_numpy(self._levels.weights(tensor, form))
@@ -109,6 +107,6 @@ class Stitcher:
 
 
 def _all_are_there(gone: Gone) -> None:
-    """What is told where no expert may be dropped."""
+    """Reject any dropped expert."""
     if gone:
-        raise ValueError(f"experts {sorted(gone)} are gone in a space that drops none")
+        raise ValueError(f"experts {sorted(gone)} are dropped in a space without DROP")

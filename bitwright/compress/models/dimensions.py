@@ -1,7 +1,7 @@
-"""The dimensions of a model that decide what a run of it occupies besides its weights, read from GGUF metadata.
+"""Dimensions of a model that determine its memory besides the weights, read from GGUF metadata.
 
-Keys are those of the `gguf` package. A window is counted only where the engine keeps a cache of windows, by what its log says of files made up for
-each architecture: its `llama` and `qwen2` pass over the key.
+Keys are those of the `gguf` package. A sliding window counts only for architectures whose KV cache llama.cpp limits to the window, as its log shows
+for a synthetic file of each: `llama` and `qwen2` ignore the key.
 """
 
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from bitwright.compress.models.source import Source
 from bitwright.errors import ModelError, shown
 
 _NEEDED = ("block_count", "embedding_length", "attention.head_count", "context_length")
-# architecture → (window, a full layer after so many) where a file says nothing
+# architecture → defaults of (window, period of full-attention layers)
 _WINDOWS = {"gemma2": (4096, 2), "gemma3": (0, 6)}
-_LAYERS, _LARGEST = 2**16, 2**40  # far beyond any model, and what is counted of them is still a number of bytes
-_LATENT = "attention.value_length_mla"  # where it is said, values are a part of the cached keys
+_LAYERS, _LARGEST = 2**16, 2**40  # far beyond any model, and small enough that byte counts stay exact
+_LATENT = "attention.value_length_mla"  # if present, values are a part of the cached keys
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """A model's shape as the engine sees it.
+    """Dimensions of a model as the engine sees them.
 
-    `key_widths` and `value_widths` are the numbers of a layer's cached vectors, heads times their size, `(n_layers,)`; `windowed` `(n_layers,)` says
-    which layers attend to the last `window` tokens only. `query_width` is that of all query heads together. `feed_forward_width` is one expert's
-    where there are experts, of which a token uses `n_used`, and `shared_width` that of the experts that every token uses; it is the whole network's,
-    and `n_used` is 1, where there are none.
+    `key_widths` and `value_widths` `(n_layers,)` are the number of heads times the head dimension of a layer's cached keys and values; `windowed`
+    `(n_layers,)` marks the layers with a sliding window of `window` tokens. `query_width` is that of all query heads together. In a mixture of
+    experts `feed_forward_width` is one expert's, `n_used` the number of experts per token, and `shared_width` the width of the shared experts; in a
+    dense model `feed_forward_width` is the whole network's and `n_used` is 1.
     """
 
     embedding_width: int
@@ -51,17 +51,17 @@ class Dimensions:
 
 
 def dimensions(source: Source) -> Dimensions:
-    """The dimensions of a model.
+    """Return the dimensions of a model.
 
     Raises:
-        ModelError: its metadata lacks one of them.
+        ModelError: the metadata lacks one of them, or has an impossible value.
     """
     prefix = f"{source.architecture}."
     said = _Said(source.name, {entry.key.removeprefix(prefix): entry.value for entry in source.metadata})
     missing = [key for key in _NEEDED if key not in said.values]
     if missing:
         raise ModelError(
-            f"A model must say its dimensions for its memory to be counted; {source.name} does not say {prefix}{missing[0]}: convert it again."
+            f"A model's metadata must hold its dimensions for its memory to be estimated; {source.name} lacks {prefix}{missing[0]}: convert it again."
         )
     n_layers, width = said.count("block_count", at_least=1, at_most=_LAYERS), said.count("embedding_length", at_least=1)
     heads = said.by_layer("attention.head_count", n_layers, default=0)
@@ -94,16 +94,16 @@ def dimensions(source: Source) -> Dimensions:
 
 @dataclass(frozen=True)
 class _Said:
-    """The metadata of the model `name`, whose values may be of any type: the one door through which figures are taken from it."""
+    """Metadata of the model `name`, whose values may be of any type, read with checks."""
 
     name: str
     values: Mapping[str, Any]
 
     def count(self, key: str, *, default: int = 0, at_least: int = 0, at_most: int = _LARGEST) -> int:
-        """A whole number, `default` where nothing is said.
+        """Return a whole number, or `default` if the key is missing.
 
         Raises:
-            ModelError: it is none, or is outside the limits.
+            ModelError: the value is not a whole number, or is out of range.
         """
         value = self.values.get(key, default)
         if type(value) is not int or not at_least <= value <= at_most:
@@ -111,10 +111,10 @@ class _Said:
         return value
 
     def by_layer(self, key: str, n_layers: int, *, default: int) -> tuple[int, ...]:
-        """A figure that is one for all layers, or a list of one for each.
+        """Return one number per layer, from a list or from a single number for all layers.
 
         Raises:
-            ModelError: it is neither.
+            ModelError: the value is neither.
         """
         value = self.values.get(key, default)
         if not isinstance(value, (list, tuple)):
@@ -124,10 +124,10 @@ class _Said:
         return tuple(int(figure) for figure in value)
 
     def length(self, key: str) -> int:
-        """The length of a list, 0 where there is none.
+        """Return the length of a list, 0 if the key is missing.
 
         Raises:
-            ModelError: it is something else.
+            ModelError: the value is not a list.
         """
         value = self.values.get(key, ())
         if not isinstance(value, (list, tuple)):
@@ -135,12 +135,12 @@ class _Said:
         return len(value)
 
     def wrong(self, key: str, rule: str) -> ModelError:
-        """The error for a value that breaks a rule."""
+        """Return the error for a value that breaks a rule."""
         return ModelError(f"The metadata of a model must have {rule} as {key}; {self.name} has {shown(self.values.get(key))}: convert it again.")
 
 
 def _windows(architecture: str, said: _Said, n_layers: int) -> tuple[int, tuple[bool, ...]]:
-    """The window in tokens, and which layers have it `(n_layers,)`."""
+    """Return the window in tokens, and which layers have it, `(n_layers,)`."""
     row = ARCHITECTURES.get(architecture)
     if row is None or not row.sliding:
         return 0, (False,) * n_layers
