@@ -57,7 +57,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class Home:
-    """Config and tokenizer files of a model, and the name of every weight in its checkpoint."""
+    """Config and tokenizer files of a model, and the name of every weight in its checkpoint.
+
+    `config` is the original `config.json`, `files` the other files by name, `pieces` the parameter slices of the target's `tensors`, and `shapes`
+    those of the module's parameters by name.
+    """
 
     config: Mapping[str, Any]
     files: Mapping[str, bytes]
