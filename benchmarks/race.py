@@ -151,10 +151,10 @@ def problem(heat: Heat, start: Choice) -> Problem:
 LONG = replace(
     method_named("auto"),
     name="reference",
-    within=lambda sought, bits: swaps(
-        replace(sought.problem, start=solve(sought.problem.space, sought.knowledge.table, bits).choice[None]),
+    for_budget=lambda context, bits: swaps(
+        replace(context.problem, start=solve(context.problem.space, context.knowledge.table, bits).choice[None]),
         bits,
-        Learning(lambda choices: (np.zeros(len(choices)), np.ones(len(choices))), sought.knowledge.refit, 4, 8),
+        Learning(lambda choices: (np.zeros(len(choices)), np.ones(len(choices))), context.knowledge.refit, 4, 8),
         LocalSearchOptions(),
     ),
 )

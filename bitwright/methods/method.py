@@ -40,8 +40,8 @@ class Sought:
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """Search method, published or of this project: a strategy `within` a budget in bits of the whole file, and one `along` the front with so many
-    initial points.
+    """Search method, published or of this project. `for_budget` returns its strategy for a budget in bits of the whole file, `for_front` its strategy
+    for the whole front with so many initial points.
 
     `source` is the paper and `differs` a sentence on how this implementation differs from it, empty if it does not. `objective` is the objective that
     it measures, `steps` are its default post-quantization steps, see `Settings.steps`. `sensitivity` is the proxy of a run whose only plan is this
@@ -53,8 +53,8 @@ class Method:
     source: str
     differs: str
     objective: TokenObjective
-    within: Callable[[Sought, int], Strategy]
-    along: Callable[[Sought, int], Strategy]
+    for_budget: Callable[[Sought, int], Strategy]
+    for_front: Callable[[Sought, int], Strategy]
     steps: tuple[str, ...] = ()
     sensitivity: str = ""
     takes_side_limits: bool = False
@@ -62,11 +62,11 @@ class Method:
     libraries: tuple[str, ...] = ()
 
 
-def budgets_along(sought: Sought, n_points: int) -> list[int]:
+def budgets_along(context: Sought, n_points: int) -> list[int]:
     """Return `n_points` budgets in bits of the whole file, evenly spaced from the smallest to the largest choice: the front of a method that takes
     one budget.
     """
-    space = sought.problem.space
+    space = context.problem.space
     smallest, largest = (int(space.total_bits(choice)) for choice in (space.smallest(), space.largest()))
     return [int(bits) for bits in np.linspace(smallest, largest, n_points)]
 
@@ -76,8 +76,8 @@ AUTO = Method(
     source="this project; docs/search.md",
     differs="",
     objective=KullbackLeibler(),
-    within=lambda sought, budget_bits: auto(sought.problem, budget_bits, knowledge=sought.knowledge),
-    along=lambda sought, n_points: auto_front(sought.problem, knowledge=sought.knowledge, n_points=n_points),
+    for_budget=lambda context, budget_bits: auto(context.problem, budget_bits, knowledge=context.knowledge),
+    for_front=lambda context, n_points: auto_front(context.problem, knowledge=context.knowledge, n_points=n_points),
     takes_side_limits=True,
     takes_cache_types=True,
 )

@@ -25,8 +25,8 @@ _LAYERS = (0.3, 0.4, 0.3)  # CPTQuant: fractions of the layers in each tier, the
 def by_table(name: str, source: str, differs: str, *, proxy: str) -> Method:
     """Return a method that solves the knapsack of a proxy's table exactly, with side constraints."""
 
-    def answer(sought: Sought, budget_bits: int) -> Choice:
-        return solve_with_rows(sought.problem.space, sought.price(proxy), budget_bits, rows=sought.problem.rows).choice
+    def answer(context: Sought, budget_bits: int) -> Choice:
+        return solve_with_rows(context.problem.space, context.price(proxy), budget_bits, rows=context.problem.rows).choice
 
     return replace(once(name, source, differs, answer), sensitivity=proxy, takes_side_limits=True)
 
@@ -34,8 +34,8 @@ def by_table(name: str, source: str, differs: str, *, proxy: str) -> Method:
 def in_buckets(name: str, source: str, differs: str, *, proxy: str) -> Method:
     """Return a method that solves the knapsack of a proxy's table with a budget in buckets."""
 
-    def answer(sought: Sought, budget_bits: int) -> Choice:
-        return solve_in_buckets(sought.problem.space, sought.price(proxy), budget_bits).choice
+    def answer(context: Sought, budget_bits: int) -> Choice:
+        return solve_in_buckets(context.problem.space, context.price(proxy), budget_bits).choice
 
     return replace(once(name, source, differs, answer), sensitivity=proxy)
 
@@ -43,9 +43,9 @@ def in_buckets(name: str, source: str, differs: str, *, proxy: str) -> Method:
 def by_scores(name: str, source: str, differs: str, *, proxy: str, key: Key, choose: ByScores) -> Method:
     """Return a method that ranks groups of units by a proxy's score of each group."""
 
-    def answer(sought: Sought, budget_bits: int) -> Choice:
-        tie = tied(sought.problem.space, key)
-        return tie.expanded(choose(tie.coarse, sought.score(proxy, tie.coarse), budget_bits))
+    def answer(context: Sought, budget_bits: int) -> Choice:
+        tie = tied(context.problem.space, key)
+        return tie.expanded(choose(tie.coarse, context.score(proxy, tie.coarse), budget_bits))
 
     return replace(once(name, source, differs, answer), sensitivity=FREE)
 
@@ -53,14 +53,14 @@ def by_scores(name: str, source: str, differs: str, *, proxy: str, key: Key, cho
 def once(name: str, source: str, differs: str, answer: Callable[[Sought, int], Choice]) -> Method:
     """Return a method that measures one choice per budget."""
 
-    def within(sought: Sought, budget_bits: int) -> Strategy:
-        return given(sought.problem, answer(sought, budget_bits)[None])
+    def for_budget(context: Sought, budget_bits: int) -> Strategy:
+        return given(context.problem, answer(context, budget_bits)[None])
 
-    def along(sought: Sought, n_points: int) -> Strategy:
-        answers = [answer(sought, bits) for bits in budgets_along(sought, n_points)]
-        return given(sought.problem, np.unique(answers, axis=0))
+    def for_front(context: Sought, n_points: int) -> Strategy:
+        answers = [answer(context, bits) for bits in budgets_along(context, n_points)]
+        return given(context.problem, np.unique(answers, axis=0))
 
-    return Method(name, source, differs, KullbackLeibler(), within, along)
+    return Method(name, source, differs, KullbackLeibler(), for_budget, for_front)
 
 
 def bracket(space: Space, budget_bits: int) -> tuple[Format, Format]:

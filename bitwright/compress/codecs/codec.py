@@ -32,7 +32,7 @@ class Codec(ABC):
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """Dequantize `packed` bytes to float32 weights `(n_rows, n_columns)`."""
 
-    def given(self, tensor: str, expert: int = 0) -> "Codec":  # noqa: ARG002
+    def for_tensor(self, tensor: str, expert: int = 0) -> "Codec":  # noqa: ARG002
         """Return the codec for one tensor, or for one expert of a stack; by default the codec itself, which depends on nothing but the importance."""
         return self
 

@@ -34,16 +34,16 @@ class Distortion:
 
         Of two that are equal in both, the first among the formats stays.
         """
-        keep = space.offered & ~np.isnan(self.weighted)
-        for u, row in enumerate(keep):
+        is_offered = space.offered & ~np.isnan(self.weighted)
+        for u, row in enumerate(is_offered):
             best = np.inf
             for f in np.lexsort((self.weighted[u], space.size_bits[u])):
-                keep[u, f] = row[f] and self.weighted[u, f] < best
-                best = self.weighted[u, f] if keep[u, f] else best
-        return keep
+                is_offered[u, f] = row[f] and self.weighted[u, f] < best
+                best = self.weighted[u, f] if is_offered[u, f] else best
+        return is_offered
 
 
-def measure_distortion(space: Space, levels: Levels, *, progress: Progress) -> Distortion:
+def measure_distortion(space: Space, packed_tensors: Levels, *, progress: Progress) -> Distortion:
     """Quantize every offered pair and measure its error against the original weights.
 
     A unit's formats are tried from the smallest up, and not beyond the first that is lossless.
@@ -55,8 +55,8 @@ def measure_distortion(space: Space, levels: Levels, *, progress: Progress) -> D
             for f in np.argsort(space.size_bits[u], kind="stable"):
                 if np.nanmin(plain[u], initial=np.inf) == 0:
                     break
-                if space.offered[u, f] and _can_encode(unit, space.formats[f], levels):
-                    plain[u, f], weighted[u, f] = _errors(unit, space.formats[f], levels)
+                if space.offered[u, f] and _can_encode(unit, space.formats[f], packed_tensors):
+                    plain[u, f], weighted[u, f] = _errors(unit, space.formats[f], packed_tensors)
             plain[u], weighted[u] = _better_than_zeros(plain[u], weighted[u])
             advance(unit.n_weights)
     return Distortion(plain, weighted)
@@ -70,18 +70,18 @@ def _better_than_zeros(plain: NDArray[np.float64], weighted: NDArray[np.float64]
     return np.where(sound, plain, np.nan), np.where(sound, weighted, np.nan)
 
 
-def _can_encode(unit: Unit, form: Format, levels: Levels) -> bool:
-    return not form.needs_importance or all(levels.knows_importance(tensor) for tensor in unit.tensors)
+def _can_encode(unit: Unit, form: Format, packed_tensors: Levels) -> bool:
+    return not form.needs_importance or all(packed_tensors.knows_importance(tensor) for tensor in unit.tensors)
 
 
-def _errors(unit: Unit, form: Format, levels: Levels) -> tuple[float, float]:
+def _errors(unit: Unit, form: Format, packed_tensors: Levels) -> tuple[float, float]:
     """Return both relative errors of a unit, over all of its tensors."""
     sums = np.zeros(4)
     for tensor in unit.tensors:
-        original, exponent = _near_one(levels.source.read(tensor))
-        decoded = levels.weights(tensor, form)
+        original, exponent = _near_one(packed_tensors.source.read(tensor))
+        decoded = packed_tensors.weights(tensor, form)
         change = (np.ldexp(decoded, exponent) if exponent else decoded) - original
-        channels = levels.importance_of(tensor)
+        channels = packed_tensors.importance_of(tensor)
         sums += np.ldexp(np.concatenate([_power(change, channels), _power(original, channels)]), -2 * exponent)
     plain, weighted = np.divide(sums[:2], sums[2:], out=np.zeros(2), where=sums[2:] > 0)
     return float(plain), float(weighted)

@@ -119,9 +119,9 @@ class Levels:
     def _encoded(self, tensor: Tensor, form: Format) -> Bytes:
         importance = self.importance_of(tensor)
         if len(tensor.shape) < 3:
-            return self.codec.given(tensor.name).encode(self.source.read(tensor), form, importance)
+            return self.codec.for_tensor(tensor.name).encode(self.source.read(tensor), form, importance)
         experts = range(tensor.shape[0])  # one at a time: a stack may be as large as all other tensors together
-        codecs = (self.codec.given(tensor.name, expert) for expert in experts)
+        codecs = (self.codec.for_tensor(tensor.name, expert) for expert in experts)
         return np.concatenate([c.encode(self.source.part(tensor, i), form, importance[i : i + 1]) for i, c in zip(experts, codecs, strict=True)])
 
     def _pack(self, tensor: Tensor, form: Format, path: Path) -> None:

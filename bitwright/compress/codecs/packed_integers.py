@@ -41,9 +41,9 @@ class PackedCodec(Codec):
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
-    def given(self, tensor: str, expert: int = 0) -> "PackedCodec":
-        """See `Codec.given`."""
-        return replace(self, rounding=self.rounding.given(tensor, expert))
+    def for_tensor(self, tensor: str, expert: int = 0) -> "PackedCodec":
+        """See `Codec.for_tensor`."""
+        return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""

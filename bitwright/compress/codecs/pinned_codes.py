@@ -28,11 +28,11 @@ def keep_codes(path: Path, folder: Path, pairs: Sequence[tuple[str, str]]) -> No
         RunError: one is missing or was changed.
         OutputError: the file cannot be written.
     """
-    levels = {_key(*pair): _level(folder, *pair) for pair in pairs}
-    described = {key: ("U8", (level.nbytes,), level.nbytes) for key, level in levels.items()}
-    head = header(described, {}, _HEAD + sum(len(key) + _PER_ENTRY for key in levels))
+    tensors = {_key(*pair): _packed(folder, *pair) for pair in pairs}
+    described = {key: ("U8", (packed.nbytes,), packed.nbytes) for key, packed in tensors.items()}
+    head = header(described, {}, _HEAD + sum(len(key) + _PER_ENTRY for key in tensors))
     with replacing(path) as temporary:
-        write_chunks(temporary, chain([head], (level.data for level in levels.values())))
+        write_chunks(temporary, chain([head], (packed.data for packed in tensors.values())))
 
 
 class KeptCodes:
@@ -88,12 +88,12 @@ def _key(tensor: str, form: str) -> str:
     return f"{tensor}.{form}"
 
 
-def _level(folder: Path, tensor: str, form: str) -> Bytes:
+def _packed(folder: Path, tensor: str, form: str) -> Bytes:
     path = level_path(folder, tensor, form)
-    level = read_level(path, key=path.name)
-    if level is None:
+    packed = read_level(path, key=path.name)
+    if packed is None:
         raise RunError(
             f"These codes depend on calibration text (GPTQ) and cannot be reproduced, so a plan needs the run's own; {folder} lacks "
             f"{path.name}, or it was changed: run the search again with another --out."
         )
-    return level
+    return packed

@@ -57,21 +57,21 @@ def rounded_as(model: Model, types: Mapping[str, torch.dtype]) -> Iterator[None]
                 weights[name].copy_(original)
 
 
-def planned_weights(model: Model, levels: Levels, *, formats: Mapping[str, Format]) -> Weights:
+def planned_weights(model: Model, packed_tensors: Levels, *, formats: Mapping[str, Format]) -> Weights:
     """Return the weights of each tensor in `formats` (tensor → format), in that format; tensors in their stored format are left out."""
     changed = [tensor for tensor in model.tensors if tensor.name in formats and formats[tensor.name].name != tensor.stored]
-    kept: Weights = {
-        tensor.name: with_inputs(formats[tensor.name], partial(levels.weights, tensor, formats[tensor.name]))
+    quantized: Weights = {
+        tensor.name: with_inputs(formats[tensor.name], partial(packed_tensors.weights, tensor, formats[tensor.name]))
         for tensor in changed
         if formats[tensor.name] != DROP
     }
-    return {**kept, **{tensor.name: dropped(levels, tensor) for tensor in changed if formats[tensor.name] == DROP}}
+    return {**quantized, **{tensor.name: dropped(packed_tensors, tensor) for tensor in changed if formats[tensor.name] == DROP}}
 
 
-def dropped(levels: Levels, tensor: Tensor) -> Dropped:
+def dropped(packed_tensors: Levels, tensor: Tensor) -> Dropped:
     """Return the zero weights of a tensor whose expert is dropped."""
     expert = expert_of(tensor.name)
-    return Dropped(matrix_shape(tensor), expert, levels.heirs.get(expert, -1))
+    return Dropped(matrix_shape(tensor), expert, packed_tensors.heirs.get(expert, -1))
 
 
 def _parameters(model: Model, tensor: str) -> set[str]:

@@ -25,27 +25,27 @@ from bitwright.compress.models.model import Model
 from bitwright.spaces import DEFAULT_CACHE_TYPE, CacheTypes, cache_format, rotation
 
 _EXACT = (DEFAULT_CACHE_TYPE, "F32")
-_GIVEN = "past_key_values"
+_CACHE_ARGUMENT = "past_key_values"
 
 
-class KeptCache:
+class CacheRounding:
     """Cache types of a model within a `with` block, which can be changed as often as needed."""
 
     def __init__(self, *, interleaved: bool) -> None:
         self._interleaved, self._types = interleaved, CacheTypes()
 
-    def keep(self, types: CacheTypes) -> None:
+    def set_types(self, types: CacheTypes) -> None:
         """Set the cache types of all later forward passes; F16 counts as exact."""
         self._types = types
 
-    def given(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: ARG002
+    def pass_cache(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: ARG002
         """Pass a cache that rounds to the model, unless it is called with one."""
-        if self._types.is_default or kwargs.get(_GIVEN) is not None:
+        if self._types.is_default or kwargs.get(_CACHE_ARGUMENT) is not None:
             return args, kwargs
-        return args, kwargs | {_GIVEN: _Rounding(self._types, interleaved=self._interleaved)}
+        return args, kwargs | {_CACHE_ARGUMENT: _RoundedCache(self._types, interleaved=self._interleaved)}
 
 
-class _Rounding(DynamicCache):
+class _RoundedCache(DynamicCache):
     """Cache for one forward pass over whole sequences: it returns rounded keys and values and stores nothing."""
 
     def __init__(self, types: CacheTypes, *, interleaved: bool) -> None:
@@ -54,16 +54,16 @@ class _Rounding(DynamicCache):
 
     def update(self, key_states: Torch, value_states: Torch, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Torch, Torch]:  # noqa: ARG002
         """Return keys and values `(n_sequences, n_heads, length, head)` as read back from the cache."""
-        return kept_keys(key_states, self._types.keys, interleaved=self._interleaved), kept_values(value_states, self._types.values)
+        return rounded_keys(key_states, self._types.keys, interleaved=self._interleaved), rounded_values(value_states, self._types.values)
 
 
 @contextmanager
-def kept_cache(model: Model) -> Iterator[KeptCache]:
+def cache_rounding(model: Model) -> Iterator[CacheRounding]:
     """Simulate the KV cache of the engine within the block, in F16 at first."""
-    kept = KeptCache(interleaved=ARCHITECTURES[model.source.architecture].rotary_interleaved)
-    handle = model.module.register_forward_pre_hook(kept.given, with_kwargs=True)
+    rounding = CacheRounding(interleaved=ARCHITECTURES[model.source.architecture].rotary_interleaved)
+    handle = model.module.register_forward_pre_hook(rounding.pass_cache, with_kwargs=True)
     try:
-        yield kept
+        yield rounding
     finally:
         handle.remove()
 
@@ -71,38 +71,38 @@ def kept_cache(model: Model) -> Iterator[KeptCache]:
 @contextmanager
 def cached_in(model: Model, types: CacheTypes) -> Iterator[None]:
     """Quantize the model's KV cache to these types within the block."""
-    with kept_cache(model) as kept:
-        kept.keep(types)
+    with cache_rounding(model) as rounding:
+        rounding.set_types(types)
         yield
 
 
-def kept_keys(states: Torch, name: str, *, interleaved: bool) -> Torch:
+def rounded_keys(states: Torch, name: str, *, interleaved: bool) -> Torch:
     """Return keys `(..., head)` in float32 as read back from a cache of the type called `name`; `F16` counts as exact.
 
     With `interleaved`, the engine interleaves the two halves of a head.
     """
     if not interleaved:
-        return _kept(states, name, width=rotation(name, states.shape[-1], keys=True))
+        return _rounded(states, name, width=rotation(name, states.shape[-1], keys=True))
     halves = states.reshape(*states.shape[:-1], 2, -1).transpose(-1, -2).reshape(states.shape)
-    kept = _kept(halves, name, width=rotation(name, states.shape[-1], keys=True))
-    return kept.reshape(*states.shape[:-1], -1, 2).transpose(-1, -2).reshape(states.shape)
+    rounded = _rounded(halves, name, width=rotation(name, states.shape[-1], keys=True))
+    return rounded.reshape(*states.shape[:-1], -1, 2).transpose(-1, -2).reshape(states.shape)
 
 
-def kept_values(states: Torch, name: str) -> Torch:
+def rounded_values(states: Torch, name: str) -> Torch:
     """Return values `(..., head)` as read back from a cache of the type called `name`."""
-    return _kept(states, name, width=rotation(name, states.shape[-1], keys=False))
+    return _rounded(states, name, width=rotation(name, states.shape[-1], keys=False))
 
 
-def _kept(states: Torch, name: str, *, width: int) -> Torch:
+def _rounded(states: Torch, name: str, *, width: int) -> Torch:
     """Round vectors `(..., head)` to a type in the basis of Hadamard matrices of `width`."""
     if name in _EXACT:
         return states
-    rows = _turned(states, width).reshape(-1, states.shape[-1]).float().cpu().numpy()
+    rows = _rotated(states, width).reshape(-1, states.shape[-1]).float().cpu().numpy()
     rounded = dequantize(round_plainly(rows, cache_format(name)), name, rows.shape)
-    return _turned(torch.from_numpy(rounded).to(states).reshape(states.shape), width)
+    return _rotated(torch.from_numpy(rounded).to(states).reshape(states.shape), width)
 
 
-def _turned(states: Torch, width: int) -> Torch:
+def _rotated(states: Torch, width: int) -> Torch:
     """Multiply every `width` numbers of a head by the Hadamard matrix of that width."""
     if not width:
         return states

@@ -47,7 +47,7 @@ class InputRounding:
         self._model = model
         self._hooks: dict[str, tuple[ByteFormat, RemovableHandle]] = {}
 
-    def of(self, formats: Mapping[str, Format]) -> None:
+    def set_formats(self, formats: Mapping[str, Format]) -> None:
         """Round the inputs of the layers of `formats` (tensor → format) whose format quantizes activations, and of no others."""
         rounding = {tensor: form for tensor, form in formats.items() if isinstance(form, ByteFormat) and form.input_steps}
         wanted = {name: form for tensor, form in rounding.items() for name in self._layers(tensor)}
@@ -73,11 +73,11 @@ class InputRounding:
 def inputs_rounded(model: Model, formats: Mapping[str, Format]) -> Iterator[None]:
     """Round the inputs of the layers of `formats` (tensor → format) within the block."""
     inputs = InputRounding(model)
-    inputs.of(formats)
+    inputs.set_formats(formats)
     try:
         yield
     finally:
-        inputs.of({})
+        inputs.set_formats({})
 
 
 def rounded_inputs(x: Torch, form: ByteFormat) -> Torch:

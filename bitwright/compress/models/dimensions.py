@@ -57,43 +57,43 @@ def dimensions(source: Source) -> Dimensions:
         ModelError: the metadata lacks one of them, or has an impossible value.
     """
     prefix = f"{source.architecture}."
-    said = _Said(source.name, {entry.key.removeprefix(prefix): entry.value for entry in source.metadata})
-    missing = [key for key in _NEEDED if key not in said.values]
+    metadata = _Metadata(source.name, {entry.key.removeprefix(prefix): entry.value for entry in source.metadata})
+    missing = [key for key in _NEEDED if key not in metadata.values]
     if missing:
         raise ModelError(
             f"A model's metadata must hold its dimensions for its memory to be estimated; {source.name} lacks {prefix}{missing[0]}: convert it again."
         )
-    n_layers, width = said.count("block_count", at_least=1, at_most=_LAYERS), said.count("embedding_length", at_least=1)
-    heads = said.by_layer("attention.head_count", n_layers, default=0)
-    cached = said.by_layer("attention.head_count_kv", n_layers, default=0) if "attention.head_count_kv" in said.values else heads
+    n_layers, width = metadata.count("block_count", at_least=1, at_most=_LAYERS), metadata.count("embedding_length", at_least=1)
+    heads = metadata.by_layer("attention.head_count", n_layers, default=0)
+    cached = metadata.by_layer("attention.head_count_kv", n_layers, default=0) if "attention.head_count_kv" in metadata.values else heads
     if not max(heads) or not max(cached):
-        raise said.wrong("attention.head_count", "a number of heads")
+        raise metadata.wrong("attention.head_count", "a number of heads")
     head = width // max(heads)
-    key = said.count("attention.key_length", default=head, at_least=1)
-    value = said.count("attention.value_length", default=head, at_least=1)
-    window, windowed = _windows(source.architecture, said, n_layers)
-    sparse = said.count("expert_count", default=0) > 0
-    feed_forward = max(said.by_layer("feed_forward_length", n_layers, default=0))
+    key = metadata.count("attention.key_length", default=head, at_least=1)
+    value = metadata.count("attention.value_length", default=head, at_least=1)
+    window, windowed = _windows(source.architecture, metadata, n_layers)
+    sparse = metadata.count("expert_count", default=0) > 0
+    feed_forward = max(metadata.by_layer("feed_forward_length", n_layers, default=0))
     return Dimensions(
         embedding_width=width,
-        feed_forward_width=said.count("expert_feed_forward_length", default=feed_forward) if sparse else feed_forward,
-        shared_width=said.count("expert_shared_feed_forward_length", default=0) if sparse else 0,
-        n_used=said.count("expert_used_count", default=1, at_least=1) if sparse else 1,
+        feed_forward_width=metadata.count("expert_feed_forward_length", default=feed_forward) if sparse else feed_forward,
+        shared_width=metadata.count("expert_shared_feed_forward_length", default=0) if sparse else 0,
+        n_used=metadata.count("expert_used_count", default=1, at_least=1) if sparse else 1,
         query_width=max(heads) * key,
         key_head=key,
         value_head=value,
         key_widths=tuple(n * key for n in cached),
-        value_widths=(0,) * n_layers if _LATENT in said.values else tuple(n * value for n in cached),
+        value_widths=(0,) * n_layers if _LATENT in metadata.values else tuple(n * value for n in cached),
         windowed=windowed,
         window=window,
-        n_vocabulary=next((t.shape[0] for t in source.tensors if t.name == "token_embd.weight"), said.length("tokenizer.ggml.tokens")),
-        n_merges=said.length("tokenizer.ggml.merges"),
-        context_length=said.count("context_length", at_least=1),
+        n_vocabulary=next((t.shape[0] for t in source.tensors if t.name == "token_embd.weight"), metadata.length("tokenizer.ggml.tokens")),
+        n_merges=metadata.length("tokenizer.ggml.merges"),
+        context_length=metadata.count("context_length", at_least=1),
     )
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Metadata:
     """Metadata of the model `name`, whose values may be of any type, read with checks."""
 
     name: str
@@ -139,15 +139,15 @@ class _Said:
         return ModelError(f"The metadata of a model must have {rule} as {key}; {self.name} has {shown(self.values.get(key))}: convert it again.")
 
 
-def _windows(architecture: str, said: _Said, n_layers: int) -> tuple[int, tuple[bool, ...]]:
+def _windows(architecture: str, metadata: _Metadata, n_layers: int) -> tuple[int, tuple[bool, ...]]:
     """Return the window in tokens, and which layers have it, `(n_layers,)`."""
     row = ARCHITECTURES.get(architecture)
     if row is None or not row.sliding:
         return 0, (False,) * n_layers
     window, period = _WINDOWS[architecture]
-    window = said.count("attention.sliding_window", default=window)
+    window = metadata.count("attention.sliding_window", default=window)
     key = "attention.sliding_window_pattern"
-    if isinstance(said.values.get(key), (list, tuple)):
-        return window, tuple(sliding > 0 and window > 0 for sliding in said.by_layer(key, n_layers, default=0))
-    period = said.count(key, default=period, at_least=1)
+    if isinstance(metadata.values.get(key), (list, tuple)):
+        return window, tuple(sliding > 0 and window > 0 for sliding in metadata.by_layer(key, n_layers, default=0))
+    period = metadata.count(key, default=period, at_least=1)
     return window, tuple(window > 0 and layer % period < period - 1 for layer in range(n_layers))

@@ -79,16 +79,16 @@ def open_headers(name: str) -> Outline:
 def _require_same(source: Source, module: PreTrainedModel) -> None:
     """Require that the weights of the module equal those of the file, one by one."""
     laid_out = lay_out(module, source.architecture)
-    unlike = {tensor.name for tensor in source.tensors} - {_ROPE_FACTORS} ^ set(laid_out)
+    different = {tensor.name for tensor in source.tensors} - {_ROPE_FACTORS} ^ set(laid_out)
     for tensor in source.tensors:
-        if tensor.name in laid_out and not unlike:
+        if tensor.name in laid_out and not different:
             weights = [weights_of(module)[piece.parameter] for piece in laid_out[tensor.name]]
             rows = torch.cat([piece.to_engine(weight).reshape(-1) for piece, weight in zip(laid_out[tensor.name], weights, strict=True)])
             if not _equal(rows, torch.from_numpy(source.read(tensor)).reshape(-1)):
-                unlike.add(tensor.name)
-    if unlike:
+                different.add(tensor.name)
+    if different:
         raise ModelError(
-            f"The module's weights must equal the file's; {', '.join(sorted(unlike)[:3])} of {source.name} differ, so transformers and llama.cpp "
+            f"The module's weights must equal the file's; {', '.join(sorted(different)[:3])} of {source.name} differ, so transformers and llama.cpp "
             "would run two different models: give the model in the form of Hugging Face instead."
         )
 

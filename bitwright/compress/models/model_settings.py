@@ -48,23 +48,25 @@ _ABSENT = "absent"
 def settings_of_folder(config: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Return the settings of a folder: each key of the configuration, nested keys with dots, and the digest of each tokenizer file."""
     files = sorted({path for pattern in _TOKENIZER for path in folder.glob(pattern) if path.is_file()})
-    settings = {key: _told(json.dumps(value)) for key, value in _flat(config) if key.split(".")[0] not in _UNREAD}
+    settings = {key: _shortened(json.dumps(value)) for key, value in _flat(config) if key.split(".")[0] not in _UNREAD}
     return settings | {path.name: _digest(path.read_bytes()) for path in files}
 
 
 def settings_of_metadata(metadata: Iterable[KeyValue]) -> dict[str, str]:
     """Return the metadata of a GGUF file that changes the output, long values by their digest."""
     read = (entry for entry in metadata if entry.key == "general.architecture" or not entry.key.startswith(_UNREAD_GROUPS))
-    return {entry.key: _told(json.dumps(entry.value, default=repr) if entry.type is not GGUFValueType.STRING else str(entry.value)) for entry in read}
+    return {
+        entry.key: _shortened(json.dumps(entry.value, default=repr) if entry.type is not GGUFValueType.STRING else str(entry.value)) for entry in read
+    }
 
 
-def unlike(kept: Mapping[str, str], source: Source) -> str:
-    """Describe the first few differences between the settings `kept` in a plan and those of the model of `source`; empty if there are none."""
+def describe_differences(recorded: Mapping[str, str], source: Source) -> str:
+    """Describe the first few differences between the settings `recorded` in a plan and those of the model of `source`; empty if there are none."""
     found = source.settings
-    keys = [key for key in (*kept, *(key for key in found if key not in kept)) if kept.get(key) != found.get(key)]
-    told = [f"{key} is {kept.get(key, _ABSENT)} in the plan's model and {found.get(key, _ABSENT)} in {source.name}" for key in keys[:_SHOWN]]
+    keys = [key for key in (*recorded, *(key for key in found if key not in recorded)) if recorded.get(key) != found.get(key)]
+    shown = [f"{key} is {recorded.get(key, _ABSENT)} in the plan's model and {found.get(key, _ABSENT)} in {source.name}" for key in keys[:_SHOWN]]
     more = [f"{len(keys) - _SHOWN} more differ"] if len(keys) > _SHOWN else []
-    return ", ".join([*told, *more])
+    return ", ".join([*shown, *more])
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -75,7 +77,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _told(value: str) -> str:
+def _shortened(value: str) -> str:
     return value if len(value) <= _LONGEST else _digest(value.encode())
 
 

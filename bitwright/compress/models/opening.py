@@ -32,14 +32,14 @@ _KEPT_OPEN = 4  # opened models in memory; a run needs one
 class FolderCheckpoint:
     """Model folder in transformers' format, assumed not to change.
 
-    `name` is the user's name for it, `said` its `config.json`, `config` the same parsed by transformers, `skeleton` its module on the meta device,
-    `pieces` the parameter slices of each engine tensor in the skeleton, and `shards` the weights.
+    `name` is the user's name for it, `config_json` its raw `config.json`, `config` that parsed by transformers, `skeleton` its module on the meta
+    device, `pieces` the parameter slices of each engine tensor in the skeleton, and `shards` the weights.
     """
 
     name: str
     path: Path
     config: PreTrainedConfig
-    said: Mapping[str, Any]
+    config_json: Mapping[str, Any]
     skeleton: PreTrainedModel
     pieces: Mapping[str, tuple[Piece, ...]]
     shards: Shards
@@ -60,7 +60,7 @@ class FolderCheckpoint:
         Raises:
             ModelError: the tokenizer is not supported, or a weight cannot be read.
         """
-        settings = settings_of_folder(self.said, self.path)
+        settings = settings_of_folder(self.config_json, self.path)
         return HuggingFaceSource(self.name, self.skeleton, self.shards.rows, tokenizer=self.tokenizer, folder=self.path, settings=settings)
 
     @torch.no_grad()
@@ -104,8 +104,8 @@ class GgufCheckpoint:
             ModelError: it cannot be loaded.
         """
         found = read_tokenizer(self.path.parent, gguf_file=self.path.name)
-        said = next((str(entry.value) for entry in self.source.metadata if entry.key == "tokenizer.ggml.pre"), "")
-        restore_pre_tokenizer(found, said)
+        pre_tokenizer = next((str(entry.value) for entry in self.source.metadata if entry.key == "tokenizer.ggml.pre"), "")
+        restore_pre_tokenizer(found, pre_tokenizer)
         return found
 
     @cached_property
@@ -155,11 +155,11 @@ def _opened(name: str, place: Path, path: Path, stamps: tuple[tuple[str, int, in
     config = configuration(path)
     with quietly(path):
         skeleton = open_skeleton(config)
-    said = read_configuration(path)
-    found, pieces = Shards(path, quantization_in(said, path)), lay_out(skeleton, recognise(config).name)
+    config_json = read_configuration(path)
+    found, pieces = Shards(path, quantization_in(config_json, path)), lay_out(skeleton, recognise(config).name)
     found.require(pieces, weights_of(skeleton))
     found.require_read(pieces, tied=_tied(skeleton), ignored=skeleton._keys_to_ignore_on_load_unexpected or ())
-    return FolderCheckpoint(name, path, config, said, skeleton, pieces, found)
+    return FolderCheckpoint(name, path, config, config_json, skeleton, pieces, found)
 
 
 def open_skeleton(config: PreTrainedConfig) -> PreTrainedModel:

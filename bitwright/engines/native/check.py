@@ -16,7 +16,7 @@ from bitwright.engines.check_result import Check, mean_divergence, types_unlike
 from bitwright.engines.compressed_tensors.check import CheckpointCheck
 from bitwright.engines.greedy_generation import continued
 from bitwright.engines.llama_cpp.runtime import Generated
-from bitwright.engines.native.packed_modules import kept_bytes
+from bitwright.engines.native.packed_modules import footprint_bytes
 from bitwright.engines.native.reload import load_native, load_tokenizer, written_weights
 from bitwright.engines.targets import TARGETS
 from bitwright.objectives import next_token_log_probabilities
@@ -108,7 +108,7 @@ def check_native(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray
     )
     return NativeCheck(
         checkpoint=checkpoint,
-        memory_bytes=kept_bytes(packed.module),
+        memory_bytes=footprint_bytes(packed.module),
         tokenizes_alike=model.tokenizer(_SAMPLE)["input_ids"] == load_tokenizer(path)(_SAMPLE)["input_ids"],
         prompt=prompt,
         generated=continued(packed, prompt),

@@ -119,7 +119,7 @@ class PackedExperts(nn.Module):
         return total
 
 
-def kept_bytes(module: nn.Module) -> int:
+def footprint_bytes(module: nn.Module) -> int:
     """Return the bytes of all parameters and buffers of a module, shared ones counted once."""
     tensors = [*module.parameters(), *module.buffers()]
     return sum(tensor.element_size() * prod(tensor.shape) for tensor in {id(tensor): tensor for tensor in tensors}.values())

@@ -51,8 +51,8 @@ class Gptq(Rounding):
     tensor: str = ""
     expert: int = 0
 
-    def given(self, tensor: str, expert: int = 0) -> "Gptq":
-        """See `Rounding.given`."""
+    def for_tensor(self, tensor: str, expert: int = 0) -> "Gptq":
+        """See `Rounding.for_tensor`."""
         return replace(self, tensor=tensor, expert=expert)
 
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:

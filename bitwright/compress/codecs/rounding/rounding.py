@@ -37,7 +37,7 @@ class Rounding(ABC):
         short. `importance` is `(n_columns,)`, the mean squared activation of each input channel, constant if unknown.
         """
 
-    def given(self, tensor: str, expert: int = 0) -> "Rounding":  # noqa: ARG002
+    def for_tensor(self, tensor: str, expert: int = 0) -> "Rounding":  # noqa: ARG002
         """Return the method for one tensor, or for one expert of a stack; by default itself, which depends only on the importance."""
         return self
 

@@ -114,7 +114,7 @@ def open_home(name: str) -> Home:
 
 def _of_folder(checkpoint: FolderCheckpoint) -> Home:
     words = {name: (checkpoint.path / name).read_bytes() for name in sorted(WORDS) if name != CONFIG and (checkpoint.path / name).is_file()}
-    config = {"dtype" if key == "torch_dtype" else key: value for key, value in checkpoint.said.items()}
+    config = {"dtype" if key == "torch_dtype" else key: value for key, value in checkpoint.config_json.items()}
     return _home(config, words, checkpoint.skeleton)
 
 
