@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.methods.method import Method, Sought, budgets_along
-from bitwright.methods.published_tables import FREE, bracket, once
+from bitwright.methods.published_tables import FREE, bracket, single_choice
 from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows, tiered_within
 from bitwright.spaces import DROP, PRUNE, Absence, Choice, Format, Space, role
 
@@ -33,7 +33,7 @@ def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) 
         table = np.where(narrow.offered, context.price(proxy), 0.0)
         return solve_with_rows(narrow, table, budget_bits, rows=rows(narrow, budget_bits)).choice
 
-    return replace(where_possible(once(name, source, differs, answer), answer), sensitivity=proxy)
+    return replace(where_possible(single_choice(name, source, differs, answer), answer), sensitivity=proxy)
 
 
 def where_possible(method: Method, answer: Callable[[Sought, int], Choice]) -> Method:
@@ -213,7 +213,7 @@ OF_EXPERTS = (
         rows=over_all,
     ),
     where_possible(
-        once(
+        single_choice(
             "collaborative",
             "Collaborative Compression (CC-MoE): experts pruned by accumulated router score, then formats under a limit of the file",
             "A quarter of each layer's experts is pruned (a fourth or three eighths there); formats are chosen by importance-weighted error and not "
@@ -223,7 +223,7 @@ OF_EXPERTS = (
         _collaborative,
     ),
     where_possible(
-        once(
+        single_choice(
             "camera-p",
             "CAMERA-P (AAAI 2026): of each layer the fifth of micro-experts of least energy is pruned",
             "Experts are pruned, or parts of their channels with --target native-channels, by the energy of all channels in them, and take no bytes "
@@ -234,7 +234,7 @@ OF_EXPERTS = (
     ),
     replace(
         where_possible(
-            once(
+            single_choice(
                 "camera-q",
                 "CAMERA-Q (AAAI 2026): the micro-experts of each layer in tiers by energy: a tenth in 8 bits, three in 4, six in 2",
                 "Tiers are of experts, or of parts of their channels with --target native-channels, by the energy of all channels in them, in the "
@@ -247,7 +247,7 @@ OF_EXPERTS = (
     ),
     replace(
         where_possible(
-            once(
+            single_choice(
                 "eac-moe",
                 "QESC of EAC-MoE (ACL 2025): one format for all experts, 4 bits for the rest, and routers calibrated layer by layer",
                 "Routers are solved for by least squares and not by gradient descent; PESF, which skips experts at inference, is left out.",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.methods.method import Method, Sought, budgets_along
-from bitwright.methods.published_tables import FREE, bracket, once
+from bitwright.methods.published_tables import FREE, bracket, single_choice
 from bitwright.objectives import ClampedJensenShannon, KullbackLeibler, TokenObjective
 from bitwright.predictors import random_orders, shapley_marginals
 from bitwright.progress import Silent
@@ -156,7 +156,7 @@ BY_SEARCHES = (
         sensitivity="surgeon",
     ),
     replace(
-        once(
+        single_choice(
             "coopq",
             "CoopQ (ACL Findings 2026): Shapley values and their covariance from all-high to all-low, a quadratic programme",
             "8 permutations and not 100, each as many evaluations as there are units; the two formats are those around the budget.",

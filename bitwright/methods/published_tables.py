@@ -28,7 +28,7 @@ def by_table(name: str, source: str, differs: str, *, proxy: str) -> Method:
     def answer(context: Sought, budget_bits: int) -> Choice:
         return solve_with_rows(context.problem.space, context.price(proxy), budget_bits, rows=context.problem.rows).choice
 
-    return replace(once(name, source, differs, answer), sensitivity=proxy, takes_side_limits=True)
+    return replace(single_choice(name, source, differs, answer), sensitivity=proxy, takes_side_limits=True)
 
 
 def in_buckets(name: str, source: str, differs: str, *, proxy: str) -> Method:
@@ -37,7 +37,7 @@ def in_buckets(name: str, source: str, differs: str, *, proxy: str) -> Method:
     def answer(context: Sought, budget_bits: int) -> Choice:
         return solve_in_buckets(context.problem.space, context.price(proxy), budget_bits).choice
 
-    return replace(once(name, source, differs, answer), sensitivity=proxy)
+    return replace(single_choice(name, source, differs, answer), sensitivity=proxy)
 
 
 def by_scores(name: str, source: str, differs: str, *, proxy: str, key: Key, choose: ByScores) -> Method:
@@ -47,10 +47,10 @@ def by_scores(name: str, source: str, differs: str, *, proxy: str, key: Key, cho
         tie = tied(context.problem.space, key)
         return tie.expanded(choose(tie.coarse, context.score(proxy, tie.coarse), budget_bits))
 
-    return replace(once(name, source, differs, answer), sensitivity=FREE)
+    return replace(single_choice(name, source, differs, answer), sensitivity=FREE)
 
 
-def once(name: str, source: str, differs: str, answer: Callable[[Sought, int], Choice]) -> Method:
+def single_choice(name: str, source: str, differs: str, answer: Callable[[Sought, int], Choice]) -> Method:
     """Return a method that measures one choice per budget."""
 
     def for_budget(context: Sought, budget_bits: int) -> Strategy:
