@@ -21,8 +21,8 @@ Weights = Mapping[str, Callable[[], Floats]]
 def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tensor]]:
     """Write the matrix `(n_rows, n_columns)`, in engine order, that each function in `weights` returns into the parameters of its engine tensor.
 
-    Routers cannot choose an expert whose weights are `Dropped`, and the inputs of a layer with `RoundsInputs` are rounded. The original weights are
-    restored when the block ends; they are yielded to it by parameter name. Peak memory is twice that of the changed parameters.
+    Routers cannot choose an expert whose weights are `Dropped`, and the inputs of a layer with `RoundsInputs` are rounded. The original
+    weights are restored when the block ends; they are yielded to it by parameter name. Peak memory is twice that of the changed parameters.
     """
     saved = {name: model.module.get_parameter(name).detach().clone() for tensor in weights for name in _parameters(model, tensor)}
     try:

@@ -91,7 +91,7 @@ def rerouted(logits: Torch, gone: Mapping[int, int], *, n_at_once: int) -> Torch
     """
     columns, merged = list(logits.unbind(dim=-1)), torch.maximum if n_at_once == 1 else torch.logaddexp
     for expert in gone:
-        heir = _last_heir(expert, gone)
+        heir = _last_replacement(expert, gone)
         if heir >= 0:
             columns[heir] = merged(columns[heir], logits[..., expert])
     for expert in gone:
@@ -99,7 +99,7 @@ def rerouted(logits: Torch, gone: Mapping[int, int], *, n_at_once: int) -> Torch
     return torch.stack(columns, dim=-1)
 
 
-def _last_heir(expert: int, gone: Mapping[int, int]) -> int:
+def _last_replacement(expert: int, gone: Mapping[int, int]) -> int:
     """Follow the replacements of an expert to the first that is not dropped; -1 if there is none."""
     seen = {expert}
     while (expert := gone[expert]) >= 0 and expert in gone:

@@ -1,7 +1,7 @@
 """Opened models: configuration, index, tokenizer and tensors, each read once and shared by all users.
 
-`load`, `open_source` and `open_home` all begin here, so that they see the same model. Inconsistencies within a model (index and shards, configuration
-and weights, unused tensors) are reported here, before anything is measured.
+`load`, `open_source` and `open_home` all begin here, so that they see the same model. Inconsistencies within a model (index and shards,
+configuration and weights, unused tensors) are reported here, before anything is measured.
 """
 
 import copy
