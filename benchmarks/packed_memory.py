@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 import bitwright.native  # noqa: F401
 from bitwright.compress import Bytes, integer_codec, open_source
 from bitwright.engines import NATIVE, Recipe, as_held, container_of
-from bitwright.engines.native.packed_modules import kept_bytes
+from bitwright.engines.native.packed_modules import footprint_bytes
 from bitwright.spaces import Tensor, discover
 
 BY_TURNS, OTHERS = ("INT2_G64", "INT3_G64", "INT4_G64"), "INT4_G64"
@@ -98,7 +98,7 @@ def measure(folder: str, dtype: str) -> dict[str, float]:
     decoding = time.perf_counter() - started
     return {
         "file": sum(path.stat().st_size for path in Path(folder).glob("*.safetensors")),
-        "kept": kept_bytes(module),
+        "kept": footprint_bytes(module),
         "resident": resident,
         "peak": peak,
         "prefill": N_PROMPT / prefill,

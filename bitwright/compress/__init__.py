@@ -44,7 +44,7 @@ from bitwright.compress.models.hub import NO_CODE, quietly, read_tokenizer
 from bitwright.compress.models.latent_attention import LatentByHead, is_latent
 from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
-from bitwright.compress.models.model_settings import unlike
+from bitwright.compress.models.model_settings import describe_differences
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, twins
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
@@ -101,6 +101,7 @@ __all__ = [
     "context_length",
     "cut_importance",
     "cut_pieces",
+    "describe_differences",
     "dimensions",
     "dropped",
     "entries",
@@ -146,7 +147,6 @@ __all__ = [
     "tensors_in",
     "twins",
     "type_bytes",
-    "unlike",
     "weights_of",
     "window_ignored",
     "with_inputs",

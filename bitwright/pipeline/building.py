@@ -14,11 +14,11 @@ from bitwright.compress import (
     Levels,
     Source,
     cut_importance,
+    describe_differences,
     kept_weights,
     needs_moments,
     open_source,
     read_imatrix,
-    unlike,
 )
 from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names
 from bitwright.errors import BrokenPromiseError, PlanError
@@ -153,7 +153,7 @@ def require_same_model(plan: Plan, source: Source) -> None:
     Raises:
         PlanError: see above.
     """
-    differs = unlike(plan.model.settings, source)
+    differs = describe_differences(plan.model.settings, source)
     if plan.model.fingerprint != source.fingerprint:
         differs = f"{source.name} has fingerprint {source.fingerprint[:12]} and the plan wants {plan.model.fingerprint[:12]}"
     if differs:

@@ -1,8 +1,8 @@
-"""Layers of one byte a weight, as compressed-tensors keeps them: the bytes, and a bfloat16 scale for each row.
+"""Codec of 8-bit weights as compressed-tensors stores them: one byte per weight, and a bfloat16 scale per row.
 
     w = byte · scale,   the byte a signed integer or a float of 8 bits (E4M3), the product in float32
 
-as `dequantize` of the compressed-tensors package 0.20.0 has it in a model loaded in float32. Here a row is its bytes and then its scale.
+as `dequantize` of the compressed-tensors package 0.20.0 computes it in a model loaded in float32. Here a row is its bytes followed by its scale.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,12 +17,12 @@ from bitwright.compress.codecs.scales import narrow_scales, wide_scales
 from bitwright.compress.models.source import Bytes, Floats, require_size
 from bitwright.spaces import ByteFormat, Format
 
-_SIGN = np.uint8(0x80)  # an integer is kept as its code with this bit turned, which makes the middle code zero
+_SIGN = np.uint8(0x80)  # integers are stored as their code with this bit flipped, so that the middle code is zero
 _SCALE_BYTES = 2
 
 
 def byte_grid(form: ByteFormat) -> SymmetricGrid | Float8Grid:
-    """The levels that a row may have."""
+    """Return the grid of a row."""
     return SymmetricGrid(8, torch.bfloat16) if form.kind == "int" else Float8Grid(torch.bfloat16)
 
 
@@ -40,9 +40,9 @@ class ByteCodec(Codec):
         """See `Codec.largest_weight`: that of bfloat16 scales."""
         return LARGEST_SQUARED
 
-    def given(self, tensor: str, expert: int = 0) -> "ByteCodec":
+    def for_tensor(self, tensor: str, expert: int = 0) -> "ByteCodec":
         """See `Codec.given`."""
-        return replace(self, rounding=self.rounding.given(tensor, expert))
+        return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""
@@ -61,7 +61,7 @@ class ByteCodec(Codec):
 
 
 def byte_parts(packed: Bytes, shape: tuple[int, int]) -> tuple[Bytes, Bytes]:
-    """The bytes of the weights `(n_rows, n_columns)` and of the scales `(n_rows, 2)`, as the checkpoint has both."""
+    """Split packed rows into the bytes of the weights `(n_rows, n_columns)` and of the scales `(n_rows, 2)`, as the checkpoint stores them."""
     rows = packed.reshape(shape[0], shape[1] + _SCALE_BYTES)
     return np.ascontiguousarray(rows[:, : shape[1]]), np.ascontiguousarray(rows[:, shape[1] :])
 

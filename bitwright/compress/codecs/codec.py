@@ -1,4 +1,4 @@
-"""What turns weights into bytes and back."""
+"""Interface of codecs, and the checks of weights before they are quantized."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ LARGEST_SQUARED = 2.0**60  # roundings square weights in float32
 
 
 class Codec(ABC):
-    """A mirror pair: `decode(encode(w))` is what the engine computes with."""
+    """Codec: `decode(encode(w))` are the weights that the engine computes with."""
 
     @abstractmethod
     def serves(self, form: Format) -> bool:
@@ -23,9 +23,9 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
-        """Bytes `(n_bytes,)` of `weights` `(n_rows, n_columns)`.
+        """Quantize `weights` `(n_rows, n_columns)` to bytes `(n_bytes,)`.
 
-        `importance` is `(1, n_columns)`, the mean squared activation of each input channel, or `(0, n_columns)` where it is not known.
+        `importance` is `(1, n_columns)`, the mean squared activation of each input channel, or `(0, n_columns)` if unknown.
 
         Raises:
             ModelError: a weight is not finite.
@@ -33,20 +33,20 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
-        """Float32 weights `(n_rows, n_columns)` of `packed` bytes."""
+        """Dequantize `packed` bytes to float32 weights `(n_rows, n_columns)`."""
 
     def largest_weight(self, form: Format) -> float:  # noqa: ARG002
         """Return the largest magnitude that `form` holds: that of its scales, half floats where nothing else is said."""
         return LARGEST_HALF
 
-    def given(self, tensor: str, expert: int = 0) -> "Codec":  # noqa: ARG002
+    def for_tensor(self, tensor: str, expert: int = 0) -> "Codec":  # noqa: ARG002
         """The codec of one tensor, or of one expert of a stack: itself, where it knows nothing of them but the importance."""
         return self
 
 
 @dataclass(frozen=True, eq=False)
 class MadeOnce(Codec):
-    """What `codec` packed in the run of `folder`, which it is not to pack again: it would not make the same bytes."""
+    """Codec that only decodes codes that `codec` packed in the run of `folder`: they depend on calibration text and cannot be reproduced."""
 
     codec: Codec
     folder: Path
@@ -66,8 +66,8 @@ class MadeOnce(Codec):
             RunError: always.
         """
         raise RunError(
-            f"Codes that a text had a part in are made once, so a run must keep them; the levels of {self.folder} are not all there, or were "
-            "changed: run the search again with another --out."
+            f"These codes depend on calibration text (GPTQ) and cannot be reproduced, so a run must keep them; packed tensors in "
+            f"{self.folder} are missing or were changed: run the search again with another --out."
         )
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
@@ -81,7 +81,7 @@ def require_quantizable(weights: Floats, form: Format, importance: Floats, *, mo
     Raises:
         ModelError: weights or importance that are not finite, weights too large, or no importance where the format needs it.
     """
-    largest = np.maximum(weights.max(initial=0), -weights.min(initial=0))  # NaN where there is one
+    largest = np.maximum(weights.max(initial=0), -weights.min(initial=0))  # NaN if any weight is
     if not np.isfinite(largest):
         raise ModelError("Weights must be finite to be quantized; these are infinite or undefined in part: keep them as they are.")
     if largest > most:

@@ -50,9 +50,9 @@ class CombinedCodec(Codec):
         """See `Codec.largest_weight`."""
         return self._serving(form).largest_weight(form)
 
-    def given(self, tensor: str, expert: int = 0) -> "CombinedCodec":
+    def for_tensor(self, tensor: str, expert: int = 0) -> "CombinedCodec":
         """See `Codec.given`."""
-        return CombinedCodec(tuple(codec.given(tensor, expert) for codec in self.codecs))
+        return CombinedCodec(tuple(codec.for_tensor(tensor, expert) for codec in self.codecs))
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""

@@ -12,7 +12,7 @@ _LARGEST = {"F32": float("inf"), "BF16": 255 * 2.0**120}
 
 
 class GgmlCodec(Codec):
-    """The quantizers of libggml."""
+    """Codec of libggml's own quantizers."""
 
     def serves(self, form: Format) -> bool:
         """See `Codec.serves`."""
@@ -33,8 +33,8 @@ class GgmlCodec(Codec):
 
 
 def _positive(importance: Floats) -> Floats:
-    """Importance with a floor: a channel that no token reached would otherwise make whole blocks worth nothing, on which libggml aborts."""
+    """Clamp importance from below: libggml aborts on blocks whose channels all have none."""
     mean = importance.mean(axis=1, keepdims=True, dtype=np.float64)
     floored = np.where(mean > 0, np.maximum(importance, 1e-5 * mean), 1.0)  # float64
-    # Only ratios count, and a power of two changes no digit; but products of very small or large ones leave the range of float32.
+    # Only ratios matter and a power of two is exact, but products of very small or large values leave the range of float32.
     return np.ascontiguousarray(np.ldexp(floored, -np.frexp(mean)[1]), dtype=np.float32)

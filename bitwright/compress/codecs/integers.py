@@ -1,9 +1,9 @@
-"""Packed integers in groups: codes of a few bits, with a scale and a minimum in half precision for each group of a row.
+"""Codec of integers in groups: bit-packed codes, with a scale and a minimum in half precision for each group of a row.
 
     w ≈ minimum + scale · code
 
-Which codes and which ranges is the rounding's to say; by default round to nearest between the least and the largest weight of each group. Scale and
-minimum are rounded to half precision before the codes are found, so that decoding is exact. A row is its codes, bit after bit, then its scales, then
+Codes, scales and minima come from the rounding method, by default round to nearest between the least and the largest weight of each group. Scale and
+minimum are rounded to half precision before the codes are computed, so that decoding is exact. A row is its bit-packed codes, then its scales, then
 its minima: rows can be read one by one.
 """
 
@@ -21,7 +21,7 @@ from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, Round
 from bitwright.compress.models.source import Bytes, Floats, require_size
 from bitwright.spaces import Format, IntegerFormat
 
-_WEIGHTS_AT_ONCE = 1 << 20  # which stay in a processor's caches
+_WEIGHTS_AT_ONCE = 1 << 20  # small enough for a processor's caches
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +30,9 @@ class IntegerCodec(Codec):
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
-    def given(self, tensor: str, expert: int = 0) -> "IntegerCodec":
-        """See `Codec.given`."""
-        return replace(self, rounding=self.rounding.given(tensor, expert))
+    def for_tensor(self, tensor: str, expert: int = 0) -> "IntegerCodec":
+        """See `Codec.for_tensor`."""
+        return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
 
     def serves(self, form: Format) -> bool:
         """See `Codec.serves`."""
@@ -70,7 +70,7 @@ def _chunks(shape: tuple[int, int]) -> Iterator[slice]:
 
 
 def _packed_rows(found: Rounded, rows: slice, form: IntegerFormat) -> Bytes:
-    """`(n_rows, bytes of a row)`."""
+    """Pack rows to bytes `(n_rows, bytes of a row)`."""
     codes, placement = found.codes[rows], found.placement[rows]
     halves = (np.ascontiguousarray(part, dtype=np.float16).view(np.uint8) for part in (placement.scale, placement.anchor))
     return np.concatenate([packed_codes(torch.tensor(codes), form.bits).numpy(), *halves], axis=1)

@@ -1,11 +1,11 @@
-"""The integers of a compressed-tensors checkpoint (`pack-quantized`), and the tensors that a linear layer becomes there.
+"""Codec of compressed-tensors' packed integers (`pack-quantized`), and the tensors that a linear layer becomes in such a checkpoint.
 
     w = (code − zero) · scale,   the scale a bfloat16, the product in float32
 
-as `dequantize` of the compressed-tensors package 0.20.0 has it in a model loaded in float32, whose loader widens the scales first; loaded in another
-type it is the same product, rounded to that type. What is measured is, bit for bit, what it decompresses to. Here a row is its codes in 32-bit
-words, its scales, and a byte for each zero point, so that rows can be read one by one; `layer_tensors` makes the tensors of the checkpoint of them,
-where zero points are packed down the rows instead.
+as `dequantize` of the compressed-tensors package 0.20.0 computes it in a model loaded in float32, whose loader converts the scales first; loaded in
+another type it is the same product, rounded to that type. The measured weights are bit-identical to those it decompresses. Here a row is its codes in
+32-bit words, its scales, and a byte for each zero point, so that rows can be read one by one; `layer_tensors` converts them to the tensors of the
+checkpoint, where zero points are packed along the rows instead.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ _WEIGHTS_AT_ONCE = 1 << 20
 
 
 def grid_of(form: PackedFormat) -> Grid:
-    """The levels that a group may have."""
+    """Return the grid of a format."""
     return ZeroPointGrid(form.bits, torch.bfloat16) if form.zero_points else SymmetricGrid(form.bits, torch.bfloat16)
 
 
@@ -40,9 +40,9 @@ class PackedCodec(Codec):
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
-    def given(self, tensor: str, expert: int = 0) -> "PackedCodec":
-        """See `Codec.given`."""
-        return replace(self, rounding=self.rounding.given(tensor, expert))
+    def for_tensor(self, tensor: str, expert: int = 0) -> "PackedCodec":
+        """See `Codec.for_tensor`."""
+        return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
 
     def serves(self, form: Format) -> bool:
         """See `Codec.serves`."""
@@ -73,18 +73,18 @@ class PackedCodec(Codec):
 
 
 def packed_words(codes: Codes, bits: int) -> NDArray[np.int32]:
-    """Codes `(n, n_codes)` bit after bit, the lowest first, in little-endian words `(n, ⌈n_codes · bits / 32⌉)`."""
+    """Pack codes `(n, n_codes)`, lowest bits first, into little-endian words `(n, ⌈n_codes · bits / 32⌉)`."""
     found = packed_codes(torch.tensor(codes), bits, lowest_first=True).numpy()
     return np.pad(found, ((0, 0), (0, -found.shape[1] % _WORD_BYTES))).view("<i4")
 
 
 def unpacked_words(words: NDArray[np.int32], bits: int, n_codes: int) -> Codes:
-    """The inverse of `packed_words`: `(n, n_codes)`."""
+    """Unpack words to codes `(n, n_codes)`: the inverse of `packed_words`."""
     return unpacked_codes(torch.tensor(words.view(np.uint8)), bits, n_codes, lowest_first=True).numpy()
 
 
 def layer_tensors(packed: Bytes, form: PackedFormat | ByteFormat, shape: tuple[int, int]) -> Layer:
-    """The tensors of the layer in the checkpoint, by the last part of their names; the bfloat16 scales as 16-bit words.
+    """Convert packed rows to the tensors of the layer in the checkpoint, by the last part of their names; bfloat16 scales are 16-bit words.
 
     `shape` is `(n_rows, n_columns)`.
     """
@@ -99,7 +99,7 @@ def layer_tensors(packed: Bytes, form: PackedFormat | ByteFormat, shape: tuple[i
 
 
 def layer_bytes(layer: Layer, form: PackedFormat | ByteFormat, shape: tuple[int, int]) -> Bytes:
-    """The inverse of `layer_tensors`: the rows of the layer."""
+    """Convert the tensors of a layer to packed rows: the inverse of `layer_tensors`."""
     if isinstance(form, ByteFormat):
         return np.concatenate([np.ascontiguousarray(layer[name]).view(np.uint8) for name in ("weight", "weight_scale")], axis=1).reshape(-1)
     n_rows = shape[0]
@@ -116,7 +116,7 @@ def _packed_integers(form: Format) -> PackedFormat:
 
 
 def _parts(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> tuple[NDArray[np.int32], NDArray[np.uint16], Codes]:
-    """Words `(n_rows, n_words)`, scales and the codes that mean zero, both `(n_rows, n_groups)`."""
+    """Split packed rows into words `(n_rows, n_words)`, scales and zero points, both `(n_rows, n_groups)`."""
     n_groups, n_words = form.n_groups(shape[1]), 4 * form.n_words(shape[1])
     require_size(packed, shape[0] * (n_words + (_SCALE_BYTES + form.zero_points) * n_groups), form.name)
     rows = packed.reshape(shape[0], -1)
@@ -127,12 +127,12 @@ def _parts(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> tuple[N
 
 
 def _chunks(shape: tuple[int, int]) -> Iterator[slice]:
-    """Some rows at a time, which bounds the bits that are held unpacked."""
+    """Yield ranges of rows, which bounds the memory of unpacked codes."""
     step = max(1, _WEIGHTS_AT_ONCE // shape[1])
     for start in range(0, max(shape[0], 1), step):
         yield slice(start, start + step)
 
 
 def _wide(values: Floats, n_columns: int) -> Floats:
-    """One value for each weight `(n_rows, n_columns)` of one for each group."""
+    """Repeat values per group to one per weight `(n_rows, n_columns)`."""
     return values.repeat(n_columns // values.shape[1], axis=1)

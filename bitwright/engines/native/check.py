@@ -16,7 +16,7 @@ from bitwright.engines.checkpoint_check import CheckpointCheck
 from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.checkpoint_source import written_weights
 from bitwright.engines.greedy_generation import Generated, continued
-from bitwright.engines.native.packed_modules import kept_bytes
+from bitwright.engines.native.packed_modules import footprint_bytes
 from bitwright.engines.native.reload import load_native, load_tokenizer
 from bitwright.objectives import next_token_log_probabilities
 from bitwright.progress import Progress
@@ -108,7 +108,7 @@ def check_native(
     )
     return NativeCheck(
         checkpoint=checkpoint,
-        memory_bytes=kept_bytes(packed.module),
+        memory_bytes=footprint_bytes(packed.module),
         tokenizes_alike=model.tokenizer(_SAMPLE)["input_ids"] == load_tokenizer(path)(_SAMPLE)["input_ids"],
         prompt=prompt,
         generated=continued(packed, prompt),

@@ -1,4 +1,4 @@
-"""Load a native checkpoint as whoever uses it does, and compare every weight with what was written."""
+"""Reload a native checkpoint with `from_pretrained`, and compare every weight with what was written."""
 
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from bitwright.engines.native.packed_modules import PackedMatrix
 from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.spaces import ABSENT
 
-#: what loads them: importing it registers it
+#: the quantizer, which importing registers
 QUANTIZER = native_quantizer.NativeQuantizer
 
 
 def load_native(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
-    """The module of a native checkpoint, as plain `from_pretrained` gives it: its weights packed.
+    """Load a native checkpoint with plain `from_pretrained`: its weights stay packed.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -32,7 +32,7 @@ def load_native(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint.
+    """Load the tokenizer of a checkpoint.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -44,24 +44,26 @@ def reload_native(folder: Path, written: CheckpointSource) -> None:
     """Compare every weight that `from_pretrained` finds in `folder` with what was written, a layer at a time.
 
     Raises:
-        BrokenPromiseError: one differs, or nothing can be loaded.
+        BrokenPromiseError: a weight differs, or the checkpoint cannot be loaded.
     """
     try:
         module = load_native(folder, torch.float32)
     except ModelError as error:
         raise BrokenPromiseError(
-            f"What was written must load in transformers; it does not, and nothing was kept, please report this: {error}"
+            f"A written checkpoint must load in transformers; this one does not and was removed, please report this: {error}"
         ) from error
     for tensor in written.tensors:
         for slot in written.slots[tensor.name] if tensor.stored not in ABSENT else ():
             rows = _loaded(module, slot)
             expected = torch.from_numpy(written.read(tensor)).reshape(-1, *rows.shape[1:])[slot.start : slot.stop]
             if not torch.equal(rows[torch.from_numpy(slot.piece.order() - slot.piece.start)].float(), expected):
-                raise BrokenPromiseError(f"Every weight must load as it was written; {slot.name} does not, and nothing was kept: please report this.")
+                raise BrokenPromiseError(
+                    f"Every weight must load as it was written; {slot.name} does not, and the checkpoint was removed: please report this."
+                )
 
 
 def _loaded(module: PreTrainedModel, slot: Slot) -> Torch:
-    """The rows of a slot as the module computes with them, in its order."""
+    """Return the rows of a checkpoint entry as the module computes with them, in its order."""
     layer, _, part = in_module(slot.name).rpartition(".")
     owner = module.get_submodule(layer)
     if isinstance(owner, PackedMatrix) and part == "weight":

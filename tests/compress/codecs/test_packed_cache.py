@@ -145,7 +145,7 @@ class Telling(Counting):
         self.told: list[tuple[str, int, int]] = []
         self.of = ("", -1)
 
-    def given(self, tensor: str, expert: int = 0) -> "Telling":
+    def for_tensor(self, tensor: str, expert: int = 0) -> "Telling":
         self.of = (tensor, expert)
         return self
 

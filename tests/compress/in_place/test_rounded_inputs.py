@@ -69,10 +69,10 @@ def test_a_search_and_a_plan_measure_the_same_and_leave_nothing(llama_tied: Path
         planned = logits(tied)
     with applied(tied, {name: lambda weight=weight: weight() for name, weight in weights.items()}):
         weights_alone = logits(tied)
-    with stitched(tied, levels, space=space) as stitcher:
-        stitcher.put(choice)
+    with stitched(tied, levels, space=space) as swapper:
+        swapper.load_choice(choice)
         assert torch.equal(logits(tied), planned)
-        stitcher.put(np.array([np.flatnonzero(row)[0] for row in space.offered]))
+        swapper.load_choice(np.array([np.flatnonzero(row)[0] for row in space.offered]))
         assert torch.allclose(logits(tied), before, atol=0.1)
     assert torch.equal(logits(tied), before)
     assert not torch.equal(planned, weights_alone)

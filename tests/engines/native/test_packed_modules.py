@@ -8,7 +8,15 @@ from torch.nn.functional import embedding, linear
 
 from bitwright.compress import integer_codec
 from bitwright.engines.native import packed_modules
-from bitwright.engines.native.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix, PackedParts, kept_bytes
+from bitwright.engines.native.packed_modules import (
+    PackedEmbedding,
+    PackedExpert,
+    PackedExperts,
+    PackedLinear,
+    PackedMatrix,
+    PackedParts,
+    footprint_bytes,
+)
 from bitwright.engines.no_engine import INTEGERS
 from tests.compress.contract import normal
 
@@ -85,9 +93,9 @@ def test_experts_are_weighted_and_summed() -> None:
 
 def test_what_is_shared_is_counted_once() -> None:
     first, second = PackedLinear(FORM, SHAPE, None), PackedLinear(FORM, SHAPE, None)
-    assert kept_bytes(nn.ModuleList([first, second])) == 2 * FORM.size_bytes(SHAPE)
+    assert footprint_bytes(nn.ModuleList([first, second])) == 2 * FORM.size_bytes(SHAPE)
     second.weight = first.weight
-    assert kept_bytes(nn.ModuleList([first, second])) == FORM.size_bytes(SHAPE)
+    assert footprint_bytes(nn.ModuleList([first, second])) == FORM.size_bytes(SHAPE)
 
 
 def test_parts_are_summed_and_none_gives_nothing() -> None:

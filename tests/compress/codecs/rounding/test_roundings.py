@@ -50,7 +50,7 @@ def made(rounding: Rounding, weights: Floats, grid: Grid, *, group: int, x: Floa
 
 
 def gptq(x: Floats, **settings: object) -> Rounding:
-    return Gptq({"t": (x.T @ x)[None]}, **settings).given("t")  # type: ignore[arg-type]
+    return Gptq({"t": (x.T @ x)[None]}, **settings).for_tensor("t")  # type: ignore[arg-type]
 
 
 def output_error(weights: Floats, rounded: Floats, x: Floats) -> float:
