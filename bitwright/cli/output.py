@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bitwright.objectives import Estimate
     from bitwright.pipeline import Memory, Run
     from bitwright.report import RunSummary
-    from bitwright.spaces import Budget, Plan
+    from bitwright.spaces import Budget, Plan, Provenance
 
 #: characters that change the direction of a line without being seen
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -69,6 +69,13 @@ class Rows(Progress):
     def note(self, sentence: str) -> None:
         """See `Progress.note`."""
         err.print(sentence, soft_wrap=True, markup=False)
+
+
+def print_candidates(summary: "RunSummary", found: "Provenance") -> None:
+    """Print the candidates, and which of them the plan is."""
+    out.print(bw.report.candidates_table(summary))
+    if sentence := bw.report.whose_plan(found):
+        say(sentence)
 
 
 def print_costs(summary: "RunSummary") -> None:

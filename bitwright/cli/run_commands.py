@@ -32,6 +32,7 @@ from bitwright.cli.output import (
     how_to_serve,
     out,
     print_cache_text,
+    print_candidates,
     print_check,
     print_experts,
     print_objectives,
@@ -65,8 +66,7 @@ def fit(
         asked = bw.pipeline.deciding(settings, needed)
         fitted = bw.fit(asked, needed, out_folder, conditions=conditions, by=by, engine_python=engine_python, device=device, progress=Rows())
     opened = bw.open_run(out_folder)
-    out.print(bw.report.candidates_table(fitted.summary))
-    say(bw.report.whose_plan(fitted.plan.found))
+    print_candidates(fitted.summary, fitted.plan.found)
     print_shipping(fitted.summary)
     print_texts(fitted.summary)
     print_experts(fitted.summary)
@@ -136,7 +136,7 @@ def plan(
     else:
         needed = require_limit(limit)
         made, summary = bw.plan(opened, needed, conditions=conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
-    out.print(bw.report.candidates_table(summary))
+    print_candidates(summary, made.found)
     if summary.cost_fronts:
         out.print(bw.report.candidate_costs_table(summary))
     print_shipping(summary)

@@ -20,11 +20,16 @@ def methods_table(methods: Iterable[tuple[str, str, str]]) -> Table:
 
 
 def whose_plan(found: Provenance) -> str:
-    """A sentence: whose the plan is, and what the search behind it spent; empty where nothing was searched."""
+    """Return a sentence: which candidate the plan is, and what the search spent; empty where nothing was searched."""
     if not found.method:
         return ""
     spent = f"{found.effort.evaluations:,} evaluations and {found.effort.tokens:,} tokens"
-    whose = {"method": f"{found.method}'s own", "table": "the table's optimum", "uniform": "a uniform allocation", "given": "the one that was given"}
+    whose = {
+        "method": f"{found.method}'s own",
+        "table": "the optimum of the sensitivity table",
+        "uniform": "a uniform allocation",
+        "given": "the one that was given",
+    }
     if found.won == "method":
         return f"The plan is {whose[found.won]}, found with {spent}."
     return f"The plan is {whose[found.won]}: {found.method} found none better with {spent}."
