@@ -284,9 +284,8 @@ def preflight(
     broken = bw.pipeline.preflight(bw.read_plan(plan_file), target)
     if broken:
         out.print(bw.report.rule_violations_table(f"{target.name} {target.version}", broken))
-        raise BrokenPromiseError(
-            f"{target.name} {target.version} would not load this plan, for {len(broken)} tensors: search with --target {engine}."
-        )
+        told = f"{target.name} {target.version} would not load this plan, for {len(broken)} tensors: search with --target {engine}."
+        raise BrokenPromiseError(told)
     say(f"{target.name} {target.version} loads every tensor of this plan, by the rules of its profile.")
 
 
@@ -294,10 +293,8 @@ def preflight(
 def rules(run: RunFolder, engine: Engine, version: EngineVersion = "") -> None:
     """What each rule of an engine costs on the model of a run: the predicted front with it and without."""
     target = bw.pipeline.profile_named(engine, version)
-    for rule in target.rules:
+    for rule in (*target.rules, *target.fused):
         say(f"{rule.name}: {rule.sentence}  ({rule.source})")
-    for tie in target.fused:
-        say(f"{tie.name}: {tie.sentence}  ({tie.source})")
     out.print(bw.report.rule_prices_table(bw.pipeline.price_rules(bw.open_run(run), target)))
 
 
