@@ -293,8 +293,8 @@ def preflight(
 def rules(run: RunFolder, engine: Engine, version: EngineVersion = "") -> None:
     """What each rule of an engine costs on the model of a run: the predicted front with it and without."""
     target = bw.pipeline.profile_named(engine, version)
-    for rule in (*target.rules, *target.fused):
-        say(f"{rule.name}: {rule.sentence}  ({rule.source})")
+    for line in target.rule_lines:
+        say(line)
     out.print(bw.report.rule_prices_table(bw.pipeline.price_rules(bw.open_run(run), target)))
 
 
