@@ -106,8 +106,6 @@ def preflight(
 def rules(run: RunFolder, engine: Engine, version: EngineVersion = "") -> None:
     """Show what each loading rule of an engine costs on the model of a run: the predicted front with and without it."""
     target = bw.pipeline.profile_named(engine, version)
-    for rule in target.rules:
-        say(f"{rule.name}: {rule.sentence}  ({rule.source})")
-    for tie in target.fused:
-        say(f"{tie.name}: {tie.sentence}  ({tie.source})")
+    for line in target.rule_lines:
+        say(line)
     out.print(bw.report.rule_prices_table(bw.pipeline.price_rules(bw.open_run(run), target)))
