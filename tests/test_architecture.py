@@ -51,6 +51,7 @@ PARTS = ROOMS | {
     "cli": (*ROOMS, "__init__", "pipeline"),
     "__init__": (*ROOMS, "pipeline"),
     "native": ("engines",),
+    "testing": (*ROOMS,),
     "__main__": ("cli",),
 }
 
@@ -58,13 +59,15 @@ PARTS = ROOMS | {
 HOMES = {
     "accelerate": ("compress/",),
     "botorch": ("predictors/plans/gaussian_process.py", "search/strategies/bayesian.py"),
+    "hypothesis": ("testing/",),
     "lm_eval": ("objectives/metrics/harness.py",),
     "optuna": ("search/strategies/optuna_samplers.py",),
     "pulp": ("search/solvers/milp.py",),
+    "pytest": ("testing/",),
     "pydantic": ("spaces/plan.py",),
     "ray": (),
     "sqlite3": ("objectives/store.py",),
-    "transformers": ("compress/", "engines/", "objectives/"),
+    "transformers": ("compress/", "engines/", "objectives/", "testing/"),
     "typer": ("cli/",),
     "vllm": ("engines/compressed_tensors/vllm_worker.py",),
     "xllamacpp": ("compress/codecs/ggml.py", "engines/llama_cpp/runtime.py"),

@@ -5,6 +5,7 @@ from bitwright.compress.codecs.distortion import Distortion, measure_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.extremes import extremes
 from bitwright.compress.codecs.ggml import GgmlCodec
+from bitwright.compress.codecs.grid import Grid, MinimumGrid, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.codecs.integers import IntegerCodec
 from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
@@ -12,7 +13,8 @@ from bitwright.compress.codecs.packed_integers import Layer, PackedCodec, layer_
 from bitwright.compress.codecs.pinned_codes import KeptCodes, keep_codes
 from bitwright.compress.codecs.pinned_weights import keep_weights, kept_weights
 from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDINGS, needs_moments, rounding_named
-from bitwright.compress.codecs.rounding.rounding import Rounding
+from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
+from bitwright.compress.codecs.rounding.rounding import values as grid_values
 from bitwright.compress.in_place.apply import Weights, applied, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import Dropped, Rerouting, rerouted, without
 from bitwright.compress.in_place.rounded_cache import cached_in
@@ -76,6 +78,7 @@ __all__ = [
     "Floats",
     "GgmlCodec",
     "GgufSource",
+    "Grid",
     "Headers",
     "Home",
     "HuggingFaceSource",
@@ -86,17 +89,22 @@ __all__ = [
     "Layer",
     "Levels",
     "MadeOnce",
+    "MinimumGrid",
     "Model",
     "Outline",
     "PackedCodec",
     "Piece",
     "Rerouting",
+    "RoundToNearest",
+    "Rounded",
     "Rounding",
     "RoundsInputs",
     "Slot",
     "Source",
     "Stitcher",
+    "SymmetricGrid",
     "Weights",
+    "ZeroPointGrid",
     "applied",
     "cached_in",
     "context_length",
@@ -108,6 +116,7 @@ __all__ = [
     "expanded",
     "extremes",
     "fingerprint",
+    "grid_values",
     "header",
     "holds",
     "in_module_order",

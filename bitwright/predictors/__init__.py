@@ -2,6 +2,7 @@
 
 from bitwright.predictors.plans.agreement import Agreement, rank_agreement, sums, table_agreement
 from bitwright.predictors.plans.by_name import predictor_named
+from bitwright.predictors.plans.predictor import Predictor
 from bitwright.predictors.plans.scale import Scale, completed, fit_scale, summed
 from bitwright.predictors.plans.validation import Folds, Measured, Validation, cross_validate
 from bitwright.predictors.sensitivity.activations.micro_experts import channel_energies
@@ -27,6 +28,7 @@ __all__ = [
     "Expansion",
     "Folds",
     "Measured",
+    "Predictor",
     "Proxy",
     "Scale",
     "Subject",

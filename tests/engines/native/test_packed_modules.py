@@ -10,7 +10,7 @@ from bitwright.compress import IntegerCodec
 from bitwright.engines.native import packed_modules
 from bitwright.engines.native.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix, PackedParts, kept_bytes
 from bitwright.engines.native.target import INTEGERS
-from tests.compress.contract import normal
+from bitwright.testing.codec_contract import normal
 
 FORM, SHAPE = INTEGERS.format("INT4_G32"), (40, 64)
 

@@ -17,7 +17,8 @@ from bitwright.compress import Levels, Model
 from bitwright.objectives import Tokens
 from bitwright.predictors import summed
 from bitwright.spaces import Space
-from tests.measuring import levels_of, random_tokens, space_of, uniform, weights_of
+from bitwright.testing.measuring import levels_of, random_tokens, space_of, uniform, weights_of
+from bitwright.testing.tiny_models import mixtral, tied_llama
 
 MENU = ("BF16", "Q8_0", "Q4_0")
 _ROUNDING = 1e-5  # nats per token that a measurement may be below zero
@@ -45,10 +46,11 @@ class TableContract(ABC):
         table = self.table(model, levels_of(model, folder / "levels"), space=space, tokens=random_tokens(5, 8), folder=folder / "store")
         return Made(model, space, table, all(torch.equal(weight, before[name]) for name, weight in model.module.named_parameters()))
 
-    @pytest.fixture(scope="class", params=["tied", "mixtral"])
+    @pytest.fixture(scope="class", params=[tied_llama, mixtral], ids=["dense", "mixture"])
     @classmethod
     def made(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-        return cls().make(request.getfixturevalue(request.param), tmp_path_factory.mktemp("table"))
+        """The table of the class for each of the tiny models."""
+        return cls().make(request.param(), tmp_path_factory.mktemp("table"))
 
     def test_prices_every_pair(self, made: Made) -> None:
         assert made.table.shape == made.space.offered.shape
