@@ -40,9 +40,10 @@ SUB_ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "engines": {"llama_cpp": (), "compressed_tensors": (), "native": ()},
     "report": {"tables": (), "charts": ("tables",)},
 }
-EVERYWHERE = ("errors", "progress", "ranges", "whole_files", "written_files")
+EVERYWHERE = ("errors", "plugins", "progress", "ranges", "whole_files", "written_files")
 PARTS = ROOMS | {
     "errors": (),
+    "plugins": ("errors",),
     "progress": (),
     "whole_files": (),
     "written_files": (),

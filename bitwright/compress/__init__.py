@@ -5,15 +5,16 @@ from bitwright.compress.codecs.distortion import Distortion, measure_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.extremes import extremes
 from bitwright.compress.codecs.ggml import GgmlCodec
-from bitwright.compress.codecs.grid import Grid, MinimumGrid, SymmetricGrid, ZeroPointGrid
+from bitwright.compress.codecs.grid import Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.codecs.integers import IntegerCodec
 from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
 from bitwright.compress.codecs.packed_integers import Layer, PackedCodec, layer_bytes, layer_tensors
 from bitwright.compress.codecs.pinned_codes import KeptCodes, keep_codes
 from bitwright.compress.codecs.pinned_weights import keep_weights, kept_weights
-from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDINGS, needs_moments, rounding_named
+from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDING_PARTS, ROUNDINGS, NamedRounding, needs_moments, rounding_named
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
+from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
 from bitwright.compress.in_place.apply import Weights, applied, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import Dropped, Rerouting, rerouted, without
@@ -65,6 +66,7 @@ __all__ = [
     "MIXTRAL",
     "NO_CODE",
     "ROUNDINGS",
+    "ROUNDING_PARTS",
     "WHOLE",
     "WIDTHS",
     "Apart",
@@ -91,9 +93,11 @@ __all__ = [
     "MadeOnce",
     "MinimumGrid",
     "Model",
+    "NamedRounding",
     "Outline",
     "PackedCodec",
     "Piece",
+    "Placement",
     "Rerouting",
     "RoundToNearest",
     "Rounded",
@@ -144,6 +148,7 @@ __all__ = [
     "read_imatrix",
     "read_tokenizer",
     "rerouted",
+    "round_groups",
     "rounded_as",
     "rounding_named",
     "router_parameters",

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from bitwright.compress import (
     GGML,
-    ROUNDINGS,
+    ROUNDING_PARTS,
     Apart,
     Codec,
     Floats,
@@ -67,7 +67,7 @@ def container_of(target: Target, model: str) -> Container:
 
 def codecs_of(target: Target) -> tuple[str, ...]:
     """The words for what may make the codes of `target`, the usual one first."""
-    return (GGML,) if target.container == "gguf" else ROUNDINGS
+    return (GGML,) if target.container == "gguf" else ROUNDING_PARTS.names
 
 
 def require_codec(target: Target, name: str) -> None:
