@@ -80,7 +80,7 @@ DYNAMIC_ACCESS = {"hasattr", "getattr", "setattr", "delattr"}
 # file -> the calls of DYNAMIC_ACCESS that it cannot do without
 DYNAMIC_EXCEPTIONS: dict[str, tuple[str, ...]] = {}
 LINES_AT_MOST = 400
-PUBLIC_NAMES_AT_MOST = 10
+PUBLIC_NAMES_AT_MOST = 16
 # absolute folders of one machine; written so that this line does not match itself
 MACHINE_PATH = re.compile(r"(?<![\w.~>*-])/(?:work|root|home|Users)/\w")
 

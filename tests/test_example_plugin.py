@@ -55,3 +55,9 @@ print(type(rounding_named("trim", {})).__name__, type(predictor_named("power-law
 @pytest.mark.parametrize("path", sorted((PLUGIN / "bitwright_example").glob("[a-z]*.py")), ids=lambda path: path.stem)
 def test_a_part_is_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES_AT_MOST
+
+
+def test_the_page_shows_the_code_of_the_files() -> None:
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    files = [PLUGIN / "pyproject.toml", *sorted((PLUGIN / "bitwright_example").glob("[a-z]*.py")), *sorted((PLUGIN / "tests").glob("test_*.py"))]
+    assert [path.name for path in files if path.read_text(encoding="utf-8") not in page] == []
