@@ -5,13 +5,16 @@ from bitwright.compress.codecs.combined_codec import CombinedCodec, integer_code
 from bitwright.compress.codecs.distortion import Distortion, measure_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.ggml import GgmlCodec
+from bitwright.compress.codecs.grid import Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
 from bitwright.compress.codecs.packed_integers import Layer, layer_bytes, layer_tensors
 from bitwright.compress.codecs.pinned_codes import KeptCodes, keep_codes
 from bitwright.compress.codecs.pinned_weights import keep_weights, kept_weights
-from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDINGS, needs_moments, rounding_named
-from bitwright.compress.codecs.rounding.rounding import Rounding
+from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDING_PARTS, ROUNDINGS, NamedRounding, needs_moments, rounding_named
+from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
+from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
+from bitwright.compress.codecs.rounding.rounding import values as grid_values
 from bitwright.compress.in_place.apply import Weights, applied, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import Dropped, Rerouting, rerouted, without
 from bitwright.compress.in_place.rounded_cache import cached_in
@@ -63,6 +66,7 @@ __all__ = [
     "MIXTRAL",
     "NO_CODE",
     "ROUNDINGS",
+    "ROUNDING_PARTS",
     "WHOLE",
     "WIDTHS",
     "Apart",
@@ -77,6 +81,7 @@ __all__ = [
     "Floats",
     "GgmlCodec",
     "GgufSource",
+    "Grid",
     "Headers",
     "Home",
     "HuggingFaceSource",
@@ -86,16 +91,23 @@ __all__ = [
     "Layer",
     "Levels",
     "MadeOnce",
+    "MinimumGrid",
     "Model",
+    "NamedRounding",
     "Outline",
     "Piece",
+    "Placement",
     "Rerouting",
+    "RoundToNearest",
+    "Rounded",
     "Rounding",
     "RoundsInputs",
     "Slot",
     "Source",
     "Stitcher",
+    "SymmetricGrid",
     "Weights",
+    "ZeroPointGrid",
     "applied",
     "cached_in",
     "context_length",
@@ -108,6 +120,7 @@ __all__ = [
     "expanded",
     "extremes",
     "fingerprint",
+    "grid_values",
     "header",
     "holds",
     "in_module_order",
@@ -136,6 +149,7 @@ __all__ = [
     "read_imatrix",
     "read_tokenizer",
     "rerouted",
+    "round_groups",
     "rounded_as",
     "rounding_named",
     "router_parameters",

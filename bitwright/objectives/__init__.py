@@ -1,6 +1,6 @@
 """Measure plans: quality on text, bytes, and seconds."""
 
-from bitwright.objectives.by_name import NamedObjective, parse_objectives
+from bitwright.objectives.by_name import OBJECTIVE_PARTS, NamedObjective, parse_objectives
 from bitwright.objectives.bytes_per_token import Reading, reading, tensor_read_shares
 from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
 from bitwright.objectives.divergence import Divergence, next_token_log_probabilities
@@ -21,6 +21,7 @@ from bitwright.objectives.text.words import between_commas, is_file
 
 __all__ = [
     "NO_ROUTING",
+    "OBJECTIVE_PARTS",
     "ClampedJensenShannon",
     "Cost",
     "CostObjective",

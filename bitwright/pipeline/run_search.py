@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from bitwright.compress import Distortion, Stitcher, stitched
 from bitwright.devices import Device
 from bitwright.errors import ObjectiveError, UserError
-from bitwright.methods import AUTO, Method, Sought, Table
+from bitwright.methods import AUTO, METHOD_PARTS, Method, Sought, Table
 from bitwright.objectives import (
+    OBJECTIVE_PARTS,
     CostObjective,
     Estimate,
     Evaluator,
@@ -50,6 +51,7 @@ class Search:
     and computes nothing that the method does not need.
 
     Raises:
+        UserError: the method is no `Method`, or an objective none.
         LibraryError: the method needs a library that is not installed.
     """
 
@@ -59,6 +61,9 @@ class Search:
     as_published: bool = False
 
     def __post_init__(self) -> None:
+        METHOD_PARTS.require(self.method)
+        for objective in self.objectives:
+            OBJECTIVE_PARTS.require(objective)
         for library in self.method.libraries:
             require_extra(library)
 

@@ -12,9 +12,9 @@ from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.objectives.metrics.rank_correlation import Kendall
 from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
+from bitwright.testing.objective_contract import by_sequence
 from tests.measuring import changed, levels_of, random_tokens, space_of, uniform, weights_of
 from tests.objectives.contract import ObjectiveContract
-from tests.objectives.objective_contract import by_sequence
 from tests.sentences import sentence
 
 TOKENS = random_tokens(11, 12)
