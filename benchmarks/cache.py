@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from bitwright.objectives.divergence import cache_divergence
 from numpy.typing import NDArray
 
 import bitwright as bw
@@ -23,7 +24,6 @@ from bitwright.engines import LlamaCpp, Recipe, mean_divergence
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.errors import BudgetError
 from bitwright.objectives import Reference, Shape, Tokens, next_token_log_probabilities, read_documents, split_texts, standard_error
-from bitwright.objectives.divergence import cache_divergence
 from bitwright.pipeline import Memory, Run
 from bitwright.pipeline.run_space import price
 from bitwright.pipeline.size_limits import bounded

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bitwright.compress import GgmlCodec, Levels, Model
+from bitwright.compress import GgmlCodec, Levels, Model, Weights, cached_in, choice_loader, planned_weights, swapping
 from bitwright.engines import LLAMA_CPP
-from bitwright.objectives import Tokens, is_mixture
-from bitwright.spaces import Choice, Space, discover
+from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Reference, Store, Tokens, is_mixture, text_key
+from bitwright.predictors.sensitivity.text_divergence import divergence
+from bitwright.spaces import CacheTypes, Choice, Space, discover
 
 
 def random_tokens(n_sequences: int, length: int, seed: int = 0) -> Tokens:
@@ -37,6 +40,55 @@ def uniform(space: Space, form: str) -> Choice:
 def weights_of(model: Model) -> dict[str, torch.Tensor]:
     """Every parameter, copied."""
     return {name: weight.detach().clone() for name, weight in model.module.named_parameters()}
+
+
+class Divergence:
+    """Measures on a whole text: choices by an `Evaluator` with a store of its own, weights and single units as proxies do."""
+
+    def __init__(self, model: Model, levels: Levels, *, space: Space, reference: Reference) -> None:
+        self._model, self._levels, self._space, self._reference = model, levels, space, reference
+
+    def __call__(self, choice: Choice) -> Measurement:
+        with TemporaryDirectory() as folder, swapping(self._model) as swapper:
+            store, load = Store(Path(folder) / "run.sqlite"), choice_loader(swapper, self._model, self._levels, self._space)
+            evaluator = Evaluator(self._model, load, reference=self._reference, objectives=QUALITY, store=store)
+            found = evaluator(choice, evaluator.n_sequences)
+            store.close()
+            return found
+
+    def of_one(self, unit: int, form: int) -> float:
+        formats = {tensor.name: self._space.formats[form] for tensor in self._space.units[unit].tensors}
+        return self.weight_space(planned_weights(self._model, self._levels, formats=formats))
+
+    def of_cache(self, types: CacheTypes) -> float:
+        with cached_in(self._model, types):
+            return self.weight_space({})
+
+    def weight_space(self, weights: Weights) -> float:
+        return divergence(self._model, weights, self._reference)
+
+
+def cache_divergence(model: Model, types: CacheTypes, reference: Reference) -> NDArray[np.float64]:
+    """The divergence at each token `(n_sequences, length)` with keys and values cached in these types."""
+    with cached_in(model, types):
+        return reference.compare(model, (KullbackLeibler(),))[0]
+
+
+def measurement_of(choice: Sequence[int], nats: Sequence[float]) -> Measurement:
+    """A measurement of the quality of a choice."""
+    by_sequence = np.column_stack([nats, np.zeros(len(nats)), np.zeros(len(nats))])
+    estimates = {objective.name: objective.summarise(column) for objective, column in zip(QUALITY, by_sequence.T, strict=True)}
+    return Measurement(tuple(int(i) for i in choice), estimates, by_sequence, len(nats), len(nats), 1.0)
+
+
+def put_quality(store: Store, choice: Sequence[int], nats: Sequence[float], rounding: str = "") -> None:
+    """Store the quality of a choice on a held-out text of as many sequences of one token, which is stored too."""
+    tokens = Tokens(np.zeros((len(nats), 1), dtype=np.int64), "zeros")
+    store.put_array("held-out tokens", tokens.ids)
+    store.put_text("held-out text", tokens.text)
+    columns = {"kl": np.array(nats), "perplexity": np.zeros(len(nats)), "flips": np.zeros(len(nats))}
+    values = {name: column[:, None] for name, column in columns.items()}
+    store.put_measured(text_key(tokens, rounding), [int(i) for i in choice], values, first=0, seconds=1.0)
 
 
 def changed(model: Model, levels: Levels, space: Space, choice: Choice) -> PreTrainedModel:

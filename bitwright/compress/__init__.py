@@ -13,11 +13,11 @@ from bitwright.compress.codecs.pinned_codes import KeptCodes, keep_codes
 from bitwright.compress.codecs.pinned_weights import keep_weights, kept_weights
 from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDINGS, needs_moments, rounding_named
 from bitwright.compress.codecs.rounding.rounding import Rounding
-from bitwright.compress.in_place.apply import Weights, applied, dropped, planned_weights, rounded_as
+from bitwright.compress.in_place.apply import applied, choice_loader, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import Dropped, Rerouting, rerouted, without
 from bitwright.compress.in_place.rounded_cache import cached_in
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
-from bitwright.compress.in_place.swapping import Stitcher, stitched
+from bitwright.compress.in_place.swapping import EXPANDED_BYTES, Weights, WeightSwapper, swapping
 from bitwright.compress.models.architectures import ARCHITECTURES, weights_of, window_ignored
 from bitwright.compress.models.checkpoints.checkpoint import MIXTRAL, shards, tensors_in
 from bitwright.compress.models.checkpoints.checkpoint_files import Home, Slot, in_module_order, open_home
@@ -55,6 +55,7 @@ __all__ = [
     "ALIGNMENT_KEY",
     "ARCHITECTURES",
     "CONFIG",
+    "EXPANDED_BYTES",
     "FILE_TYPE_KEY",
     "FLOAT_TYPES",
     "GGML",
@@ -95,10 +96,11 @@ __all__ = [
     "RoundsInputs",
     "Slot",
     "Source",
-    "Stitcher",
+    "WeightSwapper",
     "Weights",
     "applied",
     "cached_in",
+    "choice_loader",
     "context_length",
     "cut_importance",
     "cut_pieces",
@@ -141,8 +143,8 @@ __all__ = [
     "router_tensors",
     "rows_in_memory",
     "shards",
-    "stitched",
     "stored_type",
+    "swapping",
     "tensors_in",
     "twins",
     "type_bytes",

@@ -68,6 +68,11 @@ class Reference:
         batches = [self._compared(model, objectives, slice(start, min(start + self._at_once, end))) for start in starts]
         return [np.concatenate(of_objective) for of_objective in zip(*batches, strict=True)]
 
+    def measure(self, model: Model, objectives: Sequence[TokenObjective], *, first: int = 0, stop: int | None = None) -> NDArray[np.float64]:
+        """Return the same, one value for each sequence: `(n, n_objectives)`."""
+        found = self.compare(model, objectives, first=first, stop=stop)
+        return np.stack([objective.by_sequence(values) for objective, values in zip(objectives, found, strict=True)], axis=1)
+
     def _compared(self, model: Model, objectives: Sequence[TokenObjective], sequences: slice) -> list[NDArray[np.float64]]:
         """Compute the objectives for one batch of sequences, see `compare`."""
         ids = self.tokens.ids[sequences]

@@ -1,43 +1,40 @@
-"""Other weights in a torch module, for as long as a `with` block lasts."""
+"""The weights of a plan and of a choice, in a torch module for as long as a `with` block lasts."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 
 from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
-from bitwright.compress.in_place.dropping import Dropped, without
-from bitwright.compress.in_place.rounded_inputs import RoundsInputs, inputs_rounded, with_inputs
+from bitwright.compress.in_place.dropping import Dropped
+from bitwright.compress.in_place.rounded_inputs import with_inputs
+from bitwright.compress.in_place.swapping import Weights, WeightSwapper, swapping
 from bitwright.compress.models.architectures import weights_of
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.source import Floats
-from bitwright.spaces import DROP, Format, Tensor, expert_of
+from bitwright.spaces import DROP, Choice, Format, Space, Tensor, chosen_cache, expert_of
 
-Weights = Mapping[str, Callable[[], Floats]]
+
+@dataclass(frozen=True)
+class PackedWeights:
+    """The weights of a tensor in a format, expanded from its packed levels."""
+
+    levels: Levels
+    tensor: Tensor
+    form: Format
+
+    def __call__(self) -> Floats:
+        """Return the weights `(n_rows, n_columns)`."""
+        return self.levels.weights(self.tensor, self.form)
 
 
 @contextmanager
 def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tensor]]:
-    """Give every engine tensor named in `weights` the matrix `(n_rows, n_columns)` that its function returns, in engine order.
-
-    A router cannot choose an expert whose weights are `Dropped`, and the inputs of a layer whose weights say so are rounded. Nothing else is touched,
-    and the old weights come back when the block ends; inside it they are what the block is given, by name of the parameter.
-    Peak memory is that of the parameters changed, twice.
-    """
-    saved = {name: model.module.get_parameter(name).detach().clone() for tensor in weights for name in _parameters(model, tensor)}
-    try:
-        with torch.no_grad():
-            for name, matrix in weights.items():
-                _write(model, name, torch.from_numpy(matrix()))
-        inputs = {name: given.form for name, given in weights.items() if isinstance(given, RoundsInputs)}
-        gone = {given.expert: given.heir for given in weights.values() if isinstance(given, Dropped)}
-        with without(model, gone), inputs_rounded(model, inputs):
-            yield saved
-    finally:
-        with torch.no_grad():
-            for name, original in saved.items():
-                model.module.get_parameter(name).copy_(original)
+    """Give the module other `weights` for as long as the block lasts, see `WeightSwapper.load`; yield the original ones, by name of the parameter."""
+    with swapping(model) as swapper:
+        swapper.load(weights)
+        yield swapper.originals
 
 
 @contextmanager
@@ -64,7 +61,7 @@ def planned_weights(model: Model, levels: Levels, *, formats: Mapping[str, Forma
     """What each tensor named in `formats` (tensor → format) becomes; those that keep the format they are stored in are left out."""
     changed = [tensor for tensor in model.tensors if tensor.name in formats and formats[tensor.name].name != tensor.stored]
     kept: Weights = {
-        tensor.name: with_inputs(formats[tensor.name], partial(levels.weights, tensor, formats[tensor.name]))
+        tensor.name: with_inputs(formats[tensor.name], PackedWeights(levels, tensor, formats[tensor.name]))
         for tensor in changed
         if formats[tensor.name] != DROP
     }
@@ -77,13 +74,16 @@ def dropped(levels: Levels, tensor: Tensor) -> Dropped:
     return Dropped(matrix_shape(tensor), expert, levels.heirs.get(expert, -1))
 
 
-def _parameters(model: Model, tensor: str) -> set[str]:
-    return {piece.parameter for piece in model.pieces[tensor]}
+def choice_loader(swapper: WeightSwapper, model: Model, levels: Levels, space: Space) -> Callable[[Choice], None]:
+    """Return a function that loads a choice `(n_units,)` of the space: its weights, and the types of its cache.
 
+    The model must have its original weights now: the heirs of experts are found by them.
+    """
+    if any(form == DROP and offered.any() for form, offered in zip(space.formats, space.offered.T, strict=True)):
+        _ = levels.heirs
 
-def _write(model: Model, name: str, matrix: torch.Tensor) -> None:
-    start = 0
-    for piece in model.pieces[name]:
-        parameter = model.module.get_parameter(piece.parameter)
-        piece.from_engine(parameter, matrix[start : start + piece.n_rows].to(parameter.device))
-        start += piece.n_rows
+    def load(choice: Choice) -> None:
+        formats = {tensor.name: space.formats[f] for unit, f in zip(space.units, choice, strict=True) for tensor in unit.tensors}
+        swapper.load(planned_weights(model, levels, formats=formats), chosen_cache(space, choice))
+
+    return load

@@ -6,8 +6,7 @@ as `fake_quantize` of compressed-tensors 0.20 does it in a model that `from_pret
 Gradients pass as if nothing were rounded (the straight-through estimator; Bengio et al., 2013).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -67,17 +66,6 @@ class InputRounding:
         if any(piece.expert >= 0 for piece in self._model.pieces[tensor]):
             raise ValueError(f"the inputs of {tensor} cannot be rounded")
         return names
-
-
-@contextmanager
-def inputs_rounded(model: Model, formats: Mapping[str, Format]) -> Iterator[None]:
-    """The model with the inputs of those layers rounded whose weights `formats` names (tensor → format), for as long as the block lasts."""
-    inputs = InputRounding(model)
-    inputs.of(formats)
-    try:
-        yield
-    finally:
-        inputs.of({})
 
 
 def rounded_inputs(x: Torch, form: ByteFormat) -> Torch:
