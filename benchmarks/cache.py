@@ -24,6 +24,7 @@ from bitwright.engines import LlamaCpp, Recipe, mean_divergence
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.errors import BudgetError
 from bitwright.objectives import Reference, Shape, Tokens, next_token_log_probabilities, read_documents, split_texts, standard_error
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline import Memory, Run
 from bitwright.pipeline.run_space import price
 from bitwright.pipeline.size_limits import bounded
@@ -132,11 +133,11 @@ def print_rivals(args: argparse.Namespace) -> None:
     print_prices(run)
     cases = [(memory, int(context)) for memory, context in (pair.split(":") for pair in args.at.split(","))]
     optima = {(case, types): optimum(run, *case, types) for case in cases for types in RIVALS}
-    bench.measure(run.prices.space, [choice for choice in optima.values() if len(choice)])
+    measure(bench, run, [choice for choice in optima.values() if len(choice)])
     print("Exact optima of one table at equal memory; held-out nats/token, and how much more than with types decided by the search (paired)")
     print(f"{'memory':10}{'context':>8}  {'asked for':12}{'cache':14}{'file, MB':>10}{'nats/token':>20}{'more':>22}")
     for case in cases:
-        ours = np.array(run.measurements[tuple(optima[case, ANY_CACHE].tolist())].sequence_nats)
+        ours = np.array(run.measurements[tuple(optima[case, ANY_CACHE].tolist())].by_sequence[:, 0])
         for types in RIVALS:
             print(f"{case[0]:10}{case[1]:>8}  {types!s:12}" + figures(run, optima[case, types], ours), flush=True)
 
@@ -161,7 +162,7 @@ def optimum(run: Run, memory: str, context: int, types: CacheTypes | AnyCacheTyp
 def figures(run: Run, choice: Choice, ours: NDArray[np.float64]) -> str:
     if not len(choice):
         return "nothing fits, or the original does"
-    nats, space = np.array(run.measurements[tuple(choice.tolist())].sequence_nats), run.prices.space
+    nats, space = np.array(run.measurements[tuple(choice.tolist())].by_sequence[:, 0]), run.prices.space
     more = nats - ours
     return (
         f"{chosen_cache(space, choice)!s:14}{file_bytes(space, choice) / 1e6:>10.1f}{nats.mean():>11.4f} ± {standard_error(nats):.4f}"

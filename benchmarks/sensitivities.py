@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress import measure_distortion
 from bitwright.objectives import Divergence, Measurement, Reference, Tokens
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline import Run, Settings
 from bitwright.pipeline.price_table import subject_of
 from bitwright.pipeline.run_space import price, whole_space
@@ -169,7 +170,7 @@ def main() -> None:
     bench = set_up(settings, args.out, device=args.device, progress=Silent())
     run = price(bench)
     plans = random_plans(run.prices.space, args.plans, rng=np.random.default_rng(args.seed))
-    bench.measure(run.prices.space, plans)
+    measure(bench, run, plans)
     known = run.measurements
     measured = [known[tuple(choice.tolist())] for choice in plans]
     report(scores(bench, run, args.measured_sequences), plans, measured, args.out)

@@ -72,20 +72,24 @@ class Evaluator:
         rivals = [self(rival, n_sequences).by_sequence for rival in against] if racing else []
         reached = n_sequences
         for reached in _rungs(n_sequences, racing=bool(rivals)):
-            self._measure(choice, reached)
+            for objectives, first in self._missing(choice, reached):
+                self._read(choice, objectives, first=first, stop=reached)
+            for objective in self._unasked(choice):
+                self._ask(choice, objective)
             found = self._recall(choice, reached)
             if any(_is_clearly_worse(found.by_sequence[:, 0], rival[:reached, 0]) for rival in rivals):
                 break
         return found
 
-    def _measure(self, choice: Choice, n_sequences: int) -> None:
-        """Measure and store what is not stored yet of a choice on the first `n_sequences`: in one pass what begins at the same sequence."""
+    def _missing(self, choice: Choice, n_sequences: int) -> list[tuple[list[TokenObjective], int]]:
+        """Return the token objectives that are not stored up to `n_sequences`, grouped by the sequence that they begin at."""
         known = [(objective, len(self._store.measured(self.text, objective.name, choice.tolist())[0])) for objective in self._of_tokens]
-        for first in sorted({n for _, n in known if n < n_sequences}):
-            self._read(choice, [objective for objective, n in known if n == first], first=first, stop=n_sequences)
-        for objective in self.objectives:
-            if isinstance(objective, ModelObjective):
-                self._ask(choice, objective)
+        return [([objective for objective, n in known if n == first], first) for first in sorted({n for _, n in known if n < n_sequences})]
+
+    def _unasked(self, choice: Choice) -> list[ModelObjective]:
+        """Return the model objectives whose value is not stored."""
+        of_model = [objective for objective in self.objectives if isinstance(objective, ModelObjective)]
+        return [objective for objective in of_model if not len(self._store.measured(self.key_of(objective), objective.name, choice.tolist())[0])]
 
     def _read(self, choice: Choice, objectives: Sequence[TokenObjective], *, first: int, stop: int) -> None:
         """Measure and store token objectives on the sequences from `first` up to `stop`."""
@@ -102,15 +106,12 @@ class Evaluator:
             self._store.put_stage(self._stage, seconds=0.0, n_tokens=n_tokens, peak_memory_bytes=0)
 
     def _ask(self, choice: Choice, objective: ModelObjective) -> None:
-        """Evaluate and store a model objective that is not stored yet."""
-        key = self.key_of(objective)
-        if len(self._store.measured(key, objective.name, choice.tolist())[0]):
-            return
+        """Evaluate and store a model objective."""
         started = time.perf_counter()
         self._load(choice)
         found = objective.evaluate_model(self._model)
         values = {objective.name: np.array([[found.value, found.standard_error]])}
-        self._store.put_measured(key, choice.tolist(), values, first=0, seconds=time.perf_counter() - started)
+        self._store.put_measured(self.key_of(objective), choice.tolist(), values, first=0, seconds=time.perf_counter() - started)
 
     def _recall(self, choice: Choice, n_sequences: int) -> Measurement:
         """Return what the store has of a choice on the first `n_sequences`."""

@@ -104,7 +104,8 @@ def explore(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: 
                 return _explored(found, steps, spent=meter, is_finished=True)
             told: list[Trials] = []
             for choice in question.choices:
-                measurement, trial = _measured(evaluator, question, choice)
+                measurement = evaluator(choice, question.n_sequences, against=tuple(question.against))
+                trial = _told(evaluator, question, choice, measurement)
                 _pay(meter, measurement, read, choice)
                 told.append(trial)
                 steps.append((measurement, replace(meter)))
@@ -118,12 +119,11 @@ def explore(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: 
     return _explored(found, steps, spent=meter, is_finished=False)
 
 
-def _measured(evaluator: Evaluator, question: Question, choice: Choice) -> tuple[Measurement, Trials]:
-    """One choice, and what the strategy is told of it.
+def _told(evaluator: Evaluator, question: Question, choice: Choice, measurement: Measurement) -> Trials:
+    """What the strategy is told of a choice.
 
     A choice that was given up early is told as its rival's value plus their paired difference, which takes out how hard the first sequences are.
     """
-    measurement = evaluator(choice, question.n_sequences, against=tuple(question.against))
     values = np.array([[estimate.value for estimate in measurement.estimates.values()]])
     errors = np.array([[estimate.standard_error for estimate in measurement.estimates.values()]])
     paired = np.full(1, np.nan)
@@ -133,7 +133,7 @@ def _measured(evaluator: Evaluator, question: Question, choice: Choice) -> tuple
         paired[0] = standard_error(difference[:, 0])
         if measurement.n_sequences < other.n_sequences:
             values[0] = [estimate.value for estimate in other.estimates.values()] + difference.mean(axis=0)
-    return measurement, Trials(choice[None], values, errors, np.array([measurement.n_sequences]), paired)
+    return Trials(choice[None], values, errors, np.array([measurement.n_sequences]), paired)
 
 
 def _pay(meter: Meter, measurement: Measurement, read: dict[bytes, int], choice: Choice) -> None:

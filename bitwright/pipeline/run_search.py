@@ -29,7 +29,7 @@ from bitwright.pipeline.search_history import PREDICTOR, keep_course
 from bitwright.pipeline.workbench import Workbench, referenced, timed
 from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, scores_of, stored, with_cache_steps
 from bitwright.report import NoLimit, SizeLimit
-from bitwright.search import Expand, Knowledge, Problem, Refit, Row, Strategy, require_extra
+from bitwright.search import Expand, Knowledge, Problem, Refit, Row, require_extra
 from bitwright.spaces import DEFAULT_CACHE_TYPE, Choice, Space, has_cache, weight_space, without_cache
 
 _UNIFORMS, _STAGE = 2, "search"
@@ -62,8 +62,8 @@ DEFAULT = Search(AUTO, Effort(evaluations=16))
 
 
 @dataclass(frozen=True, eq=False)
-class Desk:
-    """A run's model and its calibration text, with all that a method works with, for as long as the model has other weights."""
+class SearchSession:
+    """One search at work on a run: its evaluator on the calibration text, the swapper of the model's weights, and the meter of what it has spent."""
 
     bench: Workbench
     run: Run
@@ -116,6 +116,12 @@ class Desk:
         self.meter.read(forward=found.n_tokens, backward=0)
         return found.first.value
 
+    def keep(self, explored: Explored, method: Method, *, limit: SizeLimit | NoLimit) -> None:
+        """Store the history of the search in the run, and which text and objective it measured."""
+        first = self.evaluator.objectives[0]
+        self.bench.store.put_text(SEARCH_TEXT, json.dumps([self.evaluator.key_of(first), first.name]))
+        keep_course(self.run, explored, method=method, objectives=[one.name for one in self.evaluator.objectives], limit=limit)
+
     def _distortion(self) -> Distortion:
         return distortion_of(self.bench, whole_space(self.bench))
 
@@ -150,15 +156,15 @@ class Desk:
 
 
 @contextmanager
-def desk(bench: Workbench, run: Run, search: Search) -> Iterator[Desk]:
-    """A desk for as long as the block lasts; then the model has its original weights again."""
+def open_session(bench: Workbench, run: Run, search: Search) -> Iterator[SearchSession]:
+    """Open a session for as long as the block lasts; then the model has its original weights again."""
     tokens = bench.texts.calibration
     _require_weights_alone(run, search.method)
     with referenced(bench, tokens) as reference, swapping(bench.model, expanded_bytes=EXPANDED_BYTES) as swapper:
         objectives = prepared(bench, search.objectives, tokens) or (search.method.objective,)
         load = choice_loader(swapper, bench.model, bench.levels, run.prices.everything)
         evaluator = Evaluator(bench.model, load, reference=reference, objectives=objectives, store=bench.store, stage=_STAGE)
-        yield Desk(bench, run, evaluator, reference, swapper, Meter())
+        yield SearchSession(bench, run, evaluator, reference, swapper, Meter())
 
 
 def _require_weights_alone(run: Run, method: Method) -> None:
@@ -198,10 +204,12 @@ def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Searc
     require_possible(space, budget_bits // 8, limits)
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
-    with desk(bench, run, search) as at:
-        return _searched(
-            at, search.method.within(at.sought(largest, tuple(limit.row for limit in limits)), budget_bits), search, limit=SizeLimit(budget_bits // 8)
-        )
+    with open_session(bench, run, search) as session:
+        strategy = search.method.within(session.sought(largest, tuple(limit.row for limit in limits)), budget_bits)
+        with timed(bench.store, _STAGE):  # its tokens are counted where they are read, so that a search gone on with counts none twice
+            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=bench.progress)
+        session.keep(explored, search.method, limit=SizeLimit(budget_bits // 8))
+    return explored
 
 
 def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:
@@ -210,15 +218,9 @@ def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -
     Raises:
         UserError: an objective gives no number.
     """
-    with desk(bench, run, search) as at:
-        return _searched(at, search.method.along(at.sought(list(uniforms(run).values())), n_points), search, limit=NoLimit())
-
-
-def _searched(at: Desk, strategy: Strategy, search: Search, *, limit: SizeLimit | NoLimit) -> Explored:
-    """Let the strategy search, and keep the course of it in the run."""
-    with timed(at.bench.store, _STAGE):  # its tokens are counted where they are read, so that a search gone on with counts none twice
-        explored = explore(strategy, at.evaluator, effort=search.effort, meter=at.meter, progress=at.bench.progress)
-    first = at.evaluator.objectives[0]
-    at.bench.store.put_text(SEARCH_TEXT, json.dumps([at.evaluator.key_of(first), first.name]))
-    keep_course(at.run, explored, method=search.method, objectives=[one.name for one in at.evaluator.objectives], limit=limit)
+    with open_session(bench, run, search) as session:
+        strategy = search.method.along(session.sought(list(uniforms(run).values())), n_points)
+        with timed(bench.store, _STAGE):
+            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=bench.progress)
+        session.keep(explored, search.method, limit=NoLimit())
     return explored

@@ -16,7 +16,7 @@ from bitwright.pipeline import Run, Search
 from bitwright.pipeline.candidates import candidates, own_candidate
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.origins import origin
-from bitwright.pipeline.run_search import desk, named_objectives, search_along, search_within
+from bitwright.pipeline.run_search import open_session, named_objectives, search_along, search_within
 from bitwright.pipeline.run_space import front_points, price
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Silent
@@ -210,7 +210,7 @@ def test_what_a_method_takes_is_asked_of_it(opened: tuple[Workbench, Run]) -> No
         "few bits",
     )
     asked = Search(method_named("modelopt"), Effort(evaluations=1))
-    with desk(bench, run, asked) as at:
+    with open_session(bench, run, asked) as at:
         choice = asked.method.within(at.sought([], (widest,)), budget).ask().choices[0]
     assert widest.holds(choice)
     assert {method.name for method in METHODS if method.takes_side_limits} == {"auto", "hawq", "higgs", "modelopt"}
