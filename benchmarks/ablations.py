@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from race import LONG, Heat, numbers, searched
 
 from bitwright.methods.by_name import method_named
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.price_table import distortion_of, subject_of
 from bitwright.pipeline.run_search import DEFAULT, open_session

@@ -15,17 +15,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from bitwright.objectives.divergence import cache_divergence
 from numpy.typing import NDArray
 
 import bitwright as bw
-from bitwright.compress import cached_in, load, open_source
+from bitwright.compress import Model, cached_in, load, open_source
 from bitwright.engines import LlamaCpp, Recipe, mean_divergence
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.errors import BudgetError
-from bitwright.objectives import Reference, Shape, Tokens, next_token_log_probabilities, read_documents, split_texts, standard_error
-from bitwright.pipeline.held_out import measure
+from bitwright.objectives import (
+    KullbackLeibler,
+    Reference,
+    Shape,
+    Tokens,
+    next_token_log_probabilities,
+    read_documents,
+    split_texts,
+    standard_error,
+)
 from bitwright.pipeline import Memory, Run
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.run_space import price
 from bitwright.pipeline.size_limits import bounded
 from bitwright.pipeline.workbench import set_up
@@ -38,6 +46,12 @@ N_CONTEXTS, N_SEQUENCES, LENGTH = 12, 16, 128
 LENGTHS, N_LONG, PIECE = (256, 1024, 4096), 2, 256
 FORMATS = ("Q8_0", "Q6_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL", "Q3_K")
 RIVALS = (ANY_CACHE, DEFAULT_CACHE, CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0", "Q4_0"))
+
+
+def at_tokens(model: Model, types: CacheTypes, reference: Reference) -> NDArray[np.float64]:
+    """Return the divergence in nats at each token `(n_sequences, length)` of the model with its keys and values cached in these types."""
+    with cached_in(model, types):
+        return reference.compare(model, (KullbackLeibler(),))[0]
 
 
 def main() -> None:
@@ -102,7 +116,7 @@ def print_lengths(name: str, text: Path, types: list[str]) -> None:
         ]
         for name_of_type in types:
             for side, of in (("keys", CacheTypes(keys=name_of_type)), ("values", CacheTypes(values=name_of_type))):
-                pieces = [cache_divergence(model, of, reference).reshape(-1, PIECE).mean(axis=1) for reference in references]
+                pieces = [at_tokens(model, of, reference).reshape(-1, PIECE).mean(axis=1) for reference in references]
                 print(f"{side:8}{name_of_type:8}" + "".join(f"{mean_and_error(nats):>20}" for nats in pieces))
                 print(f"{'':16}" + "".join(f"{mean_and_error(nats - pieces[0]):>20}" for nats in pieces), flush=True)
 

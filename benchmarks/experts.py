@@ -32,15 +32,16 @@ from bitwright.compress import matrix_shape, measure_distortion
 from bitwright.engines import NATIVE
 from bitwright.errors import UserError
 from bitwright.methods.by_name import method_named
-from bitwright.objectives import Divergence, KullbackLeibler, Measurement, Reference, standard_error
-from bitwright.pipeline.held_out import measure
+from bitwright.objectives import KullbackLeibler, Measurement, Reference, standard_error
 from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.price_table import distortion_of, priced, subject_of
 from bitwright.pipeline.run_search import SearchSession, open_session, search_within
 from bitwright.pipeline.run_space import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import proxy_named
+from bitwright.predictors.sensitivity.text_divergence import divergence
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import DROP, PRUNE, Choice, Choices, Tensor, by_layer, tied
@@ -106,10 +107,9 @@ def best_of_layers(at: SearchSession, plans: Choices, budget_bits: int) -> Choic
 def zeroed(bench: Workbench, run: Run) -> NDArray[np.float64]:
     """Divergence in nats per token with the weights of one expert at a time set to zero `(n_units,)`."""
     reference = Reference(bench.model, bench.texts.calibration, scratch=bench.folder, progress=Silent())
-    divergence = Divergence(bench.model, bench.levels, space=run.prices.space, reference=reference)
 
     def without(tensors: tuple[Tensor, ...]) -> float:
-        return divergence.weight_space({t.name: lambda t=t: np.zeros(matrix_shape(t), dtype=np.float32) for t in tensors})
+        return divergence(bench.model, {t.name: lambda t=t: np.zeros(matrix_shape(t), dtype=np.float32) for t in tensors}, reference)
 
     return np.array([without(unit.tensors) for unit in run.prices.space.units])
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline import Search, Settings
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.measuring import Effort, Explored, Meter, explore
 from bitwright.pipeline.run_search import SearchSession, open_session
 from bitwright.pipeline.run_space import price
@@ -74,7 +74,7 @@ def amq(at: SearchSession, args: argparse.Namespace) -> tuple[Explored, Space]:
 def points(space: Space, explored: Explored, n: int) -> Points:
     """The first `n` steps."""
     steps = explored.steps[:n]
-    bits = space.total_bits(np.array([step.choice for step in steps])) - space.fixed_bits
+    bits = space.total_bits(np.array([measured.choice for measured, _ in steps])) - space.fixed_bits
     return Points(np.array([measured.first.value for measured, _ in steps]), bits.astype(np.float64))
 
 

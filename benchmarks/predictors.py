@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import UserError
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline import Run, Settings
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.run_space import price
 from bitwright.pipeline.workbench import set_up
 from bitwright.predictors import Validation, predictor_named, summed

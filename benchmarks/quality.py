@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, standard_error
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline import Run, Settings
 from bitwright.pipeline.candidates import budget_bytes, candidates
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.run_space import price, uniforms, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import importance_error_table

@@ -35,8 +35,8 @@ from bitwright.methods import Method
 from bitwright.methods.by_name import METHODS, method_named
 from bitwright.methods.published_experts import OF_EXPERTS
 from bitwright.objectives import read_documents
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.run_search import search_within
 from bitwright.pipeline.run_space import price, uniforms

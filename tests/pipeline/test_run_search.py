@@ -16,7 +16,7 @@ from bitwright.pipeline import Run, Search
 from bitwright.pipeline.candidates import candidates, own_candidate
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.origins import origin
-from bitwright.pipeline.run_search import open_session, named_objectives, search_along, search_within
+from bitwright.pipeline.run_search import named_objectives, open_session, search_along, search_within
 from bitwright.pipeline.run_space import front_points, price
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Silent
