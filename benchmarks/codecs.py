@@ -36,6 +36,7 @@ from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored
 from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
 from bitwright.compress.codecs.rounding.rounding import RoundToNearest
 from bitwright.objectives import (
+    KullbackLeibler,
     Reference,
     Shape,
     Tokens,
