@@ -1,16 +1,42 @@
-"""A model's module with the weights of a choice, beside what the contracts measure with."""
+"""A model's module with the weights of a choice, and measurements made or stored, beside what the contracts measure with."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bitwright.compress import Levels, Model
-from bitwright.objectives import is_mixture
-from bitwright.spaces import Choice, Space
+from bitwright.compress import Levels, Model, cached_in
+from bitwright.objectives import QUALITY, KullbackLeibler, Measurement, Reference, Store, Tokens, is_mixture, text_key
+from bitwright.spaces import CacheTypes, Choice, Space
 from bitwright.testing.measuring import levels_of, random_tokens, space_of, uniform, weights_of
 
 __all__ = ["changed", "levels_of", "random_tokens", "space_of", "uniform", "weights_of"]
+
+
+def cache_divergence(model: Model, types: CacheTypes, reference: Reference) -> NDArray[np.float64]:
+    """The divergence at each token `(n_sequences, length)` with keys and values cached in these types."""
+    with cached_in(model, types):
+        return reference.compare(model, (KullbackLeibler(),))[0]
+
+
+def measurement_of(choice: Sequence[int], nats: Sequence[float]) -> Measurement:
+    """A measurement of the quality of a choice."""
+    by_sequence = np.column_stack([nats, np.zeros(len(nats)), np.zeros(len(nats))])
+    estimates = {objective.name: objective.summarise(column) for objective, column in zip(QUALITY, by_sequence.T, strict=True)}
+    return Measurement(tuple(int(i) for i in choice), estimates, by_sequence, len(nats), len(nats), 1.0)
+
+
+def put_quality(store: Store, choice: Sequence[int], nats: Sequence[float], rounding: str = "") -> None:
+    """Store the quality of a choice on a held-out text of as many sequences of one token, which is stored too."""
+    tokens = Tokens(np.zeros((len(nats), 1), dtype=np.int64), "zeros")
+    store.put_array("held-out tokens", tokens.ids)
+    store.put_text("held-out text", tokens.text)
+    columns = {"kl": np.array(nats), "perplexity": np.zeros(len(nats)), "flips": np.zeros(len(nats))}
+    values = {name: column[:, None] for name, column in columns.items()}
+    store.put_measured(text_key(tokens, rounding), [int(i) for i in choice], values, first=0, seconds=1.0)
 
 
 def changed(model: Model, levels: Levels, space: Space, choice: Choice) -> PreTrainedModel:

@@ -1,7 +1,7 @@
 """Read models, turn weights into bytes of a format and back, and change the weights of a module."""
 
 from bitwright.compress.codecs.codec import Codec, MadeOnce
-from bitwright.compress.codecs.combined_codec import CombinedCodec, integer_codec, packed_codec
+from bitwright.compress.codecs.combined_codec import integer_codec, packed_codec
 from bitwright.compress.codecs.distortion import Distortion, measure_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.ggml import GgmlCodec
@@ -15,11 +15,11 @@ from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDING_PARTS, ROU
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
-from bitwright.compress.in_place.apply import Weights, applied, dropped, planned_weights, rounded_as
+from bitwright.compress.in_place.apply import applied, choice_loader, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import Dropped, Rerouting, rerouted, without
 from bitwright.compress.in_place.rounded_cache import cached_in
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
-from bitwright.compress.in_place.swapping import Stitcher, stitched
+from bitwright.compress.in_place.swapping import EXPANDED_BYTES, Weights, WeightSwapper, swapping
 from bitwright.compress.models.architectures import ARCHITECTURES, weights_of, window_ignored
 from bitwright.compress.models.checkpoints.checkpoint import MIXTRAL, shards, tensors_in
 from bitwright.compress.models.checkpoints.checkpoint_files import Home, Slot, in_module_order, open_home
@@ -58,6 +58,7 @@ __all__ = [
     "ALIGNMENT_KEY",
     "ARCHITECTURES",
     "CONFIG",
+    "EXPANDED_BYTES",
     "FILE_TYPE_KEY",
     "FLOAT_TYPES",
     "GGML",
@@ -72,7 +73,6 @@ __all__ = [
     "Apart",
     "Bytes",
     "Codec",
-    "CombinedCodec",
     "Dimensions",
     "Distortion",
     "Dropped",
@@ -104,12 +104,13 @@ __all__ = [
     "RoundsInputs",
     "Slot",
     "Source",
-    "Stitcher",
     "SymmetricGrid",
+    "WeightSwapper",
     "Weights",
     "ZeroPointGrid",
     "applied",
     "cached_in",
+    "choice_loader",
     "context_length",
     "cut_importance",
     "cut_pieces",
@@ -156,8 +157,8 @@ __all__ = [
     "router_tensors",
     "rows_in_memory",
     "shards",
-    "stitched",
     "stored_type",
+    "swapping",
     "tensors_in",
     "twins",
     "type_bytes",

@@ -3,13 +3,4 @@
 from bitwright.methods.by_name import METHOD_PARTS, METHODS, method_named
 from bitwright.methods.method import AUTO, Method, Sought, Table, budgets_along
 
-__all__ = [
-    "AUTO",
-    "METHODS",
-    "METHOD_PARTS",
-    "Method",
-    "Sought",
-    "Table",
-    "budgets_along",
-    "method_named",
-]
+__all__ = ["AUTO", "METHODS", "METHOD_PARTS", "Method", "Sought", "Table", "budgets_along", "method_named"]

@@ -36,7 +36,7 @@ class RoundingContract(ABC):
 
     def made(self, weights: Floats, grid: Grid, importance: Floats) -> Rounded:
         """Return the codes and levels of `weights` `(n_rows, n_columns)`."""
-        return self.rounding().given("layer").rounded(weights, grid, group=GROUP, importance=importance)
+        return self.rounding().for_tensor("layer").rounded(weights, grid, group=GROUP, importance=importance)
 
     @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: type(grid).__name__)
     def test_codes_are_those_of_the_grid(self, grid: Grid) -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitwright.objectives import Measurement, Store
+from bitwright.objectives import Store
 from bitwright.pipeline import Run
 from bitwright.pipeline.interpolation import Foreteller, foreteller
 from bitwright.search import hull
+from tests.measuring import put_quality
 
 
 def test_a_measured_choice_on_the_front_is_foretold_as_it_was_measured(searched: Run) -> None:
@@ -36,5 +37,5 @@ def test_a_run_of_few_measurements_has_one_factor(searched: Run, tmp_path: Path)
     assert foreteller(bare)(3.0).nats_per_token == pytest.approx(3.0)
     choice = searched.prices.space.smallest()
     nats = 5 * searched.summed(choice)
-    store.put(Measurement(tuple(choice.tolist()), (nats, nats), 1.0, 1.0, 10, 0.1))
+    put_quality(store, choice, (nats, nats))
     assert foreteller(bare)(3.0).nats_per_token == pytest.approx(15.0)
