@@ -95,7 +95,7 @@ def steps(bench: Workbench, run: Run, start: tuple[Choice, ...], budgets: list[i
     """One step along the slopes from each plan, at every damping."""
     found: dict[float, list[Choice]] = {damping: [] for damping in DAMPINGS}
     with open_session(bench, run, DEFAULT) as at:
-        expand = at.sought([]).knowledge.expand[0]
+        expand = at.method_context([]).knowledge.expand[0]
         for choice, bits in zip(start, budgets, strict=True):
             slopes, curvatures = expand(choice)
             for damping in DAMPINGS:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bitwright as bw
-from bitwright.compress import Model, cached_in, load, open_source
+from bitwright.compress import Model, load, open_source, quantized_cache
 from bitwright.engines import LlamaCpp, Recipe, mean_divergence
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.errors import BudgetError
@@ -50,7 +50,7 @@ RIVALS = (ANY_CACHE, DEFAULT_CACHE, CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0
 
 def at_tokens(model: Model, types: CacheTypes, reference: Reference) -> NDArray[np.float64]:
     """Return the divergence in nats at each token `(n_sequences, length)` of the model with its keys and values cached in these types."""
-    with cached_in(model, types):
+    with quantized_cache(model, types):
         return reference.compare(model, (KullbackLeibler(),))[0]
 
 
@@ -97,7 +97,7 @@ def measured_types(name: str, text: Path, names: list[str], scratch: Path) -> It
     yield "F16", "F16", "", "", str(mean_divergence(in_torch, in_engine))
     for name_of_type in names:
         for types in (CacheTypes(keys=name_of_type), CacheTypes(values=name_of_type)):
-            with cached_in(model, types):
+            with quantized_cache(model, types):
                 ours = next_token_log_probabilities(model, contexts)
             theirs = engine(file, types, contexts, in_torch.shape[1])
             found = (mean_divergence(in_torch, ours), mean_divergence(in_engine, theirs), mean_divergence(ours, theirs))

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from bitwright.compress import Floats, Levels, Model, Rounding, Weights, applied, load, packed_codec, planned_weights
+from bitwright.compress import Floats, Model, PackedTensors, Rounding, Weights, applied, integer_codec, load, packed_codec, planned_weights
 from bitwright.compress.codecs.rounding.clipping import SearchedClipping, clipped
 from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored
 from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
@@ -73,8 +73,8 @@ class Bench:
         with applied(self.model, weights):
             return self.reference.measure(self.model, (KullbackLeibler(),))[:, 0]
 
-    def levels(self, name: str, rounding: Rounding) -> Levels:
-        return Levels(self.out / name, self.model.source, self.codec(rounding), self.importance if name != "none" else {})
+    def levels(self, name: str, rounding: Rounding) -> PackedTensors:
+        return PackedTensors(self.out / name, self.model.source, self.codec(rounding), self.importance if name != "none" else {})
 
     def at_once(self, name: str, rounding: Rounding) -> Weights:
         levels = self.levels(name, rounding)
@@ -84,7 +84,7 @@ class Bench:
         return planned_weights(self.model, levels, formats=self.formats)
 
     def in_order(self, name: str, rounding: Callable[[Mapping[str, Floats]], Rounding]) -> Weights:
-        def with_moments(moments: Mapping[str, Floats]) -> Levels:
+        def with_moments(moments: Mapping[str, Floats]) -> PackedTensors:
             return self.levels(name, rounding(moments))
 
         kept = self.levels(name, RoundToNearest())

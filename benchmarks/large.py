@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from bitwright.compress import Levels, open_source, weights_of
-from bitwright.compress.models.architectures import engine_shape, lay_out, recognise
+from bitwright.compress import PackedTensors, open_source, weights_of
+from bitwright.compress.models.architectures import architecture_of, engine_shape, lay_out
 from bitwright.compress.models.cut_source import cut_tensors
 from bitwright.compress.models.opening import open_skeleton
 from bitwright.engines import NATIVE, Recipe, as_held, container_of, engine_named, target_named
@@ -58,7 +58,7 @@ def from_config(config: PreTrainedConfig) -> list[Tensor]:
     """The engine's tensors of a known architecture, experts apart."""
     module = open_skeleton(config)
     weights = weights_of(module)
-    whole = [Tensor(n, engine_shape(p, weights[p[0].parameter]), "BF16") for n, p in lay_out(module, recognise(config).name).items()]
+    whole = [Tensor(n, engine_shape(p, weights[p[0].parameter]), "BF16") for n, p in lay_out(module, architecture_of(config).name).items()]
     return [*cut_tensors(whole, NATIVE.cut)]
 
 
@@ -128,7 +128,7 @@ def build(folder: Path, target: Target, out: Path) -> None:
     started = time.perf_counter()
     source = as_held(open_source(str(folder)), target)
     print(f"opened and fingerprinted in {time.perf_counter() - started:.0f} s, peak memory {peak_bytes() / 1e6:.0f} MB")
-    started, levels = time.perf_counter(), Levels(out.parent, source, engine_named(target.name).codec("rtn", {}), {})
+    started, levels = time.perf_counter(), PackedTensors(out.parent, source, engine_named(target.name).codec("rtn", {}), {})
     units = discover(source.tensors)
     fixed = container_of(target, str(folder)).fixed_bytes(source, [tensor.name for unit in units for tensor in unit.tensors], out.parent)
     space = target.space(units, menu=MENUS[target.name], fixed_bytes=fixed, n_weights=1)

@@ -25,11 +25,11 @@ class Named(Protocol):
         """Return the word that the command line and a run folder know it by."""
 
 
-Part = TypeVar("Part", bound=Named)
+TensorPart = TypeVar("TensorPart", bound=Named)
 
 
 @dataclass(frozen=True, eq=False)
-class Parts(Generic[Part]):
+class Parts(Generic[TensorPart]):
     """Parts of one kind, each an instance of one of `types`: those `built_in`, and those of the entry point group `group`.
 
     `rule` begins the error message for a name or an object that is none, e.g. "A sensitivity must be a known proxy".
@@ -38,16 +38,16 @@ class Parts(Generic[Part]):
     rule: str
     group: str
     types: tuple[type, ...]
-    built_in: Mapping[str, Part]
+    built_in: Mapping[str, TensorPart]
     error: type[UserError] = UserError
-    handed: dict[str, Part] = field(default_factory=dict)
+    handed: dict[str, TensorPart] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """All names, the built-in ones first."""
         return tuple(dict.fromkeys((*self.built_in, *(entry.name for entry in _declared(self.group)), *self.handed)))
 
-    def named(self, name: str) -> Part:
+    def named(self, name: str) -> TensorPart:
         """Return the part of that name.
 
         Raises:
@@ -68,7 +68,7 @@ class Parts(Generic[Part]):
         way_out = f"did you mean {close[0]}?" if close else f"choose from {', '.join(self.names)}."
         raise self.error(f"{self.rule}; '{name}' is not: {way_out}")
 
-    def name_of(self, part: str | Part) -> str:
+    def name_of(self, part: str | TensorPart) -> str:
         """Return the name of a part; an object is known by its name for the rest of the process.
 
         Raises:
@@ -102,7 +102,7 @@ class Parts(Generic[Part]):
     def _kinds(self) -> str:
         return " or ".join(kind.__name__ for kind in self.types)
 
-    def _loaded(self, entry: EntryPoint) -> Part:
+    def _loaded(self, entry: EntryPoint) -> TensorPart:
         try:
             part: Any = entry.load()
         except Exception as error:  # whatever the package does when it is imported
@@ -117,14 +117,14 @@ class Parts(Generic[Part]):
                 f"A part of {self.group} must be a {self._kinds} of the name that it is declared by; '{entry.name}' of {_package(entry)} is a "
                 f"{found}: tell its authors, or uninstall the package."
             )
-        loaded: Part = part
+        loaded: TensorPart = part
         return loaded
 
 
-class PartField(Generic[Part]):
+class PartField(Generic[TensorPart]):
     """Field of a dataclass that is given a part or its name, and holds the name."""
 
-    def __init__(self, parts: Parts[Part], default: str) -> None:
+    def __init__(self, parts: Parts[TensorPart], default: str) -> None:
         self.parts, self.default = parts, default
 
     def __set_name__(self, _: type, name: str) -> None:
@@ -134,7 +134,7 @@ class PartField(Generic[Part]):
         """Return the name of the part; of the class, the default."""
         return self.default if owner is None else str(vars(owner)[self.name])
 
-    def __set__(self, owner: object, part: str | Part) -> None:
+    def __set__(self, owner: object, part: str | TensorPart) -> None:
         """Set the part by its name, or by itself."""
         vars(owner)[self.name] = self.parts.name_of(part)
 

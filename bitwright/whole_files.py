@@ -25,14 +25,14 @@ _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # errors of file systems 
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write a file or folder to, which is synced and renamed to `path` when the block ends, and removed if it
     raises.
 
     Raises:
         OutputError: the path cannot be written, or the disk is full.
     """
-    with refusing(path), beside(path) as part:
+    with output_errors(path), beside(path) as part:
         yield part
         sync(part)
         part.replace(path)
@@ -42,14 +42,14 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def caching(path: Path) -> Iterator[Path]:
     """Write a cache file atomically, without syncing the rename: after a loss of power it may be missing, but not truncated."""
-    with refusing(path), beside(path) as part:
+    with output_errors(path), beside(path) as part:
         yield part
         sync(part)
         part.replace(path)
 
 
 @contextmanager
-def refusing(path: Path) -> Iterator[None]:
+def output_errors(path: Path) -> Iterator[None]:
     """Turn an OSError of the block into a sentence that `path` cannot be written, and why.
 
     Raises:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitwright.errors import BrokenPromiseError, OutputError
-from bitwright.whole_files import beside, discard, refusing, sync, sync_folder, temporary_name, write_chunks
+from bitwright.whole_files import beside, discard, output_errors, sync, sync_folder, temporary_name, write_chunks
 
 RECORD = ".bitwright-files"
 _CHUNK_BYTES = 1 << 24
@@ -47,7 +47,7 @@ def publishing(path: Path, kind: str) -> Iterator[Path]:
         OutputError: the existing file is not Bitwright's or was changed, or the path cannot be written.
     """
     place = placed(path)
-    with refusing(path), beside(place) as part:
+    with output_errors(path), beside(place) as part:
         yield part
         sync(part)
         new = {name: (found,) for name, found in digests(part).items()}
@@ -77,7 +77,7 @@ def require_replaceable(path: Path, kind: str) -> None:
         OutputError: it is not, or it cannot be read.
     """
     place = placed(path)
-    with refusing(path):
+    with output_errors(path):
         if not os.path.lexists(place):
             return
         fault = _fault(place, kind)
@@ -166,7 +166,7 @@ def require_as_written(path: Path) -> bool:
     known = written(place)
     if known == NOT_WRITTEN:
         return False
-    with refusing(place):
+    with output_errors(place):
         found = digests(place)
     wrong = sorted(name for name in {*known.files, *found} if found.get(name, "") not in known.files.get(name, ()))
     if wrong:
@@ -184,7 +184,7 @@ def withdraw(path: Path) -> None:
         OutputError: it cannot be removed.
     """
     place = placed(path)
-    with refusing(path):
+    with output_errors(path):
         discard(place)
         _record(place, NOT_WRITTEN)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bitwright.compress import Bytes, GgmlCodec, Levels, open_source
+from bitwright.compress import Bytes, GgmlCodec, PackedTensors, open_source
 from bitwright.engines import LLAMA_CPP, Recipe, write_gguf
 from bitwright.spaces import Tensor
 from tests.commands import Cli, command
@@ -106,7 +106,7 @@ def gguf_quantized(gguf_256: Path, model_folders: Path) -> Path:
     source = open_source(str(gguf_256))
     kinds = {"token_embd": "Q8_0", "output": "Q6_K", "ffn_down": "Q6_K", "ffn_up": "IQ4_NL", "attn_q": "Q4_K", "attn_v": "Q8_0"}
     formats = {tensor.name: form for tensor in source.tensors if (form := kinds.get(tensor.name.split(".")[-2]))}
-    levels = Levels(model_folders / "levels_256", source, GgmlCodec(), {})
+    levels = PackedTensors(model_folders / "levels_256", source, GgmlCodec(), {})
     path = model_folders / "llama_256_quantized.gguf"
     write_gguf(path, Recipe(source, formats), lambda tensor: levels.encode(tensor, LLAMA_CPP.format(formats[tensor.name])))
     return path

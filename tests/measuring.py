@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bitwright.compress import Levels, Model, cached_in
+from bitwright.compress import Model, PackedTensors, quantized_cache
 from bitwright.objectives import QUALITY, KullbackLeibler, Measurement, Reference, Store, Tokens, is_mixture, text_key
 from bitwright.spaces import CacheTypes, Choice, Space
 from bitwright.testing.measuring import levels_of, random_tokens, space_of, uniform, weights_of
@@ -18,7 +18,7 @@ __all__ = ["changed", "levels_of", "random_tokens", "space_of", "uniform", "weig
 
 def cache_divergence(model: Model, types: CacheTypes, reference: Reference) -> NDArray[np.float64]:
     """The divergence at each token `(n_sequences, length)` with keys and values cached in these types."""
-    with cached_in(model, types):
+    with quantized_cache(model, types):
         return reference.compare(model, (KullbackLeibler(),))[0]
 
 
@@ -39,7 +39,7 @@ def put_quality(store: Store, choice: Sequence[int], nats: Sequence[float], roun
     store.put_measured(text_key(tokens, rounding), [int(i) for i in choice], values, first=0, seconds=1.0)
 
 
-def changed(model: Model, levels: Levels, space: Space, choice: Choice) -> PreTrainedModel:
+def changed(model: Model, levels: PackedTensors, space: Space, choice: Choice) -> PreTrainedModel:
     """A copy of the module in float64 with the choice's weights, written piece by piece without the code under test."""
     other = deepcopy(model.module).double()
     if is_mixture(model):

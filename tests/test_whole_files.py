@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from bitwright.errors import OutputError
-from bitwright.whole_files import caching, discard, regular, remove_leftovers, replacing, require_size, reserve, temporary_name, write_chunks
+from bitwright.whole_files import atomic_write, caching, discard, regular, remove_leftovers, require_size, reserve, temporary_name, write_chunks
 from tests.sentences import sentence
 
 
 def test_the_name_is_taken_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("older")
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         part.write_text("newer")
         assert path.read_text() == "older"
         assert part.parent == tmp_path
@@ -32,7 +32,7 @@ def test_nothing_is_left_when_the_block_raises(error: type[BaseException], tmp_p
     path.write_text("older")
 
     def interrupted() -> None:
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             part.write_text("half")
             raise error
 
@@ -44,13 +44,13 @@ def test_nothing_is_left_when_the_block_raises(error: type[BaseException], tmp_p
 
 def test_what_the_system_refuses_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(OutputError) as refused, replacing(tmp_path / "file" / "a.txt") as part:
+    with pytest.raises(OutputError) as refused, atomic_write(tmp_path / "file" / "a.txt") as part:
         part.write_text("never")
     sentence(refused.value, tmp_path / "file" / "a.txt", os.strerror(errno.ENOTDIR))
 
 
 def test_two_writers_of_one_name_do_not_share_another(tmp_path: Path) -> None:
-    with replacing(tmp_path / "a") as one, replacing(tmp_path / "a") as other:
+    with atomic_write(tmp_path / "a") as one, atomic_write(tmp_path / "a") as other:
         one.write_text("one")
         other.write_text("other")
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
@@ -59,7 +59,7 @@ def test_two_writers_of_one_name_do_not_share_another(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["n" * 255, "名" * 85])
 def test_a_name_may_be_as_long_as_the_file_system_has_them(name: str, tmp_path: Path) -> None:
-    with replacing(tmp_path / name) as part:
+    with atomic_write(tmp_path / name) as part:
         part.write_text("text")
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
@@ -91,10 +91,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-@pytest.mark.parametrize("writing", [replacing, caching])
+@pytest.mark.parametrize("writing", [atomic_write, caching])
 def test_a_full_disk_is_told_and_keeps_what_was_there(small_disk: Path, writing: Callable[[Path], AbstractContextManager[Path]]) -> None:
     path = small_disk / "a"
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         write_chunks(part, [b"older"])
     for n_chunks in range(1, 40, 3):
         whole = 4096 * n_chunks

@@ -1,36 +1,36 @@
 """Read models, turn weights into bytes of a format and back, and change the weights of a module."""
 
-from bitwright.compress.codecs.codec import Codec, MadeOnce
+from bitwright.compress.codecs.codec import Codec, DecodeOnlyCodec
 from bitwright.compress.codecs.combined_codec import integer_codec, packed_codec
 from bitwright.compress.codecs.distortion import Distortion, measure_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.grid import Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.imatrix_file import read_imatrix, write_imatrix
-from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
+from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape
 from bitwright.compress.codecs.packed_integers import Layer, layer_bytes, layer_tensors
-from bitwright.compress.codecs.pinned_codes import KeptCodes, keep_codes
-from bitwright.compress.codecs.pinned_weights import keep_weights, kept_weights
+from bitwright.compress.codecs.pinned_codes import PinnedCodes, pin_codes
+from bitwright.compress.codecs.pinned_weights import pin_weights, read_pinned_weights
 from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDING_PARTS, ROUNDINGS, NamedRounding, needs_moments, rounding_named
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
 from bitwright.compress.in_place.apply import applied, choice_loader, dropped, planned_weights, rounded_as
-from bitwright.compress.in_place.dropping import Dropped, Rerouting, rerouted, without
-from bitwright.compress.in_place.rounded_cache import cached_in
+from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
+from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, Weights, WeightSwapper, swapping
 from bitwright.compress.models.architectures import ARCHITECTURES, weights_of, window_ignored
 from bitwright.compress.models.checkpoints.checkpoint import MIXTRAL, shards, tensors_in
-from bitwright.compress.models.checkpoints.checkpoint_files import Home, Slot, in_module_order, open_home
+from bitwright.compress.models.checkpoints.checkpoint_files import CheckpointEntry, CheckpointFiles, in_module_order, open_checkpoint_files
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG, quantization_of, read_configuration
 from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource, rows_in_memory
-from bitwright.compress.models.checkpoints.safetensors_file import WIDTHS, Entry, entries, header
-from bitwright.compress.models.cut_source import Apart, cut_importance, cut_pieces
+from bitwright.compress.models.checkpoints.safetensors_file import WIDTHS, StoredTensor, entries, header
+from bitwright.compress.models.cut_source import CutSource, cut_importance, cut_pieces
 from bitwright.compress.models.dimensions import Dimensions, dimensions
 from bitwright.compress.models.extremes import extremes
-from bitwright.compress.models.float_types import FLOAT_TYPES, holds, in_type
+from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
 from bitwright.compress.models.gguf.reader import (
     ALIGNMENT,
     ALIGNMENT_KEY,
@@ -49,9 +49,9 @@ from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.model_settings import describe_differences
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
-from bitwright.compress.models.similar_experts import Expert, twins
+from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
-from bitwright.compress.models.tensor_layout import Piece
+from bitwright.compress.models.tensor_layout import ParameterSlice
 
 __all__ = [
     "ALIGNMENT",
@@ -70,46 +70,45 @@ __all__ = [
     "ROUNDING_PARTS",
     "WHOLE",
     "WIDTHS",
-    "Apart",
     "Bytes",
+    "CheckpointEntry",
+    "CheckpointFiles",
     "Codec",
+    "CutSource",
+    "DecodeOnlyCodec",
     "Dimensions",
     "Distortion",
-    "Dropped",
-    "Entry",
+    "DroppedWeights",
     "Expert",
     "Floats",
     "GgmlCodec",
     "GgufSource",
     "Grid",
     "Headers",
-    "Home",
     "HuggingFaceSource",
-    "KeptCodes",
     "KeyValue",
     "LatentByHead",
     "Layer",
-    "Levels",
-    "MadeOnce",
     "MinimumGrid",
     "Model",
     "NamedRounding",
     "Outline",
-    "Piece",
+    "PackedTensors",
+    "ParameterSlice",
+    "PinnedCodes",
     "Placement",
     "Rerouting",
     "RoundToNearest",
     "Rounded",
     "Rounding",
     "RoundsInputs",
-    "Slot",
     "Source",
+    "StoredTensor",
     "SymmetricGrid",
     "WeightSwapper",
     "Weights",
     "ZeroPointGrid",
     "applied",
-    "cached_in",
     "choice_loader",
     "context_length",
     "cut_importance",
@@ -121,33 +120,35 @@ __all__ = [
     "expanded",
     "extremes",
     "fingerprint",
+    "float_bytes",
     "grid_values",
     "header",
     "holds",
     "in_module_order",
-    "in_type",
     "integer_codec",
     "is_corrected",
     "is_latent",
-    "keep_codes",
-    "keep_weights",
-    "kept_weights",
     "layer_bytes",
     "layer_tensors",
     "load",
     "matrix_shape",
     "measure_distortion",
+    "most_similar_experts",
     "needs_moments",
+    "open_checkpoint_files",
     "open_headers",
-    "open_home",
     "open_source",
     "packed_codec",
     "padded",
+    "pin_codes",
+    "pin_weights",
     "planned_weights",
     "quantization_of",
+    "quantized_cache",
     "quietly",
     "read_configuration",
     "read_imatrix",
+    "read_pinned_weights",
     "read_tokenizer",
     "rerouted",
     "round_groups",
@@ -160,7 +161,6 @@ __all__ = [
     "stored_type",
     "swapping",
     "tensors_in",
-    "twins",
     "type_bytes",
     "weights_of",
     "window_ignored",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bitwright.compress import Piece
+from bitwright.compress import ParameterSlice
 from bitwright.engines import ENGINES
 from bitwright.errors import PlanError
 from bitwright.spaces import Format, Scheme, Tensor
@@ -73,7 +73,7 @@ class Dialect(ABC):
         """
 
 
-def modules_of(tensors: Iterable[Tensor], pieces: Mapping[str, tuple[Piece, ...]]) -> dict[str, Module]:
+def modules_of(tensors: Iterable[Tensor], pieces: Mapping[str, tuple[ParameterSlice, ...]]) -> dict[str, Module]:
     """Return the modules of all tensors that are a module's whole weight; parts of a fused weight and experts within a stack are not."""
     uses = Counter(piece.parameter for slices in pieces.values() for piece in slices)
     shapes = {tensor.name: tensor.shape for tensor in tensors}

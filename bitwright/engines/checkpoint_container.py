@@ -18,11 +18,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from bitwright.compress import CONFIG, FLOAT_TYPES, INDEX, WHOLE, WIDTHS, Bytes, Home, Slot, Source, header, in_module_order, open_home, twins
+from bitwright.compress import (
+    CONFIG,
+    FLOAT_TYPES,
+    INDEX,
+    WHOLE,
+    WIDTHS,
+    Bytes,
+    CheckpointEntry,
+    CheckpointFiles,
+    Source,
+    header,
+    in_module_order,
+    most_similar_experts,
+    open_checkpoint_files,
+)
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.container import MODEL, Container, Recipe
 from bitwright.engines.layout import Described, Layout
-from bitwright.engines.undecided_tensors import kept_bytes, kept_type
+from bitwright.engines.undecided_tensors import passthrough_bytes, passthrough_dtype
 from bitwright.errors import BrokenPromiseError
 from bitwright.spaces import DROP, DroppedExpert, Format, Target, Tensor, expert_of
 from bitwright.whole_files import write_chunks
@@ -47,15 +61,15 @@ class CheckpointContainer(Container):
     shard_bytes: int = SHARD_BYTES
 
     @cached_property
-    def home(self) -> Home:
+    def home(self) -> CheckpointFiles:
         """What the checkpoint holds beside its weights."""
-        return open_home(self.model).cut_by(self.target.cut)
+        return open_checkpoint_files(self.model).cut_by(self.target.cut)
 
     def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:  # noqa: ARG002
         """See `Container.fixed_bytes`."""
         names = frozenset(decided)
         shards = self._shards(source)
-        kept = sum(prod(slot.shape) * WIDTHS[kept_type(source, slot)] for shard in shards for slot in shard if slot.tensor.name not in names)
+        kept = sum(prod(slot.shape) * WIDTHS[passthrough_dtype(source, slot)] for shard in shards for slot in shard if slot.tensor.name not in names)
         words = sum(len(words) for words in self.home.files.values())
         return kept + words + len(self._config({}, (), self._config_room(shards))) + sum(self._rooms(shards, names))
 
@@ -78,11 +92,11 @@ class CheckpointContainer(Container):
 
     # --- sizes
 
-    def _shards(self, source: Source) -> list[list[Slot]]:
+    def _shards(self, source: Source) -> list[list[CheckpointEntry]]:
         """The tensors in file order, cut where the next would make a shard too large as the source has them."""
-        shards: list[list[Slot]] = [[]]
+        shards: list[list[CheckpointEntry]] = [[]]
         size_bytes = 0
-        for slot in self.home.slots(source.tensors):
+        for slot in self.home.checkpoint_entries(source.tensors):
             n_bytes = prod(slot.shape) * (WIDTHS[slot.tensor.stored] if slot.tensor.stored in FLOAT_TYPES else 4)
             if shards[-1] and size_bytes + n_bytes > self.shard_bytes:
                 shards.append([])
@@ -91,7 +105,7 @@ class CheckpointContainer(Container):
             size_bytes += n_bytes
         return shards
 
-    def _rooms(self, shards: list[list[Slot]], decided: frozenset[str]) -> list[int]:
+    def _rooms(self, shards: list[list[CheckpointEntry]], decided: frozenset[str]) -> list[int]:
         """Bytes kept for the header of each shard, and for the index where there are several."""
         longest: dict[tuple[tuple[int, ...], bool], tuple[int, int]] = {}
         headers, index = [], len(_index({}, 0)) + 24
@@ -118,7 +132,7 @@ class CheckpointContainer(Container):
         texts = [[len(part) + len(dtype) + len(str(list(size))) + 48 for part, (dtype, size) in of_form.items()] for of_form in described]
         return max(len(of_form) for of_form in texts), max(sum(of_form) for of_form in texts)
 
-    def _config_room(self, shards: list[list[Slot]]) -> int:
+    def _config_room(self, shards: list[list[CheckpointEntry]]) -> int:
         """Bytes kept for the configuration: every format in use, and every layer named once."""
         forms = [form for form in self.target.formats if form.name not in FLOAT_TYPES]
         longest = json.dumps(self._settings({form.name: form for form in forms}, ()), indent=2)
@@ -141,7 +155,7 @@ class CheckpointContainer(Container):
         """Write shards, index and configuration; the SHA-256 of what each tensor of the recipe became, by its name."""
         shards = self._shards(recipe.source)
         rooms, digests = self._rooms(shards, frozenset(recipe.formats)), dict[str, str]()
-        heirs = twins(recipe.source) if DROP.name in recipe.formats.values() else {}
+        replacements = most_similar_experts(recipe.source) if DROP.name in recipe.formats.values() else {}
         layers: dict[str, Format] = {}
         others: list[str] = []
         places: dict[str, str] = {}
@@ -151,7 +165,7 @@ class CheckpointContainer(Container):
                 form = self._form(recipe, slot)
                 entries |= self._entries(slot, form)
                 if isinstance(form, Format):
-                    layers[slot.layer] = DroppedExpert(heir=heirs.get(expert_of(slot.tensor.name), -1)) if form == DROP else form
+                    layers[slot.layer] = DroppedExpert(replacement=replacements.get(expert_of(slot.tensor.name), -1)) if form == DROP else form
                 elif len(slot.shape) > 1:
                     others.append(slot.layer)
             name = WHOLE if len(shards) == 1 else _shard_name(i, len(shards))
@@ -165,19 +179,19 @@ class CheckpointContainer(Container):
         write_chunks(folder / CONFIG, [self._config(layers, tuple(others), self._config_room(shards))])
         return digests
 
-    def _form(self, recipe: Recipe, slot: Slot) -> Format | str:
+    def _form(self, recipe: Recipe, slot: CheckpointEntry) -> Format | str:
         """The format of a packed layer, or the type of one kept as floats."""
         name = recipe.formats.get(slot.tensor.name, "")
         if name and name not in FLOAT_TYPES:
             return self.target.format(name)
-        return name or kept_type(recipe.source, slot)
+        return name or passthrough_dtype(recipe.source, slot)
 
-    def _entries(self, slot: Slot, form: Format | str) -> dict[str, Described]:
+    def _entries(self, slot: CheckpointEntry, form: Format | str) -> dict[str, Described]:
         if isinstance(form, Format):
             return {f"{slot.layer}.{part}": described for part, described in self.layout.described(form, slot.matrix).items()}
         return {slot.name: (form, slot.shape)}
 
-    def _data(self, recipe: Recipe, shard: list[Slot], packed: Callable[[Tensor], Bytes], digests: dict[str, str]) -> Iterator[Bytes]:
+    def _data(self, recipe: Recipe, shard: list[CheckpointEntry], packed: Callable[[Tensor], Bytes], digests: dict[str, str]) -> Iterator[Bytes]:
         """The bytes of a shard's tensors one after another; what is not the source's is noted in `digests`."""
         standing, whole = "", np.empty(0, dtype=np.uint8)
         for slot in shard:
@@ -187,7 +201,7 @@ class CheckpointContainer(Container):
                 yield changed
                 continue
             if slot.tensor.name not in recipe.formats:
-                yield kept_bytes(recipe.source, slot, kept_type(recipe.source, slot))
+                yield passthrough_bytes(recipe.source, slot, passthrough_dtype(recipe.source, slot))
                 continue
             if slot.tensor.name != standing:
                 standing, whole = slot.tensor.name, packed(slot.tensor)

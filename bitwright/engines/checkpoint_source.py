@@ -11,10 +11,10 @@ import torch
 from bitwright.compress import (
     FLOAT_TYPES,
     Bytes,
-    Dropped,
+    CheckpointEntry,
+    CheckpointFiles,
+    DroppedWeights,
     Floats,
-    Home,
-    Slot,
     Source,
     Weights,
     fingerprint,
@@ -32,10 +32,10 @@ from bitwright.spaces import DroppedExpert, Format, Tensor, expert_of
 class CheckpointSource(Source):
     """The checkpoint in a folder, of a model whose `home` is known. Norms are read as the module has them.
 
-    `slots` are the tensors on disk by the engine's name, and `forms` the format of each by its name: that of a packed layer, or a float type.
+    `checkpoint_entries` are the tensors on disk by the engine's name, and `forms` the format of each by its name: that of a packed layer or a float.
     """
 
-    def __init__(self, folder: Path, home: Home, layout: Layout) -> None:
+    def __init__(self, folder: Path, home: CheckpointFiles, layout: Layout) -> None:
         """Read the configuration and the heads of all shards.
 
         Raises:
@@ -45,8 +45,8 @@ class CheckpointSource(Source):
         self.home, self._layout = home, layout
         self._entries = tensors_in(folder)
         self._form_of = layout.reader(_settings(folder))
-        self.slots = {tensor.name: list(home.slots((tensor,))) for tensor in home.tensors}
-        self.forms = {slot.name: self._form(slot) for of_tensor in self.slots.values() for slot in of_tensor}
+        self.checkpoint_entries = {tensor.name: list(home.checkpoint_entries((tensor,))) for tensor in home.tensors}
+        self.forms = {slot.name: self._form(slot) for of_tensor in self.checkpoint_entries.values() for slot in of_tensor}
         self.tensors = tuple(Tensor(tensor.name, tensor.shape, self._stored(tensor)) for tensor in home.tensors)
 
     @cached_property
@@ -56,19 +56,19 @@ class CheckpointSource(Source):
 
     def read(self, tensor: Tensor) -> Floats:
         """See `Source.read`."""
-        parts = [self.weights_of(slot) for slot in self.slots[tensor.name]]
+        parts = [self.weights_of(slot) for slot in self.checkpoint_entries[tensor.name]]
         return (np.concatenate(parts) if len(parts) > 1 else parts[0]).reshape(prod(tensor.shape[:-1]), tensor.shape[-1])
 
     def stored(self, tensor: Tensor) -> Bytes:
         """See `Source.stored`: the rows in engine order."""
-        parts = [self._rows(slot) for slot in self.slots[tensor.name]]
+        parts = [self._rows(slot) for slot in self.checkpoint_entries[tensor.name]]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
         """See `Source.part`."""
-        return self.weights_of(self.slots[tensor.name][expert])
+        return self.weights_of(self.checkpoint_entries[tensor.name][expert])
 
-    def weights_of(self, slot: Slot) -> Floats:
+    def weights_of(self, slot: CheckpointEntry) -> Floats:
         """What is computed with of one tensor on disk: float32 `(n_rows, n_columns)`, its rows in engine order; a vector is a column."""
         form, rows = self.forms[slot.name], self._rows(slot)
         if isinstance(form, Format):
@@ -76,12 +76,12 @@ class CheckpointSource(Source):
         floats: Floats = torch.from_numpy(rows).view(FLOAT_TYPES[form]).float().reshape(slot.shape[0], -1).numpy()
         return floats
 
-    def arrays(self, slot: Slot) -> Mapping[str, Bytes]:
+    def arrays(self, slot: CheckpointEntry) -> Mapping[str, Bytes]:
         """The bytes of a packed layer's tensors."""
         parts = self._layout.described(_packed(self.forms[slot.name]), slot.matrix)
         return {part: self._whole(f"{slot.layer}.{part}") for part in parts}
 
-    def _rows(self, slot: Slot) -> Bytes:
+    def _rows(self, slot: CheckpointEntry) -> Bytes:
         form = self.forms[slot.name]
         data = self._layout.packed(self.arrays(slot), form, slot.matrix) if isinstance(form, Format) else self._whole(slot.name)
         if not slot.piece.rotary_heads:
@@ -93,7 +93,7 @@ class CheckpointSource(Source):
         entry = self._entries[name]
         return entry.read(0, entry.n_weights)
 
-    def _form(self, slot: Slot) -> Format | str:
+    def _form(self, slot: CheckpointEntry) -> Format | str:
         """The format of a packed layer, or the type of one kept as floats.
 
         Raises:
@@ -114,7 +114,7 @@ class CheckpointSource(Source):
         return form
 
     def _stored(self, tensor: Tensor) -> str:
-        found = {form if isinstance(form, str) else form.name for form in (self.forms[slot.name] for slot in self.slots[tensor.name])}
+        found = {form if isinstance(form, str) else form.name for form in (self.forms[slot.name] for slot in self.checkpoint_entries[tensor.name])}
         if len(found) > 1:
             raise ModelError(
                 f"The experts of a block must be in one format here; those of {tensor.name} are in {' and '.join(sorted(found))}: build the "
@@ -127,9 +127,9 @@ def written_weights(written: CheckpointSource, names: Collection[str]) -> Weight
     """What a checkpoint computes with, for the tensors `names`: dropped experts with their heirs."""
     found: dict[str, Callable[[], Floats]] = {}
     for tensor in written.tensors:
-        form = written.forms[written.slots[tensor.name][0].name]
+        form = written.forms[written.checkpoint_entries[tensor.name][0].name]
         if tensor.name in names and isinstance(form, DroppedExpert):
-            found[tensor.name] = Dropped(matrix_shape(tensor), expert_of(tensor.name), form.heir)
+            found[tensor.name] = DroppedWeights(matrix_shape(tensor), expert_of(tensor.name), form.replacement)
         elif tensor.name in names:
             found[tensor.name] = with_inputs(form, partial(written.read, tensor))
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from bitwright.compress import Bytes, Floats, Source, in_type
+from bitwright.compress import Bytes, Floats, Source, float_bytes
 from bitwright.spaces import Tensor
 
 #: what is written here, as the record of a folder calls it
@@ -37,7 +37,7 @@ class Recipe:
         """The bytes of a tensor that is not in `formats`."""
         if tensor.name not in self.changed:
             return self.source.stored(tensor)
-        return in_type(tensor.stored, torch.from_numpy(self.changed[tensor.name]))
+        return float_bytes(tensor.stored, torch.from_numpy(self.changed[tensor.name]))
 
 
 class Container(ABC):

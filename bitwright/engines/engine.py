@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import ROUNDING_PARTS, Apart, Codec, Floats, Model, Source, cut_pieces
+from bitwright.compress import ROUNDING_PARTS, Codec, CutSource, Floats, Model, Source, cut_pieces
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.memory import MemoryModel, Serving
@@ -86,7 +86,7 @@ class Engine(ABC):
             raise ModelError(
                 f"{self.name} cuts feed-forward parts without biases into their channels; {source.name} has biases: use --target native."
             )
-        return Apart(source, self.target.cut)
+        return CutSource(source, self.target.cut)
 
     def held_model(self, model: Model) -> Model:
         """Return the same module with its tensors as the engine holds them.

@@ -3,28 +3,40 @@
 import numpy as np
 import torch
 
-from bitwright.compress import ARCHITECTURES, FLOAT_TYPES, Apart, Bytes, Headers, HuggingFaceSource, Slot, Source, holds, in_module_order, in_type
+from bitwright.compress import (
+    ARCHITECTURES,
+    FLOAT_TYPES,
+    Bytes,
+    CheckpointEntry,
+    CutSource,
+    Headers,
+    HuggingFaceSource,
+    Source,
+    float_bytes,
+    holds,
+    in_module_order,
+)
 
 
-def kept_type(source: Source, slot: Slot) -> str:
+def passthrough_dtype(source: Source, slot: CheckpointEntry) -> str:
     """The float type in which a tensor that is not decided about is kept: the narrowest that loses nothing."""
-    whole = source.whole if isinstance(source, Apart) else source
+    whole = source.whole if isinstance(source, CutSource) else source
     if isinstance(whole, Headers) and len(slot.shape) == 1:
         return whole.vectors
     if len(slot.shape) > 1:
         return slot.tensor.stored if slot.tensor.stored in FLOAT_TYPES else "F32"
-    values = kept_values(source, slot)
+    values = passthrough_values(source, slot)
     return next(name for name in FLOAT_TYPES if name == "F32" or holds(name, values))
 
 
-def kept_bytes(source: Source, slot: Slot, dtype: str) -> Bytes:
+def passthrough_bytes(source: Source, slot: CheckpointEntry, dtype: str) -> Bytes:
     """The bytes of such a tensor."""
-    return in_type(dtype, kept_values(source, slot))
+    return float_bytes(dtype, passthrough_values(source, slot))
 
 
-def kept_values(source: Source, slot: Slot) -> torch.Tensor:
+def passthrough_values(source: Source, slot: CheckpointEntry) -> torch.Tensor:
     """The weights of a slot as the module has them, float32, of the slot's shape."""
-    whole = source.whole if isinstance(source, Apart) else source
+    whole = source.whole if isinstance(source, CutSource) else source
     if isinstance(whole, HuggingFaceSource) and slot.piece.columns is None:
         rows = whole.rows(slot.piece)  # not through the engine's: its norms have 1 added, which rounds
     else:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.methods.method import Method, Sought, budgets_along
+from bitwright.methods.method import Method, MethodContext, evenly_spaced_budgets
 from bitwright.methods.published_tables import FREE
 from bitwright.objectives import KullbackLeibler
 from bitwright.search import (
@@ -41,19 +41,19 @@ _LEARNT_FIRST, _LEARNT_AGAIN = 4, 8  # choices measured before the predictor is 
 def _greedy(name: str, source: str, solver: Callable[[Space, NDArray[np.float64], int], Solution]) -> Method:
     """Return a method that measures one choice, the result of a greedy solver on the run's table."""
 
-    def answer(context: Sought, budget_bits: int) -> Choice:
+    def answer(context: MethodContext, budget_bits: int) -> Choice:
         return solver(context.problem.space, context.knowledge.table, budget_bits).choice
 
-    def for_budget(context: Sought, budget_bits: int) -> Strategy:
+    def for_budget(context: MethodContext, budget_bits: int) -> Strategy:
         return given(context.problem, answer(context, budget_bits)[None])
 
-    def for_front(context: Sought, n_points: int) -> Strategy:
-        return given(context.problem, np.unique([answer(context, bits) for bits in budgets_along(context, n_points)], axis=0))
+    def for_front(context: MethodContext, n_points: int) -> Strategy:
+        return given(context.problem, np.unique([answer(context, bits) for bits in evenly_spaced_budgets(context, n_points)], axis=0))
 
     return Method(name, source, "", KullbackLeibler(), for_budget, for_front, takes_cache_types=True)
 
 
-def _by_table(context: Sought) -> Predict:
+def _by_table(context: MethodContext) -> Predict:
     """Return a predictor that sums the run's table over a choice, in the table's units, with a standard deviation equal to the mean."""
     table, units = context.knowledge.table, np.arange(len(context.problem.space.units))
 
@@ -64,24 +64,24 @@ def _by_table(context: Sought) -> Predict:
     return predict
 
 
-def _local_search(context: Sought, budget_bits: int) -> Strategy:
+def _local_search(context: MethodContext, budget_bits: int) -> Strategy:
     learning = Learning(_by_table(context), context.knowledge.refit, _LEARNT_FIRST, _LEARNT_AGAIN)
     return swaps(context.problem, budget_bits, learning, LocalSearchOptions())
 
 
-def _local_search_along(context: Sought, n_points: int) -> Strategy:
-    return SequentialStrategy(_local_search(context, bits) for bits in budgets_along(context, n_points))
+def _local_search_along(context: MethodContext, n_points: int) -> Strategy:
+    return SequentialStrategy(_local_search(context, bits) for bits in evenly_spaced_budgets(context, n_points))
 
 
-def _mixes(context: Sought, budget_bits: int) -> Strategy:
+def _mixes(context: MethodContext, budget_bits: int) -> Strategy:
     return random_mixes(context.unstarted, budget_bits, n=_MOST)
 
 
-def _tpe(context: Sought, budget_bits: int) -> Strategy:
+def _tpe(context: MethodContext, budget_bits: int) -> Strategy:
     return tpe(context.problem, budget_bits, n=_MOST_OF_OPTUNA)
 
 
-def _whole(context: Sought) -> int:
+def _whole(context: MethodContext) -> int:
     """Return the size of the largest file in bits, a budget that excludes nothing."""
     return int(context.problem.space.total_bits(context.problem.space.largest()))
 
@@ -103,7 +103,7 @@ BASELINES = (
         "",
         KullbackLeibler(),
         _mixes,
-        lambda context, n_points: SequentialStrategy(_mixes(context, bits) for bits in budgets_along(context, n_points)),
+        lambda context, n_points: SequentialStrategy(_mixes(context, bits) for bits in evenly_spaced_budgets(context, n_points)),
         sensitivity=FREE,
     ),
     _greedy("greedy", "marginal analysis (Fox, 1966): from the smallest file up, a format at a time, by the run's table", promote),
@@ -123,7 +123,7 @@ BASELINES = (
         "Units of a proposal above the budget are lowered at random until it fits.",
         KullbackLeibler(),
         _tpe,
-        lambda context, n_points: SequentialStrategy(_tpe(context, bits) for bits in budgets_along(context, n_points)),
+        lambda context, n_points: SequentialStrategy(_tpe(context, bits) for bits in evenly_spaced_budgets(context, n_points)),
         sensitivity=FREE,
         takes_cache_types=True,
         libraries=("optuna",),

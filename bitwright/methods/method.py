@@ -14,7 +14,7 @@ Table = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Sought:
+class MethodContext:
     """Problem, knowledge and measuring functions that a method works with.
 
     `problem` has the space, the initial choices (the best uniform allocations among them), the seed and the side constraints; `knowledge` the run's
@@ -53,8 +53,8 @@ class Method:
     source: str
     differs: str
     objective: TokenObjective
-    for_budget: Callable[[Sought, int], Strategy]
-    for_front: Callable[[Sought, int], Strategy]
+    for_budget: Callable[[MethodContext, int], Strategy]
+    for_front: Callable[[MethodContext, int], Strategy]
     steps: tuple[str, ...] = ()
     sensitivity: str = ""
     takes_side_limits: bool = False
@@ -62,7 +62,7 @@ class Method:
     libraries: tuple[str, ...] = ()
 
 
-def budgets_along(context: Sought, n_points: int) -> list[int]:
+def evenly_spaced_budgets(context: MethodContext, n_points: int) -> list[int]:
     """Return `n_points` budgets in bits of the whole file, evenly spaced from the smallest to the largest choice: the front of a method that takes
     one budget.
     """

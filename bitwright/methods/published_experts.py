@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import UserError
-from bitwright.methods.method import Method, Sought, budgets_along
+from bitwright.methods.method import Method, MethodContext, evenly_spaced_budgets
 from bitwright.methods.published_tables import FREE, bracket, single_choice
 from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows, tiered_within
 from bitwright.spaces import DROP, PRUNE, Absence, Choice, Format, Space, role
@@ -25,7 +25,7 @@ def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) 
     other matrices.
     """
 
-    def answer(context: Sought, budget_bits: int) -> Choice:
+    def answer(context: MethodContext, budget_bits: int) -> Choice:
         space = context.problem.space
         if not is_expert(space).any():
             raise UserError(f"{name} decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
@@ -36,11 +36,11 @@ def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) 
     return replace(where_possible(single_choice(name, source, differs, answer), answer), sensitivity=proxy)
 
 
-def where_possible(method: Method, answer: Callable[[Sought, int], Choice]) -> Method:
+def where_possible(method: Method, answer: Callable[[MethodContext, int], Choice]) -> Method:
     """Return the method with a front of its answers to evenly spaced budgets, without those that are too small for it."""
 
-    def for_front(context: Sought, n_points: int) -> Strategy:
-        *smaller, largest = budgets_along(context, n_points)
+    def for_front(context: MethodContext, n_points: int) -> Strategy:
+        *smaller, largest = evenly_spaced_budgets(context, n_points)
         answers = [answer(context, largest)]
         for bits in smaller:
             with suppress(UserError):
@@ -119,7 +119,7 @@ def _alone(space: Space, some: NDArray[np.bool_]) -> Space:
     )
 
 
-def _one_for_all(context: Sought, budget_bits: int) -> Choice:
+def _one_for_all(context: MethodContext, budget_bits: int) -> Choice:
     """Choose one format for all routed experts, the largest that fits; all other matrices get 4 bits or more."""
     space = context.problem.space
     routed = np.array([unit.expert >= 0 or any(role(tensor.name).endswith("_exps") for tensor in unit.tensors) for unit in space.units])
@@ -143,20 +143,20 @@ def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Ch
     return max(fitting, key=lambda choice: int(space.total_bits(choice)))
 
 
-def _collaborative(context: Sought, budget_bits: int) -> Choice:
+def _collaborative(context: MethodContext, budget_bits: int) -> Choice:
     """Drop the quarter of each layer's experts with the least router score, as far as allowed; choose formats of the others by a Lagrangian."""
     narrow = _without_least(context, "collaborative", DROP, proxy="router-score", share=_PRUNED)
     return solve_lagrangian(narrow, np.where(narrow.offered, context.price("importance"), 0.0), budget_bits).choice
 
 
-def _camera_p(context: Sought, budget_bits: int) -> Choice:
+def _camera_p(context: MethodContext, budget_bits: int) -> Choice:
     """Prune the fifth of each layer's experts, or parts of them, with the least energy, as far as allowed; the other experts get one format."""
     absence = PRUNE if PRUNE in context.problem.space.formats else DROP
     narrow = _without_least(context, "camera-p", absence, proxy="camera", share=_PRUNED_BY_ENERGY)
     return _one_format(narrow, is_expert(narrow) & ~narrow.offered[:, narrow.formats.index(absence)], budget_bits)
 
 
-def _camera_q(context: Sought, budget_bits: int) -> Choice:
+def _camera_q(context: MethodContext, budget_bits: int) -> Choice:
     """Sort the experts of each layer into three tiers by energy, whose widths are scaled to the budget; all other matrices get 4 bits or more."""
     space = context.problem.space
     experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
@@ -176,7 +176,7 @@ def _camera_q(context: Sought, budget_bits: int) -> Choice:
     return choice
 
 
-def _without_least(context: Sought, name: str, absence: Format, *, proxy: str, share: float) -> Space:
+def _without_least(context: MethodContext, name: str, absence: Format, *, proxy: str, share: float) -> Space:
     """Restrict the space so that a `share` of each layer's experts, those with the lowest score of a proxy, is in `absence`, as far as allowed, and
     no others.
     """

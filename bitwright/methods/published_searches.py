@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.methods.method import Method, Sought, budgets_along
+from bitwright.methods.method import Method, MethodContext, evenly_spaced_budgets
 from bitwright.methods.published_tables import FREE, bracket, single_choice
 from bitwright.objectives import ClampedJensenShannon, KullbackLeibler, TokenObjective
 from bitwright.predictors import random_orders, shapley_marginals
@@ -39,26 +39,26 @@ _PINNED = 2.0  # AMQ: times the median
 _PERMUTATIONS = 8
 
 
-def within_budget(name: str, source: str, differs: str, *, objective: TokenObjective, for_budget: Callable[[Sought, int], Strategy]) -> Method:
+def within_budget(name: str, source: str, differs: str, *, objective: TokenObjective, for_budget: Callable[[MethodContext, int], Strategy]) -> Method:
     """Return a method that searches for one budget at a time."""
 
-    def for_front(context: Sought, n_points: int) -> Strategy:
-        return SequentialStrategy(for_budget(context, bits) for bits in budgets_along(context, n_points))
+    def for_front(context: MethodContext, n_points: int) -> Strategy:
+        return SequentialStrategy(for_budget(context, bits) for bits in evenly_spaced_budgets(context, n_points))
 
     return Method(name, source, differs, objective, for_budget, for_front, sensitivity=FREE)
 
 
-def whole_front(name: str, source: str, differs: str, *, objective: TokenObjective, for_front: Callable[[Sought], Strategy]) -> Method:
+def whole_front(name: str, source: str, differs: str, *, objective: TokenObjective, for_front: Callable[[MethodContext], Strategy]) -> Method:
     """Return a method that searches the whole front, whatever the budget."""
     return Method(name, source, differs, objective, lambda context, _: for_front(context), lambda context, _: for_front(context), sensitivity=FREE)
 
 
-def _amq(context: Sought) -> Strategy:
+def _amq(context: MethodContext) -> Strategy:
     space = _without_outliers(context)
     return predicted_front(replace(context.unstarted, space=space), context.refit("rbf", space), Rounds(design=clustered))
 
 
-def _without_outliers(context: Sought) -> Space:
+def _without_outliers(context: MethodContext) -> Space:
     """Fix at the largest format the units whose loss in the smallest format, all others in the largest, exceeds twice the median."""
     space = context.problem.space
     largest, smallest = space.largest(), space.smallest()
@@ -75,7 +75,7 @@ def _with(choice: NDArray[np.int64], unit: int, other: NDArray[np.int64]) -> NDA
     return changed
 
 
-def _qpruner(context: Sought, budget_bits: int) -> Strategy:
+def _qpruner(context: MethodContext, budget_bits: int) -> Strategy:
     """Search layers in two formats: first those of highest mutual information get the finer one, then by expected improvement over all choices within
     the budget.
     """
@@ -99,7 +99,7 @@ def _flat(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.zeros(len(choices)), np.ones(len(choices))
 
 
-def _coopq(context: Sought, budget_bits: int) -> Choice:
+def _coopq(context: MethodContext, budget_bits: int) -> Choice:
     space = context.problem.space
     high, low = bracket(space, budget_bits)
     orders = random_orders(len(space.units), _PERMUTATIONS, rng=context.problem.random())
@@ -110,11 +110,11 @@ def _coopq(context: Sought, budget_bits: int) -> Choice:
     return solve_quadratic(_in_formats(space, (high, low)), table, budget_bits, form=low, matrix=matrix).choice
 
 
-def _spdy(context: Sought, budget_bits: int) -> Strategy:
+def _spdy(context: MethodContext, budget_bits: int) -> Strategy:
     return spdy_search(context.unstarted, budget_bits, table=context.price("surgeon"), numbers=SpdyOptions())
 
 
-def _automixq(context: Sought) -> Strategy:
+def _automixq(context: MethodContext) -> Strategy:
     return predicted_front(
         context.unstarted, context.refit("mlp", context.problem.space), Rounds(n_first=60, n_rounds=10, n_each=10, design=clustered)
     )

@@ -23,7 +23,7 @@ from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.objectives.objective import TokenObjective
 from bitwright.objectives.text.tokens import Tokens
 from bitwright.progress import Progress
-from bitwright.whole_files import refusing, reserve
+from bitwright.whole_files import output_errors, reserve
 
 MEMORY_BOUND_BYTES = 1 << 30
 _SEQUENCES_AT_ONCE, _TOKENS_AT_ONCE = 8, 2048  # the smaller of the two
@@ -147,7 +147,7 @@ def _allocate(shape: tuple[int, ...], scratch: Path) -> NDArray[np.float16]:
     n_bytes = 2 * math.prod(shape)
     if n_bytes <= MEMORY_BOUND_BYTES:
         return np.empty(shape, dtype=np.float16)
-    with refusing(scratch):
+    with output_errors(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=scratch, prefix=".bitwright-") as file:
             reserve(file.fileno(), n_bytes)

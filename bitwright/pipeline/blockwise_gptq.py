@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import Levels, Model, matrix_shape
+from bitwright.compress import Model, PackedTensors, matrix_shape
 from bitwright.objectives import Tokens, collect_moments
 from bitwright.pipeline.block_stream import SEQUENCES_AT_ONCE, Stream, entering
 from bitwright.predictors import decoder_blocks
@@ -20,7 +20,7 @@ from bitwright.spaces import Format, Tensor, discover
 
 Moments = Mapping[str, NDArray[np.float32]]
 #: moments of some tensors -> levels that round with them, all in one folder
-LevelsWith = Callable[[Moments], Levels]
+LevelsWith = Callable[[Moments], PackedTensors]
 
 
 @contextmanager

@@ -10,15 +10,15 @@ from bitwright.compress import (
     FLOAT_TYPES,
     Bytes,
     Floats,
-    KeptCodes,
-    Levels,
+    PackedTensors,
+    PinnedCodes,
     Source,
     cut_importance,
     describe_differences,
-    kept_weights,
     needs_moments,
     open_source,
     read_imatrix,
+    read_pinned_weights,
 )
 from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names
 from bitwright.errors import BrokenPromiseError, PlanError
@@ -70,7 +70,7 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
     engine, rounding = engine_named(target.name), plan.rounding
     source = engine.held(whole)
     if isinstance(rounding, Kept):
-        codes = KeptCodes(Path(rounding.path), rounding.sha256)
+        codes = PinnedCodes(Path(rounding.path), rounding.sha256)
 
         def of(tensor: Tensor) -> Bytes:
             form = plan.formats[tensor.name]
@@ -86,7 +86,7 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
         )
     importance = read_imatrix(_importance_path(plan), whole.tensors)
     codec = engine.codec(rounding.shipped, {})
-    levels = Levels(Path(), source, codec, cut_importance(importance, whole.tensors, target.cut))
+    levels = PackedTensors(Path(), source, codec, cut_importance(importance, whole.tensors, target.cut))
     return lambda tensor: levels.encode(tensor, target.format(plan.formats[tensor.name]))
 
 
@@ -98,7 +98,7 @@ def changed_by_steps(plan: Plan, source: Source) -> dict[str, Floats]:
     """
     tensors, found = {tensor.name: tensor for tensor in source.tensors}, dict[str, Floats]()
     for step in plan.steps:
-        for name, weights in kept_weights(Path(step.path), step.sha256).items():
+        for name, weights in read_pinned_weights(Path(step.path), step.sha256).items():
             if name in plan.formats or name not in tensors or tensors[name].shape != weights.shape or tensors[name].stored not in FLOAT_TYPES:
                 raise PlanError(
                     f"Steps may change only what is kept as floats and has no format; {step.step} has weights of {name}, which the model "

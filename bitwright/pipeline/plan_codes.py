@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from bitwright.compress import keep_codes, needs_moments
+from bitwright.compress import needs_moments, pin_codes
 from bitwright.pipeline.run import CODES, LEVELS, Run
 from bitwright.pipeline.shipping import shipped_levels
 from bitwright.spaces import ABSENT, Kept, RequantizedCodes
@@ -32,5 +32,5 @@ def _kept(run: Run, formats: Mapping[str, str], *, folder: Path) -> Path:
     pairs = [(tensor, form) for tensor, form in formats.items() if form not in (*ABSENT, stored[tensor])]
     name = hashlib.sha256(repr((run.settings.shipped, pairs)).encode()).hexdigest()[:16]
     path = run.folder / CODES / f"{name}.safetensors"
-    keep_codes(path, folder, pairs)
+    pin_codes(path, folder, pairs)
     return path

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from bitwright.compress import Model, Weights, keep_weights, kept_weights
+from bitwright.compress import Model, Weights, pin_weights, read_pinned_weights
 from bitwright.errors import RunError
 from bitwright.objectives import Tokens
 from bitwright.pipeline.run import STEPS, Run
@@ -20,9 +20,9 @@ def stepped(run: Run, model: Model, weights: Weights, tokens: Tokens, *, formats
     for words in run.settings.steps:
         path = _path(run, formats, words)
         if not _is_as_kept(run, path):
-            keep_weights(path, step_named(words)(model, found, tokens, progress))
+            pin_weights(path, step_named(words)(model, found, tokens, progress))
             run.store.put_text(_key(path), digest(path))
-        made = kept_weights(path, run.store.text(_key(path)))
+        made = read_pinned_weights(path, run.store.text(_key(path)))
         found |= {name: lambda name=name, made=made: made[name] for name in made}  # type: ignore[misc]
     return found
 

@@ -155,4 +155,4 @@ def with_possible_drops(bench: Workbench, space: Space) -> Space:
     if not store.has_array(_DROPS):
         with timed(store, "dropping", int(space.offered[:, space.formats.index(DROP)].sum()) * bench.texts.calibration.n_tokens):
             store.put_array(_DROPS, drop_losses(subject_of(bench, space)))
-    return limit_drops(space, store.array(_DROPS).astype(np.float64), routing=bench.routing, heirs=bench.levels.heirs)
+    return limit_drops(space, store.array(_DROPS).astype(np.float64), routing=bench.routing, replacements=bench.levels.replacements)

@@ -12,7 +12,7 @@ from bitwright.pipeline.calibration_mix import shares_in
 from bitwright.pipeline.run import CODES, DATABASE, IMATRIX, LEVELS, PLAN, REPORT, SHIPPED, STEPS, Run
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.spaces import Kept, Plan
-from bitwright.whole_files import refusing, remove_leftovers
+from bitwright.whole_files import output_errors, remove_leftovers
 from bitwright.written_files import require_apart, require_replaceable
 
 PLAN_KIND, TYPES_KIND, REPORT_KIND, FLEET_KIND = "plan", "tensor types", "report", "fleet"
@@ -40,7 +40,7 @@ def require_run_folder(settings: Settings, out: Path, results: Mapping[str, str]
     """
     own = [out / name for name in _OF_A_RUN]
     require_apart(own, _there(read_by_settings(settings)))
-    with refusing(out):
+    with output_errors(out):
         strange = next((path for path in own if path.exists()), None)
         if strange and not (out / DATABASE).exists():
             raise OutputError(f"A new run begins where none of its files are; {strange} is there: name another --out, or remove it yourself.")

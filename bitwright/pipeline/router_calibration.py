@@ -19,7 +19,7 @@ import torch
 from torch import Tensor as Torch
 from torch.nn import Module
 
-from bitwright.compress import FLOAT_TYPES, Dropped, Floats, Model, Weights, applied, rerouted, router_tensors
+from bitwright.compress import FLOAT_TYPES, DroppedWeights, Floats, Model, Weights, applied, rerouted, router_tensors
 from bitwright.errors import ModelError
 from bitwright.objectives import RouterCall, Tokens, hook_routers
 from bitwright.pipeline.block_stream import Stream, entering
@@ -85,7 +85,7 @@ def _of_layer(weights: Weights, layer: int) -> Weights:
 
 def _gone(weights: Weights) -> dict[int, int]:
     """The experts of a layer that are dropped, with their heirs."""
-    return {matrix.expert[1]: matrix.heir for matrix in weights.values() if isinstance(matrix, Dropped)}
+    return {matrix.expert[1]: matrix.replacement for matrix in weights.values() if isinstance(matrix, DroppedWeights)}
 
 
 def _wanted(model: Model, block: Module, index: int, *, original: Stream, gone: Mapping[int, int]) -> _Wanted:

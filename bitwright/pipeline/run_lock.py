@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bitwright.errors import OutputError, RunError
 from bitwright.pipeline.run import CODES, LEVELS, SHIPPED, STEPS
-from bitwright.whole_files import refusing, remove_leftovers
+from bitwright.whole_files import output_errors, remove_leftovers
 
 LOCK = ".lock"
 
@@ -52,7 +52,7 @@ def working_in(folder: Path) -> Iterator[None]:
         except OSError:  # a file system that knows no locks
             yield
             return
-        with refusing(folder):
+        with output_errors(folder):
             _write(descriptor, json.dumps(asdict(_this_process())))
         for of_folder in (folder, *(inner for name in (LEVELS, SHIPPED, CODES, STEPS) for inner in _folders(folder / name))):
             remove_leftovers(of_folder)

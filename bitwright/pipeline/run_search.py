@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress import EXPANDED_BYTES, Distortion, WeightSwapper, choice_loader, swapping
 from bitwright.errors import ObjectiveError, UserError
-from bitwright.methods import AUTO, METHOD_PARTS, Method, Sought, Table
+from bitwright.methods import AUTO, METHOD_PARTS, Method, MethodContext, Table
 from bitwright.objectives import (
     OBJECTIVE_PARTS,
     CostObjective,
@@ -79,7 +79,7 @@ class SearchSession:
     scores: dict[tuple[str, ...], NDArray[np.float64]] = field(default_factory=dict)
     paid: set[str] = field(default_factory=set)
 
-    def sought(self, start: Sequence[Choice], rows: tuple[Row, ...] = ()) -> Sought:
+    def method_context(self, start: Sequence[Choice], rows: tuple[Row, ...] = ()) -> MethodContext:
         """What a method is given; of the choices `start` those that the space offers."""
         space = self.run.prices.space
         units = np.arange(len(space.units))
@@ -87,7 +87,7 @@ class SearchSession:
         problem = Problem(space, first, self.evaluator.n_sequences, self.bench.settings.seed, rows)
         knowledge = Knowledge(self.run.prices.table, self.refit(PREDICTOR, space), self._expand(), (self.run.prices.second_table,))
         length = self.bench.texts.calibration.ids.shape[1]
-        return Sought(problem, knowledge, self.refit, self.price, self.score, self.measure, length)
+        return MethodContext(problem, knowledge, self.refit, self.price, self.score, self.measure, length)
 
     def refit(self, name: str, space: Space) -> Refit:
         """How the predictor of that name learns from measured choices of a space; one that begins with a table knows only the run's own space."""
@@ -210,7 +210,7 @@ def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Searc
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
     with open_session(bench, run, search) as session:
-        strategy = search.method.for_budget(session.sought(largest, tuple(limit.row for limit in limits)), budget_bits)
+        strategy = search.method.for_budget(session.method_context(largest, tuple(limit.row for limit in limits)), budget_bits)
         with timed(bench.store, _STAGE):  # its tokens are counted where they are read, so that a search gone on with counts none twice
             explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=bench.progress)
         session.keep(explored, search.method, limit=SizeLimit(budget_bits // 8))
@@ -224,7 +224,7 @@ def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -
         UserError: an objective gives no number.
     """
     with open_session(bench, run, search) as session:
-        strategy = search.method.for_front(session.sought(list(uniforms(run).values())), n_points)
+        strategy = search.method.for_front(session.method_context(list(uniforms(run).values())), n_points)
         with timed(bench.store, _STAGE):
             explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=bench.progress)
         session.keep(explored, search.method, limit=NoLimit())

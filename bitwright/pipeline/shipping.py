@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from bitwright.compress import Floats, Levels, Weights, dropped, needs_moments, planned_weights, without
+from bitwright.compress import Floats, PackedTensors, Weights, dropped, needs_moments, planned_weights, without
 from bitwright.pipeline.blockwise_gptq import sequentially_rounded
 from bitwright.pipeline.plan_steps import stepped
 from bitwright.pipeline.run import SHIPPED, Run
@@ -31,19 +31,22 @@ def shipped_weights(bench: Workbench, run: Run, choice: Choice) -> Weights:
     return stepped(run, model, weights, bench.texts.calibration, formats=formats, progress=bench.progress)
 
 
-def _rounded(bench: Workbench, run: Run, formats: Mapping[str, str]) -> Levels:
+def _rounded(bench: Workbench, run: Run, formats: Mapping[str, str]) -> PackedTensors:
     """The levels of a plan of `formats` (tensor → format) by the rounding that ships, all packed."""
     name, model, folder = run.settings.ship_codec, bench.model, shipped_levels(run, formats)
     by_name: dict[str, Format] = {form.name: form for form in run.prices.space.formats}
 
-    def levels(moments: Mapping[str, Floats]) -> Levels:
-        return Levels(folder, model.source, bench.engine.codec(name, moments), bench.levels.importance)
+    def levels(moments: Mapping[str, Floats]) -> PackedTensors:
+        return PackedTensors(folder, model.source, bench.engine.codec(name, moments), bench.levels.importance)
 
     if needs_moments(name):
         gone = [dropped(bench.levels, tensor) for tensor in model.tensors if formats.get(tensor.name) == DROP.name]
         wanted = {tensor: by_name[form] for tensor, form in formats.items() if form != DROP.name}
         text, progress = bench.texts.calibration, bench.progress
-        with without(model, {part.expert: part.heir for part in gone}), sequentially_rounded(model, wanted, text, levels=levels, progress=progress):
+        with (
+            without(model, {part.expert: part.replacement for part in gone}),
+            sequentially_rounded(model, wanted, text, levels=levels, progress=progress),
+        ):
             pass
     else:
         for tensor in model.tensors:

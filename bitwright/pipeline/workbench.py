@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import Codec, Floats, Levels, MadeOnce, Model, cut_importance, load, needs_moments, read_imatrix, write_imatrix
+from bitwright.compress import Codec, DecodeOnlyCodec, Floats, Model, PackedTensors, cut_importance, load, needs_moments, read_imatrix, write_imatrix
 from bitwright.engines import Container, Engine, engine_named
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import (
@@ -84,19 +84,19 @@ class Workbench:
         return _texts(self.settings, self.model, store=self.store, progress=self.progress)
 
     @cached_property
-    def levels(self) -> Levels:
+    def levels(self) -> PackedTensors:
         """Every tensor in every format, quantized with the run's importance matrix.
 
         Codes that a text had a part in are not made again once they were measured.
         """
-        return Levels(self.folder / LEVELS, self.model.source, self._codec(), _importance(self))
+        return PackedTensors(self.folder / LEVELS, self.model.source, self._codec(), _importance(self))
 
     def _codec(self) -> Codec:
         name = self.settings.rounding
         if not needs_moments(name):
             return self.engine.codec(name, {})
         codec = self.engine.codec(name, MomentsOfText(self.model, self.texts.calibration))
-        return MadeOnce(codec, self.folder) if self.store.has_array(PACKED) else codec
+        return DecodeOnlyCodec(codec, self.folder) if self.store.has_array(PACKED) else codec
 
     @cached_property
     def routing(self) -> Routing:

@@ -24,7 +24,7 @@ from bitwright.spaces.cache import (
     with_cache_sizes,
     without_cache,
 )
-from bitwright.spaces.cut import Cut, Part, channel_ranges, into_channels, into_experts, uncut
+from bitwright.spaces.cut import Cut, TensorPart, channel_ranges, into_channels, into_experts, uncut
 from bitwright.spaces.discover import discover, expert_of, part_of, role
 from bitwright.spaces.format import (
     ABSENT,
@@ -94,7 +94,6 @@ __all__ = [
     "Kept",
     "Key",
     "PackedFormat",
-    "Part",
     "Patterns",
     "Plan",
     "PlannedDivergence",
@@ -108,6 +107,7 @@ __all__ = [
     "Space",
     "Target",
     "Tensor",
+    "TensorPart",
     "Tie",
     "Unit",
     "alone",

@@ -23,7 +23,7 @@ _SUFFIX = ".weight"
 
 
 @dataclass(frozen=True)
-class Part:
+class TensorPart:
     """Slice of a tensor, stored as `tensor`: `rows` and `columns`, each (first, past the last), of its matrix `expert` (-1 for a single matrix)."""
 
     tensor: Tensor
@@ -33,31 +33,31 @@ class Part:
 
 
 #: a tensor -> its parts, empty for a tensor that is stored whole
-Cut = Callable[[Tensor], tuple[Part, ...]]
+Cut = Callable[[Tensor], tuple[TensorPart, ...]]
 
 
-def uncut(tensor: Tensor) -> tuple[Part, ...]:  # noqa: ARG001
+def uncut(tensor: Tensor) -> tuple[TensorPart, ...]:  # noqa: ARG001
     """Cut nothing: every tensor is stored whole."""
     return ()
 
 
-def into_experts(tensor: Tensor) -> tuple[Part, ...]:
+def into_experts(tensor: Tensor) -> tuple[TensorPart, ...]:
     """Cut a stack of experts into one tensor per expert."""
     if len(tensor.shape) != 3:
         return ()
     n_experts, n_rows, n_columns = tensor.shape
     stem = tensor.name.removesuffix(_SUFFIX)
     named = (Tensor(f"{stem}.{expert}{_SUFFIX}", (n_rows, n_columns), tensor.stored) for expert in range(n_experts))
-    return tuple(Part(part, expert, (0, n_rows), (0, n_columns)) for expert, part in enumerate(named))
+    return tuple(TensorPart(part, expert, (0, n_rows), (0, n_columns)) for expert, part in enumerate(named))
 
 
-def into_channels(tensor: Tensor) -> tuple[Part, ...]:
+def into_channels(tensor: Tensor) -> tuple[TensorPart, ...]:
     """Cut every expert of a stack, and every other feed-forward matrix, into ranges of channels."""
     kind = role(tensor.name)
     if not _GATED.fullmatch(kind):
         return into_experts(tensor)
     n_rows, n_columns = tensor.shape[-2:]
-    whole = into_experts(tensor) or (Part(tensor, -1, (0, n_rows), (0, n_columns)),)
+    whole = into_experts(tensor) or (TensorPart(tensor, -1, (0, n_rows), (0, n_columns)),)
     return tuple(part for one in whole for part in _channels(one, across=kind.startswith(_DOWN)))
 
 
@@ -69,12 +69,12 @@ def channel_ranges(n_channels: int) -> tuple[tuple[int, int], ...]:
     return tuple(pairwise(edges))
 
 
-def _channels(whole: Part, *, across: bool) -> tuple[Part, ...]:
+def _channels(whole: TensorPart, *, across: bool) -> tuple[TensorPart, ...]:
     """Cut an expert or matrix into its channel ranges; its channels are columns where they go `across`."""
     stem, stored = whole.tensor.name.removesuffix(_SUFFIX), whole.tensor.stored
     found = []
     for i, channels in enumerate(channel_ranges(whole.tensor.shape[1 if across else 0])):
         rows, columns = (whole.rows, channels) if across else (channels, whole.columns)
         shape = rows[1] - rows[0], columns[1] - columns[0]
-        found.append(Part(Tensor(f"{stem}.part.{i}{_SUFFIX}", shape, stored), whole.expert, rows, columns))
+        found.append(TensorPart(Tensor(f"{stem}.part.{i}{_SUFFIX}", shape, stored), whole.expert, rows, columns))
     return tuple(found)

@@ -147,11 +147,11 @@ class Absence(Format):
 class DroppedExpert(Absence):
     """Dropped expert: not stored, and the router cannot choose it.
 
-    `heir` is the index of the expert that its tokens are rerouted to, -1 for none; it is known in a finished model, not yet in a space.
+    `replacement` is the index of the expert that its tokens are rerouted to, -1 for none; it is known in a finished model, not yet in a space.
     """
 
     name: str = "DROP"
-    heir: int = -1
+    replacement: int = -1
 
 
 DROP, PRUNE = DroppedExpert(), Absence("PRUNE")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bitwright.compress import WIDTHS, Bytes, Codec, Floats, Levels, Source, load
+from bitwright.compress import WIDTHS, Bytes, Codec, Floats, PackedTensors, Source, load
 from bitwright.engines import N_CONTEXTS, Check, CheckpointContainer, Described, Engine, Layout, Recipe, prefixes
 from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.progress import Silent
@@ -47,7 +47,7 @@ class Built:
     engine: Engine
     model: str
     source: Source
-    levels: Levels
+    levels: PackedTensors
     formats: Mapping[str, str]
     size_bytes: int
     path: Path
@@ -82,7 +82,7 @@ def built(engine: Engine, model: str, folder: Path, *, seed: int) -> Built:
     rng = np.random.default_rng(seed)
     choice = np.array([rng.choice(np.flatnonzero(row)) for row in space.offered])
     importance = {tensor.name: np.ones((prod(tensor.shape[:-2]), tensor.shape[-1]), np.float32) for unit in units for tensor in unit.tensors}
-    levels = Levels(folder / "levels", source, engine.codec(engine.codecs[0], {}), importance)
+    levels = PackedTensors(folder / "levels", source, engine.codec(engine.codecs[0], {}), importance)
     formats, path = space.names(choice), folder / engine.file_name
     container.write(path, Recipe(source, formats), lambda tensor: levels.encode(tensor, target.format(formats[tensor.name])))
     return Built(engine, model, source, levels, formats, space.total_bytes(choice), path)

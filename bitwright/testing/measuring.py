@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bitwright.compress import GgmlCodec, Levels, Model
+from bitwright.compress import GgmlCodec, Model, PackedTensors
 from bitwright.engines import LLAMA_CPP
 from bitwright.objectives import Tokens
 from bitwright.spaces import Choice, Space, discover
@@ -22,9 +22,9 @@ def space_of(model: Model, menu: Sequence[str]) -> Space:
     return LLAMA_CPP.space(discover(model.tensors), menu=menu, fixed_bytes=0, n_weights=sum(tensor.n_weights for tensor in model.tensors))
 
 
-def levels_of(model: Model, folder: Path) -> Levels:
+def levels_of(model: Model, folder: Path) -> PackedTensors:
     """Packed without an importance matrix."""
-    return Levels(folder, model.source, GgmlCodec(), {})
+    return PackedTensors(folder, model.source, GgmlCodec(), {})
 
 
 def uniform(space: Space, form: str) -> Choice:

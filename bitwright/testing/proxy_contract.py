@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import Levels, Model, measure_distortion
+from bitwright.compress import Model, PackedTensors, measure_distortion
 from bitwright.objectives import Store, Tokens
 from bitwright.predictors import Proxy, Subject, summed
 from bitwright.progress import Silent
@@ -39,7 +39,7 @@ class TableContract(ABC):
     """Contract of a sensitivity table."""
 
     @abstractmethod
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         """The table under test `(n_units, n_formats)`; `folder` is empty."""
 
     def make(self, model: Model, folder: Path) -> Made:
@@ -86,7 +86,7 @@ class ProxyContract(TableContract):
 
     proxy: Proxy
 
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> NDArray[np.float64]:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> NDArray[np.float64]:
         store = Store(folder)
         try:
             subject = Subject(model, levels, space, tokens, 0, store, Silent())

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from bitwright.compress import INDEX, Levels, Source, applied, load, open_source, packed_codec, planned_weights
+from bitwright.compress import INDEX, PackedTensors, Source, applied, load, open_source, packed_codec, planned_weights
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS
 from bitwright.engines import VLLM, Recipe, engine_named
 from bitwright.engines.checkpoint_container import CheckpointContainer
@@ -58,7 +58,7 @@ def any_choice(space: Space, seed: int) -> Choice:
 
 
 def write(container: CheckpointContainer, source: Source, formats: dict[str, str], path: Path) -> None:
-    levels = Levels(path.parent, source, packed_codec(), {})
+    levels = PackedTensors(path.parent, source, packed_codec(), {})
     container.write(path, Recipe(source, formats), lambda tensor: levels.encode(tensor, container.target.format(formats[tensor.name])))
 
 
@@ -78,7 +78,7 @@ def test_plain_transformers_loads_what_was_measured(family: str, folder_of: Call
     model, moe = load(str(folder_of(family))), family == "mixtral" or any(mark in family for mark in ("moe", "deepseek"))
     # experts are loaded in bfloat16, and what that changes in the inputs of a layer can turn any rounding of them
     _, source, formats = written(folder_of(family), tmp_path / "model", menu=MENU if moe else (*MENU, *ROUNDING_INPUTS))
-    levels = Levels(tmp_path / "levels", source, packed_codec(), {})
+    levels = PackedTensors(tmp_path / "levels", source, packed_codec(), {})
     weights = planned_weights(model, levels, formats={name: TRANSFORMERS.format(form) for name, form in formats.items()})
     with applied(model, weights), torch.no_grad():
         expected = model.module(IDS).logits
@@ -178,7 +178,12 @@ def test_a_model_too_large_to_load_is_compared_layer_by_layer(
     monkeypatch.setattr("bitwright.engines.compressed_tensors.reload.load_packed", lambda *_: pytest.fail("the model was loaded whole"))
     container, _, _ = written(folder_of("mixtral"), tmp_path / "model")
     packed = container.written(tmp_path / "model")
-    slot = next(slot for slots in packed.slots.values() for slot in slots if isinstance(packed.forms[slot.name], PackedFormat))
+    slot = next(
+        slot
+        for checkpoint_entries in packed.checkpoint_entries.values()
+        for slot in checkpoint_entries
+        if isinstance(packed.forms[slot.name], PackedFormat)
+    )
     monkeypatch.setattr("bitwright.engines.compressed_tensors.reload.packed_tensors", lambda *given: _negated(packed_tensors(*given)))
     with pytest.raises(BrokenPromiseError) as caught:
         unpack_layer_by_layer(tmp_path / "model", packed)

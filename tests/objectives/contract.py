@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bitwright.compress import Levels, Model
+from bitwright.compress import Model, PackedTensors
 from bitwright.objectives import Measurement, Tokens
 from bitwright.spaces import Choice, Space
 from tests.measuring import levels_of, random_tokens, space_of, uniform, weights_of
@@ -25,7 +25,7 @@ class ObjectiveContract(ABC):
     """Contract of a measured distance from the original."""
 
     @abstractmethod
-    def objective(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, scratch: Path) -> Callable[[Choice], Measurement]:
+    def objective(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, scratch: Path) -> Callable[[Choice], Measurement]:
         """The objective under test."""
 
     @pytest.fixture

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Levels, Model, applied
+from bitwright.compress import Model, PackedTensors, applied
 from bitwright.errors import ModelError
 from bitwright.objectives import KullbackLeibler, Measurement, Reference, Tokens, next_token_log_probabilities
 from bitwright.objectives.metrics.perplexity import Perplexity
@@ -22,7 +22,7 @@ BOUND = "bitwright.objectives.reference.MEMORY_BOUND_BYTES"
 
 
 class TestDivergence(ObjectiveContract):
-    def objective(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, scratch: Path) -> Callable[[Choice], Measurement]:
+    def objective(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, scratch: Path) -> Callable[[Choice], Measurement]:
         return Divergence(model, levels, space=space, reference=Reference(model, tokens, scratch=scratch, progress=Silent()))
 
 

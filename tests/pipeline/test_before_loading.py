@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bitwright as bw
-from bitwright.compress import Entry, GgufSource, open_headers, open_source
+from bitwright.compress import GgufSource, StoredTensor, open_headers, open_source
 from bitwright.devices.device import read_device
 from bitwright.engines import as_held, container_of, target_named
 from bitwright.errors import BudgetError, DeviceError, LibraryError, ModelError, OutputError, PlanError, TextError, UserError
@@ -40,7 +40,7 @@ def read(*_: object, **__: object) -> None:
 @pytest.fixture
 def unread(llama_256: Path, llama_96: Path, gguf_256: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files are made, and from then on no weight can be read."""
-    for owner, name in ((Entry, "read"), (GgufSource, "read"), (GgufSource, "stored"), (GgufSource, "part")):
+    for owner, name in ((StoredTensor, "read"), (GgufSource, "read"), (GgufSource, "stored"), (GgufSource, "part")):
         monkeypatch.setattr(owner, name, read)
     monkeypatch.setattr("bitwright.pipeline.workbench.load", read)
     monkeypatch.setattr("bitwright.pipeline.channel_order.load", read)

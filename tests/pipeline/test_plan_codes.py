@@ -8,7 +8,7 @@ import pytest
 
 import bitwright as bw
 from bitwright.compress import load, matrix_shape, open_source
-from bitwright.compress.codecs.level_file import DIGEST_BYTES, read_level
+from bitwright.compress.codecs.packed_file import DIGEST_BYTES, read_packed
 from bitwright.engines import NATIVE, model_as_held, target_named
 from bitwright.errors import PlanError, RunError
 from bitwright.objectives import Reference
@@ -54,7 +54,7 @@ def test_a_plan_says_its_rounding_and_is_built_of_what_was_measured(run: Run, co
     found = packed(plan, llama_gqa)
     assert len(set(plan.formats.values())) > 1
     for tensor, form in plan.formats.items():
-        level = read_level(run.folder / LEVELS / f"{tensor}.{form}", key=f"{tensor}.{form}")
+        level = read_packed(run.folder / LEVELS / f"{tensor}.{form}", key=f"{tensor}.{form}")
         assert level is not None
         assert found[tensor] == level.tobytes()
     assert packed(bw.plan(run, bw.parse_budget(BUDGET))[0], llama_gqa) == found

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import FLOAT_TYPES, Dropped, Levels, Model, Weights, applied, integer_codec, load, planned_weights, router_tensors
+from bitwright.compress import (
+    FLOAT_TYPES,
+    DroppedWeights,
+    Model,
+    PackedTensors,
+    Weights,
+    applied,
+    integer_codec,
+    load,
+    planned_weights,
+    router_tensors,
+)
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.errors import ModelError
 from bitwright.objectives import RouterCall, hook_routers
@@ -32,7 +43,7 @@ def routed(model: Model, weights: Weights) -> list[RouterCall]:
 
 def planned(model: Model, folder: Path, gone: tuple[str, ...] = ()) -> Weights:
     """Everything in 3 bits, but for the experts that are `gone`."""
-    levels = Levels(folder, model.source, integer_codec(), {})
+    levels = PackedTensors(folder, model.source, integer_codec(), {})
     coarse = [NATIVE.format(name) for name in ("INT3_G32", "INT3_ROW", "BF16")]
     tensors = [tensor for unit in discover(model.tensors) for tensor in unit.tensors]
     formats = {t.name: DROP if t.name.startswith(gone) else next(form for form in coarse if form.fits(t.shape)) for t in tensors}
@@ -90,7 +101,7 @@ def test_where_experts_are_dropped_the_best_that_are_left_count_too(tiny_mixtral
     model = model_as_held(load(str(tiny_mixtral)), NATIVE)
     gone = tuple(f"blk.0.ffn_{kind}_exps.1." for kind in ("gate", "up", "down"))
     weights, name = planned(model, tmp_path, gone), "blk.0.ffn_gate_inp.weight"
-    assert sum(isinstance(matrix, Dropped) for matrix in weights.values()) == 3
+    assert sum(isinstance(matrix, DroppedWeights) for matrix in weights.values()) == 3
     found = calibrated_routers(model, weights, TOKENS, ridge=RIDGE, progress=Silent())[name]
     old, new = routed(model, {})[0], routed(model, weights)[0]
     left = old.logits.index_fill(-1, torch.tensor([1]), -torch.inf).topk(2, dim=-1).indices

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import bitwright as bw
-from bitwright.compress import Levels, applied, integer_codec, load, matrix_shape, open_source
+from bitwright.compress import PackedTensors, applied, integer_codec, load, matrix_shape, open_source
 from bitwright.compress.codecs.rounding.gptq import Gptq
 from bitwright.engines import target_named
 from bitwright.engines.no_engine import INTEGERS
@@ -98,7 +98,7 @@ def test_each_block_saw_the_error_of_those_before_it(run: Run) -> None:
         moments[bool(changed)] = gathered
     made = {}
     for rounded, of in moments.items():
-        levels = Levels(Path(), model.source, integer_codec(Gptq(of)), bench.levels.importance)
+        levels = PackedTensors(Path(), model.source, integer_codec(Gptq(of)), bench.levels.importance)
         made[rounded] = levels.encode(tensors[name], INTEGERS.format(plan.formats[name])).tobytes()
     assert found[name] == made[True] != made[False]
 

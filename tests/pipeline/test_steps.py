@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import bitwright as bw
-from bitwright.compress import GgufSource, applied, keep_weights, kept_weights, load
+from bitwright.compress import GgufSource, applied, load, pin_weights, read_pinned_weights
 from bitwright.engines import engine_named, model_as_held, target_named
 from bitwright.engines.checkpoint_source import written_weights
 from bitwright.errors import ModelError, PlanError, RunError, UserError
@@ -54,7 +54,7 @@ def made(run: Run) -> Plan:
 def test_what_is_built_is_what_was_measured(run: Run, made: Plan, tmp_path: Path) -> None:
     (step,) = made.steps
     assert step == CalibratedRouters(ridge=8.0, path=step.path, sha256=digest_of(Path(step.path)))
-    routers = kept_weights(Path(step.path), step.sha256)
+    routers = read_pinned_weights(Path(step.path), step.sha256)
     for name in ("first", "second"):
         bw.build(made, tmp_path / name)
     assert all((tmp_path / "first" / file.name).read_bytes() == file.read_bytes() for file in (tmp_path / "second").iterdir())
@@ -93,7 +93,7 @@ def test_weights_that_were_measured_and_are_gone_are_not_made_again(run: Run, ma
 def test_weights_of_other_tensors_are_refused(made: Plan, tmp_path: Path) -> None:
     def with_step(weights: dict[str, np.ndarray]) -> Plan:
         path = tmp_path / "weights"
-        keep_weights(path, weights)
+        pin_weights(path, weights)
         return made.model_copy(update={"steps": (CalibratedRouters(ridge=1.0, path=str(path), sha256=digest_of(path)),)})
 
     decided = next(iter(made.formats))
@@ -126,7 +126,7 @@ def test_a_step_follows_any_rounding_into_any_container(
     fitted = bw.fit(settings, bw.parse_budget("9bpw"), tmp_path / "run", by=BY)
     assert fitted.check.broken == ()
     (step,) = fitted.plan.steps
-    routers = kept_weights(Path(step.path), step.sha256)
+    routers = read_pinned_weights(Path(step.path), step.sha256)
     if target == "llama.cpp":
         source = GgufSource(fitted.model)
         found = {tensor.name: source.read(tensor) for tensor in source.tensors if tensor.name in routers}

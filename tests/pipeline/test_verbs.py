@@ -11,7 +11,7 @@ from gguf import GGUFReader
 
 import bitwright as bw
 from bitwright.compress import GgufSource, Model, applied, load
-from bitwright.compress.codecs.level_file import DIGEST_BYTES
+from bitwright.compress.codecs.packed_file import DIGEST_BYTES
 from bitwright.errors import BudgetError, RunError, UserError
 from bitwright.objectives import Store
 from bitwright.pipeline import Run

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import Bytes, Floats, Levels, Source, integer_codec
+from bitwright.compress import Bytes, Floats, PackedTensors, Source, integer_codec
 from bitwright.engines.no_engine import INTEGERS
 from bitwright.spaces import Space, Tensor, Unit
 
@@ -27,7 +27,7 @@ class Arrays(Source):
 
 def written(
     units: list[list[np.ndarray]], importance: dict[str, np.ndarray] | None = None, *, layers: list[int] | None = None
-) -> tuple[Space, Levels]:
+) -> tuple[Space, PackedTensors]:
     """A space of INT4_ROW with one unit for each list of matrices, whose tensors are named `0.0`, `0.1`, `1.0` and so on; block `u` holds unit `u`
     where `layers` does not say otherwise.
     """
@@ -35,4 +35,4 @@ def written(
     where = layers or list(range(len(units)))
     made = tuple(Unit(str(u), where[u], "", tuple(t for t in source.tensors if t.name.split(".")[0] == str(u))) for u in range(len(units)))
     space = INTEGERS.space(made, menu=("INT4_ROW",), fixed_bytes=0, n_weights=sum(unit.n_weights for unit in made))
-    return space, Levels(Path("unused"), source, integer_codec(), importance or {})
+    return space, PackedTensors(Path("unused"), source, integer_codec(), importance or {})

@@ -45,7 +45,7 @@ class Codec(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class MadeOnce(Codec):
+class DecodeOnlyCodec(Codec):
     """Codec that only decodes codes that `codec` packed in the run of `folder`: they depend on calibration text and cannot be reproduced."""
 
     codec: Codec

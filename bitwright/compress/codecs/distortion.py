@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress.codecs.packed_cache import Levels
+from bitwright.compress.codecs.packed_cache import PackedTensors
 from bitwright.compress.models.source import Floats
 from bitwright.progress import Progress
 from bitwright.spaces import Format, Space, Unit
@@ -43,7 +43,7 @@ class Distortion:
         return is_offered
 
 
-def measure_distortion(space: Space, packed_tensors: Levels, *, progress: Progress) -> Distortion:
+def measure_distortion(space: Space, packed_tensors: PackedTensors, *, progress: Progress) -> Distortion:
     """Quantize every offered pair and measure its error against the original weights.
 
     A unit's formats are tried from the smallest up, and not beyond the first that is lossless.
@@ -70,11 +70,11 @@ def _better_than_zeros(plain: NDArray[np.float64], weighted: NDArray[np.float64]
     return np.where(sound, plain, np.nan), np.where(sound, weighted, np.nan)
 
 
-def _can_encode(unit: Unit, form: Format, packed_tensors: Levels) -> bool:
+def _can_encode(unit: Unit, form: Format, packed_tensors: PackedTensors) -> bool:
     return not form.needs_importance or all(packed_tensors.knows_importance(tensor) for tensor in unit.tensors)
 
 
-def _errors(unit: Unit, form: Format, packed_tensors: Levels) -> tuple[float, float]:
+def _errors(unit: Unit, form: Format, packed_tensors: PackedTensors) -> tuple[float, float]:
     """Return both relative errors of a unit, over all of its tensors."""
     sums = np.zeros(4)
     for tensor in unit.tensors:

@@ -16,7 +16,7 @@ from bitwright.compress.models.gguf.reader import UNREADABLE, sound_reader, writ
 from bitwright.compress.models.source import Floats
 from bitwright.errors import ModelError, shown
 from bitwright.spaces import Tensor
-from bitwright.whole_files import regular, replacing, require_size
+from bitwright.whole_files import atomic_write, regular, require_size
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _UNREADABLE = (*UNREADABLE, struct.error)
@@ -28,7 +28,7 @@ def write_imatrix(path: Path, importance: Mapping[str, Floats], *, text: str) ->
     Raises:
         OutputError: the file cannot be written.
     """
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         writer = GGUFWriter(temporary, "imatrix")
         writer.add_type("imatrix")
         writer.add_array("imatrix.datasets", [text])

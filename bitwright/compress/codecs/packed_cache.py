@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress.codecs.codec import Codec
-from bitwright.compress.codecs.level_file import read_level, write_level
-from bitwright.compress.models.similar_experts import Expert, twins
+from bitwright.compress.codecs.packed_file import read_packed, write_packed
+from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, Source
 from bitwright.errors import ModelError, OutputError
 from bitwright.spaces import Absence, Format, Tensor
@@ -27,13 +27,13 @@ def matrix_shape(tensor: Tensor) -> tuple[int, int]:
     return prod(tensor.shape[:-1]), tensor.shape[-1]
 
 
-def level_path(folder: Path, tensor: str, form: str) -> Path:
-    """Return the path at which `Levels` stores a tensor in a format."""
+def packed_path(folder: Path, tensor: str, form: str) -> Path:
+    """Return the path at which `PackedTensors` stores a tensor in a format."""
     return folder / f"{tensor}.{form}"
 
 
 @dataclass(frozen=True, eq=False)
-class Levels:
+class PackedTensors:
     """Packed tensors of a model in `folder`, one file for each tensor and format.
 
     `importance` maps tensor names to `(n_groups, n_columns)`; a tensor missing from it is quantized without importance.
@@ -63,12 +63,12 @@ class Levels:
             return np.empty(0, dtype=np.uint8)
         if form.name == tensor.stored:
             return self.source.stored(tensor)
-        path = level_path(self.folder, tensor.name, form.name)
+        path = packed_path(self.folder, tensor.name, form.name)
         try:
-            found = read_level(path, key=path.name)
+            found = read_packed(path, key=path.name)
             if found is None:
                 self._pack(tensor, form, path)
-                found = read_level(path, key=path.name)
+                found = read_packed(path, key=path.name)
         except OSError as error:
             raise OutputError(
                 f"Packed tensors must be readable in {self.folder}; they are not ({error.strerror or error}): check its permissions and the disk."
@@ -109,12 +109,12 @@ class Levels:
         return self.codec.decode(packed.reshape(-1), form, (len(wanted), n_columns))
 
     @cached_property
-    def heirs(self) -> dict[Expert, int]:
-        """Replacement of each expert when it is dropped: the most similar one of its layer, for experts that have one; see `twins`.
+    def replacements(self) -> dict[Expert, int]:
+        """Replacement of each expert when it is dropped: the most similar one of its layer, for experts that have one; see `most_similar_experts`.
 
         It is computed from the source on first access, which must happen while the model has its original weights.
         """
-        return twins(self.source)
+        return most_similar_experts(self.source)
 
     def _encoded(self, tensor: Tensor, form: Format) -> Bytes:
         importance = self.importance_of(tensor)
@@ -127,4 +127,4 @@ class Levels:
     def _pack(self, tensor: Tensor, form: Format, path: Path) -> None:
         packed = self.encode(tensor, form)
         with caching(path) as temporary:
-            write_level(temporary, packed, key=path.name)
+            write_packed(temporary, packed, key=path.name)

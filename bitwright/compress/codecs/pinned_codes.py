@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
-from bitwright.compress.codecs.level_file import read_level
-from bitwright.compress.codecs.packed_cache import level_path
+from bitwright.compress.codecs.packed_cache import packed_path
+from bitwright.compress.codecs.packed_file import read_packed
 from bitwright.compress.models.checkpoints.safetensors_file import entries, header
 from bitwright.compress.models.source import Bytes
 from bitwright.errors import ModelError, PlanError, RunError
-from bitwright.whole_files import replacing, write_chunks
+from bitwright.whole_files import atomic_write, write_chunks
 from bitwright.written_files import digest
 
 _CHUNK_BYTES = 1 << 24
@@ -21,7 +21,7 @@ _UNREADABLE = (ModelError, OSError, ValueError, TypeError, AttributeError, Looku
 _PER_ENTRY, _HEAD = 160, 256  # bytes of the header per tensor besides its name, and of the rest
 
 
-def keep_codes(path: Path, folder: Path, pairs: Sequence[tuple[str, str]]) -> None:
+def pin_codes(path: Path, folder: Path, pairs: Sequence[tuple[str, str]]) -> None:
     """Copy the packed tensors of `pairs` (tensor, format) from `folder` into one file.
 
     Raises:
@@ -31,12 +31,12 @@ def keep_codes(path: Path, folder: Path, pairs: Sequence[tuple[str, str]]) -> No
     tensors = {_key(*pair): _packed(folder, *pair) for pair in pairs}
     described = {key: ("U8", (packed.nbytes,), packed.nbytes) for key, packed in tensors.items()}
     head = header(described, {}, _HEAD + sum(len(key) + _PER_ENTRY for key in tensors))
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         write_chunks(temporary, chain([head], (packed.data for packed in tensors.values())))
 
 
-class KeptCodes:
-    """Packed tensors that `keep_codes` wrote to `path`.
+class PinnedCodes:
+    """Packed tensors that `pin_codes` wrote to `path`.
 
     Raises:
         PlanError: the file is missing, or has another SHA-256.
@@ -46,11 +46,11 @@ class KeptCodes:
         if not path.is_file():
             raise PlanError(f"A plan needs the codes that were measured; {path} is not there: put it back, or correct its path in the plan.")
         self._path = path
-        with reading_kept(path, "codes"):
+        with reading_pinned(path, "codes"):
             is_same = digest(path) == sha256
         if not is_same:
             raise PlanError(f"A plan needs the codes that were measured; {path} has changed since: make the plan again.")
-        with reading_kept(path, "codes"):
+        with reading_pinned(path, "codes"):
             self._entries = entries(path)
 
     def packed(self, tensor: str, form: str) -> Bytes:
@@ -62,7 +62,7 @@ class KeptCodes:
         entry = self._entries.get(_key(tensor, form))
         if entry is None:
             raise PlanError(f"A plan with pinned codes may name only those; {tensor} in {form} is not among them: make the plan again.")
-        with reading_kept(self._path, "codes"):
+        with reading_pinned(self._path, "codes"):
             if entry.dtype != "U8" or len(entry.shape) != 1:
                 raise ValueError(f"{tensor} is not a row of bytes")
             found = entry.read(0, entry.n_weights)
@@ -72,7 +72,7 @@ class KeptCodes:
 
 
 @contextmanager
-def reading_kept(path: Path, what: str) -> Iterator[None]:
+def reading_pinned(path: Path, what: str) -> Iterator[None]:
     """Turn any error of reading a file that a plan needs into a PlanError.
 
     Raises:
@@ -89,8 +89,8 @@ def _key(tensor: str, form: str) -> str:
 
 
 def _packed(folder: Path, tensor: str, form: str) -> Bytes:
-    path = level_path(folder, tensor, form)
-    packed = read_level(path, key=path.name)
+    path = packed_path(folder, tensor, form)
+    packed = read_packed(path, key=path.name)
     if packed is None:
         raise RunError(
             f"These codes depend on calibration text (GPTQ) and cannot be reproduced, so a plan needs the run's own; {folder} lacks "

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
-from bitwright.compress.codecs.pinned_codes import reading_kept
-from bitwright.compress.models.checkpoints.safetensors_file import Entry, entries, header
+from bitwright.compress.codecs.pinned_codes import reading_pinned
+from bitwright.compress.models.checkpoints.safetensors_file import StoredTensor, entries, header
 from bitwright.compress.models.source import Floats
 from bitwright.errors import PlanError
-from bitwright.whole_files import replacing, write_chunks
+from bitwright.whole_files import atomic_write, write_chunks
 from bitwright.written_files import digest
 
 _PER_ENTRY, _HEAD = 160, 256  # bytes of the header per tensor besides its name, and of the rest
 
 
-def keep_weights(path: Path, weights: Mapping[str, Floats]) -> None:
+def pin_weights(path: Path, weights: Mapping[str, Floats]) -> None:
     """Write `weights`, each `(n_rows, n_columns)`, by name.
 
     Raises:
@@ -25,27 +25,27 @@ def keep_weights(path: Path, weights: Mapping[str, Floats]) -> None:
     """
     described = {name: ("F32", matrix.shape, matrix.nbytes) for name, matrix in weights.items()}
     head = header(described, {}, _HEAD + sum(len(name) + _PER_ENTRY for name in weights))
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         write_chunks(temporary, chain([head], (matrix.tobytes() for matrix in weights.values())))
 
 
-def kept_weights(path: Path, sha256: str) -> dict[str, Floats]:
-    """Read the weights that `keep_weights` wrote to `path`.
+def read_pinned_weights(path: Path, sha256: str) -> dict[str, Floats]:
+    """Read the weights that `pin_weights` wrote to `path`.
 
     Raises:
         PlanError: the file is missing, or has another SHA-256.
     """
     if not path.is_file():
         raise PlanError(f"A plan needs the weights that were measured; {path} is not there: put it back, or correct its path in the plan.")
-    with reading_kept(path, "weights"):
+    with reading_pinned(path, "weights"):
         is_same = digest(path) == sha256
     if not is_same:
         raise PlanError(f"A plan needs the weights that were measured; {path} has changed since: make the plan again.")
-    with reading_kept(path, "weights"):
+    with reading_pinned(path, "weights"):
         return {name: _matrix(name, entry) for name, entry in entries(path).items()}
 
 
-def _matrix(name: str, entry: Entry) -> Floats:
+def _matrix(name: str, entry: StoredTensor) -> Floats:
     n_rows, n_columns = entry.shape
     if entry.dtype != "F32" or min(n_rows, n_columns) < 1:
         raise ValueError(f"{name} is not a matrix of float32")

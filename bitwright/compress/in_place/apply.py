@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
-from bitwright.compress.in_place.dropping import Dropped
+from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape
+from bitwright.compress.in_place.dropping import DroppedWeights
 from bitwright.compress.in_place.rounded_inputs import with_inputs
 from bitwright.compress.in_place.swapping import Weights, WeightSwapper, swapping
 from bitwright.compress.models.architectures import weights_of
@@ -20,7 +20,7 @@ from bitwright.spaces import DROP, Choice, Format, Space, Tensor, chosen_cache, 
 class PackedWeights:
     """The weights of a tensor in a format, expanded from its packed levels."""
 
-    levels: Levels
+    levels: PackedTensors
     tensor: Tensor
     form: Format
 
@@ -55,7 +55,7 @@ def rounded_as(model: Model, types: Mapping[str, torch.dtype]) -> Iterator[None]
                 weights[name].copy_(original)
 
 
-def planned_weights(model: Model, packed_tensors: Levels, *, formats: Mapping[str, Format]) -> Weights:
+def planned_weights(model: Model, packed_tensors: PackedTensors, *, formats: Mapping[str, Format]) -> Weights:
     """Return the weights of each tensor in `formats` (tensor → format), in that format; tensors in their stored format are left out."""
     changed = [tensor for tensor in model.tensors if tensor.name in formats and formats[tensor.name].name != tensor.stored]
     quantized: Weights = {
@@ -66,19 +66,19 @@ def planned_weights(model: Model, packed_tensors: Levels, *, formats: Mapping[st
     return {**quantized, **{tensor.name: dropped(packed_tensors, tensor) for tensor in changed if formats[tensor.name] == DROP}}
 
 
-def dropped(packed_tensors: Levels, tensor: Tensor) -> Dropped:
+def dropped(packed_tensors: PackedTensors, tensor: Tensor) -> DroppedWeights:
     """Return the zero weights of a tensor whose expert is dropped."""
     expert = expert_of(tensor.name)
-    return Dropped(matrix_shape(tensor), expert, packed_tensors.heirs.get(expert, -1))
+    return DroppedWeights(matrix_shape(tensor), expert, packed_tensors.replacements.get(expert, -1))
 
 
-def choice_loader(swapper: WeightSwapper, model: Model, levels: Levels, space: Space) -> Callable[[Choice], None]:
+def choice_loader(swapper: WeightSwapper, model: Model, levels: PackedTensors, space: Space) -> Callable[[Choice], None]:
     """Return a function that loads a choice `(n_units,)` of the space: its weights, and the types of its cache.
 
     The model must have its original weights now: the heirs of experts are found by them.
     """
     if any(form == DROP and offered.any() for form, offered in zip(space.formats, space.offered.T, strict=True)):
-        _ = levels.heirs
+        _ = levels.replacements
 
     def load(choice: Choice) -> None:
         formats = {tensor.name: space.formats[f] for unit, f in zip(space.units, choice, strict=True) for tensor in unit.tensors}

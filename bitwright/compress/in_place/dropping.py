@@ -25,16 +25,16 @@ from bitwright.compress.models.source import Floats
 
 _AHEAD = 1e-3  # lead of a logit that survives a softmax in float32
 #: dropped experts -> index of the replacement in their layer, -1 for none
-Gone = Mapping[Expert, int]
+Replacements = Mapping[Expert, int]
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """Zero weights of the `shape` of a matrix of a dropped `expert`. `heir` is the expert that takes its tokens, -1 for none."""
+class DroppedWeights:
+    """Zero weights of the `shape` of a matrix of a dropped `expert`. `replacement` is the expert that takes its tokens, -1 for none."""
 
     shape: tuple[int, int]
     expert: Expert
-    heir: int
+    replacement: int
 
     def __call__(self) -> Floats:
         """Return zero weights of the tensor's shape."""
@@ -53,11 +53,11 @@ class Rerouting(TorchFunctionMode):
         self._layers = {(parameters[name].data_ptr(), tuple(parameters[name].shape)): layer for layer, name in router_parameters(model).items()}
         self._changes: dict[int, Callable[[Torch], Torch]] = {}
 
-    def without(self, gone: Gone) -> None:
+    def without(self, gone: Replacements) -> None:
         """Drop the experts `gone`, and restore all others."""
         of_layers: dict[int, dict[int, int]] = {}
-        for (layer, expert), heir in gone.items():
-            of_layers.setdefault(layer, {})[expert] = heir
+        for (layer, expert), replacement in gone.items():
+            of_layers.setdefault(layer, {})[expert] = replacement
         self._changes = {layer: partial(rerouted, gone=of_layer, n_at_once=self._n_at_once) for layer, of_layer in of_layers.items()}
 
     def forcing(self, layer: int, expert: int) -> None:
@@ -91,9 +91,9 @@ def rerouted(logits: Torch, gone: Mapping[int, int], *, n_at_once: int) -> Torch
     """
     columns, merged = list(logits.unbind(dim=-1)), torch.maximum if n_at_once == 1 else torch.logaddexp
     for expert in gone:
-        heir = _last_replacement(expert, gone)
-        if heir >= 0:
-            columns[heir] = merged(columns[heir], logits[..., expert])
+        replacement = _last_replacement(expert, gone)
+        if replacement >= 0:
+            columns[replacement] = merged(columns[replacement], logits[..., expert])
     for expert in gone:
         columns[expert] = torch.full_like(columns[expert], -torch.inf)
     return torch.stack(columns, dim=-1)
@@ -110,7 +110,7 @@ def _last_replacement(expert: int, gone: Mapping[int, int]) -> int:
 
 
 @contextmanager
-def without(model: Model, gone: Gone) -> Iterator[None]:
+def without(model: Model, gone: Replacements) -> Iterator[None]:
     """Drop the experts `gone` within the block."""
     if not gone:
         yield

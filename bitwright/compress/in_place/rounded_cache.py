@@ -69,7 +69,7 @@ def cache_rounding(model: Model) -> Iterator[CacheRounding]:
 
 
 @contextmanager
-def cached_in(model: Model, types: CacheTypes) -> Iterator[None]:
+def quantized_cache(model: Model, types: CacheTypes) -> Iterator[None]:
     """Quantize the model's KV cache to these types within the block."""
     with cache_rounding(model) as rounding:
         rounding.set_types(types)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor as Torch
 
-from bitwright.compress.in_place.dropping import Dropped, Gone, Rerouting
+from bitwright.compress.in_place.dropping import DroppedWeights, Replacements, Rerouting
 from bitwright.compress.in_place.rounded_cache import CacheRounding, cache_rounding
 from bitwright.compress.in_place.rounded_inputs import InputRounding, RoundsInputs
 from bitwright.compress.models.model import Model
@@ -56,7 +56,7 @@ class WeightSwapper:
     def load(self, weights: Weights, cache: CacheTypes | None = None) -> None:
         """Give every tensor named in `weights` those weights and all others the original ones, and keep keys and values in the types of `cache`.
 
-        A router cannot choose an expert whose weights are `Dropped`, and the inputs of a layer are rounded whose weights say so (`RoundsInputs`).
+        A router cannot choose an expert whose weights are `DroppedWeights`, and inputs of layers with `RoundsInputs` are rounded.
         A tensor has its original weights when its new ones are asked for.
         """
         for name in [name for name, standing in self._loaded.items() if weights.get(name) != standing]:
@@ -67,7 +67,7 @@ class WeightSwapper:
                 self._write(name, self._matrix(given))
                 self._loaded[name] = given
         self._inputs.set_formats({name: given.form for name, given in weights.items() if isinstance(given, RoundsInputs)})
-        self._drop({given.expert: given.heir for given in weights.values() if isinstance(given, Dropped)})
+        self._drop({given.expert: given.replacement for given in weights.values() if isinstance(given, DroppedWeights)})
         self._keep(cache or CacheTypes())
 
     @torch.no_grad()
@@ -108,7 +108,7 @@ class WeightSwapper:
             self._expanded.popitem(last=False)
         return matrix
 
-    def _drop(self, gone: Gone) -> None:
+    def _drop(self, gone: Replacements) -> None:
         """Reroute the tokens of dropped experts; routers are watched from the first of them on."""
         if gone and self._rerouting is None:
             self._rerouting = self._stack.enter_context(Rerouting(self._model))

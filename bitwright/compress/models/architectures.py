@@ -11,7 +11,7 @@ import gguf
 from torch import Tensor as Torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from bitwright.compress.models.tensor_layout import Piece
+from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.errors import ModelError
 
 Assumption = tuple[str, tuple[Any, ...]]  # key of the configuration, and the values that llama.cpp supports for it
@@ -96,7 +96,7 @@ MODEL_TYPES = {
 }
 
 
-def recognise(config: PreTrainedConfig) -> Architecture:
+def architecture_of(config: PreTrainedConfig) -> Architecture:
     """Return the llama.cpp architecture of a transformers configuration.
 
     Raises:
@@ -120,15 +120,15 @@ def window_ignored(config: PreTrainedConfig) -> int:
     `attention.sliding_window` there); 0 if there is none.
 
     Raises:
-        ModelError: see `recognise`.
+        ModelError: see `architecture_of`.
     """
-    settings, architecture = config.to_dict(), recognise(config)
+    settings, architecture = config.to_dict(), architecture_of(config)
     window, kinds = settings.get("sliding_window"), settings.get("layer_types") or ["sliding_attention"]
     applied = settings.get("use_sliding_window", True) and "sliding_attention" in kinds
     return int(window) if window and applied and not architecture.sliding else 0
 
 
-def lay_out(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece, ...]]:
+def lay_out(module: PreTrainedModel, architecture: str) -> dict[str, tuple[ParameterSlice, ...]]:
     """Map every engine tensor, vectors included, to the slices of the parameters of `module` that make it up, in the module's order.
 
     `architecture` is llama.cpp's name; the module may come from a transformers checkpoint or from a GGUF file that transformers read.
@@ -148,11 +148,11 @@ def lay_out(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece
         for part, pieces in _parts(parameter, weight):
             name = _engine_name(part, names, architecture)
             rotary = heads.get(name.split(".")[-2], 0)
-            found[name] = tuple(Piece(parameter, piece.expert, piece.start, piece.stop, rotary) for piece in pieces)
+            found[name] = tuple(ParameterSlice(parameter, piece.expert, piece.start, piece.stop, rotary) for piece in pieces)
     return found
 
 
-def bind(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece, ...]]:
+def bind(module: PreTrainedModel, architecture: str) -> dict[str, tuple[ParameterSlice, ...]]:
     """Map every engine matrix to its slices of the parameters of `module`: `lay_out` without the vectors.
 
     Raises:
@@ -167,7 +167,7 @@ def weights_of(module: PreTrainedModel) -> dict[str, Torch]:
     return dict(module.named_parameters()) | {name: values for name, values in module.named_buffers() if name.endswith(_CORRECTION)}
 
 
-def engine_shape(pieces: tuple[Piece, ...], weight: Torch) -> tuple[int, ...]:
+def engine_shape(pieces: tuple[ParameterSlice, ...], weight: Torch) -> tuple[int, ...]:
     """Return the shape, row length last, of the engine tensor that `pieces` of the parameter `weight` make up.
 
     It is `(n,)` for a vector and for a matrix of one row, which the engine treats as a vector; `(n_rows, n_columns)` for a matrix; and
@@ -178,17 +178,17 @@ def engine_shape(pieces: tuple[Piece, ...], weight: Torch) -> tuple[int, ...]:
     return (weight.numel(),) if 1 in (weight.dim(), weight.shape[0]) else tuple(weight.shape)
 
 
-def _parts(parameter: str, weight: Torch) -> list[tuple[str, list[Piece]]]:
+def _parts(parameter: str, weight: Torch) -> list[tuple[str, list[ParameterSlice]]]:
     """List the engine tensors in one parameter as (name, with fused gate and up split; slices)."""
     if weight.dim() < 3:
-        return [(parameter, [Piece(parameter, -1, 0, weight.shape[0], 0)])]
+        return [(parameter, [ParameterSlice(parameter, -1, 0, weight.shape[0], 0)])]
     n_experts, n_rows = weight.shape[:2]  # (n_experts, n_rows, n_columns)
     if not parameter.endswith("gate_up_proj"):
-        return [(parameter, [Piece(parameter, expert, 0, n_rows, 0) for expert in range(n_experts)])]
+        return [(parameter, [ParameterSlice(parameter, expert, 0, n_rows, 0) for expert in range(n_experts)])]
     stem, half = parameter.removesuffix("gate_up_proj"), n_rows // 2
     return [
-        (f"{stem}gate_proj", [Piece(parameter, expert, 0, half, 0) for expert in range(n_experts)]),
-        (f"{stem}up_proj", [Piece(parameter, expert, half, n_rows, 0) for expert in range(n_experts)]),
+        (f"{stem}gate_proj", [ParameterSlice(parameter, expert, 0, half, 0) for expert in range(n_experts)]),
+        (f"{stem}up_proj", [ParameterSlice(parameter, expert, half, n_rows, 0) for expert in range(n_experts)]),
     ]
 
 

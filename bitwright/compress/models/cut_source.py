@@ -10,11 +10,11 @@ import numpy as np
 
 from bitwright.compress.models.float_types import FLOAT_TYPES
 from bitwright.compress.models.source import Bytes, Floats, Source
-from bitwright.compress.models.tensor_layout import Piece
-from bitwright.spaces import Cut, Part, Tensor, part_of
+from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.spaces import Cut, Tensor, TensorPart, part_of
 
 
-class Apart(Source):
+class CutSource(Source):
     """Source `whole` with its tensors cut; everything else, the fingerprint included, is that of `whole`."""
 
     def __init__(self, whole: Source, cut: Cut) -> None:
@@ -54,7 +54,7 @@ def cut_tensors(tensors: Iterable[Tensor], cut: Cut) -> tuple[Tensor, ...]:
     return tuple(part for tensor in tensors for part in [one.tensor for one in cut(tensor)] or [tensor])
 
 
-def cut_pieces(pieces: Mapping[str, tuple[Piece, ...]], tensors: Iterable[Tensor], cut: Cut) -> dict[str, tuple[Piece, ...]]:
+def cut_pieces(pieces: Mapping[str, tuple[ParameterSlice, ...]], tensors: Iterable[Tensor], cut: Cut) -> dict[str, tuple[ParameterSlice, ...]]:
     """Map tensors to parameter slices after cutting those of `tensors` that are in `pieces`."""
     found = dict(pieces)
     for tensor in tensors:
@@ -78,7 +78,7 @@ def cut_importance(importance: Mapping[str, Floats], tensors: Iterable[Tensor], 
     return found
 
 
-def _cut_piece(whole: Piece, part: Part) -> Piece:
+def _cut_piece(whole: ParameterSlice, part: TensorPart) -> ParameterSlice:
     first, past = part.rows
     cut = replace(whole, start=whole.start + first, stop=whole.start + past)
     return cut if part_of(part.tensor.name) < 0 else replace(cut, columns=part.columns)

@@ -16,7 +16,7 @@ def holds(name: str, weights: Torch) -> bool:
     return torch.equal(weights.to(FLOAT_TYPES[name]).float(), weights)
 
 
-def in_type(name: str, weights: Torch) -> Bytes:
+def float_bytes(name: str, weights: Torch) -> Bytes:
     """Convert float32 weights to the bytes `(n_bytes,)` of the type called `name`."""
     data: Bytes = weights.to(FLOAT_TYPES[name]).contiguous().view(torch.uint8).numpy().reshape(-1)
     return data

@@ -17,7 +17,7 @@ import huggingface_hub
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from bitwright.compress.models.architectures import recognise
+from bitwright.compress.models.architectures import architecture_of
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE, weight_map
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG, quantization_of, read_configuration
 from bitwright.compress.models.checkpoints.float8_blocks import block_of
@@ -79,7 +79,7 @@ def configuration(path: Path) -> PreTrainedConfig:
             f"MODEL must be one whose weights are floats, or a GGUF file; {path} was quantized already ({method}): give the model that it was made "
             "from."
         )
-    recognise(config)
+    architecture_of(config)
     return config
 
 

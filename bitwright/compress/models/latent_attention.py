@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bitwright.compress.models.float_types import in_type
+from bitwright.compress.models.float_types import float_bytes
 from bitwright.compress.models.source import Bytes, Floats, Source
 from bitwright.spaces import Tensor
 
@@ -76,7 +76,7 @@ class LatentByHead(Source):
         """See `Source.stored`."""
         if tensor.name not in self._halves:
             return self._whole.stored(tensor)
-        return in_type(tensor.stored, torch.from_numpy(self.read(tensor)))
+        return float_bytes(tensor.stored, torch.from_numpy(self.read(tensor)))
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
         """See `Source.part`."""

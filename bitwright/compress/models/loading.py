@@ -6,7 +6,7 @@ Only safetensors and GGUF are read: no pickle is loaded and no code of a model i
 import torch
 from transformers import PreTrainedModel
 
-from bitwright.compress.models.architectures import bind, lay_out, recognise, weights_of, window_ignored
+from bitwright.compress.models.architectures import architecture_of, bind, lay_out, weights_of, window_ignored
 from bitwright.compress.models.checkpoints.hugging_face import metadata_of, tensors_of
 from bitwright.compress.models.extremes import require_sound
 from bitwright.compress.models.gguf.gguf_metadata import require_alike
@@ -66,7 +66,7 @@ def open_headers(name: str) -> Outline:
     least, most = (
         Headers(
             name,
-            recognise(checkpoint.config).name,
+            architecture_of(checkpoint.config).name,
             metadata_of(name, module, checkpoint.tokenizer, folder=checkpoint.path, stored=stored),
             tensors_of(module, stored),
             vectors=stored,

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bitwright.compress.models.source import Source
-from bitwright.compress.models.tensor_layout import Piece
+from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import Tensor
 
 
@@ -20,7 +20,7 @@ class Model:
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     source: Source
-    pieces: dict[str, tuple[Piece, ...]]
+    pieces: dict[str, tuple[ParameterSlice, ...]]
 
     @property
     def device(self) -> torch.device:

@@ -1,6 +1,6 @@
 """Opened models: configuration, index, tokenizer and tensors, each read once and shared by all users.
 
-`load`, `open_source` and `open_home` all begin here, so that they see the same model. Inconsistencies within a model (index and shards,
+`load`, `open_source` and `open_checkpoint_files` all begin here, so that they see the same model. Inconsistencies within a model (index and shards,
 configuration and weights, unused tensors) are reported here, before anything is measured.
 """
 
@@ -15,7 +15,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
-from bitwright.compress.models.architectures import lay_out, recognise, weights_of
+from bitwright.compress.models.architectures import architecture_of, lay_out, weights_of
 from bitwright.compress.models.checkpoints.checkpoint import Shards
 from bitwright.compress.models.checkpoints.configuration_file import quantization_in, read_configuration
 from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource
@@ -23,7 +23,7 @@ from bitwright.compress.models.gguf.gguf_tokenizer import restore_pre_tokenizer
 from bitwright.compress.models.gguf.reader import GgufSource
 from bitwright.compress.models.hub import NO_CODE, configuration, located, quietly, read_tokenizer
 from bitwright.compress.models.model_settings import settings_of_folder
-from bitwright.compress.models.tensor_layout import Piece
+from bitwright.compress.models.tensor_layout import ParameterSlice
 
 _KEPT_OPEN = 4  # opened models in memory; a run needs one
 
@@ -41,7 +41,7 @@ class FolderCheckpoint:
     config: PreTrainedConfig
     config_json: Mapping[str, Any]
     skeleton: PreTrainedModel
-    pieces: Mapping[str, tuple[Piece, ...]]
+    pieces: Mapping[str, tuple[ParameterSlice, ...]]
     shards: Shards
 
     @cached_property
@@ -156,7 +156,7 @@ def _opened(name: str, place: Path, path: Path, stamps: tuple[tuple[str, int, in
     with quietly(path):
         skeleton = open_skeleton(config)
     config_json = read_configuration(path)
-    found, pieces = Shards(path, quantization_in(config_json, path)), lay_out(skeleton, recognise(config).name)
+    found, pieces = Shards(path, quantization_in(config_json, path)), lay_out(skeleton, architecture_of(config).name)
     found.require(pieces, weights_of(skeleton))
     found.require_read(pieces, tied=_tied(skeleton), ignored=skeleton._keys_to_ignore_on_load_unexpected or ())
     return FolderCheckpoint(name, path, config, config_json, skeleton, pieces, found)

@@ -19,7 +19,7 @@ Expert = tuple[int, int]
 ALIKE = 0.9  # least cosine similarity of all weights of two experts
 
 
-def twins(source: Source) -> dict[Expert, int]:
+def most_similar_experts(source: Source) -> dict[Expert, int]:
     """Return for each expert the index of the most similar one of its layer, if the cosine similarity of their weights is `ALIKE` or more; the source
     must hold experts as tensors of their own.
     """

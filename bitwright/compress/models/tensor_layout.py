@@ -14,7 +14,7 @@ from torch import Tensor as Torch
 
 
 @dataclass(frozen=True)
-class Piece:
+class ParameterSlice:
     """Slice of a torch parameter: rows `start:stop` of it, or of its matrix `expert` if it is 3-D (-1 if it is a plain matrix).
 
     `rotary_heads` is the number of heads whose rows the engine interleaves, 0 if the order is the same; `columns` are the first column and the one

@@ -167,7 +167,11 @@ def _in_vllm(model: Model, path: Path, built: CheckpointSource, asked: _Asked, *
 
 
 def _in_transformers(model: Model, path: Path, built: CheckpointSource, asked: _Asked) -> _Found:
-    rounded = any(isinstance(built.forms[slot.name], Format) and slot.piece.expert >= 0 for slots in built.slots.values() for slot in slots)
+    rounded = any(
+        isinstance(built.forms[slot.name], Format) and slot.piece.expert >= 0
+        for checkpoint_entries in built.checkpoint_entries.values()
+        for slot in checkpoint_entries
+    )
     module = load_packed(path, "auto" if rounded else torch.float32)
     with applied(model, asked.weights), rounded_as(model, loaded_types(module)):
         in_torch = next_token_log_probabilities(model, asked.contexts) if rounded else asked.planned

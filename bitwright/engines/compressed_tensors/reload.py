@@ -76,7 +76,7 @@ def reload_in_transformers(folder: Path, written: CheckpointSource) -> None:
         ) from error
     parameters = weights_of(module)
     for tensor in written.tensors:
-        for slot in written.slots[tensor.name]:
+        for slot in written.checkpoint_entries[tensor.name]:
             found = slot.piece.to_engine(parameters[slot.piece.parameter].detach())
             expected = torch.from_numpy(written.weights_of(slot)).reshape(found.shape)
             if not torch.equal(found, expected.to(found.dtype)):
@@ -97,7 +97,7 @@ def unpack_layer_by_layer(folder: Path, written: CheckpointSource) -> None:  # n
     compressors = importlib.import_module(f"{_PACKAGE}.compressors").BaseCompressor
     schemes = importlib.import_module(f"{_PACKAGE}.quantization").QuantizationScheme
     for tensor in written.tensors:
-        for slot in written.slots[tensor.name]:
+        for slot in written.checkpoint_entries[tensor.name]:
             form = written.forms[slot.name]
             if not isinstance(form, PackedFormat | ByteFormat):
                 continue

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import GgufSource, Levels, Model, Weights, applied, cached_in, extremes, integer_codec
+from bitwright.compress import GgufSource, Model, PackedTensors, Weights, applied, extremes, integer_codec, quantized_cache
 from bitwright.engines.check_result import (
     HEALTHY_NATS,
     Check,
@@ -138,7 +138,7 @@ def check_in_llama_cpp(model: Model, plan: Plan, path: Path, *, contexts: list[N
     _require_alike(model, built)
     with progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
         original_in_torch = next_token_log_probabilities(model, contexts)
-        with applied(model, _weights_of(model, built)), cached_in(model, plan.cache.types):
+        with applied(model, _weights_of(model, built)), quantized_cache(model, plan.cache.types):
             planned_in_torch = next_token_log_probabilities(model, contexts)
         with applied(model, _weights_of(model, GgufSource(reference))):
             reference_in_torch = next_token_log_probabilities(model, contexts)
@@ -200,7 +200,7 @@ def _reference_file(model: Model) -> Iterator[Path]:
         yield source.path
         return
     form = LLAMA_CPP.format("Q8_0")
-    levels = Levels(Path(), source, integer_codec(), {})
+    levels = PackedTensors(Path(), source, integer_codec(), {})
     held = model.pieces.keys() - extremes(model).keys()
     formats = {tensor.name: form.name for tensor in source.tensors if tensor.name in held and form.fits(tensor.shape)}
     with tempfile.TemporaryDirectory(prefix="bitwright-") as folder:

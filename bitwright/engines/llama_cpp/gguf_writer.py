@@ -14,7 +14,7 @@ from bitwright.compress import ALIGNMENT, ALIGNMENT_KEY, FILE_TYPE_KEY, IMATRIX_
 from bitwright.engines.container import Recipe
 from bitwright.errors import BrokenPromiseError
 from bitwright.spaces import Tensor
-from bitwright.whole_files import beside, refusing, replacing, require_size
+from bitwright.whole_files import atomic_write, beside, output_errors, require_size
 
 
 def header_bytes(source: Source, scratch: Path) -> int:
@@ -25,7 +25,7 @@ def header_bytes(source: Source, scratch: Path) -> int:
     Raises:
         OutputError: the folder cannot be written.
     """
-    with refusing(scratch), beside(scratch / "header.gguf") as path:
+    with output_errors(scratch), beside(scratch / "header.gguf") as path:
         with _opened(path, Recipe(source, {})):
             pass
         return padded(path.stat().st_size)
@@ -46,7 +46,7 @@ def write_gguf(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) ->
         OutputError: the folder cannot be written or the disk is full; nothing is left behind.
         BrokenPromiseError: what was read back is not what was to be written.
     """
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         write_tensors(temporary, recipe, packed)
 
 

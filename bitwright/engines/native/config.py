@@ -40,13 +40,13 @@ def native_formats(settings: Mapping[str, Any]) -> dict[str, Format]:
 
 
 def _name(form: Format) -> str:
-    return f"{form.name} {form.heir}" if isinstance(form, DroppedExpert) and form.heir >= 0 else form.name
+    return f"{form.name} {form.replacement}" if isinstance(form, DroppedExpert) and form.replacement >= 0 else form.name
 
 
 def _form(layer: str, name: str) -> Format:
-    first, _, heir = name.partition(" ")
-    if first == DROP.name and (heir.isdecimal() or name == first):
-        return DroppedExpert(heir=int(heir or -1))
+    first, _, replacement = name.partition(" ")
+    if first == DROP.name and (replacement.isdecimal() or name == first):
+        return DroppedExpert(replacement=int(replacement or -1))
     if name == PRUNE.name:
         return PRUNE
     if name not in _FORMS:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from bitwright.compress import FLOAT_TYPES, MIXTRAL, Entry, weights_of
+from bitwright.compress import FLOAT_TYPES, MIXTRAL, StoredTensor, weights_of
 from bitwright.engines.native.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix, PackedParts
 from bitwright.engines.native.rerouted_router import ReroutedRouter
 from bitwright.errors import ModelError
@@ -39,7 +39,7 @@ def in_module(name: str) -> str:
     return name
 
 
-def pack(module: PreTrainedModel, formats: Mapping[str, Format], entries: Mapping[str, Entry], *, dtype: torch.dtype) -> None:
+def pack(module: PreTrainedModel, formats: Mapping[str, Format], entries: Mapping[str, StoredTensor], *, dtype: torch.dtype) -> None:
     """Replace the layers of `module` that the checkpoint holds packed, or in narrower floats than `dtype`, by empty packed layers.
 
     `formats` are those of the packed layers and `entries` the tensors on disk, both by their names in the module.
@@ -69,7 +69,7 @@ def tied_layers(module: PreTrainedModel) -> dict[str, str]:
     return {target.removesuffix(".weight"): source.removesuffix(".weight") for target, source in tied.items()}
 
 
-def _floats(entries: Mapping[str, Entry], dtype: torch.dtype) -> dict[str, Format]:
+def _floats(entries: Mapping[str, StoredTensor], dtype: torch.dtype) -> dict[str, Format]:
     """Return the format of layers stored in floats narrower than `dtype`, and of all experts and channel parts stored as floats."""
     found = {}
     for name, entry in entries.items():
@@ -140,14 +140,14 @@ def _reroute(module: PreTrainedModel, formats: Mapping[str, Format]) -> None:
             continue
         if expert is None:
             raise ModelError(f"Only experts can be dropped; config.json also drops {layer}: build the checkpoint again.")
-        gone.setdefault(expert[1], {})[int(expert[2])] = form.heir
+        gone.setdefault(expert[1], {})[int(expert[2])] = form.replacement
     n_at_once = int(module.config.get_text_config().to_dict().get("num_experts_per_tok") or 0)
-    for block, heirs in gone.items():
+    for block, replacements in gone.items():
         router = module.get_submodule(f"{block}.{_ROUTER}")
-        module.set_submodule(f"{block}.{_ROUTER}", ReroutedRouter(router, heirs, n_at_once=n_at_once))
+        module.set_submodule(f"{block}.{_ROUTER}", ReroutedRouter(router, replacements, n_at_once=n_at_once))
 
 
-def _require_whole(module: PreTrainedModel, entries: Mapping[str, Entry], tied: frozenset[str]) -> None:
+def _require_whole(module: PreTrainedModel, entries: Mapping[str, StoredTensor], tied: frozenset[str]) -> None:
     """Require every tensor in its shape and type: transformers would fill a missing one with random numbers.
 
     Raises:

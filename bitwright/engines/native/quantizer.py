@@ -14,7 +14,7 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from bitwright.compress import Entry, entries, shards
+from bitwright.compress import StoredTensor, entries, shards
 from bitwright.engines.native.config import METHOD, native_formats
 from bitwright.engines.native.packed_model import RENAMED, in_module, pack
 
@@ -42,7 +42,7 @@ class NativeQuantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **settings: Any) -> None:
         formats = native_formats(self.quantization_config.to_dict())
-        found: dict[str, Entry] = {}
+        found: dict[str, StoredTensor] = {}
         for path in settings.get("checkpoint_files") or ():
             found |= {in_module(name): entry for name, entry in entries(Path(path)).items()}
         pack(model, {in_module(layer): form for layer, form in formats.items()}, found, dtype=model.dtype)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor as Torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from bitwright.compress import NO_CODE, Slot, quietly, read_tokenizer
+from bitwright.compress import NO_CODE, CheckpointEntry, quietly, read_tokenizer
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.native import quantizer as native_quantizer
 from bitwright.engines.native.packed_model import in_module
@@ -53,7 +53,7 @@ def reload_native(folder: Path, written: CheckpointSource) -> None:
             f"A written checkpoint must load in transformers; this one does not and was removed, please report this: {error}"
         ) from error
     for tensor in written.tensors:
-        for slot in written.slots[tensor.name] if tensor.stored not in ABSENT else ():
+        for slot in written.checkpoint_entries[tensor.name] if tensor.stored not in ABSENT else ():
             rows = _loaded(module, slot)
             expected = torch.from_numpy(written.read(tensor)).reshape(-1, *rows.shape[1:])[slot.start : slot.stop]
             if not torch.equal(rows[torch.from_numpy(slot.piece.order() - slot.piece.start)].float(), expected):
@@ -62,7 +62,7 @@ def reload_native(folder: Path, written: CheckpointSource) -> None:
                 )
 
 
-def _loaded(module: PreTrainedModel, slot: Slot) -> Torch:
+def _loaded(module: PreTrainedModel, slot: CheckpointEntry) -> Torch:
     """Return the rows of a checkpoint entry as the module computes with them, in its order."""
     layer, _, part = in_module(slot.name).rpartition(".")
     owner = module.get_submodule(layer)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bitwright.compress import Levels, Model
+from bitwright.compress import Model, PackedTensors
 from bitwright.objectives import Store, Tokens
 from bitwright.progress import Progress
 from bitwright.spaces import Space
@@ -16,7 +16,7 @@ class Subject:
     """
 
     model: Model
-    levels: Levels
+    levels: PackedTensors
     space: Space
     tokens: Tokens
     seed: int

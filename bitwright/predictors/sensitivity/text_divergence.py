@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bitwright.compress import Model, Weights, applied, cached_in, planned_weights
+from bitwright.compress import Model, Weights, applied, planned_weights, quantized_cache
 from bitwright.objectives import KullbackLeibler, Reference
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.subject import Subject
@@ -47,7 +47,7 @@ class TextDivergence:
         return planned_weights(self._subject.model, self._subject.levels, formats=formats)
 
     def _nats(self, weights: Weights, types: CacheTypes) -> float:
-        with cached_in(self._subject.model, types):
+        with quantized_cache(self._subject.model, types):
             return divergence(self._subject.model, weights, self._reference)
 
     @cached_property

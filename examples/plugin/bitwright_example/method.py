@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bitwright.methods import Method, Sought, budgets_along
+from bitwright.methods import Method, MethodContext, evenly_spaced_budgets
 from bitwright.objectives import KullbackLeibler
 from bitwright.search import Asking, GeneratorStrategy, Neighbourhood, Problem, SequentialStrategy, Strategy, all_together, asked, starting
 
@@ -30,9 +30,11 @@ def _asking(problem: Problem, near: Neighbourhood, start: np.ndarray) -> Asking:
         trials = yield asked(new[None], problem.n_sequences)
 
 
-def along(sought: Sought, n_points: int) -> Strategy:
+def along(method_context: MethodContext, n_points: int) -> Strategy:
     """Return the strategy along the front: one annealing for each budget."""
-    return SequentialStrategy(annealing(sought.unstarted, bits) for bits in budgets_along(sought, n_points))
+    return SequentialStrategy(annealing(method_context.unstarted, bits) for bits in evenly_spaced_budgets(method_context, n_points))
 
 
-ANNEALING = Method("annealing", "Kirkpatrick et al., 1983", "", KullbackLeibler(), lambda sought, bits: annealing(sought.problem, bits), along)
+ANNEALING = Method(
+    "annealing", "Kirkpatrick et al., 1983", "", KullbackLeibler(), lambda method_context, bits: annealing(method_context.problem, bits), along
+)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.compress import Distortion, Floats, GgmlCodec, Levels, matrix_shape, measure_distortion, open_source
+from bitwright.compress import Distortion, Floats, GgmlCodec, PackedTensors, matrix_shape, measure_distortion, open_source
 from bitwright.engines import LLAMA_CPP
 from bitwright.progress import Advance, Progress, Silent
 from bitwright.spaces import BlockFormat, Space, Tensor, Unit, discover
@@ -24,10 +24,10 @@ UNITS = (DENSE, EXPERTS, TIE)
 CHANNELS = {EXPERTS.tensors[0].name: importance(3, 256), TIE.tensors[0].name: importance(1, 256), TIE.tensors[1].name: importance(1, 256, 7)}
 
 
-def measured(folder: Path, units: tuple[Unit, ...], channels: dict[str, Floats], *menu: str) -> tuple[Space, Levels, Distortion]:
+def measured(folder: Path, units: tuple[Unit, ...], channels: dict[str, Floats], *menu: str) -> tuple[Space, PackedTensors, Distortion]:
     source = made.MadeSource([tensor for unit in units for tensor in unit.tensors])
     space = LLAMA_CPP.space(units, menu=menu or MENU, fixed_bytes=0, n_weights=1)
-    levels = Levels(folder, source, GgmlCodec(), channels)
+    levels = PackedTensors(folder, source, GgmlCodec(), channels)
     return space, levels, measure_distortion(space, levels, progress=Silent())
 
 
@@ -81,7 +81,7 @@ def test_a_lossless_format_makes_larger_ones_pointless(gguf_256: Path, tmp_path:
     source = open_source(str(gguf_256))
     units = discover(source.tensors)[:3]
     space = LLAMA_CPP.space(units, menu=("F32", "BF16", "Q8_0", "Q4_0"), fixed_bytes=0, n_weights=1)
-    found = measure_distortion(space, Levels(tmp_path, source, GgmlCodec(), {}), progress=Silent())
+    found = measure_distortion(space, PackedTensors(tmp_path, source, GgmlCodec(), {}), progress=Silent())
     assert (found.plain[:, column("BF16")] == 0).all()
     assert np.isnan(found.plain[:, column("F32")]).all()
     assert (found.plain[:, [column("Q8_0"), column("Q4_0")]] > 0).all()
@@ -95,7 +95,7 @@ def test_a_quantized_original_is_its_own_best(gguf_quantized: Path, tmp_path: Pa
     source = open_source(str(gguf_quantized))
     unit = next(unit for unit in discover(source.tensors) if unit.tensors[0].stored == "Q4_K")
     space = LLAMA_CPP.space((unit,), menu=("F16", "Q8_0", "Q4_K", "Q4_0", "Q3_K"), fixed_bytes=0, n_weights=1)
-    keep = measure_distortion(space, Levels(tmp_path, source, GgmlCodec(), {}), progress=Silent()).worth_offering(space)
+    keep = measure_distortion(space, PackedTensors(tmp_path, source, GgmlCodec(), {}), progress=Silent()).worth_offering(space)
     assert [form.name for form, kept in zip(space.formats, keep[0], strict=True) if kept] == ["Q4_K", "Q3_K"]
 
 
@@ -106,7 +106,7 @@ def test_weights_of_zero_have_no_error(channels: dict[str, Floats], tmp_path: Pa
             return np.zeros(matrix_shape(tensor), dtype=np.float32)
 
     space = LLAMA_CPP.space((DENSE,), menu=("Q8_0", "Q4_0"), fixed_bytes=0, n_weights=1)
-    found = measure_distortion(space, Levels(tmp_path, Zero(DENSE.tensors), GgmlCodec(), channels), progress=Silent())
+    found = measure_distortion(space, PackedTensors(tmp_path, Zero(DENSE.tensors), GgmlCodec(), channels), progress=Silent())
     assert found.plain[0, column("Q4_0")] == found.weighted[0, column("Q4_0")] == 0
     assert found.worth_offering(space).sum() == 1
 
@@ -132,7 +132,7 @@ def test_progress_counts_every_weight(tmp_path: Path) -> None:
 
     counted = Counted()
     space = LLAMA_CPP.space(UNITS, menu=("Q8_0",), fixed_bytes=0, n_weights=1)
-    levels = Levels(tmp_path, made.MadeSource([tensor for unit in UNITS for tensor in unit.tensors]), GgmlCodec(), {})
+    levels = PackedTensors(tmp_path, made.MadeSource([tensor for unit in UNITS for tensor in unit.tensors]), GgmlCodec(), {})
     measure_distortion(space, levels, progress=counted)
     assert counted.done == counted.total == sum(unit.n_weights for unit in UNITS)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bitwright.compress import Bytes, Codec, Floats, GgmlCodec, GgufSource, Levels, MadeOnce, integer_codec, matrix_shape, packed_codec
+from bitwright.compress import Bytes, Codec, DecodeOnlyCodec, Floats, GgmlCodec, GgufSource, PackedTensors, integer_codec, matrix_shape, packed_codec
 from bitwright.engines import LLAMA_CPP, NATIVE
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS
 from bitwright.errors import ModelError, OutputError, RunError
@@ -40,8 +40,8 @@ class Counting(Codec):
         return GgmlCodec().decode(packed, form, shape)
 
 
-def levels(folder: Path, *tensors: Tensor, codec: Codec | None = None, channels: dict[str, Floats] | None = None) -> Levels:
-    return Levels(folder, made.MadeSource(tensors or (TENSOR,)), codec or Counting(), channels or {})
+def levels(folder: Path, *tensors: Tensor, codec: Codec | None = None, channels: dict[str, Floats] | None = None) -> PackedTensors:
+    return PackedTensors(folder, made.MadeSource(tensors or (TENSOR,)), codec or Counting(), channels or {})
 
 
 def test_a_tensor_is_packed_once_and_then_read_from_disk(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_level_that_is_not_as_it_was_packed_is_packed_again(damage: str, tmp_p
 def test_a_level_that_cannot_be_made_again_is_refused(tmp_path: Path) -> None:
     levels(tmp_path).packed(TENSOR, Q4_0)
     path = tmp_path / f"{TENSOR.name}.Q4_0"
-    kept = levels(tmp_path, codec=MadeOnce(GgmlCodec(), tmp_path))
+    kept = levels(tmp_path, codec=DecodeOnlyCodec(GgmlCodec(), tmp_path))
     assert kept.packed(TENSOR, Q4_0).nbytes == Q4_0.size_bytes(TENSOR.shape)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(RunError) as caught:
@@ -127,7 +127,7 @@ def test_formats_and_tensors_do_not_mix(tmp_path: Path) -> None:
 
 def test_the_stored_format_is_the_sources_own_bytes(gguf_quantized: Path, tmp_path: Path) -> None:
     source, codec = GgufSource(gguf_quantized), Counting()
-    here = Levels(tmp_path / "levels", source, codec, {})
+    here = PackedTensors(tmp_path / "levels", source, codec, {})
     for tensor in source.tensors:
         form = LLAMA_CPP.format(tensor.stored)
         assert np.shares_memory(here.packed(tensor, form), source.stored(tensor))

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitwright.compress import Bytes, KeptCodes, keep_codes
-from bitwright.compress.codecs.level_file import write_level
+from bitwright.compress import Bytes, PinnedCodes, pin_codes
+from bitwright.compress.codecs.packed_file import write_packed
 from bitwright.errors import OutputError, PlanError, RunError
 from bitwright.written_files import digest
 from tests.runs import leftovers
@@ -23,18 +23,18 @@ def levels(tmp_path: Path) -> Path:
     folder = tmp_path / "levels"
     folder.mkdir()
     for i, (tensor, form) in enumerate(PAIRS[:1] + PAIRS[2:]):
-        write_level(folder / f"{tensor}.{form}", codes_of(i), key=f"{tensor}.{form}")
+        write_packed(folder / f"{tensor}.{form}", codes_of(i), key=f"{tensor}.{form}")
     return folder
 
 
 def test_what_was_kept_is_read_back(levels: Path, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "codes.safetensors"
-    keep_codes(path, levels, [PAIRS[0], PAIRS[2]])
-    codes = KeptCodes(path, digest(path))
+    pin_codes(path, levels, [PAIRS[0], PAIRS[2]])
+    codes = PinnedCodes(path, digest(path))
     for i, pair in enumerate((PAIRS[0], PAIRS[2])):
         assert np.array_equal(codes.packed(*pair), codes_of(i))
     before = path.read_bytes()
-    keep_codes(path, levels, [PAIRS[0], PAIRS[2]])
+    pin_codes(path, levels, [PAIRS[0], PAIRS[2]])
     assert path.read_bytes() == before
     with pytest.raises(PlanError) as caught:
         codes.packed(PAIRS[0][0], "INT4_G32")
@@ -44,15 +44,15 @@ def test_what_was_kept_is_read_back(levels: Path, tmp_path: Path) -> None:
 def test_long_names_and_many_tensors_have_room(tmp_path: Path) -> None:
     pairs = [(f"blk.{i}.{'x' * 150}.weight", "INT8_ROW") for i in range(40)]
     for tensor, form in pairs:
-        write_level(tmp_path / f"{tensor}.{form}", np.frombuffer(b"ab", dtype=np.uint8), key=f"{tensor}.{form}")
-    keep_codes(tmp_path / "codes", tmp_path, pairs)
-    codes = KeptCodes(tmp_path / "codes", digest(tmp_path / "codes"))
+        write_packed(tmp_path / f"{tensor}.{form}", np.frombuffer(b"ab", dtype=np.uint8), key=f"{tensor}.{form}")
+    pin_codes(tmp_path / "codes", tmp_path, pairs)
+    codes = PinnedCodes(tmp_path / "codes", digest(tmp_path / "codes"))
     assert all(codes.packed(*pair).tobytes() == b"ab" for pair in pairs)
 
 
 def test_codes_that_are_gone_are_refused(levels: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
-        keep_codes(tmp_path / "codes", levels, [PAIRS[0], ("gone.weight", "INT3_G32")])
+        pin_codes(tmp_path / "codes", levels, [PAIRS[0], ("gone.weight", "INT3_G32")])
     sentence(caught.value, levels, "gone.weight.INT3_G32", "--out")
     assert not (tmp_path / "codes").exists()
 
@@ -61,14 +61,14 @@ def test_codes_that_were_changed_are_refused(levels: Path, tmp_path: Path) -> No
     level = levels / ".".join(PAIRS[2])
     level.write_bytes(bytes([level.read_bytes()[0] ^ 1]) + level.read_bytes()[1:])
     with pytest.raises(RunError) as caught:
-        keep_codes(tmp_path / "codes", levels, [PAIRS[0], PAIRS[2]])
+        pin_codes(tmp_path / "codes", levels, [PAIRS[0], PAIRS[2]])
     sentence(caught.value, level.name, "cannot be reproduced")
 
 
 def test_no_mutation_of_kept_codes_is_a_traceback(levels: Path, tmp_path: Path) -> None:
     """Also where the plan names the digest of the damaged file."""
     path, rng = tmp_path / "codes", random.Random(0)
-    keep_codes(path, levels, [PAIRS[0], PAIRS[2]])
+    pin_codes(path, levels, [PAIRS[0], PAIRS[2]])
     whole = path.read_bytes()
     texts = [b'"U8"', b"[1]", b'"data_offsets"', b"[0,1]", b'"shape"', b"{", b"null", b"1e999", b"-1", b"9" * 30, b"[" * 2000]
     for _ in range(400):
@@ -76,7 +76,7 @@ def test_no_mutation_of_kept_codes_is_a_traceback(levels: Path, tmp_path: Path) 
         some = rng.choice([*texts, rng.randbytes(4)])
         path.write_bytes(whole[:at] + some + whole[at + rng.choice((len(some), 1)) :])
         try:
-            codes = KeptCodes(path, digest(path))
+            codes = PinnedCodes(path, digest(path))
             found = [codes.packed(*pair) for pair in (PAIRS[0], PAIRS[2])]
         except PlanError as error:
             sentence(error, path if "among them" not in str(error) else "among them")
@@ -87,7 +87,7 @@ def test_no_mutation_of_kept_codes_is_a_traceback(levels: Path, tmp_path: Path) 
 def test_a_place_that_cannot_be_written_is_refused(levels: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError) as caught:
-        keep_codes(tmp_path / "file" / "codes", levels, [PAIRS[0]])
+        pin_codes(tmp_path / "file" / "codes", levels, [PAIRS[0]])
     sentence(caught.value, tmp_path / "file" / "codes")
     assert not leftovers(tmp_path)
 
@@ -95,12 +95,12 @@ def test_a_place_that_cannot_be_written_is_refused(levels: Path, tmp_path: Path)
 def test_a_file_that_is_gone_or_changed_or_none_is_refused(levels: Path, tmp_path: Path) -> None:
     path = tmp_path / "codes"
     with pytest.raises(PlanError, match="is not there"):
-        KeptCodes(path, "0")
-    keep_codes(path, levels, [PAIRS[0]])
+        PinnedCodes(path, "0")
+    pin_codes(path, levels, [PAIRS[0]])
     kept = digest(path)
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(PlanError, match="has changed"):
-        KeptCodes(path, kept)
+        PinnedCodes(path, kept)
     path.write_text("no codes", encoding="utf-8")
     with pytest.raises(PlanError, match="does not hold them"):
-        KeptCodes(path, digest(path))
+        PinnedCodes(path, digest(path))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Floats, GgmlCodec, Levels, Model, applied, load, matrix_shape, planned_weights, rounded_as
+from bitwright.compress import Floats, GgmlCodec, Model, PackedTensors, applied, load, matrix_shape, planned_weights, rounded_as
 from bitwright.engines import LLAMA_CPP
 from bitwright.spaces import Tensor, discover
 
@@ -45,7 +45,7 @@ def logits(model: Model) -> torch.Tensor:
 
 
 def test_the_module_computes_with_what_the_codec_decodes(model: Model, before: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    levels = Levels(tmp_path, model.source, GgmlCodec(), {})
+    levels = PackedTensors(tmp_path, model.source, GgmlCodec(), {})
     formats = {tensor.name: Q4_0 if t % 2 else Q8_0 for t, tensor in enumerate(matrices(model))}
     original = logits(model)
     with applied(model, planned_weights(model, levels, formats=formats)):
@@ -79,7 +79,7 @@ def test_weights_are_rounded_to_the_types_they_are_loaded_in(model: Model, befor
 
 
 def test_tensors_that_keep_their_format_are_left_out(model: Model, tmp_path: Path) -> None:
-    levels = Levels(tmp_path, model.source, GgmlCodec(), {})
+    levels = PackedTensors(tmp_path, model.source, GgmlCodec(), {})
     first, second, *_ = matrices(model)
     assert planned_weights(model, levels, formats={first.name: BF16, second.name: Q4_0}).keys() == {second.name}
     assert planned_weights(model, levels, formats={}) == {}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from bitwright.compress import Levels, Model, applied, choice_loader, integer_codec, load, planned_weights, rerouted, swapping, without
+from bitwright.compress import Model, PackedTensors, applied, choice_loader, integer_codec, load, planned_weights, rerouted, swapping, without
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.engines.native.rerouted_router import ReroutedRouter
 from bitwright.spaces import DROP, Space, by_expert, discover
@@ -26,8 +26,8 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 
 @pytest.fixture
-def levels(model: Model, tmp_path: Path) -> Levels:
-    return Levels(tmp_path, model.source, integer_codec(), {})
+def levels(model: Model, tmp_path: Path) -> PackedTensors:
+    return PackedTensors(tmp_path, model.source, integer_codec(), {})
 
 
 def space_of(model: Model) -> Space:
@@ -60,7 +60,7 @@ def test_routers_choose_among_those_that_are_left(model: Model, gone: list[int])
     assert not torch.allclose(found, logits(model.module), atol=1e-3)
 
 
-def test_plans_and_choices_drop_alike_and_put_back(model: Model, levels: Levels) -> None:
+def test_plans_and_choices_drop_alike_and_put_back(model: Model, levels: PackedTensors) -> None:
     space, before, original = space_of(model), weights_of(model), logits(model.module)
     choice = space.uniform(NATIVE.format("INT4_G32"))
     dropped = [u for u, unit in enumerate(space.units) if (unit.layer, unit.expert) in {(0, 1), (1, 0), (1, 3)}]
@@ -110,7 +110,7 @@ def test_gradients_pass_what_is_left() -> None:
     assert (slopes[0, 1:3] < 0).all(), "the twin has"
 
 
-def test_what_is_dropped_has_no_bytes_and_no_weights(model: Model, levels: Levels) -> None:
+def test_what_is_dropped_has_no_bytes_and_no_weights(model: Model, levels: PackedTensors) -> None:
     tensor = next(tensor for tensor in model.tensors if "_exps.2." in tensor.name)
     assert len(levels.packed(tensor, DROP)) == len(levels.encode(tensor, DROP)) == 0
     assert levels.weights(tensor, DROP).shape == tensor.shape
@@ -120,7 +120,7 @@ def test_what_is_dropped_has_no_bytes_and_no_weights(model: Model, levels: Level
     assert not list(levels.folder.glob("*DROP*"))
 
 
-def test_routers_are_watched_from_the_first_drop_on(model: Model, levels: Levels) -> None:
+def test_routers_are_watched_from_the_first_drop_on(model: Model, levels: PackedTensors) -> None:
     space = space_of(model)
     with swapping(model) as weights:
         put = choice_loader(weights, model, levels, space)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import Bytes, Model, cached_in, load, open_source
+from bitwright.compress import Bytes, Model, load, open_source, quantized_cache
 from bitwright.compress.in_place.rounded_cache import cache_rounding, rounded_keys, rounded_values
 from bitwright.engines import LlamaCpp, Recipe, write_gguf
 from bitwright.objectives import next_token_log_probabilities
@@ -50,7 +50,7 @@ def test_torch_rounds_keys_and_values_as_the_engine_does(made: tuple[Model, Path
     model, file = made
     original = next_token_log_probabilities(model, CONTEXTS)
     for types in TYPES:
-        with cached_in(model, types):
+        with quantized_cache(model, types):
             in_torch = next_token_log_probabilities(model, CONTEXTS)
         engine = LlamaCpp(file, n_vocabulary=tiny.N_TOKENS, n_threads=1, cache=types)
         in_engine = np.stack([engine.next_token(context.tolist()) for context in CONTEXTS])
@@ -76,13 +76,13 @@ def test_a_finer_type_costs_less(made: tuple[Model, Path]) -> None:
 def test_a_cache_of_its_own_is_left_to_the_model(made: tuple[Model, Path]) -> None:
     model, _ = made
     ids = torch.tensor([[3, 4, 5, 6, 7]])
-    with torch.inference_mode(), cached_in(model, CacheTypes("Q4_0", "Q4_0")):
+    with torch.inference_mode(), quantized_cache(model, CacheTypes("Q4_0", "Q4_0")):
         rounded = model.module(ids, use_cache=False).logits
         held = model.module(ids[:, :3], use_cache=True, past_key_values=None)
         assert held.past_key_values is not None
     with torch.inference_mode():
         first = model.module(ids[:, :3], use_cache=True)
-        with cached_in(model, CacheTypes("Q4_0", "Q4_0")):
+        with quantized_cache(model, CacheTypes("Q4_0", "Q4_0")):
             rest = model.module(ids[:, 3:], past_key_values=first.past_key_values, use_cache=True).logits
         plain = model.module(ids, use_cache=False).logits
     assert torch.allclose(rest, plain[:, 3:], atol=1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Floats, Levels, Model, choice_loader, load, swapping
+from bitwright.compress import Floats, Model, PackedTensors, choice_loader, load, swapping
 from bitwright.spaces import Space
 from tests.measuring import levels_of, space_of, uniform
 
@@ -24,7 +24,7 @@ def space(model: Model) -> Space:
 
 
 @pytest.fixture
-def levels(model: Model, space: Space, tmp_path: Path) -> Levels:
+def levels(model: Model, space: Space, tmp_path: Path) -> PackedTensors:
     packed = levels_of(model, tmp_path)
     for unit in space.units:
         for form in (form for form in space.formats if form.name in MENU):
@@ -36,7 +36,7 @@ def in_module(model: Model, name: str) -> Floats:
     return torch.cat([piece.to_engine(model.module.get_parameter(piece.parameter).detach()) for piece in model.pieces[name]]).numpy()
 
 
-def test_the_module_has_the_weights_of_the_last_choice(model: Model, space: Space, levels: Levels) -> None:
+def test_the_module_has_the_weights_of_the_last_choice(model: Model, space: Space, levels: PackedTensors) -> None:
     expected = {(u.tensors[0].name, f): levels.weights(u.tensors[0], space.formats[f]) for u in space.units for f in np.flatnonzero(space.offered[0])}
     before = {name: weight.detach().clone() for name, weight in model.module.named_parameters()}
     rng = np.random.default_rng(0)
@@ -56,10 +56,10 @@ def test_the_module_has_the_weights_of_the_last_choice(model: Model, space: Spac
     assert all(torch.equal(weight, before[name]) for name, weight in model.module.named_parameters())
 
 
-def test_only_what_differs_is_expanded(model: Model, space: Space, levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_differs_is_expanded(model: Model, space: Space, levels: PackedTensors, monkeypatch: pytest.MonkeyPatch) -> None:
     expanded: list[str] = []
-    original = Levels.weights
-    monkeypatch.setattr(Levels, "weights", lambda self, tensor, form: (expanded.append(tensor.name), original(self, tensor, form))[1])
+    original = PackedTensors.weights
+    monkeypatch.setattr(PackedTensors, "weights", lambda self, tensor, form: (expanded.append(tensor.name), original(self, tensor, form))[1])
     first, second = uniform(space, "Q4_0"), uniform(space, "Q4_0")
     second[1] = uniform(space, "Q8_0")[1]
     with swapping(model, expanded_bytes=1 << 30) as weights:
@@ -73,7 +73,7 @@ def test_only_what_differs_is_expanded(model: Model, space: Space, levels: Level
 
 
 @pytest.mark.parametrize("expanded_bytes", [0, 1, 50_000])
-def test_memory_is_bounded(model: Model, space: Space, levels: Levels, expanded_bytes: int) -> None:
+def test_memory_is_bounded(model: Model, space: Space, levels: PackedTensors, expanded_bytes: int) -> None:
     with swapping(model, expanded_bytes=expanded_bytes) as weights:
         put = choice_loader(weights, model, levels, space)
         for name in ("Q4_0", "Q8_0", "Q4_0"):

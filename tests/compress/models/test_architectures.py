@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from bitwright.compress import ARCHITECTURES, Piece, weights_of
-from bitwright.compress.models.architectures import MODEL_TYPES, bind, engine_shape, lay_out, recognise
+from bitwright.compress import ARCHITECTURES, ParameterSlice, weights_of
+from bitwright.compress.models.architectures import MODEL_TYPES, architecture_of, bind, engine_shape, lay_out
 from bitwright.errors import ModelError
 from tests.compress import tiny_models as tiny
 
@@ -43,7 +43,7 @@ def test_pieces_round_trip(family):
 
 @given(heads=st.integers(1, 6), pairs=st.integers(1, 8), start=st.integers(0, 5))
 def test_rotary_order_brings_the_halves_of_a_pair_together(heads, pairs, start):
-    order = Piece("q", -1, start, start + heads * pairs * 2, heads).order() - start
+    order = ParameterSlice("q", -1, start, start + heads * pairs * 2, heads).order() - start
     assert sorted(order) == list(range(heads * pairs * 2))
     first, second = order.reshape(-1, 2).T
     assert np.array_equal(second - first, np.full(heads * pairs, pairs))
@@ -70,9 +70,11 @@ def test_stacked_experts_are_one_piece_each():
     module, architecture = tiny_module("mixtral")
     found = bind(module, architecture)
     name = "model.layers.1.mlp.experts.gate_up_proj"
-    assert found["blk.1.ffn_gate_exps.weight"] == tuple(Piece(name, expert, 0, 96, 0) for expert in range(4))
-    assert found["blk.1.ffn_up_exps.weight"] == tuple(Piece(name, expert, 96, 192, 0) for expert in range(4))
-    assert found["blk.1.ffn_down_exps.weight"] == tuple(Piece("model.layers.1.mlp.experts.down_proj", expert, 0, 64, 0) for expert in range(4))
+    assert found["blk.1.ffn_gate_exps.weight"] == tuple(ParameterSlice(name, expert, 0, 96, 0) for expert in range(4))
+    assert found["blk.1.ffn_up_exps.weight"] == tuple(ParameterSlice(name, expert, 96, 192, 0) for expert in range(4))
+    assert found["blk.1.ffn_down_exps.weight"] == tuple(
+        ParameterSlice("model.layers.1.mlp.experts.down_proj", expert, 0, 64, 0) for expert in range(4)
+    )
     down = dict(module.named_parameters())["model.layers.1.mlp.experts.down_proj"]
     assert engine_shape(found["blk.1.ffn_down_exps.weight"], down) == (4, 64, 96)
 
@@ -100,12 +102,12 @@ def test_every_model_type_has_a_row():
 )
 def test_what_llama_cpp_would_compute_differently_is_refused(model_type, settings, said):
     with pytest.raises(ModelError, match=said):
-        recognise(AutoConfig.for_model(model_type, **settings))
+        architecture_of(AutoConfig.for_model(model_type, **settings))
 
 
 def test_the_largest_gemma_scales_attention_by_its_width():
     settings = {"hidden_size": 64, "num_attention_heads": 4, "head_dim": 32, "num_hidden_layers": 46, "query_pre_attn_scalar": 16}
-    assert recognise(AutoConfig.for_model("gemma2", **settings)).name == "gemma2"
+    assert architecture_of(AutoConfig.for_model("gemma2", **settings)).name == "gemma2"
 
 
 def test_an_unknown_architecture_is_refused():

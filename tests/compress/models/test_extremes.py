@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from bitwright.compress import (
     Codec,
     GgmlCodec,
-    Levels,
+    PackedTensors,
     extremes,
     integer_codec,
     load,
@@ -81,7 +81,7 @@ def test_no_pair_of_libggml_that_is_worse_than_zeros_is_worth_trying(magnitude: 
     source.magnitude = magnitude
     menu = ("F16", "Q8_0", "Q6_K", "Q5_1", "Q5_K", "Q5_0", "Q4_1", "Q4_K", "Q4_0", "IQ4_NL", "Q3_K", "Q2_K")
     space = LLAMA_CPP.space((_DENSE,), menu=menu, fixed_bytes=0, n_weights=1)
-    found = measure_distortion(space, Levels(tmp_path, source, GgmlCodec(), {}), progress=Silent()).weighted[0]
+    found = measure_distortion(space, PackedTensors(tmp_path, source, GgmlCodec(), {}), progress=Silent()).weighted[0]
     tried = {form.name: value for form, value in zip(space.formats, found, strict=True) if not np.isnan(value)}
     assert max(tried.values()) <= 1
     assert ("Q4_K" in tried) == (magnitude != 1e-6)  # whose minima libggml rounds to many times the weights there
@@ -90,7 +90,7 @@ def test_no_pair_of_libggml_that_is_worse_than_zeros_is_worth_trying(magnitude: 
 
 def test_a_unit_keeps_the_best_pair_where_all_are_worse_than_zeros(tmp_path: Path) -> None:
     space = LLAMA_CPP.space((_DENSE,), menu=["Q4_K", "Q5_K"], fixed_bytes=0, n_weights=1)
-    found = measure_distortion(space, Levels(tmp_path, Scaled(_DENSE.tensors), GgmlCodec(), {}), progress=Silent()).weighted[0]
+    found = measure_distortion(space, PackedTensors(tmp_path, Scaled(_DENSE.tensors), GgmlCodec(), {}), progress=Silent()).weighted[0]
     assert (~np.isnan(found)).sum() == 1
     assert np.nanmin(found) > 1
 
@@ -166,7 +166,7 @@ def test_a_level_that_cannot_be_is_named(llama_96: Path, tmp_path: Path) -> None
         def read(self, tensor: Tensor) -> np.ndarray:
             return np.full(tensor.shape, 1e5, np.float32)
 
-    levels = Levels(tmp_path, Large(_DENSE.tensors), GgmlCodec(), {})
+    levels = PackedTensors(tmp_path, Large(_DENSE.tensors), GgmlCodec(), {})
     with pytest.raises(ModelError) as refused:
         levels.encode(_DENSE.tensors[0], LLAMA_CPP.format("Q8_0"))
     sentence(refused.value, "blk.0.attn_q.weight", "Q8_0", "1e+05")

@@ -14,7 +14,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel, ViTConfig, ViTModel
 
-from bitwright.compress import GgmlCodec, GgufSource, Levels, Model, load, open_source
+from bitwright.compress import GgmlCodec, GgufSource, Model, PackedTensors, load, open_source
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS
 from bitwright.engines import LLAMA_CPP, Recipe, write_gguf
 from bitwright.errors import ModelError
@@ -230,7 +230,7 @@ def test_weights_that_are_not_finite_are_refused_when_they_are_quantized(folder:
     source = open_source(str(folder))
     tensor = next(tensor for tensor in source.tensors if tensor.name == "blk.1.ffn_up.weight")
     with pytest.raises(ModelError) as caught:
-        Levels(folder, source, GgmlCodec(), {}).packed(tensor, LLAMA_CPP.format("Q8_0"))
+        PackedTensors(folder, source, GgmlCodec(), {}).packed(tensor, LLAMA_CPP.format("Q8_0"))
     sentence(caught.value, "finite")
 
 

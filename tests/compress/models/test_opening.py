@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from bitwright.compress import load, open_home, open_source
+from bitwright.compress import load, open_checkpoint_files, open_source
 from bitwright.compress.models.opening import open_checkpoint
 from bitwright.errors import ModelError
 from tests.sentences import sentence
@@ -33,7 +33,7 @@ def weights_changed(folder: Path, **tensors: torch.Tensor) -> None:
 def refused(folder: Path, *values: object) -> None:
     """By everything that opens a model, in the same words."""
     messages = set()
-    for opened in (load, open_source, open_home):
+    for opened in (load, open_source, open_checkpoint_files):
         with pytest.raises(ModelError) as caught:
             opened(str(folder))
         messages.add(sentence(caught.value, folder, *values))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bitwright.compress import Bytes, Floats, Source, twins
+from bitwright.compress import Bytes, Floats, Source, most_similar_experts
 from bitwright.spaces import Tensor
 
 
@@ -27,14 +27,14 @@ def test_copies_and_near_copies_are_twins_and_strangers_are_not() -> None:
     weights[7] = weights[2]
     weights[11] = weights[10] + 0.2 * rng.normal(size=(2, 4, 8))
     weights[4] = -weights[3]
-    assert twins(Made(weights)) == {(3, 2): 7, (3, 7): 2, (3, 10): 11, (3, 11): 10}
+    assert most_similar_experts(Made(weights)) == {(3, 2): 7, (3, 7): 2, (3, 10): 11, (3, 11): 10}
 
 
 def test_one_matrix_alike_is_not_enough() -> None:
     weights = np.random.default_rng(1).normal(size=(3, 2, 4, 8))
     weights[1, 0] = weights[0, 0]
-    assert twins(Made(weights)) == {}
+    assert most_similar_experts(Made(weights)) == {}
 
 
 def test_an_expert_of_zeros_has_no_twin() -> None:
-    assert twins(Made(np.zeros((2, 2, 4, 8)))) == {}
+    assert most_similar_experts(Made(np.zeros((2, 2, 4, 8)))) == {}

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitwright.compress import Piece
+from bitwright.compress import ParameterSlice
 
 
 def permute(weights: np.ndarray, n_head: int) -> np.ndarray:
@@ -17,12 +17,12 @@ def permute(weights: np.ndarray, n_head: int) -> np.ndarray:
 def test_rotary_rows_are_in_the_order_of_llama_cpps_converter(heads: int, pairs: int, columns: int) -> None:
     n_rows = heads * 2 * pairs
     weights = np.arange(n_rows * columns, dtype=np.float32).reshape(n_rows, columns)
-    found = Piece("q", -1, 0, n_rows, heads).to_engine(torch.from_numpy(weights))
+    found = ParameterSlice("q", -1, 0, n_rows, heads).to_engine(torch.from_numpy(weights))
     assert np.array_equal(found.numpy(), permute(weights, heads))
 
 
 @st.composite
-def pieces(draw: st.DrawFn) -> tuple[Piece, torch.Tensor]:
+def pieces(draw: st.DrawFn) -> tuple[ParameterSlice, torch.Tensor]:
     """A piece of a matrix, or of one expert of a stack, and the parameter."""
     heads = draw(st.integers(0, 4))
     n_rows = 2 * heads * draw(st.integers(1, 3)) if heads else draw(st.integers(1, 9))
@@ -30,11 +30,11 @@ def pieces(draw: st.DrawFn) -> tuple[Piece, torch.Tensor]:
     n_experts = draw(st.integers(0, 3))
     shape = (*([n_experts] if n_experts else []), start + n_rows + rest, columns)
     expert = draw(st.integers(0, n_experts - 1)) if n_experts else -1
-    return Piece("p", expert, start, start + n_rows, heads), torch.arange(float(np.prod(shape))).reshape(shape)
+    return ParameterSlice("p", expert, start, start + n_rows, heads), torch.arange(float(np.prod(shape))).reshape(shape)
 
 
 @given(given_piece=pieces())
-def test_writing_and_reading_are_inverse_and_touch_nothing_else(given_piece: tuple[Piece, torch.Tensor]) -> None:
+def test_writing_and_reading_are_inverse_and_touch_nothing_else(given_piece: tuple[ParameterSlice, torch.Tensor]) -> None:
     piece, parameter = given_piece
     before = parameter.clone()
     rows = -1 - torch.arange(float(piece.n_rows * parameter.shape[-1])).reshape(piece.n_rows, -1)
@@ -47,7 +47,7 @@ def test_writing_and_reading_are_inverse_and_touch_nothing_else(given_piece: tup
 
 
 @given(given_piece=pieces())
-def test_what_is_read_is_a_copy(given_piece: tuple[Piece, torch.Tensor]) -> None:
+def test_what_is_read_is_a_copy(given_piece: tuple[ParameterSlice, torch.Tensor]) -> None:
     piece, parameter = given_piece
     before = parameter.clone()
     piece.to_engine(parameter).zero_()
@@ -56,6 +56,6 @@ def test_what_is_read_is_a_copy(given_piece: tuple[Piece, torch.Tensor]) -> None
 
 def test_rows_are_written_in_the_parameters_own_type() -> None:
     parameter = torch.zeros(2, 2, dtype=torch.bfloat16)
-    Piece("p", -1, 0, 2, 0).from_engine(parameter, torch.full((2, 2), 1.5))
+    ParameterSlice("p", -1, 0, 2, 0).from_engine(parameter, torch.full((2, 2), 1.5))
     assert parameter.dtype == torch.bfloat16
     assert (parameter == 1.5).all()

@@ -10,7 +10,8 @@ from tests.sentences import sentence
 
 def test_settings_are_a_mirror_pair() -> None:
     layers = {
-        f"model.layers.{i}.mlp.up_proj": form for i, form in enumerate((*INTEGER_FORMATS, DROP, PRUNE, DroppedExpert(heir=0), DroppedExpert(heir=12)))
+        f"model.layers.{i}.mlp.up_proj": form
+        for i, form in enumerate((*INTEGER_FORMATS, DROP, PRUNE, DroppedExpert(replacement=0), DroppedExpert(replacement=12)))
     }
     assert native_formats(native_settings(layers)) == layers
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bitwright.compress import Entry, entries
+from bitwright.compress import StoredTensor, entries
 from bitwright.engines.native.packed_model import in_module, pack, tied_layers
 from bitwright.engines.native.packed_modules import PackedEmbedding, PackedExperts, PackedLinear
 from bitwright.errors import ModelError
@@ -22,7 +22,7 @@ def skeleton(family: str) -> nn.Module:
 
 
 @pytest.fixture
-def mixtral(tmp_path: Path) -> tuple[nn.Module, dict[str, Format], dict[str, Entry]]:
+def mixtral(tmp_path: Path) -> tuple[nn.Module, dict[str, Format], dict[str, StoredTensor]]:
     made = write_native(skeleton("mixtral"), tmp_path)
     found = {in_module(name): entry for name, entry in entries(tmp_path / "model.safetensors").items()}
     return skeleton("mixtral"), {in_module(layer): form for layer, form in made.layers.items()}, found
@@ -42,7 +42,7 @@ def test_names_of_older_checkpoints_are_translated(on_disk: str, expected: str) 
     assert in_module(on_disk) == expected
 
 
-def test_every_matrix_is_replaced(mixtral: tuple[nn.Module, dict[str, Format], dict[str, Entry]]) -> None:
+def test_every_matrix_is_replaced(mixtral: tuple[nn.Module, dict[str, Format], dict[str, StoredTensor]]) -> None:
     module, formats, found = mixtral
     pack(module, formats, found, dtype=torch.float32)
     kinds = {type(layer) for layer in module.modules()}
@@ -50,7 +50,7 @@ def test_every_matrix_is_replaced(mixtral: tuple[nn.Module, dict[str, Format], d
     assert not {nn.Linear, nn.Embedding} & kinds
 
 
-def test_floats_as_wide_as_those_computed_with_stay_ordinary_layers(mixtral: tuple[nn.Module, dict[str, Format], dict[str, Entry]]) -> None:
+def test_floats_as_wide_as_those_computed_with_stay_ordinary_layers(mixtral: tuple[nn.Module, dict[str, Format], dict[str, StoredTensor]]) -> None:
     module, formats, found = mixtral
     pack(module, formats, found, dtype=torch.bfloat16)
     assert sum(type(layer) is nn.Linear for layer in module.modules()) == sum(
@@ -58,7 +58,7 @@ def test_floats_as_wide_as_those_computed_with_stay_ordinary_layers(mixtral: tup
     )
 
 
-def test_an_expert_that_is_missing_is_named(mixtral: tuple[nn.Module, dict[str, Format], dict[str, Entry]]) -> None:
+def test_an_expert_that_is_missing_is_named(mixtral: tuple[nn.Module, dict[str, Format], dict[str, StoredTensor]]) -> None:
     module, formats, found = mixtral
     name = "model.layers.1.mlp.experts.2.up_proj"
     del formats[name]
@@ -67,7 +67,7 @@ def test_an_expert_that_is_missing_is_named(mixtral: tuple[nn.Module, dict[str, 
     sentence(caught.value, name)
 
 
-def test_a_norm_that_is_missing_is_named(mixtral: tuple[nn.Module, dict[str, Format], dict[str, Entry]]) -> None:
+def test_a_norm_that_is_missing_is_named(mixtral: tuple[nn.Module, dict[str, Format], dict[str, StoredTensor]]) -> None:
     module, formats, found = mixtral
     del found["model.norm.weight"]
     with pytest.raises(ModelError) as caught:

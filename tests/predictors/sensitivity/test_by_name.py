@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Distortion, GgmlCodec, Levels, Model, measure_distortion
+from bitwright.compress import Distortion, GgmlCodec, Model, PackedTensors, measure_distortion
 from bitwright.errors import UserError
 from bitwright.objectives import collect_importance
 from bitwright.predictors import PROXIES, Proxy, proxy_named
@@ -18,10 +18,10 @@ from tests.sentences import sentence
 TOKENS = random_tokens(4, 8)
 
 
-def prepared(model: Model, folder: Path) -> tuple[Levels, Space, Distortion]:
+def prepared(model: Model, folder: Path) -> tuple[PackedTensors, Space, Distortion]:
     """Packed tensors with importance as in a run, the space, and the distortion."""
     importance = collect_importance(model, TOKENS, progress=Silent())
-    levels, space = Levels(folder, model.source, GgmlCodec(), importance), space_of(model, ("BF16", "Q8_0", "Q4_0"))
+    levels, space = PackedTensors(folder, model.source, GgmlCodec(), importance), space_of(model, ("BF16", "Q8_0", "Q4_0"))
     return levels, space, measure_distortion(space, levels, progress=Silent())
 
 

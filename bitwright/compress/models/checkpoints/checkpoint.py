@@ -14,8 +14,8 @@ from torch import Tensor as Torch
 
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE, weight_map
 from bitwright.compress.models.checkpoints.float8_blocks import FLOAT8, SCALE, block_of, scaled_rows
-from bitwright.compress.models.checkpoints.safetensors_file import Entry, entries
-from bitwright.compress.models.tensor_layout import Piece
+from bitwright.compress.models.checkpoints.safetensors_file import StoredTensor, entries
+from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.errors import ModelError
 
 _COMPUTED = (r"rotary_emb\.inv_freq$",)  # old checkpoints store buffers that are computed from the configuration
@@ -40,7 +40,7 @@ class Shards:
         """Dtypes on disk of the tensors with two or more dimensions."""
         return frozenset(entry.dtype for entry in self._entries.values() if len(entry.shape) > 1)
 
-    def require(self, pieces: Mapping[str, tuple[Piece, ...]], parameters: Mapping[str, Torch]) -> None:
+    def require(self, pieces: Mapping[str, tuple[ParameterSlice, ...]], parameters: Mapping[str, Torch]) -> None:
         """Require rows for every one of a module's `parameters`, in the right shape.
 
         Raises:
@@ -55,7 +55,7 @@ class Shards:
                 f"{', '.join(wrong[:3])}: download or save the model again."
             )
 
-    def require_read(self, pieces: Mapping[str, tuple[Piece, ...]], *, tied: Mapping[str, str], ignored: Iterable[str]) -> None:
+    def require_read(self, pieces: Mapping[str, tuple[ParameterSlice, ...]], *, tied: Mapping[str, str], ignored: Iterable[str]) -> None:
         """Require that every tensor in the folder is used: an unused one means that another model was saved than the one that is measured.
 
         `tied` maps each parameter that the configuration ties to another to that one's name. `ignored` are regular expressions of unused names that
@@ -87,7 +87,7 @@ class Shards:
                 f"(tie_word_embeddings), and {tied.path.name} holds another {name}: set tie_word_embeddings to false, or remove that tensor."
             )
 
-    def rows(self, piece: Piece) -> Torch:
+    def rows(self, piece: ParameterSlice) -> Torch:
         """Read the rows of a parameter slice in engine order, `(n_rows, n_columns)` float32; a vector is a column.
 
         Raises:
@@ -105,7 +105,7 @@ class Shards:
             raise ModelError(f"Weights in 8-bit floats must have their scales; {self.folder} has no {name}{SCALE}: download the model again.")
         return scaled_rows(entry, self._entries[name + SCALE], start, stop, block=self._block)
 
-    def _holds(self, piece: Piece, parameter: Torch) -> bool:
+    def _holds(self, piece: ParameterSlice, parameter: Torch) -> bool:
         try:
             name, start = self._found(piece)
         except ModelError:
@@ -115,7 +115,7 @@ class Shards:
             return True
         return piece.expert >= 0 and start == 0 and entry.shape == (piece.n_rows, parameter.shape[-1])
 
-    def _found(self, piece: Piece) -> tuple[str, int]:
+    def _found(self, piece: ParameterSlice) -> tuple[str, int]:
         """Return the name of the tensor that holds the slice, and the row of the tensor (leading dimensions folded) at which it begins."""
         for name in _names(piece):
             if name in self._entries:
@@ -126,7 +126,7 @@ class Shards:
         raise ModelError(f"A model folder must hold every weight; {self.folder} has no {piece.parameter}: download or save the model again.")
 
 
-def _names(piece: Piece) -> Iterator[str]:
+def _names(piece: ParameterSlice) -> Iterator[str]:
     """Yield the names under which checkpoints store a parameter, the module's own first."""
     whole = [piece.parameter]
     if piece.expert >= 0:
@@ -140,13 +140,13 @@ def _names(piece: Piece) -> Iterator[str]:
         yield name.removeprefix("model.")
 
 
-def tensors_in(folder: Path) -> dict[str, Entry]:
+def tensors_in(folder: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a folder by name, from the headers of its shards.
 
     Raises:
         ModelError: see `shards`; a tensor is in another shard than the index says, or in two.
     """
-    found: dict[str, Entry] = {}
+    found: dict[str, StoredTensor] = {}
     for path in shards(folder):
         for name, entry in entries(path).items():
             if name in found:
@@ -192,7 +192,7 @@ def shards(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _equal(one: Entry, other: Entry) -> bool:
+def _equal(one: StoredTensor, other: StoredTensor) -> bool:
     """Return whether two tensors of the same shape hold the same weights, compared in chunks of rows."""
     n_rows = one.shape[0] if one.shape else 1
     return all(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor as Torch
 
-from bitwright.compress.models.checkpoints.safetensors_file import Entry
+from bitwright.compress.models.checkpoints.safetensors_file import StoredTensor
 from bitwright.errors import ModelError, shown
 
 METHOD, FLOAT8, SCALE = "fp8", "F8_E4M3", "_scale_inv"
@@ -32,7 +32,7 @@ def block_of(settings: Mapping[str, Any]) -> tuple[int, int]:
     return block[0], block[1]
 
 
-def scaled_rows(weight: Entry, scale: Entry, start: int, stop: int, *, block: tuple[int, int]) -> Torch:
+def scaled_rows(weight: StoredTensor, scale: StoredTensor, start: int, stop: int, *, block: tuple[int, int]) -> Torch:
     """Dequantize rows `start:stop` of an FP8 matrix to bfloat16 values, as float32 `(n_rows, n_columns)`.
 
     Raises:

@@ -13,13 +13,13 @@ from torch import Tensor as Torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from bitwright.compress.models.architectures import engine_shape, lay_out, recognise, weights_of
-from bitwright.compress.models.float_types import FLOAT_TYPES, holds, in_type
+from bitwright.compress.models.architectures import architecture_of, engine_shape, lay_out, weights_of
+from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
 from bitwright.compress.models.gguf.gguf_metadata import hyperparameters
 from bitwright.compress.models.gguf.gguf_tokenizer import tokenizer_entries
 from bitwright.compress.models.gguf.reader import fingerprint
 from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, KeyValue, Source
-from bitwright.compress.models.tensor_layout import Piece
+from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import Tensor, discover
 
 _ROPE_FACTORS = "rope_freqs.weight"
@@ -27,7 +27,7 @@ _FIRST = ("token_embd.weight", "output_norm.weight", "output.weight", _ROPE_FACT
 
 
 #: reads the rows of a parameter slice in engine order, float32 on the CPU
-Rows = Callable[[Piece], Torch]
+Rows = Callable[[ParameterSlice], Torch]
 
 
 def rows_in_memory(module: PreTrainedModel) -> Rows:
@@ -42,7 +42,7 @@ def tensors_of(module: PreTrainedModel, stored: str) -> tuple[Tensor, ...]:
     Raises:
         ModelError: the architecture is not supported.
     """
-    pieces, weights = lay_out(module, recognise(module.config).name), weights_of(module)
+    pieces, weights = lay_out(module, architecture_of(module.config).name), weights_of(module)
     shapes = {name: engine_shape(of_tensor, weights[of_tensor[0].parameter]) for name, of_tensor in pieces.items()}
     shapes |= {name: values.shape for name, values in _rope_factors(module.config).items()}
     wide = tuple(Tensor(name, shapes[name], "F32") for name in _file_order(shapes))
@@ -58,7 +58,7 @@ def metadata_of(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokeniz
     """
     n_tokens = next(tensor.shape[0] for tensor in tensors_of(module, stored) if tensor.name == "token_embd.weight")
     return (
-        *hyperparameters(module.config, recognise(module.config), name=Path(name).name, stored=stored, n_tokens=n_tokens),
+        *hyperparameters(module.config, architecture_of(module.config), name=Path(name).name, stored=stored, n_tokens=n_tokens),
         *tokenizer_entries(tokenizer, module.config, folder=folder, n_tokens=n_tokens),
     )
 
@@ -81,7 +81,7 @@ class HuggingFaceSource(Source):
         Raises:
             ModelError: the architecture or the tokenizer is not supported.
         """
-        architecture = recognise(module.config)
+        architecture = architecture_of(module.config)
         self.name, self.settings = name, settings
         self.architecture = architecture.name
         self._architecture = architecture
@@ -109,7 +109,7 @@ class HuggingFaceSource(Source):
         """Return the tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
         if len(tensor.shape) == 3:  # one at a time: a stack may be as large as all other tensors together
             return np.concatenate([self.stored_part(tensor, expert) for expert in range(tensor.shape[0])])
-        return in_type(tensor.stored, torch.from_numpy(self.read(tensor)))
+        return float_bytes(tensor.stored, torch.from_numpy(self.read(tensor)))
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
         """See `Source.part`."""
@@ -118,7 +118,7 @@ class HuggingFaceSource(Source):
 
     def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
         """See `Source.stored_part`."""
-        return in_type(tensor.stored, self.rows(self.pieces[tensor.name][expert]))
+        return float_bytes(tensor.stored, self.rows(self.pieces[tensor.name][expert]))
 
     def _narrowest(self, matrices: list[Tensor]) -> str:
         """Return the narrowest float type that is lossless for every weight of `matrices`."""

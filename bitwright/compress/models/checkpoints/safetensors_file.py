@@ -27,7 +27,7 @@ _LENGTH = struct.Struct("<Q")
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredTensor:
     """Tensor of a safetensors file, whose data begin at the byte `start` of the file."""
 
     path: Path
@@ -73,7 +73,7 @@ class Entry:
         return prod(self.shape)
 
 
-def entries(path: Path) -> dict[str, Entry]:
+def entries(path: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a file by name, from its header, which the library validates: no gaps or overlaps, shapes that match the data.
 
     Raises:
@@ -93,7 +93,7 @@ def entries(path: Path) -> dict[str, Entry]:
         ) from error
     begin = _LENGTH.size + length
     tensors = {name: about for name, about in described.items() if name != "__metadata__"}
-    return {name: Entry(path, about["dtype"], tuple(about["shape"]), begin + about["data_offsets"][0]) for name, about in tensors.items()}
+    return {name: StoredTensor(path, about["dtype"], tuple(about["shape"]), begin + about["data_offsets"][0]) for name, about in tensors.items()}
 
 
 def header(tensors: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str], n_bytes: int) -> bytes:

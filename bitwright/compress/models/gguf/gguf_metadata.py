@@ -11,7 +11,7 @@ from typing import Any
 from gguf import GGUFValueType, LlamaFileType
 from transformers import PreTrainedConfig
 
-from bitwright.compress.models.architectures import Architecture, recognise
+from bitwright.compress.models.architectures import Architecture, architecture_of
 from bitwright.compress.models.source import KeyValue
 from bitwright.errors import ModelError, shown
 
@@ -150,7 +150,7 @@ def require_alike(config: PreTrainedConfig, metadata: Iterable[KeyValue], tensor
     Raises:
         ModelError: the two disagree, or the architecture is not supported.
     """
-    architecture = recognise(config)
+    architecture = architecture_of(config)
     computed = {entry.key: entry.value for entry in hyperparameters(config, architecture, name="", stored="F32", n_tokens=0)}
     read = {f"{architecture.name}.{key}" for key in (*_COMPARED, *(key for _, key, _ in _SETTINGS if key != "context_length"))}
     wrong = [entry.key for entry in metadata if entry.key in read and not _same(entry.value, computed.get(entry.key))]

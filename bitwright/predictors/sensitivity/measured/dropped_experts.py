@@ -46,10 +46,10 @@ def drop_losses(subject: Subject) -> NDArray[np.float64]:
     return losses
 
 
-def limit_drops(space: Space, losses: NDArray[np.float64], *, routing: Routing, heirs: Mapping[Expert, int]) -> Space:
+def limit_drops(space: Space, losses: NDArray[np.float64], *, routing: Routing, replacements: Mapping[Expert, int]) -> Space:
     """Restrict dropping to the experts of least `losses` `(n_units,)` in each layer, so that every choice leaves as many experts as a token uses.
 
-    No expert is dropped together with its replacement in `heirs`.
+    No expert is dropped together with its replacement in `replacements`.
     """
     column, offered = space.formats.index(DROP), space.offered.copy()
     experts = np.flatnonzero(offered[:, column])
@@ -59,7 +59,7 @@ def limit_drops(space: Space, losses: NDArray[np.float64], *, routing: Routing, 
         in_layer, of_layer = experts[layers == layer], routing.layer == layer
         n_at_most, taken = int(of_layer.sum() - routing.n_at_once[of_layer].max()), set[int]()
         for u in in_layer[np.argsort(losses[in_layer], kind="stable")]:
-            if len(taken) < n_at_most and heirs.get((int(layer), space.units[u].expert), -1) not in taken:
+            if len(taken) < n_at_most and replacements.get((int(layer), space.units[u].expert), -1) not in taken:
                 taken.add(space.units[u].expert)
                 offered[u, column] = True
     return space.narrowed(offered)

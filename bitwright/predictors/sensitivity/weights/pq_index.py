@@ -12,7 +12,7 @@ Cost: no pass.
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Levels
+from bitwright.compress import PackedTensors
 from bitwright.spaces import Space, Unit
 
 _WEIGHTS_AT_ONCE = 1 << 22
@@ -27,7 +27,7 @@ def pq_index(weights: NDArray[np.floating], p: float, q: float) -> float:
     return _index(_power_sums(weights, p, q), p, q)
 
 
-def pq_scores(space: Space, levels: Levels, *, p: float = 0.5, q: float = 1.0) -> NDArray[np.float64]:
+def pq_scores(space: Space, levels: PackedTensors, *, p: float = 0.5, q: float = 1.0) -> NDArray[np.float64]:
     """Return −PQI of all weights of each unit `(n_units,)`.
 
     Raises:

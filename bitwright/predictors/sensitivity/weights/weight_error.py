@@ -9,7 +9,7 @@ Cost: no pass; the importance-weighted error needs the importance matrix, one fo
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Distortion, Levels
+from bitwright.compress import Distortion, PackedTensors
 from bitwright.spaces import Space
 
 
@@ -18,7 +18,7 @@ def weight_error_table(distortion: Distortion) -> NDArray[np.float64]:
     return distortion.plain
 
 
-def absolute_error_table(distortion: Distortion, space: Space, *, levels: Levels) -> NDArray[np.float64]:
+def absolute_error_table(distortion: Distortion, space: Space, *, levels: PackedTensors) -> NDArray[np.float64]:
     """Return Σ ΔW² of each unit and format `(n_units, n_formats)`, NaN where a pair was not measured."""
     powers = [sum(float(np.square(levels.source.read(tensor)).sum(dtype=np.float64)) for tensor in unit.tensors) for unit in space.units]
     absolute: NDArray[np.float64] = distortion.plain * np.array(powers)[:, None]

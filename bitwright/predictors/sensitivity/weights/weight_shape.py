@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Floats, Levels
+from bitwright.compress import Floats, PackedTensors
 from bitwright.spaces import Space, Unit
 
 _WEIGHTS_AT_ONCE = 1 << 22
@@ -26,7 +26,7 @@ _OUTLIER = 5  # times the mean
 Rows = Iterator[NDArray[np.float64]]
 
 
-def zd_scores(space: Space, levels: Levels) -> NDArray[np.float64]:
+def zd_scores(space: Space, levels: PackedTensors) -> NDArray[np.float64]:
     """Return ZD of each unit `(n_units,)`, −1 to 0; 0 if all weights are equal."""
 
     def score(unit: Unit) -> float:
@@ -36,7 +36,7 @@ def zd_scores(space: Space, levels: Levels) -> NDArray[np.float64]:
     return np.array([score(unit) for unit in space.units])
 
 
-def kurtosis_scores(space: Space, levels: Levels) -> NDArray[np.float64]:
+def kurtosis_scores(space: Space, levels: PackedTensors) -> NDArray[np.float64]:
     """Return the kurtosis of each unit `(n_units,)`, not below 1; 0 if all weights are equal."""
 
     def score(unit: Unit) -> float:
@@ -46,7 +46,7 @@ def kurtosis_scores(space: Space, levels: Levels) -> NDArray[np.float64]:
     return np.array([score(unit) for unit in space.units])
 
 
-def outlier_scores(space: Space, levels: Levels) -> NDArray[np.float64]:
+def outlier_scores(space: Space, levels: PackedTensors) -> NDArray[np.float64]:
     """Return the outlier share of each unit `(n_units,)`, 0 to 1/5."""
 
     def score(unit: Unit) -> float:
@@ -56,7 +56,7 @@ def outlier_scores(space: Space, levels: Levels) -> NDArray[np.float64]:
     return np.array([score(unit) for unit in space.units])
 
 
-def _normal(unit: Unit, levels: Levels) -> tuple[float, float]:
+def _normal(unit: Unit, levels: PackedTensors) -> tuple[float, float]:
     """Return the mean and the standard deviation of a unit's weights."""
     mean = _mean(_weights(unit, levels), lambda rows: rows)
     return mean, float(np.sqrt(_mean(_weights(unit, levels), lambda rows: (rows - mean) ** 2)))
@@ -68,13 +68,13 @@ def _mean(rows: Rows, statistic: Callable[[NDArray[np.float64]], NDArray[np.gene
     return float(totals[0] / totals[1])
 
 
-def _weights(unit: Unit, levels: Levels) -> Rows:
+def _weights(unit: Unit, levels: PackedTensors) -> Rows:
     """Yield the weights of a unit, some rows `(n_rows, n_columns)` at a time."""
     for tensor in unit.tensors:
         yield from _some(levels.source.read(tensor))
 
 
-def _activated(unit: Unit, levels: Levels) -> Rows:
+def _activated(unit: Unit, levels: PackedTensors) -> Rows:
     """Yield |w| times the root mean square activation of its channel, some rows at a time."""
     for tensor in unit.tensors:
         weights, channels = levels.source.read(tensor), levels.importance_of(tensor)

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from bitwright.compress import open_home
+from bitwright.compress import open_checkpoint_files
 
 
 def test_only_files_of_the_model_are_shipped(llama_tied: Path, tmp_path: Path) -> None:
@@ -11,6 +11,6 @@ def test_only_files_of_the_model_are_shipped(llama_tied: Path, tmp_path: Path) -
     for name in ("notes.txt", "passwords.json", "trainer_state.json", "other.model", "letter.jinja"):
         (folder / name).write_text("{}", encoding="utf-8")
     (folder / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
-    files = open_home(str(folder)).files
+    files = open_checkpoint_files(str(folder)).files
     assert {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"} <= set(files)
     assert not {"notes.txt", "passwords.json", "trainer_state.json", "other.model", "letter.jinja", "config.json"} & set(files)

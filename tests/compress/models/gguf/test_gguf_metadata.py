@@ -4,14 +4,14 @@ import pytest
 from gguf import GGUFValueType
 from transformers import AutoConfig
 
-from bitwright.compress.models.architectures import recognise
+from bitwright.compress.models.architectures import architecture_of
 from bitwright.compress.models.gguf.gguf_metadata import hyperparameters, require_alike
 from bitwright.errors import ModelError
 
 
 def entries(model_type, **settings):
     config = AutoConfig.for_model(model_type, **settings)
-    found = hyperparameters(config, recognise(config), name="a model", stored="BF16", n_tokens=512)
+    found = hyperparameters(config, architecture_of(config), name="a model", stored="BF16", n_tokens=512)
     assert len({entry.key for entry in found}) == len(found)
     return {entry.key: entry for entry in found}
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Levels, Model, load
+from bitwright.compress import Model, PackedTensors, load
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.activations import block_output
 from bitwright.predictors.sensitivity.activations.block_output import block_output_errors
@@ -19,13 +19,13 @@ from tests.predictors.subjects import opened
 
 
 class TestAbsoluteTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return block_output_errors(subject).absolute()
 
 
 class TestRelativeTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return block_output_errors(subject).relative()
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import block_diag
 
-from bitwright.compress import Levels, Model, measure_distortion
+from bitwright.compress import Model, PackedTensors, measure_distortion
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.activations.canonical import canonical_scores, mean_canonical_correlation
 from bitwright.predictors.sensitivity.ranked_scores import scored_table
@@ -19,7 +19,7 @@ from tests.predictors.subjects import opened
 
 
 class TestScoredTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         distortion = measure_distortion(space, levels, progress=Silent())
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return scored_table(canonical_scores(subject), space, relative_error=distortion.plain)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Levels, Model
+from bitwright.compress import Model, PackedTensors
 from bitwright.objectives import Tapped, Tokens
 from bitwright.predictors.sensitivity.activations.input_moments import Moments
 from bitwright.predictors.sensitivity.activations.layer_output import layer_output_errors, squared_norm
@@ -16,13 +16,13 @@ from tests.predictors.subjects import opened
 
 
 class TestAbsoluteTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return layer_output_errors(subject).absolute()
 
 
 class TestRelativeTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return layer_output_errors(subject).relative()
 

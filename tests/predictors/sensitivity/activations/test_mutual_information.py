@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitwright.compress import Levels, Model, measure_distortion
+from bitwright.compress import Model, PackedTensors, measure_distortion
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.activations import mutual_information
 from bitwright.predictors.sensitivity.activations.mutual_information import N_CLASSES, LabelledOutputs, information_scores
@@ -19,7 +19,7 @@ from tests.predictors.subjects import opened
 
 
 class TestScoredTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         distortion = measure_distortion(space, levels, progress=Silent())
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return scored_table(information_scores(subject), space, relative_error=distortion.plain)

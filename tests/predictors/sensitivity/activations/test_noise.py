@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bitwright.compress import Levels, Model, measure_distortion
+from bitwright.compress import Model, PackedTensors, measure_distortion
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.activations.noise import noise_coefficients, noise_table, noisy
 from bitwright.progress import Silent
@@ -17,7 +17,7 @@ from tests.predictors.subjects import opened
 
 
 class TestNoiseTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         errors = measure_distortion(space, levels, progress=Silent()).plain
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return noise_table(noise_coefficients(subject, (0.05, 0.1)), errors)

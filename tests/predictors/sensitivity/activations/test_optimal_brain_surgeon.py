@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitwright.compress import Levels, Model
+from bitwright.compress import Model, PackedTensors
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.activations.input_moments import Moments
 from bitwright.predictors.sensitivity.activations.layer_output import layer_output_errors
@@ -18,7 +18,7 @@ from tests.predictors.subjects import opened
 
 
 class TestSurgeonTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return obs_table(subject)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bitwright.compress import Distortion, Levels, Model, applied, measure_distortion
+from bitwright.compress import Distortion, Model, PackedTensors, applied, measure_distortion
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.activations.similarity import angular_scores, block_cosines, block_influence_scores, lim_scores
 from bitwright.predictors.sensitivity.ranked_scores import scored_table
@@ -25,7 +25,7 @@ SCORES = [lim_scores, block_influence_scores, angular_scores]
 class TestScoredTable(TableContract):
     """The three scores differ only in what is made of the same cosines."""
 
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         distortion: Distortion = measure_distortion(space, levels, progress=Silent())
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return scored_table(block_influence_scores(block_cosines(subject), space), space, relative_error=distortion.plain)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Levels, Model, measure_distortion
+from bitwright.compress import Model, PackedTensors, measure_distortion
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.activations import sparsity_drop
 from bitwright.predictors.sensitivity.activations.sparsity_drop import sparsity_scores, without_smallest
@@ -18,7 +18,7 @@ from tests.predictors.subjects import opened
 
 
 class TestScoredTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         distortion = measure_distortion(space, levels, progress=Silent())
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return scored_table(sparsity_scores(subject), space, relative_error=distortion.plain)

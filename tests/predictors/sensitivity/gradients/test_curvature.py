@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Levels, Model, measure_distortion
+from bitwright.compress import Model, PackedTensors, measure_distortion
 from bitwright.errors import ModelError
 from bitwright.objectives import Tokens, is_mixture
 from bitwright.predictors.sensitivity.gradients.curvature import Trace, hessian_trace, trace_table
@@ -21,7 +21,7 @@ from tests.sentences import sentence
 
 
 class TestTraceTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         errors = absolute_error_table(measure_distortion(space, levels, progress=Silent()), space, levels=levels)
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return trace_table(hessian_trace(subject, FromOriginal(), n_probes=4), space, absolute_error=errors)

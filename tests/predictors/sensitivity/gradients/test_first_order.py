@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import Levels, Model
+from bitwright.compress import Model, PackedTensors
 from bitwright.objectives import Reference, Tokens
 from bitwright.predictors import summed
 from bitwright.predictors.sensitivity.gradients.first_order import alignment_table, delta_loss_table, first_order_table
@@ -16,19 +16,19 @@ from tests.predictors.subjects import opened
 
 
 class TestFirstOrder(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return first_order_table(subject)
 
 
 class TestDeltaLoss(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return delta_loss_table(subject)
 
 
 class TestAlignment(SignedTableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return alignment_table(subject)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitwright.compress import Levels, Model
+from bitwright.compress import Model, PackedTensors
 from bitwright.objectives import Reference, Tokens
 from bitwright.predictors import gradient_products, summed
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
@@ -16,7 +16,7 @@ from tests.predictors.subjects import opened
 
 
 class TestGradientTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return gradient_table(gradient_products(subject))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Levels, Model, measure_distortion
+from bitwright.compress import Model, PackedTensors, measure_distortion
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.gradients.input_taylor import taylor_scores
 from bitwright.predictors.sensitivity.ranked_scores import scored_table
@@ -16,7 +16,7 @@ from tests.predictors.subjects import opened
 
 
 class TestScoredTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         distortion = measure_distortion(space, levels, progress=Silent())
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return scored_table(taylor_scores(subject), space, relative_error=distortion.plain)

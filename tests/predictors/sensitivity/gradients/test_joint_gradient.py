@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bitwright.compress import Levels, Model
+from bitwright.compress import Model, PackedTensors
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.gradients.joint_gradient import geometric_mean, joint_table
 from bitwright.predictors.sensitivity.gradients.losses import SampledLabels
@@ -21,7 +21,7 @@ tables = arrays(np.float64, (3, 4), elements=st.floats(1e-6, 1e6))
 
 
 class TestJoint(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:
             return joint_table(subject, np.ones(space.offered.shape))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Levels, Model
+from bitwright.compress import Model, PackedTensors
 from bitwright.errors import ModelError
 from bitwright.objectives import Tokens, draw, is_mixture
 from bitwright.predictors.sensitivity.gradients import sweep
@@ -63,7 +63,7 @@ def slopes_at(loss: Loss, module: Any, *, original: Any, tokens: Tokens, labels:
     return found
 
 
-def directly(model: Model, levels: Levels, *, space: Space, at: Choice | None, slopes: list[dict[str, torch.Tensor]]) -> np.ndarray:
+def directly(model: Model, levels: PackedTensors, *, space: Space, at: Choice | None, slopes: list[dict[str, torch.Tensor]]) -> np.ndarray:
     """⟨g, ΔW⟩ `(n_sequences, n_units, n_formats + 1)` by its definition, on whole parameters in torch's layout; going back comes last."""
     original = dict(model.module.named_parameters())
     base = original if at is None else dict(changed(model, levels, space, at).named_parameters())
@@ -119,7 +119,7 @@ def test_products_are_autograd_s(name: str, at_once: int, *, loss: Loss, quantiz
     assert not found.values[:, ~space.offered].any()
 
 
-def layer_by_layer(model: Model, levels: Levels, *, space: Space, tokens: Tokens, form: str) -> tuple[np.ndarray, np.ndarray]:
+def layer_by_layer(model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, form: str) -> tuple[np.ndarray, np.ndarray]:
     """Σ|G ⊙ ΔW| and Σ (g ⊙ ΔY)² `(n_sequences, n_units)` by their definitions, from what every layer of an untied model took in and put out."""
     module, other = copy_of(model), changed(model, levels, space, uniform(space, form))
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}

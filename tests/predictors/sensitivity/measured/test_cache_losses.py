@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitwright.compress import Model, cached_in, choice_loader, load, swapping
+from bitwright.compress import Model, choice_loader, load, quantized_cache, swapping
 from bitwright.engines import LLAMA_CPP
 from bitwright.objectives import Reference, Store, Tokens
 from bitwright.predictors import Subject, cache_losses, with_cache_losses, with_cache_steps
@@ -66,7 +66,7 @@ def test_a_choice_is_measured_with_its_cache(subject: Subject, space: Space, wei
     types = CacheTypes("Q4_0", "Q5_1")
     rounded = divergence(with_cache_choice(space, plain, types)).nats_per_token
     assert rounded > divergence(with_cache_choice(space, plain, CacheTypes())).nats_per_token
-    with cached_in(model, types):
+    with quantized_cache(model, types):
         alone = Divergence(model, subject.levels, space=weights, reference=reference)(plain).nats_per_token
     assert rounded == pytest.approx(alone)
     with swapping(model) as swapper:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitwright.compress import Levels, Model, integer_codec
+from bitwright.compress import Model, PackedTensors, integer_codec
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.objectives import Routing
 from bitwright.predictors import drop_losses, limit_drops, may_drop, moved, stored, with_drops
@@ -38,7 +38,7 @@ def routing(n_experts: int, n_at_once: int) -> Routing:
 def test_a_layer_keeps_as_many_experts_as_a_token_uses(n_at_once: int, n_droppable: int) -> None:
     space, column = layers(), len(NATIVE.formats) - 1
     losses = np.array([np.nan, 0.3, 0.1, 0.4, 0.2, 0.2, 0.2, 0.9, 0.1])
-    found = limit_drops(space, losses, routing=routing(4, n_at_once), heirs={})
+    found = limit_drops(space, losses, routing=routing(4, n_at_once), replacements={})
     named = {found.units[u].name for u in np.flatnonzero(found.offered[:, column])}
     order = (
         ("blk.0.ffn_up_exps.1", "blk.0.ffn_up_exps.3", "blk.0.ffn_up_exps.0"),
@@ -56,14 +56,14 @@ def test_a_layer_keeps_as_many_experts_as_a_token_uses(n_at_once: int, n_droppab
 
 def test_of_two_twins_only_one_may_be_dropped() -> None:
     losses = np.array([np.nan, 0.0, 0.3, 0.0, 0.2, 0.4, 0.0, 0.3, 0.0])
-    found = limit_drops(layers(), losses, routing=routing(4, 2), heirs={(0, 0): 2, (0, 2): 0, (1, 1): 3, (1, 3): 1})
+    found = limit_drops(layers(), losses, routing=routing(4, 2), replacements={(0, 0): 2, (0, 2): 0, (1, 1): 3, (1, 3): 1})
     named = [found.units[u].name for u in np.flatnonzero(found.offered[:, found.formats.index(DROP)])]
     assert named == [f"blk.{layer}.ffn_up_exps.{expert}" for layer, expert in ((0, 0), (0, 3), (1, 1), (1, 2))]
 
 
 def test_it_is_the_divergence_without_the_expert(mixtral: Model, tmp_path: Path) -> None:
     apart = model_as_held(mixtral, NATIVE)
-    space, levels, tokens = space_of(apart.tensors), Levels(tmp_path / "levels", apart.source, integer_codec(), {}), random_tokens(4, 8)
+    space, levels, tokens = space_of(apart.tensors), PackedTensors(tmp_path / "levels", apart.source, integer_codec(), {}), random_tokens(4, 8)
     with opened(apart, levels, space=space, tokens=tokens, store=tmp_path / "a") as subject:
         losses = drop_losses(subject)
         with open_divergence(subject) as divergence:
@@ -75,7 +75,7 @@ def test_it_is_the_divergence_without_the_expert(mixtral: Model, tmp_path: Path)
 
 
 def test_the_table_takes_the_losses_where_dropping_is_offered() -> None:
-    space = limit_drops(layers(), np.arange(9.0), routing=routing(4, 2), heirs={})
+    space = limit_drops(layers(), np.arange(9.0), routing=routing(4, 2), replacements={})
     table = np.where(stored(space).offered, 1.0, np.nan)
     found, column = with_drops(table, space, np.arange(9.0)), space.formats.index(DROP)
     np.testing.assert_array_equal(np.isnan(found), ~space.offered)
@@ -83,7 +83,7 @@ def test_the_table_takes_the_losses_where_dropping_is_offered() -> None:
 
 
 def test_around_a_choice_dropping_is_as_the_table_says() -> None:
-    space = limit_drops(layers(), np.arange(9.0), routing=routing(4, 2), heirs={})
+    space = limit_drops(layers(), np.arange(9.0), routing=routing(4, 2), replacements={})
     column = space.formats.index(DROP)
     table = np.where(space.offered, np.arange(len(space.formats)) * 0.1 + np.arange(9)[:, None], np.nan)
     choice = space.smallest()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import Levels, Model
+from bitwright.compress import Model, PackedTensors
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table, measured_table_at
 from bitwright.predictors.sensitivity.text_divergence import open_divergence
@@ -14,19 +14,19 @@ from tests.predictors.subjects import opened
 
 
 class TestMeasuredTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, open_divergence(subject) as divergence:
             return measured_table(space, divergence.of_one, progress=Silent())
 
 
 class TestMeasuredTableAtTheFinest(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, open_divergence(subject) as divergence:
             return measured_table_at(space, uniform(space, "BF16"), divergence.of_choice, progress=Silent())
 
 
 class TestMeasuredTableAtTheSmallest(SignedTableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, open_divergence(subject) as divergence:
             return measured_table_at(space, space.smallest(), divergence.of_choice, progress=Silent())
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitwright.compress import Levels, Model, measure_distortion
+from bitwright.compress import Model, PackedTensors, measure_distortion
 from bitwright.objectives import Tokens
 from bitwright.predictors import random_orders, shapley_marginals
 from bitwright.predictors.sensitivity.measured.shapley import Shapley, shapley_table
@@ -18,7 +18,7 @@ from tests.predictors.subjects import opened
 
 
 class TestShapleyTable(SignedTableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         error, high, low = measure_distortion(space, levels, progress=Silent()).plain, uniform(space, "BF16"), space.smallest()
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject, open_divergence(subject) as divergence:
             orders = random_orders(len(low), 2, rng=np.random.default_rng(subject.seed))

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import GgmlCodec, Levels, Model, measure_distortion
+from bitwright.compress import GgmlCodec, Model, PackedTensors, measure_distortion
 from bitwright.objectives import Tokens, collect_importance
 from bitwright.predictors import importance_error_table
 from bitwright.predictors.sensitivity.weights.weight_error import absolute_error_table, weight_error_table
@@ -13,25 +13,25 @@ from tests.measuring import random_tokens, space_of
 
 
 class TestWeightErrorTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         return weight_error_table(measure_distortion(space, levels, progress=Silent()))
 
 
 class TestAbsoluteErrorTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         return absolute_error_table(measure_distortion(space, levels, progress=Silent()), space, levels=levels)
 
 
 class TestImportanceErrorTable(TableContract):
-    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
-        weighted = Levels(levels.folder, model.source, GgmlCodec(), collect_importance(model, tokens, progress=Silent()))
+    def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
+        weighted = PackedTensors(levels.folder, model.source, GgmlCodec(), collect_importance(model, tokens, progress=Silent()))
         return importance_error_table(measure_distortion(space, weighted, progress=Silent()))
 
 
 def test_errors_are_relative_absolute_and_weighted_by_channel(mixtral: Model, tmp_path: Path) -> None:
     space = space_of(mixtral, ("Q8_0", "Q4_0"))
     importance = collect_importance(mixtral, random_tokens(6, 8), progress=Silent())
-    levels = Levels(tmp_path, mixtral.source, GgmlCodec(), importance)
+    levels = PackedTensors(tmp_path, mixtral.source, GgmlCodec(), importance)
     distortion = measure_distortion(space, levels, progress=Silent())
     for u, f in np.argwhere(space.offered):
         (tensor,) = space.units[u].tensors

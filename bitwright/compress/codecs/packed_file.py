@@ -17,13 +17,13 @@ DIGEST_BYTES = 32
 _CHUNK_BYTES = 1 << 24
 
 
-def write_level(path: Path, packed: Bytes, *, key: str) -> None:
+def write_packed(path: Path, packed: Bytes, *, key: str) -> None:
     """Write the bytes of `key`, a tensor and its format, and their digest."""
     data = np.ascontiguousarray(packed)
     write_chunks(path, [data.data, _digest_of(key, data)])
 
 
-def read_level(path: Path, *, key: str) -> Bytes | None:
+def read_packed(path: Path, *, key: str) -> Bytes | None:
     """Memory-map the bytes of `key` `(n_bytes,)`; None if the file is missing or its digest does not match.
 
     Raises:
