@@ -22,10 +22,14 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder of the tests' own for kernels that a library compiles: a run that is killed leaves no lock behind in the user's cache."""
+def _nothing_compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """BoTorch runs in Python alone, as it does where there is no C++ compiler: its kernel would be compiled anew in every process.
+
+    What is begun to be compiled has a folder of the session's own, so that a run that is killed leaves no lock in the user's cache.
+    """
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path_factory.mktemp("extensions")))
+        patched.setenv("CXX", "false")
         yield
 
 

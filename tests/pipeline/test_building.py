@@ -14,6 +14,8 @@ from tests.pipeline.conftest import Fit
 from tests.runs import leftovers, small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 
 def changed(plan: Plan, **other: Any) -> Plan:
     return plan.model_copy(update=other)

@@ -21,6 +21,8 @@ from bitwright.spaces import Kept, Plan, RequantizedCodes
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 MENU, BUDGET = ("INT8_G32", "INT4_G32", "INT3_G32"), "6bpw"
 
 

@@ -14,6 +14,8 @@ from tests.processes import process
 from tests.runs import leftovers, plan_without_paths, rows, small
 from tests.work import fit
 
+pytestmark = pytest.mark.slow
+
 _SILENCE_SECONDS = 120
 
 

@@ -8,6 +8,8 @@ from bitwright.pipeline.run_summary import summarise
 from bitwright.report import NoLimit, NotMeasured, Quality, SizeLimit
 from tests.pipeline.conftest import Fit
 
+pytestmark = pytest.mark.slow
+
 
 def test_candidates_are_what_was_named_and_all_that_was_measured(searched: Run) -> None:
     run, space = bw.open_run(searched.folder), searched.prices.space

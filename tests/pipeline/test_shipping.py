@@ -28,6 +28,8 @@ from bitwright.spaces import Kept, Plan, RequantizedCodes
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 BUDGET = bw.parse_budget("6bpw")
 BY = bw.pipeline.Search(bw.pipeline.method_named("auto"), bw.pipeline.Effort(evaluations=0))
 

@@ -22,6 +22,8 @@ from tests.pipeline.conftest import Fit
 from tests.runs import leftovers, plan_without_paths, small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 # --- what a fit leaves
 
 
