@@ -10,7 +10,7 @@ from bitwright.engines import TARGETS
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError, PlanError
 from bitwright.pipeline import Run
 from bitwright.spaces import Plan
-from tests.pipeline.conftest import Fit
+from tests.fits import Fit
 from tests.runs import leftovers, small
 from tests.sentences import sentence
 

@@ -9,7 +9,7 @@ from bitwright.errors import BudgetError, ModelError, UserError
 from bitwright.pipeline import Run
 from bitwright.pipeline.memory_budget import anatomy, memory_budget, memory_of
 from bitwright.pipeline.verbs import write_plan
-from tests.pipeline.conftest import Fit
+from tests.fits import Fit
 from tests.sentences import sentence
 
 SERVING = Serving(100, 2)

@@ -20,7 +20,7 @@ from bitwright.pipeline.fleet_files import plan_names, write_fleet
 from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.verbs import write_plan
 from bitwright.written_files import RECORD
-from tests.pipeline.conftest import Fit
+from tests.fits import Fit
 from tests.runs import small
 from tests.sentences import sentence
 
