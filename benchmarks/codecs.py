@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from bitwright.compress import Floats, IntegerCodec, Levels, Model, PackedCodec, Rounding, Weights, load, planned_weights
+from bitwright.compress import Floats, Levels, Model, Rounding, Weights, integer_codec, load, packed_codec, planned_weights
 from bitwright.compress.codecs.rounding.clipping import SearchedClipping, clipped
 from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored
 from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
@@ -61,7 +61,7 @@ class Bench:
 
     def __init__(self, model: Model, calibration: Tokens, held_out: Tokens, *, form: Format, out: Path) -> None:
         self.model, self.calibration, self.out = model, calibration, out
-        self.codec = PackedCodec if isinstance(form, PackedFormat) else IntegerCodec
+        self.codec = packed_codec if isinstance(form, PackedFormat) else integer_codec
         self.formats = {
             tensor.name: form for unit in discover(model.tensors) if unit.layer >= 0 for tensor in unit.tensors if tensor.name in model.pieces
         }

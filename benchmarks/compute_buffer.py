@@ -16,8 +16,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bitwright.compress import dimensions, open_source
-from bitwright.engines import Recipe, Serving, memory_use, write_gguf
+from bitwright.engines import Recipe, Serving, write_gguf
 from bitwright.engines.llama_cpp.log import engine_memory
+from bitwright.engines.llama_cpp.memory_model import memory_use
 from tests.compress import tiny_models as tiny
 
 EXACT = 0.003  # the log has hundredths of a MiB

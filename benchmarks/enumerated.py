@@ -61,12 +61,12 @@ def main() -> None:
     with desk(bench, run, Search(auto, Effort(), (KullbackLeibler(),))) as at:
         searched = {}
         for n in map(int, args.evaluations.split(",")):
-            along = explore(auto.along(at.sought([]), max(2, n // 4)), at.evaluator, effort=Effort(n), meter=Meter(), progress=Silent())
+            along = explore(auto.for_front(at.sought([]), max(2, n // 4)), at.evaluator, effort=Effort(n), meter=Meter(), progress=Silent())
             searched[n] = np.array([step.choice for step in along.steps])
         extremes = space.total_bits(np.array([space.smallest(), space.largest()]))
         budgets = {share: int(np.interp(share, [0, 1], extremes)) for share in map(float, args.budgets.split(","))}
         within = {
-            share: explore(auto.within(at.sought([]), bits), at.evaluator, effort=Effort(max(searched)), meter=Meter(), progress=Silent())
+            share: explore(auto.for_budget(at.sought([]), bits), at.evaluator, effort=Effort(max(searched)), meter=Meter(), progress=Silent())
             for share, bits in budgets.items()
         }
         options = [np.flatnonzero(row) for row in space.offered]

@@ -103,7 +103,7 @@ def main() -> None:
     run = price(bench)
     default = Search(method_named("auto"), Effort((args.n_first + args.n_rounds * args.n_each) // args.share), (KullbackLeibler(),))
     with desk(bench, run, default) as at:
-        ours = explore(default.method.along(at.sought([]), args.points), at.evaluator, effort=default.effort, meter=at.meter, progress=Silent())
+        ours = explore(default.method.for_front(at.sought([]), args.points), at.evaluator, effort=default.effort, meter=at.meter, progress=Silent())
         theirs, space = amq(at, args)
     first = points(space, theirs, args.n_first)
     reference = 1.01 * np.array([first.nats.max(), first.bits.max()])

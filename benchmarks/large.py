@@ -25,8 +25,7 @@ from bitwright.compress import Levels, open_source, weights_of
 from bitwright.compress.models.architectures import engine_shape, lay_out, recognise
 from bitwright.compress.models.cut_source import cut_tensors
 from bitwright.compress.models.opening import open_skeleton
-from bitwright.engines import NATIVE, TARGETS, Recipe, as_held, codec_of, container_of
-from bitwright.engines.by_target import compressed_tensors
+from bitwright.engines import NATIVE, Recipe, as_held, container_of, engine_named, target_named
 from bitwright.engines.compressed_tensors.reload import unpack_layer_by_layer
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS
 from bitwright.engines.native.target import NATIVE_MATRICES
@@ -129,7 +128,7 @@ def build(folder: Path, target: Target, out: Path) -> None:
     started = time.perf_counter()
     source = as_held(open_source(str(folder)), target)
     print(f"opened and fingerprinted in {time.perf_counter() - started:.0f} s, peak memory {peak_bytes() / 1e6:.0f} MB")
-    started, levels = time.perf_counter(), Levels(out.parent, source, codec_of(target, "rtn", {}), {})
+    started, levels = time.perf_counter(), Levels(out.parent, source, engine_named(target.name).codec("rtn", {}), {})
     units = discover(source.tensors)
     fixed = container_of(target, str(folder)).fixed_bytes(source, [tensor.name for unit in units for tensor in unit.tensors], out.parent)
     space = target.space(units, menu=MENUS[target.name], fixed_bytes=fixed, n_weights=1)
@@ -137,7 +136,7 @@ def build(folder: Path, target: Target, out: Path) -> None:
     formats = space.names(choice)
     container = container_of(target, str(folder))
     if target is TRANSFORMERS:  # as where the unpacked model does not fit into memory
-        container = replace(compressed_tensors(target, str(folder)), reload=unpack_layer_by_layer)
+        container = replace(engine_named(target.name).container(str(folder)), reload=unpack_layer_by_layer)
     container.write(out, Recipe(source, formats), lambda tensor: levels.encode(tensor, target.format(formats[tensor.name])))
     peak, seconds = peak_bytes(), time.perf_counter() - started
     print(f"{len(source.tensors):,} tensors written for {target.name}, read back and compared in {seconds:.0f} s")
@@ -158,7 +157,7 @@ def main() -> None:
     if asked.command == "make":
         make(asked.folder)
     elif asked.command == "build":
-        build(asked.folder, TARGETS[asked.target], asked.out)
+        build(asked.folder, target_named(asked.target), asked.out)
     else:
         spaces("Qwen3-MoE, 48 x 128 experts", AutoConfig.for_model("qwen3_moe", **QWEN), NATIVE)
         spaces("DeepSeek-V3, 58 x 256 experts x 3 matrices", AutoConfig.for_model("deepseek_v3"), NATIVE_MATRICES)

@@ -18,7 +18,7 @@ from rich.console import Console
 
 import bitwright as bw
 from bitwright.compress import GgmlCodec
-from bitwright.compress.codecs.ggml import library
+from bitwright.compress.models.gguf.libggml import library
 from bitwright.engines import LLAMA_CPP
 from bitwright.search import hull, solve
 from bitwright.spaces import Budget

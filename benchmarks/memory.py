@@ -18,10 +18,9 @@ from rich.table import Table
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GemmaTokenizer
 
 from bitwright.compress import GgufSource, open_source
-from bitwright.engines import Recipe, Serving
+from bitwright.engines import DEFAULT_ENGINE, Recipe, Serving, memory_model_named
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.engines.llama_cpp.log import engine_memory
-from bitwright.pipeline.memory_budget import anatomy
 
 CONTEXTS = (1, 4, 16)  # parts of the model's context, from the largest
 FILLED = 1_000
@@ -36,7 +35,7 @@ def main(models: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for path in files(models, Path(scratch)):
             for serving in servings(path):
-                use = anatomy(GgufSource(path)).use(serving, file_bytes=path.stat().st_size)
+                use = memory_model_named(DEFAULT_ENGINE).anatomy(GgufSource(path)).use(serving, file_bytes=path.stat().st_size)
                 found = engine_memory(path, serving, fill=min(FILLED, serving.context - 8))
                 pairs = (
                     (use.weights.size_bytes, found.weights_bytes),
@@ -55,7 +54,7 @@ def main(models: list[str]) -> None:
 
 
 def servings(path: Path) -> Iterator[Serving]:
-    longest = min(8192, anatomy(GgufSource(path)).shape.context_length)
+    longest = min(8192, memory_model_named(DEFAULT_ENGINE).anatomy(GgufSource(path)).shape.context_length)
     yield from (Serving(longest // part, 1 + (part == 4)) for part in reversed(CONTEXTS))
 
 

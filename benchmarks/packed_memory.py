@@ -23,9 +23,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import bitwright.native  # noqa: F401
-from bitwright.compress import Bytes, IntegerCodec, open_source
+from bitwright.compress import Bytes, integer_codec, open_source
 from bitwright.engines import NATIVE, Recipe, as_held, container_of
-from bitwright.engines.native.packed_modules import kept_bytes
+from bitwright.engines.native.packed_modules import footprint_bytes
 from bitwright.spaces import Tensor, discover
 
 BY_TURNS, OTHERS = ("INT2_G64", "INT3_G64", "INT4_G64"), "INT4_G64"
@@ -50,7 +50,7 @@ def random_experts(folder: Path) -> None:
 
 def build(model: str, out: Path) -> None:
     """A native checkpoint by round to nearest, without a search."""
-    source, codec = as_held(open_source(model), NATIVE), IntegerCodec()
+    source, codec = as_held(open_source(model), NATIVE), integer_codec()
     units = discover(source.tensors)
     turns = {unit.name: BY_TURNS[unit.expert % len(BY_TURNS)] if unit.expert >= 0 else OTHERS for unit in units}
     formats = {tensor.name: turns[unit.name] for unit in units for tensor in unit.tensors}
@@ -98,7 +98,7 @@ def measure(folder: str, dtype: str) -> dict[str, float]:
     decoding = time.perf_counter() - started
     return {
         "file": sum(path.stat().st_size for path in Path(folder).glob("*.safetensors")),
-        "kept": kept_bytes(module),
+        "kept": footprint_bytes(module),
         "resident": resident,
         "peak": peak,
         "prefill": N_PROMPT / prefill,

@@ -58,7 +58,7 @@ class Spent:
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class Entrant:
     """What a lane brings to one budget: its choices (several where they are drawn), and what they cost."""
 
     lane: str
@@ -87,15 +87,15 @@ class Heat:
         return Spent(round(passes.forward * n_tokens), round(passes.backward * n_tokens), seconds)
 
 
-def entries(heat: Heat, *, methods: tuple[Method, ...], evaluations: int, reference: int) -> Iterator[Entry]:
+def entries(heat: Heat, *, methods: tuple[Method, ...], evaluations: int, reference: int) -> Iterator[Entrant]:
     """All lanes of a heat."""
     nothing, table = Spent(0, 0, 0.0), heat.priced()
     fitting = [choice for choice in uniforms(heat.run).values() if heat.space.total_bits(choice) <= heat.budget_bits]
     uniform = max(fitting, key=heat.space.total_bits)
-    yield Entry("uniform", (uniform,), nothing)
+    yield Entrant("uniform", (uniform,), nothing)
     mixes = random_mixes(problem(heat, uniform), heat.budget_bits, n=N_MIXES + 1).ask().choices
-    yield Entry("random mix", tuple(choice for choice in mixes if (choice != uniform).any())[:N_MIXES], nothing)
-    yield Entry("table", (solve(heat.space, heat.run.prices.table, heat.budget_bits).choice,), table)
+    yield Entrant("random mix", tuple(choice for choice in mixes if (choice != uniform).any())[:N_MIXES], nothing)
+    yield Entrant("table", (solve(heat.space, heat.run.prices.table, heat.budget_bits).choice,), table)
     theirs = [entry for entry in (rival(heat, found) for found in heat.maps) if entry.choices]
     yield from theirs
     if theirs:
@@ -108,7 +108,7 @@ def entries(heat: Heat, *, methods: tuple[Method, ...], evaluations: int, refere
         yield searched(heat, "reference", Search(LONG, Effort(evaluations=reference)), first=table)
 
 
-def searched(heat: Heat, lane: str, search: Search, *, first: Spent) -> Entry:
+def searched(heat: Heat, lane: str, search: Search, *, first: Spent) -> Entrant:
     """What a method finds: of the choices that it measured in full the best that fits; the table's word where it measured none."""
     explored = search_within(heat.bench, heat.run, budget_bits=heat.budget_bits, search=search)
     spent = Spent(
@@ -117,25 +117,25 @@ def searched(heat: Heat, lane: str, search: Search, *, first: Spent) -> Entry:
         first.seconds + explored.spent.seconds,
     )
     if not len(explored.trials):
-        return Entry(lane, (solve(heat.space, heat.run.prices.table, heat.budget_bits).choice,), spent)
+        return Entrant(lane, (solve(heat.space, heat.run.prices.table, heat.budget_bits).choice,), spent)
     trials = explored.trials.only(explored.trials.n_sequences == explored.trials.n_sequences.max())
     trials = trials.only(heat.space.total_bits(trials.choices) <= heat.budget_bits)
-    return Entry(lane, (trials.choices[trials.values[:, 0].argmin()],) if len(trials) else (), spent)
+    return Entrant(lane, (trials.choices[trials.values[:, 0].argmin()],) if len(trials) else (), spent)
 
 
-def rival(heat: Heat, found: dict[str, Any]) -> Entry:
+def rival(heat: Heat, found: dict[str, Any]) -> Entrant:
     """What a rival's map makes of every unit; nothing where it has none for this budget or seed."""
     spent = Spent(found["forward_tokens"], found["backward_tokens"], found["seconds"])
     matching = [answer for asked_for, answer in found["budgets"].items() if abs(float(asked_for) - stored(heat)) < 0.02]
     if not matching:
-        return Entry(found["rival"], (), spent)
+        return Entrant(found["rival"], (), spent)
     layers, index = matching[0]["layers"], {form.name: i for i, form in enumerate(heat.space.formats)}
     group = next(name.split("_")[1] for name in heat.run.settings.formats)
     choice = []
     for unit in heat.space.units:
         names = {piece.parameter.removesuffix(".weight") for tensor in unit.tensors for piece in heat.bench.model.pieces[tensor.name]}
         choice.append(index[f"INT{layers[names.pop()]}_{group}"])
-    return Entry(found["rival"], (np.array(choice, dtype=np.int64),), spent)
+    return Entrant(found["rival"], (np.array(choice, dtype=np.int64),), spent)
 
 
 def stored(heat: Heat) -> float:
@@ -151,10 +151,10 @@ def problem(heat: Heat, start: Choice) -> Problem:
 LONG = replace(
     method_named("auto"),
     name="reference",
-    within=lambda sought, bits: swaps(
-        replace(sought.problem, start=solve(sought.problem.space, sought.knowledge.table, bits).choice[None]),
+    for_budget=lambda context, bits: swaps(
+        replace(context.problem, start=solve(context.problem.space, context.knowledge.table, bits).choice[None]),
         bits,
-        Learning(lambda choices: (np.zeros(len(choices)), np.ones(len(choices))), sought.knowledge.refit, 4, 8),
+        Learning(lambda choices: (np.zeros(len(choices)), np.ones(len(choices))), context.knowledge.refit, 4, 8),
         LocalSearchOptions(),
     ),
 )
@@ -199,7 +199,7 @@ def opened(args: argparse.Namespace, seed: int) -> tuple[Workbench, Run]:
     return bench, price(bench)
 
 
-def measured(heat: Heat, seed: int, entry: Entry) -> dict[str, Any]:
+def measured(heat: Heat, seed: int, entry: Entrant) -> dict[str, Any]:
     """A row of the record: what the lane's choices are worth on held-out text."""
     heat.bench.measure(heat.run.prices.everything, list(entry.choices))
     known = heat.run.measurements

@@ -1,8 +1,8 @@
-"""Every error that Bitwright raises on purpose: one family, one sentence each.
+"""Exceptions of Bitwright: one hierarchy, one sentence per message.
 
     BitwrightError
-    ├── UserError            something given was wrong; the command line prints the sentence and exits with 2
-    │   ├── ModelError       the model cannot be read, or is not what the target can hold
+    ├── UserError            wrong input; the command line prints the sentence and exits with 2
+    │   ├── ModelError       the model cannot be read, or the target does not support it
     │   ├── BudgetError      no file of that size exists, or none is needed
     │   ├── PlanError        a plan that is malformed or made for another model
     │   ├── TextError        calibration text that is empty, too short or unreadable
@@ -13,20 +13,20 @@
     │   └── LibraryError     a library that is missing, too old or not the one expected
     └── BrokenPromiseError   a built file is not what its plan says; the command line exits with 1
 
-A message says the rule, the value, and the way out.
+A message states the rule, the value, and the way out.
 """
 
 
 class BitwrightError(Exception):
-    """Root of the family."""
+    """Base class of Bitwright's exceptions."""
 
 
 class UserError(BitwrightError):
-    """Something given was wrong: the message is one sentence a person can act on."""
+    """Wrong input; the message is one sentence that a user can act on."""
 
 
 class ModelError(UserError):
-    """The model cannot be read, or the target cannot hold it."""
+    """The model cannot be read, or the target does not support it."""
 
 
 class BudgetError(UserError):
@@ -66,7 +66,8 @@ class BrokenPromiseError(BitwrightError):
 
 
 def shown(value: object, at_most: int = 60) -> str:
-    """What somebody else wrote as a part of a sentence: on one line, nothing a terminal would obey, and cut where it is longer than `at_most`.
+    """Return foreign text, such as another library's message, for use in a sentence: on one line, without control characters, truncated to `at_most`
+    characters.
 
     >>> shown("blk\\n0")
     'blk\\\\n0'

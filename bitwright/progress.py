@@ -1,4 +1,4 @@
-"""Where long work says how far it is. The library prints nothing itself: whoever calls it hands in a `Progress`."""
+"""Interface for progress reports of long work. The library prints nothing itself: the caller passes a `Progress`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,19 +8,19 @@ Advance = Callable[[int], None]
 
 
 class Progress(ABC):
-    """Receives the stages of a run."""
+    """Receiver of the stages of a run."""
 
     @abstractmethod
     def stage(self, title: str, total: int) -> AbstractContextManager[Advance]:
-        """Enter a stage of `total` steps; the function it gives is called with the number of steps just done."""
+        """Enter a stage of `total` steps; the returned function is called with the number of steps just done."""
 
     def note(self, sentence: str) -> None:  # noqa: ARG002
-        """Hear what a person should know before the end; nothing is said of it where nobody asks."""
+        """Report a message that the user should see before the end; ignored by default."""
         return
 
 
 class Silent(Progress):
-    """Says nothing."""
+    """Progress that reports nothing."""
 
     def stage(self, title: str, total: int) -> AbstractContextManager[Advance]:  # noqa: ARG002
         """See `Progress.stage`."""

@@ -1,16 +1,16 @@
-"""The ranges of what is given as a number, each said once: `--help` tells them, and whatever takes such a number holds to them."""
+"""Ranges of numeric settings, shown in `--help` and checked wherever such a number is used."""
 
 from dataclasses import dataclass
 from math import inf
 
 from bitwright.errors import UserError
 
-_LARGEST = 2**31 - 1  # what every generator of random numbers takes as a seed, and every engine as a count
+_LARGEST = 2**31 - 1  # largest seed of every random number generator, and largest count of every engine
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from `least` to `most` that something may have; `name` is what it is in words, and `option` how the command line calls it."""
+    """Range of a number from `least` to `most`; `name` is its name in messages, and `option` its option on the command line."""
 
     name: str
     option: str
@@ -18,14 +18,14 @@ class Range:
     most: float = _LARGEST
 
     def __str__(self) -> str:
-        """E.g. `from 0 to 2,147,483,647`, `2 or more`."""
+        """Return, for example, `from 0 to 2,147,483,647` or `2 or more`."""
         return f"{self.least:,} or more" if self.most == inf else f"from {self.least:,} to {self.most:,}"
 
     def require(self, value: float) -> None:
-        """Refuse a number that is outside.
+        """Require that a number is in the range.
 
         Raises:
-            UserError: it is, or it is not a number.
+            UserError: it is outside, or not a number.
         """
         if not self.least <= value <= self.most:
             way = f"a smaller {self.option}" if value > self.most else f"a larger {self.option}"
@@ -35,7 +35,7 @@ class Range:
         return f"at most {self.most:,}" if value > self.most else f"at least {self.least:,}"
 
 
-# A standard error takes two sequences: one alone says nothing of how far off it is.
+# A standard error needs at least two sequences.
 CALIBRATION_SEQUENCES = Range("number of calibration sequences", "--calibration-sequences", 2, 10_000_000)
 HELD_OUT_SEQUENCES = Range("number of held-out sequences", "--held-out-sequences", 2, 10_000_000)
 ORDERING_SEQUENCES = Range("number of calibration sequences", "--calibration-sequences", 1, 10_000_000)

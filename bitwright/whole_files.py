@@ -1,7 +1,7 @@
-"""Files and folders that are whole or not there, also after a full disk, a kill or a loss of power.
+"""Atomic writes of files and folders, which survive a full disk, a kill or a loss of power.
 
-What is written gets a name of this process beside its place (`.name.bitwright-HOST-PID-RANDOM.part`), is flushed, synced and closed, and is renamed
-when nothing failed. What a process that was killed left there is known by its number, and removed by whoever writes in that folder next.
+A result is written under a temporary name in the same folder (`.name.bitwright-HOST-PID-RANDOM.part`), synced, closed, and renamed if nothing failed.
+Temporary files of dead processes are recognised by their process id, and removed by the next write in that folder.
 """
 
 import errno
@@ -20,16 +20,17 @@ from pathlib import Path
 from bitwright.errors import OutputError
 
 _CHUNK_BYTES = 1 << 24
-_LONGEST = 100  # characters of the name that its temporary one repeats: file systems end names at 255 bytes
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # what file systems say whose folders cannot be synced
+_LONGEST = 100  # characters of the name repeated in the temporary one: file systems limit names to 255 bytes
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # errors of file systems that cannot sync folders
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write a file or folder to: synced and renamed to `path` when the block ends, removed when anything is raised.
+    """Yield a temporary name beside `path` to write a file or folder to, which is synced and renamed to `path` when the block ends, and removed if it
+    raises.
 
     Raises:
-        OutputError: the place cannot be written or the disk is full.
+        OutputError: the path cannot be written, or the disk is full.
     """
     with refusing(path), beside(path) as part:
         yield part
@@ -40,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def caching(path: Path) -> Iterator[Path]:
-    """The same for what is made again where it is missing: a loss of power may lose the name, and never what the name stands for."""
+    """Write a cache file atomically, without syncing the rename: after a loss of power it may be missing, but not truncated."""
     with refusing(path), beside(path) as part:
         yield part
         sync(part)
@@ -49,7 +50,7 @@ def caching(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def refusing(path: Path) -> Iterator[None]:
-    """Tell in a sentence that `path` cannot be written, and why.
+    """Turn an OSError of the block into a sentence that `path` cannot be written, and why.
 
     Raises:
         OutputError: the block raised an OSError.
@@ -58,13 +59,14 @@ def refusing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"What is written needs a place and room; {path} cannot be written ({error.strerror or error}): choose another place or make room."
+            f"An output path must be writable and the disk must have room; {path} cannot be written ({error.strerror or error}): "
+            "choose another path or free some space."
         ) from error
 
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, whose folder is made; what is left under it is removed."""
+    """Yield a temporary name beside `path`, whose folder is created; anything left under the name is removed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -78,16 +80,16 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no other process has, nor this one for anything else."""
+    """Return a unique temporary name beside `path`."""
     return path.with_name(f".{path.name[:_LONGEST].encode()[:_LONGEST].decode(errors='ignore')}.{_tag()}-{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
 def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a file from its pieces, and hold it to their bytes: a full disk, a quota and a network tell of what they lost when a file is synced or
-    closed, or not at all.
+    """Write a file from chunks and check its size after syncing: full disks, quotas and network file systems may lose data and report it late or
+    never.
 
     Raises:
-        OSError: not every byte is there.
+        OSError: bytes are missing.
     """
     n_bytes = 0
     with path.open("wb") as file:
@@ -100,21 +102,21 @@ def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
 
 
 def require_size(path: Path, n_bytes: int) -> None:
-    """Refuse a file that was written and has not so many bytes.
+    """Require that a written file has `n_bytes`.
 
     Raises:
-        OSError: it has others.
+        OSError: it has another size.
     """
     found = path.stat().st_size
     if found != n_bytes:
-        raise OSError(errno.ENOSPC, f"{found:,} of {n_bytes:,} bytes were kept", str(path))
+        raise OSError(errno.ENOSPC, f"{found:,} of {n_bytes:,} bytes were written", str(path))
 
 
 def reserve(descriptor: int, n_bytes: int) -> None:
-    """Have room on the disk for so many bytes of a file, all of them zero.
+    """Reserve disk space for `n_bytes` of a file, all of them zero.
 
     Raises:
-        OSError: there is none.
+        OSError: there is not enough.
     """
     if sys.platform == "linux":
         os.posix_fallocate(descriptor, 0, n_bytes)
@@ -124,10 +126,10 @@ def reserve(descriptor: int, n_bytes: int) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file, or a folder with all that is in it, on the disk.
+    """Sync a file, or a folder with all its contents, to the disk.
 
     Raises:
-        OSError: it does not get there.
+        OSError: it cannot be synced.
     """
     if path.is_dir() and not path.is_symlink():
         for inner in path.iterdir():
@@ -142,7 +144,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Have the names in a folder on the disk, where its file system can do that."""
+    """Sync the directory entries of a folder, if its file system supports that."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -154,7 +156,7 @@ def sync_folder(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it."""
+    """Remove a file, or a folder with all its contents."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -162,7 +164,7 @@ def discard(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove from a folder what processes of this machine that are no more had begun to write there."""
+    """Remove temporary files of this machine's dead processes from a folder."""
     left = re.compile(rf"\..*\.{_tag()}-(\d+)-[0-9a-f]{{8}}\.part", re.DOTALL)
     with suppress(OSError):
         for path in list(folder.iterdir()):
@@ -172,10 +174,10 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def regular(path: Path) -> Path:
-    """The same path, held to a file: a pipe or a device may have no end, or never begin.
+    """Return the path if it is a regular file: a pipe or a device may never end or never begin.
 
     Raises:
-        OSError: it is no file, or there is none.
+        OSError: it is not a regular file, or does not exist.
     """
     kind = path.stat().st_mode
     if stat.S_ISDIR(kind):
@@ -186,7 +188,7 @@ def regular(path: Path) -> Path:
 
 
 def _tag() -> str:
-    """Stands for this machine in temporary names: numbers of processes are its own."""
+    """Return an id of this machine for temporary names, since process ids are unique on one machine only."""
     return f"bitwright-{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]}"
 
 
@@ -195,6 +197,6 @@ def _is_running(number: int) -> bool:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # of another user
+    except (OSError, OverflowError):  # a process of another user
         return True
     return True

@@ -1,8 +1,8 @@
-"""What Bitwright wrote, and so may replace: a record in every folder that holds results.
+"""Record of the files that Bitwright wrote and may therefore replace, in every folder with results.
 
-`.bitwright-files` names each result of its folder, its kind, and the SHA-256 of the file, or of every file of the folder that it is. A result is
-replaced only where each of its files is the one that was written; a stranger's file, one more in a folder, or one that was changed since is left as
-it is. The new digests are in the record before the new result has its name, so that a kill in between leaves nothing that nobody knows.
+`.bitwright-files` lists each result in its folder, its kind, and the SHA-256 of its file, or of every file in it if it is a folder. A result is
+replaced only if all its files are unchanged; foreign, added and modified files are never overwritten. The new digests are recorded before the result
+is renamed into place, so that a kill in between leaves no unknown file.
 """
 
 import errno
@@ -21,14 +21,14 @@ from bitwright.whole_files import beside, discard, refusing, sync, sync_folder, 
 RECORD = ".bitwright-files"
 _CHUNK_BYTES = 1 << 24
 _SCHEMA = 1
-_ITSELF = "."  # the name of a file within itself
+_ITSELF = "."  # key of a result that is a single file
 
 
 @dataclass(frozen=True)
 class Written:
-    """A result: what it is in a word or two, and for each of its files, by the path within it, the digests that it may have.
+    """Result in the record: its kind in a word or two, and for each of its files, by relative path, the digests that it may have.
 
-    There are two of them only while a result is replaced by the next. A result that is one file has it under `.`.
+    A file has two digests only while a result is being replaced. A result that is a single file has the path `.`.
     """
 
     kind: str
@@ -40,11 +40,11 @@ NOT_WRITTEN = Written("")
 
 @contextmanager
 def publishing(path: Path, kind: str) -> Iterator[Path]:
-    """A temporary name beside `path` to write a result to. When the block ends it is recorded and renamed; what is there by then must be of that
-    `kind` and as it was written. Whoever works long for it asks before, by `require_replaceable`.
+    """Yield a temporary name beside `path` to write a result to, which is recorded and renamed when the block ends. An existing result must be of
+    that `kind` and unchanged; long computations check that beforehand with `require_replaceable`.
 
     Raises:
-        OutputError: what is there is not Bitwright's own, or the place cannot be written.
+        OutputError: the existing file is not Bitwright's or was changed, or the path cannot be written.
     """
     place = placed(path)
     with refusing(path), beside(place) as part:
@@ -71,10 +71,10 @@ def publish_text(path: Path, text: str, *, kind: str) -> None:
 
 
 def require_replaceable(path: Path, kind: str) -> None:
-    """Refuse a place where something lies that Bitwright did not write, or wrote as something else; what is empty may be replaced.
+    """Require that anything at `path` is empty, or an unchanged result of that kind written by Bitwright.
 
     Raises:
-        OutputError: see above, or what lies there cannot be read.
+        OutputError: it is not, or it cannot be read.
     """
     place = placed(path)
     with refusing(path):
@@ -82,7 +82,9 @@ def require_replaceable(path: Path, kind: str) -> None:
             return
         fault = _fault(place, kind)
     if fault:
-        raise OutputError(f"Only what Bitwright wrote is replaced, as it was written; {fault}: choose another name, or remove it yourself.")
+        raise OutputError(
+            f"Bitwright only replaces files that it wrote and that have not changed since; {fault}: choose another name, or remove it yourself."
+        )
 
 
 def _fault(place: Path, kind: str) -> str:
@@ -96,11 +98,11 @@ def _fault(place: Path, kind: str) -> str:
     if known == NOT_WRITTEN:
         return f"{place} is a {'folder' if place.is_dir() else 'file'} that it did not write"
     if known.kind != kind:
-        return f"{place} is a {known.kind}, and here a {kind} is written"
+        return f"{place} is a {known.kind}, and this is a {kind}"
     strange = next((inner for inner in _inner(place) if not _is_known(inner, place, known)), place)
     if strange != place or (place.is_file() and not _is_known(place, place, known)):
         name = strange.relative_to(place).as_posix()
-        return f"{strange} was changed since" if name in known.files else f"{strange} is not of its making"
+        return f"{strange} was changed since" if name in known.files else f"{strange} was added since"
     return ""
 
 
@@ -111,7 +113,7 @@ def _is_known(inner: Path, place: Path, known: Written) -> bool:
 
 
 def _inner(place: Path) -> Iterator[Path]:
-    """What is in a folder and is no folder itself, at any depth, and folders that are empty; nothing in a file."""
+    """Yield the files and empty folders in a folder, at any depth; nothing for a file."""
     if place.is_symlink() or not place.is_dir():
         return
     for path in sorted(place.iterdir()):
@@ -122,12 +124,12 @@ def _inner(place: Path) -> Iterator[Path]:
 
 
 def placed(path: Path) -> Path:
-    """The path without links on the way to it: itself it may still be one."""
+    """Resolve links in the parent of the path; the last component may still be a link."""
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -136,28 +138,28 @@ def digest(path: Path) -> str:
 
 
 def digests(path: Path) -> dict[str, str]:
-    """The SHA-256 of a file, or of every file of a folder, by its path within."""
+    """Return the SHA-256 of a file, or of every file of a folder, by relative path."""
     return {inner.relative_to(path).as_posix(): digest(inner) for inner in (_inner(path) if path.is_dir() else [path])}
 
 
 def written(path: Path) -> Written:
-    """What the record of the folder says of a result at `path`; `NOT_WRITTEN` where it says nothing."""
+    """Return the record of the result at `path`, or `NOT_WRITTEN` if there is none."""
     place = placed(path)
     return _read(place.parent).get(place.name, NOT_WRITTEN)
 
 
 def is_as_written(path: Path, kind: str) -> bool:
-    """Whether a result of that kind is there, every file of it the one that was written."""
+    """Return whether `path` is an unchanged result of that kind."""
     place = placed(path)
     known = written(place)
     return place.exists() and known.kind == kind and not _fault(place, kind) and set(digests(place)) == set(known.files)
 
 
 def require_as_written(path: Path) -> bool:
-    """Compare every file of a result with the digest that was recorded when it was written; whether there is a record of it.
+    """Require that every file of a result is unchanged since it was written; return whether there is a record of it.
 
     Raises:
-        BrokenPromiseError: a file was changed since, is gone, or is new.
+        BrokenPromiseError: a file was changed, removed or added.
         OutputError: a file cannot be read.
     """
     place = placed(path)
@@ -169,14 +171,14 @@ def require_as_written(path: Path) -> bool:
     wrong = sorted(name for name in {*known.files, *found} if found.get(name, "") not in known.files.get(name, ()))
     if wrong:
         raise BrokenPromiseError(
-            f"A model must be, to the bit, what was built; {place if wrong[0] == _ITSELF else place / wrong[0]} is not what {RECORD} beside it says "
-            f"({len(wrong)} such): build it again."
+            f"A model must be bit-identical to the one that was built; {place if wrong[0] == _ITSELF else place / wrong[0]} differs from its "
+            f"record in {RECORD} ({len(wrong)} such): build it again."
         )
     return True
 
 
 def withdraw(path: Path) -> None:
-    """Remove a result that was written a moment ago, and the record of it.
+    """Remove a result that was just written, and its record.
 
     Raises:
         OutputError: it cannot be removed.
@@ -193,7 +195,7 @@ def _either(*some: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
 
 
 def _put(part: Path, place: Path) -> None:
-    """Give what was written its name. A folder that has it already is moved away first, and back where that fails."""
+    """Rename a written result into place. An existing folder is moved aside first, and back if that fails."""
     if not (part.is_dir() and place.is_dir()):
         part.replace(place)
         sync_folder(place.parent)
@@ -226,10 +228,11 @@ def _record(place: Path, said: Written) -> None:
 
 
 def _read(folder: Path, *, strict: bool = False) -> dict[str, Written]:
-    """What the record of a folder says; nothing where there is none. One that cannot be read says nothing either, and `strict` is not overwritten.
+    """Read the record of a folder; empty if there is none. A record that cannot be read counts as empty, but raises if `strict`, so that it is not
+    overwritten.
 
     Raises:
-        OSError: see above.
+        OSError: the record cannot be read, and `strict`.
     """
     path = folder / RECORD
     try:
@@ -250,7 +253,7 @@ def _read(folder: Path, *, strict: bool = False) -> dict[str, Written]:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Keep other processes from the record of a folder, where its file system can do that."""
+    """Lock the record of a folder against other processes, if its file system supports that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -260,14 +263,14 @@ def _held(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-# --- what is read and what is written
+# --- inputs and outputs
 
 
 def require_apart(outputs: Iterable[Path], reads: Iterable[Path]) -> None:
-    """Refuse outputs that are something that is read, lie in it or hold it, by whatever name: links and the case of letters make no difference.
+    """Require that no output is an input, inside one, or around one; links and the case of letters are resolved.
 
     Raises:
-        OutputError: see above.
+        OutputError: an output overlaps an input.
     """
     sources = [Path(read) for read in reads]
     for output in outputs:
@@ -294,7 +297,7 @@ def _relation(output: Path, source: Path) -> str:
 
 
 def _names(source: Path) -> list[Path]:
-    """Something that is read, and what is in it where it is a folder: those may be links to elsewhere."""
+    """List an input, and the files in it if it is a folder: those may be links to other places."""
     try:
         return [source, *source.iterdir()] if source.is_dir() else [source]
     except OSError:

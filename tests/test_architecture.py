@@ -51,6 +51,7 @@ PARTS = ROOMS | {
     "cli": (*ROOMS, "__init__", "pipeline"),
     "__init__": (*ROOMS, "pipeline"),
     "native": ("engines",),
+    "testing": (*ROOMS,),
     "__main__": ("cli",),
 }
 
@@ -67,7 +68,7 @@ HOMES = {
     "transformers": ("compress/", "engines/", "objectives/"),
     "typer": ("cli/",),
     "vllm": ("engines/compressed_tensors/vllm_worker.py",),
-    "xllamacpp": ("compress/codecs/ggml.py", "engines/llama_cpp/runtime.py"),
+    "xllamacpp": ("compress/models/gguf/libggml.py", "engines/llama_cpp/memory_probe.py", "engines/llama_cpp/runtime.py"),
 }
 LIGHT_IMPORT_FORBIDS = (*HOMES, "torch")
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bitwright.cli import commands as cli
-from bitwright.compress.codecs import ggml
+from bitwright.compress.models.gguf import libggml
 from bitwright.spaces import read_plan
 from tests.commands import Cli, Ended
 from tests.compress import tiny_models as tiny
@@ -328,8 +328,8 @@ def test_a_library_that_is_too_old(
 ) -> None:
     version = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "2025.1.1" if name == "xllamacpp" else version(name))
-    ggml.library.cache_clear()
-    request.addfinalizer(ggml.library.cache_clear)
+    libggml.library.cache_clear()
+    request.addfinalizer(libggml.library.cache_clear)
     refused(bitwright("fit", gguf_256, "--budget", "6bpw", "--out", tmp_path / "o", *SIZES), "xllamacpp 2026.", "2025.1.1", "pip install")
     assert not leftovers(tmp_path)
 

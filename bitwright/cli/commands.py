@@ -254,7 +254,7 @@ def build(
 ) -> None:
     """Write the file that a plan describes, or the folder."""
     made = bw.read_plan(plan_file)
-    path = Path(output or bw.pipeline.target_of(made).file_name)
+    path = Path(output or bw.pipeline.engine_named(bw.pipeline.target_of(made).name).file_name)
     bw.pipeline.require_results({path: "model"}, [plan_file])
     bw.build(made, path, progress=Rows())
     say(f"{path}: {made.size_bytes:,} bytes, as planned.")
@@ -280,7 +280,7 @@ def preflight(
     version: EngineVersion = "",
 ) -> None:
     """What of a plan an engine would not load: which tensor breaks which rule, before any work."""
-    target = bw.pipeline.engine(engine, version)
+    target = bw.pipeline.profile_named(engine, version)
     broken = bw.pipeline.preflight(bw.read_plan(plan_file), target)
     if broken:
         out.print(bw.report.rule_violations_table(f"{target.name} {target.version}", broken))
@@ -293,7 +293,7 @@ def preflight(
 @app.command()
 def rules(run: RunFolder, engine: Engine, version: EngineVersion = "") -> None:
     """What each rule of an engine costs on the model of a run: the predicted front with it and without."""
-    target = bw.pipeline.engine(engine, version)
+    target = bw.pipeline.profile_named(engine, version)
     for rule in target.rules:
         say(f"{rule.name}: {rule.sentence}  ({rule.source})")
     for tie in target.fused:
@@ -345,7 +345,7 @@ def memory(
     serving = bw.pipeline.serving_of_model(model, context, parallel, cache_types)
     found = bw.pipeline.memory_of(model, serving, target=target)
     out.print(bw.report.memory_table((line.name, line.size_bytes, line.known, line.detail) for line in found.lines))
-    say(f"Counted for: llama-server {serving.arguments}")
+    say(f"Counted for: {bw.pipeline.serve_command(target, model, serving)}")
 
 
 @app.command()

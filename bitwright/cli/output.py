@@ -112,7 +112,9 @@ def print_original(run: "Run") -> None:
 
 def how_to_serve(made: "Plan", limit: "Budget | Memory | NoLimit") -> str:
     """The command of the engine within the memory that was asked about."""
-    return f"\nserve   llama-server -m MODEL {limit.serving(made.cache.types).arguments}" if isinstance(limit, bw.pipeline.Memory) else ""
+    if not isinstance(limit, bw.pipeline.Memory):
+        return ""
+    return f"\nserve   {bw.pipeline.serve_command(made.target, 'MODEL', limit.serving(made.cache.types))}"
 
 
 def print_check(found: "Check") -> None:

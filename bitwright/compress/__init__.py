@@ -1,14 +1,13 @@
 """Read models, turn weights into bytes of a format and back, and change the weights of a module."""
 
-from bitwright.compress.codecs.codec import Codec, MadeOnce, largest_weight
+from bitwright.compress.codecs.codec import Codec, MadeOnce
+from bitwright.compress.codecs.combined_codec import CombinedCodec, integer_codec, packed_codec
 from bitwright.compress.codecs.distortion import Distortion, measure_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
-from bitwright.compress.codecs.extremes import extremes
 from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.imatrix_file import read_imatrix, write_imatrix
-from bitwright.compress.codecs.integers import IntegerCodec
 from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
-from bitwright.compress.codecs.packed_integers import Layer, PackedCodec, layer_bytes, layer_tensors
+from bitwright.compress.codecs.packed_integers import Layer, layer_bytes, layer_tensors
 from bitwright.compress.codecs.pinned_codes import KeptCodes, keep_codes
 from bitwright.compress.codecs.pinned_weights import keep_weights, kept_weights
 from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDINGS, needs_moments, rounding_named
@@ -27,6 +26,7 @@ from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource
 from bitwright.compress.models.checkpoints.safetensors_file import WIDTHS, Entry, entries, header
 from bitwright.compress.models.cut_source import Apart, cut_importance, cut_pieces
 from bitwright.compress.models.dimensions import Dimensions, dimensions
+from bitwright.compress.models.extremes import extremes
 from bitwright.compress.models.float_types import FLOAT_TYPES, holds, in_type
 from bitwright.compress.models.gguf.reader import (
     ALIGNMENT,
@@ -44,7 +44,7 @@ from bitwright.compress.models.hub import NO_CODE, quietly, read_tokenizer
 from bitwright.compress.models.latent_attention import LatentByHead, is_latent
 from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
-from bitwright.compress.models.model_settings import unlike
+from bitwright.compress.models.model_settings import describe_differences
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, twins
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
@@ -68,6 +68,7 @@ __all__ = [
     "Apart",
     "Bytes",
     "Codec",
+    "CombinedCodec",
     "Dimensions",
     "Distortion",
     "Dropped",
@@ -79,7 +80,6 @@ __all__ = [
     "Headers",
     "Home",
     "HuggingFaceSource",
-    "IntegerCodec",
     "KeptCodes",
     "KeyValue",
     "LatentByHead",
@@ -88,7 +88,6 @@ __all__ = [
     "MadeOnce",
     "Model",
     "Outline",
-    "PackedCodec",
     "Piece",
     "Rerouting",
     "Rounding",
@@ -102,6 +101,7 @@ __all__ = [
     "context_length",
     "cut_importance",
     "cut_pieces",
+    "describe_differences",
     "dimensions",
     "dropped",
     "entries",
@@ -112,12 +112,12 @@ __all__ = [
     "holds",
     "in_module_order",
     "in_type",
+    "integer_codec",
     "is_corrected",
     "is_latent",
     "keep_codes",
     "keep_weights",
     "kept_weights",
-    "largest_weight",
     "layer_bytes",
     "layer_tensors",
     "load",
@@ -127,6 +127,7 @@ __all__ = [
     "open_headers",
     "open_home",
     "open_source",
+    "packed_codec",
     "padded",
     "planned_weights",
     "quantization_of",
@@ -146,7 +147,6 @@ __all__ = [
     "tensors_in",
     "twins",
     "type_bytes",
-    "unlike",
     "weights_of",
     "window_ignored",
     "with_inputs",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bitwright.compress import Piece
-from bitwright.engines import VLLM
+from bitwright.engines import ENGINES
 from bitwright.errors import PlanError
-from bitwright.spaces import INTEGER_FORMATS, ByteFormat, Format, IntegerFormat, PackedFormat, Tensor
+from bitwright.spaces import Format, Scheme, Tensor
 
 FLOATS = ("F32", "F16", "BF16")
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
@@ -27,38 +27,16 @@ class Module:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """Quantization scheme as dialects express it: bits, group size (0 for a row), and whether it is symmetric.
-
-    Some dialects also express floats of as many bits (`floats`), and inputs of the layer quantized to the same type (`inputs`).
-    """
-
-    bits: int
-    group: int
-    symmetric: bool
-    floats: bool = False
-    inputs: bool = False
-
-
 #: quantization scheme -> name of the format, for the formats that a plan may have
 Offered = Mapping[Scheme, str]
 
 
 def offered_by(formats: Iterable[Format]) -> Offered:
     """Return the quantization schemes among the `formats` of a target, with their names."""
-    found: dict[Scheme, str] = {}
-    for form in formats:
-        if isinstance(form, IntegerFormat):
-            found[Scheme(form.bits, form.group, symmetric=False)] = form.name
-        elif isinstance(form, PackedFormat):
-            found[Scheme(form.bits, form.group, symmetric=not form.zero_points)] = form.name
-        elif isinstance(form, ByteFormat):
-            found[Scheme(8, 0, symmetric=True, floats=form.kind == "float", inputs=form.input_steps > 0)] = form.name
-    return found
+    return {form.scheme: form.name for form in formats if form.scheme is not None}
 
 
-_BY_NAME = {name: asked for formats in (INTEGER_FORMATS, VLLM.formats) for asked, name in offered_by(formats).items()}
+_BY_NAME = {name: asked for engine in ENGINES.values() for asked, name in offered_by(engine.target.formats).items()}
 
 
 #: tensor of the engine → the module whose weight it is
@@ -73,6 +51,10 @@ class Dialect(ABC):
 
     name: ClassVar[str]
     same_codes: ClassVar[bool] = False
+
+    def expresses(self, formats: Iterable[Format]) -> bool:
+        """Return whether the dialect has schemes for any of the `formats` of a target."""
+        return bool(offered_by(formats))
 
     @abstractmethod
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bitwright.dialects.dialect import Offered, Scheme
+from bitwright.dialects.dialect import Offered
 from bitwright.errors import PlanError, shown
-from bitwright.spaces import json_object
+from bitwright.spaces import Scheme, json_object
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ class LlmCompressor(Dialect):
 
 
 def _matched(target: str, modules: Modules, patterns: Patterns) -> set[str]:
-    """The tensors of the modules that a target names, or whose names its expression begins."""
+    """Return the tensors of the modules that a target names or that match its expression from the start."""
     if target.startswith("re:"):
         return {tensor for tensor, module in modules.items() if patterns.begins(target.removeprefix("re:"), module.name)}
     return {tensor for tensor, module in modules.items() if module.name == target}

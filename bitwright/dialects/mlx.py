@@ -1,4 +1,4 @@
-"""The `quantization` entry of an mlx-lm `config.json` as a dialect.
+"""`quantization` entry of an mlx-lm `config.json` as a dialect.
 
 Grammar: `mlx_lm.utils.load_model` 0.32: defaults `group_size`, `bits`, `mode`, and a path → `{group_size, bits, mode}`, or false for a module that
 stays. Whether a module that is not named is quantized depends on the weights beside the file, so all are named. Affine mode has a scale and a bias

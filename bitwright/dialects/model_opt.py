@@ -54,10 +54,10 @@ class ModelOpt(Dialect):
         return {tensor: self._format(attributes, modules[tensor].name, reader) for tensor, attributes in weights.items() if attributes["enable"]}
 
     def _standing(self, entries: list[tuple[str, dict[str, Any]]], modules: Modules) -> dict[tuple[str, str], dict[str, Any]]:
-        """What all entries together say of the quantizers of each tensor, by tensor and kind of quantizer.
+        """Resolve all entries to the attributes of each tensor's quantizers, by tensor and kind of quantizer.
 
         Raises:
-            PlanError: an entry is for none of them.
+            PlanError: an entry matches no tensor.
         """
         patterns, used = Patterns(self.name, PlanError), set()
         standing: dict[tuple[str, str], dict[str, Any]] = {(tensor, kind): {} for tensor in modules for kind in (_QUANTIZER, *_OTHERS)}

@@ -1,20 +1,20 @@
 """Rules for `llama-quantize --tensor-type-file`: a regular expression, `=`, a type of ggml. Names are llama.cpp's own here.
 
-As llama.cpp reads them (`parse_tensor_type` of its `tools/quantize`): rules stand apart by white space, several to a line if one likes; the first
-`=` ends the expression, which is put into lower case and searched in the tensor's name; the first rule that is found decides. The grammar is
-ECMAScript's, of which what Python reads alike is read, sets such as `[[:digit:]]` are translated, and all else is refused.
+Semantics as in llama.cpp (`parse_tensor_type` of its `tools/quantize`): rules are separated by white space; the first `=` ends the expression, which
+is lower-cased and searched in the tensor's name; the first match decides. The grammar is ECMAScript's: syntax that Python reads alike is accepted,
+sets such as `[[:digit:]]` are translated, and anything else is refused.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from bitwright.dialects.dialect import Dialect, Modules, Offered, inexpressible
+from bitwright.dialects.dialect import FLOATS, Dialect, Modules, Offered, inexpressible
 from bitwright.dialects.entries import require_used
 from bitwright.errors import PlanError, shown
-from bitwright.spaces import GGML_FORMATS, Patterns
+from bitwright.spaces import GGML_FORMATS, Format, Patterns
 
 _TYPES = {form.name for form in GGML_FORMATS}
-# what ECMAScript and Python read alike: an atom with its quantifier, a place, an opening, a bar
+# syntax that ECMAScript and Python read alike: an atom with its quantifier, an anchor, an opening, a bar
 _SET = r"\[\^?(?:[^\[\]\\]|\\[dwsb]|\\[^\w\s]|\[:[a-z]+:\])+\]"
 _ATOM = rf"(?:\\[dws1-9]|\\[^\w\s]|{_SET}|[^\\()\[\]{{}}.*+?|^$]|\.|\))"
 _READ_ALIKE = re.compile(rf"(?:{_ATOM}(?:(?:[*+?]|\{{\d+(?:,\d*)?\}})\??)?|\\b|[\^$|]|\((?:\?[:!])?)*")
@@ -38,6 +38,10 @@ class TensorTypes(Dialect):
     name = "llama-quantize"
     same_codes = True
 
+    def expresses(self, formats: Iterable[Format]) -> bool:
+        """See `Dialect.expresses`: quantized types of ggml."""
+        return any(form.name in _TYPES and form.name not in FLOATS for form in formats)
+
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:  # noqa: ARG002  names are llama.cpp's own
         """See `Dialect.write`."""
         for tensor, form in formats.items():
@@ -60,7 +64,7 @@ class TensorTypes(Dialect):
         return {tensor: found[tensor] for tensor in modules if tensor in found}
 
     def _rule(self, word: str) -> tuple[str, str]:
-        """A rule's expression as it is written, and its format."""
+        """Split a rule into its expression, unchanged, and its format."""
         pattern, _, form = word.partition("=")
         if not pattern or form.upper() not in _TYPES:
             raise PlanError(
@@ -70,10 +74,10 @@ class TensorTypes(Dialect):
         return pattern, form.upper()
 
     def _translated(self, pattern: str) -> str:
-        """What means in Python what `pattern` means to llama.cpp.
+        """Translate a regular expression of llama.cpp to Python.
 
         Raises:
-            PlanError: it says what the two read differently, or a set that has no name.
+            PlanError: the two read it differently, or it has an unknown character class.
         """
         lowered = pattern.lower()
         unknown = [name for name in _NAMED_SET.findall(lowered) if name not in _SETS]

@@ -1,35 +1,55 @@
 """Engines that load what is written: their rules, containers and checks."""
 
-from bitwright.engines.by_target import as_held, codec_of, codecs_of, container_of, model_as_held, plain, require_codec, require_container
+from bitwright.engines.by_name import (
+    DEFAULT_ENGINE,
+    ENGINES,
+    as_held,
+    container_of,
+    engine_named,
+    engine_names,
+    memory_model_named,
+    model_as_held,
+    profile_named,
+    target_named,
+)
 from bitwright.engines.check_result import HEALTHY_NATS, Check, divergences, mean_divergence, steady_context
-from bitwright.engines.checking import N_CONTEXTS, check, prefixes, require_engine_python
+from bitwright.engines.checking import N_CONTEXTS, check, prefixes
+from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.compressed_tensors.target import VLLM
 from bitwright.engines.container import MODEL, Container, Recipe
-from bitwright.engines.llama_cpp.gguf_writer import header_bytes, write_gguf
+from bitwright.engines.engine import Engine
+from bitwright.engines.layout import Described, Layout
+from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.engines.llama_cpp.log import why_refused
-from bitwright.engines.llama_cpp.memory_model import MemoryUse, Serving, memory_use, require_accounting
-from bitwright.engines.llama_cpp.parity import compare_original, parity_contexts
 from bitwright.engines.llama_cpp.profiling import parse_threads, profile_machine
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
+from bitwright.engines.memory import Anatomy, MemoryModel, MemoryUse, Serving
+from bitwright.engines.native.engine import plain
 from bitwright.engines.native.quantizer import NativeConfig, NativeQuantizer
 from bitwright.engines.native.target import NATIVE, NATIVE_CHANNELS
-from bitwright.engines.targets import TARGETS, engine
 
 __all__ = [
+    "DEFAULT_ENGINE",
+    "ENGINES",
     "HEALTHY_NATS",
     "LLAMA_CPP",
     "MODEL",
     "NATIVE",
     "NATIVE_CHANNELS",
     "N_CONTEXTS",
-    "TARGETS",
     "VLLM",
+    "Anatomy",
     "Check",
+    "CheckpointContainer",
     "CheckpointSource",
     "Container",
+    "Described",
+    "Engine",
+    "Layout",
     "LlamaCpp",
+    "MemoryModel",
     "MemoryUse",
     "NativeConfig",
     "NativeQuantizer",
@@ -37,26 +57,20 @@ __all__ = [
     "Serving",
     "as_held",
     "check",
-    "codec_of",
-    "codecs_of",
-    "compare_original",
     "container_of",
     "divergences",
-    "engine",
-    "header_bytes",
+    "engine_named",
+    "engine_names",
     "mean_divergence",
-    "memory_use",
+    "memory_model_named",
     "model_as_held",
-    "parity_contexts",
     "parse_threads",
     "plain",
     "prefixes",
     "profile_machine",
-    "require_accounting",
-    "require_codec",
-    "require_container",
-    "require_engine_python",
+    "profile_named",
     "steady_context",
+    "target_named",
     "why_refused",
     "write_gguf",
 ]

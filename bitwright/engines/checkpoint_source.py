@@ -1,17 +1,32 @@
 """A packed checkpoint read back: the engine's tensors, in the formats they have there and with the weights that are computed with."""
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from bitwright.compress import FLOAT_TYPES, Bytes, Floats, Home, Slot, Source, fingerprint, quantization_of, read_configuration, tensors_in
+from bitwright.compress import (
+    FLOAT_TYPES,
+    Bytes,
+    Dropped,
+    Floats,
+    Home,
+    Slot,
+    Source,
+    Weights,
+    fingerprint,
+    matrix_shape,
+    quantization_of,
+    read_configuration,
+    tensors_in,
+    with_inputs,
+)
 from bitwright.engines.layout import Layout
 from bitwright.errors import ModelError
-from bitwright.spaces import Format, Tensor
+from bitwright.spaces import DroppedExpert, Format, Tensor, expert_of
 
 
 class CheckpointSource(Source):
@@ -106,6 +121,18 @@ class CheckpointSource(Source):
                 "checkpoint again."
             )
         return found.pop()
+
+
+def written_weights(written: CheckpointSource, names: Collection[str]) -> Weights:
+    """What a checkpoint computes with, for the tensors `names`: dropped experts with their heirs."""
+    found: dict[str, Callable[[], Floats]] = {}
+    for tensor in written.tensors:
+        form = written.forms[written.slots[tensor.name][0].name]
+        if tensor.name in names and isinstance(form, DroppedExpert):
+            found[tensor.name] = Dropped(matrix_shape(tensor), expert_of(tensor.name), form.heir)
+        elif tensor.name in names:
+            found[tensor.name] = with_inputs(form, partial(written.read, tensor))
+    return found
 
 
 def _packed(form: Format | str) -> Format:

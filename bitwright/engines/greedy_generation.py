@@ -1,15 +1,23 @@
-"""What a module in torch writes after a prompt, for the checks of checkpoints that torch itself loads."""
+"""Greedy generation by a module in torch, for the checks of checkpoints that torch itself loads."""
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from bitwright.compress import Model
-from bitwright.engines.llama_cpp.runtime import Generated
 from bitwright.objectives import require_known
 
 _GENERATED_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A text and the number of tokens that the engine decoded per second, the prompt not counted."""
+
+    text: str
+    tokens_per_second: float
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Methods by name: the default search, published ones, and baselines."""
+"""Search methods by name: the default, published methods, and baselines."""
 
 from bitwright.methods.by_name import METHODS, method_named
 from bitwright.methods.method import AUTO, Method, Sought, Table

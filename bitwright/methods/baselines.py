@@ -1,6 +1,6 @@
-"""Searches to hold others against, as declared by `Method`: random choices, greedy steps, local search, and those of Optuna and BoTorch.
+"""Baseline methods: random choices, greedy marginal analysis, local search, and the optimisers of Optuna and BoTorch.
 
-None of them is a paper's whole method. Those that read a table begin with the run's own, at no charge, as `auto` does.
+None of them is a complete published method. Those that use a sensitivity table take the run's own, free of charge, as `auto` does.
 """
 
 from collections.abc import Callable
@@ -33,29 +33,29 @@ from bitwright.search import (
 )
 from bitwright.spaces import Choice, Choices, Space
 
-_MOST = 10_000  # choices of a search that ends with its effort
-_MOST_OF_OPTUNA = 2_000  # beyond which it takes longer to propose than to measure
-_LEARNT_FIRST, _LEARNT_AGAIN = 4, 8  # choices measured before the table's word is corrected, and between corrections
+_MOST = 10_000  # upper bound on choices; the effort ends a search earlier
+_MOST_OF_OPTUNA = 2_000  # beyond this, proposing takes longer than measuring
+_LEARNT_FIRST, _LEARNT_AGAIN = 4, 8  # choices measured before the predictor is first refitted, and between refits
 
 
 def _greedy(name: str, source: str, solver: Callable[[Space, NDArray[np.float64], int], Solution]) -> Method:
-    """A method that measures the choice at which a greedy walk over the run's table ends."""
+    """Return a method that measures one choice, the result of a greedy solver on the run's table."""
 
-    def answer(sought: Sought, budget_bits: int) -> Choice:
-        return solver(sought.problem.space, sought.knowledge.table, budget_bits).choice
+    def answer(context: Sought, budget_bits: int) -> Choice:
+        return solver(context.problem.space, context.knowledge.table, budget_bits).choice
 
-    def within(sought: Sought, budget_bits: int) -> Strategy:
-        return given(sought.problem, answer(sought, budget_bits)[None])
+    def for_budget(context: Sought, budget_bits: int) -> Strategy:
+        return given(context.problem, answer(context, budget_bits)[None])
 
-    def along(sought: Sought, n_points: int) -> Strategy:
-        return given(sought.problem, np.unique([answer(sought, bits) for bits in budgets_along(sought, n_points)], axis=0))
+    def for_front(context: Sought, n_points: int) -> Strategy:
+        return given(context.problem, np.unique([answer(context, bits) for bits in budgets_along(context, n_points)], axis=0))
 
-    return Method(name, source, "", KullbackLeibler(), within, along, takes_cache_types=True)
+    return Method(name, source, "", KullbackLeibler(), for_budget, for_front, takes_cache_types=True)
 
 
-def _by_table(sought: Sought) -> Predict:
-    """The run's table summed over choices, in its own units, and as much for a standard deviation."""
-    table, units = sought.knowledge.table, np.arange(len(sought.problem.space.units))
+def _by_table(context: Sought) -> Predict:
+    """Return a predictor that sums the run's table over a choice, in the table's units, with a standard deviation equal to the mean."""
+    table, units = context.knowledge.table, np.arange(len(context.problem.space.units))
 
     def predict(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         total: NDArray[np.float64] = table[units, choices].sum(axis=1)
@@ -64,26 +64,26 @@ def _by_table(sought: Sought) -> Predict:
     return predict
 
 
-def _local_search(sought: Sought, budget_bits: int) -> Strategy:
-    learning = Learning(_by_table(sought), sought.knowledge.refit, _LEARNT_FIRST, _LEARNT_AGAIN)
-    return swaps(sought.problem, budget_bits, learning, LocalSearchOptions())
+def _local_search(context: Sought, budget_bits: int) -> Strategy:
+    learning = Learning(_by_table(context), context.knowledge.refit, _LEARNT_FIRST, _LEARNT_AGAIN)
+    return swaps(context.problem, budget_bits, learning, LocalSearchOptions())
 
 
-def _local_search_along(sought: Sought, n_points: int) -> Strategy:
-    return SequentialStrategy(_local_search(sought, bits) for bits in budgets_along(sought, n_points))
+def _local_search_along(context: Sought, n_points: int) -> Strategy:
+    return SequentialStrategy(_local_search(context, bits) for bits in budgets_along(context, n_points))
 
 
-def _mixes(sought: Sought, budget_bits: int) -> Strategy:
-    return random_mixes(sought.unstarted, budget_bits, n=_MOST)
+def _mixes(context: Sought, budget_bits: int) -> Strategy:
+    return random_mixes(context.unstarted, budget_bits, n=_MOST)
 
 
-def _tpe(sought: Sought, budget_bits: int) -> Strategy:
-    return tpe(sought.problem, budget_bits, n=_MOST_OF_OPTUNA)
+def _tpe(context: Sought, budget_bits: int) -> Strategy:
+    return tpe(context.problem, budget_bits, n=_MOST_OF_OPTUNA)
 
 
-def _whole(sought: Sought) -> int:
-    """Bits of the largest file: a budget that leaves the whole front."""
-    return int(sought.problem.space.total_bits(sought.problem.space.largest()))
+def _whole(context: Sought) -> int:
+    """Return the size of the largest file in bits, a budget that excludes nothing."""
+    return int(context.problem.space.total_bits(context.problem.space.largest()))
 
 
 BASELINES = (
@@ -92,8 +92,8 @@ BASELINES = (
         "random choices that use up the budget, all of one size equally likely (a Boltzmann sampler)",
         "",
         KullbackLeibler(),
-        lambda sought, budget_bits: random_within(sought.unstarted, budget_bits, n=_MOST),
-        lambda sought, _: random_front(sought.unstarted, n=_MOST),
+        lambda context, budget_bits: random_within(context.unstarted, budget_bits, n=_MOST),
+        lambda context, _: random_front(context.unstarted, n=_MOST),
         sensitivity=FREE,
         takes_cache_types=True,
     ),
@@ -103,14 +103,14 @@ BASELINES = (
         "",
         KullbackLeibler(),
         _mixes,
-        lambda sought, n_points: SequentialStrategy(_mixes(sought, bits) for bits in budgets_along(sought, n_points)),
+        lambda context, n_points: SequentialStrategy(_mixes(context, bits) for bits in budgets_along(context, n_points)),
         sensitivity=FREE,
     ),
     _greedy("greedy", "marginal analysis (Fox, 1966): from the smallest file up, a format at a time, by the run's table", promote),
-    _greedy("greedy-down", "the same from the largest file down, as QVLA (arXiv 2602.03782) demotes channels", demote),
+    _greedy("greedy-down", "marginal analysis from the largest file down, as QVLA (arXiv 2602.03782) demotes channels", demote),
     Method(
         "local-search",
-        "iterated local search (Lourenço, Martin & Stützle, 2003): exchanges between units in the order of what the run's table and a ridge expect",
+        "iterated local search (Lourenço, Martin & Stützle, 2003): exchanges between units, ordered by the run's table and a ridge regression",
         "",
         KullbackLeibler(),
         _local_search,
@@ -120,10 +120,10 @@ BASELINES = (
     Method(
         "tpe",
         "Optuna's multivariate TPE (Bergstra et al., NeurIPS 2011)",
-        "A proposal above the budget is lowered at random until it fits.",
+        "Units of a proposal above the budget are lowered at random until it fits.",
         KullbackLeibler(),
         _tpe,
-        lambda sought, n_points: SequentialStrategy(_tpe(sought, bits) for bits in budgets_along(sought, n_points)),
+        lambda context, n_points: SequentialStrategy(_tpe(context, bits) for bits in budgets_along(context, n_points)),
         sensitivity=FREE,
         takes_cache_types=True,
         libraries=("optuna",),
@@ -131,10 +131,10 @@ BASELINES = (
     Method(
         "nsga2",
         "Optuna's NSGA-II with constrained domination, as KVTuner uses it (Li et al., ICML 2025, arXiv 2502.04420)",
-        "What is above the budget is never measured; the first population holds uniform allocations, and for a front choices of all sizes.",
+        "Choices above the budget are never measured; the initial population holds uniform allocations, and for a front choices of all sizes.",
         KullbackLeibler(),
-        lambda sought, budget_bits: nsga2(sought.problem, budget_bits, n=_MOST_OF_OPTUNA),
-        lambda sought, _: nsga2_front(sought.problem, _whole(sought), n=_MOST_OF_OPTUNA),
+        lambda context, budget_bits: nsga2(context.problem, budget_bits, n=_MOST_OF_OPTUNA),
+        lambda context, _: nsga2_front(context.problem, _whole(context), n=_MOST_OF_OPTUNA),
         sensitivity=FREE,
         takes_cache_types=True,
         libraries=("optuna",),
@@ -144,8 +144,8 @@ BASELINES = (
         "BoTorch's noisy expected hypervolume improvement (Daulton et al., NeurIPS 2021; Ament et al., NeurIPS 2023) around the run's table",
         "The whole front is searched, whatever the budget; candidates are picked from a pool around the measured front.",
         KullbackLeibler(),
-        lambda sought, _: nehvi_front(sought.problem, _by_table(sought), NehviOptions()),
-        lambda sought, _: nehvi_front(sought.problem, _by_table(sought), NehviOptions()),
+        lambda context, _: nehvi_front(context.problem, _by_table(context), NehviOptions()),
+        lambda context, _: nehvi_front(context.problem, _by_table(context), NehviOptions()),
         takes_cache_types=True,
         libraries=("botorch", "gpytorch"),
     ),

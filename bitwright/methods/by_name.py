@@ -1,4 +1,4 @@
-"""The methods by name: the default, the published ones, and the baselines to hold them against; one line each, declared in files of their own."""
+"""Search methods by name: the default, the published ones and the baselines, each declared in a file of its own."""
 
 from difflib import get_close_matches
 
@@ -14,14 +14,14 @@ METHODS: tuple[Method, ...] = (AUTO, *PUBLISHED, *BASELINES)
 
 
 def method_named(name: str) -> Method:
-    """The method of that name.
+    """Return the method of a name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no method of that name.
     """
     known = {method.name: method for method in METHODS}
     if name not in known:
         close = get_close_matches(name.lower(), known, n=1)
         way_out = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}."
-        raise UserError(f"A method of search must be one that is known; '{name}' is not: {way_out}")
+        raise UserError(f"--method must name a known search method; '{name}' is not one: {way_out}")
     return known[name]

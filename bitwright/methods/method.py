@@ -1,4 +1,4 @@
-"""A search method: a declaration of parts, and what it is given to work with."""
+"""Declaration of a search method, and the context in which it runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,13 +15,13 @@ Table = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Sought:
-    """What a method works with.
+    """Problem, knowledge and measuring functions that a method works with.
 
-    `problem` has the space, the choices worth measuring first (the best uniform allocations among them), the seed, and the side rows; `knowledge` the
-    run's table and how to learn. `refit` is how the predictor of a name learns about the choices of a space, `price` the table `(n_units, n_formats)`
-    of a proxy, and `score` the scores `(n_units,)` of a proxy for the units of a space, high where a unit is important; units that are tied together
-    are scored together. A table and scores are computed when they are first asked for and then kept, and what that reads is counted once.
-    `measure` gives the divergence of a choice on all of the text, which is counted too. A sequence has `sequence_length` tokens.
+    `problem` has the space, the initial choices (the best uniform allocations among them), the seed and the side constraints; `knowledge` the run's
+    sensitivity table and its predictor. `refit` returns the named predictor for a space, `price` the sensitivity table `(n_units, n_formats)` of a
+    proxy, and `score` the scores `(n_units,)` of a proxy, higher for more important units; tied units have one score. Tables and scores are computed
+    on first use and cached, and the tokens they read count once towards the effort. `measure` returns the divergence of a choice on the whole
+    calibration text, in nats per token, and counts too. A sequence has `sequence_length` tokens.
     """
 
     problem: Problem
@@ -34,26 +34,27 @@ class Sought:
 
     @property
     def unstarted(self) -> Problem:
-        """The problem without choices to measure first, for a method that has none."""
+        """Problem without initial choices, for a method that has none."""
         return replace(self.problem, start=self.problem.start[:0])
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """A search as published or as meant here: `within` a budget in bits of the whole file, and `along` the front with so many points to begin with.
+    """Search method, published or of this project. `for_budget` returns its strategy for a budget in bits of the whole file, `for_front` its strategy
+    for the whole front with so many initial points.
 
-    `source` is the paper, `differs` what is done otherwise than there, in a sentence, empty where nothing is. `objective` is what it measures, and
-    `steps` are what it has follow the formats where nobody says, see `Settings.steps`. `sensitivity` is the proxy that a run is priced by where
-    nothing but this method's own plan is to ship, empty where the method learns from the run's own table. `takes_side_limits` says that what it asks
-    for keeps `Problem.rows`, and `takes_cache_types` that it decides about types of the cache with the weights. It needs the `libraries`.
+    `source` is the paper and `differs` a sentence on how this implementation differs from it, empty if it does not. `objective` is the objective that
+    it measures, `steps` are its default post-quantization steps, see `Settings.steps`. `sensitivity` is the proxy of a run whose only plan is this
+    method's, empty if the method uses the run's own table. `takes_side_limits`: its choices satisfy `Problem.rows`. `takes_cache_types`: it chooses
+    cache types together with the weights. `libraries` are the optional packages that it needs.
     """
 
     name: str
     source: str
     differs: str
     objective: TokenObjective
-    within: Callable[[Sought, int], Strategy]
-    along: Callable[[Sought, int], Strategy]
+    for_budget: Callable[[Sought, int], Strategy]
+    for_front: Callable[[Sought, int], Strategy]
     steps: tuple[str, ...] = ()
     sensitivity: str = ""
     takes_side_limits: bool = False
@@ -61,9 +62,11 @@ class Method:
     libraries: tuple[str, ...] = ()
 
 
-def budgets_along(sought: Sought, n_points: int) -> list[int]:
-    """So many budgets in bits of the whole file, from the smallest to the largest choice in even steps: the front of a method that knows only one."""
-    space = sought.problem.space
+def budgets_along(context: Sought, n_points: int) -> list[int]:
+    """Return `n_points` budgets in bits of the whole file, evenly spaced from the smallest to the largest choice: the front of a method that takes
+    one budget.
+    """
+    space = context.problem.space
     smallest, largest = (int(space.total_bits(choice)) for choice in (space.smallest(), space.largest()))
     return [int(bits) for bits in np.linspace(smallest, largest, n_points)]
 
@@ -73,8 +76,8 @@ AUTO = Method(
     source="this project; docs/search.md",
     differs="",
     objective=KullbackLeibler(),
-    within=lambda sought, budget_bits: auto(sought.problem, budget_bits, knowledge=sought.knowledge),
-    along=lambda sought, n_points: auto_front(sought.problem, knowledge=sought.knowledge, n_points=n_points),
+    for_budget=lambda context, budget_bits: auto(context.problem, budget_bits, knowledge=context.knowledge),
+    for_front=lambda context, n_points: auto_front(context.problem, knowledge=context.knowledge, n_points=n_points),
     takes_side_limits=True,
     takes_cache_types=True,
 )

@@ -1,4 +1,4 @@
-"""Published methods that decide about the experts of a mixture, as declared by `Method`."""
+"""Published methods for the experts of a mixture."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,52 +9,56 @@ from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.methods.method import Method, Sought, budgets_along
-from bitwright.methods.published_tables import FREE, bracket, once
+from bitwright.methods.published_tables import FREE, bracket, single_choice
 from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows, tiered_within
 from bitwright.spaces import DROP, PRUNE, Absence, Choice, Format, Space, role
 
-_OTHERS_BITS = 4  # what is no expert
-_PRUNED, _PRUNED_BY_ENERGY = 0.25, 0.2  # of the experts of a layer
+_OTHERS_BITS = 4  # bits of all matrices outside the experts
+_PRUNED, _PRUNED_BY_ENERGY = 0.25, 0.2  # fractions of the experts of a layer
 _TIERS = {8: 0.1, 4: 0.3, 2: 0.6}  # bits, and the share of a layer's experts
-#: space, budget in bits -> side rows of the programme
+#: space, budget in bits -> side constraints of the programme
 Rows = Callable[[Space, int], tuple[Row, ...]]
 
 
 def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) -> Method:
-    """A method that gives each expert one of three neighbouring formats by an integer programme of a proxy's table, all else 4 bits or more."""
+    """Return a method that gives each expert one of three neighbouring formats by an integer programme on a proxy's table, and 4 bits or more to all
+    other matrices.
+    """
 
-    def answer(sought: Sought, budget_bits: int) -> Choice:
-        space = sought.problem.space
+    def answer(context: Sought, budget_bits: int) -> Choice:
+        space = context.problem.space
         if not is_expert(space).any():
             raise UserError(f"{name} decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
         narrow = _three_formats(_with_others_fixed(space, is_expert(space)), budget_bits)
-        table = np.where(narrow.offered, sought.price(proxy), 0.0)
+        table = np.where(narrow.offered, context.price(proxy), 0.0)
         return solve_with_rows(narrow, table, budget_bits, rows=rows(narrow, budget_bits)).choice
 
-    return replace(where_possible(once(name, source, differs, answer), answer), sensitivity=proxy)
+    return replace(where_possible(single_choice(name, source, differs, answer), answer), sensitivity=proxy)
 
 
 def where_possible(method: Method, answer: Callable[[Sought, int], Choice]) -> Method:
-    """The method whose front is its answers to budgets in even steps, but for those too small for what it keeps or prunes."""
+    """Return the method with a front of its answers to evenly spaced budgets, without those that are too small for it."""
 
-    def along(sought: Sought, n_points: int) -> Strategy:
-        *smaller, largest = budgets_along(sought, n_points)
-        answers = [answer(sought, largest)]
+    def for_front(context: Sought, n_points: int) -> Strategy:
+        *smaller, largest = budgets_along(context, n_points)
+        answers = [answer(context, largest)]
         for bits in smaller:
             with suppress(UserError):
-                answers.append(answer(sought, bits))
-        return given(sought.problem, np.unique(answers, axis=0))
+                answers.append(answer(context, bits))
+        return given(context.problem, np.unique(answers, axis=0))
 
-    return replace(method, along=along)
+    return replace(method, for_front=for_front)
 
 
 def is_expert(space: Space) -> NDArray[np.bool_]:
-    """Which units are single experts `(n_units,)`."""
+    """Return which units are single experts, `(n_units,)`."""
     return np.array([unit.expert >= 0 for unit in space.units])
 
 
 def in_blocks(space: Space, budget_bits: int) -> tuple[Row, ...]:
-    """What experts may take is shared out over the blocks by their weights, and each block has experts in the two finer formats of the three."""
+    """Constrain the experts of each block to its share of the budget, in proportion to its weights, with at least one expert in each of the two finer
+    formats.
+    """
     experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
     n_weights = np.array([unit.n_weights for unit in space.units])
     others = int(np.where(space.offered & ~experts[:, None], space.size_bits, 0).sum())  # they have one format each
@@ -66,7 +70,7 @@ def in_blocks(space: Space, budget_bits: int) -> tuple[Row, ...]:
 
 
 def over_all(space: Space, budget_bits: int) -> tuple[Row, ...]:
-    """One budget for all blocks, each with experts in the two finer formats of the three."""
+    """Constrain each block to at least one expert in each of the two finer formats, with one budget for all blocks."""
     del budget_bits
     experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
     return tuple(row for layer in np.unique(layers[experts]) for row in _at_least_one(space, experts & (layers == layer)))
@@ -77,12 +81,12 @@ def _at_least_one(space: Space, block: NDArray[np.bool_]) -> tuple[Row, ...]:
 
 
 def _widest_first(space: Space, units: NDArray[np.bool_]) -> list[Format]:
-    """The formats that all of some units are offered."""
+    """List the formats that are offered to all of some units, the widest first."""
     return sorted((space.formats[f] for f in np.flatnonzero(space.offered[units].all(axis=0))), key=lambda form: -form.bits_per_weight)
 
 
 def _with_others_fixed(space: Space, experts: NDArray[np.bool_]) -> Space:
-    """What is not among `experts` `(n_units,)` is offered its smallest format of 4 bits or more, its finest where it has none."""
+    """Restrict the units outside `experts` `(n_units,)` to their smallest format of 4 bits or more, or their finest if they have none."""
     width = np.array([form.bits_per_weight for form in space.formats])
     enough = space.offered & (width >= _OTHERS_BITS)
     size = np.where(enough, space.size_bits, np.iinfo(np.int64).max)
@@ -91,20 +95,20 @@ def _with_others_fixed(space: Space, experts: NDArray[np.bool_]) -> Space:
 
 
 def _three_formats(space: Space, budget_bits: int) -> Space:
-    """Experts are offered the two formats around the budget and the next coarser one, or where there is none the next finer one: three neighbours,
+    """Restrict experts to three neighbouring formats: the two around the budget and the next coarser one, or, if there is none, the next finer one,
     as 1, 2 and 3 bits are at every published budget.
     """
     experts, is_stored = is_expert(space), np.array([not isinstance(form, Absence) for form in space.formats])
     stored = space.narrowed(space.offered & is_stored)
     _, low = bracket(_alone(stored, experts), budget_bits)
     formats = _widest_first(stored, experts)
-    last = min(max(formats.index(low) + 2, 3), len(formats))  # beyond the next coarser one
+    last = min(max(formats.index(low) + 2, 3), len(formats))  # coarser than the next coarser one
     named = np.array([form in formats[max(last - 3, 0) : last] for form in space.formats])
     return space.narrowed(~experts[:, None] | named)
 
 
 def _alone(space: Space, some: NDArray[np.bool_]) -> Space:
-    """The units `some` `(n_units,)` with all others, of which each has one format, counted as fixed."""
+    """Return the space of the units `some` `(n_units,)` alone; all others, which have one format each, count as fixed size."""
     return Space(
         tuple(unit for unit, one in zip(space.units, some, strict=True) if one),
         space.formats,
@@ -115,9 +119,9 @@ def _alone(space: Space, some: NDArray[np.bool_]) -> Space:
     )
 
 
-def _one_for_all(sought: Sought, budget_bits: int) -> Choice:
-    """One format for all routed experts, the largest that fits; all else 4 bits or more."""
-    space = sought.problem.space
+def _one_for_all(context: Sought, budget_bits: int) -> Choice:
+    """Choose one format for all routed experts, the largest that fits; all other matrices get 4 bits or more."""
+    space = context.problem.space
     routed = np.array([unit.expert >= 0 or any(role(tensor.name).endswith("_exps") for tensor in unit.tensors) for unit in space.units])
     if not routed.any():
         raise UserError("eac-moe decides about experts, and this model has none: choose a mixture of experts, or another --method.")
@@ -125,7 +129,7 @@ def _one_for_all(sought: Sought, budget_bits: int) -> Choice:
 
 
 def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Choice:
-    """The units `routed` in one format, the largest that fits; what has a choice beside them 4 bits or more."""
+    """Choose one format for the units `routed`, the largest that fits; other units with a choice get 4 bits or more."""
     fixed = _with_others_fixed(space, routed)
     shared = np.flatnonzero(fixed.offered[routed].all(axis=0))
     choices = [np.where(routed, f, fixed.smallest()) for f in shared if not isinstance(space.formats[f], Absence)]
@@ -139,29 +143,29 @@ def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Ch
     return max(fitting, key=lambda choice: int(space.total_bits(choice)))
 
 
-def _collaborative(sought: Sought, budget_bits: int) -> Choice:
-    """Of each layer the quarter of experts that the router gives least is dropped, as far as it may be; the rest by a price for bits."""
-    narrow = _without_least(sought, "collaborative", DROP, proxy="router-score", share=_PRUNED)
-    return solve_lagrangian(narrow, np.where(narrow.offered, sought.price("importance"), 0.0), budget_bits).choice
+def _collaborative(context: Sought, budget_bits: int) -> Choice:
+    """Drop the quarter of each layer's experts with the least router score, as far as allowed; choose formats of the others by a Lagrangian."""
+    narrow = _without_least(context, "collaborative", DROP, proxy="router-score", share=_PRUNED)
+    return solve_lagrangian(narrow, np.where(narrow.offered, context.price("importance"), 0.0), budget_bits).choice
 
 
-def _camera_p(sought: Sought, budget_bits: int) -> Choice:
-    """Of each layer the fifth of experts, or of their parts, of least energy goes, as far as it may; the rest of the experts in one format."""
-    absence = PRUNE if PRUNE in sought.problem.space.formats else DROP
-    narrow = _without_least(sought, "camera-p", absence, proxy="camera", share=_PRUNED_BY_ENERGY)
+def _camera_p(context: Sought, budget_bits: int) -> Choice:
+    """Prune the fifth of each layer's experts, or parts of them, with the least energy, as far as allowed; the other experts get one format."""
+    absence = PRUNE if PRUNE in context.problem.space.formats else DROP
+    narrow = _without_least(context, "camera-p", absence, proxy="camera", share=_PRUNED_BY_ENERGY)
     return _one_format(narrow, is_expert(narrow) & ~narrow.offered[:, narrow.formats.index(absence)], budget_bits)
 
 
-def _camera_q(sought: Sought, budget_bits: int) -> Choice:
-    """The experts of each layer in three tiers by energy, which the budget widens or narrows; all else 4 bits or more."""
-    space = sought.problem.space
+def _camera_q(context: Sought, budget_bits: int) -> Choice:
+    """Sort the experts of each layer into three tiers by energy, whose widths are scaled to the budget; all other matrices get 4 bits or more."""
+    space = context.problem.space
     experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
     if not experts.any():
         raise UserError("camera-q decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
     shared = [form for form in _widest_first(space, experts) if not isinstance(form, Absence)]
     nearest = dict.fromkeys(min(shared, key=lambda form: abs(form.bits_per_weight - bits)) for bits in _TIERS)
     shares = [_TIERS[bits] for bits in _TIERS][: len(nearest) - 1]
-    scores = sought.score("camera", space)
+    scores = context.score("camera", space)
     place = np.zeros(len(scores))
     for layer in np.unique(layers[experts]):
         of_layer = np.flatnonzero(experts & (layers == layer))
@@ -172,15 +176,15 @@ def _camera_q(sought: Sought, budget_bits: int) -> Choice:
     return choice
 
 
-def _without_least(sought: Sought, name: str, absence: Format, *, proxy: str, share: float) -> Space:
-    """The space in which that share of each layer's experts, those with the least score of a proxy, is in `absence`, as far as it may be, and no
-    other.
+def _without_least(context: Sought, name: str, absence: Format, *, proxy: str, share: float) -> Space:
+    """Restrict the space so that a `share` of each layer's experts, those with the lowest score of a proxy, is in `absence`, as far as allowed, and
+    no others.
     """
-    space = sought.problem.space
+    space = context.problem.space
     column = space.formats.index(absence) if absence in space.formats else -1
     if column < 0 or not space.offered[:, column].any():
         raise UserError(f"{name} drops experts, and this space drops none: use --target native, with {absence.name} among --formats and a mixture.")
-    scores, layers = sought.score(proxy, space), np.array([unit.layer for unit in space.units])
+    scores, layers = context.score(proxy, space), np.array([unit.layer for unit in space.units])
     experts, dropped = is_expert(space), np.zeros(len(space.units), dtype=np.bool_)
     for layer in np.unique(layers[experts]):
         of_layer = experts & (layers == layer)
@@ -209,7 +213,7 @@ OF_EXPERTS = (
         rows=over_all,
     ),
     where_possible(
-        once(
+        single_choice(
             "collaborative",
             "Collaborative Compression (CC-MoE): experts pruned by accumulated router score, then formats under a limit of the file",
             "A quarter of each layer's experts is pruned (a fourth or three eighths there); formats are chosen by importance-weighted error and not "
@@ -219,7 +223,7 @@ OF_EXPERTS = (
         _collaborative,
     ),
     where_possible(
-        once(
+        single_choice(
             "camera-p",
             "CAMERA-P (AAAI 2026): of each layer the fifth of micro-experts of least energy is pruned",
             "Experts are pruned, or parts of their channels with --target native-channels, by the energy of all channels in them, and take no bytes "
@@ -230,7 +234,7 @@ OF_EXPERTS = (
     ),
     replace(
         where_possible(
-            once(
+            single_choice(
                 "camera-q",
                 "CAMERA-Q (AAAI 2026): the micro-experts of each layer in tiers by energy: a tenth in 8 bits, three in 4, six in 2",
                 "Tiers are of experts, or of parts of their channels with --target native-channels, by the energy of all channels in them, in the "
@@ -243,7 +247,7 @@ OF_EXPERTS = (
     ),
     replace(
         where_possible(
-            once(
+            single_choice(
                 "eac-moe",
                 "QESC of EAC-MoE (ACL 2025): one format for all experts, 4 bits for the rest, and routers calibrated layer by layer",
                 "Routers are solved for by least squares and not by gradient descent; PESF, which skips experts at inference, is left out.",

@@ -1,7 +1,7 @@
-"""Published methods that measure: predictor, strategy and objective, as declared by `Method`.
+"""Published search methods, which measure choices: predictor, strategy and objective.
 
-Their numbers are the published ones; the effort that a search is given ends them earlier. A method for one budget answers a front by budgets in
-even steps, one after the other.
+Their hyperparameters are the published ones; the effort of a search ends them earlier. A method for one budget covers a front by evenly spaced
+budgets, one after the other.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.methods.method import Method, Sought, budgets_along
-from bitwright.methods.published_tables import FREE, bracket, once
+from bitwright.methods.published_tables import FREE, bracket, single_choice
 from bitwright.objectives import ClampedJensenShannon, KullbackLeibler, TokenObjective
 from bitwright.predictors import random_orders, shapley_marginals
 from bitwright.progress import Silent
@@ -39,30 +39,30 @@ _PINNED = 2.0  # AMQ: times the median
 _PERMUTATIONS = 8
 
 
-def within_budget(name: str, source: str, differs: str, *, objective: TokenObjective, within: Callable[[Sought, int], Strategy]) -> Method:
-    """A method that knows one budget at a time."""
+def within_budget(name: str, source: str, differs: str, *, objective: TokenObjective, for_budget: Callable[[Sought, int], Strategy]) -> Method:
+    """Return a method that searches for one budget at a time."""
 
-    def along(sought: Sought, n_points: int) -> Strategy:
-        return SequentialStrategy(within(sought, bits) for bits in budgets_along(sought, n_points))
+    def for_front(context: Sought, n_points: int) -> Strategy:
+        return SequentialStrategy(for_budget(context, bits) for bits in budgets_along(context, n_points))
 
-    return Method(name, source, differs, objective, within, along, sensitivity=FREE)
-
-
-def whole_front(name: str, source: str, differs: str, *, objective: TokenObjective, along: Callable[[Sought], Strategy]) -> Method:
-    """A method that searches the whole front, whatever the budget."""
-    return Method(name, source, differs, objective, lambda sought, _: along(sought), lambda sought, _: along(sought), sensitivity=FREE)
+    return Method(name, source, differs, objective, for_budget, for_front, sensitivity=FREE)
 
 
-def _amq(sought: Sought) -> Strategy:
-    space = _without_outliers(sought)
-    return predicted_front(replace(sought.unstarted, space=space), sought.refit("rbf", space), Rounds(design=clustered))
+def whole_front(name: str, source: str, differs: str, *, objective: TokenObjective, for_front: Callable[[Sought], Strategy]) -> Method:
+    """Return a method that searches the whole front, whatever the budget."""
+    return Method(name, source, differs, objective, lambda context, _: for_front(context), lambda context, _: for_front(context), sensitivity=FREE)
 
 
-def _without_outliers(sought: Sought) -> Space:
-    """Units whose drop from the largest format to the smallest, all others staying, costs more than twice the median keep the largest."""
-    space = sought.problem.space
+def _amq(context: Sought) -> Strategy:
+    space = _without_outliers(context)
+    return predicted_front(replace(context.unstarted, space=space), context.refit("rbf", space), Rounds(design=clustered))
+
+
+def _without_outliers(context: Sought) -> Space:
+    """Fix at the largest format the units whose loss in the smallest format, all others in the largest, exceeds twice the median."""
+    space = context.problem.space
     largest, smallest = space.largest(), space.smallest()
-    drops = np.array([sought.measure(_with(largest, unit, smallest)) for unit in range(len(largest))])
+    drops = np.array([context.measure(_with(largest, unit, smallest)) for unit in range(len(largest))])
     offered = space.offered.copy()
     for unit in np.flatnonzero(drops > _PINNED * np.median(drops)):
         offered[unit] = np.arange(len(space.formats)) == largest[unit]
@@ -75,45 +75,49 @@ def _with(choice: NDArray[np.int64], unit: int, other: NDArray[np.int64]) -> NDA
     return changed
 
 
-def _qpruner(sought: Sought, budget_bits: int) -> Strategy:
-    """Layers in two formats: first those of most mutual information in the finer one, then by expected improvement over all that keep the budget."""
-    tie = tied(sought.problem.space, by_layer)
+def _qpruner(context: Sought, budget_bits: int) -> Strategy:
+    """Search layers in two formats: first those of highest mutual information get the finer one, then by expected improvement over all choices within
+    the budget.
+    """
+    tie = tied(context.problem.space, by_layer)
     high, low = bracket(tie.coarse, budget_bits)
     space = _in_formats(tie.coarse, (high, low))
-    start = two_tiers(space, sought.score("information", tie.coarse), budget_bits, high=high, low=low)
-    problem = Problem(space, start[None], sought.problem.n_sequences, sought.problem.seed)
+    start = two_tiers(space, context.score("information", tie.coarse), budget_bits, high=high, low=low)
+    problem = Problem(space, start[None], context.problem.n_sequences, context.problem.seed)
     return Tied(
-        turbo(problem, budget_bits, Learning(_flat, sought.refit("gp-bits", space), 10, 5), TrustRegionOptions(float(len(start)), n_at_once=1)), tie
+        turbo(problem, budget_bits, Learning(_flat, context.refit("gp-bits", space), 10, 5), TrustRegionOptions(float(len(start)), n_at_once=1)), tie
     )
 
 
 def _in_formats(space: Space, formats: tuple[Format, ...]) -> Space:
-    """The space that offers some formats alone, to units that are all offered them."""
+    """Restrict the space to some formats and to the units that are offered all of them."""
     return space.narrowed(space.offered & np.array([form in formats for form in space.formats]))
 
 
 def _flat(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nothing is known."""
+    """Predict nothing: mean 0 and standard deviation 1."""
     return np.zeros(len(choices)), np.ones(len(choices))
 
 
-def _coopq(sought: Sought, budget_bits: int) -> Choice:
-    space = sought.problem.space
+def _coopq(context: Sought, budget_bits: int) -> Choice:
+    space = context.problem.space
     high, low = bracket(space, budget_bits)
-    orders = random_orders(len(space.units), _PERMUTATIONS, rng=sought.problem.random())
-    found = shapley_marginals(sought.measure, high=space.uniform(high), low=space.uniform(low), orders=orders, progress=Silent())
+    orders = random_orders(len(space.units), _PERMUTATIONS, rng=context.problem.random())
+    found = shapley_marginals(context.measure, high=space.uniform(high), low=space.uniform(low), orders=orders, progress=Silent())
     linear, matrix = found.interactions()
     table = np.zeros(space.offered.shape)
     table[:, space.formats.index(low)] = linear
     return solve_quadratic(_in_formats(space, (high, low)), table, budget_bits, form=low, matrix=matrix).choice
 
 
-def _spdy(sought: Sought, budget_bits: int) -> Strategy:
-    return spdy_search(sought.unstarted, budget_bits, table=sought.price("surgeon"), numbers=SpdyOptions())
+def _spdy(context: Sought, budget_bits: int) -> Strategy:
+    return spdy_search(context.unstarted, budget_bits, table=context.price("surgeon"), numbers=SpdyOptions())
 
 
-def _automixq(sought: Sought) -> Strategy:
-    return predicted_front(sought.unstarted, sought.refit("mlp", sought.problem.space), Rounds(n_first=60, n_rounds=10, n_each=10, design=clustered))
+def _automixq(context: Sought) -> Strategy:
+    return predicted_front(
+        context.unstarted, context.refit("mlp", context.problem.space), Rounds(n_first=60, n_rounds=10, n_each=10, design=clustered)
+    )
 
 
 BY_SEARCHES = (
@@ -122,7 +126,7 @@ BY_SEARCHES = (
         "AMQ (Lee et al., EMNLP 2025, arXiv 2509.12019): pins, 250 + 200 × 50 evaluations, cubic RBF, NSGA-II, spread picks",
         "Genes mutate one by one (the released code draws a new individual); picks are the most even ones exactly; the codec is the run's own.",
         objective=ClampedJensenShannon(),
-        along=_amq,
+        for_front=_amq,
     ),
     within_budget(
         "evopress",
@@ -130,7 +134,7 @@ BY_SEARCHES = (
         "offspring, three stages of growing text",
         "All candidates read the same first sequences, so that differences are paired; 16 allocations are drawn at first, a number not published.",
         objective=KullbackLeibler(),
-        within=lambda sought, bits: evopress(sought.unstarted, bits, quantization(sought.sequence_length)),
+        for_budget=lambda context, bits: evopress(context.unstarted, bits, quantization(context.sequence_length)),
     ),
     within_budget(
         "qpruner",
@@ -139,7 +143,7 @@ BY_SEARCHES = (
         "Nothing is pruned or healed; the formats are the two around the budget (4 and 8 bits there); the objective is the divergence, candidates "
         "keep the budget, and the process, with a Matérn kernel, is fitted anew after every five.",
         objective=KullbackLeibler(),
-        within=_qpruner,
+        for_budget=_qpruner,
     ),
     replace(
         within_budget(
@@ -147,12 +151,12 @@ BY_SEARCHES = (
             "SPDY (Frantar & Alistarh, ICML 2022, arXiv 2201.13096): coefficients of layer losses, 100 at random and then local search",
             "Candidates are scored by their divergence; the exact knapsack takes the place of the programme in buckets.",
             objective=KullbackLeibler(),
-            within=_spdy,
+            for_budget=_spdy,
         ),
         sensitivity="surgeon",
     ),
     replace(
-        once(
+        single_choice(
             "coopq",
             "CoopQ (ACL Findings 2026): Shapley values and their covariance from all-high to all-low, a quadratic programme",
             "8 permutations and not 100, each as many evaluations as there are units; the two formats are those around the budget.",
@@ -165,6 +169,6 @@ BY_SEARCHES = (
         "AutoMixQ (2024, arXiv 2411.13814): sampled configurations, light performance models, Pareto selection",
         "Nothing is pruned or healed; the model is an MLP on the choices, refitted after every ten evaluations.",
         objective=KullbackLeibler(),
-        along=_automixq,
+        for_front=_automixq,
     ),
 )

@@ -1,6 +1,6 @@
-"""Published methods that decide before anything is measured: units, proxy, and how to choose, as declared by `Method`.
+"""Published methods that choose from a sensitivity table or scores, without measuring choices.
 
-What they decide is then measured once, like every other choice. A front is their answers to budgets in even steps.
+Their choice is then measured once, like any other. A front is their answers to evenly spaced budgets.
 """
 
 from collections.abc import Callable
@@ -15,57 +15,57 @@ from bitwright.objectives import KullbackLeibler
 from bitwright.search import Strategy, given, inverse_importance, proportional_reduction, solve_in_buckets, solve_with_rows, tiered_within, two_tiers
 from bitwright.spaces import Choice, Format, Key, Space, by_layer, tied
 
-#: space, scores `(n_units,)` high where a unit is important, budget in bits -> choice `(n_units,)`
+#: space, scores `(n_units,)` (higher is more important), budget in bits -> choice `(n_units,)`
 ByScores = Callable[[Space, NDArray[np.float64], int], Choice]
 
-FREE = "importance"  # a sensitivity that takes no pass beside that of the importance matrix
-_LAYERS = (0.3, 0.4, 0.3)  # CPTQuant: so many of the layers in each tier, the most important first
+FREE = "importance"  # a sensitivity that needs no pass besides that of the importance matrix
+_LAYERS = (0.3, 0.4, 0.3)  # CPTQuant: fractions of the layers in each tier, the most important first
 
 
 def by_table(name: str, source: str, differs: str, *, proxy: str) -> Method:
-    """A method that solves the knapsack of a proxy's table exactly, within side limits."""
+    """Return a method that solves the knapsack of a proxy's table exactly, with side constraints."""
 
-    def answer(sought: Sought, budget_bits: int) -> Choice:
-        return solve_with_rows(sought.problem.space, sought.price(proxy), budget_bits, rows=sought.problem.rows).choice
+    def answer(context: Sought, budget_bits: int) -> Choice:
+        return solve_with_rows(context.problem.space, context.price(proxy), budget_bits, rows=context.problem.rows).choice
 
-    return replace(once(name, source, differs, answer), sensitivity=proxy, takes_side_limits=True)
+    return replace(single_choice(name, source, differs, answer), sensitivity=proxy, takes_side_limits=True)
 
 
 def in_buckets(name: str, source: str, differs: str, *, proxy: str) -> Method:
-    """A method that solves the knapsack of a proxy's table over parts of the budget."""
+    """Return a method that solves the knapsack of a proxy's table with a budget in buckets."""
 
-    def answer(sought: Sought, budget_bits: int) -> Choice:
-        return solve_in_buckets(sought.problem.space, sought.price(proxy), budget_bits).choice
+    def answer(context: Sought, budget_bits: int) -> Choice:
+        return solve_in_buckets(context.problem.space, context.price(proxy), budget_bits).choice
 
-    return replace(once(name, source, differs, answer), sensitivity=proxy)
+    return replace(single_choice(name, source, differs, answer), sensitivity=proxy)
 
 
 def by_scores(name: str, source: str, differs: str, *, proxy: str, key: Key, choose: ByScores) -> Method:
-    """A method that orders groups of units by a proxy's scores of each group as a whole."""
+    """Return a method that ranks groups of units by a proxy's score of each group."""
 
-    def answer(sought: Sought, budget_bits: int) -> Choice:
-        tie = tied(sought.problem.space, key)
-        return tie.expanded(choose(tie.coarse, sought.score(proxy, tie.coarse), budget_bits))
+    def answer(context: Sought, budget_bits: int) -> Choice:
+        tie = tied(context.problem.space, key)
+        return tie.expanded(choose(tie.coarse, context.score(proxy, tie.coarse), budget_bits))
 
-    return replace(once(name, source, differs, answer), sensitivity=FREE)
+    return replace(single_choice(name, source, differs, answer), sensitivity=FREE)
 
 
-def once(name: str, source: str, differs: str, answer: Callable[[Sought, int], Choice]) -> Method:
-    """A method that decides on one choice for a budget."""
+def single_choice(name: str, source: str, differs: str, answer: Callable[[Sought, int], Choice]) -> Method:
+    """Return a method that measures one choice per budget."""
 
-    def within(sought: Sought, budget_bits: int) -> Strategy:
-        return given(sought.problem, answer(sought, budget_bits)[None])
+    def for_budget(context: Sought, budget_bits: int) -> Strategy:
+        return given(context.problem, answer(context, budget_bits)[None])
 
-    def along(sought: Sought, n_points: int) -> Strategy:
-        answers = [answer(sought, bits) for bits in budgets_along(sought, n_points)]
-        return given(sought.problem, np.unique(answers, axis=0))
+    def for_front(context: Sought, n_points: int) -> Strategy:
+        answers = [answer(context, bits) for bits in budgets_along(context, n_points)]
+        return given(context.problem, np.unique(answers, axis=0))
 
-    return Method(name, source, differs, KullbackLeibler(), within, along)
+    return Method(name, source, differs, KullbackLeibler(), for_budget, for_front)
 
 
 def bracket(space: Space, budget_bits: int) -> tuple[Format, Format]:
-    """Two neighbours among the formats that all units are offered: one that is larger than the budget if all have it, and one that fits; the same
-    twice where even the largest fits.
+    """Return two neighbours among the formats that all units are offered: one with which a uniform allocation exceeds the budget, and one with which
+    it fits; the same format twice if even the largest fits.
 
     Raises:
         UserError: no format is offered to all units, or none of them fits.
@@ -87,7 +87,7 @@ def _two_levels(space: Space, scores: NDArray[np.float64], budget_bits: int) -> 
 
 
 def _three_tiers(space: Space, scores: NDArray[np.float64], budget_bits: int) -> Choice:
-    """The two formats around the budget and the next coarser one."""
+    """Return the choice in three tiers: the two formats around the budget and the next coarser one."""
     high, low = bracket(space, budget_bits)
     coarser = [form for f, form in enumerate(space.formats) if space.offered[:, f].all() and form.bits_per_weight < low.bits_per_weight]
     formats = (high, low, max(coarser, key=lambda form: form.bits_per_weight)) if coarser else (high, low, low)
@@ -95,7 +95,7 @@ def _three_tiers(space: Space, scores: NDArray[np.float64], budget_bits: int) ->
 
 
 def _proportional(space: Space, scores: NDArray[np.float64], budget_bits: int) -> Choice:
-    """Bits are taken from a layer in proportion to 1 − s, with s its score scaled to between 0 and 1."""
+    """Reduce the bits of a layer in proportion to 1 − s, where s is its score scaled to [0, 1]."""
     return proportional_reduction(space, inverse_importance(scores), budget_bits)
 
 

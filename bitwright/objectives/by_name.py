@@ -54,8 +54,7 @@ _OPEN = ("error:FILE", "length-error:FILE", "lm-eval:TASK", "FILE.py:FUNCTION")
 
 
 def parse_objectives(text: str) -> tuple[NamedObjective, ...]:
-    """The objectives that `text` names, separated by commas (files may have some in their names); the numbers in `top10-kl` and `worst5%` can
-    be others.
+    """Parse comma-separated objectives (file names may contain commas); the numbers in `top10-kl` and `worst5%` may be changed.
 
     Raises:
         ObjectiveError: a name is unknown, repeated or has an impossible number, or there is none.

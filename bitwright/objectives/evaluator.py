@@ -116,7 +116,7 @@ class Evaluator:
     def _measured(self, choice: Choice, first: int, stop: int) -> tuple[NDArray[np.float64], float]:
         """Measure and store the values `(stop - first, n_token_objectives)` of the sequences from `first` up to `stop`."""
         started = time.perf_counter()
-        self._weights.put(choice)
+        self._weights.load_choice(choice)
         found = self._reference.compare(self._model, self._of_tokens, first=first, stop=stop)
         by_sequence = [objective.by_sequence(values) for objective, values in zip(self._of_tokens, found, strict=True)]
         values, seconds = np.stack(by_sequence, axis=1), time.perf_counter() - started
@@ -134,7 +134,7 @@ class Evaluator:
         key = _key(objective)
         if not self._store.evaluations(key, choice.tolist()):
             started = time.perf_counter()
-            self._weights.put(choice)
+            self._weights.load_choice(choice)
             found = objective.evaluate_model(self._model)
             values = np.array([[found.value, found.standard_error]])
             self._store.put_evaluation(key, choice.tolist(), first=0, values=values, seconds=time.perf_counter() - started)

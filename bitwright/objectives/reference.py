@@ -1,4 +1,4 @@
-"""The original model's predictions on a text, and the values of token objectives for a changed model against them.
+"""Predictions of the original model on a text, and the values of token objectives for a changed model against them.
 
 The original's log-probabilities are computed once and stored as float16, in memory up to a bound and else in a file. They are renormalised when read;
 the rounding moves a divergence by less than 1e-5 nats.
@@ -26,7 +26,7 @@ from bitwright.progress import Progress
 from bitwright.whole_files import refusing, reserve
 
 MEMORY_BOUND_BYTES = 1 << 30
-_SEQUENCES_AT_ONCE, _TOKENS_AT_ONCE = 8, 2048  # whichever is less
+_SEQUENCES_AT_ONCE, _TOKENS_AT_ONCE = 8, 2048  # the smaller of the two
 _PIECE_BYTES = 1 << 22  # of float32 logits
 
 OF_MODEL = "this model gives infinite or undefined ones: repair it, or choose another."
@@ -84,7 +84,7 @@ class Reference:
         return _normalised(self._rows[first : first + n_sequences], device)
 
     def discard(self) -> None:
-        """Give back the memory, or the file."""
+        """Release the memory or the file."""
         self._rows = np.empty((0, *self._rows.shape[1:]), dtype=np.float16)
 
 
@@ -130,10 +130,10 @@ def _at_positions(pieces: tuple[Torch, ...] | list[Torch], ids: NDArray[np.int64
 
 
 def _allocate(shape: tuple[int, ...], scratch: Path) -> NDArray[np.float16]:
-    """Room for `shape`: above the bound in a file without a name, which goes when it is given back, or with the process.
+    """Allocate an array of `shape`: above the memory bound in an unnamed file, deleted when it is released or the process ends.
 
     Raises:
-        OutputError: the disk has no room for it; a mapped file that runs out of it while it is filled would end the process.
+        OutputError: the disk is full; running out of space while a mapped file is filled would kill the process.
     """
     n_bytes = 2 * math.prod(shape)
     if n_bytes <= MEMORY_BOUND_BYTES:

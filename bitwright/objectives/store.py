@@ -1,8 +1,7 @@
-"""Everything of a run that cost time, in one SQLite file: written in one transaction for each finished piece of work, so a run that is killed
-at any moment goes on where it was.
+"""SQLite file of a run: every expensive result, written in one transaction per finished piece of work, so that a killed run resumes where it was.
 
-Each row has a digest of its values (BLAKE2b of 16 bytes), which is compared whenever the row is read: SQLite notices a damaged page, not a bit that
-is another in a number.
+Each row has a digest of its values (BLAKE2b of 16 bytes), which is checked at every read: SQLite detects a damaged page, but not a flipped bit in a
+number.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from bitwright.errors import OutputError, RunError
 from bitwright.objectives.measurement import Measurement
 
-#: of the tables below; kept in the file as `user_version`, beside a mark that the file is ours
+#: schema of the tables below, stored as `user_version` in the file; `application_id` marks the file as Bitwright's
 SCHEMA = 1
 _MARK = 0x42495457  # "BITW"
 _DIGEST_BYTES = 16
@@ -46,7 +45,7 @@ commit;
 """
 
 
-_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second where an error's own text is damaged
+_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second if the text of an error is itself damaged
 _EVALUATION = "text, choice, first, data, seconds, digest"
 _STAGE = "name, seconds, n_tokens, peak_memory_bytes, digest"
 
@@ -56,7 +55,7 @@ class Store:
 
     Raises:
         OutputError: the folder cannot be written.
-        RunError: the file is not a run, or not one of this version.
+        RunError: the file is not a run, or one of another version.
     """
 
     def __init__(self, path: Path, *, opened: Callable[[Path], sqlite3.Connection] | None = None) -> None:
@@ -72,7 +71,7 @@ class Store:
             raise
 
     def _begin(self, *, writable: bool) -> None:
-        """Make the tables of a new run, or find that they are there.
+        """Create the tables of a new run, or check that they exist.
 
         Raises:
             OutputError: see `Store`.
@@ -87,7 +86,7 @@ class Store:
             raise _refusal(self._path, error, "choose another --out") from error
 
     def _require_ours(self) -> None:
-        """Make the tables in a new file; refuse one that another program or another version made, before anything in it is touched."""
+        """Create the tables in a new file; refuse a file of another program or version before anything in it is changed."""
         (n_tables,), (mark,), (schema,) = (
             self._db.execute(query).fetchone() for query in ("select count(*) from sqlite_master", "pragma application_id", "pragma user_version")
         )
@@ -126,15 +125,15 @@ class Store:
             )
 
     def settings(self) -> dict[str, str]:
-        """The settings of the run, empty before it began."""
+        """Settings of the run, empty before it began."""
         return dict(self._rows("select name, value, digest from settings order by rowid"))
 
     def put_array(self, name: str, values: NDArray[np.generic]) -> None:
-        """Keep an array under a name."""
+        """Store an array under a name."""
         self._write("insert or replace into arrays values (?, ?, ?)", [(name, _packed(values))])
 
     def has_array(self, name: str) -> bool:
-        """Whether an array of that name was kept."""
+        """Return whether there is an array of that name."""
         return self._has("select 1 from arrays where name = ?", name)
 
     def array(self, name: str) -> NDArray[np.generic]:
@@ -149,16 +148,16 @@ class Store:
         return _unpacked(rows[0][1])
 
     def put_text(self, name: str, text: str) -> None:
-        """Keep a text under a name."""
+        """Store a text under a name."""
         self._write("insert or replace into texts values (?, ?, ?)", [(name, text)])
 
     def texts(self, prefix: str) -> list[str]:
-        """The texts whose names begin with `prefix`, in the order in which they were kept first."""
+        """List the texts whose names begin with `prefix`, in the order in which they were first stored."""
         rows = self._rows("select name, text, digest from texts order by rowid")
         return [str(text) for name, text in rows if name.startswith(prefix)]
 
     def has_text(self, name: str) -> bool:
-        """Whether a text of that name was kept."""
+        """Return whether there is a text of that name."""
         return self._has("select 1 from texts where name = ?", name)
 
     def text(self, name: str) -> str:
@@ -173,12 +172,12 @@ class Store:
         return str(rows[0][1])
 
     def put(self, measurement: Measurement) -> None:
-        """Keep a measurement; the first one of a choice stays."""
+        """Store a measurement; the first one of a choice stays."""
         row = (json.dumps(measurement.choice), json.dumps(asdict(measurement)))
         self._write("insert or ignore into measurements (choice, record, digest) values (?, ?, ?)", [row])
 
     def measurements(self) -> list[Measurement]:
-        """All measurements in the order they were made."""
+        """List all measurements in the order in which they were made."""
         return [_measurement(record) for _, record in self._rows("select choice, record, digest from measurements order by id")]
 
     def put_shipped(self, rounding: str, measurement: Measurement) -> None:
@@ -187,17 +186,17 @@ class Store:
         self._write("insert or ignore into shipped values (?, ?, ?, ?)", [row])
 
     def shipped(self, rounding: str) -> list[Measurement]:
-        """What was measured with the rounding that ships, in the order it was made."""
+        """List the measurements with the final rounding method, in the order in which they were made."""
         rows = self._rows("select rounding, choice, record, digest from shipped where rounding = ? order by rowid", rounding)
         return [_measurement(record) for _, _, record in rows]
 
     def put_evaluation(self, text: str, choice: list[int], *, first: int, values: NDArray[np.float64], seconds: float) -> None:
-        """Keep `values` `(n_sequences, n_objectives)` of a choice on the sequences of a text from `first` on, and the seconds they took."""
+        """Store `values` `(n_sequences, n_objectives)` of a choice on the sequences of a text from `first` on, and the seconds they took."""
         row = (text, json.dumps(choice), first, _packed(values), float(seconds))
         self._write("insert or replace into evaluations values (?, ?, ?, ?, ?, ?)", [row])
 
     def evaluations(self, text: str, choice: list[int]) -> list[tuple[NDArray[np.float64], float]]:
-        """All values of a choice on a text, and the seconds of each, in the order of the text."""
+        """List all values of a choice on a text, and the seconds of each, in the order of the text."""
         rows = self._rows(f"select {_EVALUATION} from evaluations where text = ? and choice = ? order by first", text, json.dumps(choice))
         return [(_unpacked(data).astype(np.float64), seconds) for *_, data, seconds in rows]
 
@@ -209,7 +208,7 @@ class Store:
         return {choice: np.concatenate(parts) for choice, parts in found.items()}
 
     def put_stage(self, name: str, *, seconds: float, n_tokens: int, peak_memory_bytes: int) -> None:
-        """Keep what a stage cost, added to what earlier parts of it cost."""
+        """Store the cost of a stage, added to that of its earlier parts."""
         known = self._rows(f"select {_STAGE} from stages where name = ?", name) or [(name, 0.0, 0, 0)]
         _, before_seconds, before_tokens, before_peak = known[0]
         values = (name, float(before_seconds + seconds), int(before_tokens + n_tokens), int(max(before_peak, peak_memory_bytes)))
@@ -229,10 +228,10 @@ class Store:
             raise _not_a_run(self._path, str(error)) from error
 
     def _rows(self, query: str, *values: str) -> list[Any]:
-        """Rows without their digest, which is the last column, after all other columns that were written.
+        """Return rows without their digest, which is the last column.
 
         Raises:
-            RunError: the file is damaged, or a row is not as it was written.
+            RunError: the file is damaged, or a digest does not match.
         """
         try:
             rows = self._db.execute(query, values).fetchall()
@@ -243,7 +242,7 @@ class Store:
         return [row[:-1] for row in rows]
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """Write rows, each with its digest behind it, all or none.
+        """Write rows with their digests, all or none.
 
         Raises:
             OutputError: there is no room, or no permission.
@@ -255,14 +254,14 @@ class Store:
             with self._db:  # commits at the end, or rolls back
                 self._db.execute("begin immediate")
                 self._db.executemany(statement, [(*row, _digest(row)) for row in rows])
-        except sqlite3.ProgrammingError:  # a value of ours that is none of SQLite's
+        except sqlite3.ProgrammingError:  # a Python value that SQLite cannot store
             raise
         except _DAMAGED as error:
             raise _refusal(self._path, error, "make room there and run again") from error
 
 
 def _refusal(path: Path, error: Exception, way_out: str) -> OutputError | RunError:
-    """What to tell of a file that cannot be written: that there is no room or permission, or that it is damaged."""
+    """Return the error for a file that cannot be written: full disk, no permission, or a damaged file."""
     is_place = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname != "SQLITE_ERROR"
     return OutputError(f"The run folder must be writable; {path.parent} is not ({error}): {way_out}.") if is_place else _not_a_run(path, str(error))
 
@@ -276,7 +275,7 @@ def _other_version(path: Path, version: str) -> RunError:
 
 
 def _digest(row: tuple[object, ...]) -> bytes:
-    """The digest of the values of a row, each with its type and length."""
+    """Return the digest of the values of a row, each with its type and length."""
     found = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for value in row:
         data = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogatepass")
@@ -286,7 +285,7 @@ def _digest(row: tuple[object, ...]) -> bytes:
 
 
 def readable_store(path: Path) -> Store:
-    """The measurements of a run that may lie where nothing can be written: then they are read from a copy, and nothing can be kept.
+    """Open the store of a run for reading; if its folder is not writable, a copy in memory is opened, which cannot be written.
 
     Raises:
         OutputError: the run can neither be written nor read.
@@ -306,7 +305,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _copied(path: Path) -> sqlite3.Connection:
-    """The file in memory, with what a process that was killed had not brought into it: even to read that, SQLite writes beside it."""
+    """Copy the file to memory, including the write-ahead log of a killed process, which SQLite cannot read without writing beside it."""
     memory = sqlite3.connect(":memory:", isolation_level=None)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
         for file in (path, path.with_name(f"{path.name}-wal")):
@@ -319,7 +318,7 @@ def _copied(path: Path) -> sqlite3.Connection:
 
 
 def _file_at(path: Path) -> tuple[int, int]:
-    """Which file lies at a path: its device and its number there, 0 and 0 where there is none."""
+    """Return the device and inode of a path, (0, 0) if there is no file."""
     try:
         found = path.stat()
     except OSError:

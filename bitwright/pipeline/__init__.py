@@ -1,7 +1,7 @@
 """The whole flow, step by step: search a model, look at its front, plan for a budget, build the file and check it."""
 
 from bitwright.devices import read_device, read_devices
-from bitwright.engines import Serving, engine, parse_threads, profile_machine
+from bitwright.engines import Serving, engine_named, parse_threads, profile_machine, profile_named
 from bitwright.methods import METHODS, method_named
 from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.candidates import write_text
@@ -17,7 +17,7 @@ from bitwright.pipeline.fleet_files import build_fleet, write_fleet
 from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.long_text import cache_text
 from bitwright.pipeline.measuring import Effort
-from bitwright.pipeline.memory_budget import memory_of, serving_of_model
+from bitwright.pipeline.memory_budget import memory_of, serve_command, serving_of_model
 from bitwright.pipeline.outputs import require_file, require_folder
 from bitwright.pipeline.parity import parity_text
 from bitwright.pipeline.results import of_plan, read_by_plan, read_by_run, read_by_settings, require_results
@@ -51,7 +51,7 @@ __all__ = [
     "comparison_cost",
     "deciding",
     "describe",
-    "engine",
+    "engine_named",
     "expert_uses",
     "export",
     "extremes_text",
@@ -73,6 +73,7 @@ __all__ = [
     "preflight",
     "price_rules",
     "profile_machine",
+    "profile_named",
     "read_by_a_step",
     "read_by_plan",
     "read_by_run",
@@ -83,6 +84,7 @@ __all__ = [
     "require_folder",
     "require_results",
     "search",
+    "serve_command",
     "serving_of_model",
     "smallest_plan",
     "target_of",

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bitwright.compress import Headers, Outline, context_length, open_headers, read_imatrix
-from bitwright.engines import LLAMA_CPP, TARGETS, as_held, container_of, require_container, require_engine_python
+from bitwright.engines import engine_named
 from bitwright.errors import UserError
 from bitwright.objectives import CostObjective, read_documents, require_datasets, require_readable
 from bitwright.pipeline.calibration_mix import shares_in
@@ -50,8 +50,9 @@ def require_writable_for(target: str, engine_python: str) -> None:
         LibraryError: a package is missing.
         UserError: no such Python runs its engine.
     """
-    require_container(TARGETS[target])
-    require_engine_python(target, engine_python)
+    engine = engine_named(target)
+    engine.require_writable()
+    engine.require_python(engine_python)
 
 
 def require_searchable(settings: Settings, out: Path, *, by: Search, conditions: Conditions, device: str) -> Outline:
@@ -105,10 +106,10 @@ def require_lengths(outline: Outline, length: int, longest: int, target: str) ->
             "smaller --sequence-length."
         )
     window = outline.window_ignored
-    if target == LLAMA_CPP.name and 0 < window < longest:
+    if engine_named(target).ignores_windows and 0 < window < longest:
         raise UserError(
             f"A sequence must be no longer than a window that the engine does not keep to; this model attends to {window:,} tokens, "
-            f"{LLAMA_CPP.name} to all {longest:,}, so it would compute something else than is measured: give a smaller --sequence-length"
+            f"{target} to all {longest:,}, so it would compute something else than is measured: give a smaller --sequence-length"
             f"{'' if longest == length else ' and --context'}."
         )
 
@@ -119,19 +120,19 @@ def _cache_length(settings: Settings) -> int:
 
 def _space(settings: Settings, headers: Headers) -> Space:
     """Every pair that headers allow, with the types of the cache."""
-    target = TARGETS[settings.target]
-    held, container = as_held(headers, target), container_of(target, settings.model)
-    names = {tensor.name for tensor in (headers if target.cut is uncut else held).tensors}
+    engine = engine_named(settings.target)
+    held, container = engine.held(headers), engine.container(settings.model)
+    names = {tensor.name for tensor in (headers if engine.target.cut is uncut else held).tensors}
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
         space = least_space(settings, held, names, container=container, scratch=Path(scratch))
     return cache_units(settings, held, space)
 
 
 def _original_bytes(settings: Settings, headers: Headers) -> int:
-    target = TARGETS[settings.target]
+    engine = engine_named(settings.target)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
-        return container_of(target, settings.model).fixed_bytes(as_held(headers, target), (), Path(scratch))
+        return engine.container(settings.model).fixed_bytes(engine.held(headers), (), Path(scratch))
 
 
 def _n_weights(settings: Settings, headers: Headers) -> int:
-    return sum(tensor.n_weights for tensor in as_held(headers, TARGETS[settings.target]).tensors)
+    return sum(tensor.n_weights for tensor in engine_named(settings.target).held(headers).tensors)

@@ -14,13 +14,13 @@ from bitwright.compress import (
     Levels,
     Source,
     cut_importance,
+    describe_differences,
     kept_weights,
     needs_moments,
     open_source,
     read_imatrix,
-    unlike,
 )
-from bitwright.engines import MODEL, TARGETS, Recipe, as_held, codec_of, codecs_of, container_of, require_container
+from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.pipeline.outputs import require_place
 from bitwright.pipeline.results import read_by_plan, require_results
@@ -38,13 +38,13 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
         OutputError: the file cannot be written, or would replace something that the plan is built from or that Bitwright did not write.
         BrokenPromiseError: the finished file has another size than the plan says.
     """
-    target = target_of(plan)
+    engine = _engine_of(plan)
     require_place(out)
     require_results({out: MODEL}, read_by_plan(plan))
     whole = open_source(plan.model.source)
-    source, container = as_held(whole, target), container_of(target, plan.model.source)
+    source, container = engine.held(whole), engine.container(plan.model.source)
     require_fit(plan, source)
-    bytes_of, changed = packing(plan, target, whole), changed_by_steps(plan, source)
+    bytes_of, changed = packing(plan, engine.target, whole), changed_by_steps(plan, source)
     n_weights = sum(tensor.n_weights for tensor in source.tensors if tensor.name in plan.formats)
     with (progress or Silent()).stage(f"Writing {out.name}", n_weights) as advance:
 
@@ -67,7 +67,8 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
     Raises:
         PlanError: the rounding is none of the target's, or what the bytes are made of is not what the plan was made with.
     """
-    source, rounding = as_held(whole, target), plan.rounding
+    engine, rounding = engine_named(target.name), plan.rounding
+    source = engine.held(whole)
     if isinstance(rounding, Kept):
         codes = KeptCodes(Path(rounding.path), rounding.sha256)
 
@@ -78,13 +79,13 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
             return source.stored(tensor) if form == tensor.stored else codes.packed(tensor.name, form)
 
         return of
-    if needs_moments(rounding.shipped) or rounding.shipped not in codecs_of(target):
+    if needs_moments(rounding.shipped) or rounding.shipped not in engine.codecs:
         raise PlanError(
-            f"Codes for {target.name} can be made anew by {', '.join(filterfalse(needs_moments, codecs_of(target)))}; this plan says "
+            f"Codes for {target.name} can be made anew by {', '.join(filterfalse(needs_moments, engine.codecs))}; this plan says "
             f"'{rounding.shipped}': make the plan again."
         )
     importance = read_imatrix(_importance_path(plan), whole.tensors)
-    codec = codec_of(target, rounding.shipped, {})
+    codec = engine.codec(rounding.shipped, {})
     levels = Levels(Path(), source, codec, cut_importance(importance, whole.tensors, target.cut))
     return lambda tensor: levels.encode(tensor, target.format(plan.formats[tensor.name]))
 
@@ -113,12 +114,17 @@ def target_of(plan: Plan) -> Target:
     Raises:
         PlanError: there is no such target, or it is no engine's.
     """
-    if plan.target not in TARGETS:
+    return _engine_of(plan).target
+
+
+def _engine_of(plan: Plan) -> Engine:
+    if plan.target not in engine_names():
         raise PlanError(
-            f"A plan's target must be one of {', '.join(TARGETS)}; this one is for '{plan.target}': make a plan for a target that exists."
+            f"A plan's target must be one of {', '.join(engine_names())}; this one is for '{plan.target}': make a plan for a target that exists."
         )
-    require_container(TARGETS[plan.target])
-    return TARGETS[plan.target]
+    engine = engine_named(plan.target)
+    engine.require_writable()
+    return engine
 
 
 def require_fit(plan: Plan, source: Source) -> None:
@@ -147,7 +153,7 @@ def require_same_model(plan: Plan, source: Source) -> None:
     Raises:
         PlanError: see above.
     """
-    differs = unlike(plan.model.settings, source)
+    differs = describe_differences(plan.model.settings, source)
     if plan.model.fingerprint != source.fingerprint:
         differs = f"{source.name} has fingerprint {source.fingerprint[:12]} and the plan wants {plan.model.fingerprint[:12]}"
     if differs:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.engines import TARGETS
+from bitwright.engines import target_named
 from bitwright.errors import BudgetError, RunError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.cost_limits import Limit, require_possible
@@ -136,7 +136,7 @@ def promised_plan(
     space, settings = run.prices.space, run.settings
     formats = weight_space(space).names(without_cache(space, choice))
     types = chosen_cache(space, choice) if has_cache(space) else cache
-    target = TARGETS[settings.target]
+    target = target_named(settings.target)
     imatrix = run.folder / IMATRIX
     return Plan(
         target=target.name,

@@ -6,11 +6,10 @@ from functools import cached_property
 
 from bitwright.compress import Source, open_source
 from bitwright.devices import Device, PowerUnknown
-from bitwright.engines import TARGETS, Serving, as_held, require_accounting
+from bitwright.engines import Anatomy, Serving, engine_named, memory_model_named
 from bitwright.errors import DeviceError
 from bitwright.objectives import Cost, CostObjective, Reading, bits_cost, bytes_cost, reading
 from bitwright.pipeline.cost_limits import Conditions, Limit, NoDevice
-from bitwright.pipeline.memory_budget import Anatomy, anatomy
 from bitwright.pipeline.run import Run
 from bitwright.spaces import DEFAULT_CACHE, CacheTypes, Space, has_cache, with_cache_sizes
 
@@ -29,12 +28,11 @@ class Costs:
         Raises:
             UserError: the engine's memory cannot be counted.
         """
-        require_accounting(TARGETS[self.run.settings.target])
-        return anatomy(self.source)
+        return memory_model_named(self.run.settings.target).anatomy(self.source)
 
     def reading(self, space: Space) -> Reading:
         """What a token reads of choices of `space`, which is the run's or offers less of it."""
-        return reading(space, as_held(self.source, TARGETS[self.run.settings.target]), self.run.routing)
+        return reading(space, engine_named(self.run.settings.target).held(self.source), self.run.routing)
 
     def seconds(self, device: Device, space: Space) -> Cost:
         """Seconds for a token of each sequence on a device, its cache full.

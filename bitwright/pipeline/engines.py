@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import open_source
-from bitwright.engines import TARGETS, as_held
+from bitwright.engines import engine_named
 from bitwright.errors import UserError
 from bitwright.pipeline.run import Run
 from bitwright.report import RulePrice, RulePrices
@@ -22,7 +22,7 @@ def preflight(plan: Plan, engine: Target) -> tuple[RuleViolation, ...]:
     Raises:
         UserError: the model cannot be read.
     """
-    source = as_held(open_source(plan.model.source), TARGETS[plan.target])
+    source = engine_named(plan.target).held(open_source(plan.model.source))
     return engine.rule_violations(source.tensors, plan.formats)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bitwright.devices import Device
-from bitwright.engines import TARGETS, MemoryUse, engine, require_accounting
+from bitwright.engines import MemoryUse, memory_model_named, profile_named
 from bitwright.errors import UserError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.candidates import make_plan, promised_plan
@@ -114,7 +114,7 @@ def plan_fleet(run: Run, devices: Sequence[Device]) -> Fleet:
     Raises:
         UserError: the run is for a target whose memory is not counted, or its model cannot be opened.
     """
-    require_accounting(TARGETS[run.settings.target])
+    memory_model_named(run.settings.target)  # refused before the model is opened
     run = replace(run, settings=replace(run.settings, steps=()))  # they would have to be measured with every plan
     costs, foretell = costs_of(run), foreteller(run)
     return Fleet(run, tuple(_row(costs, foretell, device) for device in devices))
@@ -142,7 +142,7 @@ def _runnable(run: Run, device: Device) -> Space:
         UserError: a format to avoid that does not exist, or types of the cache that the run has not measured.
     """
     space, tried = narrowed_to(run.prices.space, device.cache), run.prices.tried
-    avoided, n_weights = {engine(device.engine, "").format(name).name for name in device.avoid}, len(weight_space(space).units)
+    avoided, n_weights = {profile_named(device.engine, "").format(name).name for name in device.avoid}, len(weight_space(space).units)
     runs = np.array([[u >= n_weights or form.name not in avoided for form in space.formats] for u in range(len(space.units))])
     offered = np.where((space.offered & runs).any(axis=1, keepdims=True), space.offered & runs, tried & runs)
     return replace(space, offered=np.where(offered.any(axis=1, keepdims=True), offered, space.offered))

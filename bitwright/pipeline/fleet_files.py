@@ -9,7 +9,7 @@ from re import sub
 from typing import Any
 from unicodedata import normalize
 
-from bitwright.engines import MODEL
+from bitwright.engines import MODEL, engine_named
 from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.candidates import write_text
 from bitwright.pipeline.fleet import Assigned, Fleet, Unserved
@@ -92,7 +92,7 @@ def _require(fleet: Fleet, out: Path, models: Mapping[Path, str]) -> None:
 def model_name(plan: Plan) -> str:
     """Where the model of a plan is built, within the fleet's folder: equal choices for one model have one name."""
     said = json.dumps([plan.model.fingerprint, sorted(plan.model.settings.items()), plan.importance.sha256, sorted(plan.formats.items())])
-    return f"{MODELS}/{hashlib.sha256(said.encode()).hexdigest()[:12]}{Path(target_of(plan).file_name).suffix}"
+    return f"{MODELS}/{hashlib.sha256(said.encode()).hexdigest()[:12]}{Path(engine_named(target_of(plan).name).file_name).suffix}"
 
 
 def _record(row: Assigned | Unserved, of_plan: str, checksums: Mapping[str, str]) -> dict[str, Any]:

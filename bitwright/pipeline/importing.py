@@ -11,7 +11,7 @@ import numpy as np
 
 from bitwright.compress import Model, load, open_headers
 from bitwright.dialects import Dialect, Module, Modules, dialect_named, modules_of, offered_by
-from bitwright.engines import LLAMA_CPP, TARGETS
+from bitwright.engines import ENGINES, target_named
 from bitwright.errors import PlanError, TextError
 from bitwright.pipeline.before_loading import require_lengths, require_texts
 from bitwright.pipeline.candidates import make_plan
@@ -64,9 +64,9 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
 
 def _read(settings: Settings, file: Path, dialect: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """Tensor → format, and the matrices that the file leaves as they are."""
-    spoken, target = dialect_named(dialect), TARGETS[settings.target]
-    if spoken.same_codes != (target is LLAMA_CPP):
-        others = ", ".join(name for name, other in TARGETS.items() if spoken.same_codes == (other is LLAMA_CPP))
+    spoken, target = dialect_named(dialect), target_named(settings.target)
+    if not spoken.expresses(target.formats):
+        others = ", ".join(name for name, other in ENGINES.items() if spoken.expresses(other.target.formats))
         raise PlanError(f"Formats of {dialect} must be those of the target; {target.name} has others: choose --target {others}.")
     try:
         text = small_text(file)

@@ -1,69 +1,16 @@
-"""From a memory, a context and a number of sequences to the budget that is left for a file, and where every byte of a run goes."""
+"""From a memory, a context and a number of sequences to the budget that is left for a file, by the memory model of the engine."""
 
 import tempfile
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from bitwright.compress import Dimensions, Source, dimensions, open_headers, open_source
-from bitwright.engines import LLAMA_CPP, MemoryUse, Serving, engine, header_bytes, memory_use, require_accounting
+from bitwright.compress import open_headers, open_source
+from bitwright.engines import DEFAULT_ENGINE, Anatomy, MemoryUse, Serving, engine_named, memory_model_named
 from bitwright.errors import BudgetError, UserError
 from bitwright.pipeline.building import target_of
-from bitwright.spaces import CACHE_FORMATS, DEFAULT_CACHE, AnyCacheTypes, Budget, cache_format, cache_types, read_plan
+from bitwright.spaces import DEFAULT_CACHE, AnyCacheTypes, Budget, cache_types, read_plan
 
 _PLAN = ".json"
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """What of a model decides what a run occupies: its dimensions, and the bytes of its file that are no weights and are not kept."""
-
-    shape: Dimensions
-    header_bytes: int
-
-    def use(self, serving: Serving, *, file_bytes: int) -> MemoryUse:
-        """What a run of a file of `file_bytes` occupies.
-
-        Raises:
-            UserError: the context or the types of the cache are not this model's.
-        """
-        return memory_use(self.shape, serving, weights_bytes=file_bytes - self.header_bytes)
-
-    def file_bytes(self, serving: Serving, *, memory_bytes: int) -> int:
-        """The largest file whose run stays within `memory_bytes`; negative where the rest alone is above.
-
-        Raises:
-            UserError: see `use`.
-        """
-        return memory_bytes - self.use(serving, file_bytes=self.header_bytes).total_bytes + self.header_bytes
-
-    def cache_bytes(self, serving: Serving) -> dict[str, tuple[int, int]]:
-        """What keys and values take in each type that divides their heads, by its name; of compute buffers what such a type adds, so that file and
-        cache together are what a memory bounds. `serving` keeps both in the plain type.
-
-        Raises:
-            UserError: see `use`.
-        """
-        plain = self.use(serving, file_bytes=self.header_bytes)
-        found = {}
-        for name in CACHE_FORMATS:
-            if all(cache_format(name).fits((head,)) for head in (self.shape.key_head, self.shape.value_head)):
-                keys, values = (self._more(asked, plain) for asked in (replace(serving, keys=name), replace(serving, values=name)))
-                found[name] = (plain.keys_bytes + keys, plain.values_bytes + values)
-        return found
-
-    def _more(self, serving: Serving, plain: MemoryUse) -> int:
-        return self.use(serving, file_bytes=self.header_bytes).total_bytes - plain.total_bytes
-
-
-def anatomy(source: Source) -> Anatomy:
-    """The anatomy of a model.
-
-    Raises:
-        ModelError: its metadata lacks a dimension.
-    """
-    with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
-        return Anatomy(dimensions(source), header_bytes(source, Path(scratch)))
 
 
 def serving_of_model(name: str, context: int, parallel: int, types: str) -> Serving:
@@ -81,7 +28,7 @@ def serving_of_model(name: str, context: int, parallel: int, types: str) -> Serv
     return Serving(context, parallel, named.keys, named.values)
 
 
-def memory_of(name: str, serving: Serving, *, target: str = LLAMA_CPP.name) -> MemoryUse:
+def memory_of(name: str, serving: Serving, *, target: str = DEFAULT_ENGINE) -> MemoryUse:
     """What a run of a model, or of the file that a plan describes (`name` ends in .json), occupies in the engine.
 
     Raises:
@@ -89,12 +36,17 @@ def memory_of(name: str, serving: Serving, *, target: str = LLAMA_CPP.name) -> M
     """
     if name.endswith(_PLAN):
         plan = read_plan(Path(name))
-        require_accounting(target_of(plan))
-        return anatomy(open_headers(plan.model.source).least).use(serving, file_bytes=plan.size_bytes)
-    require_accounting(engine(target, ""))
-    source = open_source(name)
-    found = anatomy(source)
-    return found.use(serving, file_bytes=found.header_bytes + _stored_bytes(source))
+        memory = memory_model_named(target_of(plan).name)
+        return memory.anatomy(open_headers(plan.model.source).least).use(serving, file_bytes=plan.size_bytes)
+    memory, source = memory_model_named(target), open_source(name)
+    with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
+        file_bytes = engine_named(target).container(name).fixed_bytes(source, (), Path(scratch))
+    return memory.anatomy(source).use(serving, file_bytes=file_bytes)
+
+
+def serve_command(target: str, model: str, serving: Serving) -> str:
+    """Return the command line that serves `model` in the engine of `target` as its memory was counted, empty where there is none."""
+    return engine_named(target).serve_command(model, serving)
 
 
 def memory_bytes(memory: Budget) -> int:
@@ -108,7 +60,7 @@ def memory_bytes(memory: Budget) -> int:
     return memory.size_bytes(0)
 
 
-def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str = LLAMA_CPP.name) -> Budget:
+def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str = DEFAULT_ENGINE) -> Budget:
     """The bytes of a file that a `memory` leaves for a model served so.
 
     Raises:
@@ -116,8 +68,8 @@ def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str =
         UserError: the model cannot be read, or the engine's memory cannot be counted.
     """
     memory_bytes(memory)  # refused before the model is opened
-    require_accounting(engine(target, ""))
-    return budget_left(anatomy(open_headers(model).least), memory, serving)
+    counted = memory_model_named(target)
+    return budget_left(counted.anatomy(open_headers(model).least), memory, serving)
 
 
 def budget_left(found: Anatomy, memory: Budget, serving: Serving) -> Budget:
@@ -135,9 +87,3 @@ def budget_left(found: Anatomy, memory: Budget, serving: Serving) -> Budget:
             "a shorter context, fewer sequences or a coarser cache."
         )
     return Budget(f"{memory.text} of memory at {serving.context} × {serving.parallel} tokens", Fraction(left), "b")
-
-
-def _stored_bytes(source: Source) -> int:
-    """Bytes of all tensors as they are stored, each padded as in a file."""
-    sizes = (source.stored_bytes(tensor) for tensor in source.tensors)
-    return sum(-(-size // LLAMA_CPP.alignment) * LLAMA_CPP.alignment for size in sizes)

@@ -8,7 +8,7 @@ next tokens after calibration contexts are compared, from a quarter of a sequenc
 import json
 
 from bitwright.compress import dimensions
-from bitwright.engines import HEALTHY_NATS, LLAMA_CPP, compare_original, parity_contexts
+from bitwright.engines import HEALTHY_NATS
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.workbench import Workbench, timed
 
@@ -16,19 +16,20 @@ _PARITY = "parity"
 
 
 def require_parity(bench: Workbench) -> None:
-    """Refuse to search for llama.cpp what it does not compute; asked once in a run, and of no other target.
+    """Raise if the engine does not compute what torch does; asked once in a run, of engines with a `Parity`.
 
     Raises:
-        ModelError: llama.cpp refuses the model, computes something else, or cuts text otherwise than the model's tokenizer.
+        ModelError: the engine refuses the model, computes something else, or cuts text otherwise than the model's tokenizer.
         OutputError: there is no room for a copy of the model.
     """
-    if bench.target != LLAMA_CPP or bench.store.has_text(_PARITY):
+    parity = bench.engine.parity
+    if parity is None or bench.store.has_text(_PARITY):
         return
     limit = dimensions(bench.model.source).context_length
-    contexts = parity_contexts(bench.texts.calibration.ids, limit)
-    title = "Comparing the original in llama.cpp"
+    contexts = parity.contexts(bench.texts.calibration.ids, limit)
+    title = f"Comparing the original in {bench.engine.name}"
     with timed(bench.store, _PARITY, sum(map(len, contexts))), bench.progress.stage(title, len(contexts)) as advance:
-        found = compare_original(bench.model, contexts, bench.folder, advance)
+        found = parity.compare(bench.model, contexts, bench.folder, advance)
     bench.store.put_text(_PARITY, json.dumps(found))
 
 
@@ -38,4 +39,4 @@ def parity_text(run: Run) -> dict[str, str]:
         return {}
     found = json.loads(run.store.text(_PARITY))
     told = f"{found['nats_per_token']:.5f} ± {found['standard_error']:.5f} nats/token over contexts of up to {found['length']:,} tokens"
-    return {"the original in llama.cpp against torch": f"{told}; more than {HEALTHY_NATS} would have ended the run"}
+    return {f"the original in {run.settings.target} against torch": f"{told}; more than {HEALTHY_NATS} would have ended the run"}

@@ -6,7 +6,7 @@ No result may be, lie in or hold what it is made from, nor replace what Bitwrigh
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bitwright.engines import LLAMA_CPP, MODEL, TARGETS
+from bitwright.engines import MODEL, engine_named
 from bitwright.errors import OutputError
 from bitwright.pipeline.calibration_mix import shares_in
 from bitwright.pipeline.run import CODES, DATABASE, IMATRIX, LEVELS, PLAN, REPORT, SHIPPED, STEPS, Run
@@ -50,12 +50,12 @@ def require_run_folder(settings: Settings, out: Path, results: Mapping[str, str]
 def of_fit(target: str) -> dict[str, str]:
     """What `fit` leaves beside the run itself, by its name, and the kind of each."""
     plan = {path.name: kind for path, kind in of_plan(Path(PLAN), target).items()}
-    return plan | {REPORT: REPORT_KIND, TARGETS[target].file_name: MODEL}
+    return plan | {REPORT: REPORT_KIND, engine_named(target).file_name: MODEL}
 
 
 def of_plan(path: Path, target: str) -> dict[Path, str]:
-    """The files of a plan, and the kind of each: beside it, where it is for llama.cpp, the same as lines for `llama-quantize`."""
-    return {path: PLAN_KIND} | ({path.with_suffix(f".{TENSOR_TYPES}"): TYPES_KIND} if target == LLAMA_CPP.name else {})
+    """The files of a plan, and the kind of each: beside it, where the engine has such, the same as lines for `llama-quantize`."""
+    return {path: PLAN_KIND} | ({path.with_suffix(f".{TENSOR_TYPES}"): TYPES_KIND} if engine_named(target).writes_tensor_types else {})
 
 
 def read_by_settings(settings: Settings) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.engines import TARGETS
+from bitwright.engines import target_named
 from bitwright.errors import RunError
 from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, readable_store, routing_from, routing_key
 from bitwright.pipeline.settings import Settings, settings_from_json
@@ -143,7 +143,7 @@ def read_prices(store: Store) -> Prices:
     units = tuple(Unit(u["name"], u["layer"], u["kind"], tuple(_tensor(t) for t in u["tensors"]), u.get("expert", -1)) for u in record["units"])
     space = Space(
         units=units,
-        formats=TARGETS[record["target"]].formats,
+        formats=target_named(record["target"]).formats,
         size_bits=store.array("size_bits").astype(np.int64),
         offered=store.array("offered").astype(np.bool_),
         fixed_bits=record["fixed_bits"],

@@ -250,7 +250,10 @@ def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Searc
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
     with desk(bench, run, search) as at:
         return _searched(
-            at, search.method.within(at.sought(largest, tuple(limit.row for limit in limits)), budget_bits), search, limit=SizeLimit(budget_bits // 8)
+            at,
+            search.method.for_budget(at.sought(largest, tuple(limit.row for limit in limits)), budget_bits),
+            search,
+            limit=SizeLimit(budget_bits // 8),
         )
 
 
@@ -261,7 +264,7 @@ def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -
         UserError: an objective gives no number.
     """
     with desk(bench, run, search) as at:
-        return _searched(at, search.method.along(at.sought(list(uniforms(run).values())), n_points), search, limit=NoLimit())
+        return _searched(at, search.method.for_front(at.sought(list(uniforms(run).values())), n_points), search, limit=NoLimit())
 
 
 def _searched(at: Desk, strategy: Strategy, search: Search, *, limit: SizeLimit | NoLimit) -> Explored:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import ARCHITECTURES, Source, dimensions, extremes, largest_weight
-from bitwright.engines import TARGETS, Container
+from bitwright.compress import ARCHITECTURES, Source, dimensions, extremes
+from bitwright.engines import Container, target_named
 from bitwright.errors import ModelError, UserError
 from bitwright.pipeline.extreme_weights import keep_extremes
 from bitwright.pipeline.parity import require_parity
@@ -136,13 +136,14 @@ def whole_space(bench: Workbench) -> Space:
     A unit for which that leaves nothing gets every format of the target that can be. One with weights that are infinite or no numbers, which nothing
     can hold, is not decided about: it stays as it is stored.
     """
-    target = TARGETS[bench.settings.target]
+    target = target_named(bench.settings.target)
     largest = extremes(bench.model)
     unheld = {name for name, magnitude in largest.items() if not np.isfinite(magnitude)}
     named, full = menu_spaces(bench.settings, bench.model.source, bench.model.pieces, container=bench.container, scratch=bench.folder, unheld=unheld)
     known = np.array([all(bench.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in named.units])
     possible = known[:, None] | ~np.array([form.needs_importance for form in target.formats])  # (n_units, n_formats)
-    possible &= np.array([_largest(unit, largest) for unit in named.units])[:, None] <= np.array([largest_weight(form) for form in target.formats])
+    held = np.array([bench.levels.codec.largest_weight(form) for form in target.formats])  # (n_formats,)
+    possible &= np.array([_largest(unit, largest) for unit in named.units])[:, None] <= held
     offered = named.offered & possible
     size_bits = np.where(named.offered, named.size_bits, full.size_bits)
     return replace(full, size_bits=size_bits, offered=np.where(offered.any(axis=1, keepdims=True), offered, full.offered & possible))
@@ -154,7 +155,7 @@ def least_space(settings: Settings, source: Source, names: Container_[str], *, c
     Raises:
         UserError: see `menu_spaces`, or no format of the menu fits a row of the model.
     """
-    target = TARGETS[settings.target]
+    target = target_named(settings.target)
     named, full = menu_spaces(settings, source, names, container=container, scratch=scratch)
     wanted = np.array([form.name in settings.formats for form in target.formats])
     if settings.formats and not named.offered[:, wanted].any():
@@ -179,7 +180,7 @@ def menu_spaces(
         UserError: what is to be kept is not in the model, or the target cannot keep it.
         ModelError: every matrix has weights that no format holds.
     """
-    target = TARGETS[settings.target]
+    target = target_named(settings.target)
     matrices = tuple(unit for unit in discover(source.tensors) if all(tensor.name in names for tensor in unit.tensors))
     units = tuple(unit for unit in _decided(matrices, settings.keep) if not any(tensor.name in unheld for tensor in unit.tensors))
     if not units:

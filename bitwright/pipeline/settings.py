@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from bitwright.compress import Source, needs_moments
-from bitwright.engines import LLAMA_CPP, TARGETS, codecs_of, require_codec
+from bitwright.engines import ENGINES, engine_named
 from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
 from bitwright.pipeline.calibration_mix import parts_of, shares_in
@@ -63,17 +63,16 @@ class Settings:
         SEQUENCE_LENGTH.require(self.sequence_length)
         CACHE_LENGTH.require(self.cache_length)
         SEED.require(self.seed)
-        if self.target not in TARGETS:
-            raise UserError(f"The target must be an engine that is known; '{self.target}' is not: choose from {', '.join(TARGETS)}.")
+        engine = engine_named(self.target)
         proxy_named(self.sensitivity)
         for codec in (self.rounding, self.ship_codec or self.rounding):
-            require_codec(TARGETS[self.target], codec)
+            engine.require_codec(codec)
         self._require_rare()
         parts_of(self.n_calibration, shares_in(self.calibration))
         for words in self.steps:
             step_named(words)
         for form in self.formats:
-            TARGETS[self.target].format(form)
+            engine.target.format(form)
         self._require_cache()
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
             if path and not Path(path).is_file():
@@ -93,8 +92,9 @@ class Settings:
     def _require_cache(self) -> None:
         if self.cache == DEFAULT_CACHE:
             return
-        if TARGETS[self.target] is not LLAMA_CPP:
-            raise UserError(f"Types of the cache are those of {LLAMA_CPP.name}; '{self.target}' keeps its own: leave --cache-types out.")
+        if not engine_named(self.target).chooses_cache_types:
+            those = ", ".join(name for name, engine in ENGINES.items() if engine.chooses_cache_types)
+            raise UserError(f"Types of the cache are those of {those}; '{self.target}' keeps its own: leave --cache-types out.")
         if isinstance(self.cache, AnyCacheTypes) and self.sensitivity not in NATS_PROXIES:
             raise UserError(
                 f"Cache types are measured in nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of them, "
@@ -114,7 +114,7 @@ class Settings:
     @property
     def rounding(self) -> str:
         """What makes the codes, by name."""
-        return self.codec or codecs_of(TARGETS[self.target])[0]
+        return self.codec or engine_named(self.target).codecs[0]
 
     @property
     def ships_in_order(self) -> bool:

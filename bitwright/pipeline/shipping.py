@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bitwright.compress import Floats, Levels, dropped, needs_moments, planned_weights, without
-from bitwright.engines import codec_of
 from bitwright.objectives import Divergence, Measurement, Reference
 from bitwright.pipeline.blockwise_gptq import sequentially_rounded
 from bitwright.pipeline.plan_steps import stepped
@@ -52,7 +51,7 @@ def _rounded(bench: Workbench, run: Run, formats: Mapping[str, str]) -> Levels:
     by_name: dict[str, Format] = {form.name: form for form in run.prices.space.formats}
 
     def levels(moments: Mapping[str, Floats]) -> Levels:
-        return Levels(folder, model.source, codec_of(bench.target, name, moments), bench.levels.importance)
+        return Levels(folder, model.source, bench.engine.codec(name, moments), bench.levels.importance)
 
     if needs_moments(name):
         gone = [dropped(bench.levels, tensor) for tensor in model.tensors if formats.get(tensor.name) == DROP.name]

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import open_headers
-from bitwright.engines import TARGETS, Serving, require_accounting
+from bitwright.engines import Anatomy, Serving, memory_model_named
 from bitwright.errors import BudgetError, UserError
 from bitwright.pipeline.candidates import budget_bytes
-from bitwright.pipeline.memory_budget import Anatomy, anatomy, budget_left, memory_bytes
+from bitwright.pipeline.memory_budget import budget_left, memory_bytes
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.settings import LONGEST, Settings
 from bitwright.spaces import (
@@ -90,8 +90,8 @@ class Original:
         Raises:
             UserError: the model cannot be read, or the engine's memory cannot be counted.
         """
-        require_accounting(TARGETS[self.target])
-        return anatomy(open_headers(self.model).least)
+        counted = memory_model_named(self.target)
+        return counted.anatomy(open_headers(self.model).least)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import inf
 from pathlib import Path
 
-from bitwright.engines import TARGETS
+from bitwright.engines import engine_named
 from bitwright.errors import BudgetError, UserError
 from bitwright.pipeline.before_loading import require_writable_for
 from bitwright.pipeline.building import build
@@ -90,9 +90,9 @@ def fit_smallest(
         BudgetError: see `smallest_plan`.
         UserError: what is asked for cannot be done, or objectives are named, which would decide in the place of the size.
     """
-    progress, target = progress or Silent(), TARGETS[settings.target]
-    require_writable_for(target.name, engine_python)
-    require_countable((ceiling.objective for ceiling in conditions.at_most), conditions.device, target.name)
+    progress, engine = progress or Silent(), engine_named(settings.target)
+    require_writable_for(engine.name, engine_python)
+    require_countable((ceiling.objective for ceiling in conditions.at_most), conditions.device, engine.name)
     if by.objectives:
         raise UserError(f"Within a ceiling on the divergence the size decides; {by.objectives[0].name} cannot decide too: leave out --objectives.")
     if by.as_published:
@@ -102,7 +102,7 @@ def fit_smallest(
         run = search(settings, out, by=by, device=device, progress=progress)
         made, summary = smallest_plan(run, conditions, device=device, progress=progress)
         write_plan(made, out / PLAN)
-        path = out / target.file_name
+        path = out / engine.file_name
         with timed(run.store, "build"):
             build(made, path, progress=progress)
         with timed(run.store, "check"):

@@ -170,7 +170,7 @@ def fit(
         judgement = judged(bench, run, named, by.objectives, device=conditions.device) if by.objectives else Judgement((), ())
         found = asked.plan(judgement.deciding())
         write_plan(found, out / PLAN)
-        path = out / bench.target.file_name
+        path = out / bench.engine.file_name
         with timed(run.store, "build"):
             build(found, path, progress=progress)
         with timed(run.store, "check"):

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import Codec, Floats, Levels, MadeOnce, Model, cut_importance, load, needs_moments, read_imatrix, write_imatrix
-from bitwright.engines import TARGETS, Container, codec_of, container_of, model_as_held
+from bitwright.engines import Container, Engine, engine_named
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import (
     NO_ROUTING,
@@ -62,17 +62,22 @@ class Workbench:
     @cached_property
     def model(self) -> Model:
         """The model with its tensors as the target holds them."""
-        return model_as_held(self.whole, self.target)
+        return self.engine.held_model(self.whole)
 
     @cached_property
-    def target(self) -> Target:
+    def engine(self) -> Engine:
         """What will load the finished model."""
-        return TARGETS[self.settings.target]
+        return engine_named(self.settings.target)
+
+    @property
+    def target(self) -> Target:
+        """Its formats and rules."""
+        return self.engine.target
 
     @cached_property
     def container(self) -> Container:
         """How the finished model is written."""
-        return container_of(self.target, self.settings.model)
+        return self.engine.container(self.settings.model)
 
     @cached_property
     def texts(self) -> Texts:
@@ -90,8 +95,8 @@ class Workbench:
     def _codec(self) -> Codec:
         name = self.settings.rounding
         if not needs_moments(name):
-            return codec_of(self.target, name, {})
-        codec = codec_of(self.target, name, MomentsOfText(self.model, self.texts.calibration))
+            return self.engine.codec(name, {})
+        codec = self.engine.codec(name, MomentsOfText(self.model, self.texts.calibration))
         return MadeOnce(codec, self.folder) if self.store.has_array(PACKED) else codec
 
     @cached_property

@@ -38,6 +38,7 @@ from bitwright.spaces.format import (
     DroppedExpert,
     Format,
     IntegerFormat,
+    Scheme,
 )
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.patterns import Patterns
@@ -103,6 +104,7 @@ __all__ = [
     "RequantizedCodes",
     "Rule",
     "RuleViolation",
+    "Scheme",
     "Space",
     "Target",
     "Tensor",

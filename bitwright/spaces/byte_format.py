@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, Literal
 
-from bitwright.spaces.format import Format
+from bitwright.spaces.format import Format, Scheme
 
 _SCALE_BYTES = 2
 LARGEST_FLOAT8 = 448.0  # of E4M3 without infinities (Micikevicius et al., "FP8 formats for deep learning", 2022)
@@ -33,6 +33,11 @@ class ByteFormat(Format):
     def bits_per_weight(self) -> float:
         """See `Format.bits_per_weight`; the scale of a whole row is not counted."""
         return 8.0
+
+    @property
+    def scheme(self) -> Scheme:
+        """See `Format.scheme`."""
+        return Scheme(8, 0, symmetric=True, floats=self.kind == "float", inputs=self.input_steps > 0)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether `shape` is that of a matrix, or of a stack of matrices."""

@@ -11,6 +11,20 @@ from math import prod
 from typing import ClassVar
 
 
+@dataclass(frozen=True)
+class Scheme:
+    """Quantization scheme as the plan files of other tools express it: bits, group size (0 for a row), and whether it is symmetric.
+
+    Some tools also express floats of as many bits (`floats`), and inputs of the layer quantized to the same type (`inputs`).
+    """
+
+    bits: int
+    group: int
+    symmetric: bool
+    floats: bool = False
+    inputs: bool = False
+
+
 class Format(ABC):
     """Storage format of a tensor.
 
@@ -21,6 +35,11 @@ class Format(ABC):
     name: str
     needs_importance: bool
     only_named: ClassVar[bool] = False
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """The format as other tools express it, None where they do not."""
+        return None
 
     @property
     @abstractmethod
@@ -81,6 +100,11 @@ class IntegerFormat(Format):
     def bits_per_weight(self) -> float:
         """See `Format.bits_per_weight`; the scale and minimum of a whole row are not counted."""
         return self.bits + (32 / self.group if self.group else 0.0)
+
+    @property
+    def scheme(self) -> Scheme:
+        """See `Format.scheme`."""
+        return Scheme(self.bits, self.group, symmetric=False)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether `shape` has a row to store."""

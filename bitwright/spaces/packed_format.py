@@ -8,7 +8,7 @@ down the rows of each group's column.
 from dataclasses import dataclass
 from math import prod
 
-from bitwright.spaces.format import GGML_FORMATS, Format
+from bitwright.spaces.format import GGML_FORMATS, Format, Scheme
 
 _SCALE_BYTES = 2
 _SHAPE_BYTES = 16  # two 64-bit integers
@@ -33,6 +33,11 @@ class PackedFormat(Format):
         """See `Format.bits_per_weight`; the scale and zero point of a whole row are not counted."""
         overhead = 8 * _SCALE_BYTES + (self.bits if self.zero_points else 0)
         return self.bits + (overhead / self.group if self.group else 0.0)
+
+    @property
+    def scheme(self) -> Scheme:
+        """See `Format.scheme`."""
+        return Scheme(self.bits, self.group, symmetric=not self.zero_points)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether `shape` is that of a matrix, or of a stack of matrices, whose rows `group` divides."""

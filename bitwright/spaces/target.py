@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
 
 import numpy as np
 
@@ -23,7 +22,7 @@ class Target:
 
     Every tensor of the file is padded to a multiple of `alignment` bytes. `version` is the engine version that the rules were checked against.
     `rules` are the formats that it cannot load for some tensors, `fused` the units that must share one format; `cut` cuts the tensors that it stores
-    in parts. `container` is the file format written for it, `none` for a target without an engine.
+    in parts.
     """
 
     name: str
@@ -33,12 +32,6 @@ class Target:
     rules: tuple[Rule, ...] = ()
     fused: tuple[Fused, ...] = ()
     cut: Cut = uncut
-    container: Literal["none", "gguf", "compressed-tensors", "native"] = "none"
-
-    @property
-    def file_name(self) -> str:
-        """Default name of a model written for this target: a file, or a folder."""
-        return "model.gguf" if self.container == "gguf" else "model"
 
     def format(self, name: str) -> Format:
         """Return the format called `name`.

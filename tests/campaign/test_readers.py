@@ -26,10 +26,9 @@ from bitwright.compress.models.checkpoints.checkpoint_shards import weight_map
 from bitwright.devices.device import read_device, read_devices
 from bitwright.dialects import Module, offered_by
 from bitwright.dialects.known import DIALECTS
-from bitwright.engines import VLLM, Serving
+from bitwright.engines import DEFAULT_ENGINE, VLLM, Serving, memory_model_named
 from bitwright.engines.compressed_tensors.layout import CompressedTensors
 from bitwright.errors import PlanError, UserError
-from bitwright.pipeline.memory_budget import anatomy
 from bitwright.spaces import PACKED_FORMATS, Tensor, read_plan
 from tests.campaign import mutate
 from tests.sentences import sentence
@@ -123,7 +122,8 @@ def test_gguf(tmp_path: Path) -> None:
             theirs = library.fields[entry.key].contents()
             assert entry.value == theirs or theirs != theirs  # not a number
         shape = dimensions(source)
-        assert anatomy(source).use(Serving(min(64, shape.context_length)), file_bytes=path.stat().st_size).total_bytes > 0
+        found = memory_model_named(DEFAULT_ENGINE).anatomy(source)
+        assert found.use(Serving(min(64, shape.context_length)), file_bytes=path.stat().st_size).total_bytes > 0
 
     found = campaign(path, tiny_gguf(path), read, BINARY)
     assert found.refused
@@ -310,6 +310,6 @@ def test_words_of_a_folder(name: str, llama_tied: Path, tmp_path: Path) -> None:
     def read() -> None:
         source = open_source(str(folder))
         assert [tensor.shape for tensor in source.tensors] == [tensor.shape for tensor in weights]
-        assert anatomy(source).use(Serving(1), file_bytes=10**9).total_bytes > 0
+        assert memory_model_named(DEFAULT_ENGINE).anatomy(source).use(Serving(1), file_bytes=10**9).total_bytes > 0
 
     assert campaign(folder / name, original, read, BINARY if name.endswith("model") else JSON, short=12).refused

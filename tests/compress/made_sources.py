@@ -7,7 +7,7 @@ from gguf import GGUFValueType
 from hypothesis import strategies as st
 
 from bitwright.compress import Bytes, Floats, KeyValue, Source, fingerprint, matrix_shape
-from bitwright.compress.codecs.ggml import dequantize
+from bitwright.compress.models.gguf.libggml import dequantize
 from bitwright.engines import LLAMA_CPP
 from bitwright.spaces import Tensor
 

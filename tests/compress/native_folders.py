@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from bitwright.compress import IntegerCodec, weights_of
+from bitwright.compress import integer_codec, weights_of
 from bitwright.engines.native.config import native_settings
-from bitwright.engines.native.target import INTEGERS
+from bitwright.engines.no_engine import INTEGERS
 from bitwright.spaces import Format, IntegerFormat
 
 FORMATS = ("INT2_G32", "INT3_G64", "INT4_ROW", "INT5_G128", "INT6_G32", "INT7_G32", "INT8_G64", "BF16")
@@ -32,13 +32,13 @@ class Made:
         form = INTEGERS.format(FORMATS[self.n_given % len(FORMATS)])
         self.n_given += 1
         shape = weights.shape[0], weights.shape[1]
-        data = IntegerCodec().encode(np.ascontiguousarray(weights.numpy()), form, np.empty((0, shape[1]), dtype=np.float32))
+        data = integer_codec().encode(np.ascontiguousarray(weights.numpy()), form, np.empty((0, shape[1]), dtype=np.float32))
         if isinstance(form, IntegerFormat):
             self.layers[layer] = form
             self.tensors[f"{layer}.weight"] = torch.from_numpy(data)
         else:
             self.tensors[f"{layer}.weight"] = torch.from_numpy(data).view(torch.bfloat16).view(shape)
-        return torch.from_numpy(IntegerCodec().decode(data, form, shape))
+        return torch.from_numpy(integer_codec().decode(data, form, shape))
 
 
 @torch.no_grad()

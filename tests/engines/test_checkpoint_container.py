@@ -12,10 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from bitwright.compress import INDEX, Levels, PackedCodec, Source, applied, load, open_source, planned_weights
+from bitwright.compress import INDEX, Levels, Source, applied, load, open_source, packed_codec, planned_weights
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS
-from bitwright.engines import VLLM, Recipe
-from bitwright.engines.by_target import compressed_tensors
+from bitwright.engines import VLLM, Recipe, engine_named
 from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.compressed_tensors.layout import packed_tensors
 from bitwright.engines.compressed_tensors.reload import load_packed, reload_in_transformers, unpack_layer_by_layer
@@ -59,14 +58,14 @@ def any_choice(space: Space, seed: int) -> Choice:
 
 
 def write(container: CheckpointContainer, source: Source, formats: dict[str, str], path: Path) -> None:
-    levels = Levels(path.parent, source, PackedCodec(), {})
+    levels = Levels(path.parent, source, packed_codec(), {})
     container.write(path, Recipe(source, formats), lambda tensor: levels.encode(tensor, container.target.format(formats[tensor.name])))
 
 
 def written(
     folder: Path, path: Path, *, target: Target = TRANSFORMERS, seed: int = 0, menu: tuple[str, ...] = MENU
 ) -> tuple[CheckpointContainer, Source, dict[str, str]]:
-    container, source = compressed_tensors(target, str(folder)), open_source(str(folder))
+    container, source = engine_named(target.name).container(str(folder)), open_source(str(folder))
     space = space_of(container, source, path.parent, menu)
     choice = any_choice(space, seed)
     write(container, source, space.names(choice), path)
@@ -79,7 +78,7 @@ def test_plain_transformers_loads_what_was_measured(family: str, folder_of: Call
     model, moe = load(str(folder_of(family))), family == "mixtral" or any(mark in family for mark in ("moe", "deepseek"))
     # experts are loaded in bfloat16, and what that changes in the inputs of a layer can turn any rounding of them
     _, source, formats = written(folder_of(family), tmp_path / "model", menu=MENU if moe else (*MENU, *ROUNDING_INPUTS))
-    levels = Levels(tmp_path / "levels", source, PackedCodec(), {})
+    levels = Levels(tmp_path / "levels", source, packed_codec(), {})
     weights = planned_weights(model, levels, formats={name: TRANSFORMERS.format(form) for name, form in formats.items()})
     with applied(model, weights), torch.no_grad():
         expected = model.module(IDS).logits
@@ -101,7 +100,7 @@ def test_a_choice_changes_nothing_but_its_own_bytes(seed: int, folder_of: Callab
 @pytest.mark.parametrize("family", ["llama-untied", "mixtral"])
 def test_shards_are_cut_by_the_source(family: str, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
     source = open_source(str(folder_of(family)))
-    container = replace(compressed_tensors(TRANSFORMERS, str(folder_of(family))), shard_bytes=60_000)
+    container = replace(engine_named(TRANSFORMERS.name).container(str(folder_of(family))), shard_bytes=60_000)
     space = space_of(container, source, tmp_path)
     for seed in range(3):
         choice = any_choice(space, seed)
@@ -119,7 +118,7 @@ def test_shards_are_cut_by_the_source(family: str, folder_of: Callable[[str], Pa
 @pytest.mark.parametrize("target", [TRANSFORMERS, VLLM])
 @pytest.mark.parametrize("form", ["FP8_ROW", "W4_G32"])
 def test_experts_of_one_format_load(form: str, target: Target, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-    container = replace(compressed_tensors(target, str(folder_of("mixtral"))), reload=reload_in_transformers)
+    container = replace(engine_named(target.name).container(str(folder_of("mixtral"))), reload=reload_in_transformers)
     source = open_source(str(folder_of("mixtral")))
     space = space_of(container, source, tmp_path, menu=(form,))
     write(container, source, space.names(any_choice(space, 0)), tmp_path / "model")
@@ -135,7 +134,7 @@ def test_a_gguf_file_becomes_a_checkpoint(gguf_256: Path, tmp_path: Path) -> Non
 
 def test_a_checkpoint_of_floats_alone_has_no_quantization(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
     folder = folder_of("llama-tied")
-    container, source = compressed_tensors(TRANSFORMERS, str(folder)), open_source(str(folder))
+    container, source = engine_named(TRANSFORMERS.name).container(str(folder)), open_source(str(folder))
     space = space_of(container, source, tmp_path, menu=("BF16",))
     write(container, source, space.names(any_choice(space, 0)), tmp_path / "model")
     assert "quantization_config" not in json.loads((tmp_path / "model" / "config.json").read_text())
@@ -157,14 +156,14 @@ class TestTraps:
         self.refused(replace(TRANSFORMERS, rules=()), folder_of("llama-untied"), tmp_path, ("W4_ROW", "W8_ROW"))
 
     def test_experts_of_floats(self, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-        container, source = compressed_tensors(TRANSFORMERS, str(folder_of("mixtral"))), open_source(str(folder_of("mixtral")))
+        container, source = engine_named(TRANSFORMERS.name).container(str(folder_of("mixtral"))), open_source(str(folder_of("mixtral")))
         units = [unit for unit in discover(source.tensors) if not unit.kind.endswith("_exps")]
         formats = {tensor.name: "W4_ROW" for unit in units for tensor in unit.tensors if unit.kind != "token_embd"}
         with pytest.raises(BrokenPromiseError):
             write(container, source, formats, tmp_path / "model")
 
     def refused(self, target: Target, folder: Path, tmp_path: Path, menu: tuple[str, ...]) -> None:
-        container, source = replace(compressed_tensors(target, str(folder)), reload=reload_in_transformers), open_source(str(folder))
+        container, source = replace(engine_named(target.name).container(str(folder)), reload=reload_in_transformers), open_source(str(folder))
         space = space_of(container, source, tmp_path, menu)
         with pytest.raises(BrokenPromiseError) as caught:
             write(container, source, space.names(any_choice(space, 1)), tmp_path / "model")

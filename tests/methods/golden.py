@@ -80,14 +80,14 @@ class Given:
 
     def answer(self, method: str, budget_bits: int) -> Choice:
         """The one choice that a method decides on."""
-        question = method_named(method).within(self.sought(), budget_bits).ask()
+        question = method_named(method).for_budget(self.sought(), budget_bits).ask()
         assert len(question.choices) == 1
         choice: Choice = question.choices[0]
         return choice
 
     def questions(self, method: Method, budget_bits: int, *, n: int) -> list[Question]:
         """The first `n` questions of a search, answered by the true values."""
-        strategy, found = method.within(self.sought(), budget_bits), []
+        strategy, found = method.for_budget(self.sought(), budget_bits), []
         while len(found) < n and not (question := strategy.ask()).is_last:
             values = np.array([[self.true(choice)] for choice in question.choices])
             strategy.tell(Trials(question.choices, values, 0.01 * np.abs(values), np.full(len(values), question.n_sequences)))

@@ -40,7 +40,7 @@ def sought(space: Space, table: np.ndarray) -> Sought:
 
 
 def answer(method: Method, space: Space, table: np.ndarray, budget_bits: int) -> Choice:
-    question = method.within(sought(space, table), budget_bits).ask()
+    question = method.for_budget(sought(space, table), budget_bits).ask()
     choice: Choice = question.choices[0]
     return choice
 
@@ -84,7 +84,7 @@ def test_all_three_widths_are_offered_at_every_published_budget(method: str, pro
         if width[choice].sum() <= bits and (width[choice] == 3).any() and (width[choice] == 2).any()
     ]
     asked = replace(sought(space, table), price=lambda name: (names.append(name), table)[1])
-    found = method_named(method).within(asked, budget).ask().choices[0]
+    found = method_named(method).for_budget(asked, budget).ask().choices[0]
     assert table[rows, found].sum() == pytest.approx(min(table[rows, choice].sum() for choice in allowed), rel=1e-9)
     assert names == [proxy]
 
@@ -100,7 +100,7 @@ def test_camera_q_has_a_tenth_three_tenths_and_six_tenths_of_each_layer_by_energ
         order = 10 * layer + np.argsort(-energy[10 * layer : 10 * layer + 10])
         wanted[order] = [index["INT8_ROW"]] + [index["INT4_ROW"]] * 3 + [index["INT2_ROW"]] * 6
     asked = replace(sought(space, table_of(space, 0)), score=lambda name, _: {"camera": energy}[name])
-    assert method_named("camera-q").within(asked, int(space.total_bits(wanted))).ask().choices[0].tolist() == wanted.tolist()
+    assert method_named("camera-q").for_budget(asked, int(space.total_bits(wanted))).ask().choices[0].tolist() == wanted.tolist()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -146,13 +146,13 @@ def test_a_space_without_experts_is_refused() -> None:
     units = discover([Tensor("blk.0.attn_q.weight", (8, 64), "F32")])
     space = NATIVE.space(units, menu=MENU, fixed_bytes=0, n_weights=512)
     with pytest.raises(UserError) as caught:
-        method_named("mc-moe").along(sought(space, np.ones(space.offered.shape)), 3)
+        method_named("mc-moe").for_front(sought(space, np.ones(space.offered.shape)), 3)
     sentence(caught.value, "mc-moe", "--target native")
 
 
 def test_a_front_leaves_out_the_budgets_that_no_plan_keeps() -> None:
     space = mixture(1, 4)
-    asked = method_named("mc-moe").along(sought(space, table_of(space, 0)), 5).ask()
+    asked = method_named("mc-moe").for_front(sought(space, table_of(space, 0)), 5).ask()
     assert 1 < len(asked.choices) <= 4
 
 
@@ -161,7 +161,7 @@ def test_collaborative_drops_a_quarter_and_then_chooses_formats() -> None:
     table, column = table_of(space, 0), space.formats.index(DROP)
     scores = np.tile(np.array([5.0, 1, 4, 2, 6, 7, 8, 3]), 2)
     asked = replace(sought(space, table), score=lambda *_: scores)
-    found = method_named("collaborative").within(asked, uniform_bits(space, "INT3_ROW")).ask().choices[0]
+    found = method_named("collaborative").for_budget(asked, uniform_bits(space, "INT3_ROW")).ask().choices[0]
     assert [space.units[u].expert for u in np.flatnonzero(found == column)] == [1, 3, 1, 3]
     assert space.total_bits(found) <= uniform_bits(space, "INT3_ROW")
     assert (space.size_bits[np.arange(16), found].sum() + space.fixed_bits) > uniform_bits(space, "INT2_ROW")
@@ -215,6 +215,6 @@ def test_camera_prunes_parts_of_experts_where_they_are_units() -> None:
     scores = np.arange(len(space.units), dtype=float)[::-1]
     asked = replace(sought(space, table_of(space, 0)), score=lambda *_: scores)
     three, column = NATIVE_CHANNELS.format("INT3_ROW"), space.formats.index(PRUNE)
-    found = method_named("camera-p").within(asked, int(space.total_bits(space.uniform(three)))).ask().choices[0]
+    found = method_named("camera-p").for_budget(asked, int(space.total_bits(space.uniform(three)))).ask().choices[0]
     assert np.flatnonzero(found == column).tolist() == list(range(len(units) - len(units) // 5, len(units)))
     assert {space.formats[f] for f in found[found != column]} == {three}

@@ -57,7 +57,7 @@ class Forgetful(Stitcher):
     def __init__(self) -> None:
         """Holds nothing."""
 
-    def put(self, choice: np.ndarray) -> None:
+    def load_choice(self, choice: np.ndarray) -> None:
         raise AssertionError("measured again")
 
 

@@ -13,7 +13,7 @@ import pytest
 import bitwright as bw
 from bitwright.compress import Entry, GgufSource, open_headers, open_source
 from bitwright.devices.device import read_device
-from bitwright.engines import TARGETS, as_held, container_of
+from bitwright.engines import as_held, container_of, target_named
 from bitwright.errors import BudgetError, DeviceError, LibraryError, ModelError, OutputError, PlanError, TextError, UserError
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import CostObjective
@@ -174,7 +174,7 @@ def test_a_window_that_the_engine_passes_over_is_refused(llama_tied: Path, tmp_p
 @pytest.mark.parametrize("target", ["llama.cpp", "transformers", "native", "native-channels"])
 @pytest.mark.parametrize("name", ["llama_256", "gguf_quantized", "tiny_qwen3_moe"])
 def test_what_headers_say_is_what_the_weights_say(name: str, target: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    path, of = request.getfixturevalue(name), TARGETS[target]
+    path, of = request.getfixturevalue(name), target_named(target)
     outline, source, container = open_headers(str(path)), as_held(open_source(str(path)), of), container_of(of, str(path))
     least, most = (as_held(headers, of) for headers in (outline.least, outline.most))
     assert [(t.name, t.shape) for t in least.tensors] == [(t.name, t.shape) for t in source.tensors]

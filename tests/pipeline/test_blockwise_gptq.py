@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Floats, IntegerCodec, Levels, Model, applied, load, planned_weights
+from bitwright.compress import Floats, Levels, Model, applied, integer_codec, load, planned_weights
 from bitwright.compress.codecs.rounding.gptq import Gptq
 from bitwright.compress.codecs.rounding.rounding import RoundToNearest
-from bitwright.engines.native.target import INTEGERS
+from bitwright.engines.no_engine import INTEGERS
 from bitwright.objectives import collect_moments
 from bitwright.pipeline.blockwise_gptq import sequentially_rounded
 from bitwright.progress import Silent
@@ -28,14 +28,14 @@ def run(model: Model, folder: Path) -> dict[str, Mapping[str, Floats]]:
 
     def levels(moments: Mapping[str, Floats]) -> Levels:
         seen.update(dict.fromkeys(moments, moments))
-        return Levels(folder, model.source, IntegerCodec(Gptq(moments)), {})
+        return Levels(folder, model.source, integer_codec(Gptq(moments)), {})
 
     before = weights_of(model)
     with sequentially_rounded(model, formats_of(model), TOKENS, levels=levels, progress=Silent()):
         during = weights_of(model)
     after = weights_of(model)
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
-    kept = Levels(folder, model.source, IntegerCodec(RoundToNearest()), {})
+    kept = Levels(folder, model.source, integer_codec(RoundToNearest()), {})
     with applied(model, planned_weights(model, kept, formats=formats_of(model))):
         assert all(torch.equal(during[name], weight) for name, weight in weights_of(model).items())
     return seen
@@ -45,7 +45,7 @@ def run(model: Model, folder: Path) -> dict[str, Mapping[str, Floats]]:
 def test_every_block_sees_the_error_of_those_before_it(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     model = load(str(request.getfixturevalue(which)))
     seen = run(model, tmp_path / "levels")
-    kept = Levels(tmp_path / "levels", model.source, IntegerCodec(RoundToNearest()), {})
+    kept = Levels(tmp_path / "levels", model.source, integer_codec(RoundToNearest()), {})
     for layer in range(2):
         earlier = {name: form for name, form in formats_of(model).items() if name == "token_embd.weight" or f"blk.{layer}." > name >= "blk."}
         name = f"blk.{layer}.attn_q.weight"

@@ -6,7 +6,7 @@ import pytest
 
 import bitwright as bw
 from bitwright.compress import GgufSource, open_source
-from bitwright.engines import TARGETS
+from bitwright.engines import target_named
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError, PlanError
 from bitwright.pipeline import Run
 from bitwright.spaces import Plan
@@ -37,13 +37,13 @@ def test_a_plan_builds_the_same_file_again(fit: Fit, tmp_path: Path) -> None:
 def test_every_format_of_the_target_can_be_built(fit_of_gguf: Fit, tmp_path: Path) -> None:
     """Tensors of one kind in each of the formats that are quick to make; all others stay as the plan has them."""
     plan, source = fit_of_gguf.fitted.plan, open_source(fit_of_gguf.settings.model)
-    names = [form.name for form in TARGETS["llama.cpp"].formats if not form.name.startswith(("IQ1", "IQ2", "IQ3"))]
+    names = [form.name for form in target_named("llama.cpp").formats if not form.name.startswith(("IQ1", "IQ2", "IQ3"))]
     matrices = [tensor for tensor in source.tensors if len(tensor.shape) > 1]
     formats = {tensor.name: names[i % len(names)] for i, tensor in enumerate(matrices)}
-    sizes = {form.name: form for form in TARGETS["llama.cpp"].formats}
+    sizes = {form.name: form for form in target_named("llama.cpp").formats}
     grown = sum(
-        TARGETS["llama.cpp"].stored_bytes(tensor.shape, sizes[formats[tensor.name]])
-        - TARGETS["llama.cpp"].stored_bytes(tensor.shape, sizes[tensor.stored])
+        target_named("llama.cpp").stored_bytes(tensor.shape, sizes[formats[tensor.name]])
+        - target_named("llama.cpp").stored_bytes(tensor.shape, sizes[tensor.stored])
         for tensor in matrices
     )
     bw.build(changed(plan, formats=formats, size_bytes=Path(fit_of_gguf.settings.model).stat().st_size + grown), tmp_path / "m.gguf")

@@ -4,10 +4,10 @@ import pytest
 
 import bitwright as bw
 from bitwright.compress import open_source
-from bitwright.engines import Serving
+from bitwright.engines import DEFAULT_ENGINE, Serving, memory_model_named
 from bitwright.errors import BudgetError, ModelError, UserError
 from bitwright.pipeline import Run
-from bitwright.pipeline.memory_budget import anatomy, memory_budget, memory_of
+from bitwright.pipeline.memory_budget import memory_budget, memory_of
 from bitwright.pipeline.verbs import write_plan
 from tests.fits import Fit
 from tests.sentences import sentence
@@ -17,7 +17,7 @@ SERVING = Serving(100, 2)
 
 def test_a_file_and_its_folder_take_the_same(llama_256: Path, gguf_256: Path) -> None:
     assert memory_of(str(gguf_256), SERVING) == memory_of(str(llama_256), SERVING)
-    found = anatomy(open_source(str(gguf_256)))
+    found = memory_model_named(DEFAULT_ENGINE).anatomy(open_source(str(gguf_256)))
     assert found.use(SERVING, file_bytes=gguf_256.stat().st_size) == memory_of(str(gguf_256), SERVING)
 
 

@@ -9,7 +9,7 @@ import pytest
 import bitwright as bw
 from bitwright.compress import load, matrix_shape, open_source
 from bitwright.compress.codecs.level_file import DIGEST_BYTES, read_level
-from bitwright.engines import NATIVE, TARGETS, model_as_held
+from bitwright.engines import NATIVE, model_as_held, target_named
 from bitwright.errors import PlanError, RunError
 from bitwright.objectives import Divergence, Reference
 from bitwright.pipeline import Run
@@ -44,7 +44,7 @@ def effort() -> bw.pipeline.Effort:
 def packed(plan: Plan, model: Path) -> dict[str, bytes]:
     """What `build` would write of every tensor of the plan."""
     whole = open_source(str(model))
-    of = packing(plan, TARGETS[plan.target], whole)
+    of = packing(plan, target_named(plan.target), whole)
     return {tensor.name: of(tensor).tobytes() for tensor in whole.tensors if tensor.name in plan.formats}
 
 
@@ -100,7 +100,7 @@ def test_codes_of_gptq_are_never_made_twice(of_gptq: Run) -> None:
     sentence(caught.value, of_gptq.folder / LEVELS, "--out")
     bench = set_up(of_gptq.settings, of_gptq.folder, device="cpu", progress=Silent())
     with pytest.raises(RunError) as caught:
-        bench.levels.packed(bench.model.tensors[-1], TARGETS["integers"].format("INT5_G32"))
+        bench.levels.packed(bench.model.tensors[-1], target_named("integers").format("INT5_G32"))
     sentence(caught.value, of_gptq.folder)
 
 
@@ -124,7 +124,7 @@ def test_experts_apart_are_rounded_by_their_own_moments(tiny_mixtral: Path, tmp_
     run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=bw.pipeline.Search(bw.pipeline.method_named("auto"), effort()))
     plan, _ = bw.plan(run, bw.parse_budget("7bpw"))
     apart = model_as_held(load(str(tiny_mixtral)), NATIVE)
-    of = packing(plan, TARGETS["native"], open_source(str(tiny_mixtral)))
+    of = packing(plan, target_named("native"), open_source(str(tiny_mixtral)))
     for tensor in apart.tensors:
         if tensor.name in plan.formats:
             assert of(tensor).tobytes() == (run.folder / LEVELS / f"{tensor.name}.{plan.formats[tensor.name]}").read_bytes()[:-DIGEST_BYTES]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import FLOAT_TYPES, Dropped, IntegerCodec, Levels, Model, Weights, applied, load, planned_weights, router_tensors
+from bitwright.compress import FLOAT_TYPES, Dropped, Levels, Model, Weights, applied, integer_codec, load, planned_weights, router_tensors
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.errors import ModelError
 from bitwright.objectives import RouterCall, hook_routers
@@ -32,7 +32,7 @@ def routed(model: Model, weights: Weights) -> list[RouterCall]:
 
 def planned(model: Model, folder: Path, gone: tuple[str, ...] = ()) -> Weights:
     """Everything in 3 bits, but for the experts that are `gone`."""
-    levels = Levels(folder, model.source, IntegerCodec(), {})
+    levels = Levels(folder, model.source, integer_codec(), {})
     coarse = [NATIVE.format(name) for name in ("INT3_G32", "INT3_ROW", "BF16")]
     tensors = [tensor for unit in discover(model.tensors) for tensor in unit.tensors]
     formats = {t.name: DROP if t.name.startswith(gone) else next(form for form in coarse if form.fits(t.shape)) for t in tensors}

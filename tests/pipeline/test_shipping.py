@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import bitwright as bw
-from bitwright.compress import IntegerCodec, Levels, applied, load, matrix_shape, open_source
+from bitwright.compress import Levels, applied, integer_codec, load, matrix_shape, open_source
 from bitwright.compress.codecs.rounding.gptq import Gptq
-from bitwright.engines import TARGETS
-from bitwright.engines.native.target import INTEGERS
+from bitwright.engines import target_named
+from bitwright.engines.no_engine import INTEGERS
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Divergence, Reference, collect_moments
 from bitwright.pipeline import Run
@@ -61,7 +61,7 @@ def divergence_of(run: Run, plan: Plan, scratch: Path) -> float:
     tensors, found = {tensor.name: tensor for tensor in bench.model.tensors}, packed(plan)
 
     def weights(name: str) -> np.ndarray:
-        return IntegerCodec().decode(np.frombuffer(found[name], np.uint8), INTEGERS.format(plan.formats[name]), matrix_shape(tensors[name]))
+        return integer_codec().decode(np.frombuffer(found[name], np.uint8), INTEGERS.format(plan.formats[name]), matrix_shape(tensors[name]))
 
     reference = Reference(bench.model, bench.texts.held_out, scratch=scratch, progress=Silent())
     measured = Divergence(bench.model, bench.levels, space=run.prices.space, reference=reference)
@@ -96,7 +96,7 @@ def test_each_block_saw_the_error_of_those_before_it(run: Run) -> None:
     name = "blk.1.attn_q.weight"
 
     def weights(tensor: str) -> np.ndarray:
-        return IntegerCodec().decode(np.frombuffer(found[tensor], np.uint8), INTEGERS.format(plan.formats[tensor]), matrix_shape(tensors[tensor]))
+        return integer_codec().decode(np.frombuffer(found[tensor], np.uint8), INTEGERS.format(plan.formats[tensor]), matrix_shape(tensors[tensor]))
 
     before = {tensor: lambda tensor=tensor: weights(tensor) for tensor in plan.formats if tensor.startswith(("token_embd", "blk.0."))}
     moments = {}
@@ -107,7 +107,7 @@ def test_each_block_saw_the_error_of_those_before_it(run: Run) -> None:
         moments[bool(changed)] = gathered
     made = {}
     for rounded, of in moments.items():
-        levels = Levels(Path(), model.source, IntegerCodec(Gptq(of)), bench.levels.importance)
+        levels = Levels(Path(), model.source, integer_codec(Gptq(of)), bench.levels.importance)
         made[rounded] = levels.encode(tensors[name], INTEGERS.format(plan.formats[name])).tobytes()
     assert found[name] == made[True] != made[False]
 
@@ -187,5 +187,5 @@ def test_a_dropped_expert_is_gone_while_the_others_are_rounded(tiny_mixtral: Pat
     assert not any(name.startswith("blk.0.attn") for name in differ)
     formats = space.names(choices[1])
     plan = make_plan(run, budget="none", strategy="by hand", measurement=run.shipped[tuple(choices[1].tolist())])
-    of = packing(plan, TARGETS["native"], open_source(str(tiny_mixtral)))
+    of = packing(plan, target_named("native"), open_source(str(tiny_mixtral)))
     assert all(len(of(tensor)) == 0 for tensor in bench.model.tensors if formats.get(tensor.name) == "DROP")

@@ -8,6 +8,7 @@ import pytest
 
 import bitwright as bw
 from bitwright.compress import open_source
+from bitwright.engines import DEFAULT_ENGINE, memory_model_named
 from bitwright.engines.llama_cpp.log import engine_memory
 from bitwright.errors import BudgetError, UserError
 from bitwright.methods.by_name import method_named
@@ -15,7 +16,7 @@ from bitwright.pipeline import Memory, Run, Search, build
 from bitwright.pipeline.fleet import plan_fleet
 from bitwright.pipeline.long_text import cache_text, long_text
 from bitwright.pipeline.measuring import Effort
-from bitwright.pipeline.memory_budget import anatomy, memory_of, serving_of_model
+from bitwright.pipeline.memory_budget import memory_of, serve_command, serving_of_model
 from bitwright.pipeline.run_space import with_cache_units
 from bitwright.pipeline.size_limits import bounded, deciding
 from bitwright.pipeline.verbs import describe, write_plan
@@ -47,7 +48,8 @@ def memory(run: Run, share: float, types: CacheTypes = DEFAULT_CACHE, *, context
     """Bytes that hold the smallest file, with the cache in these types, and `share` of the way to the largest."""
     space = run.prices.space
     sizes = [file_bytes(space, choice) for choice in (space.smallest(), space.largest())]
-    use = anatomy(open_source(run.settings.model)).use(bw.pipeline.Serving(context, 1, types.keys, types.values), file_bytes=sizes[0])
+    found = memory_model_named(DEFAULT_ENGINE).anatomy(open_source(run.settings.model))
+    use = found.use(bw.pipeline.Serving(context, 1, types.keys, types.values), file_bytes=sizes[0])
     return round(use.total_bytes + share * (sizes[1] - sizes[0]))
 
 
@@ -57,7 +59,7 @@ def asked(size: int, types: CacheTypes | None = None, *, context: int = CONTEXT)
 
 def test_file_and_cache_fill_one_memory(run: Run) -> None:
     losses = []
-    found = anatomy(open_source(run.settings.model))
+    found = memory_model_named(DEFAULT_ENGINE).anatomy(open_source(run.settings.model))
     for size in range(memory(run, 0.0, CacheTypes("Q4_0", "Q4_0")), memory(run, 0.5), 100_000):
         bound = bounded(run, asked(size))
         prices = bound.run.prices
@@ -86,7 +88,7 @@ def test_a_plan_says_the_types_and_the_engine_keeps_to_them(run: Run, tmp_path: 
     assert set(plan.formats) == {tensor.name for unit in run.prices.space.units[:-2] for tensor in unit.tensors}
     assert "cache" not in (tmp_path / "plan.tensor-types.txt").read_text(encoding="utf-8")
     serving = serving_of_model(str(tmp_path / "plan.json"), CONTEXT, 1, "")
-    assert f"-ctk {plan.cache.keys.lower()} -ctv {plan.cache.values.lower()}" in serving.arguments
+    assert f"-ctk {plan.cache.keys.lower()} -ctv {plan.cache.values.lower()}" in serve_command(plan.target, "m", serving)
     counted = memory_of(str(tmp_path / "plan.json"), serving)
     assert counted.total_bytes <= size
     build(plan, tmp_path / "model.gguf")

@@ -10,9 +10,8 @@ from transformers import AutoModelForCausalLM
 
 import bitwright as bw
 from bitwright.compress import GgufSource, applied, keep_weights, kept_weights, load
-from bitwright.engines import NATIVE, TARGETS, model_as_held
-from bitwright.engines.by_target import native
-from bitwright.engines.native.reload import written_weights
+from bitwright.engines import engine_named, model_as_held, target_named
+from bitwright.engines.checkpoint_source import written_weights
 from bitwright.errors import ModelError, PlanError, RunError, UserError
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import Divergence, Reference
@@ -68,7 +67,7 @@ def test_what_is_built_is_what_was_measured(run: Run, made: Plan, tmp_path: Path
     bench = set_up(run.settings, run.folder, device="cpu", progress=Silent())
     reference = Reference(bench.model, bench.texts.held_out, scratch=tmp_path, progress=Silent())
     measured = Divergence(bench.model, bench.levels, space=run.prices.space, reference=reference)
-    built = native(NATIVE, made.model.source).written(tmp_path / "first")
+    built = engine_named("native").container(made.model.source).written(tmp_path / "first")
     found = measured.weight_space(written_weights(built, (*made.formats, *routers)))
     assert found == pytest.approx(made.divergence.nats_per_token, rel=1e-6)
     assert measured.weight_space(written_weights(built, made.formats)) != pytest.approx(found, rel=1e-3)
@@ -139,8 +138,8 @@ def test_a_step_follows_any_rounding_into_any_container(
         assert all(np.array_equal(found[name], router) for name, router in routers.items())
     else:
         assert fitted.plan.rounding.shipped == "gptq, in order"
-        model = model_as_held(load(str(tiny_mixtral)), TARGETS[target])
-        built = native(TARGETS[target], str(tiny_mixtral)).written(fitted.model)
+        model = model_as_held(load(str(tiny_mixtral)), target_named(target))
+        built = engine_named(target).container(str(tiny_mixtral)).written(fitted.model)
         with applied(model, written_weights(built, routers)):
             assert all(np.array_equal(model.module.get_parameter(model.pieces[name][0].parameter), router) for name, router in routers.items())
 

@@ -15,6 +15,7 @@ from bitwright.pipeline import Run
 from bitwright.pipeline.verbs import describe, write_plan
 from bitwright.report import NotMeasured, Quality
 from bitwright.spaces import Plan
+from bitwright.written_files import RECORD
 from tests.fits import Fit
 from tests.runs import leftovers, plan_without_paths, small
 from tests.sentences import sentence
@@ -117,7 +118,7 @@ def test_a_folder_and_its_gguf_are_planned_alike(fit_of_folder: Fit, fit_of_gguf
 
 def test_a_finished_fit_is_only_built_again(fit_of_gguf: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fit_of_gguf.fitted.model.read_bytes()
-    for work in ("searching.distortion_of", "searching.priced_twice", "workbench.sample_texts", "workbench.collect_importance"):
+    for work in ("run_space.distortion_of", "run_space.priced_twice", "workbench.sample_texts", "workbench.collect_importance"):
         monkeypatch.setattr(f"bitwright.pipeline.{work}", refuse)
     monkeypatch.setattr("bitwright.pipeline.workbench.Reference", refuse)
     again = bw.fit(fit_of_gguf.settings, fit_of_gguf.budget, fit_of_gguf.folder)
@@ -255,4 +256,4 @@ def test_lines_for_llama_quantize_are_written_for_llama_cpp_alone(fit_of_folder:
     made = fit_of_folder.fitted.plan
     assert write_plan(made, tmp_path / "a.json") == (tmp_path / "a.json", tmp_path / "a.tensor-types.txt")
     assert write_plan(made.model_copy(update={"target": "integers"}), tmp_path / "b.json") == (tmp_path / "b.json",)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.tensor-types.txt", "b.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RECORD, "a.json", "a.tensor-types.txt", "b.json"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import Bytes, Floats, IntegerCodec, Levels, Source
-from bitwright.engines.native.target import INTEGERS
+from bitwright.compress import Bytes, Floats, Levels, Source, integer_codec
+from bitwright.engines.no_engine import INTEGERS
 from bitwright.spaces import Space, Tensor, Unit
 
 
@@ -35,4 +35,4 @@ def written(
     where = layers or list(range(len(units)))
     made = tuple(Unit(str(u), where[u], "", tuple(t for t in source.tensors if t.name.split(".")[0] == str(u))) for u in range(len(units)))
     space = INTEGERS.space(made, menu=("INT4_ROW",), fixed_bytes=0, n_weights=sum(unit.n_weights for unit in made))
-    return space, Levels(Path("unused"), source, IntegerCodec(), importance or {})
+    return space, Levels(Path("unused"), source, integer_codec(), importance or {})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bitwright.compress.codecs.ggml import requires_importance, row_size
+from bitwright.compress.models.gguf.libggml import requires_importance, row_size
 from bitwright.spaces import GGML_FORMATS, BlockFormat, Format
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bitwright.engines import LLAMA_CPP, TARGETS, VLLM, engine
+from bitwright.engines import LLAMA_CPP, VLLM, profile_named, target_named
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS
 from bitwright.errors import UserError
 from bitwright.spaces import Tensor, discover, role
@@ -29,7 +29,7 @@ def plan(tensors: list[Tensor], form: str, **others: str) -> dict[str, str]:
 
 
 def broken(target: str, tensors: list[Tensor], formats: dict[str, str]) -> list[str]:
-    return [f"{breach.tensor}: {breach.rule}" for breach in TARGETS[target].rule_violations(tensors, formats)]
+    return [f"{breach.tensor}: {breach.rule}" for breach in target_named(target).rule_violations(tensors, formats)]
 
 
 @pytest.mark.parametrize("target", ["transformers", "vllm"])
@@ -103,12 +103,12 @@ def test_keeping_experts_as_floats_is_refused_where_they_do_not_load() -> None:
 @pytest.mark.parametrize(("name", "version"), [("sglang", ""), ("vllm", "0.1")])
 def test_an_engine_without_a_profile_is_refused(name: str, version: str) -> None:
     with pytest.raises(UserError) as caught:
-        engine(name, version)
+        profile_named(name, version)
     assert sentence(caught.value, name)
 
 
 def test_a_profile_is_found() -> None:
-    assert engine("vllm", "") is engine("vllm", VLLM.version) is VLLM
+    assert profile_named("vllm", "") is profile_named("vllm", VLLM.version) is VLLM
 
 
 def test_what_is_stored_in_no_format_of_the_engine_is_kept_as_floats() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bitwright.compress import open_source
-from bitwright.compress.codecs.ggml import requires_importance, row_size
-from bitwright.engines import LLAMA_CPP, NATIVE, TARGETS
+from bitwright.compress.models.gguf.libggml import requires_importance, row_size
+from bitwright.engines import ENGINES, LLAMA_CPP, NATIVE, target_named
 from bitwright.errors import UserError
 from bitwright.spaces import DROP, Space, Tensor, Unit, discover
 from tests.sentences import sentence
@@ -71,8 +71,8 @@ def test_a_far_miss_is_told_every_name() -> None:
 
 
 def test_targets_are_found_under_their_own_names() -> None:
-    assert all(name == target.name for name, target in TARGETS.items())
-    assert TARGETS["llama.cpp"] is LLAMA_CPP
+    assert all(name == engine.name for name, engine in ENGINES.items())
+    assert target_named("llama.cpp") is LLAMA_CPP
 
 
 def test_the_sizes_of_a_tie_are_the_sums_of_its_tensors() -> None:

@@ -1,1 +1,1 @@
-"""Codecs: weights to bytes of a format and back."""
+"""Codecs: quantize weights to the bytes of a format, and dequantize them."""

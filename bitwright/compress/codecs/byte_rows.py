@@ -1,47 +1,75 @@
-"""Layers of one byte a weight, as compressed-tensors keeps them: the bytes, and a bfloat16 scale for each row.
+"""Codec of 8-bit weights as compressed-tensors stores them: one byte per weight, and a bfloat16 scale per row.
 
     w = byte · scale,   the byte a signed integer or a float of 8 bits (E4M3), the product in float32
 
-as `dequantize` of the compressed-tensors package 0.20.0 has it in a model loaded in float32. Here a row is its bytes and then its scale.
+as `dequantize` of the compressed-tensors package 0.20.0 computes it in a model loaded in float32. Here a row is its bytes followed by its scale.
 """
+
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
-from bitwright.compress.codecs.codec import require_quantizable
+from bitwright.compress.codecs.codec import LARGEST_SQUARED, Codec, require_quantizable
 from bitwright.compress.codecs.grid import Float8Grid, SymmetricGrid
-from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, rounded_by, values
+from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest, rounded_by, values
 from bitwright.compress.codecs.scales import narrow_scales, wide_scales
-from bitwright.compress.models.source import Bytes, Floats
-from bitwright.spaces import ByteFormat
+from bitwright.compress.models.source import Bytes, Floats, require_size
+from bitwright.spaces import ByteFormat, Format
 
-_SIGN = np.uint8(0x80)  # an integer is kept as its code with this bit turned, which makes the middle code zero
+_SIGN = np.uint8(0x80)  # integers are stored as their code with this bit flipped, so that the middle code is zero
 _SCALE_BYTES = 2
 
 
 def byte_grid(form: ByteFormat) -> SymmetricGrid | Float8Grid:
-    """The levels that a row may have."""
+    """Return the grid of a row."""
     return SymmetricGrid(8, torch.bfloat16) if form.kind == "int" else Float8Grid(torch.bfloat16)
 
 
-def encode_bytes(rounding: Rounding, weights: Floats, form: ByteFormat, importance: Floats) -> Bytes:
-    """See `Codec.encode`."""
-    require_quantizable(weights, form, importance)
-    found = rounded_by(rounding, weights, byte_grid(form), group=weights.shape[1], importance=importance)
-    return np.concatenate([_turned(found.codes, form), narrow_scales(found.placement.scale)], axis=1).reshape(-1)
+@dataclass(frozen=True, eq=False)
+class ByteCodec(Codec):
+    """The codec of `ByteFormat`."""
 
+    rounding: Rounding = field(default_factory=RoundToNearest)
 
-def decode_bytes(packed: Bytes, form: ByteFormat, shape: tuple[int, int]) -> Floats:
-    """See `Codec.decode`."""
-    codes, scales = byte_parts(packed, shape)
-    grid = byte_grid(form)
-    return values(Rounded(_turned(codes, form), grid.scaled(wide_scales(scales.view("<u2")))), grid, shape[1])
+    def serves(self, form: Format) -> bool:
+        """See `Codec.serves`."""
+        return isinstance(form, ByteFormat)
+
+    def largest_weight(self, form: Format) -> float:  # noqa: ARG002
+        """See `Codec.largest_weight`: that of bfloat16 scales."""
+        return LARGEST_SQUARED
+
+    def for_tensor(self, tensor: str, expert: int = 0) -> "ByteCodec":
+        """See `Codec.given`."""
+        return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
+
+    def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
+        """See `Codec.encode`."""
+        form = _bytes(form)
+        require_quantizable(weights, form, importance, most=self.largest_weight(form))
+        found = rounded_by(self.rounding, weights, byte_grid(form), group=weights.shape[1], importance=importance)
+        return np.concatenate([_turned(found.codes, form), narrow_scales(found.placement.scale)], axis=1).reshape(-1)
+
+    def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
+        """See `Codec.decode`."""
+        form = _bytes(form)
+        require_size(packed, form.size_bytes(shape), form.name)
+        codes, scales = byte_parts(packed, shape)
+        grid = byte_grid(form)
+        return values(Rounded(_turned(codes, form), grid.scaled(wide_scales(scales.view("<u2")))), grid, shape[1])
 
 
 def byte_parts(packed: Bytes, shape: tuple[int, int]) -> tuple[Bytes, Bytes]:
-    """The bytes of the weights `(n_rows, n_columns)` and of the scales `(n_rows, 2)`, as the checkpoint has both."""
+    """Split packed rows into the bytes of the weights `(n_rows, n_columns)` and of the scales `(n_rows, 2)`, as the checkpoint stores them."""
     rows = packed.reshape(shape[0], shape[1] + _SCALE_BYTES)
     return np.ascontiguousarray(rows[:, : shape[1]]), np.ascontiguousarray(rows[:, shape[1] :])
+
+
+def _bytes(form: Format) -> ByteFormat:
+    if not isinstance(form, ByteFormat):
+        raise ValueError(f"{form.name} is no format of one byte a weight")
+    return form
 
 
 def _turned(codes: Bytes, form: ByteFormat) -> Bytes:

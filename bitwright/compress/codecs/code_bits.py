@@ -1,10 +1,10 @@
-"""Codes of a few bits that stand one after another in bytes, in torch, on any device.
+"""Bit packing of codes of 1 to 8 bits, in torch, on any device.
 
-Every 8 / gcd(8, bits) codes begin at a whole byte again. Such a period is one number, of a word with a byte for each code. To unpack, it is halved
-until each code has its byte, the half that comes earlier going down and the later one up, as words are kept lowest byte first. To pack, the halves
-are joined again. All periods go together, so it takes a few steps over a fraction of the codes where each code by itself takes a few.
+Every 8 / gcd(8, bits) codes end on a byte boundary. Such a period is loaded into one integer word with a byte per code. To unpack, the word is split
+in halves until each code has its byte, the earlier half in the lower bytes (words are little-endian). To pack, the halves are joined again. All
+periods are processed at once, so that it takes a few vectorised steps on words instead of a few per code.
 
-In a byte the first code has the highest bits, or the lowest with `lowest_first`, and so has that part of a code which stands there of the code.
+The first code of a byte is in its highest bits, or in its lowest with `lowest_first`; a code that spans two bytes is split in the same order.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor as Torch
 from torch.nn.functional import pad
 
-_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # codes of a period -> the word that has a byte for each
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # codes of a period -> integer type with a byte for each
 
 
 def unpacked_codes(packed: Torch, bits: int, n_codes: int, *, lowest_first: bool = False) -> Torch:
-    """Codes `(n, n_codes)`, uint8, of 1 to 8 bits each, of the bytes `(n, ⌈n_codes · bits / 8⌉)` that they stand in, or of more."""
+    """Unpack codes `(n, n_codes)`, uint8, of 1 to 8 bits each, from bytes `(n, ⌈n_codes · bits / 8⌉)`; more bytes than needed are ignored."""
     if bits == 8:
         return packed[:, :n_codes]
     period = 8 // gcd(8, bits)
@@ -28,7 +28,7 @@ def unpacked_codes(packed: Torch, bits: int, n_codes: int, *, lowest_first: bool
     words = packed[..., first].to(_WORDS[period], memory_format=torch.contiguous_format)
     for byte in others:
         words = words.bitwise_left_shift_(8).bitwise_or_(packed[..., byte])
-    n = period  # codes that stand together in a lane
+    n = period  # codes per lane
     while n > 1:
         n //= 2
         lane = _mask(n * bits, period=period, every=2 * n)
@@ -39,7 +39,7 @@ def unpacked_codes(packed: Torch, bits: int, n_codes: int, *, lowest_first: bool
 
 
 def packed_codes(codes: Torch, bits: int, *, lowest_first: bool = False) -> Torch:
-    """The bytes `(n, ⌈n_codes · bits / 8⌉)` that codes `(n, n_codes)`, uint8, of 1 to 8 bits each, stand in; bits to spare are zero."""
+    """Pack codes `(n, n_codes)`, uint8, of 1 to 8 bits each, into bytes `(n, ⌈n_codes · bits / 8⌉)`; unused bits are zero."""
     if bits == 8:
         return codes
     n_codes, period = codes.shape[1], 8 // gcd(8, bits)
@@ -59,10 +59,10 @@ def packed_codes(codes: Torch, bits: int, *, lowest_first: bool = False) -> Torc
 
 
 def _from_the_highest(width: int, lowest_first: bool) -> Sequence[int]:
-    """The `width` bytes of a period, from its highest to its lowest."""
+    """Return the indices of the `width` bytes of a period, from the most significant to the least."""
     return range(width - 1, -1, -1) if lowest_first else range(width)
 
 
 def _mask(n_bits: int, *, period: int, every: int) -> int:
-    """The lowest `n_bits` of every `every` bytes of a word of `period` bytes."""
+    """Return a mask of the lowest `n_bits` of every `every` bytes of a word of `period` bytes."""
     return sum((1 << n_bits) - 1 << 8 * start for start in range(0, period, every))

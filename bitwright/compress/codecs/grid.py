@@ -1,9 +1,9 @@
-"""What a format of integers can represent: levels at equal distances for every group of weights, their place rounded to what the format stores.
+"""Grids: the levels that a format of integers can represent, equidistant within a group of weights, with scale and offset as the format stores them.
 
     level k  =  offset + scale · k,   k = 0 … 2^bits − 1
 
-A grid knows where levels may lie; a `Rounding` decides where they do lie and which one each weight gets; a codec packs both. So every rounding serves
-every format. Arrays of groups have any shape `(...)`, those of weights `(..., group)`.
+A grid defines the representable levels; a `Rounding` chooses scale and offset of each group and a code for each weight; a codec packs them. So every
+rounding method serves every format. Arrays of groups have any shape `(...)`, those of weights `(..., group)`.
 
 Sources: scale and minimum in half precision as in GPTQ (Frantar et al., ICLR 2023) and AMQ (Lee et al., EMNLP 2025); integer zero points and the
 symmetric range as in compressed-tensors (`calculate_qparams`, `dequantize`): zero is always a level.
@@ -26,9 +26,9 @@ Index = slice | NDArray[np.int64] | tuple[slice | int | NDArray[np.int64], ...]
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where the levels of groups lie, as it is stored; all `(...)` float32.
+    """Placement of the levels of groups: scale and offset as stored, all `(...)` float32.
 
-    `anchor` is what is stored beside the scale: the minimum, or the code that means zero. `offset` is the value of code 0.
+    `anchor` is stored beside the scale: the minimum, or the zero point. `offset` is the value of code 0.
     """
 
     scale: Floats
@@ -37,42 +37,42 @@ class Placement:
 
     @property
     def parts(self) -> tuple[Floats, Floats, Floats]:
-        """Scale, anchor and offset."""
+        """Return scale, anchor and offset."""
         return self.scale, self.anchor, self.offset
 
     def where(self, chosen: NDArray[np.bool_], other: "Placement") -> "Placement":
-        """These for the groups that are `chosen` `(...)`, the `other` placement for the rest."""
+        """Return this placement for the groups that are `chosen` `(...)`, and the `other` for the rest."""
         return Placement(*(np.where(chosen, mine, theirs) for mine, theirs in zip(self.parts, other.parts, strict=True)))
 
     def __getitem__(self, index: Index) -> "Placement":
-        """The placement of some groups."""
+        """Return the placement of some groups."""
         return Placement(self.scale[index], self.anchor[index], self.offset[index])
 
 
 class Grid(ABC):
-    """The levels that a group may have."""
+    """Levels that a group may have."""
 
     bits: int
 
     @property
     def n_levels(self) -> int:
-        """Codes go from 0 to one below this."""
+        """Number of levels; codes go from 0 to one below it."""
         return 1 << self.bits
 
     @abstractmethod
     def between(self, low: Floats, high: Floats) -> Placement:
-        """Levels from `low` to `high` `(...)`, as nearly as can be stored."""
+        """Return the placement of levels from `low` to `high` `(...)`, rounded to what the format stores."""
 
     @abstractmethod
     def moved(self, placement: Placement, offset: Floats) -> Placement:
-        """The same distance between levels, and code 0 as near to `offset` `(...)` as can be stored."""
+        """Return the placement with the same scale and the offset nearest to `offset` `(...)` that the format stores."""
 
     @abstractmethod
     def values(self, codes: Codes, placement: Placement) -> Floats:
-        """What an engine computes with: float32 `(..., group)`."""
+        """Dequantize codes to float32 `(..., group)`."""
 
     def nearest(self, weights: Floats, placement: Placement) -> Codes:
-        """The code `(..., group)` of the level nearest to each weight, 0 where all levels are one."""
+        """Return the code `(..., group)` of the level nearest to each weight, 0 if all levels coincide."""
         scale = placement.scale[..., None]
         steps = np.divide(weights - placement.offset[..., None], scale, out=np.zeros(weights.shape, dtype=np.float32), where=scale > 0)
         codes: Codes = np.rint(steps, out=steps).clip(0, self.n_levels - 1, out=steps).astype(np.uint8)
@@ -81,7 +81,7 @@ class Grid(ABC):
 
 @dataclass(frozen=True)
 class MinimumGrid(Grid):
-    """Scale and minimum in half precision: the levels of a group may lie anywhere."""
+    """Grid with scale and minimum in half precision (asymmetric)."""
 
     bits: int
 
@@ -104,7 +104,7 @@ class MinimumGrid(Grid):
 
 @dataclass(frozen=True)
 class ZeroPointGrid(Grid):
-    """A scale of type `dtype` and the integer code that means zero: zero is always a level."""
+    """Grid with a scale of type `dtype` and an integer zero point: zero is always a level."""
 
     bits: int
     dtype: torch.dtype
@@ -130,7 +130,7 @@ class ZeroPointGrid(Grid):
 
 @dataclass(frozen=True)
 class SymmetricGrid(Grid):
-    """A scale of type `dtype`; the code 2^(bits − 1) means zero, so there is one level more below zero than above."""
+    """Symmetric grid: a scale of type `dtype`; the code 2^(bits − 1) is zero, so there is one more level below zero than above."""
 
     bits: int
     dtype: torch.dtype
@@ -142,7 +142,7 @@ class SymmetricGrid(Grid):
         return self.scaled(scale)
 
     def scaled(self, scale: Floats) -> Placement:
-        """The levels of groups whose scales `(...)` are known."""
+        """Return the placement of groups with the scales `(...)`."""
         zero = np.full_like(scale, self.n_levels // 2)
         return Placement(scale, zero, -zero * scale)
 
@@ -157,8 +157,7 @@ class SymmetricGrid(Grid):
 
 @dataclass(frozen=True)
 class Float8Grid(Grid):
-    """A scale of type `dtype` for floats of 8 bits, 4 of exponent and 3 of mantissa, without infinities (`torch.float8_e4m3fn`); a code is such a
-    float's byte. To nearest, and to the even of two, as the hardware does; what is larger than the largest float becomes that.
+    """Grid of 8-bit floats (E4M3, no infinities, `torch.float8_e4m3fn`) with a scale of type `dtype`; a code is the byte of such a float.
 
     The levels are not at equal distances, so none can be moved, and code 0 is zero.
     """
@@ -171,7 +170,7 @@ class Float8Grid(Grid):
         return self.scaled(_rounded(np.maximum(np.abs(low), np.abs(high)) * np.float32(1 / LARGEST_FLOAT8), self.dtype))
 
     def scaled(self, scale: Floats) -> Placement:
-        """The levels of groups whose scales `(...)` are known."""
+        """Return the placement of groups with the scales `(...)`."""
         return Placement(scale, np.zeros_like(scale), np.zeros_like(scale))
 
     def moved(self, placement: Placement, offset: Floats) -> Placement:  # noqa: ARG002
@@ -193,14 +192,13 @@ class Float8Grid(Grid):
 
 
 def _step(low: Floats, high: Floats, n_levels: int) -> Floats:
-    """The distance between levels; the range is halved first, since it may be twice the largest half float."""
+    """Return the distance between levels; the range is halved first, since it may be twice the largest half float."""
     return np.asarray((high / 2 - low / 2) * (2 / (n_levels - 1)), dtype=np.float32)
 
 
 def _scale(step: Floats, n_levels: int, dtype: torch.dtype, *, largest: Floats) -> Floats:
-    """The distance between levels as it is stored: the nearest value of `dtype`, or the next larger one where the levels would else end short, by
-    more than a distance and by much of the `largest` magnitude. So it is with weights as small as the smallest values of the type, which are as far
-    apart as they are large: the nearest scale may be none at all, and all levels one.
+    """Round the scale to `dtype`: to the nearest value, or to the next larger one if the levels would end short by more than a step and by a large
+    part of the `largest` magnitude.
     """
     scale, smallest = _rounded(step, dtype), np.float32(torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps)
     short = (step - scale) * np.float32(n_levels - 1)
@@ -208,13 +206,13 @@ def _scale(step: Floats, n_levels: int, dtype: torch.dtype, *, largest: Floats) 
 
 
 def _products(codes: Codes, placement: Placement) -> Floats:
-    """The distance of each code from zero times the scale."""
+    """Return scale × (code − zero point)."""
     products: Floats = (codes.astype(np.float32) - placement.anchor[..., None]) * placement.scale[..., None]
     return products
 
 
 def _rounded(values: Floats, dtype: torch.dtype) -> Floats:
-    """The nearest values of another float type, in float32."""
+    """Round to another float type, and return float32."""
     contiguous = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
     rounded: Floats = contiguous.to(dtype).float().numpy()
     return rounded

@@ -1,6 +1,6 @@
-"""Importance matrices as llama.cpp keeps them: its GGUF format, written and read, and the older `.dat` format, read.
+"""Importance matrices in llama.cpp's file formats: GGUF, read and written, and the older `.dat`, read.
 
-Both hold, for each weight matrix, the sum of squared activations of every input channel and how many tokens went into it, expert by expert
+Both hold, for each weight matrix, the sum of squared activations of every input channel and the number of tokens in it, per expert
 (`tools/imatrix` of llama.cpp).
 """
 
@@ -23,7 +23,7 @@ _UNREADABLE = (*UNREADABLE, struct.error)
 
 
 def write_imatrix(path: Path, importance: Mapping[str, Floats], *, text: str) -> None:
-    """Write mean squared activations `(n_groups, n_columns)` by tensor name, to a temporary name that is then renamed.
+    """Write mean squared activations `(n_groups, n_columns)` by tensor name, atomically.
 
     Raises:
         OutputError: the file cannot be written.
@@ -47,13 +47,13 @@ def write_imatrix(path: Path, importance: Mapping[str, Floats], *, text: str) ->
 
 
 def read_imatrix(path: Path, tensors: tuple[Tensor, ...]) -> dict[str, Floats]:
-    """Mean squared activations `(n_groups, n_columns)` of those of `tensors` that the file knows.
+    """Read mean squared activations `(n_groups, n_columns)` of those of `tensors` that the file contains.
 
     Raises:
         ModelError: no such file, not an importance matrix, made for another model, or values that are not finite.
     """
     try:
-        with regular(path).open("rb") as file, np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+        with regular(path).open("rb") as file, np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are refused below
             entries = dict(_from_gguf(path) if file.read(4) == b"GGUF" else _from_dat(path))
     except _UNREADABLE as error:
         why = shown(error, 200)
@@ -104,7 +104,7 @@ def _from_dat(path: Path) -> Iterator[tuple[str, Floats]]:
 
 
 def _means(sums: Floats, counts: Floats) -> Floats:
-    """Means `(n_groups, n_columns)`; a group that no token reached gets the mean of the others."""
+    """Return means `(n_groups, n_columns)`; a group without tokens gets the mean of the others."""
     means = sums / np.maximum(counts, 1)
     reached = counts[:, 0] > 0
     if reached.any():

@@ -1,9 +1,9 @@
-"""Packed integers in groups: codes of a few bits, with a scale and a minimum in half precision for each group of a row.
+"""Codec of integers in groups: bit-packed codes, with a scale and a minimum in half precision for each group of a row.
 
     w ≈ minimum + scale · code
 
-Which codes and which ranges is the rounding's to say; by default round to nearest between the least and the largest weight of each group. Scale and
-minimum are rounded to half precision before the codes are found, so that decoding is exact. A row is its codes, bit after bit, then its scales, then
+Codes, scales and minima come from the rounding method, by default round to nearest between the least and the largest weight of each group. Scale and
+minimum are rounded to half precision before the codes are computed, so that decoding is exact. A row is its bit-packed codes, then its scales, then
 its minima: rows can be read one by one.
 """
 
@@ -14,50 +14,53 @@ import numpy as np
 import torch
 
 from bitwright.compress.codecs.code_bits import packed_codes
-from bitwright.compress.codecs.codec import Codec, require_quantizable, require_size
+from bitwright.compress.codecs.codec import Codec, require_quantizable
 from bitwright.compress.codecs.expansion import expanded
-from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.grid import MinimumGrid
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest, rounded_by
-from bitwright.compress.models.source import Bytes, Floats
-from bitwright.spaces import Absence, Format, IntegerFormat
+from bitwright.compress.models.source import Bytes, Floats, require_size
+from bitwright.spaces import Format, IntegerFormat
 
-_WEIGHTS_AT_ONCE = 1 << 20  # which stay in a processor's caches
+_WEIGHTS_AT_ONCE = 1 << 20  # small enough for a processor's caches
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerCodec(Codec):
-    """The codec of `IntegerFormat`, and libggml's for the float formats beside it. What is absent has no bytes, and decodes to zeros."""
+    """The codec of `IntegerFormat`."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
-    def given(self, tensor: str, expert: int = 0) -> "IntegerCodec":
-        """See `Codec.given`."""
-        return replace(self, rounding=self.rounding.given(tensor, expert))
+    def for_tensor(self, tensor: str, expert: int = 0) -> "IntegerCodec":
+        """See `Codec.for_tensor`."""
+        return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
+
+    def serves(self, form: Format) -> bool:
+        """See `Codec.serves`."""
+        return isinstance(form, IntegerFormat)
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""
-        if isinstance(form, Absence):
-            return np.empty(0, dtype=np.uint8)
-        if not isinstance(form, IntegerFormat):
-            return GgmlCodec().encode(weights, form, importance)
-        require_quantizable(weights, form, importance)
+        form = _integers(form)
+        require_quantizable(weights, form, importance, most=self.largest_weight(form))
         found = rounded_by(self.rounding, weights, MinimumGrid(form.bits), group=form.group or weights.shape[1], importance=importance)
         stored = [_packed_rows(found, rows, form) for rows in _chunks(weights.shape)]
         return np.concatenate(stored).reshape(-1) if stored else np.empty(0, dtype=np.uint8)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
-        if isinstance(form, Absence):
-            return np.zeros(shape, dtype=np.float32)
-        if not isinstance(form, IntegerFormat):
-            return GgmlCodec().decode(packed, form, shape)
+        form = _integers(form)
         require_size(packed, form.size_bytes(shape), form.name)
         weights = np.empty(shape, dtype=np.float32)
         stored = packed.reshape(shape[0], -1)
         for rows in _chunks(shape):
             weights[rows] = expanded(torch.tensor(stored[rows]), form, shape[1]).numpy()
         return weights
+
+
+def _integers(form: Format) -> IntegerFormat:
+    if not isinstance(form, IntegerFormat):
+        raise ValueError(f"{form.name} is no format of packed integers in groups")
+    return form
 
 
 def _chunks(shape: tuple[int, int]) -> Iterator[slice]:
@@ -67,7 +70,7 @@ def _chunks(shape: tuple[int, int]) -> Iterator[slice]:
 
 
 def _packed_rows(found: Rounded, rows: slice, form: IntegerFormat) -> Bytes:
-    """`(n_rows, bytes of a row)`."""
+    """Pack rows to bytes `(n_rows, bytes of a row)`."""
     codes, placement = found.codes[rows], found.placement[rows]
     halves = (np.ascontiguousarray(part, dtype=np.float16).view(np.uint8) for part in (placement.scale, placement.anchor))
     return np.concatenate([packed_codes(torch.tensor(codes), form.bits).numpy(), *halves], axis=1)

@@ -1,7 +1,7 @@
-"""A packed tensor in a file of its own: its bytes, and behind them their digest, so that a file that was cut, changed or swapped is noticed.
+"""File of one packed tensor: its bytes followed by a digest, so that truncation, corruption and swapped files are detected.
 
-The digest is BLAKE2b of 32 bytes over the name of the tensor and its format and the bytes. Each file is read and compared once in a process, and
-again where it was written since.
+The digest is BLAKE2b of 32 bytes over the name of the tensor and its format and the bytes. Each file is verified once per process, and again if it
+was rewritten.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def write_level(path: Path, packed: Bytes, *, key: str) -> None:
 
 
 def read_level(path: Path, *, key: str) -> Bytes | None:
-    """Map the bytes of `key` `(n_bytes,)`; nothing where the file is not there, or is not as it was written.
+    """Memory-map the bytes of `key` `(n_bytes,)`; None if the file is missing or its digest does not match.
 
     Raises:
         OSError: the file cannot be read.
@@ -40,7 +40,7 @@ def read_level(path: Path, *, key: str) -> Bytes | None:
 
 @cache
 def _is_sound(path: Path, key: str, stamp: tuple[int, int, int, int]) -> bool:
-    """Whether the digest is that of the bytes. `stamp` tells one version of the file from the next."""
+    """Return whether the digest matches the bytes. `stamp` is the cache key of one version of the file."""
     n_bytes = stamp[1] - DIGEST_BYTES
     if n_bytes < 0:
         return False

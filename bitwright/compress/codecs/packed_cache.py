@@ -1,7 +1,7 @@
-"""Every tensor in every format it may get: packed once, kept on disk, expanded when needed.
+"""Packed tensors of a model: every tensor in every format, quantized once, stored on disk and dequantized on demand.
 
 The same bytes serve the error of a format, the gradient products, the measurement of a choice and the finished file, so none of them can
-disagree with another. A tensor in the format that the source already stores it in keeps the source's own bytes: that is free of loss.
+disagree with another. A tensor in the format in which the source stores it keeps the source's own bytes, which is lossless.
 """
 
 from collections.abc import Mapping
@@ -23,20 +23,20 @@ from bitwright.whole_files import caching
 
 
 def matrix_shape(tensor: Tensor) -> tuple[int, int]:
-    """The tensor as a matrix `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
+    """Return the shape of a tensor as a matrix `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
     return prod(tensor.shape[:-1]), tensor.shape[-1]
 
 
 def level_path(folder: Path, tensor: str, form: str) -> Path:
-    """Where `Levels` keeps a tensor in a format."""
+    """Return the path at which `Levels` stores a tensor in a format."""
     return folder / f"{tensor}.{form}"
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The packed levels of a model in `folder`, one file for each tensor and format.
+    """Packed tensors of a model in `folder`, one file for each tensor and format.
 
-    `importance` maps tensor names to `(n_groups, n_columns)`; a tensor that is missing there is quantized without.
+    `importance` maps tensor names to `(n_groups, n_columns)`; a tensor missing from it is quantized without importance.
     """
 
     folder: Path
@@ -45,19 +45,19 @@ class Levels:
     importance: Mapping[str, Floats]
 
     def knows_importance(self, tensor: Tensor) -> bool:
-        """Whether the importance of the tensor's input channels is known."""
+        """Return whether the importance of the tensor's input channels is known."""
         return tensor.name in self.importance
 
     def importance_of(self, tensor: Tensor) -> Floats:
-        """Mean squared activation `(n_groups, n_columns)`, or `(0, n_columns)` where it is not known."""
+        """Return the mean squared activation `(n_groups, n_columns)`, or `(0, n_columns)` if unknown."""
         return self.importance.get(tensor.name, np.empty((0, tensor.shape[-1]), dtype=np.float32))
 
     def packed(self, tensor: Tensor, form: Format) -> Bytes:
-        """The tensor's bytes `(n_bytes,)` in `form`, from disk when they have been packed before and are what they were then.
+        """Return the tensor's bytes `(n_bytes,)` in `form`, read from disk, or quantized first if they are missing or were changed.
 
         Raises:
             OutputError: the folder cannot be written or read.
-            RunError: the file was changed or is gone, and the codec cannot make the same bytes again.
+            RunError: the file is missing or was changed, and the codec cannot reproduce its bytes.
         """
         if isinstance(form, Absence):
             return np.empty(0, dtype=np.uint8)
@@ -70,16 +70,18 @@ class Levels:
                 self._pack(tensor, form, path)
                 found = read_level(path, key=path.name)
         except OSError as error:
-            raise OutputError(f"Packed tensors must be readable in {self.folder}; they are not ({error.strerror or error}): mend it.") from error
+            raise OutputError(
+                f"Packed tensors must be readable in {self.folder}; they are not ({error.strerror or error}): check its permissions and the disk."
+            ) from error
         if found is None:
             raise OutputError(f"Packed tensors must be read as they were written to {self.folder}; {path.name} is not: choose another --out folder.")
         return found
 
     def encode(self, tensor: Tensor, form: Format) -> Bytes:
-        """The same bytes, made now and not kept.
+        """Quantize the tensor to the bytes `(n_bytes,)` of `form`, without reading or writing the folder.
 
         Raises:
-            ModelError: the format does not hold its weights, or needs importance that is not known.
+            ModelError: the format cannot store its weights, or needs importance that is unknown.
         """
         if isinstance(form, Absence):
             return np.empty(0, dtype=np.uint8)
@@ -91,35 +93,35 @@ class Levels:
             raise ModelError(f"{tensor.name} of {self.source.name} cannot be stored as {form.name}: {error}") from error
 
     def weights(self, tensor: Tensor, form: Format) -> Floats:
-        """What the engine computes with: float32 `(n_rows, n_columns)`."""
+        """Dequantize the tensor to float32 `(n_rows, n_columns)`, the weights that the engine computes with."""
         return self.codec.decode(self.packed(tensor, form), form, matrix_shape(tensor))
 
     def rows(self, tensor: Tensor, form: Format, *, start: int, stop: int) -> Floats:
-        """Rows `start:stop` of `weights`, without expanding the others."""
+        """Dequantize rows `start:stop` only."""
         n_rows, n_columns = matrix_shape(tensor)
         packed = self.packed(tensor, form).reshape(n_rows, -1)[start:stop]
         return self.codec.decode(packed.reshape(-1), form, (stop - start, n_columns))
 
     def some_rows(self, tensor: Tensor, form: Format, wanted: NDArray[np.int64]) -> Floats:
-        """The rows `wanted` `(n,)` of `weights`: `(n, n_columns)`."""
+        """Dequantize the rows `wanted` `(n,)` only: `(n, n_columns)`."""
         n_rows, n_columns = matrix_shape(tensor)
         packed = self.packed(tensor, form).reshape(n_rows, -1)[wanted]
         return self.codec.decode(packed.reshape(-1), form, (len(wanted), n_columns))
 
     @cached_property
     def heirs(self) -> dict[Expert, int]:
-        """For each expert the one of its layer that takes its tokens when it is dropped, where there is one so much like it; see `twins`.
+        """Replacement of each expert when it is dropped: the most similar one of its layer, for experts that have one; see `twins`.
 
-        It reads the source, so it must first be asked for while the model has its original weights.
+        It is computed from the source on first access, which must happen while the model has its original weights.
         """
         return twins(self.source)
 
     def _encoded(self, tensor: Tensor, form: Format) -> Bytes:
         importance = self.importance_of(tensor)
         if len(tensor.shape) < 3:
-            return self.codec.given(tensor.name).encode(self.source.read(tensor), form, importance)
-        experts = range(tensor.shape[0])  # one after another: a stack may be as large as everything else
-        codecs = (self.codec.given(tensor.name, expert) for expert in experts)
+            return self.codec.for_tensor(tensor.name).encode(self.source.read(tensor), form, importance)
+        experts = range(tensor.shape[0])  # one at a time: a stack may be as large as all other tensors together
+        codecs = (self.codec.for_tensor(tensor.name, expert) for expert in experts)
         return np.concatenate([c.encode(self.source.part(tensor, i), form, importance[i : i + 1]) for i, c in zip(experts, codecs, strict=True)])
 
     def _pack(self, tensor: Tensor, form: Format, path: Path) -> None:

@@ -1,11 +1,11 @@
-"""The integers of a compressed-tensors checkpoint (`pack-quantized`), and the tensors that a linear layer becomes there.
+"""Codec of compressed-tensors' packed integers (`pack-quantized`), and the tensors that a linear layer becomes in such a checkpoint.
 
     w = (code − zero) · scale,   the scale a bfloat16, the product in float32
 
-as `dequantize` of the compressed-tensors package 0.20.0 has it in a model loaded in float32, whose loader widens the scales first; loaded in another
-type it is the same product, rounded to that type. What is measured is, bit for bit, what it decompresses to. Here a row is its codes in 32-bit
-words, its scales, and a byte for each zero point, so that rows can be read one by one; `layer_tensors` makes the tensors of the checkpoint of them,
-where zero points are packed down the rows instead.
+as `dequantize` of the compressed-tensors package 0.20.0 computes it in a model loaded in float32, whose loader converts the scales first; loaded in
+another type it is the same product, rounded to that type. The measured weights are bit-identical to those it decompresses. Here a row is its codes in
+32-bit words, its scales, and a byte for each zero point, so that rows can be read one by one; `layer_tensors` converts them to the tensors of the
+checkpoint, where zero points are packed along the rows instead.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress.codecs.byte_rows import byte_parts, decode_bytes, encode_bytes
+from bitwright.compress.codecs.byte_rows import byte_parts
 from bitwright.compress.codecs.code_bits import packed_codes, unpacked_codes
-from bitwright.compress.codecs.codec import Codec, require_quantizable, require_size
-from bitwright.compress.codecs.ggml import GgmlCodec
+from bitwright.compress.codecs.codec import LARGEST_SQUARED, Codec, require_quantizable
 from bitwright.compress.codecs.grid import Codes, Grid, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.rounding.rounding import Rounding, RoundToNearest, rounded_by
 from bitwright.compress.codecs.scales import narrow_scales, wide_scales
-from bitwright.compress.models.source import Bytes, Floats
+from bitwright.compress.models.source import Bytes, Floats, require_size
 from bitwright.spaces import ByteFormat, Format, PackedFormat
 
 Layer = Mapping[str, NDArray[np.generic]]
@@ -31,27 +30,32 @@ _WEIGHTS_AT_ONCE = 1 << 20
 
 
 def grid_of(form: PackedFormat) -> Grid:
-    """The levels that a group may have."""
+    """Return the grid of a format."""
     return ZeroPointGrid(form.bits, torch.bfloat16) if form.zero_points else SymmetricGrid(form.bits, torch.bfloat16)
 
 
 @dataclass(frozen=True, eq=False)
 class PackedCodec(Codec):
-    """The codec of `PackedFormat` and `ByteFormat`, and libggml's for the float formats beside them."""
+    """The codec of `PackedFormat`."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
-    def given(self, tensor: str, expert: int = 0) -> "PackedCodec":
-        """See `Codec.given`."""
-        return replace(self, rounding=self.rounding.given(tensor, expert))
+    def for_tensor(self, tensor: str, expert: int = 0) -> "PackedCodec":
+        """See `Codec.for_tensor`."""
+        return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
+
+    def serves(self, form: Format) -> bool:
+        """See `Codec.serves`."""
+        return isinstance(form, PackedFormat)
+
+    def largest_weight(self, form: Format) -> float:  # noqa: ARG002
+        """See `Codec.largest_weight`: that of bfloat16 scales."""
+        return LARGEST_SQUARED
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """See `Codec.encode`."""
-        if isinstance(form, ByteFormat):
-            return encode_bytes(self.rounding, weights, form, importance)
-        if not isinstance(form, PackedFormat):
-            return GgmlCodec().encode(weights, form, importance)
-        require_quantizable(weights, form, importance)
+        form = _packed_integers(form)
+        require_quantizable(weights, form, importance, most=self.largest_weight(form))
         found = rounded_by(self.rounding, weights, grid_of(form), group=form.group or weights.shape[1], importance=importance)
         words = [packed_words(found.codes[rows], form.bits).view(np.uint8) for rows in _chunks(weights.shape)]
         zeros = [found.placement.anchor.astype(np.uint8)] if form.zero_points else []
@@ -59,11 +63,7 @@ class PackedCodec(Codec):
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
         """See `Codec.decode`."""
-        if isinstance(form, ByteFormat):
-            require_size(packed, form.size_bytes(shape), form.name)
-            return decode_bytes(packed, form, shape)
-        if not isinstance(form, PackedFormat):
-            return GgmlCodec().decode(packed, form, shape)
+        form = _packed_integers(form)
         words, scale, zeros = _parts(packed, form, shape)
         weights = np.empty(shape, dtype=np.float32)
         for rows in _chunks(shape):
@@ -73,18 +73,18 @@ class PackedCodec(Codec):
 
 
 def packed_words(codes: Codes, bits: int) -> NDArray[np.int32]:
-    """Codes `(n, n_codes)` bit after bit, the lowest first, in little-endian words `(n, ⌈n_codes · bits / 32⌉)`."""
+    """Pack codes `(n, n_codes)`, lowest bits first, into little-endian words `(n, ⌈n_codes · bits / 32⌉)`."""
     found = packed_codes(torch.tensor(codes), bits, lowest_first=True).numpy()
     return np.pad(found, ((0, 0), (0, -found.shape[1] % _WORD_BYTES))).view("<i4")
 
 
 def unpacked_words(words: NDArray[np.int32], bits: int, n_codes: int) -> Codes:
-    """The inverse of `packed_words`: `(n, n_codes)`."""
+    """Unpack words to codes `(n, n_codes)`: the inverse of `packed_words`."""
     return unpacked_codes(torch.tensor(words.view(np.uint8)), bits, n_codes, lowest_first=True).numpy()
 
 
 def layer_tensors(packed: Bytes, form: PackedFormat | ByteFormat, shape: tuple[int, int]) -> Layer:
-    """The tensors of the layer in the checkpoint, by the last part of their names; the bfloat16 scales as 16-bit words.
+    """Convert packed rows to the tensors of the layer in the checkpoint, by the last part of their names; bfloat16 scales are 16-bit words.
 
     `shape` is `(n_rows, n_columns)`.
     """
@@ -99,7 +99,7 @@ def layer_tensors(packed: Bytes, form: PackedFormat | ByteFormat, shape: tuple[i
 
 
 def layer_bytes(layer: Layer, form: PackedFormat | ByteFormat, shape: tuple[int, int]) -> Bytes:
-    """The inverse of `layer_tensors`: the rows of the layer."""
+    """Convert the tensors of a layer to packed rows: the inverse of `layer_tensors`."""
     if isinstance(form, ByteFormat):
         return np.concatenate([np.ascontiguousarray(layer[name]).view(np.uint8) for name in ("weight", "weight_scale")], axis=1).reshape(-1)
     n_rows = shape[0]
@@ -109,8 +109,14 @@ def layer_bytes(layer: Layer, form: PackedFormat | ByteFormat, shape: tuple[int,
     return np.concatenate(parts, axis=1).reshape(-1)
 
 
+def _packed_integers(form: Format) -> PackedFormat:
+    if not isinstance(form, PackedFormat):
+        raise ValueError(f"{form.name} is no format of packed integers")
+    return form
+
+
 def _parts(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> tuple[NDArray[np.int32], NDArray[np.uint16], Codes]:
-    """Words `(n_rows, n_words)`, scales and the codes that mean zero, both `(n_rows, n_groups)`."""
+    """Split packed rows into words `(n_rows, n_words)`, scales and zero points, both `(n_rows, n_groups)`."""
     n_groups, n_words = form.n_groups(shape[1]), 4 * form.n_words(shape[1])
     require_size(packed, shape[0] * (n_words + (_SCALE_BYTES + form.zero_points) * n_groups), form.name)
     rows = packed.reshape(shape[0], -1)
@@ -121,12 +127,12 @@ def _parts(packed: Bytes, form: PackedFormat, shape: tuple[int, int]) -> tuple[N
 
 
 def _chunks(shape: tuple[int, int]) -> Iterator[slice]:
-    """Some rows at a time, which bounds the bits that are held unpacked."""
+    """Yield ranges of rows, which bounds the memory of unpacked codes."""
     step = max(1, _WEIGHTS_AT_ONCE // shape[1])
     for start in range(0, max(shape[0], 1), step):
         yield slice(start, start + step)
 
 
 def _wide(values: Floats, n_columns: int) -> Floats:
-    """One value for each weight `(n_rows, n_columns)` of one for each group."""
+    """Repeat values per group to one per weight `(n_rows, n_columns)`."""
     return values.repeat(n_columns // values.shape[1], axis=1)

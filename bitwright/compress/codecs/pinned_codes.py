@@ -1,4 +1,4 @@
-"""Packed tensors in one file: codes that cannot be made anew, because a text had a part in them, kept for whoever builds the model.
+"""Pinned codes: packed tensors that depend on calibration text (GPTQ) and cannot be reproduced, stored in one file for `build`.
 
 A safetensors file of bytes (U8), one tensor for each pair of a tensor and its format.
 """
@@ -18,28 +18,28 @@ from bitwright.written_files import digest
 
 _CHUNK_BYTES = 1 << 24
 _UNREADABLE = (ModelError, OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, MemoryError)
-_PER_ENTRY, _HEAD = 160, 256  # bytes of the header for each tensor beside its name, and for everything else
+_PER_ENTRY, _HEAD = 160, 256  # bytes of the header per tensor besides its name, and of the rest
 
 
 def keep_codes(path: Path, folder: Path, pairs: Sequence[tuple[str, str]]) -> None:
-    """Copy the packed levels of `pairs` (tensor, format) that lie in `folder` into one file.
+    """Copy the packed tensors of `pairs` (tensor, format) from `folder` into one file.
 
     Raises:
-        RunError: some are not there, or not as they were packed.
+        RunError: one is missing or was changed.
         OutputError: the file cannot be written.
     """
-    levels = {_key(*pair): _level(folder, *pair) for pair in pairs}
-    described = {key: ("U8", (level.nbytes,), level.nbytes) for key, level in levels.items()}
-    head = header(described, {}, _HEAD + sum(len(key) + _PER_ENTRY for key in levels))
+    tensors = {_key(*pair): _packed(folder, *pair) for pair in pairs}
+    described = {key: ("U8", (packed.nbytes,), packed.nbytes) for key, packed in tensors.items()}
+    head = header(described, {}, _HEAD + sum(len(key) + _PER_ENTRY for key in tensors))
     with replacing(path) as temporary:
-        write_chunks(temporary, chain([head], (level.data for level in levels.values())))
+        write_chunks(temporary, chain([head], (packed.data for packed in tensors.values())))
 
 
 class KeptCodes:
-    """What `keep_codes` wrote to `path`.
+    """Packed tensors that `keep_codes` wrote to `path`.
 
     Raises:
-        PlanError: there is no such file, or it is another than the one with this SHA-256.
+        PlanError: the file is missing, or has another SHA-256.
     """
 
     def __init__(self, path: Path, sha256: str) -> None:
@@ -54,29 +54,29 @@ class KeptCodes:
             self._entries = entries(path)
 
     def packed(self, tensor: str, form: str) -> Bytes:
-        """The bytes of a tensor in its format.
+        """Return the bytes of a tensor in its format.
 
         Raises:
-            PlanError: they are not among those that were kept, or are not bytes that can be read.
+            PlanError: the file does not have them, or they cannot be read.
         """
         entry = self._entries.get(_key(tensor, form))
         if entry is None:
-            raise PlanError(f"A plan whose codes are kept may name only those; {tensor} in {form} is not among them: make the plan again.")
+            raise PlanError(f"A plan with pinned codes may name only those; {tensor} in {form} is not among them: make the plan again.")
         with reading_kept(self._path, "codes"):
             if entry.dtype != "U8" or len(entry.shape) != 1:
-                raise ValueError(f"{tensor} is no row of bytes")
+                raise ValueError(f"{tensor} is not a row of bytes")
             found = entry.read(0, entry.n_weights)
             if found.nbytes != entry.n_weights:
-                raise ValueError(f"{tensor} is cut off")
+                raise ValueError(f"{tensor} is truncated")
         return found
 
 
 @contextmanager
 def reading_kept(path: Path, what: str) -> Iterator[None]:
-    """Tell in a sentence what a file that a plan needs does not hold as it should, whatever its reader says.
+    """Turn any error of reading a file that a plan needs into a PlanError.
 
     Raises:
-        PlanError: anything that reading the file raised.
+        PlanError: the block raised an error.
     """
     try:
         yield
@@ -88,12 +88,12 @@ def _key(tensor: str, form: str) -> str:
     return f"{tensor}.{form}"
 
 
-def _level(folder: Path, tensor: str, form: str) -> Bytes:
+def _packed(folder: Path, tensor: str, form: str) -> Bytes:
     path = level_path(folder, tensor, form)
-    level = read_level(path, key=path.name)
-    if level is None:
+    packed = read_level(path, key=path.name)
+    if packed is None:
         raise RunError(
-            f"Codes that a text had a part in are made once, so a plan needs the run's own; {folder} has no {path.name} as it was packed: run the "
-            "search again with another --out."
+            f"These codes depend on calibration text (GPTQ) and cannot be reproduced, so a plan needs the run's own; {folder} lacks "
+            f"{path.name}, or it was changed: run the search again with another --out."
         )
-    return level
+    return packed

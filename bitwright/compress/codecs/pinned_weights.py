@@ -1,4 +1,4 @@
-"""Weights that a step after the formats made anew, kept in one file for whoever builds the model: a text had a part in them, as in GPTQ's codes.
+"""Pinned weights: float matrices that a post-quantization step computed from calibration text (calibrated routers), stored in one file for `build`.
 
 A safetensors file of float32 matrices under the engine's names.
 """
@@ -14,7 +14,7 @@ from bitwright.errors import PlanError
 from bitwright.whole_files import replacing, write_chunks
 from bitwright.written_files import digest
 
-_PER_ENTRY, _HEAD = 160, 256  # bytes of the header for each tensor beside its name, and for everything else
+_PER_ENTRY, _HEAD = 160, 256  # bytes of the header per tensor besides its name, and of the rest
 
 
 def keep_weights(path: Path, weights: Mapping[str, Floats]) -> None:
@@ -30,10 +30,10 @@ def keep_weights(path: Path, weights: Mapping[str, Floats]) -> None:
 
 
 def kept_weights(path: Path, sha256: str) -> dict[str, Floats]:
-    """What `keep_weights` wrote to `path`.
+    """Read the weights that `keep_weights` wrote to `path`.
 
     Raises:
-        PlanError: there is no such file, or it is another than the one with this SHA-256.
+        PlanError: the file is missing, or has another SHA-256.
     """
     if not path.is_file():
         raise PlanError(f"A plan needs the weights that were measured; {path} is not there: put it back, or correct its path in the plan.")
@@ -48,6 +48,6 @@ def kept_weights(path: Path, sha256: str) -> dict[str, Floats]:
 def _matrix(name: str, entry: Entry) -> Floats:
     n_rows, n_columns = entry.shape
     if entry.dtype != "F32" or min(n_rows, n_columns) < 1:
-        raise ValueError(f"{name} is no matrix of float32")
+        raise ValueError(f"{name} is not a matrix of float32")
     matrix: Floats = entry.rows(0, n_rows).numpy()
     return matrix

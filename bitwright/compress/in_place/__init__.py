@@ -1,1 +1,1 @@
-"""Changes of a torch module that last as long as a `with` block."""
+"""Temporary changes of a torch module, undone at the end of a `with` block."""

@@ -1,4 +1,4 @@
-"""Other weights in a torch module, for as long as a `with` block lasts."""
+"""Replacement of a torch module's weights within a `with` block."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,11 +19,10 @@ Weights = Mapping[str, Callable[[], Floats]]
 
 @contextmanager
 def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tensor]]:
-    """Give every engine tensor named in `weights` the matrix `(n_rows, n_columns)` that its function returns, in engine order.
+    """Write the matrix `(n_rows, n_columns)`, in engine order, that each function in `weights` returns into the parameters of its engine tensor.
 
-    A router cannot choose an expert whose weights are `Dropped`, and the inputs of a layer whose weights say so are rounded. Nothing else is touched,
-    and the old weights come back when the block ends; inside it they are what the block is given, by name of the parameter.
-    Peak memory is that of the parameters changed, twice.
+    Routers cannot choose an expert whose weights are `Dropped`, and the inputs of a layer with `RoundsInputs` are rounded. The original
+    weights are restored when the block ends; they are yielded to it by parameter name. Peak memory is twice that of the changed parameters.
     """
     saved = {name: model.module.get_parameter(name).detach().clone() for tensor in weights for name in _parameters(model, tensor)}
     try:
@@ -42,9 +41,7 @@ def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tenso
 
 @contextmanager
 def rounded_as(model: Model, types: Mapping[str, torch.dtype]) -> Iterator[None]:
-    """Round each weight of a module that `types` knows to the values of its type there, for as long as the block lasts; those that it changes are
-    kept twice meanwhile.
-    """
+    """Round the weights in `types` to the values of their type within the block; the original of each changed weight is kept in memory."""
     weights, saved = weights_of(model.module), dict[str, torch.Tensor]()
     try:
         with torch.no_grad():
@@ -60,21 +57,21 @@ def rounded_as(model: Model, types: Mapping[str, torch.dtype]) -> Iterator[None]
                 weights[name].copy_(original)
 
 
-def planned_weights(model: Model, levels: Levels, *, formats: Mapping[str, Format]) -> Weights:
-    """What each tensor named in `formats` (tensor → format) becomes; those that keep the format they are stored in are left out."""
+def planned_weights(model: Model, packed_tensors: Levels, *, formats: Mapping[str, Format]) -> Weights:
+    """Return the weights of each tensor in `formats` (tensor → format), in that format; tensors in their stored format are left out."""
     changed = [tensor for tensor in model.tensors if tensor.name in formats and formats[tensor.name].name != tensor.stored]
-    kept: Weights = {
-        tensor.name: with_inputs(formats[tensor.name], partial(levels.weights, tensor, formats[tensor.name]))
+    quantized: Weights = {
+        tensor.name: with_inputs(formats[tensor.name], partial(packed_tensors.weights, tensor, formats[tensor.name]))
         for tensor in changed
         if formats[tensor.name] != DROP
     }
-    return {**kept, **{tensor.name: dropped(levels, tensor) for tensor in changed if formats[tensor.name] == DROP}}
+    return {**quantized, **{tensor.name: dropped(packed_tensors, tensor) for tensor in changed if formats[tensor.name] == DROP}}
 
 
-def dropped(levels: Levels, tensor: Tensor) -> Dropped:
-    """What becomes of a tensor whose expert is dropped."""
+def dropped(packed_tensors: Levels, tensor: Tensor) -> Dropped:
+    """Return the zero weights of a tensor whose expert is dropped."""
     expert = expert_of(tensor.name)
-    return Dropped(matrix_shape(tensor), expert, levels.heirs.get(expert, -1))
+    return Dropped(matrix_shape(tensor), expert, packed_tensors.heirs.get(expert, -1))
 
 
 def _parameters(model: Model, tensor: str) -> set[str]:

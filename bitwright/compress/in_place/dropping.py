@@ -1,9 +1,8 @@
-"""Experts that are gone: routers that cannot choose them, for as long as a `with` block lasts.
+"""Dropped experts: routers that cannot choose them, within a `with` block.
 
-The logit of an expert that is gone is minus infinity, so a softmax gives it nothing, the best of those left are chosen, and what the architecture
-renormalises it renormalises over those. Where its twin is left (`twins.py`), the twin takes over: for a token that is sent to several experts its
-logit is log(eᵃ + eᵇ), the mass of both, as both were among the chosen; for a token that is sent to one it is the larger of the two, so that it is
-chosen exactly where either was.
+The logit of a dropped expert is minus infinity, so that its softmax weight is 0, the top k are taken among the others, and any renormalisation is
+over those. A replacement (`similar_experts.py`) takes its tokens: with top-k routing its logit becomes log(eᵃ + eᵇ), the probability of both; with
+top-1 routing the larger of the two, so that it is chosen exactly when either was.
 
 A router is recognised by the address of its weights, as in `objectives/text/taps.py`, so no module is patched.
 """
@@ -24,26 +23,28 @@ from bitwright.compress.models.routers import router_parameters
 from bitwright.compress.models.similar_experts import Expert
 from bitwright.compress.models.source import Floats
 
-_AHEAD = 1e-3  # of a logit, so that it is still ahead after a softmax in float32
-#: the experts that are gone -> the index of the one of their layer that takes their tokens, -1 where nobody does
+_AHEAD = 1e-3  # lead of a logit that survives a softmax in float32
+#: dropped experts -> index of the replacement in their layer, -1 for none
 Gone = Mapping[Expert, int]
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """The weights `shape` of a matrix of an `expert` that is gone: zeros, with which nothing is computed. `heir` takes its tokens, -1 for nobody."""
+    """Zero weights of the `shape` of a matrix of a dropped `expert`. `heir` is the expert that takes its tokens, -1 for none."""
 
     shape: tuple[int, int]
     expert: Expert
     heir: int
 
     def __call__(self) -> Floats:
-        """The zeros."""
+        """Return zero weights of the tensor's shape."""
         return np.zeros(self.shape, dtype=np.float32)
 
 
 class Rerouting(TorchFunctionMode):
-    """`with Rerouting(model) as rerouting: rerouting.without(gone); ...`, or `forcing(layer, expert)`, as often as what is wanted changes."""
+    """Router changes within a block: `with Rerouting(model) as rerouting: rerouting.without(gone); ...`, or `forcing(layer, expert)`; each call
+    replaces the last.
+    """
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -53,18 +54,18 @@ class Rerouting(TorchFunctionMode):
         self._changes: dict[int, Callable[[Torch], Torch]] = {}
 
     def without(self, gone: Gone) -> None:
-        """From now on without the experts that are `gone`, and with all others."""
+        """Drop the experts `gone`, and restore all others."""
         of_layers: dict[int, dict[int, int]] = {}
         for (layer, expert), heir in gone.items():
             of_layers.setdefault(layer, {})[expert] = heir
         self._changes = {layer: partial(rerouted, gone=of_layer, n_at_once=self._n_at_once) for layer, of_layer in of_layers.items()}
 
     def forcing(self, layer: int, expert: int) -> None:
-        """From now on every token is sent to this expert of the layer too, in place of the last that it would be sent to; none is gone."""
+        """Send every token to this expert of the layer too, in place of the last of its top k, and restore all dropped experts."""
         self._changes = {layer: partial(forced, expert=expert, n_at_once=self._n_at_once)}
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the function, and reroute what it computed where that is a router's logits."""
+        """Call the function, and change its output if it is a router's logits."""
         result = func(*args, **(kwargs or {}))
         if self._changes and func is torch.nn.functional.linear:
             layer = self._layers.get((args[1].data_ptr(), tuple(args[1].shape)), -1)
@@ -74,8 +75,8 @@ class Rerouting(TorchFunctionMode):
 
 
 def forced(logits: Torch, expert: int, *, n_at_once: int) -> Torch:
-    """The logits `(..., n_experts)` of a router with which every token is sent to `expert` too: where it is not among the best `n_at_once`, it takes
-    the place of the last of them, and hardly more than its logit.
+    """Change router logits `(..., n_experts)` so that `expert` is among the top `n_at_once` of every token: if it is not, it gets a logit just above
+    the last of them.
     """
     last = logits.topk(n_at_once, dim=-1).values[..., -1]
     raised = torch.maximum(logits[..., expert], last + _AHEAD)
@@ -83,14 +84,14 @@ def forced(logits: Torch, expert: int, *, n_at_once: int) -> Torch:
 
 
 def rerouted(logits: Torch, gone: Mapping[int, int], *, n_at_once: int) -> Torch:
-    """The logits `(..., n_experts)` of a router without the experts that are `gone`, each with the index of its heir or -1; a token is sent to
-    `n_at_once`.
+    """Change router logits `(..., n_experts)` so that the experts `gone`, each mapped to its replacement or -1, are never chosen; `n_at_once` is the
+    router's top k.
 
-    An heir that is gone as well passes on what it was left; where nobody is left the mass goes to all others.
+    A replacement that is dropped as well passes its share on; without a replacement the probability goes to all other experts.
     """
     columns, merged = list(logits.unbind(dim=-1)), torch.maximum if n_at_once == 1 else torch.logaddexp
     for expert in gone:
-        heir = _last_heir(expert, gone)
+        heir = _last_replacement(expert, gone)
         if heir >= 0:
             columns[heir] = merged(columns[heir], logits[..., expert])
     for expert in gone:
@@ -98,8 +99,8 @@ def rerouted(logits: Torch, gone: Mapping[int, int], *, n_at_once: int) -> Torch
     return torch.stack(columns, dim=-1)
 
 
-def _last_heir(expert: int, gone: Mapping[int, int]) -> int:
-    """The first of an expert's heirs that is not gone, -1 where there is none."""
+def _last_replacement(expert: int, gone: Mapping[int, int]) -> int:
+    """Follow the replacements of an expert to the first that is not dropped; -1 if there is none."""
     seen = {expert}
     while (expert := gone[expert]) >= 0 and expert in gone:
         if expert in seen:
@@ -110,7 +111,7 @@ def _last_heir(expert: int, gone: Mapping[int, int]) -> int:
 
 @contextmanager
 def without(model: Model, gone: Gone) -> Iterator[None]:
-    """The model without the experts that are `gone`, for as long as the block lasts."""
+    """Drop the experts `gone` within the block."""
     if not gone:
         yield
         return

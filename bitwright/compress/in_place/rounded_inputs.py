@@ -1,9 +1,9 @@
-"""Layers whose inputs an engine rounds: the same in a torch module, for as long as a `with` block lasts.
+"""Activation quantization of an engine, simulated in a torch module within a `with` block.
 
     x ← type(x · steps / a) · a / steps,   a the largest magnitude of the token
 
-as `fake_quantize` of compressed-tensors 0.20 does it in a model that `from_pretrained` loads, and as kernels do that multiply bytes with bytes.
-Gradients pass as if nothing were rounded (the straight-through estimator; Bengio et al., 2013).
+as `fake_quantize` of compressed-tensors 0.20 computes it in a model that `from_pretrained` loads, and 8-bit matrix kernels do.
+Gradients pass through the rounding unchanged (straight-through estimator; Bengio et al., 2013).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,30 +25,30 @@ _INT8 = (-128, 127)
 
 @dataclass(frozen=True)
 class RoundsInputs:
-    """The weights of a layer whose inputs are rounded as `form` says."""
+    """Weights of a layer whose inputs are rounded to the type of `form`."""
 
     form: ByteFormat
     weights: Callable[[], Floats]
 
     def __call__(self) -> Floats:
-        """The weights."""
+        """Return the weights."""
         return self.weights()
 
 
 def with_inputs(form: Format | str, weights: Callable[[], Floats]) -> Callable[[], Floats]:
-    """`weights` of a tensor in a format, with what that does to the inputs."""
+    """Wrap `weights` in `RoundsInputs` if the format quantizes activations."""
     return RoundsInputs(form, weights) if isinstance(form, ByteFormat) and form.input_steps else weights
 
 
 class InputRounding:
-    """Rounds the inputs of the layers that it is told, until it is told others."""
+    """Input rounding of layers by forward hooks, which can be changed at any time."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._hooks: dict[str, tuple[ByteFormat, RemovableHandle]] = {}
 
-    def of(self, formats: Mapping[str, Format]) -> None:
-        """From now on the inputs of the layers whose weights `formats` names (tensor → format), where the format rounds them, and no others."""
+    def set_formats(self, formats: Mapping[str, Format]) -> None:
+        """Round the inputs of the layers of `formats` (tensor → format) whose format quantizes activations, and of no others."""
         rounding = {tensor: form for tensor, form in formats.items() if isinstance(form, ByteFormat) and form.input_steps}
         wanted = {name: form for tensor, form in rounding.items() for name in self._layers(tensor)}
         for name in [name for name, (form, _) in self._hooks.items() if wanted.get(name) != form]:
@@ -58,10 +58,10 @@ class InputRounding:
             self._hooks[name] = wanted[name], layer.register_forward_pre_hook(partial(_round_first, wanted[name]))
 
     def _layers(self, tensor: str) -> set[str]:
-        """The linear layers that a tensor is the weight of.
+        """Return the linear layers that a tensor is the weight of.
 
         Raises:
-            ValueError: it is the weight of an expert, which is no layer of its own.
+            ValueError: the tensor belongs to an expert, which is not a module of its own.
         """
         names = {piece.parameter.removesuffix(".weight") for piece in self._model.pieces[tensor]}
         if any(piece.expert >= 0 for piece in self._model.pieces[tensor]):
@@ -71,17 +71,17 @@ class InputRounding:
 
 @contextmanager
 def inputs_rounded(model: Model, formats: Mapping[str, Format]) -> Iterator[None]:
-    """The model with the inputs of those layers rounded whose weights `formats` names (tensor → format), for as long as the block lasts."""
+    """Round the inputs of the layers of `formats` (tensor → format) within the block."""
     inputs = InputRounding(model)
-    inputs.of(formats)
+    inputs.set_formats(formats)
     try:
         yield
     finally:
-        inputs.of({})
+        inputs.set_formats({})
 
 
 def rounded_inputs(x: Torch, form: ByteFormat) -> Torch:
-    """Inputs `(..., n_columns)` as the engine has them."""
+    """Round inputs `(..., n_columns)` to 8 bits with a scale per token."""
     step = x.detach().abs().amax(dim=-1, keepdim=True) / form.input_steps
     scaled = torch.where(step > 0, x.detach() / step, 0.0)
     if form.kind == "int":

@@ -1,1 +1,1 @@
-"""Models as they are read: GGUF files, Hugging Face folders, and the torch modules that belong to them."""
+"""Model readers: GGUF files, Hugging Face folders, and the torch modules that belong to them."""

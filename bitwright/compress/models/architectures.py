@@ -1,7 +1,7 @@
-"""Which models llama.cpp can be given, and where their tensors lie in a transformers module: a table, one row for each architecture.
+"""Table of the architectures that llama.cpp supports, one row each, and the mapping of their tensors to the parameters of a transformers module.
 
-Names come from the tensor maps of the `gguf` package. What a row adds is what llama.cpp takes for granted about an architecture without reading
-it from the file (its `src/models/*.cpp`): a checkpoint that was configured otherwise would load and compute something else, so it is refused here.
+Names come from the tensor maps of the `gguf` package. A row adds the settings that llama.cpp hard-codes for an architecture instead of reading them
+from the file (its `src/models/*.cpp`): a checkpoint with other settings would load and compute something else, so it is refused here.
 """
 
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from bitwright.compress.models.tensor_layout import Piece
 from bitwright.errors import ModelError
 
-Assumption = tuple[str, tuple[Any, ...]]  # a setting of the configuration and the values that llama.cpp computes with
+Assumption = tuple[str, tuple[Any, ...]]  # key of the configuration, and the values that llama.cpp supports for it
 
 _SILU: Assumption = ("hidden_act", ("silu", "swish"))
 _GELU_TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast")
-_CORRECTION = "e_score_correction_bias"  # a buffer of the router's module that is saved with it
+_CORRECTION = "e_score_correction_bias"  # a persistent buffer of the router's module
 _EVERY_LAYER_SPARSE: tuple[Assumption, ...] = (("decoder_sparse_step", (1,)), ("mlp_only_layers", ([], None)))
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One of llama.cpp's architectures.
+    """Architecture of llama.cpp and the settings it hard-codes.
 
     `rotary_interleaved`: the rows of q and k pair neighbouring dimensions. `norms_plus_one`: transformers keeps the weight of a norm minus one.
-    `sliding`: the engine reads which layers attend to a window. `width_scaled_depth`: the number of blocks at which attention is scaled by the
-    model's width per head instead of by the head's own dimension, 0 where that never happens. `latent`: keys and values are kept as one narrow vector
-    (multi-head latent attention); see `latent.py`.
+    `sliding`: the engine supports sliding-window layers. `width_scaled_depth`: the number of blocks at which attention is scaled by hidden size /
+    number of heads instead of by the head dimension, 0 for never. `latent`: multi-head latent attention, which caches one narrow vector per token;
+    see `latent_attention.py`.
     """
 
     name: str
@@ -57,7 +57,7 @@ ARCHITECTURES = {
             (_SILU, ("rope_interleave", (True,)), ("topk_method", ("greedy", "noaux_tc")), ("attention_bias", (False,)), ("mlp_bias", (False,))),
             latent=True,
         ),
-        # `gelu` in the older configurations of Gemma was a slip of the pen for the tanh form that the weights were trained with.
+        # `gelu` in the older configurations of Gemma was a mistake: the weights were trained with the tanh form.
         Architecture("gemma", gguf.MODEL_ARCH.GEMMA, (("hidden_act", (*_GELU_TANH, "gelu")),), norms_plus_one=True),
         Architecture(
             "gemma2",
@@ -97,10 +97,10 @@ MODEL_TYPES = {
 
 
 def recognise(config: PreTrainedConfig) -> Architecture:
-    """The architecture that computes what `config` describes.
+    """Return the llama.cpp architecture of a transformers configuration.
 
     Raises:
-        ModelError: no such architecture is supported, or llama.cpp would compute it in another way than the configuration asks for.
+        ModelError: the model type is not supported, or llama.cpp hard-codes another value for one of its settings.
     """
     settings = config.to_dict()
     model_type = settings["model_type"]
@@ -116,8 +116,8 @@ def recognise(config: PreTrainedConfig) -> Architecture:
 
 
 def window_ignored(config: PreTrainedConfig) -> int:
-    """Tokens of the window that some layers attend to in transformers and not in llama.cpp, which computes the architecture without one and passes
-    over `attention.sliding_window` in a file; 0 where there is no such window.
+    """Return the sliding window, in tokens, that transformers applies and llama.cpp ignores for this architecture (it does not read
+    `attention.sliding_window` there); 0 if there is none.
 
     Raises:
         ModelError: see `recognise`.
@@ -129,12 +129,12 @@ def window_ignored(config: PreTrainedConfig) -> int:
 
 
 def lay_out(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece, ...]]:
-    """Where every tensor of the engine lies in the weights of `module`, vectors included, in the module's order.
+    """Map every engine tensor, vectors included, to the slices of the parameters of `module` that make it up, in the module's order.
 
     `architecture` is llama.cpp's name; the module may come from a transformers checkpoint or from a GGUF file that transformers read.
 
     Raises:
-        ModelError: the architecture is not supported, or a parameter has no name in it.
+        ModelError: the architecture is not supported, or has no tensor for a parameter.
     """
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
@@ -153,24 +153,24 @@ def lay_out(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece
 
 
 def bind(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Piece, ...]]:
-    """`lay_out` without the vectors: where every matrix of the engine lies in the weights of `module`.
+    """Map every engine matrix to its slices of the parameters of `module`: `lay_out` without the vectors.
 
     Raises:
-        ModelError: the architecture is not supported, or a parameter has no name in it.
+        ModelError: the architecture is not supported, or has no tensor for a parameter.
     """
     weights = weights_of(module)
     return {name: pieces for name, pieces in lay_out(module, architecture).items() if len(engine_shape(pieces, weights[pieces[0].parameter])) > 1}
 
 
 def weights_of(module: PreTrainedModel) -> dict[str, Torch]:
-    """What a checkpoint of `module` holds, by name: its parameters, and the corrections that DeepSeek's routers choose by, which are buffers."""
+    """Return the state of `module` that a checkpoint stores, by name: its parameters, and the router corrections of DeepSeek, which are buffers."""
     return dict(module.named_parameters()) | {name: values for name, values in module.named_buffers() if name.endswith(_CORRECTION)}
 
 
 def engine_shape(pieces: tuple[Piece, ...], weight: Torch) -> tuple[int, ...]:
-    """The shape, row length last, of the engine tensor that `pieces` of the parameter `weight` make.
+    """Return the shape, row length last, of the engine tensor that `pieces` of the parameter `weight` make up.
 
-    It is `(n,)` for a vector and for a matrix of one row, which the engine takes for a vector; `(n_rows, n_columns)` for a matrix; and
+    It is `(n,)` for a vector and for a matrix of one row, which the engine treats as a vector; `(n_rows, n_columns)` for a matrix; and
     `(n_experts, n_rows, n_columns)` for stacked experts.
     """
     if weight.dim() == 3:
@@ -179,7 +179,7 @@ def engine_shape(pieces: tuple[Piece, ...], weight: Torch) -> tuple[int, ...]:
 
 
 def _parts(parameter: str, weight: Torch) -> list[tuple[str, list[Piece]]]:
-    """The engine tensors that one parameter holds, as (name with the fused parts told apart, pieces)."""
+    """List the engine tensors in one parameter as (name, with fused gate and up split; slices)."""
     if weight.dim() < 3:
         return [(parameter, [Piece(parameter, -1, 0, weight.shape[0], 0)])]
     n_experts, n_rows = weight.shape[:2]  # (n_experts, n_rows, n_columns)
@@ -200,7 +200,9 @@ def _engine_name(part: str, names: gguf.TensorNameMap, architecture: str) -> str
 
 
 def _attention_scale(architecture: Architecture, settings: dict[str, Any]) -> tuple[Assumption, ...]:
-    """llama.cpp knows the largest Gemma 2 and 3, whose attention is scaled differently, by their number of blocks alone."""
+    """Return the assumption about attention scale for this depth: llama.cpp recognises the largest Gemma 2 and 3, which scale differently, by their
+    number of blocks alone.
+    """
     if not architecture.width_scaled_depth:
         return ()
     wide = settings["num_hidden_layers"] == architecture.width_scaled_depth

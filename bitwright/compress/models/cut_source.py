@@ -1,4 +1,4 @@
-"""A model as a target holds it: with some tensors cut into parts that are tensors of their own (`spaces/cut.py`).
+"""View of a model in which some tensors are cut into parts that are tensors of their own (`spaces/cut.py`); weights are not copied.
 
 It is a view: the weights stay where they are.
 """
@@ -15,7 +15,7 @@ from bitwright.spaces import Cut, Part, Tensor, part_of
 
 
 class Apart(Source):
-    """The source `whole` with its tensors cut; everything else, the fingerprint included, is that source's."""
+    """Source `whole` with its tensors cut; everything else, the fingerprint included, is that of `whole`."""
 
     def __init__(self, whole: Source, cut: Cut) -> None:
         self.name, self.architecture, self.metadata = whole.name, whole.architecture, whole.metadata
@@ -35,7 +35,7 @@ class Apart(Source):
         """See `Source.stored`.
 
         Raises:
-            ValueError: it is some columns of a matrix that is not stored as floats.
+            ValueError: the tensor is a range of columns of a matrix that is not stored as floats.
         """
         if tensor.name not in self._of:
             return self.whole.stored(tensor)
@@ -44,18 +44,18 @@ class Apart(Source):
         if part_of(tensor.name) < 0:
             return packed
         if tensor.stored not in FLOAT_TYPES:
-            raise ValueError(f"{tensor.name} is a part of a matrix stored in {tensor.stored}: what is stored can only be read whole")
+            raise ValueError(f"{tensor.name} is a part of a matrix stored in {tensor.stored}: only the whole matrix can be read as stored")
         of_matrix = packed.reshape(-1, stack.shape[-1], FLOAT_TYPES[tensor.stored].itemsize)
         return np.ascontiguousarray(of_matrix[slice(*part.rows), slice(*part.columns)]).reshape(-1)
 
 
 def cut_tensors(tensors: Iterable[Tensor], cut: Cut) -> tuple[Tensor, ...]:
-    """The tensors in their order, with the parts of one in its place."""
+    """Return the tensors in order, each cut one replaced by its parts."""
     return tuple(part for tensor in tensors for part in [one.tensor for one in cut(tensor)] or [tensor])
 
 
 def cut_pieces(pieces: Mapping[str, tuple[Piece, ...]], tensors: Iterable[Tensor], cut: Cut) -> dict[str, tuple[Piece, ...]]:
-    """Where tensors lie once those of `tensors` that are among `pieces` are cut."""
+    """Map tensors to parameter slices after cutting those of `tensors` that are in `pieces`."""
     found = dict(pieces)
     for tensor in tensors:
         parts = cut(tensor) if tensor.name in pieces else ()
@@ -66,7 +66,7 @@ def cut_pieces(pieces: Mapping[str, tuple[Piece, ...]], tensors: Iterable[Tensor
 
 
 def cut_importance(importance: Mapping[str, Floats], tensors: Iterable[Tensor], cut: Cut) -> dict[str, Floats]:
-    """An importance matrix of `tensors`, each `(n_experts or 1, n_columns)`, as one of their parts, each `(1, n_columns)`."""
+    """Cut an importance matrix of `tensors`, each `(n_experts or 1, n_columns)`, into that of their parts, each `(1, n_columns)`."""
     found = dict(importance)
     for tensor in tensors:
         parts = cut(tensor) if tensor.name in importance else ()

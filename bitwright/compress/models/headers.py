@@ -1,7 +1,7 @@
-"""A model as its files describe it before a weight is read: shapes, stored formats, metadata.
+"""Headers of a model: shapes, stored formats and metadata, without weights.
 
-The format of a folder's matrices is the narrowest float type that loses nothing of their weights, which only the weights tell. So what a file would
-have is known to lie between two sizes, `Outline.least` and `Outline.most`: equal wherever the folder's tensors have 16 bits or fewer.
+The stored format of a folder's matrices is the narrowest lossless float type, which depends on the weights. Headers alone bound the size of a file,
+from `Outline.least` to `Outline.most`; the two are equal if all tensors of the folder have 16 bits or fewer.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from bitwright.spaces import Tensor
 
 
 class Headers(Source):
-    """Tensors without weights; asking for one is a mistake of whoever asks."""
+    """Tensors without weights; reading one raises ValueError."""
 
     fingerprint = ""
 
@@ -23,10 +23,10 @@ class Headers(Source):
         metadata: tuple[KeyValue, ...],
         tensors: tuple[Tensor, ...],
         *,
-        sizes: Mapping[str, int] = {},  # never changed
+        sizes: Mapping[str, int] = {},  # not mutated
         vectors: str = "BF16",
     ) -> None:
-        """`sizes` are the bytes of tensors where a shape and a format do not tell, and `vectors` the type that a checkpoint may keep vectors in."""
+        """Take the sizes in bytes of the tensors whose format does not determine them, and the float type `vectors` of a checkpoint's vectors."""
         self.name, self.architecture, self.metadata, self.tensors = name, architecture, metadata, tensors
         self.vectors, self._sizes = vectors, dict(sizes)
 
@@ -36,7 +36,7 @@ class Headers(Source):
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"the weights of {tensor.name} are not read before everything else is known")
+        raise ValueError(f"headers hold no weights: {tensor.name} cannot be read")
 
     def stored(self, tensor: Tensor) -> Bytes:
         """See `Source.stored`.
@@ -44,7 +44,7 @@ class Headers(Source):
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"the bytes of {tensor.name} are not read before everything else is known")
+        raise ValueError(f"headers hold no weights: the bytes of {tensor.name} cannot be read")
 
     def stored_bytes(self, tensor: Tensor) -> int:
         """See `Source.stored_bytes`."""
@@ -53,7 +53,7 @@ class Headers(Source):
 
 @dataclass(frozen=True)
 class Outline:
-    """A model of which the smallest and the largest file are known that its weights may turn out to make of it as it is stored.
+    """Smallest and largest headers that a model may turn out to have, before its weights are read.
 
     `window_ignored` is the sliding window that llama.cpp does not compute, see `architectures.window_ignored`; 0 where there is none.
     """
@@ -64,5 +64,5 @@ class Outline:
 
 
 def context_length(source: Source) -> int:
-    """Tokens of the longest text that a model was made for, 0 where it does not say."""
+    """Return the context length of a model in tokens, 0 if its metadata has none."""
     return next((int(entry.value) for entry in source.metadata if entry.key == f"{source.architecture}.context_length"), 0)

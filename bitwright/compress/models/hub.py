@@ -1,6 +1,6 @@
-"""What a user calls a model: a GGUF file, a folder or a name on the Hugging Face hub; and its configuration.
+"""Resolution of a model's name to a GGUF file, a folder or a repository of the Hugging Face hub; and its configuration.
 
-No code of a model is run and no pickle is loaded: only the files named here are ever fetched.
+No code of a model is run and no pickle is loaded: only the files named here are downloaded.
 """
 
 import io
@@ -25,22 +25,22 @@ from bitwright.errors import ModelError, shown
 from bitwright.spaces import TOKENIZER_BYTES
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-#: The files that say how texts are tokenized, of all architectures that are supported.
+#: Tokenizer files of all supported architectures.
 TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "chat_template.jinja", "chat_template.json"),
 )
-#: The files that say what a model is; what else lies in its folder is nobody else's, and is neither fetched nor shipped.
+#: Config and tokenizer files of a model; no others are downloaded or shipped.
 WORDS = (CONFIG, "generation_config.json", *TOKENIZER)
-# Without this transformers asks whoever sits at the terminal whether to run the code in the folder.
+# Without this transformers prompts for permission to run the code in the folder.
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 
 
 def located(name: str) -> Path:
-    """Where the model lies: the file or folder itself, or the folder of what the hub gave.
+    """Return the file or folder of a model, downloaded first if `name` is a repository of the hub.
 
     Raises:
-        ModelError: there is none of that name.
+        ModelError: there is no model of that name.
     """
     path = Path(name)
     if os.path.exists(name):  # noqa: PTH110  a name that is too long is none, where `Path` raises
@@ -54,25 +54,25 @@ def located(name: str) -> Path:
 
 
 def _fetched(name: str, files: list[str]) -> Path:
-    """The folder of the hub's `name` with those of the named files that are in it; names without a folder are of its first level."""
+    """Download those of `files` that the repository `name` has, and return its folder; only files at the top level count."""
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=files))
-    except Exception as error:  # the hub's client lets those of its own transport through
+    except Exception as error:  # the hub's client does not wrap the errors of its transport
         raise ModelError(f"There is no file or folder '{name}', and the hub gave no model of that name: check the name and the network.") from error
 
 
 def configuration(path: Path) -> PreTrainedConfig:
-    """The configuration of a folder, of an architecture that is supported.
+    """Read the configuration of a folder, of a supported architecture.
 
     Raises:
-        ModelError: there is none, it cannot be read, or it describes something else.
+        ModelError: there is none, it cannot be read, or the architecture is not supported.
     """
     read_configuration(path)
     with quietly(path):
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, **NO_CODE)
     settings = quantization_of(path)
     if block_of(settings) != (0, 0):
-        del config.quantization_config  # read as the floats that are meant, see float8_blocks.py
+        del config.quantization_config  # dequantized on reading, see float8_blocks.py
     elif settings:
         method = settings.get("quant_method", "in a way that its configuration does not name")
         raise ModelError(
@@ -84,10 +84,10 @@ def configuration(path: Path) -> PreTrainedConfig:
 
 
 def read_tokenizer(path: Path, **where: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, or of the file that `where` names in it, which has split a text once.
+    """Load the tokenizer of a folder, or of the file that `where` names in it, and try it on a text.
 
     Raises:
-        ModelError: there is none that transformers can load, or it does not work.
+        ModelError: transformers cannot load one, or it does not work.
     """
     for name in TOKENIZER:
         if (path / name).is_file() and (path / name).stat().st_size > TOKENIZER_BYTES:
@@ -105,14 +105,14 @@ def read_tokenizer(path: Path, **where: Any) -> PreTrainedTokenizerBase:
 
 @contextmanager
 def quietly(path: Path) -> Iterator[None]:
-    """Keep transformers' progress bars, hints and warnings to itself, and tell in a sentence what it cannot load."""
+    """Silence transformers' progress bars and warnings, and turn its loading errors into a ModelError."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
-    except Exception as error:  # its readers raise errors of many families
+    except Exception as error:  # its readers raise errors of many types
         why = shown(_reason(error), 400)
         raise ModelError(f"MODEL must be a causal language model that transformers can load; {path} is not: {why}.") from error
     finally:
@@ -120,6 +120,6 @@ def quietly(path: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of the message, and the second where the first only announces it."""
+    """Return the first line of the message, and the second if the first only announces it."""
     lines = [line.strip() for line in str(error).strip().split("\n")]
     return (" ".join(lines[:2] if lines[0].endswith(":") else lines[:1]) or type(error).__name__).rstrip(".! ")

@@ -1,14 +1,14 @@
-"""Latent attention as llama.cpp holds it: the matrix that makes keys and values of the narrow vector, cut into heads.
+"""Multi-head latent attention as llama.cpp stores it: `kv_b`, the up-projection of the latent vector, split by head.
 
-DeepSeek keeps one narrow vector for the keys and values of a token, and `kv_b` makes the keys and values of all heads from it (DeepSeek-V2, Liu et
-al., 2024, arXiv 2405.04434, section 2.1). llama.cpp never makes them: it multiplies each query by its head's half for keys, and what attention gives
-by its half for values. So its file has, for `blk.0.attn_kv_b.weight` `(n_heads · (key + value), rank)`,
+DeepSeek caches one latent vector for the keys and values of a token, and `kv_b` projects it to the keys and values of all heads (DeepSeek-V2, Liu et
+al., 2024, arXiv 2405.04434, section 2.1). llama.cpp never computes them: it multiplies each query by the head's key half, and the attention output by
+the value half. So its file has, for `blk.0.attn_kv_b.weight` `(n_heads · (key + value), rank)`,
 
     blk.0.attn_k_b.weight   (n_heads, rank, key)     transposed
     blk.0.attn_v_b.weight   (n_heads, value, rank)
 
-They are stored as floats as the source has them. Nothing is decided about them there: a row of the first is no row of the matrix that torch works
-with. Other containers hold `kv_b` whole, and it is a matrix like any other.
+They are stored as floats, as in the source, and are never quantized: a row of the first is not a row of torch's matrix. Other containers store `kv_b`
+whole, as a matrix like any other.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _WHOLE, _KEYS, _VALUES = ".attn_kv_b.weight", ".attn_k_b.weight", ".attn_v_b.wei
 
 @dataclass(frozen=True)
 class _Half:
-    """A tensor of the engine made of `whole`: rows `start:stop` of each head, of `head` rows."""
+    """Engine tensor cut from `whole`: rows `start:stop` of each head of `head` rows."""
 
     whole: Tensor
     head: int
@@ -40,7 +40,7 @@ class _Half:
 
 
 class LatentByHead(Source):
-    """Another source with its `kv_b` matrices cut into heads; everything else, the fingerprint included, is that source's."""
+    """Source `whole` with its `kv_b` matrices split by head; everything else, the fingerprint included, is that of `whole`."""
 
     def __init__(self, whole: Source) -> None:
         self.name, self.architecture, self.metadata = whole.name, whole.architecture, whole.metadata
@@ -88,5 +88,5 @@ class LatentByHead(Source):
 
 
 def is_latent(source: Source) -> bool:
-    """Whether the source has latent attention that llama.cpp's file holds by head."""
+    """Return whether the source has latent attention that llama.cpp's file stores by head."""
     return any(tensor.name.endswith(_WHOLE) for tensor in source.tensors)

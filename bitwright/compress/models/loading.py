@@ -1,4 +1,4 @@
-"""From what a user calls a model to a model that can be measured: a GGUF file, a Hugging Face folder or a hub name.
+"""Loading of models to measure, from a GGUF file, a Hugging Face folder or a hub name.
 
 Only safetensors and GGUF are read: no pickle is loaded and no code of a model is run.
 """
@@ -6,9 +6,9 @@ Only safetensors and GGUF are read: no pickle is loaded and no code of a model i
 import torch
 from transformers import PreTrainedModel
 
-from bitwright.compress.codecs.extremes import require_sound
 from bitwright.compress.models.architectures import bind, lay_out, recognise, weights_of, window_ignored
 from bitwright.compress.models.checkpoints.hugging_face import metadata_of, tensors_of
+from bitwright.compress.models.extremes import require_sound
 from bitwright.compress.models.gguf.gguf_metadata import require_alike
 from bitwright.compress.models.headers import Headers, Outline
 from bitwright.compress.models.model import Model
@@ -16,11 +16,11 @@ from bitwright.compress.models.opening import GgufCheckpoint, open_checkpoint
 from bitwright.compress.models.source import Source
 from bitwright.errors import ModelError
 
-_ROPE_FACTORS = "rope_freqs.weight"  # no parameter of the module: computed from its configuration
+_ROPE_FACTORS = "rope_freqs.weight"  # not a parameter of the module: computed from its configuration
 
 
 def open_source(name: str) -> Source:
-    """The tensors of a model, without a module to measure: weights are read from the files when they are asked for.
+    """Open the tensors of a model without a torch module; weights are read from the files on demand.
 
     Raises:
         ModelError: no such model, or not one that can be read.
@@ -29,10 +29,10 @@ def open_source(name: str) -> Source:
 
 
 def load(name: str, device: str = "cpu") -> Model:
-    """The model in float32 on `device`, its module checked weight by weight against the engine's tensors.
+    """Load a model in float32 on `device`, with every weight of its module checked against the engine's tensors.
 
     Raises:
-        ModelError: no such model, not a causal language model, an architecture that is not known, or weights that are no numbers.
+        ModelError: no such model, not a causal language model, an unsupported architecture, or weights that are NaN.
     """
     checkpoint = open_checkpoint(name)
     source, tokenizer = checkpoint.source, checkpoint.tokenizer
@@ -50,7 +50,7 @@ def load(name: str, device: str = "cpu") -> Model:
 
 
 def open_headers(name: str) -> Outline:
-    """What the files of a model say before a weight is read.
+    """Read the headers of a model, without its weights.
 
     Raises:
         ModelError: no such model, or not one that can be read.
@@ -60,7 +60,7 @@ def open_headers(name: str) -> Outline:
         file = checkpoint.source
         sizes = {tensor.name: file.stored_bytes(tensor) for tensor in file.tensors}
         exact = Headers(name, file.architecture, file.metadata, file.tensors, sizes=sizes)
-        return Outline(exact, exact, 0)  # a window that transformers reads from a file is refused when it is loaded
+        return Outline(exact, exact, 0)  # loading refuses a GGUF file whose window transformers would apply
     module = checkpoint.skeleton
     widest = "F32" if checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
     least, most = (
@@ -77,22 +77,22 @@ def open_headers(name: str) -> Outline:
 
 
 def _require_same(source: Source, module: PreTrainedModel) -> None:
-    """Refuse to measure a module whose weights are not those of the file, one for one."""
+    """Require that the weights of the module equal those of the file, one by one."""
     laid_out = lay_out(module, source.architecture)
-    unlike = {tensor.name for tensor in source.tensors} - {_ROPE_FACTORS} ^ set(laid_out)
+    different = {tensor.name for tensor in source.tensors} - {_ROPE_FACTORS} ^ set(laid_out)
     for tensor in source.tensors:
-        if tensor.name in laid_out and not unlike:
+        if tensor.name in laid_out and not different:
             weights = [weights_of(module)[piece.parameter] for piece in laid_out[tensor.name]]
             rows = torch.cat([piece.to_engine(weight).reshape(-1) for piece, weight in zip(laid_out[tensor.name], weights, strict=True)])
             if not _equal(rows, torch.from_numpy(source.read(tensor)).reshape(-1)):
-                unlike.add(tensor.name)
-    if unlike:
+                different.add(tensor.name)
+    if different:
         raise ModelError(
-            f"The module's weights must equal the file's; {', '.join(sorted(unlike)[:3])} of {source.name} differ, so transformers and llama.cpp "
+            f"The module's weights must equal the file's; {', '.join(sorted(different)[:3])} of {source.name} differ, so transformers and llama.cpp "
             "would run two different models: give the model in the form of Hugging Face instead."
         )
 
 
 def _equal(rows: torch.Tensor, stored: torch.Tensor) -> bool:
-    """Whether weights are the same; Gemma's norms are stored with 1 added and read with 1 taken away, which rounds."""
+    """Return whether weights are equal; Gemma's norms are stored with 1 added, which rounds when it is subtracted again."""
     return torch.equal(rows, stored) or bool(torch.isclose(rows + 1, stored, atol=1e-5).all())

@@ -1,4 +1,4 @@
-"""A model ready to be measured: a torch module and the engine's tensors, bound to each other."""
+"""Loaded model: a torch module, its tokenizer, and the engine's tensors bound to its parameters."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from bitwright.spaces import Tensor
 
 @dataclass(frozen=True)
 class Model:
-    """`pieces` maps the name of every engine matrix that can be decided about to where it lies in `module`.
+    """Loaded model. `pieces` maps the name of every engine matrix that can be quantized to its slices of the parameters of `module`.
 
     The module is in evaluation mode, in float32, and its weights equal those of `source`.
     """
@@ -24,7 +24,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the module's weights are."""
+        """Device of the module's weights."""
         return next(self.module.parameters()).device
 
     @property

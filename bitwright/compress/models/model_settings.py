@@ -1,7 +1,7 @@
-"""The part of a model's identity that is no weight: its configuration, its tokenizer, the metadata of its file, by name.
+"""Settings that identify a model besides its weights: configuration, tokenizer and file metadata, by name.
 
-Equal weights compute something else with another `rope_theta`, another epsilon, or two words of the vocabulary swapped. So a plan and a run keep
-these beside the fingerprint of the weights, each under the key that a person would look for, and say which one differs.
+The same weights compute something else with another `rope_theta`, another epsilon or a permuted vocabulary. So a plan and a run record these settings
+beside the fingerprint of the weights, each under its own key, and name the one that differs.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from gguf import GGUFValueType
 
 from bitwright.compress.models.source import KeyValue, Source
 
-#: of a configuration: where it comes from, how it was trained, how its weights are stored, what a call returns
+#: keys of a configuration that do not change the output: origin, training, storage, return values
 _UNREAD = {
     "_name_or_path",
     "transformers_version",
@@ -39,32 +39,34 @@ _UNREAD = {
     "_attn_implementation",
 }
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*", "spiece.model")
-#: of a file's metadata: what it is called and how it is laid out
+#: keys of GGUF metadata that do not change the output: names and layout
 _UNREAD_GROUPS = ("general.", "quantize.", "split.", "imatrix.")
 _LONGEST, _DIGITS, _SHOWN = 60, 16, 3
 _ABSENT = "absent"
 
 
 def settings_of_folder(config: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Each key of a configuration, with dots where it has keys of its own, and the digest of each file of the tokenizer."""
+    """Return the settings of a folder: each key of the configuration, nested keys with dots, and the digest of each tokenizer file."""
     files = sorted({path for pattern in _TOKENIZER for path in folder.glob(pattern) if path.is_file()})
-    settings = {key: _told(json.dumps(value)) for key, value in _flat(config) if key.split(".")[0] not in _UNREAD}
+    settings = {key: _shortened(json.dumps(value)) for key, value in _flat(config) if key.split(".")[0] not in _UNREAD}
     return settings | {path.name: _digest(path.read_bytes()) for path in files}
 
 
 def settings_of_metadata(metadata: Iterable[KeyValue]) -> dict[str, str]:
-    """Each entry of a GGUF file's metadata that changes what is computed, long ones by their digest."""
+    """Return the metadata of a GGUF file that changes the output, long values by their digest."""
     read = (entry for entry in metadata if entry.key == "general.architecture" or not entry.key.startswith(_UNREAD_GROUPS))
-    return {entry.key: _told(json.dumps(entry.value, default=repr) if entry.type is not GGUFValueType.STRING else str(entry.value)) for entry in read}
+    return {
+        entry.key: _shortened(json.dumps(entry.value, default=repr) if entry.type is not GGUFValueType.STRING else str(entry.value)) for entry in read
+    }
 
 
-def unlike(kept: Mapping[str, str], source: Source) -> str:
-    """How the model of `source` differs from that of a plan with the settings `kept`, in words, the first few keys; empty where it does not."""
+def describe_differences(recorded: Mapping[str, str], source: Source) -> str:
+    """Describe the first few differences between the settings `recorded` in a plan and those of the model of `source`; empty if there are none."""
     found = source.settings
-    keys = [key for key in (*kept, *(key for key in found if key not in kept)) if kept.get(key) != found.get(key)]
-    told = [f"{key} is {kept.get(key, _ABSENT)} in the plan's model and {found.get(key, _ABSENT)} in {source.name}" for key in keys[:_SHOWN]]
+    keys = [key for key in (*recorded, *(key for key in found if key not in recorded)) if recorded.get(key) != found.get(key)]
+    shown = [f"{key} is {recorded.get(key, _ABSENT)} in the plan's model and {found.get(key, _ABSENT)} in {source.name}" for key in keys[:_SHOWN]]
     more = [f"{len(keys) - _SHOWN} more differ"] if len(keys) > _SHOWN else []
-    return ", ".join([*told, *more])
+    return ", ".join([*shown, *more])
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -75,7 +77,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _told(value: str) -> str:
+def _shortened(value: str) -> str:
     return value if len(value) <= _LONGEST else _digest(value.encode())
 
 

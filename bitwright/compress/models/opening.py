@@ -1,7 +1,7 @@
-"""One opening of a model: its configuration, index, tokenizer and tensors, read once and asked by everything that works with the model.
+"""Opened models: configuration, index, tokenizer and tensors, each read once and shared by all users.
 
-`load`, `open_source` and `open_home` all begin here, so they cannot mean two models. What disagrees within a model (its index and its shards, its
-configuration and its weights, tensors that nothing reads) is told here, before anything is measured.
+`load`, `open_source` and `open_home` all begin here, so that they see the same model. Inconsistencies within a model (index and shards,
+configuration and weights, unused tensors) are reported here, before anything is measured.
 """
 
 import copy
@@ -25,28 +25,28 @@ from bitwright.compress.models.hub import NO_CODE, configuration, located, quiet
 from bitwright.compress.models.model_settings import settings_of_folder
 from bitwright.compress.models.tensor_layout import Piece
 
-_KEPT_OPEN = 4  # models; one run needs one
+_KEPT_OPEN = 4  # opened models in memory; a run needs one
 
 
 @dataclass(frozen=True, eq=False)
 class FolderCheckpoint:
-    """A folder as transformers saves it; nothing of it changes.
+    """Model folder in transformers' format, assumed not to change.
 
-    `name` is what the user called it, `said` its `config.json` and `config` what transformers reads there, `skeleton` the module that it describes,
-    without weights, `pieces` where the engine's tensors lie in that, and `shards` the weights.
+    `name` is the user's name for it, `config_json` its raw `config.json`, `config` that parsed by transformers, `skeleton` its module on the meta
+    device, `pieces` the parameter slices of each engine tensor in the skeleton, and `shards` the weights.
     """
 
     name: str
     path: Path
     config: PreTrainedConfig
-    said: Mapping[str, Any]
+    config_json: Mapping[str, Any]
     skeleton: PreTrainedModel
     pieces: Mapping[str, tuple[Piece, ...]]
     shards: Shards
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the folder.
+        """Tokenizer of the folder.
 
         Raises:
             ModelError: it cannot be loaded.
@@ -55,17 +55,17 @@ class FolderCheckpoint:
 
     @cached_property
     def source(self) -> HuggingFaceSource:
-        """The engine's tensors, read from the files when they are asked for.
+        """Engine tensors of the folder, read from the files on demand.
 
         Raises:
             ModelError: the tokenizer is not supported, or a weight cannot be read.
         """
-        settings = settings_of_folder(self.said, self.path)
+        settings = settings_of_folder(self.config_json, self.path)
         return HuggingFaceSource(self.name, self.skeleton, self.shards.rows, tokenizer=self.tokenizer, folder=self.path, settings=settings)
 
     @torch.no_grad()
     def module(self) -> PreTrainedModel:
-        """A new module in float32 with the weights of the folder."""
+        """Load a new module in float32 with the weights of the folder."""
         with quietly(self.path), no_init_weights():
             built: Any = AutoModelForCausalLM.from_config(copy.deepcopy(self.config), dtype=torch.float32, **NO_CODE)  # type: ignore[no-untyped-call]
         filled: PreTrainedModel = built
@@ -79,7 +79,7 @@ class FolderCheckpoint:
 
 @dataclass(frozen=True, eq=False)
 class GgufCheckpoint:
-    """A GGUF file, whose configuration and tokenizer are what transformers makes of its metadata."""
+    """GGUF file, with the configuration and tokenizer that transformers derives from its metadata."""
 
     name: str
     path: Path
@@ -87,10 +87,10 @@ class GgufCheckpoint:
 
     @cached_property
     def config(self) -> PreTrainedConfig:
-        """What transformers makes of the metadata.
+        """Configuration that transformers derives from the metadata.
 
         Raises:
-            ModelError: it knows no such architecture.
+            ModelError: transformers does not know the architecture.
         """
         with quietly(self.path):
             found: PreTrainedConfig = AutoConfig.from_pretrained(**self._where)
@@ -98,27 +98,27 @@ class GgufCheckpoint:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the file, which splits text as llama.cpp does.
+        """Tokenizer of the file, with llama.cpp's pre-tokenizer.
 
         Raises:
             ModelError: it cannot be loaded.
         """
         found = read_tokenizer(self.path.parent, gguf_file=self.path.name)
-        said = next((str(entry.value) for entry in self.source.metadata if entry.key == "tokenizer.ggml.pre"), "")
-        restore_pre_tokenizer(found, said)
+        pre_tokenizer = next((str(entry.value) for entry in self.source.metadata if entry.key == "tokenizer.ggml.pre"), "")
+        restore_pre_tokenizer(found, pre_tokenizer)
         return found
 
     @cached_property
     def skeleton(self) -> PreTrainedModel:
-        """The module that the file describes, without weights."""
+        """Module of the file on the meta device, without weights."""
         with quietly(self.path):
             return open_skeleton(self.config)
 
     def module(self) -> PreTrainedModel:
-        """A new module in float32 with the weights that transformers finds in the file.
+        """Load a new module in float32 with the weights that transformers reads from the file.
 
         Raises:
-            ModelError: it cannot load them.
+            ModelError: transformers cannot load them.
         """
         with quietly(self.path):
             found: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -131,15 +131,15 @@ class GgufCheckpoint:
         return {"pretrained_model_name_or_path": str(self.path.parent), "gguf_file": self.path.name, **NO_CODE}
 
 
-#: a model as it lies on disk, opened
+#: an opened model, of either kind
 Checkpoint = FolderCheckpoint | GgufCheckpoint
 
 
 def open_checkpoint(name: str) -> Checkpoint:
-    """Open what a user calls a model; the same object as before where none of its files was touched since.
+    """Open the model called `name`; returns the same object as before if none of its files has changed since.
 
     Raises:
-        ModelError: no such model, not one that can be read, or one whose parts disagree.
+        ModelError: there is no such model, it cannot be read, or its parts are inconsistent.
     """
     path = located(name)
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
@@ -149,21 +149,21 @@ def open_checkpoint(name: str) -> Checkpoint:
 
 @lru_cache(maxsize=_KEPT_OPEN)
 def _opened(name: str, place: Path, path: Path, stamps: tuple[tuple[str, int, int, int, int], ...]) -> Checkpoint:  # noqa: ARG001
-    """Open the model; `place` and `stamps` tell one version of its files from the next."""
+    """Open a model; `place` and `stamps` are the cache key of one version of its files."""
     if not path.is_dir():
         return GgufCheckpoint(name, path, GgufSource(path))
     config = configuration(path)
     with quietly(path):
         skeleton = open_skeleton(config)
-    said = read_configuration(path)
-    found, pieces = Shards(path, quantization_in(said, path)), lay_out(skeleton, recognise(config).name)
+    config_json = read_configuration(path)
+    found, pieces = Shards(path, quantization_in(config_json, path)), lay_out(skeleton, recognise(config).name)
     found.require(pieces, weights_of(skeleton))
     found.require_read(pieces, tied=_tied(skeleton), ignored=skeleton._keys_to_ignore_on_load_unexpected or ())
-    return FolderCheckpoint(name, path, config, said, skeleton, pieces, found)
+    return FolderCheckpoint(name, path, config, config_json, skeleton, pieces, found)
 
 
 def open_skeleton(config: PreTrainedConfig) -> PreTrainedModel:
-    """The module that a configuration describes, on the meta device: shapes without weights."""
+    """Build the module of a configuration on the meta device: shapes without weights."""
     with torch.device("meta"):
         module: Any = AutoModelForCausalLM.from_config(copy.deepcopy(config), **NO_CODE)  # type: ignore[no-untyped-call]
     skeleton: PreTrainedModel = module
@@ -171,7 +171,7 @@ def open_skeleton(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def _tied(skeleton: PreTrainedModel) -> dict[str, str]:
-    """The parameters that are another one's by the configuration: name → that one's name."""
+    """Return the parameters that the configuration ties to another, name → that one's name."""
     owners = {id(parameter): name for name, parameter in skeleton.named_parameters()}
     everything = skeleton.named_parameters(remove_duplicate=False)
     return {name: owners[id(parameter)] for name, parameter in everything if owners[id(parameter)] != name}

@@ -1,4 +1,4 @@
-"""Where the routers of a mixture of experts lie."""
+"""Routers of a mixture of experts."""
 
 import re
 
@@ -9,18 +9,18 @@ _CORRECTED = re.compile(r"blk\.\d+\.exp_probs_b\.bias")
 
 
 def router_tensors(model: Model) -> dict[int, str]:
-    """The engine's tensor `(n_experts, width)` that is the router of each layer which has one, by layer."""
+    """Return the name of each layer's router tensor `(n_experts, width)`, by layer."""
     found = {name: _ROUTER.fullmatch(name) for name in model.pieces}
     return {int(match[1]): name for name, match in found.items() if match}
 
 
 def router_parameters(model: Model) -> dict[int, str]:
-    """The same as named parameters of the module."""
+    """Return the name of each layer's router parameter in the module, by layer."""
     return {layer: model.pieces[name][0].parameter for layer, name in router_tensors(model).items()}
 
 
 def is_corrected(model: Model) -> bool:
-    """Whether the routers choose by the sigmoid of each logit and a correction, as DeepSeek-V3's do (arXiv 2412.19437, equations 13 to 16), and not
-    by a softmax.
+    """Return whether the routers select experts by a sigmoid of each logit and a correction, as in DeepSeek-V3 (arXiv 2412.19437, equations 13 to
+    16), and not by a softmax.
     """
     return any(_CORRECTED.fullmatch(tensor.name) for tensor in model.tensors)

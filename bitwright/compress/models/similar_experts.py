@@ -1,7 +1,7 @@
-"""Experts that are nearly the same: when one of two is dropped, the other should take its tokens and not whoever comes next.
+"""Nearly identical experts of a layer: when one of two is dropped, the other should take its tokens instead of the router's next choice.
 
-Copies come from sparse upcycling (Komatsuzaki et al., ICLR 2023), where all experts begin as one. Of experts that were trained apart hardly two are
-alike, so there is nobody to take over.
+They come from sparse upcycling (Komatsuzaki et al., ICLR 2023), where all experts are initialised as copies of one. Experts trained from scratch are
+hardly ever this similar, and then there is no replacement.
 """
 
 import re
@@ -16,12 +16,12 @@ from bitwright.spaces import Tensor, expert_of
 #: layer and index
 Expert = tuple[int, int]
 
-ALIKE = 0.9  # cosine of all weights of two experts
+ALIKE = 0.9  # least cosine similarity of all weights of two experts
 
 
 def twins(source: Source) -> dict[Expert, int]:
-    """For each expert of a source that holds them apart, the index of the one of its layer that is most like it, if their weights have a cosine of
-    `ALIKE` or more.
+    """Return for each expert the index of the most similar one of its layer, if the cosine similarity of their weights is `ALIKE` or more; the source
+    must hold experts as tensors of their own.
     """
     found: dict[Expert, int] = {}
     for layer, kinds in _stacks(source.tensors).items():
@@ -33,7 +33,7 @@ def twins(source: Source) -> dict[Expert, int]:
 
 
 def _stacks(tensors: tuple[Tensor, ...]) -> dict[int, dict[str, list[Tensor]]]:
-    """The tensors of the experts of each layer by role, in the order of their index."""
+    """Group the experts' tensors by layer and role, in the order of their index."""
     stacks: dict[int, dict[str, list[Tensor]]] = {}
     for tensor in sorted(tensors, key=lambda tensor: expert_of(tensor.name)):
         layer, expert = expert_of(tensor.name)
@@ -43,7 +43,7 @@ def _stacks(tensors: tuple[Tensor, ...]) -> dict[int, dict[str, list[Tensor]]]:
 
 
 def _products(source: Source, tensors: list[Tensor]) -> NDArray[np.float64]:
-    """Inner products of each two tensors `(n_experts, n_experts)`, a share of the rows at a time."""
+    """Return the Gram matrix `(n_experts, n_experts)` of the tensors, computed in chunks."""
     weights = np.stack([source.read(tensor).reshape(-1) for tensor in tensors])  # (n_experts, n_weights)
     total = np.zeros((len(tensors), len(tensors)))
     for part in _parts(weights):

@@ -1,7 +1,7 @@
-"""Where a model's tensors come from, in the layout and under the names of the engine.
+"""Interface to a model's tensors in the layout and under the names of the engine.
 
-A source answers three questions about a tensor: which shape and stored format it has, what its weights are as float32, and what its bytes are
-as they stand in the file. Everything that is written, measured or counted starts here.
+A source gives for each tensor its shape and stored format, its weights as float32, and its bytes as stored in the file. Everything that is written,
+measured or counted starts here.
 """
 
 from abc import ABC, abstractmethod
@@ -14,17 +14,18 @@ import numpy as np
 from gguf import GGUFValueType
 from numpy.typing import NDArray
 
+from bitwright.errors import ModelError
 from bitwright.spaces import GGML_BY_NAME, Tensor
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
-#: of a source that is no user's model
+#: settings of a source that is not a user's model
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class KeyValue:
-    """One entry of GGUF metadata. `item` is the type of an array's elements, and equals `type` for anything else."""
+    """Entry of GGUF metadata. `item` is the type of an array's elements, and equals `type` for anything else."""
 
     key: str
     value: Any
@@ -33,10 +34,10 @@ class KeyValue:
 
 
 class Source(ABC):
-    """A model as tensors in file order.
+    """Tensors of a model, in file order.
 
-    `name` is what the user called it, `architecture` is GGUF's name of the architecture, `fingerprint` a SHA-256 in hexadecimal over tensor
-    names, shapes, formats and contents. `settings` is what else changes what the model computes, by name (`model_settings.py`).
+    `name` is the user's name for the model, `architecture` is GGUF's name of the architecture, `fingerprint` a SHA-256 in hexadecimal over tensor
+    names, shapes, formats and contents. `settings` are the settings besides the weights that change the output, by name (`model_settings.py`).
     """
 
     name: str
@@ -48,23 +49,33 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, tensor: Tensor) -> Floats:
-        """Weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
+        """Read weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
 
     @abstractmethod
     def stored(self, tensor: Tensor) -> Bytes:
-        """The tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
+        """Return the tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
 
     def stored_bytes(self, tensor: Tensor) -> int:
-        """Their number, counted from the shape where the format is one of GGUF's."""
+        """Return the number of bytes of `stored`, computed from the shape for GGUF's formats."""
         form = GGML_BY_NAME.get(tensor.stored)
         return form.size_bytes(tensor.shape) if form else self.stored(tensor).nbytes
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
-        """Weights of one expert of a stack `(n_experts, n_rows, n_columns)` as float32 `(n_rows, n_columns)`."""
+        """Read the weights of one expert of a stack `(n_experts, n_rows, n_columns)` as float32 `(n_rows, n_columns)`."""
         weights: Floats = self.read(tensor).reshape(tensor.shape)[expert]
         return weights
 
     def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
-        """The bytes of one expert of a stack."""
+        """Return the stored bytes of one expert of a stack."""
         packed: Bytes = self.stored(tensor).reshape(tensor.shape[0], -1)[expert]
         return packed
+
+
+def require_size(packed: Bytes, n_bytes: int, form: str) -> None:
+    """Refuse bytes that are too many or too few before anything is read from them by their place.
+
+    Raises:
+        ModelError: they are not `n_bytes`.
+    """
+    if packed.nbytes != n_bytes:
+        raise ModelError(f"A tensor in {form} must have the {n_bytes:,} bytes of its shape; this one has {packed.nbytes:,}: make the file again.")

@@ -1,8 +1,8 @@
-"""How the tensors of the engine lie in the parameters of the torch module.
+"""Mapping between the engine's tensors and the parameters of the torch module.
 
-An engine tensor is a list of pieces, each some consecutive rows of a parameter: one piece for an ordinary matrix, one for each expert where
-transformers keeps the experts of a layer in one 3-D parameter. llama.cpp pairs neighbouring dimensions in its rotary embedding for the `llama`
-architecture where transformers pairs the two halves of a head, so there the rows of q and k are reordered head by head.
+An engine tensor is a list of parameter slices, each consecutive rows of a parameter: one for an ordinary matrix, one per expert where transformers
+fuses the experts of a layer into one 3-D parameter. llama.cpp's rotary embedding pairs neighbouring dimensions for the `llama` architecture where
+transformers pairs the two halves of a head, so the rows of q and k are reordered head by head.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from torch import Tensor as Torch
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows `start:stop` of a torch parameter, or of its slice `expert` (-1 where the parameter is a plain matrix).
+    """Slice of a torch parameter: rows `start:stop` of it, or of its matrix `expert` if it is 3-D (-1 if it is a plain matrix).
 
-    `rotary_heads` is the number of heads whose rows the engine keeps interleaved, 0 where the order is the same; `columns` are the first column and
-    the one past the last where it is not whole rows.
+    `rotary_heads` is the number of heads whose rows the engine interleaves, 0 if the order is the same; `columns` are the first column and the one
+    past the last, None for whole rows.
     """
 
     parameter: str
@@ -30,20 +30,20 @@ class Piece:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the engine tensor that this piece makes."""
+        """Number of rows."""
         return self.stop - self.start
 
     def matrix(self, parameter: Torch) -> Torch:
-        """The 2-D matrix of which the piece is rows: the parameter itself or one expert's slice, a view in either case."""
+        """Return the 2-D matrix that the slice is cut from: the parameter itself or one expert's matrix, as a view."""
         return parameter if self.expert < 0 else parameter[self.expert]
 
     def of(self, parameter: Torch) -> Torch:
-        """The columns of `matrix` that the piece is of: all of them where it is whole rows, a view in either case."""
+        """Return the columns of `matrix` that the slice covers, as a view."""
         whole = self.matrix(parameter)
         return whole if self.columns is None else whole[:, slice(*self.columns)]
 
     def order(self) -> NDArray[np.int64]:
-        """For each engine row `(n_rows,)` the torch row of `matrix` that it is."""
+        """Return the torch row of `matrix` for each engine row, `(n_rows,)`."""
         rows = np.arange(self.start, self.stop)
         if not self.rotary_heads:
             return rows
@@ -51,7 +51,7 @@ class Piece:
         return rows.reshape(self.rotary_heads, 2, -1).swapaxes(1, 2).reshape(-1)
 
     def to_engine(self, parameter: Torch) -> Torch:
-        """The rows in engine order `(n_rows, n_columns)`, a copy."""
+        """Copy the rows in engine order, `(n_rows, n_columns)`."""
         return self.of(parameter)[torch.from_numpy(self.order()).to(parameter.device)]
 
     def from_engine(self, parameter: Torch, rows: Torch) -> None:

@@ -9,7 +9,9 @@ Where the inputs of layers are rounded, sums in another order turn some of the r
 measured in torch, with steps that differ by as much as such sums do.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import Model, RoundsInputs, Weights, applied, rounded_as, router_tensors
-from bitwright.engines.by_target import compressed_tensors
-from bitwright.engines.check_result import Check, Floats, Mean, faults, gap_fault, mean_divergence, types_unlike
-from bitwright.engines.checkpoint_source import CheckpointSource
+from bitwright.engines.check_result import Floats, mean_divergence, types_unlike
+from bitwright.engines.checkpoint_check import CheckpointCheck
+from bitwright.engines.checkpoint_container import CheckpointContainer
+from bitwright.engines.checkpoint_source import CheckpointSource, written_weights
 from bitwright.engines.compressed_tensors.reload import load_packed, loaded_types, unpack_layer_by_layer
-from bitwright.engines.compressed_tensors.target import TRANSFORMERS, VLLM
-from bitwright.engines.compressed_tensors.vllm import in_vllm, python_of_vllm
+from bitwright.engines.compressed_tensors.vllm import in_vllm
 from bitwright.engines.greedy_generation import continued
-from bitwright.engines.native.reload import written_weights
-from bitwright.engines.targets import TARGETS
 from bitwright.objectives import next_token_log_probabilities
 from bitwright.progress import Progress
 from bitwright.spaces import Format, PackedFormat, Plan
@@ -34,53 +34,6 @@ _EXACT, _ROUNDED = 1e-4, 5e-3  # nats between two computations with the same wei
 _FLOAT32, _BFLOAT16 = 1e-6, 2.0**-9  # relative errors of sums, by which roundings of inputs are turned
 _TURNED = 2.0  # how much more of what that does an engine may show
 _GENERATED_TOKENS = 24
-
-
-@dataclass(frozen=True)
-class CheckpointCheck(Check):
-    """What was promised and what was found. `in_engine` is the divergence from the original of what the engine loads, `engine_gap` that from torch
-    with the plan's weights, `allowed_gap` what rounding explains of it.
-    """
-
-    engine_name: str
-    size_promised: int
-    size_found: int
-    wrong_types: tuple[str, ...]
-    in_torch: Mean
-    in_engine: Mean
-    engine_gap: Mean
-    allowed_gap: float
-    prompt: str
-    text: str
-    remark: str = ""
-
-    @property
-    def engine(self) -> str:
-        """See `Check.engine`."""
-        return self.engine_name
-
-    @property
-    def written(self) -> str:
-        """See `Check.written`."""
-        return self.text
-
-    @property
-    def rows(self) -> tuple[tuple[str, str, str], ...]:
-        """See `Check.rows`."""
-        remarks = [("loaded and run by the engine", "", self.remark)] if self.remark else []
-        return (
-            *remarks,
-            ("size", f"{self.size_promised:,} bytes", f"{self.size_found:,} bytes"),
-            ("formats", "as planned", "all as planned" if not self.wrong_types else f"{len(self.wrong_types)} differ"),
-            ("divergence from the original", f"{self.in_torch} in torch", f"{self.in_engine} in {self.engine_name}"),
-            (f"{self.engine_name} against torch, same weights", f"at most {self.allowed_gap:.4f}", str(self.engine_gap)),
-        )
-
-    @property
-    def broken(self) -> tuple[str, ...]:
-        """See `Check.broken`."""
-        sizes = self.size_promised, self.size_found
-        return (*faults(sizes, self.wrong_types, what="checkpoint"), *gap_fault(self.engine_name, self.engine_gap, self.allowed_gap))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,17 +48,73 @@ class _Found:
     remark: str = ""
 
 
-def check_checkpoint(
-    model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, engine_python: str, progress: Progress
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Request to an engine: the contexts and the prompt, in floats of type `dtype`; `turned` is how far roundings that turn may carry it, in nats.
+
+    `planned` are the log-probabilities `(n_contexts, n_vocabulary)` that torch gives with the plan's `weights`, `text` what it writes with them.
+    """
+
+    contexts: list[NDArray[np.int64]]
+    prompt: str
+    dtype: str
+    turned: float
+    weights: Weights
+    planned: Floats
+    text: str
+
+
+#: runs an engine on a checkpoint that was read back
+_Run = Callable[[Model, Path, CheckpointSource, _Asked], _Found]
+
+
+def check_in_transformers(
+    container: CheckpointContainer, model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, progress: Progress
 ) -> CheckpointCheck:
-    """Compare the folder at `path` with its plan, over `contexts`, each `(length,)` token ids. `engine_python` has vLLM, where it is not empty.
+    """Compare the folder at `path`, which `container` wrote, with its plan in transformers, over `contexts`, each `(length,)` token ids.
 
     Raises:
-        ModelError: the checkpoint cannot be read, by us or by the engine.
+        ModelError: the checkpoint cannot be read, by us or by transformers.
+    """
+    asked = _Question(contexts, prompt, narrow=False, run=_in_transformers)
+    return _checked(container, model, plan, path, asked=asked, progress=progress)
+
+
+def check_in_vllm(
+    container: CheckpointContainer,
+    model: Model,
+    plan: Plan,
+    path: Path,
+    *,
+    contexts: list[NDArray[np.int64]],
+    prompt: str,
+    python: str,
+    progress: Progress,
+) -> CheckpointCheck:
+    """The same in the vLLM of `python`, or where that is empty with the weights that the package unpacks which vLLM uses.
+
+    vLLM's kernels for packed integers take bfloat16 alone.
+
+    Raises:
+        ModelError: the checkpoint cannot be read, by us or by vLLM.
         BrokenPromiseError: a layer unpacks to other weights than were written.
     """
-    container = compressed_tensors(TARGETS[plan.target], plan.model.source)
-    built = container.written(path)
+    asked = _Question(contexts, prompt, narrow=True, run=partial(_in_vllm if python else _unpacked, python=python))
+    return _checked(container, model, plan, path, asked=asked, progress=progress)
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """The contexts and the prompt of a check, whether packed integers are computed with in bfloat16 (`narrow`), and what runs the engine."""
+
+    contexts: list[NDArray[np.int64]]
+    prompt: str
+    narrow: bool
+    run: _Run
+
+
+def _checked(container: CheckpointContainer, model: Model, plan: Plan, path: Path, *, asked: _Question, progress: Progress) -> CheckpointCheck:
+    built, contexts, prompt = container.written(path), asked.contexts, asked.prompt
     with progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
         original = next_token_log_probabilities(model, contexts)
         advance(len(contexts))
@@ -113,16 +122,9 @@ def check_checkpoint(
         with applied(model, weights):
             planned, text = next_token_log_probabilities(model, contexts), continued(model, prompt).text
         advance(len(contexts))
-        narrow = plan.target == VLLM.name and any(isinstance(form, PackedFormat) for form in built.forms.values())
+        narrow = asked.narrow and any(isinstance(form, PackedFormat) for form in built.forms.values())
         turned = _turned(model, weights, planned, contexts, by=_BFLOAT16 if narrow else _FLOAT32)
-        asked = _Asked(contexts, prompt, "bfloat16" if narrow else "float32", turned, weights, planned)
-        python = python_of_vllm(engine_python) if plan.target == VLLM.name else ""
-        if plan.target == TRANSFORMERS.name:
-            found = _in_transformers(model, path, built, asked)
-        else:
-            unpack_layer_by_layer(path, built)  # so the engine's weights are the plan's
-            unpacked = _Found("compressed-tensors", planned, planned, _EXACT, text, remark="no: only unpacked; --engine-python runs it")
-            found = _in_vllm(model, path, asked, python) if python else unpacked
+        found = asked.run(model, path, built, _Asked(contexts, prompt, "bfloat16" if narrow else "float32", turned, weights, planned, text))
         advance(len(contexts))
     return CheckpointCheck(
         engine_name=found.engine,
@@ -139,22 +141,6 @@ def check_checkpoint(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """What an engine is asked, in floats of which type, and how far roundings that turn may carry it, in nats; and the plan's weights, with which
-    torch gave `planned`, log-probabilities `(n_contexts, n_vocabulary)`.
-
-    vLLM's kernels for packed integers take bfloat16 alone.
-    """
-
-    contexts: list[NDArray[np.int64]]
-    prompt: str
-    dtype: str
-    turned: float
-    weights: Weights
-    planned: Floats
-
-
 def _turned(model: Model, weights: Weights, planned: Floats, contexts: list[NDArray[np.int64]], *, by: float) -> float:
     rounding = {name: given for name, given in weights.items() if isinstance(given, RoundsInputs)}
     if not rounding:
@@ -164,7 +150,14 @@ def _turned(model: Model, weights: Weights, planned: Floats, contexts: list[NDAr
         return _TURNED * mean_divergence(planned, next_token_log_probabilities(model, contexts)).nats_per_token
 
 
-def _in_vllm(model: Model, path: Path, asked: _Asked, python: str) -> _Found:
+def _unpacked(model: Model, path: Path, built: CheckpointSource, asked: _Asked, *, python: str) -> _Found:  # noqa: ARG001
+    unpack_layer_by_layer(path, built)  # so the engine's weights are the plan's
+    remark = "no: only unpacked; --engine-python runs it"
+    return _Found("compressed-tensors", asked.planned, asked.planned, _EXACT, asked.text, remark=remark)
+
+
+def _in_vllm(model: Model, path: Path, built: CheckpointSource, asked: _Asked, *, python: str) -> _Found:
+    unpack_layer_by_layer(path, built)
     prompt = [int(token) for token in model.tokenizer(asked.prompt)["input_ids"]]
     contexts = [context.tolist() for context in asked.contexts]
     answer = in_vllm(python, path, dtype=asked.dtype, contexts=contexts, prompt=prompt, n_tokens=_GENERATED_TOKENS)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bitwright.compress import Bytes, Codec, Layer, PackedCodec, layer_bytes, layer_tensors
+from bitwright.compress import Bytes, Codec, Layer, layer_bytes, layer_tensors, packed_codec
 from bitwright.engines.layout import Described, Layout
 from bitwright.errors import ModelError, shown
 from bitwright.spaces import ByteFormat, Format, PackedFormat, Patterns
@@ -36,7 +36,7 @@ class CompressedTensors(Layout):
     """
 
     formats: tuple[Format, ...]
-    codec: Codec = field(default_factory=PackedCodec)
+    codec: Codec = field(default_factory=packed_codec)
 
     def described(self, form: Format, shape: tuple[int, int]) -> Mapping[str, Described]:
         """See `Layout.described`."""

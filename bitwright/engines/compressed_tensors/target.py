@@ -80,7 +80,6 @@ TRANSFORMERS = Target(
             f"{_LOADER}, get_experts_scheme",
         ),
     ),
-    container="compressed-tensors",
 )
 VLLM = Target(
     "vllm",
@@ -119,5 +118,4 @@ VLLM = Target(
             f"{_VLLM}/compressed_tensors_moe/compressed_tensors_moe.py",
         ),
     ),
-    container="compressed-tensors",
 )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import GgufSource, IntegerCodec, Levels, Model, Weights, applied, cached_in, extremes
+from bitwright.compress import GgufSource, Levels, Model, Weights, applied, cached_in, extremes, integer_codec
 from bitwright.engines.check_result import (
     HEALTHY_NATS,
     Check,
@@ -29,9 +29,10 @@ from bitwright.engines.check_result import (
     types_unlike,
 )
 from bitwright.engines.container import Recipe
+from bitwright.engines.greedy_generation import Generated
 from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.engines.llama_cpp.parity import require_window, tokenizes_alike
-from bitwright.engines.llama_cpp.runtime import Generated, LlamaCpp
+from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.errors import ModelError
 from bitwright.objectives import next_token_log_probabilities
@@ -199,7 +200,7 @@ def _reference_file(model: Model) -> Iterator[Path]:
         yield source.path
         return
     form = LLAMA_CPP.format("Q8_0")
-    levels = Levels(Path(), source, IntegerCodec(), {})
+    levels = Levels(Path(), source, integer_codec(), {})
     held = model.pieces.keys() - extremes(model).keys()
     formats = {tensor.name: form.name for tensor in source.tensors if tensor.name in held and form.fits(tensor.shape)}
     with tempfile.TemporaryDirectory(prefix="bitwright-") as folder:

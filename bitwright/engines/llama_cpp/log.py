@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bitwright.engines.llama_cpp.memory_model import Serving
+from bitwright.engines.memory import Serving
 from bitwright.errors import ModelError
 
 _REASON = re.compile(r" E \S+?: (?:error loading model: )?(.+)$", re.MULTILINE)

@@ -11,16 +11,14 @@ Found from what llama.cpp b11549 reports in its log for made-up models of some s
 the file *and* repacks some formats for the processor, the file's pages come on top until the system takes them back; `--no-mmap` has none.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
-from bitwright.compress import Dimensions
-from bitwright.engines.llama_cpp.target import LLAMA_CPP
+from bitwright.compress import Dimensions, Source
+from bitwright.engines.llama_cpp.gguf_writer import header_bytes
+from bitwright.engines.memory import KEYS, MemoryLine, MemoryModel, MemoryUse, Serving
 from bitwright.errors import UserError
-from bitwright.ranges import CONTEXT, PARALLEL
-from bitwright.spaces import DEFAULT_CACHE_TYPE, CacheTypes, Target, cache_format, require_whole_blocks, rotation
+from bitwright.spaces import DEFAULT_CACHE_TYPE, CacheTypes, cache_format, require_whole_blocks, rotation
 
-_KEYS = "keys"
 _CELLS = 256  # a sequence gets a multiple of this many cells
 _BATCH = 512  # tokens computed at once (n_ubatch)
 _MASK_BYTES = 2  # for each cell and token of a batch
@@ -30,95 +28,23 @@ _ENGINE_BYTES = 31 * 2**20
 _LAYER_BYTES, _TOKEN_BYTES, _MERGE_BYTES = 85_000, 207, 242
 
 
-@dataclass(frozen=True)
-class Serving:
-    """What is asked of the engine: `parallel` sequences of `context` tokens each, keys and values kept in the formats named.
+class LlamaCppMemory(MemoryModel):
+    """The memory of llama.cpp; see the module."""
 
-    Raises:
-        UserError: a count below one, or a format that no cache has.
-    """
+    def use(self, shape: Dimensions, serving: Serving, *, weights_bytes: int) -> MemoryUse:
+        """See `MemoryModel.use`."""
+        return memory_use(shape, serving, weights_bytes=weights_bytes)
 
-    context: int
-    parallel: int = 1
-    keys: str = DEFAULT_CACHE_TYPE
-    values: str = DEFAULT_CACHE_TYPE
-
-    def __post_init__(self) -> None:
-        CONTEXT.require(self.context)
-        PARALLEL.require(self.parallel)
-        CacheTypes(self.keys, self.values)
-
-    @property
-    def cells(self) -> int:
-        """Cells that the engine gives each sequence: its context rounded up."""
-        return _padded(self.context)
-
-    @property
-    def arguments(self) -> str:
-        """The same as arguments of llama-server, so that nothing is kept that was not counted."""
-        types = "" if self.keys == self.values == DEFAULT_CACHE_TYPE else f" -ctk {self.keys.lower()} -ctv {self.values.lower()}"
-        return f"-c {self.context * self.parallel} -np {self.parallel}{types} --no-mmap --cache-ram 0 --ctx-checkpoints 0"
+    def header_bytes(self, source: Source, scratch: Path) -> int:
+        """See `MemoryModel.header_bytes`."""
+        return header_bytes(source, scratch)
 
 
-@dataclass(frozen=True)
-class MemoryLine:
-    """Bytes and what they are for; `known` says how."""
-
-    name: str
-    size_bytes: int
-    known: Literal["exact", "counted", "fitted"]
-    detail: str
-
-
-@dataclass(frozen=True)
-class MemoryUse:
-    """What a run occupies, line by line."""
-
-    weights: MemoryLine
-    cache: tuple[MemoryLine, ...]
-    outputs: MemoryLine
-    compute: MemoryLine
-    engine: MemoryLine
-
-    @property
-    def lines(self) -> tuple[MemoryLine, ...]:
-        """All lines, the weights first."""
-        return (self.weights, *self.cache, self.outputs, self.compute, self.engine)
-
-    @property
-    def keys_bytes(self) -> int:
-        """The cache's keys."""
-        return sum(line.size_bytes for line in self.cache if line.name.endswith(_KEYS))
-
-    @property
-    def values_bytes(self) -> int:
-        """The cache's values."""
-        return sum(line.size_bytes for line in self.cache) - self.keys_bytes
-
-    @property
-    def buffers_bytes(self) -> int:
-        """What the engine's log calls buffers: all but its own share."""
-        return self.total_bytes - self.engine.size_bytes
-
-    @property
-    def besides_weights_bytes(self) -> int:
-        """What is left of a memory for nothing else when the weights are taken away."""
-        return self.total_bytes - self.weights.size_bytes
-
-    @property
-    def total_bytes(self) -> int:
-        """All of it."""
-        return sum(line.size_bytes for line in self.lines)
-
-
-def require_accounting(target: Target) -> None:
-    """Refuse a target whose engine's memory cannot be counted.
-
-    Raises:
-        UserError: it is not llama.cpp.
-    """
-    if target != LLAMA_CPP:
-        raise UserError(f"Memory is counted for {LLAMA_CPP.name} only; '{target.name}' allocates otherwise: give a --budget in its place.")
+def server_arguments(serving: Serving) -> str:
+    """Return the arguments of llama-server for a serving, so that nothing is allocated that was not counted."""
+    plain = serving.keys == serving.values == DEFAULT_CACHE_TYPE
+    types = "" if plain else f" -ctk {serving.keys.lower()} -ctv {serving.values.lower()}"
+    return f"-c {serving.context * serving.parallel} -np {serving.parallel}{types} --no-mmap --cache-ram 0 --ctx-checkpoints 0"
 
 
 def memory_use(shape: Dimensions, serving: Serving, *, weights_bytes: int) -> MemoryUse:
@@ -150,8 +76,8 @@ def _cache(shape: Dimensions, serving: Serving) -> tuple[MemoryLine, ...]:
     found = []
     for windowed, name in ((False, "cache"), (True, "cache of windows")):
         layers = [i for i, sliding in enumerate(shape.windowed) if sliding == windowed]
-        cells = _window_cells(shape, serving) if windowed else serving.cells
-        for what, widths, form in ((_KEYS, shape.key_widths, serving.keys), ("values", shape.value_widths, serving.values)):
+        cells = _window_cells(shape, serving) if windowed else _padded(serving.context)
+        for what, widths, form in ((KEYS, shape.key_widths, serving.keys), ("values", shape.value_widths, serving.values)):
             size = sum(cache_format(form).size_bytes((serving.parallel * cells, widths[i])) for i in layers)
             if layers:
                 detail = f"{len(layers)} layers × {widths[layers[0]]} × {cells:,} cells × {serving.parallel} in {form}"
@@ -168,7 +94,7 @@ def _compute(shape: Dimensions, serving: Serving) -> MemoryLine:
     if shape.n_used > 1 and 2 * shape.feed_forward_width < shape.embedding_width:  # outputs of experts find no room where gate and up were
         routed, shared = routed + shape.n_used * shape.embedding_width, shared + shape.embedding_width
     activations = 5 * shape.embedding_width + max(routed, shared, _attention(shape, serving))
-    masks = serving.cells + (_window_cells(shape, serving) if any(shape.windowed) else 0)
+    masks = _padded(serving.context) + (_window_cells(shape, serving) if any(shape.windowed) else 0)
     inputs = _INPUT_BYTES + (_WINDOW_INPUT_BYTES if any(shape.windowed) else 0)
     size = tokens * (4 * activations + _MASK_BYTES * masks + inputs) + _rotations(shape, serving)
     return MemoryLine("compute buffer", size, "counted", f"{tokens} tokens × ({activations:,} activations × 4 + {masks:,} cells × {_MASK_BYTES})")
@@ -209,7 +135,7 @@ def _batch(serving: Serving) -> int:
 
 def _window_cells(shape: Dimensions, serving: Serving) -> int:
     """Cells of a sequence in a layer that sees a window: the window and one batch, but no more than the context."""
-    return min(serving.cells, _padded(shape.window + _BATCH))
+    return min(_padded(serving.context), _padded(shape.window + _BATCH))
 
 
 def _padded(n_tokens: int) -> int:

@@ -18,6 +18,7 @@ from bitwright.engines.container import Recipe
 from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.engines.llama_cpp.log import why_refused
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
+from bitwright.engines.parity import Parity
 from bitwright.errors import ModelError
 from bitwright.objectives import next_token_log_probabilities
 from bitwright.progress import Advance
@@ -130,3 +131,15 @@ def _unlike(model: Model, engine: LlamaCpp, context: NDArray[np.int64], nats: fl
         f"{nats:.2g} nats/token from torch after {len(context):,} tokens, where {HEALTHY_NATS} are allowed, and differs from about token {unlike:,} "
         "on: choose another --target."
     )
+
+
+class LlamaCppParity(Parity):
+    """See the module."""
+
+    def contexts(self, sequences: NDArray[np.int64], longest: int) -> list[NDArray[np.int64]]:
+        """See `Parity.contexts`."""
+        return parity_contexts(sequences, longest)
+
+    def compare(self, model: Model, contexts: list[NDArray[np.int64]], folder: Path, advance: Advance) -> dict[str, float]:
+        """See `Parity.compare`."""
+        return compare_original(model, contexts, folder, advance)

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from bitwright.compress import GgmlCodec, open_source
 from bitwright.devices import POWER_UNKNOWN, Latency, PackageEnergy, PowerUnknown, Timed, fit_latency, package_energy
-from bitwright.engines.by_target import as_held
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
-from bitwright.engines.llama_cpp.target import LLAMA_CPP
+from bitwright.engines.llama_cpp.target import LLAMA_CPP, held
 from bitwright.engines.llama_cpp.trial_model import TrialModel, TrialShape, n_layers_of, trial_matrices, trial_of_model, trial_of_shape, write_trial
 from bitwright.errors import UserError
 from bitwright.objectives import tensor_read_shares
@@ -151,7 +150,7 @@ def trials(model: str, *, seed: int = 0) -> tuple[list[TrialModel], str]:
         return [
             trial_of_shape(TrialShape(n), seed) for n in DEPTHS
         ], f"random models of {DEPTHS[0]} and {DEPTHS[1]} layers of width {TrialShape(1).width}"
-    source = as_held(open_source(model), LLAMA_CPP)
+    source = held(open_source(model))
     n_all = n_layers_of(source)
     in_layers = sum(tensor.n_weights for tensor in trial_matrices(source) if tensor.name.startswith("blk."))
     deepest = min(max(2, -(-_ENOUGH * n_all // in_layers)), n_all)

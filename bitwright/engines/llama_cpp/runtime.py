@@ -4,13 +4,13 @@ xllamacpp runs llama.cpp inside this process. Its server object also listens on 
 """
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import xllamacpp
 from numpy.typing import NDArray
 
+from bitwright.engines.greedy_generation import Generated
 from bitwright.engines.llama_cpp.log import why_refused
 from bitwright.errors import ModelError
 from bitwright.spaces import DEFAULT_CACHE, CacheTypes
@@ -18,14 +18,6 @@ from bitwright.spaces import DEFAULT_CACHE, CacheTypes
 _QUIET = -1
 _TYPES = {name.removeprefix("GGML_TYPE_"): kind for name, kind in xllamacpp.ggml_type.__members__.items()}
 _PROMPT_TOKENS = 256
-
-
-@dataclass(frozen=True)
-class Generated:
-    """A text and the number of tokens that the engine decoded per second, the prompt not counted."""
-
-    text: str
-    tokens_per_second: float
 
 
 class LlamaCpp:

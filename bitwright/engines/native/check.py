@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import Model, applied, router_tensors
-from bitwright.engines.by_target import native
 from bitwright.engines.check_result import Check, mean_divergence, types_unlike
-from bitwright.engines.compressed_tensors.check import CheckpointCheck
-from bitwright.engines.greedy_generation import continued
-from bitwright.engines.llama_cpp.runtime import Generated
-from bitwright.engines.native.packed_modules import kept_bytes
-from bitwright.engines.native.reload import load_native, load_tokenizer, written_weights
-from bitwright.engines.targets import TARGETS
+from bitwright.engines.checkpoint_check import CheckpointCheck
+from bitwright.engines.checkpoint_container import CheckpointContainer
+from bitwright.engines.checkpoint_source import written_weights
+from bitwright.engines.greedy_generation import Generated, continued
+from bitwright.engines.native.packed_modules import footprint_bytes
+from bitwright.engines.native.reload import load_native, load_tokenizer
 from bitwright.objectives import next_token_log_probabilities
 from bitwright.progress import Progress
 from bitwright.spaces import Plan
@@ -76,13 +75,14 @@ class NativeCheck(Check):
         return tuple(found)
 
 
-def check_native(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, progress: Progress) -> NativeCheck:
-    """Compare the folder at `path` with its plan, over `contexts`, each `(length,)` token ids.
+def check_native(
+    container: CheckpointContainer, model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, progress: Progress
+) -> NativeCheck:
+    """Compare the folder at `path`, which `container` wrote, with its plan, over `contexts`, each `(length,)` token ids.
 
     Raises:
         ModelError: the checkpoint cannot be read, by us or by transformers.
     """
-    container = native(TARGETS[plan.target], plan.model.source)
     built = container.written(path)
     with progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
         original = next_token_log_probabilities(model, contexts)
@@ -108,7 +108,7 @@ def check_native(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray
     )
     return NativeCheck(
         checkpoint=checkpoint,
-        memory_bytes=kept_bytes(packed.module),
+        memory_bytes=footprint_bytes(packed.module),
         tokenizes_alike=model.tokenizer(_SAMPLE)["input_ids"] == load_tokenizer(path)(_SAMPLE)["input_ids"],
         prompt=prompt,
         generated=continued(packed, prompt),

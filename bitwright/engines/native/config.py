@@ -1,6 +1,6 @@
-"""What `config.json` of a native checkpoint says under `quantization_config`: the schema, and the format of every packed layer.
+"""`quantization_config` of a native checkpoint in `config.json`: the schema, and the format of every packed layer.
 
-A layer of an expert that was dropped is in `DROP`, or where expert 3 of its block takes its tokens, in `DROP 3`; pruned channels are in `PRUNE`.
+A layer of a dropped expert has the format `DROP`, or `DROP 3` if expert 3 of its block takes its tokens; pruned channels have `PRUNE`.
 """
 
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ _FORMS = {form.name: form for form in INTEGER_FORMATS}
 
 
 def native_settings(layers: Mapping[str, Format]) -> dict[str, Any]:
-    """The settings of a checkpoint with these packed layers."""
+    """Return the settings of a checkpoint with these packed layers."""
     return {"quant_method": METHOD, "schema": SCHEMA, "formats": {layer: _name(form) for layer, form in layers.items()}}
 
 
 def native_formats(settings: Mapping[str, Any]) -> dict[str, Format]:
-    """The inverse of `native_settings`.
+    """Return the format of each packed layer: the inverse of `native_settings`.
 
     Raises:
-        ModelError: the checkpoint is not native, is of a newer schema, or says something that is not known.
+        ModelError: the checkpoint is not native, has a newer schema, or has an unknown setting or format.
     """
     method, schema, formats = settings.get("quant_method"), settings.get("schema"), settings.get("formats")
     if method != METHOD:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bitwright.compress import Bytes, Codec, IntegerCodec
+from bitwright.compress import Bytes, Codec, integer_codec
 from bitwright.engines.layout import Described, Layout
 from bitwright.engines.native.config import native_formats, native_settings
 from bitwright.errors import ModelError
@@ -23,7 +23,7 @@ _PART = "weight"
 class NativeLayout(Layout):
     """`IntegerFormat` in a checkpoint."""
 
-    codec: Codec = field(default_factory=IntegerCodec)
+    codec: Codec = field(default_factory=integer_codec)
 
     def described(self, form: Format, shape: tuple[int, int]) -> Mapping[str, Described]:
         """See `Layout.described`: nothing of what is dropped."""

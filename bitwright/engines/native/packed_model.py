@@ -1,6 +1,6 @@
-"""From the skeleton of a model and what a native checkpoint holds to the same model with packed layers.
+"""Conversion of a module on the meta device to the same module with packed layers, as a native checkpoint holds them.
 
-Layers are called by their names in the module. Checkpoints of Mixtral have older ones, which are translated here.
+Layers are identified by their names in the module; Mixtral's older names on disk are translated here.
 """
 
 import re
@@ -25,27 +25,27 @@ RENAMED = (
 _ROLES = ("gate_proj", "up_proj", "down_proj")
 _ROUTER, _PART, _ACTIVATION = "gate", "part", "act_fn"
 _EXPERT = re.compile(r"(.+)\.experts\.(\d+)\.\w+")
-_REPLACED = re.compile(r"\.(experts|part\d+)\.")  # what stands where the module has one parameter
+_REPLACED = re.compile(r"\.(experts|part\d+)\.")  # replaces the module's fused parameter
 _STACKS = {"gate_up_proj", "down_proj"}
-_SCALE = "scalar_embed_scale"  # what Gemma multiplies its embeddings by
+_SCALE = "scalar_embed_scale"  # Gemma's factor of its embeddings
 _FLOATS = {form.name: form for form in INTEGER_FORMATS if form.name in FLOAT_TYPES}
 _DTYPES = {**FLOAT_TYPES, "U8": torch.uint8}
 
 
 def in_module(name: str) -> str:
-    """The name in the module of a layer or tensor on disk."""
+    """Return the name in the module of a layer or tensor on disk."""
     for pattern, replacement in RENAMED:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def pack(module: PreTrainedModel, formats: Mapping[str, Format], entries: Mapping[str, Entry], *, dtype: torch.dtype) -> None:
-    """Put packed layers, still empty, in place of those of `module` that the checkpoint holds packed, or in narrower floats than `dtype`.
+    """Replace the layers of `module` that the checkpoint holds packed, or in narrower floats than `dtype`, by empty packed layers.
 
     `formats` are those of the packed layers and `entries` the tensors on disk, both by their names in the module.
 
     Raises:
-        ModelError: the checkpoint is not one of this model, or lacks some of it.
+        ModelError: the checkpoint is of another model, or lacks layers.
     """
     _reroute(module, formats)
     ties = tied_layers(module)
@@ -64,13 +64,13 @@ def pack(module: PreTrainedModel, formats: Mapping[str, Format], entries: Mappin
 
 
 def tied_layers(module: PreTrainedModel) -> dict[str, str]:
-    """The layers that have the weight of another: their name and its."""
+    """Return the layers with a tied weight: name → name of the layer that owns it."""
     tied: Mapping[str, str] = module.all_tied_weights_keys
     return {target.removesuffix(".weight"): source.removesuffix(".weight") for target, source in tied.items()}
 
 
 def _floats(entries: Mapping[str, Entry], dtype: torch.dtype) -> dict[str, Format]:
-    """Layers kept in floats narrower than those computed with, and the experts and the channels that are kept as floats at all."""
+    """Return the format of layers stored in floats narrower than `dtype`, and of all experts and channel parts stored as floats."""
     found = {}
     for name, entry in entries.items():
         layer = name.removesuffix(".weight")
@@ -80,7 +80,7 @@ def _floats(entries: Mapping[str, Entry], dtype: torch.dtype) -> dict[str, Forma
 
 
 def _packed(layer: nn.Module, name: str, kept: Mapping[str, Format], dtype: torch.dtype) -> nn.Module:
-    """What stands in for `layer`: itself where it is not kept packed."""
+    """Return the packed replacement of `layer`, or `layer` itself if it is not stored packed."""
     if isinstance(layer, nn.Linear) and name in kept:
         return PackedLinear(kept[name], (layer.out_features, layer.in_features), layer.bias)
     if isinstance(layer, nn.Embedding) and name in kept:
@@ -110,7 +110,7 @@ def _packed_experts(layer: nn.Module, name: str, kept: Mapping[str, Format]) -> 
 
 
 def _packed_parts(activation: nn.Module, name: str, kept: Mapping[str, Format], *, shape: tuple[int, ...]) -> PackedParts:
-    """A feed-forward part `shape`, `(n_channels, n_hidden)`, in parts of its channels."""
+    """Return the packed parts of a feed-forward block of `shape` `(n_channels, n_hidden)`."""
     parts = {}
     for i, (start, stop) in enumerate(channel_ranges(shape[0])):
         if not _is_gone(f"{name}.{_PART}{i}", kept):
@@ -123,7 +123,7 @@ def _is_gone(name: str, kept: Mapping[str, Format]) -> bool:
 
 
 def _packed_expert(activation: nn.Module, name: str, kept: Mapping[str, Format], *, shape: tuple[int, int]) -> PackedExpert:
-    """One of `shape` `(n_channels, n_hidden)`."""
+    """Return a packed expert of `shape` `(n_channels, n_hidden)`."""
     missing = [role for role in _ROLES if f"{name}.{role}" not in kept]
     if missing:
         raise ModelError(f"A native checkpoint must hold every expert and every part of one; it lacks {name}.{missing[0]}: build it again.")
@@ -132,14 +132,14 @@ def _packed_expert(activation: nn.Module, name: str, kept: Mapping[str, Format],
 
 
 def _reroute(module: PreTrainedModel, formats: Mapping[str, Format]) -> None:
-    """Keep routers from choosing experts that were dropped."""
+    """Prevent routers from choosing dropped experts."""
     gone: dict[str, dict[int, int]] = {}
     for layer, form in formats.items():
         expert = _EXPERT.fullmatch(layer)
         if not isinstance(form, DroppedExpert):
             continue
         if expert is None:
-            raise ModelError(f"Only experts can be dropped; config.json says so of {layer}: build the checkpoint again.")
+            raise ModelError(f"Only experts can be dropped; config.json also drops {layer}: build the checkpoint again.")
         gone.setdefault(expert[1], {})[int(expert[2])] = form.heir
     n_at_once = int(module.config.get_text_config().to_dict().get("num_experts_per_tok") or 0)
     for block, heirs in gone.items():
@@ -148,10 +148,10 @@ def _reroute(module: PreTrainedModel, formats: Mapping[str, Format]) -> None:
 
 
 def _require_whole(module: PreTrainedModel, entries: Mapping[str, Entry], tied: frozenset[str]) -> None:
-    """Refuse what transformers would fill up with random numbers: a tensor that is missing, of another shape, or of another type.
+    """Require every tensor in its shape and type: transformers would fill a missing one with random numbers.
 
     Raises:
-        ModelError: see above.
+        ModelError: a tensor is missing, or has another shape or type.
     """
     packed = {f"{name}.weight" for name, layer in module.named_modules() if isinstance(layer, PackedMatrix)}
     for name, weight in weights_of(module).items():

@@ -1,7 +1,8 @@
-"""Native checkpoints in transformers: once this module is imported, plain `from_pretrained` loads them, with their weights packed.
+"""Native checkpoints in transformers: importing this module registers their quantization method, so that plain `from_pretrained` loads them, with
+their weights packed.
 
 Source: the documented way to add a quantization method, `register_quantization_config` and `register_quantizer` of transformers 5. No code of a
-checkpoint is run, and what it lacks is refused before anything is loaded, where transformers would make it up.
+checkpoint is run, and missing tensors are refused before anything is loaded, where transformers would initialise them at random.
 """
 
 from pathlib import Path
@@ -20,10 +21,10 @@ from bitwright.engines.native.packed_model import RENAMED, in_module, pack
 
 @register_quantization_config(METHOD)
 class NativeConfig(QuantizationConfigMixin):
-    """The `quantization_config` of a native checkpoint, checked when it is read."""
+    """`quantization_config` of a native checkpoint, validated when it is read."""
 
     def __init__(self, **settings: Any) -> None:
-        """Take the settings as they stand in `config.json`.
+        """Take the settings of `config.json`.
 
         Raises:
             ModelError: see `native_formats`.
@@ -35,7 +36,7 @@ class NativeConfig(QuantizationConfigMixin):
 
 @register_quantizer(METHOD)
 class NativeQuantizer(HfQuantizer):
-    """Loads a native checkpoint into packed layers."""
+    """Loader of a native checkpoint into packed layers."""
 
     quantization_config: NativeConfig
 
@@ -47,7 +48,7 @@ class NativeQuantizer(HfQuantizer):
         pack(model, {in_module(layer): form for layer, form in formats.items()}, found, dtype=model.dtype)
 
     def update_attn_implementation(self, config: PreTrainedConfig) -> PreTrainedConfig:
-        """Refuse a folder that is not whole: this is the first that a quantizer hears of it, and the last before transformers opens the shards.
+        """Require that a folder is complete. This is the first hook that transformers calls with it, and the last before it opens the shards.
 
         Raises:
             ModelError: a shard is missing or damaged.
@@ -59,14 +60,14 @@ class NativeQuantizer(HfQuantizer):
         return config
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: PreTrainedModel) -> list[Any]:  # noqa: ARG002
-        """Only names are translated: experts stay apart."""
+        """Translate names only: experts are not fused."""
         return [WeightRenaming(pattern, replacement) for pattern, replacement in RENAMED]
 
     def is_serializable(self) -> bool:
-        """`save_pretrained` writes the packed weights as they are."""
+        """Return True: `save_pretrained` writes the packed weights as they are."""
         return True
 
     @property
     def is_trainable(self) -> bool:
-        """Integers have no gradient."""
+        """Return False: integers have no gradient."""
         return False

@@ -1,7 +1,5 @@
-"""Load a native checkpoint as whoever uses it does, and compare every weight with what was written."""
+"""Reload a native checkpoint with `from_pretrained`, and compare every weight with what was written."""
 
-from collections.abc import Callable, Collection
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +7,20 @@ import torch
 from torch import Tensor as Torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from bitwright.compress import NO_CODE, Dropped, Floats, Slot, Weights, matrix_shape, quietly, read_tokenizer, with_inputs
+from bitwright.compress import NO_CODE, Slot, quietly, read_tokenizer
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.native import quantizer as native_quantizer
 from bitwright.engines.native.packed_model import in_module
 from bitwright.engines.native.packed_modules import PackedMatrix
 from bitwright.errors import BrokenPromiseError, ModelError
-from bitwright.spaces import ABSENT, DroppedExpert, expert_of
+from bitwright.spaces import ABSENT
 
-#: what loads them: importing it registers it
+#: the quantizer, which importing registers
 QUANTIZER = native_quantizer.NativeQuantizer
 
 
 def load_native(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
-    """The module of a native checkpoint, as plain `from_pretrained` gives it: its weights packed.
+    """Load a native checkpoint with plain `from_pretrained`: its weights stay packed.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -34,7 +32,7 @@ def load_native(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint.
+    """Load the tokenizer of a checkpoint.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -46,36 +44,26 @@ def reload_native(folder: Path, written: CheckpointSource) -> None:
     """Compare every weight that `from_pretrained` finds in `folder` with what was written, a layer at a time.
 
     Raises:
-        BrokenPromiseError: one differs, or nothing can be loaded.
+        BrokenPromiseError: a weight differs, or the checkpoint cannot be loaded.
     """
     try:
         module = load_native(folder, torch.float32)
     except ModelError as error:
         raise BrokenPromiseError(
-            f"What was written must load in transformers; it does not, and nothing was kept, please report this: {error}"
+            f"A written checkpoint must load in transformers; this one does not and was removed, please report this: {error}"
         ) from error
     for tensor in written.tensors:
         for slot in written.slots[tensor.name] if tensor.stored not in ABSENT else ():
             rows = _loaded(module, slot)
             expected = torch.from_numpy(written.read(tensor)).reshape(-1, *rows.shape[1:])[slot.start : slot.stop]
             if not torch.equal(rows[torch.from_numpy(slot.piece.order() - slot.piece.start)].float(), expected):
-                raise BrokenPromiseError(f"Every weight must load as it was written; {slot.name} does not, and nothing was kept: please report this.")
-
-
-def written_weights(written: CheckpointSource, names: Collection[str]) -> Weights:
-    """What a checkpoint computes with, for the tensors `names`: dropped experts with their heirs."""
-    found: dict[str, Callable[[], Floats]] = {}
-    for tensor in written.tensors:
-        form = written.forms[written.slots[tensor.name][0].name]
-        if tensor.name in names and isinstance(form, DroppedExpert):
-            found[tensor.name] = Dropped(matrix_shape(tensor), expert_of(tensor.name), form.heir)
-        elif tensor.name in names:
-            found[tensor.name] = with_inputs(form, partial(written.read, tensor))
-    return found
+                raise BrokenPromiseError(
+                    f"Every weight must load as it was written; {slot.name} does not, and the checkpoint was removed: please report this."
+                )
 
 
 def _loaded(module: PreTrainedModel, slot: Slot) -> Torch:
-    """The rows of a slot as the module computes with them, in its order."""
+    """Return the rows of a checkpoint entry as the module computes with them, in its order."""
     layer, _, part = in_module(slot.name).rpartition(".")
     owner = module.get_submodule(layer)
     if isinstance(owner, PackedMatrix) and part == "weight":

@@ -1,4 +1,4 @@
-"""A router that cannot choose the experts which a checkpoint lacks: `dropping.rerouted` within the module, for whoever loads it."""
+"""Router module that cannot choose dropped experts: `dropping.rerouted` inside the loaded model."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from bitwright.compress import rerouted
 
 
 class _Rerouting(TorchFunctionMode):
-    """Reroutes what linear layers compute while it is entered; a router has one."""
+    """Torch function mode that changes the logits of linear layers while it is active; each router has one."""
 
     def __init__(self, gone: Mapping[int, int], n_at_once: int) -> None:
         super().__init__()
@@ -24,17 +24,17 @@ class _Rerouting(TorchFunctionMode):
 
 
 class ReroutedRouter(nn.Module):
-    """Stands in for `router`, whose weight it holds under the same name. `gone` has the heir of each expert that is not there, -1 for nobody; a token
-    is sent to `n_at_once`.
+    """Router in place of `router`, with its weight under the same name. `gone` maps each dropped expert to its replacement, -1 for none; `n_at_once`
+    is the router's top k.
     """
 
     def __init__(self, router: nn.Module, gone: Mapping[int, int], *, n_at_once: int) -> None:
         super().__init__()
         self.gone, self._n_at_once = dict(gone), n_at_once
         self.weight = router.get_parameter("weight")
-        self._router = (router,)  # a tuple, so that its parameters are not counted again
+        self._router = (router,)  # a tuple, so that its parameters are not registered again
 
     def forward(self, hidden_states: Torch) -> Any:
-        """What the router gives, of the experts that are there."""
+        """Return the router's output over the experts that are left."""
         with _Rerouting(self.gone, self._n_at_once):
             return torch.func.functional_call(self._router[0], {"weight": self.weight}, (hidden_states,))

@@ -1,12 +1,10 @@
-"""The targets of native checkpoints, and packed integers that no engine loads."""
+"""Targets of native checkpoints: what is one decision, and what may be left out."""
 
 from dataclasses import replace
 
-from bitwright.engines.compressed_tensors.target import _EXPERTS
 from bitwright.spaces import DROP, INTEGER_FORMATS, PRUNE, Fused, Rule, Target, by_channels, by_expert, into_channels, into_experts
 
-#: No engine's: packed integers as the papers of the field use them, to compare methods and for small models whose rows no block of GGUF divides.
-INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
+_EXPERTS = "_exps"
 #: A checkpoint of packed integers with each expert in a format of its own, which transformers loads once `bitwright.native` is imported.
 NATIVE = Target(
     "native",
@@ -24,7 +22,6 @@ NATIVE = Target(
     ),
     fused=(Fused("expert", by_expert, "the matrices of an expert are one decision", "a choice of Bitwright"),),
     cut=into_experts,
-    container="native",
 )
 #: The same with each matrix of an expert decided about alone, so that none can be dropped.
 NATIVE_MATRICES = replace(NATIVE, name="native-matrices", formats=INTEGER_FORMATS, rules=(), fused=())
@@ -49,4 +46,4 @@ NATIVE_CHANNELS = replace(
 )
 #: The same with gate, up and down of a part decided about alone, so that none can be pruned.
 NATIVE_CHANNEL_MATRICES = replace(NATIVE_CHANNELS, name="native-channel-matrices", formats=INTEGER_FORMATS, rules=(), fused=())
-_NATIVE = NATIVE, NATIVE_MATRICES, NATIVE_CHANNELS, NATIVE_CHANNEL_MATRICES
+TARGETS = NATIVE, NATIVE_MATRICES, NATIVE_CHANNELS, NATIVE_CHANNEL_MATRICES

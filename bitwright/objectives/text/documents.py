@@ -1,8 +1,8 @@
-"""Documents of files and datasets: prose, lines of JSON, tables of Parquet. A row's document is a text, or a chat that is put into words later, by
-the template of the model that reads it.
+"""Documents of files and datasets: prose, lines of JSON, tables of Parquet. The document of a row is a text, or a chat, which is formatted later with
+the model's chat template.
 
-What is no text is refused by its place and never turned into one: `null`, numbers, half a pair of surrogates. Lines end at `\\n` (`\\r\\n`) alone:
-U+2028, U+2029 and U+0085 may stand inside strings of JSON.
+Values that are not text (`null`, numbers, lone surrogates) are refused with their position and never converted. Lines end at `\\n` (`\\r\\n`) only:
+U+2028, U+2029 and U+0085 may occur in JSON strings.
 """
 
 import importlib
@@ -25,7 +25,7 @@ _LINES, _ROWS, _PARQUET, _SHEETS = (".jsonl", ".ndjson"), ".json", ".parquet", (
 
 @dataclass(frozen=True)
 class Chat:
-    """The messages of a conversation, each with a `role` and a `content`, as templates of chats take them; `place` says where they are from."""
+    """Messages of a conversation, each with a `role` and a `content`, as chat templates expect them; `place` is their position in the file."""
 
     messages: tuple[Mapping[str, Any], ...]
     place: str
@@ -35,12 +35,12 @@ Document = str | Chat
 
 
 def read_documents(path: Path, column: str = "") -> list[Document]:
-    """The documents of a file: one for each row of `.jsonl`, `.ndjson`, `.json` (a list of objects, or lines) and `.parquet`, which is what stands in
-    its `column`, or where that is empty its `text` or else its `messages`; of any other file all of it, split at `<|endoftext|>`.
+    """Read the documents of a file: one per row of `.jsonl`, `.ndjson`, `.json` (a list of objects, or lines) and `.parquet`, from the column
+    `column`, or by default `text` or else `messages`; any other file is one text, split at `<|endoftext|>`.
 
     Raises:
-        TextError: no such file, not UTF-8, a row that has neither a text nor messages there, or nothing but white space.
-        LibraryError: a package is missing that reads it.
+        TextError: no such file, not UTF-8, a row without a text or messages, or only white space.
+        LibraryError: a package that reads it is missing.
     """
     kind = path.suffix.lower()
     require_readable(path)
@@ -58,7 +58,7 @@ def read_documents(path: Path, column: str = "") -> list[Document]:
 
 
 def require_readable(path: Path) -> None:
-    """Refuse what is no file of text, and a file for which a package is missing; nothing of it is read.
+    """Require a regular text file, and the packages to read it, without reading it.
 
     Raises:
         TextError: see above.
@@ -67,7 +67,7 @@ def require_readable(path: Path) -> None:
     kind = path.suffix.lower()
     try:
         is_regular, reason = S_ISREG(path.stat().st_mode), "Not a regular file"
-    except (OSError, ValueError) as error:  # no file can have a name with a zero byte in it
+    except (OSError, ValueError) as error:  # file names cannot contain a zero byte
         is_regular, reason = False, str(error.strerror if isinstance(error, OSError) else error)
     if not is_regular:
         raise TextError(f"Text must be a readable file; {path} is not ({reason}): check the path.")
@@ -78,7 +78,7 @@ def require_readable(path: Path) -> None:
 
 
 def dataset_documents(name: str, column: str = "") -> list[Document]:
-    """Documents of a dataset of the Hugging Face hub: `name[:configuration[:split[:column]]]`, by default its training split and the column of
+    """Read documents of a dataset of the Hugging Face hub: `name[:configuration[:split[:column]]]`, by default its training split and the column of
     `read_documents`.
 
     Raises:
@@ -102,7 +102,7 @@ def dataset_documents(name: str, column: str = "") -> list[Document]:
 
 
 def require_datasets(name: str) -> None:
-    """Refuse a text that is no file where there is no package for datasets.
+    """Require the package `datasets` if the text is not a file.
 
     Raises:
         LibraryError: see above.
@@ -118,7 +118,7 @@ def _without_datasets(name: str) -> LibraryError:
 
 
 def text_of_lines(path: Path, what: str) -> str:
-    """A text file as it is, without the byte-order mark that it may begin with, its lines ended by `\\n`; `what` names it in errors.
+    """Read a text file without a byte-order mark and with `\n` line ends; `what` names it in errors.
 
     Raises:
         TextError: it cannot be read, or is not UTF-8.
@@ -132,10 +132,10 @@ def text_of_lines(path: Path, what: str) -> str:
 
 
 def require_sayable(text: str, place: str) -> str:
-    """The text, if it can be written down: JSON may hold one half of a pair of surrogates, which is no character.
+    """Return the text if it can be encoded: JSON may contain lone surrogates, which are not characters.
 
     Raises:
-        TextError: it cannot.
+        TextError: it cannot be encoded.
     """
     try:
         text.encode()
@@ -149,7 +149,7 @@ def _text_of(path: Path) -> str:
 
 
 def _rows_of_lines(text: str, path: Path) -> Iterator[tuple[str, object]]:
-    """Each line of JSON with its place."""
+    """Yield each line of JSON with its position."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -162,7 +162,7 @@ def _rows_of_lines(text: str, path: Path) -> Iterator[tuple[str, object]]:
 
 
 def _rows_of_json(text: str, path: Path) -> Iterator[tuple[str, object]]:
-    """Each item of a list with its place, or the one object that a file holds; a file that is no JSON as a whole may be lines of it."""
+    """Yield each item of a JSON list with its position, or a single object; a file that is not JSON as a whole is read as lines."""
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):
@@ -173,7 +173,7 @@ def _rows_of_json(text: str, path: Path) -> Iterator[tuple[str, object]]:
 
 
 def _parquet_rows(path: Path, column: str) -> Iterator[tuple[str, object]]:
-    """Each row with its place, of the column that is wanted alone."""
+    """Yield each row with its position, reading only the requested column."""
     try:
         table = importlib.import_module("pyarrow.parquet").ParquetFile(path)
         name = _column(table.schema_arrow.names, column, str(path))
@@ -185,7 +185,7 @@ def _parquet_rows(path: Path, column: str) -> Iterator[tuple[str, object]]:
 
 
 def _documents(rows: Iterable[tuple[str, object]], column: str) -> list[Document]:
-    """The documents of rows, each with its place, without those that are white space."""
+    """List the documents of rows, each with its position, without those that are white space."""
     found = (_document(row, column, place) for place, row in rows)
     return [document for document in found if document]
 
@@ -208,7 +208,7 @@ def _document(row: object, column: str, place: str) -> Document:
 
 
 def _column(names: Iterable[str], column: str, place: str) -> str:
-    """The column of `names` that holds the text."""
+    """Return the column of `names` that holds the text."""
     known = list(names)
     name = column or next((name for name in (_TEXT, _MESSAGES) if name in known), _TEXT)
     if name not in known:

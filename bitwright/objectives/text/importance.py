@@ -1,4 +1,4 @@
-"""The importance matrix: the mean squared activation of every input channel of every weight matrix.
+"""Importance matrix: the mean squared activation of every input channel of every weight matrix.
 
 Source: llama.cpp's `imatrix` tool. The quantizers of libggml weight the error of each weight by it.
 """
@@ -31,7 +31,7 @@ class _Squares(Tap):
             self.counts[use.tensor][use.group] += len(rows)
 
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
-        """A look-up has no input channels."""
+        """Ignore a look-up, which has no input channels."""
 
 
 def collect_importance(model: Model, tokens: Tokens, *, progress: Progress) -> dict[str, NDArray[np.float32]]:
@@ -40,7 +40,7 @@ def collect_importance(model: Model, tokens: Tokens, *, progress: Progress) -> d
     A tensor that no token reached is left out; an expert that no token reached gets the mean of the others.
 
     Raises:
-        ModelError: what goes into a tensor is not finite; the message names it, and the tensors whose weights are not.
+        ModelError: the inputs of a tensor are not finite; the message names it, and the tensors with weights that are not finite.
     """
     squares = _Squares(model)
     with progress.stage("Collecting the importance matrix", tokens.n_tokens) as advance, torch.inference_mode():

@@ -36,7 +36,7 @@ class _Products(Tap):
                 self.sums[use.tensor][use.group] += self._product(x)
 
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
-        """A look-up has no inputs."""
+        """Ignore a look-up, which has no inputs."""
 
     def _product(self, x: Torch) -> Torch:
         """Return Σ x xᵀ of one batch, computed once for consecutive layers with the same input, such as q, k and v."""

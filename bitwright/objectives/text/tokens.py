@@ -100,8 +100,8 @@ def split_texts(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBas
 def long_sequences(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, shape: Shape, *, length: int, n_tokens: int, name: str
 ) -> Tokens:
-    """The part of `documents` that `split_texts` takes for calibration, read on end: sequences of `length` tokens, or one of all where it has fewer,
-    spread evenly over it, at most `n_tokens` in all but one sequence at least.
+    """Return longer sequences of the calibration part of `documents`: `length` tokens each, or one shorter sequence if the part is shorter, spread
+    evenly, at most `n_tokens` in total but at least one sequence.
     """
     windows, start = _windows(documents, tokenizer, shape.length), len(start_tokens(tokenizer))
     part = windows[: _border(windows, shape)]
@@ -113,16 +113,16 @@ def long_sequences(
 
 
 def require_known(ids: NDArray[np.int64], model: Model, *, text: str) -> None:
-    """Refuse token ids for which the model's embedding has no row; `text` says whose they are.
+    """Require that the model's embedding has a row for every token id; `text` describes the source of the ids.
 
     Raises:
-        TextError: there is one, as where a token was added to a tokenizer and never to its model.
+        TextError: a row is missing, for example if a token was added to a tokenizer but not to its model.
     """
     _require_rows(ids, model.tokenizer, embedding_rows(model), text=text)
 
 
 def embedding_rows(model: Model) -> int:
-    """Rows of a model's embedding: the token ids that it can read are below."""
+    """Return the number of rows of a model's embedding, the upper bound of its token ids."""
     return model.module.get_input_embeddings().get_parameter("weight").shape[0]
 
 
@@ -144,7 +144,7 @@ def start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _windows(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase, length: int) -> NDArray[np.int64]:
-    """Consecutive windows `(n, length)` over all documents, each begun with the token that starts a text where the tokenizer adds one."""
+    """Return consecutive windows `(n, length)` over all documents, each starting with the token that the tokenizer adds to a text, if any."""
     start = start_tokens(tokenizer)
     separator = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     stream = [token for document in documents for token in _ended(_encoded(document, tokenizer), separator, document)]
@@ -161,7 +161,7 @@ def _border(windows: NDArray[np.int64], shape: Shape) -> int:
 
 
 def _fewest(n_sequences: int) -> int:
-    """The sequences that a part of so many must have."""
+    """Return the minimum number of sequences of a part of `n_sequences`."""
     return min(n_sequences, 2)
 
 
@@ -172,10 +172,10 @@ def _encoded(document: Document, tokenizer: PreTrainedTokenizerBase) -> list[int
 
 
 def _said(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> str:
-    """A chat in the words of the model's template.
+    """Format a chat with the model's chat template.
 
     Raises:
-        TextError: the model has none, or it does not take these messages.
+        TextError: the model has none, or it fails on these messages.
     """
     if not tokenizer.chat_template:
         raise TextError(
@@ -184,14 +184,14 @@ def _said(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> str:
         )
     try:
         said = tokenizer.apply_chat_template([dict(message) for message in chat.messages], tokenize=False)
-    except Exception as error:  # a template is code of others: it can fail in any way
+    except Exception as error:  # a template is third-party code and may raise anything
         told = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
         raise TextError(f"Messages must be such as the model's chat template takes; those of {chat.place} are not ({told}): drop them.") from error
     return require_sayable(str(said), chat.place)
 
 
 def _ended(ids: list[int], separator: list[int], document: Document) -> list[int]:
-    """The ids of a document with the token that ends one; a template may have ended a chat itself."""
+    """Append the end-of-text token to a document's ids, unless a template already did."""
     return ids if isinstance(document, Chat) and ids[-1:] == separator else [*ids, *separator]
 
 

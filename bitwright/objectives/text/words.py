@@ -1,4 +1,4 @@
-"""Words between commas, of which some are names that hold commas themselves."""
+"""Splitting of comma-separated lists whose names may contain commas themselves."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def between_commas(text: str, is_one: Callable[[str], bool]) -> list[str]:
-    """The words of `text` between commas; where several in a row, with the commas between them, are one word by `is_one`, they stay together.
+    """Split `text` at commas; consecutive words are joined if together, with the commas, they are one name by `is_one`.
 
     >>> between_commas("a,b, c,d", lambda word: word == "b, c")
     ['a', 'b, c', 'd']
@@ -21,7 +21,7 @@ def between_commas(text: str, is_one: Callable[[str], bool]) -> list[str]:
 
 
 def is_file(name: str) -> bool:
-    """Whether there is a file of that name; a name that no file can have is none."""
+    """Return whether there is a file of that name; False for an invalid file name."""
     with suppress(OSError, ValueError):
         return Path(name).is_file()
     return False

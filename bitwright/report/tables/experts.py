@@ -56,7 +56,7 @@ def rare_experts_caption(experts: tuple[ExpertUse, ...]) -> str:
 
 
 def never_routed_to(experts: tuple[ExpertUse, ...]) -> str:
-    """A sentence on the experts that no token of the calibration text was sent to, empty where there are none."""
+    """Return a sentence on the experts that no calibration token was routed to, empty if there are none."""
     unseen = [use.name for use in experts if not use.n_tokens]
     if not unseen:
         return ""

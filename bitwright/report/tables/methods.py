@@ -20,7 +20,7 @@ def methods_table(methods: Iterable[tuple[str, str, str]]) -> Table:
 
 
 def whose_plan(found: Provenance) -> str:
-    """A sentence: whose the plan is, and what the search behind it spent; empty where nothing was searched."""
+    """Return a sentence on the method behind the plan and the cost of its search, empty if there was no search."""
     if not found.method:
         return ""
     spent = f"{found.effort.evaluations:,} evaluations and {found.effort.tokens:,} tokens"

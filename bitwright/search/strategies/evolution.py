@@ -87,8 +87,8 @@ def evopress(problem: Problem, budget_bits: int, generations: EvoPressOptions) -
 
 
 def at_budget(space: Space, budget_bits: int, n: int, rng: np.random.Generator) -> Choices:
-    """The uniform allocation where none of its units could be larger within the budget, else at most `n` random allocations `(n, n_units)`: the
-    smallest uniform one that is larger, with random units lowered a level until it fits.
+    """Return at most `n` random allocations `(n, n_units)` at the budget: the smallest larger uniform allocation with random units lowered a level
+    until it fits; or the uniform allocation alone, if none of its units could be larger within the budget.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.

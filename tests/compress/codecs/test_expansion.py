@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.compress import IntegerCodec, expanded, stored_type
+from bitwright.compress import expanded, integer_codec, stored_type
 from bitwright.engines import LLAMA_CPP
 from bitwright.spaces import INTEGER_FORMATS, IntegerFormat
 from tests.compress.contract import normal
@@ -21,7 +21,7 @@ def test_any_bytes_expand_to_what_the_codec_decodes(form: IntegerFormat, n_rows:
     expected = by_the_book(packed.reshape(n_rows, -1), form, n_columns)
     found = expanded(torch.from_numpy(packed).view(n_rows, -1), form, n_columns)
     assert np.array_equal(found.numpy(), expected, equal_nan=True)
-    assert np.array_equal(IntegerCodec().decode(packed, form, (n_rows, n_columns)), expected, equal_nan=True)
+    assert np.array_equal(integer_codec().decode(packed, form, (n_rows, n_columns)), expected, equal_nan=True)
 
 
 def by_the_book(rows: np.ndarray, form: IntegerFormat, n_columns: int) -> np.ndarray:
@@ -39,9 +39,9 @@ def by_the_book(rows: np.ndarray, form: IntegerFormat, n_columns: int) -> np.nda
 @pytest.mark.parametrize("form", INTEGERS, ids=lambda form: form.name)
 def test_packed_weights_expand_to_what_the_codec_decodes(form: IntegerFormat) -> None:
     weights = normal(7, 172)
-    packed = IntegerCodec().encode(weights, form, np.ones((1, 172), dtype=np.float32))
+    packed = integer_codec().encode(weights, form, np.ones((1, 172), dtype=np.float32))
     found = expanded(torch.from_numpy(packed).view(7, -1), form, 172)
-    assert np.array_equal(found.numpy(), IntegerCodec().decode(packed, form, (7, 172)))
+    assert np.array_equal(found.numpy(), integer_codec().decode(packed, form, (7, 172)))
 
 
 def test_a_format_of_another_container_has_no_type_here() -> None:

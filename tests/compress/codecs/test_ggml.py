@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.compress import GgmlCodec
-from bitwright.compress.codecs import ggml
+from bitwright.compress.models.gguf import libggml
 from bitwright.engines import LLAMA_CPP
 from bitwright.errors import LibraryError, ModelError
 from bitwright.spaces import GGML_FORMATS, Format
@@ -88,19 +88,19 @@ def test_f32_is_exact() -> None:
 @pytest.mark.parametrize("form", GGML_FORMATS, ids=lambda form: form.name)
 def test_the_number_of_threads_changes_nothing(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, channels = normal(24, 256), importance(1, 256)
-    monkeypatch.setattr(ggml, "_ENCODED_AT_ONCE", 1 << 30)
-    monkeypatch.setattr(ggml, "_DECODED_AT_ONCE", 1 << 30)
+    monkeypatch.setattr(libggml, "_ENCODED_AT_ONCE", 1 << 30)
+    monkeypatch.setattr(libggml, "_DECODED_AT_ONCE", 1 << 30)
     whole = CODEC.encode(weights, form, channels)
     expanded = CODEC.decode(whole, form, weights.shape)
-    monkeypatch.setattr(ggml, "_ENCODED_AT_ONCE", 3 * 256)
-    monkeypatch.setattr(ggml, "_DECODED_AT_ONCE", 5 * 256)
+    monkeypatch.setattr(libggml, "_ENCODED_AT_ONCE", 3 * 256)
+    monkeypatch.setattr(libggml, "_DECODED_AT_ONCE", 5 * 256)
     assert np.array_equal(CODEC.encode(weights, form, channels), whole)
     assert np.array_equal(CODEC.decode(whole, form, weights.shape), expanded)
 
 
 @given(n_rows=st.integers(1, 240), n_columns=st.integers(1, 300), at_once=st.integers(1, 5000))
 def test_blocks_of_rows_cover_each_row_once(n_rows: int, n_columns: int, at_once: int) -> None:
-    blocks = ggml._row_blocks((n_rows, n_columns), at_once)
+    blocks = libggml._row_blocks((n_rows, n_columns), at_once)
     assert [row for start, stop in blocks for row in range(start, stop)] == list(range(n_rows))
     assert all((stop - start) * n_columns <= max(at_once, n_columns) for start, stop in blocks)
 
@@ -138,7 +138,7 @@ def test_too_large_weights_are_named() -> None:
 @pytest.mark.parametrize("form", ["I8", "I32", "F64"])
 def test_types_that_are_no_weights_are_refused(form: str) -> None:
     with pytest.raises(ModelError) as caught:
-        ggml.dequantize(np.zeros(64, dtype=np.uint8), form, (1, 8))
+        libggml.dequantize(np.zeros(64, dtype=np.uint8), form, (1, 8))
     sentence(caught.value, form)
 
 
@@ -146,36 +146,36 @@ def test_types_that_no_plan_chooses_are_read() -> None:
     """MXFP4 of gpt-oss: a shared power of two and 32 values of four bits."""
     packed = np.full(17, 0x22, dtype=np.uint8)  # all values are the code 2, which stands for 1.0
     packed[0] = 127  # 2⁰
-    assert ggml.dequantize(packed, "MXFP4", (1, 32)).tolist() == [[1.0] * 32]
+    assert libggml.dequantize(packed, "MXFP4", (1, 32)).tolist() == [[1.0] * 32]
 
 
 class TestLibrary:
     @pytest.fixture(autouse=True)
     def fresh(self) -> Any:
-        ggml.library.cache_clear()
+        libggml.library.cache_clear()
         yield
-        ggml.library.cache_clear()
+        libggml.library.cache_clear()
 
     def test_a_missing_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         with pytest.raises(LibraryError) as caught:
-            ggml.library()
+            libggml.library()
         sentence(caught.value, "xllamacpp", "none is installed", "pip install")
 
     def test_an_old_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importlib.metadata, "version", lambda name: "2026.9.20000")
         with pytest.raises(LibraryError) as caught:
-            ggml.library()
+            libggml.library()
         sentence(caught.value, "2026.9.20000", "2026.10.11549")
 
     def test_a_package_without_its_library_is_named(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
         with pytest.raises(LibraryError) as caught:
-            ggml.library()
+            libggml.library()
         sentence(caught.value, tmp_path)
 
     def test_a_missing_symbol_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ggml, "_SYMBOLS", (*ggml._SYMBOLS, "ggml_of_the_future"))
+        monkeypatch.setattr(libggml, "_SYMBOLS", (*libggml._SYMBOLS, "ggml_of_the_future"))
         with pytest.raises(LibraryError) as caught:
-            ggml.library()
+            libggml.library()
         sentence(caught.value, "ggml_of_the_future", "2026.10.11549")

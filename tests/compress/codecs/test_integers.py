@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.compress import IntegerCodec
+from bitwright.compress import integer_codec
 from bitwright.spaces import INTEGER_FORMATS, IntegerFormat
 from tests.compress.contract import CodecContract, normal, unknown
 
@@ -14,7 +14,7 @@ WORST = {form.name: 5.0 * 4.0**-form.bits for form in INTEGERS}
 
 
 class TestIntegers(CodecContract):
-    codec = IntegerCodec()
+    codec = integer_codec()
     formats = INTEGERS
     worst = WORST
 
@@ -43,7 +43,7 @@ def packed_slowly(row: np.ndarray, form: IntegerFormat) -> bytes:
 @settings(deadline=None, max_examples=60)
 def test_packs_as_the_slow_packer_does(form: IntegerFormat, n_columns: int, seed: int) -> None:
     weights = normal(2, n_columns, seed)
-    packed = IntegerCodec().encode(weights, form, unknown(n_columns))
+    packed = integer_codec().encode(weights, form, unknown(n_columns))
     assert packed.tobytes() == b"".join(packed_slowly(row, form) for row in weights)
     assert len(packed) == form.size_bytes(weights.shape)
 
@@ -52,19 +52,19 @@ def test_packs_as_the_slow_packer_does(form: IntegerFormat, n_columns: int, seed
 @settings(deadline=None, max_examples=60)
 def test_no_weight_moves_by_more_than_half_a_step(form: IntegerFormat, n_columns: int, seed: int) -> None:
     weights = normal(3, n_columns, seed)
-    back = IntegerCodec().decode(IntegerCodec().encode(weights, form, unknown(n_columns)), form, weights.shape)
+    back = integer_codec().decode(integer_codec().encode(weights, form, unknown(n_columns)), form, weights.shape)
     spans = [np.ptp(row[i : i + (form.group or n_columns)]) for row in weights for i in range(0, n_columns, form.group or n_columns)]
     half = max(spans) / (2**form.bits - 1) / 2
     assert np.abs(back - weights).max() <= half + 4e-3 * np.abs(weights).max()  # and the rounding of scale and minimum
 
 
 def test_what_the_codes_meet_comes_back() -> None:
-    codec, form = IntegerCodec(), next(form for form in INTEGERS if form.name == "INT3_G32")
+    codec, form = integer_codec(), next(form for form in INTEGERS if form.name == "INT3_G32")
     weights = np.array([[0.5] * 32 + [-2.0, 5.0]], dtype=np.float32)  # a constant group, and a short one of a range of seven steps
     np.testing.assert_array_equal(codec.decode(codec.encode(weights, form, unknown(34)), form, (1, 34)), weights)
 
 
 def test_the_largest_half_floats_have_a_finite_scale() -> None:
-    codec, form = IntegerCodec(), next(form for form in INTEGERS if form.name == "INT3_G32")
+    codec, form = integer_codec(), next(form for form in INTEGERS if form.name == "INT3_G32")
     weights = np.array([[-65504.0, 65504.0]], dtype=np.float32)
     np.testing.assert_allclose(codec.decode(codec.encode(weights, form, unknown(2)), form, (1, 2)), weights, rtol=1e-3)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bitwright.compress import Bytes, Codec, Floats, GgmlCodec, GgufSource, IntegerCodec, Levels, MadeOnce, PackedCodec, matrix_shape
+from bitwright.compress import Bytes, Codec, Floats, GgmlCodec, GgufSource, Levels, MadeOnce, integer_codec, matrix_shape, packed_codec
 from bitwright.engines import LLAMA_CPP, NATIVE
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS
 from bitwright.errors import ModelError, OutputError, RunError
@@ -28,6 +28,9 @@ class Counting(Codec):
 
     def __init__(self) -> None:
         self.n_packed = 0
+
+    def serves(self, form: Format) -> bool:
+        return GgmlCodec().serves(form)
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         self.n_packed += 1
@@ -95,7 +98,7 @@ def test_bytes_of_another_size_are_never_read_by_their_place(form: str) -> None:
         sentence(caught.value, form)
 
 
-@pytest.mark.parametrize(("codec", "target"), [(IntegerCodec(), NATIVE), (PackedCodec(), TRANSFORMERS)], ids=["integers", "packed"])
+@pytest.mark.parametrize(("codec", "target"), [(integer_codec(), NATIVE), (packed_codec(), TRANSFORMERS)], ids=["integers", "packed"])
 def test_bytes_of_another_size_are_refused_by_every_codec(codec: Codec, target: Target) -> None:
     weights = np.random.default_rng(0).normal(size=(32, 128)).astype(np.float32)
     for form in (form for form in target.formats if not isinstance(form, Absence)):
@@ -142,7 +145,7 @@ class Telling(Counting):
         self.told: list[tuple[str, int, int]] = []
         self.of = ("", -1)
 
-    def given(self, tensor: str, expert: int = 0) -> "Telling":
+    def for_tensor(self, tensor: str, expert: int = 0) -> "Telling":
         self.of = (tensor, expert)
         return self
 

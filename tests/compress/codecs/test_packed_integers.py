@@ -6,13 +6,13 @@ from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitwright.compress import PackedCodec, layer_tensors
+from bitwright.compress import layer_tensors, packed_codec
 from bitwright.compress.codecs.packed_integers import grid_of, packed_words, unpacked_words
 from bitwright.compress.codecs.rounding.rounding import RoundToNearest
 from bitwright.spaces import PACKED_FORMATS, PackedFormat
 
 PACKED = [form for form in PACKED_FORMATS if isinstance(form, PackedFormat)]
-CODEC, SHAPE = PackedCodec(), (40, 128)
+CODEC, SHAPE = packed_codec(), (40, 128)
 
 
 def normal(shape: tuple[int, int] = SHAPE) -> np.ndarray:

@@ -62,7 +62,7 @@ def test_codes_that_were_changed_are_refused(levels: Path, tmp_path: Path) -> No
     level.write_bytes(bytes([level.read_bytes()[0] ^ 1]) + level.read_bytes()[1:])
     with pytest.raises(RunError) as caught:
         keep_codes(tmp_path / "codes", levels, [PAIRS[0], PAIRS[2]])
-    sentence(caught.value, level.name, "as it was packed")
+    sentence(caught.value, level.name, "cannot be reproduced")
 
 
 def test_no_mutation_of_kept_codes_is_a_traceback(levels: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from bitwright.compress import IntegerCodec, Levels, Model, applied, load, planned_weights, rerouted, stitched, without
+from bitwright.compress import Levels, Model, applied, integer_codec, load, planned_weights, rerouted, stitched, without
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.engines.native.rerouted_router import ReroutedRouter
 from bitwright.spaces import DROP, Space, by_expert, discover
@@ -27,7 +27,7 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 @pytest.fixture
 def levels(model: Model, tmp_path: Path) -> Levels:
-    return Levels(tmp_path, model.source, IntegerCodec(), {})
+    return Levels(tmp_path, model.source, integer_codec(), {})
 
 
 def space_of(model: Model) -> Space:
@@ -73,13 +73,13 @@ def test_applied_and_stitched_drop_alike_and_put_back(model: Model, levels: Leve
     with applied(model, planned_weights(model, levels, formats=forms)):
         at_once = logits(model.module)
     with stitched(model, levels, space=space) as weights:
-        weights.put(choice)
+        weights.load_choice(choice)
         assert torch.equal(logits(model.module), at_once)
-        weights.put(full)
+        weights.load_choice(full)
         whole = logits(model.module)
         weights.restore()
         assert torch.equal(logits(model.module), original)
-        weights.put(choice)
+        weights.load_choice(choice)
         assert torch.equal(logits(model.module), at_once)
     assert not torch.allclose(whole, at_once, atol=1e-3)
     assert torch.equal(logits(model.module), original)
@@ -125,7 +125,7 @@ def test_a_space_without_drops_is_not_watched(model: Model, levels: Levels) -> N
     with stitched(model, levels, space=space) as weights:
         assert not torch.overrides._get_current_function_mode_stack()
         with pytest.raises(ValueError, match="gone"):
-            weights.put(np.where([unit.expert >= 0 for unit in space.units], space.formats.index(DROP), space.smallest()))
+            weights.load_choice(np.where([unit.expert >= 0 for unit in space.units], space.formats.index(DROP), space.smallest()))
 
 
 @pytest.mark.parametrize(("family", "is_normalised"), [("qwen2-moe", False), ("mixtral", True)])

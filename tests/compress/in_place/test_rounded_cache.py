@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import Bytes, Model, cached_in, load, open_source
-from bitwright.compress.in_place.rounded_cache import kept_cache, kept_keys, kept_values
+from bitwright.compress.in_place.rounded_cache import cache_rounding, rounded_keys, rounded_values
 from bitwright.engines import LlamaCpp, Recipe, write_gguf
 from bitwright.objectives import next_token_log_probabilities
 from bitwright.spaces import CacheTypes, Tensor, rotation
@@ -65,9 +65,9 @@ def test_a_finer_type_costs_less(made: tuple[Model, Path]) -> None:
     model, _ = made
     original = next_token_log_probabilities(model, CONTEXTS)
     found = []
-    with kept_cache(model) as cache:
+    with cache_rounding(model) as cache:
         for name in ("F16", "Q8_0", "Q5_0", "Q4_0"):
-            cache.keep(CacheTypes(name, name))
+            cache.set_types(CacheTypes(name, name))
             found.append(nats(original, next_token_log_probabilities(model, CONTEXTS)))
     assert found[0] == 0
     assert found == sorted(found)
@@ -92,17 +92,17 @@ def test_a_cache_of_its_own_is_left_to_the_model(made: tuple[Model, Path]) -> No
 def test_turning_spreads_an_outlier() -> None:
     states = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
     states[:, 5] = 40.0
-    error = (kept_values(states, "Q4_0") - states)[:, :5].abs().mean()
-    alone = (kept_values(states[:, :32].contiguous(), "Q4_0") - states[:, :32])[:, :5].abs().mean()  # 32 numbers are not turned
+    error = (rounded_values(states, "Q4_0") - states)[:, :5].abs().mean()
+    alone = (rounded_values(states[:, :32].contiguous(), "Q4_0") - states[:, :32])[:, :5].abs().mean()  # 32 numbers are not turned
     assert error < 0.7 * alone
 
 
 def test_order_matters_to_keys_alone() -> None:
     states = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(1))
-    one, other = (kept_keys(states, "Q4_0", interleaved=interleaved) for interleaved in (False, True))
+    one, other = (rounded_keys(states, "Q4_0", interleaved=interleaved) for interleaved in (False, True))
     assert not torch.equal(one, other)
     assert torch.allclose(one, other, atol=0.5)
-    assert torch.equal(kept_keys(states, "F16", interleaved=True), states)
+    assert torch.equal(rounded_keys(states, "F16", interleaved=True), states)
 
 
 def test_which_heads_are_turned() -> None:

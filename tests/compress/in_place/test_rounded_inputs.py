@@ -9,7 +9,7 @@ from compressed_tensors.quantization import QuantizationArgs
 from compressed_tensors.quantization.lifecycle.forward import fake_quantize
 from compressed_tensors.quantization.utils import compute_dynamic_scales_and_zp
 
-from bitwright.compress import Levels, Model, PackedCodec, applied, load, planned_weights, stitched
+from bitwright.compress import Levels, Model, applied, load, packed_codec, planned_weights, stitched
 from bitwright.compress.in_place.rounded_inputs import rounded_inputs
 from bitwright.engines import VLLM
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS
@@ -56,7 +56,7 @@ def logits(model: Model) -> torch.Tensor:
 
 def test_a_search_and_a_plan_measure_the_same_and_leave_nothing(llama_tied: Path, tmp_path: Path) -> None:
     tied = load(str(llama_tied))
-    levels = Levels(tmp_path, tied.source, PackedCodec(), {})
+    levels = Levels(tmp_path, tied.source, packed_codec(), {})
     space = TRANSFORMERS.space(discover(tied.tensors), menu=("BF16", "W8A8_ROW"), fixed_bytes=0, n_weights=1)
     column = [form.name for form in space.formats].index("W8A8_ROW")
     choice = np.array([column if row[column] else np.flatnonzero(row)[0] for row in space.offered])
@@ -69,10 +69,10 @@ def test_a_search_and_a_plan_measure_the_same_and_leave_nothing(llama_tied: Path
         planned = logits(tied)
     with applied(tied, {name: lambda weight=weight: weight() for name, weight in weights.items()}):
         weights_alone = logits(tied)
-    with stitched(tied, levels, space=space) as stitcher:
-        stitcher.put(choice)
+    with stitched(tied, levels, space=space) as swapper:
+        swapper.load_choice(choice)
         assert torch.equal(logits(tied), planned)
-        stitcher.put(np.array([np.flatnonzero(row)[0] for row in space.offered]))
+        swapper.load_choice(np.array([np.flatnonzero(row)[0] for row in space.offered]))
         assert torch.allclose(logits(tied), before, atol=0.1)
     assert torch.equal(logits(tied), before)
     assert not torch.equal(planned, weights_alone)
@@ -81,6 +81,6 @@ def test_a_search_and_a_plan_measure_the_same_and_leave_nothing(llama_tied: Path
 def test_the_inputs_of_experts_cannot_be_rounded(tiny_mixtral: Path, tmp_path: Path) -> None:
     mixture = load(str(tiny_mixtral))
     tensor = next(tensor for tensor in mixture.tensors if tensor.name.endswith("_exps.weight"))
-    weights = planned_weights(mixture, Levels(tmp_path, mixture.source, PackedCodec(), {}), formats={tensor.name: ROUNDING[0]})
+    weights = planned_weights(mixture, Levels(tmp_path, mixture.source, packed_codec(), {}), formats={tensor.name: ROUNDING[0]})
     with pytest.raises(ValueError, match=tensor.name), applied(mixture, weights):
         pass

@@ -44,12 +44,12 @@ def test_the_module_has_the_weights_of_the_last_choice(model: Model, space: Spac
     with stitched(model, levels, space=space) as weights:
         for _ in range(4):
             choice = rng.choice(offered, len(space.units))
-            weights.put(choice)
+            weights.load_choice(choice)
             for unit, f in zip(space.units, choice, strict=True):
                 assert np.array_equal(in_module(model, unit.tensors[0].name), expected[unit.tensors[0].name, int(f)]), unit.name
         weights.restore()
         assert all(torch.equal(weight, before[name]) for name, weight in model.module.named_parameters())
-        weights.put(uniform(space, "Q4_0"))
+        weights.load_choice(uniform(space, "Q4_0"))
         unit = space.units[-1].tensors[0].name
         assert np.array_equal(in_module(model, unit), expected[unit, [form.name for form in space.formats].index("Q4_0")])
     assert all(torch.equal(weight, before[name]) for name, weight in model.module.named_parameters())
@@ -62,10 +62,10 @@ def test_only_what_differs_is_expanded(model: Model, space: Space, levels: Level
     first, second = uniform(space, "Q4_0"), uniform(space, "Q4_0")
     second[1] = uniform(space, "Q8_0")[1]
     with stitched(model, levels, space=space) as weights:
-        weights.put(first)
+        weights.load_choice(first)
         n_first = len(expanded)
-        weights.put(second)
-        weights.put(first)  # kept in memory
+        weights.load_choice(second)
+        weights.load_choice(first)  # kept in memory
     assert n_first == len(space.units)
     assert expanded[n_first:] == [space.units[1].tensors[0].name]
 
@@ -74,7 +74,7 @@ def test_memory_is_bounded(model: Model, space: Space, levels: Levels, monkeypat
     monkeypatch.setattr("bitwright.compress.in_place.swapping.EXPANDED_BYTES", 1)
     with stitched(model, levels, space=space) as weights:
         for name in ("Q4_0", "Q8_0", "Q4_0"):
-            weights.put(uniform(space, name))
+            weights.load_choice(uniform(space, name))
             tensor = space.units[0].tensors[0]
             form = next(form for form in space.formats if form.name == name)
             assert np.array_equal(in_module(model, tensor.name), levels.weights(tensor, form))

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from bitwright.compress import Bytes, dimensions, open_source
-from bitwright.engines import LLAMA_CPP, NATIVE, MemoryUse, Recipe, Serving, as_held, header_bytes, memory_use, require_accounting, write_gguf
+from bitwright.engines import LLAMA_CPP, NATIVE, MemoryUse, Recipe, Serving, as_held, memory_model_named, write_gguf
+from bitwright.engines.llama_cpp.gguf_writer import header_bytes
 from bitwright.engines.llama_cpp.log import EngineMemory, engine_memory
+from bitwright.engines.llama_cpp.memory_model import memory_use, server_arguments
 from bitwright.errors import ModelError, UserError
 from bitwright.spaces import CACHE_FORMATS, Tensor
 from tests.compress import tiny_models as tiny
@@ -100,9 +102,8 @@ def test_lines_add_up(gguf_256: Path) -> None:
 
 
 def test_a_serving_says_how_the_engine_is_started() -> None:
-    assert Serving(512, 2).arguments == "-c 1024 -np 2 --no-mmap --cache-ram 0 --ctx-checkpoints 0"
-    assert "-ctk q8_0 -ctv q4_0" in Serving(512, 1, "Q8_0", "Q4_0").arguments
-    assert Serving(257).cells == 512
+    assert server_arguments(Serving(512, 2)) == "-c 1024 -np 2 --no-mmap --cache-ram 0 --ctx-checkpoints 0"
+    assert "-ctk q8_0 -ctv q4_0" in server_arguments(Serving(512, 1, "Q8_0", "Q4_0"))
 
 
 def test_what_cannot_be_served_is_refused(gguf_256: Path) -> None:
@@ -114,9 +115,9 @@ def test_what_cannot_be_served_is_refused(gguf_256: Path) -> None:
         counted(gguf_256, Serving(100_000))
     sentence(refused.value, "100,000")
     with pytest.raises(UserError) as refused:
-        require_accounting(NATIVE)
+        memory_model_named(NATIVE.name)
     sentence(refused.value, "native", "--budget")
-    require_accounting(LLAMA_CPP)
+    memory_model_named(LLAMA_CPP.name)
 
 
 def test_a_cache_type_must_divide_a_head(llama_gqa: Path) -> None:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from bitwright.compress import IntegerCodec, Source, applied, load, matrix_shape, open_source
+from bitwright.compress import Source, applied, integer_codec, load, matrix_shape, open_source
 from bitwright.engines import NATIVE, Container, Recipe, as_held, container_of, model_as_held
+from bitwright.engines.checkpoint_source import written_weights
 from bitwright.engines.native.layout import NativeLayout
-from bitwright.engines.native.reload import written_weights
 from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.spaces import INTEGER_FORMATS, IntegerFormat, Tensor, discover, expert_of
 from tests.sentences import sentence
@@ -31,7 +31,7 @@ def planned(source: Source) -> dict[str, str]:
 def build(model: Path, out: Path) -> tuple[Container, Recipe]:
     container, source = container_of(NATIVE, str(model)), as_held(open_source(str(model)), NATIVE)
     recipe = Recipe(source, planned(source))
-    codec = IntegerCodec()
+    codec = integer_codec()
 
     def packed(tensor: Tensor) -> np.ndarray:
         form = NATIVE.format(recipe.formats[tensor.name])
@@ -59,7 +59,7 @@ def test_what_is_written_loads_with_its_weights_and_its_size(model: str, request
 @given(form=st.sampled_from(INTEGERS), n_rows=st.integers(1, 9), n_columns=st.integers(1, 99))
 def test_a_layer_is_the_bytes_of_its_codec(form: IntegerFormat, n_rows: int, n_columns: int) -> None:
     layout, shape = NativeLayout(), (n_rows, n_columns)
-    packed = IntegerCodec().encode(np.ones(shape, dtype=np.float32), form, np.empty((0, n_columns), dtype=np.float32))
+    packed = integer_codec().encode(np.ones(shape, dtype=np.float32), form, np.empty((0, n_columns), dtype=np.float32))
     arrays = layout.arrays(packed, form, shape)
     assert {part: (dtype, len(arrays[part])) for part, (dtype, _) in layout.described(form, shape).items()} == {"weight": ("U8", len(packed))}
     assert np.array_equal(layout.packed(arrays, form, shape), packed)
@@ -93,7 +93,7 @@ def test_a_native_checkpoint_is_no_original(tiny_mixtral: Path, tmp_path: Path) 
 def test_an_expert_that_is_dropped_is_not_there_and_never_chosen(tiny_mixtral: Path, tmp_path: Path) -> None:
     container, source = container_of(NATIVE, str(tiny_mixtral)), as_held(open_source(str(tiny_mixtral)), NATIVE)
     formats = planned(source) | {tensor.name: "DROP" for tensor in source.tensors if expert_of(tensor.name) in {(0, 2), (1, 0)}}
-    codec = IntegerCodec()
+    codec = integer_codec()
 
     def packed(tensor: Tensor) -> np.ndarray:
         form = NATIVE.format(formats[tensor.name])

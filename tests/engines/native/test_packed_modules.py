@@ -6,10 +6,18 @@ import torch
 from torch import nn
 from torch.nn.functional import embedding, linear
 
-from bitwright.compress import IntegerCodec
+from bitwright.compress import integer_codec
 from bitwright.engines.native import packed_modules
-from bitwright.engines.native.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix, PackedParts, kept_bytes
-from bitwright.engines.native.target import INTEGERS
+from bitwright.engines.native.packed_modules import (
+    PackedEmbedding,
+    PackedExpert,
+    PackedExperts,
+    PackedLinear,
+    PackedMatrix,
+    PackedParts,
+    footprint_bytes,
+)
+from bitwright.engines.no_engine import INTEGERS
 from tests.compress.contract import normal
 
 FORM, SHAPE = INTEGERS.format("INT4_G32"), (40, 64)
@@ -18,10 +26,10 @@ FORM, SHAPE = INTEGERS.format("INT4_G32"), (40, 64)
 def filled(matrix: PackedMatrix, seed: int = 0) -> torch.Tensor:
     """Give a matrix normal weights: what they decode to."""
     weights = normal(*matrix.shape) * np.float32(1 + seed)
-    packed = IntegerCodec().encode(weights, matrix.form, np.empty((0, matrix.shape[1]), dtype=np.float32))
+    packed = integer_codec().encode(weights, matrix.form, np.empty((0, matrix.shape[1]), dtype=np.float32))
     with torch.no_grad():
         matrix.weight.copy_(torch.from_numpy(packed))
-    return torch.from_numpy(IntegerCodec().decode(packed, matrix.form, matrix.shape))
+    return torch.from_numpy(integer_codec().decode(packed, matrix.form, matrix.shape))
 
 
 @pytest.mark.parametrize("at_once", [1, 64 * 7, 1 << 20])
@@ -85,9 +93,9 @@ def test_experts_are_weighted_and_summed() -> None:
 
 def test_what_is_shared_is_counted_once() -> None:
     first, second = PackedLinear(FORM, SHAPE, None), PackedLinear(FORM, SHAPE, None)
-    assert kept_bytes(nn.ModuleList([first, second])) == 2 * FORM.size_bytes(SHAPE)
+    assert footprint_bytes(nn.ModuleList([first, second])) == 2 * FORM.size_bytes(SHAPE)
     second.weight = first.weight
-    assert kept_bytes(nn.ModuleList([first, second])) == FORM.size_bytes(SHAPE)
+    assert footprint_bytes(nn.ModuleList([first, second])) == FORM.size_bytes(SHAPE)
 
 
 def test_parts_are_summed_and_none_gives_nothing() -> None:

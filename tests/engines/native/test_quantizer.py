@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from bitwright.engines.native.packed_modules import PackedExperts, PackedMatrix, kept_bytes
+from bitwright.engines.native.packed_modules import PackedExperts, PackedMatrix, footprint_bytes
 from bitwright.errors import ModelError
 from tests.compress import tiny_models as tiny
 from tests.compress.native_folders import Made, write_native
@@ -81,7 +81,7 @@ def test_the_logits_are_those_of_the_decoded_weights(family: str, tmp_path: Path
 def test_memory_is_that_of_the_file(family: str, tmp_path: Path) -> None:
     _, made = written(tmp_path, family)
     buffers = sum(buffer.nbytes for buffer in opened(tmp_path).buffers())
-    assert kept_bytes(opened(tmp_path, dtype=torch.float32)) == sum(tensor.nbytes for tensor in made.tensors.values()) + buffers
+    assert footprint_bytes(opened(tmp_path, dtype=torch.float32)) == sum(tensor.nbytes for tensor in made.tensors.values()) + buffers
 
 
 def test_an_expert_is_expanded_only_when_it_is_chosen(mixtral: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bitwright.engines.native.target import INTEGERS
+from bitwright.engines.no_engine import INTEGERS
 from bitwright.errors import UserError
 from bitwright.predictors import predictor_named
 from bitwright.predictors.plans.by_name import PREDICTORS

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitwright.engines.native.target import INTEGERS
+from bitwright.engines.no_engine import INTEGERS
 from bitwright.search import scattered, sizes_between
 from bitwright.spaces import Space, Tensor, Unit
 

@@ -1,1 +1,1 @@
-"""Roundings of weights to the levels of a grid."""
+"""Rounding methods: round to nearest, clipping, HQQ and GPTQ, on any grid."""

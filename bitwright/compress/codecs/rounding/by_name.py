@@ -1,4 +1,4 @@
-"""The roundings by the words of the command line and of plans."""
+"""Rounding methods by their names on the command line and in plans."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
 from bitwright.compress.codecs.rounding.rounding import Rounding, RoundToNearest
 from bitwright.compress.models.source import Floats
 
-#: libggml's own quantizers, the only ones that make its block formats
+#: libggml's own quantizers, the only ones for its block formats
 GGML = "ggml"
 _BY_THEMSELVES = {"rtn": RoundToNearest(), "clip": SearchedClipping(), "hqq": HalfQuadratic()}
 _BY_MOMENTS = ("gptq", "gptq+clip")
@@ -16,10 +16,10 @@ ROUNDINGS = (*_BY_THEMSELVES, *_BY_MOMENTS)
 
 
 def rounding_named(name: str, moments: Mapping[str, Floats]) -> Rounding:
-    """The rounding of that name; `moments` are those of `Gptq`, and used by no other.
+    """Return the rounding method of a name; `moments` are used by `Gptq` only.
 
     Raises:
-        KeyError: it is none of `ROUNDINGS`.
+        KeyError: the name is not one of `ROUNDINGS`.
     """
     if needs_moments(name):
         return Gptq(moments, place=clipped) if name.endswith("clip") else Gptq(moments)
@@ -27,5 +27,5 @@ def rounding_named(name: str, moments: Mapping[str, Floats]) -> Rounding:
 
 
 def needs_moments(name: str) -> bool:
-    """Whether that rounding goes by the second moments of a text, so that its codes cannot be made anew from weights and importance."""
+    """Return whether a rounding method uses second moments of calibration text, so that weights and importance do not determine its codes."""
     return name in _BY_MOMENTS

@@ -1,8 +1,8 @@
-"""Round to nearest between ends that are drawn in: a few far weights are cut off so that all others get finer levels.
+"""Round to nearest with a searched clipping range: outliers are clipped so that all other weights get finer levels.
 
-For each group the ends are searched for which minimise Σ d (w − q)², d the importance of the input channel, as the quantizers of libggml and the
-clipping of OmniQuant (Shao et al., ICLR 2024) and AWQ (Lin et al., MLSys 2024) do. Differs from theirs in that both ends move: together first, over
-`STEPS` shares of the range, then each by itself by less than a step.
+For each group the range is searched that minimises Σ d (w − q)², d the importance of the input channel, as the quantizers of libggml and the clipping
+of OmniQuant (Shao et al., ICLR 2024) and AWQ (Lin et al., MLSys 2024) do. Differs from theirs in that both ends move: first together, over `STEPS`
+fractions of the range, then separately by less than a step.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from bitwright.compress.codecs.grid import Grid, Placement
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, by_rows, grouped_importance, whole_range
 from bitwright.compress.models.source import Floats
 
-STEPS = tuple(0.04 * i for i in range(1, 8))  # of the range, taken from either end
+STEPS = tuple(0.04 * i for i in range(1, 8))  # fractions of the range clipped at either end
 _FINER = (-0.02, 0.02)
 
 
@@ -30,7 +30,7 @@ class SearchedClipping(Rounding):
 
 @dataclass(eq=False)
 class _Best:
-    """The best placement so far of every group, its error and the share of the range that it takes from either end, all `(n_rows, n_groups)`."""
+    """Best placement so far of every group, its error and the fraction clipped at either end, all `(n_rows, n_groups)`."""
 
     placement: Placement
     error: Floats
@@ -38,7 +38,7 @@ class _Best:
 
 
 def clipped(groups: Floats, importance: Floats, grid: Grid) -> Placement:
-    """Levels `(n_rows, n_groups)` for groups `(n_rows, n_groups, group)` with the importance `(n_groups, group)` of their columns."""
+    """Return the placement `(n_rows, n_groups)` of groups `(n_rows, n_groups, group)` with the importance `(n_groups, group)` of their columns."""
     low, high = groups.min(axis=-1), groups.max(axis=-1)
     whole = whole_range(groups, importance, grid)
     best = _Best(whole, _error(groups, importance, grid, placement=whole), np.zeros((2, *low.shape), dtype=np.float32))
@@ -54,7 +54,7 @@ def clipped(groups: Floats, importance: Floats, grid: Grid) -> Placement:
 
 
 def _tried(best: _Best) -> Iterator[NDArray[np.float32]]:
-    """Shares `(2, n_rows, n_groups)` to take from the ends: the later ones start from what is best by then."""
+    """Yield fractions `(2, n_rows, n_groups)` to clip at the two ends, the later ones around the best so far."""
     for share in STEPS:
         yield np.full_like(best.ends, share)
     for end in range(2):
@@ -65,7 +65,7 @@ def _tried(best: _Best) -> Iterator[NDArray[np.float32]]:
 
 
 def _error(groups: Floats, importance: Floats, grid: Grid, *, placement: Placement) -> Floats:
-    """Σ d (w − q)² `(n_rows, n_groups)`."""
+    """Return Σ d (w − q)² `(n_rows, n_groups)`."""
     change = grid.values(grid.nearest(groups, placement), placement) - groups
     error: Floats = np.einsum("rgk,rgk,gk->rg", change, change, importance)
     return error

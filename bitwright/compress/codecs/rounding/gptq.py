@@ -1,14 +1,14 @@
-"""GPTQ (Frantar, Ashkboos, Hoefler & Alistarh, ICLR 2023): the error of each column is made good by the columns after it.
+"""GPTQ (Frantar, Ashkboos, Hoefler & Alistarh, ICLR 2023): the error of each column is compensated by the columns after it.
 
 With the second moments H = 2 X Xᵀ of a layer's inputs, all rows are rounded column by column, in the order of the paper's Algorithm 1; T is the upper
-Cholesky factor of (H + λ I)⁻¹, with λ a share of the mean of H's diagonal:
+Cholesky factor of (H + λ I)⁻¹, with λ a fraction of the mean of H's diagonal:
 
     e      = (w_i − q_i) / T_ii
     w_{i:} = w_{i:} − e · T_{i,i:}          (equations 2 and 4; at once within a block of columns, for all later ones when the block is done)
 
-Levels of a group are placed beforehand, from the original weights, or as they come, when its first column comes, from the weights as they are by
-then. The authors' program does the latter, but between blocks of columns alone; llm-compressor does the former. Differs from both in that groups are
-those of the stored order in whatever order columns come, and in that a channel that no token reached keeps its weights.
+The scale of a group is computed beforehand from the original weights, or, "as they come", from the current weights when its first column is due. The
+authors' program does the latter, but between blocks of columns alone; llm-compressor does the former. Differs from both in that groups are those of
+the stored order whatever the order of columns, and in that a channel without tokens keeps its weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,25 +22,24 @@ from bitwright.compress.codecs.grid import Codes, Grid, Placement
 from bitwright.compress.codecs.rounding.rounding import Placing, Rounded, Rounding, by_rows, grouped, grouped_importance, whole_range
 from bitwright.compress.models.source import Floats
 
-#: the diagonal of H `(n_columns,)` -> in which order columns come `(n_columns,)`
+#: the diagonal of H `(n_columns,)` -> order of columns `(n_columns,)`
 Order = Callable[[NDArray[np.float64]], NDArray[np.int64]]
 
 
 def by_activation(diagonal: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The channels of the largest activations first ("act-order" of the authors' program)."""
+    """Sort channels by descending activation ("act-order" of the authors' program)."""
     return np.argsort(-diagonal, kind="stable")
 
 
 def as_stored(diagonal: NDArray[np.float64]) -> NDArray[np.int64]:
-    """From the first column to the last."""
+    """Return the stored order, from the first column to the last."""
     return np.arange(len(diagonal))
 
 
 @dataclass(frozen=True, eq=False)
 class Gptq(Rounding):
-    """`moments` has for each tensor X Xᵀ, or any multiple of it, `(n_experts, n_columns, n_columns)`; one that is missing there is only looked up and
-    has no inputs, so that nothing can be made good and it is rounded to nearest. `place` says where the levels of a group lie,
-    `when` by which weights.
+    """GPTQ. `moments` maps each tensor to X Xᵀ, or any multiple of it, `(n_experts, n_columns, n_columns)`; a tensor missing from it, such as an
+    embedding, is rounded to nearest. `place` computes the levels of a group, `when` says from which weights.
     """
 
     moments: Mapping[str, Floats]
@@ -52,8 +51,8 @@ class Gptq(Rounding):
     tensor: str = ""
     expert: int = 0
 
-    def given(self, tensor: str, expert: int = 0) -> "Gptq":
-        """See `Rounding.given`."""
+    def for_tensor(self, tensor: str, expert: int = 0) -> "Gptq":
+        """See `Rounding.for_tensor`."""
         return replace(self, tensor=tensor, expert=expert)
 
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
@@ -73,11 +72,11 @@ class Gptq(Rounding):
 
 
 def factor(moments: NDArray[np.float64], damping: float) -> Floats:
-    """T `(n_columns, n_columns)`, upper triangular with Tᵀ T = (H + λ I)⁻¹; without moments the identity."""
+    """Return T `(n_columns, n_columns)`, upper triangular with Tᵀ T = (H + λ I)⁻¹; the identity if all moments are zero."""
     mean = moments.diagonal().mean()
     if mean <= 0:
         return np.eye(len(moments), dtype=np.float32)
-    damped = 2 * moments / mean  # only ratios count
+    damped = 2 * moments / mean  # only ratios matter
     unseen = damped.diagonal() <= 0
     damped[unseen, unseen] = 2.0
     damped[np.diag_indices(len(damped))] += 2 * damping
@@ -86,12 +85,12 @@ def factor(moments: NDArray[np.float64], damping: float) -> Floats:
 
 
 class _Work:
-    """Rows at work: `w` `(n_rows, n_columns)` are the weights as they are by now, in the order in which columns come."""
+    """State of GPTQ: `w` `(n_rows, n_columns)` are the current weights, columns in the order in which they are rounded."""
 
     def __init__(self, weights: Floats, grid: Grid, group: int, *, channels: Floats, order: NDArray[np.int64], place: Placing) -> None:
         self._w, self._grid, self._group = weights[:, order].astype(np.float32), grid, group
         self._channels, self._order, self._place = channels, order, place
-        self._where = np.argsort(order)  # stored column -> when it comes
+        self._where = np.argsort(order)  # stored column -> its position in the order
         n_rows, n_groups = len(weights), len(channels)
         self.codes: Codes = np.zeros(weights.shape, dtype=np.uint8)
         self.placement = Placement(*(np.zeros((n_rows, n_groups), dtype=np.float32) for _ in range(3)))
@@ -103,7 +102,7 @@ class _Work:
         self._placed[:] = True
 
     def run(self, t: Floats, block: int) -> None:
-        """Round all columns, `block` of them between two updates of all that are left."""
+        """Round all columns, with lazy updates after every `block` of them."""
         n_columns = len(t)
         for start in range(0, n_columns, block):
             stop = min(start + block, n_columns)
@@ -118,7 +117,7 @@ class _Work:
 
     def _place_group(self, g: int, stop: int, errors: Floats, t: Floats) -> None:
         """Place the levels of a group by its current weights; its columns from `stop` on still lack the `errors` `(n_rows, block)` of this block,
-        which `t` `(block, n_columns)` spreads.
+        propagated by `t` `(block, n_columns)`.
         """
         columns = self._where[g * self._group : (g + 1) * self._group]
         late = columns >= stop
@@ -133,7 +132,7 @@ class _Work:
         self._placed[g] = True
 
     def _round(self, i: int, g: int) -> Floats:
-        """The levels `(n_rows,)` of the column that comes as number `i`."""
+        """Return the levels `(n_rows,)` of the column at position `i`."""
         at = self.placement[:, g]
         codes = self._grid.nearest(self._w[:, i, None], at)
         self.codes[:, self._order[i]] = codes[:, 0]

@@ -1,14 +1,14 @@
 """HQQ: half-quadratic quantization (Badri & Shaji, 2023, "Half-Quadratic Quantization of Large Machine Learning Models").
 
-The offset of every group is moved so that Σ |w − q|^p is small for p < 1, which forgives a few far weights; no data is needed. With an auxiliary
-error E, solved in turns (the scale stays):
+The offset of every group minimises Σ |w − q|^p with p < 1, which is robust to outliers; no data is needed. With an auxiliary error E, by alternating
+minimisation at a fixed scale:
 
     E ← shrink(w − q, β),   shrink(x, β) = sign(x) · max(|x| − |x|^(p−1) / β, 0)          (sub-problem 1)
     offset ← mean of w − E − scale · code                                                   (sub-problem 2)
     β ← κ β
 
-p = 0.7, β = 10, κ = 1.01 and 20 rounds as published. Differs in that every group stops by itself: it keeps the offset of its least mean |w − q|, so
-that rows are independent. Levels that cannot move (symmetric ones) are those of round to nearest.
+p = 0.7, β = 10, κ = 1.01 and 20 rounds as published. Differs in that every group stops separately: it keeps the offset with the least mean |w − q|,
+so that rows are independent. Symmetric grids, whose offset is fixed, give round to nearest.
 """
 
 import numpy as np
@@ -30,7 +30,9 @@ class HalfQuadratic(Rounding):
 
 
 def half_quadratic(groups: Floats, counted: Floats, grid: Grid) -> Placement:
-    """Levels `(n_rows, n_groups)` for groups `(n_rows, n_groups, group)`; `counted` `(n_groups, group)` is 0 for what only fills a short group."""
+    """Return the placement `(n_rows, n_groups)` of groups `(n_rows, n_groups, group)`; `counted` `(n_groups, group)` is 0 for the padding of a short
+    group.
+    """
     best = placement = whole_range(groups, counted, grid)
     least, beta, better = np.full(best.scale.shape, np.inf), BETA, np.ones(best.scale.shape, dtype=bool)
     for _ in range(ROUNDS):
@@ -47,9 +49,9 @@ def half_quadratic(groups: Floats, counted: Floats, grid: Grid) -> Placement:
 
 
 def shrunk(x: Floats, beta: float) -> Floats:
-    """The generalised soft threshold that solves sub-problem 1."""
+    """Return the generalised soft threshold that solves sub-problem 1."""
     size = np.abs(x)
-    # nothing is left of an error of zero, whose power would be infinite
+    # zero stays zero; its power would be infinite
     threshold = np.power(size, P - 1, out=np.full_like(size, np.inf), where=size > 0) / beta
     found: Floats = np.sign(x) * np.maximum(size - threshold, 0)
     return found

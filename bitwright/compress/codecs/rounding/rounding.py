@@ -1,6 +1,6 @@
-"""From weights to levels: where the levels of every group lie, and which one each weight gets.
+"""Interface of rounding methods: from weights to the levels of every group and the code of every weight.
 
-One file for each rounding. All work on any `Grid`; rows are independent of each other.
+One file for each method. All work on any `Grid`; rows are independent of each other.
 """
 
 from abc import ABC, abstractmethod
@@ -15,35 +15,35 @@ from bitwright.compress.codecs.grid import Codes, Grid, Placement
 from bitwright.compress.models.source import Floats
 
 Kind = TypeVar("Kind", bound=np.generic)
-#: where the levels of groups `(n_rows, n_groups, group)` are to lie, given the importance `(n_groups, group)` of their columns
+#: computes the placement of groups `(n_rows, n_groups, group)`, given the importance `(n_groups, group)` of their columns
 Placing = Callable[[Floats, Floats, Grid], Placement]
 _WEIGHTS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """`codes` `(n_rows, n_columns)` and the `placement` of their levels `(n_rows, n_groups)`."""
+    """Rounded weights: `codes` `(n_rows, n_columns)` and the `placement` of their levels `(n_rows, n_groups)`."""
 
     codes: Codes
     placement: Placement
 
 
 class Rounding(ABC):
-    """How weights become levels."""
+    """Rounding method."""
 
     @abstractmethod
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
-        """`weights` `(n_rows, n_columns)` of one matrix on `grid`, with levels of its own for every `group` weights of a row; the last group may be
-        short. `importance` is `(n_columns,)`, the mean squared activation of each input channel, equal everywhere where it is not known.
+        """Round the `weights` `(n_rows, n_columns)` of a matrix on `grid`, with a placement for every `group` weights of a row; the last group may be
+        short. `importance` is `(n_columns,)`, the mean squared activation of each input channel, constant if unknown.
         """
 
-    def given(self, tensor: str, expert: int = 0) -> "Rounding":  # noqa: ARG002
-        """The same with all that it knows of a tensor, or of one expert of a stack: itself where it knows nothing but the importance."""
+    def for_tensor(self, tensor: str, expert: int = 0) -> "Rounding":  # noqa: ARG002
+        """Return the method for one tensor, or for one expert of a stack; by default itself, which depends only on the importance."""
         return self
 
 
 class RoundToNearest(Rounding):
-    """Levels from the least to the largest weight of a group, and the nearest of them.
+    """Round to nearest: levels from the least to the largest weight of a group.
 
     The baseline of GPTQ (Frantar et al., ICLR 2023, section 4) and AMQ (Lee et al., EMNLP 2025). Importance is not used.
     """
@@ -60,7 +60,7 @@ def rounded_by(rounding: Rounding, weights: Floats, grid: Grid, *, group: int, i
 
 
 def by_rows(weights: Floats, group: int, place: Callable[[Floats], Placement], *, grid: Grid) -> Rounded:
-    """What `place` makes of groups `(n_rows, n_groups, group)`, and the nearest levels; some rows at a time, which bounds the memory."""
+    """Place levels by `place` on groups `(n_rows, n_groups, group)` and round to the nearest, in chunks of rows, which bounds the memory."""
     n_rows, n_columns = weights.shape
     step, parts = max(1, _WEIGHTS_AT_ONCE // n_columns), []
     for start in range(0, max(n_rows, 1), step):
@@ -71,16 +71,18 @@ def by_rows(weights: Floats, group: int, place: Callable[[Floats], Placement], *
 
 
 def grouped(rows: NDArray[Kind], group: int) -> NDArray[Kind]:
-    """`(n_rows, n_groups, group)`; a short last group is filled with its own last weight, which moves neither its least nor its largest."""
+    """Reshape rows to `(n_rows, n_groups, group)`; a short last group is padded with its last weight, which changes neither its least nor its
+    largest.
+    """
     n_columns = rows.shape[1]
     n_groups = -(-n_columns // group)
     return np.pad(rows, ((0, 0), (0, n_groups * group - n_columns)), mode="edge").reshape(len(rows), n_groups, group)
 
 
 def grouped_importance(importance: Floats, group: int) -> Floats:
-    """`importance` `(n_columns,)` as `(n_groups, group)`; what a short last group is filled with counts nothing.
+    """Reshape `importance` `(n_columns,)` to `(n_groups, group)`; the padding of a short last group has importance 0.
 
-    A channel that no token reached counts a little, since other text may reach it.
+    A channel without tokens gets a small importance, since other text may reach it.
     """
     n_groups = -(-len(importance) // group)
     mean = importance.mean(dtype=np.float64)
@@ -89,17 +91,17 @@ def grouped_importance(importance: Floats, group: int) -> Floats:
 
 
 def ungrouped(parts: NDArray[Kind], n_columns: int) -> NDArray[Kind]:
-    """The inverse of `grouped`: `(n_rows, n_columns)`."""
+    """Reshape groups to rows `(n_rows, n_columns)`: the inverse of `grouped`."""
     return parts.reshape(len(parts), parts.shape[1] * parts.shape[2])[:, :n_columns]
 
 
 def whole_range(groups: Floats, importance: Floats, grid: Grid) -> Placement:  # noqa: ARG001
-    """Levels `(...)` from the least to the largest weight of groups `(..., group)`; importance is not used."""
+    """Return the placement `(...)` from the least to the largest weight of groups `(..., group)`; importance is not used."""
     return grid.between(groups.min(axis=-1), groups.max(axis=-1))
 
 
 def values(found: Rounded, grid: Grid, group: int) -> Floats:
-    """The weights `(n_rows, n_columns)` that codes and placements stand for."""
+    """Dequantize codes and placements to weights `(n_rows, n_columns)`."""
     n_rows, n_columns = found.codes.shape
     step = max(1, _WEIGHTS_AT_ONCE // n_columns)
     expanded = np.empty((n_rows, n_columns), dtype=np.float32)
@@ -110,7 +112,7 @@ def values(found: Rounded, grid: Grid, group: int) -> Floats:
 
 
 def joined(parts: list[Rounded]) -> Rounded:
-    """Rows below each other."""
+    """Concatenate rows."""
     if len(parts) == 1:
         return parts[0]
     places = [part.placement.parts for part in parts]

@@ -1,1 +1,1 @@
-"""Checkpoints of safetensors, and the files that lie beside them."""
+"""Safetensors checkpoints, and the configuration and tokenizer files beside them."""

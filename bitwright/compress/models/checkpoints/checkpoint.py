@@ -1,7 +1,7 @@
-"""The weights of a Hugging Face folder, read from its shards when they are asked for.
+"""Weights of a Hugging Face folder, read lazily from its shards.
 
-transformers 5 keeps the experts of a block in one 3-D parameter, with gate and up above each other; most checkpoints hold every matrix of every
-expert apart, under names of three kinds. Both are found here, and a parameter's rows are read from wherever they lie.
+transformers 5 fuses the experts of a block into one 3-D parameter, with gate stacked on up; most checkpoints store every matrix of every expert as a
+tensor of its own, under one of three naming schemes. Both layouts are supported.
 """
 
 import re
@@ -18,30 +18,30 @@ from bitwright.compress.models.checkpoints.safetensors_file import Entry, entrie
 from bitwright.compress.models.tensor_layout import Piece
 from bitwright.errors import ModelError
 
-_COMPUTED = (r"rotary_emb\.inv_freq$",)  # old checkpoints keep what is computed from the configuration
+_COMPUTED = (r"rotary_emb\.inv_freq$",)  # old checkpoints store buffers that are computed from the configuration
 _ROWS_AT_ONCE = 4096
 MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 
 
 class Shards:
-    """The tensors of a folder under the names of its files; nothing but headers is held in memory."""
+    """Tensors of a folder by their names on disk; only headers are held in memory."""
 
     def __init__(self, folder: Path, quantization: Mapping[str, Any]) -> None:
-        """Read the index and the head of every shard. `quantization` is the `quantization_config` of the folder's configuration.
+        """Read the index and the header of every shard. `quantization` is the `quantization_config` of the folder's configuration.
 
         Raises:
-            ModelError: no weights, a shard that the index names and the folder lacks, one that is not whole, or an index that is not theirs.
+            ModelError: there are no weights, a shard of the index is missing or truncated, or the index does not match the shards.
         """
         self.folder, self._block = folder, block_of(quantization)
         self._entries = tensors_in(folder)
 
     @property
     def dtypes(self) -> frozenset[str]:
-        """The types that its tensors of two dimensions and more have on disk."""
+        """Dtypes on disk of the tensors with two or more dimensions."""
         return frozenset(entry.dtype for entry in self._entries.values() if len(entry.shape) > 1)
 
     def require(self, pieces: Mapping[str, tuple[Piece, ...]], parameters: Mapping[str, Torch]) -> None:
-        """Refuse a folder that lacks rows of a module's `parameters`, or has them in another shape.
+        """Require rows for every one of a module's `parameters`, in the right shape.
 
         Raises:
             ModelError: see above.
@@ -56,13 +56,13 @@ class Shards:
             )
 
     def require_read(self, pieces: Mapping[str, tuple[Piece, ...]], *, tied: Mapping[str, str], ignored: Iterable[str]) -> None:
-        """Refuse a folder that holds a tensor which nothing reads: it would mean another model than the one that is measured.
+        """Require that every tensor in the folder is used: an unused one means that another model was saved than the one that is measured.
 
-        `tied` are the parameters that are another one's by the configuration, name → that one's name. `ignored` are regular expressions for names
-        that the architecture does without.
+        `tied` maps each parameter that the configuration ties to another to that one's name. `ignored` are regular expressions of unused names that
+        the architecture allows.
 
         Raises:
-            ModelError: see above; or a tensor of `tied` differs from the one that is read in its place.
+            ModelError: a tensor is unused, or a tensor of `tied` differs from the one it is tied to.
         """
         read = {self._found(piece)[0] for of_tensor in pieces.values() for piece in of_tensor}
         if self._block != (0, 0):
@@ -88,10 +88,10 @@ class Shards:
             )
 
     def rows(self, piece: Piece) -> Torch:
-        """The rows of a piece in engine order `(n_rows, n_columns)`, float32; a vector is a column.
+        """Read the rows of a parameter slice in engine order, `(n_rows, n_columns)` float32; a vector is a column.
 
         Raises:
-            ModelError: they are missing, are no floats, or cannot be read.
+            ModelError: the rows are missing, are not floats, or cannot be read.
         """
         name, start = self._found(piece)
         rows = self._rows(name, start, start + piece.n_rows)
@@ -116,7 +116,7 @@ class Shards:
         return piece.expert >= 0 and start == 0 and entry.shape == (piece.n_rows, parameter.shape[-1])
 
     def _found(self, piece: Piece) -> tuple[str, int]:
-        """The name of the tensor in which the piece lies, and the row of the (folded) tensor at which it begins."""
+        """Return the name of the tensor that holds the slice, and the row of the tensor (leading dimensions folded) at which it begins."""
         for name in _names(piece):
             if name in self._entries:
                 entry = self._entries[name]
@@ -127,7 +127,7 @@ class Shards:
 
 
 def _names(piece: Piece) -> Iterator[str]:
-    """The names under which checkpoints keep a parameter, the module's own first."""
+    """Yield the names under which checkpoints store a parameter, the module's own first."""
     whole = [piece.parameter]
     if piece.expert >= 0:
         stem, _, role = piece.parameter.rpartition(".")  # model.layers.3.mlp.experts, gate_up_proj
@@ -141,10 +141,10 @@ def _names(piece: Piece) -> Iterator[str]:
 
 
 def tensors_in(folder: Path) -> dict[str, Entry]:
-    """The tensors of a folder by name, from the headers of its shards.
+    """Return the tensors of a folder by name, from the headers of its shards.
 
     Raises:
-        ModelError: see `shards`; a tensor lies elsewhere than the index says, or in two shards.
+        ModelError: see `shards`; a tensor is in another shard than the index says, or in two.
     """
     found: dict[str, Entry] = {}
     for path in shards(folder):
@@ -165,10 +165,10 @@ def tensors_in(folder: Path) -> dict[str, Entry]:
 
 
 def shards(folder: Path) -> list[Path]:
-    """The files that hold the weights of a folder.
+    """List the files that hold the weights of a folder.
 
     Raises:
-        ModelError: there are none, the index cannot be read, a shard that it names is missing, or other weights lie beside it.
+        ModelError: there are none, the index cannot be read, a shard of it is missing, or the folder holds a second set of weights.
     """
     names = sorted(set(weight_map(folder).values()))
     if not names:
@@ -193,7 +193,7 @@ def shards(folder: Path) -> list[Path]:
 
 
 def _equal(one: Entry, other: Entry) -> bool:
-    """Whether two tensors of one shape hold the same weights, some rows at a time."""
+    """Return whether two tensors of the same shape hold the same weights, compared in chunks of rows."""
     n_rows = one.shape[0] if one.shape else 1
     return all(
         torch.equal(one.rows(start, min(start + _ROWS_AT_ONCE, n_rows)), other.rows(start, min(start + _ROWS_AT_ONCE, n_rows)))

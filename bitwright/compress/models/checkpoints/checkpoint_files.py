@@ -1,7 +1,7 @@
-"""What a checkpoint holds beside its weights, and under which name each weight lies in it.
+"""Configuration and tokenizer files of a checkpoint, and the name on disk of every weight.
 
-transformers 5 keeps the experts of a block in one parameter; checkpoints keep them apart, Mixtral's under names of its own, and its loader maps the
-one to the other (`conversion_mapping`). The names here are those of the checkpoints.
+transformers 5 fuses the experts of a block into one parameter; checkpoints store them one by one, Mixtral's under names of its own, and the loader
+maps one to the other (`conversion_mapping`). The names here are those on disk.
 """
 
 import tempfile
@@ -27,7 +27,7 @@ _DENSE, _SPARSE, _GATE = ".mlp.", ".block_sparse_moe.", "ffn_gate"
 
 @dataclass(frozen=True)
 class Slot:
-    """A tensor of the checkpoint: rows `start:stop` of `tensor`, the engine's, and the `piece` of the module that they are.
+    """Tensor of a checkpoint: rows `start:stop` of the engine's `tensor`, which are the slice `piece` of a module's parameter.
 
     `name` is the tensor's name on disk, `shape` its shape there, of which a matrix is `(n_rows, n_columns)`.
     """
@@ -41,15 +41,15 @@ class Slot:
 
     @property
     def layer(self) -> str:
-        """The layer whose weight it is."""
+        """Name of the layer that the weight belongs to."""
         return self.name.removesuffix(".weight")
 
     @property
     def matrix(self) -> tuple[int, int]:
-        """The shape of a matrix.
+        """Shape of the matrix, `(n_rows, n_columns)`.
 
         Raises:
-            ValueError: it is a vector.
+            ValueError: the tensor is a vector.
         """
         n_rows, n_columns = self.shape
         return n_rows, n_columns
@@ -57,8 +57,10 @@ class Slot:
 
 @dataclass(frozen=True)
 class Home:
-    """`config` is that of the original model, `files` its other words by name, and `pieces` where `tensors`, as the target holds them, lie in a
-    module of `shapes`.
+    """Config and tokenizer files of a model, and the name of every weight in its checkpoint.
+
+    `config` is the original `config.json`, `files` the other files by name, `pieces` the parameter slices of the target's `tensors`, and `shapes`
+    those of the module's parameters by name.
     """
 
     config: Mapping[str, Any]
@@ -68,11 +70,11 @@ class Home:
     tensors: tuple[Tensor, ...]
 
     def cut_by(self, cut: Cut) -> "Home":
-        """The same for a target that cuts the tensors of the engine."""
+        """Return these files for a target that cuts the tensors of the engine."""
         return replace(self, pieces=cut_pieces(self.pieces, self.tensors, cut), tensors=cut_tensors(self.tensors, cut))
 
     def slots(self, tensors: tuple[Tensor, ...]) -> Iterator[Slot]:
-        """The tensors of a checkpoint that holds `tensors`, in their order; what transformers computes for itself has none."""
+        """Yield the checkpoint entries of `tensors`, in their order; a tensor that transformers computes itself has none."""
         for tensor in tensors:
             start = 0
             for piece in self.pieces.get(tensor.name, ()):
@@ -101,10 +103,10 @@ class Home:
 
 
 def open_home(name: str) -> Home:
-    """The home of the model that a user calls `name`; of its weights nothing is read.
+    """Open the config and tokenizer files of the model called `name`, without reading its weights.
 
     Raises:
-        ModelError: there is no such model, or it is none that can be read.
+        ModelError: there is no such model, or it cannot be read.
     """
     checkpoint = open_checkpoint(name)
     return _of_folder(checkpoint) if isinstance(checkpoint, FolderCheckpoint) else _of_gguf(checkpoint)
@@ -112,7 +114,7 @@ def open_home(name: str) -> Home:
 
 def _of_folder(checkpoint: FolderCheckpoint) -> Home:
     words = {name: (checkpoint.path / name).read_bytes() for name in sorted(WORDS) if name != CONFIG and (checkpoint.path / name).is_file()}
-    config = {"dtype" if key == "torch_dtype" else key: value for key, value in checkpoint.said.items()}
+    config = {"dtype" if key == "torch_dtype" else key: value for key, value in checkpoint.config_json.items()}
     return _home(config, words, checkpoint.skeleton)
 
 
@@ -131,7 +133,7 @@ def _home(config: Mapping[str, Any], words: Mapping[str, bytes], module: PreTrai
 
 
 def in_module_order(piece: Piece, rows: torch.Tensor) -> torch.Tensor:
-    """Rows `(n_rows, …)` in engine order, put in the order of the module and the checkpoint."""
+    """Reorder rows `(n_rows, …)` from engine order to the order of the module and the checkpoint."""
     if not piece.rotary_heads:
         return rows
     ordered = torch.empty_like(rows)

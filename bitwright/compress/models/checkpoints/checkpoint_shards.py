@@ -1,4 +1,4 @@
-"""Which files of a folder hold a model's weights: one, or the shards that its index names."""
+"""Safetensors files that hold a model's weights: a single file, or the shards that an index names."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 
 
 def weight_map(folder: Path) -> dict[str, str]:
-    """The name of the shard of each tensor, by the index of a folder; nothing where there is none.
+    """Read the index of a folder, tensor → name of its shard; empty if there is no index.
 
     Raises:
-        ModelError: the index cannot be read, or names something else than a safetensors file in that very folder.
+        ModelError: the index cannot be read, or names anything but a safetensors file directly in that folder.
     """
     index = folder / INDEX
     if not index.is_file():

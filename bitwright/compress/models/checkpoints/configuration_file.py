@@ -1,6 +1,6 @@
-"""The `config.json` of a model's folder, read once through one door: an object, its counts within what any model has.
+"""Checked reading of a model's `config.json`: a JSON object whose counts are within what any model has.
 
-transformers makes lists and modules of counts before it looks at them, so `num_hidden_layers` of 10²³ would never end.
+transformers allocates lists and modules by these counts without checking them, so a `num_hidden_layers` of 10²³ would never end.
 """
 
 from pathlib import Path
@@ -10,9 +10,9 @@ from bitwright.errors import ModelError, shown
 from bitwright.spaces import small_json
 
 CONFIG = "config.json"
-_INTEGER = 2**53  # of any number that is no count
+_INTEGER = 2**53  # largest magnitude of any other whole number
 _VOCABULARY, _WIDTH, _PARTS, _LAYERS = 2**24, 2**20, 2**14, 2**11
-#: setting → the most that it may be; the least is 1, and 0 where there may be none
+#: setting → its upper bound; the lower bound is 1, or 0 where the count may be zero
 _AT_MOST = {
     "vocab_size": _VOCABULARY,
     "hidden_size": _WIDTH,
@@ -43,10 +43,10 @@ _MAY_BE_ZERO = {
 
 
 def read_configuration(folder: Path) -> dict[str, Any]:
-    """What `config.json` says.
+    """Read the `config.json` of a folder.
 
     Raises:
-        ModelError: there is none, it is no JSON object, or a count in it is none that a model has.
+        ModelError: there is none, it is not a JSON object, or a count is out of range.
     """
     path = folder / CONFIG
     try:
@@ -62,19 +62,19 @@ def read_configuration(folder: Path) -> dict[str, Any]:
 
 
 def quantization_of(folder: Path) -> dict[str, Any]:
-    """What the configuration of a folder says of how its weights are quantized; nothing where it says nothing, or where there is none.
+    """Return the `quantization_config` of a folder's configuration; empty if it has none.
 
     Raises:
-        ModelError: see `read_configuration`; or it is no mapping.
+        ModelError: see `read_configuration`; or it is not a mapping.
     """
     return quantization_in(read_configuration(folder), folder) if (folder / CONFIG).is_file() else {}
 
 
 def quantization_in(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What `config`, read from `folder`, says of how the weights are quantized; nothing where it says nothing.
+    """Return the `quantization_config` of `config`, which was read from `folder`; empty if it has none.
 
     Raises:
-        ModelError: it is no mapping.
+        ModelError: it is not a mapping.
     """
     found = config.get("quantization_config") or {}
     if not isinstance(found, dict):

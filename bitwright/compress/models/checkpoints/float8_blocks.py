@@ -1,8 +1,8 @@
-"""Checkpoints in 8-bit floats with a scale for each block of a matrix, as DeepSeek-V3 and others are published.
+"""Block-wise FP8 checkpoints, 8-bit floats with a scale per block of a matrix, as DeepSeek-V3 and others are published.
 
-Beside `<layer>.weight` of float8 (e4m3) lies `<layer>.weight_scale_inv`, float32, with one number for each block of `weight_block_size` rows and
-columns (128 × 128), by which the block is multiplied. The weights that are meant are the products in bfloat16: so converts them DeepSeek's own
-`fp8_cast_bf16.py`, and so they are read here, as the originals of whatever is made of them.
+`<layer>.weight` is float8 (e4m3), `<layer>.weight_scale_inv` float32 with one scale per block of `weight_block_size` rows and columns (128 × 128), by
+which the block is multiplied. The weights are the products in bfloat16, as DeepSeek's own `fp8_cast_bf16.py` converts them; these are read here as
+the original weights.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ _BLOCK = "weight_block_size"
 
 
 def block_of(settings: Mapping[str, Any]) -> tuple[int, int]:
-    """The rows and columns of a block, by the `quantization_config` of a checkpoint; (0, 0) where it is none in blocks of 8-bit floats.
+    """Return the rows and columns of an FP8 block by the `quantization_config` of a checkpoint; (0, 0) if it is not block-wise FP8.
 
     Raises:
-        ModelError: it names blocks of no size.
+        ModelError: the block size is not two positive numbers.
     """
     block = settings.get(_BLOCK)
     if settings.get("quant_method") != METHOD or not block:
@@ -33,10 +33,10 @@ def block_of(settings: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def scaled_rows(weight: Entry, scale: Entry, start: int, stop: int, *, block: tuple[int, int]) -> Torch:
-    """Rows `start:stop` of a matrix in float8, multiplied by its scales and rounded to bfloat16: float32 `(n_rows, n_columns)`.
+    """Dequantize rows `start:stop` of an FP8 matrix to bfloat16 values, as float32 `(n_rows, n_columns)`.
 
     Raises:
-        ModelError: the scales are not those of such blocks, or cannot be read.
+        ModelError: the scales do not match the blocks, or cannot be read.
     """
     n_rows, n_columns = weight.shape
     expected = -(-n_rows // block[0]), -(-n_columns // block[1])

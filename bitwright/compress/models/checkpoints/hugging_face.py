@@ -1,6 +1,6 @@
-"""A transformers checkpoint as a source of engine tensors: what llama.cpp's converter would write, without writing it.
+"""Transformers checkpoint as a source of engine tensors: the tensors that llama.cpp's converter would write, computed on the fly.
 
-Weight matrices are stored in the narrowest of BF16, F16 and F32 that loses nothing; everything the engine never quantizes is F32.
+Weight matrices are stored in the narrowest lossless type of BF16, F16 and F32; tensors that the engine never quantizes are F32.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,21 +23,21 @@ from bitwright.compress.models.tensor_layout import Piece
 from bitwright.spaces import Tensor, discover
 
 _ROPE_FACTORS = "rope_freqs.weight"
-_FIRST = ("token_embd.weight", "output_norm.weight", "output.weight", _ROPE_FACTORS)  # what stands before the blocks in the file
+_FIRST = ("token_embd.weight", "output_norm.weight", "output.weight", _ROPE_FACTORS)  # tensors before the blocks in the file
 
 
-#: a piece → its rows in engine order, float32 on the CPU
+#: reads the rows of a parameter slice in engine order, float32 on the CPU
 Rows = Callable[[Piece], Torch]
 
 
 def rows_in_memory(module: PreTrainedModel) -> Rows:
-    """The rows of a module's parameters as they are when they are asked for, so not to be asked for while these hold other weights."""
+    """Return a reader of a module's current parameters; do not call it while other weights are swapped in."""
     weights = weights_of(module)
     return lambda piece: piece.to_engine(weights[piece.parameter].detach()).float().cpu()
 
 
 def tensors_of(module: PreTrainedModel, stored: str) -> tuple[Tensor, ...]:
-    """The engine's tensors of a module in file order, its matrices in the format `stored` and all else in F32; of its weights nothing is read.
+    """List the engine's tensors of a module in file order, matrices in the format `stored` and all others in F32; weights are not read.
 
     Raises:
         ModelError: the architecture is not supported.
@@ -51,7 +51,7 @@ def tensors_of(module: PreTrainedModel, stored: str) -> tuple[Tensor, ...]:
 
 
 def metadata_of(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, folder: Path, stored: str) -> tuple[KeyValue, ...]:
-    """The GGUF metadata of a module and its tokenizer, whose files are in `folder`, with matrices in the format `stored`.
+    """Build the GGUF metadata of a module and its tokenizer, whose files are in `folder`, with matrices in the format `stored`.
 
     Raises:
         ModelError: the architecture or the tokenizer is not supported.
@@ -64,7 +64,7 @@ def metadata_of(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokeniz
 
 
 class HuggingFaceSource(Source):
-    """The tensors of a transformers module, read whenever they are asked for."""
+    """Engine tensors of a transformers module, read on demand."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class HuggingFaceSource(Source):
         folder: Path,
         settings: Mapping[str, str] = NO_SETTINGS,
     ) -> None:
-        """`module` may be without weights, on the meta device; `folder` is where the files of the tokenizer are.
+        """Take a `module`, which may be on the meta device without weights; the tokenizer's files are in `folder`.
 
         Raises:
             ModelError: the architecture or the tokenizer is not supported.
@@ -95,7 +95,7 @@ class HuggingFaceSource(Source):
         self.fingerprint = fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:
-        """Weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows; a vector is one row."""
+        """Read weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows; a vector is one row."""
         if tensor.name in self._made:
             return self._made[tensor.name].reshape(1, -1)
         pieces = [self.rows(piece) for piece in self.pieces[tensor.name]]
@@ -106,8 +106,8 @@ class HuggingFaceSource(Source):
         return weights
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """The tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
-        if len(tensor.shape) == 3:  # one after another: a stack may be as large as everything else
+        """Return the tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
+        if len(tensor.shape) == 3:  # one at a time: a stack may be as large as all other tensors together
             return np.concatenate([self.stored_part(tensor, expert) for expert in range(tensor.shape[0])])
         return in_type(tensor.stored, torch.from_numpy(self.read(tensor)))
 
@@ -121,7 +121,7 @@ class HuggingFaceSource(Source):
         return in_type(tensor.stored, self.rows(self.pieces[tensor.name][expert]))
 
     def _narrowest(self, matrices: list[Tensor]) -> str:
-        """The narrowest format that holds every weight of every matrix exactly."""
+        """Return the narrowest float type that is lossless for every weight of `matrices`."""
         exact = list(FLOAT_TYPES)
         for piece in (piece for tensor in matrices for piece in self.pieces[tensor.name]):
             weights = self.rows(piece)
@@ -132,14 +132,14 @@ class HuggingFaceSource(Source):
 
 
 def _file_order(names: Iterable[str]) -> list[str]:
-    """What stands outside the blocks, then the blocks; within a block the module's order."""
+    """Sort names into file order: tensors outside the blocks first, then block by block, each in the module's order."""
     found = list(names)
     blocks = [name for name in found if name not in _FIRST]
     return [name for name in _FIRST if name in found] + sorted(blocks, key=lambda name: int(name.split(".")[1]))
 
 
 def _rope_factors(config: PreTrainedConfig) -> dict[str, Floats]:
-    """What llama.cpp divides each rotary frequency by `(head_dim / 2,)` where Llama 3 stretches them one by one; no tensor elsewhere."""
+    """Return the divisors `(head_dim / 2,)` of llama.cpp's rotary frequencies for the RoPE scaling of Llama 3; no tensor for other models."""
     rope = config.to_dict()["rope_parameters"]
     if rope.get("rope_type") != "llama3":
         return {}

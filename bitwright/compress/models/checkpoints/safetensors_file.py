@@ -1,8 +1,8 @@
-"""The container of safetensors, read row by row and written to a size that is known beforehand.
+"""Reader of safetensors files row by row, and writer of their headers at a size known in advance.
 
-A file is the length of its header in 8 bytes, the header as JSON, and the tensors one after another (https://github.com/huggingface/safetensors).
-The library judges the header and would then map the whole file into memory; here only the rows that are asked for are read, so that a model larger
-than memory can be worked on.
+A file is the length of its header in 8 bytes, the header as JSON, and the data of the tensors back to back
+(https://github.com/huggingface/safetensors). The library validates the header and would then map the whole file into memory; here only the requested
+rows are read, so that a model may be larger than memory.
 """
 
 import json
@@ -28,7 +28,7 @@ _LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor of a file: `start` is the byte in the file at which its data begin."""
+    """Tensor of a safetensors file, whose data begin at the byte `start` of the file."""
 
     path: Path
     dtype: str
@@ -36,10 +36,10 @@ class Entry:
     start: int
 
     def rows(self, start: int, stop: int) -> Torch:
-        """Rows `start:stop` of the tensor as a matrix `(n_rows, n_columns)`, float32: the leading dimensions are folded, and a vector is a column.
+        """Read rows `start:stop` as a matrix `(n_rows, n_columns)`, float32: the leading dimensions are folded, and a vector is a column.
 
         Raises:
-            ModelError: the weights are no floats of 16 to 64 bits, or cannot be read.
+            ModelError: the weights are not floats of 16 to 64 bits, or cannot be read.
         """
         if self.dtype not in DTYPES:
             raise ModelError(
@@ -49,14 +49,14 @@ class Entry:
         return torch.from_numpy(self.read(start * width, stop * width)).view(DTYPES[self.dtype]).reshape(stop - start, width).float()
 
     def read(self, start: int, stop: int) -> Bytes:
-        """The bytes of the weights `start:stop`, counted over the whole tensor.
+        """Read the bytes of the weights `start:stop`, counted over the flattened tensor.
 
         Raises:
             ModelError: the file cannot be read.
         """
         if self.dtype not in WIDTHS:
             known = ", ".join(WIDTHS)
-            raise ModelError(f"Weights must be of a type that is known ({known}); those of {self.path} are {self.dtype}: convert the model.")
+            raise ModelError(f"Weights must be of a known type ({known}); those of {self.path} are {self.dtype}: convert the model.")
         n_bytes = WIDTHS[self.dtype]
         wanted = (stop - start) * n_bytes
         try:
@@ -64,7 +64,7 @@ class Entry:
         except OSError as error:
             raise ModelError(f"The weights must be readable; {self.path} is not ({error.strerror}): check its permissions.") from error
         if len(data) != wanted:
-            raise ModelError(f"The weights must not change while they are read; {self.path} became shorter: download or save the model again.")
+            raise ModelError(f"The weights must not change while they are read; {self.path} was truncated: download or save the model again.")
         return data
 
     @property
@@ -74,14 +74,14 @@ class Entry:
 
 
 def entries(path: Path) -> dict[str, Entry]:
-    """The tensors of a file by name, from its header alone, which the library holds to its rules: no gaps or overlaps, shapes as long as their data.
+    """Return the tensors of a file by name, from its header, which the library validates: no gaps or overlaps, shapes that match the data.
 
     Raises:
-        ModelError: there is no such file, or the library takes it for none of safetensors.
+        ModelError: there is no such file, or it is not valid safetensors.
     """
     try:
         if not path.is_file():
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         with safe_open(path, framework="numpy"), path.open("rb") as file:
             (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
             described = json.loads(file.read(length))
@@ -97,10 +97,10 @@ def entries(path: Path) -> dict[str, Entry]:
 
 
 def header(tensors: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str], n_bytes: int) -> bytes:
-    """The head of a file of tensors, name → (dtype, shape, bytes), filled up with spaces to `n_bytes`.
+    """Build the header of a file of tensors, name → (dtype, shape, bytes), padded with spaces to `n_bytes`.
 
     Raises:
-        ValueError: it is longer than that.
+        ValueError: the header is longer than that.
     """
     described: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0

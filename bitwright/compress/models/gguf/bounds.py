@@ -1,7 +1,8 @@
-"""The head of a GGUF file held to the bytes that there are, before a library reads it.
+"""Bounds check of a GGUF file's header, before a library reads it.
 
-The library believes every count: an array of 10¹² entries in a file of 161 bytes has it make views of nothing without end. Here each count and length
-is compared with the bytes that are left first. Layout: `docs/gguf.md` of the ggml repository; limits are those of ggml's own reader where it has one.
+The `gguf` package trusts every count: an array of 10¹² entries in a file of 161 bytes keeps it building empty views forever. Here each count and
+length is first compared with the remaining bytes. Layout: `docs/gguf.md` of the ggml repository; limits are those of ggml's own reader where it has
+any.
 """
 
 import mmap
@@ -13,39 +14,39 @@ from gguf import GGUFValueType
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _DIMENSIONS = 4  # GGML_MAX_DIMS
 _NAME = 2**16  # bytes of a key or of a tensor's name
-_VALUES = 2**22  # entries of all arrays together, each of which costs the library some hundred bytes; a vocabulary of a million has three
+_VALUES = 2**22  # entries of all arrays together, each of which costs the library some hundred bytes; a model with a million tokens has three million
 _WIDTHS = {
     **dict.fromkeys((GGUFValueType.UINT8, GGUFValueType.INT8, GGUFValueType.BOOL), 1),
     **dict.fromkeys((GGUFValueType.UINT16, GGUFValueType.INT16), 2),
     **dict.fromkeys((GGUFValueType.UINT32, GGUFValueType.INT32, GGUFValueType.FLOAT32), 4),
     **dict.fromkeys((GGUFValueType.UINT64, GGUFValueType.INT64, GGUFValueType.FLOAT64), 8),
 }
-_ENTRY, _INFO = 8 + 4, 8 + 4 + 4 + 8  # bytes of the least entry of metadata and of the least tensor's description
+_ENTRY, _INFO = 8 + 4, 8 + 4 + 4 + 8  # minimum bytes of a metadata entry and of a tensor description
 
 
 def require_bounded(path: Path) -> None:
-    """Refuse a file whose head says more than there is in it.
+    """Require that the counts and lengths in a GGUF header fit into the file.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no GGUF file of this machine's byte order, or a count or a length in its head is beyond its end or beyond reason.
+        ValueError: the file is not GGUF in this machine's byte order, or a count or length in its header is out of bounds.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         _Head(data).walk()
 
 
 class _Head:
-    """What is left of a file from the byte `at`."""
+    """Cursor over the header of a GGUF file."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data, self._at, self._left_of_arrays = data, 0, _VALUES
 
     def walk(self) -> None:
-        """Pass over metadata and tensors' descriptions to the end of the head."""
+        """Walk over the metadata and the tensor descriptions to the end of the header."""
         if self._take(4, "magic") != _MAGIC:
             raise ValueError("it does not begin with GGUF")
         if (version := self._number("I", "version")) not in _VERSIONS:
-            raise ValueError(f"its version is {version}, or its byte order the other one")
+            raise ValueError(f"its version is {version}, or its byte order is not this machine's")
         n_tensors = self._number("Q", "number of tensors")
         n_entries = self._number("Q", "number of entries")
         self._require_left(n_entries * _ENTRY + n_tensors * _INFO, f"{n_entries:,} entries and {n_tensors:,} tensors")

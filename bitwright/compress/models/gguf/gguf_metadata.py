@@ -1,7 +1,7 @@
 """The hyperparameters of a model as GGUF metadata, under the keys and types that llama.cpp reads.
 
-Keys: `gguf-py/gguf/constants.py` of llama.cpp; which of them an architecture needs: its `src/models/*.cpp` and what `convert_hf_to_gguf.py` writes.
-Differences: the dimensions of a head are always written, and so is which layers of Gemma attend to a window only.
+Keys: `gguf-py/gguf/constants.py` of llama.cpp; the keys each architecture needs: its `src/models/*.cpp` and `convert_hf_to_gguf.py`. Differences: the
+head dimensions and Gemma's pattern of sliding-window layers are always written.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _U32, _F32, _BOOL, _STRING, _ARRAY = (
     GGUFValueType.ARRAY,
 )
 
-#: The file's type after the format that most of its weights are stored in.
+#: `general.file_type` by the format that most weights are stored in.
 FILE_TYPES = {"F32": LlamaFileType.ALL_F32, "F16": LlamaFileType.MOSTLY_F16, "BF16": LlamaFileType.MOSTLY_BF16}
 
 _LARGEST_F32 = 3.4e38
@@ -31,7 +31,7 @@ _LARGEST_F32 = 3.4e38
 #: The version of the block formats, which every quantized file states (`GGML_QNT_VERSION` in ggml.h).
 QUANTIZATION_VERSION = 2
 
-# setting of the configuration, key after the architecture's name, type
+# key of the configuration, key of the metadata after the architecture's name, type
 _SETTINGS = (
     ("num_hidden_layers", "block_count", _U32),
     ("max_position_embeddings", "context_length", _U32),
@@ -49,10 +49,10 @@ _SETTINGS = (
     ("shared_expert_intermediate_size", "expert_shared_feed_forward_length", _U32),
 )
 
-_LITE = (26, 27)  # blocks of a DeepSeek whose queries are made in one step (`is_lite` in `src/models/deepseek2.cpp`)
+_LITE = (26, 27)  # numbers of blocks of DeepSeek models without low-rank queries (`is_lite` in `src/models/deepseek2.cpp`)
 _SOFTMAX, _SIGMOID = 1, 2  # `llama_expert_gating_func_type` of llama.cpp
 
-# What llama.cpp computes YaRN with in the architectures supported here, whatever the file says.
+# YaRN settings that llama.cpp hard-codes for the architectures supported here.
 _YARN = {
     "attention_factor": (None,),
     "mscale": (None,),
@@ -63,7 +63,7 @@ _YARN = {
 }
 
 
-# Keys besides those of `_SETTINGS` that change what is computed.
+# Keys besides those of `_SETTINGS` that change the output of the model.
 _COMPARED = (
     "attention.key_length",
     "rope.freq_base",
@@ -77,17 +77,17 @@ _COMPARED = (
 
 
 def scalar(key: str, value: Any, kind: GGUFValueType) -> KeyValue:
-    """An entry that holds one value.
+    """Return a metadata entry with one value.
 
     Raises:
-        ModelError: a configuration or a tokenizer gave one that is not of the type `kind`.
+        ModelError: the value, from a configuration or a tokenizer, is not of the type `kind`.
     """
     _require_type(key, value, kind)
     return KeyValue(key, value, kind, kind)
 
 
 def array(key: str, values: Iterable[Any], item: GGUFValueType) -> KeyValue:
-    """An entry that holds a list of `item`s.
+    """Return a metadata entry with a list of `item`s.
 
     Raises:
         ModelError: see `scalar`.
@@ -112,12 +112,12 @@ def _require_type(key: str, value: Any, kind: GGUFValueType) -> None:
 
 
 def hyperparameters(config: PreTrainedConfig, architecture: Architecture, *, name: str, stored: str, n_tokens: int) -> tuple[KeyValue, ...]:
-    """What llama.cpp must know about a model besides its tensors and its tokenizer.
+    """Return the metadata that llama.cpp needs besides the tensors and the tokenizer.
 
     `stored` is the format of the weight matrices (a key of `FILE_TYPES`) and `n_tokens` the number of rows of the token embedding.
 
     Raises:
-        ModelError: the rotary embedding is scaled, or experts are grouped, in a way that llama.cpp does not compute.
+        ModelError: llama.cpp does not support the model's RoPE scaling or expert groups.
     """
     settings = config.to_dict()
     head = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
@@ -142,13 +142,13 @@ def hyperparameters(config: PreTrainedConfig, architecture: Architecture, *, nam
 
 
 def require_alike(config: PreTrainedConfig, metadata: Iterable[KeyValue], tensors: Iterable[str]) -> None:
-    """Refuse a module that transformers configured otherwise than the GGUF file that it was read from.
+    """Require that transformers configured a module as the GGUF file that it was read from says.
 
-    transformers passes over much that a file says (scaled rotary embeddings, windows, soft caps), and then computes another model than llama.cpp.
-    `config` is what transformers made of the file; `metadata` and `tensors` (names) are the file's own.
+    transformers ignores some metadata (RoPE scaling, sliding windows, soft caps) and then computes another model than llama.cpp. `config` is the
+    configuration that transformers derived from the file; `metadata` and `tensors` (names) are the file's own.
 
     Raises:
-        ModelError: they disagree, or the architecture is not supported.
+        ModelError: the two disagree, or the architecture is not supported.
     """
     architecture = recognise(config)
     computed = {entry.key: entry.value for entry in hyperparameters(config, architecture, name="", stored="F32", n_tokens=0)}
@@ -158,7 +158,7 @@ def require_alike(config: PreTrainedConfig, metadata: Iterable[KeyValue], tensor
         wrong.append("rope_freqs.weight")
     if wrong:
         raise ModelError(
-            f"transformers must compute what the GGUF file says, to be measured in its place; it does not for {', '.join(wrong)}: "
+            f"transformers must compute the model that the GGUF file describes, to be measured in its place; it does not for {', '.join(wrong)}: "
             "give the model in the form of Hugging Face instead."
         )
 
@@ -170,7 +170,7 @@ def _same(said: Any, computed: Any) -> bool:
 
 
 def _latent(settings: dict[str, Any]) -> dict[str, tuple[Any, GGUFValueType]]:
-    """What llama.cpp must know of DeepSeek's attention, which keeps one narrow vector for all heads, and of its routers."""
+    """Return the metadata of DeepSeek's latent attention and of its routers."""
     rank, turned, value = settings["kv_lora_rank"], settings["qk_rope_head_dim"], settings["v_head_dim"]
     grouped = (settings.get("n_group") or 1) > 1
     corrected = settings["model_type"] == "deepseek_v3"
@@ -181,7 +181,7 @@ def _latent(settings: dict[str, Any]) -> dict[str, tuple[Any, GGUFValueType]]:
         )
     if not settings.get("q_lora_rank") and settings["num_hidden_layers"] not in _LITE:
         raise ModelError(
-            f"llama.cpp takes queries made in one step for DeepSeek's light models alone, of {' or '.join(map(str, _LITE))} blocks; this model has "
+            f"llama.cpp supports queries without a low rank only in DeepSeek's lite models, of {' or '.join(map(str, _LITE))} blocks; this model has "
             f"{settings['num_hidden_layers']} and no q_lora_rank: choose a model that has it."
         )
     return {
@@ -197,7 +197,7 @@ def _latent(settings: dict[str, Any]) -> dict[str, tuple[Any, GGUFValueType]]:
         "expert_count": (settings["n_routed_experts"], _U32),
         "expert_shared_count": (settings["n_shared_experts"], _U32),
         "expert_weights_scale": (settings["routed_scaling_factor"], _F32),
-        # transformers renormalises nothing in DeepSeek-V2, whatever its configuration says
+        # transformers ignores norm_topk_prob in DeepSeek-V2
         "expert_weights_norm": (corrected and settings["norm_topk_prob"], _BOOL),
         "expert_gating_func": (_SIGMOID if corrected else _SOFTMAX, _U32),
         **({"expert_group_count": (settings["n_group"], _U32), "expert_group_used_count": (settings["topk_group"], _U32)} if grouped else {}),
@@ -215,7 +215,7 @@ def _rotary(settings: dict[str, Any], architecture: Architecture) -> list[KeyVal
 
 def _scaling(settings: dict[str, Any], rope: dict[str, Any], architecture: Architecture) -> list[KeyValue]:
     name, kind = architecture.name, rope.get("rope_type", "default")
-    # The factors of llama3 are a tensor of the file, `rope_freqs.weight`.
+    # Llama 3's factors are a tensor of the file, `rope_freqs.weight`.
     if kind in ("default", "llama3"):
         return []
     # DeepSeek's attention is scaled by `mscale_all_dim`, which llama.cpp reads, and its embedding by the ratio of the two, which is 1 there

@@ -1,9 +1,9 @@
-"""A tokenizer as GGUF metadata, read from the description that the `tokenizers` library works from, so both engines split text alike.
+"""GGUF metadata of a tokenizer, converted from its `tokenizer.json`, so that llama.cpp and transformers tokenize alike.
 
-llama.cpp keeps the regular expressions of pre-tokenizers in its source and the file only names one (`llm_tokenizer_bpe` in `llama-vocab.cpp`).
-Its own converter recognises the name by hashing the tokens of a test string; here it is looked up by the expressions themselves, and an unknown
-one is refused. Vocabularies in the manner of SentencePiece carry a score for each token instead of merges: the highest merges first.
-One difference stays: to a text that begins with a space, transformers' Llama tokenizer adds no second one and llama.cpp does.
+llama.cpp hard-codes the regular expressions of pre-tokenizers and the file only names one (`llm_tokenizer_bpe` in `llama-vocab.cpp`). Its own
+converter finds the name by hashing the tokens of a test string; here it is looked up by the expressions, and an unknown one is refused. SentencePiece
+vocabularies carry a score per token instead of merges: the highest score merges first. One difference remains: before a text that begins with a
+space, llama.cpp adds another space and transformers' Llama tokenizer does not.
 """
 
 import json
@@ -41,7 +41,7 @@ _DEEPSEEK3 = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-#: llama.cpp's name → the expressions that text is split by, one after the other, where these are no steps that the `tokenizers` library knows by name
+#: llama.cpp's name → the regular expressions that split text, in order, if they are not named steps of the `tokenizers` library
 EXPRESSIONS: dict[str, tuple[str, ...]] = {
     "llama-bpe": (_LLAMA3,),
     "smaug-bpe": (_LLAMA3,),
@@ -57,16 +57,16 @@ PRE_TOKENIZERS: dict[tuple[tuple[str, ...], bool], str] = {
     **{((*expressions, "bytes"), name in ("llama-bpe", "tekken")): name for name, expressions in EXPRESSIONS.items()},
 }
 
-_CONTROL_TEXT = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>")  # command-r, deepseek and gemma forget to call theirs special
+_CONTROL_TEXT = re.compile(r"<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>")  # command-r, deepseek and gemma do not mark theirs as special
 _BYTE_TEXT = re.compile(r"<0x[0-9A-F]{2}>")
-_UNREACHABLE = -1e6  # the score of a token that no merge makes
+_UNREACHABLE = -1e6  # score of a token that is not the result of a merge
 _SPACE = "▁"
 
 
 def restore_pre_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Split text the way that llama.cpp's pre-tokenizer `name` does, which transformers forgets when it reads a tokenizer from a GGUF file.
+    """Set the pre-tokenizer that llama.cpp calls `name`, which transformers drops when it reads a tokenizer from a GGUF file.
 
-    Names that are not in the table leave the tokenizer as it is.
+    Unknown names leave the tokenizer unchanged.
     """
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         return
@@ -81,13 +81,13 @@ def restore_pre_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None
 
 
 def tokenizer_entries(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, *, folder: Path, n_tokens: int) -> tuple[KeyValue, ...]:
-    """Everything that llama.cpp needs to split text and to format chats.
+    """Build the tokenizer's metadata: vocabulary, merges or scores, pre-tokenizer, special tokens and chat template.
 
     `folder` may hold the `tokenizer.model` of SentencePiece, whose scores are then used. `n_tokens` is the number of rows of the token embedding:
-    rows without a token get an unused one, and tokens without a row are left out, as the model could not read them.
+    rows without a token get an unused one, and tokens without a row are left out.
 
     Raises:
-        ModelError: the tokenizer is of a kind that llama.cpp has no counterpart for, or that is not supported here.
+        ModelError: llama.cpp has no counterpart of the tokenizer, or it is not supported here.
     """
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelError(
@@ -128,7 +128,7 @@ def _sentencepiece(described: dict[str, Any], texts: list[str], types: list[int]
 
 
 def _vocabulary(described: dict[str, Any], n_tokens: int) -> tuple[list[str], list[int]]:
-    """Texts and types `(n_tokens,)` of all tokens, in the order of their ids."""
+    """Return texts and types `(n_tokens,)` of all tokens, by id."""
     texts, types = [f"[PAD{i}]" for i in range(n_tokens)], [int(TokenType.UNUSED)] * n_tokens
     has_bytes = described["model"]["byte_fallback"]
     for text, i in described["model"]["vocab"].items():
@@ -139,14 +139,14 @@ def _vocabulary(described: dict[str, Any], n_tokens: int) -> tuple[list[str], li
         i, text = token["id"], token["content"]
         if i < n_tokens:
             control = token["special"] or bool(_CONTROL_TEXT.fullmatch(text))
-            # llama.cpp looks for the user's tokens in the text before it writes spaces in SentencePiece's way
+            # llama.cpp matches user-defined tokens before it replaces spaces as SentencePiece does
             texts[i] = text if control else text.replace(_SPACE, " ")
             types[i] = int(TokenType.CONTROL if control else TokenType.USER_DEFINED)
     return texts, types
 
 
 def _scores(described: dict[str, Any], file: Path) -> dict[str, float]:
-    """Text → score: SentencePiece's own where its `file` is there, else the rank of the first merge that makes the token, negated, as it does."""
+    """Return the score of each token text: SentencePiece's own if its `file` exists, else the negated rank of the first merge that yields it."""
     if file.is_file():
         processor = _sentence_pieces(file)
         return {processor.id_to_piece(i): processor.get_score(i) for i in range(processor.get_piece_size())}
@@ -164,7 +164,7 @@ def _sentence_pieces(file: Path) -> SentencePieceProcessor:
 
 
 def _flat(part: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The steps of a normalizer or pre-tokenizer, with sequences in sequences laid out."""
+    """Flatten nested sequences of a normalizer or pre-tokenizer into a list of steps."""
     if part is None:
         return []
     inner = part.get("pretokenizers", part.get("normalizers"))
@@ -172,7 +172,7 @@ def _flat(part: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _step(part: dict[str, Any]) -> str:
-    """A short name or the regular expression of one step; its whole description where it is neither."""
+    """Return a short name or the regular expression of a step, or its whole description if it has neither."""
     match part:
         case {"type": "Split", "pattern": {"Regex": str(expression)}, "behavior": "Isolated", "invert": False}:
             return expression
@@ -185,7 +185,7 @@ def _step(part: dict[str, Any]) -> str:
 
 def _pre_tokenizer(described: dict[str, Any]) -> str:
     normalizers = [step["type"] for step in _flat(described["normalizer"])]
-    if set(normalizers) - {"NFC"}:  # text is nearly always composed already, and llama.cpp's converter relies on it too
+    if set(normalizers) - {"NFC"}:  # text is nearly always in NFC already, and llama.cpp's converter ignores it too
         raise ModelError(f"llama.cpp does not change text before it splits it; this tokenizer does ({', '.join(normalizers)}): choose another model.")
     steps = tuple(_step(step) for step in _flat(described["pre_tokenizer"]))
     skips = described["model"].get("ignore_merges", False)
@@ -198,10 +198,10 @@ def _pre_tokenizer(described: dict[str, Any]) -> str:
 
 
 def _space_prefix(described: dict[str, Any]) -> bool:
-    """Whether a text is read as if it began with a space.
+    """Return whether the tokenizer prepends a space to a text.
 
     Raises:
-        ModelError: a step is none of those that amount to SentencePiece's own.
+        ModelError: a step is not one of SentencePiece's.
     """
     prefix = False
     for step in (*_flat(described["normalizer"]), *_flat(described["pre_tokenizer"])):
@@ -233,7 +233,7 @@ def _special(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> li
         for role, given in ids.items()
         if any(isinstance(i, int) for i in given)
     ]
-    # What is put around a text is seen by splitting one: the settings that say so are named differently by every tokenizer.
+    # Added BOS and EOS tokens are found by tokenizing a text: every tokenizer names these settings differently.
     bare, whole = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
     n_before = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), -1)
     if n_before < 0:

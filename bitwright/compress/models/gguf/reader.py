@@ -1,4 +1,4 @@
-"""Read a GGUF file as a source.
+"""GGUF file as a source of tensors.
 
 Layout: `docs/gguf.md` of the ggml repository, through the `gguf` package.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType
 
-from bitwright.compress.codecs.ggml import dequantize
 from bitwright.compress.models.gguf.bounds import require_bounded
+from bitwright.compress.models.gguf.libggml import dequantize
 from bitwright.compress.models.model_settings import settings_of_metadata
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
 from bitwright.errors import ModelError, shown
@@ -25,13 +25,13 @@ logging.getLogger("gguf").setLevel(logging.WARNING)
 
 ALIGNMENT = 32
 FILE_TYPE_KEY, ALIGNMENT_KEY = "general.file_type", "general.alignment"
-IMATRIX_KEYS = "quantize.imatrix."  # of the importance matrix that the source was quantized with, if it was
-#: What `sound_reader` raises for a file that is not whole or not GGUF.
+IMATRIX_KEYS = "quantize.imatrix."  # metadata of the importance matrix that the source was quantized with
+#: Errors that `sound_reader` raises for a file that is truncated or not GGUF.
 UNREADABLE = (OSError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError)
 
 
 class GgufSource(Source):
-    """A GGUF file of any float or quantized type, memory-mapped.
+    """GGUF file of any float or quantized type, memory-mapped.
 
     Raises:
         ModelError: no such file, not GGUF, truncated, or one part of a split file.
@@ -78,7 +78,7 @@ class GgufSource(Source):
 
 
 def sound_reader(path: Path) -> GGUFReader:
-    """A reader of the file, held to what llama.cpp asks of one: tensors of some weights each, one after another, in this machine's byte order.
+    """Open the file, and require what llama.cpp requires: nonempty tensors, back to back, in this machine's byte order.
 
     Raises:
         one of UNREADABLE.
@@ -87,19 +87,19 @@ def sound_reader(path: Path) -> GGUFReader:
     with np.errstate(over="raise"):
         reader = GGUFReader(path)
     if reader.byte_order == "S":
-        raise ValueError("its byte order is the other one")
+        raise ValueError("its byte order is not this machine's")
     end = reader.data_offset
     for tensor in reader.tensors:
         if not tensor.n_bytes or not len(tensor.shape):
             raise ValueError(f"{tensor.name} holds no weights")
         if tensor.data_offset != end:
-            raise ValueError(f"{tensor.name} does not lie right behind the tensor before it")
+            raise ValueError(f"{tensor.name} does not follow right after the tensor before it")
         end += -(-tensor.n_bytes // int(reader.alignment)) * int(reader.alignment)
     return reader
 
 
 def fingerprint(tensors: Iterable[Tensor], stored: Callable[[Tensor], Bytes]) -> str:
-    """SHA-256 in hexadecimal over names, shapes, formats and contents."""
+    """Return the SHA-256, in hexadecimal, over names, shapes, formats and contents of tensors."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tensor.name} {tensor.shape} {tensor.stored}\n".encode())
@@ -108,15 +108,15 @@ def fingerprint(tensors: Iterable[Tensor], stored: Callable[[Tensor], Bytes]) ->
 
 
 def written_bytes(path: Path) -> int:
-    """Bytes that a GGUF file has by its own list of tensors, with all padding.
+    """Return the size of a GGUF file in bytes, padding included, computed from its list of tensors.
 
     Raises:
-        OSError: it ends before that.
+        OSError: the file is shorter than that.
     """
     try:
         reader = GGUFReader(path)
     except (ValueError, LookupError) as error:
-        raise OSError(errno.ENOSPC, "its end is missing", str(path)) from error
+        raise OSError(errno.ENOSPC, "it is truncated", str(path)) from error
     return max((tensor.data_offset + padded(tensor.n_bytes) for tensor in reader.tensors), default=reader.data_offset)
 
 

@@ -12,13 +12,15 @@ MOMENTS = {"a": (INPUTS.T @ INPUTS)[None]}
 @pytest.mark.parametrize("name", ROUNDINGS)
 def test_only_what_needs_moments_goes_by_them(name: str) -> None:
     channels = np.ones(64, np.float32)
-    found = [rounding_named(name, moments).given("a").rounded(WEIGHTS, MinimumGrid(3), group=32, importance=channels) for moments in (MOMENTS, {})]
+    found = [
+        rounding_named(name, moments).for_tensor("a").rounded(WEIGHTS, MinimumGrid(3), group=32, importance=channels) for moments in (MOMENTS, {})
+    ]
     assert np.array_equal(found[0].codes, found[1].codes) != needs_moments(name)
 
 
 def test_every_name_is_another_rounding() -> None:
     channels = RNG.uniform(0, 9, 64).astype(np.float32)
-    found = [rounding_named(name, MOMENTS).given("a").rounded(WEIGHTS, MinimumGrid(3), group=32, importance=channels) for name in ROUNDINGS]
+    found = [rounding_named(name, MOMENTS).for_tensor("a").rounded(WEIGHTS, MinimumGrid(3), group=32, importance=channels) for name in ROUNDINGS]
     assert len({(part.codes.tobytes(), part.placement.anchor.tobytes()) for part in found}) == len(ROUNDINGS)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Floats, IntegerCodec, Rounding
+from bitwright.compress import Floats, Rounding, integer_codec
 from bitwright.compress.codecs.grid import Grid, MinimumGrid, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.rounding.clipping import SearchedClipping, clipped
 from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored, by_activation, factor
@@ -21,7 +21,7 @@ WORST = {form.name: 5.0 * 4.0**-form.bits for form in SOME}
 
 
 class TestClippingCodec(CodecContract):
-    codec = IntegerCodec(SearchedClipping())
+    codec = integer_codec(SearchedClipping())
     formats = SOME
     worst = WORST
 
@@ -30,11 +30,11 @@ class TestClippingCodec(CodecContract):
 
 
 class TestHalfQuadraticCodec(TestClippingCodec):
-    codec = IntegerCodec(HalfQuadratic())
+    codec = integer_codec(HalfQuadratic())
 
 
 class TestGptqWithoutInputs(TestClippingCodec):
-    codec = IntegerCodec(Gptq({}))
+    codec = integer_codec(Gptq({}))
 
 
 def inputs(n_tokens: int, n_columns: int) -> Floats:
@@ -50,7 +50,7 @@ def made(rounding: Rounding, weights: Floats, grid: Grid, *, group: int, x: Floa
 
 
 def gptq(x: Floats, **settings: object) -> Rounding:
-    return Gptq({"t": (x.T @ x)[None]}, **settings).given("t")  # type: ignore[arg-type]
+    return Gptq({"t": (x.T @ x)[None]}, **settings).for_tensor("t")  # type: ignore[arg-type]
 
 
 def output_error(weights: Floats, rounded: Floats, x: Floats) -> float:
@@ -159,8 +159,8 @@ def test_the_factor_is_that_of_the_inverse() -> None:
 def test_gptq_takes_the_moments_of_each_expert() -> None:
     first, second = inputs(80, 32), inputs(80, 32)[:, ::-1].copy()
     weights = normal(8, 32)
-    codec = IntegerCodec(Gptq({"t": np.stack([first.T @ first, second.T @ second])}))
+    codec = integer_codec(Gptq({"t": np.stack([first.T @ first, second.T @ second])}))
     form, channels = next(form for form in SOME if form.name == "INT2_G32"), np.ones((1, 32), dtype=np.float32)
     found = [codec.given("t", i).encode(weights, form, channels) for i in range(2)]
-    assert all(np.array_equal(rows, IntegerCodec(gptq(x)).encode(weights, form, channels)) for rows, x in zip(found, (first, second), strict=True))
+    assert all(np.array_equal(rows, integer_codec(gptq(x)).encode(weights, form, channels)) for rows, x in zip(found, (first, second), strict=True))
     assert not np.array_equal(*found)

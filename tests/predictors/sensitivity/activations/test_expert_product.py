@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import IntegerCodec, Levels, Model
+from bitwright.compress import Levels, Model, integer_codec
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.objectives.text.routing import collect_routing
 from bitwright.predictors.sensitivity.activations.expert_product import PUBLISHED, RELEASED, ExpertProduct
@@ -30,7 +30,7 @@ def space_of_experts(model: Model) -> Space:
 
 
 def levels_of(model: Model, folder: Path) -> Levels:
-    return Levels(folder, model.source, IntegerCodec(), {})
+    return Levels(folder, model.source, integer_codec(), {})
 
 
 @pytest.mark.parametrize("product", [PUBLISHED, RELEASED, ExpertProduct(0.5, 0.0, 1.0)])

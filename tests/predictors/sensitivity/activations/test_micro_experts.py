@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import IntegerCodec, Levels, Model
+from bitwright.compress import Levels, Model, integer_codec
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.objectives import hook_routers
 from bitwright.predictors.sensitivity.activations.micro_experts import camera_scores, micro_expert_energies
@@ -50,7 +50,7 @@ def expected(model: Model, layer: int, alpha: float) -> np.ndarray:
 def test_the_energy_of_a_channel_is_its_contribution(apart: Model, alpha: float, tmp_path: Path) -> None:
     units = joined(discover(apart.tensors), by_expert)
     space = NATIVE.space(units, menu=("F32", "INT4_G32"), fixed_bytes=0, n_weights=1)
-    with opened(apart, Levels(tmp_path / "levels", apart.source, IntegerCodec(), {}), space=space, tokens=TOKENS, store=tmp_path / "a") as subject:
+    with opened(apart, Levels(tmp_path / "levels", apart.source, integer_codec(), {}), space=space, tokens=TOKENS, store=tmp_path / "a") as subject:
         found, scores = micro_expert_energies(subject, alpha), camera_scores(subject)
     for layer in (0, 1):
         mine = [u for u, unit in enumerate(space.units) if unit.layer == layer and unit.expert >= 0]

@@ -70,13 +70,13 @@ def test_a_choice_is_measured_with_its_cache(subject: Subject, space: Space, wei
     with cached_in(model, types):
         alone = Divergence(model, subject.levels, space=weights, reference=reference)(plain).nats_per_token
     assert rounded == pytest.approx(alone)
-    with stitched(model, subject.levels, space=space) as stitcher:
-        stitcher.put(with_cache_choice(space, plain, types))
+    with stitched(model, subject.levels, space=space) as swapper:
+        swapper.load_choice(with_cache_choice(space, plain, types))
         stitched_in = Divergence(model, subject.levels, space=weights, reference=reference).weight_space({})
-        stitcher.put(with_cache_choice(space, plain, CacheTypes()))
+        swapper.load_choice(with_cache_choice(space, plain, CacheTypes()))
         assert Divergence(model, subject.levels, space=weights, reference=reference).weight_space({}) < stitched_in
-        stitcher.put(with_cache_choice(space, plain, types))
-        stitcher.restore()
+        swapper.load_choice(with_cache_choice(space, plain, types))
+        swapper.restore()
         assert Divergence(model, subject.levels, space=weights, reference=reference).weight_space({}) == pytest.approx(0, abs=1e-6)
     assert stitched_in == pytest.approx(rounded, rel=1e-4)
     assert all((weight == before[name]).all() for name, weight in weights_of(model).items())

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitwright.compress import IntegerCodec, Levels, Model
+from bitwright.compress import Levels, Model, integer_codec
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.objectives import Routing
 from bitwright.predictors import drop_losses, limit_drops, may_drop, moved, stored, with_drops
@@ -63,7 +63,7 @@ def test_of_two_twins_only_one_may_be_dropped() -> None:
 
 def test_it_is_the_divergence_without_the_expert(mixtral: Model, tmp_path: Path) -> None:
     apart = model_as_held(mixtral, NATIVE)
-    space, levels, tokens = space_of(apart.tensors), Levels(tmp_path / "levels", apart.source, IntegerCodec(), {}), random_tokens(4, 8)
+    space, levels, tokens = space_of(apart.tensors), Levels(tmp_path / "levels", apart.source, integer_codec(), {}), random_tokens(4, 8)
     with opened(apart, levels, space=space, tokens=tokens, store=tmp_path / "a") as subject:
         losses = drop_losses(subject)
         with open_divergence(subject) as divergence:

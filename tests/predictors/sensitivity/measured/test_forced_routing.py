@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import IntegerCodec, Levels, Model, Rerouting, load
+from bitwright.compress import Levels, Model, Rerouting, integer_codec, load
 from bitwright.compress.in_place.dropping import forced
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.errors import ModelError
@@ -43,7 +43,7 @@ def space_of(model: Model) -> Space:
 
 
 def levels_in(folder: Path, model: Model) -> Levels:
-    return Levels(folder / "levels", model.source, IntegerCodec(), {})
+    return Levels(folder / "levels", model.source, integer_codec(), {})
 
 
 def test_the_last_of_the_chosen_makes_room_and_no_more_changes() -> None:

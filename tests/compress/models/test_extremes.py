@@ -10,8 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from bitwright.compress import Codec, GgmlCodec, IntegerCodec, Levels, PackedCodec, extremes, largest_weight, load, measure_distortion, rounding_named
-from bitwright.compress.codecs.codec import require_quantizable
+from bitwright.compress import (
+    Codec,
+    GgmlCodec,
+    Levels,
+    extremes,
+    integer_codec,
+    load,
+    measure_distortion,
+    packed_codec,
+    rounding_named,
+)
 from bitwright.engines import LLAMA_CPP
 from bitwright.errors import ModelError
 from bitwright.progress import Silent
@@ -20,8 +29,8 @@ from tests.compress import made_sources as made
 from tests.sentences import sentence
 
 _INTEGERS: tuple[tuple[Codec, Format], ...] = (
-    *((IntegerCodec(), form) for form in INTEGER_FORMATS if isinstance(form, IntegerFormat)),
-    *((PackedCodec(), form) for form in PACKED_FORMATS if isinstance(form, PackedFormat)),
+    *((integer_codec(), form) for form in INTEGER_FORMATS if isinstance(form, IntegerFormat)),
+    *((packed_codec(), form) for form in PACKED_FORMATS if isinstance(form, PackedFormat)),
 )
 _DENSE = Unit("q", 0, "attn_q", (Tensor("blk.0.attn_q.weight", (8, 256), "F32"),))
 
@@ -54,7 +63,7 @@ def test_subnormal_scales_decode(pair: tuple[Codec, Format], magnitude: float) -
 def test_fine_integers_of_tiny_weights_are_nearly_exact(rounding: str, name: str) -> None:
     """Half floats begin at 6e-8, so weights near 5e-7 are kept to a twentieth of their power, whatever places the levels."""
     form = next(form for form in INTEGER_FORMATS if form.name == name)
-    assert error(IntegerCodec(rounding_named(rounding, {})), form, normal(5e-7)) < 0.05
+    assert error(integer_codec(rounding_named(rounding, {})), form, normal(5e-7)) < 0.05
 
 
 class Scaled(made.MadeSource):
@@ -89,13 +98,13 @@ def test_a_unit_keeps_the_best_pair_where_all_are_worse_than_zeros(tmp_path: Pat
 @pytest.mark.parametrize("name", ["Q4_0", "F16", "BF16", "F32"])
 def test_a_format_takes_what_it_holds_and_no_more(name: str) -> None:
     form, none = LLAMA_CPP.format(name), np.empty((0, 256), np.float32)
-    most = min(largest_weight(form), float(np.finfo(np.float32).max))
+    most = min(GgmlCodec().largest_weight(form), float(np.finfo(np.float32).max))
     weights = np.full((1, 256), most, np.float32)
     decoded = GgmlCodec().decode(GgmlCodec().encode(weights, form, none), form, weights.shape)
     assert np.isfinite(decoded).all()
-    if np.isfinite(largest_weight(form)):
+    if np.isfinite(GgmlCodec().largest_weight(form)):
         with pytest.raises(ModelError) as refused:
-            require_quantizable(weights * np.float32(1.003), form, none)
+            GgmlCodec().encode(weights * np.float32(1.003), form, none)
         sentence(refused.value, name)
 
 
@@ -103,7 +112,7 @@ def test_packed_integers_hold_what_half_floats_do_not() -> None:
     """Their scales are bfloat16."""
     for form in PACKED_FORMATS:
         if isinstance(form, PackedFormat):
-            assert error(PackedCodec(), form, normal(1e4) * np.float32(1e6)) < 1
+            assert error(packed_codec(), form, normal(1e4) * np.float32(1e6)) < 1
 
 
 # --- models

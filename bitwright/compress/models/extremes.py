@@ -1,11 +1,11 @@
-"""Weights that few formats hold, or none: magnitudes beyond those of half floats, infinite ones, and what is no number at all."""
+"""Out-of-range weights: magnitudes beyond half floats, infinite weights and NaN."""
 
 import numpy as np
 import torch
 from torch import Tensor as Torch
 
-from bitwright.compress.codecs.codec import LARGEST_HALF
 from bitwright.compress.models.architectures import weights_of
+from bitwright.compress.models.float_types import LARGEST_HALF
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.source import Floats
 from bitwright.errors import ModelError
@@ -14,7 +14,7 @@ _SAMPLE = "The quick brown fox, 42 years old, said: hello."
 
 
 def extremes(model: Model) -> dict[str, float]:
-    """The largest magnitude of each matrix of the engine that half floats do not hold, infinite or NaN where a weight is; the others are left out."""
+    """Return the largest magnitude of each engine matrix that exceeds half floats, infinite or NaN if a weight is; other matrices are left out."""
     odd = {name for name, weight in weights_of(model.module).items() if not largest(weight) <= LARGEST_HALF}
     parameters = {tensor.name: {piece.parameter for piece in model.pieces.get(tensor.name, ())} for tensor in model.tensors}
     found = {tensor.name: _largest_of(model.source.read(tensor)) for tensor in model.tensors if parameters[tensor.name] & odd}
@@ -22,18 +22,18 @@ def extremes(model: Model) -> dict[str, float]:
 
 
 def largest(weights: Torch) -> float:
-    """The largest magnitude, NaN where a weight is."""
+    """Return the largest magnitude, NaN if a weight is."""
     low, high = weights.detach().aminmax()
     return float(torch.maximum(-low, high))
 
 
 @torch.inference_mode()
 def require_sound(model: Model) -> None:
-    """Refuse a model that cannot be measured, since weights that are infinite or no numbers reach what it says. Where they do not, as in an expert
-    that is never chosen, it is taken.
+    """Require that a model gives finite logits. Infinite or NaN weights that do not reach the output, as in an expert that is never chosen, are
+    accepted.
 
     Raises:
-        ModelError: they do; the message names the tensors.
+        ModelError: the logits are not finite; the message names the tensors.
     """
     broken = [name for name, weight in weights_of(model.module).items() if not np.isfinite(largest(weight))]
     if not broken:
@@ -47,7 +47,7 @@ def require_sound(model: Model) -> None:
 
 
 def named(model: Model, parameters: list[str]) -> str:
-    """Some parameters by the names of the engine's matrices that lie in them, a vector by its own; the first three of many."""
+    """Name some parameters by the engine's matrices in them, a vector by its own name; the first three of many."""
     inside = {name: [tensor for tensor, pieces in model.pieces.items() if any(piece.parameter == name for piece in pieces)] for name in parameters}
     undefined = {name for name, value in extremes(model).items() if not np.isfinite(value)}
     names = [tensor for name in parameters for tensor in ([t for t in inside[name] if t in undefined] or [name])]

@@ -1,0 +1,79 @@
+"""One codec out of several: each format is encoded and decoded by the first that serves it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bitwright.compress.codecs.byte_rows import ByteCodec
+from bitwright.compress.codecs.codec import Codec
+from bitwright.compress.codecs.ggml import GgmlCodec
+from bitwright.compress.codecs.integers import IntegerCodec
+from bitwright.compress.codecs.packed_integers import PackedCodec
+from bitwright.compress.codecs.rounding.rounding import Rounding, RoundToNearest
+from bitwright.compress.models.source import Bytes, Floats
+from bitwright.spaces import Absence, Format
+
+_NEAREST = RoundToNearest()
+
+
+class AbsenceCodec(Codec):
+    """Pruned weights: no bytes, decoded to zeros."""
+
+    def serves(self, form: Format) -> bool:
+        """See `Codec.serves`."""
+        return isinstance(form, Absence)
+
+    def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:  # noqa: ARG002
+        """See `Codec.encode`."""
+        return np.empty(0, dtype=np.uint8)
+
+    def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:  # noqa: ARG002
+        """See `Codec.decode`."""
+        return np.zeros(shape, dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class CombinedCodec(Codec):
+    """The `codecs`, asked in turn.
+
+    Raises:
+        ValueError: from each method, none of them serves the format.
+    """
+
+    codecs: tuple[Codec, ...]
+
+    def serves(self, form: Format) -> bool:
+        """See `Codec.serves`."""
+        return any(codec.serves(form) for codec in self.codecs)
+
+    def largest_weight(self, form: Format) -> float:
+        """See `Codec.largest_weight`."""
+        return self._serving(form).largest_weight(form)
+
+    def for_tensor(self, tensor: str, expert: int = 0) -> "CombinedCodec":
+        """See `Codec.given`."""
+        return CombinedCodec(tuple(codec.for_tensor(tensor, expert) for codec in self.codecs))
+
+    def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
+        """See `Codec.encode`."""
+        return self._serving(form).encode(weights, form, importance)
+
+    def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
+        """See `Codec.decode`."""
+        return self._serving(form).decode(packed, form, shape)
+
+    def _serving(self, form: Format) -> Codec:
+        for codec in self.codecs:
+            if codec.serves(form):
+                return codec
+        raise ValueError(f"no codec of {len(self.codecs)} serves {form.name}")
+
+
+def integer_codec(rounding: Rounding = _NEAREST) -> CombinedCodec:
+    """Return the codec of integers in groups, of floats beside them and of what is pruned."""
+    return CombinedCodec((AbsenceCodec(), IntegerCodec(rounding), GgmlCodec()))
+
+
+def packed_codec(rounding: Rounding = _NEAREST) -> CombinedCodec:
+    """Return the codec of compressed-tensors checkpoints: packed integers, bytes, and floats beside them."""
+    return CombinedCodec((PackedCodec(rounding), ByteCodec(rounding), GgmlCodec()))

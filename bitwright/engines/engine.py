@@ -1,0 +1,126 @@
+"""Engine: one object that says what an engine loads, and how a model is held, written, checked, counted and served for it.
+
+An engine is a folder beside this file that ends in `engine.py`, or a package of its own that names an object under the entry points of
+`bitwright.engines`. Whatever differs from engine to engine is asked here, never by name.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress import ROUNDINGS, Apart, Codec, Floats, Model, Source, cut_pieces
+from bitwright.engines.check_result import Check
+from bitwright.engines.container import Container
+from bitwright.engines.memory import MemoryModel, Serving
+from bitwright.engines.parity import Parity
+from bitwright.errors import ModelError, UserError
+from bitwright.progress import Progress
+from bitwright.spaces import Plan, Target, part_of, uncut
+
+
+@dataclass(frozen=True)
+class Engine(ABC):
+    """An engine with the formats, rules, ties and cuts of `target`, by whose name it is called.
+
+    `codecs` are the names of the roundings that make its codes, the usual one first, and `file_name` the default name of a finished model. `memory`
+    counts a run and `parity` compares the engine with torch on the original, where it is known how. `chooses_cache_types` says whether the types of
+    keys and values are ours to choose, `ignores_windows` whether sliding windows of some models are computed as if they were none, and
+    `writes_tensor_types` whether a plan is also written as tensor types of llama-quantize.
+    """
+
+    target: Target
+
+    codecs: ClassVar[tuple[str, ...]] = ROUNDINGS
+    file_name: ClassVar[str] = "model"
+    memory: ClassVar[MemoryModel | None] = None
+    parity: ClassVar[Parity | None] = None
+    chooses_cache_types: ClassVar[bool] = False
+    ignores_windows: ClassVar[bool] = False
+    writes_tensor_types: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """Name of the target."""
+        return self.target.name
+
+    @abstractmethod
+    def container(self, model: str) -> Container:
+        """Return how a finished model is written, for the model that a user calls `model`."""
+
+    @abstractmethod
+    def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
+        """Return what packs tensors: that of `name`, one of `codecs`, with the second moments of layers' inputs where it goes by them."""
+
+    @abstractmethod
+    def check(
+        self, model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, engine_python: str, progress: Progress
+    ) -> Check:
+        """Load what lies at `path` in the engine and compare it with its plan, over `contexts`, each `(length,)` token ids.
+
+        `model` has its tensors as `held` gives them; `engine_python` passed `require_python`.
+
+        Raises:
+            ModelError: it cannot be read, by us or by the engine.
+        """
+
+    def held(self, source: Source) -> Source:
+        """Return the tensors of `source` as the engine holds them: cut as its target cuts them.
+
+        Raises:
+            ModelError: they cannot be cut.
+        """
+        if self.target.cut is uncut:
+            return source
+        names = {tensor.name for tensor in source.tensors}
+        parts = (part.tensor.name for tensor in source.tensors for part in self.target.cut(tensor)[:1])
+        if any(part_of(name) >= 0 and f"{name.partition('.part.')[0]}.bias" in names for name in parts):
+            raise ModelError(
+                f"{self.name} cuts feed-forward parts without biases into their channels; {source.name} has biases: use --target native."
+            )
+        return Apart(source, self.target.cut)
+
+    def held_model(self, model: Model) -> Model:
+        """Return the same module with its tensors as the engine holds them.
+
+        Raises:
+            ModelError: see `held`.
+        """
+        return replace(model, source=self.held(model.source), pieces=cut_pieces(model.pieces, model.tensors, self.target.cut))
+
+    def require_codec(self, name: str) -> None:
+        """Raise if the rounding `name` does not make the formats of this engine.
+
+        Raises:
+            UserError: it is none of `codecs`.
+        """
+        if name not in self.codecs:
+            raise UserError(f"The codec for {self.name} must be one of {', '.join(self.codecs)}; '{name}' is not: choose one of them.")
+
+    def require_writable(self) -> None:  # noqa: B027  # most engines need nothing
+        """Raise if nothing can be written for this engine here.
+
+        Raises:
+            PlanError: it is no engine.
+            LibraryError: a package is missing that reads what is written.
+        """
+
+    def require_python(self, engine_python: str) -> None:
+        """Raise if the engine cannot be run by `engine_python`, empty where none is named.
+
+        Raises:
+            UserError: it does not exist, or the engine is run by this Python alone.
+        """
+        if engine_python:
+            raise UserError(
+                f"Only an engine in an environment of its own is run by another Python; what is for {self.name} is checked by this one: leave out "
+                "--engine-python."
+            )
+
+    def serve_command(self, model: str, serving: Serving) -> str:  # noqa: ARG002
+        """Return the command line that serves the finished `model` as it was counted, empty where there is none."""
+        return ""

@@ -1,0 +1,24 @@
+"""Native checkpoints held to the contracts of engines, reloads and layouts."""
+
+from pathlib import Path
+
+import pytest
+
+from bitwright.engines import ENGINES
+from bitwright.engines.native.layout import NativeLayout
+from bitwright.spaces import INTEGER_FORMATS, IntegerFormat
+from bitwright.testing.engine_contract import CheckpointEngineContract, LayoutContract
+
+
+class TestNative(CheckpointEngineContract):
+    engine = ENGINES["native"]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, tiny_mixtral: Path) -> str:
+        return str(tiny_mixtral)
+
+
+class TestLayout(LayoutContract):
+    layout = NativeLayout()
+    formats = tuple(form for form in INTEGER_FORMATS if isinstance(form, IntegerFormat))
