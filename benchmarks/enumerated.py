@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--calibration", required=True, help="text to search on")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
     parser.add_argument("--formats", default="INT2_G32,INT3_G32,INT4_G32", help="default: %(default)s")
-    parser.add_argument("--keep", default=KEPT, help="all but the matrices that are decided about (default: %(default)s)")
+    parser.add_argument("--skip", default=KEPT, help="tensors to leave unquantized (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--length", type=int, default=128, help="default: %(default)s")
     parser.add_argument("--evaluations", default="12,25,50,100", help="of the default search (default: %(default)s)")
@@ -53,7 +53,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = Settings(
         args.model, "integers", tuple(args.formats.split(",")), args.calibration, n_calibration=args.sequences, n_held_out=args.sequences,
-        sequence_length=args.length, seed=args.seed, keep=tuple(args.keep.split(",")),
+        sequence_length=args.length, seed=args.seed, keep=tuple(args.skip.split(",")),
     )  # fmt: skip
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)

@@ -7,7 +7,7 @@ from typing import Any
 from bitwright.pipeline import Settings
 
 
-def parser_of(description: str | None, *, formats: str, keep: str, budgets: str, evaluations: int) -> argparse.ArgumentParser:
+def parser_of(description: str | None, *, formats: str, skip: str, budgets: str, evaluations: int) -> argparse.ArgumentParser:
     """The arguments that they share, with what is the default of each."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a folder of weights that were never quantized")
@@ -15,7 +15,7 @@ def parser_of(description: str | None, *, formats: str, keep: str, budgets: str,
     parser.add_argument("--held-out", default="", help="text to judge by (default: a part of the calibration text)")
     parser.add_argument("--out", type=Path, required=True, help="where everything is kept")
     parser.add_argument("--formats", default=formats, help="default: %(default)s")
-    parser.add_argument("--keep", default=keep, help="what stays as it is stored (default: %(default)s)")
+    parser.add_argument("--skip", default=skip, help="tensors to leave unquantized, as patterns (default: %(default)s)")
     parser.add_argument("--budgets", default=budgets, help="bits of a code (default: %(default)s)")
     parser.add_argument("--evaluations", type=int, default=evaluations, help="of the default method (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=32, help="default: %(default)s")
@@ -29,7 +29,7 @@ def settings_of(args: argparse.Namespace, **other: Any) -> Settings:
     """The settings of a run for target native."""
     return Settings(
         args.model, "native", tuple(args.formats.split(",")), args.calibration, args.held_out, n_calibration=args.sequences,
-        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, keep=tuple(args.keep.split(",")), **other,
+        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, keep=tuple(args.skip.split(",")), **other,
     )  # fmt: skip
 
 

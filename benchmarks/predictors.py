@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="run folder; an interrupted run goes on there")
     parser.add_argument("--target", default="integers", help="(default: %(default)s)")
     parser.add_argument("--formats", default="INT2_G32,INT3_G32,INT4_G32,INT6_G32", help="the menu (default: %(default)s)")
-    parser.add_argument("--keep", default="token_embd*", help="patterns of tensors that stay as they are (default: %(default)s)")
+    parser.add_argument("--skip", default="token_embd*", help="tensors to leave unquantized, as patterns (default: %(default)s)")
     parser.add_argument("--plans", type=int, default=200, help="random plans to measure, and as many near ones (default: %(default)s)")
     parser.add_argument("--length", type=int, default=256, help="tokens of a sequence (default: %(default)s)")
     parser.add_argument("--known", default="60", help="numbers of plans to learn from (default: %(default)s)")
@@ -170,7 +170,7 @@ def main() -> None:
         formats=tuple(args.formats.split(",")),
         calibration=args.calibration,
         held_out=args.held_out,
-        keep=tuple(args.keep.split(",")),
+        keep=tuple(args.skip.split(",")),
         sequence_length=args.length,
         seed=args.seed,
     )

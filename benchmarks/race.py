@@ -193,7 +193,7 @@ def opened(args: argparse.Namespace, seed: int) -> tuple[Workbench, Run]:
         sequence_length=args.length,
         sensitivity=args.sensitivity,
         seed=seed,
-        keep=args.keep,
+        keep=args.skip,
     )
     bench = set_up(settings, args.out / f"run-{seed}", device=args.device, progress=Silent())
     return bench, price(bench)
@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=32, help="of calibration (default: %(default)s)")
     parser.add_argument("--held-out-sequences", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--length", type=int, default=256, help="tokens of a sequence (default: %(default)s)")
-    parser.add_argument("--keep", type=numbers(str), default=("token_embd*",), help="tensors that stay (default: token_embd*)")
+    parser.add_argument("--skip", type=numbers(str), default=("token_embd*",), help="tensors to leave unquantized (default: token_embd*)")
     parser.add_argument("--sensitivity", default="gradient", help="what prices the table (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where torch works (default: %(default)s)")

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--calibration", required=True, help="text, long enough that every expert is visited")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
     parser.add_argument("--formats", default="INT2_G32,INT3_G32,INT4_G32", help="default: %(default)s")
-    parser.add_argument("--keep", default="token_embd*,*attn*", help="all but experts (default: %(default)s)")
+    parser.add_argument("--skip", default="token_embd*,*attn*", help="tensors to leave unquantized: all but experts (default: %(default)s)")
     parser.add_argument("--sequences", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--length", type=int, default=256, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
@@ -57,7 +57,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = Settings(
         args.model, "native", tuple(args.formats.split(",")), args.calibration, n_calibration=args.sequences, n_held_out=2,
-        sequence_length=args.length, seed=args.seed, keep=tuple(args.keep.split(",")),
+        sequence_length=args.length, seed=args.seed, keep=tuple(args.skip.split(",")),
     )  # fmt: skip
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)

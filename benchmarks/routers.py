@@ -7,7 +7,7 @@ uniform codes of b bits take, between two widths in proportion.
 
     python benchmarks/routers.py MOE --calibration cal.txt --held-out held.txt --out FOLDER
 
-`--keep 'token_embd*'` quantizes attention too, as the paper does. The last lines vary the one field of the step, for the optimum of the table.
+`--skip 'token_embd*'` quantizes attention too, as the paper does. The last lines vary the one field of the step, for the optimum of the table.
 """
 
 from pathlib import Path
@@ -95,7 +95,7 @@ class Lab:
 
 
 def main() -> None:
-    parser = parser_of(__doc__, formats="INT2_G32,INT3_G32,INT4_G32", keep="token_embd*,*attn*", budgets="2,2.5,3", evaluations=30)
+    parser = parser_of(__doc__, formats="INT2_G32,INT3_G32,INT4_G32", skip="token_embd*,*attn*", budgets="2,2.5,3", evaluations=30)
     parser.add_argument("--codec", default="rtn", help="default: %(default)s")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -91,7 +91,7 @@ def test_a_ceiling_without_end_is_none() -> None:
     sentence(refused.value, "kl=1e999")
 
 
-@pytest.mark.parametrize("command", ["fit", "search", "plan", "import", "order", "proxies", "memory", "profile"])
+@pytest.mark.parametrize("command", ["fit", "search", "plan", "import", "permute-channels", "proxies", "memory", "profile"])
 def test_help_tells_every_range(bitwright: Cli, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     shown = " ".join(re.sub(r"[│╭╮╰╯─]", " ", bitwright(command, "--help").out).split())

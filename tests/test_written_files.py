@@ -141,7 +141,7 @@ def test_a_device_stays_a_device() -> None:
 
 def test_a_plan_does_not_replace_a_model(tmp_path: Path) -> None:
     folder(tmp_path / "m")
-    with pytest.raises(OutputError, match="is a model, and here a plan is written"):
+    with pytest.raises(OutputError, match="is a model, and this is a plan"):
         require_replaceable(tmp_path / "m", "plan")
 
 

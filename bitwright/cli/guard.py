@@ -1,6 +1,6 @@
-"""How a command ends: a sentence and an exit code for whatever its surroundings do to it.
+"""End of a command: one sentence and an exit code for every error and signal.
 
-2 for a mistake, a full disk, too little memory or a file that vanished, 1 for a broken promise, 128 and its number for a signal.
+2 for a mistake, a full disk, too little memory or a file that vanished, 1 for a broken promise, 128 plus its number for a signal.
 """
 
 import ctypes
@@ -18,15 +18,15 @@ from bitwright.cli.output import err
 from bitwright.errors import BrokenPromiseError, UserError
 
 _MISTAKE, _BROKEN, _SIGNAL = 2, 1, 128
-_GOES_ON = "The same command goes on where it was."
-_NO_MEMORY = "The command needs more memory than it may have here: give it more, or fewer and shorter sequences, or a smaller model."
-# what torch, C++ and the dynamic loader say where there is no memory
+_GOES_ON = "Run the same command again to continue where it stopped."
+_NO_MEMORY = "The command needs more memory than it may use here: give it more, or use fewer and shorter sequences, or a smaller model."
+# messages of torch, C++ and the dynamic loader when memory runs out
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "out of memory", "failed to map segment")
-_CUT_OFF = b"bitwright: A file that is being read became shorter, or its disk failed: put it back, and give the same command again.\n"
+_CUT_OFF = b"bitwright: A file that is being read became shorter, or its disk failed: restore it, and run the same command again.\n"
 
 
 class Stopped(BaseException):
-    """A signal asked the process to end: no error that anything handles, so that all that is open is closed on the way."""
+    """Signal that ends the process: a `BaseException`, which no handler of errors catches, so that everything open is closed on the way."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -34,7 +34,7 @@ class Stopped(BaseException):
 
 
 def guarded(command: Callable[[], object]) -> None:
-    """Run a command; it ends by `SystemExit`, after a sentence where it did not do what it was to do."""
+    """Run a command; it ends by `SystemExit`, after one sentence if it failed."""
     _print_anything()
     try:
         with _signals():
@@ -73,7 +73,7 @@ def _end(sentence: str, code: int) -> None:
 
 
 def _flush(ended: SystemExit) -> None:
-    """Have all that was printed leave the process, which fails where the output is full or was closed."""
+    """Flush what was printed; end with a sentence where the output is full or closed."""
     try:
         if sys.stdout:
             sys.stdout.flush()
@@ -84,7 +84,7 @@ def _flush(ended: SystemExit) -> None:
 
 
 def _close_output() -> None:
-    """Nothing is to fail again at what is left in the buffer when the process ends."""
+    """Discard what cannot be flushed, so that the end of the process does not fail on it again."""
     try:
         if sys.stdout:
             sys.stdout.flush()
@@ -100,25 +100,25 @@ def _surroundings(error: OSError) -> str:
     if error.errno == errno.ENOMEM:
         return _NO_MEMORY
     if isinstance(error, BrokenPipeError):
-        return "What is printed must be read to its end; the program that read it has closed it: let it read on, or write to a file."
+        return "The output must be read to its end; the program that read it has closed it: let it read on, or write to a file."
     if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
-        return f"What is printed needs a place; it cannot be written ({reason}): send it elsewhere, or make room."
+        return f"The output must be writable; it is not ({reason}): send it elsewhere, or make room."
     if error.filename is None:
-        return f"The system refused what the command needs ({reason}): mend that, and give the same command again."
+        return f"The system refused a request of the command ({reason}): correct that, and run the same command again."
     path = error.filename.decode(errors="replace") if isinstance(error.filename, bytes) else error.filename
-    return f"Files and folders that are named must be usable; {path} is not ({reason}): check the path, its permissions and its disk."
+    return f"Files and folders must be accessible; {path} is not ({reason}): check the path, its permissions and its disk."
 
 
 def _require_a_folder() -> None:
-    """Refuse to work in a folder that is gone: nothing that is named by a relative path can be found."""
+    """Refuse to work in a folder that was removed, where no relative path can be found."""
     try:
         os.getcwd()  # noqa: PTH109  # Path.cwd raises the same without saying so
     except FileNotFoundError as error:
-        raise UserError("The folder in which the command was started must be there; it was removed: change to another, and give it again.") from error
+        raise UserError("The working directory must exist; it was removed: change to another one, and run the command again.") from error
 
 
 def _print_anything() -> None:
-    """A terminal that lacks a character shows a question mark for it."""
+    """Print a question mark for every character that the terminal lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -129,8 +129,8 @@ def _print_anything() -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise `Stopped`, once, and tell what a file means that is cut off while it is mapped; not those that are ignored."""
-    is_main = threading.current_thread() is threading.main_thread()  # no other may say what a signal does
+    """Let SIGTERM and SIGHUP raise `Stopped` once, unless they are ignored, and explain SIGBUS, which a mapped file raises when it is cut off."""
+    is_main = threading.current_thread() is threading.main_thread()  # only this thread may set handlers
     asked = [number for number in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(number) == signal.SIG_DFL]
     for number in asked:
         signal.signal(number, _stop)
@@ -149,9 +149,9 @@ def _stop(number: int, _: FrameType | None) -> None:
 
 
 def _on_bus_error(handler: int | None) -> int | None:
-    """Set what the system calls when a page of a mapped file is not there any more, and give what it was to call before.
+    """Set the handler of SIGBUS, raised when a page of a mapped file is gone, and return the one before.
 
-    Python's own handlers would never run: they wait for the instruction that failed, which is tried again for ever.
+    A handler in Python would never run: Python waits for the failed instruction to finish, and that is repeated for ever.
     """
     system = ctypes.CDLL(None).signal
     system.restype, system.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
@@ -164,4 +164,4 @@ def _tell_and_end(_: int) -> None:
     os._exit(_MISTAKE)
 
 
-_TELL = ctypes.CFUNCTYPE(None, ctypes.c_int)(_tell_and_end)  # a function of C, kept for as long as the process lives
+_TELL = ctypes.CFUNCTYPE(None, ctypes.c_int)(_tell_and_end)  # a C function, referenced for the life of the process

@@ -1,16 +1,11 @@
-"""The options that commands share, each declared once."""
+"""Options that commands share, each declared once: their names, help, and the panel of `--help` that they stand in."""
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 import bitwright as bw
-from bitwright.errors import UserError
 from bitwright.ranges import (
     CALIBRATION_SEQUENCES,
     CONTEXT,
@@ -24,223 +19,292 @@ from bitwright.ranges import (
     TOKENS,
 )
 
-if TYPE_CHECKING:
-    from bitwright.pipeline import Conditions, Memory, Search
-    from bitwright.spaces import Budget
+#: panels of `--help`, in this order
+PANELS = MODEL, BUDGET, TEXT, SEARCH, OUTPUT = "Model and formats", "Budget and limits", "Text", "Search", "Output"
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A GGUF file, a Hugging Face folder, or a hub name such as Qwen/Qwen3-4B.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN/", help="The folder that `search` or `fit` left.")]
-BudgetText = Annotated[str, typer.Option("--budget", help="Size of the finished file: 90MB, 85.8MiB, 0.4GB, or 4.6bpw (bits per weight).")]
-MemoryText = Annotated[str, typer.Option("--memory", help="Memory of a whole run, in place of --budget: 4GiB, 900MB. Needs --context.")]
-Context = Annotated[int, typer.Option(help=f"Tokens of a sequence that the engine keeps, {CONTEXT}.")]
-Parallel = Annotated[int, typer.Option(help=f"Sequences that the engine serves at once, {PARALLEL}.")]
+# what a command works on
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Model to quantize: a GGUF file, a Hugging Face folder, or a hub name (Qwen/Qwen3-4B).")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN/", help="Folder that `bitwright search` or `bitwright fit` wrote (their --out).")]
+
+# model and formats
+Target = Annotated[
+    str,
+    typer.Option(
+        metavar="ENGINE",
+        help="Engine that will load the model: llama.cpp, transformers, vllm, native (a format for each expert), native-matrices, native-channels, "
+        "native-channel-matrices, or integers (writes no model; to compare methods).",
+        rich_help_panel=MODEL,
+    ),
+]
+Formats = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES", help="Formats to choose from, e.g. Q4_K,Q5_K,Q6_K. Default: all that the target offers by itself.", rich_help_panel=MODEL
+    ),
+]
+Skip = Annotated[
+    str,
+    typer.Option(
+        metavar="PATTERNS", help="Tensors to leave unquantized, as patterns, e.g. 'token_embd*,output*'. Default: none.", rich_help_panel=MODEL
+    ),
+]
+Keep = Annotated[str, typer.Option("--keep", help="Former name of --skip.", hidden=True)]
+Codec = Annotated[
+    str,
+    typer.Option(
+        metavar="METHOD",
+        help="Rounding method of integer formats: rtn (round to nearest), clip, hqq, gptq or gptq+clip. Formats of llama.cpp have "
+        "quantizers of their own. Default: rtn.",
+        rich_help_panel=MODEL,
+    ),
+]
+ShipCodec = Annotated[
+    str,
+    typer.Option(
+        metavar="METHOD",
+        help="Rounding method of the finished model: the candidates are quantized again with it (GPTQ block by block) and measured again. "
+        "Default: that of --codec.",
+        rich_help_panel=MODEL,
+    ),
+]
+Steps = Annotated[
+    list[str],
+    typer.Option(
+        "--step",
+        metavar="STEP",
+        help="Step after quantization: router-calibration, or router-calibration:ridge=32 (in tokens); may be given several times. "
+        "Default: those of the method, most have none.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+# budget
+BudgetText = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        metavar="SIZE",
+        help="Largest size of the finished file: 90MB, 85.8MiB, 0.4GB, or 4.6bpw (bits per weight, metadata included).",
+        rich_help_panel=BUDGET,
+    ),
+]
+MemoryText = Annotated[
+    str,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Most memory that the running engine may take, in place of --budget: 4GiB or 900MB for weights, KV cache and buffers. "
+        "Needs --context; llama.cpp only.",
+        rich_help_panel=BUDGET,
+    ),
+]
+Context = Annotated[
+    int,
+    typer.Option(
+        metavar="TOKENS",
+        help=f"Context length of each sequence in the engine, in tokens, {CONTEXT}.",
+        show_default=False,
+        rich_help_panel=BUDGET,
+    ),
+]
+Parallel = Annotated[int, typer.Option(metavar="N", help=f"Number of sequences that the engine serves at once, {PARALLEL}.", rich_help_panel=BUDGET)]
 CacheTypes = Annotated[
     str,
     typer.Option(
-        help="Types of the cache: one for keys and values, or two, as in q8_0,q4_0; `any` decides them with the weights, as --memory does by itself."
+        metavar="TYPES",
+        help="Types of the KV cache: one for both, e.g. q8_0, or one for keys and one for values, e.g. q8_0,q4_0; `any` chooses them together with "
+        "the formats of the weights, which is the default with --memory.",
+        rich_help_panel=BUDGET,
     ),
 ]
-Target = Annotated[str, typer.Option(help="The engine that will load the file.")]
-OutFolder = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything is kept; an interrupted run goes on from there.")]
-Formats = Annotated[str, typer.Option(help="The menu, as in Q4_K,Q5_K,Q6_K. All formats of the target when left out.")]
-Keep = Annotated[str, typer.Option(help="Tensors that stay as they are stored, as patterns: token_embd*,output*.")]
+AtMost = Annotated[
+    str,
+    typer.Option(
+        "--at-most",
+        metavar="LIMITS",
+        help="Ceilings beside the budget, e.g. seconds-per-token=0.05,active-bytes=60MB. kl=0.03 (nats/token) takes the place of the budget: it "
+        "seeks the smallest file within that divergence.",
+        rich_help_panel=BUDGET,
+    ),
+]
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        metavar="DEVICE",
+        help="Device that seconds and joules are computed for: a file written by `bitwright profile`, or a known name, e.g. raspberry-pi-5-8gb.",
+        rich_help_panel=BUDGET,
+    ),
+]
+
+# text
 Calibration = Annotated[
     list[str],
     typer.Option(
-        help="Text to measure sensitivities on: a .txt, .jsonl, .json or .parquet file, a dataset, or `self` (the model writes it). Several are "
-        "mixed, by their weights: a.txt:0.7,b.txt:0.3."
+        metavar="TEXT",
+        help="Calibration text: a .txt, .jsonl, .json or .parquet file, the name of a data set, or `self` (sampled from the model). Several are "
+        "mixed by weight: a.txt:0.7,b.txt:0.3.",
+        rich_help_panel=TEXT,
     ),
 ]
 TextColumn = Annotated[
     str,
     typer.Option(
-        help="Where rows of .jsonl, .json, .parquet and datasets have their text, or messages for the model's chat template. `text`, or else "
-        "`messages`, when left out."
+        metavar="NAME",
+        help="Column with the text, or with chat messages, in .jsonl, .json, .parquet and data sets. Default: `text`, else `messages`.",
+        rich_help_panel=TEXT,
     ),
 ]
-HeldOut = Annotated[str, typer.Option(help="Text to judge the result by. A part of the calibration text that is not calibrated on when left out.")]
-Imatrix = Annotated[str, typer.Option(help="Your own file of llama.cpp's imatrix tool. Collected from the calibration text when left out.")]
-Codec = Annotated[
-    str, typer.Option(help="What makes integers of weights: rtn (nearest), clip, hqq, gptq or gptq+clip. The target's usual one when left out.")
-]
-ShipCodec = Annotated[
+HeldOut = Annotated[
     str,
-    typer.Option(help="The same for what is written: candidates are rounded and measured again, GPTQ block after block. As searched when left out."),
-]
-Steps = Annotated[
-    list[str],
     typer.Option(
-        "--step", help="What follows the formats, in order: router-calibration, or router-calibration:ridge=32. The method's own when left out."
+        metavar="TEXT",
+        help="Held-out text to compare the candidates on. Default: a part of the calibration text that is not calibrated on.",
+        rich_help_panel=TEXT,
+    ),
+]
+Imatrix = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="Importance matrix written by llama.cpp's llama-imatrix. Default: collected from the calibration text.",
+        rich_help_panel=TEXT,
+    ),
+]
+NCalibration = Annotated[
+    int,
+    typer.Option("--calibration-sequences", metavar="N", help=f"Number of sequences to calibrate on, {CALIBRATION_SEQUENCES}.", rich_help_panel=TEXT),
+]
+NHeldOut = Annotated[
+    int,
+    typer.Option(
+        "--held-out-sequences",
+        metavar="N",
+        help=f"Number of held-out sequences to measure candidates on, {HELD_OUT_SEQUENCES}.",
+        rich_help_panel=TEXT,
+    ),
+]
+NOrdering = Annotated[
+    int,
+    typer.Option(
+        "--calibration-sequences",
+        metavar="N",
+        help=f"Number of sequences to measure the energy of the channels on, {ORDERING_SEQUENCES}.",
+        rich_help_panel=TEXT,
+    ),
+]
+Length = Annotated[
+    int,
+    typer.Option(
+        "--sequence-length",
+        metavar="TOKENS",
+        help=f"Length of a sequence in tokens, {SEQUENCE_LENGTH}, and at most the context that the model was trained for.",
+        rich_help_panel=TEXT,
+    ),
+]
+
+# search
+Sensitivity = Annotated[
+    str,
+    typer.Option(
+        metavar="PROXY",
+        help="Sensitivity proxy, which prices each format of each tensor before any plan is measured: gradient, importance, weight, measured, or "
+        "another one by its name.",
+        rich_help_panel=SEARCH,
     ),
 ]
 Rare = Annotated[
-    str, typer.Option(help="The price of experts that the text hardly visits: floor (from the others), or forced (measured with tokens sent there).")
+    str,
+    typer.Option(
+        metavar="HOW",
+        help="How to price experts with too few calibration tokens: floor (at least the median of the layer's other experts), or forced (measured "
+        "with tokens routed to them).",
+        rich_help_panel=SEARCH,
+    ),
 ]
-Sensitivity = Annotated[
-    str, typer.Option(help="How formats are priced before anything is measured: gradient, importance, weight, measured, or any other proxy.")
+Method = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Search method: auto, a published one or a baseline; `bitwright methods` lists them.", rich_help_panel=SEARCH),
 ]
-NCalibration = Annotated[int, typer.Option("--calibration-sequences", help=f"Sequences to measure sensitivities on, {CALIBRATION_SEQUENCES}.")]
-NHeldOut = Annotated[int, typer.Option("--held-out-sequences", help=f"Sequences to judge the result by, {HELD_OUT_SEQUENCES}.")]
-NOrdering = Annotated[int, typer.Option("--calibration-sequences", help=f"Sequences to measure energies on, {ORDERING_SEQUENCES}.")]
-Length = Annotated[int, typer.Option("--sequence-length", help=f"Tokens of a sequence, {SEQUENCE_LENGTH}, and no more than the model was made for.")]
-Seed = Annotated[int, typer.Option(help=f"The same seed gives the same plan; {SEED}.")]
-Method = Annotated[str, typer.Option(help="How to search: auto, a published method, or a baseline; `bitwright methods` lists them.")]
 AsPublished = Annotated[
-    bool, typer.Option("--as-published", help="Ship the method's own plan, whatever else measures better, and compute only what the method needs.")
+    bool,
+    typer.Option(
+        "--as-published",
+        help="Take the plan of the method itself, even where another candidate measures better, and compute nothing that it does not need.",
+        rich_help_panel=SEARCH,
+    ),
 ]
 Evaluations = Annotated[
-    int, typer.Option(help=f"Choices that the search may measure, on the calibration text, {EVALUATIONS}; 0 takes the table's word.")
+    int,
+    typer.Option(
+        metavar="N",
+        help=f"Maximum number of plans to evaluate on calibration text, {EVALUATIONS}; 0 trusts the sensitivity table.",
+        rich_help_panel=SEARCH,
+    ),
 ]
-TokenLimit = Annotated[float, typer.Option("--tokens", help=f"Tokens that the search may read, forward and backward, {TOKENS}.")]
-Minutes = Annotated[float, typer.Option(help=f"Time that the search may take, {SECONDS}.")]
+TokenLimit = Annotated[
+    float,
+    typer.Option(
+        "--tokens",
+        metavar="N",
+        help=f"Maximum number of tokens that the search reads, in forward and backward passes, {TOKENS}.",
+        show_default="no limit",
+        rich_help_panel=SEARCH,
+    ),
+]
+Minutes = Annotated[
+    float,
+    typer.Option(metavar="N", help=f"Maximum time of the search in minutes, {SECONDS}.", show_default="no limit", rich_help_panel=SEARCH),
+]
 Objectives = Annotated[
     str,
-    typer.Option(help="What to make small, the first deciding: kl,flips,worst5%,error:TASK.jsonl,active-bytes,... The method's own when left out."),
+    typer.Option(
+        metavar="NAMES",
+        help="Objectives to minimise, the first one decides: kl,flips,worst5%,error:TASK.jsonl,active-bytes,... Default: those of the method, "
+        "which is kl for auto.",
+        rich_help_panel=SEARCH,
+    ),
 ]
-AtMost = Annotated[str, typer.Option("--at-most", help="Ceilings, as in seconds-per-token=0.05,active-bytes=60MB. kl=0.03 seeks the smallest file.")]
-Profile = Annotated[
-    str,
-    typer.Option("--profile", metavar="DEVICE", help="The device of seconds and joules: a file of `bitwright profile`, or a known name."),
+Seed = Annotated[
+    int,
+    typer.Option(metavar="N", help=f"Seed of all random draws, {SEED}; the same seed gives the same plan.", rich_help_panel=SEARCH),
 ]
-EnginePython = Annotated[
-    str, typer.Option("--engine-python", metavar="PYTHON", help="For vllm: the Python of an environment that has it, to run it there.")
-]
-Device = Annotated[str, typer.Option(help="Where torch works: cpu, cuda or mps.")]
 
 
-def writable(path: Path) -> Path:
-    """The place of a file, if it can be written: asked before the work whose result goes there.
+# output
+def writable(path: Path | None) -> Path | None:
+    """Return `path` if a file can be written there: checked before the work whose result goes there.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: the place cannot be written.
     """
-    if path != Path():
+    if path is not None:
         bw.pipeline.require_file(path)
     return path
 
 
-PlanFile = Annotated[Path, typer.Option("-o", "--output", metavar="PLAN.json", help="Where the plan is written.", callback=writable)]
+OutFolder = Annotated[
+    Path,
+    typer.Option(
+        "--out", metavar="FOLDER", help="Folder for all results. An interrupted command continues from what is in it.", rich_help_panel=OUTPUT
+    ),
+]
+PlanFile = Annotated[
+    Path,
+    typer.Option("-o", "--output", metavar="PLAN.json", help="File to write the plan to.", callback=writable, rich_help_panel=OUTPUT),
+]
+EnginePython = Annotated[
+    str,
+    typer.Option(
+        "--engine-python",
+        metavar="PYTHON",
+        help="Python of an environment with vLLM, to run the check of a vllm model there. Default: that of Bitwright.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="Device of torch to measure on: cpu, cuda or mps.", rich_help_panel=OUTPUT)]
 
 
-def settings_of(
-    model: Model,
-    target: Target = "llama.cpp",
-    formats: Formats = "",
-    keep: Keep = "",
-    calibration: Calibration = ["self"],  # noqa: B006  # typer reads it off the signature
-    text_column: TextColumn = "",
-    held_out: HeldOut = "",
-    imatrix: Imatrix = "",
-    codec: Codec = "",
-    ship_codec: ShipCodec = "",
-    steps: Steps = [],  # noqa: B006  # typer reads it off the signature
-    rare: Rare = "floor",
-    sensitivity: Sensitivity = "gradient",
-    n_calibration: NCalibration = 64,
-    n_held_out: NHeldOut = 32,
-    sequence_length: Length = 128,
-    seed: Seed = 0,
-) -> "bw.Settings":
-    """What a run is asked to do."""
-    menu = tuple(name.upper() for name in names_in(formats))
-    return bw.Settings(
-        *(model, target, menu, ",".join(calibration), held_out, imatrix, sensitivity),
-        *(n_calibration, n_held_out, sequence_length, seed, names_in(keep), codec, ship_codec),
-        steps=tuple(steps),
-        rare=rare,
-        text_column=text_column,
-    )
-
-
-def search_of(
-    method: Method = "auto",
-    as_published: AsPublished = False,
-    evaluations: Evaluations = 16,
-    tokens: TokenLimit = inf,
-    minutes: Minutes = inf,
-    objectives: Objectives = "",
-) -> "Search":
-    """How a run searches."""
-    effort = bw.pipeline.Effort(evaluations, tokens, 60 * minutes)
-    return bw.pipeline.Search(bw.pipeline.method_named(method), effort, bw.pipeline.named_objectives(objectives), as_published)
-
-
-_ONE_LIMIT = "A plan needs one limit; give --budget for the bytes of the file, or --memory and --context for those of a run."
-
-
-@dataclass(frozen=True)
-class NoLimit:
-    """Neither a budget nor a memory was given."""
-
-
-def limit_of(
-    budget: BudgetText = "", memory: MemoryText = "", context: Context = 0, parallel: Parallel = 1, cache_types: CacheTypes = ""
-) -> "Budget | Memory | NoLimit":
-    """What a plan stays within.
-
-    Raises:
-        UserError: both are given, or what is said of the engine is not for a memory.
-    """
-    if budget and memory:
-        raise UserError(_ONE_LIMIT)
-    if cache_types and not memory:
-        raise UserError(f"The types of a cache count in a memory; --cache-types {cache_types} says nothing of a file: give --memory and --context.")
-    if not memory:
-        return bw.parse_budget(budget) if budget else NoLimit()
-    return bw.pipeline.Memory(bw.parse_budget(memory), context, parallel, bw.pipeline.cache_types(cache_types or "any"))
-
-
-def given(limit: "Budget | Memory | NoLimit") -> "Budget | Memory":
-    """The limit that a plan needs.
-
-    Raises:
-        UserError: there is none.
-    """
-    if isinstance(limit, NoLimit):
-        raise UserError(_ONE_LIMIT)
-    return limit
-
-
-def require_no(limit: "Budget | Memory | NoLimit") -> None:
-    """Refuse a limit beside a ceiling on the divergence.
-
-    Raises:
-        UserError: there is one.
-    """
-    if not isinstance(limit, NoLimit):
-        raise UserError("A ceiling on the divergence seeks the smallest file; it takes the place of --budget and --memory: leave them out, or kl=.")
-
-
-def conditions_of(at_most: AtMost = "", profile: Profile = "") -> "Conditions":
-    """What is asked of a plan beside its bytes."""
-    device = bw.pipeline.read_device(profile) if profile else bw.pipeline.NO_DEVICE
-    return bw.pipeline.parse_conditions(names_in(at_most), device)
-
-
-def names_in(text: str) -> tuple[str, ...]:
-    """The words between commas."""
+def split_names(text: str) -> tuple[str, ...]:
+    """Split `text` at its commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def taking(*makers: Callable[..., object]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A command that takes the words of `makers` in the place of its first parameters, each of which is what one of them makes of its words.
-
-    typer reads the words of a command off its signature, so the one that is joined here is put on the function.
-    """
-    of_makers = [inspect.signature(maker).parameters for maker in makers]
-
-    def decorated(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command).parameters.values())[len(makers) :]
-        words = [*of_makers[0].values(), *own, *(word for of in of_makers[1:] for word in of.values())]
-
-        def run(**given: Any) -> None:
-            made = [maker(**{name: given.pop(name) for name in of}) for maker, of in zip(makers, of_makers, strict=True)]
-            command(*made, **given)
-
-        ordered = sorted((word.replace(kind=word.KEYWORD_ONLY) for word in words), key=lambda word: word.default is not word.empty)
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
-        run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
-        run.__annotations__ = {word.name: word.annotation for word in ordered}
-        return run
-
-    return decorated

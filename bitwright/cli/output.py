@@ -1,6 +1,6 @@
-"""What the command line prints: progress, tables, sentences."""
+"""Output of the command line: progress, tables and sentences."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,32 +10,32 @@ from rich.progress import Progress as Bars
 from rich.segment import Segment
 
 import bitwright as bw
-from bitwright.cli.options import NoLimit
 from bitwright.errors import BrokenPromiseError
 from bitwright.progress import Advance, Progress
 
 if TYPE_CHECKING:
     from bitwright.engines import Check
+    from bitwright.objectives import Estimate
     from bitwright.pipeline import Memory, Run
     from bitwright.report import RunSummary
-    from bitwright.spaces import Budget, Plan
+    from bitwright.spaces import Budget, Plan, Provenance
 
-#: What moves a reader's eye without being a letter: signs that turn the direction of a line.
+#: characters that change the direction of a line without being seen
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _PLAIN = frozenset("\n\t")
 
 
 class Screen(Console):
-    """A console on which nothing that comes from a file is obeyed: control signs of plans, models and paths are shown as they are named."""
+    """Console that escapes control characters: what plans, models and paths contain is shown, never obeyed."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of rich, whose own colours and movements are not in their texts."""
+        """Yield the segments of rich with their texts escaped; its own colours and movements are not in the texts."""
         for segment in Console.render(self, renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 
 
 def visible(text: str) -> str:
-    """A text whose control signs, lone surrogates and turns of direction are written out.
+    """Return `text` with control characters, lone surrogates and changes of direction escaped.
 
     >>> print(visible("\\x1b[31mred"))
     \\x1b[31mred
@@ -52,7 +52,7 @@ err = Screen(stderr=True, highlight=False)
 
 
 class Rows(Progress):
-    """A bar for each stage, with the time left."""
+    """Progress bars, one for each stage, with the time left."""
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
@@ -71,8 +71,15 @@ class Rows(Progress):
         err.print(sentence, soft_wrap=True, markup=False)
 
 
+def print_candidates(summary: "RunSummary", found: "Provenance") -> None:
+    """Print the candidates, and which of them the plan is."""
+    out.print(bw.report.candidates_table(summary))
+    if sentence := bw.report.whose_plan(found):
+        say(sentence)
+
+
 def print_costs(summary: "RunSummary") -> None:
-    """The front on the axes of each cost that was asked about, and what the candidates cost there."""
+    """Print the front with each requested cost as a third axis, and the costs of the candidates."""
     for axes in summary.cost_fronts:
         out.print(bw.report.cost_front_table(axes))
     if summary.cost_fronts:
@@ -80,59 +87,65 @@ def print_costs(summary: "RunSummary") -> None:
 
 
 def print_shipping(summary: "RunSummary") -> None:
-    """How the candidates compare as shipped, where they ship otherwise than they were searched."""
+    """Print how the candidates compare as shipped, where they ship with another rounding or steps than they were searched with."""
     if isinstance(summary.shipping, bw.report.Shipping):
         out.print(bw.report.shipping_table(summary.shipping))
 
 
 def print_texts(summary: "RunSummary") -> None:
-    """What each calibration text alone would choose, where there are several."""
+    """Print what each calibration text would choose by itself, where there are several."""
     if isinstance(summary.texts, bw.report.TextComparison):
         out.print(bw.report.texts_table(summary.texts))
         out.print(bw.report.kinds_table(summary.texts))
 
 
 def print_experts(summary: "RunSummary") -> None:
-    """Which experts the calibration text says nothing of, where there are some."""
+    """Print which experts the calibration text never reached, where there are some."""
     if told := bw.report.never_routed_to(summary.experts):
         say(told)
 
 
+def print_objectives(names: Iterable[str], rows: Sequence[tuple[str, Iterable["Estimate"]]]) -> None:
+    """Print the candidates by each of the objectives called `names`, where there are `rows`: a candidate and its values."""
+    if rows:
+        out.print(bw.report.objectives_table(names, ((name, ((e.value, e.standard_error) for e in estimates)) for name, estimates in rows)))
+
+
 def print_cache_text(run: "Run") -> None:
-    """How long the sequences were that types of the cache were measured on, where they are decided about."""
+    """Print the length of the sequences that cache types were measured on, where they are part of the search."""
     for words, text in bw.pipeline.cache_text(run).items():
         say(f"{words.capitalize()} {text}, plans on sequences of {run.settings.sequence_length:,} tokens.")
 
 
 def print_original(run: "Run") -> None:
-    """How far llama.cpp was from torch with the original, where that was asked, and which of its weights few formats hold, where there are some."""
+    """Print how far llama.cpp is from torch with the original model, and which of its weights few formats can hold."""
     for words, text in (bw.pipeline.parity_text(run) | bw.pipeline.extremes_text(run)).items():
         say(f"{words[0].upper()}{words[1:]}: {text}.")
 
 
-def how_to_serve(made: "Plan", limit: "Budget | Memory | NoLimit") -> str:
-    """The command of the engine within the memory that was asked about."""
+def how_to_serve(made: "Plan", limit: "Budget | Memory | None") -> str:
+    """Return the command that serves the model within the memory limit, empty where there is none."""
     if not isinstance(limit, bw.pipeline.Memory):
         return ""
     return f"\nserve   {bw.pipeline.serve_command(made.target, 'MODEL', limit.serving(made.cache.types))}"
 
 
 def print_check(found: "Check") -> None:
-    """What was promised and found, and what the engine writes."""
+    """Print the promised and found values, and a text that the engine generated."""
     out.print(bw.report.check_table(found.rows))
     say(f"{found.engine} writes: {found.prompt}{found.written}")
 
 
 def say(text: str) -> None:
-    """Print what may hold a path or a model's words: brackets are no markup, and a long line stays one line."""
+    """Print a sentence that may contain paths or generated text: brackets are not markup, and a long line stays one line."""
     out.print(text, soft_wrap=True, markup=False)
 
 
 def exit_if_broken(found: "Check") -> None:
-    """End with a sentence where a promise was broken.
+    """Raise where the model is not what its plan promises.
 
     Raises:
-        BrokenPromiseError: one was.
+        BrokenPromiseError: a promise is broken.
     """
     if found.broken:
         raise BrokenPromiseError(" ".join(found.broken))

@@ -45,7 +45,7 @@ class Reference:
         self._at_once = int(np.clip(_TOKENS_AT_ONCE // tokens.ids.shape[1], 1, _SEQUENCES_AT_ONCE))
         self._rows = _allocate((*tokens.ids.shape, model.module.config.get_text_config().vocab_size), scratch)
         loss, losses = Perplexity(), []
-        with progress.stage("Reading the original's predictions", tokens.n_tokens) as advance:
+        with progress.stage("Computing the original's predictions", tokens.n_tokens) as advance:
             for start, batch in zip(range(0, len(tokens.ids), self._at_once), tokens.batches(self._at_once), strict=True):
                 rows, following = self._rows[start : start + len(batch)].reshape(batch.size, -1), _following(batch, model.device)
                 values = []

@@ -56,13 +56,6 @@ class Candidate:
             raise ValueError(f"a candidate's prediction is a number; that of {self.label} is {self.predicted_nats}")
 
     @property
-    def whose(self) -> str:
-        """Whose plan it is, in words, by how it is called."""
-        first = self.label.split()[0].rstrip(",")
-        known = {"knapsack": "the table's optimum", "uniform": "a uniform allocation", "front": "a point of the front", "search": "a search's plan"}
-        return known.get(first, f"the plan of {first}")
-
-    @property
     def nats_per_token(self) -> float:
         """Measured divergence, or the predicted one where there is no measurement."""
         return self.measured.nats_per_token if isinstance(self.measured, Quality) else self.predicted_nats

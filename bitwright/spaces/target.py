@@ -33,6 +33,12 @@ class Target:
     fused: tuple[Fused, ...] = ()
     cut: Cut = uncut
 
+    @property
+    def rule_lines(self) -> tuple[str, ...]:
+        """Every rule and tie on a line of its own: its name, what it says, and where it was read."""
+        rules = (f"{rule.name}: {rule.sentence}  ({rule.source})" for rule in self.rules)
+        return (*rules, *(f"{tie.name}: {tie.sentence}  ({tie.source})" for tie in self.fused))
+
     def format(self, name: str) -> Format:
         """Return the format called `name`.
 

@@ -76,7 +76,7 @@ def test_a_signal_ends_with_a_sentence_after_everything_was_closed(number: int, 
     found, printed = ended(command, capsys)
     assert (found, closed) == (code, [number])
     assert signal.Signals(number).name in printed
-    assert "goes on where it was" in printed
+    assert "Run the same command again" in printed
     assert signal.getsignal(number) == signal.SIG_DFL
 
 
@@ -119,7 +119,7 @@ def test_a_full_output_is_a_sentence(words: str) -> None:
     with Path("/dev/full").open("wb") as full:
         found = script(f"def command():\n    {words}", capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert found.returncode == 2
-    assert found.stderr.startswith(b"bitwright: What is printed needs a place")
+    assert found.stderr.startswith(b"bitwright: The output must be writable")
     assert found.stderr.count(b"\n") == 1
 
 

@@ -97,10 +97,10 @@ class LlamaCppCheck(Check):
         return (
             ("size", f"{self.size_promised:,} bytes", f"{self.size_found:,} bytes"),
             ("tensor types", "as planned", n_types),
-            ("types of the cache", str(self.cache), "as asked for in both"),
+            ("KV cache types", str(self.cache), "as planned"),
             ("divergence from the original", f"{self.in_torch} in torch", f"{self.in_engine} in llama.cpp"),
             ("llama.cpp against torch, same weights", f"at most {self.allowed_gap:.4f}", str(self.engine_gap)),
-            ("the same for the original", "", str(self.original_gap)),
+            ("llama.cpp against torch, original", "", str(self.original_gap)),
             ("tokenizer", "as the model's", "alike" if self.tokenizes_alike else "differs"),
             ("decoding", f"{self.original_tokens_per_second:.0f} tokens/s (original)", f"{self.generated.tokens_per_second:.0f} tokens/s"),
         )

@@ -24,7 +24,12 @@ def whose_plan(found: Provenance) -> str:
     if not found.method:
         return ""
     spent = f"{found.effort.evaluations:,} evaluations and {found.effort.tokens:,} tokens"
-    whose = {"method": f"{found.method}'s own", "table": "the table's optimum", "uniform": "a uniform allocation", "given": "the one that was given"}
+    whose = {
+        "method": f"{found.method}'s own",
+        "table": "the optimum of the sensitivity table",
+        "uniform": "a uniform allocation",
+        "given": "the one that was given",
+    }
     if found.won == "method":
         return f"The plan is {whose[found.won]}, found with {spent}."
     return f"The plan is {whose[found.won]}: {found.method} found none better with {spent}."

@@ -21,8 +21,8 @@ _TOP1 = "same top-1: tokens where this model and the original have the same most
 
 
 def candidates_table(summary: RunSummary) -> Table:
-    """Every candidate by size: what was predicted, what was measured, which one was chosen."""
-    table = titled("Candidates", caption=f"{remainder(summary)}\nIt is {summary.chosen.whose}.\n{_TOP1}")
+    """Return a table of the candidates by size: predicted and measured divergence, perplexity, and which one was chosen."""
+    table = titled("Candidates", caption=f"{remainder(summary)}\n{_TOP1}")
     table.add_column("", overflow="fold")
     for heading in ("size\nMB", "bits/\nweight", "predicted\nnats/token", "measured\nnats/token", "perplex-\nity", "same\ntop-1"):
         table.add_column(heading, justify="right", no_wrap=True)

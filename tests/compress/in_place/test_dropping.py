@@ -124,7 +124,7 @@ def test_a_space_without_drops_is_not_watched(model: Model, levels: Levels) -> N
     space = space.narrowed(np.array([[form != DROP for form in space.formats]]))
     with stitched(model, levels, space=space) as weights:
         assert not torch.overrides._get_current_function_mode_stack()
-        with pytest.raises(ValueError, match="gone"):
+        with pytest.raises(ValueError, match="dropped"):
             weights.load_choice(np.where([unit.expert >= 0 for unit in space.units], space.formats.index(DROP), space.smallest()))
 
 

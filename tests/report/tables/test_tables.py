@@ -32,7 +32,6 @@ def test_candidates_stand_by_size_with_the_chosen_one_marked(summary: RunSummary
     assert text.index("Q4_0") < text.index("► plan") < text.index("Q8_0")
     assert "0.0365 ± 0.0013" in text
     assert "193,184 bytes (0.2 %) of the budget of 90.00 MB stay unused" in text
-    assert f"It is {summary.chosen.whose}." in text
 
 
 def test_the_caption_tells_of_no_budget_and_of_a_broken_one(summary: RunSummary) -> None:

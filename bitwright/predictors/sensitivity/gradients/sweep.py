@@ -94,7 +94,7 @@ def measure_together(subject: Subject, sweep: Sweep, products: tuple[Product, ..
     names = [cache_key(subject, f"products/{sweep.loss.name}/{product.name}/{_digest(sweep.at)}") for product in products]
     batches = [Batch(ids, i, i * step) for i, ids in enumerate(tokens.batches(step))]
     missing = [batch for batch in batches if not all(store.has_array(f"{name}/{batch.index:05d}") for name in names)]
-    with subject.progress.stage("Pricing every format by its gradient", tokens.n_tokens) as advance:
+    with subject.progress.stage("Measuring sensitivities by gradient", tokens.n_tokens) as advance:
         advance(tokens.n_tokens - sum(batch.ids.size for batch in missing))
         for batch, values in _swept(subject, sweep, products, batches=missing):
             for name, of_product in zip(names, values, strict=True):

@@ -1,0 +1,199 @@
+"""Commands that search, plan, build and check a model."""
+
+from math import inf
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import bitwright as bw
+from bitwright.cli.option_groups import CeilingOptions, LimitOptions, RunOptions, SearchOptions, refuse_limit, require_limit
+from bitwright.cli.options import (
+    BUDGET,
+    OUTPUT,
+    SEARCH,
+    Calibration,
+    Device,
+    EnginePython,
+    Length,
+    Model,
+    NOrdering,
+    OutFolder,
+    PlanFile,
+    RunFolder,
+    Seed,
+    ShipCodec,
+    Steps,
+    TextColumn,
+)
+from bitwright.cli.output import (
+    Rows,
+    exit_if_broken,
+    how_to_serve,
+    out,
+    print_cache_text,
+    print_candidates,
+    print_check,
+    print_experts,
+    print_objectives,
+    print_original,
+    print_shipping,
+    print_texts,
+    say,
+)
+from bitwright.ranges import POINTS
+
+
+def fit(
+    run: RunOptions,
+    limits: LimitOptions,
+    ceilings: CeilingOptions,
+    effort: SearchOptions,
+    out_folder: OutFolder,
+    engine_python: EnginePython = "",
+    device: Device = "cpu",
+) -> None:
+    """Quantize a model within a budget: search, plan, build, check and report in one go.
+
+    The budget is --budget, or --memory with --context, or --at-most kl=NATS for the smallest file within a divergence.
+    """
+    settings, by, limit, conditions = run.settings(), effort.search(), limits.limit(), ceilings.conditions()
+    if conditions.nats_at_most < inf:
+        refuse_limit(limit)
+        fitted = bw.pipeline.fit_smallest(settings, conditions, out_folder, by=by, engine_python=engine_python, device=device, progress=Rows())
+    else:
+        needed = require_limit(limit)
+        asked = bw.pipeline.deciding(settings, needed)
+        fitted = bw.fit(asked, needed, out_folder, conditions=conditions, by=by, engine_python=engine_python, device=device, progress=Rows())
+    opened = bw.open_run(out_folder)
+    print_candidates(fitted.summary, fitted.plan.found)
+    print_shipping(fitted.summary)
+    print_texts(fitted.summary)
+    print_experts(fitted.summary)
+    print_objectives(fitted.judgement.objectives, fitted.judgement.rows)
+    out.print(bw.report.searches_table(fitted.summary))
+    out.print(bw.report.format_histogram(fitted.summary))
+    out.print(bw.report.stages_table(fitted.summary))
+    print_check(fitted.check)
+    print_cache_text(opened)
+    print_original(opened)
+    say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}{how_to_serve(fitted.plan, limit)}")
+    exit_if_broken(fitted.check)
+
+
+def search(
+    run: RunOptions,
+    effort: SearchOptions,
+    out_folder: OutFolder,
+    cache_types: Annotated[
+        str,
+        typer.Option(
+            metavar="TYPES",
+            help="Types of the KV cache in the engine: one for both, or one for keys and one for values, e.g. q8_0,q4_0; `any` measures all of them, "
+            "so that `plan --memory` may choose.",
+            rich_help_panel=BUDGET,
+        ),
+    ] = "f16",
+    points: Annotated[
+        int, typer.Option(metavar="N", help=f"Number of points of the front to measure on held-out text, {POINTS}.", rich_help_panel=SEARCH)
+    ] = 6,
+    device: Device = "cpu",
+) -> None:
+    """Measure sensitivities, search the whole front of size against quality, and measure points of it on held-out text."""
+    settings = run.settings(cache_types=cache_types)
+    bw.pipeline.search(settings, out_folder, n_points=points, by=effort.search(), device=device, progress=Rows())
+    opened = bw.open_run(out_folder)
+    summary = bw.pipeline.describe(opened)
+    out.print(bw.report.front_table(summary))
+    print_texts(summary)
+    print_experts(summary)
+    out.print(bw.report.searches_table(summary))
+    print_cache_text(opened)
+    print_original(opened)
+    say(f"\nNext: bitwright plan {out_folder} --budget SIZE -o plan.json\nreport  {out_folder / 'report.html'}")
+
+
+def plan(
+    run: RunFolder,
+    limits: LimitOptions,
+    ceilings: CeilingOptions,
+    path: PlanFile = Path("plan.json"),
+    ship_codec: ShipCodec = "",
+    steps: Steps = [],  # noqa: B006  # typer reads it off the signature
+    device: Device = "cpu",
+) -> None:
+    """Choose the best plan of a run within a budget, and write it.
+
+    The budget is --budget, or --memory with --context, or --at-most kl=NATS for the smallest file within a divergence.
+
+    Candidates that were not measured yet are measured now.
+    """
+    limit, conditions, opened = limits.limit(), ceilings.conditions(), bw.open_run(run)
+    bw.pipeline.require_results(bw.pipeline.of_plan(path, opened.settings.target), bw.pipeline.read_by_run(opened))
+    if conditions.nats_at_most < inf:
+        refuse_limit(limit)
+        made, summary = bw.pipeline.smallest_plan(opened, conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
+    else:
+        needed = require_limit(limit)
+        made, summary = bw.plan(opened, needed, conditions=conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
+    print_candidates(summary, made.found)
+    if summary.cost_fronts:
+        out.print(bw.report.candidate_costs_table(summary))
+    print_shipping(summary)
+    print_texts(summary)
+    print_experts(summary)
+    print_cache_text(opened)
+    _, *types = bw.pipeline.write_plan(made, path)
+    listed = "".join(f"\ntensor types  {file}  (for llama-quantize --tensor-type-file)" for file in types)
+    say(f"\nplan          {path}{listed}{how_to_serve(made, limit)}")
+
+
+def build(
+    plan_file: Annotated[Path, typer.Argument(metavar="PLAN.json", help="Plan to build.")],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="MODEL",
+            help="File or folder to write. Default: model.gguf for llama.cpp, the folder model for other targets.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "",
+) -> None:
+    """Write the quantized model that a plan describes."""
+    made = bw.read_plan(plan_file)
+    path = Path(output or bw.pipeline.engine_named(bw.pipeline.target_of(made).name).file_name)
+    bw.pipeline.require_results({path: "model"}, [plan_file])
+    bw.build(made, path, progress=Rows())
+    say(f"{path}: {made.size_bytes:,} bytes, as planned.")
+
+
+def check(
+    model_file: Annotated[Path, typer.Argument(metavar="MODEL", help="File or folder that was built.")],
+    plan_file: Annotated[Path, typer.Option("--plan", metavar="PLAN.json", help="Plan that it was built from.")],
+    engine_python: EnginePython = "",
+    device: Device = "cpu",
+) -> None:
+    """Load a built model in its engine and compare it with its plan: size, formats, tokenizer and divergence."""
+    found = bw.verify(bw.read_plan(plan_file), model_file, engine_python=engine_python, device=device, progress=Rows())
+    print_check(found)
+    exit_if_broken(found)
+
+
+def permute_channels(
+    model: Model,
+    out_folder: OutFolder,
+    calibration: Calibration = ["self"],  # noqa: B006  # typer reads it off the signature
+    text_column: TextColumn = "",
+    sequences: NOrdering = 32,
+    length: Length = 256,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Write the same model with its feed-forward channels sorted by contribution, for --target native-channels."""
+    text, sizes = ",".join(calibration), {"n_sequences": sequences, "length": length, "seed": seed}
+    found = bw.pipeline.order_channels(model, text, out_folder, **sizes, text_column=text_column, device=device, progress=Rows())
+    shares = ", ".join(f"{share:.0%}" for share in found.shares)
+    say(f"{out_folder}: channels of {found.n_parts} feed-forward parts sorted, {found.nats_per_token:.1e} nats/token from the original model")
+    say(f"Energy by quarters of the channels: {shares}. Next: bitwright fit {out_folder} --target native-channels --budget SIZE --out FOLDER")
