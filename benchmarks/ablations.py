@@ -27,9 +27,10 @@ from race import LONG, Heat, numbers, searched
 
 from bitwright.methods.by_name import method_named
 from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.price_table import distortion_of, subject_of
-from bitwright.pipeline.run_search import DEFAULT, desk
+from bitwright.pipeline.run_search import DEFAULT, open_session
 from bitwright.pipeline.run_space import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import gradient_products, importance_error_table
@@ -93,7 +94,7 @@ def many_sweeps(args: argparse.Namespace) -> Table:
 def steps(bench: Workbench, run: Run, start: tuple[Choice, ...], budgets: list[int]) -> Iterator[Row]:
     """One step along the slopes from each plan, at every damping."""
     found: dict[float, list[Choice]] = {damping: [] for damping in DAMPINGS}
-    with desk(bench, run, DEFAULT) as at:
+    with open_session(bench, run, DEFAULT) as at:
         expand = at.sought([]).knowledge.expand[0]
         for choice, bits in zip(start, budgets, strict=True):
             slopes, curvatures = expand(choice)
@@ -124,7 +125,7 @@ def show(run: Run, row: Row, first: Row, *, budgets: list[int]) -> None:
     cells = []
     for choice, other, bits in zip(row.choices, first.choices, budgets, strict=True):
         assert run.prices.space.total_bits(choice) <= bits
-        mine, theirs = (np.array(run.measurements[tuple(c.tolist())].sequence_nats) for c in (choice, other))
+        mine, theirs = (np.array(run.measurements[tuple(c.tolist())].by_sequence[:, 0]) for c in (choice, other))
         difference = mine - theirs
         error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
         cells.append(f"{mine.mean():.4f}" + (f" ({difference.mean():+.4f} ± {error:.4f})" if row is not first else ""))
@@ -149,7 +150,7 @@ def main() -> None:
     print(f"{'':27}" + "".join(f"{f'{bits:g} bits':>27}" for bits in args.budgets))
     first = None
     for row in rows(args, bench, run, budgets):
-        bench.measure(run.prices.everything, list(row.choices))
+        measure(bench, run, list(row.choices))
         first = first or row
         show(run, row, first, budgets=budgets)
 

@@ -18,13 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bitwright as bw
-from bitwright.compress import cached_in, load, open_source
+from bitwright.compress import Model, cached_in, load, open_source
 from bitwright.engines import LlamaCpp, Recipe, mean_divergence
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.errors import BudgetError
-from bitwright.objectives import Reference, Shape, Tokens, next_token_log_probabilities, read_documents, split_texts, standard_error
-from bitwright.objectives.divergence import cache_divergence
+from bitwright.objectives import (
+    KullbackLeibler,
+    Reference,
+    Shape,
+    Tokens,
+    next_token_log_probabilities,
+    read_documents,
+    split_texts,
+    standard_error,
+)
 from bitwright.pipeline import Memory, Run
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.run_space import price
 from bitwright.pipeline.size_limits import bounded
 from bitwright.pipeline.workbench import set_up
@@ -37,6 +46,12 @@ N_CONTEXTS, N_SEQUENCES, LENGTH = 12, 16, 128
 LENGTHS, N_LONG, PIECE = (256, 1024, 4096), 2, 256
 FORMATS = ("Q8_0", "Q6_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL", "Q3_K")
 RIVALS = (ANY_CACHE, DEFAULT_CACHE, CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0", "Q4_0"))
+
+
+def at_tokens(model: Model, types: CacheTypes, reference: Reference) -> NDArray[np.float64]:
+    """Return the divergence in nats at each token `(n_sequences, length)` of the model with its keys and values cached in these types."""
+    with cached_in(model, types):
+        return reference.compare(model, (KullbackLeibler(),))[0]
 
 
 def main() -> None:
@@ -101,7 +116,7 @@ def print_lengths(name: str, text: Path, types: list[str]) -> None:
         ]
         for name_of_type in types:
             for side, of in (("keys", CacheTypes(keys=name_of_type)), ("values", CacheTypes(values=name_of_type))):
-                pieces = [cache_divergence(model, of, reference).reshape(-1, PIECE).mean(axis=1) for reference in references]
+                pieces = [at_tokens(model, of, reference).reshape(-1, PIECE).mean(axis=1) for reference in references]
                 print(f"{side:8}{name_of_type:8}" + "".join(f"{mean_and_error(nats):>20}" for nats in pieces))
                 print(f"{'':16}" + "".join(f"{mean_and_error(nats - pieces[0]):>20}" for nats in pieces), flush=True)
 
@@ -132,11 +147,11 @@ def print_rivals(args: argparse.Namespace) -> None:
     print_prices(run)
     cases = [(memory, int(context)) for memory, context in (pair.split(":") for pair in args.at.split(","))]
     optima = {(case, types): optimum(run, *case, types) for case in cases for types in RIVALS}
-    bench.measure(run.prices.space, [choice for choice in optima.values() if len(choice)])
+    measure(bench, run, [choice for choice in optima.values() if len(choice)])
     print("Exact optima of one table at equal memory; held-out nats/token, and how much more than with types decided by the search (paired)")
     print(f"{'memory':10}{'context':>8}  {'asked for':12}{'cache':14}{'file, MB':>10}{'nats/token':>20}{'more':>22}")
     for case in cases:
-        ours = np.array(run.measurements[tuple(optima[case, ANY_CACHE].tolist())].sequence_nats)
+        ours = np.array(run.measurements[tuple(optima[case, ANY_CACHE].tolist())].by_sequence[:, 0])
         for types in RIVALS:
             print(f"{case[0]:10}{case[1]:>8}  {types!s:12}" + figures(run, optima[case, types], ours), flush=True)
 
@@ -161,7 +176,7 @@ def optimum(run: Run, memory: str, context: int, types: CacheTypes | AnyCacheTyp
 def figures(run: Run, choice: Choice, ours: NDArray[np.float64]) -> str:
     if not len(choice):
         return "nothing fits, or the original does"
-    nats, space = np.array(run.measurements[tuple(choice.tolist())].sequence_nats), run.prices.space
+    nats, space = np.array(run.measurements[tuple(choice.tolist())].by_sequence[:, 0]), run.prices.space
     more = nats - ours
     return (
         f"{chosen_cache(space, choice)!s:14}{file_bytes(space, choice) / 1e6:>10.1f}{nats.mean():>11.4f} ± {standard_error(nats):.4f}"

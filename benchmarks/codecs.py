@@ -30,13 +30,13 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from bitwright.compress import Floats, Levels, Model, Rounding, Weights, integer_codec, load, packed_codec, planned_weights
+from bitwright.compress import Floats, Levels, Model, Rounding, Weights, applied, load, packed_codec, planned_weights
 from bitwright.compress.codecs.rounding.clipping import SearchedClipping, clipped
 from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored
 from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
 from bitwright.compress.codecs.rounding.rounding import RoundToNearest
 from bitwright.objectives import (
-    Divergence,
+    KullbackLeibler,
     Reference,
     Shape,
     Tokens,
@@ -65,9 +65,13 @@ class Bench:
         self.formats = {
             tensor.name: form for unit in discover(model.tensors) if unit.layer >= 0 for tensor in unit.tensors if tensor.name in model.pieces
         }
-        reference = Reference(model, held_out, scratch=out, progress=Silent())
-        self.divergence = Divergence(model, self.levels("none", RoundToNearest()), space=None, reference=reference)  # type: ignore[arg-type]
+        self.reference = Reference(model, held_out, scratch=out, progress=Silent())
         self.importance = collect_importance(model, calibration, progress=Silent())
+
+    def by_sequence(self, weights: Weights) -> NDArray[np.float64]:
+        """The divergence of each held-out sequence `(n_sequences,)` with those weights."""
+        with applied(self.model, weights):
+            return self.reference.measure(self.model, (KullbackLeibler(),))[:, 0]
 
     def levels(self, name: str, rounding: Rounding) -> Levels:
         return Levels(self.out / name, self.model.source, self.codec(rounding), self.importance if name != "none" else {})
@@ -163,7 +167,7 @@ def main() -> None:
         started = time.perf_counter()
         weights = lane()
         seconds[name] = time.perf_counter() - started
-        nats[name] = bench.divergence.by_sequence(weights)
+        nats[name] = bench.by_sequence(weights)
     show(nats, seconds)
     (args.out / "codecs.json").write_text(json.dumps({name: values.tolist() for name, values in nats.items()}, indent=1), encoding="utf-8")
 

@@ -22,7 +22,7 @@ from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler
 from bitwright.pipeline import Search, Settings
 from bitwright.pipeline.measuring import Effort, Meter, explore
-from bitwright.pipeline.run_search import desk
+from bitwright.pipeline.run_search import open_session
 from bitwright.pipeline.run_space import price
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
@@ -58,7 +58,7 @@ def main() -> None:
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)
     space, auto = run.prices.space, method_named("auto")
-    with desk(bench, run, Search(auto, Effort(), (KullbackLeibler(),))) as at:
+    with open_session(bench, run, Search(auto, Effort(), (KullbackLeibler(),))) as at:
         searched = {}
         for n in map(int, args.evaluations.split(",")):
             along = explore(auto.for_front(at.sought([]), max(2, n // 4)), at.evaluator, effort=Effort(n), meter=Meter(), progress=Silent())
@@ -71,7 +71,7 @@ def main() -> None:
         }
         options = [np.flatnonzero(row) for row in space.offered]
         everything = np.array(list(product(*options)), dtype=np.int64)
-        nats = np.array([at.evaluator(choice, at.evaluator.n_sequences).estimates[0].value for choice in everything])
+        nats = np.array([at.evaluator(choice, at.evaluator.n_sequences).first.value for choice in everything])
     bits = (space.total_bits(everything) - space.fixed_bits).astype(np.float64)
     reference = 1.01 * np.array([nats.max(), bits.max()])
     true, value = area(nats, bits, reference), {choice.tobytes(): nat for choice, nat in zip(everything, nats, strict=True)}
@@ -84,7 +84,7 @@ def main() -> None:
     print(f"{'budget':10}{'evaluations':>12}{'true best':>12}{'auto':>10}{'ratio':>8}{'table alone':>13}{'rank of auto':>14}")
     for share, explored in within.items():
         fits = bits + space.fixed_bits <= budgets[share]
-        chosen = np.array([step.choice for step in explored.steps])
+        chosen = np.array([measured.choice for measured, _ in explored.steps])
         best = min(value[choice.tobytes()] for choice in chosen if space.total_bits(choice) <= budgets[share])
         table = value[solve(space, run.prices.table, budgets[share]).choice.tobytes()]
         least, rank = nats[fits].min(), int((nats[fits] < best).sum()) + 1

@@ -32,14 +32,16 @@ from bitwright.compress import matrix_shape, measure_distortion
 from bitwright.engines import NATIVE
 from bitwright.errors import UserError
 from bitwright.methods.by_name import method_named
-from bitwright.objectives import Divergence, KullbackLeibler, Measurement, Reference, standard_error
+from bitwright.objectives import KullbackLeibler, Measurement, Reference, standard_error
 from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.price_table import distortion_of, priced, subject_of
-from bitwright.pipeline.run_search import Desk, desk, search_within
+from bitwright.pipeline.run_search import SearchSession, open_session, search_within
 from bitwright.pipeline.run_space import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import proxy_named
+from bitwright.predictors.sensitivity.text_divergence import divergence
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import DROP, PRUNE, Choice, Choices, Tensor, by_layer, tied
@@ -72,7 +74,7 @@ class Lab:
 
     def held_out(self, choice: Choice) -> Measurement:
         """A choice on held-out text."""
-        self.bench.measure(self.run.prices.everything, [choice])
+        measure(self.bench, self.run, [choice])
         return self.run.measurements[tuple(choice.tolist())]
 
 
@@ -95,20 +97,19 @@ def plans_of_layers(run: Run) -> Choices:
     return tie.expanded(np.array(list(product(*(np.flatnonzero(row) for row in tie.coarse.offered))), dtype=np.int64))
 
 
-def best_of_layers(at: Desk, plans: Choices, budget_bits: int) -> Choice:
+def best_of_layers(at: SearchSession, plans: Choices, budget_bits: int) -> Choice:
     """The best of those that fit, by measuring all that fit."""
     fitting = plans[at.run.prices.space.total_bits(plans) <= budget_bits]
-    values = [at.evaluator(plan, at.evaluator.n_sequences).estimates[0].value for plan in fitting]
+    values = [at.evaluator(plan, at.evaluator.n_sequences).first.value for plan in fitting]
     return fitting[int(np.argmin(values))]
 
 
 def zeroed(bench: Workbench, run: Run) -> NDArray[np.float64]:
     """Divergence in nats per token with the weights of one expert at a time set to zero `(n_units,)`."""
     reference = Reference(bench.model, bench.texts.calibration, scratch=bench.folder, progress=Silent())
-    divergence = Divergence(bench.model, bench.levels, space=run.prices.space, reference=reference)
 
     def without(tensors: tuple[Tensor, ...]) -> float:
-        return divergence.weight_space({t.name: lambda t=t: np.zeros(matrix_shape(t), dtype=np.float32) for t in tensors})
+        return divergence(bench.model, {t.name: lambda t=t: np.zeros(matrix_shape(t), dtype=np.float32) for t in tensors}, reference)
 
     return np.array([without(unit.tensors) for unit in run.prices.space.units])
 
@@ -133,7 +134,7 @@ def ranking(kept: Lab, dropping: Lab) -> str:
 
 def compared(told: Measurement, base: Measurement) -> str:
     """A divergence, its ratio to another, and the paired difference."""
-    change = np.array(told.sequence_nats) - np.array(base.sequence_nats)
+    change = np.array(told.by_sequence[:, 0]) - np.array(base.by_sequence[:, 0])
     return f"{told.nats_per_token:>9.4f} ({told.nats_per_token / base.nats_per_token:.3f}, {change.mean():+.4f} ± {standard_error(change):.4f})"
 
 
@@ -149,7 +150,7 @@ def main() -> None:
         return
     matrices = opened(replace(settings, target="native-matrices"), args.out / "matrices")
     asked, plans = budgets(kept.run, code_bits(args)), plans_of_layers(kept.run)
-    with desk(kept.bench, kept.run, Search(method_named("auto"), Effort(0), (KullbackLeibler(),))) as at:
+    with open_session(kept.bench, kept.run, Search(method_named("auto"), Effort(0), (KullbackLeibler(),))) as at:
         of_layers = {bits: best_of_layers(at, plans, budget) for bits, budget in asked.items()}
     print(f"{len(kept.run.prices.space.units)} experts; {len(plans):,} plans with one format a layer, all measured where they fit")
     print("nats/token on held-out text (over per layer, and the paired difference from it)")

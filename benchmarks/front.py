@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler
 from bitwright.pipeline import Search, Settings
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.measuring import Effort, Explored, Meter, explore
-from bitwright.pipeline.run_search import Desk, desk
+from bitwright.pipeline.run_search import SearchSession, open_session
 from bitwright.pipeline.run_space import price
 from bitwright.pipeline.workbench import set_up
 from bitwright.predictors.plans.radial_basis import RadialBasisPredictor
@@ -46,13 +47,13 @@ class Points:
         return hypervolume(np.column_stack([self.nats, self.bits]), reference) / float(reference.prod())
 
 
-def pinned(at: Desk, space: Space) -> Space:
+def pinned(at: SearchSession, space: Space) -> Space:
     """AMQ's pruning: what alone diverges by more than twice the median keeps its largest format."""
-    at.weights.restore()
+    at.swapper.restore()
     largest, smallest = space.largest(), space.smallest()
 
     def value(choice: NDArray[np.int64]) -> float:
-        return at.evaluator(choice, at.evaluator.n_sequences).estimates[0].value
+        return at.evaluator(choice, at.evaluator.n_sequences).first.value
 
     table = measured_table_at(space, largest, value, progress=Silent())
     drop = table[np.arange(len(smallest)), smallest]
@@ -62,7 +63,7 @@ def pinned(at: Desk, space: Space) -> Space:
     return space.narrowed(offered)
 
 
-def amq(at: Desk, args: argparse.Namespace) -> tuple[Explored, Space]:
+def amq(at: SearchSession, args: argparse.Namespace) -> tuple[Explored, Space]:
     space = pinned(at, at.run.prices.space)
     problem = Problem(space, np.zeros((0, len(space.units)), dtype=np.int64), at.evaluator.n_sequences, args.seed)
     rounds = Rounds(args.n_first, args.n_rounds, args.n_each, clustered)
@@ -73,8 +74,8 @@ def amq(at: Desk, args: argparse.Namespace) -> tuple[Explored, Space]:
 def points(space: Space, explored: Explored, n: int) -> Points:
     """The first `n` steps."""
     steps = explored.steps[:n]
-    bits = space.total_bits(np.array([step.choice for step in steps])) - space.fixed_bits
-    return Points(np.array([step.estimates[0].value for step in steps]), bits.astype(np.float64))
+    bits = space.total_bits(np.array([measured.choice for measured, _ in steps])) - space.fixed_bits
+    return Points(np.array([measured.first.value for measured, _ in steps]), bits.astype(np.float64))
 
 
 def main() -> None:
@@ -102,8 +103,8 @@ def main() -> None:
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)
     default = Search(method_named("auto"), Effort((args.n_first + args.n_rounds * args.n_each) // args.share), (KullbackLeibler(),))
-    with desk(bench, run, default) as at:
-        ours = explore(default.method.for_front(at.sought([]), args.points), at.evaluator, effort=default.effort, meter=at.meter, progress=Silent())
+    with open_session(bench, run, default) as at:
+        ours = explore(default.method.along(at.sought([]), args.points), at.evaluator, effort=default.effort, meter=at.meter, progress=Silent())
         theirs, space = amq(at, args)
     first = points(space, theirs, args.n_first)
     reference = 1.01 * np.array([first.nats.max(), first.bits.max()])
@@ -121,9 +122,9 @@ def main() -> None:
         those = points(space, explored, len(explored.steps))
         rows = np.flatnonzero(nondominated(np.column_stack([those.nats, those.bits])))
         rows = rows[np.argsort(those.bits[rows])][:: max(1, len(rows) // 40)]
-        bench.measure(run.prices.everything, [explored.steps[i].choice for i in rows])
+        measure(bench, run, [np.array(explored.steps[i][0].choice) for i in rows])
         known = run.measurements
-        nats = np.array([known[tuple(explored.steps[i].choice.tolist())].nats_per_token for i in rows])
+        nats = np.array([known[tuple(explored.steps[i][0].choice)].nats_per_token for i in rows])
         fronts[name] = Points(nats, those.bits[rows])
         print(f"{name} on held-out text, {len(rows)} points of its front: hypervolume {fronts[name].dominated(reference):.5f}")
     record = {name: {"nats": front.nats.tolist(), "bits": front.bits.tolist()} for name, front in fronts.items()}

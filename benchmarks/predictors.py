@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.pipeline import Run, Settings
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.run_space import price
 from bitwright.pipeline.workbench import set_up
 from bitwright.predictors import Validation, predictor_named, summed
@@ -179,7 +180,7 @@ def main() -> None:
     space, table, rng = run.prices.space, run.prices.table, np.random.default_rng(args.seed)
     random = [*scattered(space, sizes_between(space, *SPREAD, args.plans), rng=rng)]
     near = near_plans(space, table, args.plans, rng)
-    bench.measure(space, [*random, *(choice for choice, _, _ in near)])
+    measure(bench, run, [*random, *(choice for choice, _, _ in near)])
     plans = measured(run, random, near)
     _print_head(plans)
     record: dict[str, object] = {}

@@ -26,6 +26,7 @@ from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, standard_error
 from bitwright.pipeline import Run, Settings
 from bitwright.pipeline.candidates import budget_bytes, candidates
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.run_space import price, uniforms, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import importance_error_table
@@ -87,7 +88,7 @@ def lanes(bench: Workbench, run: Run, *, budgets: list[int], mixes: Mixes) -> li
 
 def compared(lane: Lane, plan: Measurement, measured: Measurement) -> dict[str, Any]:
     """One row of the table."""
-    difference = np.array(measured.sequence_nats) - np.array(plan.sequence_nats)
+    difference = np.array(measured.by_sequence[:, 0]) - np.array(plan.by_sequence[:, 0])
     return {
         "budget_bytes": lane.budget_bytes,
         "lane": lane.name,
@@ -99,7 +100,7 @@ def compared(lane: Lane, plan: Measurement, measured: Measurement) -> dict[str, 
         "above_plan_standard_error": standard_error(difference),
         "perplexity": measured.perplexity,
         "top1_agreement": measured.top1_agreement,
-        "sequence_nats": list(measured.sequence_nats),
+        "sequence_nats": list(measured.by_sequence[:, 0]),
     }
 
 
@@ -139,7 +140,7 @@ def main() -> None:
         budget_bytes(parse_budget(text), n_weights=prices.space.n_weights, original_bytes=prices.original_bytes) for text in args.budgets.split(",")
     ]
     found = lanes(bench, run, budgets=budgets, mixes=read_mixes(args.mixes))
-    bench.measure(prices.space, list({tuple(lane.choice.tolist()): lane.choice for lane in found}.values()))
+    measure(bench, run, list({tuple(lane.choice.tolist()): lane.choice for lane in found}.values()))
     known = run.measurements
     plans = {lane.budget_bytes: known[tuple(lane.choice.tolist())] for lane in found if lane.name == PLAN}
     rows = [compared(lane, plans[lane.budget_bytes], known[tuple(lane.choice.tolist())]) for lane in found]

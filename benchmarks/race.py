@@ -36,6 +36,7 @@ from bitwright.methods.by_name import METHODS, method_named
 from bitwright.methods.published_experts import OF_EXPERTS
 from bitwright.objectives import read_documents
 from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.run_search import search_within
 from bitwright.pipeline.run_space import price, uniforms
@@ -201,7 +202,7 @@ def opened(args: argparse.Namespace, seed: int) -> tuple[Workbench, Run]:
 
 def measured(heat: Heat, seed: int, entry: Entrant) -> dict[str, Any]:
     """A row of the record: what the lane's choices are worth on held-out text."""
-    heat.bench.measure(heat.run.prices.everything, list(entry.choices))
+    measure(heat.bench, heat.run, list(entry.choices))
     known = heat.run.measurements
     values = [known[tuple(choice.tolist())] for choice in entry.choices]
     return {
@@ -210,7 +211,7 @@ def measured(heat: Heat, seed: int, entry: Entrant) -> dict[str, Any]:
         "lane": entry.lane,
         "bytes": [heat.space.total_bytes(choice) for choice in entry.choices],
         "budget_bytes": heat.budget_bits // 8,
-        "sequence_nats": np.mean([value.sequence_nats for value in values], axis=0).tolist() if values else [],
+        "sequence_nats": np.mean([value.by_sequence[:, 0] for value in values], axis=0).tolist() if values else [],
         "perplexity": float(np.mean([value.perplexity for value in values])) if values else inf,
         "forward_tokens": entry.spent.forward_tokens,
         "backward_tokens": entry.spent.backward_tokens,

@@ -19,12 +19,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from bitwright.objectives import Divergence, Reference
+from bitwright.objectives import Reference
 from bitwright.pipeline import Settings
 from bitwright.pipeline.price_table import subject_of
 from bitwright.pipeline.run_space import price
 from bitwright.pipeline.workbench import set_up
 from bitwright.predictors.sensitivity.measured.forced_routing import forced_costs
+from bitwright.predictors.sensitivity.text_divergence import one_unit
 from bitwright.progress import Silent
 
 
@@ -65,12 +66,12 @@ def main() -> None:
     n_chosen = np.array([routing.n_chosen[routing.row_of(unit.layer, unit.expert)] for unit in space.units])
     layers, rarest = np.array([unit.layer for unit in space.units]), int(n_chosen.argmin())
     reference = Reference(bench.model, tokens, scratch=args.out, progress=Silent())
-    divergence = Divergence(bench.model, bench.levels, space=space, reference=reference)
-    forced = forced_costs(subject_of(bench, space), np.arange(len(space.units)))
+    subject = subject_of(bench, space)
+    forced = forced_costs(subject, np.arange(len(space.units)))
     print(f"{len(space.units)} experts; the least visited, {space.units[rarest].name}, saw {n_chosen[rarest]:,} of {tokens.n_tokens:,} tokens")
     for f in np.flatnonzero(space.offered.all(axis=0)):
         per_token = tokens.n_tokens / n_chosen
-        true = np.array([divergence.of_one(u, int(f)) for u in range(len(space.units))]) * per_token
+        true = np.array([one_unit(subject, reference, unit=u, form=int(f)) for u in range(len(space.units))]) * per_token
         print(f"\n{space.formats[f].name}, {np.median(true):.3f} nats for each token that an expert is sent")
         print(told("floor", of_others(run.prices.table[:, f] * per_token, layers), true, rarest))
         print(told("forced", forced[:, f], true, rarest), flush=True)

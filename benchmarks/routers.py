@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from native_run import code_bits, parser_of, settings_of
+from numpy.typing import NDArray
 
 from bitwright.compress import Weights, applied, planned_weights
 from bitwright.errors import UserError
 from bitwright.methods.by_name import method_named
-from bitwright.objectives import Divergence, KullbackLeibler, Reference, standard_error
+from bitwright.objectives import KullbackLeibler, Reference, standard_error
 from bitwright.objectives.metrics.router_shift import RouterShift
 from bitwright.pipeline import Search, Settings
 from bitwright.pipeline.measuring import Effort
@@ -43,7 +44,6 @@ class Lab:
         self.run = price(self.bench)
         held_out = self.bench.texts.held_out
         self.reference = Reference(self.bench.model, held_out, scratch=folder, progress=Silent())
-        self.divergence = Divergence(self.bench.model, self.bench.levels, space=self.run.prices.space, reference=self.reference)
         self.shift = RouterShift().prepare(self.bench.model, held_out)
 
     def budgets(self, code_bits: list[float]) -> dict[float, int]:
@@ -77,6 +77,11 @@ class Lab:
         routers = calibrated_routers(self.bench.model, weights, self.bench.texts.calibration, ridge=ridge, progress=Silent())
         return {**weights, **{name: lambda name=name: routers[name] for name in routers}}  # type: ignore[misc]
 
+    def by_sequence(self, weights: Weights) -> NDArray[np.float64]:
+        """The divergence of each held-out sequence `(n_sequences,)` with those weights."""
+        with applied(self.bench.model, weights):
+            return self.reference.measure(self.bench.model, (KullbackLeibler(),))[:, 0]
+
     def shifted(self, weights: Weights) -> float:
         """The share of the original's choices that are not made."""
         with applied(self.bench.model, weights):
@@ -86,7 +91,7 @@ class Lab:
         """Without and with, and the paired difference."""
         weights = self.weights(choice)
         other = self.calibrated(weights, ridge)
-        before, after = self.divergence.by_sequence(weights), self.divergence.by_sequence(other)
+        before, after = self.by_sequence(weights), self.by_sequence(other)
         change = after - before
         told = (
             f"{before.mean():>8.4f} → {after.mean():>7.4f} ({after.mean() / before.mean():.3f}, {change.mean():+.4f} ± {standard_error(change):.4f})"

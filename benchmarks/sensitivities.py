@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import measure_distortion
-from bitwright.objectives import Divergence, Measurement, Reference, Tokens
+from bitwright.objectives import Measurement, Reference, Tokens
 from bitwright.pipeline import Run, Settings
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.price_table import subject_of
 from bitwright.pipeline.run_space import price, whole_space
 from bitwright.pipeline.workbench import Workbench, set_up
@@ -28,6 +29,7 @@ from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.predictors.sensitivity.gradients.sweep import Products
 from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table
+from bitwright.predictors.sensitivity.text_divergence import one_unit
 from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
 from bitwright.progress import Silent
 from bitwright.search import scattered
@@ -71,16 +73,15 @@ def one_at_a_time(bench: Workbench, space: Space, n_sequences: int) -> tuple[Tab
     tokens = Tokens(bench.texts.calibration.ids[:n_sequences], bench.texts.calibration.text)
     subject = replace(subject_of(bench, space), tokens=tokens)
     reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
-    objective = Divergence(bench.model, bench.levels, space=space, reference=reference)
     seconds = np.zeros(space.offered.shape)
 
-    def measure(unit: int, form: int) -> Table:
+    def timed(unit: int, form: int) -> Table:
         began = time.perf_counter()
-        nats = objective.of_one(unit, form)
+        nats = one_unit(subject, reference, unit=unit, form=form)
         return np.array([nats, time.perf_counter() - began])
 
     def of_one(unit: int, form: int) -> float:
-        nats, seconds[unit, form] = cached(subject, f"timed single/{unit}/{form}", lambda: measure(unit, form))
+        nats, seconds[unit, form] = cached(subject, f"timed single/{unit}/{form}", lambda: timed(unit, form))
         return float(nats)
 
     table = measured_table(space, of_one, progress=bench.progress)
@@ -169,7 +170,7 @@ def main() -> None:
     bench = set_up(settings, args.out, device=args.device, progress=Silent())
     run = price(bench)
     plans = random_plans(run.prices.space, args.plans, rng=np.random.default_rng(args.seed))
-    bench.measure(run.prices.space, plans)
+    measure(bench, run, plans)
     known = run.measurements
     measured = [known[tuple(choice.tolist())] for choice in plans]
     report(scores(bench, run, args.measured_sequences), plans, measured, args.out)

@@ -1,42 +1,42 @@
-"""What tests of measurements share: tokens at random, the space of a tiny model, its packed levels, and its weights as they would be changed."""
+"""A model's module with the weights of a choice, and measurements made or stored, beside what the contracts measure with."""
 
 from collections.abc import Sequence
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bitwright.compress import GgmlCodec, Levels, Model
-from bitwright.engines import LLAMA_CPP
-from bitwright.objectives import Tokens, is_mixture
-from bitwright.spaces import Choice, Space, discover
+from bitwright.compress import Levels, Model, cached_in
+from bitwright.objectives import QUALITY, KullbackLeibler, Measurement, Reference, Store, Tokens, is_mixture, text_key
+from bitwright.spaces import CacheTypes, Choice, Space
+from bitwright.testing.measuring import levels_of, random_tokens, space_of, uniform, weights_of
+
+__all__ = ["changed", "levels_of", "random_tokens", "space_of", "uniform", "weights_of"]
 
 
-def random_tokens(n_sequences: int, length: int, seed: int = 0) -> Tokens:
-    """Sequences of ids that every tiny tokenizer has."""
-    return Tokens(np.random.default_rng(seed).integers(3, 350, (n_sequences, length)), "random")
+def cache_divergence(model: Model, types: CacheTypes, reference: Reference) -> NDArray[np.float64]:
+    """The divergence at each token `(n_sequences, length)` with keys and values cached in these types."""
+    with cached_in(model, types):
+        return reference.compare(model, (KullbackLeibler(),))[0]
 
 
-def space_of(model: Model, menu: Sequence[str]) -> Space:
-    """The model's matrices × the formats of `menu`, with nothing else in the file."""
-    return LLAMA_CPP.space(discover(model.tensors), menu=menu, fixed_bytes=0, n_weights=sum(tensor.n_weights for tensor in model.tensors))
+def measurement_of(choice: Sequence[int], nats: Sequence[float]) -> Measurement:
+    """A measurement of the quality of a choice."""
+    by_sequence = np.column_stack([nats, np.zeros(len(nats)), np.zeros(len(nats))])
+    estimates = {objective.name: objective.summarise(column) for objective, column in zip(QUALITY, by_sequence.T, strict=True)}
+    return Measurement(tuple(int(i) for i in choice), estimates, by_sequence, len(nats), len(nats), 1.0)
 
 
-def levels_of(model: Model, folder: Path) -> Levels:
-    """Packed without an importance matrix."""
-    return Levels(folder, model.source, GgmlCodec(), {})
-
-
-def uniform(space: Space, form: str) -> Choice:
-    """Every unit in `form`."""
-    return space.uniform(LLAMA_CPP.format(form))
-
-
-def weights_of(model: Model) -> dict[str, torch.Tensor]:
-    """Every parameter, copied."""
-    return {name: weight.detach().clone() for name, weight in model.module.named_parameters()}
+def put_quality(store: Store, choice: Sequence[int], nats: Sequence[float], rounding: str = "") -> None:
+    """Store the quality of a choice on a held-out text of as many sequences of one token, which is stored too."""
+    tokens = Tokens(np.zeros((len(nats), 1), dtype=np.int64), "zeros")
+    store.put_array("held-out tokens", tokens.ids)
+    store.put_text("held-out text", tokens.text)
+    columns = {"kl": np.array(nats), "perplexity": np.zeros(len(nats)), "flips": np.zeros(len(nats))}
+    values = {name: column[:, None] for name, column in columns.items()}
+    store.put_measured(text_key(tokens, rounding), [int(i) for i in choice], values, first=0, seconds=1.0)
 
 
 def changed(model: Model, levels: Levels, space: Space, choice: Choice) -> PreTrainedModel:

@@ -22,7 +22,12 @@ def rows(folder: Path) -> dict[str, dict[Any, Any]]:
         if not {"arrays", "measurements"} <= tables:
             return {"arrays": {}, "measurements": {}}
         arrays = {name: hashlib.sha256(data).hexdigest() for name, data in database.execute("select name, data from arrays")}
-        return {"arrays": arrays, "measurements": dict(database.execute("select id, choice || record from measurements order by id"))}
+        return {
+            "arrays": arrays,
+            "measurements": {
+                row: hashlib.sha256(data).hexdigest() for row, data in database.execute("select rowid, data from measurements order by rowid")
+            },
+        }
     finally:
         database.close()
 

@@ -1,16 +1,5 @@
-"""What every message to a user is held to."""
+"""The check of messages to users, from the contracts."""
 
-from bitwright.errors import BitwrightError
+from bitwright.testing.sentences import sentence
 
-
-def sentence(error: BaseException, *values: object) -> str:
-    """The message of an error of the family: one line, a whole sentence that names each of `values`."""
-    assert isinstance(error, BitwrightError), repr(error)
-    message = str(error)
-    assert "\n" not in message, message
-    assert message.endswith((".", "?")), message
-    assert "(None)" not in message, message
-    assert message[0].isalnum() or message[0] == "/", message
-    for value in values:
-        assert str(value) in message, f"{value} is not in: {message}"
-    return message
+__all__ = ["sentence"]

@@ -107,7 +107,8 @@ def test_every_block_is_found_and_of_a_known_language(page: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if any(block.language == "python" for block in blocks(page))], ids=name)
 @pytest.mark.usefixtures("folder")
-def test_python_runs(page: Path) -> None:
+def test_python_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "plugin"))
     namespace: dict[str, object] = {"__name__": page.stem}
     for block in blocks(page):
         if block.language == "python":

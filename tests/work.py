@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bitwright.objectives import Measurement, Store
+from bitwright.objectives import Store
 from bitwright.pipeline import Settings, verbs
 from bitwright.progress import Advance, Progress
 from bitwright.spaces import Budget
@@ -22,7 +22,7 @@ def fill_store(tell: Connection, path: Path) -> None:
     """Put measurements and large arrays into a store for ever, telling of each that was put."""
     store = Store(path)
     for i in count():
-        store.put(Measurement((i,), (float(i),) * 200, 1.0, 1.0, 1, 1.0))
+        store.put_measured("text", [i], {"kl": np.full((200, 1), float(i))}, first=0, seconds=1.0)
         tell.send(i)
         store.put_array(f"array {i}", np.full(60_000, i))
         tell.send(i)

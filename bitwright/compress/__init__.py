@@ -1,22 +1,25 @@
 """Read models, turn weights into bytes of a format and back, and change the weights of a module."""
 
 from bitwright.compress.codecs.codec import Codec, MadeOnce
-from bitwright.compress.codecs.combined_codec import CombinedCodec, integer_codec, packed_codec
+from bitwright.compress.codecs.combined_codec import integer_codec, packed_codec
 from bitwright.compress.codecs.distortion import Distortion, measure_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.ggml import GgmlCodec
+from bitwright.compress.codecs.grid import Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
 from bitwright.compress.codecs.packed_integers import Layer, layer_bytes, layer_tensors
 from bitwright.compress.codecs.pinned_codes import KeptCodes, keep_codes
 from bitwright.compress.codecs.pinned_weights import keep_weights, kept_weights
-from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDINGS, needs_moments, rounding_named
-from bitwright.compress.codecs.rounding.rounding import Rounding
-from bitwright.compress.in_place.apply import Weights, applied, dropped, planned_weights, rounded_as
+from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDING_PARTS, ROUNDINGS, NamedRounding, needs_moments, rounding_named
+from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
+from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
+from bitwright.compress.codecs.rounding.rounding import values as grid_values
+from bitwright.compress.in_place.apply import applied, choice_loader, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import Dropped, Rerouting, rerouted, without
 from bitwright.compress.in_place.rounded_cache import cached_in
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
-from bitwright.compress.in_place.swapping import Stitcher, stitched
+from bitwright.compress.in_place.swapping import EXPANDED_BYTES, Weights, WeightSwapper, swapping
 from bitwright.compress.models.architectures import ARCHITECTURES, weights_of, window_ignored
 from bitwright.compress.models.checkpoints.checkpoint import MIXTRAL, shards, tensors_in
 from bitwright.compress.models.checkpoints.checkpoint_files import Home, Slot, in_module_order, open_home
@@ -55,6 +58,7 @@ __all__ = [
     "ALIGNMENT_KEY",
     "ARCHITECTURES",
     "CONFIG",
+    "EXPANDED_BYTES",
     "FILE_TYPE_KEY",
     "FLOAT_TYPES",
     "GGML",
@@ -63,12 +67,12 @@ __all__ = [
     "MIXTRAL",
     "NO_CODE",
     "ROUNDINGS",
+    "ROUNDING_PARTS",
     "WHOLE",
     "WIDTHS",
     "Apart",
     "Bytes",
     "Codec",
-    "CombinedCodec",
     "Dimensions",
     "Distortion",
     "Dropped",
@@ -77,6 +81,7 @@ __all__ = [
     "Floats",
     "GgmlCodec",
     "GgufSource",
+    "Grid",
     "Headers",
     "Home",
     "HuggingFaceSource",
@@ -86,18 +91,26 @@ __all__ = [
     "Layer",
     "Levels",
     "MadeOnce",
+    "MinimumGrid",
     "Model",
+    "NamedRounding",
     "Outline",
     "Piece",
+    "Placement",
     "Rerouting",
+    "RoundToNearest",
+    "Rounded",
     "Rounding",
     "RoundsInputs",
     "Slot",
     "Source",
-    "Stitcher",
+    "SymmetricGrid",
+    "WeightSwapper",
     "Weights",
+    "ZeroPointGrid",
     "applied",
     "cached_in",
+    "choice_loader",
     "context_length",
     "cut_importance",
     "cut_pieces",
@@ -108,6 +121,7 @@ __all__ = [
     "expanded",
     "extremes",
     "fingerprint",
+    "grid_values",
     "header",
     "holds",
     "in_module_order",
@@ -136,14 +150,15 @@ __all__ = [
     "read_imatrix",
     "read_tokenizer",
     "rerouted",
+    "round_groups",
     "rounded_as",
     "rounding_named",
     "router_parameters",
     "router_tensors",
     "rows_in_memory",
     "shards",
-    "stitched",
     "stored_type",
+    "swapping",
     "tensors_in",
     "twins",
     "type_bytes",

@@ -12,7 +12,7 @@ from bitwright.engines.by_name import (
     profile_named,
     target_named,
 )
-from bitwright.engines.check_result import HEALTHY_NATS, Check, divergences, mean_divergence, steady_context
+from bitwright.engines.check_result import HEALTHY_NATS, Check, mean_divergence, steady_context
 from bitwright.engines.checking import N_CONTEXTS, check, prefixes
 from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.checkpoint_source import CheckpointSource
@@ -21,14 +21,13 @@ from bitwright.engines.container import MODEL, Container, Recipe
 from bitwright.engines.engine import Engine
 from bitwright.engines.layout import Described, Layout
 from bitwright.engines.llama_cpp.gguf_writer import write_gguf
-from bitwright.engines.llama_cpp.log import why_refused
 from bitwright.engines.llama_cpp.profiling import parse_threads, profile_machine
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
-from bitwright.engines.memory import Anatomy, MemoryModel, MemoryUse, Serving
+from bitwright.engines.memory import Anatomy, MemoryUse, Serving
 from bitwright.engines.native.engine import plain
 from bitwright.engines.native.quantizer import NativeConfig, NativeQuantizer
-from bitwright.engines.native.target import NATIVE, NATIVE_CHANNELS
+from bitwright.engines.native.target import NATIVE, NATIVE_CHANNELS, TARGETS
 
 __all__ = [
     "DEFAULT_ENGINE",
@@ -39,6 +38,7 @@ __all__ = [
     "NATIVE",
     "NATIVE_CHANNELS",
     "N_CONTEXTS",
+    "TARGETS",
     "VLLM",
     "Anatomy",
     "Check",
@@ -49,7 +49,6 @@ __all__ = [
     "Engine",
     "Layout",
     "LlamaCpp",
-    "MemoryModel",
     "MemoryUse",
     "NativeConfig",
     "NativeQuantizer",
@@ -58,7 +57,6 @@ __all__ = [
     "as_held",
     "check",
     "container_of",
-    "divergences",
     "engine_named",
     "engine_names",
     "mean_divergence",
@@ -71,6 +69,5 @@ __all__ = [
     "profile_named",
     "steady_context",
     "target_named",
-    "why_refused",
     "write_gguf",
 ]

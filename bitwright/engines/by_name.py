@@ -3,9 +3,6 @@
 What was read in an engine's source and what was really run is told apart in `docs/targets.md`.
 """
 
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-
 from bitwright.compress import Model, Source
 from bitwright.engines import no_engine
 from bitwright.engines.compressed_tensors import engine as compressed_tensors
@@ -14,17 +11,18 @@ from bitwright.engines.engine import Engine
 from bitwright.engines.llama_cpp import engine as llama_cpp
 from bitwright.engines.memory import MemoryModel
 from bitwright.engines.native import engine as native
-from bitwright.errors import LibraryError, UserError
+from bitwright.errors import UserError
+from bitwright.plugins import Parts
 from bitwright.spaces import Target
 
-GROUP = "bitwright.engines"
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (llama_cpp.ENGINE, *compressed_tensors.ENGINES, no_engine.ENGINE, *native.ENGINES)}
+ENGINE_PARTS = Parts("The target must be a known engine", "bitwright.engines", (Engine,), ENGINES)
 DEFAULT_ENGINE = llama_cpp.ENGINE.name
 
 
 def engine_names() -> tuple[str, ...]:
     """Return the names of all engines, the built-in ones first."""
-    return (*ENGINES, *_entry_points())
+    return ENGINE_PARTS.names
 
 
 def engine_named(name: str) -> Engine:
@@ -34,12 +32,7 @@ def engine_named(name: str) -> Engine:
         UserError: there is no such engine.
         LibraryError: the package that names it does not give an engine of that name.
     """
-    if name in ENGINES:
-        return ENGINES[name]
-    found = _entry_points()
-    if name not in found:
-        raise UserError(f"The target must be an engine that is known; '{name}' is not: choose from {', '.join(engine_names())}.")
-    return _loaded(found[name])
+    return ENGINE_PARTS.named(name)
 
 
 def target_named(name: str) -> Target:
@@ -94,27 +87,3 @@ def as_held(source: Source, target: Target) -> Source:
 def model_as_held(model: Model, target: Target) -> Model:
     """Return the same module with its tensors as the engine of `target` holds them."""
     return engine_named(target.name).held_model(model)
-
-
-def _entry_points() -> dict[str, EntryPoint]:
-    """Entry points of other packages by name; one that bears the name of a built-in engine is not asked."""
-    return {point.name: point for point in entry_points(group=GROUP) if point.name not in ENGINES}
-
-
-@cache
-def _loaded(point: EntryPoint) -> Engine:
-    package = point.dist.name if point.dist else point.value
-    try:
-        found = point.load()
-    except Exception as error:  # whatever a package raises when it is imported
-        raise LibraryError(
-            f"The engine '{point.name}' of the package {package} must be importable; {point.value} is not ({type(error).__name__}: {error}): update "
-            "or uninstall that package."
-        ) from error
-    if not isinstance(found, Engine) or found.name != point.name:
-        is_what = f"an engine called '{found.name}'" if isinstance(found, Engine) else f"a {type(found).__name__}"
-        raise LibraryError(
-            f"An entry point of {GROUP} must give an `Engine` of its own name; '{point.name}' of the package {package} gives {is_what}: update or "
-            "uninstall that package."
-        )
-    return found

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import ROUNDINGS, Apart, Codec, Floats, Model, Source, cut_pieces
+from bitwright.compress import ROUNDING_PARTS, Apart, Codec, Floats, Model, Source, cut_pieces
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.memory import MemoryModel, Serving
@@ -27,7 +27,7 @@ from bitwright.spaces import Plan, Target, part_of, uncut
 class Engine(ABC):
     """An engine with the formats, rules, ties and cuts of `target`, by whose name it is called.
 
-    `codecs` are the names of the roundings that make its codes, the usual one first, and `file_name` the default name of a finished model. `memory`
+    `file_name` is the default name of a finished model. `memory`
     counts a run and `parity` compares the engine with torch on the original, where it is known how. `chooses_cache_types` says whether the types of
     keys and values are ours to choose, `ignores_windows` whether sliding windows of some models are computed as if they were none, and
     `writes_tensor_types` whether a plan is also written as tensor types of llama-quantize.
@@ -35,7 +35,6 @@ class Engine(ABC):
 
     target: Target
 
-    codecs: ClassVar[tuple[str, ...]] = ROUNDINGS
     file_name: ClassVar[str] = "model"
     memory: ClassVar[MemoryModel | None] = None
     parity: ClassVar[Parity | None] = None
@@ -47,6 +46,11 @@ class Engine(ABC):
     def name(self) -> str:
         """Name of the target."""
         return self.target.name
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """Names of the roundings that make its codes, the usual one first."""
+        return ROUNDING_PARTS.names
 
     @abstractmethod
     def container(self, model: str) -> Container:

@@ -1,14 +1,14 @@
 """Measure plans: quality on text, bytes, and seconds."""
 
-from bitwright.objectives.by_name import NamedObjective, parse_objectives
+from bitwright.objectives.by_name import OBJECTIVE_PARTS, NamedObjective, parse_objectives
 from bitwright.objectives.bytes_per_token import Reading, reading, tensor_read_shares
 from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
-from bitwright.objectives.divergence import Divergence, next_token_log_probabilities
-from bitwright.objectives.evaluator import Evaluation, Evaluator
-from bitwright.objectives.measurement import Measurement, standard_error
+from bitwright.objectives.evaluator import QUALITY, Evaluator, quality_of, text_key
+from bitwright.objectives.measurement import Estimate, Measurement, standard_error
 from bitwright.objectives.metrics.jensen_shannon import ClampedJensenShannon
 from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler
-from bitwright.objectives.objective import Estimate, ModelObjective, Preparation, TokenObjective
+from bitwright.objectives.next_tokens import next_token_log_probabilities
+from bitwright.objectives.objective import ModelObjective, Preparation, TokenObjective
 from bitwright.objectives.reference import Reference
 from bitwright.objectives.store import Store, readable_store
 from bitwright.objectives.text.documents import Document, dataset_documents, read_documents, require_datasets, require_readable
@@ -21,13 +21,13 @@ from bitwright.objectives.text.words import between_commas, is_file
 
 __all__ = [
     "NO_ROUTING",
+    "OBJECTIVE_PARTS",
+    "QUALITY",
     "ClampedJensenShannon",
     "Cost",
     "CostObjective",
-    "Divergence",
     "Document",
     "Estimate",
-    "Evaluation",
     "Evaluator",
     "KullbackLeibler",
     "Measurement",
@@ -63,6 +63,7 @@ __all__ = [
     "long_sequences",
     "next_token_log_probabilities",
     "parse_objectives",
+    "quality_of",
     "read_documents",
     "readable_store",
     "reading",
@@ -75,4 +76,5 @@ __all__ = [
     "split_texts",
     "standard_error",
     "tensor_read_shares",
+    "text_key",
 ]

@@ -21,6 +21,7 @@ from bitwright.objectives.metrics.user_function import read_function
 from bitwright.objectives.metrics.worst_slice import WorstSlice
 from bitwright.objectives.objective import ModelObjective, Preparation, TokenObjective
 from bitwright.objectives.text.words import between_commas, is_file
+from bitwright.plugins import Parts
 
 #: an objective, or a `Preparation` that makes one from the original model
 NamedObjective = TokenObjective | ModelObjective | Preparation | CostObjective
@@ -39,6 +40,14 @@ _BY_NAME: tuple[TokenObjective | Preparation, ...] = (
     RouterShift(),
 )
 _KNOWN: dict[str, NamedObjective] = {**{objective.name: objective for objective in _BY_NAME}, **{cost.value: cost for cost in CostObjective}}
+#: those without a number or a file in their name, with those of other packages
+OBJECTIVE_PARTS = Parts[NamedObjective](
+    "An objective must be a known one",
+    "bitwright.objectives",
+    (TokenObjective, ModelObjective, Preparation, CostObjective),
+    _KNOWN,
+    ObjectiveError,
+)
 _PATTERNS: tuple[tuple[str, Callable[..., NamedObjective]], ...] = (
     (r"top(\d+)-kl", lambda k: TopKullbackLeibler(int(k))),
     (r"top(\d+)-kendall", lambda k: Kendall(int(k))),
@@ -73,15 +82,15 @@ def parse_objectives(text: str) -> tuple[NamedObjective, ...]:
 
 
 def _named(word: str) -> NamedObjective:
-    if word in _KNOWN:
-        return _KNOWN[word]
+    if word in OBJECTIVE_PARTS.names:
+        return OBJECTIVE_PARTS.named(word)
     for pattern, make in _PATTERNS:
         if match := re.fullmatch(pattern, word):
             try:
                 return make(*match.groups())
             except ValueError as error:
                 raise ObjectiveError(f"The number in an objective's name must be possible; '{word}' is not, since {error}: change it.") from error
-    close = get_close_matches(word, _KNOWN, n=1)
+    close = get_close_matches(word, OBJECTIVE_PARTS.names, n=1)
     raise ObjectiveError(f"No objective is called '{word}': " + (f"did you mean {close[0]}?" if close else f"choose from {_choice()}."))
 
 
@@ -91,4 +100,4 @@ def _names_file(word: str) -> bool:
 
 
 def _choice() -> str:
-    return ", ".join((*_KNOWN, *_OPEN))
+    return ", ".join((*OBJECTIVE_PARTS.names, *_OPEN))

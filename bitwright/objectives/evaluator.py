@@ -7,75 +7,59 @@ than `CLEAR_MARGIN` standard errors of the paired difference. Stored sequences a
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Model, Stitcher
+from bitwright.compress import Model
 from bitwright.errors import ObjectiveError
-from bitwright.objectives.measurement import standard_error
-from bitwright.objectives.objective import Estimate, ModelObjective, TokenObjective
+from bitwright.objectives.measurement import Estimate, Measurement, standard_error
+from bitwright.objectives.metrics.flips import Flips
+from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler
+from bitwright.objectives.metrics.perplexity import Perplexity
+from bitwright.objectives.objective import ModelObjective, TokenObjective
 from bitwright.objectives.reference import Reference
 from bitwright.objectives.store import Store
+from bitwright.objectives.text.tokens import Tokens
 from bitwright.spaces import Choice
 
+#: what every candidate is measured by on held-out text
+QUALITY: tuple[TokenObjective, ...] = (KullbackLeibler(), Perplexity(), Flips())
 CLEAR_MARGIN = 3.0
 _FIRST_RUNG = 8  # sequences
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Estimates of all objectives for one choice on the first `n_sequences` sequences, in the order of the objectives.
-
-    `by_sequence` `(n_sequences, n_token_objectives)` are the values of the token objectives; `n_tokens` were read for them, and `seconds` were spent
-    on all objectives, in this process or an earlier one.
-    """
-
-    estimates: tuple[Estimate, ...]
-    by_sequence: NDArray[np.float64]
-    n_sequences: int
-    n_tokens: int
-    seconds: float
-
-
 class Evaluator:
-    """Evaluate choices of one space against the original's predictions on one text.
+    """Evaluate choices of one space against the original's predictions on one text: the only place where choices are measured.
 
-    `weights` loads a choice into the model (`compress.stitched`). `text` is the key of the values in the store: a digest of the tokens, and the
-    objectives. Model objectives are evaluated once for every choice.
+    `load` gives the model the weights of a choice (`compress.choice_loader`), rounded by `rounding` where that is not the run's own. Model objectives
+    are evaluated once for every choice, and what the store has is never measured again.
     """
 
     def __init__(
         self,
         model: Model,
-        weights: Stitcher,
+        load: Callable[[Choice], None],
         *,
         reference: Reference,
         objectives: Sequence[TokenObjective | ModelObjective],
         store: Store,
+        rounding: str = "",
         stage: str = "",
     ) -> None:
         """Tokens are counted in the run's `stage` when they are read, not again when what came of them is; in none where it is empty."""
-        self._model, self._weights, self._reference, self._store, self._stage = model, weights, reference, store, stage
+        self._model, self._load, self._reference, self._store, self._stage = model, load, reference, store, stage
         self.objectives = tuple(objectives)
         self._of_tokens = [objective for objective in objectives if isinstance(objective, TokenObjective)]
-        text = hashlib.sha256(reference.tokens.ids.tobytes()).hexdigest()[:12]
-        self.text = f"{text} {reference.tokens.ids.shape} {','.join(objective.name for objective in self._of_tokens)}"
-
-    @property
-    def first_objective_key(self) -> str:
-        """Return the store key of the first objective, whose values are in the first column."""
-        first = self.objectives[0]
-        return self.text if isinstance(first, TokenObjective) else _key(first)
+        self.text = text_key(reference.tokens, rounding)
 
     @property
     def n_sequences(self) -> int:
         """Return the number of sequences of the text."""
         return len(self._reference.tokens.ids)
 
-    def __call__(self, choice: Choice, n_sequences: int, *, against: Sequence[Choice] = ()) -> Evaluation:
+    def __call__(self, choice: Choice, n_sequences: int, *, against: Sequence[Choice] = ()) -> Measurement:
         """Evaluate a choice `(n_units,)` on the first `n_sequences`, or on fewer where it is clearly worse than one of `against` in the first
         objective. With a model objective, which has no values by sequence, nothing is stopped early.
 
@@ -86,64 +70,93 @@ class Evaluator:
         n_sequences = min(n_sequences, self.n_sequences)
         racing = len(self._of_tokens) == len(self.objectives)
         rivals = [self(rival, n_sequences).by_sequence for rival in against] if racing else []
-        values, seconds = self._known(choice)
-        reached = 0
+        reached = n_sequences
         for reached in _rungs(n_sequences, racing=bool(rivals)):
-            if reached > len(values) and self._of_tokens:
-                more, took = self._measured(choice, len(values), reached)
-                values, seconds = np.concatenate([values, more]), seconds + took
-            if any(_is_clearly_worse(values[:reached, 0], rival[:reached, 0]) for rival in rivals):
+            for objectives, first in self._missing(choice, reached):
+                self._read(choice, objectives, first=first, stop=reached)
+            for objective in self._unasked(choice):
+                self._ask(choice, objective)
+            found = self._recall(choice, reached)
+            if any(_is_clearly_worse(found.by_sequence[:, 0], rival[:reached, 0]) for rival in rivals):
                 break
-        return self._evaluation(choice, values[:reached], n_sequences=reached, seconds=seconds)
+        return found
 
-    def _evaluation(self, choice: Choice, values: NDArray[np.float64], *, n_sequences: int, seconds: float) -> Evaluation:
-        columns, estimates = iter(values.T), []
-        for objective in self.objectives:
-            if isinstance(objective, TokenObjective):
-                estimates.append(objective.summarise(next(columns)))
-            else:
-                found, took = self._of_model(objective, choice)
-                estimates.append(found)
-                seconds += took
-        return Evaluation(tuple(estimates), values, n_sequences, values.shape[0] * self._reference.tokens.ids.shape[1], seconds)
+    def _missing(self, choice: Choice, n_sequences: int) -> list[tuple[list[TokenObjective], int]]:
+        """Return the token objectives that are not stored up to `n_sequences`, grouped by the sequence that they begin at."""
+        known = [(objective, len(self._store.measured(self.text, objective.name, choice.tolist())[0])) for objective in self._of_tokens]
+        return [([objective for objective, n in known if n == first], first) for first in sorted({n for _, n in known if n < n_sequences})]
 
-    def _known(self, choice: Choice) -> tuple[NDArray[np.float64], float]:
-        """Return the stored values `(n, n_token_objectives)` of a choice's first sequences, and the seconds they took."""
-        parts = self._store.evaluations(self.text, choice.tolist())
-        empty = np.zeros((0, len(self._of_tokens)))
-        return np.concatenate([empty, *(values for values, _ in parts)]), sum(seconds for _, seconds in parts)
+    def _unasked(self, choice: Choice) -> list[ModelObjective]:
+        """Return the model objectives whose value is not stored."""
+        of_model = [objective for objective in self.objectives if isinstance(objective, ModelObjective)]
+        return [objective for objective in of_model if not len(self._store.measured(self.key_of(objective), objective.name, choice.tolist())[0])]
 
-    def _measured(self, choice: Choice, first: int, stop: int) -> tuple[NDArray[np.float64], float]:
-        """Measure and store the values `(stop - first, n_token_objectives)` of the sequences from `first` up to `stop`."""
+    def _read(self, choice: Choice, objectives: Sequence[TokenObjective], *, first: int, stop: int) -> None:
+        """Measure and store token objectives on the sequences from `first` up to `stop`."""
         started = time.perf_counter()
-        self._weights.load_choice(choice)
-        found = self._reference.compare(self._model, self._of_tokens, first=first, stop=stop)
-        by_sequence = [objective.by_sequence(values) for objective, values in zip(self._of_tokens, found, strict=True)]
-        values, seconds = np.stack(by_sequence, axis=1), time.perf_counter() - started
+        self._load(choice)
+        values = self._reference.measure(self._model, objectives, first=first, stop=stop)
         if not np.isfinite(values).all():
-            name = self._of_tokens[int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])].name
+            name = objectives[int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])].name
             raise ObjectiveError(f"An objective must be finite for every choice; {name} is infinite or undefined for one: choose another objective.")
-        self._store.put_evaluation(self.text, choice.tolist(), first=first, values=values, seconds=seconds)
+        columns = {objective.name: column[:, None] for objective, column in zip(objectives, values.T, strict=True)}
+        self._store.put_measured(self.text, choice.tolist(), columns, first=first, seconds=time.perf_counter() - started)
         if self._stage:
             n_tokens = (stop - first) * self._reference.tokens.ids.shape[1]
             self._store.put_stage(self._stage, seconds=0.0, n_tokens=n_tokens, peak_memory_bytes=0)
-        return values, seconds
 
-    def _of_model(self, objective: ModelObjective, choice: Choice) -> tuple[Estimate, float]:
-        """Evaluate a model objective, or take it from the store: the estimate, and the seconds it took."""
-        key = _key(objective)
-        if not self._store.evaluations(key, choice.tolist()):
-            started = time.perf_counter()
-            self._weights.load_choice(choice)
-            found = objective.evaluate_model(self._model)
-            values = np.array([[found.value, found.standard_error]])
-            self._store.put_evaluation(key, choice.tolist(), first=0, values=values, seconds=time.perf_counter() - started)
-        (values, seconds), *_ = self._store.evaluations(key, choice.tolist())
-        return Estimate(float(values[0, 0]), float(values[0, 1])), seconds
+    def _ask(self, choice: Choice, objective: ModelObjective) -> None:
+        """Evaluate and store a model objective."""
+        started = time.perf_counter()
+        self._load(choice)
+        found = objective.evaluate_model(self._model)
+        values = {objective.name: np.array([[found.value, found.standard_error]])}
+        self._store.put_measured(self.key_of(objective), choice.tolist(), values, first=0, seconds=time.perf_counter() - started)
+
+    def _recall(self, choice: Choice, n_sequences: int) -> Measurement:
+        """Return what the store has of a choice on the first `n_sequences`."""
+        stored = {objective.name: self._store.measured(self.key_of(objective), objective.name, choice.tolist()) for objective in self.objectives}
+        columns = {objective.name: stored[objective.name][0][:n_sequences, 0] for objective in self._of_tokens}
+        return Measurement(
+            choice=tuple(choice.tolist()),
+            estimates={
+                objective.name: objective.summarise(columns[objective.name])
+                if isinstance(objective, TokenObjective)
+                else Estimate(*map(float, stored[objective.name][0][0]))
+                for objective in self.objectives
+            },
+            by_sequence=np.stack(list(columns.values()), axis=1) if columns else np.zeros((0, 0)),
+            n_sequences=n_sequences,
+            n_tokens=n_sequences * self._reference.tokens.ids.shape[1] if columns else 0,
+            seconds=sum(seconds for _, seconds in stored.values()),
+        )
+
+    def key_of(self, objective: TokenObjective | ModelObjective) -> str:
+        """Return the key of the text that an objective's values belong to: the same for all texts where it reads none."""
+        return "" if isinstance(objective, ModelObjective) and not objective.reads_text else self.text
 
 
-def _key(objective: ModelObjective) -> str:
-    return f"model {objective.name}"
+def text_key(tokens: Tokens, rounding: str = "") -> str:
+    """Return the key of the values measured on a text, of choices rounded by `rounding` where that is not the run's own."""
+    digest = hashlib.sha256(tokens.ids.tobytes()).hexdigest()[:12]
+    return ", ".join([f"{digest} {tokens.ids.shape}", *([rounding] if rounding else [])])
+
+
+def quality_of(store: Store, tokens: Tokens, rounding: str = "") -> dict[tuple[int, ...], Measurement]:
+    """Return every choice whose `QUALITY` was measured on all of a text, in the order in which they were."""
+    key = text_key(tokens, rounding)
+    *others, last = (store.all_measured(key, objective.name) for objective in QUALITY)
+    return {
+        choice: _of_quality(choice, [*(found[choice] for found in others), last[choice]], tokens)
+        for choice in last
+        if all(choice in found and len(found[choice][0]) == len(tokens.ids) for found in (*others, last))
+    }
+
+
+def _of_quality(choice: tuple[int, ...], stored: list[tuple[NDArray[np.float64], float]], tokens: Tokens) -> Measurement:
+    values = np.concatenate([column for column, _ in stored], axis=1)
+    estimates = {objective.name: objective.summarise(column) for objective, column in zip(QUALITY, values.T, strict=True)}
+    return Measurement(choice, estimates, values, len(values), tokens.n_tokens, sum(seconds for _, seconds in stored))
 
 
 def _rungs(n_sequences: int, *, racing: bool) -> Iterator[int]:

@@ -6,23 +6,14 @@ next-token distributions, and all of them share one pass over the text; a `Model
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
 from bitwright.compress import Model
-from bitwright.objectives.measurement import standard_error
+from bitwright.objectives.measurement import Estimate, standard_error
 from bitwright.objectives.text.tokens import Tokens
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value and its standard error, both in the objective's unit; the error is infinite where it cannot be estimated."""
-
-    value: float
-    standard_error: float
 
 
 class TokenObjective(ABC):
@@ -63,6 +54,9 @@ class TokenObjective(ABC):
 
 class ModelObjective(ABC):
     """Objective that needs the model itself: hidden states, benchmark tasks, a function of the user's."""
+
+    #: whether its value is one of the text that choices are measured on
+    reads_text = False
 
     @property
     @abstractmethod

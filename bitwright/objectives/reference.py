@@ -63,10 +63,19 @@ class Reference:
         Raises:
             ModelError: a logit is not finite.
         """
-        end = len(self.tokens.ids[:stop])
-        starts = range(first, end, self._at_once)
-        batches = [self._compared(model, objectives, slice(start, min(start + self._at_once, end))) for start in starts]
+        batches = [self._compared(model, objectives, sequences) for sequences in self._batches(first, stop)]
         return [np.concatenate(of_objective) for of_objective in zip(*batches, strict=True)]
+
+    def measure(self, model: Model, objectives: Sequence[TokenObjective], *, first: int = 0, stop: int | None = None) -> NDArray[np.float64]:
+        """Compute the same, one value for each sequence: `(n, n_objectives)`."""
+        batches = [self._compared(model, objectives, sequences) for sequences in self._batches(first, stop)]
+        rows = [[objective.by_sequence(values) for objective, values in zip(objectives, found, strict=True)] for found in batches]
+        return np.concatenate([np.stack(columns, axis=1) for columns in rows])
+
+    def _batches(self, first: int, stop: int | None) -> list[slice]:
+        """Return the batches of the sequences from `first` up to `stop`."""
+        end = len(self.tokens.ids[:stop])
+        return [slice(start, min(start + self._at_once, end)) for start in range(first, end, self._at_once)]
 
     def _compared(self, model: Model, objectives: Sequence[TokenObjective], sequences: slice) -> list[NDArray[np.float64]]:
         """Compute the objectives for one batch of sequences, see `compare`."""

@@ -12,7 +12,6 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import OutputError, RunError
-from bitwright.objectives.measurement import Measurement
 
-#: schema of the tables below, stored as `user_version` in the file; `application_id` marks the file as Bitwright's
-SCHEMA = 1
+#: of the tables below; kept in the file as `user_version`, beside a mark that the file is ours
+SCHEMA = 2
 _MARK = 0x42495457  # "BITW"
 _DIGEST_BYTES = 16
 _TABLES = f"""
@@ -31,11 +29,10 @@ begin immediate;
 create table if not exists settings (name text primary key, value text not null, digest blob not null);
 create table if not exists texts (name text primary key, text text not null, digest blob not null);
 create table if not exists arrays (name text primary key, data blob not null, digest blob not null);
-create table if not exists measurements (id integer primary key, choice text unique not null, record text not null, digest blob not null);
-create table if not exists evaluations (
-    text text, choice text, first integer, data blob not null, seconds real not null, digest blob not null, primary key (text, choice, first)
+create table if not exists measurements (
+    text text, objective text, choice text, first integer, data blob not null, seconds real not null, digest blob not null,
+    primary key (text, objective, choice, first)
 );
-create table if not exists shipped (rounding text, choice text, record text not null, digest blob not null, primary key (rounding, choice));
 create table if not exists stages (
     name text primary key, seconds real not null, n_tokens integer not null, peak_memory_bytes integer not null, digest blob not null
 );
@@ -45,8 +42,8 @@ commit;
 """
 
 
-_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second if the text of an error is itself damaged
-_EVALUATION = "text, choice, first, data, seconds, digest"
+_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second where an error's own text is damaged
+_MEASURED = "text, objective, choice, first, data, seconds, digest"
 _STAGE = "name, seconds, n_tokens, peak_memory_bytes, digest"
 
 
@@ -171,41 +168,27 @@ class Store:
             raise self._unfinished(name)
         return str(rows[0][1])
 
-    def put(self, measurement: Measurement) -> None:
-        """Store a measurement; the first one of a choice stays."""
-        row = (json.dumps(measurement.choice), json.dumps(asdict(measurement)))
-        self._write("insert or ignore into measurements (choice, record, digest) values (?, ?, ?)", [row])
+    def put_measured(self, text: str, choice: list[int], values: Mapping[str, NDArray[np.float64]], *, first: int, seconds: float) -> None:
+        """Store in one transaction what a choice is worth on the sequences of a text from `first` on, and the seconds that took, shared evenly.
 
-    def measurements(self) -> list[Measurement]:
-        """List all measurements in the order in which they were made."""
-        return [_measurement(record) for _, record in self._rows("select choice, record, digest from measurements order by id")]
+        `values` has an array for each objective by its name: `(n_sequences, 1)` of a token objective, and `(1, 2)` of a model objective, whose value
+        and standard error are kept.
+        """
+        share, key = float(seconds) / len(values), json.dumps(choice)
+        rows = [(text, objective, key, first, _packed(data), share) for objective, data in values.items()]
+        self._write("insert or replace into measurements values (?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def put_shipped(self, rounding: str, measurement: Measurement) -> None:
-        """Store a measurement made with the final rounding method `rounding`, after all later build steps; the first one of a choice stays."""
-        row = (rounding, json.dumps(measurement.choice), json.dumps(asdict(measurement)))
-        self._write("insert or ignore into shipped values (?, ?, ?, ?)", [row])
+    def measured(self, text: str, objective: str, choice: list[int]) -> tuple[NDArray[np.float64], float]:
+        """Return the values of a choice on the first sequences of a text, see `put_measured`, and the seconds they took; none are `(0, 1)`."""
+        query = f"select {_MEASURED} from measurements where text = ? and objective = ? and choice = ? order by first"
+        return _joined(self._rows(query, text, objective, json.dumps(choice)))
 
-    def shipped(self, rounding: str) -> list[Measurement]:
-        """List the measurements with the final rounding method, in the order in which they were made."""
-        rows = self._rows("select rounding, choice, record, digest from shipped where rounding = ? order by rowid", rounding)
-        return [_measurement(record) for _, _, record in rows]
-
-    def put_evaluation(self, text: str, choice: list[int], *, first: int, values: NDArray[np.float64], seconds: float) -> None:
-        """Store `values` `(n_sequences, n_objectives)` of a choice on the sequences of a text from `first` on, and the seconds they took."""
-        row = (text, json.dumps(choice), first, _packed(values), float(seconds))
-        self._write("insert or replace into evaluations values (?, ?, ?, ?, ?, ?)", [row])
-
-    def evaluations(self, text: str, choice: list[int]) -> list[tuple[NDArray[np.float64], float]]:
-        """List all values of a choice on a text, and the seconds of each, in the order of the text."""
-        rows = self._rows(f"select {_EVALUATION} from evaluations where text = ? and choice = ? order by first", text, json.dumps(choice))
-        return [(_unpacked(data).astype(np.float64), seconds) for *_, data, seconds in rows]
-
-    def evaluated(self, text: str) -> dict[tuple[int, ...], NDArray[np.float64]]:
-        """Return the values `(n_sequences, n_objectives)` of every choice measured on a text, in the order the choices were begun."""
-        found: dict[tuple[int, ...], list[NDArray[np.float64]]] = {}
-        for _, choice, _, data, _ in self._rows(f"select {_EVALUATION} from evaluations where text = ? order by first, rowid", text):
-            found.setdefault(tuple(json.loads(choice)), []).append(_unpacked(data).astype(np.float64))
-        return {choice: np.concatenate(parts) for choice, parts in found.items()}
+    def all_measured(self, text: str, objective: str) -> dict[tuple[int, ...], tuple[NDArray[np.float64], float]]:
+        """Return the same of every choice, in the order in which the choices were begun."""
+        found: dict[str, list[Any]] = {}
+        for row in self._rows(f"select {_MEASURED} from measurements where text = ? and objective = ? order by first, rowid", text, objective):
+            found.setdefault(row[2], []).append(row)
+        return {tuple(json.loads(choice)): _joined(rows) for choice, rows in found.items()}
 
     def put_stage(self, name: str, *, seconds: float, n_tokens: int, peak_memory_bytes: int) -> None:
         """Store the cost of a stage, added to that of its earlier parts."""
@@ -337,6 +320,7 @@ def _unpacked(data: bytes) -> NDArray[np.generic]:
     return values
 
 
-def _measurement(record: str) -> Measurement:
-    fields = json.loads(record)
-    return Measurement(**fields | {"choice": tuple(fields["choice"]), "sequence_nats": tuple(fields["sequence_nats"])})
+def _joined(rows: list[Any]) -> tuple[NDArray[np.float64], float]:
+    """Join the values of the parts of a text, and sum their seconds."""
+    parts = [_unpacked(data).astype(np.float64) for *_, data, _ in rows]
+    return np.concatenate(parts) if parts else np.zeros((0, 1)), sum(seconds for *_, seconds in rows)

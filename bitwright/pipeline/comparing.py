@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import stitched
-from bitwright.objectives import Evaluator, KullbackLeibler, Measurement, Reference
+from bitwright.compress import EXPANDED_BYTES, choice_loader, swapping
+from bitwright.objectives import Evaluator, KullbackLeibler, Measurement
 from bitwright.pipeline.price_table import distortion_of, priced
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.run_space import whole_space
-from bitwright.pipeline.workbench import Workbench, set_up, timed
+from bitwright.pipeline.workbench import Workbench, referenced, set_up, timed
 from bitwright.predictors import PROXIES, Agreement, Proxy, completed, importance_error_table, proxy_named, rank_agreement, sums, table_agreement
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import PLANS
@@ -133,17 +133,15 @@ def _nats(bench: Workbench, space: Space, choices: Choices) -> NDArray[np.float6
 
 def _measured(bench: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
     """The same, measured now, each kept when it is done."""
-    held_out = bench.texts.held_out
-    with timed(bench.store, "reference", held_out.n_tokens):
-        reference = Reference(bench.model, held_out, scratch=bench.folder, progress=bench.progress)
-    found = np.zeros(len(choices))
-    with stitched(bench.model, bench.levels, space=space) as put, bench.progress.stage("Measuring plans on held-out text", len(choices)) as advance:
-        evaluator = Evaluator(bench.model, put, reference=reference, objectives=[KullbackLeibler()], store=bench.store)
-        for i, choice in enumerate(choices):
-            with timed(bench.store, "plans for proxies", held_out.n_tokens):
-                found[i] = evaluator(choice, len(held_out.ids)).estimates[0].value
-            advance(1)
-    reference.discard()
+    held_out, found = bench.texts.held_out, np.zeros(len(choices))
+    with referenced(bench, held_out) as reference, swapping(bench.model, expanded_bytes=EXPANDED_BYTES) as swapper:
+        load = choice_loader(swapper, bench.model, bench.levels, space)
+        evaluator = Evaluator(bench.model, load, reference=reference, objectives=[KullbackLeibler()], store=bench.store)
+        with bench.progress.stage("Measuring plans on held-out text", len(choices)) as advance:
+            for i, choice in enumerate(choices):
+                with timed(bench.store, "plans for proxies", held_out.n_tokens):
+                    found[i] = evaluator(choice, len(held_out.ids)).nats_per_token
+                advance(1)
     return found
 
 

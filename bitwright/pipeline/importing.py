@@ -15,13 +15,13 @@ from bitwright.engines import ENGINES, target_named
 from bitwright.errors import PlanError, TextError
 from bitwright.pipeline.before_loading import require_lengths, require_texts
 from bitwright.pipeline.candidates import make_plan
+from bitwright.pipeline.held_out import measure_candidates
 from bitwright.pipeline.outputs import require_folder
 from bitwright.pipeline.results import require_run_folder
 from bitwright.pipeline.run import Prices, Run
 from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.run_space import original_bytes, whole_space
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.shipping import measure_as_shipped
 from bitwright.pipeline.workbench import Workbench, require_device, set_up
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import Choice, Plan, Space, Tensor, discover, small_text
@@ -53,9 +53,7 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
         for unit, form in zip(space.units, choice, strict=True):
             for tensor in unit.tensors:
                 bench.levels.packed(tensor, space.formats[form])  # before any of the model's weights is another
-        bench.measure(space, [choice])
-        if run.settings.ships_anew:
-            measure_as_shipped(bench, run, [choice])
+        measure_candidates(bench, run, [choice])
         measurement = (run.measurements | run.shipped)[tuple(choice.tolist())]
         size = f"{space.total_bytes(choice)}B"
         made = make_plan(run, budget=size, strategy=f"imported from {dialect}", measurement=measurement)

@@ -12,7 +12,7 @@ from math import inf
 
 import numpy as np
 
-from bitwright.objectives import Estimate, Evaluation, Evaluator, standard_error
+from bitwright.objectives import Evaluator, Measurement, standard_error
 from bitwright.progress import Progress
 from bitwright.ranges import EVALUATIONS, SECONDS, TOKENS
 from bitwright.search import Question, Strategy, Trials, no_trials
@@ -72,22 +72,13 @@ class Meter:
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """One choice measured in the course of a search, and all that was spent by then."""
-
-    choice: Choice
-    estimates: tuple[Estimate, ...]
-    n_sequences: int
-    tokens: int
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
 class Explored:
-    """The course of a search: everything measured, step by step, all that was `spent`, and `is_finished`: whether it ended by itself."""
+    """The course of a search: everything measured, step by step with all that was spent by then, all that was `spent`, and `is_finished`: whether it
+    ended by itself.
+    """
 
     trials: Trials
-    steps: tuple[Step, ...]
+    steps: tuple[tuple[Measurement, Meter], ...]
     spent: Meter
     is_finished: bool
 
@@ -101,7 +92,7 @@ def explore(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: 
         UserError: whatever the objectives refuse; every evaluation until then is kept.
     """
     found: list[Trials] = []
-    steps: list[Step] = []
+    steps: list[tuple[Measurement, Meter]] = []
     read: dict[bytes, int] = {}  # sequences of each choice that are paid for
     with progress.stage("Searching", _SHOWN) as advance:
         shown = 0
@@ -113,10 +104,11 @@ def explore(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: 
                 return _explored(found, steps, spent=meter, is_finished=True)
             told: list[Trials] = []
             for choice in question.choices:
-                evaluation, trial = _measured(evaluator, question, choice)
-                _pay(meter, evaluation, read, choice)
+                measurement = evaluator(choice, question.n_sequences, against=tuple(question.against))
+                trial = _told(evaluator, question, choice, measurement)
+                _pay(meter, measurement, read, choice)
                 told.append(trial)
-                steps.append(Step(choice, evaluation.estimates, evaluation.n_sequences, meter.tokens, meter.seconds))
+                steps.append((measurement, replace(meter)))
                 now = min(_SHOWN, int(_SHOWN * meter.share_of(effort)))
                 advance(now - shown)
                 shown = now
@@ -127,32 +119,31 @@ def explore(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: 
     return _explored(found, steps, spent=meter, is_finished=False)
 
 
-def _measured(evaluator: Evaluator, question: Question, choice: Choice) -> tuple[Evaluation, Trials]:
-    """One choice, and what the strategy is told of it.
+def _told(evaluator: Evaluator, question: Question, choice: Choice, measurement: Measurement) -> Trials:
+    """What the strategy is told of a choice.
 
     A choice that was given up early is told as its rival's value plus their paired difference, which takes out how hard the first sequences are.
     """
-    evaluation = evaluator(choice, question.n_sequences, against=tuple(question.against))
-    values = np.array([[estimate.value for estimate in evaluation.estimates]])
-    errors = np.array([[estimate.standard_error for estimate in evaluation.estimates]])
+    values = np.array([[estimate.value for estimate in measurement.estimates.values()]])
+    errors = np.array([[estimate.standard_error for estimate in measurement.estimates.values()]])
     paired = np.full(1, np.nan)
     for rival in question.against:
         other = evaluator(rival, question.n_sequences)
-        difference = evaluation.by_sequence - other.by_sequence[: evaluation.n_sequences]
+        difference = measurement.by_sequence - other.by_sequence[: measurement.n_sequences]
         paired[0] = standard_error(difference[:, 0])
-        if evaluation.n_sequences < other.n_sequences:
-            values[0] = [estimate.value for estimate in other.estimates] + difference.mean(axis=0)
-    return evaluation, Trials(choice[None], values, errors, np.array([evaluation.n_sequences]), paired)
+        if measurement.n_sequences < other.n_sequences:
+            values[0] = [estimate.value for estimate in other.estimates.values()] + difference.mean(axis=0)
+    return Trials(choice[None], values, errors, np.array([measurement.n_sequences]), paired)
 
 
-def _pay(meter: Meter, evaluation: Evaluation, read: dict[bytes, int], choice: Choice) -> None:
+def _pay(meter: Meter, measurement: Measurement, read: dict[bytes, int], choice: Choice) -> None:
     """Count the sequences of a choice that were not counted yet."""
     before = read.get(choice.tobytes(), 0)
     meter.evaluations += choice.tobytes() not in read
-    read[choice.tobytes()] = max(before, evaluation.n_sequences)
-    new = max(evaluation.n_sequences - before, 0) / max(evaluation.n_sequences, 1)
-    meter.forward_tokens += round(new * evaluation.n_tokens)
-    meter.seconds += new * evaluation.seconds
+    read[choice.tobytes()] = max(before, measurement.n_sequences)
+    new = max(measurement.n_sequences - before, 0) / max(measurement.n_sequences, 1)
+    meter.forward_tokens += round(new * measurement.n_tokens)
+    meter.seconds += new * measurement.seconds
 
 
 def _all(trials: list[Trials]) -> Trials:
@@ -160,7 +151,7 @@ def _all(trials: list[Trials]) -> Trials:
     return Trials(*(np.concatenate(column) for column in columns))
 
 
-def _explored(found: list[Trials], steps: list[Step], *, spent: Meter, is_finished: bool) -> Explored:
+def _explored(found: list[Trials], steps: list[tuple[Measurement, Meter]], *, spent: Meter, is_finished: bool) -> Explored:
     everything = found[0] if found else no_trials(0)
     for trials in found[1:]:
         everything = everything.joined(trials)

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from bitwright.engines import target_named
 from bitwright.errors import RunError
-from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, readable_store, routing_from, routing_key
+from bitwright.objectives import NO_ROUTING, Measurement, Routing, Store, Tokens, quality_of, readable_store, routing_from, routing_key
 from bitwright.pipeline.settings import Settings, settings_from_json
 from bitwright.predictors import Scale, fit_scale, summed
 from bitwright.spaces import Choice, Space, Tensor, Unit, weight_space
 
-#: the name under which a run says which text its searches measured on
+#: the name under which a run says which text and objective its searches measured
 SEARCH_TEXT = "search text"
 #: the array that a run has once every pair was packed
 PACKED = "weighted errors"
@@ -65,21 +65,27 @@ class Run:
 
     @property
     def measurements(self) -> dict[tuple[int, ...], Measurement]:
-        """Everything measured so far, by choice."""
-        return {measurement.choice: measurement for measurement in self.store.measurements()}
+        """Everything measured on held-out text so far, by choice."""
+        return self._measured("")
 
     @property
     def shipped(self) -> dict[tuple[int, ...], Measurement]:
         """Everything measured again as it ships, by choice; nothing where that is as it was searched."""
-        if not self.settings.ships_anew:
-            return {}
-        return {measurement.choice: measurement for measurement in self.store.shipped(self.settings.shipping)}
+        return self._measured(self.settings.shipping) if self.settings.ships_anew else {}
+
+    def _measured(self, rounding: str) -> dict[tuple[int, ...], Measurement]:
+        return quality_of(self.store, self.held_out, rounding) if self.store.has_array("held-out tokens") else {}
+
+    @property
+    def held_out(self) -> Tokens:
+        """The held-out text."""
+        return Tokens(self.store.array("held-out tokens").astype(np.int64), self.store.text("held-out text"))
 
     def evaluated(self) -> dict[tuple[int, ...], float]:
         """What searches found on the calibration text: the mean of their first objective for every choice measured on all of it."""
-        found = self.store.evaluated(self.store.text(SEARCH_TEXT)) if self.store.has_text(SEARCH_TEXT) else {}
-        n_sequences = max((len(values) for values in found.values()), default=0)
-        return {choice: float(values[:, 0].mean()) for choice, values in found.items() if len(values) == n_sequences}
+        found = self.store.all_measured(*json.loads(self.store.text(SEARCH_TEXT))) if self.store.has_text(SEARCH_TEXT) else {}
+        n_sequences = max((len(values) for values, _ in found.values()), default=0)
+        return {choice: float(values[:, 0].mean()) for choice, (values, _) in found.items() if len(values) == n_sequences}
 
     @property
     def routing(self) -> Routing:

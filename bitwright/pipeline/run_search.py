@@ -1,40 +1,36 @@
 """A method at work on one run. It searches on the calibration text, so that the held-out text is left to judge what it finds."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Distortion, Stitcher, stitched
-from bitwright.devices import Device
+from bitwright.compress import EXPANDED_BYTES, Distortion, WeightSwapper, choice_loader, swapping
 from bitwright.errors import ObjectiveError, UserError
-from bitwright.methods import AUTO, Method, Sought, Table
+from bitwright.methods import AUTO, METHOD_PARTS, Method, Sought, Table
 from bitwright.objectives import (
+    OBJECTIVE_PARTS,
     CostObjective,
-    Estimate,
     Evaluator,
-    ModelObjective,
     NamedObjective,
-    Preparation,
     Reference,
-    TokenObjective,
-    Tokens,
     parse_objectives,
 )
-from bitwright.pipeline.cost_limits import NO_DEVICE, Limit, NoDevice, require_possible
-from bitwright.pipeline.costs import named_costs
+from bitwright.pipeline.cost_limits import Limit, require_possible
+from bitwright.pipeline.held_out import prepared
 from bitwright.pipeline.measuring import Effort, Explored, Meter, explore
 from bitwright.pipeline.price_table import distortion_of, priced, subject_of
 from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.run_space import uniforms, whole_space
 from bitwright.pipeline.search_history import PREDICTOR, keep_course
-from bitwright.pipeline.workbench import Workbench, timed
+from bitwright.pipeline.workbench import Workbench, referenced, timed
 from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, scores_of, stored, with_cache_steps
 from bitwright.report import NoLimit, SizeLimit
-from bitwright.search import Expand, Knowledge, Problem, Refit, Row, Strategy, require_extra
+from bitwright.search import Expand, Knowledge, Problem, Refit, Row, require_extra
 from bitwright.spaces import DEFAULT_CACHE_TYPE, Choice, Space, has_cache, weight_space, without_cache
 
 _UNIFORMS, _STAGE = 2, "search"
@@ -50,6 +46,7 @@ class Search:
     and computes nothing that the method does not need.
 
     Raises:
+        UserError: the method is no `Method`, or an objective none.
         LibraryError: the method needs a library that is not installed.
     """
 
@@ -59,34 +56,25 @@ class Search:
     as_published: bool = False
 
     def __post_init__(self) -> None:
+        METHOD_PARTS.require(self.method)
+        for objective in self.objectives:
+            OBJECTIVE_PARTS.require(objective)
         for library in self.method.libraries:
             require_extra(library)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A vector for each of some choices: what every objective, named with its unit, is on held-out text, by the name of the choice."""
-
-    objectives: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Estimate, ...]], ...]
-
-    def deciding(self) -> dict[str, float]:
-        """The first objective by the name of the choice."""
-        return {name: estimates[0].value for name, estimates in self.rows}
 
 
 DEFAULT = Search(AUTO, Effort(evaluations=16))
 
 
 @dataclass(frozen=True, eq=False)
-class Desk:
-    """A run's model and its calibration text, with all that a method works with, for as long as the model has other weights."""
+class SearchSession:
+    """One search at work on a run: its evaluator on the calibration text, the swapper of the model's weights, and the meter of what it has spent."""
 
     bench: Workbench
     run: Run
     evaluator: Evaluator
     reference: Reference
-    weights: Stitcher
+    swapper: WeightSwapper
     meter: Meter
     scores: dict[tuple[str, ...], NDArray[np.float64]] = field(default_factory=dict)
     paid: set[str] = field(default_factory=set)
@@ -107,13 +95,13 @@ class Desk:
 
     def price(self, name: str) -> Table:
         """The table of a proxy, with what it reads counted as spent by the search when it is first asked for."""
-        self.weights.restore()
+        self.swapper.restore()
         self._pay(name, self.run.prices.space)
         return priced(self.bench, name, space=self.run.prices.space, distortion=self._distortion())
 
     def score(self, name: str, space: Space) -> NDArray[np.float64]:
         """The scores `(n_units,)` of a proxy for the units of a space, with what they read counted as spent when they are first asked for."""
-        self.weights.restore()
+        self.swapper.restore()
         key = (name, *(unit.name for unit in space.units))
         if key not in self.scores:
             self._pay(name, space)
@@ -131,7 +119,13 @@ class Desk:
         """The first objective of a choice on all of the text, with what it reads counted as spent."""
         found = self.evaluator(choice, self.evaluator.n_sequences)
         self.meter.read(forward=found.n_tokens, backward=0)
-        return found.estimates[0].value
+        return found.first.value
+
+    def keep(self, explored: Explored, method: Method, *, limit: SizeLimit | NoLimit) -> None:
+        """Store the history of the search in the run, and which text and objective it measured."""
+        first = self.evaluator.objectives[0]
+        self.bench.store.put_text(SEARCH_TEXT, json.dumps([self.evaluator.key_of(first), first.name]))
+        keep_course(self.run, explored, method=method, objectives=[one.name for one in self.evaluator.objectives], limit=limit)
 
     def _distortion(self) -> Distortion:
         return distortion_of(self.bench, whole_space(self.bench))
@@ -139,7 +133,7 @@ class Desk:
     def _expanded(self, expansion: Expansion, choice: Choice, n_tokens: int) -> tuple[Table, Table]:
         """Slopes and curvatures at a choice; their `n_tokens` are counted the first time, since the sweep is kept in the run."""
         store, key = self.bench.store, f"swept/{hashlib.sha256(choice.tobytes()).hexdigest()[:16]}"
-        self.weights.restore()
+        self.swapper.restore()
         found = expansion(choice)
         if not store.has_text(key):
             store.put_text(key, self.evaluator.text)
@@ -152,7 +146,7 @@ class Desk:
             return ()
         prices, space = self.run.prices, weight_space(self.run.prices.space)
         subject = subject_of(self.bench, stored(space))
-        self.weights.restore()
+        self.swapper.restore()
         expansion, n_tokens = Expansion(subject, gradient_products(subject), self.reference), subject.tokens.n_tokens
 
         def expand(choice: Choice) -> tuple[Table, Table]:
@@ -167,17 +161,15 @@ class Desk:
 
 
 @contextmanager
-def desk(bench: Workbench, run: Run, search: Search) -> Iterator[Desk]:
-    """A desk for as long as the block lasts; then the model has its original weights again."""
+def open_session(bench: Workbench, run: Run, search: Search) -> Iterator[SearchSession]:
+    """Open a session for as long as the block lasts; then the model has its original weights again."""
     tokens = bench.texts.calibration
-    with timed(bench.store, "reference", tokens.n_tokens):
-        reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
-    objectives = prepared(bench, search.objectives, tokens) or (search.method.objective,)
     _require_weights_alone(run, search.method)
-    with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
-        evaluator = Evaluator(bench.model, weights, reference=reference, objectives=objectives, store=bench.store, stage=_STAGE)
-        yield Desk(bench, run, evaluator, reference, weights, Meter())
-    reference.discard()
+    with referenced(bench, tokens) as reference, swapping(bench.model, expanded_bytes=EXPANDED_BYTES) as swapper:
+        objectives = prepared(bench, search.objectives, tokens) or (search.method.objective,)
+        load = choice_loader(swapper, bench.model, bench.levels, run.prices.everything)
+        evaluator = Evaluator(bench.model, load, reference=reference, objectives=objectives, store=bench.store, stage=_STAGE)
+        yield SearchSession(bench, run, evaluator, reference, swapper, Meter())
 
 
 def _require_weights_alone(run: Run, method: Method) -> None:
@@ -202,37 +194,6 @@ def named_objectives(text: str) -> tuple[NamedObjective, ...]:
     return named
 
 
-def prepared(bench: Workbench, named: Sequence[NamedObjective], tokens: Tokens) -> tuple[TokenObjective | ModelObjective, ...]:
-    """Objectives that can be evaluated on a text, without costs, which are known; the model has its original weights."""
-    wanted = [objective for objective in named if not isinstance(objective, CostObjective)]
-    return tuple(objective.prepare(bench.model, tokens) if isinstance(objective, Preparation) else objective for objective in wanted)
-
-
-def judged(
-    bench: Workbench, run: Run, named: Mapping[str, Choice], objectives: Sequence[NamedObjective], *, device: Device | NoDevice = NO_DEVICE
-) -> Judgement:
-    """What each of the choices in `named` is worth in every objective on held-out text, and what it costs. What is measured stays in the run.
-
-    Raises:
-        UserError: an objective gives no number, or a cost cannot be counted.
-    """
-    tokens = bench.texts.held_out
-    costs = named_costs(run, (objective for objective in objectives if isinstance(objective, CostObjective)), device)
-    made = prepared(bench, objectives, tokens)
-    reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
-    with stitched(bench.model, bench.levels, space=run.prices.everything) as weights:
-        evaluator = Evaluator(bench.model, weights, reference=reference, objectives=made, store=bench.store)
-        with bench.progress.stage("Judging candidates by every objective", len(named)) as advance:
-            rows = []
-            for name, choice in named.items():
-                counted = (Estimate(float(cost.of(choice)), 0.0) for cost in costs)
-                rows.append((name, (*evaluator(choice, evaluator.n_sequences).estimates, *counted)))
-                advance(1)
-    reference.discard()
-    words = (*((objective.name, objective.unit) for objective in made), *((cost.objective.value, cost.objective.unit) for cost in costs))
-    return Judgement(tuple(f"{name} {unit}".strip() for name, unit in words), tuple(rows))
-
-
 def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Search, limits: tuple[Limit, ...] = ()) -> Explored:
     """Search for the best choice whose file has at most `budget_bits` and which is within `limits`. What is measured stays in the run.
 
@@ -248,13 +209,12 @@ def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Searc
     require_possible(space, budget_bits // 8, limits)
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
-    with desk(bench, run, search) as at:
-        return _searched(
-            at,
-            search.method.for_budget(at.sought(largest, tuple(limit.row for limit in limits)), budget_bits),
-            search,
-            limit=SizeLimit(budget_bits // 8),
-        )
+    with open_session(bench, run, search) as session:
+        strategy = search.method.for_budget(session.sought(largest, tuple(limit.row for limit in limits)), budget_bits)
+        with timed(bench.store, _STAGE):  # its tokens are counted where they are read, so that a search gone on with counts none twice
+            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=bench.progress)
+        session.keep(explored, search.method, limit=SizeLimit(budget_bits // 8))
+    return explored
 
 
 def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:
@@ -263,14 +223,9 @@ def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -
     Raises:
         UserError: an objective gives no number.
     """
-    with desk(bench, run, search) as at:
-        return _searched(at, search.method.for_front(at.sought(list(uniforms(run).values())), n_points), search, limit=NoLimit())
-
-
-def _searched(at: Desk, strategy: Strategy, search: Search, *, limit: SizeLimit | NoLimit) -> Explored:
-    """Let the strategy search, and keep the course of it in the run."""
-    with timed(at.bench.store, _STAGE):  # its tokens are counted where they are read, so that a search gone on with counts none twice
-        explored = explore(strategy, at.evaluator, effort=search.effort, meter=at.meter, progress=at.bench.progress)
-    at.bench.store.put_text(SEARCH_TEXT, at.evaluator.first_objective_key)
-    keep_course(at.run, explored, method=search.method, objectives=[one.name for one in at.evaluator.objectives], limit=limit)
+    with open_session(bench, run, search) as session:
+        strategy = search.method.for_front(session.sought(list(uniforms(run).values())), n_points)
+        with timed(bench.store, _STAGE):
+            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=bench.progress)
+        session.keep(explored, search.method, limit=NoLimit())
     return explored

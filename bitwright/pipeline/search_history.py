@@ -24,14 +24,14 @@ def keep_course(run: Run, explored: Explored, *, method: Method, objectives: Seq
     goal = {"size_bytes": limit.size_bytes} if isinstance(limit, SizeLimit) else {}
     steps = [
         {
-            "choice": step.choice.tolist(),
-            "value": step.estimates[0].value,
-            "standard_error": step.estimates[0].standard_error,
-            "n_sequences": step.n_sequences,
-            "tokens": step.tokens,
-            "seconds": step.seconds,
+            "choice": list(measurement.choice),
+            "value": measurement.first.value,
+            "standard_error": measurement.first.standard_error,
+            "n_sequences": measurement.n_sequences,
+            "tokens": spent.tokens,
+            "seconds": spent.seconds,
         }
-        for step in explored.steps
+        for measurement, spent in explored.steps
     ]
     record = {"method": method.name, "source": method.source, "is_finished": explored.is_finished, "objectives": list(objectives), "steps": steps}
     run.store.put_text(f"{COURSE}{method.name} {goal.get('size_bytes', 'front')}", json.dumps(record | goal))

@@ -6,13 +6,14 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from bitwright.compress import Source, needs_moments
+from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_moments
 from bitwright.engines import ENGINES, engine_named
 from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
 from bitwright.pipeline.calibration_mix import parts_of, shares_in
 from bitwright.pipeline.steps import step_named
-from bitwright.predictors import NATS_PROXIES, proxy_named
+from bitwright.plugins import PartField, Parts
+from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
 from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, SEED, SEQUENCE_LENGTH
 from bitwright.spaces import DEFAULT_CACHE, DEFAULT_CACHE_TYPE, AnyCacheTypes, CacheTypes, cache_types
 
@@ -24,12 +25,17 @@ LONGEST = 1024
 FLOOR, FORCED = "floor", "forced"
 
 
+#: the settings that may be parts of other packages
+_PARTS: dict[str, Parts[Proxy] | Parts[NamedRounding]] = {"sensitivity": PROXY_PARTS, "codec": ROUNDING_PARTS, "ship_codec": ROUNDING_PARTS}
+_ORIGINS = "parts of other packages"
+
+
 @dataclass(frozen=True)
 class Settings:
     """`calibration` is a text file, a dataset's name, or `self`, or several with commas between, see `shares_in`; `held_out` a text file, or empty
     for a part of the calibration text that is not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is
-    the menu, empty for all. `keep` names tensors that stay as they are stored, as patterns (`token_embd*`). `sensitivity` is the name of a proxy, and
-    `codec` that of a rounding, empty for the usual one of the target. `ship_codec` is the rounding of what is written, where it is to be another one
+    the menu, empty for all. `keep` names tensors that stay as they are stored, as patterns (`token_embd*`). `sensitivity` is a proxy or its name, and
+    `codec` a rounding or its name, empty for the usual one of the target. `ship_codec` is the rounding of what is written, where it is another one
     than that of the search, and `steps` are what is done to it after that, each as `step_named` reads it. `rare` says where the price of an expert
     comes from that the text hardly visits: a `floor` from the others of its layer, or `forced`, measured with tokens that are sent there.
     `cache_types` are those that keys and values may have: one type, one for each (`q8_0,q4_0`), or `any` to decide them with the weights, and
@@ -43,14 +49,14 @@ class Settings:
     calibration: str = SELF
     held_out: str = ""
     imatrix: str = ""
-    sensitivity: str = "gradient"
+    sensitivity: PartField[Proxy] = PartField(PROXY_PARTS, "gradient")
     n_calibration: int = 64
     n_held_out: int = 32
     sequence_length: int = 128
     seed: int = 0
     keep: tuple[str, ...] = ()
-    codec: str = ""
-    ship_codec: str = ""
+    codec: PartField[NamedRounding] = PartField(ROUNDING_PARTS, "")
+    ship_codec: PartField[NamedRounding] = PartField(ROUNDING_PARTS, "")
     steps: tuple[str, ...] = ()
     rare: str = FLOOR
     cache_types: str = DEFAULT_CACHE_TYPE
@@ -153,9 +159,9 @@ class Settings:
             "column of texts": self.text_column or "text or messages",
             "held-out text": _contents(self.held_out) if self.held_out else "part of the calibration text",
             "imatrix": _contents(self.imatrix) if self.imatrix else "collected",
-            "codec": self.rounding,
+            "codec": _with_origin(ROUNDING_PARTS, self.rounding),
             "types of the cache": str(self.cache) + f", on sequences of {self.cache_length}" * (self.cache != DEFAULT_CACHE),
-            "sensitivity": self.sensitivity,
+            "sensitivity": _with_origin(PROXY_PARTS, self.sensitivity),
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "rarely chosen experts": self.rare,
             "seed": str(self.seed),
@@ -164,23 +170,36 @@ class Settings:
         }
 
     def to_json(self) -> str:
-        """As JSON, for the run folder."""
-        return json.dumps(asdict(self))
+        """As JSON, for the run folder: beside the settings themselves, where parts of other packages come from."""
+        used = {name: parts.origin(vars(self)[f"_{name}"]) for name, parts in _PARTS.items()}
+        return json.dumps(asdict(self) | {_ORIGINS: {name: origin for name, origin in used.items() if origin}})
 
 
 def settings_from_json(text: str) -> Settings:
     """The inverse of `Settings.to_json`.
 
     Raises:
-        RunError: another version of Bitwright wrote them.
+        RunError: another version of Bitwright wrote them, or they name a part of another package that is not here.
     """
     said = json.loads(text)
+    for name, origin in said.pop(_ORIGINS, {}).items():
+        if said[name] not in _PARTS[name].names:
+            raise RunError(
+                f"A run goes on with the parts that it was made with; '{said[name]}', its {name.replace('_', ' ')}, came from {origin} and is not "
+                "here: install that package, or hand the object in before the run is opened."
+            )
     wrong = sorted(set(said) ^ {field.name for field in fields(Settings)})
     if wrong:
         raise RunError(
             f"The settings of a run must be of this version of Bitwright; here {wrong[0]} is new or gone: search again with another --out."
         )
     return Settings(**said | {name: tuple(said[name]) for name in ("formats", "keep", "steps")})
+
+
+def _with_origin(parts: Parts[Proxy] | Parts[NamedRounding], name: str) -> str:
+    """The name of a part, with the package and version of one that is not built in."""
+    origin = parts.origin(name)
+    return f"{name} of {origin}" if origin else name
 
 
 def _mixture(words: str) -> str:

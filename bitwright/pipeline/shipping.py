@@ -1,32 +1,18 @@
-"""A plan found with a cheap rounding, shipped with a better one, or with steps after it: candidates are measured again, and the best of them wins.
+"""A plan found with a cheap rounding, shipped with a better one, or with steps after it: the weights that ship.
 
 GPTQ runs block after block here, so that each block sees the error of those before it; the bytes that are measured are kept, and `build` writes them.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from bitwright.compress import Floats, Levels, dropped, needs_moments, planned_weights, without
-from bitwright.objectives import Divergence, Measurement, Reference
+from bitwright.compress import Floats, Levels, Weights, dropped, needs_moments, planned_weights, without
 from bitwright.pipeline.blockwise_gptq import sequentially_rounded
 from bitwright.pipeline.plan_steps import stepped
 from bitwright.pipeline.run import SHIPPED, Run
-from bitwright.pipeline.workbench import Workbench, timed
+from bitwright.pipeline.workbench import Workbench
 from bitwright.spaces import DROP, Choice, Format
-
-
-def measure_as_shipped(bench: Workbench, run: Run, choices: Sequence[Choice]) -> None:
-    """Make of those of `choices` that were not yet what ships, and measure it on held-out text, one transaction each."""
-    known = run.shipped
-    pending = [choice for choice in choices if tuple(choice.tolist()) not in known]
-    if not pending:
-        return
-    reference = Reference(bench.model, bench.texts.held_out, scratch=bench.folder, progress=bench.progress)
-    for choice in pending:
-        with timed(bench.store, "ship", bench.texts.held_out.n_tokens):
-            run.store.put_shipped(run.settings.shipping, _measured(bench, run, choice, reference=reference))
-    reference.discard()
 
 
 def shipped_levels(run: Run, formats: Mapping[str, str]) -> Path:
@@ -35,14 +21,14 @@ def shipped_levels(run: Run, formats: Mapping[str, str]) -> Path:
     return folder / hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16] if run.settings.ships_in_order else folder
 
 
-def _measured(bench: Workbench, run: Run, choice: Choice, *, reference: Reference) -> Measurement:
-    space, model, text = run.prices.space, bench.model, bench.texts.calibration
+def shipped_weights(bench: Workbench, run: Run, choice: Choice) -> Weights:
+    """The weights of a choice `(n_units,)` as they ship, made now where they were not yet; the model has its original weights."""
+    space, model = run.prices.space, bench.model
     formats = space.names(choice)
     by_name: dict[str, Format] = {form.name: form for form in space.formats}
     levels = _rounded(bench, run, formats) if run.settings.rounds_anew else bench.levels
     weights = planned_weights(model, levels, formats={tensor: by_name[form] for tensor, form in formats.items()})
-    weights = stepped(run, model, weights, text, formats=formats, progress=bench.progress)
-    return Divergence(model, levels, space=space, reference=reference).of_choice(choice, weights)
+    return stepped(run, model, weights, bench.texts.calibration, formats=formats, progress=bench.progress)
 
 
 def _rounded(bench: Workbench, run: Run, formats: Mapping[str, str]) -> Levels:

@@ -17,11 +17,12 @@ from bitwright.pipeline.before_loading import require_writable_for
 from bitwright.pipeline.building import build
 from bitwright.pipeline.cost_limits import Conditions
 from bitwright.pipeline.costs import limits_of, require_countable
+from bitwright.pipeline.held_out import Judgement
 from bitwright.pipeline.interpolation import foreteller
 from bitwright.pipeline.results import of_fit, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
-from bitwright.pipeline.run_search import DEFAULT, Judgement, Search
+from bitwright.pipeline.run_search import DEFAULT, Search
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.size_limits import bounded
 from bitwright.pipeline.verbs import Fitted, plan, search, verify, write_plan

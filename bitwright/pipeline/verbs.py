@@ -18,15 +18,15 @@ from bitwright.pipeline.building import build, require_fit, target_of
 from bitwright.pipeline.candidates import best, candidates, make_plan, own_candidate, write_text
 from bitwright.pipeline.cost_limits import NO_CONDITIONS, NO_DEVICE, Conditions, Limit, NoDevice
 from bitwright.pipeline.costs import limits_of, named_costs
+from bitwright.pipeline.held_out import Judgement, judge, measure, measure_candidates
 from bitwright.pipeline.origins import origin
 from bitwright.pipeline.results import PLAN_KIND, REPORT_KIND, of_fit, of_plan, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
-from bitwright.pipeline.run_search import DEFAULT, Judgement, Search, judged, search_along, search_within
+from bitwright.pipeline.run_search import DEFAULT, Search, search_along, search_within
 from bitwright.pipeline.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
 from bitwright.pipeline.run_summary import summarise
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.shipping import measure_as_shipped
 from bitwright.pipeline.size_limits import Bound, Original, Within, as_file, bound_space, bounded, require_needed
 from bitwright.pipeline.workbench import Workbench, require_device, set_up, timed
 from bitwright.progress import Progress, Silent
@@ -66,7 +66,7 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
         run = price(bench)
         search_along(bench, as_file(run), n_points=n_points, search=by)
         points = {f"front {i + 1}": point for i, point in enumerate(front_points(as_file(run), n_points))}
-        bench.measure(run.prices.space, [*points.values(), *uniforms(run).values()])
+        measure(bench, run, [*points.values(), *uniforms(run).values()])
         write_page(describe(run), out / REPORT)
         return run
 
@@ -134,7 +134,7 @@ def plan(
     if not all(_is_measured(ships, choice) for choice in named.values()):
         with working_in(run.folder):
             bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
-            _measure(bench, ships, named)
+            measure_candidates(bench, ships, list(named.values()))
     return asked.plan({}), asked.figures({})
 
 
@@ -166,8 +166,7 @@ def fit(
         asked = replace(_asked(bounded(run, limit), conditions, by.objectives), method=by.method.name, as_published=by.as_published)
         search_within(bench, asked.bound.run, budget_bits=8 * asked.bound.size_bytes, search=by, limits=asked.limits)
         named = asked.candidates
-        _measure(bench, run, named)
-        judgement = judged(bench, run, named, by.objectives, device=conditions.device) if by.objectives else Judgement((), ())
+        judgement = judge(bench, run, named, by.objectives, device=conditions.device)
         found = asked.plan(judgement.deciding())
         write_plan(found, out / PLAN)
         path = out / bench.engine.file_name
@@ -207,13 +206,6 @@ def _as_the_method_wants(settings: Settings, by: Search) -> Settings:
     """
     needed = by.method.sensitivity if by.as_published and settings.sensitivity == Settings.sensitivity else ""
     return replace(settings, steps=settings.steps or by.method.steps, sensitivity=needed or settings.sensitivity)
-
-
-def _measure(bench: Workbench, run: Run, named: Mapping[str, Choice]) -> None:
-    """Measure the candidates in `named` on held-out text, by the rounding of the search, and as they ship where that is otherwise."""
-    bench.measure(run.prices.space, list(named.values()))
-    if run.settings.ships_anew:
-        measure_as_shipped(bench, run, list(named.values()))
 
 
 def _is_measured(run: Run, choice: Choice) -> bool:

@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,6 @@ from bitwright.engines import Container, Engine, engine_named
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import (
     NO_ROUTING,
-    Divergence,
     Document,
     MomentsOfText,
     Reference,
@@ -42,7 +41,7 @@ from bitwright.pipeline.calibration_mix import Share, keep_origins, mixed, parts
 from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
-from bitwright.spaces import Choice, Space, Target
+from bitwright.spaces import Target
 from bitwright.written_files import digest
 
 
@@ -119,24 +118,6 @@ class Workbench:
         part = Tokens(tokens.ids[sequences], tokens.text)
         return cached_routing(self.model, part, store=self.store, progress=self.progress) if is_mixture(self.model) else NO_ROUTING
 
-    def measure(self, space: Space, choices: Sequence[Choice]) -> None:
-        """Measure on held-out text those of `choices` that the run has not measured yet, one transaction each."""
-        known = {measurement.choice for measurement in self.store.measurements()}
-        pending = [choice for choice in choices if tuple(choice.tolist()) not in known]
-        if not pending:
-            return
-        held_out = self.texts.held_out
-        with timed(self.store, "reference", held_out.n_tokens):
-            reference = Reference(self.model, held_out, scratch=self.folder, progress=self.progress)
-        self.store.put_text("reference perplexity", repr(reference.perplexity))
-        objective = Divergence(self.model, self.levels, space=space, reference=reference)
-        with self.progress.stage("Measuring candidates on held-out text", len(pending)) as advance:
-            for choice in pending:
-                with timed(self.store, "candidates", held_out.n_tokens):
-                    self.store.put(objective(choice))
-                advance(1)
-        reference.discard()
-
 
 def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress) -> Workbench:
     """Load the model, and begin a run in `folder` or go on with the one that is there.
@@ -165,6 +146,17 @@ def require_device(name: str) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise UserError(f"The device must be one that torch can use here; '{name}' is not ({reason}): choose cpu, or another --device.") from error
+
+
+@contextmanager
+def referenced(bench: Workbench, tokens: Tokens) -> Iterator[Reference]:
+    """The original's predictions on a text, for as long as the block lasts; the model has its original weights now."""
+    with timed(bench.store, "reference", tokens.n_tokens):
+        reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
+    try:
+        yield reference
+    finally:
+        reference.discard()
 
 
 @dataclass

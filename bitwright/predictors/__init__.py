@@ -1,12 +1,13 @@
 """Predict the divergence of plans: sensitivity tables of single units, and surrogate models of whole plans."""
 
 from bitwright.predictors.plans.agreement import Agreement, rank_agreement, sums, table_agreement
-from bitwright.predictors.plans.by_name import predictor_named
+from bitwright.predictors.plans.by_name import NamedPredictor, predictor_named
+from bitwright.predictors.plans.predictor import Predict, Predictor
 from bitwright.predictors.plans.scale import Scale, completed, fit_scale, summed
 from bitwright.predictors.plans.validation import Folds, Measured, Validation, cross_validate
 from bitwright.predictors.sensitivity.activations.micro_experts import channel_energies
 from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks
-from bitwright.predictors.sensitivity.by_name import PROXIES, Proxy, proxy_named, scores_of
+from bitwright.predictors.sensitivity.by_name import PROXIES, PROXY_PARTS, Passes, Proxy, proxy_named, scores_of
 from bitwright.predictors.sensitivity.gradients.by_text import tables_by_text
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_products
 from bitwright.predictors.sensitivity.gradients.second_order import Expansion
@@ -15,6 +16,7 @@ from bitwright.predictors.sensitivity.measured.dropped_experts import NATS_PROXI
 from bitwright.predictors.sensitivity.measured.forced_routing import forced_table
 from bitwright.predictors.sensitivity.measured.rare_experts import MINIMUM_TOKENS, floored_table, rare_experts
 from bitwright.predictors.sensitivity.measured.shapley import random_orders, shapley_marginals
+from bitwright.predictors.sensitivity.samples import require_samples
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.predictors.sensitivity.weights.weight_error import importance_error_table
 
@@ -22,11 +24,16 @@ __all__ = [
     "MINIMUM_TOKENS",
     "NATS_PROXIES",
     "PROXIES",
+    "PROXY_PARTS",
     "Agreement",
     "Call",
     "Expansion",
     "Folds",
     "Measured",
+    "NamedPredictor",
+    "Passes",
+    "Predict",
+    "Predictor",
     "Proxy",
     "Scale",
     "Subject",
@@ -51,6 +58,7 @@ __all__ = [
     "random_orders",
     "rank_agreement",
     "rare_experts",
+    "require_samples",
     "scores_of",
     "shapley_marginals",
     "stored",

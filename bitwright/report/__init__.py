@@ -24,16 +24,7 @@ from bitwright.report.tables.experts import ExpertUse, experts_table, never_rout
 from bitwright.report.tables.fleet_table import FleetRow, fleet_table
 from bitwright.report.tables.memory_table import memory_table
 from bitwright.report.tables.methods import methods_table, objectives_table, whose_plan
-from bitwright.report.tables.proxy_tables import (
-    ProxyComparison,
-    ProxyCost,
-    RankedProxy,
-    Ranks,
-    agreement_table,
-    costs_table,
-    proxies_table,
-    verdict,
-)
+from bitwright.report.tables.proxy_tables import ProxyComparison, ProxyCost, RankedProxy, Ranks, agreement_table, costs_table, proxies_table, verdict
 from bitwright.report.tables.tables import candidates_table, check_table, format_histogram, front_table, searches_table, stages_table
 
 __all__ = [

@@ -18,25 +18,29 @@ from bitwright.search.strategies.bayesian import NehviOptions, nehvi_front
 from bitwright.search.strategies.evolution import evopress, quantization
 from bitwright.search.strategies.extras import require_extra
 from bitwright.search.strategies.fixed import given
-from bitwright.search.strategies.generator_strategy import Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
 from bitwright.search.strategies.local_search import LocalSearchOptions, swaps
+from bitwright.search.strategies.neighbours import Neighbourhood, all_together
 from bitwright.search.strategies.optuna_samplers import nsga2, nsga2_front, tpe
-from bitwright.search.strategies.random_choices import random_front, random_mixes, random_within
+from bitwright.search.strategies.random_choices import random_front, random_mixes, random_within, starting
 from bitwright.search.strategies.scattered import scattered, sizes_between
 from bitwright.search.strategies.sequential import SequentialStrategy
 from bitwright.search.strategies.spdy import SpdyOptions, spdy_search
-from bitwright.search.strategies.strategy import Predict, Question, Refit, Strategy, Trials, no_trials
+from bitwright.search.strategies.strategy import Predict, Question, Refit, Strategy, Trials, asked, no_trials
 from bitwright.search.strategies.surrogate import Learning
 from bitwright.search.strategies.tied import Tied
 from bitwright.search.strategies.trust_region import TrustRegionOptions, turbo
 
 __all__ = [
+    "Asking",
     "Expand",
     "Front",
+    "GeneratorStrategy",
     "Knowledge",
     "Learning",
     "LocalSearchOptions",
     "NehviOptions",
+    "Neighbourhood",
     "Predict",
     "Problem",
     "Question",
@@ -50,6 +54,8 @@ __all__ = [
     "Tied",
     "Trials",
     "TrustRegionOptions",
+    "all_together",
+    "asked",
     "at_least",
     "auto",
     "auto_front",
@@ -83,6 +89,7 @@ __all__ = [
     "solve_with_rows",
     "spdy_search",
     "spread",
+    "starting",
     "surface",
     "swaps",
     "tiered_within",

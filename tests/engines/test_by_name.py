@@ -4,13 +4,15 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from bitwright.engines import ENGINES, by_name, engine_named, engine_names, target_named
+from bitwright import plugins
+from bitwright.engines import ENGINES, engine_named, engine_names, target_named
 from bitwright.engines.native.engine import NativeEngine
 from bitwright.engines.native.target import NATIVE
 from bitwright.errors import LibraryError, UserError
 from bitwright.pipeline import Settings
 from tests.sentences import sentence
 
+GROUP = "bitwright.engines"
 #: as a package of somebody would have it
 THEIRS = NativeEngine(type(NATIVE)("theirs", "2", NATIVE.formats, alignment=1))
 NO_ENGINE = "a text"
@@ -19,9 +21,8 @@ NO_ENGINE = "a text"
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"theirs": f"{__name__}:THEIRS", "other": f"{__name__}:THEIRS", "text": f"{__name__}:NO_ENGINE", "gone": "no_such_package:ENGINE"}
-    points = [EntryPoint(name, value, by_name.GROUP) for name, value in values.items()]
-    monkeypatch.setattr(by_name, "entry_points", lambda group: points if group == by_name.GROUP else [])
-    by_name._loaded.cache_clear()
+    points = tuple(EntryPoint(name, value, GROUP) for name, value in values.items())
+    monkeypatch.setattr(plugins, "_declared", lambda group: points if group == GROUP else ())
 
 
 def test_every_engine_is_called_by_its_name() -> None:
@@ -44,7 +45,7 @@ def test_an_unknown_engine_is_told_all_choices() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize(("name", "words"), [("gone", "no_such_package"), ("text", "a str"), ("other", "an engine called 'theirs'")])
+@pytest.mark.parametrize(("name", "words"), [("gone", "no_such_package"), ("text", "is a str"), ("other", "'theirs'")])
 def test_a_broken_entry_point_is_named(name: str, words: str) -> None:
     with pytest.raises(LibraryError) as caught:
         engine_named(name)

@@ -7,14 +7,14 @@ import torch
 
 from bitwright.compress import Levels, Model, applied
 from bitwright.errors import ModelError
-from bitwright.objectives import Divergence, KullbackLeibler, Measurement, Reference, Tokens, next_token_log_probabilities
+from bitwright.objectives import KullbackLeibler, Measurement, Reference, Tokens, next_token_log_probabilities
 from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.objectives.metrics.rank_correlation import Kendall
 from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
-from tests.measuring import changed, levels_of, random_tokens, space_of, uniform, weights_of
+from bitwright.testing.objective_contract import by_sequence
+from tests.measuring import Divergence, changed, levels_of, random_tokens, space_of, uniform, weights_of
 from tests.objectives.contract import ObjectiveContract
-from tests.objectives.objective_contract import by_sequence
 from tests.sentences import sentence
 
 TOKENS = random_tokens(11, 12)
@@ -52,7 +52,7 @@ def test_equals_a_direct_computation(name: str, request: pytest.FixtureRequest, 
     other = changed(model, levels, space, choice)
     p, q = log_probabilities(model.module, TOKENS.ids), log_probabilities(other, TOKENS.ids)
     nats = (np.exp(p) * (p - q)).sum(axis=-1)
-    np.testing.assert_allclose(found.sequence_nats, nats.mean(axis=1), atol=1e-4, rtol=2e-3)
+    np.testing.assert_allclose(found.by_sequence[:, 0], nats.mean(axis=1), atol=1e-4, rtol=2e-3)
     assert found.nats_per_token == pytest.approx(nats.mean(), abs=2e-5, rel=1e-3)
     assert found.nats_per_token > 0.003
     labels = np.take_along_axis(q[:, :-1], TOKENS.ids[:, 1:, None], axis=-1)

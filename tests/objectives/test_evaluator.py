@@ -1,6 +1,6 @@
 """Evaluation on the first sequences of a text: the right values, nothing measured twice, stopped early only when clearly worse."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Model, Stitcher, stitched
+from bitwright.compress import Model, WeightSwapper, choice_loader, swapping
 from bitwright.errors import ObjectiveError
-from bitwright.objectives import Divergence, Estimate, Evaluator, KullbackLeibler, ModelObjective, Reference, Store, TokenObjective
+from bitwright.objectives import Estimate, Evaluator, KullbackLeibler, ModelObjective, Reference, Store, TokenObjective
 from bitwright.objectives.evaluator import CLEAR_MARGIN
 from bitwright.objectives.metrics.flips import Flips
 from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.progress import Silent
 from bitwright.spaces import Space
-from tests.measuring import levels_of, random_tokens, space_of, uniform
+from tests.measuring import Divergence, levels_of, random_tokens, space_of, uniform
 from tests.sentences import sentence
 
 MENU = ("BF16", "Q8_0", "Q5_0", "Q4_0")
@@ -37,7 +37,7 @@ class Norm(ModelObjective):
 
 
 @contextmanager
-def evaluator(model: Model, folder: Path, *objectives: TokenObjective | ModelObjective) -> Iterator[tuple[Evaluator, Stitcher, Space]]:
+def evaluator(model: Model, folder: Path, *objectives: TokenObjective | ModelObjective) -> Iterator[tuple[Evaluator, WeightSwapper, Space]]:
     space, levels = space_of(model, MENU), levels_of(model, folder / "levels")
     for form in (form for form in space.formats if form.name in MENU):
         for unit in space.units:
@@ -45,20 +45,16 @@ def evaluator(model: Model, folder: Path, *objectives: TokenObjective | ModelObj
     store = Store(folder / "run.sqlite")
     reference = Reference(model, TOKENS, scratch=folder, progress=Silent())
     try:
-        with stitched(model, levels, space=space) as weights:
-            yield Evaluator(model, weights, reference=reference, objectives=objectives or (KullbackLeibler(),), store=store), weights, space
+        with swapping(model) as swapper:
+            load = choice_loader(swapper, model, levels, space)
+            yield Evaluator(model, load, reference=reference, objectives=objectives or (KullbackLeibler(),), store=store), swapper, space
     finally:
         store.close()
 
 
-class Forgetful(Stitcher):
-    """Stand-in for the weights in a test that must not measure anything."""
-
-    def __init__(self) -> None:
-        """Holds nothing."""
-
-    def load_choice(self, choice: np.ndarray) -> None:
-        raise AssertionError("measured again")
+def refuse(choice: np.ndarray) -> None:
+    """Stand-in for what loads a choice in a test that must not measure anything."""
+    raise AssertionError("measured again")
 
 
 @pytest.mark.parametrize("name", ["tied", "mixtral"])
@@ -70,9 +66,9 @@ def test_equals_the_divergence_of_the_whole_text(name: str, request: pytest.Fixt
         weights.restore()
         levels = levels_of(model, tmp_path / "levels")
         whole = Divergence(model, levels, space=space, reference=Reference(model, TOKENS, scratch=tmp_path, progress=Silent()))(choice)
-    np.testing.assert_allclose(found.by_sequence[:, 0], whole.sequence_nats, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found.by_sequence[:, 0], whole.by_sequence[:, 0], rtol=1e-4, atol=1e-7)
     assert (found.n_sequences, found.n_tokens) == (27, 27 * 8)
-    assert [estimate.value for estimate in found.estimates] == pytest.approx(
+    assert [estimate.value for estimate in found.estimates.values()] == pytest.approx(
         [whole.nats_per_token, 1 - whole.top1_agreement, whole.perplexity], rel=1e-3, abs=0.02
     )
 
@@ -83,7 +79,7 @@ def test_a_larger_part_begins_with_the_smaller(tied: Model, tmp_path: Path) -> N
         small, large, again = evaluate(choice, 5), evaluate(choice, 20), evaluate(choice, 5)
     assert np.array_equal(large.by_sequence[:5], small.by_sequence)
     assert np.array_equal(again.by_sequence, small.by_sequence)
-    assert small.estimates[0].value == small.by_sequence.mean() != large.estimates[0].value
+    assert small.first.value == small.by_sequence.mean() != large.first.value
 
 
 def test_nothing_is_measured_twice(tied: Model, tmp_path: Path) -> None:
@@ -92,7 +88,7 @@ def test_nothing_is_measured_twice(tied: Model, tmp_path: Path) -> None:
         choice = uniform(space, "Q5_0")
         first = evaluate(choice, 12)
         others = evaluate(choice, 20), evaluate(choice, 12)
-        kept = Evaluator(tied, Forgetful(), reference=evaluate._reference, objectives=(KullbackLeibler(), norm), store=evaluate._store)
+        kept = Evaluator(tied, refuse, reference=evaluate._reference, objectives=(KullbackLeibler(), norm), store=evaluate._store)
         assert kept(choice, 20).estimates == others[0].estimates
     assert others[1].estimates == first.estimates
     assert norm.n_asked == 1
@@ -122,7 +118,7 @@ def test_nothing_is_stopped_early_with_a_model_objective(tied: Model, tmp_path: 
     with evaluator(tied, tmp_path, Norm()) as (evaluate, _, space):
         found = evaluate(uniform(space, "Q4_0"), 27, against=[uniform(space, "Q8_0")])
     assert (found.n_sequences, found.n_tokens) == (27, 0)
-    assert found.estimates[0].value > 0
+    assert found.first.value > 0
     assert found.seconds > 0
 
 
@@ -140,4 +136,44 @@ def test_a_value_that_is_no_number_is_a_sentence_and_loses_nothing(tied: Model, 
         with pytest.raises(ObjectiveError) as caught:
             evaluate(choice, 3)
         sentence(caught.value, "undefined")
-        assert evaluate(choice, 1).estimates[0].value == 1
+        assert evaluate(choice, 1).first.value == 1
+
+
+def test_an_objective_that_comes_later_is_measured_alone(tied: Model, tmp_path: Path) -> None:
+    with evaluator(tied, tmp_path, KullbackLeibler(), Flips()) as (evaluate, _, space):
+        choice = uniform(space, "Q4_0")
+        alone = Evaluator(tied, evaluate._load, reference=evaluate._reference, objectives=(KullbackLeibler(),), store=evaluate._store)
+        first = alone(choice, 12)
+        read = CountingReference(evaluate._reference)
+        both = Evaluator(tied, evaluate._load, reference=read, objectives=(KullbackLeibler(), Flips()), store=evaluate._store)
+        found = both(choice, 20)
+        assert read.passes == [(("flips",), 0, 20), (("kl",), 12, 20)]
+        assert found.estimates == evaluate(choice, 20).estimates
+    assert np.array_equal(found.by_sequence[:12, 0], first.by_sequence[:, 0])
+
+
+class CountingReference(Reference):
+    """Another reference that notes what was measured."""
+
+    def __init__(self, other: Reference) -> None:
+        self.tokens, self._other, self.passes = other.tokens, other, list[tuple[tuple[str, ...], int, int]]()
+
+    def measure(self, model: Model, objectives: Sequence[TokenObjective], *, first: int = 0, stop: int | None = None) -> np.ndarray:
+        assert stop is not None
+        self.passes.append((tuple(objective.name for objective in objectives), first, stop))
+        return self._other.measure(model, objectives, first=first, stop=stop)
+
+
+class OfText(Norm):
+    """The same, for a value that is one of the text."""
+
+    reads_text = True
+
+
+@pytest.mark.parametrize(("objective", "n_asked"), [(Norm(), 1), (OfText(), 2)])
+def test_a_model_objective_is_asked_again_on_another_text_only_where_it_reads_it(tied: Model, tmp_path: Path, objective: Norm, n_asked: int) -> None:
+    with evaluator(tied, tmp_path, objective) as (evaluate, _, space):
+        other = Reference(tied, random_tokens(3, 8, seed=5), scratch=tmp_path, progress=Silent())
+        evaluate(uniform(space, "Q4_0"), 8)
+        Evaluator(tied, evaluate._load, reference=other, objectives=(objective,), store=evaluate._store)(uniform(space, "Q4_0"), 3)
+    assert objective.n_asked == n_asked

@@ -3,10 +3,11 @@ import math
 import pytest
 
 from bitwright.objectives import Measurement
+from tests.measuring import measurement_of
 
 
 def measurement(*nats: float) -> Measurement:
-    return Measurement((0,), nats, 9.0, 0.5, 10, 1.0)
+    return measurement_of((0,), nats)
 
 
 def test_mean_and_standard_error_over_sequences() -> None:

@@ -1,4 +1,3 @@
-import dataclasses
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from bitwright.errors import OutputError, RunError
-from bitwright.objectives import Measurement, Store
+from bitwright.objectives import Store
 from tests.processes import process
 from tests.sentences import sentence
 from tests.work import fill_store
@@ -27,8 +26,13 @@ def store(path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def measurement(*choice: int, nats: float = 0.1) -> Measurement:
-    return Measurement(choice, (nats, 2 / 3), 17.25, 0.75, 100, 1.5)
+def put(store: Store, *choice: int, nats: float = 0.1) -> None:
+    store.put_measured("t", list(choice), {"kl": np.array([[nats], [2 / 3]]), "flips": np.array([[0.5], [17.25]])}, first=0, seconds=np.float64(3))
+
+
+def kl(store: Store) -> dict[tuple[int, ...], list[float]]:
+    """What was measured of every choice."""
+    return {choice: values[:, 0].tolist() for choice, (values, _) in store.all_measured("t", "kl").items()}
 
 
 def reopened(store: Store, path: Path) -> Store:
@@ -82,18 +86,22 @@ def test_arrays_come_back_as_they_were(store: Store, path: Path, values: np.ndar
 
 
 def test_measurements_come_back_exactly_and_in_order(store: Store, path: Path) -> None:
-    given = [measurement(2, 1, nats=0.1), measurement(0, 0, nats=1 / 3), measurement(1, 1, nats=5e-324)]
-    for each in given:
-        store.put(each)
+    for choice, nats in (((2, 1), 0.1), ((0, 0), 1 / 3), ((1, 1), 5e-324)):
+        put(store, *choice, nats=nats)
     again = reopened(store, path)
-    assert again.measurements() == given
+    assert list(kl(again).items()) == [((2, 1), [0.1, 2 / 3]), ((0, 0), [1 / 3, 2 / 3]), ((1, 1), [5e-324, 2 / 3])]
     again.close()
 
 
-def test_the_first_measurement_of_a_choice_stays(store: Store) -> None:
-    store.put(measurement(1, 2, nats=0.1))
-    store.put(measurement(1, 2, nats=0.9))
-    assert store.measurements() == [measurement(1, 2, nats=0.1)]
+def test_parts_of_a_text_are_joined_for_each_objective(store: Store) -> None:
+    put(store, 1, 2)
+    store.put_measured("t", [1, 2], {"kl": np.array([[7.0]])}, first=2, seconds=1.0)
+    values, seconds = store.measured("t", "kl", [1, 2])
+    assert (values[:, 0].tolist(), seconds) == ([0.1, 2 / 3, 7.0], 2.5)
+    values, seconds = store.measured("t", "flips", [1, 2])
+    assert (values[:, 0].tolist(), seconds) == ([0.5, 17.25], 1.5)
+    for nothing in (store.measured("other", "kl", [1, 2]), store.measured("t", "kl", [2, 1]), store.measured("t", "perplexity", [1, 2])):
+        assert (nothing[0].shape, nothing[1]) == ((0, 1), 0)
 
 
 def test_texts_and_arrays_are_replaced(store: Store) -> None:
@@ -127,8 +135,8 @@ def test_a_finished_piece_of_work_is_there_for_others_at_once(store: Store, path
     """One transaction for each: nothing waits for a later commit."""
     other = Store(path)
     for i in range(3):
-        store.put(measurement(i))
-        assert len(other.measurements()) == i + 1
+        put(store, i)
+        assert len(kl(other)) == i + 1
         store.put_array(str(i), np.zeros(i))
         assert other.has_array(str(i))
     other.close()
@@ -152,14 +160,14 @@ def test_a_killed_process_leaves_all_that_it_finished(path: Path) -> None:
             told = max(islice(other.news(60), moments.randrange(5, 60)))
             other.kill()
         store = Store(path)
-        found = store.measurements()
+        found = list(store.all_measured("text", "kl").items())
         n_arrays = sum(store.has_array(f"array {i}") for i in range(len(found) + 1))
         for i in range(n_arrays):
             np.testing.assert_array_equal(store.array(f"array {i}"), np.full(60_000, i))
-        store.put(measurement(9, 9))
+        put(store, 9, 9)
         store.close()
-        assert [m.choice for m in found] == [(i,) for i in range(len(found))]
-        assert all(len(m.sequence_nats) == 200 for m in found)
+        assert [choice for choice, _ in found] == [(i,) for i in range(len(found))]
+        assert all(values.tolist() == [[i]] * 200 for i, (_, (values, _)) in enumerate(found))
         assert len(found) > told
         assert told <= n_arrays <= len(found)
         with sqlite3.connect(path) as check:
@@ -181,13 +189,13 @@ def test_a_damaged_database_is_no_run(store: Store, path: Path) -> None:
     """The header is whole, so the damage shows when something is read."""
     for i in range(50):
         store.put_array(f"{i}", np.arange(2_000.0))
-        store.put(measurement(i))
+        put(store, i)
     store.close()
     data = bytearray(path.read_bytes())
     data[4096:] = random.Random(0).randbytes(len(data) - 4096)
     path.write_bytes(data)
     with pytest.raises(RunError) as refused:
-        Store(path).measurements()
+        Store(path).all_measured("t", "kl")
     sentence(refused.value, path)
 
 
@@ -203,7 +211,9 @@ def test_a_database_of_another_program_is_no_run_and_stays_as_it_is(path: Path) 
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("older", ["alter table arrays drop column digest; pragma application_id = 0", "pragma user_version = 9"])
+@pytest.mark.parametrize(
+    "older", ["alter table arrays drop column digest; pragma application_id = 0", "pragma user_version = 9", "pragma user_version = 1"]
+)
 def test_a_run_of_another_version_is_refused(store: Store, path: Path, older: str) -> None:
     store.close()
     with sqlite3.connect(path) as other:
@@ -221,11 +231,9 @@ CHANGES: list[tuple[str, Callable[[Store], object]]] = [
     ("update texts set text = 7", lambda store: store.texts("name")),
     ("update arrays set data = cast(replace(hex(data), '05', '04') as blob)", lambda store: store.array("x")),
     ("update arrays set data = zeroblob(3)", lambda store: store.array("x")),
-    ("update measurements set record = replace(record, '17.25', '17.26')", lambda store: store.measurements()),
-    ("update measurements set choice = '[2, 1]'", lambda store: store.measurements()),
-    ("update shipped set record = '[]'", lambda store: store.shipped("rtn")),
-    ("update evaluations set seconds = 3", lambda store: store.evaluations("t", [1])),
-    ("update evaluations set data = x'00'", lambda store: store.evaluated("t")),
+    ("update measurements set seconds = 3", lambda store: store.measured("t", "kl", [1, 2])),
+    ("update measurements set data = x'00'", lambda store: store.all_measured("t", "kl")),
+    ("update measurements set choice = '[2, 1]'", lambda store: store.all_measured("t", "flips")),
     ("update stages set n_tokens = n_tokens + 1", lambda store: store.stages()),
     ("update stages set digest = x''", lambda store: store.put_stage("load", seconds=1, n_tokens=0, peak_memory_bytes=0)),
 ]
@@ -236,9 +244,7 @@ def test_a_changed_value_is_noticed_when_it_is_read(store: Store, path: Path, ch
     store.check_settings({"seed": "1"})
     store.put_text("name", "text")
     store.put_array("x", np.full(3, 5, dtype=np.uint8))
-    store.put(measurement(1, 2))
-    store.put_shipped("rtn", measurement(1, 2))
-    store.put_evaluation("t", [1], first=0, values=np.ones((2, 1)), seconds=np.float64(2))
+    put(store, 1, 2)
     store.put_stage("load", seconds=1, n_tokens=np.int64(5), peak_memory_bytes=7)  # type: ignore[arg-type]
     read(store)
     with sqlite3.connect(path) as other:
@@ -255,7 +261,7 @@ def test_no_mutation_of_a_run_is_a_traceback_or_another_value(path: Path) -> Non
     store.check_settings({"seed": "1"})
     for i in range(6):
         store.put_array(str(i), np.arange(40.0) + i)
-        store.put(measurement(i))
+        put(store, i)
     store._db.execute("pragma wal_checkpoint(truncate)")
     store.close()
     whole, rng = path.read_bytes(), random.Random(3)
@@ -271,12 +277,12 @@ def test_no_mutation_of_a_run_is_a_traceback_or_another_value(path: Path) -> Non
         except (RunError, OutputError):
             continue
         try:
-            assert set(found.measurements()) <= {measurement(i) for i in range(6)}
+            assert kl(found).items() <= {(i,): [0.1, 2 / 3] for i in range(6)}.items()
             assert found.settings() in ({}, {"seed": "1"})
             for i in range(6):
                 if found.has_array(str(i)):
                     np.testing.assert_array_equal(found.array(str(i)), np.arange(40.0) + i)
-            found.put(measurement(9))
+            put(found, 9)
         except (RunError, OutputError):
             pass
         finally:
@@ -298,8 +304,3 @@ def test_a_full_disk_is_an_error(store: Store, path: Path) -> None:
     sentence(refused.value, path.parent, "full")
     assert store.has_array("before")
     assert not store.has_array("large")
-
-
-def test_records_are_complete() -> None:
-    """Every field of a measurement survives; a new field without a place in the store is noticed here."""
-    assert {field.name for field in dataclasses.fields(Measurement)} == set(vars(measurement(0)))

@@ -7,16 +7,11 @@ import pytest
 import bitwright as bw
 from bitwright.compress import open_source
 from bitwright.errors import BudgetError, OutputError
-from bitwright.objectives import Measurement
 from bitwright.pipeline import Run
 from bitwright.pipeline.candidates import best, budget_bytes, candidates, make_plan, write_text
 from bitwright.spaces import Choice, parse_budget
-from tests.measuring import uniform
+from tests.measuring import measurement_of, uniform
 from tests.sentences import sentence
-
-
-def measurement(choice: np.ndarray, nats: float) -> Measurement:
-    return Measurement(tuple(choice.tolist()), (nats, nats), 1.0, 1.0, 1, 1.0)
 
 
 def test_a_budget_must_be_below_the_original() -> None:
@@ -55,7 +50,7 @@ def test_the_one_measured_best_wins_and_of_equals_the_smaller(
 ) -> None:
     found = candidates(searched, 10**6)
     named = {"fine": found["uniform Q8_0"], "coarse": found["uniform Q5_0"]}
-    measured = {"fine": measurement(named["fine"], 0.1), "coarse": measurement(named["coarse"], coarse_nats)}
+    measured = {"fine": measurement_of(named["fine"], (0.1, 0.1)), "coarse": measurement_of(named["coarse"], (coarse_nats, coarse_nats))}
     monkeypatch.setattr(Run, "measurements", {m.choice: m for m in measured.values()})
     assert best(searched, named, {}) == (winner, measured[winner])
 

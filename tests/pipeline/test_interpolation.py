@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitwright.objectives import Measurement, Store
+from bitwright.objectives import Store
 from bitwright.pipeline import Run
 from bitwright.pipeline.interpolation import Foreteller, foreteller
 from bitwright.search import hull
+from tests.measuring import put_quality
 
 
 @pytest.mark.slow
@@ -38,5 +39,5 @@ def test_a_run_of_few_measurements_has_one_factor(searched: Run, tmp_path: Path)
     assert foreteller(bare)(3.0).nats_per_token == pytest.approx(3.0)
     choice = searched.prices.space.smallest()
     nats = 5 * searched.summed(choice)
-    store.put(Measurement(tuple(choice.tolist()), (nats, nats), 1.0, 1.0, 10, 0.1))
+    put_quality(store, choice, (nats, nats))
     assert foreteller(bare)(3.0).nats_per_token == pytest.approx(15.0)

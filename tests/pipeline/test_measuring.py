@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitwright.compress import Model, load, stitched
+from bitwright.compress import Model, choice_loader, load, swapping
 from bitwright.errors import UserError
 from bitwright.objectives import Evaluator, KullbackLeibler, Reference, Store
 from bitwright.pipeline.measuring import Effort, Explored, Meter, explore
@@ -35,9 +35,9 @@ def evaluator(model: Model, space: Space, tmp_path: Path) -> Iterator[Evaluator]
     for name in MENU:
         for unit in space.units:
             levels.packed(unit.tensors[0], next(form for form in space.formats if form.name == name))
-    with stitched(model, levels, space=space) as weights:
+    with swapping(model) as swapper:
         reference = Reference(model, TOKENS, scratch=tmp_path, progress=Silent())
-        yield Evaluator(model, weights, reference=reference, objectives=(KullbackLeibler(),), store=store)
+        yield Evaluator(model, choice_loader(swapper, model, levels, space), reference=reference, objectives=(KullbackLeibler(),), store=store)
     store.close()
 
 
@@ -69,7 +69,7 @@ def test_counts_each_sequence_of_a_choice_once(evaluator: Evaluator, space: Spac
     found, meter = explored(Asks(question(4, one, two), question(20, one), question(4, two)), evaluator)
     assert found.is_finished
     assert (meter.evaluations, meter.forward_tokens, meter.backward_tokens) == (2, (20 + 4) * 8, 0)
-    assert [step.tokens for step in found.steps] == [32, 64, 24 * 8, 24 * 8]
+    assert [spent.tokens for _, spent in found.steps] == [32, 64, 24 * 8, 24 * 8]
     assert len(found.trials) == 2
     assert sorted(found.trials.n_sequences.tolist()) == [4, 20]
     assert meter.seconds > 0
@@ -103,7 +103,7 @@ def test_a_search_run_again_measures_nothing_and_ends_the_same(evaluator: Evalua
         return random_within(Problem(space, uniform(space, "Q4_0")[None], 12, seed=1), budget, n=6)
 
     first, spent = explored(random(), evaluator, evaluations=4)
-    monkeypatch.setattr(Evaluator, "_measured", None)
+    monkeypatch.setattr(Evaluator, "_read", None)
     again, spent_again = explored(random(), evaluator, evaluations=4)
     assert np.array_equal(first.trials.choices, again.trials.choices)
     assert np.array_equal(first.trials.values, again.trials.values)

@@ -11,13 +11,14 @@ from bitwright.compress import load, matrix_shape, open_source
 from bitwright.compress.codecs.level_file import DIGEST_BYTES, read_level
 from bitwright.engines import NATIVE, model_as_held, target_named
 from bitwright.errors import PlanError, RunError
-from bitwright.objectives import Divergence, Reference
+from bitwright.objectives import Reference
 from bitwright.pipeline import Run
 from bitwright.pipeline.building import packing
 from bitwright.pipeline.run import CODES, LEVELS
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.spaces import Kept, Plan, RequantizedCodes
+from tests.measuring import Divergence
 from tests.runs import small
 from tests.sentences import sentence
 

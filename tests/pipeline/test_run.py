@@ -7,10 +7,11 @@ import pytest
 import bitwright as bw
 from bitwright.engines import LLAMA_CPP
 from bitwright.errors import RunError
-from bitwright.objectives import Measurement, Store
+from bitwright.objectives import Store
 from bitwright.pipeline import Run
 from bitwright.pipeline.run import Prices, keep_prices, read_prices
 from bitwright.spaces import Tensor, Unit
+from tests.measuring import put_quality
 from tests.sentences import sentence
 
 
@@ -52,7 +53,7 @@ def test_the_scale_is_that_of_all_measurements(tmp_path: Path) -> None:
     run = Run(tmp_path, store, bw.Settings("m"), given)
     choice = given.space.uniform(LLAMA_CPP.format("Q4_0"))
     assert run.scale.factor == 1
-    store.put(Measurement(tuple(choice.tolist()), (3 * run.summed(choice),), 1.0, 1.0, 1, 1.0))
+    put_quality(store, choice, (3 * run.summed(choice),))
     assert run.scale.factor == pytest.approx(3)
     store.close()
 

@@ -16,7 +16,7 @@ from bitwright.pipeline import Run, Search
 from bitwright.pipeline.candidates import candidates, own_candidate
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.origins import origin
-from bitwright.pipeline.run_search import desk, named_objectives, search_along, search_within
+from bitwright.pipeline.run_search import named_objectives, open_session, search_along, search_within
 from bitwright.pipeline.run_space import front_points, price
 from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Silent
@@ -80,7 +80,7 @@ def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for
     if method.name not in _WHOLE_FRONT:  # which search the whole front
         assert (sizes <= middle(run)).all()
     assert all((weight == before[name]).all() for name, weight in bench.model.module.named_parameters())
-    monkeypatch.setattr(Evaluator, "_measured", None)
+    monkeypatch.setattr(Evaluator, "_read", None)
     again = search_within(bench, run, budget_bits=middle(run), search=search)
     assert np.array_equal(again.trials.choices, found.trials.choices)
     assert np.array_equal(again.trials.values, found.trials.values)
@@ -225,8 +225,8 @@ def test_what_a_method_takes_is_asked_of_it(opened: tuple[Workbench, Run]) -> No
         "few bits",
     )
     asked = Search(method_named("modelopt"), Effort(evaluations=1))
-    with desk(bench, run, asked) as at:
-        choice = asked.method.for_budget(at.sought([], (widest,)), budget).ask().choices[0]
+    with open_session(bench, run, asked) as at:
+        choice = asked.method.within(at.sought([], (widest,)), budget).ask().choices[0]
     assert widest.holds(choice)
     assert {method.name for method in METHODS if method.takes_side_limits} == {"auto", "hawq", "higgs", "modelopt"}
     assert {method.name for method in METHODS if method.takes_cache_types} >= {"auto", "tpe", "nsga2", "nehvi", "local-search", "greedy", "random"}

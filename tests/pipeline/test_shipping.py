@@ -15,16 +15,18 @@ from bitwright.compress.codecs.rounding.gptq import Gptq
 from bitwright.engines import target_named
 from bitwright.engines.no_engine import INTEGERS
 from bitwright.errors import RunError, UserError
-from bitwright.objectives import Divergence, Reference, collect_moments
+from bitwright.objectives import Reference, collect_moments
 from bitwright.pipeline import Run
 from bitwright.pipeline.building import packing
 from bitwright.pipeline.candidates import make_plan
+from bitwright.pipeline.held_out import measure_candidates
 from bitwright.pipeline.run import SHIPPED
-from bitwright.pipeline.shipping import measure_as_shipped, shipped_levels
+from bitwright.pipeline.shipping import shipped_levels
 from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.report import AsSearched, Shipping
 from bitwright.spaces import Kept, Plan, RequantizedCodes
+from tests.measuring import Divergence
 from tests.runs import small
 from tests.sentences import sentence
 
@@ -176,7 +178,7 @@ def test_a_dropped_expert_is_gone_while_the_others_are_rounded(tiny_mixtral: Pat
     choices = [choice, choice.copy()]
     choices[1][gone] = names["DROP"]
     bench = set_up(settings, run.folder, device="cpu", progress=Silent())
-    measure_as_shipped(bench, run, choices)
+    measure_candidates(bench, run, choices)
     folders = [shipped_levels(run, space.names(each)) for each in choices]
     dropped = {tensor.name for tensor in space.units[gone].tensors}
     files = [{path.name for path in folder.iterdir()} for folder in folders]

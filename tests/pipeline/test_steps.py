@@ -14,7 +14,7 @@ from bitwright.engines import engine_named, model_as_held, target_named
 from bitwright.engines.checkpoint_source import written_weights
 from bitwright.errors import ModelError, PlanError, RunError, UserError
 from bitwright.methods.by_name import method_named
-from bitwright.objectives import Divergence, Reference
+from bitwright.objectives import Reference
 from bitwright.pipeline import Run, Search
 from bitwright.pipeline.exporting import export
 from bitwright.pipeline.measuring import Effort
@@ -25,6 +25,7 @@ from bitwright.progress import Silent
 from bitwright.report import Shipping
 from bitwright.spaces import CalibratedRouters, Plan
 from bitwright.written_files import digest as digest_of
+from tests.measuring import Divergence
 from tests.runs import small
 from tests.sentences import sentence
 

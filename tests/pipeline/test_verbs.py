@@ -235,7 +235,7 @@ def test_a_plan_for_a_budget_that_cannot_be_is_refused(searched: Run) -> None:
 
 
 def test_a_run_that_measured_nothing_has_no_front(llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitwright.pipeline.workbench.Workbench.measure", lambda *_: None)
+    monkeypatch.setattr("bitwright.pipeline.verbs.measure", lambda *_: None)
     with pytest.raises(RunError) as refused:
         bw.pipeline.search(small(llama_tied, sensitivity="weight"), tmp_path / "o", n_points=2)
     sentence(refused.value, tmp_path / "o")

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from bitwright.search import Learning, Predict, Refit
 from bitwright.spaces import Choices, Space
-from tests.search.ask_tell import Landscape
+from bitwright.testing.strategy_contract import Landscape
 
 
 def knowing(known: Landscape, *, error: float = 0.3) -> Predict:

@@ -32,7 +32,7 @@ def level_path(folder: Path, tensor: str, form: str) -> Path:
     return folder / f"{tensor}.{form}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Levels:
     """Packed tensors of a model in `folder`, one file for each tensor and format.
 

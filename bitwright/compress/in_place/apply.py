@@ -1,42 +1,40 @@
-"""Replacement of a torch module's weights within a `with` block."""
+"""The weights of a plan and of a choice, in a torch module for as long as a `with` block lasts."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 
 from bitwright.compress.codecs.packed_cache import Levels, matrix_shape
-from bitwright.compress.in_place.dropping import Dropped, without
-from bitwright.compress.in_place.rounded_inputs import RoundsInputs, inputs_rounded, with_inputs
+from bitwright.compress.in_place.dropping import Dropped
+from bitwright.compress.in_place.rounded_inputs import with_inputs
+from bitwright.compress.in_place.swapping import Weights, WeightSwapper, swapping
 from bitwright.compress.models.architectures import weights_of
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.source import Floats
-from bitwright.spaces import DROP, Format, Tensor, expert_of
+from bitwright.spaces import DROP, Choice, Format, Space, Tensor, chosen_cache, expert_of
 
-Weights = Mapping[str, Callable[[], Floats]]
+
+@dataclass(frozen=True)
+class PackedWeights:
+    """The weights of a tensor in a format, expanded from its packed levels."""
+
+    levels: Levels
+    tensor: Tensor
+    form: Format
+
+    def __call__(self) -> Floats:
+        """Return the weights `(n_rows, n_columns)`."""
+        return self.levels.weights(self.tensor, self.form)
 
 
 @contextmanager
 def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tensor]]:
-    """Write the matrix `(n_rows, n_columns)`, in engine order, that each function in `weights` returns into the parameters of its engine tensor.
-
-    Routers cannot choose an expert whose weights are `Dropped`, and the inputs of a layer with `RoundsInputs` are rounded. The original
-    weights are restored when the block ends; they are yielded to it by parameter name. Peak memory is twice that of the changed parameters.
-    """
-    saved = {name: model.module.get_parameter(name).detach().clone() for tensor in weights for name in _parameters(model, tensor)}
-    try:
-        with torch.no_grad():
-            for name, matrix in weights.items():
-                _write(model, name, torch.from_numpy(matrix()))
-        inputs = {name: given.form for name, given in weights.items() if isinstance(given, RoundsInputs)}
-        gone = {given.expert: given.heir for given in weights.values() if isinstance(given, Dropped)}
-        with without(model, gone), inputs_rounded(model, inputs):
-            yield saved
-    finally:
-        with torch.no_grad():
-            for name, original in saved.items():
-                model.module.get_parameter(name).copy_(original)
+    """Give the module other `weights` for as long as the block lasts, see `WeightSwapper.load`; yield the original ones, by name of the parameter."""
+    with swapping(model) as swapper:
+        swapper.load(weights)
+        yield swapper.originals
 
 
 @contextmanager
@@ -61,7 +59,7 @@ def planned_weights(model: Model, packed_tensors: Levels, *, formats: Mapping[st
     """Return the weights of each tensor in `formats` (tensor → format), in that format; tensors in their stored format are left out."""
     changed = [tensor for tensor in model.tensors if tensor.name in formats and formats[tensor.name].name != tensor.stored]
     quantized: Weights = {
-        tensor.name: with_inputs(formats[tensor.name], partial(packed_tensors.weights, tensor, formats[tensor.name]))
+        tensor.name: with_inputs(formats[tensor.name], PackedWeights(packed_tensors, tensor, formats[tensor.name]))
         for tensor in changed
         if formats[tensor.name] != DROP
     }
@@ -74,13 +72,16 @@ def dropped(packed_tensors: Levels, tensor: Tensor) -> Dropped:
     return Dropped(matrix_shape(tensor), expert, packed_tensors.heirs.get(expert, -1))
 
 
-def _parameters(model: Model, tensor: str) -> set[str]:
-    return {piece.parameter for piece in model.pieces[tensor]}
+def choice_loader(swapper: WeightSwapper, model: Model, levels: Levels, space: Space) -> Callable[[Choice], None]:
+    """Return a function that loads a choice `(n_units,)` of the space: its weights, and the types of its cache.
 
+    The model must have its original weights now: the heirs of experts are found by them.
+    """
+    if any(form == DROP and offered.any() for form, offered in zip(space.formats, space.offered.T, strict=True)):
+        _ = levels.heirs
 
-def _write(model: Model, name: str, matrix: torch.Tensor) -> None:
-    start = 0
-    for piece in model.pieces[name]:
-        parameter = model.module.get_parameter(piece.parameter)
-        piece.from_engine(parameter, matrix[start : start + piece.n_rows].to(parameter.device))
-        start += piece.n_rows
+    def load(choice: Choice) -> None:
+        formats = {tensor.name: space.formats[f] for unit, f in zip(space.units, choice, strict=True) for tensor in unit.tensors}
+        swapper.load(planned_weights(model, levels, formats=formats), chosen_cache(space, choice))
+
+    return load

@@ -6,8 +6,7 @@ as `fake_quantize` of compressed-tensors 0.20 computes it in a model that `from_
 Gradients pass through the rounding unchanged (straight-through estimator; Bengio et al., 2013).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -67,17 +66,6 @@ class InputRounding:
         if any(piece.expert >= 0 for piece in self._model.pieces[tensor]):
             raise ValueError(f"the inputs of {tensor} cannot be rounded")
         return names
-
-
-@contextmanager
-def inputs_rounded(model: Model, formats: Mapping[str, Format]) -> Iterator[None]:
-    """Round the inputs of the layers of `formats` (tensor → format) within the block."""
-    inputs = InputRounding(model)
-    inputs.set_formats(formats)
-    try:
-        yield
-    finally:
-        inputs.set_formats({})
 
 
 def rounded_inputs(x: Torch, form: ByteFormat) -> Torch:

@@ -1,112 +1,123 @@
-"""Weight swapping: one choice after another in a torch module, writing only the units that differ from the choice before.
+"""The one writer of weights into a torch module: other weights as long as a `with` block lasts, one set after another.
 
-A search measures hundreds of choices, most of which differ in two units, so dequantized weights are cached in memory up to a bound.
+A search measures hundreds of choices of which most differ in two units, so only tensors that differ from the set before are written, and expanded
+weights are cached in memory up to a bound.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor as Torch
 
-from bitwright.compress.codecs.packed_cache import Levels
-from bitwright.compress.in_place.dropping import Gone, Rerouting
+from bitwright.compress.in_place.dropping import Dropped, Gone, Rerouting
 from bitwright.compress.in_place.rounded_cache import CacheRounding, cache_rounding
-from bitwright.compress.in_place.rounded_inputs import InputRounding
+from bitwright.compress.in_place.rounded_inputs import InputRounding, RoundsInputs
 from bitwright.compress.models.model import Model
-from bitwright.spaces import DROP, CacheTypes, Choice, Format, Space, Tensor, chosen_cache, weight_space, without_cache
+from bitwright.compress.models.source import Floats
+from bitwright.spaces import CacheTypes
 
+#: bound on the expanded weights that a search keeps in memory
 EXPANDED_BYTES = 1 << 31
-_ORIGINAL = -1
+
+#: tensor → the function that returns its matrix `(n_rows, n_columns)` in engine order; of two functions that are equal the weights are the same
+Weights = Mapping[str, Callable[[], Floats]]
 
 
 @contextmanager
-def stitched(model: Model, packed_tensors: Levels, *, space: Space) -> Iterator["Stitcher"]:
-    """Return a swapper of the module's weights within the block; the original weights are restored at its end.
+def swapping(model: Model, *, expanded_bytes: int = 0) -> Iterator["WeightSwapper"]:
+    """Open a `WeightSwapper` that caches at most `expanded_bytes` of expanded weights; the original weights come back when the block ends.
 
-    Every pair of the choices must have been quantized before, since the original weights are not in the module then. Memory besides the model: a copy
-    of the parameters in the space, and at most 2 GiB of dequantized weights.
+    Memory beside the model: the parameters that were written, once more, and what is cached.
     """
-    names = {piece.parameter for unit in weight_space(space).units for tensor in unit.tensors for piece in model.pieces[tensor.name]}
-    saved = {name: model.module.get_parameter(name).detach().clone() for name in names}
     with ExitStack() as stack:
-        may_drop = any(form == DROP and offered.any() for form, offered in zip(space.formats, space.offered.T, strict=True))
-        heirs, reroute = (packed_tensors.heirs, stack.enter_context(Rerouting(model)).without) if may_drop else ({}, _reject_dropped)
-        rounding = InputRounding(model), stack.enter_context(cache_rounding(model))
-        swapper = Stitcher(model, packed_tensors, space, _Originals(saved, heirs, reroute, *rounding))
+        swapper = WeightSwapper(model, stack, expanded_bytes=expanded_bytes)
         stack.callback(swapper.restore)
         yield swapper
 
 
-@dataclass(frozen=True, eq=False)
-class _Originals:
-    """Original weights `saved` before any change, the replacements of dropped experts, and the objects that change routers, inputs and KV cache."""
+class WeightSwapper:
+    """Loads weights into a module. Opened by `swapping`.
 
-    saved: dict[str, Torch]
-    heirs: Gone
-    reroute: Callable[[Gone], None]
-    inputs: InputRounding
-    cache: CacheRounding
+    `originals` are the weights before anything was written, by name of the parameter; those that were never written are not there.
+    """
 
+    def __init__(self, model: Model, stack: ExitStack, *, expanded_bytes: int) -> None:
+        self.originals: dict[str, Torch] = {}
+        self._model, self._stack, self._expanded_bytes = model, stack, expanded_bytes
+        self._loaded: dict[str, Callable[[], Floats]] = {}
+        self._expanded: OrderedDict[Callable[[], Floats], Torch] = OrderedDict()
+        self._inputs = InputRounding(model)
+        self._cache: CacheRounding | None = None
+        self._rerouting: Rerouting | None = None
 
-class Stitcher:
-    """Writer of the weights and the cache types of choices into a module. Made by `stitched`, which saves the original weights first."""
+    @torch.no_grad()
+    def load(self, weights: Weights, cache: CacheTypes | None = None) -> None:
+        """Give every tensor named in `weights` those weights and all others the original ones, and keep keys and values in the types of `cache`.
 
-    def __init__(self, model: Model, packed_tensors: Levels, space: Space, originals: _Originals) -> None:
-        self._model, self._packed_tensors, self._space, self._originals = model, packed_tensors, space, originals
-        self._loaded = np.full(len(space.units), _ORIGINAL)
-        self._dequantized: OrderedDict[tuple[str, str], Torch] = OrderedDict()
+        A router cannot choose an expert whose weights are `Dropped`, and the inputs of a layer are rounded whose weights say so (`RoundsInputs`).
+        A tensor has its original weights when its new ones are asked for.
+        """
+        for name in [name for name, standing in self._loaded.items() if weights.get(name) != standing]:
+            self._put_back(name)
+        for name, given in weights.items():
+            if name not in self._loaded:
+                self._save(name)
+                self._write(name, self._matrix(given))
+                self._loaded[name] = given
+        self._inputs.set_formats({name: given.form for name, given in weights.items() if isinstance(given, RoundsInputs)})
+        self._drop({given.expert: given.heir for given in weights.values() if isinstance(given, Dropped)})
+        self._keep(cache or CacheTypes())
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Restore the original weights."""
-        for name, original in self._originals.saved.items():
+        """Give the module its original weights, and its cache the plain types."""
+        for name, original in self.originals.items():
             self._model.module.get_parameter(name).copy_(original)
-        self._loaded[:] = _ORIGINAL
-        self._originals.reroute({})
-        self._originals.inputs.set_formats({})
-        self._originals.cache.set_types(CacheTypes())
+        self._loaded.clear()
+        self._inputs.set_formats({})
+        self._drop({})
+        self._keep(CacheTypes())
 
-    @torch.no_grad()
-    def load_choice(self, choice: Choice) -> None:
-        """Load the weights and the cache types of a choice `(n_units,)` into the module."""
-        self._originals.cache.set_types(chosen_cache(self._space, choice))
-        for u in np.flatnonzero(without_cache(self._space, self._loaded != choice)):
-            form = self._space.formats[choice[u]]
-            for tensor in self._space.units[u].tensors:
-                self._write(tensor, form)
-            self._loaded[u] = choice[u]
-        formats = {t.name: self._space.formats[f] for unit, f in zip(self._space.units, choice, strict=True) for t in unit.tensors}
-        self._originals.inputs.set_formats(formats)
-        units = [unit for unit, f in zip(self._space.units, choice, strict=True) if self._space.formats[f] == DROP]
-        self._originals.reroute({(unit.layer, unit.expert): self._originals.heirs.get((unit.layer, unit.expert), -1) for unit in units})
+    def _save(self, tensor: str) -> None:
+        for name in {piece.parameter for piece in self._model.pieces[tensor]} - self.originals.keys():
+            self.originals[name] = self._model.module.get_parameter(name).detach().clone()
 
-    def _write(self, tensor: Tensor, form: Format) -> None:
-        is_stored = form.name == tensor.stored
-        rows = None if is_stored else self._rows(tensor, form)
+    def _put_back(self, tensor: str) -> None:
+        for piece in self._model.pieces[tensor]:
+            piece.from_engine(self._model.module.get_parameter(piece.parameter), piece.to_engine(self.originals[piece.parameter]))
+        del self._loaded[tensor]
+
+    def _write(self, tensor: str, matrix: Torch) -> None:
         start = 0
-        for piece in self._model.pieces[tensor.name]:
+        for piece in self._model.pieces[tensor]:
             parameter = self._model.module.get_parameter(piece.parameter)
-            original = self._originals.saved[piece.parameter]
-            part = piece.to_engine(original) if rows is None else rows[start : start + piece.n_rows].to(parameter.device)
-            piece.from_engine(parameter, part)
+            piece.from_engine(parameter, matrix[start : start + piece.n_rows].to(parameter.device))
             start += piece.n_rows
 
-    def _rows(self, tensor: Tensor, form: Format) -> Torch:
-        """Return dequantized weights `(n_rows, n_columns)` in engine order, from a cache with LRU eviction."""
-        key = tensor.name, form.name
-        if key not in self._dequantized:
-            self._dequantized[key] = torch.from_numpy(self._packed_tensors.weights(tensor, form))
-            while sum(4 * rows.numel() for rows in self._dequantized.values()) > EXPANDED_BYTES and len(self._dequantized) > 1:
-                self._dequantized.popitem(last=False)
-        self._dequantized.move_to_end(key)
-        return self._dequantized[key]
+    def _matrix(self, given: Callable[[], Floats]) -> Torch:
+        """Return the weights `(n_rows, n_columns)`, cached within the bound; the longest unused make room for the newest."""
+        if given in self._expanded:
+            self._expanded.move_to_end(given)
+            return self._expanded[given]
+        matrix = torch.from_numpy(given())
+        if 4 * matrix.numel() <= self._expanded_bytes:
+            self._expanded[given] = matrix
+        while sum(4 * rows.numel() for rows in self._expanded.values()) > self._expanded_bytes:
+            self._expanded.popitem(last=False)
+        return matrix
 
+    def _drop(self, gone: Gone) -> None:
+        """Reroute the tokens of dropped experts; routers are watched from the first of them on."""
+        if gone and self._rerouting is None:
+            self._rerouting = self._stack.enter_context(Rerouting(self._model))
+        if self._rerouting is not None:
+            self._rerouting.without(gone)
 
-def _reject_dropped(gone: Gone) -> None:
-    """Reject any dropped expert."""
-    if gone:
-        raise ValueError(f"experts {sorted(gone)} are dropped in a space without DROP")
+    def _keep(self, types: CacheTypes) -> None:
+        """Round keys and values as `types` do; the cache is watched from the first that are not plain on."""
+        if not types.is_default and self._cache is None:
+            self._cache = self._stack.enter_context(cache_rounding(self._model))
+        if self._cache is not None:
+            self._cache.set_types(types)

@@ -28,13 +28,17 @@ from bitwright.spaces import Plan
 class LlamaCppEngine(Engine):
     """See the module."""
 
-    codecs: ClassVar[tuple[str, ...]] = (GGML,)
     file_name: ClassVar[str] = "model.gguf"
     memory: ClassVar[MemoryModel | None] = LlamaCppMemory()
     parity: ClassVar[Parity | None] = LlamaCppParity()
     chooses_cache_types: ClassVar[bool] = True
     ignores_windows: ClassVar[bool] = True
     writes_tensor_types: ClassVar[bool] = True
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """See `Engine.codecs`."""
+        return (GGML,)
 
     def container(self, model: str) -> Container:  # noqa: ARG002
         """See `Engine.container`."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor as Torch
 
 from bitwright.compress import Model
-from bitwright.objectives.measurement import standard_error
-from bitwright.objectives.objective import Estimate, ModelObjective, Preparation
+from bitwright.objectives.measurement import Estimate, standard_error
+from bitwright.objectives.objective import ModelObjective, Preparation
 from bitwright.objectives.text.tokens import Tokens
 
 _SEQUENCES_AT_ONCE = 8
@@ -51,6 +51,7 @@ class EffectiveRankDifference(ModelObjective):
     tokens: Tokens
     name = "erank"
     unit = "dimensions"
+    reads_text = True
 
     def evaluate_model(self, model: Model) -> Estimate:
         """Return the difference; its standard error is by the delta method, from differences paired by sequence."""

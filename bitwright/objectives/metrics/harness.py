@@ -16,7 +16,8 @@ from typing import Any
 
 from bitwright.compress import Model
 from bitwright.errors import LibraryError, ObjectiveError
-from bitwright.objectives.objective import Estimate, ModelObjective, Preparation
+from bitwright.objectives.measurement import Estimate
+from bitwright.objectives.objective import ModelObjective, Preparation
 from bitwright.objectives.text.tokens import Tokens
 
 _ROWS_AT_ONCE = 8

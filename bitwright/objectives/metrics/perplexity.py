@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.objectives.measurement import standard_error
-from bitwright.objectives.objective import Estimate, TokenObjective
+from bitwright.objectives.measurement import Estimate, standard_error
+from bitwright.objectives.objective import TokenObjective
 
 _LARGEST_EXPONENT = 700.0  # keeps the perplexity of a broken model finite
 

@@ -13,8 +13,8 @@ from torch import Tensor as Torch
 
 from bitwright.compress import Model, router_parameters
 from bitwright.errors import ObjectiveError
-from bitwright.objectives.measurement import standard_error
-from bitwright.objectives.objective import Estimate, ModelObjective, Preparation
+from bitwright.objectives.measurement import Estimate, standard_error
+from bitwright.objectives.objective import ModelObjective, Preparation
 from bitwright.objectives.text.routing import RouterCall, hook_routers
 from bitwright.objectives.text.tokens import Tokens
 
@@ -46,6 +46,7 @@ class ShiftFromOriginal(ModelObjective):
     tokens: Tokens
     name = "router-shift"
     unit = "of choices"
+    reads_text = True
 
     def evaluate_model(self, model: Model) -> Estimate:
         """See `ModelObjective.evaluate_model`."""

@@ -17,9 +17,9 @@ import torch
 
 from bitwright.compress import Model
 from bitwright.errors import ObjectiveError
-from bitwright.objectives.measurement import standard_error
+from bitwright.objectives.measurement import Estimate, standard_error
 from bitwright.objectives.metrics.tasks import Item, Task
-from bitwright.objectives.objective import Estimate, ModelObjective
+from bitwright.objectives.objective import ModelObjective
 from bitwright.objectives.reference import OF_MODEL, require_finite
 from bitwright.objectives.text.tokens import require_known, start_tokens
 

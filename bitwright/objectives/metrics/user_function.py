@@ -16,7 +16,8 @@ from pathlib import Path
 
 from bitwright.compress import Model
 from bitwright.errors import ObjectiveError
-from bitwright.objectives.objective import Estimate, ModelObjective
+from bitwright.objectives.measurement import Estimate
+from bitwright.objectives.objective import ModelObjective
 from bitwright.whole_files import regular
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
+from bitwright.objectives.measurement import Estimate
 from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler
-from bitwright.objectives.objective import Estimate, TokenObjective
+from bitwright.objectives.objective import TokenObjective
 
 _RESAMPLES = 1000
 _SEED = 0

@@ -1,12 +1,12 @@
 """Predictors of whole plans by name. To add one, write its file and add one line here."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.errors import UserError
+from bitwright.plugins import Parts
 from bitwright.predictors.plans.additive import AdditivePredictor
 from bitwright.predictors.plans.bits_process import BitsProcessPredictor
 from bitwright.predictors.plans.gaussian_process import GaussianProcessPredictor
@@ -20,28 +20,35 @@ from bitwright.spaces import Space
 
 Table = NDArray[np.float64]
 
-#: name -> factory of the predictor from a space, its table `(n_units, n_formats)` and a seed
-PREDICTORS: dict[str, Callable[[Space, Table, int], Predictor]] = {
-    "additive": lambda _, table, __: AdditivePredictor(table),
-    "isotonic": lambda _, table, __: IsotonicPredictor(table),
-    "ridge": lambda _, table, __: RidgePredictor(table),
-    "pairwise": lambda space, table, _: PairwisePredictor(table, following(len(space.units))),
-    "rbf": lambda space, _, __: RadialBasisPredictor(space.offered),
-    "mlp": lambda space, _, seed: PerceptronPredictor(space.offered, seed),
-    "gp-bits": lambda space, _, __: BitsProcessPredictor(space),
-    "gp": lambda _, table, __: GaussianProcessPredictor(table),
-}
+
+@dataclass(frozen=True, eq=False)
+class NamedPredictor:
+    """Predictor by its name, made from a space, its table `(n_units, n_formats)` and a seed."""
+
+    name: str
+    make: Callable[[Space, Table, int], Predictor]
 
 
-def predictor_named(name: str, space: Space, table: Table, *, seed: int) -> Predictor:
+_BUILT_IN = (
+    NamedPredictor("additive", lambda _, table, __: AdditivePredictor(table)),
+    NamedPredictor("isotonic", lambda _, table, __: IsotonicPredictor(table)),
+    NamedPredictor("ridge", lambda _, table, __: RidgePredictor(table)),
+    NamedPredictor("pairwise", lambda space, table, _: PairwisePredictor(table, following(len(space.units)))),
+    NamedPredictor("rbf", lambda space, _, __: RadialBasisPredictor(space.offered)),
+    NamedPredictor("mlp", lambda space, _, seed: PerceptronPredictor(space.offered, seed)),
+    NamedPredictor("gp-bits", lambda space, _, __: BitsProcessPredictor(space)),
+    NamedPredictor("gp", lambda _, table, __: GaussianProcessPredictor(table)),
+)
+PREDICTORS = {predictor.name: predictor for predictor in _BUILT_IN}
+#: the same with those of other packages
+PREDICTOR_PARTS = Parts("A predictor must be a known one", "bitwright.predictors", (NamedPredictor,), PREDICTORS)
+
+
+def predictor_named(name: str | NamedPredictor, space: Space, table: Table, *, seed: int) -> Predictor:
     """Return the predictor of that name for a space and its `table` `(n_units, n_formats)`.
 
     Raises:
         UserError: there is no predictor of that name.
-        LibraryError: it needs a package that is not installed.
+        LibraryError: it needs a package that is not installed, or another package declares it, and it cannot be loaded.
     """
-    if name not in PREDICTORS:
-        close = get_close_matches(name.lower(), PREDICTORS, n=1)
-        way_out = f"did you mean {close[0]}?" if close else f"choose from {', '.join(PREDICTORS)}."
-        raise UserError(f"A predictor must be a known one; '{name}' is not: {way_out}")
-    return PREDICTORS[name](space, table, seed)
+    return PREDICTOR_PARTS.named(PREDICTOR_PARTS.name_of(name)).make(space, table, seed)

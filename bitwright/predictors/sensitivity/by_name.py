@@ -6,13 +6,13 @@ A proxy prices every unit in every format, `(n_units, n_formats)`, without measu
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import Distortion
 from bitwright.errors import UserError
+from bitwright.plugins import Parts
 from bitwright.predictors.sensitivity.activations.block_output import block_output_errors
 from bitwright.predictors.sensitivity.activations.canonical import canonical_scores
 from bitwright.predictors.sensitivity.activations.expert_product import PUBLISHED, RELEASED, router_scores
@@ -95,13 +95,9 @@ def proxy_named(name: str) -> Proxy:
 
     Raises:
         UserError: there is no proxy of that name.
+        LibraryError: another package declares it, and it cannot be loaded.
     """
-    known = {proxy.name: proxy for proxy in PROXIES}
-    if name not in known:
-        close = get_close_matches(name.lower(), known, n=1)
-        way_out = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}."
-        raise UserError(f"A sensitivity must be a known proxy; '{name}' is not: {way_out}")
-    return known[name]
+    return PROXY_PARTS.named(name)
 
 
 # --- passes over the calibration text
@@ -233,3 +229,5 @@ PROXIES = (
     Proxy("noise", "Gaussian noise (HIGGS)", _each_noise, _noise),
     Proxy("shapley", "Shapley values over permutations (CoopQ)", _each_order, _shapley),
 )
+#: the same by name, with those of other packages
+PROXY_PARTS = Parts("A sensitivity must be a known proxy", "bitwright.proxies", (Proxy,), {proxy.name: proxy for proxy in PROXIES})

@@ -5,7 +5,7 @@
 
 A strategy never measures and never reads a clock: it is given a seed, a space and prior knowledge, and decides from the trials that it is told. Told
 the same trials it asks the same questions, in another process too; so a run is resumed by telling a new strategy the stored trials again. It may ask
-for a choice twice: the measuring loop caches the values.
+for a choice again, whose values the measuring loop has cached, but finishes where the space has no choice left that it has not asked for.
 
 A prediction is a function of choices, and a predictor a function from measured choices to a prediction: both are passed in, so that a strategy can
 be tested with a lambda.

@@ -13,8 +13,8 @@ from bitwright.compress import Distortion, Floats, GgmlCodec, Levels, matrix_sha
 from bitwright.engines import LLAMA_CPP
 from bitwright.progress import Advance, Progress, Silent
 from bitwright.spaces import BlockFormat, Space, Tensor, Unit, discover
+from bitwright.testing.codec_contract import importance
 from tests.compress import made_sources as made
-from tests.compress.contract import importance
 
 MENU = ("F32", "BF16", "Q8_0", "Q4_0", "IQ4_NL", "IQ2_XXS")
 DENSE = Unit("q", 0, "attn_q", (Tensor("blk.0.attn_q.weight", (8, 256), "F32"),))

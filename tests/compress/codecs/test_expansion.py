@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bitwright.compress import expanded, integer_codec, stored_type
 from bitwright.engines import LLAMA_CPP
 from bitwright.spaces import INTEGER_FORMATS, IntegerFormat
-from tests.compress.contract import normal
+from bitwright.testing.codec_contract import normal
 
 INTEGERS = tuple(form for form in INTEGER_FORMATS if isinstance(form, IntegerFormat))
 

@@ -16,7 +16,7 @@ from bitwright.compress.models.gguf import libggml
 from bitwright.engines import LLAMA_CPP
 from bitwright.errors import LibraryError, ModelError
 from bitwright.spaces import GGML_FORMATS, Format
-from tests.compress.contract import CodecContract, importance, normal, unknown
+from bitwright.testing.codec_contract import CodecContract, importance, normal, unknown
 from tests.sentences import sentence
 
 CODEC = GgmlCodec()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bitwright.compress import Floats, read_imatrix, write_imatrix
 from bitwright.errors import ModelError, OutputError
 from bitwright.spaces import Tensor
-from tests.compress.contract import importance
+from bitwright.testing.codec_contract import importance
 from tests.compress.models.gguf.test_reader import finish
 from tests.sentences import sentence
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bitwright.compress import integer_codec
 from bitwright.spaces import INTEGER_FORMATS, IntegerFormat
-from tests.compress.contract import CodecContract, normal, unknown
+from bitwright.testing.codec_contract import CodecContract, normal, unknown
 
 INTEGERS = tuple(form for form in INTEGER_FORMATS if isinstance(form, IntegerFormat))
 #: error of a uniform code of 2^b levels over the range of 32 to 256 normal weights, generously

@@ -14,8 +14,8 @@ from bitwright.engines import LLAMA_CPP, NATIVE
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS
 from bitwright.errors import ModelError, OutputError, RunError
 from bitwright.spaces import Absence, Format, Target, Tensor
+from bitwright.testing.codec_contract import importance
 from tests.compress import made_sources as made
-from tests.compress.contract import importance
 from tests.sentences import sentence
 
 Q4_0, Q8_0, F16, F32 = (LLAMA_CPP.format(name) for name in ("Q4_0", "Q8_0", "F16", "F32"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from bitwright.compress import Levels, Model, applied, integer_codec, load, planned_weights, rerouted, stitched, without
+from bitwright.compress import Levels, Model, applied, choice_loader, integer_codec, load, planned_weights, rerouted, swapping, without
 from bitwright.engines import NATIVE, model_as_held
 from bitwright.engines.native.rerouted_router import ReroutedRouter
 from bitwright.spaces import DROP, Space, by_expert, discover
@@ -60,7 +60,7 @@ def test_routers_choose_among_those_that_are_left(model: Model, gone: list[int])
     assert not torch.allclose(found, logits(model.module), atol=1e-3)
 
 
-def test_applied_and_stitched_drop_alike_and_put_back(model: Model, levels: Levels) -> None:
+def test_plans_and_choices_drop_alike_and_put_back(model: Model, levels: Levels) -> None:
     space, before, original = space_of(model), weights_of(model), logits(model.module)
     choice = space.uniform(NATIVE.format("INT4_G32"))
     dropped = [u for u, unit in enumerate(space.units) if (unit.layer, unit.expert) in {(0, 1), (1, 0), (1, 3)}]
@@ -72,14 +72,15 @@ def test_applied_and_stitched_drop_alike_and_put_back(model: Model, levels: Leve
     forms = {tensor: NATIVE.format(name) for tensor, name in space.names(choice).items()}
     with applied(model, planned_weights(model, levels, formats=forms)):
         at_once = logits(model.module)
-    with stitched(model, levels, space=space) as weights:
-        weights.load_choice(choice)
+    with swapping(model) as weights:
+        put = choice_loader(weights, model, levels, space)
+        put(choice)
         assert torch.equal(logits(model.module), at_once)
-        weights.load_choice(full)
+        put(full)
         whole = logits(model.module)
         weights.restore()
         assert torch.equal(logits(model.module), original)
-        weights.load_choice(choice)
+        put(choice)
         assert torch.equal(logits(model.module), at_once)
     assert not torch.allclose(whole, at_once, atol=1e-3)
     assert torch.equal(logits(model.module), original)
@@ -119,13 +120,16 @@ def test_what_is_dropped_has_no_bytes_and_no_weights(model: Model, levels: Level
     assert not list(levels.folder.glob("*DROP*"))
 
 
-def test_a_space_without_drops_is_not_watched(model: Model, levels: Levels) -> None:
+def test_routers_are_watched_from_the_first_drop_on(model: Model, levels: Levels) -> None:
     space = space_of(model)
-    space = space.narrowed(np.array([[form != DROP for form in space.formats]]))
-    with stitched(model, levels, space=space) as weights:
+    with swapping(model) as weights:
+        put = choice_loader(weights, model, levels, space)
+        whole = space.uniform(NATIVE.format("INT4_G32"))
+        put(whole)
         assert not torch.overrides._get_current_function_mode_stack()
-        with pytest.raises(ValueError, match="dropped"):
-            weights.load_choice(np.where([unit.expert >= 0 for unit in space.units], space.formats.index(DROP), space.smallest()))
+        put(np.where([unit.expert == 0 for unit in space.units], space.formats.index(DROP), whole))
+        assert torch.overrides._get_current_function_mode_stack()
+    assert not torch.overrides._get_current_function_mode_stack()
 
 
 @pytest.mark.parametrize(("family", "is_normalised"), [("qwen2-moe", False), ("mixtral", True)])

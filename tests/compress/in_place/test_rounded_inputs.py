@@ -9,7 +9,7 @@ from compressed_tensors.quantization import QuantizationArgs
 from compressed_tensors.quantization.lifecycle.forward import fake_quantize
 from compressed_tensors.quantization.utils import compute_dynamic_scales_and_zp
 
-from bitwright.compress import Levels, Model, applied, load, packed_codec, planned_weights, stitched
+from bitwright.compress import Levels, Model, applied, choice_loader, load, packed_codec, planned_weights, swapping
 from bitwright.compress.in_place.rounded_inputs import rounded_inputs
 from bitwright.engines import VLLM
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS
@@ -69,10 +69,11 @@ def test_a_search_and_a_plan_measure_the_same_and_leave_nothing(llama_tied: Path
         planned = logits(tied)
     with applied(tied, {name: lambda weight=weight: weight() for name, weight in weights.items()}):
         weights_alone = logits(tied)
-    with stitched(tied, levels, space=space) as swapper:
-        swapper.load_choice(choice)
+    with swapping(tied) as swapper:
+        put = choice_loader(swapper, tied, levels, space)
+        put(choice)
         assert torch.equal(logits(tied), planned)
-        swapper.load_choice(np.array([np.flatnonzero(row)[0] for row in space.offered]))
+        put(np.array([np.flatnonzero(row)[0] for row in space.offered]))
         assert torch.allclose(logits(tied), before, atol=0.1)
     assert torch.equal(logits(tied), before)
     assert not torch.equal(planned, weights_alone)

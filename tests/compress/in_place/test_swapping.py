@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Floats, Levels, Model, load, stitched
+from bitwright.compress import Floats, Levels, Model, choice_loader, load, swapping
 from bitwright.spaces import Space
 from tests.measuring import levels_of, space_of, uniform
 
@@ -41,15 +41,16 @@ def test_the_module_has_the_weights_of_the_last_choice(model: Model, space: Spac
     before = {name: weight.detach().clone() for name, weight in model.module.named_parameters()}
     rng = np.random.default_rng(0)
     offered = np.flatnonzero(space.offered[0])
-    with stitched(model, levels, space=space) as weights:
+    with swapping(model, expanded_bytes=1 << 30) as weights:
+        put = choice_loader(weights, model, levels, space)
         for _ in range(4):
             choice = rng.choice(offered, len(space.units))
-            weights.load_choice(choice)
+            put(choice)
             for unit, f in zip(space.units, choice, strict=True):
                 assert np.array_equal(in_module(model, unit.tensors[0].name), expected[unit.tensors[0].name, int(f)]), unit.name
         weights.restore()
         assert all(torch.equal(weight, before[name]) for name, weight in model.module.named_parameters())
-        weights.load_choice(uniform(space, "Q4_0"))
+        put(uniform(space, "Q4_0"))
         unit = space.units[-1].tensors[0].name
         assert np.array_equal(in_module(model, unit), expected[unit, [form.name for form in space.formats].index("Q4_0")])
     assert all(torch.equal(weight, before[name]) for name, weight in model.module.named_parameters())
@@ -61,20 +62,22 @@ def test_only_what_differs_is_expanded(model: Model, space: Space, levels: Level
     monkeypatch.setattr(Levels, "weights", lambda self, tensor, form: (expanded.append(tensor.name), original(self, tensor, form))[1])
     first, second = uniform(space, "Q4_0"), uniform(space, "Q4_0")
     second[1] = uniform(space, "Q8_0")[1]
-    with stitched(model, levels, space=space) as weights:
-        weights.load_choice(first)
+    with swapping(model, expanded_bytes=1 << 30) as weights:
+        put = choice_loader(weights, model, levels, space)
+        put(first)
         n_first = len(expanded)
-        weights.load_choice(second)
-        weights.load_choice(first)  # kept in memory
+        put(second)
+        put(first)  # kept in memory
     assert n_first == len(space.units)
     assert expanded[n_first:] == [space.units[1].tensors[0].name]
 
 
-def test_memory_is_bounded(model: Model, space: Space, levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitwright.compress.in_place.swapping.EXPANDED_BYTES", 1)
-    with stitched(model, levels, space=space) as weights:
+@pytest.mark.parametrize("expanded_bytes", [0, 1, 50_000])
+def test_memory_is_bounded(model: Model, space: Space, levels: Levels, expanded_bytes: int) -> None:
+    with swapping(model, expanded_bytes=expanded_bytes) as weights:
+        put = choice_loader(weights, model, levels, space)
         for name in ("Q4_0", "Q8_0", "Q4_0"):
-            weights.load_choice(uniform(space, name))
+            put(uniform(space, name))
             tensor = space.units[0].tensors[0]
             form = next(form for form in space.formats if form.name == name)
             assert np.array_equal(in_module(model, tensor.name), levels.weights(tensor, form))

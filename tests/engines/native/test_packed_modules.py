@@ -18,7 +18,7 @@ from bitwright.engines.native.packed_modules import (
     footprint_bytes,
 )
 from bitwright.engines.no_engine import INTEGERS
-from tests.compress.contract import normal
+from bitwright.testing.codec_contract import normal
 
 FORM, SHAPE = INTEGERS.format("INT4_G32"), (40, 64)
 

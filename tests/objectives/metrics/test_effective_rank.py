@@ -5,8 +5,8 @@ import torch
 from bitwright.compress import Model, applied
 from bitwright.objectives import ModelObjective, standard_error
 from bitwright.objectives.metrics.effective_rank import EffectiveRank, EffectiveRankDifference, representation_entropies
+from bitwright.testing.objective_contract import ModelContract
 from tests.measuring import random_tokens
-from tests.objectives.objective_contract import ModelContract
 
 TOKENS = random_tokens(11, 12)
 

@@ -3,7 +3,7 @@ import torch
 
 from bitwright.objectives import TokenObjective
 from bitwright.objectives.metrics.flips import Flips
-from tests.objectives.objective_contract import IDS, DistanceContract, by_sequence, distributions, near
+from bitwright.testing.objective_contract import IDS, DistanceContract, by_sequence, distributions, near
 
 
 class TestFlips(DistanceContract):

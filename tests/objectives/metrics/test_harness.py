@@ -14,8 +14,8 @@ from bitwright.objectives import ModelObjective
 from bitwright.objectives.metrics.harness import Harness
 from bitwright.objectives.metrics.task_error import TaskError, TaskErrorByLength, likelihoods
 from bitwright.objectives.metrics.tasks import read_task
+from bitwright.testing.objective_contract import ModelContract
 from tests.measuring import random_tokens
-from tests.objectives.objective_contract import ModelContract
 from tests.sentences import sentence
 
 INSTALLED = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval is optional")

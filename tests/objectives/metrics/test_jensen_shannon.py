@@ -9,7 +9,7 @@ from scipy.spatial.distance import jensenshannon
 
 from bitwright.objectives import ClampedJensenShannon, TokenObjective
 from bitwright.objectives.metrics.jensen_shannon import JensenShannon
-from tests.objectives.objective_contract import IDS, DistanceContract, by_sequence, distributions
+from bitwright.testing.objective_contract import IDS, DistanceContract, by_sequence, distributions
 
 SEEDS = st.integers(0, 2**31)
 SCALES = st.floats(0.01, 50)

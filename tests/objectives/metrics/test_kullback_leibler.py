@@ -7,7 +7,7 @@ from scipy.special import rel_entr
 
 from bitwright.objectives import KullbackLeibler, TokenObjective
 from bitwright.objectives.metrics.kullback_leibler import TopKullbackLeibler
-from tests.objectives.objective_contract import IDS, DistanceContract, by_sequence, distributions, near
+from bitwright.testing.objective_contract import IDS, DistanceContract, by_sequence, distributions, near
 
 SEEDS = st.integers(0, 2**31)
 SCALES = st.floats(0.01, 20)

@@ -6,7 +6,7 @@ import torch
 
 from bitwright.objectives import TokenObjective
 from bitwright.objectives.metrics.perplexity import Perplexity
-from tests.objectives.objective_contract import IDS, TokenContract, by_sequence, distributions
+from bitwright.testing.objective_contract import IDS, TokenContract, by_sequence, distributions
 
 
 class TestPerplexity(TokenContract):

@@ -7,7 +7,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from bitwright.objectives import TokenObjective
 from bitwright.objectives.metrics.rank_correlation import Kendall, Spearman
-from tests.objectives.objective_contract import IDS, DistanceContract, by_sequence, distributions, near
+from bitwright.testing.objective_contract import IDS, DistanceContract, by_sequence, distributions, near
 
 BOTH = pytest.mark.parametrize("objective", [Kendall(4), Spearman(4)], ids=["kendall", "spearman"])
 

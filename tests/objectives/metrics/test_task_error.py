@@ -12,8 +12,8 @@ from bitwright.errors import ModelError, ObjectiveError
 from bitwright.objectives import ModelObjective
 from bitwright.objectives.metrics.task_error import TaskError, TaskErrorByLength, likelihoods
 from bitwright.objectives.metrics.tasks import Item, Task
+from bitwright.testing.objective_contract import ModelContract
 from tests.compress import tiny_models as tiny
-from tests.objectives.objective_contract import ModelContract
 from tests.sentences import sentence
 
 WORDS = ["bears", "a very long porridge", "12 bowls", "add(x, y)", "the café's menu", "日本語"]

@@ -9,7 +9,7 @@ from bitwright.compress import Model
 from bitwright.errors import ObjectiveError
 from bitwright.objectives import Estimate, ModelObjective
 from bitwright.objectives.metrics.user_function import UserFunction, read_function
-from tests.objectives.objective_contract import ModelContract
+from bitwright.testing.objective_contract import ModelContract
 from tests.sentences import sentence
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from bitwright.objectives import KullbackLeibler, TokenObjective
 from bitwright.objectives.metrics.worst_slice import WorstSlice
-from tests.objectives.objective_contract import IDS, DistanceContract, by_sequence, distributions, near
+from bitwright.testing.objective_contract import IDS, DistanceContract, by_sequence, distributions, near
 
 
 class TestWorstSlice(DistanceContract):

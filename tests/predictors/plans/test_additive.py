@@ -3,8 +3,8 @@ import numpy as np
 from bitwright.predictors import fit_scale
 from bitwright.predictors.plans.additive import AdditivePredictor
 from bitwright.predictors.plans.predictor import Predictor
-from tests.predictors.predictor_contract import PredictorContract
-from tests.predictors.random_plans import additive
+from bitwright.testing.predictor_contract import PredictorContract
+from bitwright.testing.random_plans import additive
 
 
 class TestAdditivePredictor(PredictorContract):

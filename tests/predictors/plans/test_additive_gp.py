@@ -9,7 +9,7 @@ from bitwright.predictors.plans import additive_gp
 from bitwright.predictors.plans.additive_gp import NoiseTerm, Prior, fit_posterior, fit_posterior_to_values, predict_nats
 from bitwright.predictors.plans.cost_shares import CostShares, cost_shares
 from bitwright.predictors.plans.gp_kernels import Constant, ConstantNoise, UnitErrors
-from tests.predictors.random_plans import additive
+from bitwright.testing.random_plans import additive
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from bitwright.engines import LLAMA_CPP
 from bitwright.predictors.plans.bits_process import BitsProcessPredictor
 from bitwright.predictors.plans.predictor import Predictor
 from bitwright.spaces import Space, Tensor, discover
-from tests.predictors.predictor_contract import PredictorContract
-from tests.predictors.random_plans import additive
+from bitwright.testing.predictor_contract import PredictorContract
+from bitwright.testing.random_plans import additive
 
 
 def space_for(n_units: int, n_formats: int) -> Space:

@@ -6,8 +6,8 @@ import pytest
 from bitwright.errors import LibraryError
 from bitwright.predictors.plans.gaussian_process import GaussianProcessPredictor
 from bitwright.predictors.plans.predictor import Predictor
-from tests.predictors.predictor_contract import LearningContract, held_out
-from tests.predictors.random_plans import additive
+from bitwright.testing.predictor_contract import LearningContract, held_out
+from bitwright.testing.random_plans import additive
 from tests.sentences import sentence
 
 

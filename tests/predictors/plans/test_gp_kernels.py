@@ -18,7 +18,7 @@ from bitwright.predictors.plans.gp_kernels import (
     one_hot,
     products,
 )
-from tests.predictors.random_plans import N_FORMATS, additive
+from bitwright.testing.random_plans import N_FORMATS, additive
 
 PAIRS = np.array([[0, 1], [3, 7]])
 KERNELS: list[Kernel] = [Constant(), LogLinear(-2.0), RBF(), UnitErrors(), PriceErrors(N_FORMATS), Matern52(-2.0), PairErrors(PAIRS)]

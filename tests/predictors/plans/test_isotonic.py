@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from bitwright.errors import UserError
 from bitwright.predictors.plans.isotonic import IsotonicPredictor
 from bitwright.predictors.plans.predictor import Predictor
-from tests.predictors.predictor_contract import PredictorContract
-from tests.predictors.random_plans import additive
+from bitwright.testing.predictor_contract import PredictorContract
+from bitwright.testing.random_plans import additive
 
 
 class TestIsotonicPredictor(PredictorContract):

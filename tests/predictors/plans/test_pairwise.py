@@ -8,8 +8,8 @@ from bitwright.predictors.plans.cost_shares import cost_shares
 from bitwright.predictors.plans.pairwise import PairwisePredictor, _most_supported, following
 from bitwright.predictors.plans.predictor import Predictor
 from bitwright.predictors.plans.ridge import RidgePredictor, price_error_prior
-from tests.predictors.predictor_contract import LearningContract, held_out
-from tests.predictors.random_plans import Plans, additive
+from bitwright.testing.predictor_contract import LearningContract, held_out
+from bitwright.testing.random_plans import Plans, additive
 
 NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 

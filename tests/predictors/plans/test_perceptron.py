@@ -3,8 +3,8 @@ import torch
 
 from bitwright.predictors.plans.perceptron import PerceptronPredictor, _network, _train
 from bitwright.predictors.plans.predictor import Predictor
-from tests.predictors.predictor_contract import PredictorContract
-from tests.predictors.random_plans import additive
+from bitwright.testing.predictor_contract import PredictorContract
+from bitwright.testing.random_plans import additive
 
 
 class TestPerceptronPredictor(PredictorContract):

@@ -5,8 +5,8 @@ from scipy.interpolate import RBFInterpolator
 from bitwright.errors import UserError
 from bitwright.predictors.plans.predictor import Predictor
 from bitwright.predictors.plans.radial_basis import RadialBasisPredictor, ranks
-from tests.predictors.predictor_contract import PredictorContract
-from tests.predictors.random_plans import N_UNITS, additive
+from bitwright.testing.predictor_contract import PredictorContract
+from bitwright.testing.random_plans import N_UNITS, additive
 from tests.sentences import sentence
 
 OFFERED = np.ones((N_UNITS, 4), dtype=np.bool_)

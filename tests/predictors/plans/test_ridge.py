@@ -2,8 +2,8 @@ import numpy as np
 
 from bitwright.predictors.plans.predictor import Predictor
 from bitwright.predictors.plans.ridge import RidgePredictor
-from tests.predictors.predictor_contract import LearningContract, held_out
-from tests.predictors.random_plans import additive, mispriced
+from bitwright.testing.predictor_contract import LearningContract, held_out
+from bitwright.testing.random_plans import additive, mispriced
 
 
 class TestRidgePredictor(LearningContract):

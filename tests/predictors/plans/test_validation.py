@@ -10,7 +10,7 @@ from bitwright.predictors.plans.additive import AdditivePredictor
 from bitwright.predictors.plans.predictor import Predict, Predictor
 from bitwright.predictors.plans.radial_basis import RadialBasisPredictor
 from bitwright.spaces import Choices
-from tests.predictors.random_plans import additive
+from bitwright.testing.random_plans import additive
 from tests.sentences import sentence
 
 

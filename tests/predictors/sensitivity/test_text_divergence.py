@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from bitwright.compress import Model, planned_weights
-from bitwright.objectives import Divergence, Reference
+from bitwright.objectives import Reference
 from bitwright.predictors.sensitivity.text_divergence import open_divergence
 from bitwright.progress import Silent
-from tests.measuring import levels_of, random_tokens, space_of, uniform
+from tests.measuring import Divergence, levels_of, random_tokens, space_of, uniform
 from tests.predictors.subjects import opened
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bitwright.search import Solution, solve, solve_in_buckets
 from bitwright.spaces import Space
-from tests.search.contract import StrategyContract
+from bitwright.testing.solver_contract import StrategyContract
 from tests.search.instances import Table, budgets, instances, language_model, space_of
 
 

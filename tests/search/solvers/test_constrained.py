@@ -14,7 +14,7 @@ from bitwright.search import Row, Solution, at_least, bits_between, solve, solve
 from bitwright.search.solvers.constrained import row_prices
 from bitwright.search.solvers.constraints import at_most, layer_budgets, window
 from bitwright.spaces import BlockFormat, Space, Tensor, Unit
-from tests.search.contract import ExactContract
+from bitwright.testing.solver_contract import ExactContract
 from tests.search.instances import Table, budgets, every_choice, instances, language_model, losses, space_of
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bitwright.search import Solution, demote, hull, promote, solve, solve_lagrangian
 from bitwright.search.solvers import greedy
 from bitwright.spaces import Space
-from tests.search.contract import StrategyContract
+from bitwright.testing.solver_contract import StrategyContract
 from tests.search.instances import Table, budgets, channels, instances, space_of
 from tests.search.solvers.test_relaxation import relaxed
 

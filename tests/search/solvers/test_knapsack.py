@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bitwright.search import Solution, hull, solve, solve_lagrangian, solve_with_rows
 from bitwright.search.solvers import knapsack
 from bitwright.spaces import Space
-from tests.search.contract import ExactContract
+from bitwright.testing.solver_contract import ExactContract
 from tests.search.instances import Table, budgets, channels, every_choice, instances, language_model, losses, space_of
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bitwright.search import Solution, hull, solve, solve_lagrangian, spread
 from bitwright.spaces import Space
-from tests.search.contract import StrategyContract
+from bitwright.testing.solver_contract import StrategyContract
 from tests.search.instances import Table, budgets, channels, instances, language_model
 
 

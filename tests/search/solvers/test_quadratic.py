@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bitwright.errors import UserError
 from bitwright.search import Solution, solve, solve_quadratic
 from bitwright.spaces import Choices, Space
-from tests.search.contract import ExactContract
+from bitwright.testing.solver_contract import ExactContract
 from tests.search.instances import Table, budgets, every_choice, instances, losses, space_of
 
 

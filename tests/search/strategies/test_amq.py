@@ -7,7 +7,7 @@ from bitwright.errors import UserError
 from bitwright.search import Problem, Rounds, Strategy, clustered, nondominated, predicted_front
 from bitwright.search.strategies.amq import stratified
 from bitwright.search.strategies.genetic import Breeding
-from tests.search.ask_tell import LARGE, FrontContract, choices_of, exactly, problem, searched
+from bitwright.testing.strategy_contract import LARGE, FrontContract, choices_of, exactly, problem, searched
 from tests.search.instances import space_of
 from tests.search.learners import ridge
 

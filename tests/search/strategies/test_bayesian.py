@@ -7,7 +7,7 @@ import pytest
 
 from bitwright.errors import LibraryError
 from bitwright.search import NehviOptions, Problem, Strategy, nehvi_front, nondominated
-from tests.search.ask_tell import LARGE, FrontContract, choices_of, exactly, problem, searched
+from bitwright.testing.strategy_contract import LARGE, FrontContract, choices_of, exactly, problem, searched
 from tests.search.learners import ignorant, knowing
 from tests.sentences import sentence
 

@@ -8,7 +8,7 @@ import pytest
 from bitwright.search import Problem, Strategy, Trials, evopress, quantization
 from bitwright.search.strategies.evolution import EvoPressOptions, Stage, at_budget, sparsity, super_fast
 from bitwright.search.strategies.neighbours import all_together
-from tests.search.ask_tell import LARGE, BudgetContract, answer, exactly, problem, searched
+from bitwright.testing.strategy_contract import LARGE, BudgetContract, answer, exactly, problem, searched
 from tests.search.instances import space_of
 
 FAST = EvoPressOptions(200, 8, (Stage(2, 2), Stage(1, 8)), all_together)

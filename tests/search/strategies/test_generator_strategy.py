@@ -8,7 +8,7 @@ import pytest
 from bitwright.search import Problem, Question, Trials
 from bitwright.search.strategies.generator_strategy import GeneratorStrategy
 from bitwright.search.strategies.strategy import asked
-from tests.search.ask_tell import LARGE, SMALL, answer, exactly, problem
+from bitwright.testing.strategy_contract import LARGE, SMALL, answer, exactly, problem
 
 FIRST, SECOND = SMALL.space.smallest()[None], np.zeros((3, 6), dtype=np.int64)
 SECOND[1:, 0] = [1, 2]

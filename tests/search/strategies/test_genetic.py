@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bitwright.search import nondominated
 from bitwright.search.strategies.genetic import Breeding, _best_first, _children, _fronts, _loneliness, bred
-from tests.search.ask_tell import SMALL
+from bitwright.testing.strategy_contract import SMALL
 from tests.search.instances import every_choice
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bitwright.search import Learning, LocalSearchOptions, Problem, Strategy, Trials, swaps
-from tests.search.ask_tell import LARGE, SMALL, BudgetContract, answer, choices_of, exactly, problem, searched
+from bitwright.testing.strategy_contract import LARGE, SMALL, BudgetContract, answer, choices_of, exactly, problem, searched
 from tests.search.instances import every_choice
 from tests.search.learners import knowing, learning, ridge
 

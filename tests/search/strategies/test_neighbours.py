@@ -11,7 +11,7 @@ from bitwright.errors import BudgetError
 from bitwright.search.solvers.format_ranks import FormatRanks
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together, by_kind, by_size
 from bitwright.spaces import Choice, Space
-from tests.search.ask_tell import LARGE
+from bitwright.testing.strategy_contract import LARGE
 from tests.search.instances import budgets, every_choice, instances, space_of
 
 

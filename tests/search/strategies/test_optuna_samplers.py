@@ -10,7 +10,7 @@ import pytest
 from bitwright.errors import LibraryError
 from bitwright.search import Problem, Strategy, nsga2, nsga2_front, tpe
 from bitwright.spaces import Space
-from tests.search.ask_tell import LARGE, BudgetContract, FrontContract, choices_of, exactly, problem, searched
+from bitwright.testing.strategy_contract import LARGE, BudgetContract, FrontContract, choices_of, exactly, problem, searched
 from tests.sentences import sentence
 
 

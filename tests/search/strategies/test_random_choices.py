@@ -9,7 +9,7 @@ from bitwright.search import Problem, Strategy, random_front, random_mixes, rand
 from bitwright.search.solvers.format_ranks import FormatRanks
 from bitwright.search.strategies.random_choices import mixing
 from bitwright.spaces import Space
-from tests.search.ask_tell import LARGE, SMALL, BudgetContract, FrontContract, choices_of, exactly, problem, searched
+from bitwright.testing.strategy_contract import LARGE, SMALL, BudgetContract, FrontContract, choices_of, exactly, problem, searched
 from tests.search.instances import Table, budgets, instances, space_of
 
 

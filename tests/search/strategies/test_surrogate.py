@@ -12,7 +12,7 @@ from scipy.stats import norm
 from bitwright.search import Learning, Question, Trials
 from bitwright.search.strategies.generator_strategy import GeneratorStrategy
 from bitwright.search.strategies.surrogate import Incumbent, SurrogateState, expected_improvement, iterated
-from tests.search.ask_tell import LARGE, problem, searched
+from bitwright.testing.strategy_contract import LARGE, problem, searched
 
 NUMBERS = st.floats(-3.0, 3.0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bitwright.search import Problem, Strategy, TrustRegionOptions, turbo
-from tests.search.ask_tell import LARGE, BudgetContract, answer, problem, searched
+from bitwright.testing.strategy_contract import LARGE, BudgetContract, answer, problem, searched
 from tests.search.learners import learning
 
 FEW = TrustRegionOptions(n_walks=60)

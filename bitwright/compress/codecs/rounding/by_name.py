@@ -1,31 +1,53 @@
 """Rounding methods by their names on the command line and in plans."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from bitwright.compress.codecs.rounding.clipping import SearchedClipping, clipped
 from bitwright.compress.codecs.rounding.gptq import Gptq
 from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
 from bitwright.compress.codecs.rounding.rounding import Rounding, RoundToNearest
 from bitwright.compress.models.source import Floats
+from bitwright.plugins import Parts
 
 #: libggml's own quantizers, the only ones for its block formats
 GGML = "ggml"
-_BY_THEMSELVES = {"rtn": RoundToNearest(), "clip": SearchedClipping(), "hqq": HalfQuadratic()}
-_BY_MOMENTS = ("gptq", "gptq+clip")
-ROUNDINGS = (*_BY_THEMSELVES, *_BY_MOMENTS)
+
+
+@dataclass(frozen=True, eq=False)
+class NamedRounding:
+    """Rounding by its name, made from the second moments `(n_experts, n_columns, n_columns)` of layers' inputs by tensor, which it may leave unused.
+
+    Codes of one that `needs_moments` depend on the text, and cannot be made again from weights and importance.
+    """
+
+    name: str
+    make: Callable[[Mapping[str, Floats]], Rounding]
+    needs_moments: bool = False
+
+
+_BUILT_IN = (
+    NamedRounding("rtn", lambda _: RoundToNearest()),
+    NamedRounding("clip", lambda _: SearchedClipping()),
+    NamedRounding("hqq", lambda _: HalfQuadratic()),
+    NamedRounding("gptq", Gptq, needs_moments=True),
+    NamedRounding("gptq+clip", lambda moments: Gptq(moments, place=clipped), needs_moments=True),
+)
+ROUNDINGS = tuple(rounding.name for rounding in _BUILT_IN)
+#: the same with those of other packages
+ROUNDING_PARTS = Parts("A codec must be a known rounding", "bitwright.codecs", (NamedRounding,), {rounding.name: rounding for rounding in _BUILT_IN})
 
 
 def rounding_named(name: str, moments: Mapping[str, Floats]) -> Rounding:
-    """Return the rounding method of a name; `moments` are used by `Gptq` only.
+    """Return the rounding of that name; `moments` are second moments of the inputs of layers, which only some use.
 
     Raises:
-        KeyError: the name is not one of `ROUNDINGS`.
+        UserError: there is no rounding of that name.
+        LibraryError: another package declares it, and it cannot be loaded.
     """
-    if needs_moments(name):
-        return Gptq(moments, place=clipped) if name.endswith("clip") else Gptq(moments)
-    return _BY_THEMSELVES[name]
+    return ROUNDING_PARTS.named(name).make(moments)
 
 
 def needs_moments(name: str) -> bool:
-    """Return whether a rounding method uses second moments of calibration text, so that weights and importance do not determine its codes."""
-    return name in _BY_MOMENTS
+    """Return whether that rounding uses the second moments of a text, so that its codes cannot be made again from weights and importance."""
+    return name in ROUNDING_PARTS.names and ROUNDING_PARTS.named(name).needs_moments

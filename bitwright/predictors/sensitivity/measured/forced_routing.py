@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from bitwright.compress import Rerouting, is_corrected
 from bitwright.errors import ModelError
-from bitwright.objectives import Divergence, Reference, Routing, Tokens
+from bitwright.objectives import Reference, Routing, Tokens
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.measured.rare_experts import MINIMUM_TOKENS
 from bitwright.predictors.sensitivity.subject import Subject
+from bitwright.predictors.sensitivity.text_divergence import one_unit
 
 _SEQUENCES = 8  # read for each expert
 
@@ -68,8 +69,7 @@ def _costs(subject: Subject, u: int) -> NDArray[np.float64]:
     with Rerouting(subject.model) as rerouting:
         rerouting.forcing(unit.layer, unit.expert)
         reference = Reference(subject.model, tokens, scratch=subject.levels.folder, progress=subject.progress)
-        divergence = Divergence(subject.model, subject.levels, space=space, reference=reference)
         for f in np.flatnonzero(space.offered[u]):
-            found[f] = divergence.of_one(u, int(f))
+            found[f] = one_unit(subject, reference, unit=u, form=int(f))
         reference.discard()
     return found

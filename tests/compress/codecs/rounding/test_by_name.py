@@ -3,6 +3,8 @@ import pytest
 
 from bitwright.compress import ROUNDINGS, needs_moments, rounding_named
 from bitwright.compress.codecs.grid import MinimumGrid
+from bitwright.errors import UserError
+from tests.sentences import sentence
 
 RNG = np.random.default_rng(0)
 WEIGHTS, INPUTS = RNG.normal(size=(8, 64)).astype(np.float32), (RNG.normal(size=(99, 64)) @ RNG.normal(size=(64, 64))).astype(np.float32)
@@ -24,6 +26,7 @@ def test_every_name_is_another_rounding() -> None:
     assert len({(part.codes.tobytes(), part.placement.anchor.tobytes()) for part in found}) == len(ROUNDINGS)
 
 
-def test_an_unknown_name_is_a_mistake_of_the_program() -> None:
-    with pytest.raises(KeyError):
+def test_an_unknown_name_is_a_sentence() -> None:
+    with pytest.raises(UserError) as refused:
         rounding_named("awq", {})
+    sentence(refused.value, "awq", *ROUNDINGS)

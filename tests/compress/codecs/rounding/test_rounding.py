@@ -5,7 +5,7 @@ import torch
 from bitwright.compress.codecs.grid import Grid, MinimumGrid, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.rounding import rounding as roundings
 from bitwright.compress.codecs.rounding.rounding import RoundToNearest, grouped, ungrouped, values
-from tests.compress.contract import normal
+from bitwright.testing.codec_contract import normal
 
 
 def test_a_short_group_is_filled_and_cut_again() -> None:

@@ -13,7 +13,7 @@ from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored, by_activati
 from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
 from bitwright.compress.codecs.rounding.rounding import RoundToNearest, values
 from bitwright.spaces import INTEGER_FORMATS, IntegerFormat
-from tests.compress.contract import CodecContract, normal
+from bitwright.testing.codec_contract import CodecContract, normal
 
 GRIDS: list[Grid] = [MinimumGrid(3), ZeroPointGrid(3, torch.bfloat16), SymmetricGrid(3, torch.float32)]
 SOME = tuple(form for form in INTEGER_FORMATS if isinstance(form, IntegerFormat) and form.name in ("INT2_G32", "INT3_G64", "INT4_ROW", "INT8_G128"))

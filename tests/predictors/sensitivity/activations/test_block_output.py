@@ -11,10 +11,10 @@ from bitwright.predictors.sensitivity.activations import block_output
 from bitwright.predictors.sensitivity.activations.block_output import block_output_errors
 from bitwright.predictors.sensitivity.activations.layer_output import layer_output_errors
 from bitwright.spaces import Space
+from bitwright.testing.proxy_contract import TableContract
 from tests.compress.tiny_models import FAMILIES
 from tests.conftest import saved
 from tests.measuring import changed, levels_of, random_tokens, space_of
-from tests.predictors.contract import TableContract
 from tests.predictors.subjects import opened
 
 

@@ -9,8 +9,8 @@ from bitwright.objectives import Tapped, Tokens
 from bitwright.predictors.sensitivity.activations.input_moments import Moments
 from bitwright.predictors.sensitivity.activations.layer_output import layer_output_errors, squared_norm
 from bitwright.spaces import Space
+from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import levels_of, random_tokens, space_of
-from tests.predictors.contract import TableContract
 from tests.predictors.sensitivity.activations.test_input_moments import Recorded
 from tests.predictors.subjects import opened
 

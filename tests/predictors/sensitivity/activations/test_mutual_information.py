@@ -13,8 +13,8 @@ from bitwright.predictors.sensitivity.activations.mutual_information import N_CL
 from bitwright.predictors.sensitivity.ranked_scores import scored_table
 from bitwright.progress import Silent
 from bitwright.spaces import Space
+from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import levels_of, random_tokens, space_of
-from tests.predictors.contract import TableContract
 from tests.predictors.subjects import opened
 
 

@@ -11,8 +11,8 @@ from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.activations.noise import noise_coefficients, noise_table, noisy
 from bitwright.progress import Silent
 from bitwright.spaces import Space
+from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import levels_of, random_tokens, space_of
-from tests.predictors.contract import TableContract
 from tests.predictors.subjects import opened
 
 

@@ -12,8 +12,8 @@ from bitwright.predictors.sensitivity.activations.input_moments import Moments
 from bitwright.predictors.sensitivity.activations.layer_output import layer_output_errors
 from bitwright.predictors.sensitivity.activations.optimal_brain_surgeon import DAMPING, _loss, obs_table, residual_variance
 from bitwright.spaces import Space
+from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import levels_of, random_tokens, space_of
-from tests.predictors.contract import TableContract
 from tests.predictors.subjects import opened
 
 

@@ -14,9 +14,9 @@ from bitwright.predictors.sensitivity.activations.similarity import angular_scor
 from bitwright.predictors.sensitivity.ranked_scores import scored_table
 from bitwright.progress import Silent
 from bitwright.spaces import Space, Tensor
+from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import levels_of, random_tokens, space_of
 from tests.predictors.arrays import written
-from tests.predictors.contract import TableContract
 from tests.predictors.subjects import opened
 
 SCORES = [lim_scores, block_influence_scores, angular_scores]

@@ -12,8 +12,8 @@ from bitwright.predictors.sensitivity.activations.sparsity_drop import sparsity_
 from bitwright.predictors.sensitivity.ranked_scores import scored_table
 from bitwright.progress import Silent
 from bitwright.spaces import Space, Tensor
+from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import changed, levels_of, random_tokens, space_of
-from tests.predictors.contract import TableContract
 from tests.predictors.subjects import opened
 
 

@@ -14,8 +14,8 @@ from bitwright.predictors.sensitivity.gradients.losses import FromOriginal, Loss
 from bitwright.predictors.sensitivity.weights.weight_error import absolute_error_table
 from bitwright.progress import Silent
 from bitwright.spaces import Space
+from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import levels_of, random_tokens, space_of
-from tests.predictors.contract import TableContract
 from tests.predictors.subjects import opened
 from tests.sentences import sentence
 

@@ -3,14 +3,14 @@ from pathlib import Path
 import numpy as np
 
 from bitwright.compress import Levels, Model
-from bitwright.objectives import Divergence, Reference, Tokens
+from bitwright.objectives import Reference, Tokens
 from bitwright.predictors import summed
 from bitwright.predictors.sensitivity.gradients.first_order import alignment_table, delta_loss_table, first_order_table
 from bitwright.predictors.sensitivity.gradients.losses import TextLabels
 from bitwright.predictors.sensitivity.gradients.sweep import Sweep, measure_products
 from bitwright.progress import Silent
 from bitwright.spaces import Space
-from tests.measuring import levels_of, random_tokens, space_of, uniform
+from tests.measuring import Divergence, levels_of, random_tokens, space_of, uniform
 from tests.predictors.contract import SignedTableContract, TableContract
 from tests.predictors.subjects import opened
 

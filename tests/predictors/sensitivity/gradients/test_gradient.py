@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from bitwright.compress import Levels, Model
-from bitwright.objectives import Divergence, Reference, Tokens
+from bitwright.objectives import Reference, Tokens
 from bitwright.predictors import gradient_products, summed
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
 from bitwright.predictors.sensitivity.gradients.sweep import Products
 from bitwright.progress import Silent
 from bitwright.spaces import Space
-from tests.measuring import levels_of, random_tokens, space_of, uniform
+from tests.measuring import Divergence, levels_of, random_tokens, space_of, uniform
 from tests.predictors.contract import TableContract
 from tests.predictors.subjects import opened
 

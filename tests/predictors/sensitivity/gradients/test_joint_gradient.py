@@ -13,8 +13,8 @@ from bitwright.predictors.sensitivity.gradients.losses import SampledLabels
 from bitwright.predictors.sensitivity.gradients.products import InnerProduct, SquaredOutputChange
 from bitwright.predictors.sensitivity.gradients.sweep import Sweep, measure_products, measure_together
 from bitwright.spaces import Space
+from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import levels_of, random_tokens, space_of
-from tests.predictors.contract import TableContract
 from tests.predictors.subjects import opened
 
 tables = arrays(np.float64, (3, 4), elements=st.floats(1e-6, 1e6))

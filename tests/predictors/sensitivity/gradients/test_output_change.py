@@ -6,7 +6,7 @@ from bitwright.compress import Levels, Model
 from bitwright.objectives import Tokens
 from bitwright.predictors.sensitivity.gradients.output_change import output_change_table
 from bitwright.spaces import Space
-from tests.predictors.contract import TableContract
+from bitwright.testing.proxy_contract import TableContract
 from tests.predictors.subjects import opened
 
 

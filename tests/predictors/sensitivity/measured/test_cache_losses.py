@@ -3,14 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitwright.compress import Model, cached_in, load, stitched
+from bitwright.compress import Model, cached_in, choice_loader, load, swapping
 from bitwright.engines import LLAMA_CPP
-from bitwright.objectives import Divergence, Reference, Store, Tokens
-from bitwright.objectives.divergence import cache_divergence
+from bitwright.objectives import Reference, Store, Tokens
 from bitwright.predictors import Subject, cache_losses, with_cache_losses, with_cache_steps
 from bitwright.progress import Silent
 from bitwright.spaces import ANY_CACHE, CacheTypes, Space, chosen_cache, with_cache, with_cache_choice
-from tests.measuring import levels_of, random_tokens, space_of, weights_of
+from tests.measuring import Divergence, cache_divergence, levels_of, random_tokens, space_of, weights_of
 
 TOKENS = random_tokens(3, 24)
 
@@ -70,15 +69,16 @@ def test_a_choice_is_measured_with_its_cache(subject: Subject, space: Space, wei
     with cached_in(model, types):
         alone = Divergence(model, subject.levels, space=weights, reference=reference)(plain).nats_per_token
     assert rounded == pytest.approx(alone)
-    with stitched(model, subject.levels, space=space) as swapper:
-        swapper.load_choice(with_cache_choice(space, plain, types))
-        stitched_in = Divergence(model, subject.levels, space=weights, reference=reference).weight_space({})
-        swapper.load_choice(with_cache_choice(space, plain, CacheTypes()))
-        assert Divergence(model, subject.levels, space=weights, reference=reference).weight_space({}) < stitched_in
-        swapper.load_choice(with_cache_choice(space, plain, types))
+    with swapping(model) as swapper:
+        put = choice_loader(swapper, model, subject.levels, space)
+        put(with_cache_choice(space, plain, types))
+        swapped_in = Divergence(model, subject.levels, space=weights, reference=reference).weight_space({})
+        put(with_cache_choice(space, plain, CacheTypes()))
+        assert Divergence(model, subject.levels, space=weights, reference=reference).weight_space({}) < swapped_in
+        put(with_cache_choice(space, plain, types))
         swapper.restore()
         assert Divergence(model, subject.levels, space=weights, reference=reference).weight_space({}) == pytest.approx(0, abs=1e-6)
-    assert stitched_in == pytest.approx(rounded, rel=1e-4)
+    assert swapped_in == pytest.approx(rounded, rel=1e-4)
     assert all((weight == before[name]).all() for name, weight in weights_of(model).items())
 
 

@@ -8,8 +8,8 @@ from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_tab
 from bitwright.predictors.sensitivity.text_divergence import open_divergence
 from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
+from bitwright.testing.proxy_contract import SignedTableContract, TableContract
 from tests.measuring import space_of, uniform
-from tests.predictors.contract import SignedTableContract, TableContract
 from tests.predictors.subjects import opened
 
 

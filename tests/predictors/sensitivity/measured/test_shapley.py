@@ -12,8 +12,8 @@ from bitwright.predictors.sensitivity.measured.shapley import Shapley, shapley_t
 from bitwright.predictors.sensitivity.text_divergence import open_divergence
 from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
+from bitwright.testing.proxy_contract import SignedTableContract
 from tests.measuring import uniform
-from tests.predictors.contract import SignedTableContract
 from tests.predictors.subjects import opened
 
 

@@ -8,8 +8,8 @@ from bitwright.predictors import importance_error_table
 from bitwright.predictors.sensitivity.weights.weight_error import absolute_error_table, weight_error_table
 from bitwright.progress import Silent
 from bitwright.spaces import Space
+from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import random_tokens, space_of
-from tests.predictors.contract import TableContract
 
 
 class TestWeightErrorTable(TableContract):

@@ -1,8 +1,7 @@
-"""Contract tests of sensitivity proxies. Inherit from `TableContract` and define how to make a table:
+"""Contract tests of sensitivity proxies. Inherit from `ProxyContract` and name the proxy under test:
 
-class TestMine(TableContract):
-    def table(self, model, levels, *, space, tokens, folder):
-        return my_table(model, levels, space, tokens)
+class TestMine(ProxyContract):
+    proxy = MINE
 """
 
 from abc import ABC, abstractmethod
@@ -12,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from bitwright.compress import Levels, Model
-from bitwright.objectives import Tokens
-from bitwright.predictors import summed
+from bitwright.compress import Levels, Model, measure_distortion
+from bitwright.objectives import Store, Tokens
+from bitwright.predictors import Proxy, Subject, summed
+from bitwright.progress import Silent
 from bitwright.spaces import Space
-from tests.measuring import levels_of, random_tokens, space_of, uniform, weights_of
+from bitwright.testing.measuring import levels_of, random_tokens, space_of, uniform, weights_of
+from bitwright.testing.tiny_models import mixtral, tied_llama
 
 MENU = ("BF16", "Q8_0", "Q4_0")
 _ROUNDING = 1e-5  # nats per token that a measurement may be below zero
@@ -45,10 +47,11 @@ class TableContract(ABC):
         table = self.table(model, levels_of(model, folder / "levels"), space=space, tokens=random_tokens(5, 8), folder=folder / "store")
         return Made(model, space, table, all(torch.equal(weight, before[name]) for name, weight in model.module.named_parameters()))
 
-    @pytest.fixture(scope="class", params=["tied", "mixtral"])
+    @pytest.fixture(scope="class", params=[tied_llama, mixtral], ids=["dense", "mixture"])
     @classmethod
     def made(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-        return cls().make(request.getfixturevalue(request.param), tmp_path_factory.mktemp("table"))
+        """The table of the class for each of the tiny models."""
+        return cls().make(request.param(), tmp_path_factory.mktemp("table"))
 
     def test_prices_every_pair(self, made: Made) -> None:
         assert made.table.shape == made.space.offered.shape
@@ -76,3 +79,26 @@ class SignedTableContract(TableContract):
     def test_prices_every_pair(self, made: Made) -> None:
         assert made.table.shape == made.space.offered.shape
         assert np.isfinite(made.table[made.space.offered]).all()
+
+
+class ProxyContract(TableContract):
+    """Contract of a sensitivity proxy as it is declared: its table, its cost, and its scores where it has some."""
+
+    proxy: Proxy
+
+    def table(self, model: Model, levels: Levels, *, space: Space, tokens: Tokens, folder: Path) -> NDArray[np.float64]:
+        store = Store(folder)
+        try:
+            subject = Subject(model, levels, space, tokens, 0, store, Silent())
+            if self.proxy.score is not None:
+                assert self.proxy.score(subject).shape == (len(space.units),)
+            return self.proxy.price(subject, measure_distortion(space, levels, progress=Silent()))
+        finally:
+            store.close()
+
+    def test_says_what_it_is_and_what_it_takes(self, made: Made) -> None:
+        passes = self.proxy.passes(made.space)
+        assert self.proxy.name
+        assert self.proxy.source
+        assert passes.forward >= 0
+        assert passes.backward >= 0

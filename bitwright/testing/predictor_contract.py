@@ -14,10 +14,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from bitwright.errors import UserError
-from bitwright.predictors import Validation
-from bitwright.predictors.plans.predictor import Predictor
-from tests.predictors.random_plans import Plans, additive, interacting, mispriced
-from tests.sentences import sentence
+from bitwright.predictors import Predictor, Validation
+from bitwright.testing.random_plans import Plans, additive, interacting, mispriced
+from bitwright.testing.sentences import sentence
 
 N_KNOWN = 60
 

@@ -20,6 +20,7 @@ class Plans:
     errors: np.ndarray
 
     def part(self, index: slice) -> "Plans":
+        """Return the plans at `index`."""
         return Plans(self.table, self.choices[index], self.truth[index], self.values[index], self.errors[index])
 
     def known(self) -> tuple[Choices, np.ndarray, np.ndarray]:

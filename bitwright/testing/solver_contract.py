@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bitwright.errors import BudgetError, UserError
 from bitwright.search import Solution
 from bitwright.spaces import Space
-from tests.search.instances import Table, budgets, every_choice, instances, losses, space_of
+from bitwright.testing.instances import Table, budgets, every_choice, instances, losses, space_of
 
 _inherited = settings(suppress_health_check=[HealthCheck.differing_executors], deadline=None, max_examples=150)
 _SHARES = st.floats(0.0, 1.0)
@@ -100,7 +100,7 @@ class StrategyContract(ABC):
             self.solve(space, np.array([[1.0, value]]), 100)
 
     def test_refuses_a_table_of_another_shape(self) -> None:
-        with pytest.raises(UserError, match=r"\(1, 2\), but it is \(2, 1\)"):
+        with pytest.raises(UserError, match=r"\(1, 2\).*\(2, 1\)"):
             self.solve(space_of([[8, 16]], [[True, True]]), np.ones((2, 1)), 100)
 
 

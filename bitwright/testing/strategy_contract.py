@@ -12,8 +12,9 @@ class TestMine(BudgetContract):
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from multiprocessing import get_context
 from zlib import crc32
 
 import numpy as np
@@ -23,8 +24,7 @@ from numpy.typing import NDArray
 from bitwright.errors import BudgetError
 from bitwright.search import Problem, Question, Strategy, Trials, hypervolume, random_front, random_within
 from bitwright.spaces import Choices, Space
-from tests.processes import process
-from tests.search.instances import every_choice, space_of
+from bitwright.testing.instances import every_choice, space_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,8 @@ class Landscape:
 
     def __call__(self, choices: Choices) -> NDArray[np.float64]:
         lost = self.table[np.arange(self.table.shape[0]), choices]  # (n, n_units)
-        return lost.sum(axis=1) + self.coupling * (lost[:, 1:] * lost[:, :-1]).sum(axis=1)
+        total: NDArray[np.float64] = lost.sum(axis=1) + self.coupling * (lost[:, 1:] * lost[:, :-1]).sum(axis=1)
+        return total
 
     def middle_bits(self, share: float = 0.4) -> int:
         """A budget at this share of the way from the smallest to the largest file."""
@@ -67,11 +68,14 @@ def landscape(n_units: int, n_formats: int, *, seed: int, coupling: float = 0.0)
     return Landscape(space, weight * 4.0 ** -np.arange(n_formats) * np.exp(rng.normal(0, 0.2, offered.shape)), coupling)
 
 
+#: a question as plain values: choices, number of sequences, rivals
+Asked = tuple[list[list[int]], int, list[list[int]]]
 #: choices and a number of sequences -> values `(n,)`
 Measure = Callable[[Choices, int], NDArray[np.float64]]
 
 
 def exactly(known: Landscape) -> Measure:
+    """Return a measurement without an error."""
     return lambda choices, n_sequences: known(choices)
 
 
@@ -80,7 +84,8 @@ def noisily(known: Landscape) -> Measure:
 
     def measure(choices: Choices, n_sequences: int) -> NDArray[np.float64]:
         errors = [np.random.default_rng(crc32(choice.tobytes())).normal() for choice in choices]
-        return known(choices) * (1 + 0.1 * np.array(errors) / n_sequences**0.5)
+        noisy: NDArray[np.float64] = known(choices) * (1 + 0.1 * np.array(errors) / n_sequences**0.5)
+        return noisy
 
     return measure
 
@@ -104,22 +109,24 @@ def searched(strategy: Strategy, measure: Measure, *, n: int) -> list[Question]:
 
 
 def choices_of(questions: list[Question]) -> Choices:
+    """Return all choices of some questions `(n, n_units)`."""
     return np.concatenate([question.choices for question in questions])
 
 
 def problem(space: Space, *, seed: int = 0, start: Choices | None = None, n_sequences: int = 8) -> Problem:
+    """Return the problem of a space, without choices to measure first unless `start` names some."""
     none = np.zeros((0, len(space.units)), dtype=np.int64)
     return Problem(space, none if start is None else start, n_sequences, seed)
 
 
-def as_text(questions: list[Question]) -> list[tuple]:
+def as_text(questions: list[Question]) -> list[Asked]:
     """Return all fields of a question, to be compared."""
     return [(question.choices.tolist(), question.n_sequences, question.against.tolist()) for question in questions]
 
 
-def ask_elsewhere(tell: Connection, contract: type["AskTellContract"]) -> None:
-    """Send what a contract's strategy asks in this process."""
-    tell.send(contract().first_questions())
+def questions_of(contract: type["AskTellContract"]) -> list[Asked]:
+    """The questions that a contract's strategy asks in this process."""
+    return contract().first_questions()
 
 
 SMALL = landscape(6, 3, seed=3)
@@ -148,7 +155,7 @@ class AskTellContract(ABC):
     def search(self, known: Landscape, *, n: int, seed: int = 0, measure: Callable[[Landscape], Measure] = exactly) -> list[Question]:
         return searched(self.make(known, problem(known.space, seed=seed)), measure(known), n=n)
 
-    def first_questions(self, seed: int = 0) -> list[tuple]:
+    def first_questions(self, seed: int = 0) -> list[Asked]:
         return as_text(self.search(LARGE, n=40, seed=seed))
 
     @pytest.mark.parametrize("known", [SMALL, LARGE], ids=["small", "large"])
@@ -181,8 +188,8 @@ class AskTellContract(ABC):
     def test_same_seed_same_questions_in_another_process_too(self) -> None:
         here = self.first_questions()
         assert self.first_questions() == here
-        with process(ask_elsewhere, type(self)) as elsewhere:
-            assert list(elsewhere.news(300.0)) == [here]
+        with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as elsewhere:
+            assert elsewhere.submit(questions_of, type(self)).result(300) == here
 
     def test_another_seed_asks_for_something_else(self) -> None:
         assert self.first_questions(seed=1) != self.first_questions(seed=0)
@@ -208,7 +215,8 @@ class AskTellContract(ABC):
     def test_survives(self, measure: Callable[[Landscape], Measure]) -> None:
         assert len(choices_of(self.search(LARGE, n=60, measure=measure))) == 60
 
-    def test_where_there_is_one_choice_it_is_asked_for_once(self) -> None:
+    def test_finishes_where_no_choice_is_left(self) -> None:
+        """It may ask for a choice again, but not for ever: where there is one choice, it is asked for once."""
         only = LARGE.space.smallest()
         known = replace(LARGE, space=LARGE.space.narrowed(np.arange(4) == only[:, None]))
         assert choices_of(self.search(known, n=100)).tolist() == [only.tolist()]
