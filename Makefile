@@ -1,8 +1,9 @@
-# make demo    a 90 MB SmolLM2 for llama.cpp, from nothing but Python 3.11 or newer
-# make test    ruff, mypy and pytest
-# make lint    ruff and mypy alone
-# make setup   the environment with everything the tests need, and nothing run
-# make clean   remove the environment, the demo and the caches
+# make demo       a 90 MB SmolLM2 for llama.cpp, from nothing but Python 3.11 or newer
+# make test       ruff, mypy and pytest
+# make test-fast  pytest without the tests that are marked slow: a minute or two
+# make lint       ruff and mypy alone
+# make setup      the environment with everything the tests need, and nothing run
+# make clean      remove the environment, the demo and the caches
 #
 # Settings, e.g. `make test PYTHON=python3.12`:
 #   PYTHON=python3        the Python that makes the environment
@@ -10,19 +11,25 @@
 #   TORCH=torch           what pip is asked for first; e.g. TORCH='torch --index-url URL' for another build of the pinned version
 #   BUDGET=90MB           the demo's budget in bytes of the finished file
 #   OUT=demo/             where the demo writes
+#   JOBS=2                processes that share the tests, each about 1 GB; 0 for none but pytest's own
+#   TESTS=                what pytest is asked for besides, e.g. TESTS='tests/search -k knapsack'
 
 PYTHON = python3
 VENV = .venv
 TORCH = torch
 BUDGET = 90MB
 OUT = demo/
+JOBS = 2
+TESTS =
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 # the tests read models from the environment, never from a hub
 RUN := HF_HUB_OFFLINE=1 $(BIN)/python -m
+# a file's tests share a process, so that its fixtures are made once; files in the order of their names, since the last ones are quick
+PYTEST = OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test lint static setup clean
+.PHONY: help demo test test-fast lint setup clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,7 +39,10 @@ demo: $(VENV)/.installed $(VENV)/.model
 	@model="$$($(BIN)/python examples/smollm2.py)" && $(BIN)/bitwright fit "$$model" --budget $(BUDGET) --target llama.cpp --out $(OUT)
 
 test: lint
-	@$(RUN) pytest
+	@$(PYTEST) $(TESTS)
+
+test-fast: setup
+	@$(PYTEST) -m 'not slow' $(TESTS)
 
 lint: setup
 	@$(RUN) ruff check

@@ -1,4 +1,4 @@
-"""Tiny random models on disk, made once a session: folders as `save_pretrained` writes them, and GGUF files of one of them."""
+"""Made once a session: tiny random models on disk, as `save_pretrained` writes them and as GGUF files, and finished fits of two of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,15 @@ from bitwright.engines import LLAMA_CPP, Recipe, write_gguf
 from bitwright.spaces import Tensor
 from tests.commands import Cli, command
 from tests.compress import tiny_models as tiny
+from tests.fits import Fit, made
 from tests.trained_mixture import trained_mixture
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what the contracts run in another process as slow, since the contracts themselves know no marker of this suite."""
+    for item in items:
+        if "another_process" in item.name:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,10 +30,14 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_extensions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder of the tests' own for kernels that a library compiles: a run that is killed leaves no lock behind in the user's cache."""
+def _nothing_compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """BoTorch runs in Python alone, as it does where there is no C++ compiler: its kernel would be compiled anew in every process.
+
+    What is begun to be compiled has a folder of the session's own, so that a run that is killed leaves no lock in the user's cache.
+    """
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path_factory.mktemp("extensions")))
+        patched.setenv("CXX", "false")
         yield
 
 
@@ -110,6 +122,23 @@ def gguf_quantized(gguf_256: Path, model_folders: Path) -> Path:
     path = model_folders / "llama_256_quantized.gguf"
     write_gguf(path, Recipe(source, formats), lambda tensor: levels.encode(tensor, LLAMA_CPP.format(formats[tensor.name])))
     return path
+
+
+@pytest.fixture(scope="session")
+def fit_of_folder(llama_256: Path, tmp_path_factory: pytest.TempPathFactory) -> Fit:
+    """A finished fit. Whoever changes its folder works on a copy, as with the one below."""
+    return made(llama_256, tmp_path_factory.mktemp("fit") / "folder")
+
+
+@pytest.fixture(scope="session")
+def fit_of_gguf(gguf_256: Path, tmp_path_factory: pytest.TempPathFactory) -> Fit:
+    return made(gguf_256, tmp_path_factory.mktemp("fit") / "gguf")
+
+
+@pytest.fixture(params=["fit_of_folder", "fit_of_gguf"])
+def fit(request: pytest.FixtureRequest) -> Fit:
+    found: Fit = request.getfixturevalue(request.param)
+    return found
 
 
 def _nothing_packed(tensor: Tensor) -> Bytes:

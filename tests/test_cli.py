@@ -55,6 +55,7 @@ def refused(ended: Ended, *values: object, code: int = 2) -> str:
 # --- the whole flow
 
 
+@pytest.mark.slow
 def test_a_search_a_plan_and_a_build_leave_their_files(finished: Path) -> None:
     plan = json.loads((finished / "plan.json").read_text(encoding="utf-8"))
     assert (finished / "model.gguf").stat().st_size == plan["size_bytes"]
@@ -64,6 +65,7 @@ def test_a_search_a_plan_and_a_build_leave_their_files(finished: Path) -> None:
     assert not leftovers(finished)
 
 
+@pytest.mark.slow
 def test_memory_prints_where_every_byte_goes(bitwright: Cli, finished: Path) -> None:
     ended = bitwright("memory", finished / "plan.json", "--context", 100, "--parallel", 2, "--cache-types", "f16,bf16")
     assert all(
@@ -71,6 +73,7 @@ def test_memory_prints_where_every_byte_goes(bitwright: Cli, finished: Path) -> 
     )
 
 
+@pytest.mark.slow
 def test_a_fleet_has_a_plan_for_each_device_that_can_serve(bitwright: Cli, finished: Path, tmp_path: Path) -> None:
     (tmp_path / "devices.toml").write_text('[[device]]\nprofile = "l4-24gb"\ncontext = 64\n[[device]]\nprofile = "rtx-4060-8gb"\n', encoding="utf-8")
     ended = bitwright("fleet", finished / "run", tmp_path / "devices.toml", "--out", tmp_path / "fleet", "--no-build")
@@ -80,6 +83,7 @@ def test_a_fleet_has_a_plan_for_each_device_that_can_serve(bitwright: Cli, finis
     assert [entry["fits"] for entry in json.loads((tmp_path / "fleet" / "fleet.json").read_text(encoding="utf-8"))["devices"]] == [True, False]
 
 
+@pytest.mark.slow
 def test_a_plan_has_one_limit(bitwright: Cli, finished: Path, tmp_path: Path) -> None:
     plan = ("plan", finished / "run", "-o", tmp_path / "plan.json")
     for wrong in ("", "--budget 6bpw --memory 1GiB", "--memory 1GiB", "--memory 1GiB --context 64 --cache-types f16,f16,f16"):
@@ -90,6 +94,7 @@ def test_a_plan_has_one_limit(bitwright: Cli, finished: Path, tmp_path: Path) ->
     assert read_plan(tmp_path / "plan.json").found.budget == "36MB of memory at 64 × 1 tokens"
 
 
+@pytest.mark.slow
 def test_check_prints_what_was_promised_and_found(bitwright: Cli, finished: Path) -> None:
     ended = bitwright("check", finished / "model.gguf", "--plan", finished / "plan.json")
     assert ended.code == 0
@@ -97,6 +102,7 @@ def test_check_prints_what_was_promised_and_found(bitwright: Cli, finished: Path
     assert "llama.cpp writes: The capital of France is" in ended.out
 
 
+@pytest.mark.slow
 def test_export_writes_for_another_tool_or_says_what_it_cannot_say(bitwright: Cli, finished: Path, tmp_path: Path) -> None:
     ended = bitwright("export", finished / "plan.json", "--to", "llama-quantize", "-o", tmp_path / "types.txt")
     assert ended.code == 0
@@ -106,6 +112,7 @@ def test_export_writes_for_another_tool_or_says_what_it_cannot_say(bitwright: Cl
     refused(bitwright("export", finished / "plan.json", "--to", "klingon", "-o", tmp_path / "mlx.json"), "'klingon'")
 
 
+@pytest.mark.slow
 def test_import_reads_another_tool_s_file(bitwright: Cli, finished: Path, gguf_256: Path, tmp_path: Path) -> None:
     bitwright("export", finished / "plan.json", "--to", "llama-quantize", "-o", tmp_path / "types.txt")
     words = ("import", gguf_256, tmp_path / "types.txt", "--out", tmp_path / "run", "-o", tmp_path / "plan.json", *SIZES)
@@ -117,6 +124,7 @@ def test_import_reads_another_tool_s_file(bitwright: Cli, finished: Path, gguf_2
     refused(bitwright(*words, "--from", "mlx"), "Formats of mlx must be those of the target")
 
 
+@pytest.mark.slow
 def test_what_ships_is_told_beside_what_was_searched(bitwright: Cli, llama_96: Path, tmp_path: Path) -> None:
     words = ("--target", "integers", "--formats", "int8_g32,int3_g32", "--codec", "rtn", "--evaluations", 0, *SIZES)
     assert bitwright("search", llama_96, "--out", tmp_path / "run", "--points", 2, *words).code == 0
@@ -128,10 +136,12 @@ def test_what_ships_is_told_beside_what_was_searched(bitwright: Cli, llama_96: P
     refused(bitwright("search", llama_96, "--out", tmp_path / "o", "--codec", "gptq", *SIZES), "libggml")
 
 
+@pytest.mark.slow
 def test_a_broken_promise_ends_with_one(bitwright: Cli, finished: Path, gguf_256: Path) -> None:
     refused(bitwright("check", gguf_256, "--plan", finished / "plan.json"), f"{gguf_256.stat().st_size:,} bytes", "another format", code=1)
 
 
+@pytest.mark.slow
 def test_front_is_a_table_or_json(bitwright: Cli, finished: Path) -> None:
     ended = bitwright("front", finished / "run", "--json")
     assert (ended.code, ended.err) == (0, "")
@@ -142,20 +152,15 @@ def test_front_is_a_table_or_json(bitwright: Cli, finished: Path) -> None:
         json.loads(table.out)
 
 
-def test_fit_does_it_all(bitwright: Cli, gguf_256: Path, tmp_path: Path) -> None:
-    ended = bitwright("fit", gguf_256, "--budget", "6bpw", "--out", tmp_path / "o", "--formats", "Q8_0,Q4_0", "--sensitivity", "weight", *SIZES)
-    assert ended.code == 0
-    for name in ("model.gguf", "plan.json", "report.html"):
-        assert str(tmp_path / "o" / name) in ended.out
-        assert (tmp_path / "o" / name).is_file()
-
-
-def test_brackets_in_paths_are_printed_as_they_are(bitwright: Cli, gguf_256: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_fit_does_it_all_and_brackets_in_paths_are_printed_as_they_are(bitwright: Cli, gguf_256: Path, tmp_path: Path) -> None:
     """Rich would take them for markup: swallow `[bold]`, and fail at `[/x]`."""
     folder = tmp_path / "[bold]a[" / "x]"
     ended = bitwright("fit", gguf_256, "--budget", "6bpw", "--out", folder, "--formats", "Q8_0,Q4_0", "--sensitivity", "weight", *SIZES)
     assert ended.code == 0
-    assert str(folder / "model.gguf") in ended.out
+    for name in ("model.gguf", "plan.json", "report.html"):
+        assert str(folder / name) in ended.out
+        assert (folder / name).is_file()
     assert str(folder / "plan.json") in bitwright("plan", folder, "--budget", "6bpw", "-o", folder / "plan.json").out
     assert str(folder / "m.gguf") in bitwright("build", folder / "plan.json", "-o", folder / "m.gguf").out
     words = ("--formats", "Q8_0,Q4_0", "--sensitivity", "weight", "--points", "3", *SIZES)
@@ -193,6 +198,7 @@ def test_models_that_are_none(bitwright: Cli, tmp_path: Path, llama_tied: Path, 
     refused(fit(configured("gpt2", model_type="gpt2", architectures=["GPT2LMHeadModel"], n_embd=64, n_layer=2, n_head=4)), "gpt2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("budget", "value"), [("50kB", "50,000 bytes"), ("90GB", "90GB"), ("ninety", "'ninety'"), ("5", "'5'"), ("0MB", "'0MB'")])
 def test_budgets_that_cannot_be(bitwright: Cli, finished: Path, gguf_256: Path, tmp_path: Path, budget: str, value: str) -> None:
     refused(bitwright("fit", gguf_256, "--budget", budget, "--out", tmp_path / "o", *SIZES), value)
@@ -202,6 +208,7 @@ def test_budgets_that_cannot_be(bitwright: Cli, finished: Path, gguf_256: Path, 
     assert not (tmp_path / "plan.json").exists()
 
 
+@pytest.mark.slow
 def test_texts_that_cannot_be_used(bitwright: Cli, gguf_256: Path, tmp_path: Path) -> None:
     def fit(*words: object) -> Ended:
         ended = bitwright("fit", gguf_256, "--budget", "6bpw", "--out", tmp_path / "o", "--formats", "Q8_0,Q4_0", *SIZES, *words)
@@ -222,6 +229,7 @@ def test_texts_that_cannot_be_used(bitwright: Cli, gguf_256: Path, tmp_path: Pat
     assert fit("--calibration", tmp_path / "good.txt", "--sensitivity", "weight").code == 0, "mistakes before must not have spoilt the folder"
 
 
+@pytest.mark.slow
 def test_plans_that_cannot_be_built(bitwright: Cli, finished: Path, llama_96: Path, tmp_path: Path) -> None:
     good = json.loads((finished / "plan.json").read_text(encoding="utf-8"))
 
@@ -243,6 +251,7 @@ def test_plans_that_cannot_be_built(bitwright: Cli, finished: Path, llama_96: Pa
     refused(bitwright("check", tmp_path / "missing.gguf", "--plan", finished / "plan.json"), "missing.gguf")
 
 
+@pytest.mark.slow
 def test_places_that_cannot_be_written(bitwright: Cli, finished: Path, gguf_256: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     below = tmp_path / "file" / "below"
@@ -282,6 +291,7 @@ def test_a_front_needs_two_points(bitwright: Cli, gguf_256: Path, tmp_path: Path
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_runs_that_are_none(bitwright: Cli, gguf_256: Path, finished: Path, tmp_path: Path) -> None:
     refused(bitwright("front", tmp_path), tmp_path, "bitwright search")
     refused(bitwright("plan", tmp_path / "missing", "--budget", "6bpw"), "missing")

@@ -8,6 +8,8 @@ import bitwright as bw
 from bitwright.spaces import read_plan
 from tests.commands import Cli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(gguf_256: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

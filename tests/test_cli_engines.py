@@ -7,6 +7,8 @@ import pytest
 import bitwright as bw
 from tests.commands import Cli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(gguf_256: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

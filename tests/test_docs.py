@@ -17,7 +17,7 @@ from bitwright.devices.device import read_device, read_devices
 from bitwright.spaces import read_plan
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *sorted((ROOT / "docs").glob("*.md"))]
 #: What may stand behind the three ticks; anything else would be a block that no test looks at.
 LANGUAGES = {"python", "sh", "console", "json", "toml", "text", ""}
 BLOCK = re.compile(r"^([ ]*)```(\w*)[ ]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
@@ -104,6 +104,7 @@ def test_every_block_is_found_and_of_a_known_language(page: Path) -> None:
     assert {block.language for block in blocks(page)} <= LANGUAGES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if any(block.language == "python" for block in blocks(page))], ids=name)
 @pytest.mark.usefixtures("folder")
 def test_python_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,9 @@ from bitwright.objectives import Store
 from bitwright.pipeline import Settings, verbs
 from bitwright.progress import Advance, Progress
 from bitwright.spaces import Budget
+from tests.processes import process
+
+SILENCE_SECONDS = 120
 
 
 def fill_store(tell: Connection, path: Path) -> None:
@@ -47,3 +50,11 @@ def fit(tell: Connection, settings: Settings, budget: Budget, out: Path) -> None
     torch.set_num_threads(1)
     verbs.fit(settings, budget, out, progress=Telling(tell))
     tell.send("finished")
+
+
+def fit_elsewhere(settings: Settings, budget: Budget, out: Path) -> None:
+    """A whole `fit` to its end in a process whose hashes of text are not those of this one."""
+    with process(fit, settings, budget, out) as running:
+        told = list(running.news(SILENCE_SECONDS))
+        assert running.exit_code(SILENCE_SECONDS) == 0
+    assert told[-1] == "finished"

@@ -14,8 +14,10 @@ from bitwright.engines.check_result import Mean
 from bitwright.engines.llama_cpp.check import LlamaCppCheck
 from bitwright.errors import ModelError
 from bitwright.spaces import Tensor
-from tests.pipeline.conftest import Fit
+from tests.fits import Fit
 from tests.sentences import sentence
+
+pytestmark = pytest.mark.slow
 
 
 class Retold(Source):

@@ -150,6 +150,7 @@ def test_a_transaction_is_stored_whole_or_not_at_all(store: Store) -> None:
     assert store.settings() == {}
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_all_that_it_finished(path: Path) -> None:
     moments = random.Random(0)
     told = -1

@@ -10,9 +10,11 @@ from bitwright.engines import target_named
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError, PlanError
 from bitwright.pipeline import Run
 from bitwright.spaces import Plan
-from tests.pipeline.conftest import Fit
+from tests.fits import Fit
 from tests.runs import leftovers, small
 from tests.sentences import sentence
+
+pytestmark = pytest.mark.slow
 
 
 def changed(plan: Plan, **other: Any) -> Plan:

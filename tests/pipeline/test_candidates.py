@@ -27,6 +27,7 @@ def unsearched(found: dict[str, Choice]) -> list[str]:
     return [name for name in found if name.startswith(("knapsack", "uniform"))]
 
 
+@pytest.mark.slow
 def test_candidates_are_the_optimum_and_the_two_largest_uniforms_that_fit(searched: Run) -> None:
     space = searched.prices.space
     sizes = {name: space.total_bytes(uniform(space, name)) for name in ("Q8_0", "Q5_0", "Q4_0")}
@@ -42,6 +43,7 @@ def test_candidates_are_the_optimum_and_the_two_largest_uniforms_that_fit(search
     sentence(refused.value, f"{sizes['Q4_0']:,} bytes", "raise it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("coarse_nats", "winner"), [(0.2, "fine"), (0.1, "coarse"), (0.05, "coarse")])
 def test_the_one_measured_best_wins_and_of_equals_the_smaller(
     searched: Run, monkeypatch: pytest.MonkeyPatch, coarse_nats: float, winner: str
@@ -53,6 +55,7 @@ def test_the_one_measured_best_wins_and_of_equals_the_smaller(
     assert best(searched, named, {}) == (winner, measured[winner])
 
 
+@pytest.mark.slow
 def test_a_plan_says_all_that_is_needed_to_build_it_again(searched: Run) -> None:
     run = bw.open_run(searched.folder)
     measured = next(iter(run.measurements.values()))

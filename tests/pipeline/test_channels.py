@@ -24,6 +24,8 @@ from tests.measuring import random_tokens
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 MENU = ("INT2_G32", "INT4_G32", "INT8_G32", "PRUNE")
 
 

@@ -15,6 +15,8 @@ from bitwright.progress import Silent
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("weight", "gradient", "measured", "lim")
 
 

@@ -26,6 +26,7 @@ def deepseek(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("models") / "deepseek-v3", model_type, settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "formats"), [("llama.cpp", ("Q8_0", "Q4_0")), ("native", ("INT2_ROW", "INT8_ROW")), ("transformers", ("W4_G32", "W8_G32"))]
 )

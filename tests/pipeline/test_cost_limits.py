@@ -23,6 +23,8 @@ from bitwright.search import solve
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 MENU = ("INT2_G32", "INT4_G32", "INT8_G32")
 
 

@@ -22,6 +22,8 @@ from tests.runs import small
 from tests.sentences import sentence
 from tests.trained_mixture import COPY, ORIGINAL
 
+pytestmark = pytest.mark.slow
+
 MENU, KEPT = ("INT2_G32", "INT4_G32", "INT8_G32", "DROP"), ("token_embd*", "output*", "*attn*")
 
 

@@ -14,6 +14,8 @@ from bitwright.pipeline.verbs import Fitted
 from bitwright.spaces import read_plan
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dense(llama_gqa: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fitted, Path]:

@@ -16,6 +16,8 @@ from tests.runs import small
 from tests.runs import small as brief
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 MENU = ("INT2_G32", "INT4_G32")
 
 

@@ -13,6 +13,8 @@ from tests.compress import tiny_models as tiny
 from tests.compress.codecs.test_extremes import changed
 from tests.runs import small
 
+pytestmark = pytest.mark.slow
+
 _LARGE, _UNDEFINED = "blk.1.ffn_gate.weight", "token_embd.weight"
 
 

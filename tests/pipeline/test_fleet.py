@@ -21,6 +21,8 @@ from bitwright.spaces import DEFAULT_CACHE
 from tests.runs import rows
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 BOARD = Device("board", 2**30, 1.0, 1e9, 1.0, "llama.cpp", "b11549", 64, 1, 0.0, PowerUnknown(), (), DEFAULT_CACHE, (), NotProfiled())
 
 

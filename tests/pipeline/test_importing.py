@@ -36,6 +36,7 @@ def recipe(tmp_path: Path, weights: dict[str, Any], *targets: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["autoround", "gptqmodel", "llm-compressor", "modelopt"])
 def test_a_plan_comes_back_from_another_tool_s_file(plan: Plan, settings: bw.Settings, dialect: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text(export(plan, dialect).text, encoding="utf-8")
@@ -48,6 +49,7 @@ def test_a_plan_comes_back_from_another_tool_s_file(plan: Plan, settings: bw.Set
     assert again == found
 
 
+@pytest.mark.slow
 def test_llama_quantize_s_lines_become_a_plan_for_llama_cpp(llama_256: Path, tmp_path: Path) -> None:
     (tmp_path / "types.txt").write_text("attn_q=q4_k\nffn_.*=q5_0\n", encoding="utf-8")
     plan = import_plan(small(llama_256), tmp_path / "types.txt", "llama-quantize", tmp_path / "run")
@@ -60,6 +62,7 @@ def test_llama_quantize_s_lines_become_a_plan_for_llama_cpp(llama_256: Path, tmp
     assert (tmp_path / "model.gguf").stat().st_size == plan.size_bytes
 
 
+@pytest.mark.slow
 def test_llama_quantize_s_lines_name_stacks_of_experts_too(tiny_mixtral: Path, tmp_path: Path) -> None:
     (tmp_path / "types.txt").write_text("FFN_down_exps=q8_0 attn_q=q5_0", encoding="utf-8")
     plan = import_plan(small(tiny_mixtral), tmp_path / "types.txt", "llama-quantize", tmp_path / "run")
@@ -75,6 +78,7 @@ def test_a_rule_without_a_tensor_is_refused(llama_256: Path, tmp_path: Path) -> 
     sentence(caught.value, "'ffn_dwn'")
 
 
+@pytest.mark.slow
 def test_gptq_rounds_what_is_imported_by_the_moments_of_the_original(settings: bw.Settings, tmp_path: Path) -> None:
     file = recipe(tmp_path, {}, "re:.*(q|up)_proj")
     nats = {}

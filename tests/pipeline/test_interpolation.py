@@ -11,6 +11,7 @@ from bitwright.search import hull
 from tests.measuring import put_quality
 
 
+@pytest.mark.slow
 def test_a_measured_choice_on_the_front_is_foretold_as_it_was_measured(searched: Run) -> None:
     foretell = foreteller(searched)
     front = hull(searched.prices.space, searched.prices.table)
@@ -31,6 +32,7 @@ def test_between_two_it_is_interpolated_in_the_logarithm() -> None:
     assert foretell(0.0).nats_per_token == 0.0
 
 
+@pytest.mark.slow
 def test_a_run_of_few_measurements_has_one_factor(searched: Run, tmp_path: Path) -> None:
     store = Store(tmp_path / "run.sqlite")
     bare = replace(searched, store=store)

@@ -9,7 +9,7 @@ from bitwright.errors import BudgetError, ModelError, UserError
 from bitwright.pipeline import Run
 from bitwright.pipeline.memory_budget import memory_budget, memory_of
 from bitwright.pipeline.verbs import write_plan
-from tests.pipeline.conftest import Fit
+from tests.fits import Fit
 from tests.sentences import sentence
 
 SERVING = Serving(100, 2)
@@ -21,6 +21,7 @@ def test_a_file_and_its_folder_take_the_same(llama_256: Path, gguf_256: Path) ->
     assert found.use(SERVING, file_bytes=gguf_256.stat().st_size) == memory_of(str(gguf_256), SERVING)
 
 
+@pytest.mark.slow
 def test_a_plan_takes_what_its_file_takes(fit: Fit) -> None:
     planned = memory_of(str(fit.folder / "plan.json"), SERVING)
     assert planned == memory_of(str(fit.fitted.model), SERVING)
@@ -36,6 +37,7 @@ def test_a_budget_from_a_memory_fills_it_to_the_byte(gguf_256: Path) -> None:
     assert "100 × 2" in less.text
 
 
+@pytest.mark.slow
 def test_a_plan_made_for_a_memory_stays_within_it(searched: Run, tmp_path: Path) -> None:
     model = searched.settings.model
     memory = memory_of(model, SERVING).total_bytes - searched.prices.original_bytes // 2

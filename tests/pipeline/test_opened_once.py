@@ -15,6 +15,8 @@ from bitwright.pipeline.verbs import Fitted
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 BUDGET = "9.5bpw"
 Opened = Counter[str]
 

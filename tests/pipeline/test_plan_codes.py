@@ -22,6 +22,8 @@ from tests.measuring import Divergence
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 MENU, BUDGET = ("INT8_G32", "INT4_G32", "INT3_G32"), "6bpw"
 
 
@@ -76,11 +78,18 @@ def test_the_promise_is_that_of_the_bytes(run: Run, llama_gqa: Path, tmp_path: P
     assert again == pytest.approx(plan.divergence.nats_per_token, rel=1e-6)
 
 
-@pytest.fixture
-def of_gptq(llama_gqa: Path, tmp_path: Path) -> Run:
+@pytest.fixture(scope="module")
+def gptq_folder(llama_gqa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = small(llama_gqa, target="integers", formats=MENU, codec="gptq", sensitivity="importance")
-    by = bw.pipeline.Search(bw.pipeline.method_named("auto"), effort())
-    return bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=by)
+    by, folder = bw.pipeline.Search(bw.pipeline.method_named("auto"), effort()), tmp_path_factory.mktemp("gptq") / "run"
+    bw.pipeline.search(settings, folder, n_points=2, by=by).store.close()
+    return folder
+
+
+@pytest.fixture
+def of_gptq(gptq_folder: Path, tmp_path: Path) -> Run:
+    """A copy of a run with GPTQ, to take files from."""
+    return bw.open_run(Path(shutil.copytree(gptq_folder, tmp_path / "run")))
 
 
 def test_codes_of_gptq_are_never_made_twice(of_gptq: Run) -> None:

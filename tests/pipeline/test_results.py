@@ -20,7 +20,7 @@ from bitwright.pipeline.fleet_files import plan_names, write_fleet
 from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.verbs import write_plan
 from bitwright.written_files import RECORD
-from tests.pipeline.conftest import Fit
+from tests.fits import Fit
 from tests.runs import small
 from tests.sentences import sentence
 
@@ -66,6 +66,7 @@ def test_fit_does_not_begin_where_a_stranger_s_file_has_the_name_of_a_result(ggu
     assert [path.name for path in tmp_path.iterdir()] == [name.split("/")[0]]
 
 
+@pytest.mark.slow
 def test_build_replaces_neither_a_stranger_s_folder_nor_what_the_plan_is_built_from(fit_of_gguf: Fit, tmp_path: Path) -> None:
     shutil.copyfile(fit_of_gguf.settings.model, tmp_path / "model.gguf")
     source = fit_of_gguf.fitted.plan.model.model_copy(update={"source": str(tmp_path / "model.gguf")})
@@ -81,6 +82,7 @@ def test_build_replaces_neither_a_stranger_s_folder_nor_what_the_plan_is_built_f
         bw.build(plan, Path(plan.importance.path))
 
 
+@pytest.mark.slow
 def test_a_built_file_is_replaced_and_a_changed_one_is_not(fit_of_gguf: Fit, tmp_path: Path) -> None:
     out = tmp_path / "m.gguf"
     for _ in range(2):
@@ -92,6 +94,7 @@ def test_a_built_file_is_replaced_and_a_changed_one_is_not(fit_of_gguf: Fit, tmp
     assert out.read_bytes()[-4:] == b"mine"
 
 
+@pytest.mark.slow
 def test_a_plan_that_was_edited_is_not_replaced(fit_of_gguf: Fit, tmp_path: Path) -> None:
     write_plan(fit_of_gguf.fitted.plan, tmp_path / "plan.json")
     write_plan(fit_of_gguf.fitted.plan, tmp_path / "plan.json")
@@ -123,6 +126,7 @@ def fleet_of(run: Run, *names: str) -> Fleet:
     return Fleet(run, tuple(Unserved(device.__class__(**{**vars(device), "name": name}), "nothing fits") for name in names))
 
 
+@pytest.mark.slow
 def test_every_device_has_a_plan_of_a_name_of_its_own_that_can_be_read(searched: Run) -> None:
     names = ("A b", "a-b", "设备一", "设备二", "Ａ Ｂ", "…", "?", "straße", "STRASSE", "../../etc/passwd", "n" * 400, "名" * 400, "\0")
     found = plan_names(fleet_of(searched, *names))
@@ -135,6 +139,7 @@ def test_every_device_has_a_plan_of_a_name_of_its_own_that_can_be_read(searched:
         assert "\0" not in name
 
 
+@pytest.mark.slow
 def test_a_fleet_does_not_replace_a_stranger_s_manifest(searched: Run, tmp_path: Path) -> None:
     (tmp_path / "fleet.json").write_text("mine")
     with pytest.raises(OutputError):
@@ -160,6 +165,7 @@ def read_only(searched: Run, tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_written_is_read(searched: Run, read_only: Path, tmp_path: Path) -> None:
     run = bw.open_run(read_only)
     assert set(bw.open_run(searched.folder).measurements) <= set(run.measurements)
@@ -173,6 +179,7 @@ def test_a_run_that_cannot_be_written_is_read(searched: Run, read_only: Path, tm
         bw.pipeline.search(run.settings, read_only)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_removed_meanwhile_is_said(searched: Run, tmp_path: Path) -> None:
     shutil.copytree(searched.folder, tmp_path / "run")
     run = bw.open_run(tmp_path / "run")

@@ -9,33 +9,23 @@ from typing import Any
 import pytest
 
 import bitwright as bw
-from bitwright.spaces import Budget
 from tests.processes import process
 from tests.runs import leftovers, plan_without_paths, rows, small
-from tests.work import fit
+from tests.work import SILENCE_SECONDS, fit, fit_elsewhere
 
-_SILENCE_SECONDS = 120
-
-
-def undisturbed(settings: bw.Settings, budget: Budget, folder: Path) -> None:
-    """Fit to the end."""
-    with process(fit, settings, budget, folder) as running:
-        told = list(running.news(_SILENCE_SECONDS))
-        assert running.exit_code(_SILENCE_SECONDS) == 0
-    assert told[-1] == "finished"
-
+pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(("model", "sensitivity"), [("llama_tied", "gradient"), ("tiny_mixtral", "gradient"), ("llama_tied", "measured")])
 def test_a_run_that_is_killed_ends_as_if_it_had_not_been(model: str, sensitivity: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     settings = small(request.getfixturevalue(model), sensitivity=sensitivity, n_calibration=16, sequence_length=12)
     budget = bw.parse_budget("9.5bpw")
-    undisturbed(settings, budget, tmp_path / "whole")
+    fit_elsewhere(settings, budget, tmp_path / "whole")
     moments = random.Random(f"{model} {sensitivity}")
     before: dict[str, dict[Any, Any]] = {"arrays": {}, "measurements": {}}
     for _ in range(4):
         n_heard = moments.randrange(3, 45)  # a run with nothing left to measure tells 50 times as it writes and checks its file
         with process(fit, settings, budget, tmp_path / "killed") as running:
-            heard = list(islice(running.news(_SILENCE_SECONDS), n_heard))
+            heard = list(islice(running.news(SILENCE_SECONDS), n_heard))
             time.sleep(moments.random() * 0.02)
             running.kill()
         assert len(heard) == n_heard
@@ -45,7 +35,7 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(model: str, sensitivity
             assert known.items() <= after[table].items(), "what was finished was done again, or differently"
         before = after
     assert before["arrays"], "nothing was finished before the last kill, so nothing is tested"
-    undisturbed(settings, budget, tmp_path / "killed")
+    fit_elsewhere(settings, budget, tmp_path / "killed")
     whole, resumed = rows(tmp_path / "whole"), rows(tmp_path / "killed")
     assert all(known.items() <= resumed[table].items() for table, known in before.items())
     assert resumed["arrays"] == whole["arrays"]
@@ -59,13 +49,13 @@ def test_a_measurement_that_was_finished_is_never_made_again(llama_tied: Path, t
     """Killed as soon as a first candidate has been measured; its seconds, which no second measurement would repeat, stay."""
     settings, budget = small(llama_tied, sensitivity="weight"), bw.parse_budget("9.5bpw")
     with process(fit, settings, budget, tmp_path) as running:
-        for title in running.news(_SILENCE_SECONDS):
+        for title in running.news(SILENCE_SECONDS):
             if title == "Measuring candidates on held-out text" and rows(tmp_path)["measurements"]:
                 break
         running.kill()
     first = rows(tmp_path)["measurements"]
     assert first
-    undisturbed(settings, budget, tmp_path)
+    fit_elsewhere(settings, budget, tmp_path)
     after = rows(tmp_path)["measurements"]
     assert first.items() <= after.items()
     assert list(after) == list(range(1, len(after) + 1))

@@ -38,6 +38,7 @@ def test_prices_come_back_as_they_were_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.tried, given.tried)
 
 
+@pytest.mark.slow
 def test_a_finished_search_is_opened_without_its_model(searched: Run) -> None:
     found = bw.open_run(searched.folder)
     assert found.settings == searched.settings

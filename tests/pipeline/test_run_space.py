@@ -14,6 +14,8 @@ from bitwright.search import hull
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 
 def bench(settings: bw.Settings, folder: Path) -> Workbench:
     return set_up(settings, folder, device="cpu", progress=Silent())

@@ -6,7 +6,9 @@ from bitwright.pipeline import Run
 from bitwright.pipeline.run_space import uniforms
 from bitwright.pipeline.run_summary import summarise
 from bitwright.report import NoLimit, NotMeasured, Quality, SizeLimit
-from tests.pipeline.conftest import Fit
+from tests.fits import Fit
+
+pytestmark = pytest.mark.slow
 
 
 def test_candidates_are_what_was_named_and_all_that_was_measured(searched: Run) -> None:

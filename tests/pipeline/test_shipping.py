@@ -30,14 +30,25 @@ from tests.measuring import Divergence
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 BUDGET = bw.parse_budget("6bpw")
 BY = bw.pipeline.Search(bw.pipeline.method_named("auto"), bw.pipeline.Effort(evaluations=0))
 
 
-@pytest.fixture
-def run(llama_gqa: Path, tmp_path: Path) -> Run:
+@pytest.fixture(scope="module")
+def of_search(llama_gqa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a search."""
     settings = small(llama_gqa, target="integers", formats=("INT8_G32", "INT4_G32", "INT3_G32"), sensitivity="importance")
-    return bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY)
+    folder = tmp_path_factory.mktemp("search") / "run"
+    bw.pipeline.search(settings, folder, n_points=2, by=BY).store.close()
+    return folder
+
+
+@pytest.fixture
+def run(of_search: Path, tmp_path: Path) -> Run:
+    """A copy, in which nothing has shipped yet."""
+    return bw.open_run(Path(shutil.copytree(of_search, tmp_path / "run")))
 
 
 def packed(plan: Plan) -> dict[str, bytes]:

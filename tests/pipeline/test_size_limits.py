@@ -31,6 +31,8 @@ from tests.pipeline.test_fleet import BOARD
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 CONTEXT = 1024
 
 

@@ -17,6 +17,8 @@ from bitwright.pipeline.run_search import DEFAULT, named_objectives
 from bitwright.pipeline.smallest import smallest_plan
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def own(searched: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:

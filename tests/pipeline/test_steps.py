@@ -29,6 +29,8 @@ from tests.measuring import Divergence
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 KEPT = ("token_embd*", "output*")
 BUDGET = bw.parse_budget("450KB")
 BY = Search(method_named("auto"), Effort(evaluations=0))

@@ -25,6 +25,8 @@ from bitwright.search import solve
 from tests.pipeline.test_calibration_mix import texts
 from tests.runs import small
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["texts"]
 BY = Search(method_named("auto"), Effort(evaluations=0))
 

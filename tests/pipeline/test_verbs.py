@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 from shutil import copytree
 
@@ -19,9 +16,12 @@ from bitwright.pipeline.verbs import describe, write_plan
 from bitwright.report import NotMeasured, Quality
 from bitwright.spaces import Plan
 from bitwright.written_files import RECORD
-from tests.pipeline.conftest import Fit
+from tests.fits import Fit
 from tests.runs import leftovers, plan_without_paths, small
 from tests.sentences import sentence
+from tests.work import fit_elsewhere
+
+pytestmark = pytest.mark.slow
 
 # --- what a fit leaves
 
@@ -130,20 +130,8 @@ def refuse(*_: object, **__: object) -> None:
     raise AssertionError("work was done that was done before, or that must not be begun")
 
 
-OTHER_PROCESS = """
-import sys
-from pathlib import Path
-import bitwright as bw
-from bitwright.pipeline.settings import settings_from_json
-bw.fit(settings_from_json(sys.argv[1]), bw.parse_budget(sys.argv[3]), Path(sys.argv[2]))
-"""
-
-
 def test_the_same_seed_gives_the_same_plan_in_another_process(fit_of_gguf: Fit, tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONHASHSEED": "12345", "OMP_NUM_THREADS": "1"}
-    given = [fit_of_gguf.settings.to_json(), str(tmp_path / "o"), fit_of_gguf.budget.text]
-    ran = subprocess.run([sys.executable, "-c", OTHER_PROCESS, *given], capture_output=True, text=True, check=False, env=environment)
-    assert ran.returncode == 0, ran.stderr
+    fit_elsewhere(fit_of_gguf.settings, fit_of_gguf.budget, tmp_path / "o")
     assert plan_without_paths(tmp_path / "o" / "plan.json") == plan_without_paths(fit_of_gguf.folder / "plan.json")
     assert (tmp_path / "o" / "model.gguf").read_bytes() == fit_of_gguf.fitted.model.read_bytes()
 

@@ -108,6 +108,7 @@ def test_a_fit_refuses_a_python_that_cannot_run_its_engine_before_any_work(llama
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_check_asks_the_engine_and_finds_a_broken_promise(stand_in: str, llama_gqa: Path, tmp_path: Path) -> None:
     settings = bw.Settings(str(llama_gqa), "vllm", ("FP8_ROW",), n_calibration=2, n_held_out=2, sequence_length=16, sensitivity="importance")
     fitted = bw.fit(settings, bw.parse_budget("15bpw"), tmp_path / "run")

@@ -9,6 +9,8 @@ import bitwright as bw
 from bitwright.engines.native.check import NativeCheck
 from tests.runs import small
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fitted(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> bw.pipeline.Fitted:

@@ -11,6 +11,7 @@ from bitwright.testing.solver_contract import StrategyContract
 from tests.search.instances import Table, budgets, instances, language_model, space_of
 
 
+@pytest.mark.slow
 class TestBuckets(StrategyContract):
     def solve(self, space: Space, table: Table, budget_bits: int) -> Solution:
         return solve_in_buckets(space, table, budget_bits)

@@ -18,6 +18,7 @@ from bitwright.testing.solver_contract import ExactContract
 from tests.search.instances import Table, budgets, every_choice, instances, language_model, losses, space_of
 
 
+@pytest.mark.slow
 class TestWithoutRows(ExactContract):
     def solve(self, space: Space, table: Table, budget_bits: int) -> Solution:
         return solve_with_rows(space, table, budget_bits, rows=())

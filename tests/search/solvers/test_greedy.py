@@ -20,6 +20,7 @@ class TestPromote(StrategyContract):
         return promote(space, table, budget_bits)
 
 
+@pytest.mark.slow
 class TestDemote(StrategyContract):
     def solve(self, space: Space, table: Table, budget_bits: int) -> Solution:
         return demote(space, table, budget_bits)

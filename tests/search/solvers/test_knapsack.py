@@ -21,6 +21,7 @@ class TestSolve(ExactContract):
         return solve(space, table, budget_bits)
 
 
+@pytest.mark.slow
 class TestSolveFromASmallCore(ExactContract):
     def solve(self, space: Space, table: Table, budget_bits: int) -> Solution:
         return from_a_small_core(space, table, budget_bits)

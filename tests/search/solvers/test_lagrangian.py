@@ -10,6 +10,7 @@ from bitwright.testing.solver_contract import StrategyContract
 from tests.search.instances import Table, budgets, channels, instances, language_model
 
 
+@pytest.mark.slow
 class TestLagrangian(StrategyContract):
     def solve(self, space: Space, table: Table, budget_bits: int) -> Solution:
         return solve_lagrangian(space, table, budget_bits)

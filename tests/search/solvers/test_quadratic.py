@@ -13,6 +13,7 @@ from bitwright.testing.solver_contract import ExactContract
 from tests.search.instances import Table, budgets, every_choice, instances, losses, space_of
 
 
+@pytest.mark.slow
 class TestWithoutMatrix(ExactContract):
     def solve(self, space: Space, table: Table, budget_bits: int) -> Solution:
         return solve_quadratic(space, table, budget_bits, form=space.formats[0], matrix=np.zeros((len(space.units), len(space.units))))

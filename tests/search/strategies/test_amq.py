@@ -14,6 +14,7 @@ from tests.search.learners import ridge
 FEW = Rounds(40, 30, 12, breeding=Breeding(60, 8))
 
 
+@pytest.mark.slow
 class TestAmq(FrontContract):
     n_to_best = 300
 

@@ -11,6 +11,8 @@ from bitwright.testing.strategy_contract import LARGE, FrontContract, choices_of
 from tests.search.learners import ignorant, knowing
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 FEW = NehviOptions(n_first=12, n_each=12, n_pool=128, n_samples=16)
 
 

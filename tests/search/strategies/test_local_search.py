@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from bitwright.search import Learning, LocalSearchOptions, Problem, Strategy, Trials, swaps
 from bitwright.testing.strategy_contract import LARGE, SMALL, BudgetContract, answer, choices_of, exactly, problem, searched
@@ -12,6 +13,7 @@ from tests.search.learners import knowing, learning, ridge
 FEW = LocalSearchOptions(n_mutants=30, patience=40)
 
 
+@pytest.mark.slow
 class TestLocalSearch(BudgetContract):
     n_to_best = 150
 

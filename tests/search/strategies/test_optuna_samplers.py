@@ -14,6 +14,7 @@ from bitwright.testing.strategy_contract import LARGE, BudgetContract, FrontCont
 from tests.sentences import sentence
 
 
+@pytest.mark.slow
 class TestNsga2(BudgetContract):
     n_to_best = 300
 
@@ -21,6 +22,7 @@ class TestNsga2(BudgetContract):
         return nsga2(problem, budget_bits, n=300, population=20)
 
 
+@pytest.mark.slow
 class TestNsga2Front(FrontContract):
     n_to_best = 200
     n_against_random = 400  # at 100 it is not yet better
@@ -29,6 +31,7 @@ class TestNsga2Front(FrontContract):
         return nsga2_front(problem, 10**12, n=500, population=20)
 
 
+@pytest.mark.slow
 class TestTpe(BudgetContract):
     n_to_best = 150
 

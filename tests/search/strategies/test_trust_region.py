@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from bitwright.search import Problem, Strategy, TrustRegionOptions, turbo
 from bitwright.testing.strategy_contract import LARGE, BudgetContract, answer, problem, searched
@@ -11,6 +12,7 @@ from tests.search.learners import learning
 FEW = TrustRegionOptions(n_walks=60)
 
 
+@pytest.mark.slow
 class TestTrustRegion(BudgetContract):
     n_to_best = 150
 
