@@ -245,7 +245,7 @@ def test_dialects(name: str, tmp_path: Path) -> None:
 def plan_text() -> bytes:
     """A plan with a value of every kind."""
     said: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "target": "llama.cpp",
         "target_version": "b1",
         "model": {"source": "m.gguf", "fingerprint": "0", "n_weights": 100},
