@@ -276,7 +276,7 @@ def require_apart(outputs: Iterable[Path], reads: Iterable[Path]) -> None:
             if relation:
                 raise OutputError(
                     f"A result may not be written over, into or around what it is made from; {output} {relation} {source}, which is read: choose "
-                    "another place."
+                    "another place by --out or -o."
                 )
 
 

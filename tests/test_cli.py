@@ -6,9 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,13 +20,6 @@ from tests.runs import leftovers
 
 SIZES = ("--calibration-sequences", "8", "--held-out-sequences", "4", "--sequence-length", "24")
 COMMANDS = ("fit", "search", "front", "plan", "build", "check", "export", "import", "memory", "fleet", "profile")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread_in_the_engine() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bitwright.engines.llama_cpp.check.os", SimpleNamespace(cpu_count=lambda: 1))
-        yield
 
 
 @pytest.fixture(scope="module")

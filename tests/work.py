@@ -5,12 +5,10 @@ from contextlib import contextmanager
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from bitwright.engines.llama_cpp import check as checking_llama_cpp
 from bitwright.objectives import Measurement, Store
 from bitwright.pipeline import Settings, verbs
 from bitwright.progress import Advance, Progress
@@ -47,6 +45,5 @@ class Telling(Progress):
 def fit(tell: Connection, settings: Settings, budget: Budget, out: Path) -> None:
     """A whole `fit`, telling of its progress."""
     torch.set_num_threads(1)
-    checking_llama_cpp.os = SimpleNamespace(cpu_count=lambda: 1)  # type: ignore[assignment]
     verbs.fit(settings, budget, out, progress=Telling(tell))
     tell.send("finished")

@@ -86,7 +86,6 @@ def test_twelve_profiles_come_along_with_the_source_of_every_figure() -> None:
         ({"usable": "true"}, ("usable",)),
         ({"context": "0"}, ("context", 0)),
         ({"context": "512.5"}, ("context", "512.5")),
-        ({"engine": '"vhdl"'}, ("engine", "vhdl")),
         ({"power_watts": "0"}, ("power_watts",)),
         ({"bandwith_gb_per_second": "3"}, ("bandwith_gb_per_second", "did you mean bandwidth_gb_per_second")),
         ({"avoid": '"Q4_K"'}, ("avoid",)),

@@ -1,9 +1,7 @@
 """Finished runs on tiny models, made once a session. Whoever changes one works on a copy."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,15 +10,6 @@ from bitwright.pipeline import Run
 from bitwright.pipeline.verbs import Fitted
 from bitwright.spaces import Budget
 from tests.runs import small
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread_in_the_engine() -> Iterator[None]:
-    """Threads of llama.cpp wait for each other in busy loops, which takes seconds for each token where other work shares the cores."""
-    with pytest.MonkeyPatch.context() as patched:
-        for module in ("checking_llama_cpp", "parity"):
-            patched.setattr(f"bitwright.pipeline.{module}.os", SimpleNamespace(cpu_count=lambda: 1))
-        yield
 
 
 @dataclass(frozen=True, eq=False)

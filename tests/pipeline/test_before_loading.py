@@ -143,10 +143,6 @@ def test_libraries_are_looked_for_first(llama_256: Path, tmp_path: Path, monkeyp
         with pytest.raises(LibraryError) as refused:
             fit(settings, tmp_path / "o")
         sentence(refused.value, said)
-    monkeypatch.setattr("bitwright.pipeline.before_loading.find_spec", lambda _: None)
-    with pytest.raises(LibraryError) as refused:
-        fit(small(llama_256), tmp_path / "o", by=Search(method_named("qpruner"), Effort()))
-    sentence(refused.value, "qpruner", "botorch", "bitwright[search]")
     with pytest.raises(LibraryError):
         fit_smallest(small(llama_256, target="transformers", formats=()), Conditions(nats_at_most=0.1), tmp_path / "o")
 

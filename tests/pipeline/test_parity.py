@@ -52,7 +52,7 @@ def test_a_window_shorter_than_the_text_is_refused_before_text_is_read(kind: str
 
 
 def test_a_text_within_the_window_is_searched(windowed: Path, tmp_path: Path) -> None:
-    bench = bench_of(windowed, tmp_path / "run", sequence_length=_WINDOW, n_calibration=2, n_held_out=1)
+    bench = bench_of(windowed, tmp_path / "run", sequence_length=_WINDOW, n_calibration=2, n_held_out=2)
     require_parity(bench)
     assert bench.store.has_text("parity")
 

@@ -100,7 +100,7 @@ class StrategyContract(ABC):
             self.solve(space, np.array([[1.0, value]]), 100)
 
     def test_refuses_a_table_of_another_shape(self) -> None:
-        with pytest.raises(UserError, match=r"\(1, 2\); this one is \(2, 1\)"):
+        with pytest.raises(UserError, match=r"\(1, 2\), but it is \(2, 1\)"):
             self.solve(space_of([[8, 16]], [[True, True]]), np.ones((2, 1)), 100)
 
 

@@ -5,7 +5,6 @@ weights. How far that goes is measured on the original, and what a built file ma
 which the two compute something else is a fault of its own.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import GgufSource, IntegerCodec, Levels, Model, Weights, applied, cached_in, extremes
@@ -133,7 +133,7 @@ def check_in_llama_cpp(model: Model, plan: Plan, path: Path, *, contexts: list[N
     """
     lengths = [len(context) for context in contexts]
     require_window(model, max(lengths))
-    built, n_threads = GgufSource(path), os.cpu_count() or 1
+    built, n_threads = GgufSource(path), torch.get_num_threads()
     _require_alike(model, built)
     with progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
         original_in_torch = next_token_log_probabilities(model, contexts)

@@ -4,12 +4,12 @@ The original is given to llama.cpp as a GGUF file of its own, with every tensor 
 compared. Most of some length differing by more than `HEALTHY_NATS`, which no rounding explains, is a fault.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import GgufSource, Model, window_ignored
@@ -109,7 +109,7 @@ def compare_original(model: Model, contexts: list[NDArray[np.int64]], folder: Pa
 
 def _loaded(model: Model, path: Path, *, n_vocabulary: int, context: int) -> LlamaCpp:
     try:
-        return LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=os.cpu_count() or 1, context=context)
+        return LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=torch.get_num_threads(), context=context)
     except ModelError as error:
         raise ModelError(
             f"llama.cpp must be able to load the model, to be searched for; it refuses {model.source.name} as it is stored ({why_refused(path)}): "

@@ -77,7 +77,7 @@ def test_a_function_of_a_file(tied: Model, tmp_path: Path) -> None:
         ("mine.py", "def count(model) return 1", "SyntaxError"),
         ("mine.py", "import nothing_of_that_name", "ModuleNotFoundError"),
         ("mine.txt", "def count(model): ...", "Python file"),
-        ("absent.py", None, "FileNotFoundError"),
+        ("absent.py", None, "No such file or directory"),
     ],
 )
 def test_a_file_without_it_is_refused(tmp_path: Path, name: str, text: str | None, told: str) -> None:
