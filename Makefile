@@ -1,5 +1,6 @@
 # make demo    a 90 MB SmolLM2 for llama.cpp, from nothing but Python 3.11 or newer
 # make test    ruff, mypy and pytest
+# make campaign  kills, mutants, full disks and flipped bits by the hundred, and a table of what came of them (an hour or two)
 # make lint    ruff and mypy alone
 # make setup   the environment with everything the tests need, and nothing run
 # make clean   remove the environment, the demo and the caches
@@ -9,6 +10,9 @@
 #   VENV=.venv            where the environment lies
 #   TORCH=torch           what pip is asked for first; e.g. TORCH='torch --index-url URL' for another build of the pinned version
 #   BUDGET=90MB           the demo's budget in bytes of the finished file
+#   MUTANTS=5000          the campaign's mutants of each of its 23 inputs
+#   ROUNDS=24             how often it kills each command, fills its disk and flips a bit of what it keeps
+#   SEED=1                where its random numbers begin
 #   OUT=demo/             where the demo writes
 
 PYTHON = python3
@@ -16,13 +20,16 @@ VENV = .venv
 TORCH = torch
 BUDGET = 90MB
 OUT = demo/
+MUTANTS = 5000
+ROUNDS = 24
+SEED = 1
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 # the tests read models from the environment, never from a hub
 RUN := HF_HUB_OFFLINE=1 $(BIN)/python -m
 
-.PHONY: help demo test lint static setup clean
+.PHONY: help demo test campaign lint static setup clean
 .DELETE_ON_ERROR:
 
 help:
@@ -33,6 +40,12 @@ demo: $(VENV)/.installed $(VENV)/.model
 
 test: lint
 	@$(RUN) pytest
+
+campaign: setup
+	@rm -f .campaign.jsonl
+	@echo "seed $(SEED), $(MUTANTS) mutants of each input, $(ROUNDS) rounds"
+	@status=0; BITWRIGHT_CAMPAIGN=$(MUTANTS) BITWRIGHT_ROUNDS=$(ROUNDS) BITWRIGHT_SEED=$(SEED) BITWRIGHT_FIGURES=.campaign.jsonl \
+		$(RUN) pytest tests/campaign --timeout 5400 || status=$$?; $(RUN) tests.campaign.figures .campaign.jsonl; exit $$status
 
 lint: setup
 	@$(RUN) ruff check
@@ -75,5 +88,5 @@ $(VENV)/.model: $(VENV)/.made examples/smollm2.py
 	@touch $@
 
 clean:
-	@rm -rf .venv $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	@rm -rf .venv $(OUT) .campaign.jsonl .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
