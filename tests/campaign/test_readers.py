@@ -223,7 +223,7 @@ def test_fleets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_dialects(name: str, tmp_path: Path) -> None:
-    dialect, path = DIALECTS[name], tmp_path / "plan.txt"
+    dialect, path = DIALECTS[name], tmp_path / f"{name}.plan"
     form = "Q4_K" if dialect.same_codes else "W4_G64_ZP" if name == "mlx" else "W4_G64"
 
     def read() -> None:
