@@ -1,6 +1,7 @@
 # make demo       a 90 MB SmolLM2 for llama.cpp, from nothing but Python 3.11 or newer
 # make test       ruff, mypy and pytest
 # make test-fast  pytest without the tests that are marked slow: a minute or two
+# make campaign   kills, mutants, full disks and flipped bits by the hundred, and a table of what came of them (an hour or two)
 # make lint       ruff and mypy alone
 # make setup      the environment with everything the tests need, and nothing run
 # make clean      remove the environment, the demo and the caches
@@ -10,6 +11,9 @@
 #   VENV=.venv            where the environment lies
 #   TORCH=torch           what pip is asked for first; e.g. TORCH='torch --index-url URL' for another build of the pinned version
 #   BUDGET=90MB           the demo's budget in bytes of the finished file
+#   MUTANTS=5000          the campaign's mutants of each of its 23 inputs
+#   ROUNDS=24             how often it kills each command, fills its disk and flips a bit of what it keeps
+#   SEED=1                where its random numbers begin
 #   OUT=demo/             where the demo writes
 #   JOBS=2                processes that share the tests, each about 1 GB; 0 for none but pytest's own
 #   TESTS=                what pytest is asked for besides, e.g. TESTS='tests/search -k knapsack'
@@ -21,6 +25,9 @@ BUDGET = 90MB
 OUT = demo/
 JOBS = 2
 TESTS =
+MUTANTS = 5000
+ROUNDS = 24
+SEED = 1
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
@@ -29,7 +36,7 @@ RUN := HF_HUB_OFFLINE=1 $(BIN)/python -m
 # a file's tests share a process, so that its fixtures are made once; files in the order of their names, since the last ones are quick
 PYTEST = OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-fast lint setup clean
+.PHONY: help demo test test-fast campaign lint setup clean
 .DELETE_ON_ERROR:
 
 help:
@@ -43,6 +50,12 @@ test: lint
 
 test-fast: setup
 	@$(PYTEST) -m 'not slow' $(TESTS)
+
+campaign: setup
+	@rm -f .campaign.jsonl
+	@echo "seed $(SEED), $(MUTANTS) mutants of each input, $(ROUNDS) rounds"
+	@status=0; BITWRIGHT_CAMPAIGN=$(MUTANTS) BITWRIGHT_ROUNDS=$(ROUNDS) BITWRIGHT_SEED=$(SEED) BITWRIGHT_FIGURES=.campaign.jsonl \
+		$(RUN) pytest tests/campaign --timeout 5400 || status=$$?; $(RUN) tests.campaign.figures .campaign.jsonl; exit $$status
 
 lint: setup
 	@$(RUN) ruff check
@@ -85,5 +98,5 @@ $(VENV)/.model: $(VENV)/.made examples/smollm2.py
 	@touch $@
 
 clean:
-	@rm -rf .venv $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	@rm -rf .venv $(OUT) .campaign.jsonl .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """Work in other processes, which can be killed at any moment. They are forked from one that has the imports done, so starting one is quick."""
 
 import multiprocessing
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -38,6 +39,11 @@ class Process:
         """SIGKILL: nothing of the process runs any more."""
         self._process.kill()
         self._process.join()
+
+    def send(self, number: int) -> None:
+        """A signal, where the process still runs."""
+        if self._process.pid and self._process.is_alive():
+            os.kill(self._process.pid, number)
 
     def exit_code(self, seconds: float) -> int | None:
         """How it ended, or None where it has not."""

@@ -1,5 +1,7 @@
 """What other processes do in tests: functions that can be told by name to a new process."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bitwright.cli import commands
 from bitwright.objectives import Store
 from bitwright.pipeline import Settings, verbs
 from bitwright.progress import Advance, Progress
@@ -43,6 +46,19 @@ class Telling(Progress):
             self._tell.send(title)
 
         yield advance
+
+
+def command(tell: Connection, words: list[str], folder: Path, printed: Path) -> None:
+    """The command line with these words in a folder, all that it prints in a file; its exit code is that of the process."""
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    os.environ |= {"COLUMNS": "160", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    descriptor = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.argv = ["bitwright", *words]
+    tell.send("begun")
+    commands.main()
 
 
 def fit(tell: Connection, settings: Settings, budget: Budget, out: Path) -> None:

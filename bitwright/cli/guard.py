@@ -22,6 +22,7 @@ _GOES_ON = "Run the same command again to continue where it stopped."
 _NO_MEMORY = "The command needs more memory than it may use here: give it more, or use fewer and shorter sequences, or a smaller model."
 # messages of torch, C++ and the dynamic loader when memory runs out
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "out of memory", "failed to map segment")
+_ABORTED = b"bitwright: A library ended the command, which may lack memory or threads (ulimit -v, -u): raise the limit and run it again.\n"
 _CUT_OFF = b"bitwright: A file that is being read became shorter, or its disk failed: restore it, and run the same command again.\n"
 
 
@@ -61,13 +62,18 @@ def guarded(command: Callable[[], object]) -> None:
     except SystemExit as ended:
         if ended.code == _SIGNAL + signal.SIGINT:  # what typer makes of Ctrl-C, without a word
             _end(f"Stopped. {_GOES_ON}", _SIGNAL + signal.SIGINT)
+        if isinstance(ended.__context__, BrokenPipeError):  # what typer and rich make of it: the code of a broken promise, without a word
+            _end(_surroundings(ended.__context__), _MISTAKE)
         _flush(ended)
         raise
 
 
 def _end(sentence: str, code: int) -> None:
     with suppress(OSError, ValueError):
-        err.print(f"bitwright: {sentence}", soft_wrap=True, markup=False)
+        try:
+            err.print(f"bitwright: {sentence}", soft_wrap=True, markup=False)
+        except MemoryError:  # not even for the way a sentence is printed
+            os.write(2, f"bitwright: {sentence}\n".encode())
     _close_output()
     sys.exit(code)
 
@@ -134,13 +140,14 @@ def _signals() -> Iterator[None]:
     asked = [number for number in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(number) == signal.SIG_DFL]
     for number in asked:
         signal.signal(number, _stop)
-    before = _on_bus_error(ctypes.cast(_TELL, ctypes.c_void_p).value)
+    before = {number: _handled(number, ctypes.cast(handler, ctypes.c_void_p).value) for number, handler in _TELL.items()}
     try:
         yield
     finally:
         for number in asked:
             signal.signal(number, signal.SIG_DFL)
-        _on_bus_error(before)
+        for number, handler in before.items():
+            _handled(number, handler)
 
 
 def _stop(number: int, _: FrameType | None) -> None:
@@ -148,20 +155,22 @@ def _stop(number: int, _: FrameType | None) -> None:
     raise Stopped(number)
 
 
-def _on_bus_error(handler: int | None) -> int | None:
-    """Set the handler of SIGBUS, raised when a page of a mapped file is gone, and return the one before.
+def _handled(number: int, handler: int | None) -> int | None:
+    """Set the handler of a signal that the process raises itself, and return the one before.
 
     A handler in Python would never run: Python waits for the failed instruction to finish, and that is repeated for ever.
     """
     system = ctypes.CDLL(None).signal
     system.restype, system.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
-    before: int | None = system(signal.SIGBUS, handler)
+    before: int | None = system(number, handler)
     return before
 
 
-def _tell_and_end(_: int) -> None:
-    os.write(2, _CUT_OFF)
+def _tell_and_end(number: int) -> None:
+    os.write(2, _ABORTED if number == signal.SIGABRT else _CUT_OFF)
     os._exit(_MISTAKE)
 
 
-_TELL = ctypes.CFUNCTYPE(None, ctypes.c_int)(_tell_and_end)  # a C function, referenced for the life of the process
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(_tell_and_end)  # a C function, referenced for the life of the process
+#: SIGBUS: a page of a mapped file is gone; SIGABRT: a C++ library gives up
+_TELL = {signal.SIGBUS: _HANDLER, signal.SIGABRT: _HANDLER}

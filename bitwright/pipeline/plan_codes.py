@@ -12,7 +12,7 @@ from bitwright.written_files import digest
 
 
 def rounding_of(run: Run, formats: Mapping[str, str]) -> RequantizedCodes | Kept:
-    """The rounding of a plan of `formats` (tensor → format) as it was measured; codes that a text had a part in are kept in the run folder.
+    """The rounding of a plan of `formats` (tensor → format) as it was measured; codes that a text had a part in are kept in the run folder, once.
 
     Raises:
         RunError: they are not there any more.
@@ -32,5 +32,8 @@ def _kept(run: Run, formats: Mapping[str, str], *, folder: Path) -> Path:
     pairs = [(tensor, form) for tensor, form in formats.items() if form not in (*ABSENT, stored[tensor])]
     name = hashlib.sha256(repr((run.settings.shipped, pairs)).encode()).hexdigest()[:16]
     path = run.folder / CODES / f"{name}.safetensors"
-    pin_codes(path, folder, pairs)
+    key = f"{CODES}/{path.name}"
+    if not (run.store.has_text(key) and path.is_file() and digest(path) == run.store.text(key)):
+        pin_codes(path, folder, pairs)
+        run.store.put_text(key, digest(path))
     return path

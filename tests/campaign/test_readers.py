@@ -30,7 +30,7 @@ from bitwright.engines import DEFAULT_ENGINE, VLLM, Serving, memory_model_named
 from bitwright.engines.compressed_tensors.layout import CompressedTensors
 from bitwright.errors import PlanError, UserError
 from bitwright.spaces import PACKED_FORMATS, Tensor, read_plan
-from tests.campaign import mutate
+from tests.campaign import figures, mutate
 from tests.sentences import sentence
 
 SHORT, SEED = int(os.environ.get("BITWRIGHT_CAMPAIGN", "0")), int(os.environ.get("BITWRIGHT_SEED", "1"))
@@ -82,7 +82,7 @@ def campaign(path: Path, original: bytes, read: Callable[[], object], mutators: 
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < BYTES
     found = Outcome(*counts, longest, grown)
-    print(f"{path.name}: {found}")
+    figures.note("mutants", path.name, accepted=counts[0], refused=counts[1], seconds_at_most=round(longest, 2), grown_mb=grown >> 20)
     return found
 
 
@@ -223,7 +223,7 @@ def test_fleets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_dialects(name: str, tmp_path: Path) -> None:
-    dialect, path = DIALECTS[name], tmp_path / "plan.txt"
+    dialect, path = DIALECTS[name], tmp_path / f"{name}.plan"
     form = "Q4_K" if dialect.same_codes else "W4_G64_ZP" if name == "mlx" else "W4_G64"
 
     def read() -> None:
@@ -245,10 +245,10 @@ def test_dialects(name: str, tmp_path: Path) -> None:
 def plan_text() -> bytes:
     """A plan with a value of every kind."""
     said: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "target": "llama.cpp",
         "target_version": "b1",
-        "model": {"source": "m.gguf", "fingerprint": "0", "n_weights": 100},
+        "model": {"source": "m.gguf", "fingerprint": "0", "settings": {"rope": "1"}, "n_weights": 100},
         "formats": {UP: "Q4_K"},
         "size_bytes": 1000,
         "divergence": {"nats_per_token": 0.5, "standard_error": 0.1, "basis": "measured", "text": "t", "n_tokens": 9},
@@ -301,7 +301,7 @@ def test_config_groups(tmp_path: Path) -> None:
     assert campaign(tmp_path / CONFIG, json.dumps(config).encode(), read, JSON).refused
 
 
-@pytest.mark.parametrize("name", [CONFIG, "tokenizer_config.json", "tokenizer.json", "tokenizer.model"])
+@pytest.mark.parametrize("name", [CONFIG, "tokenizer_config.json", "tokenizer.json", "tokenizer.model", "generation_config.json"])
 def test_words_of_a_folder(name: str, llama_tied: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(llama_tied, tmp_path / "model"))
     original = (folder / name).read_bytes()

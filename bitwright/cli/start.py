@@ -1,0 +1,18 @@
+"""The first lines of the command, before anything heavy is loaded: torch and numpy's library end a process that lacks memory without a word."""
+
+import resource
+import sys
+from importlib import import_module
+
+_LEAST_BYTES = 3 << 29  # of addresses, which the libraries take up before they do anything
+
+
+def main() -> None:
+    """Run the command line, or say in a sentence that it may have too little memory even to be loaded."""
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if allowed != resource.RLIM_INFINITY and allowed < _LEAST_BYTES:
+        sys.stderr.write(
+            f"bitwright: The command needs at least {_LEAST_BYTES:,} bytes of addresses; it may have {allowed:,}: raise the limit (ulimit -v).\n"
+        )
+        sys.exit(2)
+    import_module("bitwright.cli.commands").main()
