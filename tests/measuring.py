@@ -2,18 +2,47 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from bitwright.compress import Model, PackedTensors, quantized_cache
-from bitwright.objectives import QUALITY, KullbackLeibler, Measurement, Reference, Store, Tokens, is_mixture, text_key
+from bitwright.compress import Model, PackedTensors, Weights, choice_loader, planned_weights, quantized_cache, swapping
+from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Reference, Store, Tokens, is_mixture, text_key
+from bitwright.predictors.sensitivity.text_divergence import divergence
 from bitwright.spaces import CacheTypes, Choice, Space
 from bitwright.testing.measuring import levels_of, random_tokens, space_of, uniform, weights_of
 
 __all__ = ["changed", "levels_of", "random_tokens", "space_of", "uniform", "weights_of"]
+
+
+class Divergence:
+    """Measures on a whole text: choices by an `Evaluator` with a store of its own, weights and single units as proxies do."""
+
+    def __init__(self, model: Model, levels: PackedTensors, *, space: Space, reference: Reference) -> None:
+        self._model, self._levels, self._space, self._reference = model, levels, space, reference
+
+    def __call__(self, choice: Choice) -> Measurement:
+        with TemporaryDirectory() as folder, swapping(self._model) as swapper:
+            store, load = Store(Path(folder) / "run.sqlite"), choice_loader(swapper, self._model, self._levels, self._space)
+            evaluator = Evaluator(self._model, load, reference=self._reference, objectives=QUALITY, store=store)
+            found = evaluator(choice, evaluator.n_sequences)
+            store.close()
+            return found
+
+    def of_one(self, unit: int, form: int) -> float:
+        formats = {tensor.name: self._space.formats[form] for tensor in self._space.units[unit].tensors}
+        return self.with_weights(planned_weights(self._model, self._levels, formats=formats))
+
+    def of_cache(self, types: CacheTypes) -> float:
+        with quantized_cache(self._model, types):
+            return self.with_weights({})
+
+    def with_weights(self, weights: Weights) -> float:
+        return divergence(self._model, weights, self._reference)
 
 
 def cache_divergence(model: Model, types: CacheTypes, reference: Reference) -> NDArray[np.float64]:

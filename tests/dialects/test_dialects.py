@@ -212,7 +212,7 @@ def test_what_others_wrote_is_read_for_packed_formats(name: str, text: str, form
         ("gptqmodel", "{}", "defaults"),
         ("llm-compressor", _recipe(targets=("Linear",)), "classes are not read"),
         ("llm-compressor", _recipe(targets=("re:(",)), "regular expression"),
-        ("llm-compressor", _recipe(ignore=["Linear"]), "not classes"),
+        ("llm-compressor", _recipe(ignore=["Linear"]), "not by class"),
         ("llm-compressor", _recipe(scheme="W4A16"), "scheme"),
         ("llm-compressor", _recipe({"strategy": "tensor"}), "strategy tensor"),
         ("llm-compressor", _recipe({"type": "float"}), "type float"),

@@ -10,7 +10,7 @@ import bitwright as bw
 from bitwright.engines.llama_cpp.check import LlamaCppCheck
 from bitwright.pipeline.extreme_weights import extremes_text
 from tests.compress import tiny_models as tiny
-from tests.compress.codecs.test_extremes import changed
+from tests.compress.models.test_extremes import changed
 from tests.runs import small
 
 pytestmark = pytest.mark.slow

@@ -67,7 +67,7 @@ def divergence_of(run: Run, plan: Plan, scratch: Path) -> float:
 
     reference = Reference(bench.model, bench.texts.held_out, scratch=scratch, progress=Silent())
     measured = Divergence(bench.model, bench.levels, space=run.prices.space, reference=reference)
-    return measured.weight_space({name: lambda name=name: weights(name) for name in plan.formats})  # type: ignore[misc]
+    return measured.with_weights({name: lambda name=name: weights(name) for name in plan.formats})  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("word", "shipped"), [("gptq", "gptq, in order"), ("gptq+clip", "gptq+clip, in order"), ("clip", "clip")])

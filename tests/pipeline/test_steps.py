@@ -69,9 +69,9 @@ def test_what_is_built_is_what_was_measured(run: Run, made: Plan, tmp_path: Path
     reference = Reference(bench.model, bench.texts.held_out, scratch=tmp_path, progress=Silent())
     measured = Divergence(bench.model, bench.levels, space=run.prices.space, reference=reference)
     built = engine_named("native").container(made.model.source).written(tmp_path / "first")
-    found = measured.weight_space(written_weights(built, (*made.formats, *routers)))
+    found = measured.with_weights(written_weights(built, (*made.formats, *routers)))
     assert found == pytest.approx(made.divergence.nats_per_token, rel=1e-6)
-    assert measured.weight_space(written_weights(built, made.formats)) != pytest.approx(found, rel=1e-3)
+    assert measured.with_weights(written_weights(built, made.formats)) != pytest.approx(found, rel=1e-3)
     assert bw.verify(made, tmp_path / "first").broken == ()
 
 

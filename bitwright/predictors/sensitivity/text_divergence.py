@@ -39,7 +39,7 @@ class TextDivergence:
         """Return the divergence with keys and values cached in these types and all weights as in the original."""
         return self._cached(f"cache/{types}", lambda: self._nats({}, types))
 
-    def weight_space(self, name: str, weights: Weights) -> float:
+    def with_weights(self, name: str, weights: Weights) -> float:
         """Return the divergence with `weights` in place of the original's of the same names, cached as `name`."""
         return self._cached(name, lambda: self._nats(weights, CacheTypes()))
 

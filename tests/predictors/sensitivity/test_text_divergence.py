@@ -25,7 +25,7 @@ def test_it_is_the_divergence_and_each_is_measured_once(tied: Model, tmp_path: P
     with opened(tied, levels, space=space, tokens=tokens, store=tmp_path / "a.sqlite") as subject:
         for _ in range(2):  # the second time everything is cached, and not even the original is run
             with open_divergence(subject) as divergence:
-                found = [divergence.of_choice(choice), divergence.of_one(1, form), divergence.weight_space("mine", weights)]
+                found = [divergence.of_choice(choice), divergence.of_one(1, form), divergence.with_weights("mine", weights)]
             assert found == expected
             monkeypatch.setattr("bitwright.predictors.sensitivity.text_divergence.Reference", refuse)
         with open_divergence(subject) as divergence, pytest.raises(AssertionError, match="again"):

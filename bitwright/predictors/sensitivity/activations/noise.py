@@ -33,7 +33,7 @@ def noise_coefficients(subject: Subject, levels: Sequence[float] = NOISE_LEVELS)
     squares, found = np.square(np.array(levels)), np.zeros((len(subject.space.units), len(levels)))
     with subject.progress.stage("Measuring noise in one unit at a time", found.size) as advance, open_divergence(subject) as divergence:
         for u, j in np.ndindex(found.shape):
-            found[u, j] = divergence.weight_space(f"noise/{u}/{levels[j]}/{j}", noisy(subject, u, t=levels[j], stream=j))
+            found[u, j] = divergence.with_weights(f"noise/{u}/{levels[j]}/{j}", noisy(subject, u, t=levels[j], stream=j))
             advance(1)
     coefficients: NDArray[np.float64] = found @ squares / (squares**2).sum()
     return coefficients

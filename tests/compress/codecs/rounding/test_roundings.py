@@ -161,6 +161,6 @@ def test_gptq_takes_the_moments_of_each_expert() -> None:
     weights = normal(8, 32)
     codec = integer_codec(Gptq({"t": np.stack([first.T @ first, second.T @ second])}))
     form, channels = next(form for form in SOME if form.name == "INT2_G32"), np.ones((1, 32), dtype=np.float32)
-    found = [codec.given("t", i).encode(weights, form, channels) for i in range(2)]
+    found = [codec.for_tensor("t", i).encode(weights, form, channels) for i in range(2)]
     assert all(np.array_equal(rows, integer_codec(gptq(x)).encode(weights, form, channels)) for rows, x in zip(found, (first, second), strict=True))
     assert not np.array_equal(*found)

@@ -42,14 +42,14 @@ def test_the_coefficient_is_the_least_squares_slope(tied: Model, tmp_path: Path,
 
     @contextmanager
     def fake(_: Any) -> Any:
-        def weight_space(name: str, weights: Any) -> float:
+        def with_weights(name: str, weights: Any) -> float:
             asked.append(name)
             _, u, t, _ = name.split("/")
             return (int(u) + 1) * float(t) ** 2 + (0.01 if t == "0.2" else 0)
 
-        yield SimpleNamespace(weight_space=weight_space)
+        yield SimpleNamespace(with_weights=with_weights)
 
-    monkeypatch.setattr("bitwright.predictors.sensitivity.activations.noise.on_text", fake)
+    monkeypatch.setattr("bitwright.predictors.sensitivity.activations.noise.open_divergence", fake)
     space = space_of(tied, ("Q4_0",))
     with opened(tied, levels_of(tied, tmp_path), space=space, tokens=random_tokens(2, 6), store=tmp_path / "a.sqlite") as subject:
         found = noise_coefficients(subject, levels)

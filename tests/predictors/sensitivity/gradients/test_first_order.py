@@ -10,8 +10,8 @@ from bitwright.predictors.sensitivity.gradients.losses import TextLabels
 from bitwright.predictors.sensitivity.gradients.sweep import Sweep, measure_products
 from bitwright.progress import Silent
 from bitwright.spaces import Space
+from bitwright.testing.proxy_contract import SignedTableContract, TableContract
 from tests.measuring import Divergence, levels_of, random_tokens, space_of, uniform
-from tests.predictors.contract import SignedTableContract, TableContract
 from tests.predictors.subjects import opened
 
 

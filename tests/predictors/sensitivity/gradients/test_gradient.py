@@ -10,8 +10,8 @@ from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
 from bitwright.predictors.sensitivity.gradients.sweep import Products
 from bitwright.progress import Silent
 from bitwright.spaces import Space
+from bitwright.testing.proxy_contract import TableContract
 from tests.measuring import Divergence, levels_of, random_tokens, space_of, uniform
-from tests.predictors.contract import TableContract
 from tests.predictors.subjects import opened
 
 

@@ -72,12 +72,12 @@ def test_a_choice_is_measured_with_its_cache(subject: Subject, space: Space, wei
     with swapping(model) as swapper:
         put = choice_loader(swapper, model, subject.levels, space)
         put(with_cache_choice(space, plain, types))
-        swapped_in = Divergence(model, subject.levels, space=weights, reference=reference).weight_space({})
+        swapped_in = Divergence(model, subject.levels, space=weights, reference=reference).with_weights({})
         put(with_cache_choice(space, plain, CacheTypes()))
-        assert Divergence(model, subject.levels, space=weights, reference=reference).weight_space({}) < swapped_in
+        assert Divergence(model, subject.levels, space=weights, reference=reference).with_weights({}) < swapped_in
         put(with_cache_choice(space, plain, types))
         swapper.restore()
-        assert Divergence(model, subject.levels, space=weights, reference=reference).weight_space({}) == pytest.approx(0, abs=1e-6)
+        assert Divergence(model, subject.levels, space=weights, reference=reference).with_weights({}) == pytest.approx(0, abs=1e-6)
     assert swapped_in == pytest.approx(rounded, rel=1e-4)
     assert all((weight == before[name]).all() for name, weight in weights_of(model).items())
 
