@@ -19,19 +19,12 @@ from numpy.typing import NDArray
 
 import bitwright as bw
 from bitwright.compress import Model, load, open_source, quantized_cache
-from bitwright.engines import LlamaCpp, Recipe, mean_divergence
+from bitwright.engines import Recipe
+from bitwright.engines.check_result import mean_divergence
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
+from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.errors import BudgetError
-from bitwright.objectives import (
-    KullbackLeibler,
-    Reference,
-    Shape,
-    Tokens,
-    next_token_log_probabilities,
-    read_documents,
-    split_texts,
-    standard_error,
-)
+from bitwright.objectives import KullbackLeibler, Reference, Shape, Tokens, next_token_log_probabilities, read_documents, split_texts, standard_error
 from bitwright.pipeline import Memory, Run
 from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.run_space import price

@@ -16,7 +16,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bitwright.compress import dimensions, open_source
-from bitwright.engines import Recipe, Serving, write_gguf
+from bitwright.engines import Recipe, Serving
+from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.engines.llama_cpp.log import engine_memory
 from bitwright.engines.llama_cpp.memory_model import memory_use
 from tests.compress import tiny_models as tiny

@@ -25,7 +25,8 @@ from bitwright.compress import PackedTensors, open_source, weights_of
 from bitwright.compress.models.architectures import architecture_of, engine_shape, lay_out
 from bitwright.compress.models.cut_source import cut_tensors
 from bitwright.compress.models.opening import open_skeleton
-from bitwright.engines import NATIVE, Recipe, as_held, container_of, engine_named, target_named
+from bitwright.engines import NATIVE, Recipe, as_held, engine_named, target_named
+from bitwright.engines.by_name import container_of
 from bitwright.engines.compressed_tensors.reload import unpack_layer_by_layer
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS
 from bitwright.engines.native.target import NATIVE_MATRICES

@@ -24,7 +24,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 import bitwright.native  # noqa: F401
 from bitwright.compress import Bytes, integer_codec, open_source
-from bitwright.engines import NATIVE, Recipe, as_held, container_of
+from bitwright.engines import NATIVE, Recipe, as_held
+from bitwright.engines.by_name import container_of
 from bitwright.engines.native.packed_modules import footprint_bytes
 from bitwright.spaces import Tensor, discover
 

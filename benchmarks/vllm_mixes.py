@@ -14,7 +14,9 @@ from rich.console import Console
 
 import bitwright as bw
 from bitwright.compress import load
-from bitwright.engines import N_CONTEXTS, VLLM, check, container_of, prefixes
+from bitwright.engines import N_CONTEXTS, check, prefixes
+from bitwright.engines.by_name import container_of
+from bitwright.engines.compressed_tensors.target import VLLM
 from bitwright.progress import Silent
 from bitwright.spaces import Plan, discover, role
 

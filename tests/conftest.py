@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from bitwright.compress import Bytes, GgmlCodec, PackedTensors, open_source
-from bitwright.engines import LLAMA_CPP, Recipe, write_gguf
+from bitwright.engines import LLAMA_CPP, Recipe
+from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.spaces import Tensor
 from tests.commands import Cli, command
 from tests.compress import tiny_models as tiny

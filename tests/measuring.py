@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from bitwright.compress import Model, PackedTensors, Weights, choice_loader, planned_weights, quantized_cache, swapping
-from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Reference, Store, Tokens, is_mixture, text_key
+from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Reference, Store, Tokens, is_mixture
+from bitwright.objectives.evaluator import text_key
 from bitwright.predictors.sensitivity.text_divergence import divergence
 from bitwright.spaces import CacheTypes, Choice, Space
 from bitwright.testing.measuring import levels_of, random_tokens, space_of, uniform, weights_of

@@ -11,7 +11,7 @@ from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape
 from bitwright.compress.codecs.packed_integers import Layer, layer_bytes, layer_tensors
 from bitwright.compress.codecs.pinned_codes import PinnedCodes, pin_codes
 from bitwright.compress.codecs.pinned_weights import pin_weights, read_pinned_weights
-from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDING_PARTS, ROUNDINGS, NamedRounding, needs_moments, rounding_named
+from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDING_PARTS, NamedRounding, needs_moments, rounding_named
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
@@ -66,7 +66,6 @@ __all__ = [
     "INDEX",
     "MIXTRAL",
     "NO_CODE",
-    "ROUNDINGS",
     "ROUNDING_PARTS",
     "WHOLE",
     "WIDTHS",

@@ -4,7 +4,6 @@ from bitwright.engines.by_name import (
     DEFAULT_ENGINE,
     ENGINES,
     as_held,
-    container_of,
     engine_named,
     engine_names,
     memory_model_named,
@@ -12,22 +11,19 @@ from bitwright.engines.by_name import (
     profile_named,
     target_named,
 )
-from bitwright.engines.check_result import HEALTHY_NATS, Check, mean_divergence, steady_context
+from bitwright.engines.check_result import HEALTHY_NATS, Check
 from bitwright.engines.checking import N_CONTEXTS, check, prefixes
 from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.checkpoint_source import CheckpointSource
-from bitwright.engines.compressed_tensors.target import VLLM
 from bitwright.engines.container import MODEL, Container, Recipe
 from bitwright.engines.engine import Engine
 from bitwright.engines.layout import Described, Layout
-from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.engines.llama_cpp.profiling import parse_threads, profile_machine
-from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.engines.memory import Anatomy, MemoryUse, Serving
 from bitwright.engines.native.engine import plain
 from bitwright.engines.native.quantizer import NativeConfig, NativeQuantizer
-from bitwright.engines.native.target import NATIVE, NATIVE_CHANNELS, TARGETS
+from bitwright.engines.native.target import NATIVE, NATIVE_CHANNELS
 
 __all__ = [
     "DEFAULT_ENGINE",
@@ -38,8 +34,6 @@ __all__ = [
     "NATIVE",
     "NATIVE_CHANNELS",
     "N_CONTEXTS",
-    "TARGETS",
-    "VLLM",
     "Anatomy",
     "Check",
     "CheckpointContainer",
@@ -48,7 +42,6 @@ __all__ = [
     "Described",
     "Engine",
     "Layout",
-    "LlamaCpp",
     "MemoryUse",
     "NativeConfig",
     "NativeQuantizer",
@@ -56,10 +49,8 @@ __all__ = [
     "Serving",
     "as_held",
     "check",
-    "container_of",
     "engine_named",
     "engine_names",
-    "mean_divergence",
     "memory_model_named",
     "model_as_held",
     "parse_threads",
@@ -67,7 +58,5 @@ __all__ = [
     "prefixes",
     "profile_machine",
     "profile_named",
-    "steady_context",
     "target_named",
-    "write_gguf",
 ]

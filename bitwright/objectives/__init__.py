@@ -3,7 +3,7 @@
 from bitwright.objectives.by_name import OBJECTIVE_PARTS, NamedObjective, parse_objectives
 from bitwright.objectives.bytes_per_token import Reading, reading, tensor_read_shares
 from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
-from bitwright.objectives.evaluator import QUALITY, Evaluator, quality_of, text_key
+from bitwright.objectives.evaluator import QUALITY, Evaluator, quality_of
 from bitwright.objectives.measurement import Estimate, Measurement, standard_error
 from bitwright.objectives.metrics.jensen_shannon import ClampedJensenShannon
 from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler
@@ -76,5 +76,4 @@ __all__ = [
     "split_texts",
     "standard_error",
     "tensor_read_shares",
-    "text_key",
 ]

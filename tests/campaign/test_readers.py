@@ -26,8 +26,9 @@ from bitwright.compress.models.checkpoints.checkpoint_shards import weight_map
 from bitwright.devices.device import read_device, read_devices
 from bitwright.dialects import Module, offered_by
 from bitwright.dialects.known import DIALECTS
-from bitwright.engines import DEFAULT_ENGINE, VLLM, Serving, memory_model_named
+from bitwright.engines import DEFAULT_ENGINE, Serving, memory_model_named
 from bitwright.engines.compressed_tensors.layout import CompressedTensors
+from bitwright.engines.compressed_tensors.target import VLLM
 from bitwright.errors import PlanError, UserError
 from bitwright.spaces import PACKED_FORMATS, Tensor, read_plan
 from tests.campaign import figures, mutate

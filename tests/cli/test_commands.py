@@ -7,7 +7,7 @@ import pytest
 
 from bitwright.cli.commands import COMMANDS
 from bitwright.cli.options import PANELS
-from bitwright.engines import TARGETS
+from bitwright.engines.native.target import TARGETS
 from tests.commands import Cli
 
 EVERY = [name for commands in COMMANDS.values() for name in commands]

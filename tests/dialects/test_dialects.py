@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bitwright.compress import ParameterSlice
 from bitwright.dialects import Module, dialect_named, modules_of, offered_by
 from bitwright.dialects.known import DIALECTS
-from bitwright.engines import VLLM
+from bitwright.engines.compressed_tensors.target import VLLM
 from bitwright.errors import PlanError, UserError
 from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, Tensor
 

@@ -9,9 +9,10 @@ from gguf import GGMLQuantizationType
 
 import bitwright as bw
 from bitwright.compress import Floats, GgufSource, Source, open_source
-from bitwright.engines import HEALTHY_NATS, N_CONTEXTS, Recipe, prefixes, write_gguf
+from bitwright.engines import HEALTHY_NATS, N_CONTEXTS, Recipe, prefixes
 from bitwright.engines.check_result import Mean
 from bitwright.engines.llama_cpp.check import LlamaCppCheck
+from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.errors import ModelError
 from bitwright.spaces import Tensor
 from tests.fits import Fit

@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from bitwright.compress import INDEX, PackedTensors, Source, applied, load, open_source, packed_codec, planned_weights
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS
-from bitwright.engines import VLLM, Recipe, engine_named
+from bitwright.engines import Recipe, engine_named
 from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.compressed_tensors.layout import packed_tensors
 from bitwright.engines.compressed_tensors.reload import load_packed, reload_in_transformers, unpack_layer_by_layer
-from bitwright.engines.compressed_tensors.target import TRANSFORMERS
+from bitwright.engines.compressed_tensors.target import TRANSFORMERS, VLLM
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError
 from bitwright.spaces import Choice, PackedFormat, Space, Target, discover
 from bitwright.written_files import RECORD

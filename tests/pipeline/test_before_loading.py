@@ -13,7 +13,8 @@ import pytest
 import bitwright as bw
 from bitwright.compress import GgufSource, StoredTensor, open_headers, open_source
 from bitwright.devices.device import read_device
-from bitwright.engines import as_held, container_of, target_named
+from bitwright.engines import as_held, target_named
+from bitwright.engines.by_name import container_of
 from bitwright.errors import BudgetError, DeviceError, LibraryError, ModelError, OutputError, PlanError, TextError, UserError
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import CostObjective

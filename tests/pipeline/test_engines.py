@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import bitwright as bw
-from bitwright.engines import LLAMA_CPP, VLLM
-from bitwright.engines.compressed_tensors.target import TRANSFORMERS
+from bitwright.engines import LLAMA_CPP
+from bitwright.engines.compressed_tensors.target import TRANSFORMERS, VLLM
 from bitwright.errors import UserError
 from bitwright.pipeline.engines import preflight, price_rules
 from bitwright.pipeline.verbs import Fitted

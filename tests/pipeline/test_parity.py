@@ -8,7 +8,8 @@ import pytest
 
 import bitwright as bw
 from bitwright.compress import load
-from bitwright.engines import HEALTHY_NATS, steady_context
+from bitwright.engines import HEALTHY_NATS
+from bitwright.engines.check_result import steady_context
 from bitwright.engines.llama_cpp import parity
 from bitwright.engines.llama_cpp.parity import parity_contexts
 from bitwright.errors import ModelError, UserError

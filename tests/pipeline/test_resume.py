@@ -15,6 +15,7 @@ from tests.work import SILENCE_SECONDS, fit, fit_elsewhere
 
 pytestmark = pytest.mark.slow
 
+
 @pytest.mark.parametrize(("model", "sensitivity"), [("llama_tied", "gradient"), ("tiny_mixtral", "gradient"), ("llama_tied", "measured")])
 def test_a_run_that_is_killed_ends_as_if_it_had_not_been(model: str, sensitivity: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     settings = small(request.getfixturevalue(model), sensitivity=sensitivity, n_calibration=16, sequence_length=12)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bitwright.engines import LLAMA_CPP, VLLM, profile_named, target_named
-from bitwright.engines.compressed_tensors.target import TRANSFORMERS
+from bitwright.engines import LLAMA_CPP, profile_named, target_named
+from bitwright.engines.compressed_tensors.target import TRANSFORMERS, VLLM
 from bitwright.errors import UserError
 from bitwright.spaces import Tensor, discover, role
 from tests.sentences import sentence

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from bitwright.compress import Bytes, Model, load, open_source, quantized_cache
 from bitwright.compress.in_place.rounded_cache import cache_rounding, rounded_keys, rounded_values
-from bitwright.engines import LlamaCpp, Recipe, write_gguf
+from bitwright.engines import Recipe
+from bitwright.engines.llama_cpp.gguf_writer import write_gguf
+from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.objectives import next_token_log_probabilities
 from bitwright.spaces import CacheTypes, Tensor, rotation
 from tests.compress import tiny_models as tiny

@@ -11,8 +11,7 @@ from compressed_tensors.quantization.utils import compute_dynamic_scales_and_zp
 
 from bitwright.compress import Model, PackedTensors, applied, choice_loader, load, packed_codec, planned_weights, swapping
 from bitwright.compress.in_place.rounded_inputs import rounded_inputs
-from bitwright.engines import VLLM
-from bitwright.engines.compressed_tensors.target import TRANSFORMERS
+from bitwright.engines.compressed_tensors.target import TRANSFORMERS, VLLM
 from bitwright.spaces import ByteFormat, byte_formats, discover
 
 IDS = torch.tensor([[1, 5, 9, 100, 33, 2, 77, 4]])

@@ -10,17 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from bitwright.compress import (
-    Codec,
-    GgmlCodec,
-    PackedTensors,
-    extremes,
-    integer_codec,
-    load,
-    measure_distortion,
-    packed_codec,
-    rounding_named,
-)
+from bitwright.compress import Codec, GgmlCodec, PackedTensors, extremes, integer_codec, load, measure_distortion, packed_codec, rounding_named
 from bitwright.engines import LLAMA_CPP
 from bitwright.errors import ModelError
 from bitwright.progress import Silent

@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel
 
 from bitwright.compress import GgmlCodec, GgufSource, Model, PackedTensors, load, open_source
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS
-from bitwright.engines import LLAMA_CPP, Recipe, write_gguf
+from bitwright.engines import LLAMA_CPP, Recipe
+from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.errors import ModelError
 from tests.compress import tiny_models as tiny
 from tests.sentences import sentence

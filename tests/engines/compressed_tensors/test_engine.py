@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bitwright.engines import ENGINES, VLLM
+from bitwright.engines import ENGINES
 from bitwright.engines.compressed_tensors.layout import CompressedTensors
-from bitwright.engines.compressed_tensors.target import packed
+from bitwright.engines.compressed_tensors.target import VLLM, packed
 from bitwright.testing.engine_contract import CheckpointEngineContract, LayoutContract
 
 

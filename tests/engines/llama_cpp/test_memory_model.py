@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bitwright.compress import Bytes, dimensions, open_source
-from bitwright.engines import LLAMA_CPP, NATIVE, MemoryUse, Recipe, Serving, as_held, memory_model_named, write_gguf
-from bitwright.engines.llama_cpp.gguf_writer import header_bytes
+from bitwright.engines import LLAMA_CPP, NATIVE, MemoryUse, Recipe, Serving, as_held, memory_model_named
+from bitwright.engines.llama_cpp.gguf_writer import header_bytes, write_gguf
 from bitwright.engines.llama_cpp.log import EngineMemory, engine_memory
 from bitwright.engines.llama_cpp.memory_model import memory_use, server_arguments
 from bitwright.errors import ModelError, UserError

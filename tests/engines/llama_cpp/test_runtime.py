@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bitwright.compress import Model
-from bitwright.engines import LlamaCpp
+from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.errors import ModelError
 from bitwright.objectives import next_token_log_probabilities
 from tests.compress import tiny_models as tiny

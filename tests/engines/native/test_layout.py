@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from bitwright.compress import Source, applied, integer_codec, load, matrix_shape, open_source
-from bitwright.engines import NATIVE, Container, Recipe, as_held, container_of, model_as_held
+from bitwright.engines import NATIVE, Container, Recipe, as_held, model_as_held
+from bitwright.engines.by_name import container_of
 from bitwright.engines.checkpoint_source import written_weights
 from bitwright.engines.native.layout import NativeLayout
 from bitwright.errors import BrokenPromiseError, ModelError

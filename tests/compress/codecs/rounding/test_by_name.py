@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from bitwright.compress import ROUNDINGS, needs_moments, rounding_named
+from bitwright.compress import needs_moments, rounding_named
 from bitwright.compress.codecs.grid import MinimumGrid
+from bitwright.compress.codecs.rounding.by_name import ROUNDINGS
 from bitwright.errors import UserError
 from tests.sentences import sentence
 

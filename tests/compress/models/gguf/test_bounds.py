@@ -9,7 +9,8 @@ import pytest
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
 from bitwright.compress import GgufSource
-from bitwright.engines import Recipe, write_gguf
+from bitwright.engines import Recipe
+from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.errors import ModelError
 from tests.sentences import sentence
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bitwright.compress import Bytes, GgufSource, KeyValue, Source, open_source
-from bitwright.engines import LLAMA_CPP, Recipe, write_gguf
-from bitwright.engines.llama_cpp.gguf_writer import fixed_bytes
+from bitwright.engines import LLAMA_CPP, Recipe
+from bitwright.engines.llama_cpp.gguf_writer import fixed_bytes, write_gguf
 from bitwright.errors import BrokenPromiseError, ModelError, OutputError
 from bitwright.spaces import Tensor, discover
 from tests.compress import made_sources as made

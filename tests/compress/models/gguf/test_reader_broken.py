@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bitwright.compress import GgufSource
-from bitwright.engines import Recipe, write_gguf
+from bitwright.engines import Recipe
+from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.spaces import Tensor
 from tests.compress import made_sources as made
