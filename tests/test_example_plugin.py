@@ -33,7 +33,7 @@ def ran(environment: dict[str, str], *words: str) -> str:
 def test_every_part_of_the_example_passes_its_contract(environment: dict[str, str]) -> None:
     kinds = {path.stem for path in (PLUGIN / "bitwright_example").glob("[a-z]*.py")}
     assert {path.stem.removeprefix("test_") for path in (PLUGIN / "tests").glob("test_*.py")} == kinds
-    assert " passed" in ran(environment, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(PLUGIN), str(PLUGIN / "tests"))
+    assert " passed" in ran(environment, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(PLUGIN), str(PLUGIN / "tests"))
 
 
 def test_every_part_is_found_by_its_name(environment: dict[str, str]) -> None:
@@ -52,6 +52,41 @@ print(type(rounding_named("trim", {})).__name__, type(predictor_named("power-law
     assert "Kirkpatrick" in found
     assert "share" in found
     assert "Trim PowerLaw" in found
+
+
+def test_a_format_is_searched_with(environment: dict[str, str], tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+import bitwright as bw
+from bitwright.testing.tiny_models import tied_llama
+settings = bw.Settings(
+    tied_llama().source.name, target="integer-nf4", formats=("INT8_G32", "NF4"), n_calibration=8, n_held_out=4, sequence_length=24
+)
+run = bw.pipeline.search(settings, Path(sys.argv[1]), n_points=3)
+plan, _ = bw.plan(run, bw.parse_budget("7bpw"))
+print(plan.target, sorted(set(plan.formats.values())), run.settings.to_json())
+"""
+    found = ran(environment, "-c", program, str(tmp_path / "run"))
+    assert "integer-nf4 ['INT8_G32', 'NF4']" in found
+    assert '"target": "bitwright-example 0.1.0"' in found
+
+
+def test_a_model_is_fitted_for_an_engine(environment: dict[str, str], tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+import bitwright as bw
+from bitwright.testing.tiny_models import tied_llama
+settings = bw.Settings(tied_llama().source.name, target="blocks", n_calibration=8, n_held_out=4, sequence_length=24)
+fitted = bw.fit(settings, bw.parse_budget("8bpw"), Path(sys.argv[1]))
+blocks = {}
+for tensor, form in fitted.plan.formats.items():
+    blocks.setdefault(tensor.split(".")[1], set()).add(form)
+print(fitted.plan.target, fitted.check.broken, max(len(forms) for forms in blocks.values()))
+"""
+    assert "blocks () 1" in ran(environment, "-c", program, str(tmp_path / "fit"))
+    assert (tmp_path / "fit" / "model-blocks" / "config.json").is_file()
 
 
 @pytest.mark.parametrize("path", sorted((PLUGIN / "bitwright_example").glob("[a-z]*.py")), ids=lambda path: path.stem)

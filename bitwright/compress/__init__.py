@@ -1,7 +1,7 @@
 """Read models, turn weights into bytes of a format and back, and change the weights of a module."""
 
-from bitwright.compress.codecs.codec import Codec, DecodeOnlyCodec
-from bitwright.compress.codecs.combined_codec import integer_codec, packed_codec
+from bitwright.compress.codecs.codec import Codec, DecodeOnlyCodec, require_quantizable
+from bitwright.compress.codecs.combined_codec import CombinedCodec, integer_codec, packed_codec
 from bitwright.compress.codecs.distortion import Distortion, measure_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.ggml import GgmlCodec
@@ -73,6 +73,7 @@ __all__ = [
     "CheckpointEntry",
     "CheckpointFiles",
     "Codec",
+    "CombinedCodec",
     "CutSource",
     "DecodeOnlyCodec",
     "Dimensions",
@@ -149,6 +150,7 @@ __all__ = [
     "read_imatrix",
     "read_pinned_weights",
     "read_tokenizer",
+    "require_quantizable",
     "rerouted",
     "round_groups",
     "rounded_as",

@@ -2,6 +2,7 @@
 
 from bitwright.engines.by_name import (
     DEFAULT_ENGINE,
+    ENGINE_PARTS,
     ENGINES,
     as_held,
     engine_named,
@@ -21,14 +22,17 @@ from bitwright.engines.layout import Described, Layout
 from bitwright.engines.llama_cpp.profiling import parse_threads, profile_machine
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.engines.memory import Anatomy, MemoryUse, Serving
-from bitwright.engines.native.engine import plain
+from bitwright.engines.native.engine import NativeEngine, plain
 from bitwright.engines.native.quantizer import NativeConfig, NativeQuantizer
 from bitwright.engines.native.target import NATIVE, NATIVE_CHANNELS
+from bitwright.engines.no_engine import INTEGERS, NoEngine
 
 __all__ = [
     "DEFAULT_ENGINE",
     "ENGINES",
+    "ENGINE_PARTS",
     "HEALTHY_NATS",
+    "INTEGERS",
     "LLAMA_CPP",
     "MODEL",
     "NATIVE",
@@ -44,7 +48,9 @@ __all__ = [
     "Layout",
     "MemoryUse",
     "NativeConfig",
+    "NativeEngine",
     "NativeQuantizer",
+    "NoEngine",
     "Recipe",
     "Serving",
     "as_held",

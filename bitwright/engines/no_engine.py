@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Codec, Floats, Model, integer_codec, rounding_named
+from bitwright.compress import Codec, CombinedCodec, Floats, Model, integer_codec, rounding_named
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.engine import Engine
@@ -22,7 +22,9 @@ INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
 
 @dataclass(frozen=True)
 class NoEngine(Engine):
-    """See the module; sizes are counted as a GGUF file would have them."""
+    """See the module; sizes are counted as a GGUF file would have them. `more` are codecs of formats of `target` that are not integers in groups."""
+
+    more: tuple[Codec, ...] = ()
 
     def container(self, model: str) -> Container:  # noqa: ARG002
         """See `Engine.container`."""
@@ -30,7 +32,7 @@ class NoEngine(Engine):
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
         """See `Engine.codec`."""
-        return integer_codec(rounding_named(name, moments))
+        return CombinedCodec((*self.more, integer_codec(rounding_named(name, moments))))
 
     def check(
         self,

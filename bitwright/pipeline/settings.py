@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_moments
-from bitwright.engines import ENGINES, engine_named
+from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named
 from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
 from bitwright.pipeline.calibration_mix import parts_of, shares_in
@@ -26,7 +26,12 @@ FLOOR, FORCED = "floor", "forced"
 
 
 #: the settings that may be parts of other packages
-_PARTS: dict[str, Parts[Proxy] | Parts[NamedRounding]] = {"sensitivity": PROXY_PARTS, "codec": ROUNDING_PARTS, "ship_codec": ROUNDING_PARTS}
+_PARTS: dict[str, Parts[Engine] | Parts[Proxy] | Parts[NamedRounding]] = {
+    "target": ENGINE_PARTS,
+    "sensitivity": PROXY_PARTS,
+    "codec": ROUNDING_PARTS,
+    "ship_codec": ROUNDING_PARTS,
+}
 _ORIGINS = "parts of other packages"
 
 
@@ -44,7 +49,7 @@ class Settings:
     """
 
     model: str
-    target: str = "llama.cpp"
+    target: PartField[Engine] = PartField(ENGINE_PARTS, DEFAULT_ENGINE)
     formats: tuple[str, ...] = ()
     calibration: str = SELF
     held_out: str = ""
@@ -152,7 +157,7 @@ class Settings:
         return {
             "model": source.fingerprint,
             **{f"{OF_MODEL}{key}": value for key, value in source.settings.items()},
-            "target": self.target,
+            "target": _with_origin(ENGINE_PARTS, self.target),
             "formats": " ".join(sorted(self.formats)) or "all",
             "kept as stored": " ".join(sorted(self.keep)) or "none",
             "calibration": _mixture(self.calibration),
@@ -196,7 +201,7 @@ def settings_from_json(text: str) -> Settings:
     return Settings(**said | {name: tuple(said[name]) for name in ("formats", "keep", "steps")})
 
 
-def _with_origin(parts: Parts[Proxy] | Parts[NamedRounding], name: str) -> str:
+def _with_origin(parts: Parts[Engine] | Parts[Proxy] | Parts[NamedRounding], name: str) -> str:
     """The name of a part, with the package and version of one that is not built in."""
     origin = parts.origin(name)
     return f"{name} of {origin}" if origin else name
