@@ -19,7 +19,7 @@ from bitwright.spaces import DEFAULT_CACHE, DEFAULT_CACHE_TYPE, AnyCacheTypes, C
 
 #: before the name of each setting of the model, among those of the run
 OF_MODEL = "model's "
-SELF, IN_ORDER = "self", ", in order"
+SELF, IN_ORDER = "self", " (sequential)"
 #: tokens of the longest sequence that types of the cache are measured on
 LONGEST = 1024
 FLOOR, FORCED = "floor", "forced"

@@ -11,13 +11,14 @@ from bitwright.compress import Floats, PackedTensors, Weights, dropped, needs_mo
 from bitwright.pipeline.blockwise_gptq import sequentially_rounded
 from bitwright.pipeline.plan_steps import stepped
 from bitwright.pipeline.run import SHIPPED, Run
+from bitwright.pipeline.settings import IN_ORDER
 from bitwright.pipeline.workbench import Workbench
 from bitwright.spaces import DROP, Choice, Format
 
 
 def shipped_levels(run: Run, formats: Mapping[str, str]) -> Path:
     """The folder of the levels of a plan of `formats` (tensor → format) as they ship. In order they hang on every other tensor of the plan."""
-    folder = run.folder / SHIPPED / run.settings.shipped.replace(", ", "-").replace(" ", "-")
+    folder = run.folder / SHIPPED / run.settings.shipped.replace(IN_ORDER, "-sequential")
     return folder / hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16] if run.settings.ships_in_order else folder
 
 
