@@ -30,62 +30,62 @@ def sequentially_rounded(model: Model, formats: Mapping[str, Format], tokens: To
     """
     tensors = [tensor for tensor in model.tensors if tensor.name in formats]
     layers = _by_layer(model, tensors)
-    work = _Work(model, formats, tokens, levels)
+    quantizer = _SequentialQuantizer(model, formats, tokens, levels)
     with _restored(model, tensors), progress.stage("Quantizing block by block (sequential GPTQ)", len(tensors)) as advance:
         outside = layers.pop(-1, [])
-        head = work.round_outside(outside)
+        head = quantizer.quantize_embeddings(outside)
         advance(len(outside) - len(head))
         stream = entering(model, tokens)
         for layer, block in enumerate(decoder_blocks(model)):
-            work.through(block, layer, stream, layers.get(layer, []))
+            quantizer.quantize_block(block, layer, stream, layers.get(layer, []))
             advance(len(layers.get(layer, [])))
-        work.round_behind(head)
+        quantizer.quantize_head(head)
         advance(len(head))
         yield
 
 
-class _Work:
+class _SequentialQuantizer:
     """Quantizer of one model's tensors."""
 
     def __init__(self, model: Model, formats: Mapping[str, Format], tokens: Tokens, levels: LevelsWith) -> None:
         self._model, self._formats, self._tokens, self._levels = model, formats, tokens, levels
 
-    def round_outside(self, outside: Sequence[Tensor]) -> list[Tensor]:
+    def quantize_embeddings(self, outside: Sequence[Tensor]) -> list[Tensor]:
         """Quantize the embeddings among the tensors outside the blocks, and return the other tensors, which come behind the blocks."""
-        moments = self._of_whole_model(outside)
-        names = self._looked_up(outside)
+        moments = self._model_moments(outside)
+        names = self._embeddings(outside)
         for tensor in outside:
             if tensor.name in names:
-                self._round(tensor, moments)
+                self._quantize(tensor, moments)
         return [tensor for tensor in outside if tensor.name not in names]
 
-    def round_behind(self, tensors: Sequence[Tensor]) -> None:
+    def quantize_head(self, tensors: Sequence[Tensor]) -> None:
         """Quantize the tensors behind the blocks, once the blocks are quantized."""
-        moments = self._of_whole_model(tensors)
+        moments = self._model_moments(tensors)
         for tensor in tensors:
-            self._round(tensor, moments)
+            self._quantize(tensor, moments)
 
-    def through(self, block: torch.nn.Module, layer: int, stream: Stream, tensors: Sequence[Tensor]) -> None:
+    def quantize_block(self, block: torch.nn.Module, layer: int, stream: Stream, tensors: Sequence[Tensor]) -> None:
         """Collect the moments of a block, quantize it, and advance the stream through the quantized block."""
         with collect_moments(self._model, [tensor.name for tensor in tensors]) as moments:
             for _ in stream.outputs(block, layer):
                 pass
         for tensor in tensors:
-            self._round(tensor, moments)
+            self._quantize(tensor, moments)
         stream.advance(block, layer)
 
-    def _of_whole_model(self, tensors: Sequence[Tensor]) -> Moments:
+    def _model_moments(self, tensors: Sequence[Tensor]) -> Moments:
         with torch.no_grad(), collect_moments(self._model, [tensor.name for tensor in tensors]) as moments:
             for ids in self._tokens.batches(SEQUENCES_AT_ONCE) if tensors else ():
                 self._model.module(torch.from_numpy(ids).to(self._model.device), use_cache=False)
         return moments
 
-    def _looked_up(self, tensors: Sequence[Tensor]) -> set[str]:
+    def _embeddings(self, tensors: Sequence[Tensor]) -> set[str]:
         embedding = self._model.module.get_input_embeddings().weight
         parameters = dict(self._model.module.named_parameters())
         return {tensor.name for tensor in tensors for piece in self._model.pieces[tensor.name] if parameters[piece.parameter] is embedding}
 
-    def _round(self, tensor: Tensor, moments: Moments) -> None:
+    def _quantize(self, tensor: Tensor, moments: Moments) -> None:
         levels, form = self._levels(moments), self._formats[tensor.name]
         rows = torch.from_numpy(levels.weights(tensor, form).reshape(matrix_shape(tensor)))
         start = 0
@@ -99,7 +99,7 @@ class _Work:
 def _by_layer(model: Model, tensors: Sequence[Tensor]) -> dict[int, list[Tensor]]:
     """Return the tensors of each block by its position among the blocks, -1 for tensors outside the blocks."""
     layer = {tensor.name: unit.layer for unit in discover(model.tensors) for tensor in unit.tensors}
-    number = {of_block: i for i, of_block in enumerate(sorted({layer[name] for name in layer if layer[name] >= 0}))} | {-1: -1}
+    number = {block: i for i, block in enumerate(sorted({layer[name] for name in layer if layer[name] >= 0}))} | {-1: -1}
     found: dict[int, list[Tensor]] = {}
     for tensor in tensors:
         found.setdefault(number[layer[tensor.name]], []).append(tensor)

@@ -1,8 +1,8 @@
-"""Parity before a search: whether llama.cpp computes what torch computes, with the model's own weights.
+"""Parity check before a search: llama.cpp must compute what torch computes, with the original weights.
 
-A search measures in torch what llama.cpp will run. So the original is given to it as a GGUF file of its own, with every tensor as it is stored, and
-next tokens after calibration contexts are compared, from a quarter of a sequence to all of it. Where most of some length differ by more than
-`HEALTHY_NATS`, which no rounding explains, nothing is searched. What was found is kept in the run.
+A search measures in torch what llama.cpp will run. So the original is written to a GGUF file with every tensor as it is stored, run in llama.cpp, and
+the next-token distributions after calibration contexts are compared, from a quarter of a sequence to all of it. If most contexts of some length
+differ by more than `HEALTHY_NATS`, which no rounding explains, the search does not start. The run stores the result.
 """
 
 import json
@@ -16,11 +16,11 @@ _PARITY = "parity"
 
 
 def require_parity(bench: Workbench) -> None:
-    """Raise if the engine does not compute what torch does; asked once in a run, of engines with a `Parity`.
+    """Raise if the engine does not compute what torch does; checked once in a run, for engines with a `Parity`.
 
     Raises:
-        ModelError: the engine refuses the model, computes something else, or cuts text otherwise than the model's tokenizer.
-        OutputError: there is no room for a copy of the model.
+        ModelError: the engine refuses the model, computes something else, or tokenizes text differently.
+        OutputError: there is no disk space for a copy of the model.
     """
     parity = bench.engine.parity
     if parity is None or bench.store.has_text(_PARITY):
@@ -34,7 +34,7 @@ def require_parity(bench: Workbench) -> None:
 
 
 def parity_text(run: Run) -> dict[str, str]:
-    """What was found, under a heading that says so; nothing where nothing was asked."""
+    """Return the stored result under its heading; empty if there was no check."""
     if not run.store.has_text(_PARITY):
         return {}
     found = json.loads(run.store.text(_PARITY))

@@ -1,6 +1,6 @@
-"""A plan found with a cheap rounding, shipped with a better one, or with steps after it: the weights that ship.
+"""Weights of a plan as it ships: requantized with another rounding than the search's, or changed by steps after quantization.
 
-GPTQ runs block after block here, so that each block sees the error of those before it; the bytes that are measured are kept, and `build` writes them.
+GPTQ is sequential here, so that each block sees the error of those before it. The measured bytes are saved, and `build` writes them.
 """
 
 import hashlib
@@ -17,13 +17,15 @@ from bitwright.spaces import DROP, Choice, Format
 
 
 def shipped_levels(run: Run, formats: Mapping[str, str]) -> Path:
-    """The folder of the levels of a plan of `formats` (tensor → format) as they ship. In order they hang on every other tensor of the plan."""
+    """Return the folder of a plan's packed tensors as they ship, for its `formats` (tensor → format). With sequential rounding, each tensor depends on
+    all earlier ones, so every plan has a folder of its own.
+    """
     folder = run.folder / SHIPPED / run.settings.shipped.replace(IN_ORDER, "-sequential")
     return folder / hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16] if run.settings.ships_in_order else folder
 
 
 def shipped_weights(bench: Workbench, run: Run, choice: Choice) -> Weights:
-    """The weights of a choice `(n_units,)` as they ship, made now where they were not yet; the model has its original weights."""
+    """Return the weights of a choice `(n_units,)` as they ship, computing those that are not stored. The model must have its original weights."""
     space, model = run.prices.space, bench.model
     formats = space.names(choice)
     by_name: dict[str, Format] = {form.name: form for form in space.formats}
@@ -33,7 +35,7 @@ def shipped_weights(bench: Workbench, run: Run, choice: Choice) -> Weights:
 
 
 def _rounded(bench: Workbench, run: Run, formats: Mapping[str, str]) -> PackedTensors:
-    """The levels of a plan of `formats` (tensor → format) by the rounding that ships, all packed."""
+    """Return the packed tensors of a plan of `formats` (tensor → format) with the rounding that ships."""
     name, model, folder = run.settings.ship_codec, bench.model, shipped_levels(run, formats)
     by_name: dict[str, Format] = {form.name: form for form in run.prices.space.formats}
 
