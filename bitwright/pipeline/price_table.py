@@ -146,8 +146,8 @@ def with_possible_drops(bench: Workbench, space: Space) -> Space:
         return space
     if is_corrected(bench.model):
         raise UserError(
-            "Experts can be dropped only from routers that choose by their softmax; this model's routers add a correction to each expert's score, which "
-            "a dropped one would keep: leave DROP out."
+            "Experts can be dropped only from routers that choose by their softmax; this model's routers add a correction to each expert's score, "
+            "which a dropped one would keep: leave DROP out."
         )
     name, store = bench.settings.sensitivity, bench.store
     if name not in NATS_PROXIES:

@@ -43,7 +43,9 @@ def require_run_folder(settings: Settings, out: Path, results: Mapping[str, str]
     with output_errors(out):
         strange = next((path for path in own if path.exists()), None)
         if strange and not (out / DATABASE).exists():
-            raise OutputError(f"A new run needs a folder without files of another run; {strange} is there: name another --out, or remove it yourself.")
+            raise OutputError(
+                f"A new run needs a folder without files of another run; {strange} is there: name another --out, or remove it yourself."
+            )
     require_results({out / name: kind for name, kind in results.items()}, read_by_settings(settings))
 
 

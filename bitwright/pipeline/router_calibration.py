@@ -7,7 +7,7 @@ router W is replaced by the W' that reproduces, from x̂, the original's logits 
 
 The inputs x̂ of a layer come from the quantized earlier layers with their new routers. Differences from the paper: L is a sum of one least squares
 problem per row of W', so each row is solved exactly instead of by gradient descent, with a ridge penalty towards the old row that weighs as much as
-`ridge` tokens; and the experts keep their codes (a router does not read its own layer's experts, so only the moments of GPTQ would differ). If experts
+`ridge` tokens; and the experts keep their codes (a router does not read its own layer's experts, so only GPTQ's moments would differ). If experts
 are dropped, the tokens' best among the remaining ones count too.
 """
 

@@ -41,9 +41,9 @@ _SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities whose gradient s
 class Search:
     """Search method, effort and objectives.
 
-    The first of several `objectives` is minimised and the others are reported; without any, it is the method's own. Size always counts and need not be
-    among them; other costs are computed for the candidates. `as_published` ships the method's own best plan even if another candidate measures better,
-    and computes nothing that the method does not need.
+    The first of several `objectives` is minimised and the others are reported; without any, it is the method's own. Size always counts and need not
+    be among them; other costs are computed for the candidates. `as_published` ships the method's own best plan even if another candidate measures
+    better, and computes nothing that the method does not need.
 
     Raises:
         UserError: the method is not a `Method`, or an objective is not an objective.

@@ -53,8 +53,8 @@ def summarise(
     costs: tuple[Cost, ...] = (),
     device: Device | NoDevice = NO_DEVICE,
 ) -> RunSummary:
-    """Return a summary of all measurements of the run and of the candidates in `named`, with `chosen` as the selected one. `costs` are shown for each,
-    computed for `device`.
+    """Return a summary of all measurements of the run and of the candidates in `named`, with `chosen` as the selected one. `costs` are shown for
+    each, computed for `device`.
     """
     prices, scale, weights = run.prices, run.scale, run.prices.weight_space
     front = hull(weights.space, weights.table)

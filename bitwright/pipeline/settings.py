@@ -87,9 +87,7 @@ class Settings:
 
     def _require_rare(self) -> None:
         if self.rare not in (FLOOR, FORCED):
-            raise UserError(
-                f"Rarely chosen experts are priced by a {FLOOR}, or measured by {FORCED} routing; '{self.rare}' is neither: choose one."
-            )
+            raise UserError(f"Rarely chosen experts are priced by a {FLOOR}, or measured by {FORCED} routing; '{self.rare}' is neither: choose one.")
         if self.rare == FORCED and self.sensitivity not in NATS_PROXIES:
             raise UserError(
                 f"Forced routing measures nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of "

@@ -17,8 +17,8 @@ from bitwright.spaces import DROP, Choice, Format
 
 
 def shipped_levels(run: Run, formats: Mapping[str, str]) -> Path:
-    """Return the folder of a plan's packed tensors as they ship, for its `formats` (tensor → format). With sequential rounding, each tensor depends on
-    all earlier ones, so every plan has a folder of its own.
+    """Return the folder of a plan's packed tensors as they ship, for its `formats` (tensor → format). With sequential rounding, each tensor depends
+    on all earlier ones, so every plan has a folder of its own.
     """
     folder = run.folder / SHIPPED / run.settings.shipped.replace(IN_ORDER, "-sequential")
     return folder / hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16] if run.settings.ships_in_order else folder

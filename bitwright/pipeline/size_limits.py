@@ -1,7 +1,7 @@
 """Size limit of a plan: a file size, or a memory limit that weights and KV cache share.
 
-A run's prices hold for every context, since the KV cache takes no bytes of the file. For a memory limit, the units of the cache get their bytes at the
-context, and the same solvers and searches then divide one limit between weights and cache.
+A run's prices hold for every context, since the KV cache takes no bytes of the file. For a memory limit, the units of the cache get their bytes at
+the context, and the same solvers and searches then divide one limit between weights and cache.
 """
 
 from dataclasses import dataclass, replace
@@ -36,8 +36,8 @@ from bitwright.spaces import (
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory limit: `size` in bytes for weights, KV cache, buffers and engine, with `parallel` sequences of `context` tokens. `cache` are the KV cache
-    types; by default they are chosen with the weights if the run has measured them.
+    """Memory limit: `size` in bytes for weights, KV cache, buffers and engine, with `parallel` sequences of `context` tokens. `cache` are the KV
+    cache types; by default they are chosen with the weights if the run has measured them.
     """
 
     size: Budget

@@ -46,8 +46,8 @@ def smallest_plan(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> tuple[Plan, RunSummary]:
-    """Return the smallest plan found whose measured divergence is at most `conditions.nats_at_most`, within the other ceilings. Candidates that the run
-    has not measured yet are measured now, which loads the model; see `plan` for the other arguments.
+    """Return the smallest plan found whose measured divergence is at most `conditions.nats_at_most`, within the other ceilings. Candidates that the
+    run has not measured yet are measured now, which loads the model; see `plan` for the other arguments.
 
     Raises:
         BudgetError: no plan was found in five rounds; the message has the least divergence found.
@@ -95,7 +95,9 @@ def fit_smallest(
     require_writable_for(engine.name, engine_python)
     require_countable((ceiling.objective for ceiling in conditions.at_most), conditions.device, engine.name)
     if by.objectives:
-        raise UserError(f"Within a ceiling on the divergence, the size is minimised; {by.objectives[0].name} cannot be minimised too: leave out --objectives.")
+        raise UserError(
+            f"Within a ceiling on the divergence, the size is minimised; {by.objectives[0].name} cannot be minimised too: leave out --objectives."
+        )
     if by.as_published:
         raise UserError("A method's published plan needs a budget; a ceiling on the divergence is none: leave out --as-published.")
     require_run_folder(settings, out, of_fit(settings.target))

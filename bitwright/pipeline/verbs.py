@@ -121,8 +121,8 @@ def plan(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> tuple[Plan, RunSummary]:
-    """Return the best plan within a budget or memory limit and the ceilings of `conditions`, and its summary. Candidates that the run has not measured
-    yet are measured now, which loads the model.
+    """Return the best plan within a budget or memory limit and the ceilings of `conditions`, and its summary. Candidates that the run has not
+    measured yet are measured now, which loads the model.
 
     `ship_codec` is the rounding of the written model and `steps` the steps after it; empty ones are those of the run's settings.
 
@@ -130,7 +130,9 @@ def plan(
         BudgetError: no choice is that small, the original already is, or no choice satisfies the ceilings.
         UserError: a cost cannot be computed, the target does not have the rounding, a step cannot be applied, or cache types were not measured.
     """
-    shipping = replace(run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps))
+    shipping = replace(
+        run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps)
+    )
     request = _plan_request(bounded(shipping, limit), conditions, ())
     named = request.candidates
     if not all(_is_measured(shipping, choice) for choice in named.values()):
@@ -220,8 +222,8 @@ def _is_measured(run: Run, choice: Choice) -> bool:
 def _require_one_judge(settings: Settings, by: Search) -> None:
     if settings.ships_anew and by.objectives:
         raise UserError(
-            f"With another codec to ship or with steps, the plan is chosen by its divergence; {by.objectives[0].name} cannot choose it too: leave out "
-            "--objectives, or --ship-codec and --step."
+            f"With another codec to ship or with steps, the plan is chosen by its divergence; {by.objectives[0].name} cannot choose it too: leave "
+            "out --objectives, or --ship-codec and --step."
         )
 
 
