@@ -90,14 +90,14 @@ def compare_proxies(
 
 
 def _compared(run: Run, names: Sequence[str], *, n_plans: int, device: str, progress: Progress | None) -> ProxyComparison:
-    bench, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), weight_space(run.prices.space)
-    distortion = distortion_of(bench, whole_space(bench))
+    loaded, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), weight_space(run.prices.space)
+    distortion = distortion_of(loaded, whole_space(loaded))
     tables = {}
     for proxy in chosen_proxies(run, names):
-        table = priced(bench, proxy.name, space=space, distortion=distortion)
+        table = priced(loaded, proxy.name, space=space, distortion=distortion)
         tables[proxy.name] = completed(table, importance_error_table(distortion))
     drawn = _drawn(space, n_plans, seed=run.settings.seed)
-    nats = _nats(bench, space, drawn)
+    nats = _nats(loaded, space, drawn)
     known = _weight_measurements(run)
     choices = np.concatenate([drawn, np.array(list(known), dtype=np.int64).reshape(-1, len(space.units))])
     values = np.concatenate([nats, [measurement.nats_per_token for measurement in known.values()]])
@@ -125,23 +125,23 @@ def _drawn(space: Space, n_plans: int, *, seed: int) -> Choices:
     return scattered(space, np.concatenate(sizes), rng=np.random.default_rng(seed))
 
 
-def _nats(bench: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
+def _nats(loaded: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
     """Return the divergences `(n,)` on held-out text, from the run if it has stored them."""
     name = f"plans for proxies/{hashlib.sha256(choices.tobytes()).hexdigest()[:12]}"
-    if not bench.store.has_array(name):
-        bench.store.put_array(name, _measured(bench, space, choices))
-    return bench.store.array(name).astype(np.float64)
+    if not loaded.store.has_array(name):
+        loaded.store.put_array(name, _measured(loaded, space, choices))
+    return loaded.store.array(name).astype(np.float64)
 
 
-def _measured(bench: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
+def _measured(loaded: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
     """Measure the divergences `(n,)` on held-out text, storing each when it is done."""
-    held_out, found = bench.texts.held_out, np.zeros(len(choices))
-    with referenced(bench, held_out) as reference, swapping(bench.model, expanded_bytes=EXPANDED_BYTES) as swapper:
-        load = choice_loader(swapper, bench.model, bench.levels, space)
-        evaluator = Evaluator(bench.model, load, reference=reference, objectives=[KullbackLeibler()], store=bench.store)
-        with bench.progress.stage("Measuring plans on held-out text", len(choices)) as advance:
+    held_out, found = loaded.texts.held_out, np.zeros(len(choices))
+    with referenced(loaded, held_out) as reference, swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
+        load = choice_loader(swapper, loaded.model, loaded.levels, space)
+        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=[KullbackLeibler()], store=loaded.store)
+        with loaded.progress.stage("Measuring plans on held-out text", len(choices)) as advance:
             for i, choice in enumerate(choices):
-                with timed(bench.store, "plans for proxies", held_out.n_tokens):
+                with timed(loaded.store, "plans for proxies", held_out.n_tokens):
                     found[i] = evaluator(choice, len(held_out.ids)).nats_per_token
                 advance(1)
     return found

@@ -9,15 +9,15 @@ from bitwright.pipeline.workbench import Workbench
 _EXTREMES = "weights beyond half floats"
 
 
-def keep_extremes(bench: Workbench) -> None:
+def keep_extremes(loaded: Workbench) -> None:
     """Store in the run a description of the matrices that have such weights, if any."""
-    found = extremes(bench.model)
+    found = extremes(loaded.model)
     told = [
         f"{name} {f'goes up to {largest:.3g}' if np.isfinite(largest) else 'has infinite or NaN ones and stays unquantized'}"
         for name, largest in found.items()
     ]
     if told:
-        bench.store.put_text(_EXTREMES, "; ".join(told))
+        loaded.store.put_text(_EXTREMES, "; ".join(told))
 
 
 def extremes_text(run: Run) -> dict[str, str]:

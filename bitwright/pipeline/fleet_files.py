@@ -95,7 +95,7 @@ def model_name(plan: Plan) -> str:
     return f"{MODELS}/{hashlib.sha256(said.encode()).hexdigest()[:12]}{Path(engine_named(target_of(plan).name).file_name).suffix}"
 
 
-def _record(row: Assigned | Unserved, of_plan: str, checksums: Mapping[str, str]) -> dict[str, Any]:
+def _record(row: Assigned | Unserved, plan_path: str, checksums: Mapping[str, str]) -> dict[str, Any]:
     if isinstance(row, Unserved):
         return {"name": row.device.name, "fits": False, "reason": row.reason}
     name, promise = model_name(row.plan), row.plan.divergence
@@ -104,7 +104,7 @@ def _record(row: Assigned | Unserved, of_plan: str, checksums: Mapping[str, str]
     return {
         "name": row.device.name,
         "fits": True,
-        "plan": of_plan,
+        "plan": plan_path,
         "model": {"path": name, "size_bytes": row.plan.size_bytes} | built,
         "divergence": {
             "nats_per_token": promise.nats_per_token,

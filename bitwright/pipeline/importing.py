@@ -46,14 +46,14 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
     formats, unquantized = _read(settings, file, dialect)
     asked = replace(settings, formats=tuple(sorted(set(formats.values()))), keep=unquantized)
     with working_in(out):
-        bench = set_up(asked, out, device=device, progress=progress or Silent())
-        space = whole_space(bench)
+        loaded = set_up(asked, out, device=device, progress=progress or Silent())
+        space = whole_space(loaded)
         choice = _choice(space, formats)
-        run = _run(bench, space, choice)
+        run = _run(loaded, space, choice)
         for unit, form in zip(space.units, choice, strict=True):
             for tensor in unit.tensors:
-                bench.levels.packed(tensor, space.formats[form])  # while the model still has its original weights
-        measure_candidates(bench, run, [choice])
+                loaded.levels.packed(tensor, space.formats[form])  # while the model still has its original weights
+        measure_candidates(loaded, run, [choice])
         measurement = (run.measurements | run.shipped)[tuple(choice.tolist())]
         size = f"{space.total_bytes(choice)}B"
         made = make_plan(run, budget=size, strategy=f"imported from {dialect}", measurement=measurement)
@@ -102,9 +102,9 @@ def _choice(space: Space, formats: dict[str, str]) -> Choice:
     return np.array(choice, dtype=np.int64)
 
 
-def _run(bench: Workbench, space: Space, choice: Choice) -> Run:
+def _run(loaded: Workbench, space: Space, choice: Choice) -> Run:
     """Return a run that offers this one choice, with a sensitivity table of zeros."""
     tried = np.zeros(space.offered.shape, dtype=bool)
     tried[np.arange(len(choice)), choice] = True
     unpriced = np.where(tried, 0.0, np.nan)
-    return Run(bench.folder, bench.store, bench.settings, Prices(space, tried, unpriced, unpriced, original_bytes(bench)))
+    return Run(loaded.folder, loaded.store, loaded.settings, Prices(space, tried, unpriced, unpriced, original_bytes(loaded)))

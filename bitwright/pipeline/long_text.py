@@ -20,20 +20,20 @@ N_TOKENS = 2048
 _TEXT = "types of the cache were measured on"
 
 
-def long_text(bench: Workbench) -> Tokens:
+def long_text(loaded: Workbench) -> Tokens:
     """Return the calibration text for cache types; of a mixture, the text with the largest weight. The run stores its description."""
-    settings, short = bench.settings, bench.texts.calibration
+    settings, short = loaded.settings, loaded.texts.calibration
     share = max(shares_in(settings.calibration), key=lambda share: share.weight)
-    length = min(settings.cache_length, dimensions(bench.model.source).context_length)
+    length = min(settings.cache_length, dimensions(loaded.model.source).context_length)
     if share.name == SELF or length <= settings.sequence_length:
         ids = short.ids[:, :length]
         tokens = Tokens(ids[: max(N_TOKENS // ids.shape[1], 1)], short.text)
     else:
         name = Path(share.name).name
         documents = documents_of(share.name, settings.text_column)
-        tokens = long_sequences(documents, bench.model.tokenizer, settings.shape, length=length, n_tokens=N_TOKENS, name=name)
-        require_known(tokens.ids, bench.model, text=name)
-    bench.store.put_text(_TEXT, f"{len(tokens.ids)} sequences of {tokens.ids.shape[1]:,} tokens of {tokens.text}")
+        tokens = long_sequences(documents, loaded.model.tokenizer, settings.shape, length=length, n_tokens=N_TOKENS, name=name)
+        require_known(tokens.ids, loaded.model, text=name)
+    loaded.store.put_text(_TEXT, f"{len(tokens.ids)} sequences of {tokens.ids.shape[1]:,} tokens of {tokens.text}")
     return tokens
 
 

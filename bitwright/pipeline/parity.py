@@ -15,22 +15,22 @@ from bitwright.pipeline.workbench import Workbench, timed
 _PARITY = "parity"
 
 
-def require_parity(bench: Workbench) -> None:
+def require_parity(loaded: Workbench) -> None:
     """Raise if the engine does not compute what torch does; checked once in a run, for engines with a `Parity`.
 
     Raises:
         ModelError: the engine refuses the model, computes something else, or tokenizes text differently.
         OutputError: there is no disk space for a copy of the model.
     """
-    parity = bench.engine.parity
-    if parity is None or bench.store.has_text(_PARITY):
+    parity = loaded.engine.parity
+    if parity is None or loaded.store.has_text(_PARITY):
         return
-    limit = dimensions(bench.model.source).context_length
-    contexts = parity.contexts(bench.texts.calibration.ids, limit)
-    title = f"Comparing the original in {bench.engine.name}"
-    with timed(bench.store, _PARITY, sum(map(len, contexts))), bench.progress.stage(title, len(contexts)) as advance:
-        found = parity.compare(bench.model, contexts, bench.folder, advance)
-    bench.store.put_text(_PARITY, json.dumps(found))
+    limit = dimensions(loaded.model.source).context_length
+    contexts = parity.contexts(loaded.texts.calibration.ids, limit)
+    title = f"Comparing the original in {loaded.engine.name}"
+    with timed(loaded.store, _PARITY, sum(map(len, contexts))), loaded.progress.stage(title, len(contexts)) as advance:
+        found = parity.compare(loaded.model, contexts, loaded.folder, advance)
+    loaded.store.put_text(_PARITY, json.dumps(found))
 
 
 def parity_text(run: Run) -> dict[str, str]:

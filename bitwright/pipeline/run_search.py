@@ -70,7 +70,7 @@ DEFAULT = Search(AUTO, Effort(evaluations=16))
 class SearchSession:
     """Running search: its evaluator on the calibration text, the weight swapper, and the meter of the effort spent."""
 
-    bench: Workbench
+    loaded: Workbench
     run: Run
     evaluator: Evaluator
     reference: Reference
@@ -84,20 +84,20 @@ class SearchSession:
         space = self.run.prices.space
         units = np.arange(len(space.units))
         first = np.array([choice for choice in start if space.offered[units, choice].all()], dtype=np.int64).reshape(-1, len(units))
-        problem = Problem(space, first, self.evaluator.n_sequences, self.bench.settings.seed, rows)
+        problem = Problem(space, first, self.evaluator.n_sequences, self.loaded.settings.seed, rows)
         knowledge = Knowledge(self.run.prices.table, self.refit(PREDICTOR, space), self._expand(), (self.run.prices.second_table,))
-        length = self.bench.texts.calibration.ids.shape[1]
+        length = self.loaded.texts.calibration.ids.shape[1]
         return MethodContext(problem, knowledge, self.refit, self.price, self.score, self.measure, length)
 
     def refit(self, name: str, space: Space) -> Refit:
         """Return the fit function of the predictor of that name for a space; predictors that start from a table need the run's own space."""
-        return predictor_named(name, space, self.run.prices.table, seed=self.bench.settings.seed).fit
+        return predictor_named(name, space, self.run.prices.table, seed=self.loaded.settings.seed).fit
 
     def price(self, name: str) -> Table:
         """Return the table of a proxy; its tokens are counted as effort of the search the first time."""
         self.swapper.restore()
         self._pay(name, self.run.prices.space)
-        return priced(self.bench, name, space=self.run.prices.space, distortion=self._distortion())
+        return priced(self.loaded, name, space=self.run.prices.space, distortion=self._distortion())
 
     def score(self, name: str, space: Space) -> NDArray[np.float64]:
         """Return the scores `(n_units,)` of a proxy for the units of a space; its tokens are counted as effort of the search the first time."""
@@ -105,12 +105,12 @@ class SearchSession:
         key = (name, *(unit.name for unit in space.units))
         if key not in self.scores:
             self._pay(name, space)
-            self.scores[key] = scores_of(name, subject_of(self.bench, space))
+            self.scores[key] = scores_of(name, subject_of(self.loaded, space))
         return self.scores[key]
 
     def _pay(self, name: str, space: Space) -> None:
         """Count the tokens of a proxy, once."""
-        passes, n_tokens = proxy_named(name).passes(space), self.bench.texts.calibration.n_tokens
+        passes, n_tokens = proxy_named(name).passes(space), self.loaded.texts.calibration.n_tokens
         if name not in self.paid:
             self.meter.read(forward=passes.forward * n_tokens, backward=passes.backward * n_tokens)
         self.paid.add(name)
@@ -124,15 +124,15 @@ class SearchSession:
     def keep(self, explored: Explored, method: Method, *, limit: SizeLimit | NoLimit) -> None:
         """Store the history of the search in the run, and which text and objective it measured."""
         first = self.evaluator.objectives[0]
-        self.bench.store.put_text(SEARCH_TEXT, json.dumps([self.evaluator.key_of(first), first.name]))
+        self.loaded.store.put_text(SEARCH_TEXT, json.dumps([self.evaluator.key_of(first), first.name]))
         keep_course(self.run, explored, method=method, objectives=[one.name for one in self.evaluator.objectives], limit=limit)
 
     def _distortion(self) -> Distortion:
-        return distortion_of(self.bench, whole_space(self.bench))
+        return distortion_of(self.loaded, whole_space(self.loaded))
 
     def _expanded(self, expansion: Expansion, choice: Choice, n_tokens: int) -> tuple[Table, Table]:
         """Return slopes and curvatures at a choice; `n_tokens` are counted the first time only, since the run stores the sweep."""
-        store, key = self.bench.store, f"swept/{hashlib.sha256(choice.tobytes()).hexdigest()[:16]}"
+        store, key = self.loaded.store, f"swept/{hashlib.sha256(choice.tobytes()).hexdigest()[:16]}"
         self.swapper.restore()
         found = expansion(choice)
         if not store.has_text(key):
@@ -142,10 +142,10 @@ class SearchSession:
 
     def _expand(self) -> tuple[Expand, ...]:
         """Return the function for slopes at a choice, if the run's sensitivity stored the gradient products from which curvatures are computed."""
-        if self.bench.settings.sensitivity not in _SWEPT:
+        if self.loaded.settings.sensitivity not in _SWEPT:
             return ()
         prices, space = self.run.prices, weight_space(self.run.prices.space)
-        subject = subject_of(self.bench, stored(space))
+        subject = subject_of(self.loaded, stored(space))
         self.swapper.restore()
         expansion, n_tokens = Expansion(subject, gradient_products(subject), self.reference), subject.tokens.n_tokens
 
@@ -161,15 +161,15 @@ class SearchSession:
 
 
 @contextmanager
-def open_session(bench: Workbench, run: Run, search: Search) -> Iterator[SearchSession]:
+def open_session(loaded: Workbench, run: Run, search: Search) -> Iterator[SearchSession]:
     """Open a search session inside the `with` block; afterwards the model has its original weights."""
-    tokens = bench.texts.calibration
+    tokens = loaded.texts.calibration
     _require_weights_alone(run, search.method)
-    with referenced(bench, tokens) as reference, swapping(bench.model, expanded_bytes=EXPANDED_BYTES) as swapper:
-        objectives = prepared(bench, search.objectives, tokens) or (search.method.objective,)
-        load = choice_loader(swapper, bench.model, bench.levels, run.prices.everything)
-        evaluator = Evaluator(bench.model, load, reference=reference, objectives=objectives, store=bench.store, stage=_STAGE)
-        yield SearchSession(bench, run, evaluator, reference, swapper, Meter())
+    with referenced(loaded, tokens) as reference, swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
+        objectives = prepared(loaded, search.objectives, tokens) or (search.method.objective,)
+        load = choice_loader(swapper, loaded.model, loaded.levels, run.prices.everything)
+        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage=_STAGE)
+        yield SearchSession(loaded, run, evaluator, reference, swapper, Meter())
 
 
 def _require_weights_alone(run: Run, method: Method) -> None:
@@ -194,7 +194,7 @@ def named_objectives(text: str) -> tuple[NamedObjective, ...]:
     return named
 
 
-def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Search, limits: tuple[Limit, ...] = ()) -> Explored:
+def search_within(loaded: Workbench, run: Run, *, budget_bits: int, search: Search, limits: tuple[Limit, ...] = ()) -> Explored:
     """Search for the best choice of at most `budget_bits` that satisfies `limits`. The run stores the measurements.
 
     Raises:
@@ -209,23 +209,23 @@ def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Searc
     require_possible(space, budget_bits // 8, limits)
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
-    with open_session(bench, run, search) as session:
+    with open_session(loaded, run, search) as session:
         strategy = search.method.for_budget(session.method_context(largest, tuple(limit.row for limit in limits)), budget_bits)
-        with timed(bench.store, _STAGE):  # the evaluator counts the tokens, so a resumed search counts none twice
-            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=bench.progress)
+        with timed(loaded.store, _STAGE):  # the evaluator counts the tokens, so a resumed search counts none twice
+            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=loaded.progress)
         session.keep(explored, search.method, limit=SizeLimit(budget_bits // 8))
     return explored
 
 
-def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:
+def search_along(loaded: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:
     """Search for the whole front, starting from `n_points` of the predicted one. The run stores the measurements.
 
     Raises:
         UserError: an objective is not finite.
     """
-    with open_session(bench, run, search) as session:
+    with open_session(loaded, run, search) as session:
         strategy = search.method.for_front(session.method_context(list(uniforms(run).values())), n_points)
-        with timed(bench.store, _STAGE):
-            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=bench.progress)
+        with timed(loaded.store, _STAGE):
+            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=loaded.progress)
         session.keep(explored, search.method, limit=NoLimit())
     return explored

@@ -35,29 +35,29 @@ from bitwright.spaces import (
 )
 
 
-def price(bench: Workbench) -> Run:
+def price(loaded: Workbench) -> Run:
     """Quantize every pair, price those worth offering with the run's sensitivity, and store everything in the run.
 
     Raises:
         ModelError: the target's engine computes something else than torch; see `require_parity`.
     """
-    require_parity(bench)
-    store, settings = bench.store, bench.settings
+    require_parity(loaded)
+    store, settings = loaded.store, loaded.settings
     if not store.has_array("table"):
-        keep_extremes(bench)
-        everything = with_possible_drops(bench, whole_space(bench))
-        distortion = distortion_of(bench, everything)
+        keep_extremes(loaded)
+        everything = with_possible_drops(loaded, whole_space(loaded))
+        distortion = distortion_of(loaded, everything)
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
-        with_types = with_cache_units(bench, space)
-        tables = priced_twice(bench, settings.sensitivity, space=space, distortion=distortion)
-        first, second = with_cache_prices(bench, space, tables, space=with_types)
+        with_types = with_cache_units(loaded, space)
+        tables = priced_twice(loaded, settings.sensitivity, space=space, distortion=distortion)
+        first, second = with_cache_prices(loaded, space, tables, space=with_types)
         tried = np.concatenate([tried, with_types.offered[len(tried) :]])
-        for i, (alone, by_chance) in enumerate(priced_by_text(bench, settings.sensitivity, space=space, distortion=distortion)):
+        for i, (alone, by_chance) in enumerate(priced_by_text(loaded, settings.sensitivity, space=space, distortion=distortion)):
             store.put_array(text_table_key(i), alone)
             store.put_array(chance_table_key(i), by_chance)
-        keep_prices(store, Prices(with_types, tried, first, second, original_bytes(bench)), settings.target)
-    return Run(bench.folder, store, settings, read_prices(store))
+        keep_prices(store, Prices(with_types, tried, first, second, original_bytes(loaded)), settings.target)
+    return Run(loaded.folder, store, settings, read_prices(store))
 
 
 def uniforms(run: Run) -> dict[str, Choice]:
@@ -91,7 +91,7 @@ def _measured_front(run: Run) -> Front:
     return Front(choices[rows], sizes[rows], loss[rows])
 
 
-def with_cache_units(bench: Workbench, space: Space) -> Space:
+def with_cache_units(loaded: Workbench, space: Space) -> Space:
     """Return the space with units for the KV cache types, if the settings ask for them.
 
     Latent attention has no keys and values by head, so its models get no such units.
@@ -100,7 +100,7 @@ def with_cache_units(bench: Workbench, space: Space) -> Space:
         UserError: a cache type does not divide the model's heads, or the model caches no keys and values by head.
         ModelError: the model's metadata lacks its dimensions.
     """
-    return cache_units(bench.settings, bench.model.source, space)
+    return cache_units(loaded.settings, loaded.model.source, space)
 
 
 def cache_units(settings: Settings, source: Source, space: Space) -> Space:
@@ -125,24 +125,26 @@ def cache_units(settings: Settings, source: Source, space: Space) -> Space:
     return with_cache(space, types, keys=keys, values=values)
 
 
-def original_bytes(bench: Workbench) -> int:
+def original_bytes(loaded: Workbench) -> int:
     """Return the bytes of the target's file with every tensor as it is stored in the source."""
-    return bench.container.fixed_bytes(bench.model.source, (), bench.folder)
+    return loaded.container.fixed_bytes(loaded.model.source, (), loaded.folder)
 
 
-def whole_space(bench: Workbench) -> Space:
+def whole_space(loaded: Workbench) -> Space:
     """Return the space of every pair that the menu names and that can be quantized with the available importance.
 
     A unit left without a format gets every possible format of the target. A unit with infinite or NaN weights is not part of the space and stays
     unquantized.
     """
-    target = target_named(bench.settings.target)
-    largest = extremes(bench.model)
+    target = target_named(loaded.settings.target)
+    largest = extremes(loaded.model)
     unheld = {name for name, magnitude in largest.items() if not np.isfinite(magnitude)}
-    named, full = menu_spaces(bench.settings, bench.model.source, bench.model.pieces, container=bench.container, scratch=bench.folder, unheld=unheld)
-    known = np.array([all(bench.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in named.units])
+    named, full = menu_spaces(
+        loaded.settings, loaded.model.source, loaded.model.pieces, container=loaded.container, scratch=loaded.folder, unheld=unheld
+    )
+    known = np.array([all(loaded.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in named.units])
     possible = known[:, None] | ~np.array([form.needs_importance for form in target.formats])  # (n_units, n_formats)
-    held = np.array([bench.levels.codec.largest_weight(form) for form in target.formats])  # (n_formats,)
+    held = np.array([loaded.levels.codec.largest_weight(form) for form in target.formats])  # (n_formats,)
     possible &= np.array([_largest(unit, largest) for unit in named.units])[:, None] <= held
     offered = named.offered & possible
     size_bits = np.where(named.offered, named.size_bits, full.size_bits)

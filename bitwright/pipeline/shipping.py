@@ -24,28 +24,28 @@ def shipped_levels(run: Run, formats: Mapping[str, str]) -> Path:
     return folder / hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16] if run.settings.ships_in_order else folder
 
 
-def shipped_weights(bench: Workbench, run: Run, choice: Choice) -> Weights:
+def shipped_weights(loaded: Workbench, run: Run, choice: Choice) -> Weights:
     """Return the weights of a choice `(n_units,)` as they ship, computing those that are not stored. The model must have its original weights."""
-    space, model = run.prices.space, bench.model
+    space, model = run.prices.space, loaded.model
     formats = space.names(choice)
     by_name: dict[str, Format] = {form.name: form for form in space.formats}
-    levels = _rounded(bench, run, formats) if run.settings.rounds_anew else bench.levels
+    levels = _rounded(loaded, run, formats) if run.settings.rounds_anew else loaded.levels
     weights = planned_weights(model, levels, formats={tensor: by_name[form] for tensor, form in formats.items()})
-    return stepped(run, model, weights, bench.texts.calibration, formats=formats, progress=bench.progress)
+    return stepped(run, model, weights, loaded.texts.calibration, formats=formats, progress=loaded.progress)
 
 
-def _rounded(bench: Workbench, run: Run, formats: Mapping[str, str]) -> PackedTensors:
+def _rounded(loaded: Workbench, run: Run, formats: Mapping[str, str]) -> PackedTensors:
     """Return the packed tensors of a plan of `formats` (tensor → format) with the rounding that ships."""
-    name, model, folder = run.settings.ship_codec, bench.model, shipped_levels(run, formats)
+    name, model, folder = run.settings.ship_codec, loaded.model, shipped_levels(run, formats)
     by_name: dict[str, Format] = {form.name: form for form in run.prices.space.formats}
 
     def levels(moments: Mapping[str, Floats]) -> PackedTensors:
-        return PackedTensors(folder, model.source, bench.engine.codec(name, moments), bench.levels.importance)
+        return PackedTensors(folder, model.source, loaded.engine.codec(name, moments), loaded.levels.importance)
 
     if needs_moments(name):
-        gone = [dropped(bench.levels, tensor) for tensor in model.tensors if formats.get(tensor.name) == DROP.name]
+        gone = [dropped(loaded.levels, tensor) for tensor in model.tensors if formats.get(tensor.name) == DROP.name]
         wanted = {tensor: by_name[form] for tensor, form in formats.items() if form != DROP.name}
-        text, progress = bench.texts.calibration, bench.progress
+        text, progress = loaded.texts.calibration, loaded.progress
         with (
             without(model, {part.expert: part.replacement for part in gone}),
             sequentially_rounded(model, wanted, text, levels=levels, progress=progress),

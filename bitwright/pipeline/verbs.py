@@ -64,11 +64,11 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     require_run_folder(settings, out, {REPORT: REPORT_KIND})
     require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device)
     with working_in(out):
-        bench = set_up(_as_the_method_wants(settings, by), out, device=device, progress=progress or Silent())
-        run = price(bench)
-        search_along(bench, as_file(run), n_points=n_points, search=by)
+        loaded = set_up(_as_the_method_wants(settings, by), out, device=device, progress=progress or Silent())
+        run = price(loaded)
+        search_along(loaded, as_file(run), n_points=n_points, search=by)
         points = {f"front {i + 1}": point for i, point in enumerate(front_points(as_file(run), n_points))}
-        measure(bench, run, [*points.values(), *uniforms(run).values()])
+        measure(loaded, run, [*points.values(), *uniforms(run).values()])
         write_page(describe(run), out / REPORT)
         return run
 
@@ -137,8 +137,8 @@ def plan(
     named = request.candidates
     if not all(_is_measured(shipping, choice) for choice in named.values()):
         with working_in(run.folder):
-            bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
-            measure_candidates(bench, shipping, list(named.values()))
+            loaded = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
+            measure_candidates(loaded, shipping, list(named.values()))
     return request.plan({}), request.summary({})
 
 
@@ -168,21 +168,21 @@ def fit(
     require_run_folder(settings, out, of_fit(settings.target))
     require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device)
     with working_in(out):
-        bench = set_up(settings, out, device=device, progress=progress)
-        _require_possible(bench, limit)
-        run = price(bench)
+        loaded = set_up(settings, out, device=device, progress=progress)
+        _require_possible(loaded, limit)
+        run = price(loaded)
         request = replace(_plan_request(bounded(run, limit), conditions, by.objectives), method=by.method.name, as_published=by.as_published)
-        search_within(bench, request.bound.run, budget_bits=8 * request.bound.size_bytes, search=by, limits=request.limits)
+        search_within(loaded, request.bound.run, budget_bits=8 * request.bound.size_bytes, search=by, limits=request.limits)
         named = request.candidates
-        judgement = judge(bench, run, named, by.objectives, device=conditions.device)
-        found = request.plan(judgement.deciding())
+        judgement = judge(loaded, run, named, by.objectives, device=conditions.device)
+        found = request.plan(judgement.first_values())
         write_plan(found, out / PLAN)
-        path = out / bench.engine.file_name
+        path = out / loaded.engine.file_name
         with timed(run.store, "build"):
             build(found, path, progress=progress)
         with timed(run.store, "check"):
-            checked = _checked(bench, found, path, engine_python)
-        summary = request.summary(judgement.deciding())
+            checked = _checked(loaded, found, path, engine_python)
+        summary = request.summary(judgement.first_values())
         write_page(summary, out / REPORT)
         return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
@@ -227,11 +227,11 @@ def _require_one_judge(settings: Settings, by: Search) -> None:
         )
 
 
-def _require_possible(bench: Workbench, limit: Within) -> None:
+def _require_possible(loaded: Workbench, limit: Within) -> None:
     """Raise if the original is within the limit or no choice is, before any text is read or tensor quantized."""
-    original = Original(bench.settings.model, bench.settings.target, original_bytes(bench))
-    require_needed(limit, original, n_weights=sum(tensor.n_weights for tensor in bench.model.tensors))
-    space = with_cache_units(bench, whole_space(bench))
+    original = Original(loaded.settings.model, loaded.settings.target, original_bytes(loaded))
+    require_needed(limit, original, n_weights=sum(tensor.n_weights for tensor in loaded.model.tensors))
+    space = with_cache_units(loaded, whole_space(loaded))
     served, size_bytes = bound_space(space, limit, original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)
 
@@ -288,6 +288,6 @@ def _require_budget_alone(conditions: Conditions) -> None:
         )
 
 
-def _checked(bench: Workbench, plan: Plan, path: Path, engine_python: str) -> Check:
-    contexts = prefixes(bench.texts.held_out.ids, N_CONTEXTS)
-    return check(bench.model, plan, path, contexts=contexts, prompt=PROMPT, engine_python=engine_python, progress=bench.progress)
+def _checked(loaded: Workbench, plan: Plan, path: Path, engine_python: str) -> Check:
+    contexts = prefixes(loaded.texts.held_out.ids, N_CONTEXTS)
+    return check(loaded.model, plan, path, contexts=contexts, prompt=PROMPT, engine_python=engine_python, progress=loaded.progress)

@@ -149,10 +149,10 @@ def require_device(name: str) -> None:
 
 
 @contextmanager
-def referenced(bench: Workbench, tokens: Tokens) -> Iterator[Reference]:
+def referenced(loaded: Workbench, tokens: Tokens) -> Iterator[Reference]:
     """Compute the original's predictions on a text, for use inside the `with` block. The model must have its original weights."""
-    with timed(bench.store, "reference", tokens.n_tokens):
-        reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
+    with timed(loaded.store, "reference", tokens.n_tokens):
+        reference = Reference(loaded.model, tokens, scratch=loaded.folder, progress=loaded.progress)
     try:
         yield reference
     finally:
@@ -253,27 +253,27 @@ def _given(name: str, model: Model, shape: Shape, *, column: str) -> Texts:
     return split_texts(documents_of(name, column), model.tokenizer, shape, name=Path(name).name, n_rows=embedding_rows(model))
 
 
-def _importance(bench: Workbench) -> dict[str, Floats]:
+def _importance(loaded: Workbench) -> dict[str, Floats]:
     """Return the importance matrix from the run's folder; it is collected again if it is missing or was changed.
 
     Raises:
         RunError: the matrix collected now differs from the one that the run's tensors were quantized with.
     """
-    path, whole = bench.folder / IMATRIX, bench.whole.tensors
-    stored = bench.store.text(IMATRIX_DIGEST) if bench.store.has_text(IMATRIX_DIGEST) else ""
+    path, whole = loaded.folder / IMATRIX, loaded.whole.tensors
+    stored = loaded.store.text(IMATRIX_DIGEST) if loaded.store.has_text(IMATRIX_DIGEST) else ""
     if not stored or not path.is_file() or digest(path) != stored:
-        write_imatrix(path, _made_importance(bench), text=bench.texts.calibration.text)
+        write_imatrix(path, _made_importance(loaded), text=loaded.texts.calibration.text)
         if stored and digest(path) != stored:
             raise RunError(
                 f"A run continues only with the importance matrix it began with; {path} was changed, and collected again it differs: search again "
                 "with another --out."
             )
-        bench.store.put_text(IMATRIX_DIGEST, digest(path))
-    return cut_importance(read_imatrix(path, whole), whole, bench.target.cut)
+        loaded.store.put_text(IMATRIX_DIGEST, digest(path))
+    return cut_importance(read_imatrix(path, whole), whole, loaded.target.cut)
 
 
-def _made_importance(bench: Workbench) -> dict[str, Floats]:
-    if bench.settings.imatrix:
-        return read_imatrix(Path(bench.settings.imatrix), bench.whole.tensors)
-    with timed(bench.store, "imatrix", bench.texts.calibration.n_tokens):
-        return collect_importance(bench.whole, bench.texts.calibration, progress=bench.progress)
+def _made_importance(loaded: Workbench) -> dict[str, Floats]:
+    if loaded.settings.imatrix:
+        return read_imatrix(Path(loaded.settings.imatrix), loaded.whole.tensors)
+    with timed(loaded.store, "imatrix", loaded.texts.calibration.n_tokens):
+        return collect_importance(loaded.whole, loaded.texts.calibration, progress=loaded.progress)
