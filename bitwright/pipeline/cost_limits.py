@@ -29,7 +29,7 @@ NO_DEVICE = NoDevice()
 
 
 @dataclass(frozen=True)
-class AtMost:
+class CostCeiling:
     """Ceiling on a cost, in the cost's unit."""
 
     objective: CostObjective
@@ -40,7 +40,7 @@ class AtMost:
 class Conditions:
     """Ceilings on costs, the device for seconds and joules, and a ceiling on the divergence in nats per token; with the latter, size is minimised."""
 
-    at_most: tuple[AtMost, ...] = ()
+    at_most: tuple[CostCeiling, ...] = ()
     device: Device | NoDevice = NO_DEVICE
     nats_at_most: float = inf
 
@@ -99,7 +99,7 @@ def parse_conditions(texts: Iterable[str], device: Device | NoDevice) -> Conditi
     return Conditions(tuple(ceilings), device, nats)
 
 
-def parse_at_most(text: str) -> AtMost:
+def parse_at_most(text: str) -> CostCeiling:
     """Parse `seconds-per-token=0.05`, `joules-per-token=0.4` or `active-bytes=60MB`.
 
     Raises:
@@ -118,7 +118,7 @@ def parse_at_most(text: str) -> AtMost:
         value = _number(found[2])
     if not (isfinite(value) and value > 0):
         raise ObjectiveError(f"A ceiling must be a number above zero of {objective.unit}; '{text}' has none: write it like {objective}=0.05.")
-    return AtMost(objective, value)
+    return CostCeiling(objective, value)
 
 
 def _number(text: str) -> float:
