@@ -58,7 +58,9 @@ def test_other_ceilings_are_kept_beside(own: Run) -> None:
     active = costs_of(own).named(CostObjective.ACTIVE_BYTES, NO_DEVICE)
     ceiling = float(active.of(space.smallest()) + active.of(space.largest())) / 2
     loosest = max(m.nats_per_token for m in own.measurements.values())
-    made, _ = smallest_plan(own, replace(parse_conditions([f"kl={loosest:.6f}"], NO_DEVICE), at_most=(CostCeiling(CostObjective.ACTIVE_BYTES, ceiling),)))
+    made, _ = smallest_plan(
+        own, replace(parse_conditions([f"kl={loosest:.6f}"], NO_DEVICE), at_most=(CostCeiling(CostObjective.ACTIVE_BYTES, ceiling),))
+    )
     assert active.of(space.choice(made.formats)) <= ceiling
 
 
