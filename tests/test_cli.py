@@ -130,9 +130,9 @@ def test_what_ships_is_told_beside_what_was_searched(bitwright: Cli, llama_96: P
     assert bitwright("search", llama_96, "--out", tmp_path / "run", "--points", 2, *words).code == 0
     ended = bitwright("plan", tmp_path / "run", "--budget", "7bpw", "--ship-codec", "gptq", "-o", tmp_path / "plan.json")
     assert ended.code == 0
-    assert "shipped with gptq, in order" in " ".join(ended.out.split())
+    assert "shipped with gptq (sequential)" in " ".join(ended.out.split())
     assert "Spearman" in ended.out
-    assert read_plan(tmp_path / "plan.json").rounding.shipped == "gptq, in order"
+    assert read_plan(tmp_path / "plan.json").rounding.shipped == "gptq (sequential)"
     refused(bitwright("search", llama_96, "--out", tmp_path / "o", "--codec", "gptq", *SIZES), "libggml")
 
 

@@ -1,4 +1,4 @@
-"""The whole flow, step by step: search a model, look at its front, plan for a budget, build the file and check it."""
+"""Pipeline from a model to a checked file: search, inspect the front, plan for a budget, build the file, verify it."""
 
 from bitwright.devices import read_device, read_devices
 from bitwright.engines import Serving, engine_named, parse_threads, profile_machine, profile_named

@@ -1,8 +1,8 @@
-"""Whatever can be known of a run before the first weight of its model is read: the one place where it is looked at.
+"""Validate a run before any weight of its model is read. All such checks are made here.
 
-First the options alone, then files and libraries, then the headers of the model: what costs least is found out first. What only weights, texts or
-measurements tell comes later: which tensors have an importance, and so whether the few formats that need one are possible. The smallest file is
-known without, as a lower bound that it never falls below.
+Checks run from cheap to expensive: the options, then files and libraries, then the model's headers. Which tensors have an importance is known only
+after the weights and texts are read, and so is whether the few formats that need an importance matrix are possible. The smallest file computed here
+is therefore a lower bound.
 """
 
 import tempfile
@@ -29,10 +29,10 @@ from bitwright.spaces import DEFAULT_CACHE, Space, uncut
 
 
 def require_fittable(settings: Settings, out: Path, *, limit: Within, by: Search, conditions: Conditions, engine_python: str, device: str) -> None:
-    """Refuse a fit that cannot end well; see `require_searchable`.
+    """Raise if a fit cannot succeed; see `require_searchable`.
 
     Raises:
-        UserError: see there; the original is within the limit or no file is, nothing is written for the target, or no Python runs its engine.
+        UserError: see there; the original is already within the limit, no file is, the target cannot be written, or no Python runs its engine.
     """
     require_writable_for(settings.target, engine_python)
     outline = require_searchable(settings, out, by=by, conditions=conditions, device=device)
@@ -43,12 +43,12 @@ def require_fittable(settings: Settings, out: Path, *, limit: Within, by: Search
 
 
 def require_writable_for(target: str, engine_python: str) -> None:
-    """Refuse a target for which no finished model can be written and checked here.
+    """Raise if no finished model can be written and checked for this target here.
 
     Raises:
-        PlanError: it is no engine's.
+        PlanError: no engine has this target.
         LibraryError: a package is missing.
-        UserError: no such Python runs its engine.
+        UserError: `engine_python` cannot run the engine.
     """
     engine = engine_named(target)
     engine.require_writable()
@@ -56,11 +56,11 @@ def require_writable_for(target: str, engine_python: str) -> None:
 
 
 def require_searchable(settings: Settings, out: Path, *, by: Search, conditions: Conditions, device: str) -> Outline:
-    """Refuse a search that cannot end well, and give what the headers of its model say.
+    """Return the headers of the model, after raising if the search cannot succeed.
 
     Raises:
-        UserError: a device, an output, a text, a library or a model that cannot be used; a cost that cannot be counted; sequences longer than the
-            model was made for, or than a window that its engine does not keep to; a menu that fits no tensor.
+        UserError: a device, output, text, library or model cannot be used; a cost cannot be computed; sequences are longer than the model's context,
+            or than a sliding window that the engine ignores; no format of the menu fits a tensor.
     """
     costs = [objective for objective in by.objectives if isinstance(objective, CostObjective)]
     require_countable([*(ceiling.objective for ceiling in conditions.at_most), *costs], conditions.device, settings.target)
@@ -76,10 +76,10 @@ def require_searchable(settings: Settings, out: Path, *, by: Search, conditions:
 
 
 def require_texts(calibration: str, held_out: str, column: str) -> None:
-    """Refuse texts that cannot be read; what a hub would give is not asked yet.
+    """Raise if texts cannot be read. Datasets of a hub are not downloaded for this check.
 
     Raises:
-        TextError: a file that is not there, or has no texts.
+        TextError: a file is missing, or has no text.
         LibraryError: a package is missing.
     """
     names = [share.name for share in shares_in(calibration) if share.name != SELF] + [held_out] * bool(held_out)
@@ -93,8 +93,8 @@ def require_texts(calibration: str, held_out: str, column: str) -> None:
 
 
 def require_lengths(outline: Outline, length: int, longest: int, target: str) -> None:
-    """Refuse sequences of `length` tokens that the model was not made for, and any up to `longest` tokens of which torch would see a window only and
-    the engine of the target all.
+    """Raise if sequences of `length` tokens exceed the model's context, or if torch would apply a sliding window within `longest` tokens that the
+    target's engine ignores.
 
     Raises:
         UserError: see above.
@@ -102,13 +102,13 @@ def require_lengths(outline: Outline, length: int, longest: int, target: str) ->
     made_for = context_length(outline.least)
     if length > (made_for or inf):
         raise UserError(
-            f"A sequence must be no longer than the model was made for; {length:,} tokens are more than its {made_for:,}: give a "
+            f"A sequence must be no longer than the model's context; {length:,} tokens are more than its {made_for:,}: give a "
             "smaller --sequence-length."
         )
     window = outline.window_ignored
     if engine_named(target).ignores_windows and 0 < window < longest:
         raise UserError(
-            f"A sequence must be no longer than a window that the engine does not keep to; this model attends to {window:,} tokens, "
+            f"A sequence must be no longer than a sliding window that the engine ignores; this model attends to {window:,} tokens, "
             f"{target} to all {longest:,}, so it would compute something else than is measured: give a smaller --sequence-length"
             f"{'' if longest == length else ' and --context'}."
         )
@@ -119,7 +119,7 @@ def _cache_length(settings: Settings) -> int:
 
 
 def _space(settings: Settings, headers: Headers) -> Space:
-    """Every pair that headers allow, with the types of the cache."""
+    """Return the space of every pair that the headers allow, with the KV cache types."""
     engine = engine_named(settings.target)
     held, container = engine.held(headers), engine.container(settings.model)
     names = {tensor.name for tensor in (headers if engine.target.cut is uncut else held).tensors}

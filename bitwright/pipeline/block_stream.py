@@ -1,6 +1,7 @@
-"""A text on its way through the blocks of a model, which are run one by one: memory beside the model is that of its hidden states.
+"""Hidden states of a text, advanced through a model's decoder blocks one at a time.
 
-So each block can be changed by what the changed blocks before it give, and the text goes through each a few times instead of through the whole model.
+Each block can be changed given the outputs of the already changed blocks before it, and the text passes each block a few times instead of the whole
+model. Memory beyond the model is that of the hidden states.
 """
 
 from collections.abc import Iterator
@@ -20,28 +21,26 @@ SEQUENCES_AT_ONCE = 8
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Each batch of the text on its way through the blocks: hidden states `x[batch]` `(n_sequences, length, width)`, and what else block `i` is given
-    with it, `given[batch][i]`.
-    """
+    """Hidden states `x[batch]` `(n_sequences, length, width)` of each batch, and the keyword arguments of block `i`, `given[batch][i]`."""
 
     x: list[Torch]
     given: list[dict[int, dict[str, Any]]]
 
     def outputs(self, block: Module, layer: int) -> Iterator[Torch]:
-        """What the block of that number makes of each batch; the stream stays where it is."""
+        """Yield the output of block number `layer` for each batch, without advancing the stream."""
         for x, given in zip(self.x, self.given, strict=True):
             with torch.no_grad():
                 y: Torch = block(x, **given[layer])
             yield y
 
     def advance(self, block: Module, layer: int) -> None:
-        """Send the text on through the block of that number, a batch in the place of the one before."""
+        """Advance the stream through block number `layer`: replace each batch by the block's output."""
         for i, y in enumerate(self.outputs(block, layer)):
             self.x[i] = y
 
 
 def entering(model: Model, tokens: Tokens) -> Stream:
-    """The text as it enters the first block, embedded by the weights that the model has now."""
+    """Return the stream at the input of the first block, embedded with the model's current weights."""
     stream = Stream([], [])
     for ids in tokens.batches(SEQUENCES_AT_ONCE):
         stream.given.append({})

@@ -1,4 +1,4 @@
-"""From a plan to a file: every tensor quantized anew with the very codec and importance that the plan was measured with."""
+"""Build a plan's file: requantize every tensor with the codec and importance matrix that the plan was measured with, or read its saved codes."""
 
 from collections.abc import Callable
 from itertools import filterfalse
@@ -30,11 +30,11 @@ from bitwright.written_files import digest, withdraw
 
 
 def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
-    """Write the plan's file to `out`, under a temporary name until it is whole and checked.
+    """Write the plan's file to `out`, under a temporary name until it is complete and checked.
 
     Raises:
         PlanError: the plan is for another model or target, names a tensor that does not exist or a format its rows do not allow, or its
-            importance matrix, or the codes or weights that it keeps, are not those it was made with.
+            importance matrix, saved codes or saved weights are not those it was made with.
         OutputError: the file cannot be written, or would replace something that the plan is built from or that Bitwright did not write.
         BrokenPromiseError: the finished file has another size than the plan says.
     """
@@ -62,26 +62,26 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
 
 
 def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Bytes]:
-    """What gives the bytes of each tensor of a plan for the model `whole`: made anew, or those that were kept.
+    """Return the function that gives each tensor's packed bytes, for a plan of the model `whole`: requantized, or read from saved codes.
 
     Raises:
-        PlanError: the rounding is none of the target's, or what the bytes are made of is not what the plan was made with.
+        PlanError: the target does not have the rounding, or the importance matrix or saved codes are not those the plan was made with.
     """
     engine, rounding = engine_named(target.name), plan.rounding
     source = engine.held(whole)
     if isinstance(rounding, Kept):
         codes = PinnedCodes(Path(rounding.path), rounding.sha256)
 
-        def of(tensor: Tensor) -> Bytes:
+        def saved(tensor: Tensor) -> Bytes:
             form = plan.formats[tensor.name]
             if form in ABSENT:
                 return np.empty(0, dtype=np.uint8)
             return source.stored(tensor) if form == tensor.stored else codes.packed(tensor.name, form)
 
-        return of
+        return saved
     if needs_moments(rounding.shipped) or rounding.shipped not in engine.codecs:
         raise PlanError(
-            f"Codes for {target.name} can be made anew by {', '.join(filterfalse(needs_moments, engine.codecs))}; this plan says "
+            f"A model for {target.name} can be requantized with {', '.join(filterfalse(needs_moments, engine.codecs))}; this plan says "
             f"'{rounding.shipped}': make the plan again."
         )
     importance = read_imatrix(_importance_path(plan), whole.tensors)
@@ -91,28 +91,28 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
 
 
 def changed_by_steps(plan: Plan, source: Source) -> dict[str, Floats]:
-    """The weights `(n_rows, n_columns)` that the steps of a plan give to tensors of `source`, which are stored as floats.
+    """Return the weights `(n_rows, n_columns)` that a plan's steps changed, by tensor of `source`; these tensors are stored as floats.
 
     Raises:
-        PlanError: they are not there, are not those that were measured, or are of tensors that this model has not.
+        PlanError: a file of weights is missing or changed since it was measured, or has a tensor that this model does not have.
     """
     tensors, found = {tensor.name: tensor for tensor in source.tensors}, dict[str, Floats]()
     for step in plan.steps:
         for name, weights in read_pinned_weights(Path(step.path), step.sha256).items():
             if name in plan.formats or name not in tensors or tensors[name].shape != weights.shape or tensors[name].stored not in FLOAT_TYPES:
                 raise PlanError(
-                    f"Steps may change only what is kept as floats and has no format; {step.step} has weights of {name}, which the model "
-                    f"{source.name} does not hold so: make the plan again."
+                    f"Steps may change only tensors that are stored as floats and have no format; {step.step} has weights of {name}, which is none "
+                    f"of those in {source.name}: make the plan again."
                 )
             found[name] = weights
     return found
 
 
 def target_of(plan: Plan) -> Target:
-    """The target that the plan is for.
+    """Return the plan's target.
 
     Raises:
-        PlanError: there is no such target, or it is no engine's.
+        PlanError: there is no such target, or no engine has it.
     """
     return _engine_of(plan).target
 
@@ -128,7 +128,7 @@ def _engine_of(plan: Plan) -> Engine:
 
 
 def require_fit(plan: Plan, source: Source) -> None:
-    """Refuse a plan that is not for this model, whose `source` has its tensors as the plan's target holds them.
+    """Raise if a plan does not fit the model of `source`, whose tensors are laid out as the plan's target holds them.
 
     Raises:
         PlanError: see `build`.
@@ -148,7 +148,7 @@ def require_fit(plan: Plan, source: Source) -> None:
 
 
 def require_same_model(plan: Plan, source: Source) -> None:
-    """Refuse a plan that was made for another model than that of `source`: other weights, or others of the settings that it computes with.
+    """Raise if a plan was made for another model than that of `source`: for other weights, or other settings of the computation.
 
     Raises:
         PlanError: see above.
@@ -161,7 +161,7 @@ def require_same_model(plan: Plan, source: Source) -> None:
 
 
 def _require_experts(plan: Plan, source: Source) -> None:
-    """Every layer keeps as many experts as a token is sent to."""
+    """Raise if a layer keeps fewer experts than a token is routed to."""
     n_used = next((int(entry.value) for entry in source.metadata if entry.key.endswith(".expert_used_count")), 0)
     gone = {expert_of(name) for name, form in plan.formats.items() if form == DROP.name}
     experts = {expert_of(tensor.name) for tensor in source.tensors if expert_of(tensor.name)[1] >= 0}
@@ -169,7 +169,7 @@ def _require_experts(plan: Plan, source: Source) -> None:
         n_left = sum(of_layer == layer for of_layer, _ in experts - gone)
         if n_left < n_used:
             raise PlanError(
-                f"A plan must leave every layer the {n_used} experts that a token is sent to; layer {layer} has {n_left} left: drop fewer there."
+                f"A plan must leave every layer the {n_used} experts that a token is routed to; layer {layer} has {n_left} left: drop fewer there."
             )
 
 

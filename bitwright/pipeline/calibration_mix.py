@@ -1,9 +1,8 @@
-"""Several calibration texts as one: `--calibration stories.txt:0.7,code.txt:0.3`.
+"""Mixture of several calibration texts: `--calibration stories.txt:0.7,code.txt:0.3`.
 
-Of the sequences asked for, each text gives its share, rounded by largest remainders (so the shares are those of the weights to within a sequence), as
-it would by itself: spread evenly over the part of it that is calibrated on. The sequences are then shuffled by the run's seed, because a search looks
-at the first few of them first, and those should be a mixture too. Which text each is from is kept, so that whatever is kept by sequence can be told
-by text.
+Each text gives its share of the sequences, rounded by largest remainders (so each share is exact to within one sequence), taken as from a single
+text: spread evenly over its calibration part. The sequences are then shuffled with the run's seed, because a search evaluates on the first few of
+them first, and those should be a mixture too. The run stores which text each sequence is from, so that results by sequence can be split by text.
 """
 
 import json
@@ -23,18 +22,18 @@ _ORIGINS, _NAMES = "texts of the calibration sequences", "names of the calibrati
 
 @dataclass(frozen=True)
 class Share:
-    """A text by its name, and its weight among those that it is mixed with."""
+    """A text's name, and its weight in the mixture."""
 
     name: str
     weight: float = 1.0
 
 
 def shares_in(words: str) -> tuple[Share, ...]:
-    """The texts that `words` name, with commas between; a number behind the last colon of a name is its weight, 1 where there is none. A file
-    may have commas, and such a colon, in its name.
+    """Parse comma-separated texts; a number behind the last colon of a name is its weight, 1 by default. Commas and such a colon in the name of an
+    existing file are part of its name.
 
     Raises:
-        TextError: no text, a weight that is not above zero, or a text that is named twice.
+        TextError: there is no text, a weight is not above zero, or a text is named twice.
     """
     shares = tuple(_share(part) for part in between_commas(words, lambda word: is_file(_parted(word)[0])))
     names = [share.name for share in shares]
@@ -47,10 +46,10 @@ def shares_in(words: str) -> tuple[Share, ...]:
 
 
 def parts_of(total: int, shares: Sequence[Share]) -> list[int]:
-    """How many of `total` sequences each text gives.
+    """Return the number of sequences of each text, `total` altogether.
 
     Raises:
-        TextError: one of them would give none.
+        TextError: a text would give none.
     """
     weights = np.array([share.weight for share in shares])
     exact = total * weights / weights.sum()
@@ -65,25 +64,25 @@ def parts_of(total: int, shares: Sequence[Share]) -> list[int]:
 
 
 def keep_origins(store: Store, shares: Sequence[Share], origins: NDArray[np.int64]) -> None:
-    """Keep in a run which texts are mixed, and the one `(n_sequences,)` that each calibration sequence is from."""
+    """Store the names of the mixed texts in the run, and the index `origins` `(n_sequences,)` of each calibration sequence's text."""
     store.put_text(_NAMES, json.dumps([Path(share.name).name for share in shares]))
     store.put_array(_ORIGINS, origins)
 
 
 def text_names(store: Store) -> tuple[str, ...]:
-    """The calibration texts that are mixed in a run, none where there is but one."""
+    """Return the names of the mixed calibration texts of a run; empty if there is a single text."""
     return tuple(json.loads(store.text(_NAMES))) if store.has_text(_NAMES) else ()
 
 
 def sequences_by_text(store: Store) -> list[NDArray[np.int64]]:
-    """Which calibration sequences are from each text, in their order; nothing where there is but one."""
+    """Return the indices of each text's calibration sequences; empty if there is a single text."""
     names = text_names(store)
     origins = store.array(_ORIGINS) if names else np.zeros(0)
     return [np.flatnonzero(origins == text) for text in range(len(names))]
 
 
 def mixed(parts: Sequence[tuple[Share, Texts]], *, counts: Sequence[int], seed: int) -> tuple[Texts, NDArray[np.int64]]:
-    """One text of several, of which each must give `counts` sequences to calibrate on, and the text `(n_sequences,)` that each of those is from.
+    """Mix texts into one, each with its number of `counts` calibration sequences; return it and the text index of each sequence `(n_sequences,)`.
 
     Raises:
         TextError: a text is too short for its share.
@@ -112,7 +111,7 @@ def _share(part: str) -> Share:
 
 
 def _parted(part: str) -> tuple[str, float]:
-    """A name, and the number behind its last colon, 1 where there is none: what stands there otherwise is of a file's name, or of a dataset's."""
+    """Split a name from its weight, the number behind the last colon. Without a number, the weight is 1 and any colon belongs to the name."""
     name, colon, weight = part.rpartition(":")
     if is_file(part) or not colon:
         return part, 1.0

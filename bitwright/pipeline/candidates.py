@@ -1,4 +1,4 @@
-"""From a run and a budget to a plan: the best candidates and the best uniform allocation are measured, and the best of them wins."""
+"""Candidates for a budget, and the plan made of the best measured one: knapsack optima, the best of the searches, uniform allocations."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -43,10 +43,10 @@ _SEARCHED_MEASURED = 3
 
 
 def budget_bytes(budget: Budget, *, n_weights: int, original_bytes: int) -> int:
-    """The budget in bytes of the finished file, for a model of `n_weights` whose file has `original_bytes`.
+    """Return the budget in bytes of the finished file, for a model of `n_weights` whose file has `original_bytes`.
 
     Raises:
-        BudgetError: it is not below the original's size, so that there is nothing to do.
+        BudgetError: the budget is not below the original's size.
     """
     size_bytes = budget.size_bytes(n_weights)
     if size_bytes >= original_bytes:
@@ -62,11 +62,11 @@ def _megabytes(size_bytes: int) -> str:
 
 
 def candidates(run: Run, size_bytes: int, limits: tuple[Limit, ...] = (), *, method: str = "") -> dict[str, Choice]:
-    """Choices worth measuring for a budget and `limits` beside it, by name: the exact optimum of the table and that of the second opinion, the best
-    that searches have found so far under the names of their methods, the best of `method` among them, and the largest uniform allocations that fit.
+    """Return the candidates to measure for a budget and further `limits`, by name: the exact optimum of the table and of the second table, the best
+    choices of the searches so far, named by method and with the best of `method` among them, and the largest uniform allocations that fit.
 
     Raises:
-        BudgetError: even the smallest file is above the budget, or no choice is within the limits.
+        BudgetError: even the smallest file is above the budget, or no choice satisfies the limits.
     """
     space, rows = run.prices.space, tuple(limit.row for limit in limits)
     require_possible(space, size_bytes, limits)
@@ -82,10 +82,10 @@ def candidates(run: Run, size_bytes: int, limits: tuple[Limit, ...] = (), *, met
 
 
 def own_candidate(run: Run, size_bytes: int, limits: tuple[Limit, ...], *, method: str) -> dict[str, Choice]:
-    """The best choice of a method's own that fits, by the method's name: what ships as published.
+    """Return the best fitting choice that a method itself measured, under the method's name; it ships with `--as-published`.
 
     Raises:
-        BudgetError: the method measured none that fits.
+        BudgetError: the method measured no choice that fits.
     """
     return {method: own_best(run, method, lambda choice: _fits(run, choice, size_bytes, limits))}
 
@@ -95,7 +95,7 @@ def _fits(run: Run, choice: Choice, size_bytes: int, limits: tuple[Limit, ...]) 
 
 
 def _searched(run: Run, size_bytes: int, limits: tuple[Limit, ...], method: str) -> dict[str, Choice]:
-    """The best choices that fit among those measured by searches, and the best of the searches of `method`."""
+    """Return the best fitting choices among those that searches measured, and the best of the searches of `method`."""
     nats = {choice: value for choice, value in run.evaluated().items() if _fits(run, np.array(choice), size_bytes, limits)}
     best_first = [np.array(choice) for choice in sorted(nats, key=lambda choice: nats[choice])[:_SEARCHED_MEASURED]]
     with suppress(BudgetError):
@@ -106,9 +106,9 @@ def _searched(run: Run, size_bytes: int, limits: tuple[Limit, ...], method: str)
 
 
 def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> tuple[str, Measurement]:
-    """The candidate of the least of `values`, and its measurement as it ships; of two that are equal, the smaller.
+    """Return the candidate with the smallest value and its measurement as it ships; ties go to the smaller file.
 
-    A candidate without a value counts with its divergence, so `values` may be empty, but holds all candidates or none.
+    `values` holds all candidates or none; if it is empty, candidates are compared by divergence.
     """
     known = run.measurements | run.shipped
     measured = {name: known[tuple(choice.tolist())] for name, choice in named.items()}
@@ -118,7 +118,7 @@ def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> 
 
 
 def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement, cache: CacheTypes = DEFAULT_CACHE, by: Origin = GIVEN) -> Plan:
-    """The measured choice as a plan, whose origin is `by`. `cache` are the types of keys and values where the run does not decide about them."""
+    """Return the measured choice as a plan with origin `by`. `cache` gives the KV cache types if the run does not choose them."""
     promise = PlannedDivergence(
         nats_per_token=measurement.nats_per_token,
         standard_error=measurement.standard_error,
@@ -132,7 +132,7 @@ def make_plan(run: Run, *, budget: str, strategy: str, measurement: Measurement,
 def promised_plan(
     run: Run, choice: Choice, promise: PlannedDivergence, *, budget: str, strategy: str, cache: CacheTypes = DEFAULT_CACHE, by: Origin = GIVEN
 ) -> Plan:
-    """A choice `(n_units,)` as a plan that promises `promise`; see `make_plan`."""
+    """Return a choice `(n_units,)` as a plan with the divergence `promise`, measured or predicted; see `make_plan`."""
     space, settings = run.prices.space, run.settings
     formats = weight_space(space).names(without_cache(space, choice))
     types = chosen_cache(space, choice) if has_cache(space) else cache
@@ -174,25 +174,25 @@ def _planned_model(run: Run) -> PlannedModel:
 
 
 def _importance_digest(run: Run) -> str:
-    """The digest of the importance matrix that the run packed with.
+    """Return the SHA-256 of the importance matrix that the run quantized with.
 
     Raises:
-        RunError: the file is another one now, or gone.
+        RunError: the file has changed or is gone.
     """
     path, kept = run.folder / IMATRIX, run.store.text(IMATRIX_DIGEST)
     if not path.is_file() or digest(path) != kept:
         raise RunError(
-            f"A plan needs the importance matrix that its run packed with; {path} has changed since or is gone: put it back, or let "
+            f"A plan needs the importance matrix that its run quantized with; {path} has changed since or is gone: put it back, or let "
             "`bitwright search` collect it again."
         )
     return kept
 
 
 def write_text(path: Path, text: str, *, kind: str = "text") -> None:
-    """Write a text, whole or not at all, over nothing but an earlier one of that kind; see `publishing`.
+    """Write a text atomically, replacing nothing but an earlier one of that kind; see `publishing`.
 
     Raises:
-        OutputError: the file cannot be written, or what is there is not Bitwright's own.
+        OutputError: the file cannot be written, or Bitwright did not write what is there.
     """
     publish_text(path, text, kind=kind)
 

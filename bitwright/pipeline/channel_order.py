@@ -1,9 +1,9 @@
-"""The channels of every feed-forward part in the order of what they give, the most first: the same model, ready to be cut.
+"""Permute the channels of every feed-forward part by falling energy, for `--target native-channels`. The model computes the same.
 
-A gated feed-forward part is a sum over its channels, so their order is free: the rows of gate and up and the columns of down are put in another
-order together, and what is computed stays the same but for the order of a sum. Then consecutive channels are alike in what they give, and a target
-that cuts a feed-forward part into consecutive channels (`native-channels`) can give few bits, or none, to those that give little. Energies are
-CAMERA's (`predictors/sensitivity/activations/micro_experts.py`).
+A gated feed-forward part is a sum over its channels, so permuting the rows of gate and up together with the columns of down changes nothing but the
+order of summation. Afterwards, consecutive channels contribute about equally, and a target that cuts a feed-forward part into groups of consecutive
+channels (`native-channels`) can give few bits, or none, to those that contribute little. Energies are CAMERA's
+(`predictors/sensitivity/activations/micro_experts.py`).
 """
 
 from dataclasses import dataclass
@@ -27,15 +27,15 @@ from bitwright.predictors import channel_energies
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import ORDERING_SEQUENCES, SEED, SEQUENCE_LENGTH
 
-_SAME_NATS = 1e-4  # per token; a sum in another order is off by far less
+_SAME_NATS = 1e-4  # per token; another order of summation differs by far less
 _N_SHARES = 4
 _DOWN, _ROWS = "ffn_down", ("ffn_gate", "ffn_up")
 
 
 @dataclass(frozen=True)
 class Ordered:
-    """What became of a model: `n_parts` feed-forward parts in order, whose quarters of channels have the `shares` of the energy on average, the
-    first the most, and the divergence from the model as it was, in nats per token.
+    """Result of `order_channels`: the number of permuted feed-forward parts, the average shares of energy in each quarter of their channels, largest
+    first, and the divergence from the original model in nats per token.
     """
 
     n_parts: int
@@ -55,12 +55,12 @@ def order_channels(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Ordered:
-    """Write the model that a user calls `name` to the folder `out` with its channels in the order of their energies on the calibration text.
+    """Write the model `name` to the folder `out` with its channels permuted by falling energy on the calibration text.
 
     Raises:
-        UserError: the model or the text cannot be used; the model is a file of GGUF, or its feed-forward parts have biases.
-        OutputError: the folder cannot be written, is the model or a text itself, or holds what Bitwright did not write.
-        BrokenPromiseError: what was written computes something else.
+        UserError: the model or the text cannot be used; the model is a GGUF file, or its feed-forward parts have biases.
+        OutputError: the folder cannot be written, is the model or a text itself, or holds files that Bitwright did not write.
+        BrokenPromiseError: the permuted model computes something else.
     """
     progress = progress or Silent()
     ORDERING_SEQUENCES.require(n_sequences)
@@ -74,8 +74,8 @@ def order_channels(
     model = load(name, device)
     source = model.source
     if not isinstance(source, HuggingFaceSource):
-        raise ModelError(f"Channels are put in order in a folder as transformers saves it; {name} is a file of GGUF: give the model's folder.")
-    as_held(source, NATIVE_CHANNELS)  # refuses what cannot be cut
+        raise ModelError(f"Channels are sorted in a model folder as transformers saves it; {name} is a GGUF file: give the model's folder.")
+    as_held(source, NATIVE_CHANNELS)  # raises if the model cannot be cut by channels
     tokens = _tokens(model, calibration, n_sequences, length, seed=seed, column=text_column, progress=progress)
     contexts = prefixes(tokens.ids, N_CONTEXTS)
     before = next_token_log_probabilities(model, contexts)
@@ -84,7 +84,7 @@ def order_channels(
     after = next_token_log_probabilities(model, contexts)
     nats = float((np.exp(before) * (before - after)).sum(axis=-1).mean())
     if nats > _SAME_NATS:
-        raise BrokenPromiseError(f"A model must stay the same when its channels are put in order; it is {nats:.4f} nats/token off: please report it.")
+        raise BrokenPromiseError(f"A model must stay the same when its channels are sorted; it is {nats:.4f} nats/token off: please report it.")
     _write(name, model, source, out, progress)
     return Ordered(len(energies), _shares(energies), nats)
 
@@ -102,10 +102,10 @@ def _tokens(model: Model, calibration: str, n_sequences: int, length: int, *, se
 
 @torch.no_grad()
 def _permute(model: Model, energies: dict[str, NDArray[np.float64]]) -> None:
-    """Put the channels of the module's feed-forward parts in the order of falling energy, those of equal energy as they are."""
+    """Sort the channels of the module's feed-forward parts by falling energy, stably."""
     held = model_as_held(model, NATIVE)
-    for down, of_channels in energies.items():
-        order = torch.from_numpy(np.argsort(-of_channels, kind="stable"))
+    for down, energy in energies.items():
+        order = torch.from_numpy(np.argsort(-energy, kind="stable"))
         for tensor in (down, *(down.replace(_DOWN, role) for role in _ROWS)):
             (piece,) = held.pieces[tensor]
             parameter = model.module.get_parameter(piece.parameter)
@@ -128,7 +128,7 @@ def _write(name: str, model: Model, source: HuggingFaceSource, out: Path, progre
 
 
 def _shares(energies: dict[str, NDArray[np.float64]]) -> tuple[float, ...]:
-    """The share of energy in each quarter of a part's channels in order, over the parts that are used at all."""
-    used = [np.sort(of_channels)[::-1] / of_channels.sum() for of_channels in energies.values() if of_channels.any()]
-    quarters = [[part.sum() for part in np.array_split(of_channels, _N_SHARES)] for of_channels in used]
+    """Return the mean share of energy in each quarter of a part's sorted channels, over the parts with any energy."""
+    used = [np.sort(energy)[::-1] / energy.sum() for energy in energies.values() if energy.any()]
+    quarters = [[part.sum() for part in np.array_split(energy, _N_SHARES)] for energy in used]
     return tuple(np.mean(quarters, axis=0).tolist())

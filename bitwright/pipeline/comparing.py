@@ -1,7 +1,7 @@
-"""Which proxy to trust on a run's model: their tables against the measured divergence of plans, on text that no proxy has seen.
+"""Compare proxies on a run's model: rank correlation of their tables with the measured divergence of plans on held-out text.
 
-Plans are random ones along the sizes, as many of one size around the middle, and all that the run has measured already. What is measured for this is
-kept beside the run's own measurements, and changes no front and no plan.
+The plans are random ones over all sizes, as many of one size around the middle, and all that the run has measured already. Measurements made here are
+stored apart from the run's own, and change no front and no plan.
 """
 
 import hashlib
@@ -25,13 +25,15 @@ from bitwright.report import ProxyComparison, ProxyCost, RankedProxy, Ranks
 from bitwright.search import scattered, sizes_between
 from bitwright.spaces import Choices, Space, chosen_cache, finest_cache_types, has_cache, weight_space, without_cache
 
-_CHEAP_PASSES = 16.0  # forward ones, of which a backward pass counts as two
-_SPREAD, _MIDDLE = (0.05, 0.95), (0.5, 0.5)  # of the way from the smallest file to the largest, by ratio
+_CHEAP_PASSES = 16.0  # in forward passes; a backward pass counts as two
+_SPREAD, _MIDDLE = (0.05, 0.95), (0.5, 0.5)  # positions between the smallest file (0) and the largest (1), geometrically
 
 
 @dataclass(frozen=True)
 class ComparisonCost:
-    """What a comparison takes at most: each proxy, the tokens of all over the calibration text, and those of measuring plans on held-out text."""
+    """Upper bound on the cost of a comparison: passes of each proxy, their tokens on the calibration text, and tokens to measure plans on held-out
+    text.
+    """
 
     proxies: tuple[ProxyCost, ...]
     pricing_tokens: int
@@ -39,15 +41,15 @@ class ComparisonCost:
 
     @property
     def text(self) -> str:
-        """In a sentence."""
+        """The cost in a sentence."""
         return (
             f"{len(self.proxies)} proxies read at most {self.pricing_tokens:,} tokens of the calibration text, forward and backward, "
-            f"and measuring plans reads {self.measuring_tokens:,} held-out tokens; what the run has kept is not done again."
+            f"and measuring plans reads {self.measuring_tokens:,} held-out tokens; results that the run has stored are not computed again."
         )
 
 
 def chosen_proxies(run: Run, names: Sequence[str]) -> tuple[Proxy, ...]:
-    """The proxies of those names; without names, every one that is cheap on the run's model.
+    """Return the proxies of those names; without names, every proxy that is cheap on the run's model.
 
     Raises:
         UserError: there is no proxy of such a name.
@@ -58,7 +60,7 @@ def chosen_proxies(run: Run, names: Sequence[str]) -> tuple[Proxy, ...]:
 
 
 def comparison_cost(run: Run, names: Sequence[str], *, n_plans: int) -> ComparisonCost:
-    """What `compare_proxies` takes, known before anything is loaded.
+    """Return what `compare_proxies` costs, without loading the model.
 
     Raises:
         UserError: there is no proxy of such a name, or too few plans are asked for.
@@ -75,9 +77,9 @@ def comparison_cost(run: Run, names: Sequence[str], *, n_plans: int) -> Comparis
 def compare_proxies(
     run: Run, names: Sequence[str] = (), *, n_plans: int = 48, device: str = "cpu", progress: Progress | None = None
 ) -> ProxyComparison:
-    """Judge the proxies of those names, or all that are cheap, by `n_plans` random plans and those that the run has measured.
+    """Rank the proxies of those names, or all cheap ones, on `n_plans` random plans and those that the run has measured.
 
-    Every table and every measurement is kept in the run and not repeated.
+    Every table and every measurement is stored in the run and not repeated.
 
     Raises:
         UserError: there is no proxy of such a name, the model cannot be priced by one, or too few plans are asked for.
@@ -88,15 +90,15 @@ def compare_proxies(
 
 
 def _compared(run: Run, names: Sequence[str], *, n_plans: int, device: str, progress: Progress | None) -> ProxyComparison:
-    bench, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), weight_space(run.prices.space)
-    distortion = distortion_of(bench, whole_space(bench))
+    loaded, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), weight_space(run.prices.space)
+    distortion = distortion_of(loaded, whole_space(loaded))
     tables = {}
     for proxy in chosen_proxies(run, names):
-        table = priced(bench, proxy.name, space=space, distortion=distortion)
+        table = priced(loaded, proxy.name, space=space, distortion=distortion)
         tables[proxy.name] = completed(table, importance_error_table(distortion))
     drawn = _drawn(space, n_plans, seed=run.settings.seed)
-    nats = _nats(bench, space, drawn)
-    known = _of_weights_alone(run)
+    nats = _nats(loaded, space, drawn)
+    known = _weight_measurements(run)
     choices = np.concatenate([drawn, np.array(list(known), dtype=np.int64).reshape(-1, len(space.units))])
     values = np.concatenate([nats, [measurement.nats_per_token for measurement in known.values()]])
     alike = np.arange(len(choices)) < n_plans // 2
@@ -105,8 +107,8 @@ def _compared(run: Run, names: Sequence[str], *, n_plans: int, device: str, prog
     return ProxyComparison(judged, among, len(values), int(alike.sum()), _range(values), _range(values[alike]))
 
 
-def _of_weights_alone(run: Run) -> dict[tuple[int, ...], Measurement]:
-    """What the run has measured with the cache in its finest types, by the formats of the weights."""
+def _weight_measurements(run: Run) -> dict[tuple[int, ...], Measurement]:
+    """Return the run's measurements with the finest KV cache types, by the choice of the weights' formats."""
     space, types = run.prices.space, finest_cache_types(run.prices.space)
     found = ((np.array(choice), measurement) for choice, measurement in run.measurements.items())
     return {
@@ -117,29 +119,29 @@ def _of_weights_alone(run: Run) -> dict[tuple[int, ...], Measurement]:
 
 
 def _drawn(space: Space, n_plans: int, *, seed: int) -> Choices:
-    """First the plans of equal size, then those along the sizes: `(n_plans, n_units)`."""
+    """Draw random plans `(n_plans, n_units)`: first those of equal size, then those over all sizes."""
     n_alike = n_plans // 2
     sizes = [sizes_between(space, *_MIDDLE, n_alike), sizes_between(space, *_SPREAD, n_plans - n_alike)]
     return scattered(space, np.concatenate(sizes), rng=np.random.default_rng(seed))
 
 
-def _nats(bench: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
-    """Divergences `(n,)` on held-out text; nothing is read where all are kept."""
+def _nats(loaded: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
+    """Return the divergences `(n,)` on held-out text, from the run if it has stored them."""
     name = f"plans for proxies/{hashlib.sha256(choices.tobytes()).hexdigest()[:12]}"
-    if not bench.store.has_array(name):
-        bench.store.put_array(name, _measured(bench, space, choices))
-    return bench.store.array(name).astype(np.float64)
+    if not loaded.store.has_array(name):
+        loaded.store.put_array(name, _measured(loaded, space, choices))
+    return loaded.store.array(name).astype(np.float64)
 
 
-def _measured(bench: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
-    """The same, measured now, each kept when it is done."""
-    held_out, found = bench.texts.held_out, np.zeros(len(choices))
-    with referenced(bench, held_out) as reference, swapping(bench.model, expanded_bytes=EXPANDED_BYTES) as swapper:
-        load = choice_loader(swapper, bench.model, bench.levels, space)
-        evaluator = Evaluator(bench.model, load, reference=reference, objectives=[KullbackLeibler()], store=bench.store)
-        with bench.progress.stage("Measuring plans on held-out text", len(choices)) as advance:
+def _measured(loaded: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
+    """Measure the divergences `(n,)` on held-out text, storing each when it is done."""
+    held_out, found = loaded.texts.held_out, np.zeros(len(choices))
+    with referenced(loaded, held_out) as reference, swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
+        load = choice_loader(swapper, loaded.model, loaded.levels, space)
+        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=[KullbackLeibler()], store=loaded.store)
+        with loaded.progress.stage("Measuring plans on held-out text", len(choices)) as advance:
             for i, choice in enumerate(choices):
-                with timed(bench.store, "plans for proxies", held_out.n_tokens):
+                with timed(loaded.store, "plans for proxies", held_out.n_tokens):
                     found[i] = evaluator(choice, len(held_out.ids)).nats_per_token
                 advance(1)
     return found

@@ -1,4 +1,4 @@
-"""The front of a run on three axes, from its table: nothing is measured."""
+"""Pareto front of a run over size, a cost and predicted divergence, from its sensitivity table, without measuring."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ from bitwright.spaces import Choice
 
 
 def cost_front(run: Run, cost: Cost, *, device: Device | NoDevice, candidates: Iterable[Choice]) -> CostFront:
-    """Bytes, a cost and the predicted divergence, and what each of `candidates` takes.
+    """Return the front over bytes, a cost and the predicted divergence, and the cost of each of `candidates`.
 
     Raises:
         UserError: the cost is not known for a pair that the run offers.

@@ -1,4 +1,4 @@
-"""What is asked of a plan beside its bytes: ceilings on costs, and the device that seconds and joules are counted on."""
+"""Ceilings on a plan's costs beside its size, and the device on which seconds and joules are computed."""
 
 import re
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ from bitwright.objectives import Cost, CostObjective, KullbackLeibler
 from bitwright.search import Row, solve_with_rows
 from bitwright.spaces import Choice, Space, parse_budget
 
-#: costs that a ceiling may be set on; that on bytes is the budget
+#: costs that can have a ceiling; the ceiling on bytes is the budget
 CEILINGS = (CostObjective.ACTIVE_BYTES, CostObjective.SECONDS, CostObjective.JOULES)
 _AT_MOST = re.compile(r"\s*([a-z-]+)\s*=\s*(\S.*?)\s*")
 
-_ROUNDED = 1_000  # from here on a figure is told without its fraction
+_ROUNDED = 1_000  # from here on, figures are printed without a fraction
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ NO_DEVICE = NoDevice()
 
 
 @dataclass(frozen=True)
-class AtMost:
-    """A ceiling on a cost, in the cost's unit."""
+class CostCeiling:
+    """Ceiling on a cost, in the cost's unit."""
 
     objective: CostObjective
     value: float
@@ -38,9 +38,9 @@ class AtMost:
 
 @dataclass(frozen=True)
 class Conditions:
-    """The ceilings, the device of seconds and joules, and a ceiling on the divergence in nats per token, which makes the size what is sought."""
+    """Ceilings on costs, the device for seconds and joules, and a ceiling on the divergence in nats per token; with the latter, size is minimised."""
 
-    at_most: tuple[AtMost, ...] = ()
+    at_most: tuple[CostCeiling, ...] = ()
     device: Device | NoDevice = NO_DEVICE
     nats_at_most: float = inf
 
@@ -50,31 +50,31 @@ NO_CONDITIONS = Conditions()
 
 @dataclass(frozen=True, eq=False)
 class Limit:
-    """A ceiling on a cost of one run."""
+    """Ceiling on a cost of one run."""
 
     cost: Cost
     at_most: float
 
     @property
     def row(self) -> Row:
-        """The same as a row of an integer programme."""
+        """The limit as a constraint row of an integer programme."""
         return Row(np.nan_to_num(self.cost.table), -np.inf, self.at_most - self.cost.fixed, self.text)
 
     @property
     def text(self) -> str:
-        """It in words."""
+        """The limit in words."""
         return f"{self.cost.objective} at most {self.at_most:,.10g}"
 
     def keeps(self, choice: Choice) -> bool:
-        """Whether a choice `(n_units,)` is within it; one of a pair whose cost is not known is not."""
+        """Return whether a choice `(n_units,)` satisfies the limit; a choice with a pair of unknown cost does not."""
         return bool(np.isfinite(self.cost.of(choice))) and self.row.holds(choice)
 
 
 def parse_costs(text: str) -> tuple[CostObjective, ...]:
-    """The costs that `text` names, separated by commas; none where it is empty.
+    """Parse comma-separated names of costs; empty text names none.
 
     Raises:
-        ObjectiveError: a word is none of those that a ceiling may be set on.
+        ObjectiveError: a word is no cost that can have a ceiling.
     """
     words, known = [word.strip() for word in text.split(",") if word.strip()], {cost.value: cost for cost in CEILINGS}
     for word in words:
@@ -84,26 +84,26 @@ def parse_costs(text: str) -> tuple[CostObjective, ...]:
 
 
 def parse_conditions(texts: Iterable[str], device: Device | NoDevice) -> Conditions:
-    """Ceilings as `parse_at_most` reads them, and one on the divergence: `kl=0.03`.
+    """Parse ceilings as `parse_at_most` does, and one on the divergence: `kl=0.03`.
 
     Raises:
         UserError: one of them cannot be read.
     """
-    of_costs, nats = [], inf
+    ceilings, nats = [], inf
     for text in texts:
         word, _, value = (part.strip() for part in text.partition("="))
         if word != KullbackLeibler.name:
-            of_costs.append(parse_at_most(text))
+            ceilings.append(parse_at_most(text))
         elif not 0 < (nats := _number(value)) < inf:
             raise ObjectiveError(f"A ceiling must be a number above zero of nats/token; '{text}' has none: write it like kl=0.03.")
-    return Conditions(tuple(of_costs), device, nats)
+    return Conditions(tuple(ceilings), device, nats)
 
 
-def parse_at_most(text: str) -> AtMost:
-    """Read `seconds-per-token=0.05`, `joules-per-token=0.4` or `active-bytes=60MB`.
+def parse_at_most(text: str) -> CostCeiling:
+    """Parse `seconds-per-token=0.05`, `joules-per-token=0.4` or `active-bytes=60MB`.
 
     Raises:
-        ObjectiveError: no cost that can be limited, no number, or none above zero.
+        ObjectiveError: the word is no cost that can have a ceiling, or the value is no number above zero.
         BudgetError: the number of bytes has an unknown unit.
     """
     found = _AT_MOST.fullmatch(text)
@@ -118,32 +118,32 @@ def parse_at_most(text: str) -> AtMost:
         value = _number(found[2])
     if not (isfinite(value) and value > 0):
         raise ObjectiveError(f"A ceiling must be a number above zero of {objective.unit}; '{text}' has none: write it like {objective}=0.05.")
-    return AtMost(objective, value)
+    return CostCeiling(objective, value)
 
 
 def _number(text: str) -> float:
-    """The number that a text is, 0 where it is none."""
+    """Return the number in `text`, or 0 if it is not a number."""
     return float(text) if re.fullmatch(r"\d*\.?\d+(e[+-]?\d+)?", text) else 0.0
 
 
 def require_possible(space: Space, size_bytes: int, limits: tuple[Limit, ...]) -> None:
-    """Refuse limits that no choice keeps in a file of `size_bytes`.
+    """Raise if no choice of at most `size_bytes` satisfies the limits.
 
     Raises:
-        BudgetError: the first limit that cannot be kept together with the ones before it: by how much, and the way out.
+        BudgetError: names the first limit that cannot be satisfied together with those before it, and by how much it is missed.
     """
     for i, limit in enumerate(limits):
-        kept = limits[:i]
+        earlier = limits[:i]
         cheapest = solve_with_rows(
-            space, np.where(space.offered, limit.cost.table, 0.0), 8 * size_bytes, rows=tuple(other.row for other in kept)
+            space, np.where(space.offered, limit.cost.table, 0.0), 8 * size_bytes, rows=tuple(other.row for other in earlier)
         ).choice
         least = float(limit.cost.of(cheapest))
         if not limit.keeps(cheapest):
             objective, above = limit.cost.objective, least / limit.at_most - 1
             figure = f"{least:,.0f}" if least >= _ROUNDED else f"{least:.4g}"
-            beside = "".join(f" and {other.text}" for other in kept)
+            beside = "".join(f" and {other.text}" for other in earlier)
             raise BudgetError(
                 f"A ceiling must leave a choice; within {size_bytes:,} bytes{beside} no plan takes less than {figure} "
                 f"{objective.unit}, {100 * above:.1f} % above {objective}={limit.at_most:,.10g}: raise it, "
-                f"{'or one of the others, ' if kept else ''}or offer other formats."
+                f"{'or one of the others, ' if earlier else ''}or offer other formats."
             )

@@ -1,4 +1,4 @@
-"""The costs of a run by name: of its space, of what a step reads, and of a device."""
+"""Costs of a run's choices by name: bytes and bits of the file, active bytes of a decode step, seconds and joules on a device."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -16,26 +16,26 @@ from bitwright.spaces import DEFAULT_CACHE, CacheTypes, Space, has_cache, with_c
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """What choices of a run cost, whose model's tensors are those of `source`; only its names and sizes are read."""
+    """Costs of a run's choices. `source` is the run's model, of which only tensor names and shapes are read."""
 
     run: Run
     source: Source
 
     @cached_property
     def anatomy(self) -> Anatomy:
-        """What decides what a run of the model occupies.
+        """The model's dimensions that determine its memory use in the engine.
 
         Raises:
-            UserError: the engine's memory cannot be counted.
+            UserError: there is no memory model for the engine.
         """
         return memory_model_named(self.run.settings.target).anatomy(self.source)
 
     def reading(self, space: Space) -> Reading:
-        """What a token reads of choices of `space`, which is the run's or offers less of it."""
+        """Return the decode traffic of choices of `space`, which is the run's space or a narrowed one."""
         return reading(space, engine_named(self.run.settings.target).held(self.source), self.run.routing)
 
     def seconds(self, device: Device, space: Space) -> Cost:
-        """Seconds for a token of each sequence on a device, its cache full.
+        """Return the seconds of a decode step, one token of each sequence, on a device with a full KV cache.
 
         Raises:
             UserError: the device has another engine, or no rate for a format of the space.
@@ -48,13 +48,13 @@ class Costs:
         return self.reading(space).seconds(device, cache_bytes=sum(line.size_bytes for line in use.cache))
 
     def named(self, objective: CostObjective, device: Device | NoDevice) -> Cost:
-        """The cost of that name, for every pair that the run has packed.
+        """Return the cost of that name, for every pair that the run has quantized.
 
         Raises:
-            DeviceError: it needs a device and there is none, or its power is not known.
-            UserError: it cannot be counted for this run.
+            DeviceError: the cost needs a device and there is none, or its power is not known.
+            UserError: the cost cannot be computed for this run.
         """
-        space = with_cache_sizes(self.run.prices.everything, {})  # of the file
+        space = with_cache_sizes(self.run.prices.everything, {})  # sizes of the file alone
         if objective in (CostObjective.BYTES, CostObjective.BITS):
             return bytes_cost(space) if objective == CostObjective.BYTES else bits_cost(space)
         if objective == CostObjective.ACTIVE_BYTES:
@@ -65,10 +65,10 @@ class Costs:
 
 
 def require_countable(objectives: Iterable[CostObjective], device: Device | NoDevice, target: str) -> None:
-    """Refuse costs that cannot be counted on a device for a target, whatever the model.
+    """Raise if costs cannot be computed on a device for a target, whatever the model.
 
     Raises:
-        DeviceError: one needs a device and there is none, or its power is not known, or it has another engine.
+        DeviceError: a cost needs a device and there is none, its power is not known, or it has another engine.
     """
     for objective in objectives:
         if objective in (CostObjective.SECONDS, CostObjective.JOULES):
@@ -79,10 +79,10 @@ def require_countable(objectives: Iterable[CostObjective], device: Device | NoDe
 
 
 def require_engine(device: Device, target: str) -> None:
-    """Refuse a device that has another engine than that of a target.
+    """Raise if a device's engine is not that of the target.
 
     Raises:
-        DeviceError: it has.
+        DeviceError: see above.
     """
     if device.engine != target:
         raise DeviceError(
@@ -93,15 +93,15 @@ def require_engine(device: Device, target: str) -> None:
 
 def _required(objective: CostObjective, device: Device | NoDevice) -> Device:
     if isinstance(device, NoDevice):
-        raise DeviceError(f"{objective} is counted on a device; none was named: give --profile, a file of `bitwright profile` or a known name.")
+        raise DeviceError(f"{objective} is computed for a device; none was named: give --profile, a file of `bitwright profile` or a known name.")
     return device
 
 
 def joules(seconds: Cost, device: Device) -> Cost:
-    """Joules for a token: the power of the device for the seconds of a step, which writes a token of each sequence.
+    """Return the joules per token: the device's power times the seconds of a decode step, divided by the sequences decoded in it.
 
     Raises:
-        DeviceError: its power is not known.
+        DeviceError: the power is not known.
     """
     return seconds.times(_power(device) / device.sequences, CostObjective.JOULES)
 
@@ -116,16 +116,16 @@ def _power(device: Device) -> float:
 
 
 def costs_of(run: Run) -> Costs:
-    """The costs of a run's choices.
+    """Return the costs of a run's choices.
 
     Raises:
-        UserError: the model is not where it was.
+        UserError: the model is no longer at its path.
     """
     return Costs(run, open_source(run.settings.model))
 
 
 def named_costs(run: Run, objectives: Iterable[CostObjective], device: Device | NoDevice) -> tuple[Cost, ...]:
-    """The costs of those names; the model is opened only where there is one.
+    """Return the costs of those names; the model is opened only if there are any.
 
     Raises:
         UserError: see `Costs.named`.
@@ -138,16 +138,16 @@ def named_costs(run: Run, objectives: Iterable[CostObjective], device: Device | 
 
 
 def limits_of(run: Run, conditions: Conditions) -> tuple[Limit, ...]:
-    """The ceilings as limits on the choices of a run.
+    """Return the ceilings as limits on the choices of a run.
 
     Raises:
-        UserError: a cost cannot be counted for it.
+        UserError: a cost cannot be computed for the run.
     """
     costs = named_costs(run, (asked.objective for asked in conditions.at_most), conditions.device)
     return tuple(Limit(cost, asked.value) for cost, asked in zip(costs, conditions.at_most, strict=True))
 
 
 def serving_of(device: Device, types: CacheTypes = DEFAULT_CACHE) -> Serving:
-    """What is asked of the engine on a device: its own types of the cache where it names them, else those given."""
-    kept = device.cache if isinstance(device.cache, CacheTypes) else types
-    return Serving(device.context, device.sequences, kept.keys, kept.values)
+    """Return the serving settings of a device: context, sequences, and its own KV cache types if it names them, else `types`."""
+    cache = device.cache if isinstance(device.cache, CacheTypes) else types
+    return Serving(device.context, device.sequences, cache.keys, cache.values)

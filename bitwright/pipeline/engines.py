@@ -1,4 +1,4 @@
-"""What an engine would say to a plan before any work, and what each of its rules costs."""
+"""Check a plan against an engine's loading rules without loading the model, and price each rule."""
 
 from dataclasses import replace
 
@@ -17,7 +17,9 @@ _FACTORS = (1.05, 1.2, 1.4, 1.7, 2.0)
 
 
 def preflight(plan: Plan, engine: Target) -> tuple[RuleViolation, ...]:
-    """What of the plan `engine` would not load. Reads the names and shapes of the model's tensors, and no weights beyond its fingerprint.
+    """Check a plan against an engine's loading rules without loading the model: return the violations, with tensor and rule.
+
+    Reads the names and shapes of the model's tensors, and no weights beyond its fingerprint.
 
     Raises:
         UserError: the model cannot be read.
@@ -27,10 +29,10 @@ def preflight(plan: Plan, engine: Target) -> tuple[RuleViolation, ...]:
 
 
 def price_rules(run: Run, engine: Target) -> RulePrices:
-    """What each rule of `engine` costs on the model of a run: the exact optimum of the run's table with that rule and without.
+    """Return the cost of each loading rule of `engine` on a run's model: the exact optimum of the run's table with that rule and without.
 
     Raises:
-        UserError: the engine has no rules, or no format of some layers of the run.
+        UserError: the engine has no rules, or has no format of some layers of the run.
     """
     if not (engine.rules or engine.fused):
         raise UserError(f"A price is that of a rule; {engine.name} has none beyond the shapes of its formats: name another engine.")
@@ -39,7 +41,7 @@ def price_rules(run: Run, engine: Target) -> RulePrices:
     common = prices.tried & loaded
     if not common.any(axis=1).all():
         raise UserError(
-            f"Rules are priced with formats that the engine has; {engine.name} has none of some layers of this run: search for it instead."
+            f"Rules are priced with formats that the engine has; for some layers of this run, {engine.name} has none: search for that target instead."
         )
     space = replace(prices.space, offered=common)
     allowed = {rule.name: _allowed(space, rule) for rule in engine.rules}
@@ -55,11 +57,11 @@ def price_rules(run: Run, engine: Target) -> RulePrices:
 
 
 def _allowed(space: Space, rule: Rule) -> NDArray[np.bool_]:
-    """The pairs that a rule is not against `(n_units, n_formats)`."""
+    """Return the pairs `(n_units, n_formats)` that a rule allows."""
     return np.array([[all(rule.allows(role(t.name), form) for t in unit.tensors) for form in space.formats] for unit in space.units])
 
 
 def _budgets(strictest: Space) -> tuple[int, ...]:
-    """Sizes in bits from a little above the smallest choice: where bits are dear, so that a rule can cost something."""
+    """Return sizes in bits from just above the smallest choice upwards, where bits are scarce and rules matter most."""
     smallest = strictest.total_bytes(strictest.smallest())
     return tuple(8 * int(smallest * factor) for factor in _FACTORS)

@@ -1,4 +1,4 @@
-"""What the calibration text makes of each expert of a run's model, and what a plan does."""
+"""Use of each routed expert by the calibration text, and its formats in a plan."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ _STACKED = "_exps"  # the end of the roles of routed experts
 
 
 def expert_uses(run: Run, formats: Mapping[str, str]) -> tuple[ExpertUse, ...]:
-    """A row for each routed expert, none where there are none. `formats` maps tensors to the names of the formats that they get.
+    """Return a row for each routed expert; empty for a dense model. `formats` maps tensors to the names of their formats.
 
     Raises:
         RunError: `formats` names an expert that the run's model does not have.
@@ -25,7 +25,7 @@ def expert_uses(run: Run, formats: Mapping[str, str]) -> tuple[ExpertUse, ...]:
     for layer, expert in of_expert:
         if (layer, expert) not in known:
             raise RunError(
-                f"A plan may name only experts of the run's model; expert {max(expert, 0)} of layer {layer} is none of {run.folder}: give a plan "
+                f"A plan may name only experts of the run's model; expert {max(expert, 0)} of layer {layer} is not in {run.folder}: give a plan "
                 "of this run."
             )
     rare = set(rare_experts(routing))
@@ -44,22 +44,22 @@ def expert_uses(run: Run, formats: Mapping[str, str]) -> tuple[ExpertUse, ...]:
 
 
 def read_by_a_step(run: Run, formats: Mapping[str, str]) -> tuple[float, int]:
-    """Bytes that a decode step reads of the model that `formats` make, tensor to format, and bytes of all of it; see `Reading`.
+    """Return the bytes that a decode step reads of the model with `formats` (tensor → format), and the bytes of the whole model; see `Reading`.
 
     Raises:
         RunError: `formats` are not those of a plan of this run.
-        ModelError: the model is not where it was.
+        ModelError: the model is no longer at its path.
     """
     space = weight_space(run.prices.everything)
     try:
         choice = space.choice(dict(formats))
     except KeyError as error:
-        raise RunError(f"A plan must be of the run that it is shown with; {run.folder} differs in {error}: give a plan of it.") from error
+        raise RunError(f"A plan must be of the run that it is shown with; {run.folder} differs in {error}: give a plan of that run.") from error
     return costs_of(run).reading(space).read_bytes(choice), space.total_bytes(choice)
 
 
 def _formats(formats: Mapping[str, str]) -> dict[tuple[int, int], list[str]]:
-    """The formats of each expert, every one once, by layer and index; the index is -1 where a layer holds its experts in one tensor."""
+    """Return the distinct formats of each expert by (layer, index); the index is -1 if a layer holds its experts in one tensor."""
     found: dict[tuple[int, int], list[str]] = {}
     for tensor, form in formats.items():
         if role(tensor).endswith(_STACKED):

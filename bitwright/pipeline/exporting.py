@@ -1,4 +1,4 @@
-"""A plan in the words of another tool."""
+"""Export a plan as a recipe of another tool."""
 
 from dataclasses import dataclass
 
@@ -11,24 +11,24 @@ from bitwright.spaces import Plan
 
 @dataclass(frozen=True)
 class Exported:
-    """The text of a plan, and in one line what its measured divergence says about what the tool will make of it."""
+    """Text of an exported plan, and a line on whether its measured divergence holds for the tool's model."""
 
     text: str
     note: str
 
 
 def export(plan: Plan, to: str) -> Exported:
-    """`plan` in the dialect `to`; loads the plan's model for the names of its modules.
+    """Return `plan` in the dialect `to`; loads the plan's model for the names of its modules.
 
     Raises:
-        UserError: no such dialect or model, a plan for another model, or a format or step that the dialect cannot say.
+        UserError: there is no such dialect or model, the plan is for another model, or the dialect cannot express a format or step.
     """
     dialect, model = dialect_named(to), load(plan.model.source)
     require_same_model(plan, model.source)
     if plan.steps:
-        raise PlanError(f"{to} knows formats and nothing that follows them; this plan goes on with {plan.steps[0].step}: plan without --step.")
+        raise PlanError(f"{to} expresses formats and no steps after them; this plan has the step {plan.steps[0].step}: plan without --step.")
     text = dialect.write(plan.formats, modules_of(model.tensors, model.pieces))
     if dialect.same_codes:
-        return Exported(text, f"{to} makes the codes that were measured where it is given the plan's importance matrix ({plan.importance.path}).")
+        return Exported(text, f"{to} reproduces the measured codes if it is given the plan's importance matrix ({plan.importance.path}).")
     found = f"{plan.divergence.nats_per_token:.4g} nats/token"
-    return Exported(text, f"{to} quantizes anew by a rule of its own: the plan's divergence ({found}) does not carry over, so measure its model.")
+    return Exported(text, f"{to} requantizes with its own rounding: the plan's divergence ({found}) does not carry over, so measure its model.")

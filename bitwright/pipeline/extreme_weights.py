@@ -1,4 +1,4 @@
-"""Weights that few formats hold, or none, as a run tells of them: which pairs they keep from being offered, and what stays as it is stored."""
+"""Report of weights too large for half-precision scales, infinite or NaN, for which few formats or none are offered."""
 
 import numpy as np
 
@@ -9,19 +9,19 @@ from bitwright.pipeline.workbench import Workbench
 _EXTREMES = "weights beyond half floats"
 
 
-def keep_extremes(bench: Workbench) -> None:
-    """Keep in the run, in words, which matrices have them, where some have."""
-    found = extremes(bench.model)
+def keep_extremes(loaded: Workbench) -> None:
+    """Store in the run a description of the matrices that have such weights, if any."""
+    found = extremes(loaded.model)
     told = [
-        f"{name} {f'goes up to {largest:.3g}' if np.isfinite(largest) else 'has infinite or undefined ones and stays as it is stored'}"
+        f"{name} {f'goes up to {largest:.3g}' if np.isfinite(largest) else 'has infinite or NaN ones and stays unquantized'}"
         for name, largest in found.items()
     ]
     if told:
-        bench.store.put_text(_EXTREMES, "; ".join(told))
+        loaded.store.put_text(_EXTREMES, "; ".join(told))
 
 
 def extremes_text(run: Run) -> dict[str, str]:
-    """The same under a heading that says so; nothing where no matrix has such weights."""
+    """Return the stored description under its heading; empty if no matrix has such weights."""
     if not run.store.has_text(_EXTREMES):
         return {}
-    return {_EXTREMES: f"{run.store.text(_EXTREMES)}; no format is offered that would not hold them"}
+    return {_EXTREMES: f"{run.store.text(_EXTREMES)}; formats that cannot hold them are not offered"}

@@ -1,8 +1,8 @@
-"""One run, a plan for every device: from what was measured once, and without measuring or loading anything again.
+"""Plan a run for several devices, from its stored measurements, without loading the model or measuring anything.
 
-For each device the memory that its context, sequences and cache leave is a budget, and its least speed a ceiling on the seconds of a token.
-Candidates are the measured choices of the run within both, and the exact optimum of the table, whose divergence is foretold from the measured ones;
-the least wins.
+For each device, the memory left beside its context, sequences and KV cache is the budget, and its least speed a ceiling on the seconds per token.
+Candidates are the run's measured choices within both, and the exact optimum of the table, whose divergence is predicted from the measured ones. The
+candidate with the least divergence wins.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ _CELLS = 256
 
 @dataclass(frozen=True, eq=False)
 class Assigned:
-    """A device and its plan: the memory that a run of it takes, and the rate of each sequence that bandwidth allows."""
+    """Device with its plan, the memory that serving it uses, and the tokens per second of each sequence that bandwidth allows."""
 
     device: Device
     plan: Plan
@@ -55,7 +55,7 @@ class Assigned:
 
 @dataclass(frozen=True)
 class Unserved:
-    """A device on which nothing fits, and a sentence: what is missing, and what would make it fit."""
+    """Device on which no plan fits, with a sentence on what is missing and what would make one fit."""
 
     device: Device
     reason: str
@@ -63,7 +63,7 @@ class Unserved:
 
 @dataclass(frozen=True, eq=False)
 class Fleet:
-    """Devices with their plans, in the order they were given."""
+    """Devices with their plans, in the given order."""
 
     run: Run
     rows: tuple[Assigned | Unserved, ...]
@@ -76,8 +76,8 @@ class Fleet:
 
 @dataclass(frozen=True, eq=False)
 class _Post:
-    """A device and what choices of the run cost there: the `space` that it may have, the bytes that are left for the file, or for file and cache
-    where the run decides about both, and seconds for a token.
+    """Device with the costs of the run's choices on it: the `space` it can run, the bytes left for the file (for file and KV cache if the run chooses
+    both), and the limit on seconds per token.
     """
 
     device: Device
@@ -98,33 +98,33 @@ class _Post:
         return 1 / float(self.limit.cost.of(choice))
 
     def serves(self, choice: Choice) -> bool:
-        """Whether a choice is within the device's memory and fast enough."""
+        """Return whether a choice fits the device's memory and is fast enough."""
         return self.space.total_bytes(choice) <= self.room_bytes and self.limit.keeps(choice)
 
     def fastest(self) -> Choice:
-        """The choice of the least seconds for a token within the memory; the smallest file where that is none."""
+        """Return the fastest choice that fits the memory, or the smallest file if none fits."""
         if self.space.total_bytes(self.space.smallest()) > self.room_bytes:
             return self.space.smallest()
         return solve(self.space, self.limit.cost.table, 8 * self.room_bytes).choice
 
 
 def plan_fleet(run: Run, devices: Sequence[Device]) -> Fleet:
-    """The best plan of a run for each device, as it was searched: no steps are taken.
+    """Return the best plan of a run for each device, with the rounding of the search and without steps.
 
     Raises:
-        UserError: the run is for a target whose memory is not counted, or its model cannot be opened.
+        UserError: there is no memory model for the run's target, or its model cannot be opened.
     """
-    memory_model_named(run.settings.target)  # refused before the model is opened
-    run = replace(run, settings=replace(run.settings, steps=()))  # they would have to be measured with every plan
+    memory_model_named(run.settings.target)  # raises before the model is opened
+    run = replace(run, settings=replace(run.settings, steps=()))  # steps would have to be measured with every plan
     costs, foretell = costs_of(run), foreteller(run)
     return Fleet(run, tuple(_row(costs, foretell, device) for device in devices))
 
 
 def _post(costs: Costs, device: Device) -> _Post:
-    """What choices cost on a device.
+    """Return a device with the costs of choices on it.
 
     Raises:
-        UserError: a format to avoid that does not exist, a context or a cache that is not possible, no rate for a format.
+        UserError: a format to avoid does not exist, the context or KV cache is not possible, or a format has no rate.
     """
     space, room = _runnable(costs.run, device), costs.anatomy.file_bytes(serving_of(device), memory_bytes=device.usable_bytes)
     if has_cache(space):
@@ -135,11 +135,11 @@ def _post(costs: Costs, device: Device) -> _Post:
 
 
 def _runnable(run: Run, device: Device) -> Space:
-    """The formats that the device does not avoid; a unit for which that leaves none keeps what was packed, less those, or else all. The cache has the
-    types that the device names, if any.
+    """Return the run's space without the formats that the device avoids, and with the KV cache types that it names, if any. A unit left without an
+    offered format gets the quantized formats that the device does not avoid, or failing that its offered ones.
 
     Raises:
-        UserError: a format to avoid that does not exist, or types of the cache that the run has not measured.
+        UserError: a format to avoid does not exist, or the run has not measured the KV cache types.
     """
     space, tried = narrowed_to(run.prices.space, device.cache), run.prices.tried
     avoided, n_weights = {profile_named(device.engine, "").format(name).name for name in device.avoid}, len(weight_space(space).units)
@@ -158,13 +158,13 @@ def _row(costs: Costs, foretell: Foreteller, device: Device) -> Assigned | Unser
 
 
 def _best(post: _Post, foretell: Foreteller) -> Assigned:
-    """The candidate of the least divergence; of two that are equal, the smaller."""
+    """Return the candidate with the least divergence; ties go to the smaller file."""
     run, device = post.costs.run, post.device
     found = [_Candidate(choice, measured, measured.nats_per_token) for choice, measured in _measured(post)]
     solved = _optimum(post)
     if all((candidate.choice != solved).any() for candidate in found):
-        guess = foretell(run.summed(solved))
-        found.append(_Candidate(solved, guess, guess.nats_per_token))
+        predicted = foretell(run.summed(solved))
+        found.append(_Candidate(solved, predicted, predicted.nats_per_token))
     best = min(found, key=lambda candidate: (candidate.nats, post.space.total_bytes(candidate.choice)))
     return Assigned(device, _plan(run, device, best), best.choice, post.use(best.choice), post.rate(best.choice))
 
@@ -177,7 +177,7 @@ class _Candidate:
 
 
 def _measured(post: _Post) -> Iterator[tuple[Choice, Measurement]]:
-    """The measured choices that the device can serve."""
+    """Yield the measured choices that the device can serve."""
     avoided = set(post.device.avoid)
     for measurement in post.costs.run.measurements.values():
         choice = np.array(measurement.choice)
@@ -187,13 +187,13 @@ def _measured(post: _Post) -> Iterator[tuple[Choice, Measurement]]:
 
 
 def _keeps_cache(post: _Post, choice: Choice) -> bool:
-    """Whether a choice has the types of the cache that the device names."""
+    """Return whether a choice has the KV cache types that the device names, if it names any."""
     named = isinstance(post.device.cache, CacheTypes) and has_cache(post.space)
     return not named or chosen_cache(post.space, choice) == post.device.cache
 
 
 def _optimum(post: _Post) -> Choice:
-    """The exact optimum of the table within the device's memory and its least speed."""
+    """Return the exact optimum of the table within the device's memory and least speed."""
     largest = min(post.room_bytes, post.space.total_bytes(post.space.largest()))
     return solve_with_rows(post.space, post.costs.run.prices.table, 8 * largest, rows=post.rows, limit_seconds=_SOLVER_SECONDS).choice
 
@@ -221,7 +221,7 @@ def _what_is_missing(post: _Post, fastest: Choice) -> str:
 
 
 def _ways_out(costs: Costs, device: Device) -> Iterator[str]:
-    """What would make the fastest plan fit, one thing changed at a time."""
+    """Yield the single changes that would make the fastest plan fit."""
     n_cells = _longest(costs, device)
     if n_cells:
         yield f"a context of {n_cells:,}"
@@ -229,7 +229,7 @@ def _ways_out(costs: Costs, device: Device) -> Iterator[str]:
         yield "one sequence at a time"
     for coarser in _COARSER_CACHES:
         if _served_at_all(costs, replace(device, cache=coarser)):
-            yield f"a cache in {coarser}"
+            yield f"a KV cache in {coarser}"
             break
     if device.avoid and _served_at_all(costs, replace(device, avoid=())):
         yield f"{', '.join(device.avoid)}, which the device avoids"
@@ -244,7 +244,7 @@ def _served_at_all(costs: Costs, device: Device) -> bool:
 
 
 def _longest(costs: Costs, device: Device) -> int:
-    """The longest context that fits, in whole steps of the cache; 0 where none does."""
+    """Return the longest context that fits, a multiple of 256 tokens; 0 if none does."""
     low, high = 0, device.context // _CELLS
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,4 +1,4 @@
-"""A fleet as files: a plan for every device, a model for every different plan, a manifest, and a page with each device's point on the front."""
+"""Write a fleet: a plan for every device, a model for every distinct plan, a manifest, and a report with each device's point on the front."""
 
 import hashlib
 import importlib.metadata
@@ -21,12 +21,12 @@ from bitwright.spaces import Plan
 from bitwright.written_files import digest, is_as_written
 
 MANIFEST, PAGE, PLANS, MODELS = "fleet.json", "report.html", "plans", "models"
-_LONGEST = 100  # bytes of a device's name in that of its plan: file systems end names at 255
-_INTERVAL = 1.645  # standard errors to either side that hold 90 % of a normal
+_LONGEST = 100  # bytes of a device's name in the file name of its plan: file systems limit names to 255
+_INTERVAL = 1.645  # half-width of the central 90 % interval of a normal distribution, in standard errors
 
 
 def build_fleet(fleet: Fleet, out: Path, *, progress: Progress | None = None) -> dict[str, str]:
-    """Build a model for every different plan into `out`: name within `out` → SHA-256. One that is there already is not built again.
+    """Build a model for every distinct plan into `out`, and return name within `out` → SHA-256. A model that is there already is not built again.
 
     Raises:
         UserError: see `build`.
@@ -41,7 +41,7 @@ def build_fleet(fleet: Fleet, out: Path, *, progress: Progress | None = None) ->
 
 
 def write_fleet(fleet: Fleet, out: Path, *, checksums: Mapping[str, str]) -> Path:
-    """Write plans, page and manifest to `out`, and give the manifest's path. `checksums` are those of `build_fleet`, none where nothing was built.
+    """Write plans, report and manifest to `out`, and return the manifest's path. `checksums` are those of `build_fleet`, empty if nothing was built.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -64,8 +64,8 @@ def write_fleet(fleet: Fleet, out: Path, *, checksums: Mapping[str, str]) -> Pat
 
 
 def plan_names(fleet: Fleet) -> list[str]:
-    """Where the plan of each device is written, within the fleet's folder: its name as far as a file can bear it, and a number where another device
-    before it has that name, or one that differs in the case of its letters alone.
+    """Return the path of each device's plan within the fleet's folder: the device's name as a file name, numbered if an earlier device has the same
+    name up to the case of its letters.
     """
     found: list[str] = []
     for row in fleet.rows:
@@ -77,25 +77,25 @@ def plan_names(fleet: Fleet) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    """A device's name in the letters and digits of its script, in small letters and composed, with hyphens between."""
+    """Return a device's name as a file stem: lowercase, Unicode-composed letters and digits, joined by hyphens."""
     plain = sub(r"[\W_]+", "-", normalize("NFKC", normalize("NFKC", name).casefold())).strip("-")
     return plain.encode()[:_LONGEST].decode(errors="ignore").strip("-") or "device"
 
 
 def _require(fleet: Fleet, out: Path, models: Mapping[Path, str]) -> None:
-    """Refuse a folder in which a file of the fleet would replace what the run is made from, or what Bitwright did not write."""
+    """Raise if a file of the fleet would replace an input of the run, or a file that Bitwright did not write."""
     plans = {out / name: PLAN_KIND for row, name in zip(fleet.rows, plan_names(fleet), strict=True) if isinstance(row, Assigned)}
     page = {out / PAGE: REPORT_KIND} if plans else {}
     require_results({**models, **plans, **page, out / MANIFEST: FLEET_KIND}, read_by_run(fleet.run))
 
 
 def model_name(plan: Plan) -> str:
-    """Where the model of a plan is built, within the fleet's folder: equal choices for one model have one name."""
+    """Return the path of a plan's model within the fleet's folder; plans with equal choices for one model share it."""
     said = json.dumps([plan.model.fingerprint, sorted(plan.model.settings.items()), plan.importance.sha256, sorted(plan.formats.items())])
     return f"{MODELS}/{hashlib.sha256(said.encode()).hexdigest()[:12]}{Path(engine_named(target_of(plan).name).file_name).suffix}"
 
 
-def _record(row: Assigned | Unserved, of_plan: str, checksums: Mapping[str, str]) -> dict[str, Any]:
+def _record(row: Assigned | Unserved, plan_path: str, checksums: Mapping[str, str]) -> dict[str, Any]:
     if isinstance(row, Unserved):
         return {"name": row.device.name, "fits": False, "reason": row.reason}
     name, promise = model_name(row.plan), row.plan.divergence
@@ -104,7 +104,7 @@ def _record(row: Assigned | Unserved, of_plan: str, checksums: Mapping[str, str]
     return {
         "name": row.device.name,
         "fits": True,
-        "plan": of_plan,
+        "plan": plan_path,
         "model": {"path": name, "size_bytes": row.plan.size_bytes} | built,
         "divergence": {
             "nats_per_token": promise.nats_per_token,
@@ -121,7 +121,7 @@ def _record(row: Assigned | Unserved, of_plan: str, checksums: Mapping[str, str]
 
 
 def _write_page(fleet: Fleet, path: Path) -> None:
-    """The report of the run with every device's point on the front, the first device's plan as the one looked at closely."""
+    """Write the run's report with every device's point on the front; the details are those of the first device's plan."""
     names: dict[tuple[int, ...], list[str]] = {}
     for row in fleet.assigned:
         names.setdefault(tuple(row.choice.tolist()), []).append(row.device.name)

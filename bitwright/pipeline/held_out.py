@@ -1,4 +1,4 @@
-"""Candidates on held-out text: measured once, by every objective in the same pass, as they were searched and as they ship."""
+"""Measure candidates on held-out text, all objectives in one pass: as searched, and again as they ship."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,44 +29,44 @@ Objective = TokenObjective | ModelObjective
 
 @dataclass(frozen=True)
 class Judgement:
-    """A vector for each of some choices: what every objective, named with its unit, is on held-out text, by the name of the choice."""
+    """Objective values on held-out text: the objectives with their units, and the estimates of each candidate by its name."""
 
     objectives: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Estimate, ...]], ...]
 
-    def deciding(self) -> dict[str, float]:
-        """The first objective by the name of the choice."""
+    def first_values(self) -> dict[str, float]:
+        """Return the first objective of each candidate by name."""
         return {name: estimates[0].value for name, estimates in self.rows}
 
 
-def prepared(bench: Workbench, named: Sequence[NamedObjective], tokens: Tokens) -> tuple[Objective, ...]:
-    """Objectives that can be evaluated on a text, without costs, which are known; the model has its original weights."""
+def prepared(loaded: Workbench, named: Sequence[NamedObjective], tokens: Tokens) -> tuple[Objective, ...]:
+    """Return the objectives prepared for a text, without the costs, which need no text. The model must have its original weights."""
     wanted = [objective for objective in named if not isinstance(objective, CostObjective)]
-    return tuple(objective.prepare(bench.model, tokens) if isinstance(objective, Preparation) else objective for objective in wanted)
+    return tuple(objective.prepare(loaded.model, tokens) if isinstance(objective, Preparation) else objective for objective in wanted)
 
 
-def measure(bench: Workbench, run: Run, choices: Sequence[Choice]) -> None:
-    """Measure the quality of those of `choices` that the run has not measured yet, one transaction each."""
-    _measure(bench, run, choices, ships=(), others=())
+def measure(loaded: Workbench, run: Run, choices: Sequence[Choice]) -> None:
+    """Measure the quality of the `choices` that the run has not measured yet, in one transaction each."""
+    _measure(loaded, run, choices, ships=(), others=())
 
 
-def measure_candidates(bench: Workbench, run: Run, choices: Sequence[Choice]) -> None:
-    """Measure the same, and again as they ship where that is otherwise."""
-    _measure(bench, run, choices, ships=choices if run.settings.ships_anew else (), others=())
+def measure_candidates(loaded: Workbench, run: Run, choices: Sequence[Choice]) -> None:
+    """Measure the quality of `choices` as `measure` does, and again as they ship if that differs."""
+    _measure(loaded, run, choices, ships=choices if run.settings.ships_anew else (), others=())
 
 
 def judge(
-    bench: Workbench, run: Run, named: Mapping[str, Choice], objectives: Sequence[NamedObjective], *, device: Device | NoDevice = NO_DEVICE
+    loaded: Workbench, run: Run, named: Mapping[str, Choice], objectives: Sequence[NamedObjective], *, device: Device | NoDevice = NO_DEVICE
 ) -> Judgement:
-    """Measure the choices in `named` by their quality and every objective, and count what they cost. What is measured stays in the run.
+    """Measure the quality and every objective of the candidates in `named`, and compute their costs. The run stores the measurements.
 
     Raises:
-        UserError: an objective gives no number, or a cost cannot be counted.
+        UserError: an objective is not finite, or a cost cannot be computed.
     """
     costs = named_costs(run, (objective for objective in objectives if isinstance(objective, CostObjective)), device)
-    made = prepared(bench, objectives, bench.texts.held_out)
+    made = prepared(loaded, objectives, loaded.texts.held_out)
     choices = list(named.values())
-    found = _measure(bench, run, choices, ships=choices if run.settings.ships_anew else (), others=made)
+    found = _measure(loaded, run, choices, ships=choices if run.settings.ships_anew else (), others=made)
     rows = []
     for name, choice in named.items():
         counted = (Estimate(float(cost.of(choice)), 0.0) for cost in costs)
@@ -77,48 +77,48 @@ def judge(
 
 
 def _measure(
-    bench: Workbench, run: Run, choices: Sequence[Choice], *, ships: Sequence[Choice], others: Sequence[Objective]
+    loaded: Workbench, run: Run, choices: Sequence[Choice], *, ships: Sequence[Choice], others: Sequence[Objective]
 ) -> dict[tuple[int, ...], Mapping[str, Estimate]]:
-    """Measure what is not known yet of `choices`, and of those in `ships` as they ship; return the estimates of each choice by the objective's name
-    where there are `others` than the quality.
+    """Measure the `choices` that the run has not measured, and those in `ships` as they ship. With objectives in `others`, measure all `choices`
+    and return the estimates of each by the objective's name.
     """
     searched, shipped = run.measurements, run.shipped
     pending = [choice for choice in choices if others or tuple(choice.tolist()) not in searched]
     to_ship = [choice for choice in ships if tuple(choice.tolist()) not in shipped]
     if not pending and not to_ship:
         return {}
-    with referenced(bench, bench.texts.held_out) as reference:
-        bench.store.put_text("reference perplexity", repr(reference.perplexity))
-        found = _as_searched(bench, run, pending, others, reference) if pending else {}
+    with referenced(loaded, loaded.texts.held_out) as reference:
+        loaded.store.put_text("reference perplexity", repr(reference.perplexity))
+        found = _as_searched(loaded, run, pending, others, reference) if pending else {}
         if to_ship:
-            _as_shipped(bench, run, to_ship, reference)
+            _as_shipped(loaded, run, to_ship, reference)
     return found
 
 
 def _as_searched(
-    bench: Workbench, run: Run, choices: Sequence[Choice], others: Sequence[Objective], reference: Reference
+    loaded: Workbench, run: Run, choices: Sequence[Choice], others: Sequence[Objective], reference: Reference
 ) -> dict[tuple[int, ...], Mapping[str, Estimate]]:
     objectives = (*QUALITY, *(objective for objective in others if objective.name not in [known.name for known in QUALITY]))
     found = {}
-    with swapping(bench.model, expanded_bytes=EXPANDED_BYTES) as swapper:
-        load = choice_loader(swapper, bench.model, bench.levels, run.prices.everything)
-        evaluator = Evaluator(bench.model, load, reference=reference, objectives=objectives, store=bench.store, stage="candidates")
-        with bench.progress.stage("Measuring candidates on held-out text", len(choices)) as advance:
+    with swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
+        load = choice_loader(swapper, loaded.model, loaded.levels, run.prices.everything)
+        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage="candidates")
+        with loaded.progress.stage("Measuring candidates on held-out text", len(choices)) as advance:
             for choice in choices:
-                with timed(bench.store, "candidates"):  # its tokens are counted where they are read
+                with timed(loaded.store, "candidates"):  # the evaluator counts the tokens
                     found[tuple(choice.tolist())] = evaluator(choice, evaluator.n_sequences).estimates
                 advance(1)
     return found
 
 
-def _as_shipped(bench: Workbench, run: Run, choices: Sequence[Choice], reference: Reference) -> None:
-    with swapping(bench.model) as swapper:
+def _as_shipped(loaded: Workbench, run: Run, choices: Sequence[Choice], reference: Reference) -> None:
+    with swapping(loaded.model) as swapper:
 
         def load(choice: Choice) -> None:
             swapper.restore()
-            swapper.load(shipped_weights(bench, run, choice), chosen_cache(run.prices.space, choice))
+            swapper.load(shipped_weights(loaded, run, choice), chosen_cache(run.prices.space, choice))
 
-        evaluator = Evaluator(bench.model, load, reference=reference, objectives=QUALITY, store=bench.store, rounding=run.settings.shipping)
+        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=QUALITY, store=loaded.store, rounding=run.settings.shipping)
         for choice in choices:
-            with timed(bench.store, "ship", reference.tokens.n_tokens):
+            with timed(loaded.store, "ship", reference.tokens.n_tokens):
                 evaluator(choice, evaluator.n_sequences)

@@ -1,6 +1,6 @@
-"""Another tool's plan as one of ours: its formats are packed and measured here, so that the promise is that of our own codes.
+"""Import another tool's plan: quantize the model with its formats and measure it here.
 
-What the file says is bits and groups; the tool's own codes are not in it, and would be others.
+The file gives bits and group sizes, not the tool's own codes, so the divergence is that of Bitwright's codes.
 """
 
 from collections.abc import Iterator
@@ -30,30 +30,30 @@ _UNPRICED = "none"
 
 
 def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, device: str = "cpu", progress: Progress | None = None) -> Plan:
-    """The plan that `file`, written in `dialect`, is for the model and target of `settings`, measured on its held-out text.
+    """Return the plan in `file`, written in `dialect`, for the model and target of `settings`, measured on held-out text.
 
-    What the file leaves as it is stays as it is stored; the menu and `keep` of the settings are the file's to say. The folder `out` keeps what was
-    packed and measured.
+    Tensors that the file does not quantize stay unquantized; `formats` and `keep` of the settings are replaced by the file's. The packed tensors and
+    measurements are stored in the folder `out`.
 
     Raises:
-        UserError: no such dialect or file, a text that is not of the dialect, or formats that the target or the model's rows do not allow.
+        UserError: there is no such dialect or file, it cannot be parsed, or the target or the model's rows do not allow a format.
     """
     require_folder(out)
     require_run_folder(settings, out, {})
     require_device(device)
     require_texts(settings.calibration, settings.held_out, settings.text_column)
     require_lengths(open_headers(settings.model), settings.sequence_length, settings.sequence_length, settings.target)
-    formats, kept = _read(settings, file, dialect)
-    asked = replace(settings, formats=tuple(sorted(set(formats.values()))), keep=kept)
+    formats, unquantized = _read(settings, file, dialect)
+    asked = replace(settings, formats=tuple(sorted(set(formats.values()))), keep=unquantized)
     with working_in(out):
-        bench = set_up(asked, out, device=device, progress=progress or Silent())
-        space = whole_space(bench)
+        loaded = set_up(asked, out, device=device, progress=progress or Silent())
+        space = whole_space(loaded)
         choice = _choice(space, formats)
-        run = _run(bench, space, choice)
+        run = _run(loaded, space, choice)
         for unit, form in zip(space.units, choice, strict=True):
             for tensor in unit.tensors:
-                bench.levels.packed(tensor, space.formats[form])  # before any of the model's weights is another
-        measure_candidates(bench, run, [choice])
+                loaded.levels.packed(tensor, space.formats[form])  # while the model still has its original weights
+        measure_candidates(loaded, run, [choice])
         measurement = (run.measurements | run.shipped)[tuple(choice.tolist())]
         size = f"{space.total_bytes(choice)}B"
         made = make_plan(run, budget=size, strategy=f"imported from {dialect}", measurement=measurement)
@@ -61,34 +61,34 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
 
 
 def _read(settings: Settings, file: Path, dialect: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Tensor → format, and the matrices that the file leaves as they are."""
-    spoken, target = dialect_named(dialect), target_named(settings.target)
-    if not spoken.expresses(target.formats):
-        others = ", ".join(name for name, other in ENGINES.items() if spoken.expresses(other.target.formats))
+    """Return tensor → format, and the names of the matrices that the file leaves unquantized."""
+    tool, target = dialect_named(dialect), target_named(settings.target)
+    if not tool.expresses(target.formats):
+        others = ", ".join(name for name, other in ENGINES.items() if tool.expresses(other.target.formats))
         raise PlanError(f"Formats of {dialect} must be those of the target; {target.name} has others: choose --target {others}.")
     try:
         text = small_text(file)
     except (OSError, ValueError) as error:
         raise TextError(f"A plan of {dialect} must be a file of UTF-8 text that can be read; {file} is not: check the path.") from error
     model = load(settings.model)
-    formats = spoken.read(text, _named_by(spoken, model), offered_by(target.formats))
+    formats = tool.read(text, _named_by(tool, model), offered_by(target.formats))
     return formats, tuple(tensor.name for tensor in _decidable(model) if tensor.name not in formats)
 
 
-def _named_by(spoken: Dialect, model: Model) -> Modules:
-    """What a file of that dialect names: modules, or the tensors of the engine, stacks of experts among them."""
-    if not spoken.same_codes:
+def _named_by(tool: Dialect, model: Model) -> Modules:
+    """Return the names that a file of that dialect uses: modules, or the engine's tensors, including stacks of experts."""
+    if not tool.same_codes:
         return modules_of(model.tensors, model.pieces)
     return {tensor.name: Module(tensor.name, tensor.shape) for tensor in _decidable(model)}
 
 
 def _decidable(model: Model) -> Iterator[Tensor]:
-    """The matrices that a plan can be about; routers and vectors are none."""
+    """Yield the matrices that a plan can quantize, without routers and vectors."""
     return (tensor for unit in discover(model.tensors) for tensor in unit.tensors if tensor.name in model.pieces)
 
 
 def _choice(space: Space, formats: dict[str, str]) -> Choice:
-    """The index of the format of each unit `(n_units,)`."""
+    """Return the index of each unit's format `(n_units,)`."""
     index, choice = {form.name: f for f, form in enumerate(space.formats)}, []
     for unit, offered in zip(space.units, space.offered, strict=True):
         wanted = {formats[tensor.name]: tensor.name for tensor in unit.tensors}
@@ -102,9 +102,9 @@ def _choice(space: Space, formats: dict[str, str]) -> Choice:
     return np.array(choice, dtype=np.int64)
 
 
-def _run(bench: Workbench, space: Space, choice: Choice) -> Run:
-    """A run of the one choice, which nothing priced."""
+def _run(loaded: Workbench, space: Space, choice: Choice) -> Run:
+    """Return a run that offers this one choice, with a sensitivity table of zeros."""
     tried = np.zeros(space.offered.shape, dtype=bool)
     tried[np.arange(len(choice)), choice] = True
     unpriced = np.where(tried, 0.0, np.nan)
-    return Run(bench.folder, bench.store, bench.settings, Prices(space, tried, unpriced, unpriced, original_bytes(bench)))
+    return Run(loaded.folder, loaded.store, loaded.settings, Prices(space, tried, unpriced, unpriced, original_bytes(loaded)))

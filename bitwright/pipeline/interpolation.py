@@ -1,7 +1,8 @@
-"""What a choice that nobody measured is worth, from a table of prices and the choices of the run that were measured.
+"""Predict the divergence of unmeasured choices from the sensitivity table, corrected by the measured choices of the run.
 
-The table's sum is off by a factor that drifts along the front, so the factor is interpolated in the logarithm between the measured choices on it;
-uniform allocations are off by another. How far it misses a choice that is left out, and the measurements' own error, make the prediction's.
+The table's sum is off by a factor that drifts along the front, so the log factor is interpolated between the measured choices on the front (uniform
+allocations have another factor and are left out). The standard error of a prediction combines the leave-one-out error of that interpolation with the
+error of the measurements.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ _FEWEST = 3
 
 @dataclass(frozen=True)
 class Foretold:
-    """A divergence in nats per token and one standard deviation of the prediction."""
+    """Predicted divergence in nats per token, with its standard error."""
 
     nats_per_token: float
     standard_error: float
@@ -26,14 +27,14 @@ class Foretold:
 
 @dataclass(frozen=True, eq=False)
 class Foreteller:
-    """Knots `(n,)` of log sums, ascending, with the log factor at each, and the relative error."""
+    """Interpolator of the table's log factor: knots `(n,)` of log sums, ascending, the log factor at each, and the relative error."""
 
     log_sums: NDArray[np.float64]
     log_factors: NDArray[np.float64]
     relative_error: float
 
     def __call__(self, summed: float) -> Foretold:
-        """The divergence of a choice whose table sums to `summed`."""
+        """Predict the divergence of a choice whose table entries sum to `summed`."""
         if summed <= 0:
             return Foretold(0.0, 0.0)
         nats = summed * float(np.exp(np.interp(np.log(summed), self.log_sums, self.log_factors)))
@@ -41,7 +42,7 @@ class Foreteller:
 
 
 def foreteller(run: Run) -> Foreteller:
-    """What the measurements of a run say about its table; with fewer than three the run's one factor."""
+    """Fit the interpolator to a run's measurements; with fewer than three on the front, use the run's single factor."""
     front = [(run.summed(np.array(m.choice)), m) for m in _front(run)]
     known = sorted(((summed, m) for summed, m in front if summed > 0 and m.nats_per_token > 0), key=lambda pair: pair[0])
     if len(known) < _FEWEST:
@@ -53,7 +54,7 @@ def foreteller(run: Run) -> Foreteller:
 
 
 def _front(run: Run) -> list[Measurement]:
-    """The measured choices that no other beats in both size and divergence."""
+    """Return the Pareto-optimal measured choices in size and divergence."""
     measured = list(run.measurements.values())
     if not measured:
         return []

@@ -1,7 +1,7 @@
-"""A strategy at work: what it asks for is measured, one choice at a time, until it has finished or the effort is spent.
+"""Ask-and-tell loop: measure the choices that a strategy asks for, one at a time, until it has finished or the effort is spent.
 
-Whatever was measured before, in this process or another, is taken from the run and counted as if it had been measured now. So a search that was
-interrupted goes on by being run again, and two strategies in one run folder are compared at the effort that each would have needed alone.
+Stored measurements, of this process or an earlier one, are reused and counted as if they were made now. So running an interrupted search again
+continues it, and two strategies in one run folder are compared at the effort that each would have needed alone.
 """
 
 import time
@@ -18,15 +18,15 @@ from bitwright.ranges import EVALUATIONS, SECONDS, TOKENS
 from bitwright.search import Question, Strategy, Trials, no_trials
 from bitwright.spaces import Choice
 
-_SHOWN = 1_000  # steps of a progress bar whose end is a share
+_SHOWN = 1_000  # steps of the progress bar, which shows the share of the effort spent
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much a search may spend: choices measured, tokens read (forward and backward passes alike), seconds. `inf` sets no limit.
+    """Budget of a search: choices measured, tokens read (forward and backward passes alike), seconds. `inf` sets no limit.
 
     Raises:
-        UserError: a limit below zero, or one that is not a number.
+        UserError: a limit is below zero or not a number.
     """
 
     evaluations: float = inf
@@ -41,7 +41,7 @@ class Effort:
 
 @dataclass(eq=False)
 class Meter:
-    """What a search has spent so far."""
+    """Effort that a search has spent so far."""
 
     evaluations: int = 0
     forward_tokens: int = 0
@@ -50,22 +50,22 @@ class Meter:
 
     @property
     def tokens(self) -> int:
-        """Tokens of forward and of backward passes."""
+        """Tokens of forward and backward passes together."""
         return self.forward_tokens + self.backward_tokens
 
     def read(self, *, forward: float, backward: float) -> None:
-        """Count tokens of a forward and of a backward pass."""
+        """Add tokens of forward and of backward passes."""
         self.forward_tokens += round(forward)
         self.backward_tokens += round(backward)
 
     def share_of(self, effort: Effort) -> float:
-        """The largest share of any limit that is spent; 1 or more where there is nothing left."""
+        """Return the largest spent share of any limit; 1 or more if nothing is left."""
         spent = ((self.evaluations, effort.evaluations), (self.tokens, effort.tokens), (self.seconds, effort.seconds))
         return max(1.0 if not limit else value / limit for value, limit in spent)
 
     @contextmanager
     def timing(self) -> Iterator[None]:
-        """Add what the block takes."""
+        """Add the seconds that the `with` block takes."""
         started = time.perf_counter()
         yield
         self.seconds += time.perf_counter() - started
@@ -73,8 +73,8 @@ class Meter:
 
 @dataclass(frozen=True, eq=False)
 class Explored:
-    """The course of a search: everything measured, step by step with all that was spent by then, all that was `spent`, and `is_finished`: whether it
-    ended by itself.
+    """Result of a search: all trials, each measurement with the effort spent until then, the total effort `spent`, and `is_finished`: whether the
+    strategy finished before the effort was spent.
     """
 
     trials: Trials
@@ -84,16 +84,16 @@ class Explored:
 
 
 def explore(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: Meter, progress: Progress) -> Explored:
-    """Let a strategy search until it has finished or the effort is spent; the evaluation that passes the limit is the last.
+    """Run a strategy until it has finished or the effort is spent; the evaluation that exceeds a limit is the last.
 
-    `meter` may already hold what was spent before, and is counted on.
+    `meter` may already hold effort spent before, and is updated.
 
     Raises:
-        UserError: whatever the objectives refuse; every evaluation until then is kept.
+        UserError: an objective cannot be evaluated; the evaluations until then stay stored.
     """
     found: list[Trials] = []
     steps: list[tuple[Measurement, Meter]] = []
-    read: dict[bytes, int] = {}  # sequences of each choice that are paid for
+    read: dict[bytes, int] = {}  # sequences of each choice that are already counted
     with progress.stage("Searching", _SHOWN) as advance:
         shown = 0
         while meter.share_of(effort) < 1:
@@ -120,9 +120,10 @@ def explore(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: 
 
 
 def _told(evaluator: Evaluator, question: Question, choice: Choice, measurement: Measurement) -> Trials:
-    """What the strategy is told of a choice.
+    """Return the trial that the strategy is told of a choice.
 
-    A choice that was given up early is told as its rival's value plus their paired difference, which takes out how hard the first sequences are.
+    The value of a choice that was stopped early is its rival's value plus their mean paired difference, which removes the difficulty of the first
+    sequences.
     """
     values = np.array([[estimate.value for estimate in measurement.estimates.values()]])
     errors = np.array([[estimate.standard_error for estimate in measurement.estimates.values()]])
@@ -137,7 +138,7 @@ def _told(evaluator: Evaluator, question: Question, choice: Choice, measurement:
 
 
 def _pay(meter: Meter, measurement: Measurement, read: dict[bytes, int], choice: Choice) -> None:
-    """Count the sequences of a choice that were not counted yet."""
+    """Add the sequences of a choice that were not counted yet."""
     before = read.get(choice.tobytes(), 0)
     meter.evaluations += choice.tobytes() not in read
     read[choice.tobytes()] = max(before, measurement.n_sequences)

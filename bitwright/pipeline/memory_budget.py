@@ -1,4 +1,4 @@
-"""From a memory, a context and a number of sequences to the budget that is left for a file, by the memory model of the engine."""
+"""Budget that a memory limit leaves for the file at a context and number of sequences, by the engine's memory model."""
 
 import tempfile
 from fractions import Fraction
@@ -14,25 +14,25 @@ _PLAN = ".json"
 
 
 def serving_of_model(name: str, context: int, parallel: int, types: str) -> Serving:
-    """What is asked of the engine with a model or a plan: the types of the cache that `types` names, or where it is empty those of the plan.
+    """Return the serving settings of a model or a plan, with the KV cache types `types`, or if that is empty those of the plan.
 
     Raises:
-        UserError: no plan, or types that are none or are not decided yet.
+        UserError: there is no such plan, or the types are unknown or `any`.
     """
     if not types:
         found = read_plan(Path(name)).cache.types if name.endswith(_PLAN) else DEFAULT_CACHE
         return Serving(context, parallel, found.keys, found.values)
     named = cache_types(types)
     if isinstance(named, AnyCacheTypes):
-        raise UserError(f"Memory is counted for types of the cache that are known; '{types}' is none of them: name them, or give a plan.")
+        raise UserError(f"Memory is computed for given KV cache types; '{types}' leaves them open: name them, or give a plan.")
     return Serving(context, parallel, named.keys, named.values)
 
 
 def memory_of(name: str, serving: Serving, *, target: str = DEFAULT_ENGINE) -> MemoryUse:
-    """What a run of a model, or of the file that a plan describes (`name` ends in .json), occupies in the engine.
+    """Return the memory that a model, or the file of a plan (`name` ends in .json), uses in the engine.
 
     Raises:
-        UserError: the model or plan cannot be read, or the engine's memory cannot be counted.
+        UserError: the model or plan cannot be read, or there is no memory model for the engine.
     """
     if name.endswith(_PLAN):
         plan = read_plan(Path(name))
@@ -45,15 +45,15 @@ def memory_of(name: str, serving: Serving, *, target: str = DEFAULT_ENGINE) -> M
 
 
 def serve_command(target: str, model: str, serving: Serving) -> str:
-    """Return the command line that serves `model` in the engine of `target` as its memory was counted, empty where there is none."""
+    """Return the command line that serves `model` in the engine of `target` with these settings; empty if there is none."""
     return engine_named(target).serve_command(model, serving)
 
 
 def memory_bytes(memory: Budget) -> int:
-    """A memory in bytes.
+    """Return a memory limit in bytes.
 
     Raises:
-        BudgetError: it is no number of bytes.
+        BudgetError: it is not a number of bytes.
     """
     if memory.unit == "bpw":
         raise BudgetError(f"A memory is a number of bytes (4GiB, 900MB); '{memory.text}' is not: write it like one of these.")
@@ -61,23 +61,23 @@ def memory_bytes(memory: Budget) -> int:
 
 
 def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str = DEFAULT_ENGINE) -> Budget:
-    """The bytes of a file that a `memory` leaves for a model served so.
+    """Return the file size that a memory limit leaves for a model with these serving settings.
 
     Raises:
-        BudgetError: the memory is no number of bytes, or the rest leaves nothing of it.
-        UserError: the model cannot be read, or the engine's memory cannot be counted.
+        BudgetError: the memory is not a number of bytes, or cache, buffers and engine leave nothing of it.
+        UserError: the model cannot be read, or there is no memory model for the engine.
     """
-    memory_bytes(memory)  # refused before the model is opened
+    memory_bytes(memory)  # raises before the model is opened
     counted = memory_model_named(target)
     return budget_left(counted.anatomy(open_headers(model).least), memory, serving)
 
 
 def budget_left(found: Anatomy, memory: Budget, serving: Serving) -> Budget:
-    """The same for a model of that anatomy.
+    """Return the file size that a memory limit leaves for a model with these dimensions.
 
     Raises:
         BudgetError: see `memory_budget`.
-        UserError: the context or the types of the cache are not this model's.
+        UserError: the context is longer than the model's, or its heads do not allow the cache types.
     """
     left = found.file_bytes(serving, memory_bytes=memory_bytes(memory))
     if left <= found.header_bytes:

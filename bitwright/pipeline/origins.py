@@ -1,4 +1,4 @@
-"""Whose a plan is and what the search behind it spent, from the courses that a run keeps."""
+"""Origin of a plan: the candidate that won, the method that searched, and the effort it spent, from the stored search histories of a run."""
 
 import importlib.metadata
 import json
@@ -13,7 +13,7 @@ from bitwright.pipeline.run import COURSE, Run
 from bitwright.pipeline.run_space import uniforms
 from bitwright.spaces import Choice, PlannedEffort
 
-KNAPSACK, UNIFORM = "knapsack", "uniform"  # with these words begin the names of the candidates that are no search's
+KNAPSACK, UNIFORM = "knapsack", "uniform"  # names of candidates that no search found begin with one of these
 _LIBRARIES = ("numpy", "torch", "transformers", "xllamacpp")
 _MINUTE = 60.0
 _NOTHING = PlannedEffort(evaluations=0, tokens=0, minutes=0)
@@ -21,7 +21,7 @@ _NOTHING = PlannedEffort(evaluations=0, tokens=0, minutes=0)
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose plan it is, the method that was at work, what that spent and what it made small; see `Provenance`."""
+    """Kind of candidate that won, the method that searched, the effort it spent and its objectives; see `Provenance`."""
 
     won: Literal["method", "table", "uniform", "given"]
     method: str = ""
@@ -34,8 +34,8 @@ GIVEN = Origin("given")
 
 @dataclass(frozen=True)
 class Searched:
-    """One search of a run: its method, its objectives, the value of every choice that it measured on all of its text, the deciding objective's, and
-    what it spent.
+    """One search of a run: its method, its objectives, the first objective of every choice that it measured on all of its text, and the effort it
+    spent.
     """
 
     method: str
@@ -45,18 +45,18 @@ class Searched:
 
 
 def searches(run: Run) -> tuple[Searched, ...]:
-    """Every search of the run, in the order in which they were first kept."""
+    """Return every search of the run, in the order in which they were first stored."""
     return tuple(_searched(json.loads(text)) for text in run.store.texts(COURSE))
 
 
 def finder(run: Run, choice: Choice) -> str:
-    """The method whose search was the first to measure a choice in full, empty where none was."""
+    """Return the method whose search measured a choice on all of the text first; empty if none did."""
     key = tuple(choice.tolist())
     return next((search.method for search in searches(run) if key in search.values), "")
 
 
 def own_best(run: Run, method: str, fits: Callable[[Choice], bool]) -> Choice:
-    """The best choice `(n_units,)` that searches of a method measured in full and that fits.
+    """Return the best fitting choice `(n_units,)` that searches of a method measured on all of the text.
 
     Raises:
         BudgetError: there is none.
@@ -64,14 +64,14 @@ def own_best(run: Run, method: str, fits: Callable[[Choice], bool]) -> Choice:
     values = {key: value for search in searches(run) if search.method == method for key, value in search.values.items() if fits(np.array(key))}
     if not values:
         raise BudgetError(
-            f"A method's own plan is one that it has measured in full and that fits; {method} has none yet: raise --evaluations or the budget, or "
+            f"A method's own plan must fit and be measured on all of the text; {method} has none yet: raise --evaluations or the budget, or "
             "leave out --as-published."
         )
     return np.array(min(values, key=lambda key: values[key]))
 
 
 def origin(run: Run, name: str, choice: Choice, method: str = "") -> Origin:
-    """The origin of a candidate of that name. `method` is the one that was asked for, by default the one that searched last."""
+    """Return the origin of a candidate of that name. `method` is the requested method, by default the one that searched last."""
     found = [search for search in searches(run) if tuple(choice.tolist()) in search.values]
     if name.startswith(KNAPSACK):
         won: Literal["method", "table", "uniform"] = "table"
@@ -79,13 +79,13 @@ def origin(run: Run, name: str, choice: Choice, method: str = "") -> Origin:
         won = "uniform"
     else:
         won = "method" if found else "table"
-    asked = [search for search in searches(run) if search.method == method] or list(searches(run)[-1:])
-    behind = [search for search in found if search.method == method] or found if won == "method" else asked
-    return Origin(won, behind[-1].method, behind[-1].effort, behind[-1].objectives) if behind else Origin(won)
+    requested = [search for search in searches(run) if search.method == method] or list(searches(run)[-1:])
+    credited = [search for search in found if search.method == method] or found if won == "method" else requested
+    return Origin(won, credited[-1].method, credited[-1].effort, credited[-1].objectives) if credited else Origin(won)
 
 
 def versions() -> dict[str, str]:
-    """The versions of the libraries that have a part in the figures."""
+    """Return the versions of the libraries that affect the measurements."""
     return {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 

@@ -1,4 +1,4 @@
-"""Whether a place can be written, asked before the work whose results are to go there."""
+"""Checks that outputs can be written, made before any work."""
 
 import os
 from pathlib import Path
@@ -7,19 +7,19 @@ from bitwright.errors import OutputError
 
 
 def require_folder(path: Path) -> None:
-    """Refuse a folder that is there and cannot be written, or cannot be made.
+    """Raise if a folder cannot be written or created.
 
     Raises:
         OutputError: see above.
     """
     there = _nearest(path)
-    if not os.path.isdir(there):  # noqa: PTH112  # where a name is too long, it is none
+    if not os.path.isdir(there):  # noqa: PTH112  # False, not an error, if a name is too long
         raise OutputError(f"Results must be writable to {path}, a folder; {there} is a file: choose another --out.")
     _require_open(there, path)
 
 
 def require_file(path: Path) -> None:
-    """Refuse a file that cannot be written to the folder where it is to be.
+    """Raise if a file cannot be written at its path.
 
     Raises:
         OutputError: see above.
@@ -30,7 +30,7 @@ def require_file(path: Path) -> None:
 
 
 def require_place(path: Path) -> None:
-    """Refuse what cannot be put, a file or a folder, where it is to be.
+    """Raise if a file or folder cannot be created at its path.
 
     Raises:
         OutputError: see above.
@@ -42,7 +42,7 @@ def require_place(path: Path) -> None:
 
 
 def _nearest(path: Path) -> Path:
-    """The path itself, or the nearest above it that exists."""
+    """Return the path itself, or its nearest parent that exists."""
     return next((part for part in (path, *path.parents) if os.path.lexists(part)), Path())
 
 

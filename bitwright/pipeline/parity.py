@@ -1,8 +1,8 @@
-"""Parity before a search: whether llama.cpp computes what torch computes, with the model's own weights.
+"""Parity check before a search: llama.cpp must compute what torch computes, with the original weights.
 
-A search measures in torch what llama.cpp will run. So the original is given to it as a GGUF file of its own, with every tensor as it is stored, and
-next tokens after calibration contexts are compared, from a quarter of a sequence to all of it. Where most of some length differ by more than
-`HEALTHY_NATS`, which no rounding explains, nothing is searched. What was found is kept in the run.
+A search measures in torch what llama.cpp will run. So the original is written to a GGUF file with every tensor as it is stored, run in llama.cpp, and
+the next-token distributions after calibration contexts are compared, from a quarter of a sequence to all of it. If most contexts of some length
+differ by more than `HEALTHY_NATS`, which no rounding explains, the search does not start. The run stores the result.
 """
 
 import json
@@ -15,26 +15,26 @@ from bitwright.pipeline.workbench import Workbench, timed
 _PARITY = "parity"
 
 
-def require_parity(bench: Workbench) -> None:
-    """Raise if the engine does not compute what torch does; asked once in a run, of engines with a `Parity`.
+def require_parity(loaded: Workbench) -> None:
+    """Raise if the engine does not compute what torch does; checked once in a run, for engines with a `Parity`.
 
     Raises:
-        ModelError: the engine refuses the model, computes something else, or cuts text otherwise than the model's tokenizer.
-        OutputError: there is no room for a copy of the model.
+        ModelError: the engine refuses the model, computes something else, or tokenizes text differently.
+        OutputError: there is no disk space for a copy of the model.
     """
-    parity = bench.engine.parity
-    if parity is None or bench.store.has_text(_PARITY):
+    parity = loaded.engine.parity
+    if parity is None or loaded.store.has_text(_PARITY):
         return
-    limit = dimensions(bench.model.source).context_length
-    contexts = parity.contexts(bench.texts.calibration.ids, limit)
-    title = f"Comparing the original in {bench.engine.name}"
-    with timed(bench.store, _PARITY, sum(map(len, contexts))), bench.progress.stage(title, len(contexts)) as advance:
-        found = parity.compare(bench.model, contexts, bench.folder, advance)
-    bench.store.put_text(_PARITY, json.dumps(found))
+    limit = dimensions(loaded.model.source).context_length
+    contexts = parity.contexts(loaded.texts.calibration.ids, limit)
+    title = f"Comparing the original in {loaded.engine.name}"
+    with timed(loaded.store, _PARITY, sum(map(len, contexts))), loaded.progress.stage(title, len(contexts)) as advance:
+        found = parity.compare(loaded.model, contexts, loaded.folder, advance)
+    loaded.store.put_text(_PARITY, json.dumps(found))
 
 
 def parity_text(run: Run) -> dict[str, str]:
-    """What was found, under a heading that says so; nothing where nothing was asked."""
+    """Return the stored result under its heading; empty if there was no check."""
     if not run.store.has_text(_PARITY):
         return {}
     found = json.loads(run.store.text(_PARITY))

@@ -1,4 +1,4 @@
-"""How a plan says where its codes come from, and the files of those that cannot be made anew."""
+"""Rounding of a plan: requantized codes, or a file of saved codes if they depend on calibration text."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,22 +12,23 @@ from bitwright.written_files import digest
 
 
 def rounding_of(run: Run, formats: Mapping[str, str]) -> RequantizedCodes | Kept:
-    """The rounding of a plan of `formats` (tensor → format) as it was measured; codes that a text had a part in are kept in the run folder, once.
+    """Return the rounding of a plan of `formats` (tensor → format) as it was measured. Codes that depend on calibration text (GPTQ) cannot be
+    reproduced, and are saved in the run folder, once.
 
     Raises:
-        RunError: they are not there any more.
-        OutputError: they cannot be written.
+        RunError: the packed tensors to save are gone.
+        OutputError: the file cannot be written.
     """
     settings = run.settings
     searched, shipped = settings.rounding, settings.shipped
     if not (settings.ships_in_order or needs_moments(shipped)):
         return RequantizedCodes(searched=searched, shipped=shipped)
-    path = _kept(run, formats, folder=shipped_levels(run, formats) if settings.rounds_anew else run.folder / LEVELS)
+    path = _saved_codes(run, formats, folder=shipped_levels(run, formats) if settings.rounds_anew else run.folder / LEVELS)
     return Kept(searched=searched, shipped=shipped, path=str(path.absolute()), sha256=digest(path))
 
 
-def _kept(run: Run, formats: Mapping[str, str], *, folder: Path) -> Path:
-    """One file of the packed levels in `folder` that are not those of the source."""
+def _saved_codes(run: Run, formats: Mapping[str, str], *, folder: Path) -> Path:
+    """Write the packed tensors in `folder` whose format differs from the source's to one file, and return its path."""
     stored = {tensor.name: tensor.stored for unit in run.prices.space.units for tensor in unit.tensors}
     pairs = [(tensor, form) for tensor, form in formats.items() if form not in (*ABSENT, stored[tensor])]
     name = hashlib.sha256(repr((run.settings.shipped, pairs)).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The steps of a run at work on one of its plans: their weights are made once, kept in the run, and named by the plan."""
+"""Steps applied to a plan after quantization: their weights are computed once, stored in the run, and referenced by the plan."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from bitwright.written_files import digest
 
 
 def stepped(run: Run, model: Model, weights: Weights, tokens: Tokens, *, formats: Mapping[str, str], progress: Progress) -> Weights:
-    """`weights` of a plan of `formats` (tensor → format), and those that the run's steps make of them, which are kept in the run."""
+    """Return the `weights` of a plan of `formats` (tensor → format) with those that the run's steps change, which are stored in the run."""
     found = dict(weights)
     for words in run.settings.steps:
         path = _path(run, formats, words)
@@ -28,16 +28,19 @@ def stepped(run: Run, model: Model, weights: Weights, tokens: Tokens, *, formats
 
 
 def planned_steps(run: Run, formats: Mapping[str, str]) -> tuple[CalibratedRouters, ...]:
-    """The steps of a plan of `formats` (tensor → format) as it was measured.
+    """Return the steps of a plan of `formats` (tensor → format) as it was measured.
 
     Raises:
-        RunError: their weights are not there any more, or were changed.
+        RunError: their weights are gone or were changed.
     """
     planned = []
     for words in run.settings.steps:
         path = _path(run, formats, words)
         if not _is_as_kept(run, path):
-            raise RunError(f"Weights that a text had a part in are made once; {path} is gone or changed: run the search again with another --out.")
+            raise RunError(
+                f"The weights of a step depend on calibration text and cannot be reproduced; {path} is gone or changed: run the search again with "
+                "another --out."
+            )
         planned.append(step_named(words).planned(path))
     return tuple(planned)
 
@@ -47,7 +50,7 @@ def _is_as_kept(run: Run, path: Path) -> bool:
 
 
 def _key(path: Path) -> str:
-    """Under what a run keeps the digest of a step's weights."""
+    """Return the key of the stored SHA-256 of a step's weights."""
     return f"{STEPS}/{path.name}"
 
 

@@ -1,4 +1,4 @@
-"""What proxies say of a run's model: each table computed once and kept in the run."""
+"""Sensitivity tables of a run's model by proxy; each is computed once and stored in the run."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -35,124 +35,124 @@ from bitwright.spaces import DROP, Space, has_cache
 
 Table = NDArray[np.float64]
 _DROPS, _CACHE = "what dropping costs", "what types of the cache cost"
-_SECOND = {"gradient": "gradient-raw", "joint": "gradient", "importance": "weight"}  # a table that is there anyway; "importance" for all others
+_SECOND = {"gradient": "gradient-raw", "joint": "gradient", "importance": "weight"}  # a table that exists anyway; "importance" for all others
 
 
-def subject_of(bench: Workbench, space: Space) -> Subject:
-    """What a proxy looks at: the run's model and its calibration text."""
-    settings = bench.settings
-    return Subject(bench.model, bench.levels, space, bench.texts.calibration, settings.seed, bench.store, bench.progress)
+def subject_of(loaded: Workbench, space: Space) -> Subject:
+    """Return the input of a proxy: the run's model, packed tensors, space and calibration text."""
+    settings = loaded.settings
+    return Subject(loaded.model, loaded.levels, space, loaded.texts.calibration, settings.seed, loaded.store, loaded.progress)
 
 
-def distortion_of(bench: Workbench, everything: Space) -> Distortion:
-    """What every format of `everything` does to the weights."""
-    store = bench.store
+def distortion_of(loaded: Workbench, everything: Space) -> Distortion:
+    """Return the weight errors, plain and weighted, of every pair in the space `everything`."""
+    store = loaded.store
     if not store.has_array(PACKED):
         with timed(store, "quantize"):
-            measured = measure_distortion(everything, bench.levels, progress=bench.progress)
+            measured = measure_distortion(everything, loaded.levels, progress=loaded.progress)
         store.put_array("weight errors", measured.plain)
         store.put_array(PACKED, measured.weighted)  # last: where it is, both are
     return Distortion(store.array("weight errors").astype(np.float64), store.array(PACKED).astype(np.float64))
 
 
-def priced(bench: Workbench, name: str, *, space: Space, distortion: Distortion) -> Table:
-    """The table `(n_units, n_formats)` of the proxy of that name, NaN where a pair is not offered.
+def priced(loaded: Workbench, name: str, *, space: Space, distortion: Distortion) -> Table:
+    """Return the table `(n_units, n_formats)` of the proxy of that name, NaN where a pair is not offered.
 
     Raises:
-        UserError: there is no such proxy, or the model cannot be priced by it.
+        UserError: there is no such proxy, or it cannot price this model.
     """
     key, proxy = f"proxy/{name}", proxy_named(name)
-    if not bench.store.has_array(key):
-        with timed(bench.store, name, proxy.passes(space).tokens(bench.texts.calibration.n_tokens)):
-            table = proxy.price(subject_of(bench, space), distortion)
-        bench.store.put_array(key, np.where(space.offered, table, np.nan))
-    return bench.store.array(key).astype(np.float64)
+    if not loaded.store.has_array(key):
+        with timed(loaded.store, name, proxy.passes(space).tokens(loaded.texts.calibration.n_tokens)):
+            table = proxy.price(subject_of(loaded, space), distortion)
+        loaded.store.put_array(key, np.where(space.offered, table, np.nan))
+    return loaded.store.array(key).astype(np.float64)
 
 
-def priced_twice(bench: Workbench, name: str, *, space: Space, distortion: Distortion) -> tuple[Table, Table]:
-    """The table of that proxy and a second opinion, which costs nothing more, both with a price for every pair that was tried. An expert that
-    saw hardly a token has a floor, or is measured; see `floored_table` and `forced_table`.
+def priced_twice(loaded: Workbench, name: str, *, space: Space, distortion: Distortion) -> tuple[Table, Table]:
+    """Return the table of that proxy and that of a second proxy, which costs nothing more, both with a price for every quantized pair. An expert
+    with too few calibration tokens gets a floor, or is measured; see `floored_table` and `forced_table`.
 
     Raises:
-        UserError: there is no such proxy, or the model cannot be priced by it.
-        TextError: the calibration text visits hardly an expert of some layer.
+        UserError: there is no such proxy, or it cannot price this model.
+        TextError: nearly all experts of some layer have too few calibration tokens.
     """
-    kept, other = stored(space), _SECOND.get(name, "importance")
-    first = priced(bench, name, space=kept, distortion=distortion)
-    second = np.where(kept.offered, proxy_named(other).price(subject_of(bench, kept), distortion), np.nan)
-    tables = (_whole(bench, proxy, table, space, distortion) for proxy, table in ((name, first), (other, second)))
-    rare = (_with_rare(bench, proxy, table, space, distortion, routing=bench.routing) for proxy, table in zip((name, other), tables, strict=True))
+    without_drops, other = stored(space), _SECOND.get(name, "importance")
+    first = priced(loaded, name, space=without_drops, distortion=distortion)
+    second = np.where(without_drops.offered, proxy_named(other).price(subject_of(loaded, without_drops), distortion), np.nan)
+    tables = (_whole(loaded, proxy, table, space, distortion) for proxy, table in ((name, first), (other, second)))
+    rare = (_with_rare(loaded, proxy, table, space, distortion, routing=loaded.routing) for proxy, table in zip((name, other), tables, strict=True))
     whole, other_whole = rare
     return whole, other_whole
 
 
-def priced_by_text(bench: Workbench, name: str, *, space: Space, distortion: Distortion) -> list[tuple[Table, Table]]:
-    """The same table for each of several calibration texts alone, and for as many sequences drawn from all of them, from what is kept of the mixture;
-    nothing where there is one text, or where the proxy of that name keeps nothing by sequence.
+def priced_by_text(loaded: Workbench, name: str, *, space: Space, distortion: Distortion) -> list[tuple[Table, Table]]:
+    """Return the proxy's tables for each of several calibration texts alone, and for as many sequences drawn at random from all of them, computed
+    from stored results by sequence. Empty if there is one text, or if the proxy stores nothing by sequence.
 
-    What dropping costs is the mixture's. A text that hardly visits a layer has no floors there.
+    The prices of dropped experts are the mixture's. A text with too few tokens for a layer's experts has no floors there.
     """
-    kept, texts = stored(space), sequences_by_text(bench.store)
+    without_drops, texts = stored(space), sequences_by_text(loaded.store)
     if not texts:
         return []
-    rng, n_sequences = np.random.default_rng(bench.settings.seed), len(bench.texts.calibration.ids)
+    rng, n_sequences = np.random.default_rng(loaded.settings.seed), len(loaded.texts.calibration.ids)
     drawn = [np.sort(rng.permutation(n_sequences)[: len(rows)]) for rows in texts]
-    routings = [*(bench.routing_of(rows) for rows in texts), *(bench.routing for _ in drawn)]
-    tables = tables_by_text(name, subject_of(bench, kept), importance_error_table(distortion), [*texts, *drawn])
+    routings = [*(loaded.routing_of(rows) for rows in texts), *(loaded.routing for _ in drawn)]
+    tables = tables_by_text(name, subject_of(loaded, without_drops), importance_error_table(distortion), [*texts, *drawn])
     found = []
     for table, routing in zip(tables, routings, strict=False):  # there may be none
-        whole = _whole(bench, name, np.where(kept.offered, table, np.nan), space, distortion)
+        whole = _whole(loaded, name, np.where(without_drops.offered, table, np.nan), space, distortion)
         with suppress(TextError):
-            whole = _with_rare(bench, name, whole, space, distortion, routing=routing)
+            whole = _with_rare(loaded, name, whole, space, distortion, routing=routing)
         found.append(whole)
     return list(zip(found[: len(texts)], found[len(texts) :], strict=True))
 
 
-def _whole(bench: Workbench, name: str, table: Table, space: Space, distortion: Distortion) -> Table:
-    """A table of what is stored, with a price for every pair that was tried and, where it is in nats, for dropping."""
+def _whole(loaded: Workbench, name: str, table: Table, space: Space, distortion: Distortion) -> Table:
+    """Complete a table of the weights: add a price for every quantized pair and, if it is in nats, for dropped experts."""
     completed_table = completed(table, importance_error_table(distortion))
     if not may_drop(space) or name not in NATS_PROXIES:
         return completed_table
-    return with_drops(completed_table, space, bench.store.array(_DROPS).astype(np.float64))
+    return with_drops(completed_table, space, loaded.store.array(_DROPS).astype(np.float64))
 
 
-def _with_rare(bench: Workbench, name: str, table: Table, space: Space, distortion: Distortion, *, routing: Routing) -> Table:
-    """The table with prices for experts that a text with this routing hardly visits, by a floor or by forced routing as the settings say."""
-    if bench.settings.rare == FLOOR or name not in NATS_PROXIES or not len(routing.layer):
+def _with_rare(loaded: Workbench, name: str, table: Table, space: Space, distortion: Distortion, *, routing: Routing) -> Table:
+    """Return the table with prices for experts that have too few tokens in this routing, by a floor or by forced routing as the settings say."""
+    if loaded.settings.rare == FLOOR or name not in NATS_PROXIES or not len(routing.layer):
         return floored_table(table, space, routing)
     tried = stored(replace(space, offered=~np.isnan(distortion.weighted)))
-    return forced_table(table, subject_of(bench, tried), routing)
+    return forced_table(table, subject_of(loaded, tried), routing)
 
 
-def with_cache_prices(bench: Workbench, weights: Space, tables: tuple[Table, Table], *, space: Space) -> tuple[Table, Table]:
-    """Both tables of the `weights` with the rows of the cache, whose types `space` offers; measured once."""
+def with_cache_prices(loaded: Workbench, weights: Space, tables: tuple[Table, Table], *, space: Space) -> tuple[Table, Table]:
+    """Return both tables of the `weights` with rows for the KV cache, whose types `space` offers; their losses are measured once."""
     if not has_cache(space):
         return tables
-    if not bench.store.has_array(_CACHE):
-        with timed(bench.store, "cache") as passed:
-            losses, passed.n_tokens = cache_losses(replace(subject_of(bench, weights), tokens=long_text(bench)), space)
-            bench.store.put_array(_CACHE, losses)
-    losses, first = bench.store.array(_CACHE).astype(np.float64), tables[0]
+    if not loaded.store.has_array(_CACHE):
+        with timed(loaded.store, "cache") as passed:
+            losses, passed.n_tokens = cache_losses(replace(subject_of(loaded, weights), tokens=long_text(loaded)), space)
+            loaded.store.put_array(_CACHE, losses)
+    losses, first = loaded.store.array(_CACHE).astype(np.float64), tables[0]
     return with_cache_losses(first, losses, like=first), with_cache_losses(tables[1], losses, like=first)
 
 
-def with_possible_drops(bench: Workbench, space: Space) -> Space:
-    """Of a space in which experts may be dropped, the one in which every choice is possible; see `limit_drops`. The run keeps the price.
+def with_possible_drops(loaded: Workbench, space: Space) -> Space:
+    """Return the space with dropping limited so that every choice is possible; see `limit_drops`. The run stores the measured losses of dropping.
 
     Raises:
-        UserError: the sensitivity is not in nats, so that it cannot be compared with what is measured; routers choose by more than a softmax.
+        UserError: the sensitivity is not in nats and so not comparable with the measured losses, or routers use more than a softmax.
     """
     if not may_drop(space):
         return space
-    if is_corrected(bench.model):
+    if is_corrected(loaded.model):
         raise UserError(
-            "Experts are dropped where the router's softmax can do without them; this model's routers choose by a correction of each expert, which a "
-            "dropped one would keep: leave DROP out."
+            "Experts can be dropped only from routers that choose by their softmax; this model's routers add a correction to each expert's score, "
+            "which a dropped one would keep: leave DROP out."
         )
-    name, store = bench.settings.sensitivity, bench.store
+    name, store = loaded.settings.sensitivity, loaded.store
     if name not in NATS_PROXIES:
         raise UserError(f"Dropping experts is measured in nats per token, as {', '.join(NATS_PROXIES)} are; '{name}' is not: choose one of them.")
     if not store.has_array(_DROPS):
-        with timed(store, "dropping", int(space.offered[:, space.formats.index(DROP)].sum()) * bench.texts.calibration.n_tokens):
-            store.put_array(_DROPS, drop_losses(subject_of(bench, space)))
-    return limit_drops(space, store.array(_DROPS).astype(np.float64), routing=bench.routing, replacements=bench.levels.replacements)
+        with timed(store, "dropping", int(space.offered[:, space.formats.index(DROP)].sum()) * loaded.texts.calibration.n_tokens):
+            store.put_array(_DROPS, drop_losses(subject_of(loaded, space)))
+    return limit_drops(space, store.array(_DROPS).astype(np.float64), routing=loaded.routing, replacements=loaded.levels.replacements)

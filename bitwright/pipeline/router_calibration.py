@@ -1,14 +1,14 @@
-"""Routers that choose as before although what they read has changed: QESC (EAC-MoE, ACL 2025), layer by layer.
+"""Router calibration after quantization, layer by layer: QESC (EAC-MoE, ACL 2025).
 
-Quantized attention and quantized blocks before it change what a router is given from x to x̂, and so which experts a token is sent to. In each layer
-the router W becomes the one that gives from x̂ the logits which the original's gave from x, over the experts that a token is sent to:
+Quantized attention and quantized earlier blocks change a router's input from x to x̂, and so the experts that a token is routed to. In each layer the
+router W is replaced by the W' that reproduces, from x̂, the original's logits on x, over the experts that a token is routed to:
 
     L = 1/K Σ_{i ∈ topK(Wx)} ((Wx)_i − (W'x̂)_i)²
 
-Every layer sees what the quantized layers with their new routers before it give. What differs from the paper: L is the sum of a least squares problem
-for each row of W', so each row is solved exactly instead of by gradient descent, held to the old row as if `ridge` tokens more asked for it; and the
-experts keep the codes they have (a router reads nothing of its own layer's experts, so only the moments of GPTQ would be others). Where experts are
-dropped, those of the tokens' best that are left count too.
+The inputs x̂ of a layer come from the quantized earlier layers with their new routers. Differences from the paper: L is a sum of one least squares
+problem per row of W', so each row is solved exactly instead of by gradient descent, with a ridge penalty towards the old row that weighs as much as
+`ridge` tokens; and the experts keep their codes (a router does not read its own layer's experts, so only GPTQ's moments would differ). If experts
+are dropped, the tokens' best among the remaining ones count too.
 """
 
 from collections.abc import Mapping
@@ -30,23 +30,23 @@ from bitwright.spaces import expert_of
 
 @dataclass(frozen=True, eq=False)
 class _Wanted:
-    """What one router is to give: `logits` `(n_tokens, n_experts)`, and which of them count, `counts` `(n_tokens, n_experts)` bool."""
+    """Targets of one router: `logits` `(n_tokens, n_experts)`, and the mask of those that count, `counts` `(n_tokens, n_experts)` bool."""
 
     logits: Torch
     counts: Torch
 
 
 def calibrated_routers(model: Model, weights: Weights, tokens: Tokens, *, ridge: float, progress: Progress) -> dict[str, Floats]:
-    """The router of every layer `(n_experts, width)`, by the engine's name, for a model that gets `weights`; rounded to the type it is stored in.
+    """Return the calibrated router `(n_experts, width)` of every layer, by its tensor name, for a model with `weights`; rounded to its stored dtype.
 
-    Memory beside the model is that of the tokens' hidden states, three times, and of one block.
+    Memory beyond the model is three times the tokens' hidden states, and one block.
 
     Raises:
         ModelError: the model has no routers.
     """
     routers, found = router_tensors(model), dict[str, Floats]()
     if not routers:
-        raise ModelError("Routers can be calibrated only where there are some; this model is no mixture of experts: leave the step out.")
+        raise ModelError("Router calibration needs routers; this model is not a mixture of experts: leave the step out.")
     layers = sorted({expert_of(name)[0] for name in model.pieces} - {-1})
     original = entering(model, tokens)
     with applied(model, _of_layer(weights, -1)):
@@ -65,8 +65,8 @@ def calibrated_routers(model: Model, weights: Weights, tokens: Tokens, *, ridge:
 
 
 def fitted_router(router: Torch, x: Torch, logits: Torch, counts: Torch, *, ridge: float) -> Torch:
-    """Rows `(n_experts, width)` that give `logits` `(n_tokens, n_experts)` from `x` `(n_tokens, width)` where `counts`, of that shape too, says so,
-    in least squares, with `ridge` tokens of the mean square of `x` in favour of `router`.
+    """Fit the rows `(n_experts, width)` that give `logits` `(n_tokens, n_experts)` from `x` `(n_tokens, width)` in least squares, over the entries
+    where `counts` `(n_tokens, n_experts)` is true, with a ridge penalty towards `router` of weight `ridge` tokens times the mean square of `x`.
     """
     x, router, logits = x.double(), router.double(), logits.double()
     missing = logits - x @ router.T
@@ -84,12 +84,12 @@ def _of_layer(weights: Weights, layer: int) -> Weights:
 
 
 def _gone(weights: Weights) -> dict[int, int]:
-    """The experts of a layer that are dropped, with their heirs."""
+    """Return the dropped experts of a layer with their replacements."""
     return {matrix.expert[1]: matrix.replacement for matrix in weights.values() if isinstance(matrix, DroppedWeights)}
 
 
 def _wanted(model: Model, block: Module, index: int, *, original: Stream, gone: Mapping[int, int]) -> _Wanted:
-    """What the original's router gives, while the original's text goes through the block."""
+    """Return the logits of the original's router, advancing the original's stream through the block."""
     logits: list[Torch] = []
     counts: list[Torch] = []
 
@@ -105,7 +105,7 @@ def _wanted(model: Model, block: Module, index: int, *, original: Stream, gone: 
 
 
 def _read(model: Model, block: Module, index: int, stream: Stream) -> Torch:
-    """What the router of a block is given `(n_tokens, width)`; the stream stays before the block."""
+    """Return the inputs `(n_tokens, width)` of a block's router, without advancing the stream."""
     x: list[Torch] = []
     with hook_routers(model, lambda routed: x.append(routed.x)):
         for _ in stream.outputs(block, index):

@@ -1,4 +1,4 @@
-"""A run folder: what a search found out, readable without the model."""
+"""Run folder: settings, sensitivities and measurements of a search, readable without the model."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -14,13 +14,13 @@ from bitwright.pipeline.settings import Settings, settings_from_json
 from bitwright.predictors import Scale, fit_scale, summed
 from bitwright.spaces import Choice, Space, Tensor, Unit, weight_space
 
-#: the name under which a run says which text and objective its searches measured
+#: the key of the text and objective that the run's searches measured
 SEARCH_TEXT = "search text"
-#: the array that a run has once every pair was packed
+#: the array that a run has once every pair is quantized
 PACKED = "weighted errors"
-#: the text that says which importance matrix a run packs with
+#: the key of the SHA-256 of the importance matrix that a run quantizes with
 IMATRIX_DIGEST = "importance matrix"
-#: with this begin the names of the texts that hold the course of a search
+#: prefix of the keys of search histories
 COURSE = "course/"
 DATABASE, LEVELS, SHIPPED, CODES, STEPS = "run.sqlite", "levels", "shipped", "codes", "steps"
 IMATRIX, PLAN, REPORT = "imatrix.gguf", "plan.json", "report.html"
@@ -28,10 +28,10 @@ IMATRIX, PLAN, REPORT = "imatrix.gguf", "plan.json", "report.html"
 
 @dataclass(frozen=True, eq=False)
 class Prices:
-    """What may be chosen and what it is thought to cost.
+    """Search space of a run with its sensitivity tables.
 
-    `space` offers what is worth offering; `tried` `(n_units, n_formats)` is every pair that was packed, uniform allocations may use them all.
-    `table` `(n_units, n_formats)` has the sensitivities in units of their own, for every tried pair; `second_table` is a second opinion, whose
+    `space` offers the pairs worth searching; `tried` `(n_units, n_formats)` marks every quantized pair, all of which uniform allocations may use.
+    `table` `(n_units, n_formats)` has the sensitivities in the proxy's units, for every tried pair; `second_table` is that of a second proxy, whose
     optimum is measured too. `original_bytes` is the size of the file with every tensor as it is stored in the source.
     """
 
@@ -43,12 +43,12 @@ class Prices:
 
     @property
     def everything(self) -> Space:
-        """The space with every pair that was packed."""
+        """The space with every quantized pair."""
         return replace(self.space, offered=self.tried)
 
     @property
     def weight_space(self) -> "Prices":
-        """The same of the weights, without the units of the cache."""
+        """The prices of the weights, without the units of the KV cache."""
         n_units = len(weight_space(self.space).units)
         tables = self.tried[:n_units], self.table[:n_units], self.second_table[:n_units]
         return Prices(weight_space(self.space), *tables, self.original_bytes)
@@ -65,12 +65,12 @@ class Run:
 
     @property
     def measurements(self) -> dict[tuple[int, ...], Measurement]:
-        """Everything measured on held-out text so far, by choice."""
+        """All measurements on held-out text so far, by choice."""
         return self._measured("")
 
     @property
     def shipped(self) -> dict[tuple[int, ...], Measurement]:
-        """Everything measured again as it ships, by choice; nothing where that is as it was searched."""
+        """All measurements with the rounding and steps that ship, by choice; empty if those are the search's own."""
         return self._measured(self.settings.shipping) if self.settings.ships_anew else {}
 
     def _measured(self, rounding: str) -> dict[tuple[int, ...], Measurement]:
@@ -82,43 +82,43 @@ class Run:
         return Tokens(self.store.array("held-out tokens").astype(np.int64), self.store.text("held-out text"))
 
     def evaluated(self) -> dict[tuple[int, ...], float]:
-        """What searches found on the calibration text: the mean of their first objective for every choice measured on all of it."""
+        """Return the mean first objective of every choice that searches measured on all of the calibration text."""
         found = self.store.all_measured(*json.loads(self.store.text(SEARCH_TEXT))) if self.store.has_text(SEARCH_TEXT) else {}
         n_sequences = max((len(values) for values, _ in found.values()), default=0)
         return {choice: float(values[:, 0].mean()) for choice, (values, _) in found.items() if len(values) == n_sequences}
 
     @property
     def routing(self) -> Routing:
-        """Which experts the calibration text is sent to."""
+        """Routing of the calibration text to experts."""
         key = routing_key(self.store.array("calibration tokens").astype(np.int64))
         return routing_from(self.store.array(key)) if self.store.has_array(key) else NO_ROUTING
 
     @property
     def scale(self) -> Scale:
-        """From the table's units to nats, by all measurements so far."""
+        """Factor from the table's units to nats, fitted to all measurements so far."""
         measured = list(self.measurements.values())
         return fit_scale([self.summed(np.array(m.choice)) for m in measured], [m.nats_per_token for m in measured])
 
     def summed(self, choice: Choice) -> float:
-        """The table summed over a choice, in the table's own units."""
+        """Return the table's sum over a choice, in the table's units."""
         return summed(self.prices.table, choice)
 
 
 def text_table_key(text: int) -> str:
-    """Under what a run keeps the table `(n_units, n_formats)` of one of its mixed calibration texts alone."""
+    """Return the key of the table `(n_units, n_formats)` of one of the mixed calibration texts alone."""
     return f"table of text {text}"
 
 
 def chance_table_key(text: int) -> str:
-    """The same of as many sequences drawn from all texts."""
+    """Return the key of the table of as many sequences drawn at random from all texts."""
     return f"table by chance {text}"
 
 
 def open_run(folder: Path) -> Run:
-    """A finished search.
+    """Open the run folder of a finished search.
 
     Raises:
-        RunError: the folder holds no run, or one that has not been finished.
+        RunError: the folder has no run, or the search has not finished.
     """
     path = folder / DATABASE
     if not path.is_file():
@@ -128,7 +128,7 @@ def open_run(folder: Path) -> Run:
 
 
 def keep_prices(store: Store, prices: Prices, target: str) -> None:
-    """Keep prices in the run."""
+    """Store prices in the run."""
     units = [asdict(unit) for unit in prices.space.units]
     fixed = {"fixed_bits": prices.space.fixed_bits, "n_weights": prices.space.n_weights, "original_bytes": prices.original_bytes}
     store.put_text("prices", json.dumps({"target": target, "units": units, **fixed}))
@@ -136,14 +136,14 @@ def keep_prices(store: Store, prices: Prices, target: str) -> None:
     store.put_array("offered", prices.space.offered)
     store.put_array("tried", prices.tried)
     store.put_array("second table", prices.second_table)
-    store.put_array("table", prices.table)  # last: where it is, all is
+    store.put_array("table", prices.table)  # last: if it is there, everything is
 
 
 def read_prices(store: Store) -> Prices:
-    """The prices that were kept.
+    """Return the stored prices.
 
     Raises:
-        RunError: the search has not come that far.
+        RunError: the search was stopped before it stored them.
     """
     record = json.loads(store.text("prices"))
     units = tuple(Unit(u["name"], u["layer"], u["kind"], tuple(_tensor(t) for t in u["tensors"]), u.get("expert", -1)) for u in record["units"])

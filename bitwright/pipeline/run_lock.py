@@ -1,6 +1,6 @@
-"""One process works in a run folder at a time.
+"""Lock of a run folder: one process works in it at a time.
 
-The lock is the system's own on a file of the folder, so it ends with its process, however that ends; what stands in the file is for the sentence.
+The lock is an `flock` on a file in the folder, so it ends with its process, however that ends; the file's content only names the holder in messages.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ LOCK = ".lock"
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that works in a folder, on which machine, and since when by that machine's clock."""
+    """Process that holds the lock: its machine, its id, and the time it started by that machine's clock."""
 
     host: str
     pid: int
@@ -31,7 +31,7 @@ class Holder:
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder, which is made, for as long as the block lasts; this one may enter again.
+    """Create a run folder and keep other processes out of it inside the `with` block; this process may enter again.
 
     Raises:
         RunError: another process works there.
@@ -49,13 +49,13 @@ def working_in(folder: Path) -> Iterator[None]:
             _require_own(descriptor, folder, error)
             yield
             return
-        except OSError:  # a file system that knows no locks
+        except OSError:  # a file system without locks
             yield
             return
         with output_errors(folder):
             _write(descriptor, json.dumps(asdict(_this_process())))
-        for of_folder in (folder, *(inner for name in (LEVELS, SHIPPED, CODES, STEPS) for inner in _folders(folder / name))):
-            remove_leftovers(of_folder)
+        for path in (folder, *(inner for name in (LEVELS, SHIPPED, CODES, STEPS) for inner in _folders(folder / name))):
+            remove_leftovers(path)
         try:
             yield
         finally:
@@ -69,7 +69,7 @@ def _require_own(descriptor: int, folder: Path, error: OSError) -> None:
     this = _this_process()
     try:
         holder = Holder(**json.loads(text))
-    except (ValueError, TypeError):  # it has begun this very moment
+    except (ValueError, TypeError):  # the holder has not written its entry yet
         holder = Holder("a machine", 0, "this moment")
     if (holder.host, holder.pid) != (this.host, this.pid):
         raise RunError(
@@ -88,5 +88,5 @@ def _write(descriptor: int, text: str) -> None:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """A folder and those in it, none where it is not there."""
+    """Return a folder and its subfolders; empty if it does not exist."""
     return [folder, *(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []

@@ -1,4 +1,4 @@
-"""A method at work on one run. It searches on the calibration text, so that the held-out text is left to judge what it finds."""
+"""Run a search method on the calibration text of one run. Held-out text is left for measuring its candidates."""
 
 import hashlib
 import json
@@ -34,19 +34,19 @@ from bitwright.search import Expand, Knowledge, Problem, Refit, Row, require_ext
 from bitwright.spaces import DEFAULT_CACHE_TYPE, Choice, Space, has_cache, weight_space, without_cache
 
 _UNIFORMS, _STAGE = 2, "search"
-_SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities that leave the products of a sweep
+_SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities whose gradient sweep stores its products
 
 
 @dataclass(frozen=True)
 class Search:
-    """How to search: a method, what it may spend, and what to make small.
+    """Search method, effort and objectives.
 
-    Of several `objectives` the first decides and the others are told; where none is named it is the method's own. Size always counts and need not be
-    among them; other costs that are named are counted for the candidates. `as_published` ships the method's own plan, whatever else measures better,
-    and computes nothing that the method does not need.
+    The first of several `objectives` is minimised and the others are reported; without any, it is the method's own. Size always counts and need not
+    be among them; other costs are computed for the candidates. `as_published` ships the method's own best plan even if another candidate measures
+    better, and computes nothing that the method does not need.
 
     Raises:
-        UserError: the method is no `Method`, or an objective none.
+        UserError: the method is not a `Method`, or an objective is not an objective.
         LibraryError: the method needs a library that is not installed.
     """
 
@@ -68,9 +68,9 @@ DEFAULT = Search(AUTO, Effort(evaluations=16))
 
 @dataclass(frozen=True, eq=False)
 class SearchSession:
-    """One search at work on a run: its evaluator on the calibration text, the swapper of the model's weights, and the meter of what it has spent."""
+    """Running search: its evaluator on the calibration text, the weight swapper, and the meter of the effort spent."""
 
-    bench: Workbench
+    loaded: Workbench
     run: Run
     evaluator: Evaluator
     reference: Reference
@@ -80,43 +80,43 @@ class SearchSession:
     paid: set[str] = field(default_factory=set)
 
     def method_context(self, start: Sequence[Choice], rows: tuple[Row, ...] = ()) -> MethodContext:
-        """What a method is given; of the choices `start` those that the space offers."""
+        """Return the context that a method receives. Choices of `start` that the space does not offer are left out."""
         space = self.run.prices.space
         units = np.arange(len(space.units))
         first = np.array([choice for choice in start if space.offered[units, choice].all()], dtype=np.int64).reshape(-1, len(units))
-        problem = Problem(space, first, self.evaluator.n_sequences, self.bench.settings.seed, rows)
+        problem = Problem(space, first, self.evaluator.n_sequences, self.loaded.settings.seed, rows)
         knowledge = Knowledge(self.run.prices.table, self.refit(PREDICTOR, space), self._expand(), (self.run.prices.second_table,))
-        length = self.bench.texts.calibration.ids.shape[1]
+        length = self.loaded.texts.calibration.ids.shape[1]
         return MethodContext(problem, knowledge, self.refit, self.price, self.score, self.measure, length)
 
     def refit(self, name: str, space: Space) -> Refit:
-        """How the predictor of that name learns from measured choices of a space; one that begins with a table knows only the run's own space."""
-        return predictor_named(name, space, self.run.prices.table, seed=self.bench.settings.seed).fit
+        """Return the fit function of the predictor of that name for a space; predictors that start from a table need the run's own space."""
+        return predictor_named(name, space, self.run.prices.table, seed=self.loaded.settings.seed).fit
 
     def price(self, name: str) -> Table:
-        """The table of a proxy, with what it reads counted as spent by the search when it is first asked for."""
+        """Return the table of a proxy; its tokens are counted as effort of the search the first time."""
         self.swapper.restore()
         self._pay(name, self.run.prices.space)
-        return priced(self.bench, name, space=self.run.prices.space, distortion=self._distortion())
+        return priced(self.loaded, name, space=self.run.prices.space, distortion=self._distortion())
 
     def score(self, name: str, space: Space) -> NDArray[np.float64]:
-        """The scores `(n_units,)` of a proxy for the units of a space, with what they read counted as spent when they are first asked for."""
+        """Return the scores `(n_units,)` of a proxy for the units of a space; its tokens are counted as effort of the search the first time."""
         self.swapper.restore()
         key = (name, *(unit.name for unit in space.units))
         if key not in self.scores:
             self._pay(name, space)
-            self.scores[key] = scores_of(name, subject_of(self.bench, space))
+            self.scores[key] = scores_of(name, subject_of(self.loaded, space))
         return self.scores[key]
 
     def _pay(self, name: str, space: Space) -> None:
-        """Count what a proxy reads, once."""
-        passes, n_tokens = proxy_named(name).passes(space), self.bench.texts.calibration.n_tokens
+        """Count the tokens of a proxy, once."""
+        passes, n_tokens = proxy_named(name).passes(space), self.loaded.texts.calibration.n_tokens
         if name not in self.paid:
             self.meter.read(forward=passes.forward * n_tokens, backward=passes.backward * n_tokens)
         self.paid.add(name)
 
     def measure(self, choice: Choice) -> float:
-        """The first objective of a choice on all of the text, with what it reads counted as spent."""
+        """Return the first objective of a choice on all of the text; its tokens are counted as effort."""
         found = self.evaluator(choice, self.evaluator.n_sequences)
         self.meter.read(forward=found.n_tokens, backward=0)
         return found.first.value
@@ -124,15 +124,15 @@ class SearchSession:
     def keep(self, explored: Explored, method: Method, *, limit: SizeLimit | NoLimit) -> None:
         """Store the history of the search in the run, and which text and objective it measured."""
         first = self.evaluator.objectives[0]
-        self.bench.store.put_text(SEARCH_TEXT, json.dumps([self.evaluator.key_of(first), first.name]))
+        self.loaded.store.put_text(SEARCH_TEXT, json.dumps([self.evaluator.key_of(first), first.name]))
         keep_course(self.run, explored, method=method, objectives=[one.name for one in self.evaluator.objectives], limit=limit)
 
     def _distortion(self) -> Distortion:
-        return distortion_of(self.bench, whole_space(self.bench))
+        return distortion_of(self.loaded, whole_space(self.loaded))
 
     def _expanded(self, expansion: Expansion, choice: Choice, n_tokens: int) -> tuple[Table, Table]:
-        """Slopes and curvatures at a choice; their `n_tokens` are counted the first time, since the sweep is kept in the run."""
-        store, key = self.bench.store, f"swept/{hashlib.sha256(choice.tobytes()).hexdigest()[:16]}"
+        """Return slopes and curvatures at a choice; `n_tokens` are counted the first time only, since the run stores the sweep."""
+        store, key = self.loaded.store, f"swept/{hashlib.sha256(choice.tobytes()).hexdigest()[:16]}"
         self.swapper.restore()
         found = expansion(choice)
         if not store.has_text(key):
@@ -141,11 +141,11 @@ class SearchSession:
         return found
 
     def _expand(self) -> tuple[Expand, ...]:
-        """Slopes at a choice, where the run was priced by a sweep at the original whose products tell the curvatures."""
-        if self.bench.settings.sensitivity not in _SWEPT:
+        """Return the function for slopes at a choice, if the run's sensitivity stored the gradient products from which curvatures are computed."""
+        if self.loaded.settings.sensitivity not in _SWEPT:
             return ()
         prices, space = self.run.prices, weight_space(self.run.prices.space)
-        subject = subject_of(self.bench, stored(space))
+        subject = subject_of(self.loaded, stored(space))
         self.swapper.restore()
         expansion, n_tokens = Expansion(subject, gradient_products(subject), self.reference), subject.tokens.n_tokens
 
@@ -153,38 +153,38 @@ class SearchSession:
             self.meter.read(forward=n_tokens, backward=n_tokens)
             slopes, curvatures = self._expanded(expansion, without_cache(prices.space, choice), 2 * n_tokens)
             if has_cache(prices.space):
-                still = np.zeros((len(choice) - len(slopes), curvatures.shape[1]))
-                return with_cache_steps(slopes, choice, table=prices.table, space=prices.space), np.concatenate([curvatures, still])
+                flat = np.zeros((len(choice) - len(slopes), curvatures.shape[1]))
+                return with_cache_steps(slopes, choice, table=prices.table, space=prices.space), np.concatenate([curvatures, flat])
             return moved(slopes, curvatures, choice, table=prices.table, space=space) if may_drop(space) else (slopes, curvatures)
 
         return (expand,)
 
 
 @contextmanager
-def open_session(bench: Workbench, run: Run, search: Search) -> Iterator[SearchSession]:
-    """Open a session for as long as the block lasts; then the model has its original weights again."""
-    tokens = bench.texts.calibration
+def open_session(loaded: Workbench, run: Run, search: Search) -> Iterator[SearchSession]:
+    """Open a search session inside the `with` block; afterwards the model has its original weights."""
+    tokens = loaded.texts.calibration
     _require_weights_alone(run, search.method)
-    with referenced(bench, tokens) as reference, swapping(bench.model, expanded_bytes=EXPANDED_BYTES) as swapper:
-        objectives = prepared(bench, search.objectives, tokens) or (search.method.objective,)
-        load = choice_loader(swapper, bench.model, bench.levels, run.prices.everything)
-        evaluator = Evaluator(bench.model, load, reference=reference, objectives=objectives, store=bench.store, stage=_STAGE)
-        yield SearchSession(bench, run, evaluator, reference, swapper, Meter())
+    with referenced(loaded, tokens) as reference, swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
+        objectives = prepared(loaded, search.objectives, tokens) or (search.method.objective,)
+        load = choice_loader(swapper, loaded.model, loaded.levels, run.prices.everything)
+        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage=_STAGE)
+        yield SearchSession(loaded, run, evaluator, reference, swapper, Meter())
 
 
 def _require_weights_alone(run: Run, method: Method) -> None:
     if has_cache(run.prices.space) and not method.takes_cache_types:
         raise UserError(
-            f"Types of the cache need a method that decides about them; {method.name} decides about weights alone: choose --method {AUTO.name}, or "
+            f"Cache types need a method that chooses them; {method.name} chooses the formats of weights alone: choose --method {AUTO.name}, or "
             f"--cache-types {DEFAULT_CACHE_TYPE.lower()}."
         )
 
 
 def named_objectives(text: str) -> tuple[NamedObjective, ...]:
-    """The objectives that `text` names, none where it is empty.
+    """Parse the objectives named in `text`; empty text names none.
 
     Raises:
-        UserError: a word is unknown or its objective cannot be used, or there are only costs, which are known without a search.
+        UserError: a word is unknown or its objective cannot be used, or there are only costs, which need no search.
     """
     named = parse_objectives(text) if text.strip() else ()
     if named and all(isinstance(objective, CostObjective) for objective in named):
@@ -194,38 +194,38 @@ def named_objectives(text: str) -> tuple[NamedObjective, ...]:
     return named
 
 
-def search_within(bench: Workbench, run: Run, *, budget_bits: int, search: Search, limits: tuple[Limit, ...] = ()) -> Explored:
-    """Search for the best choice whose file has at most `budget_bits` and which is within `limits`. What is measured stays in the run.
+def search_within(loaded: Workbench, run: Run, *, budget_bits: int, search: Search, limits: tuple[Limit, ...] = ()) -> Explored:
+    """Search for the best choice of at most `budget_bits` that satisfies `limits`. The run stores the measurements.
 
     Raises:
-        UserError: the method cannot answer such a budget, or keep limits beside it; no choice does; an objective gives no number.
+        UserError: the method cannot search for such a budget, or with further limits; no choice satisfies them; an objective is not finite.
     """
     if limits and not search.method.takes_side_limits:
         raise UserError(
-            f"Ceilings beside the budget need a method that keeps them; {search.method.name} knows none: leave out --at-most, or choose --method "
+            f"Ceilings beside the budget need a method that supports them; {search.method.name} does not: leave out --at-most, or choose --method "
             f"{AUTO.name}."
         )
     space = run.prices.space
     require_possible(space, budget_bits // 8, limits)
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
-    with open_session(bench, run, search) as session:
+    with open_session(loaded, run, search) as session:
         strategy = search.method.for_budget(session.method_context(largest, tuple(limit.row for limit in limits)), budget_bits)
-        with timed(bench.store, _STAGE):  # its tokens are counted where they are read, so that a search gone on with counts none twice
-            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=bench.progress)
+        with timed(loaded.store, _STAGE):  # the evaluator counts the tokens, so a resumed search counts none twice
+            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=loaded.progress)
         session.keep(explored, search.method, limit=SizeLimit(budget_bits // 8))
     return explored
 
 
-def search_along(bench: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:
-    """Search for the whole front, beginning with `n_points` of the predicted one. What is measured stays in the run.
+def search_along(loaded: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:
+    """Search for the whole front, starting from `n_points` of the predicted one. The run stores the measurements.
 
     Raises:
-        UserError: an objective gives no number.
+        UserError: an objective is not finite.
     """
-    with open_session(bench, run, search) as session:
+    with open_session(loaded, run, search) as session:
         strategy = search.method.for_front(session.method_context(list(uniforms(run).values())), n_points)
-        with timed(bench.store, _STAGE):
-            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=bench.progress)
+        with timed(loaded.store, _STAGE):
+            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=loaded.progress)
         session.keep(explored, search.method, limit=NoLimit())
     return explored

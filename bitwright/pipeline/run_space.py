@@ -1,4 +1,4 @@
-"""From a model to its front: which pairs are worth offering, what each is thought to cost, and what the best choices really cost."""
+"""Search space of a run: the pairs worth offering, their sensitivities, uniform allocations and points of the front."""
 
 from collections.abc import Collection, Mapping
 from collections.abc import Container as Container_
@@ -35,47 +35,47 @@ from bitwright.spaces import (
 )
 
 
-def price(bench: Workbench) -> Run:
-    """Pack every pair, price those worth offering by the sensitivity that was asked for, and keep it all in the run.
+def price(loaded: Workbench) -> Run:
+    """Quantize every pair, price those worth offering with the run's sensitivity, and store everything in the run.
 
     Raises:
-        ModelError: the target is llama.cpp, and computes another model; see `require_parity`.
+        ModelError: the target's engine computes something else than torch; see `require_parity`.
     """
-    require_parity(bench)
-    store, settings = bench.store, bench.settings
+    require_parity(loaded)
+    store, settings = loaded.store, loaded.settings
     if not store.has_array("table"):
-        keep_extremes(bench)
-        everything = with_possible_drops(bench, whole_space(bench))
-        distortion = distortion_of(bench, everything)
+        keep_extremes(loaded)
+        everything = with_possible_drops(loaded, whole_space(loaded))
+        distortion = distortion_of(loaded, everything)
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
-        with_types = with_cache_units(bench, space)
-        tables = priced_twice(bench, settings.sensitivity, space=space, distortion=distortion)
-        first, second = with_cache_prices(bench, space, tables, space=with_types)
+        with_types = with_cache_units(loaded, space)
+        tables = priced_twice(loaded, settings.sensitivity, space=space, distortion=distortion)
+        first, second = with_cache_prices(loaded, space, tables, space=with_types)
         tried = np.concatenate([tried, with_types.offered[len(tried) :]])
-        for i, (alone, by_chance) in enumerate(priced_by_text(bench, settings.sensitivity, space=space, distortion=distortion)):
+        for i, (alone, by_chance) in enumerate(priced_by_text(loaded, settings.sensitivity, space=space, distortion=distortion)):
             store.put_array(text_table_key(i), alone)
             store.put_array(chance_table_key(i), by_chance)
-        keep_prices(store, Prices(with_types, tried, first, second, original_bytes(bench)), settings.target)
-    return Run(bench.folder, store, settings, read_prices(store))
+        keep_prices(store, Prices(with_types, tried, first, second, original_bytes(loaded)), settings.target)
+    return Run(loaded.folder, store, settings, read_prices(store))
 
 
 def uniforms(run: Run) -> dict[str, Choice]:
-    """The uniform allocations by name: every unit in one format, or in the next finer one that its rows allow. Formats that most of the
-    weights cannot have are left out, nothing is dropped or pruned, and the cache is as fine as the run's prices offer it.
+    """Return the uniform allocations by name: every unit in one format, or in the next finer one that its rows allow. Formats that most of the
+    weights cannot have are left out, nothing is dropped or pruned, and the KV cache has its finest offered types.
     """
     everything = run.prices.everything
     space = weight_space(stored(everything))
     tried, types = space.offered, finest_cache_types(everything)
     n_weights = np.array([unit.n_weights for unit in space.units])
-    kept = np.array([not isinstance(form, Absence) for form in space.formats])
-    common = kept & ((n_weights[:, None] * tried).sum(axis=0) > n_weights.sum() / 2)
+    quantized = np.array([not isinstance(form, Absence) for form in space.formats])
+    common = quantized & ((n_weights[:, None] * tried).sum(axis=0) > n_weights.sum() / 2)
     named = {f"uniform {form.name}": space.uniform(form) for form, is_common in zip(space.formats, common, strict=True) if is_common}
     return {name: with_cache_choice(everything, choice, types) for name, choice in named.items()}
 
 
 def front_points(run: Run, n_points: int) -> list[Choice]:
-    """`n_points` choices spread evenly over the sizes of the front that searches have measured, or of the predicted one where that has fewer."""
+    """Return `n_points` choices spread evenly over the sizes of the measured front, or of the predicted front if the measured one has fewer."""
     front = _measured_front(run)
     if len(front.loss) < n_points:
         front = hull(run.prices.space, run.prices.table)
@@ -91,20 +91,20 @@ def _measured_front(run: Run) -> Front:
     return Front(choices[rows], sizes[rows], loss[rows])
 
 
-def with_cache_units(bench: Workbench, space: Space) -> Space:
-    """The space with the types of the cache among what is decided, where the settings ask for it.
+def with_cache_units(loaded: Workbench, space: Space) -> Space:
+    """Return the space with units for the KV cache types, if the settings ask for them.
 
-    A model of latent attention keeps no keys and values by head, so there is nothing to decide.
+    Latent attention has no keys and values by head, so its models get no such units.
 
     Raises:
-        UserError: a type that the settings name does not divide the model's heads, or the model has none.
-        ModelError: the model does not say its dimensions.
+        UserError: a cache type does not divide the model's heads, or the model caches no keys and values by head.
+        ModelError: the model's metadata lacks its dimensions.
     """
-    return cache_units(bench.settings, bench.model.source, space)
+    return cache_units(loaded.settings, loaded.model.source, space)
 
 
 def cache_units(settings: Settings, source: Source, space: Space) -> Space:
-    """The same for the tensors of `source`, of which no weight is read.
+    """Return the space with units for the KV cache types, from the metadata of `source` without reading weights.
 
     Raises:
         UserError: see `with_cache_units`.
@@ -117,7 +117,7 @@ def cache_units(settings: Settings, source: Source, space: Space) -> Space:
         if isinstance(types, AnyCacheTypes):
             return space
         raise UserError(
-            f"Types of the cache are for keys and values by head; {architecture} keeps one narrow vector in their place, and {types} cannot be "
+            f"Cache types are for keys and values by head; {architecture} caches one latent vector in their place, and {types} cannot be "
             f"measured: leave --cache-types at {DEFAULT_CACHE_TYPE.lower()}."
         )
     shape = dimensions(source)
@@ -125,24 +125,26 @@ def cache_units(settings: Settings, source: Source, space: Space) -> Space:
     return with_cache(space, types, keys=keys, values=values)
 
 
-def original_bytes(bench: Workbench) -> int:
-    """Bytes of what the target loads with every tensor as it is stored in the source."""
-    return bench.container.fixed_bytes(bench.model.source, (), bench.folder)
+def original_bytes(loaded: Workbench) -> int:
+    """Return the bytes of the target's file with every tensor as it is stored in the source."""
+    return loaded.container.fixed_bytes(loaded.model.source, (), loaded.folder)
 
 
-def whole_space(bench: Workbench) -> Space:
-    """Every pair that the menu names and that can be quantized with the importance that is known.
+def whole_space(loaded: Workbench) -> Space:
+    """Return the space of every pair that the menu names and that can be quantized with the available importance.
 
-    A unit for which that leaves nothing gets every format of the target that can be. One with weights that are infinite or no numbers, which nothing
-    can hold, is not decided about: it stays as it is stored.
+    A unit left without a format gets every possible format of the target. A unit with infinite or NaN weights is not part of the space and stays
+    unquantized.
     """
-    target = target_named(bench.settings.target)
-    largest = extremes(bench.model)
+    target = target_named(loaded.settings.target)
+    largest = extremes(loaded.model)
     unheld = {name for name, magnitude in largest.items() if not np.isfinite(magnitude)}
-    named, full = menu_spaces(bench.settings, bench.model.source, bench.model.pieces, container=bench.container, scratch=bench.folder, unheld=unheld)
-    known = np.array([all(bench.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in named.units])
+    named, full = menu_spaces(
+        loaded.settings, loaded.model.source, loaded.model.pieces, container=loaded.container, scratch=loaded.folder, unheld=unheld
+    )
+    known = np.array([all(loaded.levels.knows_importance(tensor) for tensor in unit.tensors) for unit in named.units])
     possible = known[:, None] | ~np.array([form.needs_importance for form in target.formats])  # (n_units, n_formats)
-    held = np.array([bench.levels.codec.largest_weight(form) for form in target.formats])  # (n_formats,)
+    held = np.array([loaded.levels.codec.largest_weight(form) for form in target.formats])  # (n_formats,)
     possible &= np.array([_largest(unit, largest) for unit in named.units])[:, None] <= held
     offered = named.offered & possible
     size_bits = np.where(named.offered, named.size_bits, full.size_bits)
@@ -150,7 +152,7 @@ def whole_space(bench: Workbench) -> Space:
 
 
 def least_space(settings: Settings, source: Source, names: Container_[str], *, container: Container, scratch: Path) -> Space:
-    """The space of `menu_spaces` before it is known of which tensors there is an importance: no choice of `whole_space` is smaller than its smallest.
+    """Return a space whose smallest choice is a lower bound of that of `whole_space`, before it is known which tensors have an importance.
 
     Raises:
         UserError: see `menu_spaces`, or no format of the menu fits a row of the model.
@@ -173,18 +175,18 @@ def least_space(settings: Settings, source: Source, names: Container_[str], *, c
 def menu_spaces(
     settings: Settings, source: Source, names: Container_[str], *, container: Container, scratch: Path, unheld: Collection[str] = ()
 ) -> tuple[Space, Space]:
-    """The space of a model with the formats of the menu, and with all of the target's: of the matrices of `source`, whose tensors are as the target
-    holds them, that are among `names`. Matrices with a tensor of `unheld`, whose weights no format holds, stay as they are stored.
+    """Return the space with the menu's formats, and that with all of the target's formats. Both have the matrices of `source` among `names`, laid out
+    as the target holds them. Matrices with a tensor in `unheld`, whose weights no format can hold, stay unquantized.
 
     Raises:
-        UserError: what is to be kept is not in the model, or the target cannot keep it.
-        ModelError: every matrix has weights that no format holds.
+        UserError: a pattern of `keep` matches no matrix, or the target cannot leave it unquantized.
+        ModelError: every matrix has weights that no format can hold.
     """
     target = target_named(settings.target)
     matrices = tuple(unit for unit in discover(source.tensors) if all(tensor.name in names for tensor in unit.tensors))
     units = tuple(unit for unit in _decided(matrices, settings.keep) if not any(tensor.name in unheld for tensor in unit.tensors))
     if not units:
-        raise ModelError(f"Some matrix must have finite weights to be decided about; none of {source.name} has: repair the model.")
+        raise ModelError(f"A model needs a matrix with finite weights to quantize; {source.name} has none: repair the model.")
     target.require_keepable(matrices, tuple(unit for unit in matrices if unit not in units))
     decided = [tensor.name for unit in units for tensor in unit.tensors]
     fixed, n_weights = container.fixed_bytes(source, decided, scratch), sum(tensor.n_weights for tensor in source.tensors)
@@ -193,17 +195,17 @@ def menu_spaces(
 
 
 def _largest(unit: Unit, largest: Mapping[str, float]) -> float:
-    """The largest magnitude of a unit's weights where half floats do not hold it, NaN where one is no number, else 0."""
+    """Return the largest magnitude of a unit's weights if half precision cannot hold it, NaN if a weight is NaN, else 0."""
     return float(np.max([largest.get(tensor.name, 0.0) for tensor in unit.tensors], initial=0.0))
 
 
 def _decided(units: tuple[Unit, ...], keep: tuple[str, ...]) -> tuple[Unit, ...]:
-    """The units of which no tensor matches a pattern of `keep`."""
+    """Return the units of which no tensor matches a pattern of `keep`."""
     for pattern in keep:
         if not any(fnmatchcase(tensor.name, pattern) for unit in units for tensor in unit.tensors):
             like = units[0].tensors[0].name
-            raise ModelError(f"A pattern of what to keep must match a matrix of the model; '{pattern}' matches none: write it like '{like}'.")
+            raise ModelError(f"A pattern of --keep must match a matrix of the model; '{pattern}' matches none: write it like '{like}'.")
     left = tuple(unit for unit in units if not any(fnmatchcase(tensor.name, pattern) for tensor in unit.tensors for pattern in keep))
     if not left:
-        raise ModelError(f"Something must be left to decide about; {', '.join(keep)} keeps every matrix of the model: keep fewer.")
+        raise ModelError(f"A matrix must be left to quantize; {', '.join(keep)} leaves every matrix of the model unquantized: give fewer patterns.")
     return left

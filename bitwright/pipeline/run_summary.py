@@ -1,4 +1,4 @@
-"""A run as the values that a report shows."""
+"""Summary of a run: the values that its report shows."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,16 +29,16 @@ _STAGES = {
     "imatrix": "importance matrix",
     "parity": "comparing the original in llama.cpp",
     "dropping": "dropping one expert at a time",
-    "routing": "watching the routers",
+    "routing": "counting routed tokens",
     "quantize": "quantizing every tensor in every format",
     "gradient": "gradient sweep",
     "joint": "gradient sweep",
-    "cache": "measuring types of the cache",
+    "cache": "measuring KV cache types",
     "measured": "measuring one unit at a time",
     "reference": "the original's predictions",
     "search": "searching",
     "candidates": "measuring candidates",
-    "ship": "rounding and measuring what ships",
+    "ship": "requantizing and measuring candidates as they ship",
     "build": "writing the file",
     "check": "checking it in the engine",
 }
@@ -53,8 +53,8 @@ def summarise(
     costs: tuple[Cost, ...] = (),
     device: Device | NoDevice = NO_DEVICE,
 ) -> RunSummary:
-    """Everything measured in the run and the candidates in `named`, of which `chosen` is the name of the one settled on, with what they take of
-    `costs`, counted on `device`.
+    """Return a summary of all measurements of the run and of the candidates in `named`, with `chosen` as the selected one. `costs` are shown for
+    each, computed for `device`.
     """
     prices, scale, weights = run.prices, run.scale, run.prices.weight_space
     front = hull(weights.space, weights.table)
@@ -93,7 +93,7 @@ def summarise(
 
 
 def _shipping(run: Run, named: dict[str, Choice], chosen: str) -> Shipping | AsSearched:
-    """The candidates of `named` that were measured with the rounding that ships, beside what the search's own said of them."""
+    """Return the candidates of `named` that were measured again as they ship, with both measurements."""
     settings, before, after = run.settings, run.measurements, run.shipped
     rows = [
         ShippedCandidate(name, file_bytes(run.prices.space, choice), _told(before[_key(choice)]), _told(after[_key(choice)]), name == chosen)

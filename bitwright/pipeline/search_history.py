@@ -1,4 +1,4 @@
-"""The searches of a run as a report shows them: how far each came for what it read, and how well the predictor knows this model."""
+"""Search histories of a run for the report: progress by tokens read, and the cross-validated accuracy of the predictor."""
 
 import json
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from bitwright.search import hypervolume
 
 PREDICTOR = "ridge"
 _FOLDS = 5
-_ENOUGH = 10  # measured choices, below which a validation says nothing
+_ENOUGH = 10  # fewest measured choices for a meaningful cross-validation
 
 
 def keep_course(run: Run, explored: Explored, *, method: Method, objectives: Sequence[str], limit: SizeLimit | NoLimit) -> None:
-    """Keep the course of a search in its run; a later one of the same method and goal takes its place."""
+    """Store the history of a search in its run, replacing an earlier one of the same method and goal."""
     goal = {"size_bytes": limit.size_bytes} if isinstance(limit, SizeLimit) else {}
     steps = [
         {
@@ -38,7 +38,7 @@ def keep_course(run: Run, explored: Explored, *, method: Method, objectives: Seq
 
 
 def courses(run: Run) -> tuple[SearchHistory, ...]:
-    """Every search of the run, in the order in which they were kept."""
+    """Return the history of every search of the run, in the order in which they were stored."""
     return tuple(_course(run, json.loads(text)) for text in run.store.texts(COURSE) if json.loads(text)["steps"])
 
 
@@ -49,7 +49,7 @@ def _course(run: Run, record: dict[str, object]) -> SearchHistory:
     sizes = run.prices.space.total_bits(choices) // 8
     limit = SizeLimit(int(str(record["size_bytes"]))) if "size_bytes" in record else NoLimit()
     whole = n_sequences == n_sequences.max()
-    keeps = whole & (sizes <= (limit.size_bytes if isinstance(limit, SizeLimit) else np.inf))
+    fits = whole & (sizes <= (limit.size_bytes if isinstance(limit, SizeLimit) else np.inf))
     return SearchHistory(
         method=str(record["method"]),
         source=str(record["source"]),
@@ -59,25 +59,25 @@ def _course(run: Run, record: dict[str, object]) -> SearchHistory:
             for size, step in zip(sizes, steps, strict=True)
         ),
         hypervolume=_areas(np.column_stack([values, sizes]), whole),
-        incumbent=np.minimum.accumulate(np.where(keeps, values, np.inf)),
+        incumbent=np.minimum.accumulate(np.where(fits, values, np.inf)),
         forecast=_forecast(run, choices[whole], values[whole], errors=errors[whole]),
         is_finished=bool(record["is_finished"]),
     )
 
 
 def _areas(points: NDArray[np.float64], whole: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The area that is dominated after each step `(n_steps,)`, as a share of what is dominated after all."""
+    """Return the hypervolume after each step `(n_steps,)`, as a share of the final one."""
     reference = 1.01 * points.max(axis=0)
     areas = np.array([hypervolume(points[: n + 1][whole[: n + 1]], reference) for n in range(len(points))])
     return areas / areas[-1] if areas[-1] > 0 else areas
 
 
 def _forecast(run: Run, choices: NDArray[np.int64], values: NDArray[np.float64], *, errors: NDArray[np.float64]) -> Forecast | NoForecast:
-    """Every choice that was measured in full, foretold from others."""
+    """Cross-validate the predictor on the choices measured on all of the text."""
     if len(choices) < _ENOUGH or not (values > 0).all() or not np.isfinite(errors).all():
         return NoForecast()
     predictor = predictor_named(PREDICTOR, run.prices.space, run.prices.table, seed=run.settings.seed)
-    # all were measured on the same sequences and are foretold for these, so their noise is common to them
+    # all were measured on, and are predicted for, the same sequences, so they share their noise
     found = cross_validate(predictor, Measured(choices, values, errors, np.zeros(len(values))), Folds(_FOLDS, run.settings.seed))
     return Forecast(values, errors, found.means, found.means - found.half_widths, found.means + found.half_widths, _figures(found))
 

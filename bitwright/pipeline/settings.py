@@ -1,4 +1,4 @@
-"""What a run is asked to do, and what of it must stay the same for a run to be continued."""
+"""Settings of a run, and those that must stay the same to continue it."""
 
 import hashlib
 import importlib.metadata
@@ -17,10 +17,10 @@ from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
 from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, SEED, SEQUENCE_LENGTH
 from bitwright.spaces import DEFAULT_CACHE, DEFAULT_CACHE_TYPE, AnyCacheTypes, CacheTypes, cache_types
 
-#: before the name of each setting of the model, among those of the run
+#: prefix of the model's settings among those of the run
 OF_MODEL = "model's "
-SELF, IN_ORDER = "self", ", in order"
-#: tokens of the longest sequence that types of the cache are measured on
+SELF, IN_ORDER = "self", " (sequential)"
+#: tokens of the longest sequence on which cache types are measured
 LONGEST = 1024
 FLOOR, FORCED = "floor", "forced"
 
@@ -37,15 +37,16 @@ _ORIGINS = "parts of other packages"
 
 @dataclass(frozen=True)
 class Settings:
-    """`calibration` is a text file, a dataset's name, or `self`, or several with commas between, see `shares_in`; `held_out` a text file, or empty
-    for a part of the calibration text that is not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is
-    the menu, empty for all. `keep` names tensors that stay as they are stored, as patterns (`token_embd*`). `sensitivity` is a proxy or its name, and
-    `codec` a rounding or its name, empty for the usual one of the target. `ship_codec` is the rounding of what is written, where it is another one
-    than that of the search, and `steps` are what is done to it after that, each as `step_named` reads it. `rare` says where the price of an expert
-    comes from that the text hardly visits: a `floor` from the others of its layer, or `forced`, measured with tokens that are sent there.
-    `cache_types` are those that keys and values may have: one type, one for each (`q8_0,q4_0`), or `any` to decide them with the weights, and
-    `cache_length` the tokens of a sequence that they are measured on, as far as the text and the model go. `text_column` is where rows of texts have
-    theirs, see `read_documents`.
+    """Settings of a run.
+
+    `calibration` is a text file, a dataset's name, or `self`, or several separated by commas, see `shares_in`; `held_out` a text file, or empty for
+    a part of the calibration text that is not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the
+    menu, empty for all. `keep` has patterns of tensors that stay unquantized (`token_embd*`). `sensitivity` is a proxy or its name, and `codec` a
+    rounding or its name, empty for the target's default. `ship_codec` is the rounding of the written model if it differs from the search's, and
+    `steps` are applied to the model after that, each as `step_named` parses it. `rare` says how experts with too few calibration tokens are priced:
+    by a `floor` from the others of their layer, or `forced`, measured with tokens that are routed to them. `cache_types` are the types of keys and
+    values: one type, one for each (`q8_0,q4_0`), or `any` to choose them with the weights, and `cache_length` the tokens of the sequences on which
+    they are measured, as far as the text and the model's context go. `text_column` is the column of texts in tables, see `read_documents`.
     """
 
     model: str
@@ -91,9 +92,7 @@ class Settings:
 
     def _require_rare(self) -> None:
         if self.rare not in (FLOOR, FORCED):
-            raise UserError(
-                f"Rarely chosen experts get a {FLOOR}, or their loss is measured by {FORCED} routing; '{self.rare}' is neither: choose one."
-            )
+            raise UserError(f"Rarely chosen experts are priced by a {FLOOR}, or measured by {FORCED} routing; '{self.rare}' is neither: choose one.")
         if self.rare == FORCED and self.sensitivity not in NATS_PROXIES:
             raise UserError(
                 f"Forced routing measures nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of "
@@ -104,8 +103,8 @@ class Settings:
         if self.cache == DEFAULT_CACHE:
             return
         if not engine_named(self.target).chooses_cache_types:
-            those = ", ".join(name for name, engine in ENGINES.items() if engine.chooses_cache_types)
-            raise UserError(f"Types of the cache are those of {those}; '{self.target}' keeps its own: leave --cache-types out.")
+            engines = ", ".join(name for name, engine in ENGINES.items() if engine.chooses_cache_types)
+            raise UserError(f"Cache types can be chosen for {engines}; '{self.target}' has its own: leave --cache-types out.")
         if isinstance(self.cache, AnyCacheTypes) and self.sensitivity not in NATS_PROXIES:
             raise UserError(
                 f"Cache types are measured in nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of them, "
@@ -114,27 +113,27 @@ class Settings:
 
     @property
     def cache(self) -> CacheTypes | AnyCacheTypes:
-        """The types that keys and values may have."""
+        """The KV cache types, or `any`."""
         return cache_types(self.cache_types)
 
     @property
     def shape(self) -> Shape:
-        """How many sequences of how many tokens are taken."""
+        """Numbers of calibration and held-out sequences, and their length in tokens."""
         return Shape(self.n_calibration, self.n_held_out, self.sequence_length)
 
     @property
     def rounding(self) -> str:
-        """What makes the codes, by name."""
+        """Name of the rounding of the search."""
         return self.codec or engine_named(self.target).codecs[0]
 
     @property
     def ships_in_order(self) -> bool:
-        """Whether what ships is rounded block after block."""
+        """Whether the shipped rounding is sequential: block by block, as GPTQ."""
         return needs_moments(self.ship_codec)
 
     @property
     def rounds_anew(self) -> bool:
-        """Whether candidates are rounded again before one ships."""
+        """Whether candidates are requantized with another rounding before one ships."""
         return self.ships_in_order or self.ship_codec not in ("", self.rounding)
 
     @property
@@ -144,16 +143,16 @@ class Settings:
 
     @property
     def shipped(self) -> str:
-        """What makes the codes that are written, by name."""
+        """Name of the rounding of the written model."""
         return (self.ship_codec + IN_ORDER * self.ships_in_order) if self.rounds_anew else self.rounding
 
     @property
     def shipping(self) -> str:
-        """The same with the steps that follow."""
+        """Name of the rounding of the written model, and its steps."""
         return ", ".join((self.shipped, *self.steps))
 
     def identity(self, source: Source) -> dict[str, str]:
-        """Everything that changes the outcome, files by their contents."""
+        """Return every setting that changes the result, files by their contents; a run continues only with equal ones."""
         return {
             "model": source.fingerprint,
             **{f"{OF_MODEL}{key}": value for key, value in source.settings.items()},
@@ -175,23 +174,23 @@ class Settings:
         }
 
     def to_json(self) -> str:
-        """As JSON, for the run folder: beside the settings themselves, where parts of other packages come from."""
+        """Return the settings as JSON for the run folder, with the packages that plug-ins come from."""
         used = {name: parts.origin(vars(self)[f"_{name}"]) for name, parts in _PARTS.items()}
         return json.dumps(asdict(self) | {_ORIGINS: {name: origin for name, origin in used.items() if origin}})
 
 
 def settings_from_json(text: str) -> Settings:
-    """The inverse of `Settings.to_json`.
+    """Parse the settings that `Settings.to_json` wrote.
 
     Raises:
-        RunError: another version of Bitwright wrote them, or they name a part of another package that is not here.
+        RunError: another version of Bitwright wrote them, or they name a plug-in that is not installed.
     """
     said = json.loads(text)
     for name, origin in said.pop(_ORIGINS, {}).items():
         if said[name] not in _PARTS[name].names:
             raise RunError(
-                f"A run goes on with the parts that it was made with; '{said[name]}', its {name.replace('_', ' ')}, came from {origin} and is not "
-                "here: install that package, or hand the object in before the run is opened."
+                f"A run continues only with the plug-ins that it began with; '{said[name]}', its {name.replace('_', ' ')}, came from {origin} and is "
+                "not here: install that package, or register the object before the run is opened."
             )
     wrong = sorted(set(said) ^ {field.name for field in fields(Settings)})
     if wrong:
@@ -202,13 +201,13 @@ def settings_from_json(text: str) -> Settings:
 
 
 def _with_origin(parts: Parts[Engine] | Parts[Proxy] | Parts[NamedRounding], name: str) -> str:
-    """The name of a part, with the package and version of one that is not built in."""
+    """Return the name of a part, with package and version if it is a plug-in."""
     origin = parts.origin(name)
     return f"{name} of {origin}" if origin else name
 
 
 def _mixture(words: str) -> str:
-    """Texts by their contents, several with their weights."""
+    """Return the texts by name and digest of their contents, several with their weights."""
     shares = shares_in(words)
     return ", ".join(_contents(share.name) + f":{share.weight:g}" * (len(shares) > 1) for share in shares)
 

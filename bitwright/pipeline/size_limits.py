@@ -1,7 +1,7 @@
-"""What a plan stays within: the size of a file, or the memory of a run, in which the file and the cache compete.
+"""Size limit of a plan: a file size, or a memory limit that weights and KV cache share.
 
-A run's prices hold for every context, since in a file the cache takes nothing. Where a memory is given, its units get the bytes that the context
-makes of them, and the same solvers and searches then spend one bound on both.
+A run's prices hold for every context, since the KV cache takes no bytes of the file. For a memory limit, the units of the cache get their bytes at
+the context, and the same solvers and searches then divide one limit between weights and cache.
 """
 
 from dataclasses import dataclass, replace
@@ -36,8 +36,8 @@ from bitwright.spaces import (
 
 @dataclass(frozen=True)
 class Memory:
-    """What a whole run may occupy: `size` in bytes, with `parallel` sequences of `context` tokens, keys and values in types that are decided with the
-    weights where a run has measured them, or in those named.
+    """Memory limit: `size` in bytes for weights, KV cache, buffers and engine, with `parallel` sequences of `context` tokens. `cache` are the KV
+    cache types; by default they are chosen with the weights if the run has measured them.
     """
 
     size: Budget
@@ -47,11 +47,11 @@ class Memory:
 
     @property
     def fixed(self) -> CacheTypes:
-        """The types where they are not decided: those named, or the plain ones."""
+        """The KV cache types if the run does not choose them: those named, or the engine's default."""
         return self.cache if isinstance(self.cache, CacheTypes) else DEFAULT_CACHE
 
     def serving(self, types: CacheTypes) -> Serving:
-        """What is asked of the engine.
+        """Return the serving settings with these KV cache types.
 
         Raises:
             UserError: a count below one.
@@ -60,16 +60,16 @@ class Memory:
 
     @property
     def text(self) -> str:
-        """As people say it."""
+        """The limit in words."""
         return f"{self.size.text} of memory at {self.context} × {self.parallel} tokens"
 
 
-#: the size of a file, or the memory of a run
+#: a file size, or a memory limit
 Within = Budget | Memory
 
 
 def deciding(settings: Settings, limit: Within) -> Settings:
-    """The settings of a run for a limit: with types of the cache that it names or lets be decided, measured at its context as far as that goes."""
+    """Return the settings for a limit: a memory limit sets the cache types, and the sequence length on which they are measured, from its context."""
     if not isinstance(limit, Memory):
         return settings
     return replace(settings, cache_types=str(limit.cache), cache_length=min(max(limit.context, 2), LONGEST))
@@ -77,7 +77,7 @@ def deciding(settings: Settings, limit: Within) -> Settings:
 
 @dataclass(frozen=True, eq=False)
 class Original:
-    """A model, what it is for, and the bytes of its file as it is stored. Its tensors are looked at once, and only where a memory is asked about."""
+    """Model before quantization: its path, its target, and the bytes of its file as stored. Its headers are read only for a memory limit, once."""
 
     model: str
     target: str
@@ -85,10 +85,10 @@ class Original:
 
     @cached_property
     def anatomy(self) -> Anatomy:
-        """What decides what a run of it occupies.
+        """The model's dimensions that determine its memory use in the engine.
 
         Raises:
-            UserError: the model cannot be read, or the engine's memory cannot be counted.
+            UserError: the model cannot be read, or there is no memory model for the engine.
         """
         counted = memory_model_named(self.target)
         return counted.anatomy(open_headers(self.model).least)
@@ -96,8 +96,8 @@ class Original:
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """A run whose space counts what is bounded, and the bound in bytes: of the file, or of the file and the cache. `cache` are the types where the
-    run does not decide about them.
+    """Run with a size limit in bytes: of the file, or of file and KV cache. The run's space counts the same bytes. `cache` are the KV cache types if
+    the run does not choose them.
     """
 
     run: Run
@@ -106,13 +106,13 @@ class Bound:
     cache: CacheTypes
 
     def file_bytes(self, choice: Choice) -> int:
-        """What the bound leaves to the file beside the cache of a choice `(n_units,)`."""
+        """Return the bytes that the limit leaves for the file beside the KV cache of a choice `(n_units,)`."""
         space = self.run.prices.space
         return self.size_bytes - (space.total_bytes(choice) - file_bytes(space, choice))
 
 
 def bounded(run: Run, limit: Within) -> Bound:
-    """A run within a limit.
+    """Return a run with a limit, its space counting the limited bytes.
 
     Raises:
         UserError: see `bound_space`.
@@ -126,25 +126,25 @@ def bounded(run: Run, limit: Within) -> Bound:
 
 
 def as_file(run: Run) -> Run:
-    """The run with the cache in the finest types it is offered, where sizes of files alone are compared."""
-    kept = cache_mask(run.prices.space, finest_cache_types(run.prices.space))
-    return replace(run, prices=replace(run.prices, space=run.prices.space.narrowed(kept), tried=run.prices.tried & kept))
+    """Return the run with the KV cache fixed to its finest offered types, to compare file sizes alone."""
+    finest = cache_mask(run.prices.space, finest_cache_types(run.prices.space))
+    return replace(run, prices=replace(run.prices, space=run.prices.space.narrowed(finest), tried=run.prices.tried & finest))
 
 
 def bound_space(space: Space, limit: Within, original: Original) -> tuple[Space, int]:
-    """The space of a model that counts what is bounded, and the bound in bytes.
+    """Return the space that counts the limited bytes, and the limit in bytes.
 
     Raises:
         BudgetError: the original is within the limit, or no choice is.
-        UserError: the context or the types of the cache are not this model's, or the types were not offered.
+        UserError: the context is longer than the model's, its heads do not allow the cache types, or the run did not measure them.
     """
-    kept = space.narrowed(_left(space, limit))
+    allowed = space.narrowed(_left(space, limit))
     if isinstance(limit, Memory) and not has_cache(space):
         limit = replace(limit, cache=limit.fixed)
     for_file = require_needed(limit, original, n_weights=space.n_weights)
     if isinstance(limit, Budget) or not has_cache(space):
-        return kept, for_file
-    served, room = within_memory(kept, original.anatomy, limit.serving(DEFAULT_CACHE), memory_bytes=memory_bytes(limit.size))
+        return allowed, for_file
+    served, room = within_memory(allowed, original.anatomy, limit.serving(DEFAULT_CACHE), memory_bytes=memory_bytes(limit.size))
     smallest = served.total_bytes(served.smallest())
     if room < smallest:
         raise BudgetError(
@@ -155,10 +155,10 @@ def bound_space(space: Space, limit: Within, original: Original) -> tuple[Space,
 
 
 def require_needed(limit: Within, original: Original, *, n_weights: int) -> int:
-    """The bytes that a limit leaves to a file, with the cache in the types that are named or else in the plain ones, which may be none.
+    """Return the bytes that a limit leaves for the file, possibly 0, with the named KV cache types or else the default ones.
 
     Raises:
-        BudgetError: the original has no more, or no memory could hold so little.
+        BudgetError: the original is no larger, or a cache of the named types alone exceeds the memory.
         UserError: see `bound_space`.
     """
     if isinstance(limit, Budget):
@@ -173,7 +173,7 @@ def require_needed(limit: Within, original: Original, *, n_weights: int) -> int:
 
 
 def within_memory(space: Space, found: Anatomy, serving: Serving, *, memory_bytes: int) -> tuple[Space, int]:
-    """The space in which the cache has its size at a `serving` in plain types, and what a memory leaves to file and cache together.
+    """Return the space with the KV cache's bytes at a `serving`, which has default types, and the bytes that a memory leaves for file and cache.
 
     Raises:
         UserError: the context is longer than the model's.
@@ -184,23 +184,23 @@ def within_memory(space: Space, found: Anatomy, serving: Serving, *, memory_byte
 
 
 def narrowed_to(space: Space, types: CacheTypes | AnyCacheTypes) -> Space:
-    """The space in which the cache has the types that are named, where it is decided about.
+    """Return the space with the KV cache narrowed to these types, if it has units for the cache.
 
     Raises:
-        UserError: they were not offered.
+        UserError: the run did not measure these types.
     """
-    return space.narrowed(_kept(space, types))
+    return space.narrowed(_allowed(space, types))
 
 
 def _left(space: Space, limit: Within) -> NDArray[np.bool_]:
-    """The pairs of a space that a limit leaves `(n_units, n_formats)`: where no memory is given the cache is as fine as it is offered."""
-    return _kept(space, limit.cache if isinstance(limit, Memory) else finest_cache_types(space))
+    """Return the pairs `(n_units, n_formats)` that a limit allows; without a memory limit, the KV cache has its finest offered types."""
+    return _allowed(space, limit.cache if isinstance(limit, Memory) else finest_cache_types(space))
 
 
-def _kept(space: Space, types: CacheTypes | AnyCacheTypes) -> NDArray[np.bool_]:
+def _allowed(space: Space, types: CacheTypes | AnyCacheTypes) -> NDArray[np.bool_]:
     if isinstance(types, AnyCacheTypes):
         return np.ones(space.offered.shape, dtype=np.bool_)
-    kept = cache_mask(space, types)
-    if not (space.offered & kept).any(axis=1).all():
-        raise UserError(f"A cache must have types that the run has measured; {types} is not among them: search again with --cache-types any.")
-    return kept
+    allowed = cache_mask(space, types)
+    if not (space.offered & allowed).any(axis=1).all():
+        raise UserError(f"A KV cache must have types that the run has measured; {types} is not among them: search again with --cache-types any.")
+    return allowed

@@ -1,8 +1,8 @@
-"""The smallest plan whose divergence stays within a ceiling: the budget is what is sought.
+"""Smallest plan whose divergence is within a ceiling.
 
-The divergence of the exact optimum falls with the budget, and its forecast from the run's measurements with it, so the least budget whose forecast is
-within the ceiling is found by halving. What is planned there is measured; where that is above the ceiling, the forecast that is asked for is lowered
-by as much, and so on.
+The divergence of the exact optimum falls with the budget, and so does its prediction from the run's measurements. Bisection finds the smallest budget
+whose predicted divergence is within the ceiling, and its plan is measured. If that is above the ceiling, the target of the prediction is lowered by
+the same ratio, and the bisection repeated.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from bitwright.spaces import Budget, Plan
 
 _ROUNDS, _HALVINGS = 5, 14
 _SOLVER_SECONDS = 10.0
-_BELOW = 0.98  # of the ceiling: what is aimed at once a forecast has failed
+_BELOW = 0.98  # margin below the ceiling once a prediction was too low
 
 
 def smallest_plan(
@@ -46,15 +46,15 @@ def smallest_plan(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> tuple[Plan, RunSummary]:
-    """The smallest plan found whose measured divergence is at most `conditions.nats_at_most`, within the other ceilings. Candidates that the run has
-    not measured yet are measured now, which loads the model; see `plan` for the rest.
+    """Return the smallest plan found whose measured divergence is at most `conditions.nats_at_most`, within the other ceilings. Candidates that the
+    run has not measured yet are measured now, which loads the model; see `plan` for the other arguments.
 
     Raises:
-        BudgetError: none was found in five rounds; what the best of them was.
-        UserError: a cost cannot be counted, or no choice is within the other ceilings.
+        BudgetError: no plan was found in five rounds; the message has the least divergence found.
+        UserError: a cost cannot be computed, or no choice satisfies the other ceilings.
     """
     goal, others = conditions.nats_at_most, replace(conditions, nats_at_most=inf)
-    counted = bounded(run, Budget("the original", Fraction(run.prices.original_bytes - 1), "b")).run  # whose sizes are those of the file
+    counted = bounded(run, Budget("the original", Fraction(run.prices.original_bytes - 1), "b")).run  # its sizes are those of the file
     rows, space = tuple(limit.row for limit in limits_of(counted, conditions)), counted.prices.space
     low, high = space.total_bytes(space.smallest()), min(run.prices.original_bytes - 1, space.total_bytes(space.largest()))
     aim, best = goal, inf
@@ -84,20 +84,22 @@ def fit_smallest(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Fitted:
-    """From a model and a ceiling on the divergence to the smallest checked file in `out` that is within it; see `smallest_plan`. No budget is known
-    before, so the whole front is searched. The other words are as for `fit`.
+    """Search, plan, build and check the smallest file in `out` whose divergence is within a ceiling; see `smallest_plan`. Without a budget, the whole
+    front is searched. The other arguments are as for `fit`.
 
     Raises:
         BudgetError: see `smallest_plan`.
-        UserError: what is asked for cannot be done, or objectives are named, which would decide in the place of the size.
+        UserError: a setting cannot be used, or objectives are named, while the size is what is minimised.
     """
     progress, engine = progress or Silent(), engine_named(settings.target)
     require_writable_for(engine.name, engine_python)
     require_countable((ceiling.objective for ceiling in conditions.at_most), conditions.device, engine.name)
     if by.objectives:
-        raise UserError(f"Within a ceiling on the divergence the size decides; {by.objectives[0].name} cannot decide too: leave out --objectives.")
+        raise UserError(
+            f"Within a ceiling on the divergence, the size is minimised; {by.objectives[0].name} cannot be minimised too: leave out --objectives."
+        )
     if by.as_published:
-        raise UserError("What ships as published is a method's answer to a budget; a ceiling on the divergence is none: leave out --as-published.")
+        raise UserError("A method's published plan needs a budget; a ceiling on the divergence is none: leave out --as-published.")
     require_run_folder(settings, out, of_fit(settings.target))
     with working_in(out):
         run = search(settings, out, by=by, device=device, progress=progress)
@@ -113,15 +115,15 @@ def fit_smallest(
 
 
 def _least_budget(run: Run, rows: tuple[Row, ...], nats: float, *, low: int, high: int) -> int:
-    """The least size between `low` and `high` bytes at which the optimum of the table is foretold to be within `nats`; `high` where none is."""
-    foretell, space = foreteller(run), run.prices.space
+    """Return the least size between `low` and `high` bytes at which the table's optimum has a predicted divergence of at most `nats`, else `high`."""
+    predict, space = foreteller(run), run.prices.space
 
     def within(size_bytes: int) -> bool:
         try:
             choice = solve_with_rows(space, run.prices.table, 8 * size_bytes, rows=rows, limit_seconds=_SOLVER_SECONDS).choice
-        except UserError:  # no choice of that size keeps the rows
+        except UserError:  # no choice of that size satisfies the rows
             return False
-        return foretell(run.summed(choice)).nats_per_token <= nats
+        return predict(run.summed(choice)).nats_per_token <= nats
 
     if within(low):
         return low

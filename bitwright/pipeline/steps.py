@@ -1,7 +1,7 @@
-"""What is done to a model after its formats are chosen, by the words of `--step`: whatever a plan's formats are, it may name steps.
+"""Steps after quantization, named by `--step`. A plan may have steps whatever its formats are.
 
-A step gives some tensors that no format is decided for other weights. It runs for every candidate before that is measured, so what is measured
-is what ships; its weights are kept in the run, and a plan names their file by path and SHA-256, as with codes that a text had a part in.
+A step changes the weights of some unquantized tensors. It runs for every candidate before measuring, so the measured model is the one that ships. The
+changed weights depend on calibration text and cannot be reproduced, so the run saves them and the plan names their file by path and SHA-256.
 """
 
 from dataclasses import dataclass
@@ -15,33 +15,33 @@ from bitwright.progress import Progress
 from bitwright.spaces import CalibratedRouters
 from bitwright.written_files import digest
 
-RIDGE = 128.0  # tokens; from 1 to 512 nothing changes but the third digit (docs/experts.md)
+RIDGE = 128.0  # tokens; from 1 to 512, only the third digit of the results changes (docs/experts.md)
 _CALIBRATION = "router-calibration"
 
 
 @dataclass(frozen=True)
 class RouterCalibration:
-    """Routers that choose as before; see `calibrated_routers`. `ridge` is how many tokens speak for the old one."""
+    """Router calibration; see `calibrated_routers`. `ridge` is the weight of the penalty towards the old router, in tokens."""
 
     ridge: float = RIDGE
     name = _CALIBRATION
 
     @property
     def words(self) -> str:
-        """The step with its field."""
+        """The step with its field, as `--step` takes it."""
         return f"{self.name}:ridge={self.ridge:g}"
 
     def __call__(self, model: Model, weights: Weights, tokens: Tokens, progress: Progress) -> dict[str, Floats]:
-        """The tensors that it changes in a model that gets `weights`."""
+        """Return the changed tensors of a model with `weights`."""
         return calibrated_routers(model, weights, tokens, ridge=self.ridge, progress=progress)
 
     def planned(self, path: Path) -> CalibratedRouters:
-        """What a plan says of it, where its weights lie in the file `path`."""
+        """Return the plan's record of the step, whose weights are in the file `path`."""
         return CalibratedRouters(ridge=self.ridge, path=str(path.absolute()), sha256=digest(path))
 
 
 def step_named(words: str) -> RouterCalibration:
-    """The step that `words` name, with its field where they say one: `router-calibration:ridge=32`.
+    """Parse a step with its optional field: `router-calibration:ridge=32`.
 
     Raises:
         UserError: there is no such step or field, or the field is not above zero.

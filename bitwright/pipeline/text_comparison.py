@@ -1,4 +1,4 @@
-"""How the plan of a run would change if there were only one of its calibration texts: from what the run kept, without a model."""
+"""Compare a run's plan with the plans of each of its calibration texts alone, from stored results, without the model."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,17 @@ from bitwright.spaces import Choice, Unit
 
 
 def text_comparison(run: Run, size_bytes: int) -> TextComparison | SingleText:
-    """Every calibration text of a run alone against all together, each with the optimum of its prices within `size_bytes`."""
+    """Compare each calibration text of a run with the mixture, by the optima of their tables within `size_bytes`."""
     names, rows = text_names(run.store), sequences_by_text(run.store)
     if not names:
         return SingleText()
     space, whole = run.prices.space, run.prices.table
     together, ids = solve(space, whole, 8 * size_bytes).choice, run.store.array("calibration tokens").astype(np.int64)
     texts = []
-    for i, (name, of_text) in enumerate(zip(names, rows, strict=True)):
+    for i, (name, sequences) in enumerate(zip(names, rows, strict=True)):
         alone, by_chance = (_alone(run, key, together, size_bytes=size_bytes) for key in (text_table_key(i), chance_table_key(i)))
-        routing = _frequency(run, ids[of_text])
-        texts.append(CalibrationText(name, len(of_text), alone, by_chance, tuple(routing.tolist()), _spearman(routing, run.routing.frequency)))
+        routing = _frequency(run, ids[sequences])
+        texts.append(CalibrationText(name, len(sequences), alone, by_chance, tuple(routing.tolist()), _spearman(routing, run.routing.frequency)))
     return TextComparison(
         units=tuple(unit.name for unit in space.units),
         kinds=_kinds(run),
@@ -35,7 +35,7 @@ def text_comparison(run: Run, size_bytes: int) -> TextComparison | SingleText:
 
 
 def _alone(run: Run, key: str, together: Choice, *, size_bytes: int) -> TextAllocation | Unpriced:
-    """What the table kept under `key` says."""
+    """Return the allocation by the table stored under `key`, compared with the mixture's."""
     if not run.store.has_array(key):
         return Unpriced()
     space, table = run.prices.space, run.store.array(key).astype(np.float64)
@@ -59,12 +59,12 @@ def _kinds(run: Run) -> tuple[str, ...]:
 
 
 def _kind(unit: Unit) -> str:
-    """Experts layer by layer, all else by its role."""
+    """Return a unit's group: the layer for experts, the role for other units."""
     return f"blk.{unit.layer}, experts" if unit.expert >= 0 else unit.kind
 
 
 def _frequency(run: Run, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How often the tokens `ids` `(n_sequences, length)` are sent to each expert `(n_experts,)`, none without experts."""
+    """Return how often the tokens `ids` `(n_sequences, length)` are routed to each expert `(n_experts,)`; empty for a dense model."""
     key = routing_key(ids)
     return (routing_from(run.store.array(key)) if run.store.has_array(key) else NO_ROUTING).frequency
 

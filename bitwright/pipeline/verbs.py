@@ -1,4 +1,4 @@
-"""The verbs of the command line as plain functions. Each works on the run folder that the one before it left."""
+"""Commands as plain functions: search, describe, plan, fit, verify. Each works on the run folder of the one before it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,8 +41,8 @@ _CHECKED_TOKENS = 64
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What `fit` leaves: the plan, the model built, how it did in the engine, and the run's figures. `report` is the page, and `judgement` what the
-    candidates are worth in every objective that was named.
+    """Result of `fit`: the plan, the path of the built model, its check in the engine, the run's summary, the path of the report, and the candidates'
+    values in every named objective.
     """
 
     plan: Plan
@@ -54,30 +54,32 @@ class Fitted:
 
 
 def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None) -> Run:
-    """Measure sensitivities, search the whole front, and measure `n_points` of it and the uniform allocations on held-out text.
+    """Measure sensitivities, search the whole front, and measure `n_points` of it and the uniform allocations on held-out text. An interrupted search
+    is continued.
 
-    A search that was interrupted goes on where it was. Raises `UserError` for whatever of the settings cannot be used.
+    Raises:
+        UserError: a setting cannot be used.
     """
     POINTS.require(n_points)
     require_run_folder(settings, out, {REPORT: REPORT_KIND})
     require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device)
     with working_in(out):
-        bench = set_up(_as_the_method_wants(settings, by), out, device=device, progress=progress or Silent())
-        run = price(bench)
-        search_along(bench, as_file(run), n_points=n_points, search=by)
+        loaded = set_up(_as_the_method_wants(settings, by), out, device=device, progress=progress or Silent())
+        run = price(loaded)
+        search_along(loaded, as_file(run), n_points=n_points, search=by)
         points = {f"front {i + 1}": point for i, point in enumerate(front_points(as_file(run), n_points))}
-        measure(bench, run, [*points.values(), *uniforms(run).values()])
+        measure(loaded, run, [*points.values(), *uniforms(run).values()])
         write_page(describe(run), out / REPORT)
         return run
 
 
 def describe(run: Run, costs: Iterable[CostObjective] = (), *, device: Device | NoDevice = NO_DEVICE) -> RunSummary:
-    """The figures of a run without a budget: all that was measured, with the middle point of the measured front as the one looked at closely, and the
-    front on three axes for each of `costs`.
+    """Return the summary of a run without a budget: all measurements, with the middle point of the measured front as the selected one, and the front
+    over size, cost and divergence for each of `costs`.
 
     Raises:
         RunError: nothing was measured yet.
-        UserError: a cost cannot be counted for the run.
+        UserError: a cost cannot be computed for the run.
     """
     known = {name: choice for name, choice in uniforms(run).items() if _is_measured(run, choice)}
     uniform = {tuple(choice.tolist()) for choice in known.values()}
@@ -96,10 +98,10 @@ def _middle(named: dict[str, Choice]) -> str:
 
 
 def write_plan(made: Plan, path: Path) -> tuple[Path, ...]:
-    """Write a plan, and beside it, where it is for llama.cpp, the same as lines for `llama-quantize --tensor-type-file`: the files written.
+    """Write a plan, and for llama.cpp a file for `llama-quantize --tensor-type-file` beside it; return the paths of the files.
 
     Raises:
-        OutputError: one cannot be written, or what is there is not an earlier plan of Bitwright's.
+        OutputError: a file cannot be written, or would replace a file that is not an earlier plan of Bitwright's.
     """
     files = of_plan(path, made.target)
     for file, kind in files.items():
@@ -119,23 +121,25 @@ def plan(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> tuple[Plan, RunSummary]:
-    """The best plan within a budget or a memory, and within the ceilings of `conditions`. Candidates that the run has not measured yet are measured
-    now, which loads the model.
+    """Return the best plan within a budget or memory limit and the ceilings of `conditions`, and its summary. Candidates that the run has not
+    measured yet are measured now, which loads the model.
 
-    `ship_codec` is the rounding of what is written and `steps` what follows it, those of the run's settings where they are empty.
+    `ship_codec` is the rounding of the written model and `steps` the steps after it; empty ones are those of the run's settings.
 
     Raises:
-        BudgetError: nothing is that small, or the original is smaller, or no choice is within the ceilings.
-        UserError: a cost cannot be counted, the rounding is none of the target's, a step cannot be taken, or types of the cache were not measured.
+        BudgetError: no choice is that small, the original already is, or no choice satisfies the ceilings.
+        UserError: a cost cannot be computed, the target does not have the rounding, a step cannot be applied, or cache types were not measured.
     """
-    ships = replace(run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps))
-    asked = _asked(bounded(ships, limit), conditions, ())
-    named = asked.candidates
-    if not all(_is_measured(ships, choice) for choice in named.values()):
+    shipping = replace(
+        run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps)
+    )
+    request = _plan_request(bounded(shipping, limit), conditions, ())
+    named = request.candidates
+    if not all(_is_measured(shipping, choice) for choice in named.values()):
         with working_in(run.folder):
-            bench = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
-            measure_candidates(bench, ships, list(named.values()))
-    return asked.plan({}), asked.figures({})
+            loaded = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
+            measure_candidates(loaded, shipping, list(named.values()))
+    return request.plan({}), request.summary({})
 
 
 def fit(
@@ -149,9 +153,13 @@ def fit(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Fitted:
-    """From a model and a budget, or a memory, with ceilings beside it, to a checked file in `out`: search around it, plan, build, check, report.
+    """Search a model for a budget or memory limit and ceilings beside it, then plan, build, check and report in the folder `out`.
 
     `engine_python` is as for `verify`.
+
+    Raises:
+        UserError: a setting cannot be used, or no choice is within the limits.
+        BrokenPromiseError: the built file is not what its plan says.
     """
     progress = progress or Silent()
     _require_budget_alone(conditions)
@@ -160,29 +168,29 @@ def fit(
     require_run_folder(settings, out, of_fit(settings.target))
     require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device)
     with working_in(out):
-        bench = set_up(settings, out, device=device, progress=progress)
-        _require_possible(bench, limit)
-        run = price(bench)
-        asked = replace(_asked(bounded(run, limit), conditions, by.objectives), method=by.method.name, as_published=by.as_published)
-        search_within(bench, asked.bound.run, budget_bits=8 * asked.bound.size_bytes, search=by, limits=asked.limits)
-        named = asked.candidates
-        judgement = judge(bench, run, named, by.objectives, device=conditions.device)
-        found = asked.plan(judgement.deciding())
+        loaded = set_up(settings, out, device=device, progress=progress)
+        _require_possible(loaded, limit)
+        run = price(loaded)
+        request = replace(_plan_request(bounded(run, limit), conditions, by.objectives), method=by.method.name, as_published=by.as_published)
+        search_within(loaded, request.bound.run, budget_bits=8 * request.bound.size_bytes, search=by, limits=request.limits)
+        named = request.candidates
+        judgement = judge(loaded, run, named, by.objectives, device=conditions.device)
+        found = request.plan(judgement.first_values())
         write_plan(found, out / PLAN)
-        path = out / bench.engine.file_name
+        path = out / loaded.engine.file_name
         with timed(run.store, "build"):
             build(found, path, progress=progress)
         with timed(run.store, "check"):
-            checked = _checked(bench, found, path, engine_python)
-        summary = asked.figures(judgement.deciding())
+            checked = _checked(loaded, found, path, engine_python)
+        summary = request.summary(judgement.first_values())
         write_page(summary, out / REPORT)
         return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
 
 def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cpu", progress: Progress | None = None) -> Check:
-    """Check a built file against its plan, on contexts that the model writes itself.
+    """Check a built file against its plan, on contexts sampled from the model.
 
-    A plan for vLLM is run in it by `engine_python`, the Python of an environment that has it; by this one where it is empty and has it.
+    A plan for vLLM is run by `engine_python`, the Python of an environment with vLLM; if that is empty, by this Python.
 
     Raises:
         UserError: the model, the plan or the file cannot be used.
@@ -201,9 +209,7 @@ PROMPT = "The capital of France is"
 
 
 def _as_the_method_wants(settings: Settings, by: Search) -> Settings:
-    """The settings with the steps that the method has follow, where they name none, and as published with the sensitivity that it needs, where they
-    leave that at the default.
-    """
+    """Return the settings with the method's steps if they name none, and `as_published` with the method's sensitivity if theirs is the default."""
     needed = by.method.sensitivity if by.as_published and settings.sensitivity == Settings.sensitivity else ""
     return replace(settings, steps=settings.steps or by.method.steps, sensitivity=needed or settings.sensitivity)
 
@@ -216,24 +222,24 @@ def _is_measured(run: Run, choice: Choice) -> bool:
 def _require_one_judge(settings: Settings, by: Search) -> None:
     if settings.ships_anew and by.objectives:
         raise UserError(
-            f"What ships with another codec or with steps is chosen by its divergence; {by.objectives[0].name} cannot choose it too: leave out "
-            "--objectives, or --ship-codec and --step."
+            f"With another codec to ship or with steps, the plan is chosen by its divergence; {by.objectives[0].name} cannot choose it too: leave "
+            "out --objectives, or --ship-codec and --step."
         )
 
 
-def _require_possible(bench: Workbench, limit: Within) -> None:
-    """Refuse a limit that the original meets before any text is read, and one that nothing meets before anything is quantized."""
-    original = Original(bench.settings.model, bench.settings.target, original_bytes(bench))
-    require_needed(limit, original, n_weights=sum(tensor.n_weights for tensor in bench.model.tensors))
-    space = with_cache_units(bench, whole_space(bench))
+def _require_possible(loaded: Workbench, limit: Within) -> None:
+    """Raise if the original is within the limit or no choice is, before any text is read or tensor quantized."""
+    original = Original(loaded.settings.model, loaded.settings.target, original_bytes(loaded))
+    require_needed(limit, original, n_weights=sum(tensor.n_weights for tensor in loaded.model.tensors))
+    space = with_cache_units(loaded, whole_space(loaded))
     served, size_bytes = bound_space(space, limit, original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """What a plan stays within: a bound on bytes, and limits beside it. `costs` are told, those of the limits among them. `method` is the search that
-    was asked for, whose own plan alone is a candidate `as_published`.
+class _PlanRequest:
+    """Request for a plan: the size limit, the limits beside it, and the costs to report, those of the limits among them. `method` is the requested
+    search method; `as_published`, its own best plan is the only candidate.
     """
 
     bound: Bound
@@ -245,43 +251,43 @@ class _Asked:
 
     @cached_property
     def candidates(self) -> dict[str, Choice]:
-        """See `candidates`; to be asked for when the search is over."""
+        """See `candidates`; computed on first access, which must be after the search."""
         if self.as_published:
             return own_candidate(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)
         return candidates(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)
 
     def plan(self, values: Mapping[str, float]) -> Plan:
-        """The best of the measured candidates by `values`, or by divergence where there are none."""
+        """Return the best measured candidate as a plan, by `values`, or by divergence if they are empty."""
         name, measurement = best(self.bound.run, self.candidates, values)
         text = ", ".join([self.bound.text, *(limit.text for limit in self.limits)])
         by = origin(self.bound.run, name, self.candidates[name], self.method)
         return make_plan(self.bound.run, budget=text, strategy=name, measurement=measurement, cache=self.bound.cache, by=by)
 
-    def figures(self, values: Mapping[str, float]) -> RunSummary:
-        """The same as figures."""
+    def summary(self, values: Mapping[str, float]) -> RunSummary:
+        """Return the report's numbers, with the best measured candidate by `values` as the selected one."""
         named = self.candidates
         chosen = best(self.bound.run, named, values)[0]
         limit = SizeLimit(self.bound.file_bytes(named[chosen]))
         return summarise(self.bound.run, named=named, chosen=chosen, limit=limit, costs=self.costs, device=self.device)
 
 
-def _asked(bound: Bound, conditions: Conditions, objectives: Iterable[NamedObjective]) -> _Asked:
+def _plan_request(bound: Bound, conditions: Conditions, objectives: Iterable[NamedObjective]) -> _PlanRequest:
     _require_budget_alone(conditions)
     limits = limits_of(bound.run, conditions)
     limited = [limit.cost.objective for limit in limits]
-    told = [cost for cost in objectives if isinstance(cost, CostObjective) and cost not in (*limited, CostObjective.BYTES, CostObjective.BITS)]
-    costs = (*(limit.cost for limit in limits), *named_costs(bound.run, told, conditions.device))
-    return _Asked(bound, limits, costs, conditions.device)
+    others = [cost for cost in objectives if isinstance(cost, CostObjective) and cost not in (*limited, CostObjective.BYTES, CostObjective.BITS)]
+    costs = (*(limit.cost for limit in limits), *named_costs(bound.run, others, conditions.device))
+    return _PlanRequest(bound, limits, costs, conditions.device)
 
 
 def _require_budget_alone(conditions: Conditions) -> None:
     if conditions.nats_at_most < inf:
         raise UserError(
-            f"Under a budget the divergence is made small; kl={conditions.nats_at_most:g} asks for the smallest file instead: leave out the "
+            f"Under a budget, the divergence is minimised; kl={conditions.nats_at_most:g} asks for the smallest file instead: leave out the "
             "budget, or use `fit_smallest` or `smallest_plan`."
         )
 
 
-def _checked(bench: Workbench, plan: Plan, path: Path, engine_python: str) -> Check:
-    contexts = prefixes(bench.texts.held_out.ids, N_CONTEXTS)
-    return check(bench.model, plan, path, contexts=contexts, prompt=PROMPT, engine_python=engine_python, progress=bench.progress)
+def _checked(loaded: Workbench, plan: Plan, path: Path, engine_python: str) -> Check:
+    contexts = prefixes(loaded.texts.held_out.ids, N_CONTEXTS)
+    return check(loaded.model, plan, path, contexts=contexts, prompt=PROMPT, engine_python=engine_python, progress=loaded.progress)

@@ -1,4 +1,4 @@
-"""A run with its model loaded: what measuring needs, each piece made when it is first asked for and kept in the run folder."""
+"""Run with its model loaded: texts, packed tensors, importance and routing, each computed on first use and stored in the run folder."""
 
 import resource
 import sys
@@ -47,9 +47,9 @@ from bitwright.written_files import digest
 
 @dataclass(frozen=True, eq=False)
 class Workbench:
-    """The model `whole`, as it was loaded, and the store of one run, the texts, and every tensor's packed levels.
+    """Run with its model loaded: the model `whole` as it was loaded, the store, the texts, and every tensor packed in every format.
 
-    Asking for `texts` or `levels` raises `UserError` where the text or the importance matrix of the settings cannot be used.
+    Reading `texts` or `levels` raises `UserError` if the text or the importance matrix of the settings cannot be used.
     """
 
     settings: Settings
@@ -65,17 +65,17 @@ class Workbench:
 
     @cached_property
     def engine(self) -> Engine:
-        """What will load the finished model."""
+        """The engine that will load the finished model."""
         return engine_named(self.settings.target)
 
     @property
     def target(self) -> Target:
-        """Its formats and rules."""
+        """The engine's formats and rules."""
         return self.engine.target
 
     @cached_property
     def container(self) -> Container:
-        """How the finished model is written."""
+        """The file format in which the finished model is written."""
         return self.engine.container(self.settings.model)
 
     @cached_property
@@ -85,9 +85,9 @@ class Workbench:
 
     @cached_property
     def levels(self) -> PackedTensors:
-        """Every tensor in every format, quantized with the run's importance matrix.
+        """Every tensor packed in every format, quantized with the run's importance matrix.
 
-        Codes that a text had a part in are not made again once they were measured.
+        Codes that depend on calibration text (GPTQ) cannot be reproduced, and are only read once they were measured.
         """
         return PackedTensors(self.folder / LEVELS, self.model.source, self._codec(), _importance(self))
 
@@ -100,7 +100,7 @@ class Workbench:
 
     @cached_property
     def routing(self) -> Routing:
-        """Which experts the calibration text is sent to."""
+        """Routing of the calibration text to experts."""
         if not is_mixture(self.model):
             return NO_ROUTING
         tokens = self.texts.calibration
@@ -108,22 +108,22 @@ class Workbench:
         if all(self.store.has_array(routing_key(part.ids)) for part in (tokens, *parts)):
             return cached_routing(self.model, tokens, store=self.store, progress=self.progress)
         with timed(self.store, "routing", tokens.n_tokens):
-            found = added([cached_routing(self.model, part, store=self.store, progress=self.progress) for part in parts])  # in one pass over all
+            found = added([cached_routing(self.model, part, store=self.store, progress=self.progress) for part in parts])  # one pass in total
             self.store.put_array(routing_key(tokens.ids), found.to_array())
             return found
 
     def routing_of(self, sequences: NDArray[np.int64]) -> Routing:
-        """The same of some calibration sequences."""
+        """Return the routing of some calibration sequences, given by index."""
         tokens = self.texts.calibration
         part = Tokens(tokens.ids[sequences], tokens.text)
         return cached_routing(self.model, part, store=self.store, progress=self.progress) if is_mixture(self.model) else NO_ROUTING
 
 
 def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress) -> Workbench:
-    """Load the model, and begin a run in `folder` or go on with the one that is there.
+    """Load the model, and start a run in `folder` or continue the one that is there.
 
     Raises:
-        UserError: a model or device that cannot be used, or a run folder that was begun with other settings.
+        UserError: the model or device cannot be used, or the run in the folder was started with other settings.
     """
     require_device(device)
     store = Store(folder / DATABASE)
@@ -136,10 +136,10 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress)
 
 
 def require_device(name: str) -> None:
-    """Refuse a device on which torch cannot work here.
+    """Raise if torch cannot use a device here.
 
     Raises:
-        UserError: an unknown name, or hardware that is missing or that this build of torch does not know.
+        UserError: the name is unknown, the hardware is missing, or this build of torch does not support it.
     """
     try:
         torch.ones(1, device=name).sum().item()
@@ -149,10 +149,10 @@ def require_device(name: str) -> None:
 
 
 @contextmanager
-def referenced(bench: Workbench, tokens: Tokens) -> Iterator[Reference]:
-    """The original's predictions on a text, for as long as the block lasts; the model has its original weights now."""
-    with timed(bench.store, "reference", tokens.n_tokens):
-        reference = Reference(bench.model, tokens, scratch=bench.folder, progress=bench.progress)
+def referenced(loaded: Workbench, tokens: Tokens) -> Iterator[Reference]:
+    """Compute the original's predictions on a text, for use inside the `with` block. The model must have its original weights."""
+    with timed(loaded.store, "reference", tokens.n_tokens):
+        reference = Reference(loaded.model, tokens, scratch=loaded.folder, progress=loaded.progress)
     try:
         yield reference
     finally:
@@ -161,14 +161,14 @@ def referenced(bench: Workbench, tokens: Tokens) -> Iterator[Reference]:
 
 @dataclass
 class Passed:
-    """Tokens that went through the model; for a block to correct that learns it only while it works."""
+    """Tokens that went through the model, which the timed `with` block may set if they are not known before."""
 
     n_tokens: int
 
 
 @contextmanager
 def timed(store: Store, name: str, n_tokens: int = 0) -> Iterator[Passed]:
-    """Keep in the run what the block cost: seconds, tokens, and the process's peak memory so far."""
+    """Store the cost of the `with` block in the run: seconds, tokens, and the process's peak memory so far."""
     started, passed = time.perf_counter(), Passed(n_tokens)
     yield passed
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -191,7 +191,7 @@ def _texts(settings: Settings, model: Model, *, store: Store, progress: Progress
 
 
 def _calibration(settings: Settings, model: Model, *, store: Store, progress: Progress) -> Texts:
-    """Calibration text, and held out of it what is not calibrated on."""
+    """Return the calibration text, and held-out sequences from the part of it that is not calibrated on."""
     shares, shape = shares_in(settings.calibration), settings.shape
     if len(shares) == 1:
         return _taken(shares[0], settings, model, shape=shape, store=store, progress=progress)
@@ -213,10 +213,10 @@ def _taken(share: Share, settings: Settings, model: Model, *, shape: Shape, stor
 
 
 def text_named(name: str, model: Model, shape: Shape, *, seed: int, progress: Progress, column: str = "") -> Texts:
-    """The sequences of the file or dataset of that name, whose text stands in `column`, or those that the model writes itself where it is `self`.
+    """Return the sequences of a file or dataset, whose text is in `column`, or if `name` is `self`, sequences sampled from the model.
 
     Raises:
-        TextError: there is no such text, it is too short, or it has tokens that the model has not.
+        TextError: there is no such text, it is too short, or it has tokens that the model does not have.
     """
     if name == SELF:
         return sample_texts(model, shape, seed=seed, progress=progress)
@@ -224,7 +224,7 @@ def text_named(name: str, model: Model, shape: Shape, *, seed: int, progress: Pr
 
 
 def tell_missing(texts: Texts, shape: Shape, progress: Progress) -> None:
-    """Say of which text there is less than was asked for."""
+    """Report each text that has fewer sequences than requested."""
     asked = (("calibration", texts.calibration, shape.n_calibration), ("held-out", texts.held_out, shape.n_held_out))
     for kind, tokens, n_asked in asked:
         if len(tokens.ids) < n_asked:
@@ -232,48 +232,48 @@ def tell_missing(texts: Texts, shape: Shape, progress: Progress) -> None:
 
 
 def documents_of(name: str, column: str = "") -> list[Document]:
-    """The documents of a file or a dataset, whose text stands in `column`.
+    """Return the documents of a file or a dataset, whose text is in `column`.
 
     Raises:
-        TextError: there is none, or it has no text.
-        LibraryError: a package is missing that reads it.
+        TextError: there is no such file or dataset, or it has no text.
+        LibraryError: a package to read it is missing.
     """
     return read_documents(Path(name), column) if is_local(name) else dataset_documents(name, column)
 
 
 def is_local(name: str) -> bool:
-    """Whether a text of that name would be a file, and not a dataset."""
-    with suppress(OSError, ValueError):  # a name that no file can have
+    """Return whether a text of that name is a file, not a dataset."""
+    with suppress(OSError, ValueError):  # no valid file name
         return bool(Path(name).suffix) or Path(name).exists()
     return False
 
 
 def _given(name: str, model: Model, shape: Shape, *, column: str) -> Texts:
-    """The sequences of a text of the user's, each token known to the model."""
+    """Return the sequences of a file or dataset, after checking that the model has every token."""
     return split_texts(documents_of(name, column), model.tokenizer, shape, name=Path(name).name, n_rows=embedding_rows(model))
 
 
-def _importance(bench: Workbench) -> dict[str, Floats]:
-    """The importance matrix that the run packs with, from its folder; made where it is not there, or was changed.
+def _importance(loaded: Workbench) -> dict[str, Floats]:
+    """Return the importance matrix from the run's folder; it is collected again if it is missing or was changed.
 
     Raises:
-        RunError: what is made now is another matrix than the one that levels of the run were packed with.
+        RunError: the matrix collected now differs from the one that the run's tensors were quantized with.
     """
-    path, whole = bench.folder / IMATRIX, bench.whole.tensors
-    kept = bench.store.text(IMATRIX_DIGEST) if bench.store.has_text(IMATRIX_DIGEST) else ""
-    if not kept or not path.is_file() or digest(path) != kept:
-        write_imatrix(path, _made_importance(bench), text=bench.texts.calibration.text)
-        if kept and digest(path) != kept:
+    path, whole = loaded.folder / IMATRIX, loaded.whole.tensors
+    stored = loaded.store.text(IMATRIX_DIGEST) if loaded.store.has_text(IMATRIX_DIGEST) else ""
+    if not stored or not path.is_file() or digest(path) != stored:
+        write_imatrix(path, _made_importance(loaded), text=loaded.texts.calibration.text)
+        if stored and digest(path) != stored:
             raise RunError(
-                f"A run goes on only with the importance matrix it began with; {path} was changed, and collected again it is another: search again "
+                f"A run continues only with the importance matrix it began with; {path} was changed, and collected again it differs: search again "
                 "with another --out."
             )
-        bench.store.put_text(IMATRIX_DIGEST, digest(path))
-    return cut_importance(read_imatrix(path, whole), whole, bench.target.cut)
+        loaded.store.put_text(IMATRIX_DIGEST, digest(path))
+    return cut_importance(read_imatrix(path, whole), whole, loaded.target.cut)
 
 
-def _made_importance(bench: Workbench) -> dict[str, Floats]:
-    if bench.settings.imatrix:
-        return read_imatrix(Path(bench.settings.imatrix), bench.whole.tensors)
-    with timed(bench.store, "imatrix", bench.texts.calibration.n_tokens):
-        return collect_importance(bench.whole, bench.texts.calibration, progress=bench.progress)
+def _made_importance(loaded: Workbench) -> dict[str, Floats]:
+    if loaded.settings.imatrix:
+        return read_imatrix(Path(loaded.settings.imatrix), loaded.whole.tensors)
+    with timed(loaded.store, "imatrix", loaded.texts.calibration.n_tokens):
+        return collect_importance(loaded.whole, loaded.texts.calibration, progress=loaded.progress)

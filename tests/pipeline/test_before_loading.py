@@ -21,7 +21,7 @@ from bitwright.objectives import CostObjective
 from bitwright.pipeline import Conditions, Memory, Search
 from bitwright.pipeline.before_loading import require_fittable, require_searchable
 from bitwright.pipeline.channel_order import order_channels
-from bitwright.pipeline.cost_limits import NO_CONDITIONS, AtMost
+from bitwright.pipeline.cost_limits import NO_CONDITIONS, CostCeiling
 from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.run_space import whole_space
@@ -81,7 +81,7 @@ CASES: dict[str, Case] = {
     ),
     "seconds without a profile": (
         DeviceError,
-        lambda m, o: fit(small(m), o, conditions=Conditions((AtMost(CostObjective.SECONDS, 1.0),))),
+        lambda m, o: fit(small(m), o, conditions=Conditions((CostCeiling(CostObjective.SECONDS, 1.0),))),
         ("--profile",),
     ),
     "a target that is no engine's": (PlanError, lambda m, o: fit(small(m, target="integers", formats=()), o), ("integers",)),
@@ -93,7 +93,7 @@ CASES: dict[str, Case] = {
 
 
 def limited(objective: CostObjective) -> Conditions:
-    return Conditions((AtMost(objective, 1.0),), device=read_device("raspberry-pi-5-8gb"))
+    return Conditions((CostCeiling(objective, 1.0),), device=read_device("raspberry-pi-5-8gb"))
 
 
 @pytest.mark.usefixtures("unread")

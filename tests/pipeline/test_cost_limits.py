@@ -15,7 +15,7 @@ from bitwright.methods.by_name import method_named
 from bitwright.objectives import Cost, CostObjective
 from bitwright.pipeline import Conditions, Run, Search
 from bitwright.pipeline.candidates import candidates
-from bitwright.pipeline.cost_limits import NO_DEVICE, AtMost, parse_at_most, parse_costs
+from bitwright.pipeline.cost_limits import NO_DEVICE, CostCeiling, parse_at_most, parse_costs
 from bitwright.pipeline.costs import costs_of, limits_of
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.run_search import named_objectives
@@ -59,13 +59,13 @@ def middle(run: Run, cost: Cost, size_bytes: int) -> float:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("seconds-per-token=0.05", AtMost(CostObjective.SECONDS, 0.05)),
-        (" joules-per-token = 3e-1 ", AtMost(CostObjective.JOULES, 0.3)),
-        ("active-bytes=60MB", AtMost(CostObjective.ACTIVE_BYTES, 60e6)),
-        ("active-bytes=600", AtMost(CostObjective.ACTIVE_BYTES, 600.0)),
+        ("seconds-per-token=0.05", CostCeiling(CostObjective.SECONDS, 0.05)),
+        (" joules-per-token = 3e-1 ", CostCeiling(CostObjective.JOULES, 0.3)),
+        ("active-bytes=60MB", CostCeiling(CostObjective.ACTIVE_BYTES, 60e6)),
+        ("active-bytes=600", CostCeiling(CostObjective.ACTIVE_BYTES, 600.0)),
     ],
 )
-def test_ceilings_are_read(text: str, found: AtMost) -> None:
+def test_ceilings_are_read(text: str, found: CostCeiling) -> None:
     assert parse_at_most(text) == found
 
 
@@ -81,7 +81,7 @@ def test_a_plan_keeps_the_ceilings_and_says_so(own: Run, board: Device) -> None:
     size_bytes = (space.total_bytes(space.smallest()) + 3 * space.total_bytes(space.largest())) // 4
     seconds = costs_of(own).named(CostObjective.SECONDS, board)
     ceiling = middle(own, seconds, size_bytes)
-    asked = Conditions((AtMost(CostObjective.SECONDS, ceiling),), board)
+    asked = Conditions((CostCeiling(CostObjective.SECONDS, ceiling),), board)
     made, summary = bw.plan(own, bw.parse_budget(f"{size_bytes}B"), conditions=asked)
     chosen = space.choice(made.formats)
     assert seconds.of(chosen) <= ceiling
@@ -98,7 +98,7 @@ def test_a_fit_keeps_them_in_its_search_as_well(llama_96: Path, own: Run, board:
     seconds = costs_of(own).named(CostObjective.SECONDS, board)
     ceiling = middle(own, seconds, size_bytes)
     by = Search(method_named("auto"), Effort(evaluations=5), named_objectives("kl,seconds-per-token"))
-    asked = Conditions((AtMost(CostObjective.SECONDS, ceiling),), board)
+    asked = Conditions((CostCeiling(CostObjective.SECONDS, ceiling),), board)
     fitted = bw.fit(own.settings, bw.parse_budget(f"{size_bytes}B"), tmp_path, conditions=asked, by=by)
     assert seconds.of(space.choice(fitted.plan.formats)) <= ceiling
     tried = [np.array(choice) for choice in bw.open_run(tmp_path).evaluated()]
@@ -118,7 +118,7 @@ def test_experts_that_are_read_often_get_fewer_bits_under_a_ceiling(of_experts: 
     size_bytes = (space.total_bytes(space.smallest()) + space.total_bytes(space.largest())) // 2
     active = costs_of(of_experts).named(CostObjective.ACTIVE_BYTES, NO_DEVICE)
     ceiling = middle(of_experts, active, size_bytes)
-    made, _ = bw.plan(of_experts, bw.parse_budget(f"{size_bytes}B"), conditions=Conditions((AtMost(CostObjective.ACTIVE_BYTES, ceiling),)))
+    made, _ = bw.plan(of_experts, bw.parse_budget(f"{size_bytes}B"), conditions=Conditions((CostCeiling(CostObjective.ACTIVE_BYTES, ceiling),)))
     assert active.of(space.choice(made.formats)) <= ceiling
     assert bw.pipeline.read_by_a_step(of_experts, made.formats)[0] <= ceiling
 
@@ -129,16 +129,16 @@ def test_what_cannot_be_kept_says_which_by_how_much_and_the_way_out(own: Run, bo
     seconds, active = (costs_of(own).named(objective, board) for objective in (CostObjective.SECONDS, CostObjective.ACTIVE_BYTES))
     least = min(float(seconds.of(candidates(own, size_bytes)[name])) for name in candidates(own, size_bytes))
 
-    def refused(*at_most: AtMost) -> str:
+    def refused(*at_most: CostCeiling) -> str:
         with pytest.raises(BudgetError) as caught:
             candidates(own, size_bytes, limits_of(own, Conditions(at_most, board)))
         return sentence(caught.value, "raise it")
 
-    said = refused(AtMost(CostObjective.SECONDS, least / 100))
+    said = refused(CostCeiling(CostObjective.SECONDS, least / 100))
     assert "seconds-per-token=" in said
     assert "% above" in said
     smallest = float(active.of(space.smallest()))
-    together = refused(AtMost(CostObjective.ACTIVE_BYTES, 1.01 * smallest), AtMost(CostObjective.SECONDS, least))
+    together = refused(CostCeiling(CostObjective.ACTIVE_BYTES, 1.01 * smallest), CostCeiling(CostObjective.SECONDS, least))
     assert "and active-bytes at most" in together
     assert "or one of the others" in together
 

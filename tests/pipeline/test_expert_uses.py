@@ -68,7 +68,7 @@ def test_a_step_reads_half_of_the_experts(of_experts: Run) -> None:
     assert more - read == pytest.approx(added @ shares)
     with pytest.raises(RunError) as caught:
         read_by_a_step(of_experts, {"blk.0.attn_q.weight": "INT2_G32"})
-    sentence(caught.value, "give a plan of it")
+    sentence(caught.value, "give a plan of that run")
 
 
 def test_a_dense_model_has_none(searched: Run) -> None:

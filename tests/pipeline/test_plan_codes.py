@@ -1,4 +1,4 @@
-"""What is measured is what ships, also where a text had a part in the codes."""
+"""Plans ship the codes that were measured, also if these depend on calibration text."""
 
 import shutil
 from pathlib import Path

@@ -157,7 +157,7 @@ def test_the_objective_that_is_named_first_decides_the_plan(llama_tied: Path, tm
     objectives = named_objectives("flips,kl,bits")
     fitted = bw.fit(small(llama_tied), bw.parse_budget("6.5bpw"), tmp_path, by=Search(method_named("auto"), Effort(evaluations=3), objectives))
     assert [name.split()[0] for name in fitted.judgement.objectives] == ["flips", "kl", "bits"]
-    flips = fitted.judgement.deciding()
+    flips = fitted.judgement.first_values()
     assert len(flips) == len({candidate.label for candidate in fitted.summary.candidates})
     assert flips[fitted.plan.found.strategy] == min(flips.values())
 

@@ -159,7 +159,7 @@ def test_a_fleet_decides_for_each_device(run: Run) -> None:
     assert isinstance(decided, bw.pipeline.Assigned)
     assert isinstance(named, bw.pipeline.Assigned)
     assert isinstance(plain, bw.pipeline.Unserved)
-    assert "a cache in Q8_0" in plain.reason
+    assert "a KV cache in Q8_0" in plain.reason
     assert named.plan.cache.types == CacheTypes("Q4_0", "Q8_0")
     assert decided.plan.cache.types != DEFAULT_CACHE
     for row in (decided, named):

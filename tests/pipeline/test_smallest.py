@@ -10,7 +10,7 @@ import bitwright as bw
 from bitwright.errors import BudgetError, ObjectiveError, UserError
 from bitwright.objectives import CostObjective
 from bitwright.pipeline import Run
-from bitwright.pipeline.cost_limits import NO_DEVICE, AtMost, parse_conditions
+from bitwright.pipeline.cost_limits import NO_DEVICE, CostCeiling, parse_conditions
 from bitwright.pipeline.costs import costs_of
 from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.run_search import DEFAULT, named_objectives
@@ -60,7 +60,9 @@ def test_other_ceilings_are_kept_beside(own: Run) -> None:
     active = costs_of(own).named(CostObjective.ACTIVE_BYTES, NO_DEVICE)
     ceiling = float(active.of(space.smallest()) + active.of(space.largest())) / 2
     loosest = max(m.nats_per_token for m in own.measurements.values())
-    made, _ = smallest_plan(own, replace(parse_conditions([f"kl={loosest:.6f}"], NO_DEVICE), at_most=(AtMost(CostObjective.ACTIVE_BYTES, ceiling),)))
+    made, _ = smallest_plan(
+        own, replace(parse_conditions([f"kl={loosest:.6f}"], NO_DEVICE), at_most=(CostCeiling(CostObjective.ACTIVE_BYTES, ceiling),))
+    )
     assert active.of(space.choice(made.formats)) <= ceiling
 
 

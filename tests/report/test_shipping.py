@@ -12,7 +12,7 @@ from bitwright.report.shipping import shipping_table
 
 SHIPPING = Shipping(
     "rtn",
-    "gptq, in order",
+    "gptq (sequential)",
     (
         ShippedCandidate("knapsack", 2_000_000, (0.5, 0.01), (0.3, 0.01), chosen=False),
         ShippedCandidate("search 1 <b>", 1_900_000, (0.6, 0.01), (0.25, 0.01), chosen=True),
@@ -34,7 +34,7 @@ def test_the_best_as_shipped_comes_first_and_the_ranks_are_told() -> None:
     assert "► search 1" in told
     assert "Spearman 0.8" in told
     assert "Kendall 0.6" in told
-    assert "Searched with rtn, shipped with gptq, in order" in told
+    assert "Searched with rtn, shipped with gptq (sequential)" in told
 
 
 @pytest.mark.parametrize("value", [0.5, float("nan")])
