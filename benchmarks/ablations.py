@@ -27,12 +27,12 @@ from race import LONG, Heat, numbers, searched
 
 from bitwright.methods.by_name import method_named
 from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.held_out import measure
-from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.price_table import distortion_of, subject_of
 from bitwright.pipeline.run_search import DEFAULT, open_session
 from bitwright.pipeline.run_space import price, whole_space
-from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import gradient_products, importance_error_table
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.progress import Silent
@@ -54,7 +54,7 @@ class Row:
     choices: tuple[Choice, ...]
 
 
-def priced(args: argparse.Namespace, folder: str, *, n_sequences: int, length: int) -> tuple[Workbench, Run]:
+def priced(args: argparse.Namespace, folder: str, *, n_sequences: int, length: int) -> tuple[LoadedRun, Run]:
     """A run on that much text."""
     settings = Settings(
         model=args.model,
@@ -91,7 +91,7 @@ def many_sweeps(args: argparse.Namespace) -> Table:
     return np.where(run.prices.space.offered, table, run.prices.table)
 
 
-def steps(bench: Workbench, run: Run, start: tuple[Choice, ...], budgets: list[int]) -> Iterator[Row]:
+def steps(bench: LoadedRun, run: Run, start: tuple[Choice, ...], budgets: list[int]) -> Iterator[Row]:
     """One step along the slopes from each plan, at every damping."""
     found: dict[float, list[Choice]] = {damping: [] for damping in DAMPINGS}
     with open_session(bench, run, DEFAULT) as at:
@@ -104,7 +104,7 @@ def steps(bench: Workbench, run: Run, start: tuple[Choice, ...], budgets: list[i
         yield Row(f"damping {damping:g}", tuple(choices))
 
 
-def rows(args: argparse.Namespace, bench: Workbench, run: Run, budgets: list[int]) -> Iterator[Row]:
+def rows(args: argparse.Namespace, bench: LoadedRun, run: Run, budgets: list[int]) -> Iterator[Row]:
     """Every way, the default table's first."""
     one = optima(run, run.prices.table, budgets)
     yield Row("one sweep", one)

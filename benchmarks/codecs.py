@@ -46,7 +46,7 @@ from bitwright.objectives import (
     split_texts,
     standard_error,
 )
-from bitwright.pipeline.blockwise_gptq import sequentially_rounded
+from bitwright.pipeline.blockwise_gptq import sequential_gptq
 from bitwright.progress import Silent
 from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, PackedFormat, discover
 
@@ -89,7 +89,7 @@ class Bench:
 
         kept = self.levels(name, RoundToNearest())
         if not all((kept.folder / f"{tensor}.{form.name}").exists() for tensor, form in self.formats.items()):
-            with sequentially_rounded(self.model, self.formats, self.calibration, levels=with_moments, progress=Silent()):
+            with sequential_gptq(self.model, self.formats, self.calibration, levels=with_moments, progress=Silent()):
                 pass
         return planned_weights(self.model, kept, formats=self.formats)
 

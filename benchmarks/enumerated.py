@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler
 from bitwright.pipeline import Search, Settings
-from bitwright.pipeline.measuring import Effort, Meter, explore
+from bitwright.pipeline.ask_tell_loop import Effort, Meter, run_strategy
+from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.run_search import open_session
 from bitwright.pipeline.run_space import price
-from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.search import hypervolume, nondominated, solve
 
@@ -61,12 +61,16 @@ def main() -> None:
     with open_session(bench, run, Search(auto, Effort(), (KullbackLeibler(),))) as at:
         searched = {}
         for n in map(int, args.evaluations.split(",")):
-            along = explore(auto.for_front(at.method_context([]), max(2, n // 4)), at.evaluator, effort=Effort(n), meter=Meter(), progress=Silent())
+            along = run_strategy(
+                auto.for_front(at.method_context([]), max(2, n // 4)), at.evaluator, effort=Effort(n), meter=Meter(), progress=Silent()
+            )
             searched[n] = np.array([step.choice for step in along.steps])
         extremes = space.total_bits(np.array([space.smallest(), space.largest()]))
         budgets = {share: int(np.interp(share, [0, 1], extremes)) for share in map(float, args.budgets.split(","))}
         within = {
-            share: explore(auto.for_budget(at.method_context([]), bits), at.evaluator, effort=Effort(max(searched)), meter=Meter(), progress=Silent())
+            share: run_strategy(
+                auto.for_budget(at.method_context([]), bits), at.evaluator, effort=Effort(max(searched)), meter=Meter(), progress=Silent()
+            )
             for share, bits in budgets.items()
         }
         options = [np.flatnonzero(row) for row in space.offered]

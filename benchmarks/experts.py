@@ -34,12 +34,12 @@ from bitwright.errors import UserError
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler, Measurement, Reference, standard_error
 from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.held_out import measure
-from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.price_table import distortion_of, priced, subject_of
-from bitwright.pipeline.run_search import SearchSession, open_session, search_within
+from bitwright.pipeline.run_search import SearchSession, open_session, search_budget
 from bitwright.pipeline.run_space import price, whole_space
-from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import proxy_named
 from bitwright.predictors.sensitivity.text_divergence import divergence
 from bitwright.progress import Silent
@@ -54,7 +54,7 @@ NOTHING = np.zeros(0, dtype=np.int64)
 class Lab:
     """A run and its model."""
 
-    bench: Workbench
+    bench: LoadedRun
     run: Run
 
     def best(self, method: str, budget_bits: int, n_evaluations: float) -> Choice:
@@ -65,7 +65,7 @@ class Lab:
             return solve(self.run.prices.space, self.run.prices.table, budget_bits).choice
         search = Search(method_named(method), Effort(n_evaluations), (KullbackLeibler(),))
         try:
-            trials = search_within(self.bench, self.run, budget_bits=budget_bits, search=search).trials
+            trials = search_budget(self.bench, self.run, budget_bits=budget_bits, search=search).trials
         except UserError:
             return NOTHING
         full = trials.only(trials.n_sequences == trials.n_sequences.max())
@@ -104,7 +104,7 @@ def best_of_layers(at: SearchSession, plans: Choices, budget_bits: int) -> Choic
     return fitting[int(np.argmin(values))]
 
 
-def zeroed(bench: Workbench, run: Run) -> NDArray[np.float64]:
+def zeroed(bench: LoadedRun, run: Run) -> NDArray[np.float64]:
     """Divergence in nats per token with the weights of one expert at a time set to zero `(n_units,)`."""
     reference = Reference(bench.model, bench.texts.calibration, scratch=bench.folder, progress=Silent())
 

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler
 from bitwright.pipeline import Search, Settings
+from bitwright.pipeline.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
 from bitwright.pipeline.held_out import measure
-from bitwright.pipeline.measuring import Effort, Explored, Meter, explore
+from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.run_search import SearchSession, open_session
 from bitwright.pipeline.run_space import price
-from bitwright.pipeline.workbench import set_up
 from bitwright.predictors.plans.radial_basis import RadialBasisPredictor
 from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table_at
 from bitwright.progress import Silent
@@ -63,15 +63,15 @@ def pinned(at: SearchSession, space: Space) -> Space:
     return space.narrowed(offered)
 
 
-def amq(at: SearchSession, args: argparse.Namespace) -> tuple[Explored, Space]:
+def amq(at: SearchSession, args: argparse.Namespace) -> tuple[SearchResult, Space]:
     space = pinned(at, at.run.prices.space)
     problem = Problem(space, np.zeros((0, len(space.units)), dtype=np.int64), at.evaluator.n_sequences, args.seed)
     rounds = Rounds(args.n_first, args.n_rounds, args.n_each, clustered)
     strategy = predicted_front(problem, RadialBasisPredictor(space.offered).fit, rounds)
-    return explore(strategy, at.evaluator, effort=Effort(), meter=Meter(), progress=at.bench.progress), space
+    return run_strategy(strategy, at.evaluator, effort=Effort(), meter=Meter(), progress=at.bench.progress), space
 
 
-def points(space: Space, explored: Explored, n: int) -> Points:
+def points(space: Space, explored: SearchResult, n: int) -> Points:
     """The first `n` steps."""
     steps = explored.steps[:n]
     bits = space.total_bits(np.array([measured.choice for measured, _ in steps])) - space.fixed_bits
@@ -104,7 +104,7 @@ def main() -> None:
     run = price(bench)
     default = Search(method_named("auto"), Effort((args.n_first + args.n_rounds * args.n_each) // args.share), (KullbackLeibler(),))
     with open_session(bench, run, default) as at:
-        ours = explore(
+        ours = run_strategy(
             default.method.along(at.method_context([]), args.points), at.evaluator, effort=default.effort, meter=at.meter, progress=Silent()
         )
         theirs, space = amq(at, args)

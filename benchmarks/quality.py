@@ -27,8 +27,8 @@ from bitwright.objectives import Measurement, standard_error
 from bitwright.pipeline import Run, Settings
 from bitwright.pipeline.candidates import budget_bytes, candidates
 from bitwright.pipeline.held_out import measure
+from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.run_space import price, uniforms, whole_space
-from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import importance_error_table
 from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
 from bitwright.progress import Silent
@@ -53,7 +53,7 @@ class Lane:
         return self.size_bytes <= self.budget_bytes
 
 
-def other_tables(bench: Workbench) -> dict[str, NDArray[np.float64]]:
+def other_tables(bench: LoadedRun) -> dict[str, NDArray[np.float64]]:
     """The tables `(n_units, n_formats)` that need no gradients."""
     distortion = measure_distortion(whole_space(bench), bench.levels, progress=bench.progress)
     return {"importance": importance_error_table(distortion), "weight": weight_error_table(distortion)}
@@ -73,7 +73,7 @@ def nearest(space: Space, named: Mapping[str, Choice], size_bytes: int) -> dict[
     return {name: named[name] for name, size in sizes.items() if size in (below, above)}
 
 
-def lanes(bench: Workbench, run: Run, *, budgets: list[int], mixes: Mixes) -> list[Lane]:
+def lanes(bench: LoadedRun, run: Run, *, budgets: list[int], mixes: Mixes) -> list[Lane]:
     """All that is compared, budget by budget."""
     space = run.prices.space
     theirs = {f"llama.cpp {name}": mix_choice(space, mix["formats"]) for name, mix in mixes.items()}

@@ -36,11 +36,11 @@ from bitwright.methods.by_name import METHODS, method_named
 from bitwright.methods.published_experts import OF_EXPERTS
 from bitwright.objectives import read_documents
 from bitwright.pipeline import Run, Search, Settings
+from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.held_out import measure
-from bitwright.pipeline.measuring import Effort
-from bitwright.pipeline.run_search import search_within
+from bitwright.pipeline.loaded_run import LoadedRun, set_up
+from bitwright.pipeline.run_search import search_budget
 from bitwright.pipeline.run_space import price, uniforms
-from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import proxy_named
 from bitwright.progress import Silent
 from bitwright.search import Learning, LocalSearchOptions, Problem, random_mixes, solve, swaps
@@ -71,7 +71,7 @@ class Entrant:
 class Heat:
     """One model, calibration seed and budget."""
 
-    bench: Workbench
+    bench: LoadedRun
     run: Run
     budget_bits: int
     code_bits: float
@@ -111,7 +111,7 @@ def entries(heat: Heat, *, methods: tuple[Method, ...], evaluations: int, refere
 
 def searched(heat: Heat, lane: str, search: Search, *, first: Spent) -> Entrant:
     """What a method finds: of the choices that it measured in full the best that fits; the table's word where it measured none."""
-    explored = search_within(heat.bench, heat.run, budget_bits=heat.budget_bits, search=search)
+    explored = search_budget(heat.bench, heat.run, budget_bits=heat.budget_bits, search=search)
     spent = Spent(
         first.forward_tokens + explored.spent.forward_tokens,
         first.backward_tokens + explored.spent.backward_tokens,
@@ -174,7 +174,7 @@ def heats(args: argparse.Namespace) -> Iterator[tuple[int, Heat]]:
         run.store.close()
 
 
-def opened(args: argparse.Namespace, seed: int) -> tuple[Workbench, Run]:
+def opened(args: argparse.Namespace, seed: int) -> tuple[LoadedRun, Run]:
     """The run of one calibration seed, priced."""
     args.out.mkdir(parents=True, exist_ok=True)
     text = args.out / f"calibration-{seed}.txt"

@@ -23,12 +23,12 @@ from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler, Reference, standard_error
 from bitwright.objectives.metrics.router_shift import RouterShift
 from bitwright.pipeline import Search, Settings
-from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.ask_tell_loop import Effort
+from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.router_calibration import calibrated_routers
-from bitwright.pipeline.run_search import search_within
+from bitwright.pipeline.run_search import search_budget
 from bitwright.pipeline.run_space import price
 from bitwright.pipeline.steps import RIDGE
-from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import Choice
@@ -58,7 +58,7 @@ class Lab:
         for name, method, effort in (("one format", "eac-moe", 1), ("searched", "auto", n_evaluations)):
             search = Search(method_named(method), Effort(effort), (KullbackLeibler(),))
             try:
-                trials = search_within(self.bench, run, budget_bits=budget_bits, search=search).trials
+                trials = search_budget(self.bench, run, budget_bits=budget_bits, search=search).trials
             except UserError:
                 continue
             full = trials.only(trials.n_sequences == trials.n_sequences.max())

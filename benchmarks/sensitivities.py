@@ -20,9 +20,9 @@ from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, Reference, Tokens
 from bitwright.pipeline import Run, Settings
 from bitwright.pipeline.held_out import measure
+from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.price_table import subject_of
 from bitwright.pipeline.run_space import price, whole_space
-from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import fit_scale, gradient_products, importance_error_table, rank_agreement, summed
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
@@ -68,7 +68,7 @@ def random_plans(space: Space, n_plans: int, *, rng: np.random.Generator) -> lis
     return list(scattered(space, smallest + np.array(shares) * (largest - smallest), rng=rng))
 
 
-def one_at_a_time(bench: Workbench, space: Space, n_sequences: int) -> tuple[Table, Cost]:
+def one_at_a_time(bench: LoadedRun, space: Space, n_sequences: int) -> tuple[Table, Cost]:
     """The measured table on the first calibration sequences, and what it took over all interruptions."""
     tokens = Tokens(bench.texts.calibration.ids[:n_sequences], bench.texts.calibration.text)
     subject = replace(subject_of(bench, space), tokens=tokens)
@@ -88,7 +88,7 @@ def one_at_a_time(bench: Workbench, space: Space, n_sequences: int) -> tuple[Tab
     return table, Cost(int(space.offered.sum()) * tokens.n_tokens, 0, float(seconds.sum()))
 
 
-def scores(bench: Workbench, run: Run, n_sequences: int) -> dict[str, tuple[Score, Cost]]:
+def scores(bench: LoadedRun, run: Run, n_sequences: int) -> dict[str, tuple[Score, Cost]]:
     """Every way to predict a plan's divergence, and its cost; nothing is measured one at a time where `n_sequences` is 0."""
     space, n_tokens = run.prices.space, bench.texts.calibration.n_tokens
     distortion = measure_distortion(whole_space(bench), bench.levels, progress=bench.progress)

@@ -356,7 +356,7 @@ def test_stopping_it_is_no_crash(bitwright: Cli, gguf_256: Path, tmp_path: Path,
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bitwright.pipeline.workbench.load", stop)
+    monkeypatch.setattr("bitwright.pipeline.loaded_run.load", stop)
     ended = bitwright("fit", gguf_256, "--budget", "6bpw", "--out", tmp_path / "o", *SIZES)
     assert ended.code == 130
     assert "Traceback" not in ended.err

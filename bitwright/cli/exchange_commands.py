@@ -20,7 +20,7 @@ def export(
 ) -> None:
     """Write a plan as a recipe of another quantization tool."""
     made = bw.read_plan(plan_file)
-    bw.pipeline.require_results({path: "export"}, [plan_file, *bw.pipeline.read_by_plan(made)])
+    bw.pipeline.require_results({path: "export"}, [plan_file, *bw.pipeline.plan_inputs(made)])
     exported = bw.pipeline.export(made, to)
     bw.pipeline.write_text(path, exported.text, kind="export")
     say(f"{to}  {path}\n{exported.note}")
@@ -36,7 +36,7 @@ def import_(
 ) -> None:
     """Read the recipe of another quantization tool, measure the allocation that it asks for, and write it as a plan."""
     settings = run.settings()
-    bw.pipeline.require_results(bw.pipeline.of_plan(path, settings.target), [file, *bw.pipeline.read_by_settings(settings)])
+    bw.pipeline.require_results(bw.pipeline.plan_results(path, settings.target), [file, *bw.pipeline.settings_inputs(settings)])
     made = bw.pipeline.import_plan(settings, file, from_, out_folder, device=device, progress=Rows())
     bw.pipeline.write_plan(made, path)
     found = made.divergence

@@ -32,7 +32,7 @@ def front(
 ) -> None:
     """Show the front of a run: the least divergence at every size, and at every size and ceiling on a cost."""
     if page is not None:
-        bw.pipeline.require_results({page: "report"}, bw.pipeline.read_by_run(bw.open_run(run)))
+        bw.pipeline.require_results({page: "report"}, bw.pipeline.run_inputs(bw.open_run(run)))
     device = bw.pipeline.read_device(profile) if profile else bw.pipeline.NO_DEVICE
     summary = bw.pipeline.describe(bw.open_run(run), bw.pipeline.parse_costs(costs), device=device)
     if as_json:
@@ -58,7 +58,7 @@ def experts(
     if isinstance(texts, bw.report.TextComparison):
         out.print(bw.report.routing_table(texts))
     if formats:
-        read, whole = bw.pipeline.read_by_a_step(opened, formats)
+        read, whole = bw.pipeline.decode_read_bytes(opened, formats)
         say(f"A decode step reads {read:,.0f} of {whole:,} bytes.")
 
 

@@ -65,7 +65,7 @@ def fleet(
         )
     )
     for row in found.rows:
-        if isinstance(row, bw.pipeline.Unserved):
+        if isinstance(row, bw.pipeline.DeviceWithoutPlan):
             say(row.reason)
     print_cache_text(opened)
     sums = bw.pipeline.build_fleet(found, out_folder, progress=Rows()) if build_models else {}

@@ -63,7 +63,7 @@ def fit(
         fitted = bw.pipeline.fit_smallest(settings, conditions, out_folder, by=by, engine_python=engine_python, device=device, progress=Rows())
     else:
         needed = require_limit(limit)
-        asked = bw.pipeline.deciding(settings, needed)
+        asked = bw.pipeline.settings_for_limit(settings, needed)
         fitted = bw.fit(asked, needed, out_folder, conditions=conditions, by=by, engine_python=engine_python, device=device, progress=Rows())
     opened = bw.open_run(out_folder)
     print_candidates(fitted.summary, fitted.plan.found)
@@ -129,7 +129,7 @@ def plan(
     Candidates that were not measured yet are measured now.
     """
     limit, conditions, opened = limits.limit(), ceilings.conditions(), bw.open_run(run)
-    bw.pipeline.require_results(bw.pipeline.of_plan(path, opened.settings.target), bw.pipeline.read_by_run(opened))
+    bw.pipeline.require_results(bw.pipeline.plan_results(path, opened.settings.target), bw.pipeline.run_inputs(opened))
     if conditions.nats_at_most < inf:
         refuse_limit(limit)
         made, summary = bw.pipeline.smallest_plan(opened, conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())

@@ -3,28 +3,28 @@
 from bitwright.devices import read_device, read_devices
 from bitwright.engines import Serving, engine_named, parse_threads, profile_machine, profile_named
 from bitwright.methods import METHODS, method_named
+from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.candidates import write_text
 from bitwright.pipeline.channel_order import order_channels
 from bitwright.pipeline.comparing import compare_proxies, comparison_cost
 from bitwright.pipeline.cost_limits import NO_DEVICE, Conditions, parse_conditions, parse_costs
 from bitwright.pipeline.engines import preflight, price_rules
-from bitwright.pipeline.expert_uses import expert_uses, read_by_a_step
+from bitwright.pipeline.expert_uses import decode_read_bytes, expert_uses
 from bitwright.pipeline.exporting import export
 from bitwright.pipeline.extreme_weights import extremes_text
-from bitwright.pipeline.fleet import Assigned, Unserved, plan_fleet
+from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
 from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.long_text import cache_text
-from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.memory_budget import memory_of, serve_command, serving_of_model
 from bitwright.pipeline.outputs import require_file, require_folder
 from bitwright.pipeline.parity import parity_text
-from bitwright.pipeline.results import of_plan, read_by_plan, read_by_run, read_by_settings, require_results
+from bitwright.pipeline.results import plan_inputs, plan_results, require_results, run_inputs, settings_inputs
 from bitwright.pipeline.run import Run, open_run
 from bitwright.pipeline.run_search import Search, named_objectives
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.size_limits import Memory, deciding
+from bitwright.pipeline.size_limits import Memory, settings_for_limit
 from bitwright.pipeline.smallest import fit_smallest, smallest_plan
 from bitwright.pipeline.text_comparison import text_comparison
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
@@ -33,8 +33,9 @@ from bitwright.spaces import cache_types
 __all__ = [
     "METHODS",
     "NO_DEVICE",
-    "Assigned",
     "Conditions",
+    "DevicePlan",
+    "DeviceWithoutPlan",
     "Effort",
     "Fitted",
     "Memory",
@@ -42,14 +43,13 @@ __all__ = [
     "Search",
     "Serving",
     "Settings",
-    "Unserved",
     "build",
     "build_fleet",
     "cache_text",
     "cache_types",
     "compare_proxies",
     "comparison_cost",
-    "deciding",
+    "decode_read_bytes",
     "describe",
     "engine_named",
     "expert_uses",
@@ -61,7 +61,6 @@ __all__ = [
     "memory_of",
     "method_named",
     "named_objectives",
-    "of_plan",
     "open_run",
     "order_channels",
     "parity_text",
@@ -70,22 +69,23 @@ __all__ = [
     "parse_threads",
     "plan",
     "plan_fleet",
+    "plan_inputs",
+    "plan_results",
     "preflight",
     "price_rules",
     "profile_machine",
     "profile_named",
-    "read_by_a_step",
-    "read_by_plan",
-    "read_by_run",
-    "read_by_settings",
     "read_device",
     "read_devices",
     "require_file",
     "require_folder",
     "require_results",
+    "run_inputs",
     "search",
     "serve_command",
     "serving_of_model",
+    "settings_for_limit",
+    "settings_inputs",
     "smallest_plan",
     "target_of",
     "text_comparison",

@@ -18,17 +18,19 @@ from bitwright.objectives import CostObjective, read_documents, require_datasets
 from bitwright.pipeline.calibration_mix import shares_in
 from bitwright.pipeline.cost_limits import Conditions
 from bitwright.pipeline.costs import require_countable
+from bitwright.pipeline.loaded_run import is_local, require_device
 from bitwright.pipeline.outputs import require_folder
 from bitwright.pipeline.run_search import Search
-from bitwright.pipeline.run_space import cache_units, least_space
+from bitwright.pipeline.run_space import cache_units, lower_bound_space
 from bitwright.pipeline.settings import SELF, Settings
-from bitwright.pipeline.size_limits import Original, Within, bound_space, require_needed
-from bitwright.pipeline.workbench import is_local, require_device
+from bitwright.pipeline.size_limits import BudgetOrMemory, Original, bound_space, require_needed
 from bitwright.search import solve
 from bitwright.spaces import DEFAULT_CACHE, Space, uncut
 
 
-def require_fittable(settings: Settings, out: Path, *, limit: Within, by: Search, conditions: Conditions, engine_python: str, device: str) -> None:
+def require_fittable(
+    settings: Settings, out: Path, *, limit: BudgetOrMemory, by: Search, conditions: Conditions, engine_python: str, device: str
+) -> None:
     """Raise if a fit cannot succeed; see `require_searchable`.
 
     Raises:
@@ -124,7 +126,7 @@ def _space(settings: Settings, headers: Headers) -> Space:
     held, container = engine.held(headers), engine.container(settings.model)
     names = {tensor.name for tensor in (headers if engine.target.cut is uncut else held).tensors}
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
-        space = least_space(settings, held, names, container=container, scratch=Path(scratch))
+        space = lower_bound_space(settings, held, names, container=container, scratch=Path(scratch))
     return cache_units(settings, held, space)
 
 

@@ -39,7 +39,7 @@ class Stream:
             self.x[i] = y
 
 
-def entering(model: Model, tokens: Tokens) -> Stream:
+def input_stream(model: Model, tokens: Tokens) -> Stream:
     """Return the stream at the input of the first block, embedded with the model's current weights."""
     stream = Stream([], [])
     for ids in tokens.batches(SEQUENCES_AT_ONCE):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress import Model, PackedTensors, matrix_shape
 from bitwright.objectives import Tokens, collect_moments
-from bitwright.pipeline.block_stream import SEQUENCES_AT_ONCE, Stream, entering
+from bitwright.pipeline.block_stream import SEQUENCES_AT_ONCE, Stream, input_stream
 from bitwright.predictors import decoder_blocks
 from bitwright.progress import Progress
 from bitwright.spaces import Format, Tensor, discover
@@ -24,7 +24,7 @@ LevelsWith = Callable[[Moments], PackedTensors]
 
 
 @contextmanager
-def sequentially_rounded(model: Model, formats: Mapping[str, Format], tokens: Tokens, *, levels: LevelsWith, progress: Progress) -> Iterator[None]:
+def sequential_gptq(model: Model, formats: Mapping[str, Format], tokens: Tokens, *, levels: LevelsWith, progress: Progress) -> Iterator[None]:
     """Quantize every tensor of `formats` block by block, and store its packed bytes in the folder of `levels`. Inside the `with` block, the model has
     the quantized weights.
     """
@@ -35,7 +35,7 @@ def sequentially_rounded(model: Model, formats: Mapping[str, Format], tokens: To
         outside = layers.pop(-1, [])
         head = quantizer.quantize_embeddings(outside)
         advance(len(outside) - len(head))
-        stream = entering(model, tokens)
+        stream = input_stream(model, tokens)
         for layer, block in enumerate(decoder_blocks(model)):
             quantizer.quantize_block(block, layer, stream, layers.get(layer, []))
             advance(len(layers.get(layer, [])))

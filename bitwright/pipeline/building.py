@@ -23,7 +23,7 @@ from bitwright.compress import (
 from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.pipeline.outputs import require_place
-from bitwright.pipeline.results import read_by_plan, require_results
+from bitwright.pipeline.results import plan_inputs, require_results
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import ABSENT, DROP, Kept, Plan, Target, Tensor, expert_of
 from bitwright.written_files import digest, withdraw
@@ -40,7 +40,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
     """
     engine = _engine_of(plan)
     require_place(out)
-    require_results({out: MODEL}, read_by_plan(plan))
+    require_results({out: MODEL}, plan_inputs(plan))
     whole = open_source(plan.model.source)
     source, container = engine.held(whole), engine.container(plan.model.source)
     require_fit(plan, source)

@@ -63,7 +63,7 @@ def parts_of(total: int, shares: Sequence[Share]) -> list[int]:
     return [int(count) for count in counts]
 
 
-def keep_origins(store: Store, shares: Sequence[Share], origins: NDArray[np.int64]) -> None:
+def store_origins(store: Store, shares: Sequence[Share], origins: NDArray[np.int64]) -> None:
     """Store the names of the mixed texts in the run, and the index `origins` `(n_sequences,)` of each calibration sequence's text."""
     store.put_text(_NAMES, json.dumps([Path(share.name).name for share in shares]))
     store.put_array(_ORIGINS, origins)

@@ -10,7 +10,7 @@ import numpy as np
 from bitwright.engines import target_named
 from bitwright.errors import BudgetError, RunError
 from bitwright.objectives import Measurement
-from bitwright.pipeline.cost_limits import Limit, require_possible
+from bitwright.pipeline.cost_limits import CostLimit, require_possible
 from bitwright.pipeline.origins import GIVEN, KNAPSACK, Origin, finder, own_best, versions
 from bitwright.pipeline.plan_codes import rounding_of
 from bitwright.pipeline.plan_steps import planned_steps
@@ -61,7 +61,7 @@ def _megabytes(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f}" if size_bytes < _EXABYTE else f"{size_bytes // 10**6:,}"  # a float ends at 10^308
 
 
-def candidates(run: Run, size_bytes: int, limits: tuple[Limit, ...] = (), *, method: str = "") -> dict[str, Choice]:
+def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *, method: str = "") -> dict[str, Choice]:
     """Return the candidates to measure for a budget and further `limits`, by name: the exact optimum of the table and of the second table, the best
     choices of the searches so far, named by method and with the best of `method` among them, and the largest uniform allocations that fit.
 
@@ -81,7 +81,7 @@ def candidates(run: Run, size_bytes: int, limits: tuple[Limit, ...] = (), *, met
     return found | {name: choice for name, choice in searched.items() if tuple(choice.tolist()) not in taken} | uniform
 
 
-def own_candidate(run: Run, size_bytes: int, limits: tuple[Limit, ...], *, method: str) -> dict[str, Choice]:
+def own_candidate(run: Run, size_bytes: int, limits: tuple[CostLimit, ...], *, method: str) -> dict[str, Choice]:
     """Return the best fitting choice that a method itself measured, under the method's name; it ships with `--as-published`.
 
     Raises:
@@ -90,11 +90,11 @@ def own_candidate(run: Run, size_bytes: int, limits: tuple[Limit, ...], *, metho
     return {method: own_best(run, method, lambda choice: _fits(run, choice, size_bytes, limits))}
 
 
-def _fits(run: Run, choice: Choice, size_bytes: int, limits: tuple[Limit, ...]) -> bool:
+def _fits(run: Run, choice: Choice, size_bytes: int, limits: tuple[CostLimit, ...]) -> bool:
     return run.prices.space.total_bytes(choice) <= size_bytes and all(limit.keeps(choice) for limit in limits)
 
 
-def _searched(run: Run, size_bytes: int, limits: tuple[Limit, ...], method: str) -> dict[str, Choice]:
+def _searched(run: Run, size_bytes: int, limits: tuple[CostLimit, ...], method: str) -> dict[str, Choice]:
     """Return the best fitting choices among those that searches measured, and the best of the searches of `method`."""
     nats = {choice: value for choice, value in run.evaluated().items() if _fits(run, np.array(choice), size_bytes, limits)}
     best_first = [np.array(choice) for choice in sorted(nats, key=lambda choice: nats[choice])[:_SEARCHED_MEASURED]]

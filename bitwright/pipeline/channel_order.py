@@ -19,10 +19,10 @@ from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.objectives import Shape, Tokens, next_token_log_probabilities
 from bitwright.pipeline.before_loading import require_lengths, require_texts
 from bitwright.pipeline.calibration_mix import parts_of, shares_in
+from bitwright.pipeline.loaded_run import report_missing, require_device, text_named
 from bitwright.pipeline.outputs import require_folder
 from bitwright.pipeline.results import require_results
 from bitwright.pipeline.settings import SELF
-from bitwright.pipeline.workbench import require_device, tell_missing, text_named
 from bitwright.predictors import channel_energies
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import ORDERING_SEQUENCES, SEED, SEQUENCE_LENGTH
@@ -33,7 +33,7 @@ _DOWN, _ROWS = "ffn_down", ("ffn_gate", "ffn_up")
 
 
 @dataclass(frozen=True)
-class Ordered:
+class PermutedChannels:
     """Result of `order_channels`: the number of permuted feed-forward parts, the average shares of energy in each quarter of their channels, largest
     first, and the divergence from the original model in nats per token.
     """
@@ -54,7 +54,7 @@ def order_channels(
     text_column: str = "",
     device: str = "cpu",
     progress: Progress | None = None,
-) -> Ordered:
+) -> PermutedChannels:
     """Write the model `name` to the folder `out` with its channels permuted by falling energy on the calibration text.
 
     Raises:
@@ -86,7 +86,7 @@ def order_channels(
     if nats > _SAME_NATS:
         raise BrokenPromiseError(f"A model must stay the same when its channels are sorted; it is {nats:.4f} nats/token off: please report it.")
     _write(name, model, source, out, progress)
-    return Ordered(len(energies), _shares(energies), nats)
+    return PermutedChannels(len(energies), _shares(energies), nats)
 
 
 def _tokens(model: Model, calibration: str, n_sequences: int, length: int, *, seed: int, column: str, progress: Progress) -> Tokens:
@@ -95,7 +95,7 @@ def _tokens(model: Model, calibration: str, n_sequences: int, length: int, *, se
     texts = []
     for share, shape in zip(shares, shapes, strict=True):
         found = text_named(share.name, model, shape, seed=seed, progress=progress, column=column)
-        tell_missing(found, shape, progress)
+        report_missing(found, shape, progress)
         texts.append(found.calibration)
     return Tokens(np.concatenate([text.ids for text in texts]), ", ".join(text.text for text in texts))
 

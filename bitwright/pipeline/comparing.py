@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from bitwright.compress import EXPANDED_BYTES, choice_loader, swapping
 from bitwright.objectives import Evaluator, KullbackLeibler, Measurement
+from bitwright.pipeline.loaded_run import LoadedRun, referenced, set_up, timed
 from bitwright.pipeline.price_table import distortion_of, priced
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.run_space import whole_space
-from bitwright.pipeline.workbench import Workbench, referenced, set_up, timed
 from bitwright.predictors import PROXIES, Agreement, Proxy, completed, importance_error_table, proxy_named, rank_agreement, sums, table_agreement
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import PLANS
@@ -125,7 +125,7 @@ def _drawn(space: Space, n_plans: int, *, seed: int) -> Choices:
     return scattered(space, np.concatenate(sizes), rng=np.random.default_rng(seed))
 
 
-def _nats(loaded: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
+def _nats(loaded: LoadedRun, space: Space, choices: Choices) -> NDArray[np.float64]:
     """Return the divergences `(n,)` on held-out text, from the run if it has stored them."""
     name = f"plans for proxies/{hashlib.sha256(choices.tobytes()).hexdigest()[:12]}"
     if not loaded.store.has_array(name):
@@ -133,7 +133,7 @@ def _nats(loaded: Workbench, space: Space, choices: Choices) -> NDArray[np.float
     return loaded.store.array(name).astype(np.float64)
 
 
-def _measured(loaded: Workbench, space: Space, choices: Choices) -> NDArray[np.float64]:
+def _measured(loaded: LoadedRun, space: Space, choices: Choices) -> NDArray[np.float64]:
     """Measure the divergences `(n,)` on held-out text, storing each when it is done."""
     held_out, found = loaded.texts.held_out, np.zeros(len(choices))
     with referenced(loaded, held_out) as reference, swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:

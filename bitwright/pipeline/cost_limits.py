@@ -49,7 +49,7 @@ NO_CONDITIONS = Conditions()
 
 
 @dataclass(frozen=True, eq=False)
-class Limit:
+class CostLimit:
     """Ceiling on a cost of one run."""
 
     cost: Cost
@@ -126,7 +126,7 @@ def _number(text: str) -> float:
     return float(text) if re.fullmatch(r"\d*\.?\d+(e[+-]?\d+)?", text) else 0.0
 
 
-def require_possible(space: Space, size_bytes: int, limits: tuple[Limit, ...]) -> None:
+def require_possible(space: Space, size_bytes: int, limits: tuple[CostLimit, ...]) -> None:
     """Raise if no choice of at most `size_bytes` satisfies the limits.
 
     Raises:

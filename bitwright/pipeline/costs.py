@@ -9,7 +9,7 @@ from bitwright.devices import Device, PowerUnknown
 from bitwright.engines import Anatomy, Serving, engine_named, memory_model_named
 from bitwright.errors import DeviceError
 from bitwright.objectives import Cost, CostObjective, Reading, bits_cost, bytes_cost, reading
-from bitwright.pipeline.cost_limits import Conditions, Limit, NoDevice
+from bitwright.pipeline.cost_limits import Conditions, CostLimit, NoDevice
 from bitwright.pipeline.run import Run
 from bitwright.spaces import DEFAULT_CACHE, CacheTypes, Space, has_cache, with_cache_sizes
 
@@ -137,14 +137,14 @@ def named_costs(run: Run, objectives: Iterable[CostObjective], device: Device | 
     return tuple(known.named(objective, device) for objective in wanted)
 
 
-def limits_of(run: Run, conditions: Conditions) -> tuple[Limit, ...]:
+def limits_of(run: Run, conditions: Conditions) -> tuple[CostLimit, ...]:
     """Return the ceilings as limits on the choices of a run.
 
     Raises:
         UserError: a cost cannot be computed for the run.
     """
     costs = named_costs(run, (asked.objective for asked in conditions.at_most), conditions.device)
-    return tuple(Limit(cost, asked.value) for cost, asked in zip(costs, conditions.at_most, strict=True))
+    return tuple(CostLimit(cost, asked.value) for cost, asked in zip(costs, conditions.at_most, strict=True))
 
 
 def serving_of(device: Device, types: CacheTypes = DEFAULT_CACHE) -> Serving:

@@ -43,7 +43,7 @@ def expert_uses(run: Run, formats: Mapping[str, str]) -> tuple[ExpertUse, ...]:
     )
 
 
-def read_by_a_step(run: Run, formats: Mapping[str, str]) -> tuple[float, int]:
+def decode_read_bytes(run: Run, formats: Mapping[str, str]) -> tuple[float, int]:
     """Return the bytes that a decode step reads of the model with `formats` (tensor → format), and the bytes of the whole model; see `Reading`.
 
     Raises:

@@ -3,13 +3,13 @@
 import numpy as np
 
 from bitwright.compress import extremes
+from bitwright.pipeline.loaded_run import LoadedRun
 from bitwright.pipeline.run import Run
-from bitwright.pipeline.workbench import Workbench
 
 _EXTREMES = "weights beyond half floats"
 
 
-def keep_extremes(loaded: Workbench) -> None:
+def store_extremes(loaded: LoadedRun) -> None:
     """Store in the run a description of the matrices that have such weights, if any."""
     found = extremes(loaded.model)
     told = [

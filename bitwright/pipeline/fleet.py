@@ -15,9 +15,9 @@ from bitwright.engines import MemoryUse, memory_model_named, profile_named
 from bitwright.errors import UserError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.candidates import make_plan, promised_plan
-from bitwright.pipeline.cost_limits import Limit
+from bitwright.pipeline.cost_limits import CostLimit
 from bitwright.pipeline.costs import Costs, costs_of, serving_of
-from bitwright.pipeline.interpolation import Foreteller, Foretold, foreteller
+from bitwright.pipeline.interpolation import FrontInterpolator, PredictedDivergence, fit_interpolator
 from bitwright.pipeline.origins import KNAPSACK, origin
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.size_limits import narrowed_to, within_memory
@@ -43,7 +43,7 @@ _CELLS = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Assigned:
+class DevicePlan:
     """Device with its plan, the memory that serving it uses, and the tokens per second of each sequence that bandwidth allows."""
 
     device: Device
@@ -54,7 +54,7 @@ class Assigned:
 
 
 @dataclass(frozen=True)
-class Unserved:
+class DeviceWithoutPlan:
     """Device on which no plan fits, with a sentence on what is missing and what would make one fit."""
 
     device: Device
@@ -66,12 +66,12 @@ class Fleet:
     """Devices with their plans, in the given order."""
 
     run: Run
-    rows: tuple[Assigned | Unserved, ...]
+    rows: tuple[DevicePlan | DeviceWithoutPlan, ...]
 
     @property
-    def assigned(self) -> tuple[Assigned, ...]:
+    def assigned(self) -> tuple[DevicePlan, ...]:
         """The devices that have a plan."""
-        return tuple(row for row in self.rows if isinstance(row, Assigned))
+        return tuple(row for row in self.rows if isinstance(row, DevicePlan))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class _Post:
     costs: Costs
     space: Space
     room_bytes: int
-    limit: Limit
+    limit: CostLimit
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -116,8 +116,8 @@ def plan_fleet(run: Run, devices: Sequence[Device]) -> Fleet:
     """
     memory_model_named(run.settings.target)  # raises before the model is opened
     run = replace(run, settings=replace(run.settings, steps=()))  # steps would have to be measured with every plan
-    costs, foretell = costs_of(run), foreteller(run)
-    return Fleet(run, tuple(_row(costs, foretell, device) for device in devices))
+    costs, interpolator = costs_of(run), fit_interpolator(run)
+    return Fleet(run, tuple(_row(costs, interpolator, device) for device in devices))
 
 
 def _post(costs: Costs, device: Device) -> _Post:
@@ -131,7 +131,7 @@ def _post(costs: Costs, device: Device) -> _Post:
         plain = serving_of(replace(device, cache=DEFAULT_CACHE))
         space, room = within_memory(space, costs.anatomy, plain, memory_bytes=device.usable_bytes)
     at_most = 1 / device.least_tokens_per_second if device.least_tokens_per_second else np.inf
-    return _Post(device, costs, space, room, Limit(costs.seconds(device, space), at_most))
+    return _Post(device, costs, space, room, CostLimit(costs.seconds(device, space), at_most))
 
 
 def _runnable(run: Run, device: Device) -> Space:
@@ -148,31 +148,31 @@ def _runnable(run: Run, device: Device) -> Space:
     return replace(space, offered=np.where(offered.any(axis=1, keepdims=True), offered, space.offered))
 
 
-def _row(costs: Costs, foretell: Foreteller, device: Device) -> Assigned | Unserved:
+def _row(costs: Costs, interpolator: FrontInterpolator, device: Device) -> DevicePlan | DeviceWithoutPlan:
     try:
         post = _post(costs, device)
         fastest = post.fastest()
-        return _best(post, foretell) if post.serves(fastest) else Unserved(device, _what_is_missing(post, fastest))
+        return _best(post, interpolator) if post.serves(fastest) else DeviceWithoutPlan(device, _what_is_missing(post, fastest))
     except UserError as error:
-        return Unserved(device, f"On {device.name} nothing fits: {error}")
+        return DeviceWithoutPlan(device, f"On {device.name} nothing fits: {error}")
 
 
-def _best(post: _Post, foretell: Foreteller) -> Assigned:
+def _best(post: _Post, interpolator: FrontInterpolator) -> DevicePlan:
     """Return the candidate with the least divergence; ties go to the smaller file."""
     run, device = post.costs.run, post.device
     found = [_Candidate(choice, measured, measured.nats_per_token) for choice, measured in _measured(post)]
     solved = _optimum(post)
     if all((candidate.choice != solved).any() for candidate in found):
-        predicted = foretell(run.summed(solved))
+        predicted = interpolator(run.summed(solved))
         found.append(_Candidate(solved, predicted, predicted.nats_per_token))
     best = min(found, key=lambda candidate: (candidate.nats, post.space.total_bytes(candidate.choice)))
-    return Assigned(device, _plan(run, device, best), best.choice, post.use(best.choice), post.rate(best.choice))
+    return DevicePlan(device, _plan(run, device, best), best.choice, post.use(best.choice), post.rate(best.choice))
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
     choice: Choice
-    known: Measurement | Foretold
+    known: Measurement | PredictedDivergence
     nats: float
 
 

@@ -12,8 +12,8 @@ from unicodedata import normalize
 from bitwright.engines import MODEL, engine_named
 from bitwright.pipeline.building import build, target_of
 from bitwright.pipeline.candidates import write_text
-from bitwright.pipeline.fleet import Assigned, Fleet, Unserved
-from bitwright.pipeline.results import FLEET_KIND, PLAN_KIND, REPORT_KIND, read_by_run, require_results
+from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, Fleet
+from bitwright.pipeline.results import FLEET_KIND, PLAN_KIND, REPORT_KIND, require_results, run_inputs
 from bitwright.pipeline.run_summary import summarise
 from bitwright.progress import Progress, Silent
 from bitwright.report import NoLimit, write_page
@@ -49,7 +49,7 @@ def write_fleet(fleet: Fleet, out: Path, *, checksums: Mapping[str, str]) -> Pat
     names = plan_names(fleet)
     _require(fleet, out, {})
     for row, name in zip(fleet.rows, names, strict=True):
-        if isinstance(row, Assigned):
+        if isinstance(row, DevicePlan):
             write_text(out / name, row.plan.to_json(), kind=PLAN_KIND)
     if fleet.assigned:
         _write_page(fleet, out / PAGE)
@@ -84,9 +84,9 @@ def _stem(name: str) -> str:
 
 def _require(fleet: Fleet, out: Path, models: Mapping[Path, str]) -> None:
     """Raise if a file of the fleet would replace an input of the run, or a file that Bitwright did not write."""
-    plans = {out / name: PLAN_KIND for row, name in zip(fleet.rows, plan_names(fleet), strict=True) if isinstance(row, Assigned)}
+    plans = {out / name: PLAN_KIND for row, name in zip(fleet.rows, plan_names(fleet), strict=True) if isinstance(row, DevicePlan)}
     page = {out / PAGE: REPORT_KIND} if plans else {}
-    require_results({**models, **plans, **page, out / MANIFEST: FLEET_KIND}, read_by_run(fleet.run))
+    require_results({**models, **plans, **page, out / MANIFEST: FLEET_KIND}, run_inputs(fleet.run))
 
 
 def model_name(plan: Plan) -> str:
@@ -95,8 +95,8 @@ def model_name(plan: Plan) -> str:
     return f"{MODELS}/{hashlib.sha256(said.encode()).hexdigest()[:12]}{Path(engine_named(target_of(plan).name).file_name).suffix}"
 
 
-def _record(row: Assigned | Unserved, plan_path: str, checksums: Mapping[str, str]) -> dict[str, Any]:
-    if isinstance(row, Unserved):
+def _record(row: DevicePlan | DeviceWithoutPlan, plan_path: str, checksums: Mapping[str, str]) -> dict[str, Any]:
+    if isinstance(row, DeviceWithoutPlan):
         return {"name": row.device.name, "fits": False, "reason": row.reason}
     name, promise = model_name(row.plan), row.plan.divergence
     spread = _INTERVAL * promise.standard_error

@@ -19,16 +19,16 @@ from bitwright.objectives import (
 )
 from bitwright.pipeline.cost_limits import NO_DEVICE, NoDevice
 from bitwright.pipeline.costs import named_costs
+from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.shipping import shipped_weights
-from bitwright.pipeline.workbench import Workbench, referenced, timed
 from bitwright.spaces import Choice, chosen_cache
 
 Objective = TokenObjective | ModelObjective
 
 
 @dataclass(frozen=True)
-class Judgement:
+class CandidateScores:
     """Objective values on held-out text: the objectives with their units, and the estimates of each candidate by its name."""
 
     objectives: tuple[str, ...]
@@ -39,25 +39,25 @@ class Judgement:
         return {name: estimates[0].value for name, estimates in self.rows}
 
 
-def prepared(loaded: Workbench, named: Sequence[NamedObjective], tokens: Tokens) -> tuple[Objective, ...]:
+def prepared(loaded: LoadedRun, named: Sequence[NamedObjective], tokens: Tokens) -> tuple[Objective, ...]:
     """Return the objectives prepared for a text, without the costs, which need no text. The model must have its original weights."""
     wanted = [objective for objective in named if not isinstance(objective, CostObjective)]
     return tuple(objective.prepare(loaded.model, tokens) if isinstance(objective, Preparation) else objective for objective in wanted)
 
 
-def measure(loaded: Workbench, run: Run, choices: Sequence[Choice]) -> None:
+def measure(loaded: LoadedRun, run: Run, choices: Sequence[Choice]) -> None:
     """Measure the quality of the `choices` that the run has not measured yet, in one transaction each."""
     _measure(loaded, run, choices, ships=(), others=())
 
 
-def measure_candidates(loaded: Workbench, run: Run, choices: Sequence[Choice]) -> None:
+def measure_candidates(loaded: LoadedRun, run: Run, choices: Sequence[Choice]) -> None:
     """Measure the quality of `choices` as `measure` does, and again as they ship if that differs."""
-    _measure(loaded, run, choices, ships=choices if run.settings.ships_anew else (), others=())
+    _measure(loaded, run, choices, ships=choices if run.settings.remeasures else (), others=())
 
 
 def judge(
-    loaded: Workbench, run: Run, named: Mapping[str, Choice], objectives: Sequence[NamedObjective], *, device: Device | NoDevice = NO_DEVICE
-) -> Judgement:
+    loaded: LoadedRun, run: Run, named: Mapping[str, Choice], objectives: Sequence[NamedObjective], *, device: Device | NoDevice = NO_DEVICE
+) -> CandidateScores:
     """Measure the quality and every objective of the candidates in `named`, and compute their costs. The run stores the measurements.
 
     Raises:
@@ -66,18 +66,18 @@ def judge(
     costs = named_costs(run, (objective for objective in objectives if isinstance(objective, CostObjective)), device)
     made = prepared(loaded, objectives, loaded.texts.held_out)
     choices = list(named.values())
-    found = _measure(loaded, run, choices, ships=choices if run.settings.ships_anew else (), others=made)
+    found = _measure(loaded, run, choices, ships=choices if run.settings.remeasures else (), others=made)
     rows = []
     for name, choice in named.items():
         counted = (Estimate(float(cost.of(choice)), 0.0) for cost in costs)
         estimates = found.get(tuple(choice.tolist()), {})
         rows.append((name, (*(estimates[objective.name] for objective in made), *counted)))
     words = (*((objective.name, objective.unit) for objective in made), *((cost.objective.value, cost.objective.unit) for cost in costs))
-    return Judgement(tuple(f"{name} {unit}".strip() for name, unit in words), tuple(rows) if words else ())
+    return CandidateScores(tuple(f"{name} {unit}".strip() for name, unit in words), tuple(rows) if words else ())
 
 
 def _measure(
-    loaded: Workbench, run: Run, choices: Sequence[Choice], *, ships: Sequence[Choice], others: Sequence[Objective]
+    loaded: LoadedRun, run: Run, choices: Sequence[Choice], *, ships: Sequence[Choice], others: Sequence[Objective]
 ) -> dict[tuple[int, ...], Mapping[str, Estimate]]:
     """Measure the `choices` that the run has not measured, and those in `ships` as they ship. With objectives in `others`, measure all `choices`
     and return the estimates of each by the objective's name.
@@ -96,7 +96,7 @@ def _measure(
 
 
 def _as_searched(
-    loaded: Workbench, run: Run, choices: Sequence[Choice], others: Sequence[Objective], reference: Reference
+    loaded: LoadedRun, run: Run, choices: Sequence[Choice], others: Sequence[Objective], reference: Reference
 ) -> dict[tuple[int, ...], Mapping[str, Estimate]]:
     objectives = (*QUALITY, *(objective for objective in others if objective.name not in [known.name for known in QUALITY]))
     found = {}
@@ -111,7 +111,7 @@ def _as_searched(
     return found
 
 
-def _as_shipped(loaded: Workbench, run: Run, choices: Sequence[Choice], reference: Reference) -> None:
+def _as_shipped(loaded: LoadedRun, run: Run, choices: Sequence[Choice], reference: Reference) -> None:
     with swapping(loaded.model) as swapper:
 
         def load(choice: Choice) -> None:

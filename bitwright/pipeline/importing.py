@@ -16,13 +16,13 @@ from bitwright.errors import PlanError, TextError
 from bitwright.pipeline.before_loading import require_lengths, require_texts
 from bitwright.pipeline.candidates import make_plan
 from bitwright.pipeline.held_out import measure_candidates
+from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up
 from bitwright.pipeline.outputs import require_folder
 from bitwright.pipeline.results import require_run_folder
 from bitwright.pipeline.run import Prices, Run
 from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.run_space import original_bytes, whole_space
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.workbench import Workbench, require_device, set_up
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import Choice, Plan, Space, Tensor, discover, small_text
 
@@ -102,7 +102,7 @@ def _choice(space: Space, formats: dict[str, str]) -> Choice:
     return np.array(choice, dtype=np.int64)
 
 
-def _run(loaded: Workbench, space: Space, choice: Choice) -> Run:
+def _run(loaded: LoadedRun, space: Space, choice: Choice) -> Run:
     """Return a run that offers this one choice, with a sensitivity table of zeros."""
     tried = np.zeros(space.offered.shape, dtype=bool)
     tried[np.arange(len(choice)), choice] = True

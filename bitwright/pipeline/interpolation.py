@@ -18,7 +18,7 @@ _FEWEST = 3
 
 
 @dataclass(frozen=True)
-class Foretold:
+class PredictedDivergence:
     """Predicted divergence in nats per token, with its standard error."""
 
     nats_per_token: float
@@ -26,31 +26,31 @@ class Foretold:
 
 
 @dataclass(frozen=True, eq=False)
-class Foreteller:
+class FrontInterpolator:
     """Interpolator of the table's log factor: knots `(n,)` of log sums, ascending, the log factor at each, and the relative error."""
 
     log_sums: NDArray[np.float64]
     log_factors: NDArray[np.float64]
     relative_error: float
 
-    def __call__(self, summed: float) -> Foretold:
+    def __call__(self, summed: float) -> PredictedDivergence:
         """Predict the divergence of a choice whose table entries sum to `summed`."""
         if summed <= 0:
-            return Foretold(0.0, 0.0)
+            return PredictedDivergence(0.0, 0.0)
         nats = summed * float(np.exp(np.interp(np.log(summed), self.log_sums, self.log_factors)))
-        return Foretold(nats, nats * min(self.relative_error, 1.0))
+        return PredictedDivergence(nats, nats * min(self.relative_error, 1.0))
 
 
-def foreteller(run: Run) -> Foreteller:
+def fit_interpolator(run: Run) -> FrontInterpolator:
     """Fit the interpolator to a run's measurements; with fewer than three on the front, use the run's single factor."""
     front = [(run.summed(np.array(m.choice)), m) for m in _front(run)]
     known = sorted(((summed, m) for summed, m in front if summed > 0 and m.nats_per_token > 0), key=lambda pair: pair[0])
     if len(known) < _FEWEST:
-        return Foreteller(np.zeros(1), np.full(1, np.log(run.scale.factor)), run.scale.relative_error)
+        return FrontInterpolator(np.zeros(1), np.full(1, np.log(run.scale.factor)), run.scale.relative_error)
     sums, nats = np.log([summed for summed, _ in known]), np.log([m.nats_per_token for _, m in known])
     noise = float(np.median([m.standard_error / m.nats_per_token for _, m in known]))
     missed = [np.interp(sums[i], np.delete(sums, i), np.delete(nats - sums, i)) - (nats - sums)[i] for i in range(1, len(sums) - 1)]
-    return Foreteller(sums, nats - sums, float(np.hypot(np.sqrt(np.mean(np.square(missed))), noise)))
+    return FrontInterpolator(sums, nats - sums, float(np.hypot(np.sqrt(np.mean(np.square(missed))), noise)))
 
 
 def _front(run: Run) -> list[Measurement]:

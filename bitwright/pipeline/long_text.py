@@ -11,16 +11,16 @@ from pathlib import Path
 from bitwright.compress import dimensions
 from bitwright.objectives import Tokens, long_sequences, require_known
 from bitwright.pipeline.calibration_mix import shares_in
+from bitwright.pipeline.loaded_run import LoadedRun, documents_of
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.settings import SELF
-from bitwright.pipeline.workbench import Workbench, documents_of
 from bitwright.spaces import has_cache
 
 N_TOKENS = 2048
 _TEXT = "types of the cache were measured on"
 
 
-def long_text(loaded: Workbench) -> Tokens:
+def long_text(loaded: LoadedRun) -> Tokens:
     """Return the calibration text for cache types; of a mixture, the text with the largest weight. The run stores its description."""
     settings, short = loaded.settings, loaded.texts.calibration
     share = max(shares_in(settings.calibration), key=lambda share: share.weight)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from bitwright.errors import BudgetError
-from bitwright.pipeline.run import COURSE, Run
+from bitwright.pipeline.run import HISTORY_PREFIX, Run
 from bitwright.pipeline.run_space import uniforms
 from bitwright.spaces import Choice, PlannedEffort
 
@@ -33,7 +33,7 @@ GIVEN = Origin("given")
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchRecord:
     """One search of a run: its method, its objectives, the first objective of every choice that it measured on all of its text, and the effort it
     spent.
     """
@@ -44,9 +44,9 @@ class Searched:
     effort: PlannedEffort
 
 
-def searches(run: Run) -> tuple[Searched, ...]:
+def searches(run: Run) -> tuple[SearchRecord, ...]:
     """Return every search of the run, in the order in which they were first stored."""
-    return tuple(_searched(json.loads(text)) for text in run.store.texts(COURSE))
+    return tuple(_searched(json.loads(text)) for text in run.store.texts(HISTORY_PREFIX))
 
 
 def finder(run: Run, choice: Choice) -> str:
@@ -89,7 +89,7 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
-def _searched(record: dict[str, object]) -> Searched:
+def _searched(record: dict[str, object]) -> SearchRecord:
     steps: list[dict[str, float]] = record["steps"]  # type: ignore[assignment]
     choices: list[tuple[int, ...]] = [tuple(step["choice"]) for step in steps]  # type: ignore[arg-type]
     n_sequences = max((step["n_sequences"] for step in steps), default=0)
@@ -97,4 +97,4 @@ def _searched(record: dict[str, object]) -> Searched:
     tokens, seconds = (steps[-1]["tokens"], steps[-1]["seconds"]) if steps else (0, 0.0)
     effort = PlannedEffort(evaluations=len(set(choices)), tokens=int(tokens), minutes=int(seconds / _MINUTE))
     objectives: list[str] = record.get("objectives", [])  # type: ignore[assignment]
-    return Searched(str(record["method"]), tuple(objectives), values, effort)
+    return SearchRecord(str(record["method"]), tuple(objectives), values, effort)

@@ -9,13 +9,13 @@ import json
 
 from bitwright.compress import dimensions
 from bitwright.engines import HEALTHY_NATS
+from bitwright.pipeline.loaded_run import LoadedRun, timed
 from bitwright.pipeline.run import Run
-from bitwright.pipeline.workbench import Workbench, timed
 
 _PARITY = "parity"
 
 
-def require_parity(loaded: Workbench) -> None:
+def require_parity(loaded: LoadedRun) -> None:
     """Raise if the engine does not compute what torch does; checked once in a run, for engines with a `Parity`.
 
     Raises:

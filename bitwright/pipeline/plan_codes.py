@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bitwright.compress import needs_moments, pin_codes
 from bitwright.pipeline.run import CODES, LEVELS, Run
-from bitwright.pipeline.shipping import shipped_levels
+from bitwright.pipeline.shipping import shipped_folder
 from bitwright.spaces import ABSENT, Kept, RequantizedCodes
 from bitwright.written_files import digest
 
@@ -21,9 +21,9 @@ def rounding_of(run: Run, formats: Mapping[str, str]) -> RequantizedCodes | Kept
     """
     settings = run.settings
     searched, shipped = settings.rounding, settings.shipped
-    if not (settings.ships_in_order or needs_moments(shipped)):
+    if not (settings.ships_sequentially or needs_moments(shipped)):
         return RequantizedCodes(searched=searched, shipped=shipped)
-    path = _saved_codes(run, formats, folder=shipped_levels(run, formats) if settings.rounds_anew else run.folder / LEVELS)
+    path = _saved_codes(run, formats, folder=shipped_folder(run, formats) if settings.requantizes else run.folder / LEVELS)
     return Kept(searched=searched, shipped=shipped, path=str(path.absolute()), sha256=digest(path))
 
 

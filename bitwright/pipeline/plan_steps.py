@@ -14,7 +14,7 @@ from bitwright.spaces import CalibratedRouters
 from bitwright.written_files import digest
 
 
-def stepped(run: Run, model: Model, weights: Weights, tokens: Tokens, *, formats: Mapping[str, str], progress: Progress) -> Weights:
+def apply_steps(run: Run, model: Model, weights: Weights, tokens: Tokens, *, formats: Mapping[str, str], progress: Progress) -> Weights:
     """Return the `weights` of a plan of `formats` (tensor → format) with those that the run's steps change, which are stored in the run."""
     found = dict(weights)
     for words in run.settings.steps:

@@ -10,10 +10,10 @@ from bitwright.compress import Distortion, is_corrected, measure_distortion
 from bitwright.errors import TextError, UserError
 from bitwright.objectives import Routing
 from bitwright.pipeline.calibration_mix import sequences_by_text
+from bitwright.pipeline.loaded_run import LoadedRun, timed
 from bitwright.pipeline.long_text import long_text
 from bitwright.pipeline.run import PACKED
 from bitwright.pipeline.settings import FLOOR
-from bitwright.pipeline.workbench import Workbench, timed
 from bitwright.predictors import (
     NATS_PROXIES,
     Subject,
@@ -38,13 +38,13 @@ _DROPS, _CACHE = "what dropping costs", "what types of the cache cost"
 _SECOND = {"gradient": "gradient-raw", "joint": "gradient", "importance": "weight"}  # a table that exists anyway; "importance" for all others
 
 
-def subject_of(loaded: Workbench, space: Space) -> Subject:
+def subject_of(loaded: LoadedRun, space: Space) -> Subject:
     """Return the input of a proxy: the run's model, packed tensors, space and calibration text."""
     settings = loaded.settings
     return Subject(loaded.model, loaded.levels, space, loaded.texts.calibration, settings.seed, loaded.store, loaded.progress)
 
 
-def distortion_of(loaded: Workbench, everything: Space) -> Distortion:
+def distortion_of(loaded: LoadedRun, everything: Space) -> Distortion:
     """Return the weight errors, plain and weighted, of every pair in the space `everything`."""
     store = loaded.store
     if not store.has_array(PACKED):
@@ -55,7 +55,7 @@ def distortion_of(loaded: Workbench, everything: Space) -> Distortion:
     return Distortion(store.array("weight errors").astype(np.float64), store.array(PACKED).astype(np.float64))
 
 
-def priced(loaded: Workbench, name: str, *, space: Space, distortion: Distortion) -> Table:
+def priced(loaded: LoadedRun, name: str, *, space: Space, distortion: Distortion) -> Table:
     """Return the table `(n_units, n_formats)` of the proxy of that name, NaN where a pair is not offered.
 
     Raises:
@@ -69,7 +69,7 @@ def priced(loaded: Workbench, name: str, *, space: Space, distortion: Distortion
     return loaded.store.array(key).astype(np.float64)
 
 
-def priced_twice(loaded: Workbench, name: str, *, space: Space, distortion: Distortion) -> tuple[Table, Table]:
+def priced_twice(loaded: LoadedRun, name: str, *, space: Space, distortion: Distortion) -> tuple[Table, Table]:
     """Return the table of that proxy and that of a second proxy, which costs nothing more, both with a price for every quantized pair. An expert
     with too few calibration tokens gets a floor, or is measured; see `floored_table` and `forced_table`.
 
@@ -86,7 +86,7 @@ def priced_twice(loaded: Workbench, name: str, *, space: Space, distortion: Dist
     return whole, other_whole
 
 
-def priced_by_text(loaded: Workbench, name: str, *, space: Space, distortion: Distortion) -> list[tuple[Table, Table]]:
+def priced_by_text(loaded: LoadedRun, name: str, *, space: Space, distortion: Distortion) -> list[tuple[Table, Table]]:
     """Return the proxy's tables for each of several calibration texts alone, and for as many sequences drawn at random from all of them, computed
     from stored results by sequence. Empty if there is one text, or if the proxy stores nothing by sequence.
 
@@ -108,7 +108,7 @@ def priced_by_text(loaded: Workbench, name: str, *, space: Space, distortion: Di
     return list(zip(found[: len(texts)], found[len(texts) :], strict=True))
 
 
-def _whole(loaded: Workbench, name: str, table: Table, space: Space, distortion: Distortion) -> Table:
+def _whole(loaded: LoadedRun, name: str, table: Table, space: Space, distortion: Distortion) -> Table:
     """Complete a table of the weights: add a price for every quantized pair and, if it is in nats, for dropped experts."""
     completed_table = completed(table, importance_error_table(distortion))
     if not may_drop(space) or name not in NATS_PROXIES:
@@ -116,7 +116,7 @@ def _whole(loaded: Workbench, name: str, table: Table, space: Space, distortion:
     return with_drops(completed_table, space, loaded.store.array(_DROPS).astype(np.float64))
 
 
-def _with_rare(loaded: Workbench, name: str, table: Table, space: Space, distortion: Distortion, *, routing: Routing) -> Table:
+def _with_rare(loaded: LoadedRun, name: str, table: Table, space: Space, distortion: Distortion, *, routing: Routing) -> Table:
     """Return the table with prices for experts that have too few tokens in this routing, by a floor or by forced routing as the settings say."""
     if loaded.settings.rare == FLOOR or name not in NATS_PROXIES or not len(routing.layer):
         return floored_table(table, space, routing)
@@ -124,7 +124,7 @@ def _with_rare(loaded: Workbench, name: str, table: Table, space: Space, distort
     return forced_table(table, subject_of(loaded, tried), routing)
 
 
-def with_cache_prices(loaded: Workbench, weights: Space, tables: tuple[Table, Table], *, space: Space) -> tuple[Table, Table]:
+def with_cache_prices(loaded: LoadedRun, weights: Space, tables: tuple[Table, Table], *, space: Space) -> tuple[Table, Table]:
     """Return both tables of the `weights` with rows for the KV cache, whose types `space` offers; their losses are measured once."""
     if not has_cache(space):
         return tables
@@ -136,7 +136,7 @@ def with_cache_prices(loaded: Workbench, weights: Space, tables: tuple[Table, Ta
     return with_cache_losses(first, losses, like=first), with_cache_losses(tables[1], losses, like=first)
 
 
-def with_possible_drops(loaded: Workbench, space: Space) -> Space:
+def with_possible_drops(loaded: LoadedRun, space: Space) -> Space:
     """Return the space with dropping limited so that every choice is possible; see `limit_drops`. The run stores the measured losses of dropping.
 
     Raises:

@@ -39,39 +39,39 @@ def require_run_folder(settings: Settings, out: Path, results: Mapping[str, str]
         OutputError: see above, or `out` has files of a run without its database.
     """
     own = [out / name for name in _OF_A_RUN]
-    require_apart(own, _there(read_by_settings(settings)))
+    require_apart(own, _there(settings_inputs(settings)))
     with output_errors(out):
         strange = next((path for path in own if path.exists()), None)
         if strange and not (out / DATABASE).exists():
             raise OutputError(
                 f"A new run needs a folder without files of another run; {strange} is there: name another --out, or remove it yourself."
             )
-    require_results({out / name: kind for name, kind in results.items()}, read_by_settings(settings))
+    require_results({out / name: kind for name, kind in results.items()}, settings_inputs(settings))
 
 
-def of_fit(target: str) -> dict[str, str]:
+def fit_results(target: str) -> dict[str, str]:
     """Return the results that `fit` writes beside the run's own files: name → kind."""
-    plan = {path.name: kind for path, kind in of_plan(Path(PLAN), target).items()}
+    plan = {path.name: kind for path, kind in plan_results(Path(PLAN), target).items()}
     return plan | {REPORT: REPORT_KIND, engine_named(target).file_name: MODEL}
 
 
-def of_plan(path: Path, target: str) -> dict[Path, str]:
+def plan_results(path: Path, target: str) -> dict[Path, str]:
     """Return the files of a plan, path → kind: the plan, and if the engine uses them, the tensor types for `llama-quantize`."""
     return {path: PLAN_KIND} | ({path.with_suffix(f".{TENSOR_TYPES}"): TYPES_KIND} if engine_named(target).writes_tensor_types else {})
 
 
-def read_by_settings(settings: Settings) -> list[Path]:
+def settings_inputs(settings: Settings) -> list[Path]:
     """Return the input files and folders of a run."""
     texts = [share.name for share in shares_in(settings.calibration) if share.name != SELF]
     return [Path(settings.model), *(path for name in (*texts, settings.held_out, settings.imatrix) if (path := Path(name)).is_file())]
 
 
-def read_by_run(run: Run) -> list[Path]:
+def run_inputs(run: Run) -> list[Path]:
     """Return the inputs of a run and its own files."""
-    return [*read_by_settings(run.settings), *(run.folder / name for name in _OF_A_RUN)]
+    return [*settings_inputs(run.settings), *(run.folder / name for name in _OF_A_RUN)]
 
 
-def read_by_plan(plan: Plan) -> list[Path]:
+def plan_inputs(plan: Plan) -> list[Path]:
     """Return the files and folders that a plan is built from."""
     codes = [plan.rounding.path] if isinstance(plan.rounding, Kept) else []
     files = (plan.importance.path, *codes, *(step.path for step in plan.steps))

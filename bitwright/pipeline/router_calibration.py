@@ -22,7 +22,7 @@ from torch.nn import Module
 from bitwright.compress import FLOAT_TYPES, DroppedWeights, Floats, Model, Weights, applied, rerouted, router_tensors
 from bitwright.errors import ModelError
 from bitwright.objectives import RouterCall, Tokens, hook_routers
-from bitwright.pipeline.block_stream import Stream, entering
+from bitwright.pipeline.block_stream import Stream, input_stream
 from bitwright.predictors import decoder_blocks
 from bitwright.progress import Progress
 from bitwright.spaces import expert_of
@@ -48,9 +48,9 @@ def calibrated_routers(model: Model, weights: Weights, tokens: Tokens, *, ridge:
     if not routers:
         raise ModelError("Router calibration needs routers; this model is not a mixture of experts: leave the step out.")
     layers = sorted({expert_of(name)[0] for name in model.pieces} - {-1})
-    original = entering(model, tokens)
+    original = input_stream(model, tokens)
     with applied(model, _of_layer(weights, -1)):
-        changed = entering(model, tokens)
+        changed = input_stream(model, tokens)
     with progress.stage("Calibrating routers", len(layers)) as advance:
         for i, (layer, block) in enumerate(zip(layers, decoder_blocks(model), strict=True)):
             here = _of_layer(weights, layer)

@@ -21,7 +21,7 @@ PACKED = "weighted errors"
 #: the key of the SHA-256 of the importance matrix that a run quantizes with
 IMATRIX_DIGEST = "importance matrix"
 #: prefix of the keys of search histories
-COURSE = "course/"
+HISTORY_PREFIX = "course/"
 DATABASE, LEVELS, SHIPPED, CODES, STEPS = "run.sqlite", "levels", "shipped", "codes", "steps"
 IMATRIX, PLAN, REPORT = "imatrix.gguf", "plan.json", "report.html"
 
@@ -71,7 +71,7 @@ class Run:
     @property
     def shipped(self) -> dict[tuple[int, ...], Measurement]:
         """All measurements with the rounding and steps that ship, by choice; empty if those are the search's own."""
-        return self._measured(self.settings.shipping) if self.settings.ships_anew else {}
+        return self._measured(self.settings.shipping) if self.settings.remeasures else {}
 
     def _measured(self, rounding: str) -> dict[tuple[int, ...], Measurement]:
         return quality_of(self.store, self.held_out, rounding) if self.store.has_array("held-out tokens") else {}
@@ -127,7 +127,7 @@ def open_run(folder: Path) -> Run:
     return Run(folder, store, settings_from_json(store.text("settings")), read_prices(store))
 
 
-def keep_prices(store: Store, prices: Prices, target: str) -> None:
+def store_prices(store: Store, prices: Prices, target: str) -> None:
     """Store prices in the run."""
     units = [asdict(unit) for unit in prices.space.units]
     fixed = {"fixed_bits": prices.space.fixed_bits, "n_weights": prices.space.n_weights, "original_bytes": prices.original_bytes}

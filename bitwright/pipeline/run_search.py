@@ -20,14 +20,14 @@ from bitwright.objectives import (
     Reference,
     parse_objectives,
 )
-from bitwright.pipeline.cost_limits import Limit, require_possible
+from bitwright.pipeline.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
+from bitwright.pipeline.cost_limits import CostLimit, require_possible
 from bitwright.pipeline.held_out import prepared
-from bitwright.pipeline.measuring import Effort, Explored, Meter, explore
+from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
 from bitwright.pipeline.price_table import distortion_of, priced, subject_of
 from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.run_space import uniforms, whole_space
-from bitwright.pipeline.search_history import PREDICTOR, keep_course
-from bitwright.pipeline.workbench import Workbench, referenced, timed
+from bitwright.pipeline.search_history import PREDICTOR, store_history
 from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, scores_of, stored, with_cache_steps
 from bitwright.report import NoLimit, SizeLimit
 from bitwright.search import Expand, Knowledge, Problem, Refit, Row, require_extra
@@ -70,7 +70,7 @@ DEFAULT = Search(AUTO, Effort(evaluations=16))
 class SearchSession:
     """Running search: its evaluator on the calibration text, the weight swapper, and the meter of the effort spent."""
 
-    loaded: Workbench
+    loaded: LoadedRun
     run: Run
     evaluator: Evaluator
     reference: Reference
@@ -121,11 +121,11 @@ class SearchSession:
         self.meter.read(forward=found.n_tokens, backward=0)
         return found.first.value
 
-    def keep(self, explored: Explored, method: Method, *, limit: SizeLimit | NoLimit) -> None:
+    def keep(self, explored: SearchResult, method: Method, *, limit: SizeLimit | NoLimit) -> None:
         """Store the history of the search in the run, and which text and objective it measured."""
         first = self.evaluator.objectives[0]
         self.loaded.store.put_text(SEARCH_TEXT, json.dumps([self.evaluator.key_of(first), first.name]))
-        keep_course(self.run, explored, method=method, objectives=[one.name for one in self.evaluator.objectives], limit=limit)
+        store_history(self.run, explored, method=method, objectives=[one.name for one in self.evaluator.objectives], limit=limit)
 
     def _distortion(self) -> Distortion:
         return distortion_of(self.loaded, whole_space(self.loaded))
@@ -161,7 +161,7 @@ class SearchSession:
 
 
 @contextmanager
-def open_session(loaded: Workbench, run: Run, search: Search) -> Iterator[SearchSession]:
+def open_session(loaded: LoadedRun, run: Run, search: Search) -> Iterator[SearchSession]:
     """Open a search session inside the `with` block; afterwards the model has its original weights."""
     tokens = loaded.texts.calibration
     _require_weights_alone(run, search.method)
@@ -194,7 +194,7 @@ def named_objectives(text: str) -> tuple[NamedObjective, ...]:
     return named
 
 
-def search_within(loaded: Workbench, run: Run, *, budget_bits: int, search: Search, limits: tuple[Limit, ...] = ()) -> Explored:
+def search_budget(loaded: LoadedRun, run: Run, *, budget_bits: int, search: Search, limits: tuple[CostLimit, ...] = ()) -> SearchResult:
     """Search for the best choice of at most `budget_bits` that satisfies `limits`. The run stores the measurements.
 
     Raises:
@@ -212,12 +212,12 @@ def search_within(loaded: Workbench, run: Run, *, budget_bits: int, search: Sear
     with open_session(loaded, run, search) as session:
         strategy = search.method.for_budget(session.method_context(largest, tuple(limit.row for limit in limits)), budget_bits)
         with timed(loaded.store, _STAGE):  # the evaluator counts the tokens, so a resumed search counts none twice
-            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=loaded.progress)
+            explored = run_strategy(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=loaded.progress)
         session.keep(explored, search.method, limit=SizeLimit(budget_bits // 8))
     return explored
 
 
-def search_along(loaded: Workbench, run: Run, *, n_points: int, search: Search) -> Explored:
+def search_front(loaded: LoadedRun, run: Run, *, n_points: int, search: Search) -> SearchResult:
     """Search for the whole front, starting from `n_points` of the predicted one. The run stores the measurements.
 
     Raises:
@@ -226,6 +226,6 @@ def search_along(loaded: Workbench, run: Run, *, n_points: int, search: Search) 
     with open_session(loaded, run, search) as session:
         strategy = search.method.for_front(session.method_context(list(uniforms(run).values())), n_points)
         with timed(loaded.store, _STAGE):
-            explored = explore(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=loaded.progress)
+            explored = run_strategy(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=loaded.progress)
         session.keep(explored, search.method, limit=NoLimit())
     return explored

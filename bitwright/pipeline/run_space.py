@@ -11,12 +11,12 @@ import numpy as np
 from bitwright.compress import ARCHITECTURES, Source, dimensions, extremes
 from bitwright.engines import Container, target_named
 from bitwright.errors import ModelError, UserError
-from bitwright.pipeline.extreme_weights import keep_extremes
+from bitwright.pipeline.extreme_weights import store_extremes
+from bitwright.pipeline.loaded_run import LoadedRun
 from bitwright.pipeline.parity import require_parity
 from bitwright.pipeline.price_table import distortion_of, priced_by_text, priced_twice, with_cache_prices, with_possible_drops
-from bitwright.pipeline.run import Prices, Run, chance_table_key, keep_prices, read_prices, text_table_key
+from bitwright.pipeline.run import Prices, Run, chance_table_key, read_prices, store_prices, text_table_key
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.workbench import Workbench
 from bitwright.predictors import stored
 from bitwright.search import Front, hull, nondominated, spread
 from bitwright.spaces import (
@@ -35,7 +35,7 @@ from bitwright.spaces import (
 )
 
 
-def price(loaded: Workbench) -> Run:
+def price(loaded: LoadedRun) -> Run:
     """Quantize every pair, price those worth offering with the run's sensitivity, and store everything in the run.
 
     Raises:
@@ -44,7 +44,7 @@ def price(loaded: Workbench) -> Run:
     require_parity(loaded)
     store, settings = loaded.store, loaded.settings
     if not store.has_array("table"):
-        keep_extremes(loaded)
+        store_extremes(loaded)
         everything = with_possible_drops(loaded, whole_space(loaded))
         distortion = distortion_of(loaded, everything)
         tried = ~np.isnan(distortion.weighted)
@@ -56,7 +56,7 @@ def price(loaded: Workbench) -> Run:
         for i, (alone, by_chance) in enumerate(priced_by_text(loaded, settings.sensitivity, space=space, distortion=distortion)):
             store.put_array(text_table_key(i), alone)
             store.put_array(chance_table_key(i), by_chance)
-        keep_prices(store, Prices(with_types, tried, first, second, original_bytes(loaded)), settings.target)
+        store_prices(store, Prices(with_types, tried, first, second, original_bytes(loaded)), settings.target)
     return Run(loaded.folder, store, settings, read_prices(store))
 
 
@@ -91,7 +91,7 @@ def _measured_front(run: Run) -> Front:
     return Front(choices[rows], sizes[rows], loss[rows])
 
 
-def with_cache_units(loaded: Workbench, space: Space) -> Space:
+def with_cache_units(loaded: LoadedRun, space: Space) -> Space:
     """Return the space with units for the KV cache types, if the settings ask for them.
 
     Latent attention has no keys and values by head, so its models get no such units.
@@ -125,12 +125,12 @@ def cache_units(settings: Settings, source: Source, space: Space) -> Space:
     return with_cache(space, types, keys=keys, values=values)
 
 
-def original_bytes(loaded: Workbench) -> int:
+def original_bytes(loaded: LoadedRun) -> int:
     """Return the bytes of the target's file with every tensor as it is stored in the source."""
     return loaded.container.fixed_bytes(loaded.model.source, (), loaded.folder)
 
 
-def whole_space(loaded: Workbench) -> Space:
+def whole_space(loaded: LoadedRun) -> Space:
     """Return the space of every pair that the menu names and that can be quantized with the available importance.
 
     A unit left without a format gets every possible format of the target. A unit with infinite or NaN weights is not part of the space and stays
@@ -151,7 +151,7 @@ def whole_space(loaded: Workbench) -> Space:
     return replace(full, size_bits=size_bits, offered=np.where(offered.any(axis=1, keepdims=True), offered, full.offered & possible))
 
 
-def least_space(settings: Settings, source: Source, names: Container_[str], *, container: Container, scratch: Path) -> Space:
+def lower_bound_space(settings: Settings, source: Source, names: Container_[str], *, container: Container, scratch: Path) -> Space:
     """Return a space whose smallest choice is a lower bound of that of `whole_space`, before it is known which tensors have an importance.
 
     Raises:

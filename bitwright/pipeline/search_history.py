@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.methods import Method
-from bitwright.pipeline.measuring import Explored
-from bitwright.pipeline.run import COURSE, Run
+from bitwright.pipeline.ask_tell_loop import SearchResult
+from bitwright.pipeline.run import HISTORY_PREFIX, Run
 from bitwright.predictors import Folds, Measured, cross_validate, predictor_named
 from bitwright.predictors import Validation as CrossValidation
 from bitwright.report import Forecast, NoForecast, NoLimit, SearchHistory, SearchStep, SizeLimit, Validation
@@ -19,7 +19,7 @@ _FOLDS = 5
 _ENOUGH = 10  # fewest measured choices for a meaningful cross-validation
 
 
-def keep_course(run: Run, explored: Explored, *, method: Method, objectives: Sequence[str], limit: SizeLimit | NoLimit) -> None:
+def store_history(run: Run, explored: SearchResult, *, method: Method, objectives: Sequence[str], limit: SizeLimit | NoLimit) -> None:
     """Store the history of a search in its run, replacing an earlier one of the same method and goal."""
     goal = {"size_bytes": limit.size_bytes} if isinstance(limit, SizeLimit) else {}
     steps = [
@@ -34,12 +34,12 @@ def keep_course(run: Run, explored: Explored, *, method: Method, objectives: Seq
         for measurement, spent in explored.steps
     ]
     record = {"method": method.name, "source": method.source, "is_finished": explored.is_finished, "objectives": list(objectives), "steps": steps}
-    run.store.put_text(f"{COURSE}{method.name} {goal.get('size_bytes', 'front')}", json.dumps(record | goal))
+    run.store.put_text(f"{HISTORY_PREFIX}{method.name} {goal.get('size_bytes', 'front')}", json.dumps(record | goal))
 
 
 def courses(run: Run) -> tuple[SearchHistory, ...]:
     """Return the history of every search of the run, in the order in which they were stored."""
-    return tuple(_course(run, json.loads(text)) for text in run.store.texts(COURSE) if json.loads(text)["steps"])
+    return tuple(_course(run, json.loads(text)) for text in run.store.texts(HISTORY_PREFIX) if json.loads(text)["steps"])
 
 
 def _course(run: Run, record: dict[str, object]) -> SearchHistory:

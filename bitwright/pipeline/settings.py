@@ -19,7 +19,7 @@ from bitwright.spaces import DEFAULT_CACHE, DEFAULT_CACHE_TYPE, AnyCacheTypes, C
 
 #: prefix of the model's settings among those of the run
 OF_MODEL = "model's "
-SELF, IN_ORDER = "self", " (sequential)"
+SELF, SEQUENTIAL = "self", " (sequential)"
 #: tokens of the longest sequence on which cache types are measured
 LONGEST = 1024
 FLOOR, FORCED = "floor", "forced"
@@ -127,24 +127,24 @@ class Settings:
         return self.codec or engine_named(self.target).codecs[0]
 
     @property
-    def ships_in_order(self) -> bool:
+    def ships_sequentially(self) -> bool:
         """Whether the shipped rounding is sequential: block by block, as GPTQ."""
         return needs_moments(self.ship_codec)
 
     @property
-    def rounds_anew(self) -> bool:
+    def requantizes(self) -> bool:
         """Whether candidates are requantized with another rounding before one ships."""
-        return self.ships_in_order or self.ship_codec not in ("", self.rounding)
+        return self.ships_sequentially or self.ship_codec not in ("", self.rounding)
 
     @property
-    def ships_anew(self) -> bool:
+    def remeasures(self) -> bool:
         """Whether candidates are measured again before one ships."""
-        return self.rounds_anew or bool(self.steps)
+        return self.requantizes or bool(self.steps)
 
     @property
     def shipped(self) -> str:
         """Name of the rounding of the written model."""
-        return (self.ship_codec + IN_ORDER * self.ships_in_order) if self.rounds_anew else self.rounding
+        return (self.ship_codec + SEQUENTIAL * self.ships_sequentially) if self.requantizes else self.rounding
 
     @property
     def shipping(self) -> str:

@@ -8,35 +8,35 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bitwright.compress import Floats, PackedTensors, Weights, dropped, needs_moments, planned_weights, without
-from bitwright.pipeline.blockwise_gptq import sequentially_rounded
-from bitwright.pipeline.plan_steps import stepped
+from bitwright.pipeline.blockwise_gptq import sequential_gptq
+from bitwright.pipeline.loaded_run import LoadedRun
+from bitwright.pipeline.plan_steps import apply_steps
 from bitwright.pipeline.run import SHIPPED, Run
-from bitwright.pipeline.settings import IN_ORDER
-from bitwright.pipeline.workbench import Workbench
+from bitwright.pipeline.settings import SEQUENTIAL
 from bitwright.spaces import DROP, Choice, Format
 
 
-def shipped_levels(run: Run, formats: Mapping[str, str]) -> Path:
+def shipped_folder(run: Run, formats: Mapping[str, str]) -> Path:
     """Return the folder of a plan's packed tensors as they ship, for its `formats` (tensor → format). With sequential rounding, each tensor depends
     on all earlier ones, so every plan has a folder of its own.
     """
-    folder = run.folder / SHIPPED / run.settings.shipped.replace(IN_ORDER, "-sequential")
-    return folder / hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16] if run.settings.ships_in_order else folder
+    folder = run.folder / SHIPPED / run.settings.shipped.replace(SEQUENTIAL, "-sequential")
+    return folder / hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16] if run.settings.ships_sequentially else folder
 
 
-def shipped_weights(loaded: Workbench, run: Run, choice: Choice) -> Weights:
+def shipped_weights(loaded: LoadedRun, run: Run, choice: Choice) -> Weights:
     """Return the weights of a choice `(n_units,)` as they ship, computing those that are not stored. The model must have its original weights."""
     space, model = run.prices.space, loaded.model
     formats = space.names(choice)
     by_name: dict[str, Format] = {form.name: form for form in space.formats}
-    levels = _rounded(loaded, run, formats) if run.settings.rounds_anew else loaded.levels
+    levels = _rounded(loaded, run, formats) if run.settings.requantizes else loaded.levels
     weights = planned_weights(model, levels, formats={tensor: by_name[form] for tensor, form in formats.items()})
-    return stepped(run, model, weights, loaded.texts.calibration, formats=formats, progress=loaded.progress)
+    return apply_steps(run, model, weights, loaded.texts.calibration, formats=formats, progress=loaded.progress)
 
 
-def _rounded(loaded: Workbench, run: Run, formats: Mapping[str, str]) -> PackedTensors:
+def _rounded(loaded: LoadedRun, run: Run, formats: Mapping[str, str]) -> PackedTensors:
     """Return the packed tensors of a plan of `formats` (tensor → format) with the rounding that ships."""
-    name, model, folder = run.settings.ship_codec, loaded.model, shipped_levels(run, formats)
+    name, model, folder = run.settings.ship_codec, loaded.model, shipped_folder(run, formats)
     by_name: dict[str, Format] = {form.name: form for form in run.prices.space.formats}
 
     def levels(moments: Mapping[str, Floats]) -> PackedTensors:
@@ -48,7 +48,7 @@ def _rounded(loaded: Workbench, run: Run, formats: Mapping[str, str]) -> PackedT
         text, progress = loaded.texts.calibration, loaded.progress
         with (
             without(model, {part.expert: part.replacement for part in gone}),
-            sequentially_rounded(model, wanted, text, levels=levels, progress=progress),
+            sequential_gptq(model, wanted, text, levels=levels, progress=progress),
         ):
             pass
     else:

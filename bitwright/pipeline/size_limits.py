@@ -65,10 +65,10 @@ class Memory:
 
 
 #: a file size, or a memory limit
-Within = Budget | Memory
+BudgetOrMemory = Budget | Memory
 
 
-def deciding(settings: Settings, limit: Within) -> Settings:
+def settings_for_limit(settings: Settings, limit: BudgetOrMemory) -> Settings:
     """Return the settings for a limit: a memory limit sets the cache types, and the sequence length on which they are measured, from its context."""
     if not isinstance(limit, Memory):
         return settings
@@ -95,7 +95,7 @@ class Original:
 
 
 @dataclass(frozen=True, eq=False)
-class Bound:
+class LimitedRun:
     """Run with a size limit in bytes: of the file, or of file and KV cache. The run's space counts the same bytes. `cache` are the KV cache types if
     the run does not choose them.
     """
@@ -111,7 +111,7 @@ class Bound:
         return self.size_bytes - (space.total_bytes(choice) - file_bytes(space, choice))
 
 
-def bounded(run: Run, limit: Within) -> Bound:
+def bounded(run: Run, limit: BudgetOrMemory) -> LimitedRun:
     """Return a run with a limit, its space counting the limited bytes.
 
     Raises:
@@ -122,16 +122,16 @@ def bounded(run: Run, limit: Within) -> Bound:
     space, size_bytes = bound_space(prices.space, limit, original)
     tried = prices.tried & _left(prices.space, limit)
     served = replace(run, prices=replace(prices, space=space, tried=tried))
-    return Bound(served, size_bytes, limit.text, limit.fixed if isinstance(limit, Memory) else DEFAULT_CACHE)
+    return LimitedRun(served, size_bytes, limit.text, limit.fixed if isinstance(limit, Memory) else DEFAULT_CACHE)
 
 
-def as_file(run: Run) -> Run:
+def with_finest_cache(run: Run) -> Run:
     """Return the run with the KV cache fixed to its finest offered types, to compare file sizes alone."""
     finest = cache_mask(run.prices.space, finest_cache_types(run.prices.space))
     return replace(run, prices=replace(run.prices, space=run.prices.space.narrowed(finest), tried=run.prices.tried & finest))
 
 
-def bound_space(space: Space, limit: Within, original: Original) -> tuple[Space, int]:
+def bound_space(space: Space, limit: BudgetOrMemory, original: Original) -> tuple[Space, int]:
     """Return the space that counts the limited bytes, and the limit in bytes.
 
     Raises:
@@ -154,7 +154,7 @@ def bound_space(space: Space, limit: Within, original: Original) -> tuple[Space,
     return served, room
 
 
-def require_needed(limit: Within, original: Original, *, n_weights: int) -> int:
+def require_needed(limit: BudgetOrMemory, original: Original, *, n_weights: int) -> int:
     """Return the bytes that a limit leaves for the file, possibly 0, with the named KV cache types or else the default ones.
 
     Raises:
@@ -192,7 +192,7 @@ def narrowed_to(space: Space, types: CacheTypes | AnyCacheTypes) -> Space:
     return space.narrowed(_allowed(space, types))
 
 
-def _left(space: Space, limit: Within) -> NDArray[np.bool_]:
+def _left(space: Space, limit: BudgetOrMemory) -> NDArray[np.bool_]:
     """Return the pairs `(n_units, n_formats)` that a limit allows; without a memory limit, the KV cache has its finest offered types."""
     return _allowed(space, limit.cache if isinstance(limit, Memory) else finest_cache_types(space))
 

@@ -17,16 +17,16 @@ from bitwright.pipeline.before_loading import require_writable_for
 from bitwright.pipeline.building import build
 from bitwright.pipeline.cost_limits import Conditions
 from bitwright.pipeline.costs import limits_of, require_countable
-from bitwright.pipeline.held_out import Judgement
-from bitwright.pipeline.interpolation import foreteller
-from bitwright.pipeline.results import of_fit, require_run_folder
+from bitwright.pipeline.held_out import CandidateScores
+from bitwright.pipeline.interpolation import fit_interpolator
+from bitwright.pipeline.loaded_run import timed
+from bitwright.pipeline.results import fit_results, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.run_search import DEFAULT, Search
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.size_limits import bounded
 from bitwright.pipeline.verbs import Fitted, plan, search, verify, write_plan
-from bitwright.pipeline.workbench import timed
 from bitwright.progress import Progress, Silent
 from bitwright.report import RunSummary, write_page
 from bitwright.search import Row, solve_with_rows
@@ -100,7 +100,7 @@ def fit_smallest(
         )
     if by.as_published:
         raise UserError("A method's published plan needs a budget; a ceiling on the divergence is none: leave out --as-published.")
-    require_run_folder(settings, out, of_fit(settings.target))
+    require_run_folder(settings, out, fit_results(settings.target))
     with working_in(out):
         run = search(settings, out, by=by, device=device, progress=progress)
         made, summary = smallest_plan(run, conditions, device=device, progress=progress)
@@ -111,12 +111,12 @@ def fit_smallest(
         with timed(run.store, "check"):
             checked = verify(made, path, engine_python=engine_python, device=device, progress=progress)
         write_page(summary, out / REPORT)
-        return Fitted(made, path, checked, summary, out / REPORT, Judgement((), ()))
+        return Fitted(made, path, checked, summary, out / REPORT, CandidateScores((), ()))
 
 
 def _least_budget(run: Run, rows: tuple[Row, ...], nats: float, *, low: int, high: int) -> int:
     """Return the least size between `low` and `high` bytes at which the table's optimum has a predicted divergence of at most `nats`, else `high`."""
-    predict, space = foreteller(run), run.prices.space
+    predict, space = fit_interpolator(run), run.prices.space
 
     def within(size_bytes: int) -> bool:
         try:

@@ -16,19 +16,19 @@ from bitwright.objectives import Cost, CostObjective, NamedObjective, Shape, sam
 from bitwright.pipeline.before_loading import require_fittable, require_searchable
 from bitwright.pipeline.building import build, require_fit, target_of
 from bitwright.pipeline.candidates import best, candidates, make_plan, own_candidate, write_text
-from bitwright.pipeline.cost_limits import NO_CONDITIONS, NO_DEVICE, Conditions, Limit, NoDevice
+from bitwright.pipeline.cost_limits import NO_CONDITIONS, NO_DEVICE, Conditions, CostLimit, NoDevice
 from bitwright.pipeline.costs import limits_of, named_costs
-from bitwright.pipeline.held_out import Judgement, judge, measure, measure_candidates
+from bitwright.pipeline.held_out import CandidateScores, judge, measure, measure_candidates
+from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up, timed
 from bitwright.pipeline.origins import origin
-from bitwright.pipeline.results import PLAN_KIND, REPORT_KIND, of_fit, of_plan, require_run_folder
+from bitwright.pipeline.results import PLAN_KIND, REPORT_KIND, fit_results, plan_results, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
-from bitwright.pipeline.run_search import DEFAULT, Search, search_along, search_within
+from bitwright.pipeline.run_search import DEFAULT, Search, search_budget, search_front
 from bitwright.pipeline.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
 from bitwright.pipeline.run_summary import summarise
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.size_limits import Bound, Original, Within, as_file, bound_space, bounded, require_needed
-from bitwright.pipeline.workbench import Workbench, require_device, set_up, timed
+from bitwright.pipeline.size_limits import BudgetOrMemory, LimitedRun, Original, bound_space, bounded, require_needed, with_finest_cache
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
@@ -50,7 +50,7 @@ class Fitted:
     check: Check
     summary: RunSummary
     report: Path
-    judgement: Judgement
+    judgement: CandidateScores
 
 
 def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None) -> Run:
@@ -66,8 +66,8 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     with working_in(out):
         loaded = set_up(_as_the_method_wants(settings, by), out, device=device, progress=progress or Silent())
         run = price(loaded)
-        search_along(loaded, as_file(run), n_points=n_points, search=by)
-        points = {f"front {i + 1}": point for i, point in enumerate(front_points(as_file(run), n_points))}
+        search_front(loaded, with_finest_cache(run), n_points=n_points, search=by)
+        points = {f"front {i + 1}": point for i, point in enumerate(front_points(with_finest_cache(run), n_points))}
         measure(loaded, run, [*points.values(), *uniforms(run).values()])
         write_page(describe(run), out / REPORT)
         return run
@@ -103,7 +103,7 @@ def write_plan(made: Plan, path: Path) -> tuple[Path, ...]:
     Raises:
         OutputError: a file cannot be written, or would replace a file that is not an earlier plan of Bitwright's.
     """
-    files = of_plan(path, made.target)
+    files = plan_results(path, made.target)
     for file, kind in files.items():
         require_replaceable(file, kind)
     for file, kind in files.items():
@@ -113,7 +113,7 @@ def write_plan(made: Plan, path: Path) -> tuple[Path, ...]:
 
 def plan(
     run: Run,
-    limit: Within,
+    limit: BudgetOrMemory,
     *,
     conditions: Conditions = NO_CONDITIONS,
     ship_codec: str = "",
@@ -144,7 +144,7 @@ def plan(
 
 def fit(
     settings: Settings,
-    limit: Within,
+    limit: BudgetOrMemory,
     out: Path,
     *,
     conditions: Conditions = NO_CONDITIONS,
@@ -165,14 +165,14 @@ def fit(
     _require_budget_alone(conditions)
     settings = _as_the_method_wants(settings, by)
     _require_one_judge(settings, by)
-    require_run_folder(settings, out, of_fit(settings.target))
+    require_run_folder(settings, out, fit_results(settings.target))
     require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device)
     with working_in(out):
         loaded = set_up(settings, out, device=device, progress=progress)
         _require_possible(loaded, limit)
         run = price(loaded)
         request = replace(_plan_request(bounded(run, limit), conditions, by.objectives), method=by.method.name, as_published=by.as_published)
-        search_within(loaded, request.bound.run, budget_bits=8 * request.bound.size_bytes, search=by, limits=request.limits)
+        search_budget(loaded, request.bound.run, budget_bits=8 * request.bound.size_bytes, search=by, limits=request.limits)
         named = request.candidates
         judgement = judge(loaded, run, named, by.objectives, device=conditions.device)
         found = request.plan(judgement.first_values())
@@ -215,19 +215,19 @@ def _as_the_method_wants(settings: Settings, by: Search) -> Settings:
 
 
 def _is_measured(run: Run, choice: Choice) -> bool:
-    known = [run.measurements, run.shipped] if run.settings.ships_anew else [run.measurements]
+    known = [run.measurements, run.shipped] if run.settings.remeasures else [run.measurements]
     return all(tuple(choice.tolist()) in measured for measured in known)
 
 
 def _require_one_judge(settings: Settings, by: Search) -> None:
-    if settings.ships_anew and by.objectives:
+    if settings.remeasures and by.objectives:
         raise UserError(
             f"With another codec to ship or with steps, the plan is chosen by its divergence; {by.objectives[0].name} cannot choose it too: leave "
             "out --objectives, or --ship-codec and --step."
         )
 
 
-def _require_possible(loaded: Workbench, limit: Within) -> None:
+def _require_possible(loaded: LoadedRun, limit: BudgetOrMemory) -> None:
     """Raise if the original is within the limit or no choice is, before any text is read or tensor quantized."""
     original = Original(loaded.settings.model, loaded.settings.target, original_bytes(loaded))
     require_needed(limit, original, n_weights=sum(tensor.n_weights for tensor in loaded.model.tensors))
@@ -242,8 +242,8 @@ class _PlanRequest:
     search method; `as_published`, its own best plan is the only candidate.
     """
 
-    bound: Bound
-    limits: tuple[Limit, ...]
+    bound: LimitedRun
+    limits: tuple[CostLimit, ...]
     costs: tuple[Cost, ...]
     device: Device | NoDevice
     method: str = ""
@@ -271,7 +271,7 @@ class _PlanRequest:
         return summarise(self.bound.run, named=named, chosen=chosen, limit=limit, costs=self.costs, device=self.device)
 
 
-def _plan_request(bound: Bound, conditions: Conditions, objectives: Iterable[NamedObjective]) -> _PlanRequest:
+def _plan_request(bound: LimitedRun, conditions: Conditions, objectives: Iterable[NamedObjective]) -> _PlanRequest:
     _require_budget_alone(conditions)
     limits = limits_of(bound.run, conditions)
     limited = [limit.cost.objective for limit in limits]
@@ -288,6 +288,6 @@ def _require_budget_alone(conditions: Conditions) -> None:
         )
 
 
-def _checked(loaded: Workbench, plan: Plan, path: Path, engine_python: str) -> Check:
+def _checked(loaded: LoadedRun, plan: Plan, path: Path, engine_python: str) -> Check:
     contexts = prefixes(loaded.texts.held_out.ids, N_CONTEXTS)
     return check(loaded.model, plan, path, contexts=contexts, prompt=PROMPT, engine_python=engine_python, progress=loaded.progress)

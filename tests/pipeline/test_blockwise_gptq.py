@@ -10,7 +10,7 @@ from bitwright.compress.codecs.rounding.gptq import Gptq
 from bitwright.compress.codecs.rounding.rounding import RoundToNearest
 from bitwright.engines.no_engine import INTEGERS
 from bitwright.objectives import collect_moments
-from bitwright.pipeline.blockwise_gptq import sequentially_rounded
+from bitwright.pipeline.blockwise_gptq import sequential_gptq
 from bitwright.progress import Silent
 from bitwright.spaces import Format, discover
 from tests.measuring import random_tokens, weights_of
@@ -31,7 +31,7 @@ def run(model: Model, folder: Path) -> dict[str, Mapping[str, Floats]]:
         return PackedTensors(folder, model.source, integer_codec(Gptq(moments)), {})
 
     before = weights_of(model)
-    with sequentially_rounded(model, formats_of(model), TOKENS, levels=levels, progress=Silent()):
+    with sequential_gptq(model, formats_of(model), TOKENS, levels=levels, progress=Silent()):
         during = weights_of(model)
     after = weights_of(model)
     assert all(torch.equal(after[name], weight) for name, weight in before.items())

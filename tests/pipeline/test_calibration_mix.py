@@ -12,7 +12,7 @@ import bitwright as bw
 from bitwright.compress import open_source
 from bitwright.errors import TextError
 from bitwright.pipeline.calibration_mix import Share, parts_of, sequences_by_text, shares_in, text_names
-from bitwright.pipeline.workbench import Workbench, set_up
+from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny
 from tests.runs import small
@@ -29,7 +29,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "prose.txt", folder / "code.txt"
 
 
-def bench(settings: bw.Settings, folder: Path) -> Workbench:
+def bench(settings: bw.Settings, folder: Path) -> LoadedRun:
     return set_up(settings, folder, device="cpu", progress=Silent())
 
 

@@ -8,8 +8,8 @@ import bitwright as bw
 from bitwright.errors import UserError
 from bitwright.pipeline import Run, comparing
 from bitwright.pipeline.comparing import chosen_proxies, compare_proxies, comparison_cost
+from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.run_space import price
-from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.predictors import PROXIES
 from bitwright.progress import Silent
 from tests.runs import small
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 NAMES = ("weight", "gradient", "measured", "lim")
 
 
-def opened(model: Path, folder: Path) -> tuple[Workbench, Run]:
+def opened(model: Path, folder: Path) -> tuple[LoadedRun, Run]:
     made = set_up(small(model, formats=("Q8_0", "Q5_1", "Q4_0"), sensitivity="weight"), folder, device="cpu", progress=Silent())
     return made, price(made)
 

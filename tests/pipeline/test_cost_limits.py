@@ -14,10 +14,10 @@ from bitwright.errors import BudgetError, DeviceError, ObjectiveError, UserError
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import Cost, CostObjective
 from bitwright.pipeline import Conditions, Run, Search
+from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.candidates import candidates
 from bitwright.pipeline.cost_limits import NO_DEVICE, CostCeiling, parse_at_most, parse_costs
 from bitwright.pipeline.costs import costs_of, limits_of
-from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.run_search import named_objectives
 from bitwright.search import solve
 from tests.runs import small
@@ -120,7 +120,7 @@ def test_experts_that_are_read_often_get_fewer_bits_under_a_ceiling(of_experts: 
     ceiling = middle(of_experts, active, size_bytes)
     made, _ = bw.plan(of_experts, bw.parse_budget(f"{size_bytes}B"), conditions=Conditions((CostCeiling(CostObjective.ACTIVE_BYTES, ceiling),)))
     assert active.of(space.choice(made.formats)) <= ceiling
-    assert bw.pipeline.read_by_a_step(of_experts, made.formats)[0] <= ceiling
+    assert bw.pipeline.decode_read_bytes(of_experts, made.formats)[0] <= ceiling
 
 
 def test_what_cannot_be_kept_says_which_by_how_much_and_the_way_out(own: Run, board: Device) -> None:

@@ -10,11 +10,11 @@ import bitwright as bw
 from bitwright.errors import PlanError, UserError
 from bitwright.methods.by_name import method_named
 from bitwright.pipeline import Run, Search
+from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.building import require_fit
-from bitwright.pipeline.measuring import Effort
-from bitwright.pipeline.run_search import search_within
+from bitwright.pipeline.loaded_run import set_up
+from bitwright.pipeline.run_search import search_budget
 from bitwright.pipeline.run_space import price, uniforms
-from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import DROP, Plan
@@ -71,7 +71,7 @@ def test_a_search_expands_around_choices_that_drop(tiny_mixtral: Path, tmp_path:
     run = price(bench)
     space = run.prices.space
     budget = int(space.total_bits(space.uniform(next(form for form in space.formats if form.name == "INT2_G32"))))
-    found = search_within(bench, run, budget_bits=budget, search=Search(method_named("auto"), Effort(evaluations=12)))
+    found = search_budget(bench, run, budget_bits=budget, search=Search(method_named("auto"), Effort(evaluations=12)))
     assert found.spent.backward_tokens > 0
     assert (found.trials.choices == space.formats.index(DROP)).any()
     assert (space.total_bits(found.trials.choices) <= budget).all()

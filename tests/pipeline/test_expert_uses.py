@@ -11,7 +11,7 @@ from bitwright.errors import RunError, TextError
 from bitwright.objectives import Routing
 from bitwright.objectives.text.routing import collect_routing
 from bitwright.pipeline import Run
-from bitwright.pipeline.expert_uses import expert_uses, read_by_a_step
+from bitwright.pipeline.expert_uses import decode_read_bytes, expert_uses
 from tests.runs import small
 from tests.runs import small as brief
 from tests.sentences import sentence
@@ -60,14 +60,14 @@ def test_an_expert_that_does_not_exist(of_experts: Run) -> None:
 def test_a_step_reads_half_of_the_experts(of_experts: Run) -> None:
     space = of_experts.prices.space
     small, large = (of_experts.prices.everything.uniform(NATIVE.format(name)) for name in MENU)
-    (read, whole), (more, _) = (read_by_a_step(of_experts, space.names(choice)) for choice in (small, large))
+    (read, whole), (more, _) = (decode_read_bytes(of_experts, space.names(choice)) for choice in (small, large))
     assert whole == space.total_bytes(small)
     units = np.arange(len(small))
     added = (space.size_bits[units, large] - space.size_bits[units, small]) / 8
     shares = np.array([0.5 if unit.expert >= 0 else 0.0 if unit.name == "token_embd" else 1.0 for unit in space.units])
     assert more - read == pytest.approx(added @ shares)
     with pytest.raises(RunError) as caught:
-        read_by_a_step(of_experts, {"blk.0.attn_q.weight": "INT2_G32"})
+        decode_read_bytes(of_experts, {"blk.0.attn_q.weight": "INT2_G32"})
     sentence(caught.value, "give a plan of that run")
 
 

@@ -13,7 +13,7 @@ from bitwright.engines.llama_cpp.log import engine_memory
 from bitwright.errors import UserError
 from bitwright.pipeline import Run
 from bitwright.pipeline.costs import costs_of, serving_of
-from bitwright.pipeline.fleet import Assigned, Unserved, plan_fleet
+from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
 from bitwright.pipeline.memory_budget import memory_of
 from bitwright.search import solve
@@ -34,15 +34,15 @@ def needs(run: Run, device: Device, share: float) -> Device:
     return replace(device, memory_bytes=round(rest + sizes[0] + share * (sizes[1] - sizes[0])))
 
 
-def one(run: Run, device: Device) -> Assigned:
+def one(run: Run, device: Device) -> DevicePlan:
     (row,) = plan_fleet(run, [device]).rows
-    assert isinstance(row, Assigned), row
+    assert isinstance(row, DevicePlan), row
     return row
 
 
 def reason(run: Run, device: Device) -> str:
     (row,) = plan_fleet(run, [device]).rows
-    assert isinstance(row, Unserved)
+    assert isinstance(row, DeviceWithoutPlan)
     return sentence(UserError(row.reason), device.name)
 
 

@@ -13,9 +13,9 @@ from bitwright.engines.check_result import steady_context
 from bitwright.engines.llama_cpp import parity
 from bitwright.engines.llama_cpp.parity import parity_contexts
 from bitwright.errors import ModelError, UserError
+from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.parity import parity_text, require_parity
 from bitwright.pipeline.run import DATABASE
-from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Silent
 from tests.conftest import saved
 from tests.runs import small
@@ -35,7 +35,7 @@ def windowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("windowed") / "mistral", "mistral", _WINDOWED["mistral"])
 
 
-def bench_of(model: Path, folder: Path, **settings: Any) -> Workbench:
+def bench_of(model: Path, folder: Path, **settings: Any) -> LoadedRun:
     return set_up(small(model, **settings), folder, device="cpu", progress=Silent())
 
 
@@ -145,5 +145,5 @@ def test_a_check_refuses_contexts_beyond_the_window(windowed: Path) -> None:
     sentence(refused.value, _WINDOW)
 
 
-def parity_text_of(bench: Workbench) -> dict[str, str]:
+def parity_text_of(bench: LoadedRun) -> dict[str, str]:
     return parity_text(bw.pipeline.Run(bench.folder, bench.store, bench.settings, None))  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ from bitwright.errors import PlanError, RunError
 from bitwright.objectives import Reference
 from bitwright.pipeline import Run
 from bitwright.pipeline.building import packing
+from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.run import CODES, LEVELS
-from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.spaces import Kept, Plan, RequantizedCodes
 from tests.measuring import Divergence

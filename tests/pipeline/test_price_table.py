@@ -7,15 +7,15 @@ import pytest
 import bitwright as bw
 from bitwright.errors import UserError
 from bitwright.pipeline import price_table as pricing
+from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.price_table import distortion_of, priced, priced_twice
 from bitwright.pipeline.run_space import whole_space
-from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Silent
 from tests.runs import small
 from tests.sentences import sentence
 
 
-def bench(model: Path, folder: Path, **other: Any) -> Workbench:
+def bench(model: Path, folder: Path, **other: Any) -> LoadedRun:
     return set_up(small(model, **other), folder, device="cpu", progress=Silent())
 
 

@@ -15,7 +15,7 @@ from bitwright.devices.device import read_device
 from bitwright.errors import OutputError
 from bitwright.pipeline import Run
 from bitwright.pipeline.channel_order import order_channels
-from bitwright.pipeline.fleet import Fleet, Unserved
+from bitwright.pipeline.fleet import DeviceWithoutPlan, Fleet
 from bitwright.pipeline.fleet_files import plan_names, write_fleet
 from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.verbs import write_plan
@@ -123,7 +123,7 @@ def test_order_and_import_hold_apart_what_they_read(llama_96: Path, gguf_256: Pa
 
 def fleet_of(run: Run, *names: str) -> Fleet:
     device = read_device("l4-24gb")
-    return Fleet(run, tuple(Unserved(device.__class__(**{**vars(device), "name": name}), "nothing fits") for name in names))
+    return Fleet(run, tuple(DeviceWithoutPlan(device.__class__(**{**vars(device), "name": name}), "nothing fits") for name in names))
 
 
 @pytest.mark.slow

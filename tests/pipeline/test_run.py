@@ -9,7 +9,7 @@ from bitwright.engines import LLAMA_CPP
 from bitwright.errors import RunError
 from bitwright.objectives import Store
 from bitwright.pipeline import Run
-from bitwright.pipeline.run import Prices, keep_prices, read_prices
+from bitwright.pipeline.run import Prices, read_prices, store_prices
 from bitwright.spaces import Tensor, Unit
 from tests.measuring import put_quality
 from tests.sentences import sentence
@@ -27,7 +27,7 @@ def prices() -> Prices:
 
 def test_prices_come_back_as_they_were_kept(tmp_path: Path) -> None:
     store, given = Store(tmp_path / "run.sqlite"), prices()
-    keep_prices(store, given, "llama.cpp")
+    store_prices(store, given, "llama.cpp")
     found = read_prices(store)
     store.close()
     assert (found.space.units, found.space.formats) == (given.space.units, given.space.formats)

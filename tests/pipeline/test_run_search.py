@@ -13,12 +13,12 @@ from bitwright.methods.by_name import METHODS, PUBLISHED, method_named
 from bitwright.methods.published_experts import OF_EXPERTS
 from bitwright.objectives import Estimate, Evaluator, KullbackLeibler, ModelObjective
 from bitwright.pipeline import Run, Search
+from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.candidates import candidates, own_candidate
-from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.origins import origin
-from bitwright.pipeline.run_search import named_objectives, open_session, search_along, search_within
+from bitwright.pipeline.run_search import named_objectives, open_session, search_budget, search_front
 from bitwright.pipeline.run_space import front_points, price
-from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Silent
 from bitwright.report.tables.methods import whose_plan
 from bitwright.search import Row, solve
@@ -31,7 +31,7 @@ MENU = ("INT2_G32", "INT3_G32", "INT4_G32", "INT6_G32")
 
 
 @pytest.fixture(scope="module")
-def opened(llama_tied: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workbench, Run]]:
+def opened(llama_tied: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LoadedRun, Run]]:
     settings = small(llama_tied, target="integers", formats=MENU, keep=("token_embd*",), n_calibration=10, sequence_length=12)
     bench = set_up(settings, tmp_path_factory.mktemp("campaign"), device="cpu", progress=Silent())
     run = price(bench)
@@ -40,7 +40,7 @@ def opened(llama_tied: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def opened_mixture(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workbench, Run]]:
+def opened_mixture(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LoadedRun, Run]]:
     settings = small(tiny_mixtral, target="native", formats=(*MENU, "DROP"), keep=("token_embd*",), n_calibration=10, sequence_length=12)
     bench = set_up(settings, tmp_path_factory.mktemp("mixture"), device="cpu", progress=Silent())
     run = price(bench)
@@ -49,9 +49,9 @@ def opened_mixture(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def opened_for(method: Method, request: pytest.FixtureRequest) -> tuple[Workbench, Run]:
+def opened_for(method: Method, request: pytest.FixtureRequest) -> tuple[LoadedRun, Run]:
     """A run of a model that the method can do."""
-    made: tuple[Workbench, Run] = request.getfixturevalue("opened_mixture" if method in OF_EXPERTS else "opened")
+    made: tuple[LoadedRun, Run] = request.getfixturevalue("opened_mixture" if method in OF_EXPERTS else "opened")
     return made
 
 
@@ -67,12 +67,12 @@ def middle(run: Run) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for: tuple[Workbench, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for: tuple[LoadedRun, Run], monkeypatch: pytest.MonkeyPatch) -> None:
     bench, run = opened_for
     before = {name: weight.detach().clone() for name, weight in bench.model.module.named_parameters()}
     most = _most(method)
     search = Search(method, Effort(evaluations=most))
-    found = search_within(bench, run, budget_bits=middle(run), search=search)
+    found = search_budget(bench, run, budget_bits=middle(run), search=search)
     assert 0 < len(found.steps) <= most + 15  # a choice may be asked for on more text than before
     assert found.spent.evaluations <= most
     sizes = run.prices.space.total_bits(found.trials.choices)
@@ -81,7 +81,7 @@ def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for
         assert (sizes <= middle(run)).all()
     assert all((weight == before[name]).all() for name, weight in bench.model.module.named_parameters())
     monkeypatch.setattr(Evaluator, "_read", None)
-    again = search_within(bench, run, budget_bits=middle(run), search=search)
+    again = search_budget(bench, run, budget_bits=middle(run), search=search)
     assert np.array_equal(again.trials.choices, found.trials.choices)
     assert np.array_equal(again.trials.values, found.trials.values)
     assert again.spent.tokens == found.spent.tokens
@@ -89,9 +89,9 @@ def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_every_method_searches_the_front(method: Method, opened_for: tuple[Workbench, Run]) -> None:
+def test_every_method_searches_the_front(method: Method, opened_for: tuple[LoadedRun, Run]) -> None:
     bench, run = opened_for
-    found = search_along(bench, run, n_points=4, search=Search(method, Effort(evaluations=_most(method))))
+    found = search_front(bench, run, n_points=4, search=Search(method, Effort(evaluations=_most(method))))
     sizes = run.prices.space.total_bits(found.trials.choices)
     assert len(np.unique(sizes)) > 1
     assert found.spent.evaluations <= _most(method)
@@ -112,9 +112,9 @@ def test_an_unknown_method_is_told_what_was_meant() -> None:
 
 
 @pytest.mark.slow
-def test_what_a_search_found_is_a_candidate_and_a_point_of_the_front(opened: tuple[Workbench, Run]) -> None:
+def test_what_a_search_found_is_a_candidate_and_a_point_of_the_front(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
-    search_along(bench, run, n_points=6, search=Search(method_named("auto"), Effort(evaluations=30)))
+    search_front(bench, run, n_points=6, search=Search(method_named("auto"), Effort(evaluations=30)))
     size_bytes = middle(run) // 8
     nats = {choice: value for choice, value in run.evaluated().items() if run.prices.space.total_bytes(np.array(choice)) <= size_bytes}
     best = min(nats, key=lambda choice: nats[choice])
@@ -124,9 +124,9 @@ def test_what_a_search_found_is_a_candidate_and_a_point_of_the_front(opened: tup
 
 
 @pytest.mark.slow
-def test_no_effort_is_the_tables_word(opened: tuple[Workbench, Run]) -> None:
+def test_no_effort_is_the_tables_word(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
-    found = search_within(bench, run, budget_bits=middle(run), search=Search(method_named("auto"), Effort(evaluations=0)))
+    found = search_budget(bench, run, budget_bits=middle(run), search=Search(method_named("auto"), Effort(evaluations=0)))
     assert (len(found.trials), found.is_finished) == (0, False)
     optimum = solve(run.prices.space, run.prices.table, middle(run)).choice
     assert (candidates(run, middle(run) // 8)["knapsack"] == optimum).all()
@@ -142,10 +142,10 @@ class Steps(ModelObjective):
 
 
 @pytest.mark.slow
-def test_a_users_objective_decides(opened: tuple[Workbench, Run]) -> None:
+def test_a_users_objective_decides(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
     search = Search(method_named("auto"), Effort(evaluations=5), (Steps(), KullbackLeibler()))
-    found = search_within(bench, run, budget_bits=middle(run), search=search)
+    found = search_budget(bench, run, budget_bits=middle(run), search=search)
     assert found.trials.values.shape[1] == 2
     assert (found.trials.values[:, 0] > 0).all()
     assert set(run.evaluated()) == {tuple(choice.tolist()) for choice in found.trials.choices}
@@ -170,12 +170,12 @@ def test_size_alone_is_no_objective_of_a_search() -> None:
 
 
 @pytest.mark.slow
-def test_an_impossible_budget_is_refused(opened: tuple[Workbench, Run]) -> None:
+def test_an_impossible_budget_is_refused(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
     for method in METHODS:
         if method.name not in _WHOLE_FRONT:
             with pytest.raises(UserError) as caught:
-                search_within(bench, run, budget_bits=8, search=Search(method, Effort(evaluations=1)))
+                search_budget(bench, run, budget_bits=8, search=Search(method, Effort(evaluations=1)))
             sentence(caught.value)
 
 
@@ -196,11 +196,11 @@ def test_as_published_ships_the_methods_own_plan_and_sweeps_no_gradient(llama_ti
 
 
 @pytest.mark.slow
-def test_a_plan_says_whose_it_is(opened: tuple[Workbench, Run]) -> None:
+def test_a_plan_says_whose_it_is(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
     method = method_named("random-mix")
     budget = middle(run) + 4_321 // 8 * 8
-    search_within(bench, run, budget_bits=budget, search=Search(method, Effort(evaluations=4)))
+    search_budget(bench, run, budget_bits=budget, search=Search(method, Effort(evaluations=4)))
     named = candidates(run, budget // 8, method=method.name)
     own = own_candidate(run, budget // 8, (), method=method.name)[method.name]
     assert any((choice == own).all() for choice in named.values()), "the method's own plan is always measured"
@@ -215,7 +215,7 @@ def test_a_plan_says_whose_it_is(opened: tuple[Workbench, Run]) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_method_takes_is_asked_of_it(opened: tuple[Workbench, Run]) -> None:
+def test_what_a_method_takes_is_asked_of_it(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
     budget, space = middle(run), run.prices.space
     widest = Row(

@@ -7,8 +7,8 @@ import bitwright as bw
 from bitwright.engines import LLAMA_CPP
 from bitwright.errors import ModelError
 from bitwright.pipeline import Run
+from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.run_space import front_points, original_bytes, price, uniforms, whole_space
-from bitwright.pipeline.workbench import Workbench, set_up
 from bitwright.progress import Silent
 from bitwright.search import hull
 from tests.runs import small
@@ -17,7 +17,7 @@ from tests.sentences import sentence
 pytestmark = pytest.mark.slow
 
 
-def bench(settings: bw.Settings, folder: Path) -> Workbench:
+def bench(settings: bw.Settings, folder: Path) -> LoadedRun:
     return set_up(settings, folder, device="cpu", progress=Silent())
 
 

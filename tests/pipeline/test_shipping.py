@@ -20,9 +20,9 @@ from bitwright.pipeline import Run
 from bitwright.pipeline.building import packing
 from bitwright.pipeline.candidates import make_plan
 from bitwright.pipeline.held_out import measure_candidates
+from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.run import SHIPPED
-from bitwright.pipeline.shipping import shipped_levels
-from bitwright.pipeline.workbench import set_up
+from bitwright.pipeline.shipping import shipped_folder
 from bitwright.progress import Silent
 from bitwright.report import AsSearched, Shipping
 from bitwright.spaces import Kept, Plan, RequantizedCodes
@@ -179,7 +179,7 @@ def test_a_dropped_expert_is_gone_while_the_others_are_rounded(tiny_mixtral: Pat
     choices[1][gone] = names["DROP"]
     bench = set_up(settings, run.folder, device="cpu", progress=Silent())
     measure_candidates(bench, run, choices)
-    folders = [shipped_levels(run, space.names(each)) for each in choices]
+    folders = [shipped_folder(run, space.names(each)) for each in choices]
     dropped = {tensor.name for tensor in space.units[gone].tensors}
     files = [{path.name for path in folder.iterdir()} for folder in folders]
     assert files[0] - files[1] == {f"{name}.INT3_G32" for name in dropped}

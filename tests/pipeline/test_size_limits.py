@@ -13,14 +13,14 @@ from bitwright.engines.llama_cpp.log import engine_memory
 from bitwright.errors import BudgetError, UserError
 from bitwright.methods.by_name import method_named
 from bitwright.pipeline import Memory, Run, Search, build
+from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.fleet import plan_fleet
+from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.long_text import cache_text, long_text
-from bitwright.pipeline.measuring import Effort
 from bitwright.pipeline.memory_budget import memory_of, serve_command, serving_of_model
 from bitwright.pipeline.run_space import with_cache_units
-from bitwright.pipeline.size_limits import bounded, deciding
+from bitwright.pipeline.size_limits import bounded, settings_for_limit
 from bitwright.pipeline.verbs import describe, write_plan
-from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import ANY_CACHE, DEFAULT_CACHE, CacheTypes, chosen_cache, file_bytes
@@ -103,8 +103,8 @@ def test_types_are_measured_at_the_context_as_far_as_the_text_goes(llama_64: Pat
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(tiny.TEXT * 40), encoding="utf-8")
     known = small(llama_64, calibration=str(text), cache_types="any")
-    assert deciding(known, asked(10**9, context=100)).cache_length == 100
-    assert deciding(known, asked(10**9, context=4096)).cache_length == known.cache_length == 1024
+    assert settings_for_limit(known, asked(10**9, context=100)).cache_length == 100
+    assert settings_for_limit(known, asked(10**9, context=4096)).cache_length == known.cache_length == 1024
     for length, wanted in ((1024, (2, 1024)), (100, (20, 100)), (16, (8, 16))):
         bench = set_up(replace(known, cache_length=length), tmp_path / str(length), device="cpu", progress=Silent())
         assert long_text(bench).ids.shape == wanted
@@ -131,7 +131,7 @@ def test_types_that_are_named_are_kept_and_measured(llama_64: Path, tmp_path: Pa
     settings = small(llama_64)
     base = memory_of(str(llama_64), bw.pipeline.Serving(CONTEXT, 1, types.keys, types.values)).total_bytes
     limit = asked(base - 300_000, types)
-    fitted = bw.fit(deciding(settings, limit), limit, tmp_path / "out", by=Search(method_named("auto"), Effort(evaluations=2)))
+    fitted = bw.fit(settings_for_limit(settings, limit), limit, tmp_path / "out", by=Search(method_named("auto"), Effort(evaluations=2)))
     assert fitted.plan.cache.types == types
     opened = bw.open_run(tmp_path / "out")
     measured = [m for m in opened.measurements.values() if m.nats_per_token == fitted.plan.divergence.nats_per_token]
@@ -156,9 +156,9 @@ def test_a_fleet_decides_for_each_device(run: Run) -> None:
     cases = (ANY_CACHE, DEFAULT_CACHE, CacheTypes("Q4_0", "Q8_0"))
     devices = [replace(BOARD, context=CONTEXT, memory_bytes=size, cache=types, name=str(types)) for types in cases]
     decided, plain, named = plan_fleet(run, devices).rows
-    assert isinstance(decided, bw.pipeline.Assigned)
-    assert isinstance(named, bw.pipeline.Assigned)
-    assert isinstance(plain, bw.pipeline.Unserved)
+    assert isinstance(decided, bw.pipeline.DevicePlan)
+    assert isinstance(named, bw.pipeline.DevicePlan)
+    assert isinstance(plain, bw.pipeline.DeviceWithoutPlan)
     assert "a KV cache in Q8_0" in plain.reason
     assert named.plan.cache.types == CacheTypes("Q4_0", "Q8_0")
     assert decided.plan.cache.types != DEFAULT_CACHE
@@ -166,7 +166,7 @@ def test_a_fleet_decides_for_each_device(run: Run) -> None:
         assert row.memory.total_bytes <= size
         assert row.plan.size_bytes == file_bytes(run.prices.space, row.choice)
     long = plan_fleet(run, [replace(devices[0], context=4096)]).rows[0]
-    assert isinstance(long, bw.pipeline.Unserved)
+    assert isinstance(long, bw.pipeline.DeviceWithoutPlan)
     assert "a context of" in long.reason
 
 
@@ -211,7 +211,7 @@ def test_latent_attention_has_nothing_to_decide(tmp_path: Path) -> None:
 def test_heads_that_no_block_divides_keep_a_plain_cache(llama_gqa: Path, tmp_path: Path) -> None:
     base = memory_of(str(llama_gqa), bw.pipeline.Serving(64)).total_bytes
     limit = Memory(bw.parse_budget(f"{base - 60_000}B"), 64)
-    fitted = bw.fit(deciding(small(llama_gqa), limit), limit, tmp_path / "out", by=Search(method_named("auto"), Effort(evaluations=1)))
+    fitted = bw.fit(settings_for_limit(small(llama_gqa), limit), limit, tmp_path / "out", by=Search(method_named("auto"), Effort(evaluations=1)))
     assert fitted.plan.cache.types == DEFAULT_CACHE
     with pytest.raises(UserError) as refused:
         bw.fit(small(llama_gqa, cache_types="q8_0"), bw.parse_budget("9bpw"), tmp_path / "other")

@@ -16,11 +16,11 @@ from bitwright.errors import ModelError, PlanError, RunError, UserError
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import Reference
 from bitwright.pipeline import Run, Search
+from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.exporting import export
-from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.run_search import named_objectives
 from bitwright.pipeline.steps import RouterCalibration, step_named
-from bitwright.pipeline.workbench import set_up
 from bitwright.progress import Silent
 from bitwright.report import Shipping
 from bitwright.spaces import CalibratedRouters, Plan

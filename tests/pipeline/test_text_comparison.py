@@ -10,13 +10,13 @@ from bitwright.methods.by_name import method_named
 from bitwright.objectives import Tokens
 from bitwright.objectives.text.routing import collect_routing
 from bitwright.pipeline import Run, Search
+from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.calibration_mix import sequences_by_text
-from bitwright.pipeline.measuring import Effort
+from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.price_table import distortion_of, subject_of
 from bitwright.pipeline.run import chance_table_key, text_table_key
 from bitwright.pipeline.run_space import whole_space
 from bitwright.pipeline.text_comparison import text_comparison
-from bitwright.pipeline.workbench import set_up
 from bitwright.predictors import gradient_products, stored
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.progress import Silent

@@ -120,7 +120,7 @@ def test_a_finished_fit_is_only_built_again(fit_of_gguf: Fit, monkeypatch: pytes
     before = fit_of_gguf.fitted.model.read_bytes()
     for work in ("run_space.distortion_of", "run_space.priced_twice", "workbench.sample_texts", "workbench.collect_importance"):
         monkeypatch.setattr(f"bitwright.pipeline.{work}", refuse)
-    monkeypatch.setattr("bitwright.pipeline.workbench.Reference", refuse)
+    monkeypatch.setattr("bitwright.pipeline.loaded_run.Reference", refuse)
     again = bw.fit(fit_of_gguf.settings, fit_of_gguf.budget, fit_of_gguf.folder)
     assert again.plan == fit_of_gguf.fitted.plan
     assert again.model.read_bytes() == before
@@ -190,7 +190,7 @@ def test_a_search_measures_points_of_the_front_and_uniforms(searched: Run) -> No
 def test_a_plan_that_was_measured_needs_no_model(searched: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run = bw.open_run(searched.folder)
     first, _ = bw.plan(run, bw.parse_budget("6.2bpw"))
-    monkeypatch.setattr("bitwright.pipeline.workbench.load", refuse)
+    monkeypatch.setattr("bitwright.pipeline.loaded_run.load", refuse)
     again, _ = bw.plan(run, bw.parse_budget("6.2bpw"))
     run.store.close()
     assert again == first
@@ -200,7 +200,7 @@ def test_a_plan_that_was_measured_needs_no_model(searched: Run, monkeypatch: pyt
 
 
 def test_a_budget_above_the_original_is_refused_before_text_is_made(gguf_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitwright.pipeline.workbench.sample_texts", refuse)
+    monkeypatch.setattr("bitwright.pipeline.loaded_run.sample_texts", refuse)
     for budget in ("100MB", f"{gguf_256.stat().st_size}B", "17bpw"):
         with pytest.raises(BudgetError) as refused:
             bw.fit(small(gguf_256), bw.parse_budget(budget), tmp_path / "o")
@@ -242,7 +242,7 @@ def test_a_run_that_measured_nothing_has_no_front(llama_tied: Path, tmp_path: Pa
 
 
 def test_a_device_that_is_not_there_is_refused_before_the_model_is_loaded(fit_of_gguf: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitwright.pipeline.workbench.load", refuse)
+    monkeypatch.setattr("bitwright.pipeline.loaded_run.load", refuse)
     monkeypatch.setattr("bitwright.pipeline.verbs.load", refuse)
     for device in ("banana", "meta", "cuda:99"):
         with pytest.raises(UserError) as refused:

@@ -11,15 +11,15 @@ from transformers import AutoTokenizer
 import bitwright as bw
 from bitwright.compress import read_imatrix, write_imatrix
 from bitwright.errors import ModelError, RunError, TextError
+from bitwright.pipeline.loaded_run import LoadedRun, set_up, timed
 from bitwright.pipeline.run_space import price, uniforms
-from bitwright.pipeline.workbench import Workbench, set_up, timed
 from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny
 from tests.runs import leftovers, small
 from tests.sentences import sentence
 
 
-def bench(settings: bw.Settings, folder: Path) -> Workbench:
+def bench(settings: bw.Settings, folder: Path) -> LoadedRun:
     return set_up(settings, folder, device="cpu", progress=Silent())
 
 
@@ -39,7 +39,7 @@ def test_texts_and_importance_are_made_once(llama_tied: Path, tmp_path: Path, mo
     first = bench(small(llama_tied), tmp_path / "o")
     ids, importance = first.texts.held_out.ids, first.levels.importance
     for work in ("sample_texts", "collect_importance"):
-        monkeypatch.setattr(f"bitwright.pipeline.workbench.{work}", refuse)
+        monkeypatch.setattr(f"bitwright.pipeline.loaded_run.{work}", refuse)
     again = bench(small(llama_tied), tmp_path / "o")
     np.testing.assert_array_equal(again.texts.held_out.ids, ids)
     assert again.texts.calibration.text == first.texts.calibration.text
@@ -131,7 +131,7 @@ def test_other_settings_are_refused_by_name(llama_tied: Path, llama_96: Path, tm
 def test_an_importance_matrix_of_the_user_s_is_taken(llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collected = bench(small(llama_tied), tmp_path / "a").levels.importance
     write_imatrix(tmp_path / "own.gguf", {name: 2 * values for name, values in collected.items()}, text="mine")
-    monkeypatch.setattr("bitwright.pipeline.workbench.collect_importance", refuse)
+    monkeypatch.setattr("bitwright.pipeline.loaded_run.collect_importance", refuse)
     found = bench(small(llama_tied, imatrix=str(tmp_path / "own.gguf")), tmp_path / "b").levels.importance
     assert found.keys() == collected.keys()
     for name, values in collected.items():
@@ -163,7 +163,7 @@ def test_only_what_was_not_measured_is_measured(llama_tied: Path, tmp_path: Path
     found = made.store.measurements()
     assert found[:1] == first
     assert [m.choice for m in found] == [tuple(choice.tolist()) for choice in choices]
-    monkeypatch.setattr("bitwright.pipeline.workbench.Reference", refuse)
+    monkeypatch.setattr("bitwright.pipeline.loaded_run.Reference", refuse)
     made.measure(run.prices.space, choices)
     assert made.store.measurements() == found
     assert not list((tmp_path / "o").glob("*.f16"))

@@ -72,7 +72,7 @@ class Meter:
 
 
 @dataclass(frozen=True, eq=False)
-class Explored:
+class SearchResult:
     """Result of a search: all trials, each measurement with the effort spent until then, the total effort `spent`, and `is_finished`: whether the
     strategy finished before the effort was spent.
     """
@@ -83,7 +83,7 @@ class Explored:
     is_finished: bool
 
 
-def explore(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: Meter, progress: Progress) -> Explored:
+def run_strategy(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: Meter, progress: Progress) -> SearchResult:
     """Run a strategy until it has finished or the effort is spent; the evaluation that exceeds a limit is the last.
 
     `meter` may already hold effort spent before, and is updated.
@@ -152,8 +152,8 @@ def _all(trials: list[Trials]) -> Trials:
     return Trials(*(np.concatenate(column) for column in columns))
 
 
-def _explored(found: list[Trials], steps: list[tuple[Measurement, Meter]], *, spent: Meter, is_finished: bool) -> Explored:
+def _explored(found: list[Trials], steps: list[tuple[Measurement, Meter]], *, spent: Meter, is_finished: bool) -> SearchResult:
     everything = found[0] if found else no_trials(0)
     for trials in found[1:]:
         everything = everything.joined(trials)
-    return Explored(everything, tuple(steps), replace(spent), is_finished)
+    return SearchResult(everything, tuple(steps), replace(spent), is_finished)

@@ -9,7 +9,7 @@ import pytest
 from bitwright.compress import Model, choice_loader, load, swapping
 from bitwright.errors import UserError
 from bitwright.objectives import Evaluator, KullbackLeibler, Reference, Store
-from bitwright.pipeline.measuring import Effort, Explored, Meter, explore
+from bitwright.pipeline.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
 from bitwright.progress import Silent
 from bitwright.search import Problem, Question, Strategy, Trials, random_within
 from bitwright.spaces import Choice, Space
@@ -59,9 +59,9 @@ def question(n_sequences: int, *choices: Choice, against: tuple[Choice, ...] = (
     return Question(np.array(choices), n_sequences, np.array(against, dtype=np.int64).reshape(-1, len(choices[0])))
 
 
-def explored(strategy: Strategy, evaluator: Evaluator, **limits: float) -> tuple[Explored, Meter]:
+def explored(strategy: Strategy, evaluator: Evaluator, **limits: float) -> tuple[SearchResult, Meter]:
     meter = Meter()
-    return explore(strategy, evaluator, effort=Effort(**limits), meter=meter, progress=Silent()), meter
+    return run_strategy(strategy, evaluator, effort=Effort(**limits), meter=meter, progress=Silent()), meter
 
 
 def test_counts_each_sequence_of_a_choice_once(evaluator: Evaluator, space: Space) -> None:

@@ -37,7 +37,7 @@ from bitwright.objectives import (
     sample_texts,
     split_texts,
 )
-from bitwright.pipeline.calibration_mix import Share, keep_origins, mixed, parts_of, sequences_by_text, shares_in
+from bitwright.pipeline.calibration_mix import Share, mixed, parts_of, sequences_by_text, shares_in, store_origins
 from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
@@ -46,7 +46,7 @@ from bitwright.written_files import digest
 
 
 @dataclass(frozen=True, eq=False)
-class Workbench:
+class LoadedRun:
     """Run with its model loaded: the model `whole` as it was loaded, the store, the texts, and every tensor packed in every format.
 
     Reading `texts` or `levels` raises `UserError` if the text or the importance matrix of the settings cannot be used.
@@ -119,7 +119,7 @@ class Workbench:
         return cached_routing(self.model, part, store=self.store, progress=self.progress) if is_mixture(self.model) else NO_ROUTING
 
 
-def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress) -> Workbench:
+def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress) -> LoadedRun:
     """Load the model, and start a run in `folder` or continue the one that is there.
 
     Raises:
@@ -132,7 +132,7 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress)
         advance(1)
     store.check_settings(settings.identity(model.source))
     store.put_text("settings", settings.to_json())
-    return Workbench(settings, folder, model, store, progress)
+    return LoadedRun(settings, folder, model, store, progress)
 
 
 def require_device(name: str) -> None:
@@ -149,7 +149,7 @@ def require_device(name: str) -> None:
 
 
 @contextmanager
-def referenced(loaded: Workbench, tokens: Tokens) -> Iterator[Reference]:
+def referenced(loaded: LoadedRun, tokens: Tokens) -> Iterator[Reference]:
     """Compute the original's predictions on a text, for use inside the `with` block. The model must have its original weights."""
     with timed(loaded.store, "reference", tokens.n_tokens):
         reference = Reference(loaded.model, tokens, scratch=loaded.folder, progress=loaded.progress)
@@ -160,16 +160,16 @@ def referenced(loaded: Workbench, tokens: Tokens) -> Iterator[Reference]:
 
 
 @dataclass
-class Passed:
+class TimedTokens:
     """Tokens that went through the model, which the timed `with` block may set if they are not known before."""
 
     n_tokens: int
 
 
 @contextmanager
-def timed(store: Store, name: str, n_tokens: int = 0) -> Iterator[Passed]:
+def timed(store: Store, name: str, n_tokens: int = 0) -> Iterator[TimedTokens]:
     """Store the cost of the `with` block in the run: seconds, tokens, and the process's peak memory so far."""
-    started, passed = time.perf_counter(), Passed(n_tokens)
+    started, passed = time.perf_counter(), TimedTokens(n_tokens)
     yield passed
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     store.put_stage(name, seconds=time.perf_counter() - started, n_tokens=passed.n_tokens, peak_memory_bytes=peak)
@@ -186,7 +186,7 @@ def _texts(settings: Settings, model: Model, *, store: Store, progress: Progress
             store.put_array(f"{name} tokens", tokens.ids)
     parts = (Tokens(store.array(f"{name} tokens").astype(np.int64), store.text(f"{name} text")) for name in ("calibration", "held-out"))
     found = Texts(*parts)
-    tell_missing(found, settings.shape, progress)
+    report_missing(found, settings.shape, progress)
     return found
 
 
@@ -201,7 +201,7 @@ def _calibration(settings: Settings, model: Model, *, store: Store, progress: Pr
         (share, _taken(share, settings, model, shape=of_text, store=store, progress=progress)) for share, of_text in zip(shares, shapes, strict=True)
     ]
     texts, origins = mixed(parts, counts=counts, seed=settings.seed)
-    keep_origins(store, shares, origins)
+    store_origins(store, shares, origins)
     return texts
 
 
@@ -223,7 +223,7 @@ def text_named(name: str, model: Model, shape: Shape, *, seed: int, progress: Pr
     return _given(name, model, shape, column=column)
 
 
-def tell_missing(texts: Texts, shape: Shape, progress: Progress) -> None:
+def report_missing(texts: Texts, shape: Shape, progress: Progress) -> None:
     """Report each text that has fewer sequences than requested."""
     asked = (("calibration", texts.calibration, shape.n_calibration), ("held-out", texts.held_out, shape.n_held_out))
     for kind, tokens, n_asked in asked:
@@ -253,7 +253,7 @@ def _given(name: str, model: Model, shape: Shape, *, column: str) -> Texts:
     return split_texts(documents_of(name, column), model.tokenizer, shape, name=Path(name).name, n_rows=embedding_rows(model))
 
 
-def _importance(loaded: Workbench) -> dict[str, Floats]:
+def _importance(loaded: LoadedRun) -> dict[str, Floats]:
     """Return the importance matrix from the run's folder; it is collected again if it is missing or was changed.
 
     Raises:
@@ -272,7 +272,7 @@ def _importance(loaded: Workbench) -> dict[str, Floats]:
     return cut_importance(read_imatrix(path, whole), whole, loaded.target.cut)
 
 
-def _made_importance(loaded: Workbench) -> dict[str, Floats]:
+def _made_importance(loaded: LoadedRun) -> dict[str, Floats]:
     if loaded.settings.imatrix:
         return read_imatrix(Path(loaded.settings.imatrix), loaded.whole.tensors)
     with timed(loaded.store, "imatrix", loaded.texts.calibration.n_tokens):
