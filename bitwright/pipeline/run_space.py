@@ -204,7 +204,7 @@ def _decided(units: tuple[Unit, ...], keep: tuple[str, ...]) -> tuple[Unit, ...]
     for pattern in keep:
         if not any(fnmatchcase(tensor.name, pattern) for unit in units for tensor in unit.tensors):
             like = units[0].tensors[0].name
-            raise ModelError(f"A pattern of --keep must match a matrix of the model; '{pattern}' matches none: write it like '{like}'.")
+            raise ModelError(f"A pattern of --skip must match a matrix of the model; '{pattern}' matches none: write it like '{like}'.")
     left = tuple(unit for unit in units if not any(fnmatchcase(tensor.name, pattern) for tensor in unit.tensors for pattern in keep))
     if not left:
         raise ModelError(f"A matrix must be left to quantize; {', '.join(keep)} leaves every matrix of the model unquantized: give fewer patterns.")
