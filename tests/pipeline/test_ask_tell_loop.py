@@ -110,9 +110,9 @@ def test_a_search_run_again_measures_nothing_and_ends_the_same(evaluator: Evalua
     assert spent_again.tokens == spent.tokens
 
 
-@pytest.mark.parametrize("name", ["evaluations", "tokens", "seconds"])
+@pytest.mark.parametrize(("name", "word"), [("evaluations", "evaluations"), ("tokens", "tokens"), ("seconds", "--minutes")])
 @pytest.mark.parametrize("value", [-1, float("nan")])
-def test_an_effort_below_zero_is_refused(name: str, value: float) -> None:
+def test_an_effort_below_zero_is_refused(name: str, word: str, value: float) -> None:
     with pytest.raises(UserError) as caught:
         Effort(**{name: value})
-    sentence(caught.value, name)
+    sentence(caught.value, word)

@@ -130,6 +130,6 @@ def test_the_model_itself_is_not_written_over(llama_96: Path) -> None:
 
 def test_a_file_of_gguf_is_refused(gguf_256: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        order_channels(str(gguf_256), "self", tmp_path / "model")
+        order_channels(str(gguf_256), "self", tmp_path / "model", length=64)
     sentence(caught.value, "GGUF", "folder")
     assert not (tmp_path / "model").exists()

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 import bitwright as bw
+from bitwright.cli import inspect_commands
 from bitwright.errors import UserError
 from bitwright.pipeline import Run, comparing
 from bitwright.pipeline.comparing import chosen_proxies, compare_proxies, comparison_cost
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.run_space import price
 from bitwright.predictors import PROXIES
@@ -41,7 +43,7 @@ def test_proxies_are_judged_by_plans_that_are_measured_once(llama_tied: Path, tm
     assert found.nats_every[0] <= found.nats_alike[0] < found.nats_alike[1] <= found.nats_every[1]
     assert not run.measurements, "plans that were drawn to judge proxies are no points of the front"
     monkeypatch.setattr("bitwright.pipeline.price_table.subject_of", refuse)
-    monkeypatch.setattr(comparing, "Reference", refuse)
+    monkeypatch.setattr("bitwright.pipeline.loaded_run.Reference", refuse)
     again = compare_proxies(run, NAMES, n_plans=24)
     assert again.proxies == found.proxies
 
@@ -49,7 +51,7 @@ def test_proxies_are_judged_by_plans_that_are_measured_once(llama_tied: Path, tm
 def test_what_the_run_has_measured_counts_too(llama_tied: Path, tmp_path: Path) -> None:
     made, run = opened(llama_tied, tmp_path)
     space = run.prices.space
-    made.measure(space, [space.smallest(), space.largest()])
+    measure(made, run, [space.smallest(), space.largest()])
     found = compare_proxies(run, ("weight",), n_plans=6)
     assert (found.n_plans, found.n_alike) == (8, 3)
     nats = [measurement.nats_per_token for measurement in run.measurements.values()]
@@ -80,10 +82,8 @@ def test_the_cost_is_known_before_the_model_is_loaded(llama_tied: Path, tmp_path
 
 
 def test_the_command_prints_cost_tables_and_a_verdict(llama_tied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from bitwright import cli
-
     _, run = opened(llama_tied, tmp_path)
-    cli.proxies(tmp_path, names="weight, gradient", plans=12)
+    inspect_commands.proxies(tmp_path, names="weight, gradient", plans=12)
     told = " ".join(capsys.readouterr().out.split())
     assert told.index("2 proxies read at most") < told.index("among themselves") < told.index("On this model and text, trust ")
     assert bw.open_run(tmp_path).prices.table.shape == run.prices.table.shape

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 import bitwright as bw
 from bitwright.compress import read_imatrix, write_imatrix
 from bitwright.errors import ModelError, RunError, TextError
+from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up, timed
 from bitwright.pipeline.run_space import price, uniforms
 from bitwright.progress import Silent
@@ -157,14 +158,14 @@ def test_only_what_was_not_measured_is_measured(llama_tied: Path, tmp_path: Path
     made = bench(small(llama_tied, sensitivity="weight"), tmp_path / "o")
     run = price(made)
     choices = list(uniforms(run).values())[:2]
-    made.measure(run.prices.space, choices[:1])
+    measure(made, run, choices[:1])
     first = made.store.measurements()
-    made.measure(run.prices.space, choices)
+    measure(made, run, choices)
     found = made.store.measurements()
     assert found[:1] == first
     assert [m.choice for m in found] == [tuple(choice.tolist()) for choice in choices]
     monkeypatch.setattr("bitwright.pipeline.loaded_run.Reference", refuse)
-    made.measure(run.prices.space, choices)
+    measure(made, run, choices)
     assert made.store.measurements() == found
     assert not list((tmp_path / "o").glob("*.f16"))
 

@@ -92,7 +92,7 @@ def test_a_built_file_of_which_a_bit_is_another_fails_its_check(first: tuple[Pat
     flip(run / "run" / "model.gguf", -9)
     with pytest.raises(BrokenPromiseError) as refused:
         bw.verify(plan, run / "run" / "model.gguf")
-    sentence(refused.value, run / "run" / "model.gguf", "model.gguf.sha256")
+    sentence(refused.value, run / "run" / "model.gguf", ".bitwright-files")
 
 
 def test_another_configuration_is_another_model(run: Path) -> None:

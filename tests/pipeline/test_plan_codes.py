@@ -95,7 +95,20 @@ def of_gptq(gptq_folder: Path, tmp_path: Path) -> Run:
 def test_codes_of_gptq_are_never_made_twice(of_gptq: Run) -> None:
     plan, _ = bw.plan(of_gptq, bw.parse_budget(BUDGET))
     shutil.rmtree(of_gptq.folder / LEVELS)
-    assert len(packed(plan, Path(of_gptq.settings.model))) == len(plan.formats)  # what was kept is still there
+    found = packed(plan, Path(of_gptq.settings.model))
+    assert len(found) == len(plan.formats)  # what was saved is still there
+    again, _ = bw.plan(bw.open_run(of_gptq.folder), bw.parse_budget(BUDGET))
+    assert (again.formats, again.rounding) == (plan.formats, plan.rounding)
+    assert packed(again, Path(of_gptq.settings.model)) == found
+    assert not (of_gptq.folder / LEVELS).exists()
+    (saved,) = (of_gptq.folder / CODES).iterdir()
+    data = bytearray(saved.read_bytes())
+    data[-1] ^= 1
+    saved.write_bytes(data)
+    with pytest.raises(RunError) as caught:
+        bw.plan(bw.open_run(of_gptq.folder), bw.parse_budget(BUDGET))
+    sentence(caught.value, of_gptq.folder / LEVELS, "--out")
+    shutil.rmtree(of_gptq.folder / CODES)
     with pytest.raises(RunError) as caught:
         bw.plan(bw.open_run(of_gptq.folder), bw.parse_budget(BUDGET))
     sentence(caught.value, of_gptq.folder / LEVELS, "--out")

@@ -226,7 +226,7 @@ def test_what_a_method_takes_is_asked_of_it(opened: tuple[LoadedRun, Run]) -> No
     )
     asked = Search(method_named("modelopt"), Effort(evaluations=1))
     with open_session(bench, run, asked) as at:
-        choice = asked.method.within(at.method_context([], (widest,)), budget).ask().choices[0]
+        choice = asked.method.for_budget(at.method_context([], (widest,)), budget).ask().choices[0]
     assert widest.holds(choice)
     assert {method.name for method in METHODS if method.takes_side_limits} == {"auto", "hawq", "higgs", "modelopt"}
     assert {method.name for method in METHODS if method.takes_cache_types} >= {"auto", "tpe", "nsga2", "nehvi", "local-search", "greedy", "random"}

@@ -9,7 +9,7 @@ import bitwright as bw
 from bitwright.compress import open_source
 from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
-from bitwright.pipeline.settings import settings_from_json
+from bitwright.pipeline.settings import OF_MODEL, settings_from_json
 from tests.sentences import sentence
 
 
@@ -73,10 +73,14 @@ def test_the_identity_tells_every_setting_that_changes_the_outcome(llama_tied: P
         "seed": 1,
     }
     found = [plain.identity(source)] + [replace(plain, **{name: value}).identity(source) for name, value in others.items()]
-    found.append(plain.identity(open_source(str(llama_96))))
-    assert len({tuple(each.items()) for each in found}) == len(others) + 2
+    other_model = plain.identity(open_source(str(llama_96)))
+    assert len({tuple(each.items()) for each in [*found, other_model]}) == len(others) + 2
     for each in found[1:]:
+        assert each.keys() == found[0].keys()
         assert sum(each[key] != found[0][key] for key in found[0]) == 1
+    changed = {key for key in found[0].keys() | other_model.keys() if found[0].get(key) != other_model.get(key)}
+    assert {key for key in changed if not key.startswith(OF_MODEL)} == {"model"}
+    assert changed > {"model"}, "the settings of another model are told by name"
 
 
 def test_the_identity_goes_by_what_files_hold_and_not_where_they_are(llama_tied: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from bitwright.pipeline.building import packing
 from bitwright.pipeline.candidates import make_plan
 from bitwright.pipeline.held_out import measure_candidates
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run import SHIPPED
+from bitwright.pipeline.run import CODES, SHIPPED
 from bitwright.pipeline.shipping import shipped_folder
 from bitwright.progress import Silent
 from bitwright.report import AsSearched, Shipping
@@ -123,9 +123,15 @@ def test_a_run_that_ships_as_it_was_searched_says_so(run: Run) -> None:
 
 
 def test_bytes_that_were_measured_and_are_gone_are_not_made_again(run: Run) -> None:
-    bw.plan(run, BUDGET, ship_codec="gptq")
+    plan, _ = bw.plan(run, BUDGET, ship_codec="gptq")
+    found = packed(plan)
     shutil.rmtree(run.folder / SHIPPED)
-    with pytest.raises(RunError, match="made once"):
+    again, _ = bw.plan(run, BUDGET, ship_codec="gptq")  # of the codes that were saved for the first
+    assert again.rounding == plan.rounding
+    assert packed(again) == found
+    assert not (run.folder / SHIPPED).exists()
+    shutil.rmtree(run.folder / CODES)
+    with pytest.raises(RunError, match="cannot be reproduced"):
         bw.plan(run, BUDGET, ship_codec="gptq")
 
 

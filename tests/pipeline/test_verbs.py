@@ -118,7 +118,7 @@ def test_a_folder_and_its_gguf_are_planned_alike(fit_of_folder: Fit, fit_of_gguf
 
 def test_a_finished_fit_is_only_built_again(fit_of_gguf: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fit_of_gguf.fitted.model.read_bytes()
-    for work in ("run_space.distortion_of", "run_space.priced_twice", "workbench.sample_texts", "workbench.collect_importance"):
+    for work in ("run_space.distortion_of", "run_space.priced_twice", "loaded_run.sample_texts", "loaded_run.collect_importance"):
         monkeypatch.setattr(f"bitwright.pipeline.{work}", refuse)
     monkeypatch.setattr("bitwright.pipeline.loaded_run.Reference", refuse)
     again = bw.fit(fit_of_gguf.settings, fit_of_gguf.budget, fit_of_gguf.folder)
