@@ -9,7 +9,7 @@ from bitwright.objectives.metrics.jensen_shannon import ClampedJensenShannon
 from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler
 from bitwright.objectives.next_tokens import next_token_log_probabilities
 from bitwright.objectives.objective import ModelObjective, Preparation, TokenObjective
-from bitwright.objectives.reference import Reference
+from bitwright.objectives.reference import PendingReference, Reference
 from bitwright.objectives.store import Store, readable_store
 from bitwright.objectives.text.documents import Document, dataset_documents, read_documents, require_datasets, require_readable
 from bitwright.objectives.text.importance import collect_importance
@@ -34,6 +34,7 @@ __all__ = [
     "ModelObjective",
     "MomentsOfText",
     "NamedObjective",
+    "PendingReference",
     "Preparation",
     "Reading",
     "Reference",

@@ -19,7 +19,7 @@ from bitwright.objectives.metrics.flips import Flips
 from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler
 from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.objectives.objective import ModelObjective, TokenObjective
-from bitwright.objectives.reference import Reference
+from bitwright.objectives.reference import PendingReference, Reference
 from bitwright.objectives.store import Store
 from bitwright.objectives.text.tokens import Tokens
 from bitwright.spaces import Choice
@@ -42,7 +42,7 @@ class Evaluator:
         model: Model,
         load: Callable[[Choice], None],
         *,
-        reference: Reference,
+        reference: Reference | PendingReference,
         objectives: Sequence[TokenObjective | ModelObjective],
         store: Store,
         rounding: str = "",
@@ -93,9 +93,10 @@ class Evaluator:
 
     def _read(self, choice: Choice, objectives: Sequence[TokenObjective], *, first: int, stop: int) -> None:
         """Measure and store token objectives on the sequences from `first` up to `stop`."""
+        reference = self._reference.computed()  # before the weights are loaded
         started = time.perf_counter()
         self._load(choice)
-        values = self._reference.measure(self._model, objectives, first=first, stop=stop)
+        values = reference.measure(self._model, objectives, first=first, stop=stop)
         if not np.isfinite(values).all():
             name = objectives[int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])].name
             raise ObjectiveError(f"An objective must be finite for every choice; {name} is infinite or undefined for one: choose another objective.")

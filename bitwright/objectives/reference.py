@@ -9,7 +9,7 @@ positions at a time, as many as fit into the processor's cache: intermediate res
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,10 @@ class Reference:
                 advance(batch.size)
         self.perplexity = loss.summarise(np.concatenate(losses)).value
 
+    def computed(self) -> "Reference":
+        """Return itself; see `PendingReference.computed`."""
+        return self
+
     def compare(self, model: Model, objectives: Sequence[TokenObjective], *, first: int = 0, stop: int | None = None) -> list[NDArray[np.float64]]:
         """Compute each of `objectives` for the model with its current weights, at every position of the sequences from `first` up to `stop`:
         `(n, length)` each.
@@ -95,6 +99,26 @@ class Reference:
     def discard(self) -> None:
         """Release the memory or the file."""
         self._rows = np.empty((0, *self._rows.shape[1:]), dtype=np.float16)
+
+
+class PendingReference:
+    """Reference on `tokens` that `compute` returns when it is first needed: never if everything asked for is stored."""
+
+    def __init__(self, tokens: Tokens, compute: Callable[[], Reference]) -> None:
+        self.tokens, self._compute = tokens, compute
+        self._known: list[Reference] = []
+
+    def computed(self) -> Reference:
+        """Return the reference, computed the first time, which gives the model its original weights."""
+        if not self._known:
+            self._known.append(self._compute())
+        return self._known[0]
+
+    def discard(self) -> None:
+        """Release what was computed."""
+        for known in self._known:
+            known.discard()
+        self._known.clear()
 
 
 def require_finite(logits: Torch, otherwise: str) -> Torch:

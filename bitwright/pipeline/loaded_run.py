@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ from bitwright.objectives import (
     NO_ROUTING,
     Document,
     MomentsOfText,
+    PendingReference,
     Reference,
     Routing,
     Shape,
@@ -157,6 +158,22 @@ def referenced(loaded: LoadedRun, tokens: Tokens) -> Iterator[Reference]:
         yield reference
     finally:
         reference.discard()
+
+
+@contextmanager
+def referenced_if_needed(loaded: LoadedRun, tokens: Tokens, restore: Callable[[], None]) -> Iterator[PendingReference]:
+    """Compute the same when it is first needed, after `restore` has given the model its original weights."""
+
+    def compute() -> Reference:
+        restore()
+        with timed(loaded.store, "reference", tokens.n_tokens):
+            return Reference(loaded.model, tokens, scratch=loaded.folder, progress=loaded.progress)
+
+    pending = PendingReference(tokens, compute)
+    try:
+        yield pending
+    finally:
+        pending.discard()
 
 
 @dataclass

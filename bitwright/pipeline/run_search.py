@@ -17,13 +17,13 @@ from bitwright.objectives import (
     CostObjective,
     Evaluator,
     NamedObjective,
-    Reference,
+    PendingReference,
     parse_objectives,
 )
 from bitwright.pipeline.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
 from bitwright.pipeline.cost_limits import CostLimit, require_possible
 from bitwright.pipeline.held_out import prepared
-from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
+from bitwright.pipeline.loaded_run import LoadedRun, referenced_if_needed, timed
 from bitwright.pipeline.price_table import distortion_of, priced, subject_of
 from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.run_space import uniforms, whole_space
@@ -73,7 +73,7 @@ class SearchSession:
     loaded: LoadedRun
     run: Run
     evaluator: Evaluator
-    reference: Reference
+    reference: PendingReference
     swapper: WeightSwapper
     meter: Meter
     scores: dict[tuple[str, ...], NDArray[np.float64]] = field(default_factory=dict)
@@ -165,7 +165,10 @@ def open_session(loaded: LoadedRun, run: Run, search: Search) -> Iterator[Search
     """Open a search session inside the `with` block; afterwards the model has its original weights."""
     tokens = loaded.texts.calibration
     _require_weights_alone(run, search.method)
-    with referenced(loaded, tokens) as reference, swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
+    with (
+        swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper,
+        referenced_if_needed(loaded, tokens, swapper.restore) as reference,
+    ):
         objectives = prepared(loaded, search.objectives, tokens) or (search.method.objective,)
         load = choice_loader(swapper, loaded.model, loaded.levels, run.prices.everything)
         evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage=_STAGE)

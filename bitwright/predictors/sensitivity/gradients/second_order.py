@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.objectives import Reference
+from bitwright.objectives import PendingReference, Reference
 from bitwright.predictors.sensitivity.gradients.losses import FromOriginal
 from bitwright.predictors.sensitivity.gradients.sweep import Products, Sweep, measure_products, operating_point
 from bitwright.predictors.sensitivity.subject import Subject
@@ -30,14 +30,15 @@ class Expansion:
 
     subject: Subject
     at_original: Products
-    reference: Reference
+    reference: Reference | PendingReference
 
     def __call__(self, choice: Choice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return slopes and curvatures, both `(n_units, n_formats)` in nats per token, around `choice` `(n_units,)`; zero for the chosen formats and
         where a pair is not offered. Cost: one forward and one backward pass over the tokens, cached in the subject's store.
         """
         offered, space = self.subject.space.offered, self.subject.space
-        slopes = measure_products(self.subject, Sweep(FromOriginal(lambda _: self.reference), at=operating_point(space, choice))).per_token()
+        loss = FromOriginal(lambda _: self.reference.computed())
+        slopes = measure_products(self.subject, Sweep(loss, at=operating_point(space, choice))).per_token()
         values = self.at_original.values
         change = values - values[:, np.arange(len(choice)), choice][..., None]  # (n_sequences, n_units, n_formats)
         curvatures = (change**2).mean(axis=0) / (2 * self.at_original.n_tokens)
