@@ -85,5 +85,5 @@ def test_the_command_prints_cost_tables_and_a_verdict(llama_tied: Path, tmp_path
     _, run = opened(llama_tied, tmp_path)
     inspect_commands.proxies(tmp_path, names="weight, gradient", plans=12)
     told = " ".join(capsys.readouterr().out.split())
-    assert told.index("2 proxies read at most") < told.index("among themselves") < told.index("On this model and text, trust ")
+    assert told.index("2 proxies read at most") < told.index("Rank correlation between proxies") < told.index("On this model and text, trust ")
     assert bw.open_run(tmp_path).prices.table.shape == run.prices.table.shape
