@@ -90,7 +90,12 @@ def test_beyond_the_bound_the_predictions_are_in_a_file(tied: Model, tmp_path: P
     Reference(tied, TOKENS, scratch=tmp_path / "b", progress=Silent())
     assert not (tmp_path / "b").exists()
     reserved: list[int] = []
-    monkeypatch.setattr("bitwright.objectives.reference.reserve", lambda file, n_bytes: reserved.append(n_bytes) or reserve(file, n_bytes))
+
+    def noted(file: int, n_bytes: int) -> None:
+        reserved.append(n_bytes)
+        reserve(file, n_bytes)
+
+    monkeypatch.setattr("bitwright.objectives.reference.reserve", noted)
     monkeypatch.setattr(BOUND, exact_bytes - 1)
     outside = Reference(tied, TOKENS, scratch=tmp_path / "c", progress=Silent())
     assert reserved == [exact_bytes]
