@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bitwright.compress import Bytes, GgmlCodec, PackedTensors, open_source
+from bitwright.compress import Bytes, GgmlCodec, Model, PackedTensors, load, open_source
 from bitwright.engines import LLAMA_CPP, Recipe
 from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.spaces import Tensor
@@ -150,3 +150,21 @@ def _nothing_packed(tensor: Tensor) -> Bytes:
 def bitwright(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """`bitwright(*words)` is the command with these words."""
     return command(monkeypatch, capsys)
+
+
+# --- loaded; no test may leave their weights changed
+
+
+@pytest.fixture(scope="session")
+def dense(llama_256: Path) -> Model:
+    return load(str(llama_256))
+
+
+@pytest.fixture(scope="session")
+def tied(llama_tied: Path) -> Model:
+    return load(str(llama_tied))
+
+
+@pytest.fixture(scope="session")
+def mixtral(tiny_mixtral: Path) -> Model:
+    return load(str(tiny_mixtral))

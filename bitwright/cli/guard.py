@@ -38,7 +38,7 @@ def guarded(command: Callable[[], object]) -> None:
     """Run a command; it ends by `SystemExit`, after one sentence if it failed."""
     _print_anything()
     try:
-        with _signals():
+        with _signals() as stops, _surfaced(stops):
             _require_a_folder()
             command()
             if sys.stdout:
@@ -134,15 +134,25 @@ def _print_anything() -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise `Stopped` once, unless they are ignored, and explain SIGBUS, which a mapped file raises when it is cut off."""
+def _signals() -> Iterator[list[int]]:
+    """Let SIGTERM and SIGHUP raise `Stopped` once, unless they are ignored, and explain SIGBUS, which a mapped file raises when it is cut off.
+
+    Yields the numbers of those that came.
+    """
+    stops: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+        stops.append(number)
+        raise Stopped(number)
+
     is_main = threading.current_thread() is threading.main_thread()  # only this thread may set handlers
     asked = [number for number in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(number) == signal.SIG_DFL]
     for number in asked:
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     before = {number: _handled(number, ctypes.cast(handler, ctypes.c_void_p).value) for number, handler in _TELL.items()}
     try:
-        yield
+        yield stops
     finally:
         for number in asked:
             signal.signal(number, signal.SIG_DFL)
@@ -150,9 +160,15 @@ def _signals() -> Iterator[None]:
             _handled(number, handler)
 
 
-def _stop(number: int, _: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
-    raise Stopped(number)
+@contextmanager
+def _surfaced(stops: list[int]) -> Iterator[None]:
+    """Raise `Stopped` for any error after a signal: one that comes while C calls Python, as NumPy does for a path, surfaces as `SystemError`."""
+    try:
+        yield
+    except Exception as error:
+        if stops:
+            raise Stopped(stops[0]) from error
+        raise
 
 
 def _handled(number: int, handler: int | None) -> int | None:

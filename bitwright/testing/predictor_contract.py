@@ -68,7 +68,8 @@ class PredictorContract(ABC):
         means = before(plans.choices)[0]
         predictor.fit(*others.known())
         np.testing.assert_array_equal(before(plans.choices)[0], means)
-        np.testing.assert_array_equal(held_out(predictor, plans).means, means[N_KNOWN:])
+        again = predictor.fit(*plans.part(slice(N_KNOWN)).known())  # of as many choices: in other company, a sum may be rounded otherwise
+        np.testing.assert_array_equal(again(plans.choices)[0], means)
         for array, copy in zip((plans.table, *plans.known()), kept, strict=True):
             np.testing.assert_array_equal(array, copy)
 

@@ -56,9 +56,9 @@ class Ended:
         assert self.printed.count("bitwright: ") == 1, self.printed
 
 
-def ran(folder: Path, of: Command) -> Ended:
-    """A command that is left alone."""
-    printed = folder.with_name(f"{folder.name}.printed")
+def ran(folder: Path, of: Command, printed: Path | None = None) -> Ended:
+    """A command that is left alone; `printed` is where its words go, beside `folder` if it is not given."""
+    printed = printed or folder.with_name(f"{folder.name}.printed")
     with process(command, list(of.words), folder, printed) as running:
         code = running.exit_code(SECONDS)
     return Ended(code, printed.read_text(encoding="utf-8", errors="replace"))

@@ -7,7 +7,7 @@ import pytest
 
 from bitwright.cli.commands import COMMANDS
 from bitwright.cli.options import PANELS
-from bitwright.engines.native.target import TARGETS
+from bitwright.engines import engine_names
 from tests.commands import Cli
 
 EVERY = [name for commands in COMMANDS.values() for name in commands]
@@ -45,7 +45,7 @@ def test_a_fit_has_every_panel_and_none_beside(bitwright: Cli) -> None:
     found = shown(bitwright, "fit")
     assert all(f" {panel} --" in found or f" {panel} * --" in found for panel in PANELS)
     assert " Options --" not in found
-    assert all(re.search(rf"[ (]{re.escape(target)}[,. ]", found) for target in TARGETS)
+    assert all(re.search(rf"[ (]{re.escape(target)}[,. ]", found) for target in engine_names())
 
 
 def test_former_names_are_hidden_and_work(bitwright: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

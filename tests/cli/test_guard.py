@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,21 @@ def test_a_signal_ends_with_a_sentence_after_everything_was_closed(number: int, 
     assert signal.Signals(number).name in printed
     assert "Run the same command again" in printed
     assert signal.getsignal(number) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("error", [SystemError("returned a result with an exception set"), UserError("A file is not whole."), OSError(errno.EIO, "")])
+def test_what_a_signal_surfaces_as_is_the_signal(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    """C that calls Python makes a `SystemError` of any exception, or loses it and fails on what it then finds."""
+
+    def command() -> None:
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        raise error
+
+    found, printed = ended(command, capsys)
+    assert found == 143
+    assert "SIGTERM" in printed
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:

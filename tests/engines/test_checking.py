@@ -65,7 +65,7 @@ def test_a_built_file_keeps_all_promises(fit: Fit) -> None:
     assert 0 <= found.engine_gap.nats_per_token <= found.allowed_gap
     assert found.in_torch.nats_per_token == pytest.approx(found.in_engine.nats_per_token, rel=0.3)
     assert found.in_torch.nats_per_token > 0.02 > found.engine_gap.nats_per_token
-    assert [row[0] for row in found.rows][:4] == ["size", "tensor types", "types of the cache", "divergence from the original"]
+    assert [row[0] for row in found.rows][:4] == ["size", "tensor types", "KV cache types", "divergence from the original"]
     assert all(isinstance(cell, str) for row in found.rows for cell in row)
     assert found.generated.text
 

@@ -163,7 +163,8 @@ class TestTraps:
             write(container, source, formats, tmp_path / "model")
 
     def refused(self, target: Target, folder: Path, tmp_path: Path, menu: tuple[str, ...]) -> None:
-        container, source = replace(engine_named(target.name).container(str(folder)), reload=reload_in_transformers), open_source(str(folder))
+        engine = replace(engine_named(target.name), target=target)
+        container, source = replace(engine.container(str(folder)), reload=reload_in_transformers), open_source(str(folder))
         space = space_of(container, source, tmp_path, menu)
         with pytest.raises(BrokenPromiseError) as caught:
             write(container, source, space.names(any_choice(space, 1)), tmp_path / "model")

@@ -13,6 +13,7 @@ from bitwright.objectives.metrics.rank_correlation import Kendall
 from bitwright.progress import Silent
 from bitwright.spaces import Choice, Space
 from bitwright.testing.objective_contract import by_sequence
+from bitwright.whole_files import reserve
 from tests.measuring import Divergence, changed, levels_of, random_tokens, space_of, uniform, weights_of
 from tests.objectives.contract import ObjectiveContract
 from tests.sentences import sentence
@@ -88,14 +89,21 @@ def test_beyond_the_bound_the_predictions_are_in_a_file(tied: Model, tmp_path: P
     monkeypatch.setattr(BOUND, exact_bytes)
     Reference(tied, TOKENS, scratch=tmp_path / "b", progress=Silent())
     assert not (tmp_path / "b").exists()
+    reserved: list[int] = []
+
+    def noted(file: int, n_bytes: int) -> None:
+        reserved.append(n_bytes)
+        reserve(file, n_bytes)
+
+    monkeypatch.setattr("bitwright.objectives.reference.reserve", noted)
     monkeypatch.setattr(BOUND, exact_bytes - 1)
     outside = Reference(tied, TOKENS, scratch=tmp_path / "c", progress=Silent())
-    (file,) = (tmp_path / "c").iterdir()
-    assert file.stat().st_size == exact_bytes
+    assert reserved == [exact_bytes]
+    assert not list((tmp_path / "c").iterdir())  # a file without a name, which no killed process leaves
     assert torch.equal(*(kept.sequences(0, 11, tied.device) for kept in (inside, outside)))
     assert inside.perplexity == outside.perplexity
     outside.discard()
-    assert not list((tmp_path / "c").iterdir())
+    assert outside.sequences(0, 11, tied.device).shape[0] == 0
     inside.discard()
 
 
