@@ -143,7 +143,7 @@ def test_it_is_written_whole_over_an_older_one(searched: RunSummary, tmp_path: P
 @pytest.mark.parametrize("where", ["file/report.html", "."])
 def test_a_path_that_cannot_be_written_is_said_and_nothing_stays(summary: RunSummary, tmp_path: Path, where: str) -> None:
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
-    with pytest.raises(OutputError, match=r"choose another (place|name)"):
+    with pytest.raises(OutputError, match=r"choose another (path|name)"):
         write_page(summary, tmp_path / where)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

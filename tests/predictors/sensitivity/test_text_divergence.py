@@ -8,6 +8,7 @@ from bitwright.compress import Model, planned_weights
 from bitwright.objectives import Reference
 from bitwright.predictors.sensitivity.text_divergence import open_divergence
 from bitwright.progress import Silent
+from bitwright.whole_files import reserve
 from tests.measuring import Divergence, levels_of, random_tokens, space_of, uniform
 from tests.predictors.subjects import opened
 
@@ -45,12 +46,20 @@ def test_other_tokens_are_measured_again(tied: Model, tmp_path: Path) -> None:
 
 
 def test_the_original_is_read_before_anything_is_changed_and_its_file_goes(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserved: list[int] = []
+
+    def noted(file: int, n_bytes: int) -> None:
+        reserved.append(n_bytes)
+        reserve(file, n_bytes)
+
     monkeypatch.setattr("bitwright.objectives.reference.MEMORY_BOUND_BYTES", 0)
+    monkeypatch.setattr("bitwright.objectives.reference.reserve", noted)
     space, levels = space_of(tied, ("Q4_0",)), levels_of(tied, tmp_path)
     with opened(tied, levels, space=space, tokens=random_tokens(2, 6), store=tmp_path / "a.sqlite") as subject:
         with open_divergence(subject) as divergence:
             value = divergence.of_choice(uniform(space, "Q4_0"))
-            assert (levels.folder / "reference.f16").exists()
-        assert not (levels.folder / "reference.f16").exists()
+        assert len(reserved) == 1
+        # the file of the predictions has no name, so nothing of it is there even after a kill
+        assert not list(levels.folder.glob("reference*"))
     assert value > 0
     assert np.isfinite(value)
