@@ -23,7 +23,7 @@ LANGUAGES = {"python", "sh", "console", "json", "toml", "text", ""}
 BLOCK = re.compile(r"^([ ]*)```(\w*)[ ]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s:#]+)(?:#[^)]*)?\)")
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
-TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
+TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 
 
 @dataclass(frozen=True)

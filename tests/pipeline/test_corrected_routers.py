@@ -53,4 +53,4 @@ def test_no_expert_of_it_can_be_dropped(deepseek: Path, tmp_path: Path) -> None:
     settings = small(deepseek, target="native", formats=("INT4_ROW", "DROP"), n_calibration=4, n_held_out=2)
     with pytest.raises(UserError) as error:
         search(settings, tmp_path / "run")
-    sentence(error.value, "choose by a correction of each expert")
+    sentence(error.value, "add a correction to each expert")
