@@ -122,8 +122,8 @@ def lanes(bench: Bench, rivals: list[Path]) -> dict[str, Lane]:
         "gptq, by current": lambda: bench.at_once("current", Gptq(moments, when="as they come")),
         "gptq + clip": lambda: bench.at_once("clip-gptq", Gptq(moments, place=clipped)),
         "gptq + clip, by current": lambda: bench.at_once("clip-current", Gptq(moments, place=clipped, when="as they come")),
-        "gptq, in order": lambda: bench.in_order("order", Gptq),
-        "gptq, in order, as stored": lambda: bench.in_order("order-stored", lambda m: Gptq(m, order=as_stored)),
+        "gptq (sequential)": lambda: bench.in_order("order", Gptq),
+        "gptq (sequential), as stored": lambda: bench.in_order("order-stored", lambda m: Gptq(m, order=as_stored)),
         "gptq + clip, in order": lambda: bench.in_order("order-clip", lambda m: Gptq(m, place=clipped)),
         "gptq + clip, in order, by current": lambda: bench.in_order("order-clip-current", lambda m: Gptq(m, place=clipped, when="as they come")),
     }

@@ -144,4 +144,4 @@ def gguf_mixtral_bf16(tiny_mixtral: Path, monkeypatch: pytest.MonkeyPatch) -> Mo
 def test_a_model_without_routers_is_refused(llama_96: Path) -> None:
     with pytest.raises(ModelError) as caught:
         calibrated_routers(load(str(llama_96)), {}, TOKENS, ridge=RIDGE, progress=Silent())
-    sentence(caught.value, "no mixture of experts")
+    sentence(caught.value, "not a mixture of experts")

@@ -70,7 +70,7 @@ def divergence_of(run: Run, plan: Plan, scratch: Path) -> float:
     return measured.with_weights({name: lambda name=name: weights(name) for name in plan.formats})  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("word", "shipped"), [("gptq", "gptq, in order"), ("gptq+clip", "gptq+clip, in order"), ("clip", "clip")])
+@pytest.mark.parametrize(("word", "shipped"), [("gptq", "gptq (sequential)"), ("gptq+clip", "gptq+clip, in order"), ("clip", "clip")])
 def test_candidates_are_measured_again_and_the_best_of_them_ships(run: Run, word: str, shipped: str, tmp_path: Path) -> None:
     plan, summary = bw.plan(run, BUDGET, ship_codec=word)
     assert isinstance(plan.rounding, RequantizedCodes if word == "clip" else Kept)

@@ -138,7 +138,7 @@ def test_a_step_follows_any_rounding_into_any_container(
         found = {name: loaded.model.layers[int(name.split(".")[1])].mlp.gate.weight.detach().numpy() for name in routers}
         assert all(np.array_equal(found[name], router) for name, router in routers.items())
     else:
-        assert fitted.plan.rounding.shipped == "gptq, in order"
+        assert fitted.plan.rounding.shipped == "gptq (sequential)"
         model = model_as_held(load(str(tiny_mixtral)), target_named(target))
         built = engine_named(target).container(str(tiny_mixtral)).written(fitted.model)
         with applied(model, written_weights(built, routers)):
