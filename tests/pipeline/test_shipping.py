@@ -70,7 +70,7 @@ def divergence_of(run: Run, plan: Plan, scratch: Path) -> float:
     return measured.with_weights({name: lambda name=name: weights(name) for name in plan.formats})  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("word", "shipped"), [("gptq", "gptq (sequential)"), ("gptq+clip", "gptq+clip, in order"), ("clip", "clip")])
+@pytest.mark.parametrize(("word", "shipped"), [("gptq", "gptq (sequential)"), ("gptq+clip", "gptq+clip (sequential)"), ("clip", "clip")])
 def test_candidates_are_measured_again_and_the_best_of_them_ships(run: Run, word: str, shipped: str, tmp_path: Path) -> None:
     plan, summary = bw.plan(run, BUDGET, ship_codec=word)
     assert isinstance(plan.rounding, RequantizedCodes if word == "clip" else Kept)
@@ -138,7 +138,7 @@ def test_bytes_that_were_measured_and_are_gone_are_not_made_again(run: Run) -> N
 def test_a_search_goes_on_whatever_ships(run: Run) -> None:
     other = replace(run.settings, ship_codec="gptq+clip")
     set_up(other, run.folder, device="cpu", progress=Silent())
-    assert bw.open_run(run.folder).settings.shipped == "gptq+clip, in order"
+    assert bw.open_run(run.folder).settings.shipped == "gptq+clip (sequential)"
 
 
 def test_words_that_cannot_be_are_refused(run: Run, tmp_path: Path) -> None:
