@@ -323,6 +323,7 @@ def house(tmp_path: Path) -> Path:
         "bitwright/__init__.py": '"""Light."""\n\n__version__ = "0"\n',
         "bitwright/errors.py": "class UserError(Exception): ...",
         "bitwright/pipeline.py": "from bitwright.search import strategy\nfrom bitwright.predictors import Predictor",
+        "bitwright/cli/__init__.py": '"""Command line."""',
         "bitwright/cli/commands.py": "import typer\nfrom bitwright import __version__, pipeline",
         "bitwright/spaces/unit.py": "from bitwright.errors import UserError\nclass Unit: ...",
         "bitwright/spaces/space.py": "from bitwright.spaces.unit import Unit\nclass Space: ...",

@@ -34,4 +34,4 @@ def test_preflight_asks_an_engine_before_any_work(bitwright: Cli, run: Path) -> 
 def test_rules_are_priced_only_with_formats_of_the_engine(bitwright: Cli, run: Path) -> None:
     ended = bitwright("rules", run / "run", "--engine", "vllm")
     assert ended.code == 2
-    assert "search for it instead" in ended.err
+    assert "search for that target instead" in ended.err
