@@ -41,7 +41,7 @@ class ByteCodec(Codec):
         return LARGEST_SQUARED
 
     def for_tensor(self, tensor: str, expert: int = 0) -> "ByteCodec":
-        """See `Codec.given`."""
+        """See `Codec.for_tensor`."""
         return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:

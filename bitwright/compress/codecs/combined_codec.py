@@ -51,7 +51,7 @@ class CombinedCodec(Codec):
         return self._serving(form).largest_weight(form)
 
     def for_tensor(self, tensor: str, expert: int = 0) -> "CombinedCodec":
-        """See `Codec.given`."""
+        """See `Codec.for_tensor`."""
         return CombinedCodec(tuple(codec.for_tensor(tensor, expert) for codec in self.codecs))
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
