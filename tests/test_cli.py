@@ -261,7 +261,7 @@ def test_places_that_cannot_be_written(bitwright: Cli, finished: Path, gguf_256:
     refused(bitwright("plan", finished / "run", "--budget", "6bpw", "-o", tmp_path), tmp_path)
     refused(bitwright("build", finished / "plan.json", "-o", below), below)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert not leftovers(tmp_path.parent)
+    assert not leftovers(tmp_path)
 
 
 def test_words_that_are_not_known(bitwright: Cli, gguf_256: Path, tmp_path: Path) -> None:
