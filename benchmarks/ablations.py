@@ -27,12 +27,12 @@ from race import LONG, Heat, numbers, searched
 
 from bitwright.methods.by_name import method_named
 from bitwright.pipeline import Run, Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.price_table import distortion_of, subject_of
-from bitwright.pipeline.run_search import DEFAULT, open_session
-from bitwright.pipeline.run_space import price, whole_space
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.price_table import distortion_of, subject_of
+from bitwright.pipeline.pricing.run_space import price, whole_space
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import DEFAULT, open_session
 from bitwright.predictors import gradient_products, importance_error_table
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.progress import Silent

@@ -26,10 +26,10 @@ from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.errors import BudgetError
 from bitwright.objectives import KullbackLeibler, Reference, Shape, Tokens, next_token_log_probabilities, read_documents, split_texts, standard_error
 from bitwright.pipeline import Memory, Run
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_space import price
-from bitwright.pipeline.size_limits import bounded
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.planning.size_limits import bounded
+from bitwright.pipeline.pricing.run_space import price
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import ANY_CACHE, DEFAULT_CACHE, AnyCacheTypes, CacheTypes, Choice, chosen_cache, file_bytes

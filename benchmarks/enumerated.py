@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler
 from bitwright.pipeline import Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort, Meter, run_strategy
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_search import open_session
-from bitwright.pipeline.run_space import price
+from bitwright.pipeline.pricing.run_space import price
+from bitwright.pipeline.searching.ask_tell_loop import Effort, Meter, run_strategy
+from bitwright.pipeline.searching.run_search import open_session
 from bitwright.progress import Silent
 from bitwright.search import hypervolume, nondominated, solve
 

@@ -34,12 +34,12 @@ from bitwright.errors import UserError
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler, Measurement, Reference, standard_error
 from bitwright.pipeline import Run, Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.price_table import distortion_of, priced, subject_of
-from bitwright.pipeline.run_search import SearchSession, open_session, search_budget
-from bitwright.pipeline.run_space import price, whole_space
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.price_table import distortion_of, priced, subject_of
+from bitwright.pipeline.pricing.run_space import price, whole_space
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import SearchSession, open_session, search_budget
 from bitwright.predictors import proxy_named
 from bitwright.predictors.sensitivity.text_divergence import divergence
 from bitwright.progress import Silent

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler
 from bitwright.pipeline import Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_search import SearchSession, open_session
-from bitwright.pipeline.run_space import price
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price
+from bitwright.pipeline.searching.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
+from bitwright.pipeline.searching.run_search import SearchSession, open_session
 from bitwright.predictors.plans.radial_basis import RadialBasisPredictor
 from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table_at
 from bitwright.progress import Silent

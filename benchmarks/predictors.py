@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_space import price
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price
 from bitwright.predictors import Validation, predictor_named, summed
 from bitwright.predictors.plans.by_name import PREDICTORS
 from bitwright.predictors.plans.predictor import Predictor

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, standard_error
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.candidates import budget_bytes, candidates
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.run_space import price, uniforms, whole_space
+from bitwright.pipeline.planning.candidates import budget_bytes, candidates
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price, uniforms, whole_space
 from bitwright.predictors import importance_error_table
 from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
 from bitwright.progress import Silent

@@ -36,11 +36,11 @@ from bitwright.methods.by_name import METHODS, method_named
 from bitwright.methods.published_experts import OF_EXPERTS
 from bitwright.objectives import read_documents
 from bitwright.pipeline import Run, Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.run_search import search_budget
-from bitwright.pipeline.run_space import price, uniforms
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price, uniforms
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.predictors import proxy_named
 from bitwright.progress import Silent
 from bitwright.search import Learning, LocalSearchOptions, Problem, random_mixes, solve, swaps

@@ -22,8 +22,8 @@ from scipy.stats import spearmanr
 from bitwright.objectives import Reference
 from bitwright.pipeline import Settings
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.price_table import subject_of
-from bitwright.pipeline.run_space import price
+from bitwright.pipeline.pricing.price_table import subject_of
+from bitwright.pipeline.pricing.run_space import price
 from bitwright.predictors.sensitivity.measured.forced_routing import forced_costs
 from bitwright.predictors.sensitivity.text_divergence import one_unit
 from bitwright.progress import Silent

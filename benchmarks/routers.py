@@ -23,12 +23,11 @@ from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler, Reference, standard_error
 from bitwright.objectives.metrics.router_shift import RouterShift
 from bitwright.pipeline import Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort
+from bitwright.pipeline.finishing.router_calibration import RIDGE, calibrated_routers
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.router_calibration import calibrated_routers
-from bitwright.pipeline.run_search import search_budget
-from bitwright.pipeline.run_space import price
-from bitwright.pipeline.steps import RIDGE
+from bitwright.pipeline.pricing.run_space import price
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import Choice

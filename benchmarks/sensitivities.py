@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, Reference, Tokens
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.price_table import subject_of
-from bitwright.pipeline.run_space import price, whole_space
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.price_table import subject_of
+from bitwright.pipeline.pricing.run_space import price, whole_space
 from bitwright.predictors import fit_scale, gradient_products, importance_error_table, rank_agreement, summed
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_table

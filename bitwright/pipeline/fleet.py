@@ -14,13 +14,13 @@ from bitwright.devices import Device
 from bitwright.engines import MemoryUse, memory_model_named, profile_named
 from bitwright.errors import UserError
 from bitwright.objectives import Measurement
-from bitwright.pipeline.candidates import make_plan, promised_plan
-from bitwright.pipeline.cost_limits import CostLimit
-from bitwright.pipeline.costs import Costs, costs_of, serving_of
-from bitwright.pipeline.interpolation import FrontInterpolator, PredictedDivergence, fit_interpolator
-from bitwright.pipeline.origins import KNAPSACK, origin
+from bitwright.pipeline.planning.candidates import make_plan, promised_plan
+from bitwright.pipeline.planning.cost_limits import CostLimit
+from bitwright.pipeline.planning.costs import Costs, costs_of, serving_of
+from bitwright.pipeline.planning.origins import KNAPSACK, origin
+from bitwright.pipeline.planning.size_limits import narrowed_to, within_memory
+from bitwright.pipeline.pricing.interpolation import FrontInterpolator, PredictedDivergence, fit_interpolator
 from bitwright.pipeline.run import Run
-from bitwright.pipeline.size_limits import narrowed_to, within_memory
 from bitwright.search import Row, solve, solve_with_rows
 from bitwright.spaces import (
     DEFAULT_CACHE,

@@ -10,11 +10,11 @@ from typing import Any
 from unicodedata import normalize
 
 from bitwright.engines import MODEL, engine_named
-from bitwright.pipeline.building import build, target_of
-from bitwright.pipeline.candidates import write_text
+from bitwright.pipeline.finishing.building import build, target_of
 from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, Fleet
+from bitwright.pipeline.planning.candidates import write_text
+from bitwright.pipeline.reporting.run_summary import summarise
 from bitwright.pipeline.results import FLEET_KIND, PLAN_KIND, REPORT_KIND, require_results, run_inputs
-from bitwright.pipeline.run_summary import summarise
 from bitwright.progress import Progress, Silent
 from bitwright.report import NoLimit, write_page
 from bitwright.spaces import Plan

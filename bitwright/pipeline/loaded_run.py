@@ -38,7 +38,7 @@ from bitwright.objectives import (
     sample_texts,
     split_texts,
 )
-from bitwright.pipeline.calibration_mix import Share, mixed, parts_of, sequences_by_text, shares_in, store_origins
+from bitwright.pipeline.calibration.mixture import Share, mixed, parts_of, sequences_by_text, shares_in, store_origins
 from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress

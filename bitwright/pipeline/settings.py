@@ -10,8 +10,8 @@ from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_mome
 from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named
 from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
-from bitwright.pipeline.calibration_mix import parts_of, shares_in
-from bitwright.pipeline.steps import step_named
+from bitwright.pipeline.calibration.mixture import parts_of, shares_in
+from bitwright.pipeline.finishing.router_calibration import step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
 from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, SEED, SEQUENCE_LENGTH

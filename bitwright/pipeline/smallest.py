@@ -14,18 +14,18 @@ from pathlib import Path
 from bitwright.engines import engine_named
 from bitwright.errors import BudgetError, UserError
 from bitwright.pipeline.before_loading import require_writable_for
-from bitwright.pipeline.building import build
-from bitwright.pipeline.cost_limits import Conditions
-from bitwright.pipeline.costs import limits_of, require_countable
-from bitwright.pipeline.held_out import CandidateScores
-from bitwright.pipeline.interpolation import fit_interpolator
+from bitwright.pipeline.finishing.building import build
 from bitwright.pipeline.loaded_run import timed
+from bitwright.pipeline.planning.cost_limits import Conditions
+from bitwright.pipeline.planning.costs import limits_of, require_countable
+from bitwright.pipeline.planning.held_out import CandidateScores
+from bitwright.pipeline.planning.size_limits import bounded
+from bitwright.pipeline.pricing.interpolation import fit_interpolator
 from bitwright.pipeline.results import fit_results, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
-from bitwright.pipeline.run_search import DEFAULT, Search
+from bitwright.pipeline.searching.run_search import DEFAULT, Search
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.size_limits import bounded
 from bitwright.pipeline.verbs import Fitted, plan, search, verify, write_plan
 from bitwright.progress import Progress, Silent
 from bitwright.report import RunSummary, write_page

@@ -14,21 +14,21 @@ from bitwright.engines import N_CONTEXTS, Check, check, model_as_held, prefixes
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Cost, CostObjective, NamedObjective, Shape, sample_texts
 from bitwright.pipeline.before_loading import require_fittable, require_searchable
-from bitwright.pipeline.building import build, require_fit, target_of
-from bitwright.pipeline.candidates import best, candidates, make_plan, own_candidate, write_text
-from bitwright.pipeline.cost_limits import NO_CONDITIONS, NO_DEVICE, Conditions, CostLimit, NoDevice
-from bitwright.pipeline.costs import limits_of, named_costs
-from bitwright.pipeline.held_out import CandidateScores, judge, measure, measure_candidates
+from bitwright.pipeline.finishing.building import build, require_fit, target_of
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up, timed
-from bitwright.pipeline.origins import origin
+from bitwright.pipeline.planning.candidates import best, candidates, make_plan, own_candidate, write_text
+from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, NO_DEVICE, Conditions, CostLimit, NoDevice
+from bitwright.pipeline.planning.costs import limits_of, named_costs
+from bitwright.pipeline.planning.held_out import CandidateScores, judge, measure, measure_candidates
+from bitwright.pipeline.planning.origins import origin
+from bitwright.pipeline.planning.size_limits import BudgetOrMemory, LimitedRun, Original, bound_space, bounded, require_needed, with_finest_cache
+from bitwright.pipeline.pricing.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
+from bitwright.pipeline.reporting.run_summary import summarise
 from bitwright.pipeline.results import PLAN_KIND, REPORT_KIND, fit_results, plan_results, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
-from bitwright.pipeline.run_search import DEFAULT, Search, search_budget, search_front
-from bitwright.pipeline.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
-from bitwright.pipeline.run_summary import summarise
+from bitwright.pipeline.searching.run_search import DEFAULT, Search, search_budget, search_front
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.size_limits import BudgetOrMemory, LimitedRun, Original, bound_space, bounded, require_needed, with_finest_cache
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
 from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page

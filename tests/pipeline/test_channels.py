@@ -15,7 +15,7 @@ from bitwright.errors import PlanError, UserError
 from bitwright.objectives import Shape
 from bitwright.pipeline.channel_order import order_channels
 from bitwright.pipeline.loaded_run import text_named
-from bitwright.pipeline.run_space import uniforms
+from bitwright.pipeline.pricing.run_space import uniforms
 from bitwright.predictors import channel_energies
 from bitwright.progress import Silent
 from bitwright.spaces import part_of

@@ -10,11 +10,11 @@ import bitwright as bw
 from bitwright.errors import PlanError, UserError
 from bitwright.methods.by_name import method_named
 from bitwright.pipeline import Run, Search
-from bitwright.pipeline.ask_tell_loop import Effort
-from bitwright.pipeline.building import require_fit
+from bitwright.pipeline.finishing.building import require_fit
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_search import search_budget
-from bitwright.pipeline.run_space import price, uniforms
+from bitwright.pipeline.pricing.run_space import price, uniforms
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import DROP, Plan

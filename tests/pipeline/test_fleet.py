@@ -12,10 +12,10 @@ from bitwright.devices.latency import NotProfiled
 from bitwright.engines.llama_cpp.log import engine_memory
 from bitwright.errors import UserError
 from bitwright.pipeline import Run
-from bitwright.pipeline.costs import costs_of, serving_of
 from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
-from bitwright.pipeline.memory_budget import memory_of
+from bitwright.pipeline.planning.costs import costs_of, serving_of
+from bitwright.pipeline.planning.memory_budget import memory_of
 from bitwright.search import solve
 from bitwright.spaces import DEFAULT_CACHE
 from tests.runs import rows

@@ -15,9 +15,9 @@ from bitwright.devices.device import read_device
 from bitwright.errors import OutputError
 from bitwright.pipeline import Run
 from bitwright.pipeline.channel_order import order_channels
+from bitwright.pipeline.exchange import import_plan
 from bitwright.pipeline.fleet import DeviceWithoutPlan, Fleet
 from bitwright.pipeline.fleet_files import plan_names, write_fleet
-from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.verbs import write_plan
 from bitwright.written_files import RECORD
 from tests.fits import Fit

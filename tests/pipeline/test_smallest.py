@@ -10,10 +10,10 @@ import bitwright as bw
 from bitwright.errors import BudgetError, ObjectiveError, UserError
 from bitwright.objectives import CostObjective
 from bitwright.pipeline import Run
-from bitwright.pipeline.ask_tell_loop import Effort
-from bitwright.pipeline.cost_limits import NO_DEVICE, CostCeiling, parse_conditions
-from bitwright.pipeline.costs import costs_of
-from bitwright.pipeline.run_search import DEFAULT, named_objectives
+from bitwright.pipeline.planning.cost_limits import NO_DEVICE, CostCeiling, parse_conditions
+from bitwright.pipeline.planning.costs import costs_of
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import DEFAULT, named_objectives
 from bitwright.pipeline.smallest import smallest_plan
 from tests.sentences import sentence
 

@@ -118,7 +118,7 @@ def test_a_folder_and_its_gguf_are_planned_alike(fit_of_folder: Fit, fit_of_gguf
 
 def test_a_finished_fit_is_only_built_again(fit_of_gguf: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fit_of_gguf.fitted.model.read_bytes()
-    for work in ("run_space.distortion_of", "run_space.priced_twice", "loaded_run.sample_texts", "loaded_run.collect_importance"):
+    for work in ("pricing.run_space.distortion_of", "pricing.run_space.priced_twice", "loaded_run.sample_texts", "loaded_run.collect_importance"):
         monkeypatch.setattr(f"bitwright.pipeline.{work}", refuse)
     monkeypatch.setattr("bitwright.pipeline.loaded_run.Reference", refuse)
     again = bw.fit(fit_of_gguf.settings, fit_of_gguf.budget, fit_of_gguf.folder)
@@ -212,7 +212,7 @@ def test_a_budget_below_the_smallest_file_is_refused_before_anything_is_quantize
 ) -> None:
     settings = small(gguf_256, formats=("Q8_0", "Q4_0"))
     with monkeypatch.context() as patched:
-        patched.setattr("bitwright.pipeline.price_table.measure_distortion", refuse)
+        patched.setattr("bitwright.pipeline.pricing.price_table.measure_distortion", refuse)
         with pytest.raises(BudgetError) as refused:
             bw.fit(settings, bw.parse_budget("300kB"), tmp_path / "o")
     message = sentence(refused.value, "300,000 bytes")
