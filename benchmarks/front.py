@@ -64,7 +64,7 @@ def pinned(at: SearchSession, space: Space) -> Space:
 
 
 def amq(at: SearchSession, args: argparse.Namespace) -> tuple[SearchResult, Space]:
-    space = pinned(at, at.run.prices.space)
+    space = pinned(at, at.run.space)
     problem = Problem(space, np.zeros((0, len(space.units)), dtype=np.int64), at.evaluator.n_sequences, args.seed)
     rounds = Rounds(args.n_first, args.n_rounds, args.n_each, clustered)
     strategy = predicted_front(problem, RadialBasisPredictor(space.offered).fit, rounds)
@@ -98,7 +98,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = Settings(
         args.model, "integers", tuple(args.formats.split(",")), args.calibration, args.held_out, n_calibration=args.sequences,
-        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, keep=("token_embd*",),
+        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, skip=("token_embd*",),
     )  # fmt: skip
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)

@@ -171,13 +171,13 @@ def main() -> None:
         formats=tuple(args.formats.split(",")),
         calibration=args.calibration,
         held_out=args.held_out,
-        keep=tuple(args.skip.split(",")),
+        skip=tuple(args.skip.split(",")),
         sequence_length=args.length,
         seed=args.seed,
     )
     bench = set_up(settings, args.out, device=args.device, progress=Silent())
     run = price(bench)
-    space, table, rng = run.prices.space, run.prices.table, np.random.default_rng(args.seed)
+    space, table, rng = run.space, run.table, np.random.default_rng(args.seed)
     random = [*scattered(space, sizes_between(space, *SPREAD, args.plans), rng=rng)]
     near = near_plans(space, table, args.plans, rng)
     measure(bench, run, [*random, *(choice for choice, _, _ in near)])

@@ -10,7 +10,7 @@ from bitwright.pipeline.finishing.building import build, target_of
 from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
 from bitwright.pipeline.planning.candidates import write_text
-from bitwright.pipeline.planning.cost_limits import NO_DEVICE, Conditions, parse_conditions, parse_costs
+from bitwright.pipeline.planning.cost_limits import Conditions, parse_conditions, parse_costs
 from bitwright.pipeline.planning.memory_budget import memory_of, serve_command, serving_of_model
 from bitwright.pipeline.planning.size_limits import Memory, settings_for_limit
 from bitwright.pipeline.pricing.original_model import extremes_text, parity_text
@@ -29,7 +29,6 @@ from bitwright.spaces import cache_types
 
 __all__ = [
     "METHODS",
-    "NO_DEVICE",
     "Conditions",
     "DevicePlan",
     "DeviceWithoutPlan",

@@ -17,7 +17,7 @@ from bitwright.pipeline.planning.candidates import make_plan
 from bitwright.pipeline.planning.held_out import measure_candidates
 from bitwright.pipeline.pricing.run_space import original_bytes, whole_space
 from bitwright.pipeline.results import require_folder, require_run_folder
-from bitwright.pipeline.run import Prices, Run
+from bitwright.pipeline.run import Run
 from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.settings import Settings
 from bitwright.progress import Progress, Silent
@@ -29,7 +29,7 @@ _UNPRICED = "none"
 def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, device: str = "cpu", progress: Progress | None = None) -> Plan:
     """Return the plan in `file`, written in `dialect`, for the model and target of `settings`, measured on held-out text.
 
-    Tensors that the file does not quantize stay unquantized; `formats` and `keep` of the settings are replaced by the file's. The packed tensors and
+    Tensors that the file does not quantize stay unquantized; `formats` and `skip` of the settings are replaced by the file's. The packed tensors and
     measurements are stored in the folder `out`.
 
     Raises:
@@ -41,7 +41,7 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
     require_texts(settings.calibration, settings.held_out, settings.text_column)
     require_lengths(open_headers(settings.model), settings.sequence_length, settings.sequence_length, settings.target)
     formats, unquantized = _read(settings, file, dialect)
-    asked = replace(settings, formats=tuple(sorted(set(formats.values()))), keep=unquantized)
+    asked = replace(settings, formats=tuple(sorted(set(formats.values()))), skip=unquantized)
     with working_in(out):
         loaded = set_up(asked, out, device=device, progress=progress or Silent())
         space = whole_space(loaded)
@@ -104,7 +104,16 @@ def _run(loaded: LoadedRun, space: Space, choice: Choice) -> Run:
     tried = np.zeros(space.offered.shape, dtype=bool)
     tried[np.arange(len(choice)), choice] = True
     unpriced = np.where(tried, 0.0, np.nan)
-    return Run(loaded.folder, loaded.store, loaded.settings, Prices(space, tried, unpriced, unpriced, original_bytes(loaded)))
+    return Run(
+        loaded.folder,
+        loaded.store,
+        loaded.settings,
+        space,
+        tried=tried,
+        table=unpriced,
+        second_table=unpriced,
+        original_bytes=original_bytes(loaded),
+    )
 
 
 @dataclass(frozen=True)

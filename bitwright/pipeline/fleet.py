@@ -141,7 +141,7 @@ def _runnable(run: Run, device: Device) -> Space:
     Raises:
         UserError: a format to avoid does not exist, or the run has not measured the KV cache types.
     """
-    space, tried = narrowed_to(run.prices.space, device.cache), run.prices.tried
+    space, tried = narrowed_to(run.space, device.cache), run.tried
     avoided, n_weights = {profile_named(device.engine, "").format(name).name for name in device.avoid}, len(weight_space(space).units)
     runs = np.array([[u >= n_weights or form.name not in avoided for form in space.formats] for u in range(len(space.units))])
     offered = np.where((space.offered & runs).any(axis=1, keepdims=True), space.offered & runs, tried & runs)
@@ -195,7 +195,7 @@ def _keeps_cache(post: _Post, choice: Choice) -> bool:
 def _optimum(post: _Post) -> Choice:
     """Return the exact optimum of the table within the device's memory and least speed."""
     largest = min(post.room_bytes, post.space.total_bytes(post.space.largest()))
-    return solve_with_rows(post.space, post.costs.run.prices.table, 8 * largest, rows=post.rows, limit_seconds=_SOLVER_SECONDS).choice
+    return solve_with_rows(post.space, post.costs.run.table, 8 * largest, rows=post.rows, limit_seconds=_SOLVER_SECONDS).choice
 
 
 def _plan(run: Run, device: Device, best: _Candidate) -> Plan:

@@ -16,7 +16,7 @@ from bitwright.pipeline.planning.candidates import write_text
 from bitwright.pipeline.reporting.run_summary import summarise
 from bitwright.pipeline.results import FLEET_KIND, PLAN_KIND, REPORT_KIND, require_results, run_inputs
 from bitwright.progress import Progress, Silent
-from bitwright.report import NoLimit, write_page
+from bitwright.report import write_page
 from bitwright.spaces import Plan
 from bitwright.written_files import digest, is_as_written
 
@@ -126,4 +126,4 @@ def _write_page(fleet: Fleet, path: Path) -> None:
     for row in fleet.assigned:
         names.setdefault(tuple(row.choice.tolist()), []).append(row.device.name)
     named = {" · ".join(devices): row.choice for row in fleet.assigned for devices in [names[tuple(row.choice.tolist())]]}
-    write_page(summarise(fleet.run, named=named, chosen=next(iter(named)), limit=NoLimit()), path)
+    write_page(summarise(fleet.run, named=named, chosen=next(iter(named)), limit=None), path)

@@ -8,8 +8,3 @@ class SizeLimit:
     """Budget: the finished file has at most `size_bytes` bytes."""
 
     size_bytes: int
-
-
-@dataclass(frozen=True)
-class NoLimit:
-    """No budget: a run without one, or a search for the whole front."""

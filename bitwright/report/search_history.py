@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.report.limits import NoLimit, SizeLimit
+from bitwright.report.limits import SizeLimit
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,6 @@ class Forecast:
         return (self.low <= self.measured) & (self.measured <= self.high)
 
 
-@dataclass(frozen=True)
-class NoForecast:
-    """No forecast: the search used no predictor, or measured too few plans to validate it."""
-
-
 @dataclass(frozen=True, eq=False)
 class SearchHistory:
     """History of one search.
@@ -88,11 +83,11 @@ class SearchHistory:
 
     method: str
     source: str
-    goal: SizeLimit | NoLimit
+    goal: SizeLimit | None
     steps: tuple[SearchStep, ...]
     hypervolume: NDArray[np.float64]
     incumbent: NDArray[np.float64]
-    forecast: Forecast | NoForecast
+    forecast: Forecast | None
     is_finished: bool
 
     def __post_init__(self) -> None:

@@ -73,7 +73,7 @@ CASES: dict[str, Case] = {
         ("4,096 tokens", "128"),
     ),
     "a sequence beyond the model": (UserError, lambda m, o: fit(small(m, sequence_length=129), o), ("129 tokens", "128", "--sequence-length")),
-    "a pattern that keeps nothing": (ModelError, lambda m, o: fit(small(m, keep=("no_such*",)), o), ("'no_such*'",)),
+    "a pattern that keeps nothing": (ModelError, lambda m, o: fit(small(m, skip=("no_such*",)), o), ("'no_such*'",)),
     "a profile of another engine": (
         DeviceError,
         lambda m, o: fit(small(m, target="native", formats=()), o, conditions=limited(CostObjective.SECONDS)),

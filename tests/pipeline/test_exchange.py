@@ -20,7 +20,7 @@ BY = bw.pipeline.Search(bw.pipeline.method_named("auto"), bw.pipeline.Effort(eva
 
 @pytest.fixture(scope="module")
 def settings(llama_256: Path) -> bw.Settings:
-    return small(llama_256, target="transformers", formats=("W8_G64", "W4_G64", "W3_G32"), sensitivity="importance", keep=("token_embd*", "output*"))
+    return small(llama_256, target="transformers", formats=("W8_G64", "W4_G64", "W3_G32"), sensitivity="importance", skip=("token_embd*", "output*"))
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,12 @@ def recipe(tmp_path: Path, weights: dict[str, Any], *targets: str) -> Path:
 @pytest.mark.parametrize("dialect", ["autoround", "gptqmodel", "llm-compressor", "modelopt"])
 def test_a_plan_comes_back_from_another_tool_s_file(plan: Plan, settings: bw.Settings, dialect: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text(export(plan, dialect).text, encoding="utf-8")
-    found = import_plan(replace(settings, formats=(), keep=()), tmp_path / "file", dialect, tmp_path / "run")
+    found = import_plan(replace(settings, formats=(), skip=()), tmp_path / "file", dialect, tmp_path / "run")
     assert len(set(plan.formats.values())) > 1
     assert (found.formats, found.size_bytes, found.model) == (plan.formats, plan.size_bytes, plan.model)
     assert found.divergence == plan.divergence
     assert (found.found.strategy, found.found.sensitivity) == (f"imported from {dialect}", "none")
-    again = import_plan(replace(settings, formats=(), keep=()), tmp_path / "file", dialect, tmp_path / "run")
+    again = import_plan(replace(settings, formats=(), skip=()), tmp_path / "file", dialect, tmp_path / "run")
     assert again == found
 
 
@@ -83,7 +83,7 @@ def test_gptq_rounds_what_is_imported_by_the_moments_of_the_original(settings: b
     file = recipe(tmp_path, {}, "re:.*(q|up)_proj")
     nats = {}
     for codec, ship in (("rtn", ""), ("gptq", ""), ("rtn", "gptq")):
-        asked = replace(settings, formats=(), keep=(), codec=codec, ship_codec=ship)
+        asked = replace(settings, formats=(), skip=(), codec=codec, ship_codec=ship)
         plan = import_plan(asked, file, "llm-compressor", tmp_path / f"{codec}-{ship}")
         assert isinstance(plan.rounding, Kept) == ("gptq" in (codec, ship))
         nats[plan.rounding.shipped] = plan.divergence.nats_per_token
@@ -121,7 +121,7 @@ def test_what_an_engine_wants_in_one_format_must_be(settings: bw.Settings, tmp_p
     file = tmp_path / "recipe.json"
     file.write_text(json.dumps({"quant_stage": {"quant_modifiers": {"QuantizationModifier": {"config_groups": groups}}}}), encoding="utf-8")
     with pytest.raises(PlanError) as caught:
-        import_plan(replace(settings, target="vllm", formats=(), keep=()), file, "llm-compressor", tmp_path / "run")
+        import_plan(replace(settings, target="vllm", formats=(), skip=()), file, "llm-compressor", tmp_path / "run")
     sentence(caught.value, "in one format", "W4_G128", "W8_G128")
 
 
@@ -135,7 +135,7 @@ def test_files_and_words_that_cannot_be_are_refused(settings: bw.Settings, tmp_p
     sentence(unknown.value, "'klingon'")
     for target, dialect in (("llama.cpp", "mlx"), ("transformers", "llama-quantize")):
         with pytest.raises(PlanError) as other:
-            import_plan(replace(settings, target=target, formats=(), keep=()), tmp_path / "gone", dialect, tmp_path / "run")
+            import_plan(replace(settings, target=target, formats=(), skip=()), tmp_path / "gone", dialect, tmp_path / "run")
         sentence(other.value, dialect, target, "--target")
     (tmp_path / "nothing").write_text('{"quant_cfg": [{"quantizer_name": "*", "enable": false}]}', encoding="utf-8")
     with pytest.raises(ModelError) as nothing:

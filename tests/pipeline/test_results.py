@@ -171,7 +171,7 @@ def test_a_run_that_cannot_be_written_is_read(searched: Run, read_only: Path, tm
     assert set(bw.open_run(searched.folder).measurements) <= set(run.measurements)
     made, _ = bw.plan(run, BIT_BUDGET)
     assert made.found.budget == BIT_BUDGET.text
-    assert bw.pipeline.describe(run).original_bytes == searched.prices.original_bytes
+    assert bw.pipeline.describe(run).original_bytes == searched.original_bytes
     with pytest.raises(OutputError) as refused:
         run.store.put_text("a", "b")
     sentence(refused.value, read_only)

@@ -39,4 +39,4 @@ def long_text(loaded: LoadedRun) -> Tokens:
 
 def cache_text(run: Run) -> dict[str, str]:
     """Return the description of the text on which cache types were measured, under its heading; empty if the run does not choose them."""
-    return {_TEXT: run.store.text(_TEXT)} if has_cache(run.prices.space) else {}
+    return {_TEXT: run.store.text(_TEXT)} if has_cache(run.space) else {}

@@ -43,7 +43,7 @@ def shipped_folder(run: Run, formats: Mapping[str, str]) -> Path:
 
 def shipped_weights(loaded: LoadedRun, run: Run, choice: Choice) -> Weights:
     """Return the weights of a choice `(n_units,)` as they ship, computing those that are not stored. The model must have its original weights."""
-    space, model = run.prices.space, loaded.model
+    space, model = run.space, loaded.model
     formats = space.names(choice)
     by_name: dict[str, Format] = {form.name: form for form in space.formats}
     levels = _rounded(loaded, run, formats) if run.settings.requantizes else loaded.levels
@@ -54,7 +54,7 @@ def shipped_weights(loaded: LoadedRun, run: Run, choice: Choice) -> Weights:
 def _rounded(loaded: LoadedRun, run: Run, formats: Mapping[str, str]) -> PackedTensors:
     """Return the packed tensors of a plan of `formats` (tensor → format) with the rounding that ships."""
     name, model, folder = run.settings.ship_codec, loaded.model, shipped_folder(run, formats)
-    by_name: dict[str, Format] = {form.name: form for form in run.prices.space.formats}
+    by_name: dict[str, Format] = {form.name: form for form in run.space.formats}
 
     def levels(moments: Mapping[str, Floats]) -> PackedTensors:
         return PackedTensors(folder, model.source, loaded.engine.codec(name, moments), loaded.levels.importance)
@@ -138,7 +138,7 @@ def rounding_of(run: Run, formats: Mapping[str, str]) -> RequantizedCodes | Kept
 
 def _saved_codes(run: Run, formats: Mapping[str, str], *, folder: Path) -> Path:
     """Write the packed tensors in `folder` whose format differs from the source's to one file, and return its path."""
-    stored = {tensor.name: tensor.stored for unit in run.prices.space.units for tensor in unit.tensors}
+    stored = {tensor.name: tensor.stored for unit in run.space.units for tensor in unit.tensors}
     pairs = [(tensor, form) for tensor, form in formats.items() if form not in (*ABSENT, stored[tensor])]
     name = hashlib.sha256(repr((run.settings.shipped, pairs)).encode()).hexdigest()[:16]
     path = run.folder / CODES / f"{name}.safetensors"

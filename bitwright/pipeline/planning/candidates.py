@@ -67,9 +67,9 @@ def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *,
     Raises:
         BudgetError: even the smallest file is above the budget, or no choice satisfies the limits.
     """
-    space, rows = run.prices.space, tuple(limit.row for limit in limits)
+    space, rows = run.space, tuple(limit.row for limit in limits)
     require_possible(space, size_bytes, limits)
-    tables = {KNAPSACK: run.prices.table, f"{KNAPSACK}, second table": run.prices.second_table}
+    tables = {KNAPSACK: run.table, f"{KNAPSACK}, second table": run.second_table}
     solved = {name: solve_with_rows(space, table, 8 * size_bytes, rows=rows).choice for name, table in tables.items()}
     found = {KNAPSACK: solved[KNAPSACK]} | {name: choice for name, choice in solved.items() if (choice != solved[KNAPSACK]).any()}
     fitting = {name: choice for name, choice in uniforms(run).items() if _fits(run, choice, size_bytes, limits)}
@@ -90,7 +90,7 @@ def own_candidate(run: Run, size_bytes: int, limits: tuple[CostLimit, ...], *, m
 
 
 def _fits(run: Run, choice: Choice, size_bytes: int, limits: tuple[CostLimit, ...]) -> bool:
-    return run.prices.space.total_bytes(choice) <= size_bytes and all(limit.keeps(choice) for limit in limits)
+    return run.space.total_bytes(choice) <= size_bytes and all(limit.keeps(choice) for limit in limits)
 
 
 def _searched(run: Run, size_bytes: int, limits: tuple[CostLimit, ...], method: str) -> dict[str, Choice]:
@@ -111,7 +111,7 @@ def best(run: Run, named: Mapping[str, Choice], values: Mapping[str, float]) -> 
     """
     known = run.measurements | run.shipped
     measured = {name: known[tuple(choice.tolist())] for name, choice in named.items()}
-    space = run.prices.space
+    space = run.space
     ranked = sorted(named, key=lambda name: (values.get(name, measured[name].nats_per_token), space.total_bytes(named[name])))
     return ranked[0], measured[ranked[0]]
 
@@ -132,7 +132,7 @@ def promised_plan(
     run: Run, choice: Choice, promise: PlannedDivergence, *, budget: str, strategy: str, cache: CacheTypes = DEFAULT_CACHE, by: Origin = GIVEN
 ) -> Plan:
     """Return a choice `(n_units,)` as a plan with the divergence `promise`, measured or predicted; see `make_plan`."""
-    space, settings = run.prices.space, run.settings
+    space, settings = run.space, run.settings
     formats = weight_space(space).names(without_cache(space, choice))
     types = chosen_cache(space, choice) if has_cache(space) else cache
     target = target_named(settings.target)
@@ -169,7 +169,7 @@ def _planned_model(run: Run) -> PlannedModel:
     known = run.store.settings()
     settings = {name.removeprefix(OF_MODEL): value for name, value in known.items() if name.startswith(OF_MODEL)}
     source = str(_absolute(run.settings.model))
-    return PlannedModel(source=source, fingerprint=known["model"], settings=settings, n_weights=run.prices.space.n_weights)
+    return PlannedModel(source=source, fingerprint=known["model"], settings=settings, n_weights=run.space.n_weights)
 
 
 def _importance_digest(run: Run) -> str:

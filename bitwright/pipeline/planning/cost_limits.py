@@ -21,14 +21,6 @@ _ROUNDED = 1_000  # from here on, figures are printed without a fraction
 
 
 @dataclass(frozen=True)
-class NoDevice:
-    """No device was named."""
-
-
-NO_DEVICE = NoDevice()
-
-
-@dataclass(frozen=True)
 class CostCeiling:
     """Ceiling on a cost, in the cost's unit."""
 
@@ -41,7 +33,7 @@ class Conditions:
     """Ceilings on costs, the device for seconds and joules, and a ceiling on the divergence in nats per token; with the latter, size is minimised."""
 
     at_most: tuple[CostCeiling, ...] = ()
-    device: Device | NoDevice = NO_DEVICE
+    device: Device | None = None
     nats_at_most: float = inf
 
 
@@ -83,7 +75,7 @@ def parse_costs(text: str) -> tuple[CostObjective, ...]:
     return tuple(known[word] for word in dict.fromkeys(words))
 
 
-def parse_conditions(texts: Iterable[str], device: Device | NoDevice) -> Conditions:
+def parse_conditions(texts: Iterable[str], device: Device | None) -> Conditions:
     """Parse ceilings as `parse_at_most` does, and one on the divergence: `kl=0.03`.
 
     Raises:

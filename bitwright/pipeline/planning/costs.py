@@ -11,7 +11,7 @@ from bitwright.devices import Device, PowerUnknown
 from bitwright.engines import Anatomy, Serving, engine_named, memory_model_named
 from bitwright.errors import DeviceError
 from bitwright.objectives import Cost, CostObjective, Reading, bits_cost, bytes_cost, reading
-from bitwright.pipeline.planning.cost_limits import Conditions, CostLimit, NoDevice
+from bitwright.pipeline.planning.cost_limits import Conditions, CostLimit
 from bitwright.pipeline.run import Run
 from bitwright.report import CostFront
 from bitwright.search import surface
@@ -51,14 +51,14 @@ class Costs:
         use = self.anatomy.use(serving_of(device), file_bytes=self.anatomy.header_bytes)
         return self.reading(space).seconds(device, cache_bytes=sum(line.size_bytes for line in use.cache))
 
-    def named(self, objective: CostObjective, device: Device | NoDevice) -> Cost:
+    def named(self, objective: CostObjective, device: Device | None) -> Cost:
         """Return the cost of that name, for every pair that the run has quantized.
 
         Raises:
             DeviceError: the cost needs a device and there is none, or its power is not known.
             UserError: the cost cannot be computed for this run.
         """
-        space = with_cache_sizes(self.run.prices.everything, {})  # sizes of the file alone
+        space = with_cache_sizes(self.run.everything, {})  # sizes of the file alone
         if objective in (CostObjective.BYTES, CostObjective.BITS):
             return bytes_cost(space) if objective == CostObjective.BYTES else bits_cost(space)
         if objective == CostObjective.ACTIVE_BYTES:
@@ -68,7 +68,7 @@ class Costs:
         return seconds if objective == CostObjective.SECONDS else joules(seconds, device)
 
 
-def require_countable(objectives: Iterable[CostObjective], device: Device | NoDevice, target: str) -> None:
+def require_countable(objectives: Iterable[CostObjective], device: Device | None, target: str) -> None:
     """Raise if costs cannot be computed on a device for a target, whatever the model.
 
     Raises:
@@ -95,8 +95,8 @@ def require_engine(device: Device, target: str) -> None:
         )
 
 
-def _required(objective: CostObjective, device: Device | NoDevice) -> Device:
-    if isinstance(device, NoDevice):
+def _required(objective: CostObjective, device: Device | None) -> Device:
+    if device is None:
         raise DeviceError(f"{objective} is computed for a device; none was named: give --profile, a file of `bitwright profile` or a known name.")
     return device
 
@@ -128,7 +128,7 @@ def costs_of(run: Run) -> Costs:
     return Costs(run, open_source(run.settings.model))
 
 
-def named_costs(run: Run, objectives: Iterable[CostObjective], device: Device | NoDevice) -> tuple[Cost, ...]:
+def named_costs(run: Run, objectives: Iterable[CostObjective], device: Device | None) -> tuple[Cost, ...]:
     """Return the costs of those names; the model is opened only if there are any.
 
     Raises:
@@ -157,15 +157,15 @@ def serving_of(device: Device, types: CacheTypes = DEFAULT_CACHE) -> Serving:
     return Serving(device.context, device.sequences, cache.keys, cache.values)
 
 
-def cost_front(run: Run, cost: Cost, *, device: Device | NoDevice, candidates: Iterable[Choice]) -> CostFront:
+def cost_front(run: Run, cost: Cost, *, device: Device | None, candidates: Iterable[Choice]) -> CostFront:
     """Return the front over bytes, a cost and the predicted divergence, and the cost of each of `candidates`.
 
     Raises:
         UserError: the cost is not known for a pair that the run offers.
     """
-    space, scale = run.prices.space, run.scale
-    found = surface(space, run.prices.table, cost.table)
-    objective, named = cost.objective, "" if isinstance(device, NoDevice) else device.name
+    space, scale = run.space, run.scale
+    found = surface(space, run.table, cost.table)
+    objective, named = cost.objective, "" if device is None else device.name
     return CostFront(
         cost=objective.value,
         unit=objective.unit,

@@ -19,7 +19,6 @@ from bitwright.objectives import (
 )
 from bitwright.pipeline.finishing.shipped_weights import shipped_weights
 from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
-from bitwright.pipeline.planning.cost_limits import NO_DEVICE, NoDevice
 from bitwright.pipeline.planning.costs import named_costs
 from bitwright.pipeline.run import Run
 from bitwright.spaces import Choice, chosen_cache
@@ -56,7 +55,7 @@ def measure_candidates(loaded: LoadedRun, run: Run, choices: Sequence[Choice]) -
 
 
 def judge(
-    loaded: LoadedRun, run: Run, named: Mapping[str, Choice], objectives: Sequence[NamedObjective], *, device: Device | NoDevice = NO_DEVICE
+    loaded: LoadedRun, run: Run, named: Mapping[str, Choice], objectives: Sequence[NamedObjective], *, device: Device | None = None
 ) -> CandidateScores:
     """Measure the quality and every objective of the candidates in `named`, and compute their costs. The run stores the measurements.
 
@@ -101,7 +100,7 @@ def _as_searched(
     objectives = (*QUALITY, *(objective for objective in others if objective.name not in [known.name for known in QUALITY]))
     found = {}
     with swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
-        load = choice_loader(swapper, loaded.model, loaded.levels, run.prices.everything)
+        load = choice_loader(swapper, loaded.model, loaded.levels, run.everything)
         evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage="candidates")
         with loaded.progress.stage("Measuring candidates on held-out text", len(choices)) as advance:
             for choice in choices:
@@ -116,7 +115,7 @@ def _as_shipped(loaded: LoadedRun, run: Run, choices: Sequence[Choice], referenc
 
         def load(choice: Choice) -> None:
             swapper.restore()
-            swapper.load(shipped_weights(loaded, run, choice), chosen_cache(run.prices.space, choice))
+            swapper.load(shipped_weights(loaded, run, choice), chosen_cache(run.space, choice))
 
         evaluator = Evaluator(loaded.model, load, reference=reference, objectives=QUALITY, store=loaded.store, rounding=run.settings.shipping)
         for choice in choices:

@@ -107,7 +107,7 @@ class LimitedRun:
 
     def file_bytes(self, choice: Choice) -> int:
         """Return the bytes that the limit leaves for the file beside the KV cache of a choice `(n_units,)`."""
-        space = self.run.prices.space
+        space = self.run.space
         return self.size_bytes - (space.total_bytes(choice) - file_bytes(space, choice))
 
 
@@ -117,18 +117,16 @@ def bounded(run: Run, limit: BudgetOrMemory) -> LimitedRun:
     Raises:
         UserError: see `bound_space`.
     """
-    prices = run.prices
-    original = Original(run.settings.model, run.settings.target, prices.original_bytes)
-    space, size_bytes = bound_space(prices.space, limit, original)
-    tried = prices.tried & _left(prices.space, limit)
-    served = replace(run, prices=replace(prices, space=space, tried=tried))
+    original = Original(run.settings.model, run.settings.target, run.original_bytes)
+    space, size_bytes = bound_space(run.space, limit, original)
+    served = replace(run, space=space, tried=run.tried & _left(run.space, limit))
     return LimitedRun(served, size_bytes, limit.text, limit.fixed if isinstance(limit, Memory) else DEFAULT_CACHE)
 
 
 def with_finest_cache(run: Run) -> Run:
     """Return the run with the KV cache fixed to its finest offered types, to compare file sizes alone."""
-    finest = cache_mask(run.prices.space, finest_cache_types(run.prices.space))
-    return replace(run, prices=replace(run.prices, space=run.prices.space.narrowed(finest), tried=run.prices.tried & finest))
+    finest = cache_mask(run.space, finest_cache_types(run.space))
+    return replace(run, space=run.space.narrowed(finest), tried=run.tried & finest)
 
 
 def bound_space(space: Space, limit: BudgetOrMemory, original: Original) -> tuple[Space, int]:

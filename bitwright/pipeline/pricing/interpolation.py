@@ -58,6 +58,6 @@ def _front(run: Run) -> list[Measurement]:
     measured = list(run.measurements.values())
     if not measured:
         return []
-    sizes = run.prices.space.total_bits(np.array([m.choice for m in measured]))
+    sizes = run.space.total_bits(np.array([m.choice for m in measured]))
     nats = np.array([m.nats_per_token for m in measured])
     return [measured[row] for row in np.flatnonzero(nondominated(np.stack([sizes.astype(np.float64), nats], axis=1)))]

@@ -56,7 +56,7 @@ def chosen_proxies(run: Run, names: Sequence[str]) -> tuple[Proxy, ...]:
     """
     if names:
         return tuple(proxy_named(name) for name in dict.fromkeys(names))
-    return tuple(proxy for proxy in PROXIES if _weight(proxy, weight_space(run.prices.space)) <= _CHEAP_PASSES)
+    return tuple(proxy for proxy in PROXIES if _weight(proxy, weight_space(run.space)) <= _CHEAP_PASSES)
 
 
 def comparison_cost(run: Run, names: Sequence[str], *, n_plans: int) -> ComparisonCost:
@@ -66,7 +66,7 @@ def comparison_cost(run: Run, names: Sequence[str], *, n_plans: int) -> Comparis
         UserError: there is no proxy of such a name, or too few plans are asked for.
     """
     PLANS.require(n_plans)
-    settings, passes = run.settings, {proxy: proxy.passes(weight_space(run.prices.space)) for proxy in chosen_proxies(run, names)}
+    settings, passes = run.settings, {proxy: proxy.passes(weight_space(run.space)) for proxy in chosen_proxies(run, names)}
     n_tokens = settings.n_calibration * settings.sequence_length
     priced = tuple(ProxyCost(proxy.name, proxy.source, took.forward, took.backward) for proxy, took in passes.items())
     return ComparisonCost(
@@ -90,7 +90,7 @@ def compare_proxies(
 
 
 def _compared(run: Run, names: Sequence[str], *, n_plans: int, device: str, progress: Progress | None) -> ProxyComparison:
-    loaded, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), weight_space(run.prices.space)
+    loaded, space = set_up(run.settings, run.folder, device=device, progress=progress or Silent()), weight_space(run.space)
     distortion = distortion_of(loaded, whole_space(loaded))
     tables = {}
     for proxy in chosen_proxies(run, names):
@@ -109,7 +109,7 @@ def _compared(run: Run, names: Sequence[str], *, n_plans: int, device: str, prog
 
 def _weight_measurements(run: Run) -> dict[tuple[int, ...], Measurement]:
     """Return the run's measurements with the finest KV cache types, by the choice of the weights' formats."""
-    space, types = run.prices.space, finest_cache_types(run.prices.space)
+    space, types = run.space, finest_cache_types(run.space)
     found = ((np.array(choice), measurement) for choice, measurement in run.measurements.items())
     return {
         tuple(without_cache(space, choice).tolist()): measurement

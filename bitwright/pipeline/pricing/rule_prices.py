@@ -36,21 +36,21 @@ def price_rules(run: Run, engine: Target) -> RulePrices:
     """
     if not (engine.rules or engine.fused):
         raise UserError(f"A price is that of a rule; {engine.name} has none beyond the shapes of its formats: name another engine.")
-    prices = run.prices.weight_space
-    loaded = np.array([form.name in {known.name for known in engine.formats} for form in prices.space.formats])
-    common = prices.tried & loaded
+    weights = run.of_weights
+    loaded = np.array([form.name in {known.name for known in engine.formats} for form in weights.space.formats])
+    common = weights.tried & loaded
     if not common.any(axis=1).all():
         raise UserError(
             f"Rules are priced with formats that the engine has; for some layers of this run, {engine.name} has none: search for that target instead."
         )
-    space = replace(prices.space, offered=common)
+    space = replace(weights.space, offered=common)
     allowed = {rule.name: _allowed(space, rule) for rule in engine.rules}
     kept = {"none": tied(space, alone)}
     kept |= {name: tied(replace(space, offered=space.offered & mask), alone) for name, mask in allowed.items()}
     kept |= {tie.name: tied(space, tie.key) for tie in engine.fused}
     all_allowed = np.logical_and.reduce([space.offered, *allowed.values()])
     kept["all"] = tied(replace(space, offered=all_allowed), engine.together)
-    table = prices.table * run.scale.factor
+    table = weights.table * run.scale.factor
     budgets = _budgets(kept["all"].coarse)
     rows = tuple(RulePrice(name, tuple(solve(tie.coarse, tie.summed(table), bits).loss for bits in budgets)) for name, tie in kept.items())
     return RulePrices(f"{engine.name} {engine.version}", tuple(bits // 8 for bits in budgets), rows)

@@ -14,7 +14,7 @@ from bitwright.errors import ModelError, UserError
 from bitwright.pipeline.loaded_run import LoadedRun
 from bitwright.pipeline.pricing.original_model import require_parity, store_extremes
 from bitwright.pipeline.pricing.price_table import distortion_of, priced_by_text, priced_twice, with_cache_prices, with_possible_drops
-from bitwright.pipeline.run import Prices, Run, chance_table_key, read_prices, store_prices, text_table_key
+from bitwright.pipeline.run import Run, chance_table_key, store_prices, stored_run, text_table_key
 from bitwright.pipeline.settings import Settings
 from bitwright.predictors import stored
 from bitwright.search import Front, hull, nondominated, spread
@@ -55,15 +55,25 @@ def price(loaded: LoadedRun) -> Run:
         for i, (alone, by_chance) in enumerate(priced_by_text(loaded, settings.sensitivity, space=space, distortion=distortion)):
             store.put_array(text_table_key(i), alone)
             store.put_array(chance_table_key(i), by_chance)
-        store_prices(store, Prices(with_types, tried, first, second, original_bytes(loaded)), settings.target)
-    return Run(loaded.folder, store, settings, read_prices(store))
+        found = Run(
+            loaded.folder,
+            store,
+            settings,
+            with_types,
+            tried=tried,
+            table=first,
+            second_table=second,
+            original_bytes=original_bytes(loaded),
+        )
+        store_prices(found)
+    return stored_run(loaded.folder, store, settings)
 
 
 def uniforms(run: Run) -> dict[str, Choice]:
     """Return the uniform allocations by name: every unit in one format, or in the next finer one that its rows allow. Formats that most of the
     weights cannot have are left out, nothing is dropped or pruned, and the KV cache has its finest offered types.
     """
-    everything = run.prices.everything
+    everything = run.everything
     space = weight_space(stored(everything))
     tried, types = space.offered, finest_cache_types(everything)
     n_weights = np.array([unit.n_weights for unit in space.units])
@@ -77,14 +87,14 @@ def front_points(run: Run, n_points: int) -> list[Choice]:
     """Return `n_points` choices spread evenly over the sizes of the measured front, or of the predicted front if the measured one has fewer."""
     front = _measured_front(run)
     if len(front.loss) < n_points:
-        front = hull(run.prices.space, run.prices.table)
+        front = hull(run.space, run.table)
     return [front.choices[i] for i in spread(front, n_points)]
 
 
 def _measured_front(run: Run) -> Front:
     found = run.evaluated()
-    choices = np.array(list(found), dtype=np.int64).reshape(-1, len(run.prices.space.units))
-    sizes, loss = run.prices.space.total_bits(choices), np.array(list(found.values()))
+    choices = np.array(list(found), dtype=np.int64).reshape(-1, len(run.space.units))
+    sizes, loss = run.space.total_bits(choices), np.array(list(found.values()))
     order = np.lexsort((loss, sizes))
     rows = order[nondominated(np.stack([sizes[order].astype(np.float64), loss[order]], axis=1))]
     return Front(choices[rows], sizes[rows], loss[rows])
@@ -178,12 +188,12 @@ def menu_spaces(
     as the target holds them. Matrices with a tensor in `unheld`, whose weights no format can hold, stay unquantized.
 
     Raises:
-        UserError: a pattern of `keep` matches no matrix, or the target cannot leave it unquantized.
+        UserError: a pattern of `skip` matches no matrix, or the target cannot leave it unquantized.
         ModelError: every matrix has weights that no format can hold.
     """
     target = target_named(settings.target)
     matrices = tuple(unit for unit in discover(source.tensors) if all(tensor.name in names for tensor in unit.tensors))
-    units = tuple(unit for unit in _decided(matrices, settings.keep) if not any(tensor.name in unheld for tensor in unit.tensors))
+    units = tuple(unit for unit in _decided(matrices, settings.skip) if not any(tensor.name in unheld for tensor in unit.tensors))
     if not units:
         raise ModelError(f"A model needs a matrix with finite weights to quantize; {source.name} has none: repair the model.")
     target.require_keepable(matrices, tuple(unit for unit in matrices if unit not in units))
@@ -198,13 +208,13 @@ def _largest(unit: Unit, largest: Mapping[str, float]) -> float:
     return float(np.max([largest.get(tensor.name, 0.0) for tensor in unit.tensors], initial=0.0))
 
 
-def _decided(units: tuple[Unit, ...], keep: tuple[str, ...]) -> tuple[Unit, ...]:
-    """Return the units of which no tensor matches a pattern of `keep`."""
-    for pattern in keep:
+def _decided(units: tuple[Unit, ...], skip: tuple[str, ...]) -> tuple[Unit, ...]:
+    """Return the units of which no tensor matches a pattern of `skip`."""
+    for pattern in skip:
         if not any(fnmatchcase(tensor.name, pattern) for unit in units for tensor in unit.tensors):
             like = units[0].tensors[0].name
             raise ModelError(f"A pattern of --skip must match a matrix of the model; '{pattern}' matches none: write it like '{like}'.")
-    left = tuple(unit for unit in units if not any(fnmatchcase(tensor.name, pattern) for tensor in unit.tensors for pattern in keep))
+    left = tuple(unit for unit in units if not any(fnmatchcase(tensor.name, pattern) for tensor in unit.tensors for pattern in skip))
     if not left:
-        raise ModelError(f"A matrix must be left to quantize; {', '.join(keep)} leaves every matrix of the model unquantized: give fewer patterns.")
+        raise ModelError(f"A matrix must be left to quantize; {', '.join(skip)} leaves every matrix of the model unquantized: give fewer patterns.")
     return left

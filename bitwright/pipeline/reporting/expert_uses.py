@@ -50,7 +50,7 @@ def decode_read_bytes(run: Run, formats: Mapping[str, str]) -> tuple[float, int]
         RunError: `formats` are not those of a plan of this run.
         ModelError: the model is no longer at its path.
     """
-    space = weight_space(run.prices.everything)
+    space = weight_space(run.everything)
     try:
         choice = space.choice(dict(formats))
     except KeyError as error:

@@ -8,7 +8,6 @@ import numpy as np
 from bitwright.devices import Device
 from bitwright.objectives import Cost, Measurement
 from bitwright.pipeline.calibration.long_text import cache_text
-from bitwright.pipeline.planning.cost_limits import NO_DEVICE, NoDevice
 from bitwright.pipeline.planning.costs import cost_front
 from bitwright.pipeline.pricing.original_model import extremes_text, parity_text
 from bitwright.pipeline.pricing.run_space import uniforms
@@ -18,7 +17,7 @@ from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.search_history import courses
 from bitwright.pipeline.settings import OF_MODEL
 from bitwright.predictors import Validation
-from bitwright.report import AsSearched, Candidate, NoLimit, NotMeasured, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
+from bitwright.report import Candidate, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
 from bitwright.search import hull
 from bitwright.spaces import Choice, chosen_cache, file_bytes, weight_space, with_cache_sizes, without_cache
 
@@ -48,16 +47,16 @@ def summarise(
     *,
     named: dict[str, Choice],
     chosen: str,
-    limit: SizeLimit | NoLimit,
+    limit: SizeLimit | None,
     costs: tuple[Cost, ...] = (),
-    device: Device | NoDevice = NO_DEVICE,
+    device: Device | None = None,
 ) -> RunSummary:
     """Return a summary of all measurements of the run and of the candidates in `named`, with `chosen` as the selected one. `costs` are shown for
     each, computed for `device`.
     """
-    prices, scale, weights = run.prices, run.scale, run.prices.weight_space
+    scale, weights = run.scale, run.of_weights
     front = hull(weights.space, weights.table)
-    as_files = replace(run, prices=replace(prices, space=with_cache_sizes(prices.space, {})))
+    as_files = replace(run, space=with_cache_sizes(run.space, {}))
     labels = {_key(choice): name for name, choice in uniforms(run).items()} | {_key(choice): name for name, choice in named.items()}
     measured = run.measurements | run.shipped
     choices = {_key(choice): choice for choice in named.values()} | {key: np.array(key) for key in measured}
@@ -68,8 +67,8 @@ def summarise(
     return RunSummary(
         model=Path(run.settings.model).name,
         target=run.settings.target,
-        original_bytes=prices.original_bytes,
-        n_weights=prices.space.n_weights,
+        original_bytes=run.original_bytes,
+        n_weights=run.space.n_weights,
         budget=limit,
         space=weights.space,
         table=np.where(weights.space.offered, scale.factor * weights.table, np.nan),
@@ -85,22 +84,22 @@ def summarise(
         | extremes_text(run),
         reference_perplexity=float(run.store.text("reference perplexity")),
         shipping=_shipping(run, named, chosen),
-        experts=expert_uses(run, weights.space.names(without_cache(prices.space, named[chosen]))),
-        texts=text_comparison(replace(run, prices=weights), file_bytes(prices.space, named[chosen])),
+        experts=expert_uses(run, weights.space.names(without_cache(run.space, named[chosen]))),
+        texts=text_comparison(weights, file_bytes(run.space, named[chosen])),
         cost_fronts=tuple(cost_front(as_files, cost, device=device, candidates=choices.values()) for cost in costs),
     )
 
 
-def _shipping(run: Run, named: dict[str, Choice], chosen: str) -> Shipping | AsSearched:
+def _shipping(run: Run, named: dict[str, Choice], chosen: str) -> Shipping | None:
     """Return the candidates of `named` that were measured again as they ship, with both measurements."""
     settings, before, after = run.settings, run.measurements, run.shipped
     rows = [
-        ShippedCandidate(name, file_bytes(run.prices.space, choice), _told(before[_key(choice)]), _told(after[_key(choice)]), name == chosen)
+        ShippedCandidate(name, file_bytes(run.space, choice), _told(before[_key(choice)]), _told(after[_key(choice)]), name == chosen)
         for name, choice in named.items()
         if _key(choice) in after and _key(choice) in before
     ]
     if not rows:
-        return AsSearched()
+        return None
     searched, shipped = (np.array([part[0] for part in column]) for column in zip(*((row.searched, row.shipped) for row in rows), strict=True))
     none = np.zeros(len(rows))
     ranks = Validation(shipped, none, searched, none)
@@ -112,7 +111,7 @@ def _told(measurement: Measurement) -> tuple[float, float]:
 
 
 def _candidate(run: Run, choice: Choice, *, label: str, measured: Measurement | None, chosen: bool) -> Candidate:
-    space, types = run.prices.space, chosen_cache(run.prices.space, choice)
+    space, types = run.space, chosen_cache(run.space, choice)
     return Candidate(
         label=label if types.is_default else f"{label}, cache {types}",
         kind="uniform" if label.startswith("uniform") else "plan" if chosen else "front",
@@ -120,7 +119,7 @@ def _candidate(run: Run, choice: Choice, *, label: str, measured: Measurement | 
         size_bytes=file_bytes(space, choice),
         bits_per_weight=weight_space(space).bits_per_weight(without_cache(space, choice)),
         predicted_nats=run.scale.nats(run.summed(choice)),
-        measured=_quality(measured) if measured else NotMeasured(),
+        measured=_quality(measured) if measured else None,
         chosen=chosen,
     )
 

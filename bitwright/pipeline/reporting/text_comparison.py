@@ -7,17 +7,17 @@ from bitwright.objectives import NO_ROUTING, routing_from, routing_key
 from bitwright.pipeline.calibration.mixture import sequences_by_text, text_names
 from bitwright.pipeline.run import Run, chance_table_key, text_table_key
 from bitwright.predictors import stored, table_agreement
-from bitwright.report import Allocation, CalibrationText, SingleText, TextAllocation, TextComparison, Unpriced
+from bitwright.report import Allocation, CalibrationText, TextAllocation, TextComparison
 from bitwright.search import solve
 from bitwright.spaces import Choice, Unit
 
 
-def text_comparison(run: Run, size_bytes: int) -> TextComparison | SingleText:
+def text_comparison(run: Run, size_bytes: int) -> TextComparison | None:
     """Compare each calibration text of a run with the mixture, by the optima of their tables within `size_bytes`."""
     names, rows = text_names(run.store), sequences_by_text(run.store)
     if not names:
-        return SingleText()
-    space, whole = run.prices.space, run.prices.table
+        return None
+    space, whole = run.space, run.table
     together, ids = solve(space, whole, 8 * size_bytes).choice, run.store.array("calibration tokens").astype(np.int64)
     texts = []
     for i, (name, sequences) in enumerate(zip(names, rows, strict=True)):
@@ -34,28 +34,26 @@ def text_comparison(run: Run, size_bytes: int) -> TextComparison | SingleText:
     )
 
 
-def _alone(run: Run, key: str, together: Choice, *, size_bytes: int) -> TextAllocation | Unpriced:
+def _alone(run: Run, key: str, together: Choice, *, size_bytes: int) -> TextAllocation | None:
     """Return the allocation by the table stored under `key`, compared with the mixture's."""
     if not run.store.has_array(key):
-        return Unpriced()
-    space, table = run.prices.space, run.store.array(key).astype(np.float64)
+        return None
+    space, table = run.space, run.store.array(key).astype(np.float64)
     units, own = np.arange(len(space.units)), solve(space, table, 8 * size_bytes).choice
     coarsest = stored(space).smallest()
     mine, other = float(table[units, own].sum()), float(table[units, together].sum())
-    return TextAllocation(
-        _allocation(run, own), _spearman(table[units, coarsest], run.prices.table[units, coarsest]), other / mine if mine > 0 else 1.0
-    )
+    return TextAllocation(_allocation(run, own), _spearman(table[units, coarsest], run.table[units, coarsest]), other / mine if mine > 0 else 1.0)
 
 
 def _allocation(run: Run, choice: Choice) -> Allocation:
-    space, kinds = run.prices.space, np.array([_kind(unit) for unit in run.prices.space.units])
+    space, kinds = run.space, np.array([_kind(unit) for unit in run.space.units])
     bits, n_weights = space.size_bits[np.arange(len(choice)), choice], np.array([unit.n_weights for unit in space.units])
     means = tuple(float(bits[kinds == kind].sum() / n_weights[kinds == kind].sum()) for kind in _kinds(run))
     return Allocation(tuple(space.formats[f].name for f in choice), means)
 
 
 def _kinds(run: Run) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_kind(unit) for unit in run.prices.space.units))
+    return tuple(dict.fromkeys(_kind(unit) for unit in run.space.units))
 
 
 def _kind(unit: Unit) -> str:

@@ -27,10 +27,10 @@ from bitwright.pipeline.pricing.price_table import distortion_of, priced, subjec
 from bitwright.pipeline.pricing.run_space import uniforms, whole_space
 from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.searching.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
-from bitwright.pipeline.searching.search_history import PREDICTOR, store_history
+from bitwright.pipeline.searching.search_history import store_history
 from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, scores_of, stored, with_cache_steps
-from bitwright.report import NoLimit, SizeLimit
-from bitwright.search import Expand, Knowledge, Problem, Refit, Row, require_extra
+from bitwright.report import SizeLimit
+from bitwright.search import Expand, Problem, Refit, Row, Strategy, require_extra
 from bitwright.spaces import DEFAULT_CACHE_TYPE, Choice, Space, has_cache, weight_space, without_cache
 
 _UNIFORMS, _STAGE = 2, "search"
@@ -72,6 +72,7 @@ class SearchSession:
 
     loaded: LoadedRun
     run: Run
+    search: Search
     evaluator: Evaluator
     reference: PendingReference
     swapper: WeightSwapper
@@ -81,23 +82,31 @@ class SearchSession:
 
     def method_context(self, start: Sequence[Choice], rows: tuple[Row, ...] = ()) -> MethodContext:
         """Return the context that a method receives. Choices of `start` that the space does not offer are left out."""
-        space = self.run.prices.space
+        space = self.run.space
         units = np.arange(len(space.units))
         first = np.array([choice for choice in start if space.offered[units, choice].all()], dtype=np.int64).reshape(-1, len(units))
         problem = Problem(space, first, self.evaluator.n_sequences, self.loaded.settings.seed, rows)
-        knowledge = Knowledge(self.run.prices.table, self.refit(PREDICTOR, space), self._expand(), (self.run.prices.second_table,))
         length = self.loaded.texts.calibration.ids.shape[1]
-        return MethodContext(problem, knowledge, self.refit, self.price, self.score, self.measure, length)
+        return MethodContext(
+            problem,
+            (self.run.table, self.run.second_table),
+            refit=self.refit,
+            price=self.price,
+            score=self.score,
+            measure=self.measure,
+            sequence_length=length,
+            expand=self._expand(),
+        )
 
     def refit(self, name: str, space: Space) -> Refit:
         """Return the fit function of the predictor of that name for a space; predictors that start from a table need the run's own space."""
-        return predictor_named(name, space, self.run.prices.table, seed=self.loaded.settings.seed).fit
+        return predictor_named(name, space, self.run.table, seed=self.loaded.settings.seed).fit
 
     def price(self, name: str) -> Table:
         """Return the table of a proxy; its tokens are counted as effort of the search the first time."""
         self.swapper.restore()
-        self._pay(name, self.run.prices.space)
-        return priced(self.loaded, name, space=self.run.prices.space, distortion=self._distortion())
+        self._pay(name, self.run.space)
+        return priced(self.loaded, name, space=self.run.space, distortion=self._distortion())
 
     def score(self, name: str, space: Space) -> NDArray[np.float64]:
         """Return the scores `(n_units,)` of a proxy for the units of a space; its tokens are counted as effort of the search the first time."""
@@ -121,11 +130,14 @@ class SearchSession:
         self.meter.read(forward=found.n_tokens, backward=0)
         return found.first.value
 
-    def keep(self, explored: SearchResult, method: Method, *, limit: SizeLimit | NoLimit) -> None:
-        """Store the history of the search in the run, and which text and objective it measured."""
+    def explore(self, strategy: Strategy, *, limit: SizeLimit | None) -> SearchResult:
+        """Run a strategy until it has finished or the effort is spent. The run stores its history, and which text and objective it measured."""
+        with timed(self.loaded.store, _STAGE):  # the evaluator counts the tokens, so a resumed search counts none twice
+            explored = run_strategy(strategy, self.evaluator, effort=self.search.effort, meter=self.meter, progress=self.loaded.progress)
         first = self.evaluator.objectives[0]
         self.loaded.store.put_text(SEARCH_TEXT, json.dumps([self.evaluator.key_of(first), first.name]))
-        store_history(self.run, explored, method=method, objectives=[one.name for one in self.evaluator.objectives], limit=limit)
+        store_history(self.run, explored, method=self.search.method, objectives=[one.name for one in self.evaluator.objectives], limit=limit)
+        return explored
 
     def _distortion(self) -> Distortion:
         return distortion_of(self.loaded, whole_space(self.loaded))
@@ -140,24 +152,24 @@ class SearchSession:
             store.put_stage(_STAGE, seconds=0.0, n_tokens=n_tokens, peak_memory_bytes=0)
         return found
 
-    def _expand(self) -> tuple[Expand, ...]:
+    def _expand(self) -> Expand | None:
         """Return the function for slopes at a choice, if the run's sensitivity stored the gradient products from which curvatures are computed."""
         if self.loaded.settings.sensitivity not in _SWEPT:
-            return ()
-        prices, space = self.run.prices, weight_space(self.run.prices.space)
+            return None
+        run, space = self.run, weight_space(self.run.space)
         subject = subject_of(self.loaded, stored(space))
         self.swapper.restore()
         expansion, n_tokens = Expansion(subject, gradient_products(subject), self.reference), subject.tokens.n_tokens
 
         def expand(choice: Choice) -> tuple[Table, Table]:
             self.meter.read(forward=n_tokens, backward=n_tokens)
-            slopes, curvatures = self._expanded(expansion, without_cache(prices.space, choice), 2 * n_tokens)
-            if has_cache(prices.space):
+            slopes, curvatures = self._expanded(expansion, without_cache(run.space, choice), 2 * n_tokens)
+            if has_cache(run.space):
                 flat = np.zeros((len(choice) - len(slopes), curvatures.shape[1]))
-                return with_cache_steps(slopes, choice, table=prices.table, space=prices.space), np.concatenate([curvatures, flat])
-            return moved(slopes, curvatures, choice, table=prices.table, space=space) if may_drop(space) else (slopes, curvatures)
+                return with_cache_steps(slopes, choice, table=run.table, space=run.space), np.concatenate([curvatures, flat])
+            return moved(slopes, curvatures, choice, table=run.table, space=space) if may_drop(space) else (slopes, curvatures)
 
-        return (expand,)
+        return expand
 
 
 @contextmanager
@@ -170,13 +182,13 @@ def open_session(loaded: LoadedRun, run: Run, search: Search) -> Iterator[Search
         referenced_if_needed(loaded, tokens, swapper.restore) as reference,
     ):
         objectives = prepared(loaded, search.objectives, tokens) or (search.method.objective,)
-        load = choice_loader(swapper, loaded.model, loaded.levels, run.prices.everything)
+        load = choice_loader(swapper, loaded.model, loaded.levels, run.everything)
         evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage=_STAGE)
-        yield SearchSession(loaded, run, evaluator, reference, swapper, Meter())
+        yield SearchSession(loaded, run, search, evaluator, reference, swapper, Meter())
 
 
 def _require_weights_alone(run: Run, method: Method) -> None:
-    if has_cache(run.prices.space) and not method.takes_cache_types:
+    if has_cache(run.space) and not method.takes_cache_types:
         raise UserError(
             f"Cache types need a method that chooses them; {method.name} chooses the formats of weights alone: choose --method {AUTO.name}, or "
             f"--cache-types {DEFAULT_CACHE_TYPE.lower()}."
@@ -208,16 +220,13 @@ def search_budget(loaded: LoadedRun, run: Run, *, budget_bits: int, search: Sear
             f"Ceilings beside the budget need a method that supports them; {search.method.name} does not: leave out --at-most, or choose --method "
             f"{AUTO.name}."
         )
-    space = run.prices.space
+    space = run.space
     require_possible(space, budget_bits // 8, limits)
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
     largest = sorted(fitting, key=lambda choice: (-space.total_bytes(choice), run.summed(choice)))[:_UNIFORMS]
     with open_session(loaded, run, search) as session:
         strategy = search.method.for_budget(session.method_context(largest, tuple(limit.row for limit in limits)), budget_bits)
-        with timed(loaded.store, _STAGE):  # the evaluator counts the tokens, so a resumed search counts none twice
-            explored = run_strategy(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=loaded.progress)
-        session.keep(explored, search.method, limit=SizeLimit(budget_bits // 8))
-    return explored
+        return session.explore(strategy, limit=SizeLimit(budget_bits // 8))
 
 
 def search_front(loaded: LoadedRun, run: Run, *, n_points: int, search: Search) -> SearchResult:
@@ -228,7 +237,4 @@ def search_front(loaded: LoadedRun, run: Run, *, n_points: int, search: Search) 
     """
     with open_session(loaded, run, search) as session:
         strategy = search.method.for_front(session.method_context(list(uniforms(run).values())), n_points)
-        with timed(loaded.store, _STAGE):
-            explored = run_strategy(strategy, session.evaluator, effort=search.effort, meter=session.meter, progress=loaded.progress)
-        session.keep(explored, search.method, limit=NoLimit())
-    return explored
+        return session.explore(strategy, limit=None)

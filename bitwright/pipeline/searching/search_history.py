@@ -6,20 +6,19 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.methods import Method
+from bitwright.methods import PREDICTOR, Method
 from bitwright.pipeline.run import HISTORY_PREFIX, Run
 from bitwright.pipeline.searching.ask_tell_loop import SearchResult
 from bitwright.predictors import Folds, Measured, cross_validate, predictor_named
 from bitwright.predictors import Validation as CrossValidation
-from bitwright.report import Forecast, NoForecast, NoLimit, SearchHistory, SearchStep, SizeLimit, Validation
+from bitwright.report import Forecast, SearchHistory, SearchStep, SizeLimit, Validation
 from bitwright.search import hypervolume
 
-PREDICTOR = "ridge"
 _FOLDS = 5
 _ENOUGH = 10  # fewest measured choices for a meaningful cross-validation
 
 
-def store_history(run: Run, explored: SearchResult, *, method: Method, objectives: Sequence[str], limit: SizeLimit | NoLimit) -> None:
+def store_history(run: Run, explored: SearchResult, *, method: Method, objectives: Sequence[str], limit: SizeLimit | None) -> None:
     """Store the history of a search in its run, replacing an earlier one of the same method and goal."""
     goal = {"size_bytes": limit.size_bytes} if isinstance(limit, SizeLimit) else {}
     steps = [
@@ -46,8 +45,8 @@ def _course(run: Run, record: dict[str, object]) -> SearchHistory:
     steps: list[dict[str, float]] = record["steps"]  # type: ignore[assignment]
     choices = np.array([step["choice"] for step in steps], dtype=np.int64)
     values, errors, n_sequences = (np.array([step[name] for step in steps]) for name in ("value", "standard_error", "n_sequences"))
-    sizes = run.prices.space.total_bits(choices) // 8
-    limit = SizeLimit(int(str(record["size_bytes"]))) if "size_bytes" in record else NoLimit()
+    sizes = run.space.total_bits(choices) // 8
+    limit = SizeLimit(int(str(record["size_bytes"]))) if "size_bytes" in record else None
     whole = n_sequences == n_sequences.max()
     fits = whole & (sizes <= (limit.size_bytes if isinstance(limit, SizeLimit) else np.inf))
     return SearchHistory(
@@ -72,11 +71,11 @@ def _areas(points: NDArray[np.float64], whole: NDArray[np.bool_]) -> NDArray[np.
     return areas / areas[-1] if areas[-1] > 0 else areas
 
 
-def _forecast(run: Run, choices: NDArray[np.int64], values: NDArray[np.float64], *, errors: NDArray[np.float64]) -> Forecast | NoForecast:
+def _forecast(run: Run, choices: NDArray[np.int64], values: NDArray[np.float64], *, errors: NDArray[np.float64]) -> Forecast | None:
     """Cross-validate the predictor on the choices measured on all of the text."""
     if len(choices) < _ENOUGH or not (values > 0).all() or not np.isfinite(errors).all():
-        return NoForecast()
-    predictor = predictor_named(PREDICTOR, run.prices.space, run.prices.table, seed=run.settings.seed)
+        return None
+    predictor = predictor_named(PREDICTOR, run.space, run.table, seed=run.settings.seed)
     # all were measured on, and are predicted for, the same sequences, so they share their noise
     found = cross_validate(predictor, Measured(choices, values, errors, np.zeros(len(values))), Folds(_FOLDS, run.settings.seed))
     return Forecast(values, errors, found.means, found.means - found.half_widths, found.means + found.half_widths, _figures(found))

@@ -73,7 +73,7 @@ def test_the_promise_is_that_of_the_bytes(run: Run, llama_gqa: Path, tmp_path: P
         return codec.decode(np.frombuffer(found[name], np.uint8), target.format(plan.formats[name]), matrix_shape(tensors[name]))
 
     reference = Reference(model, bench.texts.held_out, scratch=tmp_path, progress=Silent())
-    divergence = Divergence(model, bench.levels, space=run.prices.space, reference=reference)
+    divergence = Divergence(model, bench.levels, space=run.space, reference=reference)
     again = divergence.with_weights({name: lambda name=name: weights(name) for name in plan.formats})  # type: ignore[misc]
     assert again == pytest.approx(plan.divergence.nats_per_token, rel=1e-6)
 

@@ -24,7 +24,7 @@ from bitwright.pipeline.planning.candidates import make_plan
 from bitwright.pipeline.planning.held_out import measure_candidates
 from bitwright.pipeline.run import CODES, SHIPPED
 from bitwright.progress import Silent
-from bitwright.report import AsSearched, Shipping
+from bitwright.report import Shipping
 from bitwright.spaces import Kept, Plan, RequantizedCodes
 from tests.measuring import Divergence
 from tests.runs import small
@@ -66,7 +66,7 @@ def divergence_of(run: Run, plan: Plan, scratch: Path) -> float:
         return integer_codec().decode(np.frombuffer(found[name], np.uint8), INTEGERS.format(plan.formats[name]), matrix_shape(tensors[name]))
 
     reference = Reference(bench.model, bench.texts.held_out, scratch=scratch, progress=Silent())
-    measured = Divergence(bench.model, bench.levels, space=run.prices.space, reference=reference)
+    measured = Divergence(bench.model, bench.levels, space=run.space, reference=reference)
     return measured.with_weights({name: lambda name=name: weights(name) for name in plan.formats})  # type: ignore[misc]
 
 
@@ -116,7 +116,7 @@ def test_each_block_saw_the_error_of_those_before_it(run: Run) -> None:
 
 def test_a_run_that_ships_as_it_was_searched_says_so(run: Run) -> None:
     plan, summary = bw.plan(run, BUDGET)
-    assert isinstance(summary.shipping, AsSearched)
+    assert summary.shipping is None
     same, _ = bw.plan(run, BUDGET, ship_codec="rtn")
     assert same == plan
     assert not (run.folder / SHIPPED).exists()
@@ -177,7 +177,7 @@ def test_a_checkpoint_is_built_of_the_very_bytes_again_and_again(llama_gqa: Path
 def test_a_dropped_expert_is_gone_while_the_others_are_rounded(tiny_mixtral: Path, tmp_path: Path) -> None:
     settings = small(tiny_mixtral, target="native", formats=("INT8_G32", "INT3_G32", "DROP"), ship_codec="gptq")
     run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY)
-    space = run.prices.space
+    space = run.space
     names = {form.name: f for f, form in enumerate(space.formats)}
     choice = np.full(len(space.units), names["INT3_G32"])
     gone = next(u for u, unit in enumerate(space.units) if unit.name.startswith("blk.0.") and unit.expert == 1)

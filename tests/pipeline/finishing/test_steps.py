@@ -39,7 +39,7 @@ STEP = "router-calibration:ridge=8"
 
 @pytest.fixture(scope="module")
 def run(trained_moe: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    settings = small(trained_moe, target="native", formats=("INT2_G32", "INT3_G32", "INT4_G32"), keep=KEPT, sequence_length=32)
+    settings = small(trained_moe, target="native", formats=("INT2_G32", "INT3_G32", "INT4_G32"), skip=KEPT, sequence_length=32)
     return bw.pipeline.search(settings, tmp_path_factory.mktemp("steps") / "run", n_points=2, by=BY)
 
 
@@ -67,7 +67,7 @@ def test_what_is_built_is_what_was_measured(run: Run, made: Plan, tmp_path: Path
         assert not torch.equal(router, original.module.model.layers[layer].mlp.gate.weight)
     bench = set_up(run.settings, run.folder, device="cpu", progress=Silent())
     reference = Reference(bench.model, bench.texts.held_out, scratch=tmp_path, progress=Silent())
-    measured = Divergence(bench.model, bench.levels, space=run.prices.space, reference=reference)
+    measured = Divergence(bench.model, bench.levels, space=run.space, reference=reference)
     built = engine_named("native").container(made.model.source).written(tmp_path / "first")
     found = measured.with_weights(written_weights(built, (*made.formats, *routers)))
     assert found == pytest.approx(made.divergence.nats_per_token, rel=1e-6)
@@ -116,7 +116,7 @@ def test_no_other_tool_is_told_of_steps(made: Plan) -> None:
     ("target", "formats", "extra"),
     [
         ("llama.cpp", ("Q8_0", "Q4_0"), {}),
-        ("transformers", ("W8_G32", "W4_G32", "BF16"), {"keep": ("token_embd*",)}),
+        ("transformers", ("W8_G32", "W4_G32", "BF16"), {"skip": ("token_embd*",)}),
         ("native", ("INT3_G32", "INT6_G32"), {"ship_codec": "gptq"}),
         ("native-channels", ("INT3_G32", "INT6_G32", "PRUNE"), {"ship_codec": "gptq"}),
     ],
@@ -146,7 +146,7 @@ def test_a_step_follows_any_rounding_into_any_container(
 
 
 def test_a_method_brings_its_step(tiny_mixtral: Path, tmp_path: Path) -> None:
-    settings = small(tiny_mixtral, target="native", formats=("INT2_G32", "INT3_G32", "INT4_G32"), keep=KEPT, n_calibration=10, sequence_length=12)
+    settings = small(tiny_mixtral, target="native", formats=("INT2_G32", "INT3_G32", "INT4_G32"), skip=KEPT, n_calibration=10, sequence_length=12)
     by = Search(method_named("eac-moe"), Effort(evaluations=4))
     run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=by)
     assert bw.open_run(run.folder).settings.steps == ("router-calibration",)

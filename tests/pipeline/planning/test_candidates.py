@@ -29,7 +29,7 @@ def unsearched(found: dict[str, Choice]) -> list[str]:
 
 @pytest.mark.slow
 def test_candidates_are_the_optimum_and_the_two_largest_uniforms_that_fit(searched: Run) -> None:
-    space = searched.prices.space
+    space = searched.space
     sizes = {name: space.total_bytes(uniform(space, name)) for name in ("Q8_0", "Q5_0", "Q4_0")}
     found = candidates(searched, sizes["Q8_0"])
     assert unsearched(found) == ["knapsack", "uniform Q8_0", "uniform Q5_0"]
@@ -63,7 +63,7 @@ def test_a_plan_says_all_that_is_needed_to_build_it_again(searched: Run) -> None
     run.store.close()
     assert Path(made.model.source).is_absolute()
     assert made.model.fingerprint == open_source(made.model.source).fingerprint
-    assert made.size_bytes == run.prices.space.total_bytes(np.array(measured.choice))
+    assert made.size_bytes == run.space.total_bytes(np.array(measured.choice))
     assert made.divergence.nats_per_token == measured.nats_per_token
     assert made.importance.sha256 == hashlib.sha256(Path(made.importance.path).read_bytes()).hexdigest()
     assert (made.found.strategy, made.found.sensitivity, made.found.seed, made.found.budget) == ("knapsack", "gradient", 0, "6bpw")

@@ -15,7 +15,7 @@ from bitwright.methods.by_name import method_named
 from bitwright.objectives import Cost, CostObjective
 from bitwright.pipeline import Conditions, Run, Search
 from bitwright.pipeline.planning.candidates import candidates
-from bitwright.pipeline.planning.cost_limits import NO_DEVICE, CostCeiling, parse_at_most, parse_costs
+from bitwright.pipeline.planning.cost_limits import CostCeiling, parse_at_most, parse_costs
 from bitwright.pipeline.planning.costs import costs_of, limits_of
 from bitwright.pipeline.searching.ask_tell_loop import Effort
 from bitwright.pipeline.searching.run_search import named_objectives
@@ -49,7 +49,7 @@ def board() -> Device:
 
 def middle(run: Run, cost: Cost, size_bytes: int) -> float:
     """Half way between the least that a plan within the size can take, and what the best one takes."""
-    space = run.prices.space
+    space = run.space
     best = candidates(run, size_bytes)["knapsack"]
     least = solve(space, np.where(space.offered, cost.table, 0.0), 8 * size_bytes).choice
     assert cost.of(least) < cost.of(best)
@@ -77,7 +77,7 @@ def test_what_is_no_ceiling_is_refused(text: str) -> None:
 
 
 def test_a_plan_keeps_the_ceilings_and_says_so(own: Run, board: Device) -> None:
-    space = own.prices.space
+    space = own.space
     size_bytes = (space.total_bytes(space.smallest()) + 3 * space.total_bytes(space.largest())) // 4
     seconds = costs_of(own).named(CostObjective.SECONDS, board)
     ceiling = middle(own, seconds, size_bytes)
@@ -93,7 +93,7 @@ def test_a_plan_keeps_the_ceilings_and_says_so(own: Run, board: Device) -> None:
 
 
 def test_a_fit_keeps_them_in_its_search_as_well(llama_96: Path, own: Run, board: Device, tmp_path: Path) -> None:
-    space = own.prices.space
+    space = own.space
     size_bytes = (space.total_bytes(space.smallest()) + 3 * space.total_bytes(space.largest())) // 4
     seconds = costs_of(own).named(CostObjective.SECONDS, board)
     ceiling = middle(own, seconds, size_bytes)
@@ -114,9 +114,9 @@ def test_a_fit_keeps_them_in_its_search_as_well(llama_96: Path, own: Run, board:
 
 
 def test_experts_that_are_read_often_get_fewer_bits_under_a_ceiling(of_experts: Run) -> None:
-    space = of_experts.prices.space
+    space = of_experts.space
     size_bytes = (space.total_bytes(space.smallest()) + space.total_bytes(space.largest())) // 2
-    active = costs_of(of_experts).named(CostObjective.ACTIVE_BYTES, NO_DEVICE)
+    active = costs_of(of_experts).named(CostObjective.ACTIVE_BYTES, None)
     ceiling = middle(of_experts, active, size_bytes)
     made, _ = bw.plan(of_experts, bw.parse_budget(f"{size_bytes}B"), conditions=Conditions((CostCeiling(CostObjective.ACTIVE_BYTES, ceiling),)))
     assert active.of(space.choice(made.formats)) <= ceiling
@@ -124,7 +124,7 @@ def test_experts_that_are_read_often_get_fewer_bits_under_a_ceiling(of_experts: 
 
 
 def test_what_cannot_be_kept_says_which_by_how_much_and_the_way_out(own: Run, board: Device) -> None:
-    space = own.prices.space
+    space = own.space
     size_bytes = space.total_bytes(space.largest()) - 1
     seconds, active = (costs_of(own).named(objective, board) for objective in (CostObjective.SECONDS, CostObjective.ACTIVE_BYTES))
     least = min(float(seconds.of(candidates(own, size_bytes)[name])) for name in candidates(own, size_bytes))
@@ -146,7 +146,7 @@ def test_what_cannot_be_kept_says_which_by_how_much_and_the_way_out(own: Run, bo
 def test_a_device_is_needed_and_its_power_for_joules(own: Run, board: Device) -> None:
     costs = costs_of(own)
     with pytest.raises(DeviceError) as caught:
-        costs.named(CostObjective.SECONDS, NO_DEVICE)
+        costs.named(CostObjective.SECONDS, None)
     sentence(caught.value, "--profile")
     with pytest.raises(DeviceError) as caught:
         costs.named(CostObjective.JOULES, replace(board, power_watts=PowerUnknown()))
@@ -154,7 +154,7 @@ def test_a_device_is_needed_and_its_power_for_joules(own: Run, board: Device) ->
     with pytest.raises(DeviceError) as caught:
         costs.named(CostObjective.SECONDS, replace(board, engine="vllm"))
     sentence(caught.value, "vllm")
-    choice = own.prices.space.smallest()
+    choice = own.space.smallest()
     powered = replace(board, power_watts=5.0, sequences=2)
     seconds, joules = (float(costs.named(objective, powered).of(choice)) for objective in (CostObjective.SECONDS, CostObjective.JOULES))
     assert joules == pytest.approx(2.5 * seconds)
@@ -166,7 +166,7 @@ def test_a_run_has_a_front_on_three_axes(own: Run, board: Device) -> None:
     assert (seconds.device, active.device) == (board.name, "")
     known = costs_of(own).named(CostObjective.SECONDS, board)
     assert seconds.of_candidates.tolist() == [float(known.of(candidate.choice)) for candidate in summary.candidates]
-    space = own.prices.space
+    space = own.space
     fast = known.of(solve(space, np.where(space.offered, known.table, 0.0), 8 * space.total_bytes(space.largest())).choice)
     assert seconds.taken.min() == pytest.approx(float(fast))
     assert seconds.sizes_bytes.min() == space.total_bytes(space.smallest())

@@ -46,7 +46,7 @@ def run(llama_64: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def memory(run: Run, share: float, types: CacheTypes = DEFAULT_CACHE, *, context: int = CONTEXT) -> int:
     """Bytes that hold the smallest file, with the cache in these types, and `share` of the way to the largest."""
-    space = run.prices.space
+    space = run.space
     sizes = [file_bytes(space, choice) for choice in (space.smallest(), space.largest())]
     found = memory_model_named(DEFAULT_ENGINE).anatomy(open_source(run.settings.model))
     use = found.use(bw.pipeline.Serving(context, 1, types.keys, types.values), file_bytes=sizes[0])
@@ -62,17 +62,17 @@ def test_file_and_cache_fill_one_memory(run: Run) -> None:
     found = memory_model_named(DEFAULT_ENGINE).anatomy(open_source(run.settings.model))
     for size in range(memory(run, 0.0, CacheTypes("Q4_0", "Q4_0")), memory(run, 0.5), 100_000):
         bound = bounded(run, asked(size))
-        prices = bound.run.prices
-        solution = solve(prices.space, prices.table, 8 * bound.size_bytes)
-        types = chosen_cache(prices.space, solution.choice)
-        use = found.use(bw.pipeline.Serving(CONTEXT, 1, types.keys, types.values), file_bytes=file_bytes(prices.space, solution.choice))
-        assert use.total_bytes == size - bound.size_bytes + prices.space.total_bytes(solution.choice)  # to the byte
+        limited = bound.run
+        solution = solve(limited.space, limited.table, 8 * bound.size_bytes)
+        types = chosen_cache(limited.space, solution.choice)
+        use = found.use(bw.pipeline.Serving(CONTEXT, 1, types.keys, types.values), file_bytes=file_bytes(limited.space, solution.choice))
+        assert use.total_bytes == size - bound.size_bytes + limited.space.total_bytes(solution.choice)  # to the byte
         assert use.total_bytes <= size
         for fixed in (DEFAULT_CACHE, CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0", "Q4_0")):
-            room = size - memory(run, 0.0, fixed) + file_bytes(prices.space, run.prices.space.smallest())
-            if file_bytes(prices.space, run.prices.space.smallest()) <= room < run.prices.original_bytes:
+            room = size - memory(run, 0.0, fixed) + file_bytes(limited.space, run.space.smallest())
+            if file_bytes(limited.space, run.space.smallest()) <= room < run.original_bytes:
                 other = bounded(run, asked(size, fixed))
-                assert solve(other.run.prices.space, prices.table, 8 * other.size_bytes).loss >= solution.loss - 1e-12
+                assert solve(other.run.space, limited.table, 8 * other.size_bytes).loss >= solution.loss - 1e-12
         losses.append(solution.loss)
     assert losses == sorted(losses, reverse=True)
     assert len(losses) > 3
@@ -85,7 +85,7 @@ def test_a_plan_says_the_types_and_the_engine_keeps_to_them(run: Run, tmp_path: 
     assert any(f"cache {plan.cache.types}" in candidate.label for candidate in summary.candidates if candidate.chosen)
     write_plan(plan, tmp_path / "plan.json")
     assert bw.read_plan(tmp_path / "plan.json") == plan
-    assert set(plan.formats) == {tensor.name for unit in run.prices.space.units[:-2] for tensor in unit.tensors}
+    assert set(plan.formats) == {tensor.name for unit in run.space.units[:-2] for tensor in unit.tensors}
     assert "cache" not in (tmp_path / "plan.tensor-types.txt").read_text(encoding="utf-8")
     serving = serving_of_model(str(tmp_path / "plan.json"), CONTEXT, 1, "")
     assert f"-ctk {plan.cache.keys.lower()} -ctv {plan.cache.values.lower()}" in serve_command(plan.target, "m", serving)
@@ -122,8 +122,8 @@ def test_what_types_were_measured_on_is_told(run: Run, searched: Run) -> None:
 def test_a_file_has_the_cache_as_fine_as_it_is_offered(run: Run) -> None:
     plan, _ = bw.plan(run, bw.parse_budget("9bpw"))
     assert plan.cache.types == DEFAULT_CACHE
-    assert all(chosen_cache(run.prices.space, np.array(choice)) == DEFAULT_CACHE for choice in run.evaluated())  # the search looked at files
-    assert describe(run).space.units == run.prices.space.units[:-2]
+    assert all(chosen_cache(run.space, np.array(choice)) == DEFAULT_CACHE for choice in run.evaluated())  # the search looked at files
+    assert describe(run).space.units == run.space.units[:-2]
 
 
 def test_types_that_are_named_are_kept_and_measured(llama_64: Path, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_types_that_are_named_are_kept_and_measured(llama_64: Path, tmp_path: Pa
     assert fitted.plan.cache.types == types
     opened = bw.open_run(tmp_path / "out")
     measured = [m for m in opened.measurements.values() if m.nats_per_token == fitted.plan.divergence.nats_per_token]
-    assert all(chosen_cache(opened.prices.space, np.array(m.choice)) == types for m in measured)
+    assert all(chosen_cache(opened.space, np.array(m.choice)) == types for m in measured)
     assert fitted.plan.divergence.nats_per_token > 0.005  # what types so coarse cost is in it
     with pytest.raises(UserError) as refused:
         bw.plan(opened, asked(base - 300_000, CacheTypes("Q8_0", "Q8_0")))
@@ -144,7 +144,7 @@ def test_types_that_are_named_are_kept_and_measured(llama_64: Path, tmp_path: Pa
 
 def test_a_run_without_types_takes_those_that_are_named(searched: Run) -> None:
     serving = bw.pipeline.Serving(64, 1, "BF16", "F16")
-    size = memory_of(searched.settings.model, serving).total_bytes - searched.prices.original_bytes // 2
+    size = memory_of(searched.settings.model, serving).total_bytes - searched.original_bytes // 2
     plan, _ = bw.plan(searched, Memory(bw.parse_budget(f"{size}B"), 64, 1, CacheTypes("BF16", "F16")))
     assert plan.cache.types == CacheTypes("BF16", "F16")
     plan, _ = bw.plan(searched, Memory(bw.parse_budget(f"{size}B"), 64))
@@ -164,7 +164,7 @@ def test_a_fleet_decides_for_each_device(run: Run) -> None:
     assert decided.plan.cache.types != DEFAULT_CACHE
     for row in (decided, named):
         assert row.memory.total_bytes <= size
-        assert row.plan.size_bytes == file_bytes(run.prices.space, row.choice)
+        assert row.plan.size_bytes == file_bytes(run.space, row.choice)
     long = plan_fleet(run, [replace(devices[0], context=4096)]).rows[0]
     assert isinstance(long, bw.pipeline.DeviceWithoutPlan)
     assert "a context of" in long.reason

@@ -14,7 +14,7 @@ from tests.measuring import put_quality
 @pytest.mark.slow
 def test_a_measured_choice_on_the_front_is_foretold_as_it_was_measured(searched: Run) -> None:
     interpolator = fit_interpolator(searched)
-    front = hull(searched.prices.space, searched.prices.table)
+    front = hull(searched.space, searched.table)
     measured = searched.measurements
     known = [measured[key] for choice in front.choices if (key := tuple(choice.tolist())) in measured]
     assert known
@@ -37,7 +37,7 @@ def test_a_run_of_few_measurements_has_one_factor(searched: Run, tmp_path: Path)
     store = Store(tmp_path / "run.sqlite")
     bare = replace(searched, store=store)
     assert fit_interpolator(bare)(3.0).nats_per_token == pytest.approx(3.0)
-    choice = searched.prices.space.smallest()
+    choice = searched.space.smallest()
     nats = 5 * searched.summed(choice)
     put_quality(store, choice, (nats, nats))
     assert fit_interpolator(bare)(3.0).nats_per_token == pytest.approx(15.0)

@@ -50,7 +50,7 @@ def test_proxies_are_judged_by_plans_that_are_measured_once(llama_tied: Path, tm
 
 def test_what_the_run_has_measured_counts_too(llama_tied: Path, tmp_path: Path) -> None:
     made, run = opened(llama_tied, tmp_path)
-    space = run.prices.space
+    space = run.space
     measure(made, run, [space.smallest(), space.largest()])
     found = compare_proxies(run, ("weight",), n_plans=6)
     assert (found.n_plans, found.n_alike) == (8, 3)
@@ -86,4 +86,4 @@ def test_the_command_prints_cost_tables_and_a_verdict(llama_tied: Path, tmp_path
     inspect_commands.proxies(tmp_path, names="weight, gradient", plans=12)
     told = " ".join(capsys.readouterr().out.split())
     assert told.index("2 proxies read at most") < told.index("Rank correlation between proxies") < told.index("On this model and text, trust ")
-    assert bw.open_run(tmp_path).prices.table.shape == run.prices.table.shape
+    assert bw.open_run(tmp_path).table.shape == run.table.shape

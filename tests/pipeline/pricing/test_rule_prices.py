@@ -87,7 +87,7 @@ def test_what_an_engine_does_to_inputs_is_measured(target: str, llama_gqa: Path,
     found = bw.fit(settings, bw.parse_budget("13bpw"), tmp_path)
     rounding = dict.fromkeys(found.plan.formats, "W8A8_ROW") | {"token_embd.weight": found.plan.formats["token_embd.weight"]}
     run = bw.open_run(tmp_path)
-    space = run.prices.everything
+    space = run.everything
     assert space.total_bytes(space.choice(found.plan.formats)) == found.plan.size_bytes
     assert all(space.offered[u, [form.name for form in space.formats].index("W8A8_ROW")] for u in range(1, len(space.units)))
     plan = found.plan.model_copy(update={"formats": rounding, "size_bytes": space.total_bytes(space.choice(rounding))})

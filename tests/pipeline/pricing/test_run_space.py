@@ -24,9 +24,9 @@ def bench(settings: bw.Settings, folder: Path) -> LoadedRun:
 @pytest.mark.parametrize("sensitivity", ["weight", "importance", "gradient", "measured"])
 def test_every_sensitivity_gives_a_front(sensitivity: str, llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = bw.pipeline.search(small(llama_tied, sensitivity=sensitivity, formats=("Q8_0", "Q4_0", "IQ4_NL")), tmp_path / "o", n_points=3)
-    table, tried = run.prices.table, run.prices.tried
-    assert table.shape == run.prices.space.offered.shape
-    assert (tried & ~run.prices.space.offered).any(), "of two formats of one size only the better is offered"
+    table, tried = run.table, run.tried
+    assert table.shape == run.space.offered.shape
+    assert (tried & ~run.space.offered).any(), "of two formats of one size only the better is offered"
     assert np.isfinite(table[tried]).all(), "a uniform allocation may use every pair that was tried"
     assert (table[tried] > -1e-5).all()
     sums = {name: run.summed(choice) for name, choice in uniforms(run).items()}
@@ -34,7 +34,7 @@ def test_every_sensitivity_gives_a_front(sensitivity: str, llama_tied: Path, tmp
     assert min(sums, key=lambda name: sums[name]) == "uniform Q8_0"
     assert len(run.measurements) >= 3
     monkeypatch.setattr("bitwright.pipeline.pricing.run_space.distortion_of", None)
-    assert (price(bench(run.settings, run.folder)).prices.table == table)[tried].all()
+    assert (price(bench(run.settings, run.folder)).table == table)[tried].all()
     run.store.close()
 
 
@@ -42,7 +42,7 @@ def test_every_sensitivity_gives_a_front(sensitivity: str, llama_tied: Path, tmp
 def test_so_does_every_other_proxy(sensitivity: str, llama_tied: Path, tmp_path: Path) -> None:
     """Prices below zero among them: there, coarse weights make up for other errors."""
     run = bw.pipeline.search(small(llama_tied, sensitivity=sensitivity), tmp_path / "o", n_points=2)
-    assert np.isfinite(run.prices.table[run.prices.tried]).all()
+    assert np.isfinite(run.table[run.tried]).all()
     sums = {name: run.summed(choice) for name, choice in uniforms(run).items()}
     assert sums["uniform Q8_0"] < sums["uniform Q4_0"]
     assert len(run.measurements) >= 2
@@ -52,7 +52,7 @@ def test_so_does_every_other_proxy(sensitivity: str, llama_tied: Path, tmp_path:
 def test_the_four_sensitivities_differ(llama_tied: Path, tmp_path: Path) -> None:
     found = {}
     for name in ("weight", "importance", "gradient", "measured"):
-        prices = price(bench(small(llama_tied, sensitivity=name), tmp_path / name)).prices
+        prices = price(bench(small(llama_tied, sensitivity=name), tmp_path / name))
         found[name] = np.log(np.maximum(prices.table[prices.tried], 1e-12))
     for first, one in found.items():
         for second, other in found.items():
@@ -80,22 +80,22 @@ def test_sizes_count_the_whole_file(gguf_256: Path, tmp_path: Path) -> None:
 
 def test_uniform_allocations_are_of_formats_that_most_weights_can_have(searched: Run) -> None:
     found = uniforms(searched)
-    space = searched.prices.space
+    space = searched.space
     assert list(found) == ["uniform Q8_0", "uniform Q5_0", "uniform Q4_0"]
     for name, choice in found.items():
         assert {space.formats[i].name for i in choice} == {name.removeprefix("uniform ")}
 
 
 def test_points_of_the_front_are_spread_over_its_sizes(searched: Run) -> None:
-    front, points = hull(searched.prices.space, searched.prices.table), front_points(searched, 3)
-    sizes = [searched.prices.space.total_bits(choice) for choice in points]
+    front, points = hull(searched.space, searched.table), front_points(searched, 3)
+    sizes = [searched.space.total_bits(choice) for choice in points]
     assert len(points) == 3
     assert (sizes[0], sizes[-1]) == (front.size_bits.min(), front.size_bits.max())
     assert abs(sizes[1] - (sizes[0] + sizes[2]) / 2) < 0.2 * (sizes[2] - sizes[0])
 
 
 def test_what_is_kept_is_no_unit_and_stays_in_the_file(llama_96: Path, tmp_path: Path) -> None:
-    space, whole = (whole_space(bench(small(llama_96, keep=keep), tmp_path / str(len(keep)))) for keep in (("token_embd*", "blk.1.*"), ()))
+    space, whole = (whole_space(bench(small(llama_96, skip=keep), tmp_path / str(len(keep)))) for keep in (("token_embd*", "blk.1.*"), ()))
     kept = {unit.name for unit in whole.units} - {unit.name for unit in space.units}
     assert kept == {unit.name for unit in whole.units if unit.name == "token_embd" or unit.name.startswith("blk.1.")}
     stored = {tensor.name: form for unit in whole.units for tensor in unit.tensors for form in whole.formats if form.name == tensor.stored}
@@ -107,5 +107,5 @@ def test_what_is_kept_is_no_unit_and_stays_in_the_file(llama_96: Path, tmp_path:
 @pytest.mark.parametrize(("keep", "named"), [(("attn*",), "'attn*'"), (("*",), "leaves every matrix")])
 def test_patterns_that_keep_nothing_or_all_are_refused(llama_96: Path, tmp_path: Path, keep: tuple[str, ...], named: str) -> None:
     with pytest.raises(ModelError) as caught:
-        whole_space(bench(small(llama_96, keep=keep), tmp_path))
+        whole_space(bench(small(llama_96, skip=keep), tmp_path))
     sentence(caught.value, named)

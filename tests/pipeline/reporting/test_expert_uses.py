@@ -28,8 +28,8 @@ def of_experts(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_every_expert_has_a_row_with_its_format(of_experts: Run) -> None:
-    choice = of_experts.prices.space.smallest()
-    uses = expert_uses(of_experts, of_experts.prices.space.names(choice))
+    choice = of_experts.space.smallest()
+    uses = expert_uses(of_experts, of_experts.space.names(choice))
     assert [use.name for use in uses] == [f"blk.{layer}.expert.{expert}" for layer in range(2) for expert in range(4)]
     assert {use.formats for use in uses} == {("INT2_G32",)}
     assert sum(use.n_tokens for use in uses) == 2 * 2 * 8 * 24
@@ -58,8 +58,8 @@ def test_an_expert_that_does_not_exist(of_experts: Run) -> None:
 
 
 def test_a_step_reads_half_of_the_experts(of_experts: Run) -> None:
-    space = of_experts.prices.space
-    small, large = (of_experts.prices.everything.uniform(NATIVE.format(name)) for name in MENU)
+    space = of_experts.space
+    small, large = (of_experts.everything.uniform(NATIVE.format(name)) for name in MENU)
     (read, whole), (more, _) = (decode_read_bytes(of_experts, space.names(choice)) for choice in (small, large))
     assert whole == space.total_bytes(small)
     units = np.arange(len(small))
@@ -93,7 +93,7 @@ def test_where_hardly_a_token_is_read_experts_are_priced_by_force(tiny_mixtral: 
     with pytest.raises(TextError):
         bw.pipeline.search(small(tiny_mixtral, **few), tmp_path / "floor", n_points=2)
     run = bw.pipeline.search(small(tiny_mixtral, **few, rare="forced"), tmp_path / "forced", n_points=2)
-    experts = np.array([unit.expert >= 0 for unit in run.prices.space.units])
+    experts = np.array([unit.expert >= 0 for unit in run.space.units])
     assert experts.sum() == 8
-    assert (run.prices.table[experts][run.prices.space.offered[experts]] > 0).all()
+    assert (run.table[experts][run.space.offered[experts]] > 0).all()
     assert bw.open_run(run.folder).settings.rare == "forced"

@@ -5,14 +5,14 @@ import bitwright as bw
 from bitwright.pipeline import Run
 from bitwright.pipeline.pricing.run_space import uniforms
 from bitwright.pipeline.reporting.run_summary import summarise
-from bitwright.report import NoLimit, NotMeasured, Quality, SizeLimit
+from bitwright.report import Quality, SizeLimit
 from tests.fits import Fit
 
 pytestmark = pytest.mark.slow
 
 
 def test_candidates_are_what_was_named_and_all_that_was_measured(searched: Run) -> None:
-    run, space = bw.open_run(searched.folder), searched.prices.space
+    run, space = bw.open_run(searched.folder), searched.space
     named = {"knapsack": space.choice(dict.fromkeys(space.names(space.smallest()), "Q5_0"))}
     unmeasured = space.smallest().copy()
     unmeasured[0], unmeasured[3] = named["knapsack"][0], uniforms(run)["uniform Q8_0"][3]
@@ -21,7 +21,7 @@ def test_candidates_are_what_was_named_and_all_that_was_measured(searched: Run) 
     run.store.close()
     by_label = {c.label: c for c in found.candidates}
     assert len(found.candidates) == n_measured + 1
-    assert by_label["other"].measured == NotMeasured()
+    assert by_label["other"].measured is None
     assert [c.label for c in found.candidates if c.chosen] == ["other"]
     assert by_label["other"].size_bytes == space.total_bytes(unmeasured)
     assert by_label["other"].predicted_nats == pytest.approx(scale.factor * run.summed(unmeasured))
@@ -33,14 +33,14 @@ def test_candidates_are_what_was_named_and_all_that_was_measured(searched: Run) 
 
 def test_figures_are_in_nats_and_bytes(searched: Run) -> None:
     run = bw.open_run(searched.folder)
-    found = summarise(run, named=uniforms(run), chosen="uniform Q4_0", limit=NoLimit())
-    prices, factor = run.prices, run.scale.factor
-    np.testing.assert_allclose(found.table[prices.space.offered], factor * prices.table[prices.space.offered])
-    assert np.isnan(found.table[~prices.space.offered]).all()
-    assert found.front_sizes_bytes[0] == prices.space.total_bytes(prices.space.smallest())
+    found = summarise(run, named=uniforms(run), chosen="uniform Q4_0", limit=None)
+    factor = run.scale.factor
+    np.testing.assert_allclose(found.table[run.space.offered], factor * run.table[run.space.offered])
+    assert np.isnan(found.table[~run.space.offered]).all()
+    assert found.front_sizes_bytes[0] == run.space.total_bytes(run.space.smallest())
     assert (np.diff(found.front_sizes_bytes) > 0).all()
     assert (np.diff(found.front_nats) < 0).all()
-    assert found.original_bytes == prices.original_bytes
+    assert found.original_bytes == run.original_bytes
     assert found.settings["calibration text"].startswith("sampled")
     assert found.settings["seed"] == "0"
     assert found.reference_perplexity > 1

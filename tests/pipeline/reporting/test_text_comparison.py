@@ -20,7 +20,7 @@ from bitwright.pipeline.searching.ask_tell_loop import Effort
 from bitwright.predictors import gradient_products, stored
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.progress import Silent
-from bitwright.report import SingleText, TextAllocation, TextComparison, Unpriced
+from bitwright.report import TextAllocation, TextComparison
 from bitwright.search import solve
 from tests.pipeline.calibration.test_mixture import texts
 from tests.runs import small
@@ -35,13 +35,13 @@ BY = Search(method_named("auto"), Effort(evaluations=0))
 def run(tiny_mixtral: Path, texts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
     settings = small(
         tiny_mixtral, target="native", formats=("INT2_G32", "INT3_G32", "INT4_G32"), calibration=f"{texts[0]},{texts[1]}", n_calibration=12,
-        sequence_length=32, keep=("token_embd*", "output*"),
+        sequence_length=32, skip=("token_embd*", "output*"),
     )  # fmt: skip
     return bw.pipeline.search(settings, tmp_path_factory.mktemp("comparison") / "run", n_points=2, by=BY)
 
 
 def compared(run: Run) -> TextComparison:
-    space = run.prices.space
+    space = run.space
     found = text_comparison(bw.open_run(run.folder), (space.total_bytes(space.smallest()) + space.total_bytes(space.largest())) // 2)
     assert isinstance(found, TextComparison)
     return found
@@ -49,7 +49,7 @@ def compared(run: Run) -> TextComparison:
 
 def test_a_text_alone_is_priced_by_its_own_sequences(run: Run) -> None:
     bench = set_up(run.settings, run.folder, device="cpu", progress=Silent())
-    space = run.prices.space
+    space = run.space
     products = gradient_products(subject_of(bench, stored(space)))
     error = distortion_of(bench, whole_space(bench)).weighted
     for i, rows in enumerate(sequences_by_text(bench.store)):
@@ -74,10 +74,10 @@ def test_routing_is_told_by_text_and_was_read_in_one_pass(run: Run) -> None:
 
 
 def test_each_text_has_the_optimum_of_its_own_prices(run: Run) -> None:
-    found, space = compared(run), run.prices.space
+    found, space = compared(run), run.space
     size_bytes = (space.total_bytes(space.smallest()) + space.total_bytes(space.largest())) // 2
     units = np.arange(len(space.units))
-    together = solve(space, run.prices.table, 8 * size_bytes).choice
+    together = solve(space, run.table, 8 * size_bytes).choice
     assert found.together.formats == tuple(space.formats[f].name for f in together)
     assert found.kinds == ("attn_q", "attn_k", "attn_v", "attn_output", "blk.0, experts", "blk.1, experts")
     for i, text in enumerate(found.texts):
@@ -89,7 +89,7 @@ def test_each_text_has_the_optimum_of_its_own_prices(run: Run) -> None:
         assert text.alone.loss == pytest.approx(table[units, together].sum() / table[units, own].sum())
         assert text.alone.loss >= 1
         assert -1 <= text.alone.spearman <= 1
-    assert bw.pipeline.describe(run).texts != SingleText()
+    assert bw.pipeline.describe(run).texts is not None
     assert "Comparison of calibration texts" in (run.folder / "report.html").read_text()
 
 
@@ -101,10 +101,10 @@ def test_what_keeps_nothing_by_sequence_prices_no_text_alone(
     settings = small(llama_tied, target="integers", formats=("INT3_G32", "INT4_G32"), calibration=f"{texts[0]},{texts[1]}", sensitivity="importance")
     found = text_comparison(bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY), 10**7)
     assert isinstance(found, TextComparison)
-    assert [text.alone for text in found.texts] == [Unpriced(), Unpriced()]
+    assert [text.alone for text in found.texts] == [None, None]
     assert (found.experts, found.frequencies) == ((), ())
 
 
 def test_one_text_is_compared_with_nothing(llama_tied: Path, tmp_path: Path) -> None:
     settings = small(llama_tied, target="integers", formats=("INT3_G32", "INT4_G32"))
-    assert text_comparison(bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY), 10**7) == SingleText()
+    assert text_comparison(bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=BY), 10**7) is None

@@ -32,7 +32,7 @@ MENU = ("INT2_G32", "INT3_G32", "INT4_G32", "INT6_G32")
 
 @pytest.fixture(scope="module")
 def opened(llama_tied: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LoadedRun, Run]]:
-    settings = small(llama_tied, target="integers", formats=MENU, keep=("token_embd*",), n_calibration=10, sequence_length=12)
+    settings = small(llama_tied, target="integers", formats=MENU, skip=("token_embd*",), n_calibration=10, sequence_length=12)
     bench = set_up(settings, tmp_path_factory.mktemp("campaign"), device="cpu", progress=Silent())
     run = price(bench)
     yield bench, run
@@ -41,7 +41,7 @@ def opened(llama_tied: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def opened_mixture(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LoadedRun, Run]]:
-    settings = small(tiny_mixtral, target="native", formats=(*MENU, "DROP"), keep=("token_embd*",), n_calibration=10, sequence_length=12)
+    settings = small(tiny_mixtral, target="native", formats=(*MENU, "DROP"), skip=("token_embd*",), n_calibration=10, sequence_length=12)
     bench = set_up(settings, tmp_path_factory.mktemp("mixture"), device="cpu", progress=Silent())
     run = price(bench)
     yield bench, run
@@ -61,7 +61,7 @@ def _most(method: Method) -> int:
 
 
 def middle(run: Run) -> int:
-    space = run.prices.space
+    space = run.space
     return int(space.total_bits(space.smallest()) + space.total_bits(space.largest())) // 2
 
 
@@ -75,7 +75,7 @@ def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for
     found = search_budget(bench, run, budget_bits=middle(run), search=search)
     assert 0 < len(found.steps) <= most + 15  # a choice may be asked for on more text than before
     assert found.spent.evaluations <= most
-    sizes = run.prices.space.total_bits(found.trials.choices)
+    sizes = run.space.total_bits(found.trials.choices)
     assert (sizes <= middle(run)).any()
     if method.name not in _WHOLE_FRONT:  # which search the whole front
         assert (sizes <= middle(run)).all()
@@ -92,7 +92,7 @@ def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for
 def test_every_method_searches_the_front(method: Method, opened_for: tuple[LoadedRun, Run]) -> None:
     bench, run = opened_for
     found = search_front(bench, run, n_points=4, search=Search(method, Effort(evaluations=_most(method))))
-    sizes = run.prices.space.total_bits(found.trials.choices)
+    sizes = run.space.total_bits(found.trials.choices)
     assert len(np.unique(sizes)) > 1
     assert found.spent.evaluations <= _most(method)
 
@@ -116,7 +116,7 @@ def test_what_a_search_found_is_a_candidate_and_a_point_of_the_front(opened: tup
     bench, run = opened
     search_front(bench, run, n_points=6, search=Search(method_named("auto"), Effort(evaluations=30)))
     size_bytes = middle(run) // 8
-    nats = {choice: value for choice, value in run.evaluated().items() if run.prices.space.total_bytes(np.array(choice)) <= size_bytes}
+    nats = {choice: value for choice, value in run.evaluated().items() if run.space.total_bytes(np.array(choice)) <= size_bytes}
     best = min(nats, key=lambda choice: nats[choice])
     named = candidates(run, size_bytes)
     assert any(tuple(choice.tolist()) == best for choice in named.values())
@@ -128,7 +128,7 @@ def test_no_effort_is_the_tables_word(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
     found = search_budget(bench, run, budget_bits=middle(run), search=Search(method_named("auto"), Effort(evaluations=0)))
     assert (len(found.trials), found.is_finished) == (0, False)
-    optimum = solve(run.prices.space, run.prices.table, middle(run)).choice
+    optimum = solve(run.space, run.table, middle(run)).choice
     assert (candidates(run, middle(run) // 8)["knapsack"] == optimum).all()
 
 
@@ -217,7 +217,7 @@ def test_a_plan_says_whose_it_is(opened: tuple[LoadedRun, Run]) -> None:
 @pytest.mark.slow
 def test_what_a_method_takes_is_asked_of_it(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
-    budget, space = middle(run), run.prices.space
+    budget, space = middle(run), run.space
     widest = Row(
         np.where(space.offered, space.size_bits, 0).astype(float),
         -np.inf,
