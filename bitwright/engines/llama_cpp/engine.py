@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bitwright.compress import GGML, Codec, Floats, GgmlCodec, Model, Source
+from bitwright.compress import GGML, Codec, Floats, GgmlCodec, Source
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.engine import Engine
@@ -20,8 +17,6 @@ from bitwright.engines.llama_cpp.target import LLAMA_CPP, held
 from bitwright.engines.memory import MemoryModel, Serving
 from bitwright.engines.parity import Parity
 from bitwright.errors import UserError
-from bitwright.progress import Progress
-from bitwright.spaces import Plan
 
 
 @dataclass(frozen=True)
@@ -48,19 +43,9 @@ class LlamaCppEngine(Engine):
         """See `Engine.codec`."""
         return GgmlCodec()
 
-    def check(
-        self,
-        model: Model,
-        plan: Plan,
-        path: Path,
-        *,
-        contexts: list[NDArray[np.int64]],
-        prompt: str,
-        engine_python: str,  # noqa: ARG002
-        progress: Progress,
-    ) -> Check:
+    def check(self, request: CheckRequest) -> Check:
         """See `Engine.check`."""
-        return check_in_llama_cpp(model, plan, path, contexts=contexts, prompt=prompt, progress=progress)
+        return check_in_llama_cpp(request)
 
     def held(self, source: Source) -> Source:
         """See `Engine.held`: latent attention is held by head."""

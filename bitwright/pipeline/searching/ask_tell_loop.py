@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import reduce
 from math import inf
 
 import numpy as np
@@ -148,12 +149,14 @@ def _pay(meter: Meter, measurement: Measurement, read: dict[bytes, int], choice:
 
 
 def _all(trials: list[Trials]) -> Trials:
-    columns = zip(*((t.choices, t.values, t.errors, t.n_sequences, t.paired_errors) for t in trials), strict=True)
-    return Trials(*(np.concatenate(column) for column in columns))
+    return Trials(
+        choices=np.concatenate([one.choices for one in trials]),
+        values=np.concatenate([one.values for one in trials]),
+        errors=np.concatenate([one.errors for one in trials]),
+        n_sequences=np.concatenate([one.n_sequences for one in trials]),
+        paired_errors=np.concatenate([one.paired_errors for one in trials]),
+    )
 
 
 def _explored(found: list[Trials], steps: list[tuple[Measurement, Meter]], *, spent: Meter, is_finished: bool) -> SearchResult:
-    everything = found[0] if found else no_trials(0)
-    for trials in found[1:]:
-        everything = everything.joined(trials)
-    return SearchResult(everything, tuple(steps), replace(spent), is_finished)
+    return SearchResult(reduce(Trials.joined, found or [no_trials(0)]), tuple(steps), replace(spent), is_finished)

@@ -6,8 +6,8 @@ import pytest
 
 import bitwright as bw
 from bitwright.errors import UserError
-from bitwright.pipeline import price_table as pricing
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
+from bitwright.pipeline.pricing import price_table as pricing
 from bitwright.pipeline.pricing.price_table import distortion_of, priced, priced_twice
 from bitwright.pipeline.pricing.run_space import whole_space
 from bitwright.progress import Silent

@@ -7,7 +7,7 @@ import pytest
 import bitwright as bw
 from bitwright.cli import inspect_commands
 from bitwright.errors import UserError
-from bitwright.pipeline import Run, comparing
+from bitwright.pipeline import Run
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.planning.held_out import measure
 from bitwright.pipeline.pricing.proxy_comparison import chosen_proxies, compare_proxies, comparison_cost
@@ -69,7 +69,7 @@ def test_without_names_all_that_are_cheap_are_taken(llama_tied: Path, tmp_path: 
 
 def test_the_cost_is_known_before_the_model_is_loaded(llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, run = opened(llama_tied, tmp_path)
-    monkeypatch.setattr(comparing, "set_up", refuse)
+    monkeypatch.setattr(proxy_comparison, "set_up", refuse)
     cost = comparison_cost(run, ("gradient", "lim", "weight"), n_plans=10)
     n_calibration, n_held_out = (n * run.settings.sequence_length for n in (run.settings.n_calibration, run.settings.n_held_out))
     assert (cost.pricing_tokens, cost.measuring_tokens) == (3 * n_calibration, 11 * n_held_out)
