@@ -10,6 +10,7 @@ from bitwright.errors import UserError
 from bitwright.pipeline import Run
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing import proxy_comparison
 from bitwright.pipeline.pricing.proxy_comparison import chosen_proxies, compare_proxies, comparison_cost
 from bitwright.pipeline.pricing.run_space import price
 from bitwright.predictors import PROXIES
