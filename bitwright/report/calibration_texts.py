@@ -36,8 +36,8 @@ class TextAllocation:
 @dataclass(frozen=True)
 class CalibrationText:
     """Calibration text: its number of sequences, its sensitivities `alone`, and those of as many sequences drawn at random from all texts,
-    `by_chance`. `frequencies` holds the share of its tokens routed to each expert, `routing_spearman` their correlation with all texts; empty and NaN
-    without experts.
+    `by_chance`, None if the sensitivity method stores none by sequence. `frequencies` holds the share of its tokens routed to each expert,
+    `routing_spearman` their correlation with all texts; empty and NaN without experts.
     """
 
     name: str

@@ -22,12 +22,12 @@ class Step:
 
 
 def shrink(summary: RunSummary, unit: int) -> Step | None:
-    """Return the smaller format that loses least per byte saved: the step that a tighter budget would take first."""
+    """Return the smaller format that loses least per byte saved: the step that a tighter budget would take first; None if there is no smaller one."""
     return _step(summary, unit, direction=-1)
 
 
 def grow(summary: RunSummary, unit: int) -> Step | None:
-    """Return the larger format that gains most per byte spent: the step that a looser budget would take first."""
+    """Return the larger format that gains most per byte spent: the step that a looser budget would take first; None if none is predicted to gain."""
     return _step(summary, unit, direction=1)
 
 

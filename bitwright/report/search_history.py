@@ -76,9 +76,10 @@ class Forecast:
 class SearchHistory:
     """History of one search.
 
-    `source` is the reference of its `method`. `goal` is a size limit, or none for a search of the whole front. `hypervolume` `(n_steps,)` is the
-    dominated area after each step, as a share (0 to 1) of the best known front's; `incumbent` `(n_steps,)` the least divergence so far among files
-    within the goal, `inf` until there is one. `is_finished` tells whether the search converged by itself.
+    `source` is the reference of its `method`. `goal` is a size limit, or None for a search of the whole front; `forecast` None where no predictor was
+    used, or too few plans were measured to validate it. `hypervolume` `(n_steps,)` is the dominated area after each step, as a share (0 to 1) of the
+    best known front's; `incumbent` `(n_steps,)` the least divergence so far among files within the goal, `inf` until there is one. `is_finished`
+    tells whether the search converged by itself.
     """
 
     method: str

@@ -35,7 +35,7 @@ class Quality:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """Candidate plan for the whole model, `choice` `(n_units,)`; `chosen` marks the run's result."""
+    """Candidate plan for the whole model, `choice` `(n_units,)`; `chosen` marks the run's result. `measured` is None if it was predicted only."""
 
     label: str
     kind: Literal["plan", "uniform", "front"]
@@ -68,7 +68,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class RunSummary:
-    """Summary of a finished run.
+    """Summary of a finished run. `budget`, `shipping` and `texts` are None where there is none.
 
     `table` `(n_units, n_formats)` is the predicted divergence of one unit in one format while all others stay as in the original, NaN where the
     pair is not offered. The predicted front is `front_sizes_bytes` `(n_points,)` against `front_nats` `(n_points,)`, sizes ascending. Of the

@@ -30,7 +30,9 @@ class CostCeiling:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Ceilings on costs, the device for seconds and joules, and a ceiling on the divergence in nats per token; with the latter, size is minimised."""
+    """Ceilings on costs, the device for seconds and joules if one was named, and a ceiling on the divergence in nats per token; with the latter, size
+    is minimised.
+    """
 
     at_most: tuple[CostCeiling, ...] = ()
     device: Device | None = None
