@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bitwright.compress import GGML, Codec, Floats, GgmlCodec, Source
+from bitwright.compress import GGML, OBS, Codec, Floats, GgmlCodec, GgmlErrorFeedback, Source
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
@@ -33,15 +33,15 @@ class LlamaCppEngine(Engine):
     @property
     def codecs(self) -> tuple[str, ...]:
         """See `Engine.codecs`."""
-        return (GGML,)
+        return (GGML, OBS)
 
     def container(self, model: str) -> Container:  # noqa: ARG002
         """See `Engine.container`."""
         return GgufContainer()
 
-    def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:  # noqa: ARG002
+    def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
         """See `Engine.codec`."""
-        return GgmlCodec()
+        return GgmlErrorFeedback(moments) if name == OBS else GgmlCodec()
 
     def check(self, request: CheckRequest) -> Check:
         """See `Engine.check`."""
@@ -55,8 +55,8 @@ class LlamaCppEngine(Engine):
         """See `Engine.require_codec`."""
         if name not in self.codecs:
             raise UserError(
-                f"Tensors for {self.name} are packed by libggml's own quantizers; '{name}' is for integers in groups: leave --codec out, or "
-                "choose another target."
+                f"The codec for {self.name} must be one of {', '.join(self.codecs)}; '{name}' is for integers in groups: choose one of them, or "
+                "another target."
             )
 
     def serve_command(self, model: str, serving: Serving) -> str:
