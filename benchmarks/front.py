@@ -105,7 +105,7 @@ def main() -> None:
     default = Search(method_named("auto"), Effort((args.n_first + args.n_rounds * args.n_each) // args.share), (KullbackLeibler(),))
     with open_session(bench, run, default) as at:
         ours = run_strategy(
-            default.method.along(at.method_context([]), args.points), at.evaluator, effort=default.effort, meter=at.meter, progress=Silent()
+            default.method.for_front(at.method_context([]), args.points), at.evaluator, effort=default.effort, meter=at.meter, progress=Silent()
         )
         theirs, space = amq(at, args)
     first = points(space, theirs, args.n_first)

@@ -86,7 +86,8 @@ class BlockCodes:
 
     @cached_property
     def _middles(self) -> Floats:
-        return (self._sorted[1:] + self._sorted[:-1]) / 2
+        middles: Floats = (self._sorted[1:] + self._sorted[:-1]) / 2
+        return middles
 
     @cached_property
     def _linear(self) -> tuple[np.float32, np.float32, int] | None:

@@ -127,7 +127,8 @@ class _Blocks:
         start, stop = position * self._form.block, (position + 1) * self._form.block
         np.clip(self._w[start:stop], -self._largest, self._largest, out=self._w[start:stop])
         t = self._t[start:stop, start:stop]
-        remaining = np.linalg.inv(t.T.astype(np.float64) @ t).diagonal()
+        wide = t.astype(np.float64)
+        remaining = np.asarray(np.linalg.inv(wide.T @ wide).diagonal(), dtype=np.float64)
         found = self._candidate(self._w[start:stop], t, remaining)
         if self._codes is None:
             found = _better(found, self._candidate(self._w[start:stop], t, diagonal))
