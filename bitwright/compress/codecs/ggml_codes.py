@@ -86,7 +86,7 @@ class BlockCodes:
 
     @cached_property
     def _middles(self) -> Floats:
-        middles: Floats = (self._sorted[1:] + self._sorted[:-1]) / 2
+        middles: Floats = np.asarray((self._sorted[1:] + self._sorted[:-1]) / 2, dtype=np.float32)
         return middles
 
     @cached_property
