@@ -199,6 +199,17 @@ def test_a_damaged_database_is_no_run(store: Store, path: Path) -> None:
     sentence(refused.value, path)
 
 
+def test_a_damaged_schema_is_told_on_one_line(store: Store, path: Path) -> None:
+    """SQLite's message repeats the damaged statement, line by line."""
+    store.close()
+    data = path.read_bytes()
+    assert data.count(b"CREATE TABLE measurements") == 1
+    path.write_bytes(data.replace(b"CREATE TABLE measurements", b"CREXXE TABLE measurements"))
+    with pytest.raises(RunError) as refused:
+        Store(path)
+    sentence(refused.value, path, "CREXXE TABLE")
+
+
 def test_a_database_of_another_program_is_no_run_and_stays_as_it_is(path: Path) -> None:
     path.parent.mkdir()
     with sqlite3.connect(path) as other:
