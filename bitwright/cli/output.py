@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -130,9 +131,9 @@ def how_to_serve(made: "Plan", limit: "Budget | Memory | None") -> str:
     return f"\nserve   {bw.pipeline.serve_command(made.target, 'MODEL', limit.serving(made.cache.types))}"
 
 
-def print_check(found: "Check") -> None:
-    """Print the promised and found values, and a text that the engine generated."""
-    out.print(bw.report.check_table(found.rows))
+def print_check(found: "Check", path: Path) -> None:
+    """Print the promised and found values of the model at `path`, and a text that the engine generated."""
+    out.print(bw.report.check_table((bw.engines.digest_row(path), *found.rows)))
     say(f"{found.engine} writes: {found.prompt}{found.written}")
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import Model, load, open_headers
+from bitwright.compress import Outline, load, open_headers
 from bitwright.dialects import Dialect, Module, Modules, dialect_named, modules_of, offered_by
 from bitwright.engines import ENGINES, target_named
 from bitwright.errors import PlanError, TextError
-from bitwright.pipeline.before_loading import require_lengths, require_texts
+from bitwright.pipeline.before_loading import require_lengths, require_sequences, require_texts
 from bitwright.pipeline.finishing.building import require_same_model
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up
 from bitwright.pipeline.planning.candidates import make_plan
@@ -38,9 +38,11 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
     require_folder(out)
     require_run_folder(settings, out, {})
     require_device(device)
-    require_texts(settings.calibration, settings.held_out, settings.text_column)
-    require_lengths(open_headers(settings.model), settings.sequence_length, settings.sequence_length, settings.target)
-    formats, unquantized = _read(settings, file, dialect)
+    require_texts(settings.calibration, settings.held_out)
+    outline = open_headers(settings.model)
+    require_lengths(outline, settings.sequence_length, settings.sequence_length, settings.target)
+    require_sequences(outline, settings.calibration, settings.held_out, settings.shape, column=settings.text_column)
+    formats, unquantized = _read(settings, outline, file, dialect)
     asked = replace(settings, formats=tuple(sorted(set(formats.values()))), skip=unquantized)
     with working_in(out):
         loaded = set_up(asked, out, device=device, progress=progress or Silent())
@@ -57,7 +59,7 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
         return made.model_copy(update={"found": made.found.model_copy(update={"sensitivity": _UNPRICED})})
 
 
-def _read(settings: Settings, file: Path, dialect: str) -> tuple[dict[str, str], tuple[str, ...]]:
+def _read(settings: Settings, outline: Outline, file: Path, dialect: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return tensor → format, and the names of the matrices that the file leaves unquantized."""
     tool, target = dialect_named(dialect), target_named(settings.target)
     if not tool.expresses(target.formats):
@@ -67,21 +69,20 @@ def _read(settings: Settings, file: Path, dialect: str) -> tuple[dict[str, str],
         text = small_text(file)
     except (OSError, ValueError) as error:
         raise TextError(f"A plan of {dialect} must be a file of UTF-8 text that can be read; {file} is not: check the path.") from error
-    model = load(settings.model)
-    formats = tool.read(text, _named_by(tool, model), offered_by(target.formats))
-    return formats, tuple(tensor.name for tensor in _decidable(model) if tensor.name not in formats)
+    formats = tool.read(text, _named_by(tool, outline), offered_by(target.formats))
+    return formats, tuple(tensor.name for tensor in _decidable(outline) if tensor.name not in formats)
 
 
-def _named_by(tool: Dialect, model: Model) -> Modules:
+def _named_by(tool: Dialect, outline: Outline) -> Modules:
     """Return the names that a file of that dialect uses: modules, or the engine's tensors, including stacks of experts."""
     if not tool.same_codes:
-        return modules_of(model.tensors, model.pieces)
-    return {tensor.name: Module(tensor.name, tensor.shape) for tensor in _decidable(model)}
+        return modules_of(outline.least.tensors, outline.pieces)
+    return {tensor.name: Module(tensor.name, tensor.shape) for tensor in _decidable(outline)}
 
 
-def _decidable(model: Model) -> Iterator[Tensor]:
+def _decidable(outline: Outline) -> Iterator[Tensor]:
     """Yield the matrices that a plan can quantize, without routers and vectors."""
-    return (tensor for unit in discover(model.tensors) for tensor in unit.tensors if tensor.name in model.pieces)
+    return (tensor for unit in discover(outline.least.tensors) for tensor in unit.tensors if tensor.name in outline.pieces)
 
 
 def _choice(space: Space, formats: dict[str, str]) -> Choice:

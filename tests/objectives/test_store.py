@@ -199,6 +199,18 @@ def test_a_damaged_database_is_no_run(store: Store, path: Path) -> None:
     sentence(refused.value, path)
 
 
+def test_a_damaged_schema_is_told_on_one_line(store: Store, path: Path) -> None:
+    """SQLite's message repeats what it takes for the name of a table, which may have several lines."""
+    store.close()
+    with sqlite3.connect(path) as damaged:
+        damaged.execute("pragma writable_schema = on")
+        damaged.execute("update sqlite_master set name = 'two' || char(10) || 'lines', sql = 'nothing' where name = 'measurements'")
+    damaged.close()
+    with pytest.raises(RunError) as refused:
+        Store(path)
+    sentence(refused.value, path, "two\\nlines")
+
+
 def test_a_database_of_another_program_is_no_run_and_stays_as_it_is(path: Path) -> None:
     path.parent.mkdir()
     with sqlite3.connect(path) as other:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from bitwright.errors import OutputError, RunError
-from bitwright.pipeline.run_lock import LOCK, working_in
+from bitwright.pipeline.run_lock import working_in
 from bitwright.whole_files import temporary_name
+from bitwright.written_files import LOCK
 from tests.sentences import sentence
 
 

@@ -7,7 +7,10 @@ from `Outline.least` to `Outline.most`; the two are equal if all tensors of the 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from transformers import PreTrainedTokenizerBase
+
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
+from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import Tensor
 
 
@@ -55,12 +58,16 @@ class Headers(Source):
 class Outline:
     """Smallest and largest headers that a model may turn out to have, before its weights are read.
 
-    `window_ignored` is the sliding window that llama.cpp does not compute, see `architectures.window_ignored`; 0 where there is none.
+    `window_ignored` is the sliding window that llama.cpp does not compute, see `architectures.window_ignored`; 0 where there is none. `tokenizer` and
+    `pieces`, the parameter slices of each matrix, are those of the loaded model, and `n_embedding_rows` is the upper bound of its token ids.
     """
 
     least: Headers
     most: Headers
     window_ignored: int
+    tokenizer: PreTrainedTokenizerBase
+    pieces: Mapping[str, tuple[ParameterSlice, ...]]
+    n_embedding_rows: int
 
 
 def context_length(source: Source) -> int:

@@ -9,9 +9,9 @@ of tokens is the same for every length.
 from pathlib import Path
 
 from bitwright.compress import dimensions
-from bitwright.objectives import Tokens, long_sequences, require_known
+from bitwright.objectives import Tokens, documents_of, long_sequences, require_known
 from bitwright.pipeline.calibration.mixture import shares_in
-from bitwright.pipeline.loaded_run import LoadedRun, documents_of
+from bitwright.pipeline.loaded_run import LoadedRun
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.settings import SELF
 from bitwright.spaces import has_cache

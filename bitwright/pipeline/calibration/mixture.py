@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import TextError
-from bitwright.objectives import Store, Texts, Tokens, between_commas, is_file
+from bitwright.objectives import Shape, Store, Texts, Tokens, between_commas, is_file
 
 _ORIGINS, _NAMES = "texts of the calibration sequences", "names of the calibration texts"
 
@@ -63,6 +63,29 @@ def parts_of(total: int, shares: Sequence[Share]) -> list[int]:
     return [int(count) for count in counts]
 
 
+def shares_of(shares: Sequence[Share], shape: Shape) -> list[Shape]:
+    """Return the shape of each text: its part of the sequences of `shape`.
+
+    Raises:
+        TextError: a text would give none.
+    """
+    counts, held_out = (parts_of(n, shares) if n else [0] * len(shares) for n in (shape.n_calibration, shape.n_held_out))
+    return [Shape(n, m, shape.length) for n, m in zip(counts, held_out, strict=True)]
+
+
+def require_share(share: Share, texts: Texts, count: int) -> None:
+    """Require that a text gives the `count` calibration sequences that are its part of a mixture.
+
+    Raises:
+        TextError: it is too short.
+    """
+    if len(texts.calibration.ids) < count:
+        raise TextError(
+            f"A text must be long enough for its share of a mixture; {share.name} has {len(texts.calibration.ids)} of {count} sequences: give "
+            "more of it, a smaller weight, or fewer --calibration-sequences."
+        )
+
+
 def store_origins(store: Store, shares: Sequence[Share], origins: NDArray[np.int64]) -> None:
     """Store the names of the mixed texts in the run, and the index `origins` `(n_sequences,)` of each calibration sequence's text."""
     store.put_text(_NAMES, json.dumps([Path(share.name).name for share in shares]))
@@ -88,11 +111,7 @@ def mixed(parts: Sequence[tuple[Share, Texts]], *, counts: Sequence[int], seed: 
         TextError: a text is too short for its share.
     """
     for (share, texts), count in zip(parts, counts, strict=True):
-        if len(texts.calibration.ids) < count:
-            raise TextError(
-                f"A text must be long enough for its share of a mixture; {share.name} has {len(texts.calibration.ids)} of {count} sequences: give "
-                "more of it, a smaller weight, or fewer --calibration-sequences."
-            )
+        require_share(share, texts, count)
     origins = np.repeat(np.arange(len(parts)), counts)
     order = np.random.default_rng(seed).permutation(len(origins))
     ids = np.concatenate([texts.calibration.ids for _, texts in parts])[order]

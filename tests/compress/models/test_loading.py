@@ -279,6 +279,16 @@ def test_the_code_of_a_tokenizer_is_never_run(folder: Path, tmp_path: Path, monk
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(("unknown", "said"), [("", "is ''"), ("<nowhere>", "")])
+def test_an_unknown_token_that_is_no_token_is_refused(folder: Path, unknown: str, said: str) -> None:
+    """Transformers takes in what it can, and looks for the number of what it cannot for ever."""
+    change(folder / "tokenizer_config.json", unk_token=unknown)
+    if said:
+        refused(folder, folder, "unk_token", said)
+    else:
+        assert open_source(str(folder)).tensors
+
+
 def test_a_type_that_llama_cpp_lacks_is_named(folder: Path) -> None:
     config = AutoConfig.for_model("gpt2", vocab_size=384, n_embd=64, n_layer=1, n_head=2)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)

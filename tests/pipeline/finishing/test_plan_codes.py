@@ -1,6 +1,7 @@
 """Plans ship the codes that were measured, also if these depend on calibration text."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import bitwright as bw
 from bitwright.compress import load, matrix_shape, open_source
 from bitwright.compress.codecs.packed_file import DIGEST_BYTES, read_packed
 from bitwright.engines import NATIVE, model_as_held, target_named
-from bitwright.errors import PlanError, RunError
+from bitwright.errors import OutputError, PlanError, RunError
 from bitwright.objectives import Reference
 from bitwright.pipeline import Run
 from bitwright.pipeline.finishing.building import packing
@@ -18,6 +19,7 @@ from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.run import CODES, LEVELS
 from bitwright.progress import Silent
 from bitwright.spaces import Kept, Plan, RequantizedCodes
+from tests.campaign.test_surroundings import mounted
 from tests.measuring import Divergence
 from tests.runs import small
 from tests.sentences import sentence
@@ -116,6 +118,18 @@ def test_codes_of_gptq_are_never_made_twice(of_gptq: Run) -> None:
     with pytest.raises(RunError) as caught:
         bench.levels.packed(bench.model.tensors[-1], target_named("integers").format("INT5_G32"))
     sentence(caught.value, of_gptq.folder)
+
+
+def test_a_run_that_cannot_be_written_plans_what_it_kept(of_gptq: Run) -> None:
+    plan, _ = bw.plan(of_gptq, bw.parse_budget(BUDGET))
+    of_gptq.store.close()
+    with mounted(of_gptq.folder, "--bind", str(of_gptq.folder)):
+        subprocess.run(["mount", "-o", "remount,bind,ro", of_gptq.folder], check=True)
+        again, _ = bw.plan(bw.open_run(of_gptq.folder), bw.parse_budget(BUDGET))
+        assert again == plan
+        with pytest.raises(OutputError) as caught:  # other codes, which would have to be kept
+            bw.plan(bw.open_run(of_gptq.folder), bw.parse_budget("8bpw"))
+        sentence(caught.value, of_gptq.folder)
 
 
 def test_a_plan_whose_codes_are_gone_is_refused(of_gptq: Run) -> None:
