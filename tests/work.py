@@ -39,7 +39,7 @@ class Telling(Progress):
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
-        """See `Progress.stage`."""
+        """Send the title at the beginning and at every step."""
         self._tell.send(title)
 
         def advance(_: int) -> None:

@@ -1,4 +1,4 @@
-"""What a built model is held to, whatever the engine."""
+"""Result of checking a built model, for any engine."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -31,29 +31,29 @@ class Mean:
 
 
 class Check(ABC):
-    """What was promised and what was found. `prompt` is the text that the engine was given to go on with."""
+    """Result of a check: values promised and found. `prompt` is the text that the engine was given to continue."""
 
     prompt: str
 
     @property
     @abstractmethod
     def engine(self) -> str:
-        """What loaded the model."""
+        """Name of the engine that loaded the model."""
 
     @property
     @abstractmethod
     def rows(self) -> tuple[tuple[str, str, str], ...]:
-        """What is compared, what was promised and what was found, in words."""
+        """Rows of the table: the quantity, as promised, as found."""
 
     @property
     @abstractmethod
     def broken(self) -> tuple[str, ...]:
-        """A sentence for each promise that does not hold."""
+        """Sentence for each promise that does not hold."""
 
     @property
     @abstractmethod
     def written(self) -> str:
-        """What the engine wrote after the prompt."""
+        """Text that the engine wrote after the prompt."""
 
 
 def faults(size: tuple[int, int], wrong_types: tuple[str, ...], *, what: str) -> list[str]:

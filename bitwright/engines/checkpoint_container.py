@@ -62,11 +62,11 @@ class CheckpointContainer(Container):
 
     @cached_property
     def home(self) -> CheckpointFiles:
-        """What the checkpoint holds beside its weights."""
+        """Configuration, tokenizer and other files of the checkpoint besides its weights."""
         return open_checkpoint_files(self.model).cut_by(self.target.cut)
 
     def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:  # noqa: ARG002
-        """See `Container.fixed_bytes`."""
+        """Count the bytes of headers, tokenizer, configuration and every tensor whose name is not in `decided`."""
         names = frozenset(decided)
         shards = self._shards(source)
         kept = sum(prod(slot.shape) * WIDTHS[passthrough_dtype(source, slot)] for shard in shards for slot in shard if slot.tensor.name not in names)
@@ -74,7 +74,7 @@ class CheckpointContainer(Container):
         return kept + words + len(self._config({}, (), self._config_room(shards))) + sum(self._rooms(shards, names))
 
     def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
-        """See `Container.write`."""
+        """Write the shards and files of a checkpoint to a temporary folder, read them back, and rename it."""
         with publishing(path, MODEL) as part:
             part.mkdir()
             for name, words in self.home.files.items():
@@ -83,11 +83,11 @@ class CheckpointContainer(Container):
             self._verify(part, recipe, digests)
 
     def size_bytes(self, path: Path) -> int:
-        """See `Container.size_bytes`."""
+        """Sum the sizes of all files in the folder, in bytes."""
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
     def written(self, path: Path) -> CheckpointSource:
-        """See `Container.written`."""
+        """Open the checkpoint at `path`, with tensors named as in the recipe."""
         return CheckpointSource(path, self.home, self.layout)
 
     # --- sizes

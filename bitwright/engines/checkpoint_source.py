@@ -51,25 +51,25 @@ class CheckpointSource(Source):
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
-        """See `Source`; counted when it is asked for, since it takes reading everything."""
+        """Fingerprint over all tensors, computed on first access, which reads every file."""
         return fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Read a tensor as float32 `(n_rows, n_columns)`; the experts of a stack, stored one by one, are joined."""
         parts = [self.weights_of(slot) for slot in self.checkpoint_entries[tensor.name]]
         return (np.concatenate(parts) if len(parts) > 1 else parts[0]).reshape(prod(tensor.shape[:-1]), tensor.shape[-1])
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`: the rows in engine order."""
+        """Return the stored bytes `(n_bytes,)` of a tensor, rows in engine order."""
         parts = [self._rows(slot) for slot in self.checkpoint_entries[tensor.name]]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
-        """See `Source.part`."""
+        """Read one expert of a stack as float32 `(n_rows, n_columns)`; the others are not read."""
         return self.weights_of(self.checkpoint_entries[tensor.name][expert])
 
     def weights_of(self, slot: CheckpointEntry) -> Floats:
-        """What is computed with of one tensor on disk: float32 `(n_rows, n_columns)`, its rows in engine order; a vector is a column."""
+        """Return the weights of one tensor on disk, dequantized: float32 `(n_rows, n_columns)`, rows in engine order; a vector is a column."""
         form, rows = self.forms[slot.name], self._rows(slot)
         if isinstance(form, Format):
             return self._layout.codec.decode(rows, form, slot.matrix)
@@ -124,7 +124,7 @@ class CheckpointSource(Source):
 
 
 def written_weights(written: CheckpointSource, names: Collection[str]) -> Weights:
-    """What a checkpoint computes with, for the tensors `names`: dropped experts with their heirs."""
+    """Return the weights that a checkpoint computes with, for the tensors `names`; dropped experts have those of their heirs."""
     found: dict[str, Callable[[], Floats]] = {}
     for tensor in written.tensors:
         form = written.forms[written.checkpoint_entries[tensor.name][0].name]

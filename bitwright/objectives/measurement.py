@@ -17,7 +17,7 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """One choice measured on the first `n_sequences` sequences of a text.
+    """Measurement of one choice on the first `n_sequences` sequences of a text.
 
     `estimates` has the value of every objective by its name, in the order of the objectives. `by_sequence` `(n_sequences, n_token_objectives)` are
     the values of the token objectives in the order of the text, so that two choices can be compared by paired differences. `n_tokens` were read, and

@@ -106,7 +106,7 @@ def planned_cache(types: CacheTypes) -> PlannedCache:
 
 
 class PlannedEffort(_Record):
-    """What a search spent: choices measured, tokens read forward and backward, and whole minutes."""
+    """Effort of a search: choices measured, tokens read forward and backward, and whole minutes."""
 
     evaluations: int = Field(ge=0)
     tokens: int = Field(ge=0)
@@ -114,7 +114,7 @@ class PlannedEffort(_Record):
 
 
 class Provenance(_Record):
-    """How the plan was found.
+    """Provenance of a plan.
 
     `strategy` is the candidate that won, and `won` whose it is: a method's own plan, the optimum of a table, a uniform allocation, or one that was
     given. `method` is the search that found it or, where the table or a uniform allocation won, that was held against them, empty where nothing was

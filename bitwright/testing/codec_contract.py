@@ -135,7 +135,7 @@ class CodecContract:
                 assert relative_error(self.codec, weights, form, channels) <= 1.5 * self.worst[form.name], form.name
 
     def test_channels_that_no_token_reached_are_kept_too(self) -> None:
-        """Other text may reach them: whole blocks of them must not be thrown away."""
+        """Require that channels without importance are not thrown away in whole blocks: other text may reach them."""
         for form in self.formats:
             width = self.columns(form)
             weights, channels = normal(16, 2 * width), np.ones((1, 2 * width), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What tests of measurements share: tokens at random, the space of a tiny model, its packed levels, and its weights as they would be changed."""
+"""Inputs for tests of measurements: random tokens, the space of a tiny model, its packed levels, and its changed weights."""
 
 from collections.abc import Sequence
 from pathlib import Path

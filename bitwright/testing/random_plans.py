@@ -42,7 +42,7 @@ def additive(n: int, *, noise: float, seed: int = 0) -> Plans:
 
 
 def mispriced(n: int, *, factor: float, noise: float, seed: int = 0) -> Plans:
-    """As `additive`, but the table has the prices of the most expensive unit too low by `factor`."""
+    """Draw plans like `additive`, with a table whose prices of the most expensive unit are too low by `factor`."""
     rng = np.random.default_rng(seed)
     true = true_table(rng)
     table = true.copy()

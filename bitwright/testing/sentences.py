@@ -1,4 +1,4 @@
-"""What every message to a user is held to."""
+"""Rules that every message to a user keeps."""
 
 from bitwright.errors import BitwrightError
 

@@ -80,7 +80,7 @@ def exactly(known: Landscape) -> Measure:
 
 
 def noisily(known: Landscape) -> Measure:
-    """With an error of a tenth on one sequence, the same for the same choice."""
+    """Measure with an error of a tenth on one sequence, the same for the same choice."""
 
     def measure(choices: Choices, n_sequences: int) -> NDArray[np.float64]:
         errors = [np.random.default_rng(crc32(choice.tobytes())).normal() for choice in choices]
@@ -216,7 +216,7 @@ class AskTellContract(ABC):
         assert len(choices_of(self.search(LARGE, n=60, measure=measure))) == 60
 
     def test_finishes_where_no_choice_is_left(self) -> None:
-        """It may ask for a choice again, but not for ever: where there is one choice, it is asked for once."""
+        """Require that a strategy asks once where there is one choice: it may ask for a choice again, but not for ever."""
         only = LARGE.space.smallest()
         known = replace(LARGE, space=LARGE.space.narrowed(np.arange(4) == only[:, None]))
         assert choices_of(self.search(known, n=100)).tolist() == [only.tolist()]

@@ -26,11 +26,11 @@ class MadeSource(Source):
         self.fingerprint = fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Dequantize the bytes to float32 `(n_rows, n_columns)`."""
         return dequantize(self.stored(tensor), tensor.stored, matrix_shape(tensor))
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`."""
+        """Return the bytes `(n_bytes,)`."""
         return self._data[tensor.name]
 
 

@@ -38,7 +38,7 @@ _GENERATED_TOKENS = 24
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What an engine gave and what torch gives with the weights that it loads, log-probabilities `(n_contexts, n_vocabulary)`; and a text."""
+    """Log-probabilities `(n_contexts, n_vocabulary)` of an engine and of torch with the weights that it loads; and a text."""
 
     engine: str
     log_probabilities: Floats

@@ -39,20 +39,20 @@ class CompressedTensors(Layout):
     codec: Codec = field(default_factory=packed_codec)
 
     def described(self, form: Format, shape: tuple[int, int]) -> Mapping[str, Described]:
-        """See `Layout.described`."""
+        """Return the types and shapes of a layer's tensors: weights, scales and zero points."""
         return _described(_packed_format(form), shape)
 
     def arrays(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Mapping[str, Bytes]:
-        """See `Layout.arrays`."""
+        """Split packed rows `(n_bytes,)` into the tensors of a layer."""
         layer = layer_tensors(packed, _packed_format(form), shape)
         return {name: np.ascontiguousarray(values).reshape(-1).view(np.uint8) for name, values in layer.items()}
 
     def packed(self, arrays: Mapping[str, Bytes], form: Format, shape: tuple[int, int]) -> Bytes:
-        """See `Layout.packed`."""
+        """Join the tensors of a layer into packed rows `(n_bytes,)`."""
         return layer_bytes(packed_tensors(arrays, _packed_format(form), shape), _packed_format(form), shape)
 
     def settings(self, layers: Mapping[str, Format], others: tuple[str, ...]) -> dict[str, Any]:
-        """See `Layout.settings`."""
+        """Return a `quantization_config` with one config group for each format, and `ignore` for layers kept as floats."""
         targets: dict[str, dict[str, None]] = {}
         for layer, form in layers.items():
             targets.setdefault(form.name, {})[_target(layer)] = None
@@ -68,7 +68,7 @@ class CompressedTensors(Layout):
         }
 
     def reader(self, settings: Mapping[str, Any]) -> Callable[[str], Format]:
-        """See `Layout.reader`."""
+        """Return a function from the name of a packed layer to the format of its config group."""
         forms = {form.name: form for form in self.formats if isinstance(form, PackedFormat | ByteFormat)}
         exact: dict[str, set[str]] = {}
         expressions: list[tuple[str, str]] = []
@@ -93,7 +93,7 @@ class CompressedTensors(Layout):
         return form_of
 
     def dtype(self, layers: Mapping[str, Format]) -> str:
-        """See `Layout.dtype`."""
+        """Return bfloat16 for a checkpoint with packed experts, empty otherwise."""
         return "bfloat16" if any(_EXPERT.fullmatch(layer) for layer in layers) else ""
 
 
@@ -148,7 +148,7 @@ def packed_tensors(arrays: Mapping[str, Bytes], form: LayerFormat, shape: tuple[
 
 
 def scheme(form: LayerFormat) -> dict[str, Any]:
-    """What a config group says of a format, without the layers."""
+    """Return the config group of a format, without its layers."""
     if isinstance(form, ByteFormat):
         kind = {"num_bits": 8, "type": form.kind, "symmetric": True}
         inputs = {**kind, "strategy": "token", "dynamic": True} if form.input_steps else None

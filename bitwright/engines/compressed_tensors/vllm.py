@@ -28,7 +28,7 @@ _OURS = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What vLLM of a `version` gave: log-probabilities `(n_contexts, n_vocabulary)`, and the token ids it wrote after the prompt."""
+    """Answer of vLLM of a `version`: log-probabilities `(n_contexts, n_vocabulary)`, and the token ids it wrote after the prompt."""
 
     version: str
     log_probabilities: NDArray[np.float64]

@@ -26,7 +26,7 @@ from bitwright.spaces import Plan
 
 @dataclass(frozen=True)
 class LlamaCppEngine(Engine):
-    """See the module."""
+    """llama.cpp as an engine: GGUF files, libggml's quantizers, and a check inside llama.cpp."""
 
     file_name: ClassVar[str] = "model.gguf"
     memory: ClassVar[MemoryModel | None] = LlamaCppMemory()
@@ -37,15 +37,15 @@ class LlamaCppEngine(Engine):
 
     @property
     def codecs(self) -> tuple[str, ...]:
-        """See `Engine.codecs`."""
+        """Names of the codecs: libggml's own quantizers only."""
         return (GGML,)
 
     def container(self, model: str) -> Container:  # noqa: ARG002
-        """See `Engine.container`."""
+        """Return the container of GGUF files."""
         return GgufContainer()
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:  # noqa: ARG002
-        """See `Engine.codec`."""
+        """Return libggml's codec."""
         return GgmlCodec()
 
     def check(
@@ -59,15 +59,15 @@ class LlamaCppEngine(Engine):
         engine_python: str,  # noqa: ARG002
         progress: Progress,
     ) -> Check:
-        """See `Engine.check`."""
+        """Load the file in llama.cpp and compare it with its plan."""
         return check_in_llama_cpp(model, plan, path, contexts=contexts, prompt=prompt, progress=progress)
 
     def held(self, source: Source) -> Source:
-        """See `Engine.held`: latent attention is held by head."""
+        """Return the tensors as llama.cpp holds them: latent attention split by head."""
         return held(source)
 
     def require_codec(self, name: str) -> None:
-        """See `Engine.require_codec`."""
+        """Raise `UserError` if `name` is not libggml's codec."""
         if name not in self.codecs:
             raise UserError(
                 f"Tensors for {self.name} are packed by libggml's own quantizers; '{name}' is for integers in groups: leave --codec out, or "
@@ -75,7 +75,7 @@ class LlamaCppEngine(Engine):
             )
 
     def serve_command(self, model: str, serving: Serving) -> str:
-        """See `Engine.serve_command`."""
+        """Return a `llama-server` command line with the context, parallel sequences and cache types."""
         return f"llama-server -m {model} {server_arguments(serving)}"
 
 

@@ -1,4 +1,4 @@
-"""What llama.cpp itself says that a run occupies: its log and the size of its process, to hold `llama_cpp_memory` to.
+"""Memory of a run by llama.cpp's own account: its log, and the resident size of its process, to compare with `llama_cpp_memory`.
 
 The engine runs in a process of its own (`memory_probe.py`), since the resident size of one that holds torch says nothing about it.
 """
@@ -54,7 +54,7 @@ def engine_memory(path: Path, serving: Serving, *, fill: int) -> EngineMemory:
 
 
 def why_refused(path: Path) -> str:
-    """What llama.cpp's log says of a GGUF file that it does not load, in one line."""
+    """Return in one line why llama.cpp does not load a GGUF file, by its log."""
     return _reason(_log(path, Serving(64), fill=0))
 
 

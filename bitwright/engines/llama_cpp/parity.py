@@ -119,7 +119,7 @@ def _loaded(model: Model, path: Path, *, n_vocabulary: int, context: int) -> Lla
 
 
 def _unlike(model: Model, engine: LlamaCpp, context: NDArray[np.int64], nats: float) -> ModelError:
-    """What to say: how far they are apart after `context`, and from which of its tokens on."""
+    """Return the error that says how far apart both are after `context`, and from which of its tokens on."""
     alike, unlike = 0, len(context)
     while unlike - alike > 1:
         middle = (alike + unlike) // 2
@@ -134,12 +134,12 @@ def _unlike(model: Model, engine: LlamaCpp, context: NDArray[np.int64], nats: fl
 
 
 class LlamaCppParity(Parity):
-    """See the module."""
+    """Parity of llama.cpp and torch on the original model."""
 
     def contexts(self, sequences: NDArray[np.int64], longest: int) -> list[NDArray[np.int64]]:
-        """See `Parity.contexts`."""
+        """Choose contexts of rising length from `sequences`, none longer than `longest` tokens."""
         return parity_contexts(sequences, longest)
 
     def compare(self, model: Model, contexts: list[NDArray[np.int64]], folder: Path, advance: Advance) -> dict[str, float]:
-        """See `Parity.compare`."""
+        """Compare both on each context."""
         return compare_original(model, contexts, folder, advance)

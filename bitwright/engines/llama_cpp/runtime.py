@@ -21,7 +21,7 @@ _PROMPT_TOKENS = 256
 
 
 class LlamaCpp:
-    """One loaded model, with room for `context` tokens, whose keys and values are kept in the types of `cache`.
+    """Loaded model with room for `context` tokens, keys and values in the types of `cache`.
 
     Raises:
         ModelError: llama.cpp refuses the file; its log says why.

@@ -44,14 +44,14 @@ class TrialModel(Source):
         self._rng = np.random.default_rng(seed)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Draw random weights `(n_rows, n_columns)` float32; a vector is ones."""
         if len(tensor.shape) < 2:
             return np.ones((1, tensor.shape[0]), dtype=np.float32)
         rows = self._rng.standard_normal((min(_ROWS, tensor.shape[0]), tensor.shape[-1]), dtype=np.float32) * tensor.shape[-1] ** -0.5
         return np.resize(rows, (tensor.n_weights // tensor.shape[-1], tensor.shape[-1]))
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`."""
+        """Return the random weights as bytes `(n_bytes,)`."""
         return self.read(tensor).view(np.uint8).reshape(-1)
 
 

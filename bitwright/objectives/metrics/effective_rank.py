@@ -39,7 +39,7 @@ class EffectiveRank(Preparation):
     name = "erank"
 
     def prepare(self, original: Model, tokens: Tokens) -> "EffectiveRankDifference":
-        """See `Preparation.prepare`."""
+        """Measure the representation entropies of the original on `tokens`."""
         return EffectiveRankDifference(representation_entropies(original, tokens), tokens)
 
 

@@ -34,7 +34,7 @@ class BitsProcessPredictor(Predictor):
     space: Space
 
     def fit(self, choices: Choices, values: Floats, errors: Floats) -> Predict:
-        """See `Predictor.fit`; the errors are not used, for the noise is learnt.
+        """Fit a Gaussian process on bits with learnt noise; `errors` are not used.
 
         Raises:
             UserError: fewer than four choices.
