@@ -1,4 +1,4 @@
-"""Made once a session: tiny random models on disk, as `save_pretrained` writes them and as GGUF files, and finished fits of two of them."""
+"""Session fixtures: tiny random models on disk, as `save_pretrained` writes them and as GGUF files, and finished fits of two of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def _nothing_compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the session's models lie."""
+    """Return the folder of the session's models."""
     return tmp_path_factory.mktemp("models")
 
 
@@ -77,7 +77,7 @@ def llama_64(model_folders: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def llama_tied(model_folders: Path) -> Path:
-    """One matrix for the token embedding and the output head."""
+    """Save a model with one matrix for the token embedding and the output head."""
     return saved(model_folders / "llama_tied", "llama", {"tie_word_embeddings": True})
 
 

@@ -153,7 +153,7 @@ def test_an_objective_that_comes_later_is_measured_alone(tied: Model, tmp_path: 
 
 
 class CountingReference(Reference):
-    """Another reference that notes what was measured."""
+    """Reference that notes what was measured."""
 
     def __init__(self, other: Reference) -> None:
         self.tokens, self._other, self.passes = other.tokens, other, list[tuple[tuple[str, ...], int, int]]()
