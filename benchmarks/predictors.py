@@ -105,7 +105,7 @@ def measured(run: Run, random: list[Choice], near: list[tuple[Choice, int, bool]
 
 
 def judged(predictor: Predictor, plans: Plans, n_known: int, rng: np.random.Generator) -> Figures:
-    """Fitted to `n_known` plans, half of them random, and asked for the rest."""
+    """Fit to `n_known` plans, half of them random, and ask for the rest."""
     is_random = plans.group < 0
     parts = (rng.choice(np.flatnonzero(part), n_known // 2, replace=False) for part in (is_random, ~is_random))
     known = np.concatenate(list(parts))

@@ -73,7 +73,7 @@ class Lab:
         return planned_weights(self.bench.model, self.bench.levels, formats=formats)
 
     def calibrated(self, weights: Weights, ridge: float) -> Weights:
-        """The same with routers of their own."""
+        """Return the weights with calibrated routers."""
         routers = calibrated_routers(self.bench.model, weights, self.bench.texts.calibration, ridge=ridge, progress=Silent())
         return {**weights, **{name: lambda name=name: routers[name] for name in routers}}  # type: ignore[misc]
 

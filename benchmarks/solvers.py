@@ -98,7 +98,7 @@ def case(name: str, n_units: int, *, bits: float, seed: int) -> dict[str, float]
 
 
 def in_a_fresh_process(name: str, n_units: int, *, bits: float, seed: int, limit_seconds: float) -> dict[str, float]:
-    """The same in a process of its own with one thread; nothing where it takes longer than `limit_seconds`, building included."""
+    """Run the case in a process of its own with one thread; return nothing if it takes longer than `limit_seconds`, building included."""
     command = [sys.executable, __file__, "--case", name, "--units", str(n_units), "--bits", str(bits), "--seed", str(seed)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit_seconds, env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -115,7 +115,7 @@ def gguf_256(llama_256: Path, model_folders: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def gguf_quantized(gguf_256: Path, model_folders: Path) -> Path:
-    """The same with matrices in Q8_0, Q4_K, Q6_K and IQ4_NL."""
+    """Write `llama_256` as a GGUF file with matrices in Q8_0, Q4_K, Q6_K and IQ4_NL."""
     source = open_source(str(gguf_256))
     kinds = {"token_embd": "Q8_0", "output": "Q6_K", "ffn_down": "Q6_K", "ffn_up": "IQ4_NL", "attn_q": "Q4_K", "attn_v": "Q8_0"}
     formats = {tensor.name: form for tensor in source.tensors if (form := kinds.get(tensor.name.split(".")[-2]))}
@@ -127,7 +127,7 @@ def gguf_quantized(gguf_256: Path, model_folders: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def fit_of_folder(llama_256: Path, tmp_path_factory: pytest.TempPathFactory) -> Fit:
-    """A finished fit. Whoever changes its folder works on a copy, as with the one below."""
+    """Run a fit of `llama_256`; a test that changes its folder works on a copy, as with the one below."""
     return made(llama_256, tmp_path_factory.mktemp("fit") / "folder")
 
 

@@ -148,7 +148,7 @@ def write(question: Question, rival: str, package: str, answer: Answer) -> None:
 
 @dataclass(frozen=True)
 class Clock:
-    """Started when it is made: seconds on the wall, and of the processor for this process and its children, whatever else the machine does."""
+    """Clock that starts when it is made: seconds on the wall, and of the processor for this process and its children."""
 
     wall: float = field(default_factory=time.perf_counter)
     processor: float = field(default_factory=lambda: sum(os.times()[:4]))

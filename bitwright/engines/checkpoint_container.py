@@ -1,4 +1,4 @@
-"""A folder of safetensors as a container: shards, configuration, tokenizer.
+"""Folder of safetensors as a container: shards, configuration, tokenizer.
 
 What a choice changes must be its own bytes and nothing else, or sizes would not add up. So the tensors are cut into shards by their bytes in the
 source, and every header, the configuration and the index are filled up with spaces to the longest that any choice makes them. Shards are written from
@@ -52,7 +52,7 @@ Reload = Callable[[Path, CheckpointSource], None]
 
 @dataclass(frozen=True, eq=False)
 class CheckpointContainer(Container):
-    """The checkpoint of the model that a user calls `model`, for `target`, its packed layers as `layout` has them."""
+    """Checkpoint of the model that a user calls `model`, for `target`, its packed layers as `layout` has them."""
 
     model: str
     target: Target
@@ -93,7 +93,7 @@ class CheckpointContainer(Container):
     # --- sizes
 
     def _shards(self, source: Source) -> list[list[CheckpointEntry]]:
-        """The tensors in file order, cut where the next would make a shard too large as the source has them."""
+        """Return the tensors in file order, cut into the source's shards before one would grow too large."""
         shards: list[list[CheckpointEntry]] = [[]]
         size_bytes = 0
         for slot in self.home.checkpoint_entries(source.tensors):
@@ -123,7 +123,7 @@ class CheckpointContainer(Container):
         return headers if len(shards) == 1 else [*headers, index]
 
     def _longest(self, shape: tuple[int, ...], decided: bool) -> tuple[int, int]:
-        """The most tensors that a slot of this shape becomes, and the most characters that they take in a header beside names and places."""
+        """Return the most tensors that a slot of this shape becomes, and the most characters that they take in a header beside names and places."""
         described: list[Mapping[str, Described]] = [{"weight": ("BF16", shape)}]
         if decided and len(shape) == 2:
             n_rows, n_columns = shape
@@ -180,7 +180,7 @@ class CheckpointContainer(Container):
         return digests
 
     def _form(self, recipe: Recipe, slot: CheckpointEntry) -> Format | str:
-        """The format of a packed layer, or the type of one kept as floats."""
+        """Return the format of a packed layer, or the type of one kept as floats."""
         name = recipe.formats.get(slot.tensor.name, "")
         if name and name not in FLOAT_TYPES:
             return self.target.format(name)
@@ -192,7 +192,7 @@ class CheckpointContainer(Container):
         return {slot.name: (form, slot.shape)}
 
     def _data(self, recipe: Recipe, shard: list[CheckpointEntry], packed: Callable[[Tensor], Bytes], digests: dict[str, str]) -> Iterator[Bytes]:
-        """The bytes of a shard's tensors one after another; what is not the source's is noted in `digests`."""
+        """Yield the bytes of a shard's tensors one after another; what is not the source's is noted in `digests`."""
         standing, whole = "", np.empty(0, dtype=np.uint8)
         for slot in shard:
             if slot.tensor.name in recipe.changed:

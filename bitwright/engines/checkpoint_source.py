@@ -1,4 +1,4 @@
-"""A packed checkpoint read back: the engine's tensors, in the formats they have there and with the weights that are computed with."""
+"""Packed checkpoint read back: the engine's tensors, in the formats they have there and with the weights that are computed with."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
@@ -30,7 +30,7 @@ from bitwright.spaces import DroppedExpert, Format, Tensor, expert_of
 
 
 class CheckpointSource(Source):
-    """The checkpoint in a folder, of a model whose `home` is known. Norms are read as the module has them.
+    """Checkpoint in a folder, of a model whose `home` is known. Norms are read as the module has them.
 
     `checkpoint_entries` are the tensors on disk by the engine's name, and `forms` the format of each by its name: that of a packed layer or a float.
     """
@@ -77,7 +77,7 @@ class CheckpointSource(Source):
         return floats
 
     def arrays(self, slot: CheckpointEntry) -> Mapping[str, Bytes]:
-        """The bytes of a packed layer's tensors."""
+        """Return the bytes of a packed layer's tensors."""
         parts = self._layout.described(_packed(self.forms[slot.name]), slot.matrix)
         return {part: self._whole(f"{slot.layer}.{part}") for part in parts}
 
@@ -94,7 +94,7 @@ class CheckpointSource(Source):
         return entry.read(0, entry.n_weights)
 
     def _form(self, slot: CheckpointEntry) -> Format | str:
-        """The format of a packed layer, or the type of one kept as floats.
+        """Return the format of a packed layer, or the type of one kept as floats.
 
         Raises:
             ModelError: the layer is missing, or its tensors are not those of the format that the configuration names.

@@ -54,17 +54,17 @@ class MemoryUse:
 
     @property
     def lines(self) -> tuple[MemoryLine, ...]:
-        """All lines, the weights first."""
+        """Lines of the table, the weights first."""
         return (self.weights, *self.cache, self.outputs, self.compute, self.engine)
 
     @property
     def keys_bytes(self) -> int:
-        """The cache's keys."""
+        """Bytes of the cache's keys."""
         return sum(line.size_bytes for line in self.cache if line.name.endswith(KEYS))
 
     @property
     def values_bytes(self) -> int:
-        """The cache's values."""
+        """Bytes of the cache's values."""
         return sum(line.size_bytes for line in self.cache) - self.keys_bytes
 
     @property
@@ -79,12 +79,12 @@ class MemoryUse:
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """Bytes of a run in all."""
         return sum(line.size_bytes for line in self.lines)
 
 
 class MemoryModel(ABC):
-    """Counts the memory of an engine."""
+    """Memory model of an engine."""
 
     @abstractmethod
     def use(self, shape: Dimensions, serving: Serving, *, weights_bytes: int) -> MemoryUse:
@@ -125,7 +125,7 @@ class Anatomy:
         return self.memory.use(self.shape, serving, weights_bytes=file_bytes - self.header_bytes)
 
     def file_bytes(self, serving: Serving, *, memory_bytes: int) -> int:
-        """The largest file whose run stays within `memory_bytes`; negative where the rest alone is above.
+        """Return the bytes of the largest file whose run stays within `memory_bytes`; negative if the rest alone exceeds it.
 
         Raises:
             UserError: see `use`.

@@ -1,4 +1,4 @@
-"""The record of one measured choice, an objective's estimate, and the standard error of a mean."""
+"""Record of one measured choice, an objective's estimate, and the standard error of a mean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its standard error, both in the objective's unit; the error is infinite where it cannot be estimated."""
+    """Estimate: a value and its standard error, both in the objective's unit; the error is infinite where it cannot be estimated."""
 
     value: float
     standard_error: float

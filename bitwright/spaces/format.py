@@ -38,7 +38,7 @@ class Format(ABC):
 
     @property
     def scheme(self) -> Scheme | None:
-        """The format as other tools express it, None where they do not."""
+        """Quantization scheme of the format as other tools express it, None where they do not."""
         return None
 
     @property

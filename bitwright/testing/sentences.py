@@ -4,7 +4,7 @@ from bitwright.errors import BitwrightError
 
 
 def sentence(error: BaseException, *values: object) -> str:
-    """The message of an error of the family: one line, a whole sentence that names each of `values`."""
+    """Return the message of an error, and require one line and a whole sentence that names each of `values`."""
     assert isinstance(error, BitwrightError), repr(error)
     message = str(error)
     assert "\n" not in message, message

@@ -55,7 +55,7 @@ def bytes_of(data: bytes, rng: random.Random) -> bytes:
 
 
 def head_of(data: bytes, rng: random.Random) -> bytes:
-    """The same within the first half kilobyte, where binary files say how they go on."""
+    """Change a file within its first half kilobyte, where binary files say how they go on."""
     return bytes_of(data[:512], rng) + data[512:]
 
 

@@ -165,7 +165,7 @@ class CountingReference(Reference):
 
 
 class OfText(Norm):
-    """The same, for a value that is one of the text."""
+    """Mean square of the last matrix's weights, as a value that is one of the text."""
 
     reads_text = True
 

@@ -1,4 +1,4 @@
-"""From a run of a mixture to what is said of its experts."""
+"""Expert report of a run of a mixture."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Another tool's file becomes a plan whose promise was measured here."""
+"""Importing another tool's file as a plan whose divergence is measured here."""
 
 import json
 from dataclasses import replace

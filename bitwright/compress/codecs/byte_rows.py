@@ -28,7 +28,7 @@ def byte_grid(form: ByteFormat) -> SymmetricGrid | Float8Grid:
 
 @dataclass(frozen=True, eq=False)
 class ByteCodec(Codec):
-    """The codec of `ByteFormat`."""
+    """Codec of `ByteFormat`."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 

@@ -34,7 +34,7 @@ class AbsenceCodec(Codec):
 
 @dataclass(frozen=True, eq=False)
 class CombinedCodec(Codec):
-    """The `codecs`, asked in turn.
+    """Codec made of the `codecs`, asked in turn.
 
     Raises:
         ValueError: from each method, none of them serves the format.

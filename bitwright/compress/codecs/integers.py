@@ -26,7 +26,7 @@ _WEIGHTS_AT_ONCE = 1 << 20  # small enough for a processor's caches
 
 @dataclass(frozen=True, eq=False)
 class IntegerCodec(Codec):
-    """The codec of `IntegerFormat`."""
+    """Codec of `IntegerFormat`."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 

@@ -36,7 +36,7 @@ def grid_of(form: PackedFormat) -> Grid:
 
 @dataclass(frozen=True, eq=False)
 class PackedCodec(Codec):
-    """The codec of `PackedFormat`."""
+    """Codec of `PackedFormat`."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 

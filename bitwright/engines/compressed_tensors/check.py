@@ -91,7 +91,7 @@ def check_in_vllm(
     python: str,
     progress: Progress,
 ) -> CheckpointCheck:
-    """The same in the vLLM of `python`, or where that is empty with the weights that the package unpacks which vLLM uses.
+    """Check the checkpoint in the vLLM of `python`; if that is empty, with the weights of the package's unpacker, which vLLM uses.
 
     vLLM's kernels for packed integers take bfloat16 alone.
 
@@ -105,7 +105,7 @@ def check_in_vllm(
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """The contexts and the prompt of a check, whether packed integers are computed with in bfloat16 (`narrow`), and what runs the engine."""
+    """Question to an engine: contexts and a prompt, whether packed integers are computed with in bfloat16 (`narrow`), and what runs the engine."""
 
     contexts: list[NDArray[np.int64]]
     prompt: str

@@ -1,4 +1,4 @@
-"""The compressed-tensors layout: packed integers and bytes, as llm-compressor writes them and transformers and vLLM load them.
+"""Layout of compressed-tensors: packed integers and bytes, as llm-compressor writes them and transformers and vLLM load them.
 
 One config group for each format that is used, and in it the layers by name. Experts lie apart on disk and in one parameter in transformers 5, which
 finds their group by looking for a pattern with `experts` in it (`get_experts_scheme`): so they are named by patterns.
@@ -113,7 +113,7 @@ def _described(form: LayerFormat, shape: tuple[int, int]) -> dict[str, Described
 
 
 def _groups(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The config groups of a checkpoint, each with a list of targets and a mapping of what its weights are.
+    """Return the config groups of a checkpoint, each as its targets and its settings of weights.
 
     Raises:
         ModelError: they are something else.
@@ -137,13 +137,13 @@ def _packed_format(form: Format) -> LayerFormat:
 
 
 def _target(layer: str) -> str:
-    """The layer's name, or for an expert a pattern for all experts of its block."""
+    """Return the layer's name; for an expert a pattern for all experts of its block."""
     block = _EXPERT.fullmatch(layer)
     return rf"{_PATTERN}{re.escape(block[1])}\.experts\.\d+\..*" if block else layer
 
 
 def packed_tensors(arrays: Mapping[str, Bytes], form: LayerFormat, shape: tuple[int, int]) -> Layer:
-    """The tensors of a layer, of their bytes."""
+    """Return the tensors of a layer from their bytes."""
     return {name: arrays[name].view(_WORDS[dtype]).reshape(size) for name, (dtype, size) in _described(form, shape).items()}
 
 
@@ -160,7 +160,7 @@ def scheme(form: LayerFormat) -> dict[str, Any]:
 
 
 def _named(group: Mapping[str, Any], forms: Mapping[str, LayerFormat]) -> str:
-    """The format of a config group.
+    """Return the format of a config group.
 
     Raises:
         ModelError: it is none that is written here.

@@ -82,7 +82,7 @@ class LlamaCppCheck(Check):
 
     @property
     def allowed_gap(self) -> float:
-        """The largest `engine_gap` that the engine's own rounding explains: what healthy models show, and what chance adds to the original's mean
+        """Largest `engine_gap` that the engine's own rounding explains: what healthy models show, and what chance adds to the original's mean
         where that is healthy.
         """
         if self.steady_original_gap > HEALTHY_NATS:
@@ -191,7 +191,7 @@ def _in_engine(engine: LlamaCpp, contexts: list[NDArray[np.int64]], advance: Adv
 
 @contextmanager
 def _reference_file(model: Model) -> Iterator[Path]:
-    """A file on which the engine rounds activations: the original where its matrices are quantized, else a temporary copy of it in Q8_0.
+    """Provide a file on which the engine rounds activations: the original where its matrices are quantized, else a temporary copy of it in Q8_0.
 
     On a file of floats the engine does not round, so it would show no gap at all.
     """

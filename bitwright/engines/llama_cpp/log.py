@@ -32,7 +32,7 @@ class EngineMemory:
 
     @property
     def buffers_bytes(self) -> int:
-        """All buffers."""
+        """Bytes of all buffers."""
         return self.weights_bytes + self.cache_bytes + self.outputs_bytes + self.compute_bytes
 
 
@@ -65,6 +65,6 @@ def _log(path: Path, serving: Serving, *, fill: int) -> str:
 
 
 def _reason(log: str) -> str:
-    """The first of the engine's errors: those behind it repeat that loading failed."""
+    """Return the first of the engine's errors: those after it repeat that loading failed."""
     found = _REASON.search(log)
     return " ".join(found[1].split()) if found else "it ended without a word"

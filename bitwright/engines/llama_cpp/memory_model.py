@@ -29,7 +29,7 @@ _LAYER_BYTES, _TOKEN_BYTES, _MERGE_BYTES = 85_000, 207, 242
 
 
 class LlamaCppMemory(MemoryModel):
-    """The memory of llama.cpp; see the module."""
+    """Memory model of llama.cpp, with the formulas of this module."""
 
     def use(self, shape: Dimensions, serving: Serving, *, weights_bytes: int) -> MemoryUse:
         """Count the bytes that a run takes in llama.cpp."""
@@ -86,7 +86,7 @@ def _cache(shape: Dimensions, serving: Serving) -> tuple[MemoryLine, ...]:
 
 
 def _compute(shape: Dimensions, serving: Serving) -> MemoryLine:
-    """The graph's buffer: at its peak five activations of the embedding's width beside three of the feed-forward network, or beside those of
+    """Count the graph's buffer: at its peak five activations of the embedding's width beside three of the feed-forward network, or beside those of
     attention where they are larger; and the attention masks.
     """
     tokens = _batch(serving)
@@ -114,7 +114,7 @@ def _attention(shape: Dimensions, serving: Serving) -> int:
 
 
 def _rotations(shape: Dimensions, serving: Serving) -> int:
-    """The matrices that spread keys and values before a cache of blocks rounds them (see `rotation`); for the cache of windows once more."""
+    """Count the matrices that rotate keys and values before a cache of blocks rounds them (see `rotation`); for the cache of windows once more."""
     sides = rotation(serving.keys, shape.key_head, keys=True), rotation(serving.values, shape.value_head, keys=False)
     return 4 * len(set(shape.windowed)) * sum(side**2 for side in sides)
 

@@ -55,7 +55,7 @@ def parity_contexts(sequences: NDArray[np.int64], longest: int) -> list[NDArray[
 
 @contextmanager
 def original_file(model: Model, folder: Path) -> Iterator[Path]:
-    """The model as it is stored as a GGUF file: its own, or a copy in `folder` for as long as the block lasts.
+    """Provide the original as a GGUF file: its own, or a copy in `folder` for as long as the block lasts.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -73,7 +73,7 @@ def original_file(model: Model, folder: Path) -> Iterator[Path]:
 
 
 def tokenizes_alike(model: Model, engine: LlamaCpp) -> bool:
-    """Whether the engine reads a text as the model's tokenizer does: the next token is the same for the text and for its ids."""
+    """Return whether the engine tokenizes a text as the model's tokenizer does: the next token is the same for the text and for its ids."""
     ids = model.tokenizer(_SAMPLE)["input_ids"]
     return mean_divergence(engine.next_token(ids)[None], engine.next_token(_SAMPLE)[None]).nats_per_token < _SAME_CONTEXT
 

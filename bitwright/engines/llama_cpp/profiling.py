@@ -1,4 +1,4 @@
-"""A profile of this machine, timed in llama.cpp itself on models made on the spot: every format at two depths, on one thread and on all.
+"""Profile of this machine, timed in llama.cpp on models made on the spot: every format at two depths, on one thread and on all.
 
 The models have Llama's shape, or that of a model which is named: rows of 576 weights take longer a byte than rows of 1,024. A format that not all
 rows of such a model can have is timed in those that can, with others in `Q8_0`.
@@ -141,7 +141,7 @@ def profile_machine(
 
 
 def trials(model: str, *, seed: int = 0) -> tuple[list[TrialModel], str]:
-    """The models that are timed for `model`, or for any where it is empty, the deepest first; and they in words.
+    """Return the models to time for `model`, or for any if it is empty, the deepest first; and their description.
 
     Raises:
         ModelError: the model cannot be read.
@@ -176,7 +176,7 @@ def formats_to_time(source: TrialModel, named: Sequence[Format]) -> list[Format]
 
 
 def in_format(source: TrialModel, form: Format) -> dict[str, str]:
-    """The matrices of a model in a format, those that it does not fit in another."""
+    """Return the formats of a model's matrices: `form`, and another for those that it does not fit."""
     known = [form, *(LLAMA_CPP.format(name) for name in _BESIDE)]
     return {tensor.name: next(other.name for other in known if other.fits(tensor.shape)) for tensor in trial_matrices(source)}
 
@@ -203,7 +203,7 @@ def processors() -> int:
 
 
 def written_trial(source: TrialModel, formats: dict[str, str], scratch: Path) -> Path:
-    """A model with its matrices in `formats`, written to the folder `scratch`."""
+    """Write a model with its matrices in `formats` to the folder `scratch`."""
     path = scratch / "trial.gguf"
     write_trial(path, source, formats, GgmlCodec())
     return path

@@ -51,7 +51,7 @@ class NativeCheck(Check):
 
     @property
     def allowed_memory_bytes(self) -> int:
-        """The most that the weights may take in memory."""
+        """Bytes that the weights may take in memory at most."""
         return int(_ALLOWED_MEMORY * self.checkpoint.size_found)
 
     @property

@@ -1,4 +1,4 @@
-"""The native layout: a packed layer is one tensor, `<layer>.weight`, the very bytes of the codec.
+"""Native layout: a packed layer is one tensor, `<layer>.weight`, the very bytes of the codec.
 
 As long as that, a vector where transformers expects a matrix: who loads such a checkpoint without `import bitwright.native` gets an error, and never
 a model of random weights.

@@ -34,7 +34,7 @@ def representation_entropies(model: Model, tokens: Tokens) -> NDArray[np.float64
 
 @dataclass(frozen=True)
 class EffectiveRank(Preparation):
-    """Measures the original's effective rank on the text, and makes the objective from it."""
+    """Preparation of the effective-rank objective: measures the original on the text."""
 
     name = "erank"
 

@@ -23,7 +23,7 @@ _SEQUENCES_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class RouterShift(Preparation):
-    """Collects the original's expert selections on the text, and makes the objective from them."""
+    """Preparation of the router-shift objective: collects the original's expert selections on the text."""
 
     name = "router-shift"
 
