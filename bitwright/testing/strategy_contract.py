@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing import get_context
 from zlib import crc32
 
@@ -125,6 +126,12 @@ def as_text(questions: list[Question]) -> list[Asked]:
     return [(question.choices.tolist(), question.n_sequences, question.against.tolist()) for question in questions]
 
 
+@cache
+def another_process() -> ProcessPoolExecutor:
+    """Return a process with a hash seed of its own, which all contracts share, since starting it takes longer than what it is asked for."""
+    return ProcessPoolExecutor(1, mp_context=get_context("forkserver"))
+
+
 def questions_of(contract: type["AskTellContract"]) -> list[Asked]:
     """Return the questions that a contract's strategy asks in this process."""
     return contract().first_questions()
@@ -196,8 +203,7 @@ class AskTellContract(ABC):
         """Require the same questions from the same seed, in another process too."""
         here = self.first_questions()
         assert self.first_questions() == here
-        with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as elsewhere:
-            assert elsewhere.submit(questions_of, type(self)).result(300) == here
+        assert another_process().submit(questions_of, type(self)).result(300) == here
 
     def test_another_seed_asks_for_something_else(self) -> None:
         """Require other questions from another seed."""
