@@ -46,7 +46,7 @@ from bitwright.objectives import (
     split_texts,
     standard_error,
 )
-from bitwright.pipeline.blockwise_gptq import sequential_gptq
+from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
 from bitwright.progress import Silent
 from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, PackedFormat, discover
 

@@ -46,11 +46,11 @@ def main() -> None:
 
 def time_solver(folder: Path, console: Console, budget: Budget) -> None:
     """The exact knapsack and the whole front on this run's own space."""
-    prices = bw.open_run(folder).prices
+    run = bw.open_run(folder)
     started = time.perf_counter()
-    solution = solve(prices.space, prices.table, 8 * budget.size_bytes(prices.space.n_weights))
+    solution = solve(run.space, run.table, 8 * budget.size_bytes(run.space.n_weights))
     solved = time.perf_counter()
-    front = hull(prices.space, prices.table)
+    front = hull(run.space, run.table)
     console.print(f"solver {solved - started:.4f} s, proven gap {solution.gap:.1e}")
     console.print(f"front of {len(front.loss)} points {time.perf_counter() - solved:.4f} s")
 

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_space import price
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price
 from bitwright.predictors import Validation, predictor_named, summed
 from bitwright.predictors.plans.by_name import PREDICTORS
 from bitwright.predictors.plans.predictor import Predictor
@@ -171,13 +171,13 @@ def main() -> None:
         formats=tuple(args.formats.split(",")),
         calibration=args.calibration,
         held_out=args.held_out,
-        keep=tuple(args.skip.split(",")),
+        skip=tuple(args.skip.split(",")),
         sequence_length=args.length,
         seed=args.seed,
     )
     bench = set_up(settings, args.out, device=args.device, progress=Silent())
     run = price(bench)
-    space, table, rng = run.prices.space, run.prices.table, np.random.default_rng(args.seed)
+    space, table, rng = run.space, run.table, np.random.default_rng(args.seed)
     random = [*scattered(space, sizes_between(space, *SPREAD, args.plans), rng=rng)]
     near = near_plans(space, table, args.plans, rng)
     measure(bench, run, [*random, *(choice for choice, _, _ in near)])

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, standard_error
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.candidates import budget_bytes, candidates
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.run_space import price, uniforms, whole_space
+from bitwright.pipeline.planning.candidates import budget_bytes, candidates
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price, uniforms, whole_space
 from bitwright.predictors import importance_error_table
 from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
 from bitwright.progress import Silent
@@ -75,11 +75,11 @@ def nearest(space: Space, named: Mapping[str, Choice], size_bytes: int) -> dict[
 
 def lanes(bench: LoadedRun, run: Run, *, budgets: list[int], mixes: Mixes) -> list[Lane]:
     """All that is compared, budget by budget."""
-    space = run.prices.space
+    space = run.space
     theirs = {f"llama.cpp {name}": mix_choice(space, mix["formats"]) for name, mix in mixes.items()}
     tables, found = other_tables(bench), []
     for size_bytes in budgets:
-        ours = {PLAN: candidates(run, size_bytes)["knapsack"], "raw gradient": solve(space, run.prices.second_table, 8 * size_bytes).choice}
+        ours = {PLAN: candidates(run, size_bytes)["knapsack"], "raw gradient": solve(space, run.second_table, 8 * size_bytes).choice}
         others = {name: solve(space, table, 8 * size_bytes).choice for name, table in tables.items()}
         named = ours | others | nearest(space, uniforms(run), size_bytes) | nearest(space, theirs, size_bytes)
         found += [Lane(size_bytes, name, choice, space.total_bytes(choice)) for name, choice in named.items()]
@@ -135,10 +135,7 @@ def main() -> None:
     settings = Settings(args.model, calibration=args.calibration, held_out=args.held_out, seed=args.seed)
     bench = set_up(settings, args.out, device=args.device, progress=Silent())
     run = price(bench)
-    prices = run.prices
-    budgets = [
-        budget_bytes(parse_budget(text), n_weights=prices.space.n_weights, original_bytes=prices.original_bytes) for text in args.budgets.split(",")
-    ]
+    budgets = [budget_bytes(parse_budget(text), n_weights=run.space.n_weights, original_bytes=run.original_bytes) for text in args.budgets.split(",")]
     found = lanes(bench, run, budgets=budgets, mixes=read_mixes(args.mixes))
     measure(bench, run, list({tuple(lane.choice.tolist()): lane.choice for lane in found}.values()))
     known = run.measurements

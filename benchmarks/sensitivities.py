@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, Reference, Tokens
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.price_table import subject_of
-from bitwright.pipeline.run_space import price, whole_space
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.price_table import subject_of
+from bitwright.pipeline.pricing.run_space import price, whole_space
 from bitwright.predictors import fit_scale, gradient_products, importance_error_table, rank_agreement, summed
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
@@ -90,7 +90,7 @@ def one_at_a_time(bench: LoadedRun, space: Space, n_sequences: int) -> tuple[Tab
 
 def scores(bench: LoadedRun, run: Run, n_sequences: int) -> dict[str, tuple[Score, Cost]]:
     """Every way to predict a plan's divergence, and its cost; nothing is measured one at a time where `n_sequences` is 0."""
-    space, n_tokens = run.prices.space, bench.texts.calibration.n_tokens
+    space, n_tokens = run.space, bench.texts.calibration.n_tokens
     distortion = measure_distortion(whole_space(bench), bench.levels, progress=bench.progress)
     weighted = importance_error_table(distortion)
     products = gradient_products(subject_of(bench, space))
@@ -169,7 +169,7 @@ def main() -> None:
     settings = Settings(args.model, formats=tuple(args.formats.split(",")), calibration=args.calibration, held_out=args.held_out, seed=args.seed)
     bench = set_up(settings, args.out, device=args.device, progress=Silent())
     run = price(bench)
-    plans = random_plans(run.prices.space, args.plans, rng=np.random.default_rng(args.seed))
+    plans = random_plans(run.space, args.plans, rng=np.random.default_rng(args.seed))
     measure(bench, run, plans)
     known = run.measurements
     measured = [known[tuple(choice.tolist())] for choice in plans]

@@ -39,6 +39,14 @@ SUB_ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "search": {"solvers": (), "strategies": ("solvers",)},
     "engines": {"llama_cpp": (), "compressed_tensors": (), "native": ()},
     "report": {"tables": (), "charts": ("tables",)},
+    "pipeline": {
+        "calibration": (),
+        "finishing": (),
+        "pricing": ("calibration",),
+        "planning": ("finishing", "pricing"),
+        "searching": ("planning", "pricing"),
+        "reporting": ("calibration", "planning", "pricing", "searching"),
+    },
 }
 EVERYWHERE = ("errors", "plugins", "progress", "ranges", "whole_files", "written_files")
 PARTS = ROOMS | {

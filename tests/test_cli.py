@@ -133,7 +133,7 @@ def test_what_ships_is_told_beside_what_was_searched(bitwright: Cli, llama_96: P
     assert "shipped with gptq (sequential)" in " ".join(ended.out.split())
     assert "Spearman" in ended.out
     assert read_plan(tmp_path / "plan.json").rounding.shipped == "gptq (sequential)"
-    refused(bitwright("search", llama_96, "--out", tmp_path / "o", "--codec", "gptq", *SIZES), "libggml")
+    refused(bitwright("search", llama_96, "--out", tmp_path / "o", "--codec", "gptq", *SIZES), "ggml, obs")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from bitwright.engines.by_name import (
     profile_named,
     target_named,
 )
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import HEALTHY_NATS, Check
 from bitwright.engines.checking import N_CONTEXTS, check, prefixes
 from bitwright.engines.checkpoint_container import CheckpointContainer
@@ -40,6 +41,7 @@ __all__ = [
     "N_CONTEXTS",
     "Anatomy",
     "Check",
+    "CheckRequest",
     "CheckpointContainer",
     "CheckpointSource",
     "Container",

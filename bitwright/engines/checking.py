@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress import Model
 from bitwright.engines.by_name import engine_named
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.progress import Progress
 from bitwright.spaces import Plan
@@ -29,7 +30,9 @@ def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int
     engine = engine_named(plan.target)
     engine.require_python(engine_python)
     require_as_written(path)
-    return engine.check(model, plan, path, contexts=contexts, prompt=prompt, engine_python=engine_python, progress=progress)
+    return engine.check(
+        CheckRequest(model=model, plan=plan, path=path, contexts=contexts, prompt=prompt, engine_python=engine_python, progress=progress)
+    )
 
 
 def prefixes(sequences: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:

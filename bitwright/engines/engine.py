@@ -7,20 +7,16 @@ An engine is a folder beside this file that ends in `engine.py`, or a package of
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bitwright.compress import ROUNDING_PARTS, Codec, CutSource, Floats, Model, Source, cut_pieces
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.memory import MemoryModel, Serving
 from bitwright.engines.parity import Parity
 from bitwright.errors import ModelError, UserError
-from bitwright.progress import Progress
-from bitwright.spaces import Plan, Target, part_of, uncut
+from bitwright.spaces import Target, part_of, uncut
 
 
 @dataclass(frozen=True)
@@ -61,12 +57,8 @@ class Engine(ABC):
         """Return what packs tensors: that of `name`, one of `codecs`, with the second moments of layers' inputs where it goes by them."""
 
     @abstractmethod
-    def check(
-        self, model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, engine_python: str, progress: Progress
-    ) -> Check:
-        """Load what lies at `path` in the engine and compare it with its plan, over `contexts`, each `(length,)` token ids.
-
-        `model` has its tensors as `held` gives them; `engine_python` passed `require_python`.
+    def check(self, request: CheckRequest) -> Check:
+        """Load what lies at the path of `request` in the engine and compare it with its plan.
 
         Raises:
             ModelError: it cannot be read, by us or by the engine.

@@ -2,19 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bitwright.compress import Codec, CombinedCodec, Floats, Model, integer_codec, rounding_named
+from bitwright.compress import Codec, CombinedCodec, Floats, integer_codec, rounding_named
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.engine import Engine
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.errors import PlanError
-from bitwright.progress import Progress
-from bitwright.spaces import INTEGER_FORMATS, Plan, Target
+from bitwright.spaces import INTEGER_FORMATS, Target
 
 #: Packed integers as the papers of the field use them, to compare methods and for small models whose rows no block of GGUF divides.
 INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
@@ -34,17 +30,7 @@ class NoEngine(Engine):
         """Return a codec of grouped integers with the rounding `name`, and of `more`."""
         return CombinedCodec((*self.more, integer_codec(rounding_named(name, moments))))
 
-    def check(
-        self,
-        model: Model,  # noqa: ARG002
-        plan: Plan,  # noqa: ARG002
-        path: Path,  # noqa: ARG002
-        *,
-        contexts: list[NDArray[np.int64]],  # noqa: ARG002
-        prompt: str,  # noqa: ARG002
-        engine_python: str,  # noqa: ARG002
-        progress: Progress,  # noqa: ARG002
-    ) -> Check:
+    def check(self, request: CheckRequest) -> Check:  # noqa: ARG002
         """Refuse to check.
 
         Raises:

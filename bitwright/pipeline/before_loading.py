@@ -15,15 +15,15 @@ from bitwright.compress import Headers, Outline, context_length, open_headers, r
 from bitwright.engines import engine_named
 from bitwright.errors import UserError
 from bitwright.objectives import CostObjective, read_documents, require_datasets, require_readable
-from bitwright.pipeline.calibration_mix import shares_in
-from bitwright.pipeline.cost_limits import Conditions
-from bitwright.pipeline.costs import require_countable
+from bitwright.pipeline.calibration.mixture import shares_in
 from bitwright.pipeline.loaded_run import is_local, require_device
-from bitwright.pipeline.outputs import require_folder
-from bitwright.pipeline.run_search import Search
-from bitwright.pipeline.run_space import cache_units, lower_bound_space
+from bitwright.pipeline.planning.cost_limits import Conditions
+from bitwright.pipeline.planning.costs import require_countable
+from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, require_needed
+from bitwright.pipeline.pricing.run_space import cache_units, lower_bound_space
+from bitwright.pipeline.results import require_folder
+from bitwright.pipeline.searching.run_search import Search
 from bitwright.pipeline.settings import SELF, Settings
-from bitwright.pipeline.size_limits import BudgetOrMemory, Original, bound_space, require_needed
 from bitwright.search import solve
 from bitwright.spaces import DEFAULT_CACHE, Space, uncut
 

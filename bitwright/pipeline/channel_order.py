@@ -18,10 +18,9 @@ from bitwright.engines import MODEL, N_CONTEXTS, NATIVE, NATIVE_CHANNELS, Checkp
 from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.objectives import Shape, Tokens, next_token_log_probabilities
 from bitwright.pipeline.before_loading import require_lengths, require_texts
-from bitwright.pipeline.calibration_mix import parts_of, shares_in
+from bitwright.pipeline.calibration.mixture import parts_of, shares_in
 from bitwright.pipeline.loaded_run import report_missing, require_device, text_named
-from bitwright.pipeline.outputs import require_folder
-from bitwright.pipeline.results import require_results
+from bitwright.pipeline.results import require_folder, require_results
 from bitwright.pipeline.settings import SELF
 from bitwright.predictors import channel_energies
 from bitwright.progress import Progress, Silent

@@ -38,7 +38,7 @@ from bitwright.objectives import (
     sample_texts,
     split_texts,
 )
-from bitwright.pipeline.calibration_mix import Share, mixed, parts_of, sequences_by_text, shares_in, store_origins
+from bitwright.pipeline.calibration.mixture import Share, mixed, parts_of, sequences_by_text, shares_in, store_origins
 from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
@@ -201,10 +201,13 @@ def _texts(settings: Settings, model: Model, *, store: Store, progress: Progress
         for name, tokens in (("calibration", texts.calibration), ("held-out", texts.held_out)):
             store.put_text(f"{name} text", tokens.text)
             store.put_array(f"{name} tokens", tokens.ids)
-    parts = (Tokens(store.array(f"{name} tokens").astype(np.int64), store.text(f"{name} text")) for name in ("calibration", "held-out"))
-    found = Texts(*parts)
+    found = Texts(calibration=_stored_tokens(store, "calibration"), held_out=_stored_tokens(store, "held-out"))
     report_missing(found, settings.shape, progress)
     return found
+
+
+def _stored_tokens(store: Store, name: str) -> Tokens:
+    return Tokens(store.array(f"{name} tokens").astype(np.int64), store.text(f"{name} text"))
 
 
 def _calibration(settings: Settings, model: Model, *, store: Store, progress: Progress) -> Texts:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from bitwright.compress import WIDTHS, Bytes, Codec, Floats, PackedTensors, Source, load
-from bitwright.engines import N_CONTEXTS, Check, CheckpointContainer, Described, Engine, Layout, Recipe, prefixes
+from bitwright.engines import N_CONTEXTS, Check, CheckpointContainer, CheckRequest, Described, Engine, Layout, Recipe, prefixes
 from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.progress import Silent
 from bitwright.spaces import (
@@ -92,7 +92,9 @@ def check_of(made: Built, plan: Plan) -> Check:
     """Run the engine's check of what was built against `plan`."""
     model = made.engine.held_model(load(made.model))
     ids = np.random.default_rng(0).integers(3, _N_TOKENS, size=(N_CONTEXTS, _LENGTH))
-    return made.engine.check(model, plan, made.path, contexts=prefixes(ids, 4), prompt=_PROMPT, engine_python="", progress=Silent())
+    return made.engine.check(
+        CheckRequest(model=model, plan=plan, path=made.path, contexts=prefixes(ids, 4), prompt=_PROMPT, engine_python="", progress=Silent())
+    )
 
 
 class _Foreign(Format):

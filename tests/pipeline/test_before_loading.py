@@ -19,13 +19,13 @@ from bitwright.errors import BudgetError, DeviceError, LibraryError, ModelError,
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import CostObjective
 from bitwright.pipeline import Conditions, Memory, Search
-from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.before_loading import require_fittable, require_searchable
 from bitwright.pipeline.channel_order import order_channels
-from bitwright.pipeline.cost_limits import NO_CONDITIONS, CostCeiling
-from bitwright.pipeline.importing import import_plan
+from bitwright.pipeline.exchange import import_plan
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_space import whole_space
+from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, CostCeiling
+from bitwright.pipeline.pricing.run_space import whole_space
+from bitwright.pipeline.searching.ask_tell_loop import Effort
 from bitwright.pipeline.smallest import fit_smallest
 from bitwright.progress import Silent
 from tests.runs import small
@@ -45,7 +45,7 @@ def unread(llama_256: Path, llama_96: Path, gguf_256: Path, monkeypatch: pytest.
         monkeypatch.setattr(owner, name, read)
     monkeypatch.setattr("bitwright.pipeline.loaded_run.load", read)
     monkeypatch.setattr("bitwright.pipeline.channel_order.load", read)
-    monkeypatch.setattr("bitwright.pipeline.importing.load", read)
+    monkeypatch.setattr("bitwright.pipeline.exchange.load", read)
 
 
 @pytest.fixture(params=["llama_256", "gguf_256"])
@@ -73,7 +73,7 @@ CASES: dict[str, Case] = {
         ("4,096 tokens", "128"),
     ),
     "a sequence beyond the model": (UserError, lambda m, o: fit(small(m, sequence_length=129), o), ("129 tokens", "128", "--sequence-length")),
-    "a pattern that keeps nothing": (ModelError, lambda m, o: fit(small(m, keep=("no_such*",)), o), ("'no_such*'",)),
+    "a pattern that keeps nothing": (ModelError, lambda m, o: fit(small(m, skip=("no_such*",)), o), ("'no_such*'",)),
     "a profile of another engine": (
         DeviceError,
         lambda m, o: fit(small(m, target="native", formats=()), o, conditions=limited(CostObjective.SECONDS)),

@@ -12,9 +12,9 @@ import bitwright as bw
 from bitwright.compress import read_imatrix, write_imatrix
 from bitwright.errors import ModelError, RunError, TextError
 from bitwright.pipeline import Run
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up, timed
-from bitwright.pipeline.run_space import price, uniforms
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price, uniforms
 from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny
 from tests.runs import leftovers, small

@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bitwright.compress import Codec, Floats, Model, packed_codec, rounding_named
+from bitwright.compress import Codec, Floats, packed_codec, rounding_named
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.compressed_tensors.check import check_in_transformers, check_in_vllm
@@ -16,8 +13,6 @@ from bitwright.engines.compressed_tensors.reload import reload_in_transformers, 
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS, VLLM
 from bitwright.engines.compressed_tensors.vllm import python_of_vllm
 from bitwright.engines.engine import Engine
-from bitwright.progress import Progress
-from bitwright.spaces import Plan
 
 
 @dataclass(frozen=True)
@@ -32,19 +27,9 @@ class TransformersEngine(Engine):
         """Return the codec of packed formats with the rounding `name`."""
         return packed_codec(rounding_named(name, moments))
 
-    def check(
-        self,
-        model: Model,
-        plan: Plan,
-        path: Path,
-        *,
-        contexts: list[NDArray[np.int64]],
-        prompt: str,
-        engine_python: str,  # noqa: ARG002
-        progress: Progress,
-    ) -> Check:
+    def check(self, request: CheckRequest) -> Check:
         """Load the checkpoint with `from_pretrained` and compare it with its plan."""
-        return check_in_transformers(self.container(plan.model.source), model, plan, path, contexts=contexts, prompt=prompt, progress=progress)
+        return check_in_transformers(self.container(request.plan.model.source), request)
 
     def require_writable(self) -> None:
         """Raise `LibraryError` if the package compressed-tensors is missing."""
@@ -63,12 +48,9 @@ class VllmEngine(Engine):
         """Return the codec of packed formats with the rounding `name`."""
         return packed_codec(rounding_named(name, moments))
 
-    def check(
-        self, model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, engine_python: str, progress: Progress
-    ) -> Check:
+    def check(self, request: CheckRequest) -> Check:
         """Load the checkpoint in vLLM, where a Python has it, and compare it with its plan."""
-        container, python = self.container(plan.model.source), python_of_vllm(engine_python)
-        return check_in_vllm(container, model, plan, path, contexts=contexts, prompt=prompt, python=python, progress=progress)
+        return check_in_vllm(self.container(request.plan.model.source), request, python=python_of_vllm(request.engine_python))
 
     def require_writable(self) -> None:
         """Raise `LibraryError` if the package compressed-tensors is missing."""

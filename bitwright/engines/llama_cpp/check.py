@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import GgufSource, Model, PackedTensors, Weights, applied, extremes, integer_codec, quantized_cache
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import (
     HEALTHY_NATS,
     Check,
@@ -36,8 +37,8 @@ from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.errors import ModelError
 from bitwright.objectives import next_token_log_probabilities
-from bitwright.progress import Advance, Progress
-from bitwright.spaces import CacheTypes, Plan
+from bitwright.progress import Advance
+from bitwright.spaces import CacheTypes
 
 _GENERATED_TOKENS = 24
 _FLOAT_FORMATS = ("F32", "F16", "BF16", "F64")
@@ -126,17 +127,18 @@ class LlamaCppCheck(Check):
         return tuple(found)
 
 
-def check_in_llama_cpp(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, progress: Progress) -> LlamaCppCheck:
-    """Compare the file at `path` with its plan, over `contexts`, each `(length,)` token ids.
+def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
+    """Compare a built file with its plan.
 
     Raises:
         ModelError: the file cannot be read, by us or by llama.cpp, or has a window that llama.cpp does not compute and some context is longer than.
     """
+    model, plan, path, contexts, prompt = request.model, request.plan, request.path, request.contexts, request.prompt
     lengths = [len(context) for context in contexts]
     require_window(model, max(lengths))
     built, n_threads = GgufSource(path), torch.get_num_threads()
     _require_alike(model, built)
-    with progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
+    with request.progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
         original_in_torch = next_token_log_probabilities(model, contexts)
         with applied(model, _weights_of(model, built)), quantized_cache(model, plan.cache.types):
             planned_in_torch = next_token_log_probabilities(model, contexts)
