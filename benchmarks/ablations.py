@@ -1,4 +1,4 @@
-"""What did not help, or only sometimes: the decisions behind the default search, each tried both ways.
+"""Ablations: decisions behind the default search that did not help, or only sometimes, each tried both ways.
 
     python benchmarks/ablations.py MODEL --calibration cal.txt --held-out held.txt --out FOLDER
 
@@ -92,7 +92,7 @@ def many_sweeps(args: argparse.Namespace) -> Table:
 
 
 def steps(bench: LoadedRun, run: Run, start: tuple[Choice, ...], budgets: list[int]) -> Iterator[Row]:
-    """One step along the slopes from each plan, at every damping."""
+    """Yield one step along the slopes from each plan, at every damping."""
     found: dict[float, list[Choice]] = {damping: [] for damping in DAMPINGS}
     with open_session(bench, run, DEFAULT) as at:
         expand = at.method_context([]).expand

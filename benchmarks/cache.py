@@ -150,7 +150,7 @@ def print_rivals(args: argparse.Namespace) -> None:
 
 
 def print_prices(run: Run) -> None:
-    """What each type costs alone, on the calibration text."""
+    """Print the price of each cache type alone, on the calibration text."""
     names = [form.name for form in run.space.formats]
     print("Prices of the types of the cache, nats/token")
     for what, row in zip(("keys", "values"), run.table[-2:], strict=True):

@@ -1,4 +1,4 @@
-"""What is gained where the channels of a feed-forward part have formats of their own, or none at all, against formats of whole matrices or experts?
+"""Compare formats for the channels of a feed-forward part, or pruning them, with formats for whole matrices or experts.
 
 Everything that is decided about has the same bytes in each lane; names are not counted there: a part takes some 200 bytes of them in headers and
 configuration whatever its size. That is much of a toy's file and nothing of a real one's, and is printed apart.

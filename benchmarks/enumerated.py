@@ -1,4 +1,4 @@
-"""How near to the true front does the default search come where every choice can be measured?
+"""Compare the default search with the true front, where every choice can be measured.
 
 Nine matrices of a model in three formats are 19,683 choices. All of them are measured on the text that is searched on, so the true front and the true
 best choice of every budget are known; everything else of the model stays as it is stored. The default search then gets a few evaluations along the

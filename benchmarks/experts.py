@@ -1,4 +1,4 @@
-"""What is gained where every expert of a mixture has a format of its own, or may be dropped, against one format for all experts of a layer?
+"""Compare a format for every expert of a mixture, and dropping experts, with one format for all experts of a layer.
 
 Only experts are decided about (gate, up and down of an expert together, if not said otherwise); everything else stays as it is stored. A budget of b
 is what uniform codes of b bits take, between two widths in proportion. At each budget and the same bytes:
@@ -58,7 +58,7 @@ class Lab:
     run: Run
 
     def best(self, method: str, budget_bits: int, n_evaluations: float) -> Choice:
-        """What a method finds, by the text that it searches on: nothing where it has no answer to such a budget, and the table's word where it may
+        """Return the choice that a method finds on the text that it searches on: none for a budget it cannot meet, the table's optimum where it may
         measure nothing.
         """
         if not n_evaluations:
@@ -115,7 +115,7 @@ def zeroed(bench: LoadedRun, run: Run) -> NDArray[np.float64]:
 
 
 def ranking(kept: Lab, dropping: Lab) -> str:
-    """How well experts are ranked, in a sentence."""
+    """Return the rank correlations of experts in a sentence."""
     bench, space, zero = kept.bench, kept.run.space, zeroed(kept.bench, kept.run)
     distortion, coarsest = distortion_of(bench, whole_space(bench)), space.smallest()
     ranked = {

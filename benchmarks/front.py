@@ -1,4 +1,4 @@
-"""How many evaluations does a front of size against divergence take: AMQ's loop as published against the default search?
+"""Count the evaluations that a front of size against divergence takes: AMQ's loop as published against the default search.
 
 AMQ (Lee et al., EMNLP 2025) as published: 2, 3 and 4 bits, units pinned to 4 bits whose drop to 2 bits from all-4 diverges by more than twice the
 median, 250 choices of its design, then 200 rounds of a cubic RBF, NSGA-II on the prediction and 50 choices spread along the size: 10,250 evaluations.

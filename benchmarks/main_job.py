@@ -1,4 +1,4 @@
-"""What `fit` costs: seconds, tokens and peak memory of every stage, the quantizer against libggml's own speed, and the command line's start.
+"""Cost of `fit`: seconds, tokens and peak memory of every stage, the quantizer against libggml's own speed, and the command line's start.
 
 usage: python benchmarks/main_job.py MODEL.gguf --budget 90MB --out FOLDER
 """
@@ -56,7 +56,7 @@ def time_solver(folder: Path, console: Console, budget: Budget) -> None:
 
 
 def time_quantizer(console: Console) -> None:
-    """Our quantizer against bare calls of libggml on as many threads, in turn, on the same weights."""
+    """Time our quantizer against bare calls of libggml on as many threads, in turn, on the same weights."""
     weights = np.random.default_rng(0).standard_normal((ROWS, COLUMNS)).astype(np.float32)
     importance, codec = np.ones((1, COLUMNS), dtype=np.float32), GgmlCodec()
     for name in ("Q8_0", "Q4_0", "Q4_K", "Q6_K", "IQ4_NL"):

@@ -1,4 +1,4 @@
-"""What the benchmarks of native checkpoints are asked, and the settings of the run that follows from it."""
+"""Options of the benchmarks of native checkpoints, and the settings of the run that follows from them."""
 
 import argparse
 from pathlib import Path

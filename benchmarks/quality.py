@@ -1,4 +1,4 @@
-"""At the same size, how good are Bitwright's plans, and how good is what else one could write? Everything is measured on held-out text.
+"""Compare Bitwright's plans with other allocations at the same size. Everything is measured on held-out text.
 
 Lanes for each budget, all with the same codec, importance matrix and tokens, and bytes counted alike:
     plan          the exact knapsack on the gradient table, which `bitwright plan` proposes first; nothing is chosen by what is measured here
@@ -60,7 +60,7 @@ def other_tables(bench: LoadedRun) -> dict[str, NDArray[np.float64]]:
 
 
 def mix_choice(space: Space, formats: Mapping[str, str]) -> Choice:
-    """What a mix gives every unit, offered or not; llama.cpp never splits a unit of a dense model."""
+    """Return the format that a mix gives every unit, offered or not; llama.cpp never splits a unit of a dense model."""
     index = {form.name: i for i, form in enumerate(space.formats)}
     return np.array([index[formats[unit.tensors[0].name]] for unit in space.units], dtype=np.int64)
 
@@ -87,7 +87,7 @@ def lanes(bench: LoadedRun, run: Run, *, budgets: list[int], mixes: Mixes) -> li
 
 
 def compared(lane: Lane, plan: Measurement, measured: Measurement) -> dict[str, Any]:
-    """One row of the table."""
+    """Return a row of the table."""
     difference = np.array(measured.by_sequence[:, 0]) - np.array(plan.by_sequence[:, 0])
     return {
         "budget_bytes": lane.budget_bytes,

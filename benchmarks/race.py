@@ -60,7 +60,7 @@ class Spent:
 
 @dataclass(frozen=True, eq=False)
 class Entrant:
-    """What a lane brings to one budget: its choices (several where they are drawn), and what they cost."""
+    """Choices of a lane for one budget (several where they are drawn), and their cost."""
 
     lane: str
     choices: tuple[Choice, ...]
@@ -69,7 +69,7 @@ class Entrant:
 
 @dataclass(frozen=True, eq=False)
 class Heat:
-    """One model, calibration seed and budget."""
+    """Heat of the race: a model, a calibration seed and a budget."""
 
     bench: LoadedRun
     run: Run
@@ -82,7 +82,7 @@ class Heat:
         return self.run.space
 
     def priced(self) -> Spent:
-        """What the run's own table cost."""
+        """Cost of the run's own table."""
         passes, n_tokens = proxy_named(self.run.settings.sensitivity).passes(self.space), self.bench.texts.calibration.n_tokens
         seconds = sum(seconds for name, seconds, _, _ in self.run.store.stages() if name == self.run.settings.sensitivity)
         return Spent(round(passes.forward * n_tokens), round(passes.backward * n_tokens), seconds)
@@ -110,7 +110,7 @@ def entries(heat: Heat, *, methods: tuple[Method, ...], evaluations: int, refere
 
 
 def searched(heat: Heat, lane: str, search: Search, *, first: Spent) -> Entrant:
-    """What a method finds: of the choices that it measured in full the best that fits; the table's word where it measured none."""
+    """Return the best choice that a method measured in full and that fits; the table's optimum where it measured none."""
     explored = search_budget(heat.bench, heat.run, budget_bits=heat.budget_bits, search=search)
     spent = Spent(
         first.forward_tokens + explored.spent.forward_tokens,
@@ -125,7 +125,7 @@ def searched(heat: Heat, lane: str, search: Search, *, first: Spent) -> Entrant:
 
 
 def rival(heat: Heat, found: dict[str, Any]) -> Entrant:
-    """What a rival's map makes of every unit; nothing where it has none for this budget or seed."""
+    """Return the choice that a rival's map is for our units; none where it has no map for this budget or seed."""
     spent = Spent(found["forward_tokens"], found["backward_tokens"], found["seconds"])
     matching = [answer for asked_for, answer in found["budgets"].items() if abs(float(asked_for) - stored(heat)) < 0.02]
     if not matching:

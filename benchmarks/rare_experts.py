@@ -1,4 +1,4 @@
-"""What may a rarely chosen expert be priced by: the others of its layer, or tokens that are sent to it by force?
+"""Compare two prices of a rarely chosen expert: by the others of its layer, and by tokens that are sent to it by force.
 
 Of every expert it is known here what it costs, for each token that the router sends there, to store it in a format: measured with the text's own
 routing and divided by its tokens. Beside it what each rule says of an expert without seeing any of its tokens:
@@ -30,13 +30,13 @@ from bitwright.progress import Silent
 
 
 def of_others(costs: NDArray[np.float64], layers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each expert the median of `costs` `(n_experts,)` over the others of its layer."""
+    """Return for each expert the median of `costs` `(n_experts,)` over the others of its layer."""
     units = np.arange(len(costs))
     return np.array([np.median(costs[(layers == layers[u]) & (units != u)]) for u in units])
 
 
 def told(name: str, found: NDArray[np.float64], true: NDArray[np.float64], rarest: int) -> str:
-    """How far off the costs `found` are."""
+    """Return how far off the costs `found` are, in a line."""
     logs = np.log(found / true)
     return (
         f"  {name:<8} × {np.exp(np.median(np.abs(logs))):.2f} off, {np.exp(np.median(logs)):.2f} of the true cost, "

@@ -1,4 +1,4 @@
-"""What is calibrating the routers after quantization (QESC) worth, with plans of the same bytes?
+"""Measure the gain of calibrating the routers after quantization (QESC), with plans of the same bytes.
 
 For each budget three plans of one file size or less: one format for all experts (the largest that fits), the optimum of the table, and the best
 that the default search finds with `--evaluations` on the calibration text. Each is measured on held-out text as it is and with its routers
@@ -72,7 +72,7 @@ class Lab:
         return planned_weights(self.bench.model, self.bench.levels, formats=formats)
 
     def calibrated(self, weights: Weights, ridge: float) -> Weights:
-        """The same with routers of their own."""
+        """Return the weights with calibrated routers."""
         routers = calibrated_routers(self.bench.model, weights, self.bench.texts.calibration, ridge=ridge, progress=Silent())
         return {**weights, **{name: lambda name=name: routers[name] for name in routers}}  # type: ignore[misc]
 
@@ -87,7 +87,7 @@ class Lab:
             return self.shift.evaluate_model(self.bench.model).value
 
     def compared(self, choice: Choice, ridge: float) -> str:
-        """Without and with, and the paired difference."""
+        """Return the divergence without and with calibration, and the paired difference."""
         weights = self.weights(choice)
         other = self.calibrated(weights, ridge)
         before, after = self.by_sequence(weights), self.by_sequence(other)

@@ -1,4 +1,4 @@
-"""Only what Bitwright wrote is replaced, and nothing is written over, into or around what it is made from."""
+"""Overwriting: only what Bitwright wrote is replaced, and nothing is written over, into or around what it is made from."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def folder(path: Path, text: str = "weights") -> Path:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Everything below a folder but the records, by its path; links by where they lead."""
+    """Return everything below a folder but the records, by its path; links by where they lead."""
     found = {}
     for path in sorted(root.rglob("*")):
         if path.name != RECORD and (path.is_symlink() or path.is_file()):

@@ -1,4 +1,4 @@
-"""What other processes do in tests: functions that can be told by name to a new process."""
+"""Work for other processes in tests: functions that can be told by name to a new process."""
 
 import os
 import sys
@@ -32,14 +32,14 @@ def fill_store(tell: Connection, path: Path) -> None:
 
 
 class Telling(Progress):
-    """Tells of every stage that begins and of every step."""
+    """Progress that tells of every stage that begins and of every step."""
 
     def __init__(self, tell: Connection) -> None:
         self._tell = tell
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
-        """See `Progress.stage`."""
+        """Send the title at the beginning and at every step."""
         self._tell.send(title)
 
         def advance(_: int) -> None:

@@ -57,7 +57,7 @@ class Rows(Progress):
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
-        """See `Progress.stage`."""
+        """Show a progress bar of `total` steps until the stage ends."""
         columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<42}"), BarColumn(20), TaskProgressColumn())
         with Bars(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err) as bars:
             task = bars.add_task(title, total=total)
@@ -68,7 +68,7 @@ class Rows(Progress):
             yield advance
 
     def note(self, sentence: str) -> None:
-        """See `Progress.note`."""
+        """Print the sentence to standard error."""
         err.print(sentence, soft_wrap=True, markup=False)
 
 

@@ -42,6 +42,6 @@ def digest_row(path: Path) -> tuple[str, str, str]:
 
 
 def prefixes(sequences: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:
-    """`n` contexts of different lengths, none above 128, out of `sequences` `(n_sequences, length)`."""
+    """Return `n` contexts of different lengths, none above 128, out of `sequences` `(n_sequences, length)`."""
     length = min(sequences.shape[1], _CONTEXT_TOKENS)
     return [sequences[i % len(sequences)][: max(2, length * (i % 8 + 1) // 8 - i // len(sequences))] for i in range(n)]

@@ -21,7 +21,7 @@ from bitwright.spaces import Target, part_of, uncut
 
 @dataclass(frozen=True)
 class Engine(ABC):
-    """An engine with the formats, rules, ties and cuts of `target`, by whose name it is called.
+    """Engine with the formats, rules, ties and cuts of `target`, by whose name it is called.
 
     `file_name` is the default name of a finished model. `memory`
     counts a run and `parity` compares the engine with torch on the original, where it is known how. `chooses_cache_types` says whether the types of

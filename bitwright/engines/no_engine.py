@@ -18,20 +18,20 @@ INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
 
 @dataclass(frozen=True)
 class NoEngine(Engine):
-    """See the module; sizes are counted as a GGUF file would have them. `more` are codecs of formats of `target` that are not integers in groups."""
+    """Target without an engine; sizes are those of a GGUF file. `more` are codecs of formats of `target` that are not integers in groups."""
 
     more: tuple[Codec, ...] = ()
 
     def container(self, model: str) -> Container:  # noqa: ARG002
-        """See `Engine.container`."""
+        """Return the container of GGUF files, which counts the sizes."""
         return GgufContainer()
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
-        """See `Engine.codec`."""
+        """Return a codec of grouped integers with the rounding `name`, and of `more`."""
         return CombinedCodec((*self.more, integer_codec(rounding_named(name, moments))))
 
     def check(self, request: CheckRequest) -> Check:  # noqa: ARG002
-        """See `Engine.check`.
+        """Refuse to check.
 
         Raises:
             PlanError: always.
@@ -39,7 +39,7 @@ class NoEngine(Engine):
         raise self._refusal()
 
     def require_writable(self) -> None:
-        """See `Engine.require_writable`."""
+        """Raise `PlanError`: there is no engine to write for."""
         raise self._refusal()
 
     def _refusal(self) -> PlanError:

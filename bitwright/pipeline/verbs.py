@@ -251,7 +251,7 @@ class _PlanRequest:
 
     @cached_property
     def candidates(self) -> dict[str, Choice]:
-        """See `candidates`; computed on first access, which must be after the search."""
+        """Candidates for the budget, computed on first access, which must be after the search."""
         if self.as_published:
             return own_candidate(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)
         return candidates(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)

@@ -64,7 +64,7 @@ JSON = (mutate.bytes_of, mutate.words_of, mutate.json_of, mutate.json_of, mutate
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many mutants were accepted and refused, the longest time of one in seconds, and by how many bytes the process grew at most."""
+    """Counts of mutants accepted and refused, the longest time of one in seconds, and the bytes that the process grew by at most."""
 
     accepted: int
     refused: int

@@ -1,4 +1,4 @@
-"""How a command ends: one sentence and an exit code, whatever its surroundings do to it."""
+"""Ends of commands: one sentence and an exit code, whatever their surroundings do to them."""
 
 import errno
 import os

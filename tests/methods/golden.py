@@ -42,7 +42,7 @@ def between(space: Space, share: float) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What a method is handed: by default as many numbers as it asks for, drawn from a seed."""
+    """Inputs of a method: by default as many numbers as it asks for, drawn from a seed."""
 
     space: Space
     table: Callable[[str], np.ndarray] = lambda _: np.zeros(0)

@@ -31,7 +31,7 @@ def put(store: Store, *choice: int, nats: float = 0.1) -> None:
 
 
 def kl(store: Store) -> dict[tuple[int, ...], list[float]]:
-    """What was measured of every choice."""
+    """Return what was measured of every choice."""
     return {choice: values[:, 0].tolist() for choice, (values, _) in store.all_measured("t", "kl").items()}
 
 
@@ -132,7 +132,7 @@ def test_a_stage_that_is_gone_on_with_adds_up(store: Store) -> None:
 
 
 def test_a_finished_piece_of_work_is_there_for_others_at_once(store: Store, path: Path) -> None:
-    """One transaction for each: nothing waits for a later commit."""
+    """Every piece is a transaction: nothing waits for a later commit."""
     other = Store(path)
     for i in range(3):
         put(store, i)

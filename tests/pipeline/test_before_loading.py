@@ -1,4 +1,4 @@
-"""What options, files and headers tell is told before a weight is read: every test here has a model whose weights cannot be."""
+"""Refusals by options, files and headers alone: every test here has a model whose weights cannot be read."""
 
 import json
 import shutil
@@ -251,7 +251,7 @@ def test_what_headers_say_is_what_the_weights_say(name: str, target: str, reques
 
 
 def test_the_smallest_file_is_known_without_its_weights(llama_256: Path, tmp_path: Path) -> None:
-    """Just below it every fit is refused at once, and there none is."""
+    """Budgets just below it are refused at once, and none at it."""
     settings = small(llama_256, formats=("Q4_0", "Q8_0"))
     space = whole_space(set_up(settings, tmp_path / "run", device="cpu", progress=Silent()))
     smallest = space.total_bytes(space.smallest())

@@ -99,7 +99,7 @@ def test_a_machine_that_was_timed_is_as_fast_as_it_was_timed(searched: Run) -> N
 
 
 def test_a_slow_format_gives_way_to_fast_ones_at_the_least_divergence(searched: Run) -> None:
-    """Where the formats of the smallest files are slow, size alone finds nothing that is fast enough, and the integer programme does."""
+    """Size alone finds nothing that is fast enough if the formats of the smallest files are slow, and the integer programme does."""
     rates = {form.name: 1e-9 for form in searched.space.formats} | {"Q4_0": 5e-9, "Q5_0": 3e-9}
     board = replace(needs(searched, BOARD, 0.7), latency=Latency(rates, 0.0, 0.01))
     wanted = 1.05 * one(searched, board).tokens_per_second

@@ -57,7 +57,7 @@ def test_text_of_the_user_s_is_taken_and_split(llama_tied: Path, tmp_path: Path,
 
 
 class Heard(Silent):
-    """Keeps what is said."""
+    """Progress that keeps the notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -156,7 +156,7 @@ def test_the_importance_matrix_that_is_kept_is_the_one_that_is_used(llama_tied: 
 
 
 def measured(run: Run) -> list[tuple[object, ...]]:
-    """What the run has of every choice, with the seconds that measuring it took."""
+    """Return every measurement of the run, with the seconds that it took."""
     return [(m.choice, m.estimates, m.by_sequence.tolist(), m.n_sequences, m.n_tokens, m.seconds) for m in run.measurements.values()]
 
 

@@ -1,4 +1,4 @@
-"""One process works in a run folder at a time."""
+"""Lock of a run folder: a second process is refused."""
 
 import os
 import signal

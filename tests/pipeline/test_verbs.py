@@ -42,7 +42,7 @@ def test_the_file_is_as_large_as_planned_and_within_the_budget(fit: Fit) -> None
 
 
 def test_the_budget_is_filled_as_far_as_formats_allow(fit: Fit) -> None:
-    """By the table no unit could have a better format in what the knapsack leaves."""
+    """No unit could have a better format by the table in what the knapsack leaves."""
     run = bw.open_run(fit.folder)
     space, table = run.space, run.table
     (choice,) = [candidate.choice for candidate in fit.fitted.summary.candidates if candidate.label == "knapsack"]

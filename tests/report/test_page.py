@@ -20,7 +20,7 @@ VOID = {"meta", "br", "wbr", "rect", "circle", "line", "polyline", "path"}
 
 
 class Balance(HTMLParser):
-    """Holds every opened element against the one that closes it."""
+    """Parser that compares every opened element with the one that closes it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ class Headers(Source):
         self.vectors, self._sizes = vectors, dict(sizes)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`.
+        """Refuse to read weights.
 
         Raises:
             ValueError: always.
@@ -42,7 +42,7 @@ class Headers(Source):
         raise ValueError(f"headers hold no weights: {tensor.name} cannot be read")
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`.
+        """Refuse to read bytes.
 
         Raises:
             ValueError: always.
@@ -50,7 +50,7 @@ class Headers(Source):
         raise ValueError(f"headers hold no weights: the bytes of {tensor.name} cannot be read")
 
     def stored_bytes(self, tensor: Tensor) -> int:
-        """See `Source.stored_bytes`."""
+        """Return the bytes of a tensor by the file's header, or by its shape."""
         return self._sizes[tensor.name] if tensor.name in self._sizes else super().stored_bytes(tensor)
 
 

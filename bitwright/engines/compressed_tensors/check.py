@@ -38,7 +38,7 @@ _GENERATED_TOKENS = 24
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What an engine gave and what torch gives with the weights that it loads, log-probabilities `(n_contexts, n_vocabulary)`; and a text."""
+    """Log-probabilities `(n_contexts, n_vocabulary)` of an engine and of torch with the weights that it loads; and a text."""
 
     engine: str
     log_probabilities: Floats
@@ -78,7 +78,7 @@ def check_in_transformers(container: CheckpointContainer, request: CheckRequest)
 
 
 def check_in_vllm(container: CheckpointContainer, request: CheckRequest, *, python: str) -> CheckpointCheck:
-    """Compare it in the vLLM of `python`, or where that is empty with the weights that the package unpacks which vLLM uses.
+    """Check the checkpoint in the vLLM of `python`; if that is empty, with the weights of the package's unpacker, which vLLM uses.
 
     vLLM's kernels for packed integers take bfloat16 alone.
 

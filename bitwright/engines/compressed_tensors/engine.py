@@ -20,19 +20,19 @@ class TransformersEngine(Engine):
     """Plain `from_pretrained` of transformers, with the package compressed-tensors."""
 
     def container(self, model: str) -> CheckpointContainer:
-        """See `Engine.container`."""
+        """Return the container of compressed-tensors, which transformers reloads whole."""
         return CheckpointContainer(model, self.target, CompressedTensors(self.target.formats), reload_in_transformers)
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
-        """See `Engine.codec`."""
+        """Return the codec of packed formats with the rounding `name`."""
         return packed_codec(rounding_named(name, moments))
 
     def check(self, request: CheckRequest) -> Check:
-        """See `Engine.check`."""
+        """Load the checkpoint with `from_pretrained` and compare it with its plan."""
         return check_in_transformers(self.container(request.plan.model.source), request)
 
     def require_writable(self) -> None:
-        """See `Engine.require_writable`."""
+        """Raise `LibraryError` if the package compressed-tensors is missing."""
         require_package()
 
 
@@ -41,23 +41,23 @@ class VllmEngine(Engine):
     """vLLM, in an environment of its own, which `--engine-python` names."""
 
     def container(self, model: str) -> CheckpointContainer:
-        """See `Engine.container`."""
+        """Return the container of compressed-tensors, reloaded layer by layer."""
         return CheckpointContainer(model, self.target, CompressedTensors(self.target.formats), unpack_layer_by_layer)
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
-        """See `Engine.codec`."""
+        """Return the codec of packed formats with the rounding `name`."""
         return packed_codec(rounding_named(name, moments))
 
     def check(self, request: CheckRequest) -> Check:
-        """See `Engine.check`."""
+        """Load the checkpoint in vLLM, where a Python has it, and compare it with its plan."""
         return check_in_vllm(self.container(request.plan.model.source), request, python=python_of_vllm(request.engine_python))
 
     def require_writable(self) -> None:
-        """See `Engine.require_writable`."""
+        """Raise `LibraryError` if the package compressed-tensors is missing."""
         require_package()
 
     def require_python(self, engine_python: str) -> None:
-        """See `Engine.require_python`: this Python where none is named and it has vLLM."""
+        """Raise if `engine_python` does not exist; empty means this Python, if it has vLLM."""
         python_of_vllm(engine_python)
 
 

@@ -48,7 +48,7 @@ _STANDARD_ERRORS = 2.0
 
 @dataclass(frozen=True)
 class LlamaCppCheck(Check):
-    """What was promised and what was found.
+    """Result of checking a GGUF file in llama.cpp.
 
     `in_torch` and `in_engine` are the divergences of the plan's weights and cache from the original in torch, over the check's contexts; `engine_gap`
     is the divergence of the engine from torch with the plan's own weights, `original_gap` the same with the original's, or where the original is kept
@@ -73,17 +73,17 @@ class LlamaCppCheck(Check):
 
     @property
     def engine(self) -> str:
-        """See `Check.engine`."""
+        """Name of the engine."""
         return "llama.cpp"
 
     @property
     def written(self) -> str:
-        """See `Check.written`."""
+        """Text that llama.cpp wrote after the prompt."""
         return self.generated.text
 
     @property
     def allowed_gap(self) -> float:
-        """The largest `engine_gap` that the engine's own rounding explains: what healthy models show, and what chance adds to the original's mean
+        """Largest `engine_gap` that the engine's own rounding explains: what healthy models show, and what chance adds to the original's mean
         where that is healthy.
         """
         if self.steady_original_gap > HEALTHY_NATS:
@@ -93,7 +93,7 @@ class LlamaCppCheck(Check):
 
     @property
     def rows(self) -> tuple[tuple[str, str, str], ...]:
-        """See `Check.rows`."""
+        """Rows of the table: the quantity, as promised, as found."""
         n_types = "all as planned" if not self.wrong_types else f"{len(self.wrong_types)} differ"
         return (
             ("size", f"{self.size_promised:,} bytes", f"{self.size_found:,} bytes"),
@@ -108,7 +108,7 @@ class LlamaCppCheck(Check):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """See `Check.broken`."""
+        """Sentences about another size, other types, and too large gaps to torch."""
         found = faults((self.size_promised, self.size_found), self.wrong_types, what="file")
         gap = gap_fault(self.engine, self.engine_gap, self.allowed_gap)
         found += gap
@@ -193,7 +193,7 @@ def _in_engine(engine: LlamaCpp, contexts: list[NDArray[np.int64]], advance: Adv
 
 @contextmanager
 def _reference_file(model: Model) -> Iterator[Path]:
-    """A file on which the engine rounds activations: the original where its matrices are quantized, else a temporary copy of it in Q8_0.
+    """Provide a file on which the engine rounds activations: the original where its matrices are quantized, else a temporary copy of it in Q8_0.
 
     On a file of floats the engine does not round, so it would show no gap at all.
     """

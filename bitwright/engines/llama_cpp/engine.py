@@ -21,7 +21,7 @@ from bitwright.errors import UserError
 
 @dataclass(frozen=True)
 class LlamaCppEngine(Engine):
-    """See the module."""
+    """llama.cpp as an engine: GGUF files, libggml's quantizers, and a check inside llama.cpp."""
 
     file_name: ClassVar[str] = "model.gguf"
     memory: ClassVar[MemoryModel | None] = LlamaCppMemory()
@@ -32,27 +32,27 @@ class LlamaCppEngine(Engine):
 
     @property
     def codecs(self) -> tuple[str, ...]:
-        """See `Engine.codecs`."""
+        """Names of the codecs: libggml's own quantizers, and those with error feedback."""
         return (GGML, OBS)
 
     def container(self, model: str) -> Container:  # noqa: ARG002
-        """See `Engine.container`."""
+        """Return the container of GGUF files."""
         return GgufContainer()
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
-        """See `Engine.codec`."""
+        """Return libggml's codec, or the one with error feedback."""
         return GgmlErrorFeedback(moments) if name == OBS else GgmlCodec()
 
     def check(self, request: CheckRequest) -> Check:
-        """See `Engine.check`."""
+        """Load the file in llama.cpp and compare it with its plan."""
         return check_in_llama_cpp(request)
 
     def held(self, source: Source) -> Source:
-        """See `Engine.held`: latent attention is held by head."""
+        """Return the tensors as llama.cpp holds them: latent attention split by head."""
         return held(source)
 
     def require_codec(self, name: str) -> None:
-        """See `Engine.require_codec`."""
+        """Raise `UserError` if `name` is none of `codecs`."""
         if name not in self.codecs:
             raise UserError(
                 f"The codec for {self.name} must be one of {', '.join(self.codecs)}; '{name}' is for integers in groups: choose one of them, or "
@@ -60,7 +60,7 @@ class LlamaCppEngine(Engine):
             )
 
     def serve_command(self, model: str, serving: Serving) -> str:
-        """See `Engine.serve_command`."""
+        """Return a `llama-server` command line with the context, parallel sequences and cache types."""
         return f"llama-server -m {model} {server_arguments(serving)}"
 
 

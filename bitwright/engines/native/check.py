@@ -26,7 +26,7 @@ _ALLOWED_MEMORY = 1.1  # bytes of weights in memory for each on disk
 
 @dataclass(frozen=True)
 class NativeCheck(Check):
-    """What was promised and what was found. `memory_bytes` are those of the loaded module's parameters and buffers."""
+    """Result of checking a native checkpoint. `memory_bytes` are those of the loaded module's parameters and buffers."""
 
     checkpoint: CheckpointCheck
     memory_bytes: int
@@ -37,22 +37,22 @@ class NativeCheck(Check):
 
     @property
     def engine(self) -> str:
-        """See `Check.engine`."""
+        """Name of the engine."""
         return self.checkpoint.engine
 
     @property
     def written(self) -> str:
-        """See `Check.written`."""
+        """Text that the loaded model wrote after the prompt."""
         return self.generated.text
 
     @property
     def allowed_memory_bytes(self) -> int:
-        """The most that the weights may take in memory."""
+        """Bytes that the weights may take in memory at most."""
         return int(_ALLOWED_MEMORY * self.checkpoint.size_found)
 
     @property
     def rows(self) -> tuple[tuple[str, str, str], ...]:
-        """See `Check.rows`."""
+        """Rows of the table: those of the checkpoint, memory, tokenizer and decoding."""
         return (
             *self.checkpoint.rows,
             ("weights in memory", f"at most {self.allowed_memory_bytes:,} bytes", f"{self.memory_bytes:,} bytes"),
@@ -62,7 +62,7 @@ class NativeCheck(Check):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """See `Check.broken`."""
+        """Sentences about promises of the checkpoint, memory, tokenizer and decoding that do not hold."""
         found = list(self.checkpoint.broken)
         if self.memory_bytes > self.allowed_memory_bytes:
             found.append(f"The weights take {self.memory_bytes:,} bytes in memory; {self.allowed_memory_bytes:,} are allowed.")

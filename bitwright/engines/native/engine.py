@@ -17,18 +17,18 @@ from bitwright.spaces import uncut
 
 @dataclass(frozen=True)
 class NativeEngine(Engine):
-    """See the module."""
+    """transformers with `import bitwright.native` as an engine: a format for each expert, packed in memory."""
 
     def container(self, model: str) -> CheckpointContainer:
-        """See `Engine.container`."""
+        """Return the container of native checkpoints."""
         return CheckpointContainer(model, self.target, NativeLayout(), reload_native)
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
-        """See `Engine.codec`."""
+        """Return the codec of grouped integers with the rounding `name`."""
         return integer_codec(rounding_named(name, moments))
 
     def check(self, request: CheckRequest) -> Check:
-        """See `Engine.check`."""
+        """Load the checkpoint with `from_pretrained` and compare it, packed, with its plan."""
         return check_native(self.container(request.plan.model.source), request)
 
 

@@ -95,7 +95,7 @@ def added(parts: Sequence[Routing]) -> Routing:
 
 @dataclass(frozen=True, eq=False)
 class RouterCall:
-    """One call of the router of a `layer`: its input `x` `(n_tokens, width)`, its `logits` `(n_tokens, n_experts)`, and the `weights` of the experts
+    """Call of the router of a `layer`: its input `x` `(n_tokens, width)`, its `logits` `(n_tokens, n_experts)`, and the `weights` of the experts
     `chosen`, both `(n_tokens, k)`.
     """
 

@@ -34,7 +34,7 @@ GIVEN = Origin("given")
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """One search of a run: its method, its objectives, the first objective of every choice that it measured on all of its text, and the effort it
+    """Record of a search: its method, its objectives, the first objective of every choice that it measured on all of its text, and the effort it
     spent.
     """
 

@@ -1,4 +1,4 @@
-"""The default search: a knapsack optimum of the sensitivity table, improved by gradient steps and by Bayesian optimisation.
+"""Default search: a knapsack optimum of the sensitivity table, improved by gradient steps and by Bayesian optimisation.
 
 1. Measure the starting choices: the exact optimum of the table, of a second table, the best uniform allocations.
 2. Where an expansion is available and the best choice is farther than `FAR` from the original, replace the table by gradients at the best choice,

@@ -1,4 +1,4 @@
-"""From a name to a model that can be measured, and what is refused on the way."""
+"""Loading a model by its name, and what is refused on the way."""
 
 import json
 import shutil
@@ -115,7 +115,7 @@ def test_a_loaded_model_is_ready_to_be_measured(name: str, request: pytest.Fixtu
 
 
 def test_a_file_is_read_whatever_lies_beside_it(gguf_256: Path, tiny_mixtral: Path, llama_256: Path, tmp_path: Path) -> None:
-    """On the hub GGUF files lie beside the files of other models."""
+    """GGUF files on the hub lie beside the files of other models."""
     beside = Path(shutil.copytree(tiny_mixtral, tmp_path / "beside"))
     change(beside / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer", bos_token="<|other|>", add_bos_token=False)
     file = Path(shutil.copy(gguf_256, beside / "model.gguf"))
@@ -149,7 +149,7 @@ def test_a_hub_name_is_downloaded_without_pickles_and_code(llama_gqa: Path, monk
 
 
 class TransportError(Exception):
-    """What the hub's client lets through of the library it speaks HTTP with, which changes from one version to the next."""
+    """Error of the library that the hub's client speaks HTTP with, which changes from one version to the next."""
 
 
 @pytest.mark.parametrize("name", ["nowhere", "a/b/c", "missing.gguf", "some/missing.gguf", "with space/model"])

@@ -1,4 +1,4 @@
-"""Several calibration texts as one: what is asked for, how many sequences each gives, and that the run knows which are whose."""
+"""Calibration texts mixed into one: what is asked for, how many sequences each gives, and that the run knows which are whose."""
 
 import random
 from pathlib import Path

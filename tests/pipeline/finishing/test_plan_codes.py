@@ -45,7 +45,7 @@ def effort() -> bw.pipeline.Effort:
 
 
 def packed(plan: Plan, model: Path) -> dict[str, bytes]:
-    """What `build` would write of every tensor of the plan."""
+    """Return what `build` would write of every tensor of the plan."""
     whole = open_source(str(model))
     of = packing(plan, target_named(plan.target), whole)
     return {tensor.name: of(tensor).tobytes() for tensor in whole.tensors if tensor.name in plan.formats}

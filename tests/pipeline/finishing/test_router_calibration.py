@@ -34,7 +34,7 @@ RIDGE = 4.0
 
 
 def routed(model: Model, weights: Weights) -> list[RouterCall]:
-    """What every router is given and gives, layer by layer, in one pass of the whole model."""
+    """Return what every router is given and gives, layer by layer, in one pass of the whole model."""
     found: list[RouterCall] = []
     with applied(model, weights), hook_routers(model, found.append), torch.no_grad():
         model.module(torch.from_numpy(TOKENS.ids), use_cache=False)
@@ -42,7 +42,7 @@ def routed(model: Model, weights: Weights) -> list[RouterCall]:
 
 
 def planned(model: Model, folder: Path, gone: tuple[str, ...] = ()) -> Weights:
-    """Everything in 3 bits, but for the experts that are `gone`."""
+    """Return all weights in 3 bits, without those of the experts that are `gone`."""
     levels = PackedTensors(folder, model.source, integer_codec(), {})
     coarse = [NATIVE.format(name) for name in ("INT3_G32", "INT3_ROW", "BF16")]
     tensors = [tensor for unit in discover(model.tensors) for tensor in unit.tensors]

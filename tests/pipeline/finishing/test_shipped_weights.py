@@ -58,7 +58,7 @@ def packed(plan: Plan) -> dict[str, bytes]:
 
 
 def divergence_of(run: Run, plan: Plan, scratch: Path) -> float:
-    """Of the very bytes that `build` would write, on the run's held-out text."""
+    """Measure the very bytes that `build` would write, on the run's held-out text."""
     bench = set_up(run.settings, run.folder, device="cpu", progress=Silent())
     tensors, found = {tensor.name: tensor for tensor in bench.model.tensors}, packed(plan)
 

@@ -65,7 +65,7 @@ def test_other_targets_compute_the_window(windowed: Path, tmp_path: Path) -> Non
 
 
 def test_an_engine_that_computes_something_else_ends_the_run_with_where(windowed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the window were not known of: what is compared shows it, and from which token on."""
+    """A window that nobody knows of shows in the comparison, with the token from which on it does."""
     monkeypatch.setattr(parity, "window_ignored", lambda _: 0)
     bench = bench_of(windowed, tmp_path / "run", sequence_length=48)
     with pytest.raises(ModelError) as refused:

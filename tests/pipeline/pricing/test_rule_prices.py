@@ -1,4 +1,4 @@
-"""What an engine says to a plan, and what its rules cost on a run."""
+"""Verdicts of engines on a plan, and the cost of their rules on a run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""From a run of a mixture to what is said of its experts."""
+"""Expert report of a run of a mixture."""
 
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def test_text_that_leaves_a_layer_unvisited_is_refused(tiny_mixtral: Path, tmp_p
 
 
 def test_where_hardly_a_token_is_read_experts_are_priced_by_force(tiny_mixtral: Path, tmp_path: Path) -> None:
-    """Of 24 tokens no expert sees 32, so there is nobody to take a floor from."""
+    """No expert sees 32 of 24 tokens, so there is nobody to take a floor from."""
     few = {"target": "native", "formats": MENU, "n_calibration": 2, "sequence_length": 12}
     with pytest.raises(TextError):
         bw.pipeline.search(small(tiny_mixtral, **few), tmp_path / "floor", n_points=2)

@@ -1,4 +1,4 @@
-"""What a run says of its calibration texts one by one, from what it kept."""
+"""Comparison of a run's calibration texts one by one, from what it stored."""
 
 from pathlib import Path
 

@@ -42,7 +42,7 @@ def evaluator(model: Model, space: Space, tmp_path: Path) -> Iterator[Evaluator]
 
 
 class Asks(Strategy):
-    """Asks what it was made with, and keeps what it is told."""
+    """Strategy that asks what it was made with, and keeps what it is told."""
 
     def __init__(self, *questions: Question) -> None:
         self.questions, self.told = list(questions), list[Trials]()

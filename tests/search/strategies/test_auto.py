@@ -37,7 +37,7 @@ class World:
 
     @property
     def table(self) -> NDArray[np.float64]:
-        """Each unit alone."""
+        """Return the divergence of each unit alone."""
         return np.diag(self.curvature)[:, None] * self.roots**2 / 2
 
     def __call__(self, choice: Choice) -> float:
@@ -73,7 +73,7 @@ def run(strategy: Strategy, world: World, n: int, *, error: float = 1e-4) -> Tri
 
 
 def best_of_all(world: World, budget_bits: int) -> float:
-    """By brute force over all 4 ** 10 choices."""
+    """Return the best of all 4 ** 10 choices by brute force."""
     choices = np.stack(np.meshgrid(*[np.arange(4)] * N_UNITS, indexing="ij"), axis=-1).reshape(-1, N_UNITS)
     choices = choices[world.space.total_bits(choices) <= budget_bits]
     roots = world.roots[np.arange(N_UNITS), choices]
@@ -93,7 +93,7 @@ def test_the_first_question_is_the_tables_optimum_and_what_was_given(space: Spac
 
 
 def share_closed(space: Space, n: int, *, with_slopes: int) -> list[float]:
-    """Of the distance from the table's optimum to the best choice, what `n` evaluations close, in five worlds."""
+    """Return the share of the distance from the table's optimum to the best choice that `n` evaluations close, in five worlds."""
     closed = []
     for seed in range(5):
         world = World(space, seed)
