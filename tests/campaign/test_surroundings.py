@@ -1,6 +1,5 @@
 """Commands in a bad place: a disk that is full at any byte, folders that are read-only or vanish, another process, little memory, a closed pipe."""
 
-import ctypes
 import os
 import resource
 import shutil
@@ -15,7 +14,7 @@ import pytest
 from tests.campaign import figures
 from tests.campaign.ground import PROFILE, ROUNDS, SECONDS, WRITING, Command, half_written, laid_out, left, ran, results, strangers
 from tests.processes import process
-from tests.work import command
+from tests.work import CANNOT_DROP, command, unprivileged_command
 
 _DISK_BYTES = {
     "fit": 900_000,
@@ -28,7 +27,6 @@ _DISK_BYTES = {
     "profile": 20_000,
 }
 _PAGE = 4096
-_PASS_OVER_PERMISSIONS, _READ_ANYTHING, _DROP_CAPABILITY, _CANNOT_DROP = 1, 2, 24, 77  # of capabilities(7) and prctl(2); an exit code
 Whole = Callable[[Command], dict[str, str]]
 
 
@@ -89,14 +87,6 @@ def test_where_nothing_can_be_written_nothing_is(of: Command, ground: Path, tmp_
     figures.note("read-only folders", of.name, sentences=1)
 
 
-def without_privileges() -> None:
-    """Take from root what lets it pass over permissions; others never had it."""
-    system = ctypes.CDLL(None, use_errno=True)
-    for capability in (_PASS_OVER_PERMISSIONS, _READ_ANYTHING):
-        if os.getuid() == 0 and system.prctl(_DROP_CAPABILITY, capability, 0, 0, 0):
-            os._exit(_CANNOT_DROP)
-
-
 #: for each command, what it reads or writes in, one of which may not be opened
 LOCKED = {
     "fit": ("model", "model/config.json", "model/model.safetensors", "model/tokenizer.json"),
@@ -119,12 +109,13 @@ def test_what_may_not_be_read_is_named(of: Command, ground: Path, llama_tied: Pa
     for name in (*LOCKED[of.name], "."):
         mode = (folder / name).stat().st_mode
         (folder / name).chmod(0 if name != "." else 0o555)  # which may be read, and not written in
-        ended = script(list(of.words), folder, capture_output=True, timeout=SECONDS, preexec_fn=without_privileges)
+        with process(unprivileged_command, list(of.words), folder, tmp_path / "printed") as running:
+            code = running.exit_code(SECONDS)
         (folder / name).chmod(mode)
-        if ended.returncode == _CANNOT_DROP:
+        if code == CANNOT_DROP:
             pytest.skip("root may not drop privileges here")
-        said = ended.stderr.decode()
-        assert ended.returncode == 2, f"{name}: {said}"
+        said = (tmp_path / "printed").read_text(encoding="utf-8")
+        assert code == 2, f"{name}: {said}"
         assert "Traceback" not in said
         assert said.count("bitwright: ") + said.count("Usage: ") == 1, said
         assert any(words in said for words in ("ermission denied", "not readable", "cannot be written")), f"{name}: {said}"
