@@ -51,7 +51,7 @@ from bitwright.compress.models.model_settings import describe_differences
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
-from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.compress.models.tensor_layout import Indices, ParameterSlice, indices
 
 __all__ = [
     "ALIGNMENT",
@@ -86,6 +86,7 @@ __all__ = [
     "Grid",
     "Headers",
     "HuggingFaceSource",
+    "Indices",
     "KeyValue",
     "LatentByHead",
     "Layer",
@@ -125,6 +126,7 @@ __all__ = [
     "header",
     "holds",
     "in_module_order",
+    "indices",
     "integer_codec",
     "is_corrected",
     "is_latent",

@@ -94,8 +94,8 @@ class Shards:
             ModelError: the rows are missing, are not floats, or cannot be read.
         """
         name, start = self._found(piece)
-        rows = self._rows(name, start, start + piece.n_rows)
-        return rows[torch.from_numpy(piece.order() - piece.start)] if piece.rotary_heads else rows
+        rows = self._rows(name, start, start + piece.stop - piece.start)
+        return rows if piece.is_plain else rows[torch.from_numpy(piece.order() - piece.start)]
 
     def _rows(self, name: str, start: int, stop: int) -> Torch:
         entry = self._entries[name]

@@ -134,7 +134,7 @@ def _home(config: Mapping[str, Any], words: Mapping[str, bytes], module: PreTrai
 
 def in_module_order(piece: ParameterSlice, rows: torch.Tensor) -> torch.Tensor:
     """Reorder rows `(n_rows, …)` from engine order to the order of the module and the checkpoint."""
-    if not piece.rotary_heads:
+    if piece.is_plain:
         return rows
     ordered = torch.empty_like(rows)
     ordered[torch.from_numpy(piece.order() - piece.start)] = rows
