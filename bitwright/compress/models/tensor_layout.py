@@ -3,7 +3,8 @@
 An engine tensor is a list of parameter slices, one below the other: one for an ordinary matrix, one per expert where transformers fuses the experts
 of a layer into one 3-D parameter, several where the engine fuses what the module keeps apart. A slice takes rows of a matrix in any order:
 llama.cpp's rotary embedding pairs neighbouring dimensions for the `llama` architecture where transformers pairs the two halves of a head, so the rows
-of q and k are reordered head by head. Where a module multiplies by a matrix from the right, as GPT-2's `Conv1D`, its transpose is what the engine stores.
+of q and k are reordered head by head. Where a module multiplies by a matrix from the right, as GPT-2's `Conv1D`, its transpose is what the engine
+stores.
 """
 
 from dataclasses import dataclass
