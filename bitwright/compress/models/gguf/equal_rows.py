@@ -72,13 +72,15 @@ class _Choice:
         if i == 0:
             guesses += [(hinted, 0) for hinted in self._hinted]
         for of_owner, at in guesses:
-            if of_owner < len(self._owners) and self._holds(of_owner, at, i) and (of_owner, at) not in self._used:
-                if not self._is_taken(self._owners[of_owner], at):
-                    yield of_owner, at
+            if of_owner < len(self._owners) and self._holds(of_owner, at, i) and self._is_free(of_owner, at):
+                yield of_owner, at
 
     def _holds(self, owner: int, row: int, i: int) -> bool:
         hashes = self._owners[owner].hashes
         return 0 <= row < len(hashes) and bool(hashes[row] == self._hashes[i])
+
+    def _is_free(self, owner: int, row: int) -> bool:
+        return (owner, row) not in self._used and not self._is_taken(self._owners[owner], row)
 
     def _best(self, i: int) -> tuple[int, int]:
         """Return the best of all places of row `i`; one that is used already only if there is no other."""
@@ -87,7 +89,7 @@ class _Choice:
 
         def merit(place: tuple[int, int]) -> tuple[bool, bool, int, bool, bool]:
             owner, row = place
-            free = not self._is_taken(self._owners[owner], row)
-            return place not in self._used, free, int(self._votes[owner]), owner in self._hinted, bool(self._here[owner])
+            hinted, here = owner in self._hinted, bool(self._here[owner])
+            return place not in self._used, not self._is_taken(self._owners[owner], row), int(self._votes[owner]), hinted, here
 
         return max(places, key=merit)
