@@ -57,3 +57,12 @@ class ParameterSlice:
     def from_engine(self, parameter: Torch, rows: Torch) -> None:
         """Write `rows` `(n_rows, n_columns)`, in engine order, into the parameter."""
         self.of(parameter)[torch.from_numpy(self.order()).to(parameter.device)] = rows.to(parameter)
+
+
+def in_module_order(piece: ParameterSlice, rows: Torch) -> Torch:
+    """Reorder rows `(n_rows, …)` from engine order to the order of the module."""
+    if not piece.rotary_heads:
+        return rows
+    ordered = torch.empty_like(rows)
+    ordered[torch.from_numpy(piece.order() - piece.start)] = rows
+    return ordered
