@@ -20,9 +20,10 @@ from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rero
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, Weights, WeightSwapper, swapping
-from bitwright.compress.models.architectures import ARCHITECTURES, weights_of, window_ignored
-from bitwright.compress.models.checkpoints.checkpoint import MIXTRAL, shards, tensors_in
-from bitwright.compress.models.checkpoints.checkpoint_files import CheckpointEntry, CheckpointFiles, in_module_order, open_checkpoint_files
+from bitwright.compress.models.architectures import ARCHITECTURES, window_ignored
+from bitwright.compress.models.auto_class import auto_class
+from bitwright.compress.models.checkpoints.checkpoint import shards, tensors_in
+from bitwright.compress.models.checkpoints.checkpoint_files import CheckpointEntry, CheckpointFiles, open_checkpoint_files
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG, quantization_of, read_configuration
 from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource, rows_in_memory
@@ -31,6 +32,7 @@ from bitwright.compress.models.cut_source import CutSource, cut_importance, cut_
 from bitwright.compress.models.dimensions import Dimensions, dimensions
 from bitwright.compress.models.extremes import extremes
 from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
+from bitwright.compress.models.gguf.gguf_view import GGUF_VIEW
 from bitwright.compress.models.gguf.reader import (
     ALIGNMENT,
     ALIGNMENT_KEY,
@@ -42,16 +44,19 @@ from bitwright.compress.models.gguf.reader import (
     type_bytes,
     written_bytes,
 )
-from bitwright.compress.models.headers import Headers, Outline, context_length
+from bitwright.compress.models.headers import Headers, Outline
 from bitwright.compress.models.hub import NO_CODE, quietly, read_tokenizer
 from bitwright.compress.models.latent_attention import LatentByHead, is_latent
 from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.model_settings import describe_differences
+from bitwright.compress.models.module_state import weights_of
+from bitwright.compress.models.module_view import MODULE_VIEW, ModuleSource
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
-from bitwright.compress.models.tensor_layout import Indices, ParameterSlice, indices
+from bitwright.compress.models.tensor_layout import Indices, ParameterSlice, in_module_order, indices
+from bitwright.compress.models.view import View
 
 __all__ = [
     "ALIGNMENT",
@@ -62,9 +67,10 @@ __all__ = [
     "FILE_TYPE_KEY",
     "FLOAT_TYPES",
     "GGML",
+    "GGUF_VIEW",
     "IMATRIX_KEYS",
     "INDEX",
-    "MIXTRAL",
+    "MODULE_VIEW",
     "NO_CODE",
     "ROUNDING_PARTS",
     "WHOLE",
@@ -92,6 +98,7 @@ __all__ = [
     "Layer",
     "MinimumGrid",
     "Model",
+    "ModuleSource",
     "NamedRounding",
     "Outline",
     "PackedTensors",
@@ -106,12 +113,13 @@ __all__ = [
     "Source",
     "StoredTensor",
     "SymmetricGrid",
+    "View",
     "WeightSwapper",
     "Weights",
     "ZeroPointGrid",
     "applied",
+    "auto_class",
     "choice_loader",
-    "context_length",
     "cut_importance",
     "cut_pieces",
     "describe_differences",

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Codec, CombinedCodec, Floats, Model, integer_codec, rounding_named
+from bitwright.compress import GGUF_VIEW, Codec, CombinedCodec, Floats, Model, View, integer_codec, rounding_named
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.engine import Engine
@@ -23,6 +24,8 @@ INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
 @dataclass(frozen=True)
 class NoEngine(Engine):
     """See the module; sizes are counted as a GGUF file would have them. `more` are codecs of formats of `target` that are not integers in groups."""
+
+    view: ClassVar[View] = GGUF_VIEW
 
     more: tuple[Codec, ...] = ()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import Headers, Outline, context_length, open_headers, read_imatrix
+from bitwright.compress import Headers, Outline, open_headers, read_imatrix
 from bitwright.engines import engine_named
 from bitwright.errors import UserError
 from bitwright.objectives import CostObjective, read_documents, require_datasets, require_readable
@@ -69,7 +69,7 @@ def require_searchable(settings: Settings, out: Path, *, by: Search, conditions:
     require_folder(out)
     require_device(device)
     require_texts(settings.calibration, settings.held_out, settings.text_column)
-    outline = open_headers(settings.model)
+    outline = open_headers(settings.model, engine_named(settings.target).view)
     require_lengths(outline, settings.sequence_length, max(settings.sequence_length, _cache_length(settings)), settings.target)
     if settings.imatrix:
         read_imatrix(Path(settings.imatrix), outline.least.tensors)
@@ -101,7 +101,7 @@ def require_lengths(outline: Outline, length: int, longest: int, target: str) ->
     Raises:
         UserError: see above.
     """
-    made_for = context_length(outline.least)
+    made_for = outline.least.context_length
     if length > (made_for or inf):
         raise UserError(
             f"A sequence must be no longer than the model's context; {length:,} tokens are more than its {made_for:,}: give a "

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from bitwright.compress import load
 from bitwright.dialects import dialect_named, modules_of
+from bitwright.engines import engine_named
 from bitwright.errors import PlanError
 from bitwright.pipeline.building import require_same_model
 from bitwright.spaces import Plan
@@ -23,7 +24,7 @@ def export(plan: Plan, to: str) -> Exported:
     Raises:
         UserError: there is no such dialect or model, the plan is for another model, or the dialect cannot express a format or step.
     """
-    dialect, model = dialect_named(to), load(plan.model.source)
+    dialect, model = dialect_named(to), load(plan.model.source, view=engine_named(plan.target).view)
     require_same_model(plan, model.source)
     if plan.steps:
         raise PlanError(f"{to} expresses formats and no steps after them; this plan has the step {plan.steps[0].step}: plan without --step.")

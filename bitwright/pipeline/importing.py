@@ -11,7 +11,7 @@ import numpy as np
 
 from bitwright.compress import Model, load, open_headers
 from bitwright.dialects import Dialect, Module, Modules, dialect_named, modules_of, offered_by
-from bitwright.engines import ENGINES, target_named
+from bitwright.engines import ENGINES, engine_named, target_named
 from bitwright.errors import PlanError, TextError
 from bitwright.pipeline.before_loading import require_lengths, require_texts
 from bitwright.pipeline.candidates import make_plan
@@ -24,7 +24,7 @@ from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.run_space import original_bytes, whole_space
 from bitwright.pipeline.settings import Settings
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import Choice, Plan, Space, Tensor, discover, small_text
+from bitwright.spaces import Choice, Plan, Space, Tensor, discover, role_of, small_text
 
 _UNPRICED = "none"
 
@@ -42,7 +42,8 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
     require_run_folder(settings, out, {})
     require_device(device)
     require_texts(settings.calibration, settings.held_out, settings.text_column)
-    require_lengths(open_headers(settings.model), settings.sequence_length, settings.sequence_length, settings.target)
+    view = engine_named(settings.target).view
+    require_lengths(open_headers(settings.model, view), settings.sequence_length, settings.sequence_length, settings.target)
     formats, unquantized = _read(settings, file, dialect)
     asked = replace(settings, formats=tuple(sorted(set(formats.values()))), keep=unquantized)
     with working_in(out):
@@ -70,7 +71,7 @@ def _read(settings: Settings, file: Path, dialect: str) -> tuple[dict[str, str],
         text = small_text(file)
     except (OSError, ValueError) as error:
         raise TextError(f"A plan of {dialect} must be a file of UTF-8 text that can be read; {file} is not: check the path.") from error
-    model = load(settings.model)
+    model = load(settings.model, view=engine_named(settings.target).view)
     formats = tool.read(text, _named_by(tool, model), offered_by(target.formats))
     return formats, tuple(tensor.name for tensor in _decidable(model) if tensor.name not in formats)
 
@@ -79,7 +80,7 @@ def _named_by(tool: Dialect, model: Model) -> Modules:
     """Return the names that a file of that dialect uses: modules, or the engine's tensors, including stacks of experts."""
     if not tool.same_codes:
         return modules_of(model.tensors, model.pieces)
-    return {tensor.name: Module(tensor.name, tensor.shape) for tensor in _decidable(model)}
+    return {tensor.name: Module(tensor.name, tensor.shape, role_of(tensor)) for tensor in _decidable(model)}
 
 
 def _decidable(model: Model) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ import gguf
 from torch import Tensor as Torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.tensor_layout import ParameterSlice, interleaved
 from bitwright.errors import ModelError
 
@@ -162,11 +163,6 @@ def bind(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Paramete
     """
     weights = weights_of(module)
     return {name: pieces for name, pieces in lay_out(module, architecture).items() if len(engine_shape(pieces, weights[pieces[0].parameter])) > 1}
-
-
-def weights_of(module: PreTrainedModel) -> dict[str, Torch]:
-    """Return the state of `module` that a checkpoint stores, by name: its parameters, and the router corrections of DeepSeek, which are buffers."""
-    return dict(module.named_parameters()) | {name: values for name, values in module.named_buffers() if name.endswith(_CORRECTION)}
 
 
 def engine_shape(pieces: tuple[ParameterSlice, ...], weight: Torch) -> tuple[int, ...]:

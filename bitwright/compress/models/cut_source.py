@@ -23,6 +23,16 @@ class CutSource(Source):
         self.whole, self._of = whole, {part.tensor.name: (tensor, part) for tensor in whole.tensors for part in cut(tensor)}
         self.tensors = cut_tensors(whole.tensors, cut)
 
+    @property
+    def context_length(self) -> int:
+        """See `Source.context_length`."""
+        return self.whole.context_length
+
+    @property
+    def n_experts_used(self) -> int:
+        """See `Source.n_experts_used`."""
+        return self.whole.n_experts_used
+
     def read(self, tensor: Tensor) -> Floats:
         """See `Source.read`."""
         if tensor.name not in self._of:

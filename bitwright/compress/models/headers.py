@@ -24,11 +24,22 @@ class Headers(Source):
         tensors: tuple[Tensor, ...],
         *,
         sizes: Mapping[str, int] = {},  # not mutated
-        vectors: str = "BF16",
+        context_length: int = -1,
+        n_experts_used: int = -1,
     ) -> None:
-        """Take the sizes in bytes of the tensors whose format does not determine them, and the float type `vectors` of a checkpoint's vectors."""
+        """Take the sizes in bytes of the tensors whose format does not determine them, and what the metadata does not say."""
         self.name, self.architecture, self.metadata, self.tensors = name, architecture, metadata, tensors
-        self.vectors, self._sizes = vectors, dict(sizes)
+        self._sizes, self._context_length, self._n_experts_used = dict(sizes), context_length, n_experts_used
+
+    @property
+    def context_length(self) -> int:
+        """See `Source.context_length`."""
+        return self._said("context_length", 0) if self._context_length < 0 else self._context_length
+
+    @property
+    def n_experts_used(self) -> int:
+        """See `Source.n_experts_used`."""
+        return self._said("expert_used_count", 1) if self._n_experts_used < 0 else self._n_experts_used
 
     def read(self, tensor: Tensor) -> Floats:
         """See `Source.read`.
@@ -61,8 +72,3 @@ class Outline:
     least: Headers
     most: Headers
     window_ignored: int
-
-
-def context_length(source: Source) -> int:
-    """Return the context length of a model in tokens, 0 if its metadata has none."""
-    return next((int(entry.value) for entry in source.metadata if entry.key == f"{source.architecture}.context_length"), 0)

@@ -100,6 +100,15 @@ def interleaved(start: int, stop: int, n_heads: int) -> Indices:
     return as_indices(np.arange(start, stop).reshape(n_heads, 2, -1).swapaxes(1, 2).reshape(-1))
 
 
+def in_module_order(piece: ParameterSlice, rows: Torch) -> Torch:
+    """Reorder rows `(n_rows, …)` from engine order to the order of the module."""
+    if piece.is_plain:
+        return rows
+    ordered = torch.empty_like(rows)
+    ordered[torch.from_numpy(piece.order() - piece.start)] = rows
+    return ordered
+
+
 def _taken(matrix: Torch, rows: Indices) -> Torch:
     return matrix[_index(rows, matrix)]
 

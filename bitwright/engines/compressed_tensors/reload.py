@@ -7,13 +7,12 @@ zero points not at all: only a reload tells. The default path is used, which kee
 import importlib
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
-from bitwright.compress import NO_CODE, quietly, weights_of
+from bitwright.compress import NO_CODE, auto_class, quietly, weights_of
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.compressed_tensors.layout import packed_tensors, scheme
 from bitwright.errors import BrokenPromiseError, LibraryError, ModelError
@@ -46,11 +45,12 @@ def load_packed(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
     require_package()
     with quietly(folder):
         # the kernels of grouped experts refuse odd widths in bfloat16
-        module: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, experts_implementation="eager", **NO_CODE)
-        module.train(mode=False)
+        loaded: PreTrainedModel = auto_class(AutoConfig.from_pretrained(folder, **NO_CODE)).from_pretrained(
+            folder, dtype=dtype, experts_implementation="eager", **NO_CODE
+        )
+        loaded.train(mode=False)
         with torch.no_grad():
-            module(torch.zeros((1, 1), dtype=torch.int64))  # the first pass unpacks
-    loaded: PreTrainedModel = module
+            loaded(torch.zeros((1, 1), dtype=torch.int64))  # the first pass unpacks
     return loaded
 
 

@@ -18,7 +18,7 @@ _trust = _REPLACED["resolve_trust_remote_code"]
 
 
 def _distrust(asked: Any, *others: Any, **named: Any) -> Any:  # noqa: ARG001
-    return _trust(False, *others, **named)  # noqa: FBT003
+    return _trust(False, *others, **named)
 
 
 def _refuse(*arguments: Any, **named: Any) -> NoReturn:  # noqa: ARG001

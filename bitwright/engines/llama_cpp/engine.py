@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import GGML, Codec, Floats, GgmlCodec, Model, Source
+from bitwright.compress import GGML, GGUF_VIEW, Codec, Floats, GgmlCodec, Model, Source, View
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.engine import Engine
@@ -29,6 +29,7 @@ class LlamaCppEngine(Engine):
     """See the module."""
 
     file_name: ClassVar[str] = "model.gguf"
+    view: ClassVar[View] = GGUF_VIEW
     memory: ClassVar[MemoryModel | None] = LlamaCppMemory()
     parity: ClassVar[Parity | None] = LlamaCppParity()
     chooses_cache_types: ClassVar[bool] = True

@@ -25,7 +25,7 @@ class NativeEngine(Engine):
 
     def container(self, model: str) -> CheckpointContainer:
         """See `Engine.container`."""
-        return CheckpointContainer(model, self.target, NativeLayout(), reload_native)
+        return CheckpointContainer(model, self.target, NativeLayout(), reload_native, own_names=True)
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
         """See `Engine.codec`."""

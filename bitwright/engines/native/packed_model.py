@@ -1,6 +1,6 @@
 """Conversion of a module on the meta device to the same module with packed layers, as a native checkpoint holds them.
 
-Layers are identified by their names in the module; Mixtral's older names on disk are translated here.
+Layers are called by their names in the module, on disk too.
 """
 
 import re
@@ -11,17 +11,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from bitwright.compress import FLOAT_TYPES, MIXTRAL, StoredTensor, weights_of
+from bitwright.compress import FLOAT_TYPES, StoredTensor, weights_of
 from bitwright.engines.native.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix, PackedParts
 from bitwright.engines.native.rerouted_router import ReroutedRouter
 from bitwright.errors import ModelError
 from bitwright.spaces import INTEGER_FORMATS, Absence, DroppedExpert, Format, channel_ranges
 
-#: from names on disk to names in the module: patterns as `re.sub` takes them
-RENAMED = (
-    (r"\.block_sparse_moe\.", ".mlp."),
-    *((rf"\.experts\.(\d+(?:\.part\d+)?)\.{older}", rf".experts.\1.{name}") for name, older in MIXTRAL.items()),
-)
 _ROLES = ("gate_proj", "up_proj", "down_proj")
 _ROUTER, _PART, _ACTIVATION = "gate", "part", "act_fn"
 _EXPERT = re.compile(r"(.+)\.experts\.(\d+)\.\w+")
@@ -30,13 +25,6 @@ _STACKS = {"gate_up_proj", "down_proj"}
 _SCALE = "scalar_embed_scale"  # Gemma's factor of its embeddings
 _FLOATS = {form.name: form for form in INTEGER_FORMATS if form.name in FLOAT_TYPES}
 _DTYPES = {**FLOAT_TYPES, "U8": torch.uint8}
-
-
-def in_module(name: str) -> str:
-    """Return the name in the module of a layer or tensor on disk."""
-    for pattern, replacement in RENAMED:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def pack(module: PreTrainedModel, formats: Mapping[str, Format], entries: Mapping[str, StoredTensor], *, dtype: torch.dtype) -> None:

@@ -1,0 +1,63 @@
+"""View of a model as llama.cpp sees it: the tensors and metadata of a GGUF file, or those that its converter would write of a folder."""
+
+from bitwright.compress.models.architectures import architecture_of, bind, window_ignored
+from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource, metadata_of, tensors_of
+from bitwright.compress.models.headers import Headers, Outline
+from bitwright.compress.models.opening import Checkpoint, GgufCheckpoint
+from bitwright.compress.models.source import Source
+from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.compress.models.view import View
+
+
+class GgufView(View):
+    """See the module."""
+
+    def source(self, checkpoint: Checkpoint) -> Source:
+        """See `View.source`.
+
+        Raises:
+            ModelError: the architecture or the tokenizer is not supported, or a weight cannot be read.
+        """
+        if isinstance(checkpoint, GgufCheckpoint):
+            return checkpoint.source
+        return HuggingFaceSource(
+            checkpoint.name,
+            checkpoint.skeleton,
+            checkpoint.shards.rows,
+            tokenizer=checkpoint.tokenizer,
+            folder=checkpoint.path,
+            settings=checkpoint.settings,
+        )
+
+    def headers(self, checkpoint: Checkpoint) -> Outline:
+        """See `View.headers`."""
+        if isinstance(checkpoint, GgufCheckpoint):
+            file = checkpoint.source
+            sizes = {tensor.name: file.stored_bytes(tensor) for tensor in file.tensors}
+            exact = Headers(checkpoint.name, file.architecture, file.metadata, file.tensors, sizes=sizes)
+            return Outline(exact, exact, 0)  # loading refuses a GGUF file whose window transformers would apply
+        module = checkpoint.skeleton
+        widest = "F32" if checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
+        least, most = (
+            Headers(
+                checkpoint.name,
+                architecture_of(checkpoint.config).name,
+                metadata_of(checkpoint.name, module, checkpoint.tokenizer, folder=checkpoint.path, stored=stored),
+                tensors_of(module, stored),
+            )
+            for stored in ("BF16", widest)
+        )
+        return Outline(least, most, window_ignored(checkpoint.config))
+
+    def pieces(self, checkpoint: Checkpoint) -> dict[str, tuple[ParameterSlice, ...]]:
+        """See `View.pieces`.
+
+        Raises:
+            ModelError: the architecture is not supported, or has no tensor for a parameter.
+        """
+        if isinstance(checkpoint, GgufCheckpoint):
+            return bind(checkpoint.skeleton, checkpoint.source.architecture)
+        return bind(checkpoint.skeleton, architecture_of(checkpoint.config).name)
+
+
+GGUF_VIEW = GgufView()
