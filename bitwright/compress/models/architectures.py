@@ -123,6 +123,8 @@ def window_ignored(config: PreTrainedConfig) -> int:
     Raises:
         ModelError: see `architecture_of`.
     """
+    if config.model_type not in MODEL_TYPES:
+        return 0
     settings, architecture = config.to_dict(), architecture_of(config)
     window, kinds = settings.get("sliding_window"), settings.get("layer_types") or ["sliding_attention"]
     applied = settings.get("use_sliding_window", True) and "sliding_attention" in kinds

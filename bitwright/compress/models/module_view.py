@@ -23,7 +23,7 @@ from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
 from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, Source
 from bitwright.compress.models.structure import ROUTER, STACKED, kinds_of, n_stacked
 from bitwright.compress.models.tensor_layout import ParameterSlice
-from bitwright.compress.models.view import View
+from bitwright.compress.models.view import Bound, View
 from bitwright.spaces import Tensor, discover
 
 _FUSED, _HALVES = "gate_up_proj", ("gate_proj", "up_proj")
@@ -154,10 +154,10 @@ class ModuleView(View):
         )
         return Outline(least, most, 0)
 
-    def pieces(self, checkpoint: Checkpoint) -> dict[str, tuple[ParameterSlice, ...]]:
-        """See `View.pieces`."""
-        tensors, pieces = module_tensors(checkpoint.skeleton)
-        return {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1}
+    def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:  # noqa: ARG002
+        """See `View.bound`."""
+        tensors, pieces = module_tensors(module)
+        return Bound({tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
 
 
 MODULE_VIEW = ModuleView()
@@ -180,5 +180,3 @@ def n_experts_used_of(config: PreTrainedConfig) -> int:
     keys = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_top_k", "top_k_experts", "moe_topk")
     found: Any = next((settings[key] for key in keys if settings.get(key)), 1)
     return int(found[0] if isinstance(found, list) else found)
-
-

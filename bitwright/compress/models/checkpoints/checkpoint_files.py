@@ -118,7 +118,6 @@ class CheckpointFiles:
                 yield CheckpointEntry(tensor, start, start + piece.n_rows, piece, name, shape)
                 start += piece.n_rows
 
-
     def _is_one_stack(self, tensor: Tensor) -> bool:
         """Return whether a stack of experts is one tensor on disk too."""
         pieces = self.pieces[tensor.name]
