@@ -26,7 +26,7 @@ from bitwright.compress.models.checkpoints.checkpoint import shards, tensors_in
 from bitwright.compress.models.checkpoints.checkpoint_files import CheckpointEntry, CheckpointFiles, open_checkpoint_files
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG, quantization_of, read_configuration
-from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource, rows_in_memory
+from bitwright.compress.models.checkpoints.hugging_face import rows_in_memory
 from bitwright.compress.models.checkpoints.safetensors_file import WIDTHS, StoredTensor, entries, header
 from bitwright.compress.models.cut_source import CutSource, cut_importance, cut_pieces
 from bitwright.compress.models.dimensions import Dimensions, dimensions
@@ -99,7 +99,6 @@ __all__ = [
     "GgufSource",
     "Grid",
     "Headers",
-    "HuggingFaceSource",
     "Indices",
     "KeyValue",
     "LatentByHead",

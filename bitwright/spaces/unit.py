@@ -34,8 +34,8 @@ class Tensor:
 class Unit:
     """Tensors that share one format: a tie is a unit with several tensors, so no algorithm can split it.
 
-    `layer` is the block's index, or -1 for a tensor outside the blocks; `kind` is the role (`attn_q`), or the path within the block where the field has
-    no word for it; `expert` is the index of the expert within its block, or -1 where the unit is not a single expert.
+    `layer` is the block's index, or -1 for a tensor outside the blocks; `kind` is the role (`attn_q`), or the path within the block where it has
+    none; `expert` is the index of the expert within its block, or -1 where the unit is not a single expert.
     """
 
     name: str

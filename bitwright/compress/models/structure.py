@@ -38,7 +38,7 @@ def kinds_of(module: PreTrainedModel) -> dict[str, str]:
     embedding = _name_of(weights, module.get_input_embeddings())
     if embedding:
         kinds[embedding] = EMBEDDING
-    head = _name_of(weights, module.get_output_embeddings())
+    head = _name_of(weights, module.get_output_embeddings())  # type: ignore[no-untyped-call]
     if head and head != embedding:
         kinds[head] = HEAD
     return kinds
@@ -53,7 +53,7 @@ def _language_names(module: PreTrainedModel) -> tuple[str, ...]:
     """Return the paths within which the language model's parameters lie, one of them empty where that is all of it."""
     if module.config.get_text_config() is module.config:
         return ("",)
-    decoder, head = module.get_decoder(), module.get_output_embeddings()
+    decoder, head = module.get_decoder(), module.get_output_embeddings()  # type: ignore[no-untyped-call]
     return tuple(path for path, inner in module.named_modules() if inner is decoder or inner is head)
 
 
