@@ -47,7 +47,7 @@ from bitwright.compress.models.gguf.reader import (
 from bitwright.compress.models.gguf.row_matching import Binding, bind_by_rows
 from bitwright.compress.models.headers import Headers, Outline, exact_headers
 from bitwright.compress.models.hub import NO_CODE, quietly, read_tokenizer
-from bitwright.compress.models.joined_name import absolute_name, join_name, split_name
+from bitwright.compress.models.joined_name import absolute_name, name_with, split_name
 from bitwright.compress.models.latent_attention import LatentByHead, is_latent
 from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
@@ -148,13 +148,13 @@ __all__ = [
     "integer_codec",
     "is_corrected",
     "is_latent",
-    "join_name",
     "layer_bytes",
     "layer_tensors",
     "load",
     "matrix_shape",
     "measure_distortion",
     "most_similar_experts",
+    "name_with",
     "needs_moments",
     "open_checkpoint",
     "open_checkpoint_files",
