@@ -20,7 +20,7 @@ from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rero
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, Weights, WeightSwapper, swapping
-from bitwright.compress.models.architectures import ARCHITECTURES, window_ignored
+from bitwright.compress.models.architectures import ARCHITECTURES, MODEL_TYPES, window_ignored
 from bitwright.compress.models.auto_class import auto_class
 from bitwright.compress.models.checkpoints.checkpoint import shards, tensors_in
 from bitwright.compress.models.checkpoints.checkpoint_files import CheckpointEntry, CheckpointFiles, open_checkpoint_files
@@ -44,19 +44,22 @@ from bitwright.compress.models.gguf.reader import (
     type_bytes,
     written_bytes,
 )
-from bitwright.compress.models.headers import Headers, Outline
+from bitwright.compress.models.gguf.row_matching import Binding, bind_by_rows
+from bitwright.compress.models.headers import Headers, Outline, exact_headers
 from bitwright.compress.models.hub import NO_CODE, quietly, read_tokenizer
+from bitwright.compress.models.joined_name import absolute_name, join_name, split_name
 from bitwright.compress.models.latent_attention import LatentByHead, is_latent
 from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.model_settings import describe_differences
 from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.module_view import MODULE_VIEW, ModuleSource
+from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
-from bitwright.compress.models.tensor_layout import ParameterSlice, in_module_order
-from bitwright.compress.models.view import View
+from bitwright.compress.models.tensor_layout import Indices, ParameterSlice, in_module_order, indices
+from bitwright.compress.models.view import Bound, View
 
 __all__ = [
     "ALIGNMENT",
@@ -70,12 +73,16 @@ __all__ = [
     "GGUF_VIEW",
     "IMATRIX_KEYS",
     "INDEX",
+    "MODEL_TYPES",
     "MODULE_VIEW",
     "NO_CODE",
     "ROUNDING_PARTS",
     "WHOLE",
     "WIDTHS",
+    "Binding",
+    "Bound",
     "Bytes",
+    "Checkpoint",
     "CheckpointEntry",
     "CheckpointFiles",
     "Codec",
@@ -87,10 +94,12 @@ __all__ = [
     "DroppedWeights",
     "Expert",
     "Floats",
+    "FolderCheckpoint",
     "GgmlCodec",
     "GgufSource",
     "Grid",
     "Headers",
+    "Indices",
     "KeyValue",
     "LatentByHead",
     "Layer",
@@ -115,8 +124,10 @@ __all__ = [
     "WeightSwapper",
     "Weights",
     "ZeroPointGrid",
+    "absolute_name",
     "applied",
     "auto_class",
+    "bind_by_rows",
     "choice_loader",
     "cut_importance",
     "cut_pieces",
@@ -124,6 +135,7 @@ __all__ = [
     "dimensions",
     "dropped",
     "entries",
+    "exact_headers",
     "expanded",
     "extremes",
     "fingerprint",
@@ -132,9 +144,11 @@ __all__ = [
     "header",
     "holds",
     "in_module_order",
+    "indices",
     "integer_codec",
     "is_corrected",
     "is_latent",
+    "join_name",
     "layer_bytes",
     "layer_tensors",
     "load",
@@ -142,6 +156,7 @@ __all__ = [
     "measure_distortion",
     "most_similar_experts",
     "needs_moments",
+    "open_checkpoint",
     "open_checkpoint_files",
     "open_headers",
     "open_source",
@@ -166,6 +181,7 @@ __all__ = [
     "router_tensors",
     "rows_in_memory",
     "shards",
+    "split_name",
     "stored_type",
     "swapping",
     "tensors_in",

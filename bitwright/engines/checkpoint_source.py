@@ -84,7 +84,7 @@ class CheckpointSource(Source):
     def _rows(self, slot: CheckpointEntry) -> Bytes:
         form = self.forms[slot.name]
         data = self._layout.packed(self.arrays(slot), form, slot.matrix) if isinstance(form, Format) else self._whole(slot.name)
-        if not slot.piece.rotary_heads:
+        if slot.piece.is_plain:
             return data
         ordered: Bytes = data.reshape(slot.shape[0], -1)[slot.piece.order() - slot.piece.start].reshape(-1)
         return ordered

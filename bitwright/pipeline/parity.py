@@ -7,7 +7,6 @@ differ by more than `HEALTHY_NATS`, which no rounding explains, the search does 
 
 import json
 
-from bitwright.compress import dimensions
 from bitwright.engines import HEALTHY_NATS
 from bitwright.pipeline.loaded_run import LoadedRun, timed
 from bitwright.pipeline.run import Run
@@ -25,7 +24,7 @@ def require_parity(loaded: LoadedRun) -> None:
     parity = loaded.engine.parity
     if parity is None or loaded.store.has_text(_PARITY):
         return
-    limit = dimensions(loaded.model.source).context_length
+    limit = loaded.model.source.context_length
     contexts = parity.contexts(loaded.texts.calibration.ids, limit)
     title = f"Comparing the original in {loaded.engine.name}"
     with timed(loaded.store, _PARITY, sum(map(len, contexts))), loaded.progress.stage(title, len(contexts)) as advance:

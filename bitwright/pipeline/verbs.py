@@ -62,7 +62,7 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     """
     POINTS.require(n_points)
     require_run_folder(settings, out, {REPORT: REPORT_KIND})
-    require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device)
+    require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device, progress=progress)
     with working_in(out):
         loaded = set_up(_as_the_method_wants(settings, by), out, device=device, progress=progress or Silent())
         run = price(loaded)
@@ -166,7 +166,7 @@ def fit(
     settings = _as_the_method_wants(settings, by)
     _require_one_judge(settings, by)
     require_run_folder(settings, out, fit_results(settings.target))
-    require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device)
+    require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device, progress=progress)
     with working_in(out):
         loaded = set_up(settings, out, device=device, progress=progress)
         _require_possible(loaded, limit)

@@ -2,7 +2,7 @@
 
 One grammar reads both kinds of names. In GGUF the role of a tensor is in its name whatever the architecture:
 
-    blk.3.attn_q.weight        blk.3.ffn_up_exps.7.weight                     blk.3.ffn_up.part.1.weight
+    blk.3.attn_q.weight        blk.3.ffn_up_exps.7.weight                     blk.3.ffn_up.part.1.weight        blk.3.shortconv.in_proj.weight
 
 A tensor of a transformers module has the module's own name, in which the layer is the first number, the expert the number after `experts`, and a
 range of channels the component `partN`; its role is `Tensor.kind`, found in the module's structure (`compress/models/structure.py`):
@@ -19,10 +19,10 @@ from itertools import pairwise
 
 from bitwright.spaces.unit import KEPT, Tensor, Unit
 
-_BLOCK = re.compile(r"blk\.(\d+)\.(\w+?)(?:\.(\d+))?(?:\.part\.(\d+))?\.weight")
+_BLOCK = re.compile(r"blk\.(\d+)\.(\w+?(?:\.(?!part\.)[a-z]\w*?)*)(?:\.(\d+))?(?:\.part\.(\d+))?\.weight")
 _OUTSIDE = re.compile(r"(\w+)\.weight")
 _KEPT_KINDS = re.compile(
-    rf"{KEPT}|.*norm.*|ffn_gate_inp.*|position_embd|token_types|ssm_(conv1d|x|dt)|altup.*|laurel.*|per_layer_model_proj|time_mix_.*"
+    rf"{KEPT}|.*norm.*|ffn_gate_inp.*|position_embd|token_types|ssm_(conv1d|x|dt)|shortconv\.conv|altup.*|laurel.*|per_layer_model_proj|time_mix_.*"
 )
 _GGUF, _EXPERTS, _WEIGHT = "blk.", "experts", ".weight"
 _PART = re.compile(r"part(\d+)")

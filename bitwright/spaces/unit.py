@@ -24,6 +24,11 @@ class Tensor:
         """Number of weights."""
         return prod(self.shape)
 
+    @property
+    def n_matrices(self) -> int:
+        """Number of matrices: the experts of a stack, else 1."""
+        return prod(self.shape[:-2])
+
 
 @dataclass(frozen=True)
 class Unit:

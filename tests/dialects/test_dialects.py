@@ -108,10 +108,10 @@ def test_what_a_plan_leaves_out_is_said_to_stay(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in DIALECTS if name != "llama-quantize"])
 def test_an_expert_in_a_stack_and_a_part_of_a_fused_weight_have_no_module(name: str) -> None:
     places = {
-        "blk.0.ffn_up_exps.3.weight": ParameterSlice("model.layers.0.mlp.experts.gate_up_proj", 3, 0, 8, 0),
-        "blk.0.attn_q.weight": ParameterSlice("model.layers.0.qkv_proj.weight", -1, 0, 8, 0),
-        "blk.0.attn_k.weight": ParameterSlice("model.layers.0.qkv_proj.weight", -1, 8, 16, 0),
-        "blk.0.attn_output.weight": ParameterSlice("model.layers.0.o_proj.weight", -1, 0, 8, 0),
+        "blk.0.ffn_up_exps.3.weight": ParameterSlice("model.layers.0.mlp.experts.gate_up_proj", 3, range(8)),
+        "blk.0.attn_q.weight": ParameterSlice("model.layers.0.qkv_proj.weight", -1, range(8)),
+        "blk.0.attn_k.weight": ParameterSlice("model.layers.0.qkv_proj.weight", -1, range(8, 16)),
+        "blk.0.attn_output.weight": ParameterSlice("model.layers.0.o_proj.weight", -1, range(8)),
     }
     modules = modules_of([Tensor(tensor, (8, 64), "F32") for tensor in places], {tensor: (piece,) for tensor, piece in places.items()})
     assert modules == {"blk.0.attn_output.weight": Module("model.layers.0.o_proj", (8, 64), "attn_output")}

@@ -89,6 +89,5 @@ def cut_importance(importance: Mapping[str, Floats], tensors: Iterable[Tensor], 
 
 
 def _cut_piece(whole: ParameterSlice, part: TensorPart) -> ParameterSlice:
-    first, past = part.rows
-    cut = replace(whole, start=whole.start + first, stop=whole.start + past)
-    return cut if part_of(part.tensor.name) < 0 else replace(cut, columns=part.columns)
+    cut = replace(whole, rows=whole.rows[slice(*part.rows)])
+    return cut if part_of(part.tensor.name) < 0 else replace(cut, columns=(whole.columns or range(part.columns[1]))[slice(*part.columns)])

@@ -62,6 +62,12 @@ class Headers(Source):
         return self._sizes[tensor.name] if tensor.name in self._sizes else super().stored_bytes(tensor)
 
 
+def exact_headers(file: Source) -> Headers:
+    """Return the headers of a file, whose tensors are stored as they stand there."""
+    sizes = {tensor.name: file.stored_bytes(tensor) for tensor in file.tensors}
+    return Headers(file.name, file.architecture, file.metadata, file.tensors, sizes=sizes)
+
+
 @dataclass(frozen=True)
 class Outline:
     """Smallest and largest headers that a model may turn out to have, before its weights are read.

@@ -40,11 +40,12 @@ def load(name: str, device: str = "cpu", *, view: View = GGUF_VIEW) -> Model:
         ModelError: no such model, no language model, one that the view does not support, or weights that are NaN.
     """
     checkpoint = open_checkpoint(name)
-    source, tokenizer, pieces = _source(checkpoint, view), checkpoint.tokenizer, view.pieces(checkpoint)
+    source, tokenizer = _source(checkpoint, view), checkpoint.tokenizer
     module = checkpoint.module().requires_grad_(False)
     module.train(mode=False)
+    bound = view.bound(checkpoint, module)
     torch.nn.Module.to(module, device=torch.device(device))
-    model = Model(module, tokenizer, source, dict(pieces))
+    model = Model(module, tokenizer, source, dict(bound.pieces), bound.notes)
     require_sound(model)
     return model
 

@@ -23,7 +23,7 @@ from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
 from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, Source
 from bitwright.compress.models.structure import ROUTER, STACKED, kinds_of, n_stacked
 from bitwright.compress.models.tensor_layout import ParameterSlice
-from bitwright.compress.models.view import View
+from bitwright.compress.models.view import Bound, View
 from bitwright.spaces import Tensor, discover
 
 _FUSED, _HALVES = "gate_up_proj", ("gate_proj", "up_proj")
@@ -41,13 +41,13 @@ def module_tensors(module: PreTrainedModel) -> tuple[tuple[Tensor, ...], Pieces]
         if not n_experts:
             shape = tuple(weight.shape) if weight.dim() == 2 else (weight.numel(),)
             tensors.append(Tensor(name, shape, "", kinds[name]))
-            pieces[name] = (ParameterSlice(name, -1, 0, weight.shape[0] if weight.dim() else 1, 0),)
+            pieces[name] = (ParameterSlice(name, -1, range(weight.shape[0] if weight.dim() else 1)),)
             continue
         names = _parts(name, len(outgoing.experts(name)))
         n_rows = weight.shape[1] // len(names)
         for i, part in enumerate(names):
             tensors.append(Tensor(part, (n_experts, n_rows, weight.shape[2]), "", kinds[name]))
-            pieces[part] = tuple(ParameterSlice(name, expert, i * n_rows, (i + 1) * n_rows, 0) for expert in range(n_experts))
+            pieces[part] = tuple(ParameterSlice(name, expert, range(i * n_rows, (i + 1) * n_rows)) for expert in range(n_experts))
     return tuple(_with_gated_role(tensor, pieces) for tensor in tensors), pieces
 
 
@@ -154,10 +154,10 @@ class ModuleView(View):
         )
         return Outline(least, most, 0)
 
-    def pieces(self, checkpoint: Checkpoint) -> dict[str, tuple[ParameterSlice, ...]]:
-        """See `View.pieces`."""
-        tensors, pieces = module_tensors(checkpoint.skeleton)
-        return {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1}
+    def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:  # noqa: ARG002
+        """See `View.bound`."""
+        tensors, pieces = module_tensors(module)
+        return Bound({tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
 
 
 MODULE_VIEW = ModuleView()
@@ -180,5 +180,3 @@ def n_experts_used_of(config: PreTrainedConfig) -> int:
     keys = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_top_k", "top_k_experts", "moe_topk")
     found: Any = next((settings[key] for key in keys if settings.get(key)), 1)
     return int(found[0] if isinstance(found, list) else found)
-
-

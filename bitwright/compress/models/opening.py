@@ -22,6 +22,7 @@ from bitwright.compress.models.gguf.gguf_tokenizer import restore_pre_tokenizer
 from bitwright.compress.models.gguf.reader import GgufSource
 from bitwright.compress.models.gguf.same_model import require_same_model
 from bitwright.compress.models.hub import NO_CODE, configuration, located, quietly, read_tokenizer
+from bitwright.compress.models.joined_name import split_name
 from bitwright.compress.models.model_settings import settings_of_folder
 from bitwright.compress.models.module_state import weights_of
 
@@ -32,8 +33,8 @@ _KEPT_OPEN = 4  # opened models in memory; a run needs one
 class FolderCheckpoint:
     """Model folder in transformers' format, assumed not to change.
 
-    `name` is the user's name for it, `config_json` its raw `config.json`, `config` that parsed by transformers, `skeleton` its module on the meta
-    device, and `shards` the weights.
+    `name` is the user's name for it, `way` that to its GGUF file where the name has one (`joined_name.py`), `config_json` its raw `config.json`,
+    `config` that parsed by transformers, `skeleton` its module on the meta device, and `shards` the weights.
     """
 
     name: str
@@ -42,6 +43,7 @@ class FolderCheckpoint:
     config_json: Mapping[str, Any]
     skeleton: PreTrainedModel
     shards: Shards
+    way: str
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -142,14 +144,15 @@ def open_checkpoint(name: str) -> Checkpoint:
     Raises:
         ModelError: there is no such model, it cannot be read, or its parts are inconsistent.
     """
-    path = located(name)
+    model, way = split_name(name)
+    path = located(model)
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     stamps = tuple((file.name, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns) for file in files for about in (file.stat(),))
-    return _opened(name, path.absolute(), path, stamps)
+    return _opened(name, path.absolute(), path, stamps, way)
 
 
 @lru_cache(maxsize=_KEPT_OPEN)
-def _opened(name: str, place: Path, path: Path, stamps: tuple[tuple[str, int, int, int, int], ...]) -> Checkpoint:  # noqa: ARG001
+def _opened(name: str, place: Path, path: Path, stamps: tuple[tuple[str, int, int, int, int], ...], way: str) -> Checkpoint:  # noqa: ARG001
     """Open a model; `place` and `stamps` are the cache key of one version of its files."""
     if not path.is_dir():
         return GgufCheckpoint(name, path, GgufSource(path))
@@ -157,7 +160,7 @@ def _opened(name: str, place: Path, path: Path, stamps: tuple[tuple[str, int, in
     with quietly(path):
         skeleton = open_skeleton(config)
     config_json = read_configuration(path)
-    return FolderCheckpoint(name, path, config, config_json, skeleton, Shards(path, quantization_in(config_json, path), skeleton))
+    return FolderCheckpoint(name, path, config, config_json, skeleton, Shards(path, quantization_in(config_json, path), skeleton), way)
 
 
 def open_skeleton(config: PreTrainedConfig) -> PreTrainedModel:

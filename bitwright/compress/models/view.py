@@ -6,15 +6,34 @@ names (`module_view.py`).
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
 
 from bitwright.compress.models.headers import Outline
 from bitwright.compress.models.opening import Checkpoint
 from bitwright.compress.models.source import Source
 from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.progress import Progress
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Matrices of a source bound to slices of a module's parameters: `pieces` by name, and `notes`, sentences about those that are not."""
+
+    pieces: Mapping[str, tuple[ParameterSlice, ...]]
+    notes: tuple[str, ...] = ()
 
 
 class View(ABC):
     """How an engine sees a model that was opened."""
+
+    def prepare(self, name: str, progress: Progress) -> None:  # noqa: B027  # most views need nothing
+        """Make what takes time before the model called `name` can be opened, and report it.
+
+        Raises:
+            UserError: it cannot be made.
+        """
 
     @abstractmethod
     def source(self, checkpoint: Checkpoint) -> Source:
@@ -33,8 +52,8 @@ class View(ABC):
         """
 
     @abstractmethod
-    def pieces(self, checkpoint: Checkpoint) -> Mapping[str, tuple[ParameterSlice, ...]]:
-        """Map every matrix of `source` to its slices of the parameters of the checkpoint's module.
+    def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
+        """Bind the matrices of `source` to the parameters of `module`, the checkpoint's in float32, which gets weights as the source has them.
 
         Raises:
             ModelError: see `source`.

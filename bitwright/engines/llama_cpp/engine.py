@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import GGML, GGUF_VIEW, Codec, Floats, GgmlCodec, Model, Source, View
+from bitwright.compress import GGML, Codec, Floats, GgmlCodec, Model, Source, View
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.engine import Engine
@@ -17,6 +17,7 @@ from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.engines.llama_cpp.memory_model import LlamaCppMemory, server_arguments
 from bitwright.engines.llama_cpp.parity import LlamaCppParity
 from bitwright.engines.llama_cpp.target import LLAMA_CPP, held
+from bitwright.engines.llama_cpp.view import LLAMA_CPP_VIEW
 from bitwright.engines.memory import MemoryModel, Serving
 from bitwright.engines.parity import Parity
 from bitwright.errors import UserError
@@ -29,7 +30,7 @@ class LlamaCppEngine(Engine):
     """See the module."""
 
     file_name: ClassVar[str] = "model.gguf"
-    view: ClassVar[View] = GGUF_VIEW
+    view: ClassVar[View] = LLAMA_CPP_VIEW
     memory: ClassVar[MemoryModel | None] = LlamaCppMemory()
     parity: ClassVar[Parity | None] = LlamaCppParity()
     chooses_cache_types: ClassVar[bool] = True

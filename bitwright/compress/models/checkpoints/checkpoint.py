@@ -57,7 +57,7 @@ class Shards:
             ModelError: the rows are not floats, or cannot be read.
         """
         rows = self._slice(piece, self._origins[piece.parameter])
-        return rows[torch.from_numpy(piece.order() - piece.start)] if piece.rotary_heads else rows
+        return rows if piece.is_plain else rows[torch.from_numpy(piece.order() - piece.start)]
 
     def parameter(self, name: str) -> Torch:
         """Read a whole parameter, float32 in its shape.

@@ -107,7 +107,7 @@ class CheckpointFiles:
         for tensor in tensors:
             if self._is_one_stack(tensor):
                 piece = self.pieces[tensor.name][0]
-                stack = ParameterSlice(piece.parameter, -1, 0, tensor.shape[0], 0)
+                stack = ParameterSlice(piece.parameter, -1, range(tensor.shape[0]))
                 yield CheckpointEntry(tensor, 0, prod(tensor.shape[:2]), stack, self.names.name(tensor, stack, 0), self.shapes[piece.parameter])
                 continue
             start = 0
@@ -117,7 +117,6 @@ class CheckpointFiles:
                 shape = tensor.shape if part_of(tensor.name) >= 0 else whole if piece.expert < 0 else (piece.n_rows, whole[-1])
                 yield CheckpointEntry(tensor, start, start + piece.n_rows, piece, name, shape)
                 start += piece.n_rows
-
 
     def _is_one_stack(self, tensor: Tensor) -> bool:
         """Return whether a stack of experts is one tensor on disk too."""

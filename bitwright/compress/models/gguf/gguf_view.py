@@ -1,12 +1,13 @@
 """View of a model as llama.cpp sees it: the tensors and metadata of a GGUF file, or those that its converter would write of a folder."""
 
+from transformers import PreTrainedModel
+
 from bitwright.compress.models.architectures import architecture_of, bind, window_ignored
 from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource, metadata_of, tensors_of
-from bitwright.compress.models.headers import Headers, Outline
+from bitwright.compress.models.headers import Headers, Outline, exact_headers
 from bitwright.compress.models.opening import Checkpoint, GgufCheckpoint
 from bitwright.compress.models.source import Source
-from bitwright.compress.models.tensor_layout import ParameterSlice
-from bitwright.compress.models.view import View
+from bitwright.compress.models.view import Bound, View
 
 
 class GgufView(View):
@@ -32,9 +33,7 @@ class GgufView(View):
     def headers(self, checkpoint: Checkpoint) -> Outline:
         """See `View.headers`."""
         if isinstance(checkpoint, GgufCheckpoint):
-            file = checkpoint.source
-            sizes = {tensor.name: file.stored_bytes(tensor) for tensor in file.tensors}
-            exact = Headers(checkpoint.name, file.architecture, file.metadata, file.tensors, sizes=sizes)
+            exact = exact_headers(checkpoint.source)
             return Outline(exact, exact, 0)  # loading refuses a GGUF file whose window transformers would apply
         module = checkpoint.skeleton
         widest = "F32" if checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
@@ -49,15 +48,15 @@ class GgufView(View):
         )
         return Outline(least, most, window_ignored(checkpoint.config))
 
-    def pieces(self, checkpoint: Checkpoint) -> dict[str, tuple[ParameterSlice, ...]]:
-        """See `View.pieces`.
+    def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
+        """See `View.bound`.
 
         Raises:
             ModelError: the architecture is not supported, or has no tensor for a parameter.
         """
         if isinstance(checkpoint, GgufCheckpoint):
-            return bind(checkpoint.skeleton, checkpoint.source.architecture)
-        return bind(checkpoint.skeleton, architecture_of(checkpoint.config).name)
+            return Bound(bind(module, checkpoint.source.architecture))
+        return Bound(bind(module, architecture_of(checkpoint.config).name))
 
 
 GGUF_VIEW = GgufView()

@@ -31,13 +31,13 @@ UNREADABLE = (OSError, ValueError, LookupError, ArithmeticError, RecursionError,
 
 
 class GgufSource(Source):
-    """GGUF file of any float or quantized type, memory-mapped.
+    """GGUF file of any float or quantized type, memory-mapped; `name` is the user's name for the model, that of the file where it is empty.
 
     Raises:
         ModelError: no such file, not GGUF, truncated, or one part of a split file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str = "") -> None:
         if not path.is_file():
             raise ModelError(f"MODEL must be a GGUF file, a model folder or a hub name; there is no file {path}: check the path.")
         try:
@@ -54,7 +54,7 @@ class GgufSource(Source):
             raise ModelError(
                 f"A model must be one GGUF file (split.count 1); {path} is one of {shown(parts)}: merge them with `llama-gguf-split --merge`."
             )
-        self.path, self.name, self.architecture = path, str(path), str(known["general.architecture"])
+        self.path, self.name, self.architecture = path, name or str(path), str(known["general.architecture"])
         self.tensors = tuple(_described(t.name, t.shape, t.tensor_type) for t in reader.tensors)
         self._data = tensors
         self.settings = settings_of_metadata(self.metadata)
