@@ -53,7 +53,7 @@ from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.model_settings import describe_differences
 from bitwright.compress.models.module_state import weights_of
-from bitwright.compress.models.module_view import MODULE_VIEW, ModuleSource
+from bitwright.compress.models.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
@@ -73,6 +73,7 @@ __all__ = [
     "GGUF_VIEW",
     "IMATRIX_KEYS",
     "INDEX",
+    "LINEAR_VIEW",
     "MODEL_TYPES",
     "MODULE_VIEW",
     "NO_CODE",
@@ -106,6 +107,7 @@ __all__ = [
     "MinimumGrid",
     "Model",
     "ModuleSource",
+    "ModuleView",
     "NamedRounding",
     "Outline",
     "PackedTensors",

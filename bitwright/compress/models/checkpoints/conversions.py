@@ -114,10 +114,13 @@ class Outgoing:
         renamed, pattern = apply_converters(parameter, self._converters)
         return parameter if pattern is not None else apply_renamings(renamed, self._renamings)
 
-    def is_loadable(self, parameter: str) -> bool:
-        """Return whether transformers loads the parameter, as it is, under `whole`."""
-        _, pattern = apply_converters(parameter, self._converters)
-        return pattern is None or parameter in self._own
+    def is_own(self, parameter: str) -> bool:
+        """Return whether transformers also loads the parameter, as it is, under the module's own name."""
+        return parameter in self._own
+
+    def is_plain(self, parameter: str) -> bool:
+        """Return whether a checkpoint can hold the parameter as it is, under `whole`."""
+        return apply_converters(parameter, self._converters)[1] is None or self.is_own(parameter)
 
     def experts(self, parameter: str) -> tuple[str, ...]:
         """Return the names of the matrices of each expert in a stack, `*` in place of its index, in the order in which they are stacked by rows;
