@@ -53,11 +53,13 @@ from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.model_settings import describe_differences
 from bitwright.compress.models.module_state import weights_of
-from bitwright.compress.models.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView
+from bitwright.compress.models.module_tensors import module_tensors
+from bitwright.compress.models.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView, n_experts_used_of
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
+from bitwright.compress.models.structure import ROUTER
 from bitwright.compress.models.tensor_layout import Indices, ParameterSlice, in_module_order, indices
 from bitwright.compress.models.view import Bound, View
 
@@ -78,6 +80,7 @@ __all__ = [
     "MODULE_VIEW",
     "NO_CODE",
     "ROUNDING_PARTS",
+    "ROUTER",
     "WHOLE",
     "WIDTHS",
     "Binding",
@@ -156,7 +159,9 @@ __all__ = [
     "load",
     "matrix_shape",
     "measure_distortion",
+    "module_tensors",
     "most_similar_experts",
+    "n_experts_used_of",
     "needs_moments",
     "open_checkpoint",
     "open_checkpoint_files",

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from bitwright.compress.models.checkpoints.hugging_face import Rows
+from bitwright.compress.models.direct_reads import direct_reads, sentence_of
 from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
 from bitwright.compress.models.gguf.gguf_rows import GgufRows
 from bitwright.compress.models.gguf.reader import fingerprint
@@ -121,7 +122,10 @@ class ModuleView(View):
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:  # noqa: ARG002
         """See `View.bound`."""
         tensors, pieces = module_tensors(module, apart=self.apart)
-        return Bound({tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
+        units = [tensor.name for unit in discover(tensors) for tensor in unit.tensors]
+        read = () if self.apart else direct_reads(module, units)
+        found = {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1 and tensor.name not in read}
+        return Bound(found, (sentence_of(read),) if read else ())
 
 
 MODULE_VIEW, LINEAR_VIEW = ModuleView(), ModuleView(apart=True)

@@ -1,8 +1,8 @@
 """Roles of a module's parameters, found in its structure: which are matrices that can be quantized, and what each is for.
 
-Linear layers (also GPT-2's `Conv1D`), the token embedding and stacks of experts can be quantized. A stack is a 3-D parameter `(n_experts, …)` beside which a router
-`(n_experts, width)` stands; routers stay as they are. Roles are those of the field (`attn_q`, `ffn_down`, `ffn_up_exps`), by which rules and proxies
-know a matrix; one that has none is called by its path within the block (`mixer.in_proj`).
+Linear layers (also GPT-2's `Conv1D`), the token embedding and stacks of experts can be quantized. A stack is a 3-D parameter `(n_experts, …)` beside
+which a router `(n_experts, width)` stands; routers stay as they are. Roles are those of the field (`attn_q`, `ffn_down`, `ffn_up_exps`), by which
+rules and proxies know a matrix; one that has none is called by its path within the block (`mixer.in_proj`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ def kinds_of(module: PreTrainedModel) -> dict[str, str]:
 
 
 def transposed(module: PreTrainedModel) -> frozenset[str]:
-    """Return the names of the matrices and stacks that a module multiplies by from the right, so that their transposes are `(n_outputs, n_inputs)`."""
+    """Return the names of matrices and stacks that a module multiplies by from the right: their transposes are `(n_outputs, n_inputs)`."""
     found = {f"{path}{_WEIGHT}" for path, layer in module.named_modules() if isinstance(layer, Conv1D)}
     weights = weights_of(module)
     for name, router in _routers(weights):
@@ -74,17 +74,23 @@ def _is_within(name: str, paths: tuple[str, ...]) -> bool:
 
 
 def _routers(weights: dict[str, Torch]) -> Iterator[tuple[str, str]]:
-    """Yield each stack of experts with its router: the nearest matrix with a row for each expert."""
+    """Yield each stack of experts with its router: the first matrix beside its module with a row for each expert, as wide as an input of theirs."""
     matrices = {name: weight for name, weight in weights.items() if weight.dim() == 2}
     for name, weight in weights.items():
-        if weight.dim() != 3 or weight.shape[1] == 1 or name.endswith("conv1d.weight"):
-            continue
         owner = name.rpartition(".")[0]
-        for around in (owner.rpartition(".")[0], owner):
-            found = [other for other, matrix in matrices.items() if other.startswith(f"{around}.") and matrix.shape[0] == weight.shape[0]]
-            if found:
-                yield name, found[0]
-                break
+        beside = f"{owner.rpartition('.')[0]}."
+        if weight.dim() == 3:
+            routers = (
+                other
+                for other, matrix in matrices.items()
+                if other.startswith(beside)
+                and not other.startswith(f"{owner}.")
+                and matrix.shape[0] == weight.shape[0]
+                and matrix.shape[1] in weight.shape[1:]
+            )
+            router = next(routers, "")
+            if router:
+                yield name, router
 
 
 def _is_from_the_right(stacks: Mapping[str, Torch], width: int) -> bool:
