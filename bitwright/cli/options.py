@@ -32,8 +32,8 @@ Gguf = Annotated[
     typer.Option(
         "--gguf",
         metavar="FILE",
-        help="GGUF file of the folder MODEL, in floats, for llama.cpp. Default: made of the folder, by llama.cpp's converter where Bitwright does not "
-        "know the family.",
+        help="GGUF file of the folder MODEL, in floats, for llama.cpp. Default: made of the folder, by llama.cpp's converter where Bitwright does "
+        "not know the family.",
         rich_help_panel=MODEL,
     ),
 ]

@@ -22,11 +22,13 @@ from bitwright.compress import (
     CONFIG,
     FLOAT_TYPES,
     INDEX,
+    LINEAR_VIEW,
     WHOLE,
     WIDTHS,
     Bytes,
     CheckpointEntry,
     CheckpointFiles,
+    ModuleView,
     Source,
     header,
     in_module_order,
@@ -54,20 +56,20 @@ Reload = Callable[[Path, CheckpointSource], None]
 class CheckpointContainer(Container):
     """The checkpoint of the model that a user calls `model`, for `target`, its packed layers as `layout` has them.
 
-    With `own_names` its tensors have the names of the module, else those that transformers saves.
+    Its tensors are those that `view` has of the model.
     """
 
     model: str
     target: Target
     layout: Layout
     reload: Reload
-    own_names: bool = False
+    view: ModuleView = LINEAR_VIEW
     shard_bytes: int = SHARD_BYTES
 
     @cached_property
     def home(self) -> CheckpointFiles:
         """What the checkpoint holds beside its weights."""
-        return open_checkpoint_files(self.model, own_names=self.own_names).cut_by(self.target.cut)
+        return open_checkpoint_files(self.model, self.view).cut_by(self.target.cut)
 
     def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:  # noqa: ARG002
         """See `Container.fixed_bytes`."""

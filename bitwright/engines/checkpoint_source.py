@@ -73,7 +73,7 @@ class CheckpointSource(Source):
         form, rows = self.forms[slot.name], self._rows(slot)
         if isinstance(form, Format):
             return self._layout.codec.decode(rows, form, slot.matrix)
-        floats: Floats = torch.from_numpy(rows).view(FLOAT_TYPES[form]).float().reshape(slot.shape[0], -1).numpy()
+        floats: Floats = torch.from_numpy(rows).view(FLOAT_TYPES[form]).float().reshape(slot.shape[0] if slot.shape else 1, -1).numpy()
         return floats
 
     def arrays(self, slot: CheckpointEntry) -> Mapping[str, Bytes]:

@@ -1,67 +1,29 @@
 """View of a model as its transformers module: one tensor for each parameter, under the module's own name.
 
-A matrix is `model.layers.3.self_attn.q_proj.weight`. Experts that are saved one by one and stacked in the module, gate on up, are two stacks here,
-`…mlp.experts.gate_proj` and `…mlp.experts.up_proj`; any other stack is one. What is not a matrix or a stack is a vector of all its weights.
+See `module_tensors.py` for what the tensors are.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from bitwright.compress.models.checkpoints.conversions import Outgoing
 from bitwright.compress.models.checkpoints.hugging_face import Rows
+from bitwright.compress.models.direct_reads import direct_reads, sentence_of
 from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
 from bitwright.compress.models.gguf.gguf_rows import GgufRows
 from bitwright.compress.models.gguf.reader import fingerprint
 from bitwright.compress.models.headers import Headers, Outline
-from bitwright.compress.models.module_state import weights_of
+from bitwright.compress.models.module_tensors import module_tensors
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
 from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, Source
-from bitwright.compress.models.structure import ROUTER, STACKED, kinds_of, n_stacked
+from bitwright.compress.models.structure import ROUTER
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.compress.models.view import Bound, View
 from bitwright.spaces import Tensor, discover
-
-_FUSED, _HALVES = "gate_up_proj", ("gate_proj", "up_proj")
-_GATED = (*_HALVES, "down_proj")
-#: tensor → the slices of the parameters that it is made of
-Pieces = Mapping[str, tuple[ParameterSlice, ...]]
-
-
-def module_tensors(module: PreTrainedModel) -> tuple[tuple[Tensor, ...], Pieces]:
-    """Return the tensors of a module, which may be on the meta device, without their formats, and their slices of its parameters."""
-    kinds, outgoing = kinds_of(module), Outgoing(module)
-    tensors, pieces = [], dict[str, tuple[ParameterSlice, ...]]()
-    for name, weight in weights_of(module).items():
-        n_experts = n_stacked(weight, kinds[name])
-        if not n_experts:
-            shape = tuple(weight.shape) if weight.dim() == 2 else (weight.numel(),)
-            tensors.append(Tensor(name, shape, "", kinds[name]))
-            pieces[name] = (ParameterSlice(name, -1, range(weight.shape[0] if weight.dim() else 1)),)
-            continue
-        names = _parts(name, len(outgoing.experts(name)))
-        n_rows = weight.shape[1] // len(names)
-        for i, part in enumerate(names):
-            tensors.append(Tensor(part, (n_experts, n_rows, weight.shape[2]), "", kinds[name]))
-            pieces[part] = tuple(ParameterSlice(name, expert, range(i * n_rows, (i + 1) * n_rows)) for expert in range(n_experts))
-    return tuple(_with_gated_role(tensor, pieces) for tensor in tensors), pieces
-
-
-def _with_gated_role(tensor: Tensor, pieces: Pieces) -> Tensor:
-    """Return a stack with its role in a gated feed-forward part where gate and up are stacks of their own."""
-    owner, _, leaf = tensor.name.rpartition(".")
-    if not tensor.kind.endswith(STACKED) or leaf not in _GATED or not all(f"{owner}.{other}" in pieces for other in _GATED):
-        return tensor
-    return replace(tensor, kind=f"ffn_{leaf.removesuffix('_proj')}{STACKED}")
-
-
-def _parts(stack: str, n_parts: int) -> tuple[str, ...]:
-    owner, _, leaf = stack.rpartition(".")
-    return tuple(f"{owner}.{half}" for half in _HALVES) if n_parts == 2 and leaf == _FUSED else (stack,)
 
 
 class ModuleSource(Source):
@@ -73,11 +35,11 @@ class ModuleSource(Source):
 
     metadata = ()
 
-    def __init__(self, name: str, module: PreTrainedModel, rows: Rows, settings: Mapping[str, str] = NO_SETTINGS) -> None:
-        """Take a `module`, which may be on the meta device without weights, and a reader of its `rows`."""
+    def __init__(self, name: str, module: PreTrainedModel, rows: Rows, *, settings: Mapping[str, str] = NO_SETTINGS, apart: bool = False) -> None:
+        """Take a `module`, which may be on the meta device without weights, and a reader of its `rows`; see `module_tensors`."""
         self.name, self.architecture, self.settings = name, str(module.config.model_type), settings
         self.rows, self._config = rows, module.config
-        tensors, self.pieces = module_tensors(module)
+        tensors, self.pieces = module_tensors(module, apart=apart)
         matrices = {tensor.name for unit in discover(tensors) for tensor in unit.tensors}
         widest = self._narrowest(piece for name in matrices for piece in self.pieces[name])
         self.tensors = tuple(replace(tensor, stored=widest if tensor.name in matrices else self._type_of(tensor)) for tensor in tensors)
@@ -129,17 +91,20 @@ class ModuleSource(Source):
         return exact[0]
 
 
+@dataclass(frozen=True)
 class ModuleView(View):
-    """See the module."""
+    """See the module. With `apart`, only matrices that a loader of linear layers unpacks can be quantized; see `module_tensors`."""
+
+    apart: bool = False
 
     def source(self, checkpoint: Checkpoint) -> ModuleSource:
         """See `View.source`."""
-        return ModuleSource(checkpoint.name, checkpoint.skeleton, rows_of(checkpoint), checkpoint.settings)
+        return ModuleSource(checkpoint.name, checkpoint.skeleton, rows_of(checkpoint), settings=checkpoint.settings, apart=self.apart)
 
     def headers(self, checkpoint: Checkpoint) -> Outline:
         """See `View.headers`."""
         widest = "F32" if not isinstance(checkpoint, FolderCheckpoint) or checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
-        tensors, _ = module_tensors(checkpoint.skeleton)
+        tensors, _ = module_tensors(checkpoint.skeleton, apart=self.apart)
         config = checkpoint.skeleton.config
         least, most = (
             Headers(
@@ -156,11 +121,14 @@ class ModuleView(View):
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:  # noqa: ARG002
         """See `View.bound`."""
-        tensors, pieces = module_tensors(module)
-        return Bound({tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
+        tensors, pieces = module_tensors(module, apart=self.apart)
+        units = [tensor.name for unit in discover(tensors) for tensor in unit.tensors]
+        read = () if self.apart else direct_reads(module, units)
+        found = {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1 and tensor.name not in read}
+        return Bound(found, (sentence_of(read),) if read else ())
 
 
-MODULE_VIEW = ModuleView()
+MODULE_VIEW, LINEAR_VIEW = ModuleView(), ModuleView(apart=True)
 
 
 def rows_of(checkpoint: Checkpoint) -> Rows:

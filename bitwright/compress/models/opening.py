@@ -25,6 +25,7 @@ from bitwright.compress.models.hub import NO_CODE, configuration, located, quiet
 from bitwright.compress.models.joined_name import split_name
 from bitwright.compress.models.model_settings import settings_of_folder
 from bitwright.compress.models.module_state import weights_of
+from bitwright.errors import ModelError
 
 _KEPT_OPEN = 4  # opened models in memory; a run needs one
 

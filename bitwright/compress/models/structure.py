@@ -1,15 +1,16 @@
 """Roles of a module's parameters, found in its structure: which are matrices that can be quantized, and what each is for.
 
-Linear layers, the token embedding and stacks of experts can be quantized. A stack is a 3-D parameter `(n_experts, …)` beside which a router
-`(n_experts, width)` stands; routers stay as they are. Roles are those of the field (`attn_q`, `ffn_down`, `ffn_up_exps`), by which rules and proxies
-know a matrix; one that has none is called by its path within the block (`mixer.in_proj`).
+Linear layers (also GPT-2's `Conv1D`), the token embedding and stacks of experts can be quantized. A stack is a 3-D parameter `(n_experts, …)` beside
+which a router `(n_experts, width)` stands; routers stay as they are. Roles are those of the field (`attn_q`, `ffn_down`, `ffn_up_exps`), by which
+rules and proxies know a matrix; one that has none is called by its path within the block (`mixer.in_proj`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor as Torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from bitwright.compress.models.module_state import weights_of
 from bitwright.spaces import KEPT
@@ -28,7 +29,7 @@ def kinds_of(module: PreTrainedModel) -> dict[str, str]:
     kinds = dict.fromkeys(weights, KEPT)
     for path, layer in module.named_modules():
         name = f"{path}{_WEIGHT}"
-        if isinstance(layer, nn.Linear) and name in weights and 1 not in weights[name].shape and _is_within(name, language):
+        if isinstance(layer, nn.Linear | Conv1D) and name in weights and 1 not in weights[name].shape and _is_within(name, language):
             kinds[name] = _linear_role(module, path)
     routers = dict(_routers(weights))
     for name, router in routers.items():
@@ -42,6 +43,17 @@ def kinds_of(module: PreTrainedModel) -> dict[str, str]:
     if head and head != embedding:
         kinds[head] = HEAD
     return kinds
+
+
+def transposed(module: PreTrainedModel) -> frozenset[str]:
+    """Return the names of matrices and stacks that a module multiplies by from the right: their transposes are `(n_outputs, n_inputs)`."""
+    found = {f"{path}{_WEIGHT}" for path, layer in module.named_modules() if isinstance(layer, Conv1D)}
+    weights = weights_of(module)
+    for name, router in _routers(weights):
+        owner, width = module.get_submodule(name.rpartition(".")[0]), weights[router].shape[1]
+        if vars(owner).get("is_transposed", _is_from_the_right(dict(owner.named_parameters(recurse=False)), width)):
+            found.add(name)
+    return frozenset(found)
 
 
 def n_stacked(weight: Torch, kind: str) -> int:
@@ -62,17 +74,30 @@ def _is_within(name: str, paths: tuple[str, ...]) -> bool:
 
 
 def _routers(weights: dict[str, Torch]) -> Iterator[tuple[str, str]]:
-    """Yield each stack of experts with its router: the nearest matrix with a row for each expert."""
+    """Yield each stack of experts with its router: the first matrix beside its module with a row for each expert, as wide as an input of theirs."""
     matrices = {name: weight for name, weight in weights.items() if weight.dim() == 2}
     for name, weight in weights.items():
-        if weight.dim() != 3 or weight.shape[1] == 1 or name.endswith("conv1d.weight"):
-            continue
         owner = name.rpartition(".")[0]
-        for around in (owner.rpartition(".")[0], owner):
-            found = [other for other, matrix in matrices.items() if other.startswith(f"{around}.") and matrix.shape[0] == weight.shape[0]]
-            if found:
-                yield name, found[0]
-                break
+        beside = f"{owner.rpartition('.')[0]}."
+        if weight.dim() == 3:
+            routers = (
+                other
+                for other, matrix in matrices.items()
+                if other.startswith(beside)
+                and not other.startswith(f"{owner}.")
+                and matrix.shape[0] == weight.shape[0]
+                and matrix.shape[1] in weight.shape[1:]
+            )
+            router = next(routers, "")
+            if router:
+                yield name, router
+
+
+def _is_from_the_right(stacks: Mapping[str, Torch], width: int) -> bool:
+    """Return whether experts that map `width` to `width` are multiplied by from the right, by the shapes of their matrices."""
+    shapes = [tuple(stack.shape[1:]) for stack in stacks.values() if stack.dim() == 3]
+    first, last = shapes[0], shapes[-1]
+    return first[1] != width or (first[0] == width and last[1] == width and last[0] != width)
 
 
 def _linear_role(module: PreTrainedModel, path: str) -> str:

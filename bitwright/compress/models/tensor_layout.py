@@ -55,7 +55,7 @@ class ParameterSlice:
         """Return the matrix `(n_outputs, n_inputs)` that the slice is cut from, as a view: the parameter itself or one expert's matrix, or its
         transpose; a vector as it is.
         """
-        whole = parameter if self.expert < 0 else parameter[self.expert]
+        whole = parameter.reshape(1) if parameter.dim() == 0 else parameter if self.expert < 0 else parameter[self.expert]
         return whole.mT if self.transposed else whole
 
     def order(self) -> NDArray[np.int64]:

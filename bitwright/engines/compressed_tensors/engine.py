@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Codec, Floats, Model, packed_codec, rounding_named
+from bitwright.compress import LINEAR_VIEW, Codec, Floats, Model, View, packed_codec, rounding_named
 from bitwright.engines.check_result import Check
 from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.compressed_tensors.check import check_in_transformers, check_in_vllm
@@ -23,6 +24,8 @@ from bitwright.spaces import Plan
 @dataclass(frozen=True)
 class TransformersEngine(Engine):
     """Plain `from_pretrained` of transformers, with the package compressed-tensors."""
+
+    view: ClassVar[View] = LINEAR_VIEW
 
     def container(self, model: str) -> CheckpointContainer:
         """See `Engine.container`."""
@@ -54,6 +57,8 @@ class TransformersEngine(Engine):
 @dataclass(frozen=True)
 class VllmEngine(Engine):
     """vLLM, in an environment of its own, which `--engine-python` names."""
+
+    view: ClassVar[View] = LINEAR_VIEW
 
     def container(self, model: str) -> CheckpointContainer:
         """See `Engine.container`."""

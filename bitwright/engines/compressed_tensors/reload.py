@@ -12,7 +12,7 @@ import psutil
 import torch
 from transformers import AutoConfig, PreTrainedModel
 
-from bitwright.compress import NO_CODE, auto_class, quietly, weights_of
+from bitwright.compress import NO_CODE, Model, auto_class, quietly, weights_of
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.compressed_tensors.layout import packed_tensors, scheme
 from bitwright.errors import BrokenPromiseError, LibraryError, ModelError
@@ -54,9 +54,12 @@ def load_packed(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
     return loaded
 
 
-def loaded_types(module: PreTrainedModel) -> dict[str, torch.dtype]:
-    """The type of each weight of a module, by name."""
-    return {name: weight.dtype for name, weight in weights_of(module).items()}
+def loaded_types(module: PreTrainedModel, original: Model) -> dict[str, torch.dtype]:
+    """Return the type in which `module` holds each weight of the original, by name; experts that are layers of their own there have that of the
+    module.
+    """
+    found = weights_of(module)
+    return {name: found[name].dtype if name in found else module.dtype for name in weights_of(original.module)}
 
 
 def reload_in_transformers(folder: Path, written: CheckpointSource) -> None:
@@ -77,7 +80,8 @@ def reload_in_transformers(folder: Path, written: CheckpointSource) -> None:
     parameters = weights_of(module)
     for tensor in written.tensors:
         for slot in written.checkpoint_entries[tensor.name]:
-            found = slot.piece.to_engine(parameters[slot.piece.parameter].detach())
+            alone = parameters.get(slot.name)  # an expert that is a layer of its own in the loaded module
+            found = slot.piece.to_engine(parameters[slot.piece.parameter].detach()) if alone is None else alone.detach()
             expected = torch.from_numpy(written.weights_of(slot)).reshape(found.shape)
             if not torch.equal(found, expected.to(found.dtype)):
                 raise BrokenPromiseError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Codec, Floats, Model, integer_codec, rounding_named
+from bitwright.compress import MODULE_VIEW, Codec, Floats, Model, integer_codec, rounding_named
 from bitwright.engines.check_result import Check
 from bitwright.engines.checkpoint_container import CheckpointContainer, Reload
 from bitwright.engines.engine import Engine
@@ -25,7 +25,7 @@ class NativeEngine(Engine):
 
     def container(self, model: str) -> CheckpointContainer:
         """See `Engine.container`."""
-        return CheckpointContainer(model, self.target, NativeLayout(), reload_native, own_names=True)
+        return CheckpointContainer(model, self.target, NativeLayout(), reload_native, view=MODULE_VIEW)
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
         """See `Engine.codec`."""

@@ -6,6 +6,7 @@ stored as it is, or expert by expert, are read alone; a parameter that is conver
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,11 @@ class Shards:
         Raises:
             ModelError: the rows are not floats, or cannot be read.
         """
-        rows = self._slice(piece, self._origins[piece.parameter])
+        origin = self._origins[piece.parameter]
+        if piece.transposed:
+            rows = self._slice(replace(piece, rows=range(self._shapes[piece.parameter][-2]), transposed=False), origin).mT[piece.start : piece.stop]
+        else:
+            rows = self._slice(piece, origin)
         return rows if piece.is_plain else rows[torch.from_numpy(piece.order() - piece.start)]
 
     def parameter(self, name: str) -> Torch:

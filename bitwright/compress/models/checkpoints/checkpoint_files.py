@@ -8,7 +8,6 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from bitwright.compress.models.checkpoints.conversions import Outgoing
 from bitwright.compress.models.cut_source import cut_pieces, cut_tensors
 from bitwright.compress.models.hub import WORDS, quietly
 from bitwright.compress.models.module_state import weights_of
-from bitwright.compress.models.module_view import module_tensors
+from bitwright.compress.models.module_tensors import module_tensors
+from bitwright.compress.models.module_view import LINEAR_VIEW, ModuleView
 from bitwright.compress.models.opening import FolderCheckpoint, GgufCheckpoint, open_checkpoint
 from bitwright.compress.models.tensor_layout import ParameterSlice
-from bitwright.spaces import Cut, Tensor, part_of
+from bitwright.spaces import Cut, Tensor, discover
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,17 @@ class OwnNames(NamesOnDisk):
 
 
 class SavedNames(NamesOnDisk):
-    """The names under which transformers saves and loads."""
+    """The names under which transformers saves and loads; a matrix that can be packed has the module's own, by which its format is looked up."""
 
     def __init__(self, module: PreTrainedModel) -> None:
         self._outgoing = Outgoing(module)
 
-    def name(self, tensor: Tensor, piece: ParameterSlice, part: int) -> str:  # noqa: ARG002
+    def name(self, tensor: Tensor, piece: ParameterSlice, part: int) -> str:
         """See `NamesOnDisk.name`."""
         patterns = self._outgoing.experts(piece.parameter) if piece.expert >= 0 else ()
-        return self._outgoing.of_expert(patterns[part], piece.expert) if patterns else self._outgoing.whole(piece.parameter)
+        if patterns:
+            return self._outgoing.of_expert(patterns[part], piece.expert)
+        return piece.parameter if discover([tensor]) else self._outgoing.whole(piece.parameter)
 
 
 @dataclass(frozen=True)
@@ -105,28 +107,18 @@ class CheckpointFiles:
     def checkpoint_entries(self, tensors: tuple[Tensor, ...]) -> Iterator[CheckpointEntry]:
         """Yield the checkpoint entries of `tensors`, in their order."""
         for tensor in tensors:
-            if self._is_one_stack(tensor):
-                piece = self.pieces[tensor.name][0]
-                stack = ParameterSlice(piece.parameter, -1, range(tensor.shape[0]))
-                yield CheckpointEntry(tensor, 0, prod(tensor.shape[:2]), stack, self.names.name(tensor, stack, 0), self.shapes[piece.parameter])
-                continue
             start = 0
             for piece in self.pieces[tensor.name]:
-                whole = self.shapes[piece.parameter]
                 name = self.names.name(tensor, piece, piece.start // piece.n_rows if piece.expert >= 0 else 0)
-                shape = tensor.shape if part_of(tensor.name) >= 0 else whole if piece.expert < 0 else (piece.n_rows, whole[-1])
+                is_matrix = piece.expert >= 0 or len(tensor.shape) > 1
+                shape = (piece.n_rows, tensor.shape[-1]) if is_matrix else self.shapes[piece.parameter]
                 yield CheckpointEntry(tensor, start, start + piece.n_rows, piece, name, shape)
                 start += piece.n_rows
 
-    def _is_one_stack(self, tensor: Tensor) -> bool:
-        """Return whether a stack of experts is one tensor on disk too."""
-        pieces = self.pieces[tensor.name]
-        return len(tensor.shape) == 3 and self.names.name(tensor, pieces[0], 0) == self.names.name(tensor, pieces[-1], 0)
 
-
-def open_checkpoint_files(name: str, *, own_names: bool = False) -> CheckpointFiles:
-    """Open the config and tokenizer files of the model called `name`, without reading its weights; the tensors of the checkpoint have the module's
-    names with `own_names`, else those that transformers saves.
+def open_checkpoint_files(name: str, view: ModuleView = LINEAR_VIEW) -> CheckpointFiles:
+    """Open the config and tokenizer files of the model called `name`, without reading its weights, with its tensors as `view` has them: where a
+    loader of linear layers must unpack them, they have the names that transformers saves, else those of the module.
 
     Raises:
         ModelError: there is no such model, or it cannot be read.
@@ -134,9 +126,9 @@ def open_checkpoint_files(name: str, *, own_names: bool = False) -> CheckpointFi
     checkpoint = open_checkpoint(name)
     config, files = _of_folder(checkpoint) if isinstance(checkpoint, FolderCheckpoint) else _of_gguf(checkpoint)
     module = checkpoint.skeleton
-    tensors, pieces = module_tensors(module)
+    tensors, pieces = module_tensors(module, apart=view.apart)
     shapes = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
-    return CheckpointFiles(config, files, pieces, shapes, tensors, OwnNames() if own_names else SavedNames(module))
+    return CheckpointFiles(config, files, pieces, shapes, tensors, SavedNames(module) if view.apart else OwnNames())
 
 
 def _of_folder(checkpoint: FolderCheckpoint) -> tuple[Mapping[str, Any], Mapping[str, bytes]]:

@@ -26,8 +26,12 @@ from transformers.core_model_loading import (
     dot_natural_key,
     rename_source_key,
 )
+from transformers.quantizers.base import MODULES_TO_PATCH_FOR_QUANTIZATION
+from transformers.utils.quantization_config import QuantizationMethod
 
 from bitwright.compress.models.module_state import weights_of
+
+_FUSED = {"gate_up_proj": ("gate_proj", "up_proj")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,15 +118,26 @@ class Outgoing:
         renamed, pattern = apply_converters(parameter, self._converters)
         return parameter if pattern is not None else apply_renamings(renamed, self._renamings)
 
-    def is_loadable(self, parameter: str) -> bool:
-        """Return whether transformers loads the parameter, as it is, under `whole`."""
-        _, pattern = apply_converters(parameter, self._converters)
-        return pattern is None or parameter in self._own
+    def is_patched(self, parameter: str) -> bool:
+        """Return whether transformers loads the stack of experts of a packed checkpoint as linear layers one by one."""
+        owner = type(self._module.get_submodule(parameter.rpartition(".")[0])).__name__
+        return QuantizationMethod.COMPRESSED_TENSORS in MODULES_TO_PATCH_FOR_QUANTIZATION.get(owner, {}).get("quantization_methods", ())
+
+    def is_own(self, parameter: str) -> bool:
+        """Return whether transformers also loads the parameter, as it is, under the module's own name."""
+        return parameter in self._own
+
+    def is_plain(self, parameter: str) -> bool:
+        """Return whether a checkpoint can hold the parameter as it is, under `whole`."""
+        return apply_converters(parameter, self._converters)[1] is None or self.is_own(parameter)
 
     def experts(self, parameter: str) -> tuple[str, ...]:
         """Return the names of the matrices of each expert in a stack, `*` in place of its index, in the order in which they are stacked by rows;
         none where its family saves the stack as one tensor.
         """
+        if self.is_patched(parameter):
+            owner, _, leaf = parameter.rpartition(".")
+            return tuple(f"{owner}.*.{part}.weight" for part in _FUSED.get(leaf, (leaf,)))
         renamed, pattern = apply_converters(parameter, self._converters)
         if pattern is None:
             return ()

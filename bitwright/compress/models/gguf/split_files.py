@@ -1,7 +1,7 @@
 """GGUF files that are split into parts, as `llama-gguf-split` and llama.cpp's converter write them.
 
-    model-00001-of-00003.gguf   metadata, the number of this part and of all parts and tensors, and the first tensors
-    model-00002-of-00003.gguf   the numbers alone, and the next tensors
+model-00001-of-00003.gguf   metadata, the number of this part and of all parts and tensors, and the first tensors
+model-00002-of-00003.gguf   the numbers alone, and the next tensors
 """
 
 import re
@@ -37,7 +37,9 @@ def parts_of(path: Path, said: Mapping[str, Any]) -> list[Path]:
     name = _NAME.fullmatch(path.name)
     if not isinstance(count, int) or not name or int(name[3]) != count:
         wanted = part_name("NAME", 0, count) if isinstance(count, int) and 0 < count < 10**5 else "NAME-00001-of-00003.gguf"
-        raise ModelError(f"The parts of a split GGUF file must be called {wanted} and on; split.count of {path} is {shown(count)}: give it back its name.")
+        raise ModelError(
+            f"Parts of a split GGUF file must be called {wanted} and on; split.count of {path} is {shown(count)}: give it back its name."
+        )
     parts = [path.with_name(part_name(name[1], i, count)) for i in range(count)]
     if said.get(NUMBER) != 0 or path != parts[0]:
         raise ModelError(f"A split GGUF file is given by its first part; {path} is another: give {parts[0]}.")
