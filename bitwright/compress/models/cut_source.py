@@ -25,12 +25,12 @@ class CutSource(Source):
 
     @property
     def context_length(self) -> int:
-        """See `Source.context_length`."""
+        """Context length that the model was made for, in tokens; 0 where it is not known."""
         return self.whole.context_length
 
     @property
     def n_experts_used(self) -> int:
-        """See `Source.n_experts_used`."""
+        """Number of routed experts that a token uses."""
         return self.whole.n_experts_used
 
     def read(self, tensor: Tensor) -> Floats:

@@ -36,12 +36,12 @@ class Headers(Source):
 
     @property
     def context_length(self) -> int:
-        """See `Source.context_length`."""
+        """Context length that the model was made for, in tokens; 0 where it is not known."""
         return self._said("context_length", 0) if self._context_length < 0 else self._context_length
 
     @property
     def n_experts_used(self) -> int:
-        """See `Source.n_experts_used`."""
+        """Number of routed experts that a token uses."""
         return self._said("expert_used_count", 1) if self._n_experts_used < 0 else self._n_experts_used
 
     def read(self, tensor: Tensor) -> Floats:

@@ -47,34 +47,34 @@ class ModuleSource(Source):
 
     @property
     def context_length(self) -> int:
-        """See `Source.context_length`."""
+        """Context length that the model was made for, in tokens; 0 where it is not known."""
         return context_length_of(self._config)
 
     @property
     def n_experts_used(self) -> int:
-        """See `Source.n_experts_used`."""
+        """Number of routed experts that a token uses."""
         return n_experts_used_of(self._config)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Read weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
         pieces = [self.rows(piece) for piece in self.pieces[tensor.name]]
         rows = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
         weights: Floats = rows.reshape(-1, tensor.shape[-1]).numpy()
         return weights
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`."""
+        """Return the tensor's bytes `(n_bytes,)` in the format `tensor.stored`."""
         if len(tensor.shape) == 3:  # one at a time: a stack may be as large as all other tensors together
             return np.concatenate([self.stored_part(tensor, expert) for expert in range(tensor.shape[0])])
         return float_bytes(tensor.stored, torch.from_numpy(self.read(tensor)))
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
-        """See `Source.part`."""
+        """Read the weights of one expert of a stack as float32 `(n_rows, n_columns)`."""
         weights: Floats = self.rows(self.pieces[tensor.name][expert]).numpy()
         return weights
 
     def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
-        """See `Source.stored_part`."""
+        """Return the stored bytes of one expert of a stack."""
         return float_bytes(tensor.stored, self.rows(self.pieces[tensor.name][expert]))
 
     def _type_of(self, tensor: Tensor) -> str:
@@ -93,18 +93,21 @@ class ModuleSource(Source):
 
 @dataclass(frozen=True)
 class ModuleView(View):
-    """See the module. With `apart`, only matrices that a loader of linear layers unpacks can be quantized; see `module_tensors`."""
+    """View of the parameters of the transformers module under its own names.
+
+    With `apart`, only matrices that a loader of linear layers unpacks can be quantized; see `module_tensors`.
+    """
 
     apart: bool = False
 
     def source(self, checkpoint: Checkpoint) -> ModuleSource:
-        """See `View.source`."""
+        """Return the tensors of the model in this view, read on demand."""
         return ModuleSource(checkpoint.name, checkpoint.skeleton, rows_of(checkpoint), settings=checkpoint.settings, apart=self.apart)
 
     def headers(self, checkpoint: Checkpoint) -> Outline:
-        """See `View.headers`."""
+        """Return the headers of the model in this view, without weights."""
         widest = "F32" if not isinstance(checkpoint, FolderCheckpoint) or checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
-        tensors, _ = module_tensors(checkpoint.skeleton, apart=self.apart)
+        tensors, pieces = module_tensors(checkpoint.skeleton, apart=self.apart)
         config = checkpoint.skeleton.config
         least, most = (
             Headers(
@@ -117,10 +120,10 @@ class ModuleView(View):
             )
             for stored in ("BF16", widest)
         )
-        return outline(checkpoint, least, most, pieces=self.bound(checkpoint, checkpoint.skeleton).pieces)
+        return outline(checkpoint, least, most, pieces={tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:  # noqa: ARG002
-        """See `View.bound`."""
+        """Bind the matrices of this view to the parameters of `module`."""
         tensors, pieces = module_tensors(module, apart=self.apart)
         units = [tensor.name for unit in discover(tensors) for tensor in unit.tensors]
         read = () if self.apart else direct_reads(module, units)

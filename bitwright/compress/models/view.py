@@ -26,7 +26,7 @@ class Bound:
 
 
 class View(ABC):
-    """How an engine sees a model that was opened."""
+    """View of an opened model: its tensors as an engine sees them."""
 
     def prepare(self, name: str, progress: Progress) -> None:  # noqa: B027  # most views need nothing
         """Make what takes time before the model called `name` can be opened, and report it.

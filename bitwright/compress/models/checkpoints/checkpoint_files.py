@@ -67,7 +67,7 @@ class OwnNames(NamesOnDisk):
     """The names that tensors have here: those of the module."""
 
     def name(self, tensor: Tensor, piece: ParameterSlice, part: int) -> str:  # noqa: ARG002
-        """See `NamesOnDisk.name`."""
+        """Return the name on disk of the rows of `tensor` that `piece` is."""
         return tensor.name
 
 
@@ -78,7 +78,7 @@ class SavedNames(NamesOnDisk):
         self._outgoing = Outgoing(module)
 
     def name(self, tensor: Tensor, piece: ParameterSlice, part: int) -> str:
-        """See `NamesOnDisk.name`."""
+        """Return the name on disk of the rows of `tensor` that `piece` is."""
         patterns = self._outgoing.experts(piece.parameter) if piece.expert >= 0 else ()
         if patterns:
             return self._outgoing.of_expert(patterns[part], piece.expert)

@@ -11,10 +11,10 @@ from bitwright.compress.models.view import Bound, View, outline
 
 
 class GgufView(View):
-    """See the module."""
+    """View of the tensors and metadata of a GGUF file."""
 
     def source(self, checkpoint: Checkpoint) -> Source:
-        """See `View.source`.
+        """Return the tensors of the model in this view, read on demand.
 
         Raises:
             ModelError: the architecture or the tokenizer is not supported, or a weight cannot be read.
@@ -31,7 +31,7 @@ class GgufView(View):
         )
 
     def headers(self, checkpoint: Checkpoint) -> Outline:
-        """See `View.headers`."""
+        """Return the headers of the model in this view, without weights."""
         pieces = self.bound(checkpoint, checkpoint.skeleton).pieces
         if isinstance(checkpoint, GgufCheckpoint):
             exact = exact_headers(checkpoint.source)
@@ -50,7 +50,7 @@ class GgufView(View):
         return outline(checkpoint, least, most, pieces=pieces, window_ignored=window_ignored(checkpoint.config))
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
-        """See `View.bound`.
+        """Bind the matrices of this view to the parameters of `module`.
 
         Raises:
             ModelError: the architecture is not supported, or has no tensor for a parameter.

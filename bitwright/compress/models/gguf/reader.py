@@ -80,7 +80,7 @@ class GgufSource(Source):
 
 
 class _Part:
-    """One file: its metadata, its tensors, and their bytes."""
+    """File of a model: its metadata, its tensors, and their bytes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
