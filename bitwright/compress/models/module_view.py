@@ -20,9 +20,10 @@ from bitwright.compress.models.headers import Headers, Outline
 from bitwright.compress.models.module_tensors import module_tensors
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
 from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, Source
-from bitwright.compress.models.structure import ROUTER
+from bitwright.compress.models.structure import EMBEDDING, ROUTER
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.compress.models.view import Bound, View
+from bitwright.errors import ModelError
 from bitwright.spaces import Tensor, discover
 
 
@@ -102,9 +103,18 @@ class ModuleView(View):
         return ModuleSource(checkpoint.name, checkpoint.skeleton, rows_of(checkpoint), settings=checkpoint.settings, apart=self.apart)
 
     def headers(self, checkpoint: Checkpoint) -> Outline:
-        """See `View.headers`."""
+        """See `View.headers`.
+
+        Raises:
+            ModelError: with `apart`, no matrix can be quantized but the embedding.
+        """
         widest = "F32" if not isinstance(checkpoint, FolderCheckpoint) or checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
         tensors, _ = module_tensors(checkpoint.skeleton, apart=self.apart)
+        if self.apart and {unit.kind for unit in discover(tensors)} <= {EMBEDDING}:
+            raise ModelError(
+                f"A packed checkpoint needs linear layers that its loader unpacks; {checkpoint.name} ({checkpoint.skeleton.config.model_type}) has "
+                "none: choose --target native or llama.cpp."
+            )
         config = checkpoint.skeleton.config
         least, most = (
             Headers(
