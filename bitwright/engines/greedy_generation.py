@@ -14,7 +14,7 @@ _GENERATED_TOKENS = 24
 
 @dataclass(frozen=True)
 class Generated:
-    """A text and the number of tokens that the engine decoded per second, the prompt not counted."""
+    """Generated text, and the number of tokens decoded per second, the prompt not counted."""
 
     text: str
     tokens_per_second: float

@@ -33,7 +33,7 @@ def _is_initialised(inner: nn.Module, model: PreTrainedModel, *, without: nn.Mod
     """Return whether `model` can initialise the module `inner` while the layer `without` has no weight."""
     weight = vars(without)["_parameters"].pop("weight")
     try:
-        model._init_weights(inner)
+        model._init_weights(inner)  # type: ignore[no-untyped-call]
     except AttributeError:
         return False
     finally:

@@ -22,7 +22,7 @@ from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
 from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, Source
 from bitwright.compress.models.structure import EMBEDDING, ROUTER
 from bitwright.compress.models.tensor_layout import ParameterSlice
-from bitwright.compress.models.view import Bound, View
+from bitwright.compress.models.view import Bound, View, outline_of
 from bitwright.errors import ModelError
 from bitwright.spaces import Tensor, discover
 
@@ -109,7 +109,7 @@ class ModuleView(View):
             ModelError: with `apart`, no matrix can be quantized but the embedding.
         """
         widest = "F32" if not isinstance(checkpoint, FolderCheckpoint) or checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
-        tensors, _ = module_tensors(checkpoint.skeleton, apart=self.apart)
+        tensors, pieces = module_tensors(checkpoint.skeleton, apart=self.apart)
         if self.apart and {unit.kind for unit in discover(tensors)} <= {EMBEDDING}:
             raise ModelError(
                 f"A packed checkpoint needs linear layers that its loader unpacks; {checkpoint.name} ({checkpoint.skeleton.config.model_type}) has "
@@ -127,7 +127,7 @@ class ModuleView(View):
             )
             for stored in ("BF16", widest)
         )
-        return Outline(least, most, 0)
+        return outline_of(checkpoint, (least, most), {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:  # noqa: ARG002
         """See `View.bound`."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from bitwright.compress.models.headers import Outline
+from bitwright.compress.models.headers import Headers, Outline
 from bitwright.compress.models.opening import Checkpoint
 from bitwright.compress.models.source import Source
 from bitwright.compress.models.tensor_layout import ParameterSlice
@@ -58,3 +58,11 @@ class View(ABC):
         Raises:
             ModelError: see `source`.
         """
+
+
+def outline_of(
+    checkpoint: Checkpoint, bounds: tuple[Headers, Headers], pieces: Mapping[str, tuple[ParameterSlice, ...]], *, window: int = 0
+) -> Outline:
+    """Return the outline of a checkpoint: the smallest and largest headers (`bounds`), the `pieces` of its matrices, and the `window` ignored."""
+    embedding = checkpoint.skeleton.get_input_embeddings()
+    return Outline(*bounds, window, checkpoint.tokenizer, pieces, embedding.get_parameter("weight").shape[0])
