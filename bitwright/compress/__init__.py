@@ -48,7 +48,7 @@ from bitwright.compress.models.gguf.reader import (
 from bitwright.compress.models.gguf.row_matching import Binding, bind_by_rows
 from bitwright.compress.models.headers import Headers, Outline, exact_headers
 from bitwright.compress.models.hub import NO_CODE, quietly, read_tokenizer
-from bitwright.compress.models.joined_name import absolute_name, join_name, split_name
+from bitwright.compress.models.joined_name import absolute_name, name_with, split_name
 from bitwright.compress.models.latent_attention import LatentByHead, is_latent
 from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
@@ -156,7 +156,6 @@ __all__ = [
     "integer_codec",
     "is_corrected",
     "is_latent",
-    "join_name",
     "layer_bytes",
     "layer_tensors",
     "load",
@@ -165,6 +164,7 @@ __all__ = [
     "module_tensors",
     "most_similar_experts",
     "n_experts_used_of",
+    "name_with",
     "needs_moments",
     "open_checkpoint",
     "open_checkpoint_files",

@@ -56,7 +56,4 @@ def _left(running: list[nn.Module]) -> None:
 
 def sentence_of(names: tuple[str, ...]) -> str:
     """Return the sentence that says which layers stay floats, and why."""
-    return (
-        f"{len(names)} layers stay floats, first {names[0]}: other code of the model than their own reads their weights, and finds them packed."
-    )
-
+    return f"{len(names)} layers stay floats, first {names[0]}: other code of the model than their own reads their weights, and finds them packed."
