@@ -1,7 +1,7 @@
 """View of a model: the tensors that an engine holds, their names, and the parameters that they are made of.
 
 llama.cpp sees the tensors of a GGUF file (`gguf/gguf_view.py`), every other engine the parameters of the transformers module under the module's own
-names (`module_view.py`).
+names (`modules/module_view.py`).
 """
 
 from abc import ABC, abstractmethod

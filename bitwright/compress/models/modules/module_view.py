@@ -12,15 +12,15 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from bitwright.compress.models.checkpoints.hugging_face import Rows
-from bitwright.compress.models.direct_reads import direct_reads, sentence_of
 from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
 from bitwright.compress.models.gguf.gguf_rows import GgufRows
 from bitwright.compress.models.gguf.reader import fingerprint
 from bitwright.compress.models.headers import Headers, Outline
-from bitwright.compress.models.module_tensors import module_tensors
+from bitwright.compress.models.modules.direct_reads import direct_reads, sentence_of
+from bitwright.compress.models.modules.module_tensors import module_tensors
+from bitwright.compress.models.modules.structure import EMBEDDING, ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
 from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, Source
-from bitwright.compress.models.structure import EMBEDDING, ROUTER
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.compress.models.view import Bound, View, outline_of
 from bitwright.errors import ModelError
