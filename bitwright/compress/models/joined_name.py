@@ -34,7 +34,9 @@ def name_with(model: str, *, gguf: str, converter: str) -> str:
     if gguf and not (gguf.endswith(_GGUF) and Path(gguf).is_file()):
         raise UserError(f"What is given as --gguf must be the GGUF file of the folder; {gguf} is no GGUF file: check the path.")
     if converter and not Path(converter).exists():
-        raise UserError(f"What is given as --converter must be a convert_hf_to_gguf.py, or a checkout of llama.cpp; there is none at {converter}: check the path.")
+        raise UserError(
+            f"What is given as --converter must be a convert_hf_to_gguf.py or a checkout of llama.cpp; {converter} is not there: check the path."
+        )
     return join_name(model, way)
 
 
