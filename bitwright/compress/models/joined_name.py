@@ -35,7 +35,7 @@ def name_with(model: str, *, gguf: str, converter: str) -> str:
         raise UserError(f"What is given as --gguf must be the GGUF file of the folder; {gguf} is no GGUF file: check the path.")
     if converter and not Path(converter).exists():
         raise UserError(
-            f"What is given as --converter must be a convert_hf_to_gguf.py, or a checkout of llama.cpp; there is none at {converter}: check the path."
+            f"What is given as --converter must be a convert_hf_to_gguf.py or a checkout of llama.cpp; {converter} is not there: check the path."
         )
     return join_name(model, way)
 
