@@ -1,0 +1,47 @@
+"""Declaration of one family: a model type of transformers with its settings, small, and with the features that set it apart switched on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+N_TOKENS = 384
+WINDOW = 16  # tokens; shorter than any text that is measured
+
+#: settings that most configurations call alike
+SHAPE: dict[str, Any] = {
+    "vocab_size": N_TOKENS,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+WINDOWS: dict[str, Any] = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family; `settings` are given over `shape`, and for a wrapper `text` and `vision` are those of the models in it.
+
+    `pieces` is the kind of its tokenizer: `bpe`, a byte-level one that cuts as GPT-2 does, or SentencePiece of Llama's (`spm`) or Gemma's (`gemma`)
+    kind. `deviation` is that of the logits if nothing scaled them afterwards: more where a family divides them, less where it multiplies embeddings.
+    """
+
+    name: str
+    model_type: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] | None = None
+    vision: dict[str, Any] = field(default_factory=dict)
+    pieces: str = "bpe"
+    deviation: float = 2.0
+    shape: dict[str, Any] = field(default_factory=lambda: SHAPE)
+
+    def config(self) -> dict[str, Any]:
+        """Return the keyword arguments of the family's configuration."""
+        if self.text is None:
+            return {**self.shape, **self.settings}
+        return {**self.settings, "text_config": {**self.shape, **self.text}, "vision_config": self.vision}
