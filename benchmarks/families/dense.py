@@ -10,8 +10,7 @@ _TIED = {"tie_word_embeddings": True}
 _BOTH = {"attention_bias": True, "mlp_bias": True}
 _MULTIPLIERS = {"embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2}
 _CAPS = {"attn_logit_softcapping": 20.0, "final_logit_softcapping": 10.0}
-_ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-_GPT = {"vocab_size": N_TOKENS, "n_positions": 256, "n_embd": 64, "n_layer": 2, "n_head": 4, **_ENDS}
+_GPT = {"vocab_size": N_TOKENS, "n_positions": 256, "n_embd": 64, "n_layer": 2, "n_head": 4}
 _NARROW_LATENT = {"kv_lora_rank": 32, "q_lora_rank": 32, "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 32}
 
 
@@ -61,7 +60,7 @@ DENSE = (
             "laurel_rank": 32,
             "activation_sparsity_pattern": [0.9, 0.9, 0.0, 0.0],
         },
-        pieces="spm",
+        pieces="gemma",
     ),
     Family(
         "gemma4-text",
@@ -77,7 +76,7 @@ DENSE = (
             "num_kv_shared_layers": 2,
             "global_head_dim": 64,
         },
-        pieces="spm",
+        pieces="gemma",
         deviation=1.5,
     ),
     Family("glm", "glm", {**_partial(0.5), "head_dim": 32, "attention_bias": True}),
@@ -107,14 +106,14 @@ DENSE = (
             "attention_types": [[["global", "local"], 1]],
             "window_size": WINDOW,
         },
-        shape=_ENDS,
+        shape={},
     ),
     Family("gpt-neox", "gpt_neox", {**_partial(0.25), "use_parallel_residual": True}),
-    Family("bloom", "bloom", {"vocab_size": N_TOKENS, "hidden_size": 64, "n_layer": 2, "n_head": 4, **_TIED}, shape=_ENDS),
+    Family("bloom", "bloom", {"vocab_size": N_TOKENS, "hidden_size": 64, "n_layer": 2, "n_head": 4, **_TIED}, shape={}),
     Family("opt", "opt", {**_TIED, "ffn_dim": 128, "word_embed_proj_dim": 64}),
     Family("falcon", "falcon", {"multi_query": True, "new_decoder_architecture": False, "parallel_attn": True, "bias": False, **_TIED}),
     Family("falcon-new", "falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": False, **_TIED}),
-    Family("mpt", "mpt", {"vocab_size": N_TOKENS, "d_model": 64, "n_heads": 4, "n_layers": 2, "max_seq_len": 256, **_TIED}, shape=_ENDS),
+    Family("mpt", "mpt", {"vocab_size": N_TOKENS, "d_model": 64, "n_heads": 4, "n_layers": 2, "max_seq_len": 256, **_TIED}, shape={}),
     Family("stablelm", "stablelm", {**_partial(0.25), "use_qkv_bias": True, "use_parallel_residual": False}),
     Family("exaone4", "exaone4", {**WINDOWS, "sliding_window_pattern": 2, "head_dim": 32}),
     Family("seed-oss", "seed_oss", {"head_dim": 32, "attention_bias": True}),

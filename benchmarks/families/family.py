@@ -6,6 +6,12 @@ from typing import Any
 N_TOKENS = 384
 WINDOW = 16  # tokens; shorter than any text that is measured
 
+#: kind of tokenizer → its tokens for beginning, end and padding
+ENDS = {
+    "bpe": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+    "spm": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+    "gemma": {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0},
+}
 #: settings that most configurations call alike
 SHAPE: dict[str, Any] = {
     "vocab_size": N_TOKENS,
@@ -16,9 +22,6 @@ SHAPE: dict[str, Any] = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 256,
     "tie_word_embeddings": False,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
 }
 WINDOWS: dict[str, Any] = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
 
@@ -43,5 +46,6 @@ class Family:
     def config(self) -> dict[str, Any]:
         """Return the keyword arguments of the family's configuration."""
         if self.text is None:
-            return {**self.shape, **self.settings}
-        return {**self.settings, "text_config": {**self.shape, **self.text}, "vision_config": self.vision}
+            return {**self.shape, **ENDS[self.pieces], **self.settings}
+        ends = ENDS[self.pieces]
+        return {**ends, **self.settings, "text_config": {**self.shape, **ends, **self.text}, "vision_config": self.vision}

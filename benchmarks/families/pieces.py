@@ -44,7 +44,8 @@ def _byte_level() -> PreTrainedTokenizerFast:
 def _trained(kind: str) -> bytes:
     """The file `tokenizer.model`."""
     written = BytesIO()
-    ids = {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3} if kind == "gemma" else {}
+    names = {f"{name}_piece": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
+    ids = {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3, **names} if kind == "gemma" else {}
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(_TEXT),
         model_writer=written,

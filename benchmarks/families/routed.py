@@ -97,7 +97,7 @@ ROUTED = (
             "attn_config": {"clip_qkv": 2.0, "kv_n_heads": 2, "rope_theta": 1e4},
             "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 8, "moe_top_k": 2, "hidden_size": 64},
         },
-        shape={"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+        shape={},
     ),
     Family("minimax-m2", "minimax_m2", {**_LOCAL, "head_dim": 32, "intermediate_size": 32}),
     Family("exaone-moe", "exaone_moe", {**_EXPERTS, **_DEEP, "num_shared_experts": 1, "sliding_window": WINDOW, "head_dim": 32}),

@@ -78,7 +78,7 @@ WRAPPERS = (
         {"mm_tokens_per_image": 4, "image_token_index": 380, "boi_token_index": 379, "eoi_token_index": 378, **_TIED},
         text={**_TIED, **WINDOWS, "head_dim": 32, "query_pre_attn_scalar": 24},
         vision=_SIGLIP,
-        pieces="spm",
+        pieces="gemma",
         deviation=1.0,
     ),
     Family(
