@@ -30,6 +30,7 @@ WINDOWS: dict[str, Any] = {"sliding_window": WINDOW, "layer_types": ["sliding_at
 class Family:
     """A family; `settings` are given over `shape`, and for a wrapper `text` and `vision` are those of the models in it.
 
+    `stored` are entries of `config.json` that published models have, llama.cpp's converter reads and transformers does not write.
     `pieces` is the kind of its tokenizer: `bpe`, a byte-level one that cuts as GPT-2 does, or SentencePiece of Llama's (`spm`) or Gemma's (`gemma`)
     kind. `deviation` is that of the logits if nothing scaled them afterwards: more where a family divides them, less where it multiplies embeddings.
     """
@@ -39,6 +40,7 @@ class Family:
     settings: dict[str, Any] = field(default_factory=dict)
     text: dict[str, Any] | None = None
     vision: dict[str, Any] = field(default_factory=dict)
+    stored: dict[str, Any] = field(default_factory=dict)
     pieces: str = "bpe"
     deviation: float = 2.0
     shape: dict[str, Any] = field(default_factory=lambda: SHAPE)

@@ -1,5 +1,6 @@
 """A family as a folder that transformers loads: random weights of a size at which every part of the model matters."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -53,6 +54,8 @@ def write_folder(family: Family, folder: Path) -> None:
     """Write the family's model and its tokenizer into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     built(family).save_pretrained(folder)
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), **family.stored}, indent=2), encoding="utf-8")
     write_tokenizer(family.pieces, folder)
 
 

@@ -3,7 +3,7 @@
 from benchmarks.families.family import N_TOKENS, WINDOW, Family
 
 _TIED = {"tie_word_embeddings": True}
-_MAMBA = {"state_size": 16, "time_step_rank": 8}
+_MAMBA = {"intermediate_size": 128, "state_size": 16, "time_step_rank": 8}
 _MAMBA2 = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 32, "mamba_chunk_size": 16, "mamba_expand": 2}
 _DELTA = {
     "head_dim": 32,
@@ -20,7 +20,11 @@ _MULTIPLIERS = {"embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_mu
 HYBRID = (
     Family("mamba", "mamba", {**_TIED, **_MAMBA}),
     Family("falcon-mamba", "falcon_mamba", {**_MAMBA}),
-    Family("mamba2", "mamba2", {"num_heads": 8, "head_dim": 16, "state_size": 32, "n_groups": 2, "chunk_size": 16, "time_step_rank": 8}),
+    Family(
+        "mamba2",
+        "mamba2",
+        {"intermediate_size": 128, "num_heads": 8, "head_dim": 16, "state_size": 32, "n_groups": 2, "chunk_size": 16, "time_step_rank": 8},
+    ),
     Family(
         "jamba",
         "jamba",

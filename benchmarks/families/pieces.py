@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 N_PIECES = 360
+_SPECIAL = ["<|endoftext|>", "<|begin|>", "<|end|>", "<|startoftext|>", "<|user|>", "<|assistant|>", "<|observation|>", "[gMASK]", "<sop>", "<unk>"]
 _TEXT = [
     "Once upon a time, in 1984, there were three bears; they'd eaten 12 bowls of porridge.\n",
     "def add(x, y):\n    return x + y  # naïve, isn't it?\n\n",
@@ -32,9 +33,10 @@ def _byte_level() -> PreTrainedTokenizerFast:
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|begin|>", "<|end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    inner.train_from_iterator(_TEXT, trainers.BpeTrainer(vocab_size=N_PIECES, special_tokens=special, initial_alphabet=alphabet, show_progress=False))
+    inner.train_from_iterator(
+        _TEXT, trainers.BpeTrainer(vocab_size=N_PIECES, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False)
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, bos_token="<|begin|>", eos_token="<|end|>", unk_token="<|endoftext|>", pad_token="<|endoftext|>"
     )
