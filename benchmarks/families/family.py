@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-N_TOKENS = 384
+N_TOKENS, N_PIECES = 384, 360  # of the model, and of its tokenizer
 WINDOW = 16  # tokens; shorter than any text that is measured
 
 #: kind of tokenizer → its tokens for beginning, end and padding

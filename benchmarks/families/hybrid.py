@@ -106,7 +106,7 @@ HYBRID = (
             "use_mamba_kernels": False,
         },
     ),
-    Family("bamba", "bamba", {**_MAMBA2, "attn_layer_indices": [1]}),
+    Family("bamba", "bamba", {**_MAMBA2, "attn_layer_indices": [1]}, stored={"attn_rotary_emb": 8}),
     Family(
         "minimax",
         "minimax",

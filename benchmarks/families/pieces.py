@@ -9,7 +9,8 @@ import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-N_PIECES = 360
+from benchmarks.families.family import N_PIECES
+
 _SPECIAL = ["<|endoftext|>", "<|begin|>", "<|end|>", "<|startoftext|>", "<|user|>", "<|assistant|>", "<|observation|>", "[gMASK]", "<sop>", "<unk>"]
 _TEXT = [
     "Once upon a time, in 1984, there were three bears; they'd eaten 12 bowls of porridge.\n",
@@ -57,6 +58,7 @@ def _trained(kind: str) -> bytes:
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
         add_dummy_prefix=kind != "gemma",
+        control_symbols=["<|endoftext|>"],
         minloglevel=2,
         **ids,
     )

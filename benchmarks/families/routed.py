@@ -18,6 +18,7 @@ _LATENT = {
     "qk_rope_head_dim": 16,
     "v_head_dim": 32,
 }
+_SIGMOID = {"scoring_func": "sigmoid", "topk_method": "noaux_tc"}
 _GROUPS = {"n_group": 4, "topk_group": 2}
 _INDEXER = {"index_topk": WINDOW, "index_head_dim": 32, "index_n_heads": 2}
 _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}
@@ -37,7 +38,13 @@ ROUTED = (
     Family(
         "phimoe",
         "phimoe",
-        {**_LOCAL, "attention_bias": True, "lm_head_bias": True, "sliding_window": WINDOW},
+        {
+            **_LOCAL,
+            "attention_bias": True,
+            "lm_head_bias": True,
+            "sliding_window": None,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "original_max_position_embeddings": 256},
+        },
         stored={"architectures": ["PhiMoEForCausalLM"]},
         pieces="spm",
     ),
@@ -59,15 +66,19 @@ ROUTED = (
             "intermediate_size_mlp": 128,
             "head_dim": 16,
             "no_rope_layers": [1, 1, 1, 0],
-            "attention_chunk_size": 32,
         },
     ),
     Family("deepseek-v2", "deepseek_v2", {**_LATENT, "topk_method": "greedy"}),
-    Family("deepseek-v3", "deepseek_v3", {**_LATENT, **_GROUPS, "rope_parameters": {**_YARN, "mscale": 0.7, "mscale_all_dim": 0.7}}),
-    Family("deepseek-v32", "deepseek_v32", {**_LATENT, **_GROUPS, **_INDEXER}),
+    Family(
+        "deepseek-v3",
+        "deepseek_v3",
+        {**_LATENT, **_GROUPS, "rope_parameters": {**_YARN, "mscale": 0.7, "mscale_all_dim": 0.7}},
+        stored=_SIGMOID,
+    ),
+    Family("deepseek-v32", "deepseek_v32", {**_LATENT, **_GROUPS, **_INDEXER}, stored=_SIGMOID),
     Family("glm4-moe", "glm4_moe", {**_ROUTED, **_partial(0.5), "num_hidden_layers": 3, "use_qk_norm": True, "attention_bias": True, "head_dim": 32}),
-    Family("glm4-moe-lite", "glm4_moe_lite", {**_LATENT, "mlp_layer_types": ["dense", "sparse", "sparse"]}),
-    Family("glm5", "glm_moe_dsa", {**_LATENT, **_INDEXER, "indexer_types": ["full"] * 3}),
+    Family("glm4-moe-lite", "glm4_moe_lite", {**_LATENT, "mlp_layer_types": ["dense", "sparse", "sparse"]}, stored=_SIGMOID),
+    Family("glm5", "glm_moe_dsa", {**_LATENT, **_INDEXER, "indexer_types": ["full"] * 3}, stored=_SIGMOID),
     Family("granite-moe", "granitemoe", {**_TIED, **_LOCAL, **_MULTIPLIERS, "intermediate_size": 32}, deviation=3.0),
     Family(
         "granite-moe-shared",
@@ -80,6 +91,7 @@ ROUTED = (
         "ernie4_5_moe",
         {
             "num_hidden_layers": 3,
+            "intermediate_size": 128,
             "moe_intermediate_size": 32,
             "moe_k": 2,
             "moe_num_experts": 8,
@@ -91,7 +103,12 @@ ROUTED = (
         pieces="spm",
     ),
     Family("hunyuan-moe", "hunyuan_v1_moe", {**_TIED, "num_experts": 8, "moe_topk": 2, "intermediate_size": 32, "head_dim": 32}),
-    Family("dots1", "dots1", {**_ROUTED, "num_hidden_layers": 3, "first_k_dense_replace": 1, "norm_topk_prob": True, "sliding_window": None}),
+    Family(
+        "dots1",
+        "dots1",
+        {**_ROUTED, "num_hidden_layers": 3, "first_k_dense_replace": 1, "norm_topk_prob": True, "sliding_window": None, "num_key_value_heads": 4},
+        stored=_SIGMOID,
+    ),
     Family(
         "dbrx",
         "dbrx",
@@ -106,14 +123,15 @@ ROUTED = (
         },
         shape={},
     ),
-    Family("minimax-m2", "minimax_m2", {**_LOCAL, "head_dim": 32, "intermediate_size": 32, "rotary_dim": 16}),
-    Family("exaone-moe", "exaone_moe", {**_EXPERTS, **_DEEP, "num_shared_experts": 1, "sliding_window": WINDOW, "head_dim": 32}),
+    Family("minimax-m2", "minimax_m2", {**_LOCAL, "head_dim": 32, "intermediate_size": 32, "rotary_dim": 16}, stored=_SIGMOID),
+    Family("exaone-moe", "exaone_moe", {**_EXPERTS, **_DEEP, "num_shared_experts": 1, "sliding_window": WINDOW, "head_dim": 16}, stored=_SIGMOID),
     Family("jetmoe", "jetmoe", {**_LOCAL, "kv_channels": 16, "num_key_value_heads": 2}),
-    Family("solar-open", "solar_open", {**_ROUTED, "head_dim": 32}),
+    Family("solar-open", "solar_open", {**_ROUTED, **_partial(1.0), "head_dim": 32}, stored=_SIGMOID),
     Family(
         "afmoe",
         "afmoe",
         {**_EXPERTS, "num_hidden_layers": 3, "head_dim": 32, "num_shared_experts": 1, "global_attn_every_n_layers": 3, "sliding_window": WINDOW},
+        stored={"score_func": "sigmoid", "route_norm": True},
     ),
     Family("hy-v3", "hy_v3", {**_EXPERTS, **_DEEP, "head_dim": 32}),
     Family("mellum", "mellum", {**_LOCAL, **WINDOWS, "moe_intermediate_size": 32, "head_dim": 32}),

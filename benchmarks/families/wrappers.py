@@ -1,6 +1,6 @@
 """Families that wrap a language model together with the encoder of another medium."""
 
-from benchmarks.families.family import WINDOW, WINDOWS, Family
+from benchmarks.families.family import N_PIECES, WINDOW, WINDOWS, Family
 
 _TIED = {"tie_word_embeddings": True}
 _MEDIA = {"image_token_id": 380, "video_token_id": 379, "vision_start_token_id": 378, "vision_end_token_id": 377}
@@ -76,7 +76,7 @@ WRAPPERS = (
         "gemma3",
         "gemma3",
         {"mm_tokens_per_image": 4, "image_token_index": 380, "boi_token_index": 379, "eoi_token_index": 378, **_TIED},
-        text={**_TIED, **WINDOWS, "head_dim": 32, "query_pre_attn_scalar": 24},
+        text={**_TIED, **WINDOWS, "head_dim": 32, "query_pre_attn_scalar": 32},
         vision=_SIGLIP,
         pieces="gemma",
         deviation=1.0,
@@ -110,7 +110,6 @@ WRAPPERS = (
             "intermediate_size_mlp": 128,
             "head_dim": 16,
             "no_rope_layers": [1, 1, 1, 0],
-            "attention_chunk_size": 32,
         },
         vision={
             "hidden_size": 32,
@@ -191,8 +190,9 @@ WRAPPERS = (
             "sliding_window": WINDOW,
             "head_dim": 32,
             "layer_types": ["sliding_attention", "full_attention"],
-            "vocab_size_per_layer_input": 384,
-            "hidden_size_per_layer_input": 32,
+            "vocab_size": N_PIECES + 1,
+            "vocab_size_per_layer_input": N_PIECES + 1,
+            "hidden_size_per_layer_input": 64,
         },
         vision={
             "hidden_size": 32,
