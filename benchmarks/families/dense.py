@@ -1,6 +1,6 @@
 """Families of dense transformers."""
 
-from benchmarks.families.family import N_PIECES, N_TOKENS, WINDOW, WINDOWS, Family
+from benchmarks.families.family import N_PIECES, N_TOKENS, WINDOW, WINDOWS, Family, windows
 
 _WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2}
 _LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -29,7 +29,7 @@ def _two_thetas(*, sliding: float = 1e4, full: float = 1e5) -> dict[str, object]
 
 DENSE = (
     Family("llama", "llama", {**_WIDE, **_BOTH}),
-    Family("llama3", "llama", {**_TIED, "rope_parameters": _LLAMA3}),
+    Family("llama3", "llama", {**_TIED, "rope_parameters": _LLAMA3}, pieces="bpe-bos"),
     Family("mistral", "mistral", {"sliding_window": None}, pieces="spm"),
     Family("mistral-window", "mistral", {"sliding_window": WINDOW}, pieces="spm"),
     Family("ministral", "ministral", {**WINDOWS, "head_dim": 32}),
@@ -44,7 +44,7 @@ DENSE = (
     Family(
         "gemma3-text",
         "gemma3_text",
-        {**_TIED, **WINDOWS, **_two_thetas(), "head_dim": 32, "query_pre_attn_scalar": 32},
+        {**_TIED, **windows(5), **_two_thetas(), "head_dim": 32, "query_pre_attn_scalar": 32},
         pieces="gemma",
         deviation=1.0,
     ),
@@ -53,15 +53,13 @@ DENSE = (
         "gemma3n_text",
         {
             **_TIED,
-            "num_hidden_layers": 4,
             "head_dim": 32,
-            "sliding_window": WINDOW,
-            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            **windows(4),
             "vocab_size_per_layer_input": N_TOKENS,
             "hidden_size_per_layer_input": 256,
-            "num_kv_shared_layers": 2,
-            "laurel_rank": 32,
-            "activation_sparsity_pattern": [0.9, 0.9, 0.0, 0.0],
+            "num_kv_shared_layers": 0,
+            "laurel_rank": 64,
+            "activation_sparsity_pattern": [0.9] * 3 + [0.0] * 2,
         },
         pieces="gemma",
     ),
@@ -83,10 +81,11 @@ DENSE = (
         pieces="gemma",
         deviation=1.5,
     ),
-    Family("glm", "glm", {**_partial(0.5), "head_dim": 16, "attention_bias": True}),
+    Family("glm", "glm", {**_partial(0.5), "head_dim": 16, "attention_bias": True}, stored={"seq_length": 256}),
     Family("glm4", "glm4", {**_partial(0.5), "head_dim": 32, "attention_bias": True}),
     Family("phi", "phi", {**_partial(0.5), "num_key_value_heads": 4, "intermediate_size": 256}),
-    Family("phi3", "phi3", {**_WIDE, "sliding_window": WINDOW}, pieces="spm"),
+    Family("phi3", "phi3", {**_WIDE, "sliding_window": None}, pieces="spm"),
+    Family("phi3-window", "phi3", {"sliding_window": WINDOW}, pieces="spm"),
     Family("olmo", "olmo", {"clip_qkv": 2.0}),
     Family("olmo2", "olmo2", {}),
     Family("olmo3", "olmo3", {**WINDOWS}),
@@ -114,7 +113,7 @@ DENSE = (
         shape={},
     ),
     Family("gpt-neox", "gpt_neox", {**_partial(0.25), "use_parallel_residual": True}, stored={"rotary_pct": 0.25}),
-    Family("bloom", "bloom", {"vocab_size": N_TOKENS, "hidden_size": 64, "n_layer": 2, "n_head": 4, **_TIED}, shape={}),
+    Family("bloom", "bloom", {"vocab_size": N_TOKENS, "hidden_size": 64, "n_layer": 2, "n_head": 4, **_TIED}, stored={"seq_length": 256}, shape={}),
     Family("opt", "opt", {**_TIED, "ffn_dim": 128, "word_embed_proj_dim": 64}),
     Family(
         "falcon", "falcon", {"multi_query": True, "num_kv_heads": 1, "new_decoder_architecture": False, "parallel_attn": True, "bias": False, **_TIED}
@@ -128,19 +127,21 @@ DENSE = (
         shape={},
     ),
     Family("stablelm", "stablelm", {**_partial(0.25), "use_qkv_bias": True, "use_parallel_residual": False}),
-    Family("exaone4", "exaone4", {**WINDOWS, "sliding_window_pattern": 2, "head_dim": 16}),
+    Family("exaone4", "exaone4", {"sliding_window": None, "layer_types": ["full_attention"] * 2, "head_dim": 16}),
     Family("seed-oss", "seed_oss", {"head_dim": 32, "attention_bias": True}),
     Family("bitnet", "bitnet", {**_TIED}, pieces="spm"),
     Family("apertus", "apertus", {"rope_parameters": _LLAMA3}),
     Family("arcee", "arcee", {"head_dim": 16, "mlp_bias": False}),
     Family("cohere", "cohere", {**_TIED, "logit_scale": 0.5, "use_qk_norm": False}, deviation=4.0),
-    Family("cohere2", "cohere2", stored={"rotary_pct": 1.0}, settings={**_TIED, **WINDOWS, "logit_scale": 0.5, "head_dim": 16}, deviation=4.0),
+    Family("cohere2", "cohere2", stored={"rotary_pct": 1.0}, settings={**_TIED, **windows(3), "logit_scale": 0.5, "head_dim": 16}, deviation=4.0),
     Family("nemotron", "nemotron", {**_partial(0.5), "head_dim": 16}, pieces="spm", deviation=1.5),
     Family("ernie4-5", "ernie4_5", {**_TIED, "head_dim": 32, "use_bias": False}, pieces="spm"),
     Family("hunyuan", "hunyuan_v1_dense", {**_TIED, "head_dim": 32}),
     Family("jais2", "jais2", {**_BOTH, "head_dim": 16}),
     Family("internlm3", "internlm3", {"head_dim": 32}, pieces="spm"),
-    Family("minicpm3", "minicpm3", {**_NARROW_LATENT, "v_head_dim": 16, "num_key_value_heads": 4, "dim_model_base": 32}, pieces="spm", deviation=4.0),
+    Family(
+        "minicpm3", "minicpm3", {**_NARROW_LATENT, "v_head_dim": 16, "num_key_value_heads": 4, "dim_model_base": 256}, pieces="spm", deviation=0.5
+    ),
     Family("youtu", "youtu", {**_TIED, **_NARROW_LATENT, "num_key_value_heads": 4}),
     Family("iquestcoder", "iquestcoder", {"head_dim": 32}),
     Family("helium", "helium", {"head_dim": 16}, pieces="spm"),

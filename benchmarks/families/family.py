@@ -9,6 +9,7 @@ WINDOW = 16  # tokens; shorter than any text that is measured
 #: kind of tokenizer → its tokens for beginning, end and padding
 ENDS = {
     "bpe": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+    "bpe-bos": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
     "spm": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
     "gemma": {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0},
 }
@@ -23,7 +24,15 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 256,
     "tie_word_embeddings": False,
 }
-WINDOWS: dict[str, Any] = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
+
+
+def windows(n_sliding: int = 1, *, times: int = 1) -> dict[str, Any]:
+    """Return the settings of layers with a window, `n_sliding` of them before each that has none."""
+    kinds = [*["sliding_attention"] * n_sliding, "full_attention"] * times
+    return {"sliding_window": WINDOW, "layer_types": kinds, "num_hidden_layers": len(kinds)}
+
+
+WINDOWS = windows()
 
 
 @dataclass(frozen=True)
@@ -31,8 +40,9 @@ class Family:
     """A family; `settings` are given over `shape`, and for a wrapper `text` and `vision` are those of the models in it.
 
     `stored` are entries of `config.json` that published models have, llama.cpp's converter reads and transformers does not write.
-    `pieces` is the kind of its tokenizer: `bpe`, a byte-level one that cuts as GPT-2 does, or SentencePiece of Llama's (`spm`) or Gemma's (`gemma`)
-    kind. `deviation` is that of the logits if nothing scaled them afterwards: more where a family divides them, less where it multiplies embeddings.
+    `pieces` is the kind of its tokenizer: `bpe`, a byte-level one that cuts as GPT-2 does (`bpe-bos` begins texts with a token), or SentencePiece of
+    Llama's (`spm`) or Gemma's (`gemma`) kind. `deviation` is that of the logits if nothing scaled them afterwards: more where a family divides them,
+    less where it multiplies embeddings.
     """
 
     name: str

@@ -92,7 +92,7 @@ HYBRID = (
         "nemotron_h",
         {
             "num_hidden_layers": 4,
-            "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"],
+            "layers_block_type": ["linear_attention", "moe", "full_attention", "moe"],
             "head_dim": 16,
             "ssm_state_size": 32,
             "mamba_num_heads": 8,

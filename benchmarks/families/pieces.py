@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from benchmarks.families.family import N_PIECES
@@ -21,8 +21,8 @@ _TEXT = [
 
 def write_tokenizer(kind: str, folder: Path) -> None:
     """Write the tokenizer of a `kind` (see `Family`) into `folder`, for transformers and for llama.cpp's converter."""
-    if kind == "bpe":
-        _byte_level().save_pretrained(folder)
+    if kind.startswith("bpe"):
+        _byte_level(begins=kind == "bpe-bos").save_pretrained(folder)
         return
     model = _trained(kind)
     _described(model, kind).save_pretrained(folder)
@@ -30,7 +30,7 @@ def write_tokenizer(kind: str, folder: Path) -> None:
 
 
 @cache
-def _byte_level() -> PreTrainedTokenizerFast:
+def _byte_level(*, begins: bool) -> PreTrainedTokenizerFast:
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -38,9 +38,10 @@ def _byte_level() -> PreTrainedTokenizerFast:
     inner.train_from_iterator(
         _TEXT, trainers.BpeTrainer(vocab_size=N_PIECES, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False)
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<|begin|>", eos_token="<|end|>", unk_token="<|endoftext|>", pad_token="<|endoftext|>"
-    )
+    if begins:
+        inner.post_processor = processors.TemplateProcessing(single="<|begin|> $A", special_tokens=[("<|begin|>", 1)])
+    unknown = {"unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<|begin|>", eos_token="<|end|>", add_bos_token=begins, **unknown)
 
 
 @cache
@@ -73,4 +74,5 @@ def _described(model: bytes, kind: str) -> PreTrainedTokenizerBase:
     ranked = [processor.id_to_piece(i) for i in sorted(whole, key=processor.get_score, reverse=True)]
     pairs = ((piece[:cut], piece[cut:]) for piece in ranked for cut in range(1, len(piece)))
     merges = [(left, right) for left, right in pairs if left in vocabulary and right in vocabulary]
-    return GemmaTokenizer(vocab=vocabulary, merges=merges) if kind == "gemma" else LlamaTokenizer(vocab=vocabulary, merges=merges)
+    made = GemmaTokenizer if kind == "gemma" else LlamaTokenizer
+    return made(vocab=vocabulary, merges=merges, add_bos_token=True)

@@ -1,6 +1,6 @@
 """Families that wrap a language model together with the encoder of another medium."""
 
-from benchmarks.families.family import N_PIECES, WINDOW, WINDOWS, Family
+from benchmarks.families.family import N_PIECES, WINDOW, WINDOWS, Family, windows
 
 _TIED = {"tie_word_embeddings": True}
 _MEDIA = {"image_token_id": 380, "video_token_id": 379, "vision_start_token_id": 378, "vision_end_token_id": 377}
@@ -76,7 +76,7 @@ WRAPPERS = (
         "gemma3",
         "gemma3",
         {"mm_tokens_per_image": 4, "image_token_index": 380, "boi_token_index": 379, "eoi_token_index": 378, **_TIED},
-        text={**_TIED, **WINDOWS, "head_dim": 32, "query_pre_attn_scalar": 32},
+        text={**_TIED, **windows(5), "head_dim": 32, "query_pre_attn_scalar": 32},
         vision=_SIGLIP,
         pieces="gemma",
         deviation=1.0,
