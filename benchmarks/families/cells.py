@@ -1,0 +1,112 @@
+"""One cell of the matrix: a family fitted to a target, in a process of its own, and what came of it."""
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+import bitwright as bw
+from benchmarks.families.family import Family
+from bitwright.errors import BitwrightError
+
+PRELOADED = ["bitwright.pipeline", "benchmarks.families.cells"]
+FORMATS = {
+    "llama.cpp": ("BF16", "Q8_0", "Q4_0"),
+    "transformers": ("BF16", "W8_G32", "W4_G32"),
+    "native": ("BF16", "INT8_G32", "INT4_G32"),
+}
+_SHAPE = {"n_calibration": 4, "n_held_out": 2, "sequence_length": 32}
+_SECONDS = 240
+#: share of the language model's size in 16 bits that the budget is, and bytes beside it for metadata and the tokenizer
+_SHARE, _REST_BYTES = 0.5, 60_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What became of a family for a target: a sentence where it did not work, the empty string where it did.
+
+    `gap` is what the check found between the engine and torch with the same weights, as it says it.
+    """
+
+    family: str
+    target: str
+    sentence: str
+    bytes_promised: int = 0
+    bytes_found: int = 0
+    gap: str = ""
+    seconds: float = 0.0
+
+    @property
+    def works(self) -> bool:
+        """Whether the model was built, is what was promised, and is loaded by its engine."""
+        return not self.sentence
+
+
+def fitted(family: Family, target: str, folder: Path, options: dict[str, Any]) -> Cell:
+    """Fit the family in `folder` to `target` in a new process, which may end as it likes; `options` are settings beside the usual ones."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    receiver, sender = context.Pipe(duplex=False)
+    started = time.monotonic()
+    process = context.Process(target=_report, args=(sender, family, target, folder, options))
+    process.start()
+    sender.close()
+    try:
+        told = receiver.poll(_SECONDS)
+        cell: Cell = receiver.recv() if told else Cell(family.name, target, f"It was not done after {_SECONDS} s.")
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"code {code}"
+        cell = Cell(family.name, target, f"The process ended with {how}.")
+    process.kill()
+    process.join()
+    return replace(cell, seconds=round(time.monotonic() - started, 1))
+
+
+def budget_bytes(family: Family, target: str, folder: Path) -> int:
+    """Return a budget in bytes that is between 4 and 16 bits for each weight of the language model; what else there is stays as it is."""
+    language, rest = 0, 0
+    with safe_open(folder / "model.safetensors", "np") as tensors:
+        for name in tensors.keys():  # noqa: SIM118
+            n_bytes = 2 * int(np.prod(tensors.get_slice(name).get_shape()))
+            if family.text is None or "language_model" in name or "lm_head" in name or "text_model" in name:
+                language += n_bytes
+            else:
+                rest += n_bytes
+    return int(_SHARE * language) + _REST_BYTES + (0 if target == "llama.cpp" else rest)
+
+
+def _report(sender: Connection, family: Family, target: str, folder: Path, options: dict[str, Any]) -> None:
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        sender.send(_cell(family, target, folder, options))
+
+
+def _cell(family: Family, target: str, folder: Path, options: dict[str, Any]) -> Cell:
+    with tempfile.TemporaryDirectory() as out:
+        try:
+            settings = bw.Settings(str(folder), target=target, formats=FORMATS[target], **_SHAPE, **options)
+            budget = bw.parse_budget(f"{budget_bytes(family, target, folder)}B")
+            found = bw.fit(settings, budget, Path(out) / "fit", by=bw.Search(bw.method_named("auto"), bw.Effort(evaluations=0)))
+        except BitwrightError as error:
+            return Cell(family.name, target, str(error).replace(str(folder), family.name).replace(out, "OUT"))
+        except Exception as error:  # a fault, which the matrix has to show
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            return Cell(family.name, target, f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})")
+        gap = next((row[2] for row in found.check.rows if "same weights" in row[0]), "")
+        return Cell(family.name, target, " ".join(found.check.broken), found.plan.size_bytes, _written_bytes(found.model), gap)
+
+
+def _written_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
