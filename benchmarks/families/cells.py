@@ -62,15 +62,15 @@ def fitted(family: Family, target: str, folder: Path, options: dict[str, Any]) -
     sender.close()
     try:
         told = receiver.poll(_SECONDS)
-        cell: Cell = receiver.recv() if told else Cell(family.name, target, f"It was not done after {_SECONDS} s.")
+        found: Cell = receiver.recv() if told else Cell(family.name, target, f"It was not done after {_SECONDS} s.")
     except EOFError:
         process.join()
         code = process.exitcode or 0
         how = signal.Signals(-code).name if code < 0 else f"code {code}"
-        cell = Cell(family.name, target, f"The process ended with {how}.")
+        found = Cell(family.name, target, f"The process ended with {how}.")
     process.kill()
     process.join()
-    return replace(cell, seconds=round(time.monotonic() - started, 1))
+    return replace(found, seconds=round(time.monotonic() - started, 1))
 
 
 def budget_bytes(family: Family, target: str, folder: Path) -> int:
@@ -90,10 +90,11 @@ def _report(sender: Connection, family: Family, target: str, folder: Path, optio
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
-        sender.send(_cell(family, target, folder, options))
+        sender.send(cell(family, target, folder, options))
 
 
-def _cell(family: Family, target: str, folder: Path, options: dict[str, Any]) -> Cell:
+def cell(family: Family, target: str, folder: Path, options: dict[str, Any]) -> Cell:
+    """Fit the family in `folder` to `target` in this process."""
     with tempfile.TemporaryDirectory() as out:
         try:
             settings = bw.Settings(str(folder), target=target, formats=FORMATS[target], **_SHAPE, **options)

@@ -59,7 +59,7 @@ DENSE = (
             "hidden_size_per_layer_input": 256,
             "num_kv_shared_layers": 0,
             "laurel_rank": 64,
-            "activation_sparsity_pattern": [0.9] * 3 + [0.0] * 2,
+            "activation_sparsity_pattern": [0.95] * 5,
         },
         pieces="gemma",
     ),

@@ -74,5 +74,5 @@ def _described(model: bytes, kind: str) -> PreTrainedTokenizerBase:
     ranked = [processor.id_to_piece(i) for i in sorted(whole, key=processor.get_score, reverse=True)]
     pairs = ((piece[:cut], piece[cut:]) for piece in ranked for cut in range(1, len(piece)))
     merges = [(left, right) for left, right in pairs if left in vocabulary and right in vocabulary]
-    made = GemmaTokenizer if kind == "gemma" else LlamaTokenizer
-    return made(vocab=vocabulary, merges=merges, add_bos_token=True)
+    parts = {"vocab": vocabulary, "merges": merges, "add_bos_token": True}
+    return GemmaTokenizer(**parts) if kind == "gemma" else LlamaTokenizer(**parts, add_prefix_space=True)
