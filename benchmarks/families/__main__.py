@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="families; all of them by default")
     parser.add_argument("--build", action="store_true", help="write the folders, load each, and say which do")
     parser.add_argument("--target", action="append", choices=TARGETS, help="may be given several times; all of them by default")
-    parser.add_argument("--converter", metavar="PATH", help="llama.cpp's converter, which knows the tokenizers of these folders; see converter.py")
+    parser.add_argument("--converter", type=Path, metavar="DIR", help="llama.cpp, or what it has: convert_hf_to_gguf.py, conversion, gguf-py")
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(FAMILIES):
         sys.exit(f"families must be among {', '.join(FAMILIES)}; not so: {', '.join(sorted(unknown))}")
@@ -50,8 +50,7 @@ def main() -> None:
         if not (asked.folder / family.name / "model.safetensors").is_file():
             write_folder(family, asked.folder / family.name)
     kept = Kept(asked.folder / KEPT)
-    options = {"llama.cpp": {"converter": asked.converter}} if asked.converter else {}
-    for cell in run(families, asked.target or list(TARGETS), asked.folder, kept, options):
+    for cell in run(families, asked.target or list(TARGETS), asked.folder, kept, asked.converter):
         print(f"{cell.family} for {cell.target}, {cell.seconds:.0f} s: {cell.sentence or 'works'}", file=sys.stderr, flush=True)
     print(table(families, kept.cells))
 

@@ -9,13 +9,13 @@ import traceback
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 
 import bitwright as bw
 from benchmarks.families.family import Family
+from bitwright.compress import split_name
 from bitwright.errors import BitwrightError
 
 PRELOADED = ["bitwright.pipeline", "benchmarks.families.cells"]
@@ -27,7 +27,7 @@ FORMATS = {
 _SHAPE = {"n_calibration": 4, "n_held_out": 2, "sequence_length": 32}
 _SECONDS = 240
 #: share of the language model's size in 16 bits that the budget is, and bytes beside it for metadata and the tokenizer
-_SHARE, _REST_BYTES = 0.5, 60_000
+_SHARE, _REST_BYTES = 0.65, 60_000
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Cell:
         return not self.sentence
 
 
-def fitted(family: Family, target: str, folder: Path, options: dict[str, Any]) -> Cell:
-    """Fit the family in `folder` to `target` in a new process, which may end as it likes; `options` are settings beside the usual ones."""
+def fitted(family: Family, target: str, model: str) -> Cell:
+    """Fit the family's `model`, a folder or one with its GGUF file, to `target` in a new process, which may end as it likes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
     started = time.monotonic()
-    process = context.Process(target=_report, args=(sender, family, target, folder, options))
+    process = context.Process(target=_report, args=(sender, family, target, model))
     process.start()
     sender.close()
     try:
@@ -86,22 +86,22 @@ def budget_bytes(family: Family, target: str, folder: Path) -> int:
     return int(_SHARE * language) + _REST_BYTES + (0 if target == "llama.cpp" else rest)
 
 
-def _report(sender: Connection, family: Family, target: str, folder: Path, options: dict[str, Any]) -> None:
+def _report(sender: Connection, family: Family, target: str, model: str) -> None:
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
-        sender.send(cell(family, target, folder, options))
+        sender.send(cell(family, target, model))
 
 
-def cell(family: Family, target: str, folder: Path, options: dict[str, Any]) -> Cell:
-    """Fit the family in `folder` to `target` in this process."""
+def cell(family: Family, target: str, model: str) -> Cell:
+    """Fit the family's `model` to `target` in this process."""
     with tempfile.TemporaryDirectory() as out:
         try:
-            settings = bw.Settings(str(folder), target=target, formats=FORMATS[target], **_SHAPE, **options)
-            budget = bw.parse_budget(f"{budget_bytes(family, target, folder)}B")
+            settings = bw.Settings(model, target=target, formats=FORMATS[target], **_SHAPE)
+            budget = bw.parse_budget(f"{budget_bytes(family, target, Path(split_name(model)[0]))}B")
             found = bw.fit(settings, budget, Path(out) / "fit", by=bw.Search(bw.method_named("auto"), bw.Effort(evaluations=0)))
         except BitwrightError as error:
-            return Cell(family.name, target, str(error).replace(str(folder), family.name).replace(out, "OUT"))
+            return Cell(family.name, target, str(error).replace(model, family.name).replace(out, "OUT"))
         except Exception as error:  # a fault, which the matrix has to show
             place = traceback.extract_tb(error.__traceback__)[-1]
             return Cell(family.name, target, f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})")

@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from benchmarks.families.cells import FORMATS, Cell, fitted
+from benchmarks.families.conversion import convert
 from benchmarks.families.family import Family
+from bitwright.compress import join_name
 
 TARGETS = tuple(FORMATS)
 
@@ -27,14 +28,26 @@ class Kept:
             file.write(json.dumps(asdict(cell), ensure_ascii=False) + "\n")
 
 
-def run(families: list[Family], targets: list[str], folders: Path, kept: Kept, options: dict[str, dict[str, Any]]) -> Iterator[Cell]:
-    """Fit each family in `folders` to each target that is not among those kept; `options` are more settings by target."""
+def run(families: list[Family], targets: list[str], folders: Path, kept: Kept, converter: Path | None) -> Iterator[Cell]:
+    """Fit each family in `folders` to each target that is not among those kept.
+
+    For llama.cpp a folder is converted by the `converter` first, into the folder `gguf` beside them; where there is none, it is left to Bitwright.
+    """
     for family in families:
         for target in targets:
             if (family.name, target) not in kept.cells:
-                cell = fitted(family, target, folders / family.name, options.get(target, {}))
-                kept.add(cell)
-                yield cell
+                found = _run(family, target, folders, converter if target == "llama.cpp" else None)
+                kept.add(found)
+                yield found
+
+
+def _run(family: Family, target: str, folders: Path, converter: Path | None) -> Cell:
+    folder = folders / family.name
+    if converter is None:
+        return fitted(family, target, str(folder))
+    file = folders / "gguf" / f"{family.name}.gguf"
+    why = "" if file.is_file() else convert(folder, file, converter)
+    return Cell(family.name, target, f"The converter: {why}") if why else fitted(family, target, join_name(str(folder), str(file)))
 
 
 def table(families: list[Family], cells: dict[tuple[str, str], Cell]) -> str:

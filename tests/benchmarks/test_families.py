@@ -29,7 +29,7 @@ DOZEN = {
 @pytest.mark.parametrize("name", DOZEN)
 def test_a_family_is_what_was_promised(name: str, tmp_path: Path) -> None:
     write_folder(FAMILIES[name], tmp_path / name)
-    found = cell(FAMILIES[name], "transformers", tmp_path / name, {})
+    found = cell(FAMILIES[name], "transformers", str(tmp_path / name))
     assert found.sentence == ""
     assert found.bytes_found == found.bytes_promised
     assert float(found.gap.split()[0]) < 0.001
@@ -47,7 +47,7 @@ def test_cells_that_were_kept_are_not_run_again(tmp_path: Path) -> None:
     again = Kept(tmp_path / "cells.jsonl")
     families = [FAMILIES["llama"], FAMILIES["gpt2"]]
     assert again.cells == kept.cells
-    assert list(run(families, ["transformers"], tmp_path, again, {})) == []
+    assert list(run(families, ["transformers"], tmp_path, again, None)) == []
     printed = table(families, again.cells)
     assert "| llama | `llama` |  | 10 bytes, 0.0000 |  |" in printed
     assert "| gpt2 | `gpt2` |  | no [1] |  |" in printed
