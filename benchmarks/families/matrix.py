@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.families.cells import FORMATS, Cell, fitted
-from benchmarks.families.conversion import convert
 from benchmarks.families.family import Family
+from benchmarks.families.gguf_file import convert
 from bitwright.compress import join_name
 
 TARGETS = tuple(FORMATS)
