@@ -88,7 +88,7 @@ class RunOptions:
             n_held_out=self.n_held_out,
             sequence_length=self.sequence_length,
             seed=self.seed,
-            keep=split_names(self.skip) + split_names(self.keep),
+            skip=split_names(self.skip) + split_names(self.keep),
             codec=self.codec,
             ship_codec=self.ship_codec,
             steps=tuple(self.steps),
@@ -177,7 +177,7 @@ class CeilingOptions:
         Raises:
             UserError: one of them cannot be read.
         """
-        device = bw.pipeline.read_device(self.profile) if self.profile else bw.pipeline.NO_DEVICE
+        device = bw.pipeline.read_device(self.profile) if self.profile else None
         return bw.pipeline.parse_conditions(split_names(self.at_most), device)
 
 

@@ -53,8 +53,8 @@ Codec = Annotated[
     str,
     typer.Option(
         metavar="METHOD",
-        help="Rounding method of integer formats: rtn (round to nearest), clip, hqq, gptq or gptq+clip. Formats of llama.cpp have "
-        "quantizers of their own. Default: rtn.",
+        help="Rounding method. Of integer formats: rtn (round to nearest), clip, hqq, gptq or gptq+clip; default: rtn. Of llama.cpp's "
+        "formats: ggml (its own quantizers; the default) or obs (the same blocks with error feedback).",
         rich_help_panel=MODEL,
     ),
 ]
@@ -62,7 +62,7 @@ ShipCodec = Annotated[
     str,
     typer.Option(
         metavar="METHOD",
-        help="Rounding method of the finished model: the candidates are quantized again with it (GPTQ block by block) and measured again. "
+        help="Rounding method of the finished model: the candidates are quantized again with it (gptq and obs block by block) and measured again. "
         "Default: that of --codec.",
         rich_help_panel=MODEL,
     ),

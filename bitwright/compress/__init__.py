@@ -5,13 +5,14 @@ from bitwright.compress.codecs.combined_codec import CombinedCodec, integer_code
 from bitwright.compress.codecs.distortion import Distortion, measure_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.ggml import GgmlCodec
+from bitwright.compress.codecs.ggml_feedback import GgmlErrorFeedback
 from bitwright.compress.codecs.grid import Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape
 from bitwright.compress.codecs.packed_integers import Layer, layer_bytes, layer_tensors
 from bitwright.compress.codecs.pinned_codes import PinnedCodes, pin_codes
 from bitwright.compress.codecs.pinned_weights import pin_weights, read_pinned_weights
-from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDING_PARTS, NamedRounding, needs_moments, rounding_named
+from bitwright.compress.codecs.rounding.by_name import GGML, OBS, ROUNDING_PARTS, NamedRounding, needs_moments, rounding_named
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
@@ -66,6 +67,7 @@ __all__ = [
     "INDEX",
     "MIXTRAL",
     "NO_CODE",
+    "OBS",
     "ROUNDING_PARTS",
     "WHOLE",
     "WIDTHS",
@@ -82,6 +84,7 @@ __all__ = [
     "Expert",
     "Floats",
     "GgmlCodec",
+    "GgmlErrorFeedback",
     "GgufSource",
     "Grid",
     "Headers",

@@ -14,7 +14,7 @@ _GENERATED_TOKENS = 24
 
 @dataclass(frozen=True)
 class Generated:
-    """A text and the number of tokens that the engine decoded per second, the prompt not counted."""
+    """Generated text, and the number of tokens decoded per second, the prompt not counted."""
 
     text: str
     tokens_per_second: float
@@ -22,7 +22,7 @@ class Generated:
 
 @torch.inference_mode()
 def continued(model: Model, prompt: str) -> Generated:
-    """What the model writes after the prompt, the likeliest token each time, one token at a time."""
+    """Generate greedily after the prompt, one token at a time."""
     prompt_ids = np.array(model.tokenizer(prompt)["input_ids"], dtype=np.int64)
     require_known(prompt_ids, model, text=f"'{prompt}'")
     ids = torch.from_numpy(prompt_ids[None]).to(model.device)

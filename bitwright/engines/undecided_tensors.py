@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of a tensor that is not decided about: its weights as floats, in the narrowest type that loses nothing."""
+"""Tensors that are not decided about, in a checkpoint: floats, in the narrowest type that loses nothing."""
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from bitwright.compress import (
 
 
 def passthrough_dtype(source: Source, slot: CheckpointEntry) -> str:
-    """The float type in which a tensor that is not decided about is kept: the narrowest that loses nothing."""
+    """Return the float type for a tensor that is not decided about: the narrowest that loses nothing."""
     whole = source.whole if isinstance(source, CutSource) else source
     if isinstance(whole, Headers) and len(slot.shape) == 1:
         return whole.vectors
@@ -30,12 +30,12 @@ def passthrough_dtype(source: Source, slot: CheckpointEntry) -> str:
 
 
 def passthrough_bytes(source: Source, slot: CheckpointEntry, dtype: str) -> Bytes:
-    """The bytes of such a tensor."""
+    """Return the bytes of a tensor that is not decided about."""
     return float_bytes(dtype, passthrough_values(source, slot))
 
 
 def passthrough_values(source: Source, slot: CheckpointEntry) -> torch.Tensor:
-    """The weights of a slot as the module has them, float32, of the slot's shape."""
+    """Return the weights of a slot as the module has them, float32, of the slot's shape."""
     whole = source.whole if isinstance(source, CutSource) else source
     if isinstance(whole, HuggingFaceSource) and slot.piece.columns is None:
         rows = whole.rows(slot.piece)  # not through the engine's: its norms have 1 added, which rounds

@@ -24,7 +24,7 @@ class CutSource(Source):
         self.tensors = cut_tensors(whole.tensors, cut)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Read a tensor, or the part of one that it was cut into, as float32 `(n_rows, n_columns)`."""
         if tensor.name not in self._of:
             return self.whole.read(tensor)
         stack, part = self._of[tensor.name]
@@ -32,7 +32,7 @@ class CutSource(Source):
         return np.ascontiguousarray(weights[slice(*part.rows), slice(*part.columns)])
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`.
+        """Return the stored bytes `(n_bytes,)` of a tensor, or of the part that it was cut into.
 
         Raises:
             ValueError: the tensor is a range of columns of a matrix that is not stored as floats.

@@ -7,7 +7,10 @@ from `Outline.least` to `Outline.most`; the two are equal if all tensors of the 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from transformers import PreTrainedTokenizerBase
+
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
+from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import Tensor
 
 
@@ -31,7 +34,7 @@ class Headers(Source):
         self.vectors, self._sizes = vectors, dict(sizes)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`.
+        """Refuse to read weights.
 
         Raises:
             ValueError: always.
@@ -39,7 +42,7 @@ class Headers(Source):
         raise ValueError(f"headers hold no weights: {tensor.name} cannot be read")
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`.
+        """Refuse to read bytes.
 
         Raises:
             ValueError: always.
@@ -47,7 +50,7 @@ class Headers(Source):
         raise ValueError(f"headers hold no weights: the bytes of {tensor.name} cannot be read")
 
     def stored_bytes(self, tensor: Tensor) -> int:
-        """See `Source.stored_bytes`."""
+        """Return the bytes of a tensor by the file's header, or by its shape."""
         return self._sizes[tensor.name] if tensor.name in self._sizes else super().stored_bytes(tensor)
 
 
@@ -55,12 +58,16 @@ class Headers(Source):
 class Outline:
     """Smallest and largest headers that a model may turn out to have, before its weights are read.
 
-    `window_ignored` is the sliding window that llama.cpp does not compute, see `architectures.window_ignored`; 0 where there is none.
+    `window_ignored` is the sliding window that llama.cpp does not compute, see `architectures.window_ignored`; 0 where there is none. `tokenizer` and
+    `pieces`, the parameter slices of each matrix, are those of the loaded model, and `n_embedding_rows` is the upper bound of its token ids.
     """
 
     least: Headers
     most: Headers
     window_ignored: int
+    tokenizer: PreTrainedTokenizerBase
+    pieces: Mapping[str, tuple[ParameterSlice, ...]]
+    n_embedding_rows: int
 
 
 def context_length(source: Source) -> int:

@@ -64,7 +64,7 @@ class LatentByHead(Source):
         self.tensors = tuple(tensors)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Read a tensor, or one half of the keys and values by head, as float32 `(n_rows, n_columns)`."""
         if tensor.name not in self._halves:
             return self._whole.read(tensor)
         half = self._halves[tensor.name]
@@ -73,17 +73,17 @@ class LatentByHead(Source):
         return weights
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`."""
+        """Return the stored bytes `(n_bytes,)` of a tensor; those of a half are made of its weights."""
         if tensor.name not in self._halves:
             return self._whole.stored(tensor)
         return float_bytes(tensor.stored, torch.from_numpy(self.read(tensor)))
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
-        """See `Source.part`."""
+        """Read one expert of a stack, or one head of a half, as float32 `(n_rows, n_columns)`."""
         return super().part(tensor, expert) if tensor.name in self._halves else self._whole.part(tensor, expert)
 
     def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
-        """See `Source.stored_part`."""
+        """Return the stored bytes of one expert of a stack, or of one head of a half."""
         return super().stored_part(tensor, expert) if tensor.name in self._halves else self._whole.stored_part(tensor, expert)
 
 

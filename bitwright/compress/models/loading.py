@@ -12,7 +12,7 @@ from bitwright.compress.models.extremes import require_sound
 from bitwright.compress.models.gguf.gguf_metadata import require_alike
 from bitwright.compress.models.headers import Headers, Outline
 from bitwright.compress.models.model import Model
-from bitwright.compress.models.opening import GgufCheckpoint, open_checkpoint
+from bitwright.compress.models.opening import Checkpoint, GgufCheckpoint, open_checkpoint
 from bitwright.compress.models.source import Source
 from bitwright.errors import ModelError
 
@@ -56,11 +56,19 @@ def open_headers(name: str) -> Outline:
         ModelError: no such model, or not one that can be read.
     """
     checkpoint = open_checkpoint(name)
+    least, most, window = _bounds(name, checkpoint)
+    module = checkpoint.skeleton
+    n_rows = module.get_input_embeddings().get_parameter("weight").shape[0]
+    return Outline(least, most, window, checkpoint.tokenizer, bind(module, least.architecture), n_rows)
+
+
+def _bounds(name: str, checkpoint: Checkpoint) -> tuple[Headers, Headers, int]:
+    """Return the smallest and largest headers of a model, and the sliding window that llama.cpp ignores."""
     if isinstance(checkpoint, GgufCheckpoint):
         file = checkpoint.source
         sizes = {tensor.name: file.stored_bytes(tensor) for tensor in file.tensors}
         exact = Headers(name, file.architecture, file.metadata, file.tensors, sizes=sizes)
-        return Outline(exact, exact, 0)  # loading refuses a GGUF file whose window transformers would apply
+        return exact, exact, 0  # loading refuses a GGUF file whose window transformers would apply
     module = checkpoint.skeleton
     widest = "F32" if checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
     least, most = (
@@ -73,7 +81,7 @@ def open_headers(name: str) -> Outline:
         )
         for stored in ("BF16", widest)
     )
-    return Outline(least, most, window_ignored(checkpoint.config))
+    return least, most, window_ignored(checkpoint.config)
 
 
 def _require_same(source: Source, module: PreTrainedModel) -> None:

@@ -37,7 +37,7 @@ def require_package() -> None:
 
 
 def load_packed(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
-    """The module of a checkpoint of packed integers, as plain `from_pretrained` gives it, unpacked.
+    """Load the module of a checkpoint of packed integers by plain `from_pretrained`, and unpack it.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -55,7 +55,7 @@ def load_packed(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
 
 
 def loaded_types(module: PreTrainedModel) -> dict[str, torch.dtype]:
-    """The type of each weight of a module, by name."""
+    """Return the type of each weight of a module, by name."""
     return {name: weight.dtype for name, weight in weights_of(module).items()}
 
 

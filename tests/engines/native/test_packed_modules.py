@@ -56,7 +56,7 @@ def test_an_embedding_expands_the_rows_of_its_tokens() -> None:
 
 @pytest.mark.parametrize("name", ["INT2_G64", "INT3_G32", "INT4_G64", "INT7_G32", "INT8_ROW", "BF16"])
 def test_all_is_done_on_the_device_of_the_weights(name: str) -> None:
-    """On `meta`, whose tensors have no values to be looked at and do not mix with those of a CPU."""
+    """Tensors on `meta` have no values to be looked at and do not mix with those of a CPU."""
     form = INTEGERS.format(name)
     matrices = {role: PackedLinear(form, (64, 64), nn.Parameter(torch.zeros(64))) for role in ("gate_proj", "up_proj", "down_proj")}
     part, table = PackedParts({"part0": PackedExpert(matrices, nn.SiLU())}), PackedEmbedding(form, SHAPE, scale=8.0, dtype=torch.bfloat16)

@@ -156,7 +156,7 @@ def test_a_weight_of_another_size_is_refused(broken: Path) -> None:
 
 
 def test_transformers_alone_stops(mixtral: Path, broken: Path) -> None:
-    """Without bitwright the settings are skipped with a warning; the weights must then not load as if they were floats."""
+    """transformers without bitwright skips the settings with a warning; the weights must then not load as if they were floats."""
     set_up(broken, quant_method="unheard of")
     with pytest.raises(RuntimeError, match=r"mismatch|conversion"):
         opened(broken)

@@ -61,19 +61,19 @@ class GgufSource(Source):
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
-        """See `Source`; counted when it is asked for, since it takes reading everything."""
+        """Fingerprint over all tensors, computed on first access, which reads the whole file."""
         return fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Dequantize a tensor to float32 `(n_rows, n_columns)`."""
         return dequantize(self.stored(tensor), tensor.stored, (prod(tensor.shape[:-1]), tensor.shape[-1]))
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
-        """See `Source.part`."""
+        """Dequantize one expert of a stack to float32 `(n_rows, n_columns)`; the others are not read."""
         return dequantize(self.stored_part(tensor, expert), tensor.stored, (tensor.shape[1], tensor.shape[2]))
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`."""
+        """Return the bytes `(n_bytes,)` of a tensor in the file, mapped into memory."""
         return self._data[tensor.name]
 
 
