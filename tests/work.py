@@ -65,7 +65,7 @@ def command(tell: Connection, words: list[str], folder: Path, printed: Path) -> 
 
 
 def unprivileged_command(tell: Connection, words: list[str], folder: Path, printed: Path) -> None:
-    """The same without what lets root pass over permissions; others never had it."""
+    """Run the command without the capabilities that let root pass over permissions; other users never had them."""
     system = ctypes.CDLL(None)
     whose, held = (ctypes.c_uint32 * 2)(_VERSION, 0), (ctypes.c_uint32 * 6)()  # twice: effective, permitted, inheritable
     system.capget(whose, held)

@@ -16,8 +16,10 @@ from bitwright.cli.options import (
     Calibration,
     Codec,
     Context,
+    Converter,
     Evaluations,
     Formats,
+    Gguf,
     HeldOut,
     Imatrix,
     Keep,
@@ -57,6 +59,8 @@ class RunOptions:
 
     model: Model
     target: Target = "llama.cpp"
+    gguf: Gguf = ""
+    converter: Converter = ""
     formats: Formats = ""
     skip: Skip = ""
     keep: Keep = ""
@@ -77,7 +81,7 @@ class RunOptions:
     def settings(self, *, cache_types: str = "f16") -> "bw.Settings":
         """Return the settings of the run."""
         return bw.Settings(
-            model=self.model,
+            model=bw.pipeline.name_with(self.model, gguf=self.gguf, converter=self.converter),
             target=self.target,
             formats=tuple(name.upper() for name in split_names(self.formats)),
             calibration=",".join(self.calibration),

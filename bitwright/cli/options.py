@@ -27,6 +27,25 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="Model to quantize: 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN/", help="Folder that `bitwright search` or `bitwright fit` wrote (their --out).")]
 
 # model and formats
+Gguf = Annotated[
+    str,
+    typer.Option(
+        "--gguf",
+        metavar="FILE",
+        help="GGUF file of the folder MODEL, in floats, for llama.cpp. Default: made of the folder, by llama.cpp's converter where Bitwright does "
+        "not know the family.",
+        rich_help_panel=MODEL,
+    ),
+]
+Converter = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH",
+        help="convert_hf_to_gguf.py, or a checkout of llama.cpp that has it, to convert the folder MODEL with. Default: the one that is installed on "
+        "first use.",
+        rich_help_panel=MODEL,
+    ),
+]
 Target = Annotated[
     str,
     typer.Option(

@@ -21,17 +21,19 @@ from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rero
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, Weights, WeightSwapper, swapping
-from bitwright.compress.models.architectures import ARCHITECTURES, weights_of, window_ignored
-from bitwright.compress.models.checkpoints.checkpoint import MIXTRAL, shards, tensors_in
-from bitwright.compress.models.checkpoints.checkpoint_files import CheckpointEntry, CheckpointFiles, in_module_order, open_checkpoint_files
+from bitwright.compress.models.architectures import ARCHITECTURES, MODEL_TYPES, window_ignored
+from bitwright.compress.models.auto_class import auto_class
+from bitwright.compress.models.checkpoints.checkpoint import shards, tensors_in
+from bitwright.compress.models.checkpoints.checkpoint_files import CheckpointEntry, CheckpointFiles, open_checkpoint_files
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG, quantization_of, read_configuration
-from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource, rows_in_memory
+from bitwright.compress.models.checkpoints.hugging_face import rows_in_memory
 from bitwright.compress.models.checkpoints.safetensors_file import WIDTHS, StoredTensor, entries, header
 from bitwright.compress.models.cut_source import CutSource, cut_importance, cut_pieces
 from bitwright.compress.models.dimensions import Dimensions, dimensions
 from bitwright.compress.models.extremes import extremes
 from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
+from bitwright.compress.models.gguf.gguf_view import GGUF_VIEW
 from bitwright.compress.models.gguf.reader import (
     ALIGNMENT,
     ALIGNMENT_KEY,
@@ -43,16 +45,24 @@ from bitwright.compress.models.gguf.reader import (
     type_bytes,
     written_bytes,
 )
-from bitwright.compress.models.headers import Headers, Outline, context_length
+from bitwright.compress.models.gguf.row_matching import Binding, bind_by_rows
+from bitwright.compress.models.headers import Headers, Outline, exact_headers
 from bitwright.compress.models.hub import NO_CODE, quietly, read_tokenizer
+from bitwright.compress.models.joined_name import absolute_name, name_with, split_name
 from bitwright.compress.models.latent_attention import LatentByHead, is_latent
 from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.model_settings import describe_differences
+from bitwright.compress.models.module_state import weights_of
+from bitwright.compress.models.module_tensors import module_tensors
+from bitwright.compress.models.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView, n_experts_used_of
+from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
-from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.compress.models.structure import ROUTER
+from bitwright.compress.models.tensor_layout import Indices, ParameterSlice, in_module_order, indices
+from bitwright.compress.models.view import Bound, View, outline
 
 __all__ = [
     "ALIGNMENT",
@@ -63,15 +73,22 @@ __all__ = [
     "FILE_TYPE_KEY",
     "FLOAT_TYPES",
     "GGML",
+    "GGUF_VIEW",
     "IMATRIX_KEYS",
     "INDEX",
-    "MIXTRAL",
+    "LINEAR_VIEW",
+    "MODEL_TYPES",
+    "MODULE_VIEW",
     "NO_CODE",
     "OBS",
     "ROUNDING_PARTS",
+    "ROUTER",
     "WHOLE",
     "WIDTHS",
+    "Binding",
+    "Bound",
     "Bytes",
+    "Checkpoint",
     "CheckpointEntry",
     "CheckpointFiles",
     "Codec",
@@ -83,17 +100,20 @@ __all__ = [
     "DroppedWeights",
     "Expert",
     "Floats",
+    "FolderCheckpoint",
     "GgmlCodec",
     "GgmlErrorFeedback",
     "GgufSource",
     "Grid",
     "Headers",
-    "HuggingFaceSource",
+    "Indices",
     "KeyValue",
     "LatentByHead",
     "Layer",
     "MinimumGrid",
     "Model",
+    "ModuleSource",
+    "ModuleView",
     "NamedRounding",
     "Outline",
     "PackedTensors",
@@ -108,18 +128,22 @@ __all__ = [
     "Source",
     "StoredTensor",
     "SymmetricGrid",
+    "View",
     "WeightSwapper",
     "Weights",
     "ZeroPointGrid",
+    "absolute_name",
     "applied",
+    "auto_class",
+    "bind_by_rows",
     "choice_loader",
-    "context_length",
     "cut_importance",
     "cut_pieces",
     "describe_differences",
     "dimensions",
     "dropped",
     "entries",
+    "exact_headers",
     "expanded",
     "extremes",
     "fingerprint",
@@ -128,6 +152,7 @@ __all__ = [
     "header",
     "holds",
     "in_module_order",
+    "indices",
     "integer_codec",
     "is_corrected",
     "is_latent",
@@ -136,11 +161,16 @@ __all__ = [
     "load",
     "matrix_shape",
     "measure_distortion",
+    "module_tensors",
     "most_similar_experts",
+    "n_experts_used_of",
+    "name_with",
     "needs_moments",
+    "open_checkpoint",
     "open_checkpoint_files",
     "open_headers",
     "open_source",
+    "outline",
     "packed_codec",
     "padded",
     "pin_codes",
@@ -162,6 +192,7 @@ __all__ = [
     "router_tensors",
     "rows_in_memory",
     "shards",
+    "split_name",
     "stored_type",
     "swapping",
     "tensors_in",

@@ -13,6 +13,7 @@ from typing import Any
 from bitwright.dialects.dialect import EMBEDDING, FLOATS, Dialect, Modules, Offered, inexpressible, integer_scheme, module_of
 from bitwright.dialects.entries import Reader, left_to_defaults, mapping, parsed, require_known
 from bitwright.errors import PlanError, shown
+from bitwright.spaces import expert_of
 
 _STAYS = {"bits": 16, "act_bits": 16, "data_type": "float", "act_data_type": "float"}
 _KEYS = ("bits", "group_size", "sym", "data_type")
@@ -26,7 +27,7 @@ class AutoRound(Dialect):
 
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:
         """Return JSON with the bits and group size of each module, 16 bits for those left as stored."""
-        entries = {module.name: dict(_STAYS) for tensor, module in modules.items() if tensor != EMBEDDING}
+        entries = {module.name: dict(_STAYS) for module in modules.values() if module.role != EMBEDDING}
         for tensor, form in formats.items():
             module = module_of(modules, tensor, self.name)
             if form not in FLOATS:
@@ -43,7 +44,7 @@ class AutoRound(Dialect):
                     f"Keys of {self.name} must be modules of the model; '{shown(key)}' is none (expressions are not read): name each module."
                 )
         for tensor, module in modules.items():
-            if module.name not in entries and tensor.startswith("blk."):
+            if module.name not in entries and expert_of(tensor)[0] >= 0:
                 raise left_to_defaults(self.name, module.name, "name it, with bits 16 where it stays")
             form = self._format(entries.get(module.name, _STAYS), module.name, Reader(self.name, offered))
             if form not in FLOATS:
@@ -52,7 +53,7 @@ class AutoRound(Dialect):
 
     def _entry(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
         asked, shape = integer_scheme(tensor, form, dialect=self.name, modules=modules), modules[tensor].shape
-        if tensor == EMBEDDING:
+        if modules[tensor].role == EMBEDDING:
             raise inexpressible(self.name, tensor, form, "it quantizes no embeddings")
         if asked.bits == 8 and not asked.symmetric:
             raise inexpressible(self.name, tensor, form, "it has no asymmetric integers of 8 bits")

@@ -1,6 +1,6 @@
 """Write the formats of a plan in the file format of another tool, and read them back.
 
-Bitwright names tensors by llama.cpp's roles; other tools name the modules of transformers. `Modules` maps the one to the other. Float formats mean
+Bitwright names tensors as the target does; other tools name the modules of transformers. `Modules` maps the one to the other. Float formats mean
 that a tensor stays as it is stored, so they are not read back. Settings left to a tool's defaults are refused, never guessed.
 """
 
@@ -13,18 +13,19 @@ from typing import ClassVar
 from bitwright.compress import ParameterSlice
 from bitwright.engines import ENGINES
 from bitwright.errors import PlanError
-from bitwright.spaces import Format, Scheme, Tensor
+from bitwright.spaces import Format, Scheme, Tensor, role_of
 
 FLOATS = ("F32", "F16", "BF16")
-EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+EMBEDDING, HEAD = "token_embd", "output"
 
 
 @dataclass(frozen=True)
 class Module:
-    """Name of a transformers module, and the shape of its weight: `(n_rows, n_columns)`."""
+    """Name of a transformers module, the shape of its weight, `(n_rows, n_columns)`, and the weight's role (`attn_q`)."""
 
     name: str
     shape: tuple[int, ...]
+    role: str
 
 
 #: quantization scheme -> name of the format, for the formats that a plan may have
@@ -76,10 +77,10 @@ class Dialect(ABC):
 def modules_of(tensors: Iterable[Tensor], pieces: Mapping[str, tuple[ParameterSlice, ...]]) -> dict[str, Module]:
     """Return the modules of all tensors that are a module's whole weight; parts of a fused weight and experts within a stack are not."""
     uses = Counter(piece.parameter for slices in pieces.values() for piece in slices)
-    shapes = {tensor.name: tensor.shape for tensor in tensors}
-    whole = {tensor: slices[0] for tensor, slices in pieces.items() if tensor in shapes and len(slices) == 1}
+    known = {tensor.name: tensor for tensor in tensors}
+    whole = {tensor: slices[0] for tensor, slices in pieces.items() if tensor in known and len(slices) == 1}
     alone = {tensor: piece for tensor, piece in whole.items() if piece.expert < 0 and uses[piece.parameter] == 1}
-    return {tensor: Module(piece.parameter.removesuffix(".weight"), shapes[tensor]) for tensor, piece in alone.items()}
+    return {tensor: Module(piece.parameter.removesuffix(".weight"), known[tensor].shape, role_of(known[tensor])) for tensor, piece in alone.items()}
 
 
 def module_of(modules: Modules, tensor: str, dialect: str) -> Module:

@@ -43,11 +43,11 @@ class GptqModel(Dialect):
         require_used(entries, {key for key in entries if matched[key]}, self.name)
         for tensor, module in modules.items():
             pattern = next((key for key in entries if module.name in matched[key]), "")
-            if pattern.startswith("-:") or (not pattern and tensor in _OUTSIDE):
+            if pattern.startswith("-:") or (not pattern and module.role in _OUTSIDE):
                 continue
             if not pattern:
                 raise left_to_defaults(self.name, module.name, 'end the mapping with "-:.*": {}')
-            if tensor in _OUTSIDE:
+            if module.role in _OUTSIDE:
                 raise PlanError(
                     f"{self.name} quantizes no embeddings, and no head by `dynamic` alone; '{shown(pattern)}' matches {module.name}: take it out."
                 )
@@ -59,7 +59,7 @@ class GptqModel(Dialect):
 
     def _entry(self, tensor: str, form: str, modules: Modules) -> dict[str, Any]:
         asked = integer_scheme(tensor, form, dialect=self.name, modules=modules)
-        if tensor in _OUTSIDE:
+        if modules[tensor].role in _OUTSIDE:
             raise inexpressible(self.name, tensor, form, "it quantizes no embeddings, and a head only by an option outside `dynamic`")
         if asked.bits == _NO_BITS:
             raise inexpressible(self.name, tensor, form, "it has 2, 3, 4, 5, 6 or 8 bits")

@@ -81,7 +81,8 @@ class LlmCompressor(Dialect):
                     f"What is ignored must be named by module, not by class; '{shown(target)}' looks like a class: name modules, or use re:."
                 )
             found[target] = _matched(target, modules, patterns)
-        tied = {_HEAD} if HEAD not in modules else set()  # the module is there, and its weight is the embedding's
+        has_own_head = any(module.role == HEAD for module in modules.values())
+        tied = set() if has_own_head else {_HEAD}  # the module is there, and its weight is the embedding's
         require_used(found, {target for target, matched in found.items() if matched} | tied, self.name)
         return set().union(*found.values())
 

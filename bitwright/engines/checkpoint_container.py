@@ -22,11 +22,13 @@ from bitwright.compress import (
     CONFIG,
     FLOAT_TYPES,
     INDEX,
+    LINEAR_VIEW,
     WHOLE,
     WIDTHS,
     Bytes,
     CheckpointEntry,
     CheckpointFiles,
+    ModuleView,
     Source,
     header,
     in_module_order,
@@ -52,24 +54,28 @@ Reload = Callable[[Path, CheckpointSource], None]
 
 @dataclass(frozen=True, eq=False)
 class CheckpointContainer(Container):
-    """Checkpoint of the model that a user calls `model`, for `target`, its packed layers as `layout` has them."""
+    """Checkpoint of the model that a user calls `model`, for `target`, its packed layers as `layout` has them.
+
+    Its tensors are those that `view` has of the model.
+    """
 
     model: str
     target: Target
     layout: Layout
     reload: Reload
+    view: ModuleView = LINEAR_VIEW
     shard_bytes: int = SHARD_BYTES
 
     @cached_property
     def home(self) -> CheckpointFiles:
         """Configuration, tokenizer and other files of the checkpoint besides its weights."""
-        return open_checkpoint_files(self.model).cut_by(self.target.cut)
+        return open_checkpoint_files(self.model, self.view).cut_by(self.target.cut)
 
     def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:  # noqa: ARG002
         """Count the bytes of headers, tokenizer, configuration and every tensor whose name is not in `decided`."""
         names = frozenset(decided)
         shards = self._shards(source)
-        kept = sum(prod(slot.shape) * WIDTHS[passthrough_dtype(source, slot)] for shard in shards for slot in shard if slot.tensor.name not in names)
+        kept = sum(prod(slot.shape) * WIDTHS[passthrough_dtype(slot)] for shard in shards for slot in shard if slot.tensor.name not in names)
         words = sum(len(words) for words in self.home.files.values())
         return kept + words + len(self._config({}, (), self._config_room(shards))) + sum(self._rooms(shards, names))
 
@@ -184,7 +190,7 @@ class CheckpointContainer(Container):
         name = recipe.formats.get(slot.tensor.name, "")
         if name and name not in FLOAT_TYPES:
             return self.target.format(name)
-        return name or passthrough_dtype(recipe.source, slot)
+        return name or passthrough_dtype(slot)
 
     def _entries(self, slot: CheckpointEntry, form: Format | str) -> dict[str, Described]:
         if isinstance(form, Format):
@@ -201,7 +207,7 @@ class CheckpointContainer(Container):
                 yield changed
                 continue
             if slot.tensor.name not in recipe.formats:
-                yield passthrough_bytes(recipe.source, slot, passthrough_dtype(recipe.source, slot))
+                yield passthrough_bytes(recipe.source, slot)
                 continue
             if slot.tensor.name != standing:
                 standing, whole = slot.tensor.name, packed(slot.tensor)

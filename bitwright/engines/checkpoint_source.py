@@ -73,7 +73,7 @@ class CheckpointSource(Source):
         form, rows = self.forms[slot.name], self._rows(slot)
         if isinstance(form, Format):
             return self._layout.codec.decode(rows, form, slot.matrix)
-        floats: Floats = torch.from_numpy(rows).view(FLOAT_TYPES[form]).float().reshape(slot.shape[0], -1).numpy()
+        floats: Floats = torch.from_numpy(rows).view(FLOAT_TYPES[form]).float().reshape(slot.shape[0] if slot.shape else 1, -1).numpy()
         return floats
 
     def arrays(self, slot: CheckpointEntry) -> Mapping[str, Bytes]:
@@ -84,7 +84,7 @@ class CheckpointSource(Source):
     def _rows(self, slot: CheckpointEntry) -> Bytes:
         form = self.forms[slot.name]
         data = self._layout.packed(self.arrays(slot), form, slot.matrix) if isinstance(form, Format) else self._whole(slot.name)
-        if not slot.piece.rotary_heads:
+        if slot.piece.is_plain:
             return data
         ordered: Bytes = data.reshape(slot.shape[0], -1)[slot.piece.order() - slot.piece.start].reshape(-1)
         return ordered

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bitwright.compress import ROUNDING_PARTS, Codec, CutSource, Floats, Model, Source, cut_pieces
+from bitwright.compress import MODULE_VIEW, ROUNDING_PARTS, Codec, CutSource, Floats, Model, Source, View, cut_pieces
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
@@ -23,8 +23,8 @@ from bitwright.spaces import Target, part_of, uncut
 class Engine(ABC):
     """Engine with the formats, rules, ties and cuts of `target`, by whose name it is called.
 
-    `file_name` is the default name of a finished model. `memory`
-    counts a run and `parity` compares the engine with torch on the original, where it is known how. `chooses_cache_types` says whether the types of
+    `file_name` is the default name of a finished model, and `view` the tensors that it sees of a model. `memory` counts a run and `parity`
+    compares the engine with torch on the original, where it is known how. `chooses_cache_types` says whether the types of
     keys and values are ours to choose, `ignores_windows` whether sliding windows of some models are computed as if they were none, and
     `writes_tensor_types` whether a plan is also written as tensor types of llama-quantize.
     """
@@ -32,6 +32,7 @@ class Engine(ABC):
     target: Target
 
     file_name: ClassVar[str] = "model"
+    view: ClassVar[View] = MODULE_VIEW
     memory: ClassVar[MemoryModel | None] = None
     parity: ClassVar[Parity | None] = None
     chooses_cache_types: ClassVar[bool] = False
@@ -73,8 +74,8 @@ class Engine(ABC):
         if self.target.cut is uncut:
             return source
         names = {tensor.name for tensor in source.tensors}
-        parts = (part.tensor.name for tensor in source.tensors for part in self.target.cut(tensor)[:1])
-        if any(part_of(name) >= 0 and f"{name.partition('.part.')[0]}.bias" in names for name in parts):
+        cut = (tensor for tensor in source.tensors if any(part_of(part.tensor.name) >= 0 for part in self.target.cut(tensor)[:1]))
+        if any(f"{tensor.name.removesuffix('.weight')}.bias" in names for tensor in cut):
             raise ModelError(
                 f"{self.name} cuts feed-forward parts without biases into their channels; {source.name} has biases: use --target native."
             )

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from bitwright.compress import Codec, CombinedCodec, Floats, integer_codec, rounding_named
+from bitwright.compress import GGUF_VIEW, Codec, CombinedCodec, Floats, View, integer_codec, rounding_named
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
@@ -19,6 +20,8 @@ INTEGERS = Target("integers", "1", INTEGER_FORMATS, alignment=1)
 @dataclass(frozen=True)
 class NoEngine(Engine):
     """Target without an engine; sizes are those of a GGUF file. `more` are codecs of formats of `target` that are not integers in groups."""
+
+    view: ClassVar[View] = GGUF_VIEW
 
     more: tuple[Codec, ...] = ()
 

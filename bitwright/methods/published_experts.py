@@ -11,7 +11,7 @@ from bitwright.errors import UserError
 from bitwright.methods.method import Method, MethodContext, evenly_spaced_budgets
 from bitwright.methods.published_tables import FREE, bracket, single_choice
 from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows, tiered_within
-from bitwright.spaces import DROP, PRUNE, Absence, Choice, Format, Space, role
+from bitwright.spaces import DROP, PRUNE, Absence, Choice, Format, Space, role_of
 
 _OTHERS_BITS = 4  # bits of all matrices outside the experts
 _PRUNED, _PRUNED_BY_ENERGY = 0.25, 0.2  # fractions of the experts of a layer
@@ -122,7 +122,7 @@ def _alone(space: Space, some: NDArray[np.bool_]) -> Space:
 def _one_for_all(context: MethodContext, budget_bits: int) -> Choice:
     """Choose one format for all routed experts, the largest that fits; all other matrices get 4 bits or more."""
     space = context.problem.space
-    routed = np.array([unit.expert >= 0 or any(role(tensor.name).endswith("_exps") for tensor in unit.tensors) for unit in space.units])
+    routed = np.array([unit.expert >= 0 or any(role_of(tensor).endswith("_exps") for tensor in unit.tensors) for unit in space.units])
     if not routed.any():
         raise UserError("eac-moe decides about experts, and this model has none: choose a mixture of experts, or another --method.")
     return _one_format(space, routed, budget_bits)

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Source, dimensions
+from bitwright.compress import Source
 from bitwright.devices import Device, Latency
 from bitwright.errors import ObjectiveError
 from bitwright.objectives.cost import Cost, CostObjective
 from bitwright.objectives.text.routing import NO_ROUTING, Routing
-from bitwright.spaces import DROP, Choice, Space, Tensor, expert_of, role, weight_space
+from bitwright.spaces import DROP, Choice, Space, Tensor, expert_of, role_of, weight_space
 
-_EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
+_EMBEDDING, _HEAD = "token_embd", "output"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +107,10 @@ class _ReadFrequency:
     """Reads of tensors per token."""
 
     def __init__(self, source: Source, routing: Routing) -> None:
-        self._looked_up = {_EMBEDDING} if any(tensor.name == _HEAD for tensor in source.tensors) else set()
+        roles = {role_of(tensor): tensor.name for tensor in source.tensors}
+        self._looked_up = {roles[_EMBEDDING]} if _EMBEDDING in roles and _HEAD in roles else set()
         self._by_expert = _frequencies(routing, set())
-        self._n_used = dimensions(source).n_used if any(_is_stack(tensor) for tensor in source.tensors) else 1
+        self._n_used = source.n_experts_used if any(_is_stack(tensor) for tensor in source.tensors) else 1
 
     def mean(self, tensors: Iterable[Tensor]) -> float:
         """Return the mean reads per token over the weights of `tensors`."""
@@ -124,7 +125,7 @@ class _ReadFrequency:
 
 def _is_stack(tensor: Tensor) -> bool:
     """Return whether a tensor stacks the experts of a layer; the heads of latent attention have three dimensions too."""
-    return len(tensor.shape) == 3 and role(tensor.name).endswith("_exps")
+    return len(tensor.shape) == 3 and role_of(tensor).endswith("_exps")
 
 
 def _frequencies(routing: Routing, dropped: set[tuple[int, int]]) -> dict[tuple[int, int], float]:

@@ -1,5 +1,6 @@
 """Pipeline from a model to a checked file: search, inspect the front, plan for a budget, build the file, verify it."""
 
+from bitwright.compress import name_with
 from bitwright.devices import read_device, read_devices
 from bitwright.engines import Serving, engine_named, parse_threads, profile_machine, profile_named
 from bitwright.methods import METHODS, method_named
@@ -56,6 +57,7 @@ __all__ = [
     "import_plan",
     "memory_of",
     "method_named",
+    "name_with",
     "named_objectives",
     "open_run",
     "order_channels",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import Headers, Outline, context_length, open_headers, read_imatrix
+from bitwright.compress import Headers, Outline, open_headers, read_imatrix
 from bitwright.engines import engine_named
 from bitwright.errors import UserError
 from bitwright.objectives import CostObjective, Shape, given_texts, is_local, require_datasets, require_first_token, require_readable
@@ -24,12 +24,21 @@ from bitwright.pipeline.pricing.run_space import cache_units, lower_bound_space
 from bitwright.pipeline.results import require_folder
 from bitwright.pipeline.searching.run_search import Search
 from bitwright.pipeline.settings import SELF, Settings
+from bitwright.progress import Progress, Silent
 from bitwright.search import solve
 from bitwright.spaces import DEFAULT_CACHE, Space, uncut
 
 
 def require_fittable(
-    settings: Settings, out: Path, *, limit: BudgetOrMemory, by: Search, conditions: Conditions, engine_python: str, device: str
+    settings: Settings,
+    out: Path,
+    *,
+    limit: BudgetOrMemory,
+    by: Search,
+    conditions: Conditions,
+    engine_python: str,
+    device: str,
+    progress: Progress | None = None,
 ) -> None:
     """Raise if a fit cannot succeed; see `require_searchable`.
 
@@ -37,7 +46,7 @@ def require_fittable(
         UserError: see there; the original is already within the limit, no file is, the target cannot be written, or no Python runs its engine.
     """
     require_writable_for(settings.target, engine_python)
-    outline = require_searchable(settings, out, by=by, conditions=conditions, device=device)
+    outline = require_searchable(settings, out, by=by, conditions=conditions, device=device, progress=progress)
     for_original = Original(settings.model, settings.target, _original_bytes(settings, outline.most))
     require_needed(limit, for_original, n_weights=_n_weights(settings, outline.most))
     served, size_bytes = bound_space(_space(settings, outline.least), limit, for_original)
@@ -57,8 +66,10 @@ def require_writable_for(target: str, engine_python: str) -> None:
     engine.require_python(engine_python)
 
 
-def require_searchable(settings: Settings, out: Path, *, by: Search, conditions: Conditions, device: str) -> Outline:
-    """Return the headers of the model, after raising if the search cannot succeed.
+def require_searchable(
+    settings: Settings, out: Path, *, by: Search, conditions: Conditions, device: str, progress: Progress | None = None
+) -> Outline:
+    """Return the headers of the model, after raising if the search cannot succeed; a model that must be converted first is, with its progress.
 
     Raises:
         UserError: a device, output, text, library or model cannot be used; a cost cannot be computed; sequences are longer than the model's context,
@@ -69,7 +80,9 @@ def require_searchable(settings: Settings, out: Path, *, by: Search, conditions:
     require_folder(out)
     require_device(device)
     require_texts(settings.calibration, settings.held_out)
-    outline = open_headers(settings.model)
+    view = engine_named(settings.target).view
+    view.prepare(settings.model, progress or Silent())
+    outline = open_headers(settings.model, view)
     require_lengths(outline, settings.sequence_length, max(settings.sequence_length, _cache_length(settings)), settings.target)
     require_sequences(outline, settings.calibration, settings.held_out, settings.shape, column=settings.text_column)
     if settings.imatrix:
@@ -116,7 +129,7 @@ def require_lengths(outline: Outline, length: int, longest: int, target: str) ->
     Raises:
         UserError: see above.
     """
-    made_for = context_length(outline.least)
+    made_for = outline.least.context_length
     if length > (made_for or inf):
         raise UserError(
             f"A sequence must be no longer than the model's context; {length:,} tokens are more than its {made_for:,}: give a "

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import HuggingFaceSource, Model, load, open_headers, open_source, rows_in_memory
+from bitwright.compress import MODULE_VIEW, Model, ModuleSource, load, open_headers, open_source, rows_in_memory
 from bitwright.engines import MODEL, N_CONTEXTS, NATIVE, NATIVE_CHANNELS, CheckpointSource, Recipe, as_held, model_as_held, plain, prefixes
 from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.objectives import Shape, Tokens, next_token_log_probabilities
@@ -25,10 +25,11 @@ from bitwright.pipeline.settings import SELF
 from bitwright.predictors import channel_energies
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import ORDERING_SEQUENCES, SEED, SEQUENCE_LENGTH
+from bitwright.spaces import role_of
 
 _SAME_NATS = 1e-4  # per token; another order of summation differs by far less
 _N_SHARES = 4
-_DOWN, _ROWS = "ffn_down", ("ffn_gate", "ffn_up")
+_ROWS = ("ffn_gate", "ffn_up")
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,13 @@ def order_channels(
     require_results({out: MODEL}, [Path(name), *(Path(share.name) for share in shares_in(calibration) if share.name != SELF)])
     require_folder(out)
     require_texts(calibration, "")
-    outline = open_headers(name)
+    outline = open_headers(name, MODULE_VIEW)
     require_lengths(outline, length, length, NATIVE.name)
     require_sequences(outline, calibration, "", Shape(n_sequences, 0, length), column=text_column)
-    source = open_source(name)
-    if not isinstance(source, HuggingFaceSource):
+    if Path(name).is_file():
         raise ModelError(f"Channels are sorted in a model folder as transformers saves it; {name} is a GGUF file: give the model's folder.")
-    as_held(source, NATIVE_CHANNELS)  # raises if the model cannot be cut by channels
-    model = load(name, device)
+    as_held(open_source(name, MODULE_VIEW), NATIVE_CHANNELS)  # raises if the model cannot be cut by channels
+    model = load(name, device, view=MODULE_VIEW)
     tokens = _tokens(model, calibration, n_sequences, length, seed=seed, column=text_column, progress=progress)
     contexts = prefixes(tokens.ids, N_CONTEXTS)
     before = next_token_log_probabilities(model, contexts)
@@ -86,7 +86,7 @@ def order_channels(
     nats = float((np.exp(before) * (before - after)).sum(axis=-1).mean())
     if nats > _SAME_NATS:
         raise BrokenPromiseError(f"A model must stay the same when its channels are sorted; it is {nats:.4f} nats/token off: please report it.")
-    _write(name, model, source, out, progress)
+    _write(name, model, out, progress)
     return PermutedChannels(len(energies), _shares(energies), nats)
 
 
@@ -104,20 +104,26 @@ def _tokens(model: Model, calibration: str, n_sequences: int, length: int, *, se
 def _permute(model: Model, energies: dict[str, NDArray[np.float64]]) -> None:
     """Sort the channels of the module's feed-forward parts by falling energy, stably."""
     held = model_as_held(model, NATIVE)
+    roles = {tensor.name: role_of(tensor) for tensor in held.tensors}
     for down, energy in energies.items():
         order = torch.from_numpy(np.argsort(-energy, kind="stable"))
-        for tensor in (down, *(down.replace(_DOWN, role) for role in _ROWS)):
+        for tensor in (down, *(name for name in held.pieces if _part(name) == _part(down) and roles[name].startswith(_ROWS))):
             (piece,) = held.pieces[tensor]
             parameter = model.module.get_parameter(piece.parameter)
             rows = piece.to_engine(parameter)
             piece.from_engine(parameter, rows[:, order] if tensor == down else rows[order])
 
 
-def _write(name: str, model: Model, source: HuggingFaceSource, out: Path, progress: Progress) -> None:
-    ordered = HuggingFaceSource(name, model.module, rows_in_memory(model.module), tokenizer=model.tokenizer, folder=source.folder)
+def _part(matrix: str) -> str:
+    """Return the name of the feed-forward part that a matrix belongs to."""
+    return matrix.removesuffix(".weight").rpartition(".")[0]
+
+
+def _write(name: str, model: Model, out: Path, progress: Progress) -> None:
+    ordered = ModuleSource(name, model.module, rows_in_memory(model.module))
 
     def reload(folder: Path, _: CheckpointSource) -> None:
-        found = load(str(folder)).source
+        found = load(str(folder), view=MODULE_VIEW).source
         wrong = next((tensor.name for tensor in ordered.tensors if not np.array_equal(found.read(tensor), ordered.read(tensor))), "")
         if wrong:
             raise BrokenPromiseError(f"Every weight must load as it was written; {wrong} does not, and nothing was kept: please report this.")

@@ -1,14 +1,14 @@
 """Exchange plans with other tools: import a plan in their file formats and measure it, or export one of ours."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import Outline, load, open_headers
+from bitwright.compress import Outline, ParameterSlice, load, open_headers
 from bitwright.dialects import Dialect, Module, Modules, dialect_named, modules_of, offered_by
-from bitwright.engines import ENGINES, target_named
+from bitwright.engines import ENGINES, engine_named, target_named
 from bitwright.errors import PlanError, TextError
 from bitwright.pipeline.before_loading import require_lengths, require_sequences, require_texts
 from bitwright.pipeline.finishing.building import require_same_model
@@ -21,9 +21,11 @@ from bitwright.pipeline.run import Run
 from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.settings import Settings
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import Choice, Plan, Space, Tensor, discover, small_text
+from bitwright.spaces import Choice, Plan, Space, Tensor, discover, role_of, small_text
 
 _UNPRICED = "none"
+
+Pieces = Mapping[str, tuple[ParameterSlice, ...]]
 
 
 def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, device: str = "cpu", progress: Progress | None = None) -> Plan:
@@ -39,7 +41,7 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
     require_run_folder(settings, out, {})
     require_device(device)
     require_texts(settings.calibration, settings.held_out)
-    outline = open_headers(settings.model)
+    outline = open_headers(settings.model, engine_named(settings.target).view)
     require_lengths(outline, settings.sequence_length, settings.sequence_length, settings.target)
     require_sequences(outline, settings.calibration, settings.held_out, settings.shape, column=settings.text_column)
     formats, unquantized = _read(settings, outline, file, dialect)
@@ -69,20 +71,23 @@ def _read(settings: Settings, outline: Outline, file: Path, dialect: str) -> tup
         text = small_text(file)
     except (OSError, ValueError) as error:
         raise TextError(f"A plan of {dialect} must be a file of UTF-8 text that can be read; {file} is not: check the path.") from error
-    formats = tool.read(text, _named_by(tool, outline), offered_by(target.formats))
-    return formats, tuple(tensor.name for tensor in _decidable(outline) if tensor.name not in formats)
+    pieces = outline.pieces
+    if pieces is None:  # only weights tell which parameters the tensors are
+        pieces = load(settings.model, view=engine_named(settings.target).view).pieces
+    formats = tool.read(text, _named_by(tool, outline, pieces), offered_by(target.formats))
+    return formats, tuple(tensor.name for tensor in _decidable(outline, pieces) if tensor.name not in formats)
 
 
-def _named_by(tool: Dialect, outline: Outline) -> Modules:
+def _named_by(tool: Dialect, outline: Outline, pieces: Pieces) -> Modules:
     """Return the names that a file of that dialect uses: modules, or the engine's tensors, including stacks of experts."""
     if not tool.same_codes:
-        return modules_of(outline.least.tensors, outline.pieces)
-    return {tensor.name: Module(tensor.name, tensor.shape) for tensor in _decidable(outline)}
+        return modules_of(outline.least.tensors, pieces)
+    return {tensor.name: Module(tensor.name, tensor.shape, role_of(tensor)) for tensor in _decidable(outline, pieces)}
 
 
-def _decidable(outline: Outline) -> Iterator[Tensor]:
+def _decidable(outline: Outline, pieces: Pieces) -> Iterator[Tensor]:
     """Yield the matrices that a plan can quantize, without routers and vectors."""
-    return (tensor for unit in discover(outline.least.tensors) for tensor in unit.tensors if tensor.name in outline.pieces)
+    return (tensor for unit in discover(outline.least.tensors) for tensor in unit.tensors if tensor.name in pieces)
 
 
 def _choice(space: Space, formats: dict[str, str]) -> Choice:
@@ -131,7 +136,7 @@ def export(plan: Plan, to: str) -> Exported:
     Raises:
         UserError: there is no such dialect or model, the plan is for another model, or the dialect cannot express a format or step.
     """
-    dialect, model = dialect_named(to), load(plan.model.source)
+    dialect, model = dialect_named(to), load(plan.model.source, view=engine_named(plan.target).view)
     require_same_model(plan, model.source)
     if plan.steps:
         raise PlanError(f"{to} expresses formats and no steps after them; this plan has the step {plan.steps[0].step}: plan without --step.")

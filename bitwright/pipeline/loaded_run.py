@@ -126,8 +126,10 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress)
     require_device(device)
     store = Store(folder / DATABASE)
     with timed(store, "load"), progress.stage("Loading the model", 1) as advance:
-        model = load(settings.model, device)
+        model = load(settings.model, device, view=engine_named(settings.target).view)
         advance(1)
+    for sentence in model.notes:
+        progress.note(sentence)
     store.check_settings(settings.identity(model.source))
     store.put_text("settings", settings.to_json())
     return LoadedRun(settings, folder, model, store, progress)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from bitwright.compress import split_name
 from bitwright.engines import MODEL, engine_named
 from bitwright.errors import OutputError
 from bitwright.pipeline.calibration.mixture import shares_in
@@ -110,7 +111,7 @@ def plan_results(path: Path, target: str) -> dict[Path, str]:
 def settings_inputs(settings: Settings) -> list[Path]:
     """Return the input files and folders of a run."""
     texts = [share.name for share in shares_in(settings.calibration) if share.name != SELF]
-    return [Path(settings.model), *(path for name in (*texts, settings.held_out, settings.imatrix) if (path := Path(name)).is_file())]
+    return [*_model_paths(settings.model), *(path for name in (*texts, settings.held_out, settings.imatrix) if (path := Path(name)).is_file())]
 
 
 def run_inputs(run: Run) -> list[Path]:
@@ -122,7 +123,12 @@ def plan_inputs(plan: Plan) -> list[Path]:
     """Return the files and folders that a plan is built from."""
     codes = [plan.rounding.path] if isinstance(plan.rounding, Kept) else []
     files = (plan.importance.path, *codes, *(step.path for step in plan.steps))
-    return [Path(plan.model.source), *(path for name in files if (path := Path(name)).is_file())]
+    return [*_model_paths(plan.model.source), *(path for name in files if (path := Path(name)).is_file())]
+
+
+def _model_paths(name: str) -> list[Path]:
+    """Return the paths that a model is read from: its own, and the way to its GGUF file where the name has one."""
+    return [Path(part) for part in split_name(name) if part]
 
 
 def _there(reads: Iterable[Path]) -> list[Path]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import context_length, load
+from bitwright.compress import load
 from bitwright.devices import Device
-from bitwright.engines import N_CONTEXTS, Check, check, model_as_held, prefixes
+from bitwright.engines import N_CONTEXTS, Check, check, engine_named, model_as_held, prefixes
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Cost, CostObjective, NamedObjective, Shape, sample_texts
 from bitwright.pipeline.before_loading import require_fittable, require_searchable
@@ -62,7 +62,7 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     """
     POINTS.require(n_points)
     require_run_folder(settings, out, {REPORT: REPORT_KIND})
-    require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device)
+    require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device, progress=progress)
     with working_in(out):
         loaded = set_up(_as_the_method_wants(settings, by), out, device=device, progress=progress or Silent())
         run = price(loaded)
@@ -166,7 +166,7 @@ def fit(
     settings = _as_the_method_wants(settings, by)
     _require_one_judge(settings, by)
     require_run_folder(settings, out, fit_results(settings.target))
-    require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device)
+    require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device, progress=progress)
     with working_in(out):
         loaded = set_up(settings, out, device=device, progress=progress)
         _require_possible(loaded, limit)
@@ -197,10 +197,10 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
     """
     progress = progress or Silent()
     require_device(device)
-    target, whole = target_of(plan), load(plan.model.source, device)
+    target, whole = target_of(plan), load(plan.model.source, device, view=engine_named(plan.target).view)
     model = model_as_held(whole, target)
     require_fit(plan, model.source)
-    length = min(_CHECKED_TOKENS, context_length(model.source) or _CHECKED_TOKENS)
+    length = min(_CHECKED_TOKENS, model.source.context_length or _CHECKED_TOKENS)
     texts = sample_texts(model, Shape(0, N_CONTEXTS, length), seed=plan.found.seed + 1, progress=progress)
     return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, engine_python=engine_python, progress=progress)
 

@@ -25,7 +25,7 @@ from bitwright.spaces.cache import (
     without_cache,
 )
 from bitwright.spaces.cut import Cut, TensorPart, channel_ranges, into_channels, into_experts, uncut
-from bitwright.spaces.discover import discover, expert_of, part_of, role
+from bitwright.spaces.discover import block_of, discover, expert_of, is_routed, part_of, role, role_of
 from bitwright.spaces.format import (
     ABSENT,
     DROP,
@@ -60,7 +60,7 @@ from bitwright.spaces.small_file import TOKENIZER_BYTES, json_object, require_sh
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.target import Target
 from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, tied
-from bitwright.spaces.unit import Tensor, Unit
+from bitwright.spaces.unit import KEPT, Tensor, Unit
 
 __all__ = [
     "ABSENT",
@@ -72,6 +72,7 @@ __all__ = [
     "GGML_BY_NAME",
     "GGML_FORMATS",
     "INTEGER_FORMATS",
+    "KEPT",
     "LARGEST_FLOAT8",
     "PACKED_FORMATS",
     "PRUNE",
@@ -111,6 +112,7 @@ __all__ = [
     "Tie",
     "Unit",
     "alone",
+    "block_of",
     "by_channels",
     "by_expert",
     "by_layer",
@@ -127,6 +129,7 @@ __all__ = [
     "has_cache",
     "into_channels",
     "into_experts",
+    "is_routed",
     "json_object",
     "parse_budget",
     "part_of",
@@ -135,6 +138,7 @@ __all__ = [
     "require_shallow",
     "require_whole_blocks",
     "role",
+    "role_of",
     "rotation",
     "small_json",
     "small_text",

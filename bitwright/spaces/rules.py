@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bitwright.spaces.discover import role
+from bitwright.spaces.discover import role_of
 from bitwright.spaces.format import Format
 from bitwright.spaces.tie import Key
 from bitwright.spaces.unit import Tensor, Unit
@@ -54,10 +54,10 @@ class RuleViolation:
 def format_violations(rules: tuple[Rule, ...], tensors: Mapping[str, Tensor], formats: Mapping[str, Format]) -> list[RuleViolation]:
     """Return a violation for each tensor whose format a rule refuses for its role."""
     return [
-        RuleViolation(name, f"{form.name} for {role(name)}", rule.sentence, rule.source)
+        RuleViolation(name, f"{form.name} for {role_of(tensors[name])}", rule.sentence, rule.source)
         for name, form in formats.items()
         for rule in rules
-        if not rule.allows(role(tensors[name].name), form)
+        if not rule.allows(role_of(tensors[name]), form)
     ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from bitwright.errors import UserError
 from bitwright.spaces.cut import Cut, uncut
-from bitwright.spaces.discover import discover, role
+from bitwright.spaces.discover import discover, role_of
 from bitwright.spaces.format import Absence, Format
 from bitwright.spaces.rules import Fused, Rule, RuleViolation, format_violations, fused_violations
 from bitwright.spaces.space import Space
@@ -63,7 +63,7 @@ class Target:
 
     def offers(self, unit: Unit, form: Format) -> bool:
         """Return whether `form` can store every tensor of the unit, and no rule refuses it."""
-        return all(self._takes(role(tensor.name), tensor.shape, form) for tensor in unit.tensors)
+        return all(self._takes(role_of(tensor), tensor.shape, form) for tensor in unit.tensors)
 
     def rule_violations(self, tensors: Iterable[Tensor], formats: Mapping[str, str]) -> tuple[RuleViolation, ...]:
         """Return the violations of the engine's rules by `tensors` in the `formats` of a plan (tensor → format name), others as stored."""
@@ -118,7 +118,7 @@ class Target:
         is_stored = np.array([not isinstance(form, Absence) for form in self.formats])
         usual = np.array([not form.only_named for form in self.formats])
         named = np.array([form.name in wanted or not (wanted or form.only_named) for form in self.formats])
-        alike = [tuple((role(tensor.name) if self.rules else "", tensor.shape) for tensor in unit.tensors) for unit in units]
+        alike = [tuple((role_of(tensor) if self.rules else "", tensor.shape) for tensor in unit.tensors) for unit in units]
         kinds = {kind: i for i, kind in enumerate(dict.fromkeys(alike))}  # ten thousand experts are of few kinds
         of_kind = np.array([kinds[kind] for kind in alike])  # (n_units,)
         bits = np.array([[self._bits(kind, form) for form in self.formats] for kind in kinds], dtype=np.int64)[of_kind]

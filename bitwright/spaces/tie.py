@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import UserError
-from bitwright.spaces.discover import part_of
+from bitwright.spaces.discover import block_of, expert_path, part_of
 from bitwright.spaces.space import Choices, Space
 from bitwright.spaces.unit import Unit
 
@@ -23,12 +23,12 @@ Key = Callable[[Unit], str]
 
 def by_layer(unit: Unit) -> str:
     """Group by transformer block; tensors outside the blocks stay alone."""
-    return f"blk.{unit.layer}" if unit.layer >= 0 else unit.name
+    return block_of(unit.name) if unit.layer >= 0 else unit.name
 
 
 def by_expert(unit: Unit) -> str:
     """Group the matrices of each expert; all other units stay alone."""
-    return f"blk.{unit.layer}.expert.{unit.expert}" if unit.expert >= 0 else unit.name
+    return expert_path(unit) if unit.expert >= 0 else unit.name
 
 
 def by_channels(unit: Unit) -> str:
@@ -36,8 +36,8 @@ def by_channels(unit: Unit) -> str:
     part = part_of(unit.tensors[0].name)
     if part < 0:
         return unit.name
-    whole = f"expert.{unit.expert}" if unit.expert >= 0 else _ROLE_IN_FFN.sub("ffn", unit.kind)
-    return f"blk.{unit.layer}.{whole}.part.{part}"
+    whole = expert_path(unit) if unit.expert >= 0 else f"{block_of(unit.name)}.{_ROLE_IN_FFN.sub('ffn', unit.kind)}"
+    return f"{whole}.part.{part}"
 
 
 def alone(unit: Unit) -> str:

@@ -72,7 +72,7 @@ class Built:
 
 def built(engine: Engine, model: str, folder: Path, *, seed: int) -> Built:
     """Write the model in formats drawn by `seed` to `folder`, its sizes counted before."""
-    whole = load(model)
+    whole = load(model, view=engine.view)
     held = engine.held_model(whole)
     target, source = engine.target, held.source
     units = tuple(unit for unit in discover(source.tensors) if all(tensor.name in held.pieces for tensor in unit.tensors))
@@ -90,7 +90,7 @@ def built(engine: Engine, model: str, folder: Path, *, seed: int) -> Built:
 
 def check_of(made: Built, plan: Plan) -> Check:
     """Run the engine's check of what was built against `plan`."""
-    model = made.engine.held_model(load(made.model))
+    model = made.engine.held_model(load(made.model, view=made.engine.view))
     ids = np.random.default_rng(0).integers(3, _N_TOKENS, size=(N_CONTEXTS, _LENGTH))
     return made.engine.check(
         CheckRequest(model=model, plan=plan, path=made.path, contexts=prefixes(ids, 4), prompt=_PROMPT, engine_python="", progress=Silent())

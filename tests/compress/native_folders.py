@@ -1,7 +1,6 @@
 """Native checkpoints put together by hand, and the module that they must equal: the same model with every weight as the codec decodes it."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from bitwright.engines.no_engine import INTEGERS
 from bitwright.spaces import Format, IntegerFormat
 
 FORMATS = ("INT2_G32", "INT3_G64", "INT4_ROW", "INT5_G128", "INT6_G32", "INT7_G32", "INT8_G64", "BF16")
-_MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 
 
 @dataclass
@@ -45,7 +43,6 @@ class Made:
 def write_native(module: PreTrainedModel, folder: Path) -> Made:
     """Write `module` to `folder`, its matrices in all formats by turns, and give it the weights that were written."""
     made = Made()
-    named: Callable[[str], str] = _mixtral if module.config.model_type == "mixtral" else str
     for name, weight in weights_of(module).items():
         stem, _, role = name.rpartition(".")
         if weight.dim() == 3:
@@ -53,18 +50,13 @@ def write_native(module: PreTrainedModel, folder: Path) -> Made:
             for expert, matrix in enumerate(weight):
                 parts = matrix.chunk(len(halves))
                 for part, half in halves.items():
-                    parts[half].copy_(made.packed(named(f"{stem}.{expert}.{part}"), parts[half].clone()))
+                    parts[half].copy_(made.packed(f"{stem}.{expert}.{part}", parts[half].clone()))
         elif weight.dim() == 2 and not name.endswith("gate.weight"):
             weight.copy_(made.packed(stem, weight.detach().clone()))
         else:
-            made.tensors[named(name)] = weight.detach().clone()
+            made.tensors[name] = weight.detach().clone()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(made.tensors, folder / "model.safetensors", metadata={"format": "pt"})
     config = module.config.to_dict() | {"architectures": [type(module).__name__], "quantization_config": native_settings(made.layers)}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return made
-
-
-def _mixtral(name: str) -> str:
-    stem, _, role = name.rpartition(".")
-    return f"{stem}.{_MIXTRAL.get(role, role)}".replace(".mlp.", ".block_sparse_moe.")

@@ -15,10 +15,10 @@ from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, Tensor
 
 UP = "blk.1.ffn_up.weight"
 MODULES = {
-    UP: Module("model.layers.1.mlp.up_proj", (256, 128)),
-    "blk.11.ffn_up.weight": Module("model.layers.11.mlp.up_proj", (256, 128)),
-    "token_embd.weight": Module("model.embed_tokens", (512, 128)),
-    "output.weight": Module("lm_head", (512, 128)),
+    UP: Module("model.layers.1.mlp.up_proj", (256, 128), "ffn_up"),
+    "blk.11.ffn_up.weight": Module("model.layers.11.mlp.up_proj", (256, 128), "ffn_up"),
+    "token_embd.weight": Module("model.embed_tokens", (512, 128), "token_embd"),
+    "output.weight": Module("lm_head", (512, 128), "output"),
 }
 NAMES = [module.name for module in MODULES.values()]
 INTEGERS, PACKED = offered_by(INTEGER_FORMATS), offered_by(PACKED_FORMATS)
@@ -92,12 +92,12 @@ def test_what_cannot_be_said_is_named(name: str, tensor: str, form: str, why: st
 @pytest.mark.parametrize("name", [name for name in DIALECTS if name != "llama-quantize"])
 def test_groups_must_divide_rows(name: str) -> None:
     with pytest.raises(PlanError, match="172 weights"):
-        DIALECTS[name].write({UP: "INT4_G64"}, {UP: Module("model.layers.1.mlp.up_proj", (64, 172))})
+        DIALECTS[name].write({UP: "INT4_G64"}, {UP: Module("model.layers.1.mlp.up_proj", (64, 172), "ffn_up")})
 
 
 def test_autoround_leaves_matrices_that_32_does_not_divide() -> None:
     with pytest.raises(PlanError, match="172"):
-        DIALECTS["autoround"].write({UP: "INT4_G64"}, {UP: Module("model.layers.1.mlp.up_proj", (172, 64))})
+        DIALECTS["autoround"].write({UP: "INT4_G64"}, {UP: Module("model.layers.1.mlp.up_proj", (172, 64), "ffn_up")})
 
 
 @pytest.mark.parametrize("name", ["autoround", "mlx"])
@@ -108,13 +108,13 @@ def test_what_a_plan_leaves_out_is_said_to_stay(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in DIALECTS if name != "llama-quantize"])
 def test_an_expert_in_a_stack_and_a_part_of_a_fused_weight_have_no_module(name: str) -> None:
     places = {
-        "blk.0.ffn_up_exps.3.weight": ParameterSlice("model.layers.0.mlp.experts.gate_up_proj", 3, 0, 8, 0),
-        "blk.0.attn_q.weight": ParameterSlice("model.layers.0.qkv_proj.weight", -1, 0, 8, 0),
-        "blk.0.attn_k.weight": ParameterSlice("model.layers.0.qkv_proj.weight", -1, 8, 16, 0),
-        "blk.0.attn_output.weight": ParameterSlice("model.layers.0.o_proj.weight", -1, 0, 8, 0),
+        "blk.0.ffn_up_exps.3.weight": ParameterSlice("model.layers.0.mlp.experts.gate_up_proj", 3, range(8)),
+        "blk.0.attn_q.weight": ParameterSlice("model.layers.0.qkv_proj.weight", -1, range(8)),
+        "blk.0.attn_k.weight": ParameterSlice("model.layers.0.qkv_proj.weight", -1, range(8, 16)),
+        "blk.0.attn_output.weight": ParameterSlice("model.layers.0.o_proj.weight", -1, range(8)),
     }
     modules = modules_of([Tensor(tensor, (8, 64), "F32") for tensor in places], {tensor: (piece,) for tensor, piece in places.items()})
-    assert modules == {"blk.0.attn_output.weight": Module("model.layers.0.o_proj", (8, 64))}
+    assert modules == {"blk.0.attn_output.weight": Module("model.layers.0.o_proj", (8, 64), "attn_output")}
     with pytest.raises(PlanError, match=r"blk\.0\.ffn_up_exps\.3\.weight"):
         DIALECTS[name].write({"blk.0.ffn_up_exps.3.weight": "INT4_G64"}, modules)
 
@@ -287,6 +287,6 @@ def test_llama_cpp_s_rules_are_read_as_it_reads_them(text: str) -> None:
 
 
 def test_matching_ends_when_time_is_up() -> None:
-    modules = {UP: Module("model.layers.1." + 60 * "a", (256, 128))}
+    modules = {UP: Module("model.layers.1." + 60 * "a", (256, 128), "ffn_up")}
     with pytest.raises(PlanError, match="within 2 s"):
         DIALECTS["gptqmodel"].read('{"-:.*(a|aa)+$#": {}}', modules, INTEGERS)

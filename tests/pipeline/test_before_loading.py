@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 import bitwright as bw
 from bitwright.compress import GgufSource, StoredTensor, open_headers, open_source
 from bitwright.devices.device import read_device
-from bitwright.engines import as_held, target_named
+from bitwright.engines import as_held, engine_named, target_named
 from bitwright.engines.by_name import container_of
 from bitwright.errors import BudgetError, DeviceError, LibraryError, ModelError, OutputError, PlanError, TextError, UserError
 from bitwright.methods.by_name import method_named
@@ -241,7 +241,8 @@ def test_a_window_that_the_engine_passes_over_is_refused(llama_tied: Path, tmp_p
 @pytest.mark.parametrize("name", ["llama_256", "gguf_quantized", "tiny_qwen3_moe"])
 def test_what_headers_say_is_what_the_weights_say(name: str, target: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     path, of = request.getfixturevalue(name), target_named(target)
-    outline, source, container = open_headers(str(path)), as_held(open_source(str(path)), of), container_of(of, str(path))
+    view = engine_named(target).view
+    outline, source, container = open_headers(str(path), view), as_held(open_source(str(path), view), of), container_of(of, str(path))
     least, most = (as_held(headers, of) for headers in (outline.least, outline.most))
     assert [(t.name, t.shape) for t in least.tensors] == [(t.name, t.shape) for t in source.tensors]
     exact = container.fixed_bytes(source, (), tmp_path)

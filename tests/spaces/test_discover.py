@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bitwright.compress import open_source
-from bitwright.spaces import Tensor, Unit, discover
+from bitwright.spaces import Tensor, Unit, discover, expert_of, part_of, role
 
 ATTENTION = ["attn_q", "attn_k", "attn_v", "attn_output"]
 DENSE = [*ATTENTION, "ffn_gate", "ffn_up", "ffn_down"]
@@ -49,6 +49,7 @@ def test_a_unit_may_hold_several_tensors() -> None:
         "blk.0.attn_norm.weight",
         "blk.0.attn_q_norm.weight",
         "blk.0.ssm_conv1d.weight",
+        "blk.0.shortconv.conv.weight",
         "blk.0.time_mix_w1.weight",
         "output_norm.weight",
         "position_embd.weight",
@@ -67,3 +68,15 @@ def test_what_llama_cpp_never_quantizes_stays(name: str) -> None:
 def test_a_vector_stays() -> None:
     assert discover([Tensor("blk.0.attn_q.weight", (64,), "F32")]) == ()
     assert len(discover([Tensor("blk.0.attn_q.weight", (1, 64), "F32")])) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("blk.3.shortconv.in_proj.weight", ("shortconv.in_proj", 3, -1, -1)),
+        ("blk.3.ffn_up_exps.7.part.1.weight", ("ffn_up_exps", 3, 7, 1)),
+        ("blk.3.ffn_up.part.1.weight", ("ffn_up", 3, -1, 1)),
+    ],
+)
+def test_roles_may_have_a_dot_inside(name: str, read: tuple[str, int, int, int]) -> None:
+    assert (role(name), *expert_of(name), part_of(name)) == read

@@ -60,8 +60,9 @@ def test_a_group_without_a_common_format_is_refused() -> None:
 
 
 def test_layers_are_blocks_and_what_stands_alone() -> None:
-    units = [Unit(name, layer, "kind", ()) for name, layer in (("embedding", -1), ("a", 0), ("b", 0), ("head", -1))]
-    assert [by_layer(unit) for unit in units] == ["embedding", "blk.0", "blk.0", "head"]
+    layers = {"embedding": -1, "blk.0.a": 0, "blk.0.b": 0, "model.layers.1.b": 1, "head": -1}
+    units = [Unit(name, layer, "kind", ()) for name, layer in layers.items()]
+    assert [by_layer(unit) for unit in units] == ["embedding", "blk.0", "blk.0", "model.layers.1", "head"]
 
 
 def test_an_expert_is_its_matrices_and_everything_else_alone() -> None:

@@ -49,7 +49,7 @@ class Rerouting(TorchFunctionMode):
     def __init__(self, model: Model) -> None:
         super().__init__()
         parameters = dict(model.module.named_parameters())
-        self._n_at_once = int(model.module.config.get_text_config().to_dict().get("num_experts_per_tok") or 0)
+        self._n_at_once = model.source.n_experts_used
         self._layers = {(parameters[name].data_ptr(), tuple(parameters[name].shape)): layer for layer, name in router_parameters(model).items()}
         self._changes: dict[int, Callable[[Torch], Torch]] = {}
 

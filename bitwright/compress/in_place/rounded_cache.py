@@ -19,12 +19,12 @@ import torch
 from torch import Tensor as Torch
 from transformers import DynamicCache
 
-from bitwright.compress.models.architectures import ARCHITECTURES
 from bitwright.compress.models.gguf.libggml import dequantize, round_plainly
 from bitwright.compress.models.model import Model
-from bitwright.spaces import DEFAULT_CACHE_TYPE, CacheTypes, cache_format, rotation
+from bitwright.spaces import DEFAULT_CACHE_TYPE, CacheTypes, cache_format, role, rotation
 
 _EXACT = (DEFAULT_CACHE_TYPE, "F32")
+_KEYS = "attn_k"
 _CACHE_ARGUMENT = "past_key_values"
 
 
@@ -60,12 +60,17 @@ class _RoundedCache(DynamicCache):
 @contextmanager
 def cache_rounding(model: Model) -> Iterator[CacheRounding]:
     """Simulate the KV cache of the engine within the block, in F16 at first."""
-    rounding = CacheRounding(interleaved=ARCHITECTURES[model.source.architecture].rotary_interleaved)
+    rounding = CacheRounding(interleaved=_is_interleaved(model))
     handle = model.module.register_forward_pre_hook(rounding.pass_cache, with_kwargs=True)
     try:
         yield rounding
     finally:
         handle.remove()
+
+
+def _is_interleaved(model: Model) -> bool:
+    """Return whether the engine's keys have the dimensions of a rotary pair next to each other: then the rows that make them are reordered."""
+    return any(not piece.is_plain for name, pieces in model.pieces.items() if role(name) == _KEYS for piece in pieces)
 
 
 @contextmanager

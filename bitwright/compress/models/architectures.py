@@ -4,14 +4,15 @@ Names come from the tensor maps of the `gguf` package. A row adds the settings t
 from the file (its `src/models/*.cpp`): a checkpoint with other settings would load and compute something else, so it is refused here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gguf
 from torch import Tensor as Torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.compress.models.module_state import weights_of
+from bitwright.compress.models.tensor_layout import ParameterSlice, interleaved
 from bitwright.errors import ModelError
 
 Assumption = tuple[str, tuple[Any, ...]]  # key of the configuration, and the values that llama.cpp supports for it
@@ -122,6 +123,8 @@ def window_ignored(config: PreTrainedConfig) -> int:
     Raises:
         ModelError: see `architecture_of`.
     """
+    if config.model_type not in MODEL_TYPES:
+        return 0
     settings, architecture = config.to_dict(), architecture_of(config)
     window, kinds = settings.get("sliding_window"), settings.get("layer_types") or ["sliding_attention"]
     applied = settings.get("use_sliding_window", True) and "sliding_attention" in kinds
@@ -148,7 +151,9 @@ def lay_out(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Param
         for part, pieces in _parts(parameter, weight):
             name = _engine_name(part, names, architecture)
             rotary = heads.get(name.split(".")[-2], 0)
-            found[name] = tuple(ParameterSlice(parameter, piece.expert, piece.start, piece.stop, rotary) for piece in pieces)
+            if rotary:
+                pieces = [replace(piece, rows=interleaved(piece.start, piece.stop, rotary)) for piece in pieces]
+            found[name] = tuple(pieces)
     return found
 
 
@@ -160,11 +165,6 @@ def bind(module: PreTrainedModel, architecture: str) -> dict[str, tuple[Paramete
     """
     weights = weights_of(module)
     return {name: pieces for name, pieces in lay_out(module, architecture).items() if len(engine_shape(pieces, weights[pieces[0].parameter])) > 1}
-
-
-def weights_of(module: PreTrainedModel) -> dict[str, Torch]:
-    """Return the state of `module` that a checkpoint stores, by name: its parameters, and the router corrections of DeepSeek, which are buffers."""
-    return dict(module.named_parameters()) | {name: values for name, values in module.named_buffers() if name.endswith(_CORRECTION)}
 
 
 def engine_shape(pieces: tuple[ParameterSlice, ...], weight: Torch) -> tuple[int, ...]:
@@ -181,14 +181,14 @@ def engine_shape(pieces: tuple[ParameterSlice, ...], weight: Torch) -> tuple[int
 def _parts(parameter: str, weight: Torch) -> list[tuple[str, list[ParameterSlice]]]:
     """List the engine tensors in one parameter as (name, with fused gate and up split; slices)."""
     if weight.dim() < 3:
-        return [(parameter, [ParameterSlice(parameter, -1, 0, weight.shape[0], 0)])]
+        return [(parameter, [ParameterSlice(parameter, -1, range(weight.shape[0]))])]
     n_experts, n_rows = weight.shape[:2]  # (n_experts, n_rows, n_columns)
     if not parameter.endswith("gate_up_proj"):
-        return [(parameter, [ParameterSlice(parameter, expert, 0, n_rows, 0) for expert in range(n_experts)])]
+        return [(parameter, [ParameterSlice(parameter, expert, range(n_rows)) for expert in range(n_experts)])]
     stem, half = parameter.removesuffix("gate_up_proj"), n_rows // 2
     return [
-        (f"{stem}gate_proj", [ParameterSlice(parameter, expert, 0, half, 0) for expert in range(n_experts)]),
-        (f"{stem}up_proj", [ParameterSlice(parameter, expert, half, n_rows, 0) for expert in range(n_experts)]),
+        (f"{stem}gate_proj", [ParameterSlice(parameter, expert, range(half)) for expert in range(n_experts)]),
+        (f"{stem}up_proj", [ParameterSlice(parameter, expert, range(half, n_rows)) for expert in range(n_experts)]),
     ]
 
 

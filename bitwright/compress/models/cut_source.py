@@ -23,6 +23,16 @@ class CutSource(Source):
         self.whole, self._of = whole, {part.tensor.name: (tensor, part) for tensor in whole.tensors for part in cut(tensor)}
         self.tensors = cut_tensors(whole.tensors, cut)
 
+    @property
+    def context_length(self) -> int:
+        """Context length that the model was made for, in tokens; 0 where it is not known."""
+        return self.whole.context_length
+
+    @property
+    def n_experts_used(self) -> int:
+        """Number of routed experts that a token uses."""
+        return self.whole.n_experts_used
+
     def read(self, tensor: Tensor) -> Floats:
         """Read a tensor, or the part of one that it was cut into, as float32 `(n_rows, n_columns)`."""
         if tensor.name not in self._of:
@@ -79,6 +89,5 @@ def cut_importance(importance: Mapping[str, Floats], tensors: Iterable[Tensor], 
 
 
 def _cut_piece(whole: ParameterSlice, part: TensorPart) -> ParameterSlice:
-    first, past = part.rows
-    cut = replace(whole, start=whole.start + first, stop=whole.start + past)
-    return cut if part_of(part.tensor.name) < 0 else replace(cut, columns=part.columns)
+    cut = replace(whole, rows=whole.rows[slice(*part.rows)])
+    return cut if part_of(part.tensor.name) < 0 else replace(cut, columns=(whole.columns or range(part.columns[1]))[slice(*part.columns)])

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor as Torch
 
-from bitwright.compress.models.architectures import weights_of
 from bitwright.compress.models.float_types import LARGEST_HALF
 from bitwright.compress.models.model import Model
+from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.source import Floats
 from bitwright.errors import ModelError
 

@@ -27,11 +27,22 @@ class Headers(Source):
         tensors: tuple[Tensor, ...],
         *,
         sizes: Mapping[str, int] = {},  # not mutated
-        vectors: str = "BF16",
+        context_length: int = -1,
+        n_experts_used: int = -1,
     ) -> None:
-        """Take the sizes in bytes of the tensors whose format does not determine them, and the float type `vectors` of a checkpoint's vectors."""
+        """Take the sizes in bytes of the tensors whose format does not determine them, and what the metadata does not say."""
         self.name, self.architecture, self.metadata, self.tensors = name, architecture, metadata, tensors
-        self.vectors, self._sizes = vectors, dict(sizes)
+        self._sizes, self._context_length, self._n_experts_used = dict(sizes), context_length, n_experts_used
+
+    @property
+    def context_length(self) -> int:
+        """Context length that the model was made for, in tokens; 0 where it is not known."""
+        return self._said("context_length", 0) if self._context_length < 0 else self._context_length
+
+    @property
+    def n_experts_used(self) -> int:
+        """Number of routed experts that a token uses."""
+        return self._said("expert_used_count", 1) if self._n_experts_used < 0 else self._n_experts_used
 
     def read(self, tensor: Tensor) -> Floats:
         """Refuse to read weights.
@@ -54,22 +65,24 @@ class Headers(Source):
         return self._sizes[tensor.name] if tensor.name in self._sizes else super().stored_bytes(tensor)
 
 
+def exact_headers(file: Source) -> Headers:
+    """Return the headers of a file, whose tensors are stored as they stand there."""
+    sizes = {tensor.name: file.stored_bytes(tensor) for tensor in file.tensors}
+    return Headers(file.name, file.architecture, file.metadata, file.tensors, sizes=sizes)
+
+
 @dataclass(frozen=True)
 class Outline:
     """Smallest and largest headers that a model may turn out to have, before its weights are read.
 
     `window_ignored` is the sliding window that llama.cpp does not compute, see `architectures.window_ignored`; 0 where there is none. `tokenizer` and
-    `pieces`, the parameter slices of each matrix, are those of the loaded model, and `n_embedding_rows` is the upper bound of its token ids.
+    `pieces`, the parameter slices of each matrix, are those of the loaded model, `pieces` None where only weights tell them; `n_embedding_rows` is
+    the upper bound of its token ids.
     """
 
     least: Headers
     most: Headers
     window_ignored: int
     tokenizer: PreTrainedTokenizerBase
-    pieces: Mapping[str, tuple[ParameterSlice, ...]]
     n_embedding_rows: int
-
-
-def context_length(source: Source) -> int:
-    """Return the context length of a model in tokens, 0 if its metadata has none."""
-    return next((int(entry.value) for entry in source.metadata if entry.key == f"{source.architecture}.context_length"), 0)
+    pieces: Mapping[str, tuple[ParameterSlice, ...]] | None

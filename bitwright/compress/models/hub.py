@@ -17,7 +17,6 @@ import huggingface_hub
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from bitwright.compress.models.architectures import architecture_of
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE, weight_map
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG, quantization_of, read_configuration
 from bitwright.compress.models.checkpoints.float8_blocks import block_of
@@ -62,10 +61,10 @@ def _fetched(name: str, files: list[str]) -> Path:
 
 
 def configuration(path: Path) -> PreTrainedConfig:
-    """Read the configuration of a folder, of a supported architecture.
+    """Read the configuration of a folder.
 
     Raises:
-        ModelError: there is none, it cannot be read, or the architecture is not supported.
+        ModelError: there is none, it cannot be read, or its weights are quantized.
     """
     read_configuration(path)
     with quietly(path):
@@ -79,7 +78,6 @@ def configuration(path: Path) -> PreTrainedConfig:
             f"MODEL must be one whose weights are floats, or a GGUF file; {path} was quantized already ({method}): give the model that it was made "
             "from."
         )
-    architecture_of(config)
     return config
 
 

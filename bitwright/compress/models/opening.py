@@ -15,15 +15,17 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
-from bitwright.compress.models.architectures import architecture_of, lay_out, weights_of
+from bitwright.compress.models.auto_class import auto_class
 from bitwright.compress.models.checkpoints.checkpoint import Shards
 from bitwright.compress.models.checkpoints.configuration_file import quantization_in, read_configuration
-from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource
 from bitwright.compress.models.gguf.gguf_tokenizer import restore_pre_tokenizer
 from bitwright.compress.models.gguf.reader import GgufSource
+from bitwright.compress.models.gguf.same_model import require_same_model
 from bitwright.compress.models.hub import NO_CODE, configuration, located, quietly, read_tokenizer
+from bitwright.compress.models.joined_name import split_name
 from bitwright.compress.models.model_settings import settings_of_folder
-from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.compress.models.module_state import weights_of
+from bitwright.errors import ModelError
 
 _KEPT_OPEN = 4  # opened models in memory; a run needs one
 
@@ -32,8 +34,8 @@ _KEPT_OPEN = 4  # opened models in memory; a run needs one
 class FolderCheckpoint:
     """Model folder in transformers' format, assumed not to change.
 
-    `name` is the user's name for it, `config_json` its raw `config.json`, `config` that parsed by transformers, `skeleton` its module on the meta
-    device, `pieces` the parameter slices of each engine tensor in the skeleton, and `shards` the weights.
+    `name` is the user's name for it, `way` that to its GGUF file where the name has one (`joined_name.py`), `config_json` its raw `config.json`,
+    `config` that parsed by transformers, `skeleton` its module on the meta device, and `shards` the weights.
     """
 
     name: str
@@ -41,8 +43,8 @@ class FolderCheckpoint:
     config: PreTrainedConfig
     config_json: Mapping[str, Any]
     skeleton: PreTrainedModel
-    pieces: Mapping[str, tuple[ParameterSlice, ...]]
     shards: Shards
+    way: str
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -53,27 +55,23 @@ class FolderCheckpoint:
         """
         return read_tokenizer(self.path, config=self.config)
 
-    @cached_property
-    def source(self) -> HuggingFaceSource:
-        """Engine tensors of the folder, read from the files on demand.
-
-        Raises:
-            ModelError: the tokenizer is not supported, or a weight cannot be read.
-        """
-        settings = settings_of_folder(self.config_json, self.path)
-        return HuggingFaceSource(self.name, self.skeleton, self.shards.rows, tokenizer=self.tokenizer, folder=self.path, settings=settings)
+    @property
+    def settings(self) -> dict[str, str]:
+        """Settings besides the weights that change the output, by name."""
+        return settings_of_folder(self.config_json, self.path)
 
     @torch.no_grad()
     def module(self) -> PreTrainedModel:
-        """Load a new module in float32 with the weights of the folder."""
+        """Load a new module in float32 with the weights of the folder.
+
+        Raises:
+            ModelError: a weight cannot be read.
+        """
         with quietly(self.path), no_init_weights():
-            built: Any = AutoModelForCausalLM.from_config(copy.deepcopy(self.config), dtype=torch.float32, **NO_CODE)  # type: ignore[no-untyped-call]
-        filled: PreTrainedModel = built
+            filled = made(self.config, dtype=torch.float32)
         filled.tie_weights()
-        weights = weights_of(filled)
-        for piece in (piece for pieces in self.pieces.values() for piece in pieces):
-            parameter, rows = weights[piece.parameter], self.shards.rows(piece)
-            piece.from_engine(parameter, rows[:, 0] if parameter.dim() == 1 else rows)
+        for name, weight in weights_of(filled).items():
+            weight.copy_(self.shards.parameter(name))
         return filled
 
 
@@ -118,13 +116,24 @@ class GgufCheckpoint:
         """Load a new module in float32 with the weights that transformers reads from the file.
 
         Raises:
-            ModelError: transformers cannot load them.
+            ModelError: transformers cannot load them, or reads another model than llama.cpp.
         """
+        if len(self.source.parts) > 1:
+            raise ModelError(
+                f"transformers reads a GGUF file that is not split; {self.path} has {len(self.source.parts)} parts: merge them with "
+                "`llama-gguf-split --merge`, or give the model's folder as MODEL and this file as --gguf."
+            )
         with quietly(self.path):
             found: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 **self._where, config=copy.deepcopy(self.config), dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
             )
+        require_same_model(self.source, found)
         return found
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """Settings besides the weights that change the output, by name."""
+        return self.source.settings
 
     @property
     def _where(self) -> dict[str, Any]:
@@ -141,14 +150,15 @@ def open_checkpoint(name: str) -> Checkpoint:
     Raises:
         ModelError: there is no such model, it cannot be read, or its parts are inconsistent.
     """
-    path = located(name)
+    model, way = split_name(name)
+    path = located(model)
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     stamps = tuple((file.name, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns) for file in files for about in (file.stat(),))
-    return _opened(name, path.absolute(), path, stamps)
+    return _opened(name, path.absolute(), path, stamps, way)
 
 
 @lru_cache(maxsize=_KEPT_OPEN)
-def _opened(name: str, place: Path, path: Path, stamps: tuple[tuple[str, int, int, int, int], ...]) -> Checkpoint:  # noqa: ARG001
+def _opened(name: str, place: Path, path: Path, stamps: tuple[tuple[str, int, int, int, int], ...], way: str) -> Checkpoint:  # noqa: ARG001
     """Open a model; `place` and `stamps` are the cache key of one version of its files."""
     if not path.is_dir():
         return GgufCheckpoint(name, path, GgufSource(path))
@@ -156,22 +166,20 @@ def _opened(name: str, place: Path, path: Path, stamps: tuple[tuple[str, int, in
     with quietly(path):
         skeleton = open_skeleton(config)
     config_json = read_configuration(path)
-    found, pieces = Shards(path, quantization_in(config_json, path)), lay_out(skeleton, architecture_of(config).name)
-    found.require(pieces, weights_of(skeleton))
-    found.require_read(pieces, tied=_tied(skeleton), ignored=skeleton._keys_to_ignore_on_load_unexpected or ())
-    return FolderCheckpoint(name, path, config, config_json, skeleton, pieces, found)
+    return FolderCheckpoint(name, path, config, config_json, skeleton, Shards(path, quantization_in(config_json, path), skeleton), way)
 
 
 def open_skeleton(config: PreTrainedConfig) -> PreTrainedModel:
     """Build the module of a configuration on the meta device: shapes without weights."""
     with torch.device("meta"):
-        module: Any = AutoModelForCausalLM.from_config(copy.deepcopy(config), **NO_CODE)  # type: ignore[no-untyped-call]
-    skeleton: PreTrainedModel = module
-    return skeleton
+        return made(config)
 
 
-def _tied(skeleton: PreTrainedModel) -> dict[str, str]:
-    """Return the parameters that the configuration ties to another, name → that one's name."""
-    owners = {id(parameter): name for name, parameter in skeleton.named_parameters()}
-    everything = skeleton.named_parameters(remove_duplicate=False)
-    return {name: owners[id(parameter)] for name, parameter in everything if owners[id(parameter)] != name}
+def made(config: PreTrainedConfig, **settings: Any) -> PreTrainedModel:
+    """Build the module of a configuration: the causal language model, or what holds one together with other parts.
+
+    Raises:
+        ModelError: transformers has no such class for it.
+    """
+    module: PreTrainedModel = auto_class(config).from_config(copy.deepcopy(config), **settings, **NO_CODE)
+    return module

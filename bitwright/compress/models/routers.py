@@ -3,15 +3,15 @@
 import re
 
 from bitwright.compress.models.model import Model
+from bitwright.compress.models.structure import ROUTER
+from bitwright.spaces import expert_of, role_of
 
-_ROUTER = re.compile(r"blk\.(\d+)\.ffn_gate_inp\.weight")
-_CORRECTED = re.compile(r"blk\.\d+\.exp_probs_b\.bias")
+_CORRECTED = re.compile(r"blk\.\d+\.exp_probs_b\.bias|.*e_score_correction_bias")
 
 
 def router_tensors(model: Model) -> dict[int, str]:
     """Return the name of each layer's router tensor `(n_experts, width)`, by layer."""
-    found = {name: _ROUTER.fullmatch(name) for name in model.pieces}
-    return {int(match[1]): name for name, match in found.items() if match}
+    return {expert_of(tensor.name)[0]: tensor.name for tensor in model.tensors if tensor.name in model.pieces and role_of(tensor) == ROUTER}
 
 
 def router_parameters(model: Model) -> dict[int, str]:

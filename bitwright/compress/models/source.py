@@ -36,8 +36,9 @@ class KeyValue:
 class Source(ABC):
     """Tensors of a model, in file order.
 
-    `name` is the user's name for the model, `architecture` is GGUF's name of the architecture, `fingerprint` a SHA-256 in hexadecimal over tensor
-    names, shapes, formats and contents. `settings` are the settings besides the weights that change the output, by name (`model_settings.py`).
+    `name` is the user's name for the model, `architecture` is GGUF's name of the architecture, or transformers' model type where the tensors are a
+    module's, `fingerprint` a SHA-256 in hexadecimal over tensor names, shapes, formats and contents. `settings` are the settings besides the weights
+    that change the output, by name (`model_settings.py`).
     """
 
     name: str
@@ -46,6 +47,19 @@ class Source(ABC):
     settings: Mapping[str, str] = NO_SETTINGS
     metadata: tuple[KeyValue, ...]
     tensors: tuple[Tensor, ...]
+
+    @property
+    def context_length(self) -> int:
+        """Context length of the model in tokens, 0 where nothing says it."""
+        return self._said("context_length", 0)
+
+    @property
+    def n_experts_used(self) -> int:
+        """Number of routed experts that a token uses, 1 where nothing says it."""
+        return self._said("expert_used_count", 1)
+
+    def _said(self, key: str, default: int) -> int:
+        return next((int(entry.value) for entry in self.metadata if entry.key == f"{self.architecture}.{key}"), default)
 
     @abstractmethod
     def read(self, tensor: Tensor) -> Floats:

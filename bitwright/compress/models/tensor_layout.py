@@ -1,8 +1,10 @@
 """Mapping between the engine's tensors and the parameters of the torch module.
 
-An engine tensor is a list of parameter slices, each consecutive rows of a parameter: one for an ordinary matrix, one per expert where transformers
-fuses the experts of a layer into one 3-D parameter. llama.cpp's rotary embedding pairs neighbouring dimensions for the `llama` architecture where
-transformers pairs the two halves of a head, so the rows of q and k are reordered head by head.
+An engine tensor is a list of parameter slices, one below the other: one for an ordinary matrix, one per expert where transformers fuses the experts
+of a layer into one 3-D parameter, several where the engine fuses what the module keeps apart. A slice takes rows of a matrix in any order:
+llama.cpp's rotary embedding pairs neighbouring dimensions for the `llama` architecture where transformers pairs the two halves of a head, so the rows
+of q and k are reordered head by head. Where a module multiplies by a matrix from the right, as GPT-2's `Conv1D`, its transpose is what the engine
+stores.
 """
 
 from dataclasses import dataclass
@@ -12,48 +14,108 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
+#: rows or columns in order; a range where they are evenly spaced, which costs nothing
+Indices = range | tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class ParameterSlice:
-    """Slice of a torch parameter: rows `start:stop` of it, or of its matrix `expert` if it is 3-D (-1 if it is a plain matrix).
+    """Slice of a torch parameter: `rows` of it, or of its matrix `expert` if it is 3-D (-1 if it is a plain matrix), in the engine's order.
 
-    `rotary_heads` is the number of heads whose rows the engine interleaves, 0 if the order is the same; `columns` are the first column and the one
-    past the last, None for whole rows.
+    `columns` are the columns in the engine's order, None for all. If `transposed`, rows and columns are those of the transpose of the matrix.
     """
 
     parameter: str
     expert: int
-    start: int
-    stop: int
-    rotary_heads: int
-    columns: tuple[int, int] | None = None
+    rows: Indices
+    columns: Indices | None = None
+    transposed: bool = False
 
     @property
     def n_rows(self) -> int:
         """Number of rows."""
-        return self.stop - self.start
+        return len(self.rows)
+
+    @property
+    def start(self) -> int:
+        """The first row in the order of the module."""
+        return min(self.rows, default=0)
+
+    @property
+    def stop(self) -> int:
+        """The row past the last in the order of the module."""
+        return max(self.rows, default=-1) + 1
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the rows are consecutive, in the order of the module."""
+        return isinstance(self.rows, range) and self.rows.step == 1
 
     def matrix(self, parameter: Torch) -> Torch:
-        """Return the 2-D matrix that the slice is cut from: the parameter itself or one expert's matrix, as a view."""
-        return parameter if self.expert < 0 else parameter[self.expert]
-
-    def of(self, parameter: Torch) -> Torch:
-        """Return the columns of `matrix` that the slice covers, as a view."""
-        whole = self.matrix(parameter)
-        return whole if self.columns is None else whole[:, slice(*self.columns)]
+        """Return the matrix `(n_outputs, n_inputs)` that the slice is cut from, as a view: the parameter itself or one expert's matrix, or its
+        transpose; a vector as it is.
+        """
+        whole = parameter.reshape(1) if parameter.dim() == 0 else parameter if self.expert < 0 else parameter[self.expert]
+        return whole.mT if self.transposed else whole
 
     def order(self) -> NDArray[np.int64]:
-        """Return the torch row of `matrix` for each engine row, `(n_rows,)`."""
-        rows = np.arange(self.start, self.stop)
-        if not self.rotary_heads:
-            return rows
-        # (head, half, pair) in torch -> (head, pair, half) in the engine
-        return rows.reshape(self.rotary_heads, 2, -1).swapaxes(1, 2).reshape(-1)
+        """Return the row of `matrix` for each engine row, `(n_rows,)`."""
+        return indices(self.rows)
 
     def to_engine(self, parameter: Torch) -> Torch:
         """Copy the rows in engine order, `(n_rows, n_columns)`."""
-        return self.of(parameter)[torch.from_numpy(self.order()).to(parameter.device)]
+        taken = _taken(self.matrix(parameter), self.rows)
+        if self.columns is not None:
+            taken = _taken(taken.mT, self.columns).mT
+        return taken.clone(memory_format=torch.contiguous_format)
 
     def from_engine(self, parameter: Torch, rows: Torch) -> None:
         """Write `rows` `(n_rows, n_columns)`, in engine order, into the parameter."""
-        self.of(parameter)[torch.from_numpy(self.order()).to(parameter.device)] = rows.to(parameter)
+        matrix, values = self.matrix(parameter), rows.to(parameter)
+        if self.columns is None:
+            matrix[_index(self.rows, parameter)] = values
+        elif isinstance(self.rows, range) and isinstance(self.columns, range):
+            matrix[_slice(self.rows), _slice(self.columns)] = values
+        else:
+            places = (torch.from_numpy(indices(each)).to(parameter.device) for each in (self.rows, self.columns))
+            matrix[tuple(torch.meshgrid(*places, indexing="ij"))] = values
+
+
+def indices(chosen: Indices) -> NDArray[np.int64]:
+    """Return rows or columns as an array."""
+    return np.arange(chosen.start, chosen.stop, chosen.step) if isinstance(chosen, range) else np.array(chosen, dtype=np.int64)
+
+
+def as_indices(order: NDArray[np.int64]) -> Indices:
+    """Return an array of rows or columns as a range if they are evenly spaced and rise, else as a tuple."""
+    step = int(order[1] - order[0]) if len(order) > 1 else 1
+    if step > 0 and len(order) and (np.diff(order) == step).all():
+        return range(int(order[0]), int(order[-1]) + 1, step)
+    return tuple(order.tolist())
+
+
+def interleaved(start: int, stop: int, n_heads: int) -> Indices:
+    """Return the rows `start` to `stop` of `n_heads` heads with the dimensions of a rotary pair, half a head apart, next to each other."""
+    # (head, half, pair) in torch -> (head, pair, half) in the engine
+    return as_indices(np.arange(start, stop).reshape(n_heads, 2, -1).swapaxes(1, 2).reshape(-1))
+
+
+def in_module_order(piece: ParameterSlice, rows: Torch) -> Torch:
+    """Reorder rows `(n_rows, …)` from engine order to the order of the module."""
+    if piece.is_plain:
+        return rows
+    ordered = torch.empty_like(rows)
+    ordered[torch.from_numpy(piece.order() - piece.start)] = rows
+    return ordered
+
+
+def _taken(matrix: Torch, rows: Indices) -> Torch:
+    return matrix[_index(rows, matrix)]
+
+
+def _index(chosen: Indices, like: Torch) -> slice | Torch:
+    return _slice(chosen) if isinstance(chosen, range) else torch.from_numpy(indices(chosen)).to(like.device)
+
+
+def _slice(chosen: range) -> slice:
+    return slice(chosen.start, chosen.stop, chosen.step)

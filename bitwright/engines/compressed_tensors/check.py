@@ -151,7 +151,7 @@ def _in_transformers(model: Model, path: Path, built: CheckpointSource, asked: _
         for slot in checkpoint_entries
     )
     module = load_packed(path, "auto" if rounded else torch.float32)
-    with applied(model, asked.weights), rounded_as(model, loaded_types(module)):
+    with applied(model, asked.weights), rounded_as(model, loaded_types(module, model)):
         in_torch = next_token_log_probabilities(model, asked.contexts) if rounded else asked.planned
     torch.nn.Module.float(module)
     loaded = replace(model, module=module)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from bitwright.compress import Codec, Floats, packed_codec, rounding_named
+from bitwright.compress import LINEAR_VIEW, Codec, Floats, View, packed_codec, rounding_named
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.checkpoint_container import CheckpointContainer
@@ -18,6 +19,8 @@ from bitwright.engines.engine import Engine
 @dataclass(frozen=True)
 class TransformersEngine(Engine):
     """Plain `from_pretrained` of transformers, with the package compressed-tensors."""
+
+    view: ClassVar[View] = LINEAR_VIEW
 
     def container(self, model: str) -> CheckpointContainer:
         """Return the container of compressed-tensors, which transformers reloads whole."""
@@ -39,6 +42,8 @@ class TransformersEngine(Engine):
 @dataclass(frozen=True)
 class VllmEngine(Engine):
     """vLLM, in an environment of its own, which `--engine-python` names."""
+
+    view: ClassVar[View] = LINEAR_VIEW
 
     def container(self, model: str) -> CheckpointContainer:
         """Return the container of compressed-tensors, reloaded layer by layer."""

@@ -7,13 +7,12 @@ zero points not at all: only a reload tells. The default path is used, which kee
 import importlib
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
-from bitwright.compress import NO_CODE, quietly, weights_of
+from bitwright.compress import NO_CODE, Model, auto_class, quietly, weights_of
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.compressed_tensors.layout import packed_tensors, scheme
 from bitwright.errors import BrokenPromiseError, LibraryError, ModelError
@@ -46,17 +45,21 @@ def load_packed(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
     require_package()
     with quietly(folder):
         # the kernels of grouped experts refuse odd widths in bfloat16
-        module: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, experts_implementation="eager", **NO_CODE)
-        module.train(mode=False)
+        loaded: PreTrainedModel = auto_class(AutoConfig.from_pretrained(folder, **NO_CODE)).from_pretrained(
+            folder, dtype=dtype, experts_implementation="eager", **NO_CODE
+        )
+        loaded.train(mode=False)
         with torch.no_grad():
-            module(torch.zeros((1, 1), dtype=torch.int64))  # the first pass unpacks
-    loaded: PreTrainedModel = module
+            loaded(torch.zeros((1, 1), dtype=torch.int64))  # the first pass unpacks
     return loaded
 
 
-def loaded_types(module: PreTrainedModel) -> dict[str, torch.dtype]:
-    """Return the type of each weight of a module, by name."""
-    return {name: weight.dtype for name, weight in weights_of(module).items()}
+def loaded_types(module: PreTrainedModel, original: Model) -> dict[str, torch.dtype]:
+    """Return the type in which `module` holds each weight of the original, by name; experts that are layers of their own there have that of the
+    module.
+    """
+    found = weights_of(module)
+    return {name: found[name].dtype if name in found else module.dtype for name in weights_of(original.module)}
 
 
 def reload_in_transformers(folder: Path, written: CheckpointSource) -> None:
@@ -77,7 +80,8 @@ def reload_in_transformers(folder: Path, written: CheckpointSource) -> None:
     parameters = weights_of(module)
     for tensor in written.tensors:
         for slot in written.checkpoint_entries[tensor.name]:
-            found = slot.piece.to_engine(parameters[slot.piece.parameter].detach())
+            alone = parameters.get(slot.name)  # an expert that is a layer of its own in the loaded module
+            found = slot.piece.to_engine(parameters[slot.piece.parameter].detach()) if alone is None else alone.detach()
             expected = torch.from_numpy(written.weights_of(slot)).reshape(found.shape)
             if not torch.equal(found, expected.to(found.dtype)):
                 raise BrokenPromiseError(

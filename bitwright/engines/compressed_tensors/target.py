@@ -1,6 +1,6 @@
 """Targets that load checkpoints of compressed-tensors: transformers and vLLM, rule by rule, with the place where each was read or seen."""
 
-from bitwright.spaces import PACKED_FORMATS, ByteFormat, Format, Fused, PackedFormat, Rule, Target, Unit, byte_formats
+from bitwright.spaces import PACKED_FORMATS, ByteFormat, Format, Fused, PackedFormat, Rule, Target, Unit, block_of, byte_formats
 
 _QKV, _GATE_UP = ("attn_q", "attn_k", "attn_v"), ("ffn_gate", "ffn_up")
 _SHARED = ("ffn_gate_shexp", "ffn_up_shexp")
@@ -16,13 +16,13 @@ def by_all_experts(unit: Unit) -> str:
 
 def by_block_of_experts(unit: Unit) -> str:
     """Return the routed experts of a block."""
-    return f"blk.{unit.layer}.experts" if unit.kind.endswith(_EXPERTS) else unit.name
+    return f"{block_of(unit.name)}.experts" if unit.kind.endswith(_EXPERTS) else unit.name
 
 
 def by_fused_projection(unit: Unit) -> str:
     """q, k and v of a block, and gate and up of a block or of its shared expert."""
     groups = {"attn_qkv": _QKV, "ffn_gate_up": _GATE_UP, "ffn_gate_up_shexp": _SHARED}
-    return next((f"blk.{unit.layer}.{name}" for name, kinds in groups.items() if unit.kind in kinds), unit.name)
+    return next((f"{block_of(unit.name)}.{name}" for name, kinds in groups.items() if unit.kind in kinds), unit.name)
 
 
 def packed(form: Format) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bitwright.compress import GGML, OBS, Codec, Floats, GgmlCodec, GgmlErrorFeedback, Source
+from bitwright.compress import GGML, OBS, Codec, Floats, GgmlCodec, GgmlErrorFeedback, Source, View
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
@@ -14,6 +14,7 @@ from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.engines.llama_cpp.memory_model import LlamaCppMemory, server_arguments
 from bitwright.engines.llama_cpp.parity import LlamaCppParity
 from bitwright.engines.llama_cpp.target import LLAMA_CPP, held
+from bitwright.engines.llama_cpp.view import LLAMA_CPP_VIEW
 from bitwright.engines.memory import MemoryModel, Serving
 from bitwright.engines.parity import Parity
 from bitwright.errors import UserError
@@ -24,6 +25,7 @@ class LlamaCppEngine(Engine):
     """llama.cpp as an engine: GGUF files, libggml's quantizers, and a check inside llama.cpp."""
 
     file_name: ClassVar[str] = "model.gguf"
+    view: ClassVar[View] = LLAMA_CPP_VIEW
     memory: ClassVar[MemoryModel | None] = LlamaCppMemory()
     parity: ClassVar[Parity | None] = LlamaCppParity()
     chooses_cache_types: ClassVar[bool] = True

@@ -26,6 +26,7 @@ from bitwright.devices import POWER_UNKNOWN, Latency, PackageEnergy, PowerUnknow
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.target import LLAMA_CPP, held
 from bitwright.engines.llama_cpp.trial_model import TrialModel, TrialShape, n_layers_of, trial_matrices, trial_of_model, trial_of_shape, write_trial
+from bitwright.engines.llama_cpp.view import LLAMA_CPP_VIEW
 from bitwright.errors import UserError
 from bitwright.objectives import tensor_read_shares
 from bitwright.progress import Progress, Silent
@@ -150,7 +151,7 @@ def trials(model: str, *, seed: int = 0) -> tuple[list[TrialModel], str]:
         return [
             trial_of_shape(TrialShape(n), seed) for n in DEPTHS
         ], f"random models of {DEPTHS[0]} and {DEPTHS[1]} layers of width {TrialShape(1).width}"
-    source = held(open_source(model))
+    source = held(open_source(model, LLAMA_CPP_VIEW))
     n_all = n_layers_of(source)
     in_layers = sum(tensor.n_weights for tensor in trial_matrices(source) if tensor.name.startswith("blk."))
     deepest = min(max(2, -(-_ENOUGH * n_all // in_layers)), n_all)

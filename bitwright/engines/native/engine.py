@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from bitwright.compress import Codec, Floats, integer_codec, rounding_named
+from bitwright.compress import MODULE_VIEW, Codec, Floats, integer_codec, rounding_named
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.checkpoint_container import CheckpointContainer, Reload
@@ -21,7 +21,7 @@ class NativeEngine(Engine):
 
     def container(self, model: str) -> CheckpointContainer:
         """Return the container of native checkpoints."""
-        return CheckpointContainer(model, self.target, NativeLayout(), reload_native)
+        return CheckpointContainer(model, self.target, NativeLayout(), reload_native, view=MODULE_VIEW)
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
         """Return the codec of grouped integers with the rounding `name`."""

@@ -1,42 +1,29 @@
 """Conversion of a module on the meta device to the same module with packed layers, as a native checkpoint holds them.
 
-Layers are identified by their names in the module; Mixtral's older names on disk are translated here.
+Layers are called by their names in the module, on disk too. A linear layer or embedding becomes a packed one. A feed-forward matrix whose channels
+lie in parts, and a stack of experts that lie one by one, are assembled of packed matrices at their own names when they are used.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
-from bitwright.compress import FLOAT_TYPES, MIXTRAL, StoredTensor, weights_of
-from bitwright.engines.native.packed_modules import PackedEmbedding, PackedExpert, PackedExperts, PackedLinear, PackedMatrix, PackedParts
+from bitwright.compress import FLOAT_TYPES, ROUTER, ParameterSlice, StoredTensor, module_tensors, n_experts_used_of, weights_of
+from bitwright.engines.native.packed_modules import AssembledLinear, Block, PackedEmbedding, PackedLinear, PackedMatrix, PackedStack
 from bitwright.engines.native.rerouted_router import ReroutedRouter
 from bitwright.errors import ModelError
-from bitwright.spaces import INTEGER_FORMATS, Absence, DroppedExpert, Format, channel_ranges
+from bitwright.spaces import INTEGER_FORMATS, Absence, DroppedExpert, Format, Tensor, TensorPart, discover, into_channels, into_experts
 
-#: from names on disk to names in the module: patterns as `re.sub` takes them
-RENAMED = (
-    (r"\.block_sparse_moe\.", ".mlp."),
-    *((rf"\.experts\.(\d+(?:\.part\d+)?)\.{older}", rf".experts.\1.{name}") for name, older in MIXTRAL.items()),
-)
-_ROLES = ("gate_proj", "up_proj", "down_proj")
-_ROUTER, _PART, _ACTIVATION = "gate", "part", "act_fn"
 _EXPERT = re.compile(r"(.+)\.experts\.(\d+)\.\w+")
-_REPLACED = re.compile(r"\.(experts|part\d+)\.")  # replaces the module's fused parameter
-_STACKS = {"gate_up_proj", "down_proj"}
+_WEIGHT = ".weight"
 _SCALE = "scalar_embed_scale"  # Gemma's factor of its embeddings
 _FLOATS = {form.name: form for form in INTEGER_FORMATS if form.name in FLOAT_TYPES}
 _DTYPES = {**FLOAT_TYPES, "U8": torch.uint8}
-
-
-def in_module(name: str) -> str:
-    """Return the name in the module of a layer or tensor on disk."""
-    for pattern, replacement in RENAMED:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def pack(module: PreTrainedModel, formats: Mapping[str, Format], entries: Mapping[str, StoredTensor], *, dtype: torch.dtype) -> None:
@@ -47,92 +34,130 @@ def pack(module: PreTrainedModel, formats: Mapping[str, Format], entries: Mappin
     Raises:
         ModelError: the checkpoint is of another model, or lacks layers.
     """
-    _reroute(module, formats)
+    if module._can_set_experts_implementation():
+        module.set_experts_implementation("eager")
+    tensors, pieces = module_tensors(module, apart=False)
+    matrices = [(tensor, pieces[tensor.name][0]) for unit in discover(tensors) for tensor in unit.tensors]
+    _reroute(module, formats, [tensor.name for tensor in tensors if tensor.kind == ROUTER])
     ties = tied_layers(module)
-    kept = dict(formats) | {layer: form for layer, form in _floats(entries, dtype).items() if layer not in formats}
+    whole = {tensor.name.removesuffix(_WEIGHT) for tensor in tensors if len(tensor.shape) == 2}
+    kept = dict(formats) | {layer: form for layer, form in _floats(entries, whole, dtype).items() if layer not in formats}
     kept |= {target: kept[source] for target, source in ties.items() if source in kept}
     done = {layer for layer, form in kept.items() if isinstance(form, Absence)}
     for name, layer in list(module.named_modules()):
         packed = _packed(layer, name, kept, dtype)
         if packed is not layer:
             module.set_submodule(name, packed)
-            done |= {name, *(f"{name}.{inner}" for inner, _ in packed.named_modules())}
+            done.add(name)
+    done |= _assemble(module, matrices, kept, dtype)
     foreign = sorted(set(formats) - done)
     if foreign:
         raise ModelError(f"A native checkpoint may name only layers of its model; '{foreign[0]}' is not one: build it again.")
-    _require_whole(module, entries, frozenset(f"{layer}.weight" for layer in ties))
+    _require_whole(module, entries, frozenset(f"{layer}{_WEIGHT}" for layer in ties))
 
 
 def tied_layers(module: PreTrainedModel) -> dict[str, str]:
     """Return the layers with a tied weight: name → name of the layer that owns it."""
     tied: Mapping[str, str] = module.all_tied_weights_keys
-    return {target.removesuffix(".weight"): source.removesuffix(".weight") for target, source in tied.items()}
+    return {target.removesuffix(_WEIGHT): source.removesuffix(_WEIGHT) for target, source in tied.items()}
 
 
-def _floats(entries: Mapping[str, StoredTensor], dtype: torch.dtype) -> dict[str, Format]:
-    """Return the format of layers stored in floats narrower than `dtype`, and of all experts and channel parts stored as floats."""
+def _floats(entries: Mapping[str, StoredTensor], whole: set[str], dtype: torch.dtype) -> dict[str, Format]:
+    """Return the format of layers stored in floats: of the `whole` matrices those that are narrower than `dtype`, and all parts and experts."""
     found = {}
     for name, entry in entries.items():
-        layer = name.removesuffix(".weight")
-        if layer != name and entry.dtype in _FLOATS and (_DTYPES[entry.dtype].itemsize < dtype.itemsize or _REPLACED.search(layer)):
+        layer = name.removesuffix(_WEIGHT)
+        is_matrix = layer != name and entry.dtype in _FLOATS and len(entry.shape) == 2
+        if is_matrix and (layer not in whole or _DTYPES[entry.dtype].itemsize < dtype.itemsize):
             found[layer] = _FLOATS[entry.dtype]
     return found
 
 
 def _packed(layer: nn.Module, name: str, kept: Mapping[str, Format], dtype: torch.dtype) -> nn.Module:
     """Return the packed replacement of `layer`, or `layer` itself if it is not stored packed."""
-    if isinstance(layer, nn.Linear) and name in kept:
+    if name not in kept:
+        return layer
+    if isinstance(layer, nn.Linear):
         return PackedLinear(kept[name], (layer.out_features, layer.in_features), layer.bias)
-    if isinstance(layer, nn.Embedding) and name in kept:
+    if isinstance(layer, Conv1D):
+        n_inputs, n_outputs = layer.weight.shape
+        return PackedLinear(kept[name], (n_outputs, n_inputs), layer.bias)
+    if isinstance(layer, nn.Embedding):
         shape = layer.num_embeddings, layer.embedding_dim
         return PackedEmbedding(kept[name], shape, scale=float(vars(layer).get(_SCALE, 1.0)), dtype=dtype)
-    stacked = {key for key, _ in layer.named_parameters(recurse=False)} == _STACKS
-    if stacked and any(f"{name}.0.{part}gate_proj" in kept for part in ("", f"{_PART}0.")):
-        return _packed_experts(layer, name, kept)
-    if f"{name}.{_PART}0.gate_proj" in kept and {*_ROLES, _ACTIVATION} <= {key for key, _ in layer.named_children()}:
-        gate = layer.get_submodule("gate_proj").get_parameter("weight")
-        return _packed_parts(layer.get_submodule(_ACTIVATION), name, kept, shape=tuple(gate.shape))
     return layer
 
 
-def _packed_experts(layer: nn.Module, name: str, kept: Mapping[str, Format]) -> PackedExperts:
-    gate_up, down = layer.get_parameter("gate_up_proj"), layer.get_parameter("down_proj")
-    n_experts, n_hidden, n_inner = down.shape
-    if gate_up.shape != (n_experts, 2 * n_inner, n_hidden):
-        raise ModelError(f"Experts must be gated and stored row by row; those of {name} are not: bitwright cannot load this model packed.")
-    activation, experts = layer.get_submodule(_ACTIVATION), dict[int, PackedExpert | PackedParts]()
-    for i in range(n_experts):
-        if f"{name}.{i}.{_PART}0.gate_proj" in kept:
-            experts[i] = _packed_parts(activation, f"{name}.{i}", kept, shape=(n_inner, n_hidden))
-        elif not _is_gone(f"{name}.{i}", kept):
-            experts[i] = _packed_expert(activation, f"{name}.{i}", kept, shape=(n_inner, n_hidden))
-    return PackedExperts(experts)
+def _assemble(module: PreTrainedModel, matrices: Sequence[tuple[Tensor, ParameterSlice]], kept: Mapping[str, Format], dtype: torch.dtype) -> set[str]:
+    """Replace stacks of experts, and matrices whose channels lie in parts, by what is assembled of packed matrices; return the names of those.
+
+    `matrices` are the tensors that can be quantized, each with the first slice of its parameter.
+
+    Raises:
+        ModelError: an expert or a part is missing.
+    """
+    done: set[str] = set()
+    stacks: dict[str, list[tuple[Tensor, ParameterSlice]]] = {}
+    for tensor, piece in matrices:
+        if len(tensor.shape) == 3:
+            stacks.setdefault(piece.parameter, []).append((tensor, piece))
+            continue
+        parts = [part for part in into_channels(tensor) if _layer(part) in kept]
+        if parts and _layer(parts[0]) != tensor.name.removesuffix(_WEIGHT):
+            path = tensor.name.removesuffix(_WEIGHT)
+            linear = module.get_submodule(path)
+            blocks = _blocks(module, into_channels(tensor), kept, first_row=0, done=done)
+            n_rows, n_columns = tensor.shape
+            module.set_submodule(path, AssembledLinear(blocks, (n_rows, n_columns), vars(linear)["_parameters"]["bias"]))
+    for parameter, inside in stacks.items():
+        n_experts, _, n_columns = inside[0][0].shape
+        experts: list[list[Block]] = [[] for _ in range(n_experts)]
+        for tensor, piece in inside:
+            for expert, whole in enumerate(into_experts(tensor)):
+                parts = [part for part in into_channels(tensor) if part.expert == expert]
+                found = parts if any(_layer(part) in kept for part in parts) else [whole]
+                experts[expert] += _blocks(module, found, kept, first_row=piece.start, done=done)
+        shape = sum(tensor.shape[1] for tensor, _ in inside), n_columns
+        owner, _, leaf = parameter.rpartition(".")
+        del module.get_submodule(owner)._parameters[leaf]
+        module.get_submodule(owner).add_module(leaf, PackedStack(experts, shape, transposed=inside[0][1].transposed, dtype=dtype))
+    return done
 
 
-def _packed_parts(activation: nn.Module, name: str, kept: Mapping[str, Format], *, shape: tuple[int, ...]) -> PackedParts:
-    """Return the packed parts of a feed-forward block of `shape` `(n_channels, n_hidden)`."""
-    parts = {}
-    for i, (start, stop) in enumerate(channel_ranges(shape[0])):
-        if not _is_gone(f"{name}.{_PART}{i}", kept):
-            parts[f"{_PART}{i}"] = _packed_expert(activation, f"{name}.{_PART}{i}", kept, shape=(stop - start, shape[1]))
-    return PackedParts(parts)
+def _blocks(module: nn.Module, parts: Sequence[TensorPart], kept: Mapping[str, Format], *, first_row: int, done: set[str]) -> list[Block]:
+    """Put an empty packed matrix for each of `parts` that is not absent where its name says, and note the names in `done`."""
+    blocks = []
+    for part in parts:
+        layer = _layer(part)
+        if layer not in kept:
+            raise ModelError(f"A native checkpoint must hold every expert and every part of one; it lacks {layer}: build it again.")
+        if not isinstance(kept[layer], Absence):
+            n_rows, n_columns = part.tensor.shape
+            matrix = PackedMatrix(kept[layer], (n_rows, n_columns))
+            _put(module, layer, matrix)
+            blocks.append(Block(matrix, (first_row + part.rows[0], first_row + part.rows[1]), part.columns))
+            done.add(layer)
+    return blocks
 
 
-def _is_gone(name: str, kept: Mapping[str, Format]) -> bool:
-    return all(isinstance(kept.get(f"{name}.{role}"), Absence) for role in _ROLES)
+def _put(module: nn.Module, path: str, layer: nn.Module) -> None:
+    """Add a module at a path, of which the owners may be missing."""
+    *owners, leaf = path.split(".")
+    for name in owners:
+        inner = vars(module)["_modules"].get(name)
+        if inner is None:
+            inner = nn.Module()
+            module.add_module(name, inner)
+        module = inner
+    module.add_module(leaf, layer)
 
 
-def _packed_expert(activation: nn.Module, name: str, kept: Mapping[str, Format], *, shape: tuple[int, int]) -> PackedExpert:
-    """Return a packed expert of `shape` `(n_channels, n_hidden)`."""
-    missing = [role for role in _ROLES if f"{name}.{role}" not in kept]
-    if missing:
-        raise ModelError(f"A native checkpoint must hold every expert and every part of one; it lacks {name}.{missing[0]}: build it again.")
-    shapes = {"gate_proj": shape, "up_proj": shape, "down_proj": shape[::-1]}
-    return PackedExpert({role: PackedLinear(kept[f"{name}.{role}"], shapes[role], None) for role in _ROLES}, activation)
+def _layer(part: TensorPart) -> str:
+    return part.tensor.name.removesuffix(_WEIGHT)
 
 
-def _reroute(module: PreTrainedModel, formats: Mapping[str, Format]) -> None:
-    """Prevent routers from choosing dropped experts."""
+def _reroute(module: PreTrainedModel, formats: Mapping[str, Format], routers: Sequence[str]) -> None:
+    """Prevent routers, named by their parameters, from choosing dropped experts."""
     gone: dict[str, dict[int, int]] = {}
     for layer, form in formats.items():
         expert = _EXPERT.fullmatch(layer)
@@ -141,10 +166,10 @@ def _reroute(module: PreTrainedModel, formats: Mapping[str, Format]) -> None:
         if expert is None:
             raise ModelError(f"Only experts can be dropped; config.json also drops {layer}: build the checkpoint again.")
         gone.setdefault(expert[1], {})[int(expert[2])] = form.replacement
-    n_at_once = int(module.config.get_text_config().to_dict().get("num_experts_per_tok") or 0)
     for block, replacements in gone.items():
-        router = module.get_submodule(f"{block}.{_ROUTER}")
-        module.set_submodule(f"{block}.{_ROUTER}", ReroutedRouter(router, replacements, n_at_once=n_at_once))
+        path = next(name for name in routers if name.startswith(f"{block}.")).rpartition(".")[0]
+        router = ReroutedRouter(module.get_submodule(path), replacements, n_at_once=n_experts_used_of(module.config))
+        module.set_submodule(path, router)
 
 
 def _require_whole(module: PreTrainedModel, entries: Mapping[str, StoredTensor], tied: frozenset[str]) -> None:

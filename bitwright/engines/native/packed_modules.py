@@ -4,8 +4,10 @@ Each has one tensor, `weight`, as stored on disk: the bytes of the rows one afte
 stored type. A loader that does not know the format finds a vector where it expects a matrix, and fails.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor as Torch
@@ -71,52 +73,67 @@ class PackedEmbedding(PackedMatrix):
         return rows if self.scale == 1 else rows * torch.tensor(self.scale, dtype=self.dtype, device=rows.device)
 
 
-class PackedExpert(nn.Module):
-    """Gated expert, or another gated feed-forward block, of three packed matrices with a format each."""
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Packed part of a larger matrix: its rows and columns there, each (first, past the last)."""
 
-    def __init__(self, matrices: Mapping[str, PackedLinear], activation: nn.Module) -> None:
-        """Take `gate_proj`, `up_proj` and `down_proj`."""
+    matrix: PackedMatrix
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
+class AssembledLinear(nn.Module):
+    """Linear layer whose matrix `(n_rows, n_columns)` lies in blocks, each in a format of its own and dequantized when it is used. Where none
+    lies, it is zero. The blocks are modules elsewhere.
+    """
+
+    def __init__(self, blocks: Sequence[Block], shape: tuple[int, int], bias: nn.Parameter | None) -> None:
         super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj, self.act_fn = matrices["gate_proj"], matrices["up_proj"], matrices["down_proj"], activation
+        self.blocks, self.shape, self.bias = tuple(blocks), shape, bias
 
     def forward(self, x: Torch) -> Torch:
-        """Map `(n_tokens, n_columns)` to the same shape."""
-        y: Torch = self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
-        return y
+        """Map `(..., n_columns)` to `(..., n_rows)`."""
+        y = x.new_zeros(*x.shape[:-1], self.shape[0])
+        for block in self.blocks:
+            y[..., slice(*block.rows)] += linear(x[..., slice(*block.columns)], block.matrix.rows(slice(None)).to(x.dtype))
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
 
-class PackedParts(nn.Module):
-    """Gated feed-forward block as the sum of parts of its channels, some of which may be pruned. Each is dequantized when it is used."""
+class PackedStack(nn.Module):
+    """Stack of experts' matrices in place of a 3-D parameter: `stack[3]` is dequantized when it is asked for, in the type `dtype`.
 
-    def __init__(self, parts: Mapping[str, PackedExpert]) -> None:
+    `experts` are the blocks of each expert's matrix `(n_rows, n_columns)`, none for one that is dropped; the blocks are modules elsewhere. If
+    `transposed`, the module multiplies by the matrices from the right. A function of torch that takes the whole stack gets it dequantized whole.
+    """
+
+    def __init__(self, experts: Sequence[Sequence[Block]], shape: tuple[int, int], *, transposed: bool, dtype: torch.dtype) -> None:
         super().__init__()
-        for name, part in parts.items():
-            self.add_module(name, part)
+        self.experts, self.matrix_shape, self.transposed, self.dtype = tuple(tuple(blocks) for blocks in experts), shape, transposed, dtype
 
-    def forward(self, x: Torch) -> Torch:
-        """Map `(..., n_columns)` to the same shape."""
-        total = torch.zeros_like(x)
-        for part in self.children():
-            total = total + part(x)
-        return total
+    def __len__(self) -> int:
+        return len(self.experts)
 
+    def __getitem__(self, expert: Any) -> Torch:
+        """Return the matrix of an expert, or those of several as a stack."""
+        if isinstance(expert, slice):
+            return torch.stack([self._matrix(i) for i in range(len(self.experts))[expert]])
+        if isinstance(expert, Torch) and expert.dim():
+            matrices = torch.stack([self._matrix(i) for i in expert.reshape(-1).tolist()])
+            return matrices.reshape(*expert.shape, *matrices.shape[1:])
+        return self._matrix(int(expert))
 
-class PackedExperts(nn.Module):
-    """Experts of a block by index, in place of transformers' two 3-D parameters. Each is dequantized when a token needs it."""
+    @classmethod
+    def __torch_function__(cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a function of torch with the whole stack."""
+        return func(*(arg[:] if isinstance(arg, PackedStack) else arg for arg in args), **(kwargs or {}))
 
-    def __init__(self, experts: Mapping[int, PackedExpert | PackedParts]) -> None:
-        super().__init__()
-        for index, expert in experts.items():
-            self.add_module(str(index), expert)
-
-    def forward(self, hidden_states: Torch, top_k_index: Torch, top_k_weights: Torch) -> Torch:
-        """Apply to `(n_tokens, n_columns)` the experts `(n_tokens, k)` of each token, weighted by `(n_tokens, k)`."""
-        total = torch.zeros_like(hidden_states)
-        for index in sorted(set(top_k_index.reshape(-1).tolist())):
-            token, place = torch.where(top_k_index == index)
-            weighted = self.get_submodule(str(index))(hidden_states[token]) * top_k_weights[token, place, None]
-            total.index_add_(0, token, weighted.to(total.dtype))
-        return total
+    def _matrix(self, expert: int) -> Torch:
+        blocks = self.experts[expert]
+        device = blocks[0].matrix.weight.device if blocks else next((b.matrix.weight.device for of in self.experts for b in of), torch.device("cpu"))
+        found = torch.zeros(self.matrix_shape, dtype=self.dtype, device=device)
+        for block in blocks:
+            found[slice(*block.rows), slice(*block.columns)] = block.matrix.rows(slice(None)).to(self.dtype)
+        return found.mT if self.transposed else found
 
 
 def footprint_bytes(module: nn.Module) -> int:

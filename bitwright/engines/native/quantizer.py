@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.core_model_loading import WeightRenaming
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from bitwright.compress import StoredTensor, entries, shards
 from bitwright.engines.native.config import METHOD, native_formats
-from bitwright.engines.native.packed_model import RENAMED, in_module, pack
+from bitwright.engines.native.packed_model import pack
 
 
 @register_quantization_config(METHOD)
@@ -44,8 +43,8 @@ class NativeQuantizer(HfQuantizer):
         formats = native_formats(self.quantization_config.to_dict())
         found: dict[str, StoredTensor] = {}
         for path in settings.get("checkpoint_files") or ():
-            found |= {in_module(name): entry for name, entry in entries(Path(path)).items()}
-        pack(model, {in_module(layer): form for layer, form in formats.items()}, found, dtype=model.dtype)
+            found |= entries(Path(path))
+        pack(model, formats, found, dtype=model.dtype)
 
     def update_attn_implementation(self, config: PreTrainedConfig) -> PreTrainedConfig:
         """Require that a folder is complete. This is the first hook that transformers calls with it, and the last before it opens the shards.
@@ -60,8 +59,8 @@ class NativeQuantizer(HfQuantizer):
         return config
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: PreTrainedModel) -> list[Any]:  # noqa: ARG002
-        """Translate names only: experts are not fused."""
-        return [WeightRenaming(pattern, replacement) for pattern, replacement in RENAMED]
+        """Return none: a native checkpoint has the names of the module."""
+        return []
 
     def is_serializable(self) -> bool:
         """Return True: `save_pretrained` writes the packed weights as they are."""

@@ -1,16 +1,14 @@
 """Reload a native checkpoint with `from_pretrained`, and compare every weight with what was written."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor as Torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from bitwright.compress import NO_CODE, CheckpointEntry, quietly, read_tokenizer
+from bitwright.compress import NO_CODE, CheckpointEntry, auto_class, quietly, read_tokenizer
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.native import quantizer as native_quantizer
-from bitwright.engines.native.packed_model import in_module
 from bitwright.engines.native.packed_modules import PackedMatrix
 from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.spaces import ABSENT
@@ -26,8 +24,8 @@ def load_native(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
         ModelError: it cannot be loaded.
     """
     with quietly(folder):
-        module: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **NO_CODE)
-    loaded: PreTrainedModel = module
+        config = AutoConfig.from_pretrained(folder, **NO_CODE)
+        loaded: PreTrainedModel = auto_class(config).from_pretrained(folder, dtype=dtype, **NO_CODE)
     return loaded
 
 
@@ -64,7 +62,7 @@ def reload_native(folder: Path, written: CheckpointSource) -> None:
 
 def _loaded(module: PreTrainedModel, slot: CheckpointEntry) -> Torch:
     """Return the rows of a checkpoint entry as the module computes with them, in its order."""
-    layer, _, part = in_module(slot.name).rpartition(".")
+    layer, _, part = slot.name.rpartition(".")
     owner = module.get_submodule(layer)
     if isinstance(owner, PackedMatrix) and part == "weight":
         return owner.rows(slice(None))

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor as Torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -24,17 +23,23 @@ class _Rerouting(TorchFunctionMode):
 
 
 class ReroutedRouter(nn.Module):
-    """Router in place of `router`, with its weight under the same name. `gone` maps each dropped expert to its replacement, -1 for none; `n_at_once`
+    """Router in place of `router`, with its state under the same names. `gone` maps each dropped expert to its replacement, -1 for none; `n_at_once`
     is the router's top k.
     """
 
     def __init__(self, router: nn.Module, gone: Mapping[int, int], *, n_at_once: int) -> None:
         super().__init__()
         self.gone, self._n_at_once = dict(gone), n_at_once
-        self.weight = router.get_parameter("weight")
+        for name, parameter in router.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in router.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+        for name, inner in router.named_children():
+            self.add_module(name, inner)
         self._router = (router,)  # a tuple, so that its parameters are not registered again
 
-    def forward(self, hidden_states: Torch) -> Any:
+    def forward(self, *given: Any, **named: Any) -> Any:
         """Return the router's output over the experts that are left."""
+        state = dict(self.named_parameters()) | dict(self.named_buffers())
         with _Rerouting(self.gone, self._n_at_once):
-            return torch.func.functional_call(self._router[0], {"weight": self.weight}, (hidden_states,))
+            return torch.func.functional_call(self._router[0], state, given, named)

@@ -33,7 +33,7 @@ NATIVE_CHANNELS = replace(
     rules=(
         Rule(
             "only channels",
-            "(?!ffn_(gate|up|down)).*",
+            r"(?!ffn_(gate|up|down)(_exps|_shexp)?$).*",
             lambda form: form == PRUNE,
             "only channels of a feed-forward part can be pruned",
             "what a channel adds to the sum of all can be left out, and nothing can do without another matrix",

@@ -19,14 +19,14 @@ class _Squares(Tap):
     """Sums of squares of each tensor's inputs `(n_groups, n_columns)`, and the number of tokens of each group."""
 
     def __init__(self, model: Model) -> None:
-        groups = {name: len(pieces) for name, pieces in model.pieces.items()}
-        self.sums = {t.name: np.zeros((groups[t.name], t.shape[-1])) for t in model.tensors if t.name in groups}
-        self.counts = {name: np.zeros(n_groups) for name, n_groups in groups.items()}
+        bound = [tensor for tensor in model.tensors if tensor.name in model.pieces]
+        self.sums = {tensor.name: np.zeros((tensor.n_matrices, tensor.shape[-1])) for tensor in bound}
+        self.counts = {tensor.name: np.zeros(tensor.n_matrices) for tensor in bound}
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:  # noqa: ARG002
         rows = x.detach().reshape(-1, x.shape[-1])
         squares = rows.square().sum(dim=0).double().cpu().numpy()
-        for use in uses:
+        for use in (use for use in uses if use.is_first):
             self.sums[use.tensor][use.group] += squares
             self.counts[use.tensor][use.group] += len(rows)
 

@@ -24,13 +24,13 @@ class _Products(Tap):
     """Sums of products of some tensors' inputs `(n_experts, n_columns, n_columns)`."""
 
     def __init__(self, model: Model, tensors: Sequence[str]) -> None:
-        self._n_experts = {name: len(model.pieces[name]) for name in tensors}
+        self._n_experts = {tensor.name: tensor.n_matrices for tensor in model.tensors if tensor.name in tensors}
         self.sums: dict[str, Torch] = {}
         self._last: tuple[Torch, Torch] | None = None
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:  # noqa: ARG002
         for use in uses:
-            if use.tensor in self._n_experts:
+            if use.tensor in self._n_experts and use.is_first:
                 if use.tensor not in self.sums:
                     self.sums[use.tensor] = torch.zeros((self._n_experts[use.tensor], x.shape[-1], x.shape[-1]), device=x.device)
                 self.sums[use.tensor][use.group] += self._product(x)
@@ -67,7 +67,7 @@ class MomentsOfText(Mapping[str, NDArray[np.float32]]):
 
     def __init__(self, model: Model, tokens: Tokens, *, cache_bytes: int = CACHE_BYTES) -> None:
         self._model, self._tokens, self._cache_bytes = model, tokens, cache_bytes
-        self._sizes = {t.name: 4 * len(model.pieces[t.name]) * t.shape[-1] ** 2 for t in model.tensors if t.name in model.pieces}
+        self._sizes = {t.name: 4 * t.n_matrices * t.shape[-1] ** 2 for t in model.tensors if t.name in model.pieces}
         self._gathered: tuple[str, ...] = ()
         self._found: dict[str, NDArray[np.float32]] = {}
 

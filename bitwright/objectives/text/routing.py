@@ -3,8 +3,8 @@
 The quantities are those of PMQ (MC-MoE, Huang et al., ICLR 2025, section 3.2): the selection frequency of an expert, and its router probability when
 selected, before renormalisation over the selected experts. The weight that multiplies the expert's output is recorded too.
 
-Routers are found by their parameters, not by module names. Those of transformers return the logits, the weights of the selected experts and their
-indices.
+Routers are found by their parameters, not by module names. Most of those of transformers return the logits, the weights of the selected experts and
+their indices; where one returns only logits, the top k are taken, with their softmax as weights.
 """
 
 import hashlib
@@ -109,17 +109,31 @@ class RouterCall:
 @contextmanager
 def hook_routers(model: Model, callback: Callable[[RouterCall], None]) -> Iterator[None]:
     """Call `callback` with every router call inside the `with` block."""
-    routers = {model.module.get_submodule(name.rpartition(".")[0]): layer for layer, name in router_parameters(model).items()}
+    names = router_parameters(model)
+    routers = {model.module.get_submodule(name.rpartition(".")[0]): layer for layer, name in names.items()}
+    n_experts = {layer: model.module.get_parameter(name).shape[0] for layer, name in names.items()}
 
     def hook(module: Module, given: Any, output: Any) -> None:
         if module in routers:
-            callback(RouterCall(routers[module], given[0].reshape(-1, given[0].shape[-1]), *output))
+            layer = routers[module]
+            callback(_router_call(layer, given[0], output, n_experts=n_experts[layer], n_at_once=model.source.n_experts_used))
 
     handle = register_module_forward_hook(hook)
     try:
         yield
     finally:
         handle.remove()
+
+
+def _router_call(layer: int, x: Torch, output: Any, *, n_experts: int, n_at_once: int) -> RouterCall:
+    """Return the call of a router, whose top k is taken from the logits where it does not return it."""
+    parts = [part for part in (output if isinstance(output, tuple) else (output,)) if isinstance(part, Torch)]
+    x = x.reshape(-1, x.shape[-1])
+    if len(parts) == 3 and not parts[2].is_floating_point():
+        return RouterCall(layer, x, *parts)
+    logits = next(part for part in parts if part.shape[-1] == n_experts).reshape(-1, n_experts)
+    weights, chosen = logits.softmax(dim=-1).topk(n_at_once, dim=-1)
+    return RouterCall(layer, x, logits, weights, chosen)
 
 
 def routing_key(ids: NDArray[np.int64]) -> str:

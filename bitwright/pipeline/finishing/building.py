@@ -40,7 +40,7 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
     engine = _engine_of(plan)
     require_place(out)
     require_results({out: MODEL}, plan_inputs(plan))
-    whole = open_source(plan.model.source)
+    whole = open_source(plan.model.source, engine.view)
     source, container = engine.held(whole), engine.container(plan.model.source)
     require_fit(plan, source)
     bytes_of, changed = packing(plan, engine.target, whole), changed_by_steps(plan, source)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bitwright.compress import absolute_name
 from bitwright.engines import target_named
 from bitwright.errors import BudgetError, RunError
 from bitwright.objectives import Measurement
@@ -168,7 +169,7 @@ def promised_plan(
 def _planned_model(run: Run) -> PlannedModel:
     known = run.store.settings()
     settings = {name.removeprefix(OF_MODEL): value for name, value in known.items() if name.startswith(OF_MODEL)}
-    source = str(_absolute(run.settings.model))
+    source = absolute_name(run.settings.model)
     return PlannedModel(source=source, fingerprint=known["model"], settings=settings, n_weights=run.space.n_weights)
 
 
@@ -194,8 +195,3 @@ def write_text(path: Path, text: str, *, kind: str = "text") -> None:
         OutputError: the file cannot be written, or Bitwright did not write what is there.
     """
     publish_text(path, text, kind=kind)
-
-
-def _absolute(model: str) -> Path | str:
-    path = Path(model)
-    return path.absolute() if path.exists() else model

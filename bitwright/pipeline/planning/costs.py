@@ -125,7 +125,7 @@ def costs_of(run: Run) -> Costs:
     Raises:
         UserError: the model is no longer at its path.
     """
-    return Costs(run, open_source(run.settings.model))
+    return Costs(run, open_source(run.settings.model, engine_named(run.settings.target).view))
 
 
 def named_costs(run: Run, objectives: Iterable[CostObjective], device: Device | None) -> tuple[Cost, ...]:

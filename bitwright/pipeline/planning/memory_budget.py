@@ -37,8 +37,8 @@ def memory_of(name: str, serving: Serving, *, target: str = DEFAULT_ENGINE) -> M
     if name.endswith(_PLAN):
         plan = read_plan(Path(name))
         memory = memory_model_named(target_of(plan).name)
-        return memory.anatomy(open_headers(plan.model.source).least).use(serving, file_bytes=plan.size_bytes)
-    memory, source = memory_model_named(target), open_source(name)
+        return memory.anatomy(open_headers(plan.model.source, engine_named(plan.target).view).least).use(serving, file_bytes=plan.size_bytes)
+    memory, source = memory_model_named(target), open_source(name, engine_named(target).view)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
         file_bytes = engine_named(target).container(name).fixed_bytes(source, (), Path(scratch))
     return memory.anatomy(source).use(serving, file_bytes=file_bytes)
@@ -69,7 +69,7 @@ def memory_budget(model: str, memory: Budget, serving: Serving, *, target: str =
     """
     memory_bytes(memory)  # raises before the model is opened
     counted = memory_model_named(target)
-    return budget_left(counted.anatomy(open_headers(model).least), memory, serving)
+    return budget_left(counted.anatomy(open_headers(model, engine_named(target).view).least), memory, serving)
 
 
 def budget_left(found: Anatomy, memory: Budget, serving: Serving) -> Budget:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress import open_headers
-from bitwright.engines import Anatomy, Serving, memory_model_named
+from bitwright.engines import Anatomy, Serving, engine_named, memory_model_named
 from bitwright.errors import BudgetError, UserError
 from bitwright.pipeline.planning.candidates import budget_bytes
 from bitwright.pipeline.planning.memory_budget import budget_left, memory_bytes
@@ -91,7 +91,7 @@ class Original:
             UserError: the model cannot be read, or there is no memory model for the engine.
         """
         counted = memory_model_named(self.target)
-        return counted.anatomy(open_headers(self.model).least)
+        return counted.anatomy(open_headers(self.model, engine_named(self.target).view).least)
 
 
 @dataclass(frozen=True, eq=False)

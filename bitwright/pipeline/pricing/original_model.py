@@ -11,7 +11,7 @@ import json
 
 import numpy as np
 
-from bitwright.compress import dimensions, extremes
+from bitwright.compress import extremes
 from bitwright.engines import HEALTHY_NATS
 from bitwright.pipeline.loaded_run import LoadedRun, timed
 from bitwright.pipeline.run import Run
@@ -29,7 +29,7 @@ def require_parity(loaded: LoadedRun) -> None:
     parity = loaded.engine.parity
     if parity is None or loaded.store.has_text(_PARITY):
         return
-    limit = dimensions(loaded.model.source).context_length
+    limit = loaded.model.source.context_length
     contexts = parity.contexts(loaded.texts.calibration.ids, limit)
     title = f"Comparing the original in {loaded.engine.name}"
     with timed(loaded.store, _PARITY, sum(map(len, contexts))), loaded.progress.stage(title, len(contexts)) as advance:

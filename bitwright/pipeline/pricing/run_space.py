@@ -122,7 +122,7 @@ def cache_units(settings: Settings, source: Source, space: Space) -> Space:
     types, architecture = settings.cache, source.architecture
     if types == DEFAULT_CACHE:
         return space
-    if ARCHITECTURES[architecture].latent:
+    if architecture in ARCHITECTURES and ARCHITECTURES[architecture].latent:
         if isinstance(types, AnyCacheTypes):
             return space
         raise UserError(

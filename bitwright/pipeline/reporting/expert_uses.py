@@ -9,9 +9,7 @@ from bitwright.pipeline.planning.costs import costs_of
 from bitwright.pipeline.run import Run
 from bitwright.predictors import MINIMUM_TOKENS, rare_experts
 from bitwright.report import ExpertUse
-from bitwright.spaces import expert_of, role, weight_space
-
-_STACKED = "_exps"  # the end of the roles of routed experts
+from bitwright.spaces import expert_of, is_routed, weight_space
 
 
 def expert_uses(run: Run, formats: Mapping[str, str]) -> tuple[ExpertUse, ...]:
@@ -62,7 +60,7 @@ def _formats(formats: Mapping[str, str]) -> dict[tuple[int, int], list[str]]:
     """Return the distinct formats of each expert by (layer, index); the index is -1 if a layer holds its experts in one tensor."""
     found: dict[tuple[int, int], list[str]] = {}
     for tensor, form in formats.items():
-        if role(tensor).endswith(_STACKED):
+        if is_routed(tensor):
             of_expert = found.setdefault(expert_of(tensor), [])
             of_expert += [form] * (form not in of_expert)
     return found

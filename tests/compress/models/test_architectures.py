@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from bitwright.compress import ARCHITECTURES, ParameterSlice, weights_of
+from bitwright.compress import ARCHITECTURES, ParameterSlice, indices, weights_of
 from bitwright.compress.models.architectures import MODEL_TYPES, architecture_of, bind, engine_shape, lay_out
+from bitwright.compress.models.tensor_layout import interleaved
 from bitwright.errors import ModelError
 from tests.compress import tiny_models as tiny
 
@@ -43,7 +44,7 @@ def test_pieces_round_trip(family):
 
 @given(heads=st.integers(1, 6), pairs=st.integers(1, 8), start=st.integers(0, 5))
 def test_rotary_order_brings_the_halves_of_a_pair_together(heads, pairs, start):
-    order = ParameterSlice("q", -1, start, start + heads * pairs * 2, heads).order() - start
+    order = indices(interleaved(start, start + heads * pairs * 2, heads)) - start
     assert sorted(order) == list(range(heads * pairs * 2))
     first, second = order.reshape(-1, 2).T
     assert np.array_equal(second - first, np.full(heads * pairs, pairs))
@@ -61,19 +62,19 @@ def test_bound_names_and_shapes_of_a_dense_model():
 
 def test_only_q_and_k_of_llama_are_reordered():
     module, architecture = tiny_module("llama-biases")
-    reordered = {name: pieces[0].rotary_heads for name, pieces in lay_out(module, architecture).items() if pieces[0].rotary_heads}
+    reordered = {name: pieces[0].rows for name, pieces in lay_out(module, architecture).items() if not pieces[0].is_plain}
     kinds = {"attn_q.weight": 4, "attn_q.bias": 4, "attn_k.weight": 2, "attn_k.bias": 2}
-    assert reordered == {f"blk.{layer}.{kind}": heads for layer in range(2) for kind, heads in kinds.items()}
+    assert reordered == {f"blk.{layer}.{kind}": interleaved(0, 32 * heads, heads) for layer in range(2) for kind, heads in kinds.items()}
 
 
 def test_stacked_experts_are_one_piece_each():
     module, architecture = tiny_module("mixtral")
     found = bind(module, architecture)
     name = "model.layers.1.mlp.experts.gate_up_proj"
-    assert found["blk.1.ffn_gate_exps.weight"] == tuple(ParameterSlice(name, expert, 0, 96, 0) for expert in range(4))
-    assert found["blk.1.ffn_up_exps.weight"] == tuple(ParameterSlice(name, expert, 96, 192, 0) for expert in range(4))
+    assert found["blk.1.ffn_gate_exps.weight"] == tuple(ParameterSlice(name, expert, range(96)) for expert in range(4))
+    assert found["blk.1.ffn_up_exps.weight"] == tuple(ParameterSlice(name, expert, range(96, 192)) for expert in range(4))
     assert found["blk.1.ffn_down_exps.weight"] == tuple(
-        ParameterSlice("model.layers.1.mlp.experts.down_proj", expert, 0, 64, 0) for expert in range(4)
+        ParameterSlice("model.layers.1.mlp.experts.down_proj", expert, range(64)) for expert in range(4)
     )
     down = dict(module.named_parameters())["model.layers.1.mlp.experts.down_proj"]
     assert engine_shape(found["blk.1.ffn_down_exps.weight"], down) == (4, 64, 96)

@@ -32,7 +32,7 @@ def test_it_is_checked_again_from_the_plan_alone(fitted: bw.pipeline.Fitted) -> 
 
 
 def test_an_expert_may_be_dropped_by_hand(fitted: bw.pipeline.Fitted, tmp_path: Path) -> None:
-    gone = {name: "DROP" for name in fitted.plan.formats if name.startswith("blk.1.") and "_exps.3." in name}
+    gone = {name: "DROP" for name in fitted.plan.formats if name.startswith("model.layers.1.") and ".experts.3." in name}
     space = bw.open_run(fitted.report.parent).space
     sizes = {
         tensor.name: {form.name: form.size_bytes(tensor.shape) for form in space.formats if form.fits(tensor.shape)}
@@ -56,9 +56,9 @@ def test_each_broken_promise_is_a_sentence(fitted: bw.pipeline.Fitted) -> None:
 def test_the_matrices_of_an_expert_may_have_formats_of_their_own(tiny_mixtral: Path, tmp_path: Path) -> None:
     settings = small(tiny_mixtral, target="native-matrices", formats=("INT2_G32", "INT4_G32", "INT8_G32"), n_calibration=4, n_held_out=2)
     fitted = bw.fit(settings, bw.parse_budget("8bpw"), tmp_path / "run")
-    experts = {(name.partition("ffn_")[0], name.rpartition("_exps")[2]): set[str]() for name in fitted.plan.formats if "_exps" in name}
+    experts: dict[str, set[str]] = {}
     for name, form in fitted.plan.formats.items():
-        if "_exps" in name:
-            experts[name.partition("ffn_")[0], name.rpartition("_exps")[2]].add(form)
+        if ".experts." in name:
+            experts.setdefault(name.removesuffix(".weight").rpartition(".")[0], set()).add(form)
     assert fitted.check.broken == ()
     assert any(len(forms) > 1 for forms in experts.values())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from bitwright.compress import Source, applied, integer_codec, load, matrix_shape, open_source
+from bitwright.compress import MODULE_VIEW, Source, applied, integer_codec, load, matrix_shape, open_source
 from bitwright.engines import NATIVE, Container, Recipe, as_held, model_as_held
 from bitwright.engines.by_name import container_of
 from bitwright.engines.checkpoint_source import written_weights
@@ -30,7 +30,7 @@ def planned(source: Source) -> dict[str, str]:
 
 
 def build(model: Path, out: Path) -> tuple[Container, Recipe]:
-    container, source = container_of(NATIVE, str(model)), as_held(open_source(str(model)), NATIVE)
+    container, source = container_of(NATIVE, str(model)), as_held(open_source(str(model), MODULE_VIEW), NATIVE)
     recipe = Recipe(source, planned(source))
     codec = integer_codec()
 
@@ -92,7 +92,7 @@ def test_a_native_checkpoint_is_no_original(tiny_mixtral: Path, tmp_path: Path) 
 
 
 def test_an_expert_that_is_dropped_is_not_there_and_never_chosen(tiny_mixtral: Path, tmp_path: Path) -> None:
-    container, source = container_of(NATIVE, str(tiny_mixtral)), as_held(open_source(str(tiny_mixtral)), NATIVE)
+    container, source = container_of(NATIVE, str(tiny_mixtral)), as_held(open_source(str(tiny_mixtral), MODULE_VIEW), NATIVE)
     formats = planned(source) | {tensor.name: "DROP" for tensor in source.tensors if expert_of(tensor.name) in {(0, 2), (1, 0)}}
     codec = integer_codec()
 
@@ -104,7 +104,7 @@ def test_an_expert_that_is_dropped_is_not_there_and_never_chosen(tiny_mixtral: P
     tensors = {tensor.name: tensor for tensor in source.tensors}
     chosen = sum(NATIVE.format(form).size_bytes(tensors[name].shape) for name, form in formats.items())
     assert container.size_bytes(tmp_path / "out") == container.fixed_bytes(source, formats, tmp_path) + chosen
-    built, model = container.written(tmp_path / "out"), model_as_held(load(str(tiny_mixtral)), NATIVE)
+    built, model = container.written(tmp_path / "out"), model_as_held(load(str(tiny_mixtral), view=MODULE_VIEW), NATIVE)
     ids = torch.arange(40).reshape(2, 20)
     module = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     with torch.inference_mode(), applied(model, written_weights(built, formats)):

@@ -1,4 +1,4 @@
-"""Names on disk and in the module, and what a checkpoint may lack or say wrongly of its model."""
+"""Layers that are packed, and what a checkpoint may lack or say wrongly of its model."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bitwright.compress import StoredTensor, entries
-from bitwright.engines.native.packed_model import in_module, pack, tied_layers
+from bitwright.engines.native.packed_model import pack, tied_layers
 from bitwright.engines.native.packed_modules import PackedEmbedding, PackedExperts, PackedLinear
 from bitwright.errors import ModelError
 from bitwright.spaces import Format
@@ -24,22 +24,7 @@ def skeleton(family: str) -> nn.Module:
 @pytest.fixture
 def mixtral(tmp_path: Path) -> tuple[nn.Module, dict[str, Format], dict[str, StoredTensor]]:
     made = write_native(skeleton("mixtral"), tmp_path)
-    found = {in_module(name): entry for name, entry in entries(tmp_path / "model.safetensors").items()}
-    return skeleton("mixtral"), {in_module(layer): form for layer, form in made.layers.items()}, found
-
-
-@pytest.mark.parametrize(
-    ("on_disk", "expected"),
-    [
-        ("model.layers.3.block_sparse_moe.experts.12.w1", "model.layers.3.mlp.experts.12.gate_proj"),
-        ("model.layers.3.block_sparse_moe.experts.12.w2.weight", "model.layers.3.mlp.experts.12.down_proj.weight"),
-        ("model.layers.3.block_sparse_moe.experts.12.w3.weight", "model.layers.3.mlp.experts.12.up_proj.weight"),
-        ("model.layers.3.block_sparse_moe.gate.weight", "model.layers.3.mlp.gate.weight"),
-        ("model.layers.3.mlp.experts.12.up_proj.weight", "model.layers.3.mlp.experts.12.up_proj.weight"),
-    ],
-)
-def test_names_of_older_checkpoints_are_translated(on_disk: str, expected: str) -> None:
-    assert in_module(on_disk) == expected
+    return skeleton("mixtral"), dict(made.layers), entries(tmp_path / "model.safetensors")
 
 
 def test_every_matrix_is_replaced(mixtral: tuple[nn.Module, dict[str, Format], dict[str, StoredTensor]]) -> None:

@@ -1,10 +1,13 @@
 import numpy as np
+import pytest
 import torch
 from torch import Tensor as Torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from bitwright.compress import Model
+from bitwright.compress import Headers, Model, ParameterSlice
 from bitwright.engines import NATIVE_CHANNELS, model_as_held
 from bitwright.objectives import Tap, Tapped, Use, is_mixture
+from bitwright.spaces import Tensor
 from tests.measuring import random_tokens
 
 
@@ -96,3 +99,32 @@ def test_columns_come_with_their_part_of_the_input(dense: Model, mixtral: Model)
         assert outputs
         for down, y in outputs.items():
             torch.testing.assert_close(y, products[down], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "parameter"),
+    [
+        ("gpt2", {"n_embd": 32, "n_head": 2, "n_inner": 48, "n_positions": 32}, "transformer.h.{}.mlp.c_proj.weight"),
+        ("gpt_oss", {"num_local_experts": 3, "num_experts_per_tok": 2, "head_dim": 16}, "model.layers.{}.mlp.experts.down_proj"),
+        ("llama4_text", {"num_local_experts": 3, "interleave_moe_layer_step": 1, "head_dim": 16}, "model.layers.{}.feed_forward.experts.down_proj"),
+    ],
+)
+def test_a_matrix_that_multiplies_from_the_right_is_seen_with_its_input(family: str, settings: dict[str, int], parameter: str) -> None:
+    shape = {"vocab_size": 384, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    shape |= {"num_attention_heads": 2, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    module = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **shape | settings)).eval()
+    tensors, pieces = [], {}
+    for name in (parameter.format(layer) for layer in range(2)):
+        weight = module.get_parameter(name)
+        torch.nn.init.normal_(weight)
+        experts = range(len(weight)) if weight.dim() == 3 else [-1]
+        tensors.append(Tensor(name, tuple(weight.mT.shape), "F32"))
+        pieces[name] = tuple(ParameterSlice(name, expert, range(weight.shape[-1]), transposed=True) for expert in experts)
+    model = Model(module, None, Headers("tiny", family, (), tuple(tensors)), pieces)
+    seen = observed(model)
+    assert {use.tensor for use, _, _ in seen.linears} == set(pieces)
+    for use, x, y in seen.linears:
+        expected = x @ use.piece.to_engine(module.get_parameter(use.tensor).detach()).T
+        bias = y - expected
+        torch.testing.assert_close(bias, bias[:1].expand_as(bias), rtol=1e-3, atol=1e-3)

@@ -1,101 +1,116 @@
 """Weights of a Hugging Face folder, read lazily from its shards.
 
-transformers 5 fuses the experts of a block into one 3-D parameter, with gate stacked on up; most checkpoints store every matrix of every expert as a
-tensor of its own, under one of three naming schemes. Both layouts are supported.
+Which tensors of the folder become which parameter of the module is asked of transformers' own mapping (`conversions.py`). Rows of a parameter that is
+stored as it is, or expert by expert, are read alone; a parameter that is converted in another way is converted whole.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor as Torch
+from transformers import PreTrainedModel
 
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE, weight_map
+from bitwright.compress.models.checkpoints.conversions import Origin, origins
 from bitwright.compress.models.checkpoints.float8_blocks import FLOAT8, SCALE, block_of, scaled_rows
 from bitwright.compress.models.checkpoints.safetensors_file import StoredTensor, entries
+from bitwright.compress.models.module_state import tied_weights, weights_of
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.errors import ModelError
 
-_COMPUTED = (r"rotary_emb\.inv_freq$",)  # old checkpoints store buffers that are computed from the configuration
+_COMPUTED = (r"rotary_emb\.inv_freq$", r"\.attn\.(masked_)?bias$", r"\.attention\.(masked_)?bias$")  # buffers that old checkpoints store
 _ROWS_AT_ONCE = 4096
-MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 
 
 class Shards:
-    """Tensors of a folder by their names on disk; only headers are held in memory."""
+    """Tensors of a folder by their names on disk, as the parameters of `skeleton`; only headers are held in memory."""
 
-    def __init__(self, folder: Path, quantization: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, quantization: Mapping[str, Any], skeleton: PreTrainedModel) -> None:
         """Read the index and the header of every shard. `quantization` is the `quantization_config` of the folder's configuration.
 
         Raises:
-            ModelError: there are no weights, a shard of the index is missing or truncated, or the index does not match the shards.
+            ModelError: there are no weights, a shard of the index is missing or truncated, the index does not match the shards, a parameter is
+                missing or has another shape, a tensor is not read, or one that is tied differs from the one that it is tied to.
         """
-        self.folder, self._block = folder, block_of(quantization)
+        self.folder, self._block, self._skeleton = folder, block_of(quantization), skeleton
         self._entries = tensors_in(folder)
+        scales = {name for name in self._entries if name.endswith(SCALE)} if self._block != (0, 0) else set()
+        self._shapes = {name: tuple(weight.shape) for name, weight in weights_of(skeleton).items()}
+        self._origins = origins(skeleton, self._entries.keys() - scales)
+        self._converted: tuple[str, dict[str, Torch]] = ("", {})  # the last one
+        self._require()
+        self._require_read(scales)
 
     @property
     def dtypes(self) -> frozenset[str]:
         """Dtypes on disk of the tensors with two or more dimensions."""
         return frozenset(entry.dtype for entry in self._entries.values() if len(entry.shape) > 1)
 
-    def require(self, pieces: Mapping[str, tuple[ParameterSlice, ...]], parameters: Mapping[str, Torch]) -> None:
-        """Require rows for every one of a module's `parameters`, in the right shape.
-
-        Raises:
-            ModelError: see above.
-        """
-        wrong = sorted(
-            {piece.parameter for of_tensor in pieces.values() for piece in of_tensor if not self._holds(piece, parameters[piece.parameter])}
-        )
-        if wrong:
-            raise ModelError(
-                f"A model folder must hold every weight in the shape that its configuration says; {self.folder} does not for "
-                f"{', '.join(wrong[:3])}: download or save the model again."
-            )
-
-    def require_read(self, pieces: Mapping[str, tuple[ParameterSlice, ...]], *, tied: Mapping[str, str], ignored: Iterable[str]) -> None:
-        """Require that every tensor in the folder is used: an unused one means that another model was saved than the one that is measured.
-
-        `tied` maps each parameter that the configuration ties to another to that one's name. `ignored` are regular expressions of unused names that
-        the architecture allows.
-
-        Raises:
-            ModelError: a tensor is unused, or a tensor of `tied` differs from the one it is tied to.
-        """
-        read = {self._found(piece)[0] for of_tensor in pieces.values() for piece in of_tensor}
-        if self._block != (0, 0):
-            read |= {name + SCALE for name in read if self._entries[name].dtype == FLOAT8}
-        patterns = [re.compile(pattern) for pattern in (*ignored, *_COMPUTED)]
-        left = [name for name in self._entries if name not in read and not any(pattern.search(name) for pattern in patterns)]
-        for name in left:
-            if name in tied:
-                self._require_tied(name, tied[name])
-        unread = sorted(name for name in left if name not in tied)
-        if unread:
-            raise ModelError(
-                f"Every tensor of a model must be read; in {self.folder} nothing reads {', '.join(unread[:2])} ({len(unread)} such), so what is "
-                "computed would be another model: give the model whose configuration names them, or one whose weights are plain floats."
-            )
-
-    def _require_tied(self, name: str, owner: str) -> None:
-        tied, read = self._entries[name], self._entries.get(owner) or self._entries.get(owner.removeprefix("model."))
-        if read is None or tied.shape != read.shape or not _equal(tied, read):
-            raise ModelError(
-                f"The configuration and the weights of a model must agree; config.json of {self.folder} ties {name} to {owner} "
-                f"(tie_word_embeddings), and {tied.path.name} holds another {name}: set tie_word_embeddings to false, or remove that tensor."
-            )
-
     def rows(self, piece: ParameterSlice) -> Torch:
         """Read the rows of a parameter slice in engine order, `(n_rows, n_columns)` float32; a vector is a column.
 
         Raises:
-            ModelError: the rows are missing, are not floats, or cannot be read.
+            ModelError: the rows are not floats, or cannot be read.
         """
-        name, start = self._found(piece)
-        rows = self._rows(name, start, start + piece.n_rows)
-        return rows[torch.from_numpy(piece.order() - piece.start)] if piece.rotary_heads else rows
+        origin = self._origins[piece.parameter]
+        if piece.transposed:
+            rows = self._slice(replace(piece, rows=range(self._shapes[piece.parameter][-2]), transposed=False), origin).mT[piece.start : piece.stop]
+        else:
+            rows = self._slice(piece, origin)
+        return rows if piece.is_plain else rows[torch.from_numpy(piece.order() - piece.start)]
+
+    def parameter(self, name: str) -> Torch:
+        """Read a whole parameter, float32 in its shape.
+
+        Raises:
+            ModelError: it is not floats, or cannot be read.
+        """
+        shape, origin = self._shapes[name], self._origins[name]
+        if origin.is_plain or origin.converter is not None:
+            return self._whole(name, origin).reshape(shape)
+        found = torch.empty(shape)
+        for expert in range(shape[0]):
+            found[expert] = self._expert(origin, expert, 0, shape[1])
+        return found
+
+    def _slice(self, piece: ParameterSlice, origin: Origin) -> Torch:
+        shape = self._shapes[piece.parameter]
+        if len(shape) == 3 and piece.expert >= 0 and not origin.is_plain and origin.converter is None:
+            return self._expert(origin, piece.expert, piece.start, piece.stop)
+        if origin.is_plain:
+            first = piece.expert * shape[1] if piece.expert >= 0 else 0
+            inner = 1 if piece.expert >= 0 else prod(shape[1:-1])  # leading dimensions are folded
+            return self._rows(origin.parts[0][0], first + piece.start * inner, first + piece.stop * inner)
+        whole = piece.matrix(self._whole(piece.parameter, origin).reshape(shape))[piece.start : piece.stop]
+        return whole.reshape(-1, shape[-1] if len(shape) > 1 else 1)
+
+    def _expert(self, origin: Origin, expert: int, start: int, stop: int) -> Torch:
+        """Read rows of an expert's matrix, which lies on disk as one tensor or several of which each is stacked on the next."""
+        found, begin = [], 0
+        for names in origin.parts:
+            n_rows = self._entries[names[expert]].shape[0]
+            first, past = max(start - begin, 0), min(stop - begin, n_rows)
+            if first < past:
+                found.append(self._rows(names[expert], first, past))
+            begin += n_rows
+        return torch.cat(found) if len(found) > 1 else found[0]
+
+    def _whole(self, name: str, origin: Origin) -> Torch:
+        if origin.converter is None:
+            return self._tensor(origin.parts[0][0])
+        if name not in self._converted[1]:
+            made = origin.made({part: self._tensor(part) for parts in origin.parts for part in parts}, self._skeleton)
+            self._converted = (name, made)
+        return self._converted[1][name]
+
+    def _tensor(self, name: str) -> Torch:
+        shape = self._entries[name].shape
+        return self._rows(name, 0, prod(shape[:-1]) if len(shape) > 1 else prod(shape)).reshape(shape)
 
     def _rows(self, name: str, start: int, stop: int) -> Torch:
         entry = self._entries[name]
@@ -105,39 +120,53 @@ class Shards:
             raise ModelError(f"Weights in 8-bit floats must have their scales; {self.folder} has no {name}{SCALE}: download the model again.")
         return scaled_rows(entry, self._entries[name + SCALE], start, stop, block=self._block)
 
-    def _holds(self, piece: ParameterSlice, parameter: Torch) -> bool:
-        try:
-            name, start = self._found(piece)
-        except ModelError:
-            return False
-        entry = self._entries[name]
-        if entry.shape == tuple(parameter.shape):
-            return True
-        return piece.expert >= 0 and start == 0 and entry.shape == (piece.n_rows, parameter.shape[-1])
+    # --- what is required of a folder
 
-    def _found(self, piece: ParameterSlice) -> tuple[str, int]:
-        """Return the name of the tensor that holds the slice, and the row of the tensor (leading dimensions folded) at which it begins."""
-        for name in _names(piece):
-            if name in self._entries:
-                entry = self._entries[name]
-                stacked = piece.expert >= 0 and len(entry.shape) == 3
-                apart = piece.expert >= 0 and not stacked
-                return name, piece.expert * entry.shape[1] + piece.start if stacked else 0 if apart else piece.start
-        raise ModelError(f"A model folder must hold every weight; {self.folder} has no {piece.parameter}: download or save the model again.")
+    def _require(self) -> None:
+        wrong = sorted(name for name, shape in self._shapes.items() if name not in self._origins or not self._fits(self._origins[name], shape))
+        if wrong:
+            raise ModelError(
+                f"A model folder must hold every weight in the shape that its configuration says; {self.folder} does not for "
+                f"{', '.join(wrong[:3])}: download or save the model again."
+            )
 
+    def _fits(self, origin: Origin, shape: tuple[int, ...]) -> bool:
+        if origin.is_plain:
+            return self._entries[origin.parts[0][0]].shape == shape
+        if origin.converter is not None:
+            return all(origin.parts)
+        of_parts = [{self._entries[name].shape for name in names} for names in origin.parts]
+        alone = [next(iter(shapes)) for shapes in of_parts if len(shapes) == 1]
+        stacked = len(alone) == len(of_parts) and all(len(names) == shape[0] for names in origin.parts)
+        return stacked and (sum(part[0] for part in alone), *alone[0][1:]) == shape[1:] and len({part[1:] for part in alone}) == 1
 
-def _names(piece: ParameterSlice) -> Iterator[str]:
-    """Yield the names under which checkpoints store a parameter, the module's own first."""
-    whole = [piece.parameter]
-    if piece.expert >= 0:
-        stem, _, role = piece.parameter.rpartition(".")  # model.layers.3.mlp.experts, gate_up_proj
-        if role == "gate_up_proj":
-            role = "up_proj" if piece.start else "gate_proj"
-        whole += [f"{stem}.{piece.expert}.{role}.weight", f"{stem}.{piece.expert}.{MIXTRAL.get(role, role)}.weight"]
-    for name in whole:
-        yield name
-        yield name.replace(".mlp.", ".block_sparse_moe.")
-        yield name.removeprefix("model.")
+    def _require_read(self, scales: set[str]) -> None:
+        """Require that every tensor in the folder is used: an unused one means that another model was saved than the one that is measured."""
+        tied, ignored = tied_weights(self._skeleton), self._skeleton._keys_to_ignore_on_load_unexpected or ()
+        patterns = [re.compile(pattern) for pattern in (*ignored, *_COMPUTED)]
+        read = {name for target in self._shapes for names in self._origins[target].parts for name in names}
+        read |= {name for name in scales if name.removesuffix(SCALE) in read and self._entries[name.removesuffix(SCALE)].dtype == FLOAT8}
+        unread = []
+        for target, origin in self._origins.items():
+            left = [name for names in origin.parts for name in names if name not in read]
+            if target in tied and left:
+                self._require_tied(left[0], self._origins[tied[target]], target, tied[target])
+            elif not any(pattern.search(name) for name in left for pattern in patterns):
+                unread += left
+        unread = sorted(unread + [name for name in scales if name not in read])
+        if unread:
+            raise ModelError(
+                f"Every tensor of a model must be read; in {self.folder} nothing reads {', '.join(unread[:2])} ({len(unread)} such), so what is "
+                "computed would be another model: give the model whose configuration names them, or one whose weights are plain floats."
+            )
+
+    def _require_tied(self, name: str, read: Origin, target: str, owner: str) -> None:
+        tied = self._entries[name]
+        if not read.is_plain or tied.shape != self._entries[read.parts[0][0]].shape or not _equal(tied, self._entries[read.parts[0][0]]):
+            raise ModelError(
+                f"The configuration and the weights of a model must agree; config.json of {self.folder} ties {target} to {owner} "
+                f"(tie_word_embeddings), and {tied.path.name} holds another {name}: set tie_word_embeddings to false, or remove that tensor."
+            )
 
 
 def tensors_in(folder: Path) -> dict[str, StoredTensor]:

@@ -84,7 +84,8 @@ def quantization_in(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _require_count(config: dict[str, Any], key: str, *, at_most: int, folder: Path) -> None:
     value, least = config.get(key), int(key in _AT_MOST)
-    if value is not None and (type(value) is not int or not least <= value <= at_most):
+    of_layers = value if isinstance(value, list) and value and len(value) <= _LAYERS else [value]
+    if value is not None and not all(type(count) is int and least <= count <= at_most for count in of_layers):
         raise ModelError(
             f"A configuration's {key} must be a whole number from {least} to {at_most:,}; that of {folder} is {shown(value)}: download the model "
             "again."

@@ -13,11 +13,12 @@ from torch import Tensor as Torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from bitwright.compress.models.architectures import architecture_of, engine_shape, lay_out, weights_of
+from bitwright.compress.models.architectures import architecture_of, engine_shape, lay_out
 from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
 from bitwright.compress.models.gguf.gguf_metadata import hyperparameters
 from bitwright.compress.models.gguf.gguf_tokenizer import tokenizer_entries
 from bitwright.compress.models.gguf.reader import fingerprint
+from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, KeyValue, Source
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import Tensor, discover

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.compress import Floats, Model, matrix_shape
+from bitwright.compress import Floats, matrix_shape
 from bitwright.objectives import Tap, Tapped, Use
 from bitwright.predictors.sensitivity.block_hooks import portions, run_subject
 from bitwright.predictors.sensitivity.caching import cached
@@ -65,9 +65,9 @@ class OutputErrors:
 
 def quadratic_errors(subject: Subject, name: str, cost_from: CostFromMoments) -> OutputErrors:
     """Compute the cost of every offered format of every unit, and of the weights themselves; cached in the subject's store as `name`."""
-    units, model = subject.space.units, subject.model
+    units = subject.space.units
     found = np.full((len(units), len(subject.space.formats) + 1, 2), np.nan)
-    for portion in portions([sum(_size_bytes(model, tensor) for tensor in unit.tensors) for unit in units]):
+    for portion in portions([sum(_size_bytes(tensor) for tensor in unit.tensors) for unit in units]):
         found[portion] = cached(subject, f"{name}/{portion[0]}", partial(_of_units, subject, portion, cost_from))
     return OutputErrors(found[:, :-1], found[:, -1])
 
@@ -75,7 +75,7 @@ def quadratic_errors(subject: Subject, name: str, cost_from: CostFromMoments) ->
 def quadratic_weights(subject: Subject, name: str, cost_from: CostFromMoments) -> NDArray[np.float64]:
     """Compute the cost of the weights of every unit `(n_units, 2)`, multiplied and looked up; cached in the subject's store as `name`."""
     units, found = subject.space.units, np.zeros((len(subject.space.units), 2))
-    for portion in portions([sum(_size_bytes(subject.model, tensor) for tensor in unit.tensors) for unit in units]):
+    for portion in portions([sum(_size_bytes(tensor) for tensor in unit.tensors) for unit in units]):
         found[portion] = cached(subject, f"{name}/{portion[0]}", partial(_of_weights, subject, portion, cost_from))
     return found
 
@@ -88,7 +88,7 @@ def row_powers(weights: Floats) -> NDArray[np.float64]:
 
 def _collected(subject: Subject, portion: list[int]) -> "_Collecting":
     """Return the moments of the tensors of some units, from one pass over the tokens."""
-    collecting = _Collecting(subject.model, [tensor for u in portion for tensor in subject.space.units[u].tensors])
+    collecting = _Collecting([tensor for u in portion for tensor in subject.space.units[u].tensors])
     with Tapped(subject.model, collecting):
         run_subject(subject, "Collecting what every layer is given")
     return collecting
@@ -123,8 +123,8 @@ def _of_units(subject: Subject, portion: list[int], cost_from: CostFromMoments) 
 class _Collecting(Tap):
     """Sum Σ x xᵀ for every group of some tensors, and count the look-ups of their rows."""
 
-    def __init__(self, model: Model, tensors: list[Tensor]) -> None:
-        self._model, self._tensors = model, {tensor.name: tensor for tensor in tensors}
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._tensors = {tensor.name: tensor for tensor in tensors}
         self._products: dict[str, Torch] = {}
         self._counts: dict[str, NDArray[np.int64]] = {}
         self._last: tuple[Torch, Torch] | None = None
@@ -137,9 +137,9 @@ class _Collecting(Tap):
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:  # noqa: ARG002
         for use in uses:
-            if use.tensor in self._tensors:
+            if use.tensor in self._tensors and use.is_first:
                 if use.tensor not in self._products:
-                    shape = (len(self._model.pieces[use.tensor]), x.shape[-1], x.shape[-1])
+                    shape = (self._tensors[use.tensor].n_matrices, x.shape[-1], x.shape[-1])
                     self._products[use.tensor] = torch.zeros(shape, device=x.device)
                 self._products[use.tensor][use.group] += self._product(x)
 
@@ -158,5 +158,5 @@ class _Collecting(Tap):
         return self._last[1]
 
 
-def _size_bytes(model: Model, tensor: Tensor) -> int:
-    return 4 * len(model.pieces[tensor.name]) * tensor.shape[-1] ** 2
+def _size_bytes(tensor: Tensor) -> int:
+    return 4 * tensor.n_matrices * tensor.shape[-1] ** 2

@@ -24,7 +24,7 @@ from bitwright.predictors.sensitivity.block_hooks import run_text
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.progress import Progress
-from bitwright.spaces import Tensor, expert_of, role
+from bitwright.spaces import Tensor, expert_of, role_of
 
 ALPHA = 0.9
 _DOWN = "ffn_down"
@@ -35,7 +35,7 @@ def channel_energies(model: Model, tokens: Tokens, *, alpha: float = ALPHA, prog
 
     Cost: one forward pass over the tokens.
     """
-    downs = {tensor.name: tensor for tensor in model.tensors if tensor.name in model.pieces and role(tensor.name).startswith(_DOWN)}
+    downs = {tensor.name: tensor for tensor in model.tensors if tensor.name in model.pieces and role_of(tensor).startswith(_DOWN)}
     values = _Values({name: expert_of(name) for name in downs})
     with hook_routers(model, values.routed), Tapped(model, values):
         run_text(model, tokens, "Measuring feed-forward channels", progress=progress)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.compress import applied, planned_weights
+from bitwright.compress import applied, indices, planned_weights
 from bitwright.errors import ModelError
 from bitwright.objectives import Tap, Tapped, Use, is_mixture
 from bitwright.predictors.sensitivity.caching import cache_key
@@ -151,9 +151,8 @@ class _Pricing(Tap):
         self._n_sequences, self.values = n_sequences, np.zeros((len(products), n_sequences, n_units, n_formats + 1))
         self._tensors = {tensor.name: (u, tensor) for u, unit in enumerate(self._space.units) for tensor in unit.tensors}
         self._names, self._at = np.array([form.name for form in self._space.formats]), {tensor: form.name for tensor, form in at.items()}
-        names = {name: pieces[0].parameter for name, pieces in model.pieces.items()}
-        self._current = {name: model.module.get_parameter(parameter).detach() for name, parameter in names.items()}
-        self._originals = {name: originals[names[name]] for name in at if names[name] in originals}
+        names = {piece.parameter for pieces in model.pieces.values() for piece in pieces}
+        self._current, self._originals = {name: model.module.get_parameter(name).detach() for name in names}, originals
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:
         decided = [use for use in uses if use.tensor in self._tensors]  # routers, for instance, belong to no unit
@@ -190,13 +189,13 @@ class _Pricing(Tap):
         formats without any change are skipped.
         """
         u, tensor = self._tensors[use.tensor]
-        current = _rows(self._current[use.tensor], use, wanted)
+        current = _rows(self._current, use, wanted)
         stored = self._space.offered[u] & (self._names == tensor.stored)
         for f in np.flatnonzero(self._space.offered[u] & ~stored & (self._names != self._at.get(tensor.name, tensor.stored))):
             weights = self._levels.some_rows(tensor, self._space.formats[f], use.first_row + wanted)
             yield int(f), torch.from_numpy(weights).to(current) - current
-        if use.tensor in self._originals:
-            back = _rows(self._originals[use.tensor], use, wanted) - current
+        if use.tensor in self._at and use.piece.parameter in self._originals:
+            back = _rows(self._originals, use, wanted) - current
             yield from ((int(f), back) for f in (*np.flatnonzero(stored), -1))
 
     def _add(self, use: Use, column: int, products: list[Torch]) -> None:
@@ -210,9 +209,8 @@ class _Pricing(Tap):
             yield start, min(start + step, len(use.order))
 
 
-def _rows(parameter: Torch, use: Use, wanted: NDArray[np.int64]) -> Torch:
+def _rows(parameters: Mapping[str, Torch], use: Use, wanted: NDArray[np.int64]) -> Torch:
     """Return the rows `wanted` of a use, in the engine's order."""
-    matrix = parameter if use.expert < 0 else parameter[use.expert]
-    if use.columns is not None:
-        matrix = matrix[:, slice(*use.columns)]
-    return matrix[torch.from_numpy(use.order[wanted]).to(parameter.device)]
+    matrix = use.piece.matrix(parameters[use.piece.parameter])
+    rows = matrix[torch.from_numpy(use.order[wanted]).to(matrix.device)]
+    return rows if use.columns is None else rows[:, torch.from_numpy(indices(use.columns)).to(rows.device)]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from bitwright.compress import HuggingFaceSource, rows_in_memory
 from bitwright.compress.models import architectures
+from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS
 from bitwright.engines import LLAMA_CPP, as_held
 from bitwright.errors import ModelError

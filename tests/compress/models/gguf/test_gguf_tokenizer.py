@@ -8,7 +8,7 @@ from gguf import TokenType
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from bitwright.compress import HuggingFaceSource, rows_in_memory
+from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS, PRE_TOKENIZERS, tokenizer_entries
 from bitwright.errors import ModelError
 from tests.compress import tiny_models as tiny

@@ -1,0 +1,73 @@
+"""View of a model: the tensors that an engine holds, their names, and the parameters that they are made of.
+
+llama.cpp sees the tensors of a GGUF file (`gguf/gguf_view.py`), every other engine the parameters of the transformers module under the module's own
+names (`module_view.py`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from bitwright.compress.models.headers import Headers, Outline
+from bitwright.compress.models.opening import Checkpoint
+from bitwright.compress.models.source import Source
+from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.progress import Progress
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Matrices of a source bound to slices of a module's parameters: `pieces` by name, and `notes`, sentences about those that are not."""
+
+    pieces: Mapping[str, tuple[ParameterSlice, ...]]
+    notes: tuple[str, ...] = ()
+
+
+class View(ABC):
+    """View of an opened model: its tensors as an engine sees them."""
+
+    def prepare(self, name: str, progress: Progress) -> None:  # noqa: B027  # most views need nothing
+        """Make what takes time before the model called `name` can be opened, and report it.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+
+    @abstractmethod
+    def source(self, checkpoint: Checkpoint) -> Source:
+        """Return the tensors of a model without a torch module; weights are read from the files on demand.
+
+        Raises:
+            ModelError: this view has no tensors for the model, or it cannot be read.
+        """
+
+    @abstractmethod
+    def headers(self, checkpoint: Checkpoint) -> Outline:
+        """Return the headers of a model, without its weights.
+
+        Raises:
+            ModelError: see `source`.
+        """
+
+    @abstractmethod
+    def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
+        """Bind the matrices of `source` to the parameters of `module`, the checkpoint's in float32, which gets weights as the source has them.
+
+        Raises:
+            ModelError: see `source`.
+        """
+
+
+def outline(
+    checkpoint: Checkpoint,
+    least: Headers,
+    most: Headers,
+    *,
+    pieces: Mapping[str, tuple[ParameterSlice, ...]] | None,
+    window_ignored: int = 0,
+) -> Outline:
+    """Return the outline of a checkpoint whose headers are between `least` and `most`; see `Outline`."""
+    n_rows = checkpoint.skeleton.get_input_embeddings().get_parameter("weight").shape[0]
+    return Outline(least, most, window_ignored, checkpoint.tokenizer, n_rows, pieces)

@@ -1,0 +1,97 @@
+"""View of a model as llama.cpp sees it: the tensors and the metadata of a GGUF file.
+
+A folder whose family our own writer knows is laid out without a file (`compress/models/gguf/gguf_view.py`). Every other one is converted by
+llama.cpp's own converter, or comes with its GGUF file, and that file is bound to the folder's module by its values.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from bitwright.compress import (
+    GGUF_VIEW,
+    MODEL_TYPES,
+    Bound,
+    Checkpoint,
+    FolderCheckpoint,
+    GgufSource,
+    Outline,
+    Source,
+    View,
+    exact_headers,
+    open_checkpoint,
+    outline,
+)
+from bitwright.engines.llama_cpp.binding import bind_file
+from bitwright.engines.llama_cpp.converter import converter_named
+from bitwright.errors import LibraryError, ModelError
+from bitwright.progress import Progress, Silent
+
+_GGUF = ".gguf"
+_KEPT_OPEN = 4
+
+
+class LlamaCppView(View):
+    """View of a model as llama.cpp sees it."""
+
+    def prepare(self, name: str, progress: Progress) -> None:
+        """Convert a folder that our own writer does not lay out, and report it."""
+        checkpoint = open_checkpoint(name)
+        if isinstance(checkpoint, FolderCheckpoint) and not _is_laid_out(checkpoint):
+            _path_of(checkpoint, progress)
+
+    def source(self, checkpoint: Checkpoint) -> Source:
+        """Return the tensors of the model in this view, read on demand."""
+        return _file_of(checkpoint) if _is_converted(checkpoint) else GGUF_VIEW.source(checkpoint)
+
+    def headers(self, checkpoint: Checkpoint) -> Outline:
+        """Return the headers of the model in this view, without weights."""
+        if not _is_converted(checkpoint):
+            return GGUF_VIEW.headers(checkpoint)
+        headers = exact_headers(_file_of(checkpoint))
+        return outline(checkpoint, headers, headers, pieces=None)  # a window that the file loses is found by running it
+
+    def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
+        """Bind the matrices of this view to the parameters of `module`."""
+        if not _is_converted(checkpoint):
+            return GGUF_VIEW.bound(checkpoint, module)
+        return bind_file(_file_of(checkpoint), checkpoint.path, module, checkpoint.tokenizer)
+
+
+LLAMA_CPP_VIEW = LlamaCppView()
+
+
+def _is_converted(checkpoint: Checkpoint) -> bool:
+    return isinstance(checkpoint, FolderCheckpoint) and not _is_laid_out(checkpoint)
+
+
+@lru_cache(maxsize=_KEPT_OPEN)
+def _is_laid_out(checkpoint: FolderCheckpoint) -> bool:
+    """Return whether our own writer lays out a folder: no way is given to its GGUF file, and it knows the family, the settings and the tokenizer.
+
+    Raises:
+        ModelError: it refuses a family that it knows, and llama.cpp's converter cannot be had here.
+    """
+    if checkpoint.way or checkpoint.config.model_type not in MODEL_TYPES:
+        return False
+    try:
+        GGUF_VIEW.headers(checkpoint)
+    except ModelError as ours:
+        try:
+            converter_named("", Silent())
+        except LibraryError:
+            raise ours from None
+        return False
+    return True
+
+
+@lru_cache(maxsize=_KEPT_OPEN)
+def _file_of(checkpoint: FolderCheckpoint) -> GgufSource:
+    return GgufSource(_path_of(checkpoint, Silent()), checkpoint.name)
+
+
+def _path_of(checkpoint: FolderCheckpoint, progress: Progress) -> Path:
+    if checkpoint.way.endswith(_GGUF):
+        return Path(checkpoint.way)
+    return converter_named(checkpoint.way, progress).convert(checkpoint.path, progress)
