@@ -21,6 +21,7 @@ from bitwright.compress.models.source import Bytes, Floats, Source
 from bitwright.spaces import Tensor
 
 _WHOLE, _KEYS, _VALUES = ".attn_kv_b.weight", ".attn_k_b.weight", ".attn_v_b.weight"
+_BY_HEAD = ".attention.value_length_mla"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class LatentByHead(Source):
             if not tensor.name.endswith(_WHOLE):
                 tensors.append(tensor)
                 continue
-            value = int(said[f"{prefix}attention.value_length_mla"])
+            value = int(said[f"{whole.architecture}{_BY_HEAD}"])
             key = int(said[f"{prefix}attention.key_length_mla"]) - int(said[f"{prefix}rope.dimension_count"])
             for name, half in (
                 (_KEYS, _Half(tensor, key + value, 0, key, transposed=True)),
@@ -88,5 +89,6 @@ class LatentByHead(Source):
 
 
 def is_latent(source: Source) -> bool:
-    """Return whether the source has latent attention that llama.cpp's file stores by head."""
-    return any(tensor.name.endswith(_WHOLE) for tensor in source.tensors)
+    """Return whether the source has latent attention that llama.cpp's file stores by head; MiniCPM3's has `kv_b` whole, and no lengths by head."""
+    by_head = any(entry.key.endswith(_BY_HEAD) for entry in source.metadata)
+    return by_head and any(tensor.name.endswith(_WHOLE) for tensor in source.tensors)
