@@ -110,7 +110,7 @@ def test_groups_that_do_not_divide_a_row_are_refused(llama_96: Path, settings: b
     file = recipe(tmp_path, {"strategy": "group", "group_size": 64}, "re:.*q_proj")
     with pytest.raises(PlanError) as caught:
         import_plan(replace(settings, model=str(llama_96), formats=()), file, "llm-compressor", tmp_path / "run")
-    sentence(caught.value, "W4_G64", "blk.0.attn_q.weight")
+    sentence(caught.value, "W4_G64", "model.layers.0.self_attn.q_proj.weight")
 
 
 def test_what_an_engine_wants_in_one_format_must_be(settings: bw.Settings, tmp_path: Path) -> None:
