@@ -44,7 +44,7 @@ def test_the_smallest_plan_keeps_two_experts_a_layer(searched_with_drops: Run) -
     dropped = [name for name, form in made.formats.items() if form == "DROP"]
     assert len(dropped) == 2 * 2 * 3
     for layer in range(2):
-        assert sum(name.startswith(f"blk.{layer}.") for name in dropped) == 6
+        assert sum(name.startswith(f"model.layers.{layer}.") for name in dropped) == 6
     assert made.size_bytes == searched_with_drops.space.total_bytes(searched_with_drops.space.smallest())
 
 
@@ -107,17 +107,15 @@ def test_a_plan_that_leaves_too_few_experts_is_refused(searched_with_drops: Run,
     monkeypatch.setattr("bitwright.engines.no_engine.NoEngine.require_writable", lambda _: None)
     source = set_up(searched_with_drops.settings, searched_with_drops.folder, device="cpu", progress=Silent()).model.source
     require_fit(made, source)
-    left = next(name for name, form in made.formats.items() if form != "DROP" and name.startswith("blk.1."))
-    expert = left.split(".")[3]
-    more = made.model_copy(
-        update={"formats": {**made.formats, **{f"blk.1.ffn_{kind}_exps.{expert}.weight": "DROP" for kind in ("gate", "up", "down")}}}
-    )
+    left = next(name for name, form in made.formats.items() if form != "DROP" and name.startswith("model.layers.1.mlp.experts."))
+    expert = left.rpartition("_proj")[0].rpartition(".")[0]
+    more = made.model_copy(update={"formats": {**made.formats, **{f"{expert}.{kind}_proj.weight": "DROP" for kind in ("gate", "up", "down")}}})
     with pytest.raises(PlanError) as caught:
         require_fit(more, source)
     sentence(caught.value, "2 experts", "layer 1 has 1 left")
     with pytest.raises(PlanError) as caught:
-        require_fit(made.model_copy(update={"formats": {**made.formats, "blk.0.attn_q.weight": "DROP"}}), source)
-    sentence(caught.value, "only routed experts can be dropped", "blk.0.attn_q.weight")
+        require_fit(made.model_copy(update={"formats": {**made.formats, "model.layers.0.self_attn.q_proj.weight": "DROP"}}), source)
+    sentence(caught.value, "only routed experts can be dropped", "model.layers.0.self_attn.q_proj.weight")
 
 
 def test_what_is_built_without_experts_keeps_its_promises(trained_moe: Path, tmp_path: Path) -> None:

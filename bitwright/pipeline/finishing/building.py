@@ -161,7 +161,7 @@ def require_same_model(plan: Plan, source: Source) -> None:
 
 def _require_experts(plan: Plan, source: Source) -> None:
     """Raise if a layer keeps fewer experts than a token is routed to."""
-    n_used = next((int(entry.value) for entry in source.metadata if entry.key.endswith(".expert_used_count")), 0)
+    n_used = source.n_experts_used
     gone = {expert_of(name) for name, form in plan.formats.items() if form == DROP.name}
     experts = {expert_of(tensor.name) for tensor in source.tensors if expert_of(tensor.name)[1] >= 0}
     for layer in sorted({layer for layer, _ in gone}):

@@ -16,6 +16,8 @@ from tests.sentences import sentence
 
 pytestmark = pytest.mark.slow
 
+_EMBEDDING = "model.embed_tokens.weight"
+
 
 @pytest.fixture(scope="module")
 def dense(llama_gqa: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fitted, Path]:
@@ -86,7 +88,7 @@ def test_what_an_engine_does_to_inputs_is_measured(target: str, llama_gqa: Path,
     menu = ("W8A8_ROW", "FP8_ROW", "FP8A8_ROW", "W4_ROW")
     settings = bw.Settings(str(llama_gqa), target, menu, n_calibration=4, n_held_out=4, sequence_length=16, sensitivity="importance")
     found = bw.fit(settings, bw.parse_budget("13bpw"), tmp_path)
-    rounding = dict.fromkeys(found.plan.formats, "W8A8_ROW") | {"token_embd.weight": found.plan.formats["token_embd.weight"]}
+    rounding = dict.fromkeys(found.plan.formats, "W8A8_ROW") | {_EMBEDDING: found.plan.formats[_EMBEDDING]}
     run = bw.open_run(tmp_path)
     space = run.everything
     assert space.total_bytes(space.choice(found.plan.formats)) == found.plan.size_bytes

@@ -45,7 +45,9 @@ def floored_table(table: NDArray[np.float64], space: Space, routing: Routing) ->
 
 
 def _n_chosen(layer: int, expert: int, routing: Routing) -> int:
-    return int(routing.n_chosen[routing.row_of(layer, expert)]) if expert >= 0 else -1
+    """Return the tokens of an expert, -1 for what is none, or one whose router nobody knows."""
+    rows = np.flatnonzero((routing.layer == layer) & (routing.expert == expert))
+    return int(routing.n_chosen[rows[0]]) if len(rows) else -1
 
 
 def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
