@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 import bitwright as bw
 from benchmarks.families.family import Family
-from bitwright.compress import split_name
+from bitwright.compress.models.joined_name import split_name
 from bitwright.errors import BitwrightError, BudgetError
 from bitwright.pipeline.verbs import Fitted
 from bitwright.spaces import Budget
