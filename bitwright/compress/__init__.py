@@ -54,15 +54,15 @@ from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.model_settings import describe_differences
 from bitwright.compress.models.module_state import weights_of
-from bitwright.compress.models.module_tensors import module_tensors
-from bitwright.compress.models.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView, n_experts_used_of
+from bitwright.compress.models.modules.module_tensors import module_tensors
+from bitwright.compress.models.modules.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView, n_experts_used_of
+from bitwright.compress.models.modules.structure import ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
-from bitwright.compress.models.structure import ROUTER
 from bitwright.compress.models.tensor_layout import Indices, ParameterSlice, in_module_order, indices
-from bitwright.compress.models.view import Bound, View, outline
+from bitwright.compress.models.view import Bound, View, outline_of
 
 __all__ = [
     "ALIGNMENT",
@@ -170,7 +170,7 @@ __all__ = [
     "open_checkpoint_files",
     "open_headers",
     "open_source",
-    "outline",
+    "outline_of",
     "packed_codec",
     "padded",
     "pin_codes",

@@ -75,7 +75,8 @@ def order_channels(
     require_sequences(outline, calibration, "", Shape(n_sequences, 0, length), column=text_column)
     if Path(name).is_file():
         raise ModelError(f"Channels are sorted in a model folder as transformers saves it; {name} is a GGUF file: give the model's folder.")
-    as_held(open_source(name, MODULE_VIEW), NATIVE_CHANNELS)  # raises if the model cannot be cut by channels
+    source = open_source(name, MODULE_VIEW)
+    as_held(source, NATIVE_CHANNELS)  # raises if the model cannot be cut by channels
     model = load(name, device, view=MODULE_VIEW)
     tokens = _tokens(model, calibration, n_sequences, length, seed=seed, column=text_column, progress=progress)
     contexts = prefixes(tokens.ids, N_CONTEXTS)

@@ -1,12 +1,12 @@
 """Exchange plans with other tools: import a plan in their file formats and measure it, or export one of ours."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import Outline, ParameterSlice, load, open_headers
+from bitwright.compress import Outline, load, open_headers
 from bitwright.dialects import Dialect, Module, Modules, dialect_named, modules_of, offered_by
 from bitwright.engines import ENGINES, engine_named, target_named
 from bitwright.errors import PlanError, TextError
@@ -24,8 +24,6 @@ from bitwright.progress import Progress, Silent
 from bitwright.spaces import Choice, Plan, Space, Tensor, discover, role_of, small_text
 
 _UNPRICED = "none"
-
-Pieces = Mapping[str, tuple[ParameterSlice, ...]]
 
 
 def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, device: str = "cpu", progress: Progress | None = None) -> Plan:
@@ -71,23 +69,20 @@ def _read(settings: Settings, outline: Outline, file: Path, dialect: str) -> tup
         text = small_text(file)
     except (OSError, ValueError) as error:
         raise TextError(f"A plan of {dialect} must be a file of UTF-8 text that can be read; {file} is not: check the path.") from error
-    pieces = outline.pieces
-    if pieces is None:  # only weights tell which parameters the tensors are
-        pieces = load(settings.model, view=engine_named(settings.target).view).pieces
-    formats = tool.read(text, _named_by(tool, outline, pieces), offered_by(target.formats))
-    return formats, tuple(tensor.name for tensor in _decidable(outline, pieces) if tensor.name not in formats)
+    formats = tool.read(text, _named_by(tool, outline), offered_by(target.formats))
+    return formats, tuple(tensor.name for tensor in _decidable(outline) if tensor.name not in formats)
 
 
-def _named_by(tool: Dialect, outline: Outline, pieces: Pieces) -> Modules:
+def _named_by(tool: Dialect, outline: Outline) -> Modules:
     """Return the names that a file of that dialect uses: modules, or the engine's tensors, including stacks of experts."""
     if not tool.same_codes:
-        return modules_of(outline.least.tensors, pieces)
-    return {tensor.name: Module(tensor.name, tensor.shape, role_of(tensor)) for tensor in _decidable(outline, pieces)}
+        return modules_of(outline.least.tensors, outline.pieces)
+    return {tensor.name: Module(tensor.name, tensor.shape, role_of(tensor)) for tensor in _decidable(outline)}
 
 
-def _decidable(outline: Outline, pieces: Pieces) -> Iterator[Tensor]:
+def _decidable(outline: Outline) -> Iterator[Tensor]:
     """Yield the matrices that a plan can quantize, without routers and vectors."""
-    return (tensor for unit in discover(outline.least.tensors) for tensor in unit.tensors if tensor.name in pieces)
+    return (tensor for unit in discover(outline.least.tensors) for tensor in unit.tensors if tensor.name in outline.pieces)
 
 
 def _choice(space: Space, formats: dict[str, str]) -> Choice:

@@ -76,7 +76,7 @@ class Outline:
     """Smallest and largest headers that a model may turn out to have, before its weights are read.
 
     `window_ignored` is the sliding window that llama.cpp does not compute, see `architectures.window_ignored`; 0 where there is none. `tokenizer` and
-    `pieces`, the parameter slices of each matrix, are those of the loaded model, `pieces` None where only weights tell them; `n_embedding_rows` is
+    `pieces`, the parameter slices of each matrix, are those of the loaded model, without slices where only weights tell them. `n_embedding_rows` is
     the upper bound of its token ids.
     """
 
@@ -84,5 +84,5 @@ class Outline:
     most: Headers
     window_ignored: int
     tokenizer: PreTrainedTokenizerBase
+    pieces: Mapping[str, tuple[ParameterSlice, ...]]
     n_embedding_rows: int
-    pieces: Mapping[str, tuple[ParameterSlice, ...]] | None

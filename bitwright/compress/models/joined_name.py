@@ -32,9 +32,11 @@ def name_with(model: str, *, gguf: str, converter: str) -> str:
     if way and model.endswith(_GGUF):
         raise UserError(f"A GGUF file or a converter goes with a model folder; {model} is a GGUF file itself: give the folder as MODEL.")
     if gguf and not (gguf.endswith(_GGUF) and Path(gguf).is_file()):
-        raise UserError(f"--gguf must be a GGUF file of the model in the folder; {gguf} is none: check the path.")
+        raise UserError(f"What is given as --gguf must be the GGUF file of the folder; {gguf} is no GGUF file: check the path.")
     if converter and not Path(converter).exists():
-        raise UserError(f"--converter must be a convert_hf_to_gguf.py, or a checkout of llama.cpp; there is none at {converter}: check the path.")
+        raise UserError(
+            f"What is given as --converter must be a convert_hf_to_gguf.py or a checkout of llama.cpp; {converter} is not there: check the path."
+        )
     return join_name(model, way)
 
 

@@ -1,7 +1,7 @@
 """View of a model: the tensors that an engine holds, their names, and the parameters that they are made of.
 
 llama.cpp sees the tensors of a GGUF file (`gguf/gguf_view.py`), every other engine the parameters of the transformers module under the module's own
-names (`module_view.py`).
+names (`modules/module_view.py`).
 """
 
 from abc import ABC, abstractmethod
@@ -60,14 +60,9 @@ class View(ABC):
         """
 
 
-def outline(
-    checkpoint: Checkpoint,
-    least: Headers,
-    most: Headers,
-    *,
-    pieces: Mapping[str, tuple[ParameterSlice, ...]] | None,
-    window_ignored: int = 0,
+def outline_of(
+    checkpoint: Checkpoint, bounds: tuple[Headers, Headers], pieces: Mapping[str, tuple[ParameterSlice, ...]], *, window: int = 0
 ) -> Outline:
-    """Return the outline of a checkpoint whose headers are between `least` and `most`; see `Outline`."""
-    n_rows = checkpoint.skeleton.get_input_embeddings().get_parameter("weight").shape[0]
-    return Outline(least, most, window_ignored, checkpoint.tokenizer, n_rows, pieces)
+    """Return the outline of a checkpoint: the smallest and largest headers (`bounds`), the `pieces` of its matrices, and the `window` ignored."""
+    embedding = checkpoint.skeleton.get_input_embeddings()
+    return Outline(*bounds, window, checkpoint.tokenizer, pieces, embedding.get_parameter("weight").shape[0])

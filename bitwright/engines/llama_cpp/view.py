@@ -21,7 +21,7 @@ from bitwright.compress import (
     View,
     exact_headers,
     open_checkpoint,
-    outline,
+    outline_of,
 )
 from bitwright.engines.llama_cpp.binding import bind_file
 from bitwright.engines.llama_cpp.converter import converter_named
@@ -50,7 +50,8 @@ class LlamaCppView(View):
         if not _is_converted(checkpoint):
             return GGUF_VIEW.headers(checkpoint)
         headers = exact_headers(_file_of(checkpoint))
-        return outline(checkpoint, headers, headers, pieces=None)  # a window that the file loses is found by running it
+        names = [tensor.name for tensor in headers.tensors if len(tensor.shape) > 1]
+        return outline_of(checkpoint, (headers, headers), dict.fromkeys(names, ()))  # a window that the file loses is found by running it
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
         """Bind the matrices of this view to the parameters of `module`."""

@@ -25,9 +25,11 @@ from bitwright.spaces import (
     AnyCacheTypes,
     Choice,
     Space,
+    Tensor,
     Unit,
     discover,
     finest_cache_types,
+    role_of,
     weight_space,
     with_cache,
     with_cache_choice,
@@ -209,12 +211,16 @@ def _largest(unit: Unit, largest: Mapping[str, float]) -> float:
 
 
 def _decided(units: tuple[Unit, ...], skip: tuple[str, ...]) -> tuple[Unit, ...]:
-    """Return the units of which no tensor matches a pattern of `skip`."""
+    """Return the units of which no tensor matches a pattern of `skip`, by its name or by its role."""
     for pattern in skip:
-        if not any(fnmatchcase(tensor.name, pattern) for unit in units for tensor in unit.tensors):
+        if not any(_matches(tensor, pattern) for unit in units for tensor in unit.tensors):
             like = units[0].tensors[0].name
             raise ModelError(f"A pattern of --skip must match a matrix of the model; '{pattern}' matches none: write it like '{like}'.")
-    left = tuple(unit for unit in units if not any(fnmatchcase(tensor.name, pattern) for tensor in unit.tensors for pattern in skip))
+    left = tuple(unit for unit in units if not any(_matches(tensor, pattern) for tensor in unit.tensors for pattern in skip))
     if not left:
         raise ModelError(f"A matrix must be left to quantize; {', '.join(skip)} leaves every matrix of the model unquantized: give fewer patterns.")
     return left
+
+
+def _matches(tensor: Tensor, pattern: str) -> bool:
+    return fnmatchcase(tensor.name, pattern) or fnmatchcase(role_of(tensor), pattern)

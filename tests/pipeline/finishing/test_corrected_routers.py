@@ -34,8 +34,16 @@ def test_what_was_built_keeps_every_promise(target: str, formats: tuple[str, ...
     settings = small(deepseek, target=target, formats=formats, n_calibration=4, n_held_out=2)
     fitted = bw.fit(settings, bw.parse_budget("14bpw"), tmp_path / "run")
     assert fitted.check.broken == ()
-    assert ("blk.1.attn_kv_b.weight" in fitted.plan.formats) == (target != "llama.cpp")
-    assert {"blk.1.attn_kv_a_mqa.weight", "blk.2.attn_q_b.weight", "blk.0.ffn_down.weight", "blk.1.ffn_up_shexp.weight"} <= set(fitted.plan.formats)
+    own = {
+        "model.layers.1.self_attn.kv_a_proj_with_mqa.weight",
+        "model.layers.1.self_attn.kv_b_proj.weight",
+        "model.layers.2.self_attn.q_b_proj.weight",
+        "model.layers.0.mlp.down_proj.weight",
+        "model.layers.1.mlp.shared_experts.up_proj.weight",
+    }
+    in_gguf = {"blk.1.attn_kv_a_mqa.weight", "blk.2.attn_q_b.weight", "blk.0.ffn_down.weight", "blk.1.ffn_up_shexp.weight"}
+    assert (in_gguf if target == "llama.cpp" else own) <= set(fitted.plan.formats)
+    assert "blk.1.attn_kv_b.weight" not in fitted.plan.formats
 
 
 def test_the_probability_of_an_expert_is_a_sigmoid(deepseek: Path) -> None:

@@ -63,7 +63,7 @@ def test_what_is_built_is_what_was_measured(run: Run, made: Plan, tmp_path: Path
     loaded, original = AutoModelForCausalLM.from_pretrained(tmp_path / "first", dtype=torch.float32), load(made.model.source)
     for layer in range(2):
         router = loaded.model.layers[layer].mlp.gate.weight
-        assert torch.equal(router, torch.from_numpy(routers[f"blk.{layer}.ffn_gate_inp.weight"]))
+        assert torch.equal(router, torch.from_numpy(routers[f"model.layers.{layer}.mlp.gate.weight"]))
         assert not torch.equal(router, original.module.model.layers[layer].mlp.gate.weight)
     bench = set_up(run.settings, run.folder, device="cpu", progress=Silent())
     reference = Reference(bench.model, bench.texts.held_out, scratch=tmp_path, progress=Silent())
@@ -99,7 +99,7 @@ def test_weights_of_other_tensors_are_refused(made: Plan, tmp_path: Path) -> Non
         return made.model_copy(update={"steps": (CalibratedRouters(ridge=1.0, path=str(path), sha256=digest_of(path)),)})
 
     decided = next(iter(made.formats))
-    for name, shape in ((decided, (64, 64)), ("blk.9.ffn_gate_inp.weight", (8, 64)), ("blk.0.ffn_gate_inp.weight", (7, 64))):
+    for name, shape in ((decided, (64, 64)), ("model.layers.9.mlp.gate.weight", (8, 64)), ("model.layers.0.mlp.gate.weight", (7, 64))):
         with pytest.raises(PlanError) as caught:
             bw.build(with_step({name: np.zeros(shape, dtype=np.float32)}), tmp_path / "model")
         sentence(caught.value, "router-calibration", name)

@@ -52,8 +52,9 @@ def test_preflight_names_what_breaks(dense: tuple[Fitted, Path]) -> None:
     plan = read_plan(out / "plan.json")
     assert not preflight(plan, TRANSFORMERS)
     assert {breach.rule for breach in preflight(plan, LLAMA_CPP)} == {"llama.cpp has no such format"}
-    split = plan.model_copy(update={"formats": plan.formats | {"blk.0.attn_q.weight": "W2_ROW", "blk.0.attn_k.weight": "W8_ROW"}})
-    assert "blk.0.attn_k.weight" in {breach.tensor for breach in preflight(split, VLLM)}
+    q, k = "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight"
+    split = plan.model_copy(update={"formats": plan.formats | {q: "W2_ROW", k: "W8_ROW"}})
+    assert k in {breach.tensor for breach in preflight(split, VLLM)}
 
 
 def test_a_plan_that_breaks_its_own_targets_rules_is_not_built(dense: tuple[Fitted, Path], tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_stack_has_the_format_of_all_its_experts(of_experts: Run) -> None:
 
 def test_an_expert_that_does_not_exist(of_experts: Run) -> None:
     with pytest.raises(RunError) as caught:
-        expert_uses(of_experts, {"blk.1.ffn_up_exps.4.weight": "INT2_G32"})
+        expert_uses(of_experts, {"model.layers.1.mlp.experts.4.up_proj.weight": "INT2_G32"})
     sentence(caught.value, "expert 4 of layer 1")
 
 
@@ -64,10 +64,10 @@ def test_a_step_reads_half_of_the_experts(of_experts: Run) -> None:
     assert whole == space.total_bytes(small)
     units = np.arange(len(small))
     added = (space.size_bits[units, large] - space.size_bits[units, small]) / 8
-    shares = np.array([0.5 if unit.expert >= 0 else 0.0 if unit.name == "token_embd" else 1.0 for unit in space.units])
+    shares = np.array([0.5 if unit.expert >= 0 else 0.0 if unit.kind == "token_embd" else 1.0 for unit in space.units])
     assert more - read == pytest.approx(added @ shares)
     with pytest.raises(RunError) as caught:
-        decode_read_bytes(of_experts, {"blk.0.attn_q.weight": "INT2_G32"})
+        decode_read_bytes(of_experts, {"model.layers.0.self_attn.q_proj.weight": "INT2_G32"})
     sentence(caught.value, "give a plan of that run")
 
 

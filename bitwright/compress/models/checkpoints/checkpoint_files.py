@@ -18,8 +18,8 @@ from bitwright.compress.models.checkpoints.conversions import Outgoing
 from bitwright.compress.models.cut_source import cut_pieces, cut_tensors
 from bitwright.compress.models.hub import WORDS, quietly
 from bitwright.compress.models.module_state import weights_of
-from bitwright.compress.models.module_tensors import module_tensors
-from bitwright.compress.models.module_view import LINEAR_VIEW, ModuleView
+from bitwright.compress.models.modules.module_tensors import module_tensors
+from bitwright.compress.models.modules.module_view import LINEAR_VIEW, ModuleView
 from bitwright.compress.models.opening import FolderCheckpoint, GgufCheckpoint, open_checkpoint
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import Cut, Tensor, discover

@@ -7,7 +7,7 @@ from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource
 from bitwright.compress.models.headers import Headers, Outline, exact_headers
 from bitwright.compress.models.opening import Checkpoint, GgufCheckpoint
 from bitwright.compress.models.source import Source
-from bitwright.compress.models.view import Bound, View, outline
+from bitwright.compress.models.view import Bound, View, outline_of
 
 
 class GgufView(View):
@@ -32,10 +32,10 @@ class GgufView(View):
 
     def headers(self, checkpoint: Checkpoint) -> Outline:
         """Return the headers of the model in this view, without weights."""
-        pieces = self.bound(checkpoint, checkpoint.skeleton).pieces
         if isinstance(checkpoint, GgufCheckpoint):
             exact = exact_headers(checkpoint.source)
-            return outline(checkpoint, exact, exact, pieces=pieces)  # loading refuses a GGUF file whose window transformers would apply
+            # loading refuses a GGUF file whose window transformers would apply
+            return outline_of(checkpoint, (exact, exact), bind(checkpoint.skeleton, exact.architecture))
         module = checkpoint.skeleton
         widest = "F32" if checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
         least, most = (
@@ -47,7 +47,7 @@ class GgufView(View):
             )
             for stored in ("BF16", widest)
         )
-        return outline(checkpoint, least, most, pieces=pieces, window_ignored=window_ignored(checkpoint.config))
+        return outline_of(checkpoint, (least, most), bind(module, least.architecture), window=window_ignored(checkpoint.config))
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
         """Bind the matrices of this view to the parameters of `module`.

@@ -12,9 +12,9 @@ from torch import Tensor as Torch
 from transformers import PreTrainedModel
 
 from bitwright.compress.models.checkpoints.conversions import Outgoing
-from bitwright.compress.models.initialised_layers import initialised_layers
 from bitwright.compress.models.module_state import weights_of
-from bitwright.compress.models.structure import ROUTER, STACKED, kinds_of, n_stacked, transposed
+from bitwright.compress.models.modules.initialised_layers import initialised_layers
+from bitwright.compress.models.modules.structure import ROUTER, STACKED, kinds_of, n_stacked, transposed
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import KEPT, Tensor
 

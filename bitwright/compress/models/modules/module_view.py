@@ -12,17 +12,18 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from bitwright.compress.models.checkpoints.hugging_face import Rows
-from bitwright.compress.models.direct_reads import direct_reads, sentence_of
 from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
 from bitwright.compress.models.gguf.gguf_rows import GgufRows
 from bitwright.compress.models.gguf.reader import fingerprint
 from bitwright.compress.models.headers import Headers, Outline
-from bitwright.compress.models.module_tensors import module_tensors
+from bitwright.compress.models.modules.direct_reads import direct_reads, sentence_of
+from bitwright.compress.models.modules.module_tensors import module_tensors
+from bitwright.compress.models.modules.structure import EMBEDDING, ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
 from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, Source
-from bitwright.compress.models.structure import ROUTER
 from bitwright.compress.models.tensor_layout import ParameterSlice
-from bitwright.compress.models.view import Bound, View, outline
+from bitwright.compress.models.view import Bound, View, outline_of
+from bitwright.errors import ModelError
 from bitwright.spaces import Tensor, discover
 
 
@@ -105,9 +106,18 @@ class ModuleView(View):
         return ModuleSource(checkpoint.name, checkpoint.skeleton, rows_of(checkpoint), settings=checkpoint.settings, apart=self.apart)
 
     def headers(self, checkpoint: Checkpoint) -> Outline:
-        """Return the headers of the model in this view, without weights."""
+        """Return the headers of the model in this view, without weights.
+
+        Raises:
+            ModelError: with `apart`, no matrix can be quantized but the embedding.
+        """
         widest = "F32" if not isinstance(checkpoint, FolderCheckpoint) or checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
         tensors, pieces = module_tensors(checkpoint.skeleton, apart=self.apart)
+        if self.apart and {unit.kind for unit in discover(tensors)} <= {EMBEDDING}:
+            raise ModelError(
+                f"A packed checkpoint needs linear layers that its loader unpacks; {checkpoint.name} ({checkpoint.skeleton.config.model_type}) has "
+                "none: choose --target native or llama.cpp."
+            )
         config = checkpoint.skeleton.config
         least, most = (
             Headers(
@@ -120,7 +130,7 @@ class ModuleView(View):
             )
             for stored in ("BF16", widest)
         )
-        return outline(checkpoint, least, most, pieces={tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
+        return outline_of(checkpoint, (least, most), {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:  # noqa: ARG002
         """Bind the matrices of this view to the parameters of `module`."""
