@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.families.cells import FORMATS, Cell, fitted
 from benchmarks.families.family import Family
 from benchmarks.families.gguf_file import convert
-from bitwright.compress import join_name
+from bitwright.compress.models.joined_name import join_name
 
 TARGETS = tuple(FORMATS)
 
