@@ -3,9 +3,10 @@
 They are shared by all tests of a process; no test may leave their weights changed.
 """
 
+import atexit
+import shutil
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -52,16 +53,12 @@ def _made(model_type: str, settings: dict[str, Any]) -> Model:
             noise = torch.randn(weight.shape, generator=generator)
             matrix = noise * (0.15 if weight.shape[0] == N_TOKENS else 1.5 * weight.shape[-1] ** -0.5)
             weight.copy_(weight + 0.3 * noise if "norm" in name else matrix)
-    folder = TemporaryDirectory(prefix="bitwright-tiny-")
-    _KEPT.append(folder)  # weights are read from the files when they are asked for
+    folder = mkdtemp(prefix="bitwright-tiny-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # weights are read from the files when they are asked for
     torch.nn.Module.to(module, dtype=torch.bfloat16)
-    module.save_pretrained(folder.name)
-    _tokenizer().save_pretrained(folder.name)
-    return load(str(Path(folder.name)))
-
-
-#: removed when the process ends
-_KEPT: list["TemporaryDirectory[str]"] = []
+    module.save_pretrained(folder)
+    _tokenizer().save_pretrained(folder)
+    return load(folder)
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
