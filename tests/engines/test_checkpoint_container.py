@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from bitwright.compress import INDEX, PackedTensors, Source, applied, load, open_source, packed_codec, planned_weights
+from bitwright.compress import INDEX, LINEAR_VIEW, PackedTensors, Source, applied, load, open_source, packed_codec, planned_weights
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS
 from bitwright.engines import Recipe, engine_named
 from bitwright.engines.checkpoint_container import CheckpointContainer
@@ -65,7 +65,7 @@ def write(container: CheckpointContainer, source: Source, formats: dict[str, str
 def written(
     folder: Path, path: Path, *, target: Target = TRANSFORMERS, seed: int = 0, menu: tuple[str, ...] = MENU
 ) -> tuple[CheckpointContainer, Source, dict[str, str]]:
-    container, source = engine_named(target.name).container(str(folder)), open_source(str(folder))
+    container, source = engine_named(target.name).container(str(folder)), open_source(str(folder), LINEAR_VIEW)
     space = space_of(container, source, path.parent, menu)
     choice = any_choice(space, seed)
     write(container, source, space.names(choice), path)
@@ -75,7 +75,7 @@ def written(
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_plain_transformers_loads_what_was_measured(family: str, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-    model, moe = load(str(folder_of(family))), family == "mixtral" or any(mark in family for mark in ("moe", "deepseek"))
+    model, moe = load(str(folder_of(family)), view=LINEAR_VIEW), family == "mixtral" or any(mark in family for mark in ("moe", "deepseek"))
     # experts are loaded in bfloat16, and what that changes in the inputs of a layer can turn any rounding of them
     _, source, formats = written(folder_of(family), tmp_path / "model", menu=MENU if moe else (*MENU, *ROUNDING_INPUTS))
     levels = PackedTensors(tmp_path / "levels", source, packed_codec(), {})
@@ -89,7 +89,7 @@ def test_plain_transformers_loads_what_was_measured(family: str, folder_of: Call
     # in bfloat16 a token may be sent to another expert, and those after it read that
     off = (found - expected).abs()
     assert (off.median() < 0.02) if moe else (off.max() < 1e-4)
-    assert not torch.allclose(found, load(str(folder_of(family))).module(IDS).logits, atol=0.2)
+    assert not torch.allclose(found, load(str(folder_of(family)), view=LINEAR_VIEW).module(IDS).logits, atol=0.2)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -99,7 +99,7 @@ def test_a_choice_changes_nothing_but_its_own_bytes(seed: int, folder_of: Callab
 
 @pytest.mark.parametrize("family", ["llama-untied", "mixtral"])
 def test_shards_are_cut_by_the_source(family: str, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-    source = open_source(str(folder_of(family)))
+    source = open_source(str(folder_of(family)), LINEAR_VIEW)
     container = replace(engine_named(TRANSFORMERS.name).container(str(folder_of(family))), shard_bytes=60_000)
     space = space_of(container, source, tmp_path)
     for seed in range(3):
@@ -119,10 +119,10 @@ def test_shards_are_cut_by_the_source(family: str, folder_of: Callable[[str], Pa
 @pytest.mark.parametrize("form", ["FP8_ROW", "W4_G32"])
 def test_experts_of_one_format_load(form: str, target: Target, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
     container = replace(engine_named(target.name).container(str(folder_of("mixtral"))), reload=reload_in_transformers)
-    source = open_source(str(folder_of("mixtral")))
+    source = open_source(str(folder_of("mixtral")), LINEAR_VIEW)
     space = space_of(container, source, tmp_path, menu=(form,))
     write(container, source, space.names(any_choice(space, 0)), tmp_path / "model")
-    assert {tensor.stored for tensor in container.written(tmp_path / "model").tensors if tensor.name.endswith("_exps.weight")} == {form}
+    assert {tensor.stored for tensor in container.written(tmp_path / "model").tensors if tensor.kind.endswith("_exps")} == {form}
 
 
 def test_a_gguf_file_becomes_a_checkpoint(gguf_256: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_gguf_file_becomes_a_checkpoint(gguf_256: Path, tmp_path: Path) -> Non
 
 def test_a_checkpoint_of_floats_alone_has_no_quantization(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
     folder = folder_of("llama-tied")
-    container, source = engine_named(TRANSFORMERS.name).container(str(folder)), open_source(str(folder))
+    container, source = engine_named(TRANSFORMERS.name).container(str(folder)), open_source(str(folder), LINEAR_VIEW)
     space = space_of(container, source, tmp_path, menu=("BF16",))
     write(container, source, space.names(any_choice(space, 0)), tmp_path / "model")
     assert "quantization_config" not in json.loads((tmp_path / "model" / "config.json").read_text())
@@ -156,7 +156,7 @@ class TestTraps:
         self.refused(replace(TRANSFORMERS, rules=()), folder_of("llama-untied"), tmp_path, ("W4_ROW", "W8_ROW"))
 
     def test_experts_of_floats(self, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-        container, source = engine_named(TRANSFORMERS.name).container(str(folder_of("mixtral"))), open_source(str(folder_of("mixtral")))
+        container, source = engine_named(TRANSFORMERS.name).container(str(folder_of("mixtral"))), open_source(str(folder_of("mixtral")), LINEAR_VIEW)
         units = [unit for unit in discover(source.tensors) if not unit.kind.endswith("_exps")]
         formats = {tensor.name: "W4_ROW" for unit in units for tensor in unit.tensors if unit.kind != "token_embd"}
         with pytest.raises(BrokenPromiseError):
@@ -164,7 +164,7 @@ class TestTraps:
 
     def refused(self, target: Target, folder: Path, tmp_path: Path, menu: tuple[str, ...]) -> None:
         engine = replace(engine_named(target.name), target=target)
-        container, source = replace(engine.container(str(folder)), reload=reload_in_transformers), open_source(str(folder))
+        container, source = replace(engine.container(str(folder)), reload=reload_in_transformers), open_source(str(folder), LINEAR_VIEW)
         space = space_of(container, source, tmp_path, menu)
         with pytest.raises(BrokenPromiseError) as caught:
             write(container, source, space.names(any_choice(space, 1)), tmp_path / "model")

@@ -77,8 +77,8 @@ def test_what_was_built_keeps_every_promise(fitted: bw.pipeline.Fitted) -> None:
 def test_channels_may_be_pruned_by_hand_up_to_all_of_a_part(fitted: bw.pipeline.Fitted, tmp_path: Path) -> None:
     formats, space = fitted.plan.formats, bw.open_run(fitted.report.parent).space
     shapes = {tensor.name: tensor.shape for unit in space.units for tensor in unit.tensors}
-    first = next(name for name in formats if "ffn_down" in name and part_of(name) == 0)
-    alike = [first.partition(".part.")[0].replace("ffn_down", role) for role in ("ffn_gate", "ffn_up", "ffn_down")]
+    first = next(name for name in formats if "down_proj" in name and part_of(name) == 0)
+    alike = [first.partition(".part.")[0].replace("down_proj", role) for role in ("gate_proj", "up_proj", "down_proj")]
     gone = {name: "PRUNE" for name in formats if name.partition(".part.")[0] in alike}
     saved = sum(NATIVE_CHANNELS.format(formats[name]).size_bytes(shapes[name]) for name in gone)
     plan = fitted.plan.model_copy(update={"formats": formats | gone, "size_bytes": fitted.plan.size_bytes - saved})
@@ -88,11 +88,11 @@ def test_channels_may_be_pruned_by_hand_up_to_all_of_a_part(fitted: bw.pipeline.
 
 
 def test_nothing_else_can_be_pruned(fitted: bw.pipeline.Fitted, tmp_path: Path) -> None:
-    name = next(name for name in fitted.plan.formats if "attn_q" in name)
+    name = next(name for name in fitted.plan.formats if "q_proj" in name)
     with pytest.raises(PlanError) as caught:
         bw.build(fitted.plan.model_copy(update={"formats": fitted.plan.formats | {name: "PRUNE"}}), tmp_path / "model")
     sentence(caught.value, "PRUNE", "only channels", name)
-    half = next(name for name in fitted.plan.formats if "ffn_up" in name)
+    half = next(name for name in fitted.plan.formats if "up_proj" in name)
     with pytest.raises(PlanError) as caught:
         bw.build(fitted.plan.model_copy(update={"formats": fitted.plan.formats | {half: "PRUNE"}}), tmp_path / "model")
     sentence(caught.value, "one decision")

@@ -119,8 +119,7 @@ def test_what_was_loaded_can_be_saved_and_loaded_again(mixtral: Path, tmp_path: 
         ({"extra": 1}, ("extra",)),
         ({"formats": None}, ("no formats",)),
         ({"formats": {"model.embed_tokens": "INT9_G32"}}, ("model.embed_tokens", "INT9_G32")),
-        ({"formats": {"model.embed": "INT4_G32"}}, ("model.embed",)),
-        ({"formats": {}}, ("model.embed_tokens",)),
+        ({"formats": {}}, ("lacks model.layers.0.mlp.experts.0.",)),
         ({"formats": {"model.embed_tokens": "DROP"}}, ("model.embed_tokens", "Only experts")),
         ({"formats": {"model.layers.0.mlp.experts.0.up_proj": "DROP x"}}, ("DROP x",)),
     ],
@@ -130,6 +129,14 @@ def test_settings_that_are_not_known_are_refused(broken: Path, changes: dict[str
     with pytest.raises(ModelError) as caught:
         opened(broken)
     sentence(caught.value, *words)
+
+
+def test_a_layer_that_the_model_does_not_have_is_refused(broken: Path) -> None:
+    formats = json.loads((broken / "config.json").read_text())["quantization_config"]["formats"]
+    set_up(broken, formats=formats | {"model.embed": "INT4_G32"})
+    with pytest.raises(ModelError) as caught:
+        opened(broken)
+    sentence(caught.value, "only layers of its model", "model.embed")
 
 
 def test_a_shard_that_is_cut_off_is_refused(broken: Path) -> None:

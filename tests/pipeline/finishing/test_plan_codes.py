@@ -10,7 +10,7 @@ import pytest
 import bitwright as bw
 from bitwright.compress import load, matrix_shape, open_source
 from bitwright.compress.codecs.packed_file import DIGEST_BYTES, read_packed
-from bitwright.engines import NATIVE, model_as_held, target_named
+from bitwright.engines import NATIVE, engine_named, model_as_held, target_named
 from bitwright.errors import OutputError, PlanError, RunError
 from bitwright.objectives import Reference
 from bitwright.pipeline import Run
@@ -46,7 +46,7 @@ def effort() -> bw.pipeline.Effort:
 
 def packed(plan: Plan, model: Path) -> dict[str, bytes]:
     """Return what `build` would write of every tensor of the plan."""
-    whole = open_source(str(model))
+    whole = open_source(str(model), engine_named(plan.target).view)
     of = packing(plan, target_named(plan.target), whole)
     return {tensor.name: of(tensor).tobytes() for tensor in whole.tensors if tensor.name in plan.formats}
 
@@ -151,8 +151,8 @@ def test_experts_apart_are_rounded_by_their_own_moments(tiny_mixtral: Path, tmp_
     settings = small(tiny_mixtral, target="native", formats=("INT8_G32", "INT3_G32"), codec="gptq", sensitivity="importance")
     run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=bw.pipeline.Search(bw.pipeline.method_named("auto"), effort()))
     plan, _ = bw.plan(run, bw.parse_budget("7bpw"))
-    apart = model_as_held(load(str(tiny_mixtral)), NATIVE)
-    of = packing(plan, target_named("native"), open_source(str(tiny_mixtral)))
+    apart = model_as_held(load(str(tiny_mixtral), view=engine_named("native").view), NATIVE)
+    of = packing(plan, target_named("native"), open_source(str(tiny_mixtral), engine_named("native").view))
     for tensor in apart.tensors:
         if tensor.name in plan.formats:
             assert of(tensor).tobytes() == (run.folder / LEVELS / f"{tensor.name}.{plan.formats[tensor.name]}").read_bytes()[:-DIGEST_BYTES]

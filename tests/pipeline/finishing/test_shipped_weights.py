@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 import bitwright as bw
 from bitwright.compress import PackedTensors, applied, integer_codec, load, matrix_shape, open_source
 from bitwright.compress.codecs.rounding.gptq import Gptq
-from bitwright.engines import target_named
+from bitwright.engines import engine_named, target_named
 from bitwright.engines.no_engine import INTEGERS
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Reference, collect_moments
@@ -148,7 +148,7 @@ def test_words_that_cannot_be_are_refused(run: Run, tmp_path: Path) -> None:
     settings = bw.Settings(run.settings.model, ship_codec="")
     with pytest.raises(UserError) as caught:
         replace(settings, ship_codec="gptq")
-    sentence(caught.value, "libggml", "llama.cpp")
+    sentence(caught.value, "ggml, obs", "llama.cpp")
     both = replace(BY, objectives=bw.pipeline.named_objectives("flips"))
     settings = small(run.settings.model, target="transformers", formats=("W8_G32", "W4_G32"), ship_codec="gptq")
     with pytest.raises(UserError) as caught:
@@ -195,5 +195,5 @@ def test_a_dropped_expert_is_gone_while_the_others_are_rounded(tiny_mixtral: Pat
     assert not any(name.startswith("model.layers.0.self_attn") for name in differ)
     formats = space.names(choices[1])
     plan = make_plan(run, budget="none", strategy="by hand", measurement=run.shipped[tuple(choices[1].tolist())])
-    of = packing(plan, target_named("native"), open_source(str(tiny_mixtral)))
+    of = packing(plan, target_named("native"), open_source(str(tiny_mixtral), engine_named("native").view))
     assert all(len(of(tensor)) == 0 for tensor in bench.model.tensors if formats.get(tensor.name) == "DROP")
