@@ -28,6 +28,7 @@ FORMATS = {
 }
 _SHAPE = {"n_calibration": 4, "n_held_out": 2, "sequence_length": 32}
 _SECONDS = 240
+_OTHER_MEDIA = ("visual", "vision", "projector", "connector")
 #: shares of the language model's size in 16 bits that the budget is, the second where much stays in floats, and bytes for metadata and tokenizer
 _SHARES, _REST_BYTES = (0.65, 0.85), 60_000
 
@@ -81,10 +82,10 @@ def budgets(family: Family, target: str, folder: Path) -> list[Budget]:
     with safe_open(folder / "model.safetensors", "np") as tensors:
         for name in tensors.keys():  # noqa: SIM118
             n_bytes = 2 * int(np.prod(tensors.get_slice(name).get_shape()))
-            if family.text is None or "language_model" in name or "lm_head" in name or "text_model" in name:
-                language += n_bytes
-            else:
+            if family.text is not None and any(word in name for word in _OTHER_MEDIA):
                 rest += n_bytes
+            else:
+                language += n_bytes
     kept = _REST_BYTES + (0 if target == "llama.cpp" else rest)
     return [bw.parse_budget(f"{int(share * language) + kept}B") for share in _SHARES]
 
