@@ -104,7 +104,8 @@ def cell(family: Family, target: str, model: str) -> Cell:
             settings = bw.Settings(model, target=target, formats=FORMATS[target], **_SHAPE)
             found = _fit(settings, budgets(family, target, Path(split_name(model)[0])), Path(out))
         except BitwrightError as error:
-            return Cell(family.name, target, str(error).replace(model, family.name).replace(out, "OUT"))
+            folder = str(Path(split_name(model)[0]).parent)
+            return Cell(family.name, target, str(error).replace(model, family.name).replace(f"{folder}{os.sep}", "").replace(out, "OUT"))
         except Exception as error:  # a fault, which the matrix has to show
             place = traceback.extract_tb(error.__traceback__)[-1]
             return Cell(family.name, target, f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})")

@@ -66,5 +66,5 @@ def _loaded(module: PreTrainedModel, slot: CheckpointEntry) -> Torch:
     owner = module.get_submodule(layer)
     if isinstance(owner, PackedMatrix) and part == "weight":
         return owner.rows(slice(None))
-    weights: Torch = torch.atleast_1d(owner.state_dict()[part])  # Apertus has single numbers
-    return weights
+    weights: Torch = owner.state_dict()[part]
+    return weights if weights.dim() else weights[None]  # Apertus has single numbers
