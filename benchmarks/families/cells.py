@@ -28,6 +28,7 @@ FORMATS = {
 }
 _SHAPE = {"n_calibration": 4, "n_held_out": 2, "sequence_length": 32}
 _SECONDS = 240
+_OTHER_MEDIA = ("visual", "vision", "projector", "connector")
 #: shares of the language model's size in 16 bits that the budget is, the second where much stays in floats, and bytes for metadata and tokenizer
 _SHARES, _REST_BYTES = (0.65, 0.85), 60_000
 
@@ -81,10 +82,10 @@ def budgets(family: Family, target: str, folder: Path) -> list[Budget]:
     with safe_open(folder / "model.safetensors", "np") as tensors:
         for name in tensors.keys():  # noqa: SIM118
             n_bytes = 2 * int(np.prod(tensors.get_slice(name).get_shape()))
-            if family.text is None or "language_model" in name or "lm_head" in name or "text_model" in name:
-                language += n_bytes
-            else:
+            if family.text is not None and any(word in name for word in _OTHER_MEDIA):
                 rest += n_bytes
+            else:
+                language += n_bytes
     kept = _REST_BYTES + (0 if target == "llama.cpp" else rest)
     return [bw.parse_budget(f"{int(share * language) + kept}B") for share in _SHARES]
 
@@ -103,7 +104,8 @@ def cell(family: Family, target: str, model: str) -> Cell:
             settings = bw.Settings(model, target=target, formats=FORMATS[target], **_SHAPE)
             found = _fit(settings, budgets(family, target, Path(split_name(model)[0])), Path(out))
         except BitwrightError as error:
-            return Cell(family.name, target, str(error).replace(model, family.name).replace(out, "OUT"))
+            folder = str(Path(split_name(model)[0]).parent)
+            return Cell(family.name, target, str(error).replace(model, family.name).replace(f"{folder}{os.sep}", "").replace(out, "OUT"))
         except Exception as error:  # a fault, which the matrix has to show
             place = traceback.extract_tb(error.__traceback__)[-1]
             return Cell(family.name, target, f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})")

@@ -17,6 +17,7 @@ from bitwright.objectives.text.importance import collect_importance
 from bitwright.objectives.text.moments import MomentsOfText, collect_moments
 from bitwright.objectives.text.routing import NO_ROUTING, RouterCall, Routing, added, cached_routing, hook_routers, routing_from, routing_key
 from bitwright.objectives.text.taps import Tap, Tapped, Use, is_mixture
+from bitwright.objectives.text.token_reader import TokenReader
 from bitwright.objectives.text.tokens import (
     Shape,
     Texts,
@@ -57,6 +58,7 @@ __all__ = [
     "Tapped",
     "Texts",
     "TokenObjective",
+    "TokenReader",
     "Tokens",
     "Use",
     "added",

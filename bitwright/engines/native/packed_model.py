@@ -82,10 +82,15 @@ def _packed(layer: nn.Module, name: str, kept: Mapping[str, Format], dtype: torc
     if isinstance(layer, Conv1D):
         n_inputs, n_outputs = layer.weight.shape
         return PackedLinear(kept[name], (n_outputs, n_inputs), layer.bias)
-    if isinstance(layer, nn.Embedding):
+    if isinstance(layer, nn.Embedding) and _looks_up_rows(layer):
         shape = layer.num_embeddings, layer.embedding_dim
         return PackedEmbedding(kept[name], shape, scale=float(vars(layer).get(_SCALE, 1.0)), dtype=dtype)
     return layer
+
+
+def _looks_up_rows(layer: nn.Embedding) -> bool:
+    """Return whether an embedding returns the rows of the ids that it is given; OPT's of positions counts them from an attention mask."""
+    return type(layer).forward is nn.Embedding.forward or _SCALE in vars(layer)
 
 
 def _assemble(module: PreTrainedModel, matrices: Sequence[tuple[Tensor, ParameterSlice]], kept: Mapping[str, Format], dtype: torch.dtype) -> set[str]:

@@ -143,6 +143,6 @@ class PackedStack(nn.Module):
 
 
 def footprint_bytes(module: nn.Module) -> int:
-    """Return the bytes of all parameters and buffers of a module, shared ones counted once."""
-    tensors = [*module.parameters(), *module.buffers()]
+    """Return the bytes of all parameters and buffers that a module saves, shared ones counted once; a mask that it makes itself is none of them."""
+    tensors = module.state_dict(keep_vars=True).values()
     return sum(tensor.element_size() * prod(tensor.shape) for tensor in {id(tensor): tensor for tensor in tensors}.values())

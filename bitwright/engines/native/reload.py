@@ -67,4 +67,4 @@ def _loaded(module: PreTrainedModel, slot: CheckpointEntry) -> Torch:
     if isinstance(owner, PackedMatrix) and part == "weight":
         return owner.rows(slice(None))
     weights: Torch = owner.state_dict()[part]
-    return weights
+    return weights if weights.dim() else weights[None]  # Apertus has single numbers

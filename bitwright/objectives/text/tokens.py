@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from bitwright.compress import Model
 from bitwright.errors import TextError
 from bitwright.objectives.text.documents import Chat, Document, require_sayable
+from bitwright.objectives.text.token_reader import TokenReader
 from bitwright.progress import Progress
 
 _SAMPLED_AT_ONCE = 96
@@ -224,12 +225,10 @@ def _sample(model: Model, n: int, length: int, *, generator: torch.Generator) ->
     tokenizer = model.tokenizer
     first = require_first_token(tokenizer, embedding_rows(model))
     ids = torch.full((n, 1), first, dtype=torch.int64, device=model.device)
-    drawn, cache = [ids], None
+    drawn, reader = [ids], TokenReader(model.module)
     for _ in range(length - 1):
-        out = model.module(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        probabilities = out.logits[:, -1].float().softmax(dim=-1)
+        probabilities = reader.read(ids).float().softmax(dim=-1)
         ids = draw(probabilities, generator).to(model.device)
-        cache = out.past_key_values
         drawn.append(ids)
     sequences: NDArray[np.int64] = torch.cat(drawn, dim=1).cpu().numpy()
     return sequences

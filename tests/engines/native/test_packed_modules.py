@@ -106,6 +106,13 @@ def test_what_is_shared_is_counted_once() -> None:
     assert footprint_bytes(nn.ModuleList([first, second])) == FORM.size_bytes(SHAPE)
 
 
+def test_a_mask_that_is_not_saved_is_not_counted() -> None:
+    layer = nn.Module()
+    layer.register_buffer("mask", torch.ones(64, dtype=torch.bool), persistent=False)
+    layer.register_buffer("scale", torch.ones(2))
+    assert footprint_bytes(layer) == 8
+
+
 def test_parts_of_a_layer_are_put_where_they_belong() -> None:
     blocks, weights = blocks_of(2)
     x, bias = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(1)), nn.Parameter(torch.arange(80.0))
