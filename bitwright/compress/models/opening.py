@@ -17,7 +17,8 @@ from transformers.initialization import no_init_weights
 
 from bitwright.compress.models.auto_class import auto_class
 from bitwright.compress.models.checkpoints.checkpoint import Shards
-from bitwright.compress.models.checkpoints.configuration_file import quantization_in, read_configuration
+from bitwright.compress.models.checkpoints.configuration_file import read_configuration
+from bitwright.compress.models.checkpoints.quantized.quantization import quantization_of_model
 from bitwright.compress.models.gguf.gguf_tokenizer import restore_pre_tokenizer
 from bitwright.compress.models.gguf.reader import GgufSource
 from bitwright.compress.models.gguf.same_model import require_same_model
@@ -59,6 +60,11 @@ class FolderCheckpoint:
         """Settings besides the weights that change the output, by name."""
         return settings_of_folder(self.config_json, self.path)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about the model as a source."""
+        return (f"The source had {self.shards.quantized}: a finer format stores its rounding too.",) if self.shards.quantized else ()
+
     @torch.no_grad()
     def module(self) -> PreTrainedModel:
         """Load a new module in float32 with the weights of the folder.
@@ -81,6 +87,7 @@ class GgufCheckpoint:
     name: str
     path: Path
     source: GgufSource
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def config(self) -> PreTrainedConfig:
@@ -160,7 +167,7 @@ def _opened(name: str, place: Path, path: Path, stamps: tuple[tuple[str, int, in
     with quietly(path):
         skeleton = open_skeleton(config)
     config_json = read_configuration(path)
-    return FolderCheckpoint(name, path, config, config_json, skeleton, Shards(path, quantization_in(config_json, path), skeleton), way)
+    return FolderCheckpoint(name, path, config, config_json, skeleton, Shards(path, quantization_of_model(config_json, path), skeleton), way)
 
 
 def open_skeleton(config: PreTrainedConfig) -> PreTrainedModel:
