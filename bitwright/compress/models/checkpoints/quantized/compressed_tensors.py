@@ -53,7 +53,7 @@ def _schemes(settings: Mapping[str, Any]) -> list[Any]:
     try:
         groups = [dict(group) for group in settings["config_groups"].values()]
         made = [scheme.model_validate({**group, "format": group.get("format") or settings.get("format")}) for group in groups]
-        wrong = [str(one.format) for one in made if one.format is None or one.format.value not in _KNOWN or one.weights is None]
+        wrong = [str(one.format) for one in made if one.format is None or one.format not in _KNOWN or one.weights is None]
         if wrong:
             raise ValueError(f"its format is {wrong[0]}")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -87,7 +87,7 @@ def _is_class(target: str) -> bool:
 
 def _weight(layer: str, stored: Stored, scheme: Any, dtype: str) -> PackedWeight:
     parts = {role: stored[f"{layer}.{role}"] for role in _ROLES if f"{layer}.{role}" in stored}
-    bits, form = int(scheme.weights.num_bits), str(scheme.format.value)
+    bits, form = int(scheme.weights.num_bits), str(scheme.format)
     codes = part(stored, f"{layer}.{'weight_packed' if form == _INTEGERS or form in _BYTES else 'weight'}")
     if codes.dtype in DTYPES:
         raise ModelError(
@@ -108,6 +108,6 @@ def _shape(layer: str, stored: Stored, codes: StoredTensor, bits: int, form: str
 
 
 def _decoded(parts: Mapping[str, Torch], *, scheme: Any) -> Torch:
-    compressor = importlib.import_module(f"{_PACKAGE}.compressors").BaseCompressor.get_value_from_registry(scheme.format.value)
+    compressor = importlib.import_module(f"{_PACKAGE}.compressors").BaseCompressor.get_value_from_registry(scheme.format)
     made: Torch = compressor.decompress(dict(parts), scheme)["weight"]
     return made

@@ -26,7 +26,7 @@ LAYER = "model.layers.1.mlp.up_proj"
 
 
 def coded(weight: Torch, *, bits: int, offset: int, ordered: bool) -> Coded:
-    n_rows, n_columns = weight.shape
+    n_columns = weight.shape[1]
     order = torch.arange(n_columns) if ordered else torch.randperm(n_columns, generator=torch.Generator().manual_seed(1))
     codes, scales, zeros = rounded(weight[:, order], bits, GROUP)  # groups of columns in the order of quantization
     of_column = torch.empty(n_columns, dtype=torch.int32)
