@@ -15,7 +15,7 @@ from bitwright.pipeline.cost_limits import CostLimit, require_possible
 from bitwright.pipeline.origins import GIVEN, KNAPSACK, Origin, finder, own_best, versions
 from bitwright.pipeline.plan_codes import rounding_of
 from bitwright.pipeline.plan_steps import planned_steps
-from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, Run
+from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, QUANTIZED, Run
 from bitwright.pipeline.run_space import uniforms
 from bitwright.pipeline.settings import OF_MODEL
 from bitwright.search import solve_with_rows
@@ -171,7 +171,8 @@ def _planned_model(run: Run) -> PlannedModel:
     known = run.store.settings()
     settings = {name.removeprefix(OF_MODEL): value for name, value in known.items() if name.startswith(OF_MODEL)}
     source = absolute_name(run.settings.model)
-    return PlannedModel(source=source, fingerprint=known["model"], settings=settings, n_weights=run.prices.space.n_weights)
+    quantized = run.store.text(QUANTIZED) if run.store.has_text(QUANTIZED) else ""
+    return PlannedModel(source=source, fingerprint=known["model"], settings=settings, n_weights=run.prices.space.n_weights, quantized=quantized)
 
 
 def _importance_digest(run: Run) -> str:

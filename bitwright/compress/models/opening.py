@@ -61,9 +61,9 @@ class FolderCheckpoint:
         return settings_of_folder(self.config_json, self.path)
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences about the model as a source."""
-        return (f"The source had {self.shards.quantized}: a finer format stores its rounding too.",) if self.shards.quantized else ()
+    def quantized(self) -> str:
+        """How the weights are stored, if not as floats: `4-bit weights (gptq)`."""
+        return self.shards.quantized
 
     @torch.no_grad()
     def module(self) -> PreTrainedModel:
@@ -87,7 +87,7 @@ class GgufCheckpoint:
     name: str
     path: Path
     source: GgufSource
-    notes: tuple[str, ...] = ()
+    quantized: str = ""  # a GGUF file says itself what its types are
 
     @cached_property
     def config(self) -> PreTrainedConfig:

@@ -25,7 +25,7 @@ def quantized(source: Path, folder: Path, settings: Mapping[str, object], code: 
         if weight.dim() == 2 and ".layers." in name and "gate.weight" not in name:
             parts, meant[name] = code(weight.float())
             del stored[name]
-            stored |= {f"{name.removesuffix('.weight')}.{role}": part.contiguous() for role, part in parts.items()}
+            stored |= {f"{name.removesuffix('.weight')}.{role}": part.contiguous().clone() for role, part in parts.items()}
     save_file(stored, folder / WHOLE, {"format": "pt"})
     change(folder, quantization_config=dict(settings))
     return meant

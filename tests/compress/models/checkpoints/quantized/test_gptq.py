@@ -66,9 +66,9 @@ def test_experts_one_by_one_become_their_stack(tiny_mixtral: Path, tmp_path: Pat
 def test_loaded_it_is_a_float_model_and_says_what_it_was(llama_tied: Path, tmp_path: Path) -> None:
     folder_of(llama_tied, tmp_path / "gptq")
     model = load(str(tmp_path / "gptq"))
-    assert any("4-bit weights (gptq)" in note for note in model.notes)
+    assert model.quantized == "4-bit weights (gptq)"
     assert model.source.fingerprint == open_source(str(tmp_path / "gptq")).fingerprint
-    assert not load(str(llama_tied)).notes
+    assert not load(str(llama_tied)).quantized
 
 
 def test_a_bias_of_zeros_that_the_layer_has_not_is_none(llama_tied: Path, tmp_path: Path) -> None:
