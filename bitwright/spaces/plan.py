@@ -24,8 +24,8 @@ class _Record(BaseModel):
 
 class PlannedModel(_Record):
     """The model that the plan is for. `fingerprint` is a SHA-256 over its tensors, and `settings` what else changes what it computes, by name: the
-    keys of its configuration and the files of its tokenizer, or the metadata of its GGUF file. `quantized` says how its weights were stored, if not as
-    floats: a format finer than that stores their rounding too.
+    keys of its configuration and the files of its tokenizer, or the metadata of its GGUF file. `quantized` says how its weights were stored, if not
+    as floats: a format finer than that stores their rounding too.
     """
 
     source: str

@@ -16,7 +16,8 @@ from tests.sentences import sentence
 BLOCK, OUTER_BLOCK, OFFSET = 64, 256, 0.125
 LAYER = "model.layers.1.mlp.up_proj"
 FOUR, EIGHT = {"quant_method": "bitsandbytes", "load_in_4bit": True}, {"load_in_8bit": True}
-MAPS = {"nf4": torch.linspace(-1, 1, 16) ** 3, "fp4": torch.tensor([0.0, 0.1, 0.7, 1.0, 0.3, 0.5, 0.2, 0.25] * 2) * torch.tensor([1.0] * 8 + [-1.0] * 8)}
+MAGNITUDES = torch.tensor([0.0, 0.1, 0.7, 1.0, 0.3, 0.5, 0.2, 0.25])
+MAPS = {"nf4": torch.linspace(-1, 1, 16) ** 3, "fp4": torch.cat([MAGNITUDES, -MAGNITUDES])}
 OUTER_MAP = torch.linspace(-1, 1, 256) ** 3
 
 

@@ -59,8 +59,8 @@ def written(source: Path, folder: Path, form: str, *groups: tuple[str, dict[str,
             is_wide = {"weight_scale": form != "nvfp4-pack-quantized"}
             stored |= {f"{layer}.{role}": (part.bfloat16() if is_wide.get(role) else part).contiguous() for role, part in made.items()}
     save_file(stored, folder / WHOLE, {"format": "pt"})
-    settings = {"quant_method": "compressed-tensors", "format": form, "config_groups": schemes, "ignore": ["lm_head"], "quantization_status": "compressed"}
-    change(folder, quantization_config=settings)
+    settings = {"quant_method": "compressed-tensors", "format": form, "config_groups": schemes, "quantization_status": "compressed"}
+    change(folder, quantization_config=settings | {"ignore": ["lm_head"]})
     return folder
 
 
@@ -137,7 +137,8 @@ def test_groups_are_found_by_name_before_class(llama_tied: Path, tmp_path: Path)
 )
 def test_configurations_that_cannot_be_followed_are_named(changes: dict[str, Any], named: str, llama_tied: Path, tmp_path: Path) -> None:
     folder = written(llama_tied, tmp_path / "packed", "pack-quantized", ("Linear", weights(4)))
-    settings = {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"g": {"targets": ["Linear"], "weights": weights(4)}}}
+    groups = {"g": {"targets": ["Linear"], "weights": weights(4)}}
+    settings = {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": groups}
     change(folder, quantization_config=settings | changes)
     with pytest.raises(ModelError) as caught:
         opened(folder)

@@ -42,7 +42,7 @@ def coded(weight: Torch) -> Coded:
         scale = (scales[:, group].float() * outer).unsqueeze(-1)
         codes[:, columns], values = codes_of(weight[:, columns] / scale)
         meant[:, columns] = values * scale
-    parts = {"weight": codes[:, ::2] | (codes[:, 1::2] << 4), "weight_scale": scales, "weight_scale_2": outer.clone(), "input_scale": torch.tensor(0.5)}
+    parts = {"weight": codes[:, ::2] | (codes[:, 1::2] << 4), "weight_scale": scales, "weight_scale_2": outer, "input_scale": torch.tensor(0.5)}
     return parts, meant.bfloat16()
 
 
