@@ -1,4 +1,4 @@
-"""What did not help, or only sometimes: the decisions behind the default search, each tried both ways.
+"""Ablations: decisions behind the default search that did not help, or only sometimes, each tried both ways.
 
     python benchmarks/ablations.py MODEL --calibration cal.txt --held-out held.txt --out FOLDER
 
@@ -27,12 +27,12 @@ from race import LONG, Heat, numbers, searched
 
 from bitwright.methods.by_name import method_named
 from bitwright.pipeline import Run, Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.price_table import distortion_of, subject_of
-from bitwright.pipeline.run_search import DEFAULT, open_session
-from bitwright.pipeline.run_space import price, whole_space
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.price_table import distortion_of, subject_of
+from bitwright.pipeline.pricing.run_space import price, whole_space
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import DEFAULT, open_session
 from bitwright.predictors import gradient_products, importance_error_table
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.progress import Silent
@@ -65,7 +65,7 @@ def priced(args: argparse.Namespace, folder: str, *, n_sequences: int, length: i
         n_calibration=n_sequences,
         n_held_out=args.held_out_sequences,
         sequence_length=length,
-        keep=("token_embd*",),
+        skip=("token_embd*",),
     )
     bench = set_up(settings, args.out / folder, device="cpu", progress=Silent())
     return bench, price(bench)
@@ -73,46 +73,46 @@ def priced(args: argparse.Namespace, folder: str, *, n_sequences: int, length: i
 
 def budgets_of(args: argparse.Namespace, run: Run) -> list[int]:
     """Bits of a file at each of `--budgets`, between the uniform ones in proportion."""
-    everything = run.prices.everything
-    sizes = sorted(int(everything.total_bits(everything.uniform(everything.formats[f]))) for f in np.flatnonzero(run.prices.tried.any(axis=0)))
+    everything = run.everything
+    sizes = sorted(int(everything.total_bits(everything.uniform(everything.formats[f]))) for f in np.flatnonzero(run.tried.any(axis=0)))
     return [int(np.interp(bits, sorted(args.bits), sizes[: len(args.bits)])) // 8 * 8 for bits in args.budgets]
 
 
 def optima(run: Run, table: Table, budgets: list[int]) -> tuple[Choice, ...]:
-    return tuple(solve(run.prices.space, table, bits).choice for bits in budgets)
+    return tuple(solve(run.space, table, bits).choice for bits in budgets)
 
 
 def many_sweeps(args: argparse.Namespace) -> Table:
     """The default table of eight times the text."""
     bench, run = priced(args, "eight", n_sequences=N_SWEEPS * N_SEQUENCES, length=LENGTH)
     space = whole_space(bench)
-    table = shrunk_table(gradient_products(subject_of(bench, run.prices.space)), importance_error_table(distortion_of(bench, space)))
+    table = shrunk_table(gradient_products(subject_of(bench, run.space)), importance_error_table(distortion_of(bench, space)))
     run.store.close()
-    return np.where(run.prices.space.offered, table, run.prices.table)
+    return np.where(run.space.offered, table, run.table)
 
 
 def steps(bench: LoadedRun, run: Run, start: tuple[Choice, ...], budgets: list[int]) -> Iterator[Row]:
-    """One step along the slopes from each plan, at every damping."""
+    """Yield one step along the slopes from each plan, at every damping."""
     found: dict[float, list[Choice]] = {damping: [] for damping in DAMPINGS}
     with open_session(bench, run, DEFAULT) as at:
-        expand = at.method_context([]).knowledge.expand[0]
+        expand = at.method_context([]).expand
         for choice, bits in zip(start, budgets, strict=True):
             slopes, curvatures = expand(choice)
             for damping in DAMPINGS:
-                found[damping].append(solve(run.prices.space, slopes + damping * curvatures, bits).choice)
+                found[damping].append(solve(run.space, slopes + damping * curvatures, bits).choice)
     for damping, choices in found.items():
         yield Row(f"damping {damping:g}", tuple(choices))
 
 
 def rows(args: argparse.Namespace, bench: LoadedRun, run: Run, budgets: list[int]) -> Iterator[Row]:
     """Every way, the default table's first."""
-    one = optima(run, run.prices.table, budgets)
+    one = optima(run, run.table, budgets)
     yield Row("one sweep", one)
     yield Row("eight sweeps", optima(run, many_sweeps(args), budgets))
     for length in SHORTER:
         n_sequences = N_SEQUENCES * LENGTH // length
         _, other = priced(args, f"of-{length}", n_sequences=n_sequences, length=length)
-        yield Row(f"{n_sequences} × {length}", optima(run, other.prices.table, budgets))
+        yield Row(f"{n_sequences} × {length}", optima(run, other.table, budgets))
         other.store.close()
     yield from steps(bench, run, one, budgets)
     for name, method, n in (("search", method_named("auto"), N_SEARCHED), ("exchanges", LONG, N_EXCHANGES)):
@@ -124,7 +124,7 @@ def rows(args: argparse.Namespace, bench: LoadedRun, run: Run, budgets: list[int
 def show(run: Run, row: Row, first: Row, *, budgets: list[int]) -> None:
     cells = []
     for choice, other, bits in zip(row.choices, first.choices, budgets, strict=True):
-        assert run.prices.space.total_bits(choice) <= bits
+        assert run.space.total_bits(choice) <= bits
         mine, theirs = (np.array(run.measurements[tuple(c.tolist())].by_sequence[:, 0]) for c in (choice, other))
         difference = mine - theirs
         error = float(difference.std(ddof=1) / np.sqrt(len(difference)))

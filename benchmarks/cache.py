@@ -26,10 +26,10 @@ from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.errors import BudgetError
 from bitwright.objectives import KullbackLeibler, Reference, Shape, Tokens, next_token_log_probabilities, read_documents, split_texts, standard_error
 from bitwright.pipeline import Memory, Run
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_space import price
-from bitwright.pipeline.size_limits import bounded
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.planning.size_limits import bounded
+from bitwright.pipeline.pricing.run_space import price
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import ANY_CACHE, DEFAULT_CACHE, AnyCacheTypes, CacheTypes, Choice, chosen_cache, file_bytes
@@ -150,10 +150,10 @@ def print_rivals(args: argparse.Namespace) -> None:
 
 
 def print_prices(run: Run) -> None:
-    """What each type costs alone, on the calibration text."""
-    names = [form.name for form in run.prices.space.formats]
+    """Print the price of each cache type alone, on the calibration text."""
+    names = [form.name for form in run.space.formats]
     print("Prices of the types of the cache, nats/token")
-    for what, row in zip(("keys", "values"), run.prices.table[-2:], strict=True):
+    for what, row in zip(("keys", "values"), run.table[-2:], strict=True):
         print(f"{what:8}" + "".join(f"{name:>8}{row[names.index(name)]:>9.5f}" for name in CACHE_MENU[1:]), flush=True)
 
 
@@ -163,13 +163,13 @@ def optimum(run: Run, memory: str, context: int, types: CacheTypes | AnyCacheTyp
         bound = bounded(run, Memory(bw.parse_budget(memory), context, 1, types))
     except BudgetError:
         return np.empty(0, dtype=np.int64)
-    return solve(bound.run.prices.space, run.prices.table, 8 * bound.size_bytes).choice
+    return solve(bound.run.space, run.table, 8 * bound.size_bytes).choice
 
 
 def figures(run: Run, choice: Choice, ours: NDArray[np.float64]) -> str:
     if not len(choice):
         return "nothing fits, or the original does"
-    nats, space = np.array(run.measurements[tuple(choice.tolist())].by_sequence[:, 0]), run.prices.space
+    nats, space = np.array(run.measurements[tuple(choice.tolist())].by_sequence[:, 0]), run.space
     more = nats - ours
     return (
         f"{chosen_cache(space, choice)!s:14}{file_bytes(space, choice) / 1e6:>10.1f}{nats.mean():>11.4f} ± {standard_error(nats):.4f}"

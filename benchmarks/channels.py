@@ -1,4 +1,4 @@
-"""What is gained where the channels of a feed-forward part have formats of their own, or none at all, against formats of whole matrices or experts?
+"""Compare formats for the channels of a feed-forward part, or pruning them, with formats for whole matrices or experts.
 
 Everything that is decided about has the same bytes in each lane; names are not counted there: a part takes some 200 bytes of them in headers and
 configuration whatever its size. That is much of a toy's file and nothing of a real one's, and is printed apart.
@@ -54,7 +54,7 @@ def lanes(settings: Settings, out: Path) -> dict[str, tuple[Lab, str]]:
         "each matrix": (opened(replace(settings, target="native-channel-matrices", model=inside), out / "each matrix"), "auto"),
         "pruned": (pruning, "auto"),
     }
-    if any(unit.expert >= 0 for unit in pruning.run.prices.space.units):
+    if any(unit.expert >= 0 for unit in pruning.run.space.units):
         found["with drops"] = (opened(replace(settings, formats=(*settings.formats, DROP.name)), out / "with drops"), "auto")
         found |= {name: (pruning, name) for name in ("camera-p", "camera-q")}
     return found
@@ -68,7 +68,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     labs = lanes(settings, args.out)
     whole = labs["whole"][0]
-    fixed = {name: lab.run.prices.space.fixed_bits for name, (lab, _) in labs.items()}
+    fixed = {name: lab.run.space.fixed_bits for name, (lab, _) in labs.items()}
     print(f"bytes that no choice changes: {fixed['whole'] // 8:,} whole, {fixed['pruned'] // 8:,} in parts")
     print("nats/token on held-out text (over whole, and the paired difference from it)")
     for bits, budget in budgets(whole.run, code_bits(args)).items():
@@ -84,7 +84,7 @@ def main() -> None:
 
 def pruned(lab: Lab, choice: np.ndarray) -> str:
     """The share of what is decided about that is not there, in words; nothing where all is."""
-    space = lab.run.prices.space
+    space = lab.run.space
     gone = sum(unit.n_weights for unit, f in zip(space.units, choice, strict=True) if space.formats[f] in (DROP, PRUNE))
     return f"  {gone / sum(unit.n_weights for unit in space.units):.0%} gone" if gone else ""
 

@@ -1,4 +1,4 @@
-"""At the same bits, how good is each rounding? Uniform integers for the matrices of the blocks, measured on held-out text.
+"""Compare roundings at the same bits: uniform integers for the matrices of the blocks, measured on held-out text.
 
 python benchmarks/codecs.py MODEL --calibration valid.txt --held-out test.txt --out RUN
 RIVAL/bin/python benchmarks/rivals/llmcompressor_gptq.py MODEL RUN/calibration.npy --bits 3 --group 64 --order none --out RUN/none    # its own
@@ -46,7 +46,7 @@ from bitwright.objectives import (
     split_texts,
     standard_error,
 )
-from bitwright.pipeline.blockwise_gptq import sequential_gptq
+from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
 from bitwright.progress import Silent
 from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, PackedFormat, discover
 

@@ -52,7 +52,7 @@ def sized(embedding: int, queries: int, keys: int, head: int, feed_forward: int)
 
 
 def error(kind: str, settings: dict[str, Any], folder: Path) -> float:
-    """What is counted over what the engine reports, less one."""
+    """Return the counted bytes over the engine's report, less one."""
     tokenizer = tiny.sentence_pieces(folder, "gemma-spm" if "gemma" in kind else "llama-spm")
     tiny.module(kind, settings, dtype=torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

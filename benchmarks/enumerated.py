@@ -1,4 +1,4 @@
-"""How near to the true front does the default search come where every choice can be measured?
+"""Compare the default search with the true front, where every choice can be measured.
 
 Nine matrices of a model in three formats are 19,683 choices. All of them are measured on the text that is searched on, so the true front and the true
 best choice of every budget are known; everything else of the model stays as it is stored. The default search then gets a few evaluations along the
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler
 from bitwright.pipeline import Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort, Meter, run_strategy
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_search import open_session
-from bitwright.pipeline.run_space import price
+from bitwright.pipeline.pricing.run_space import price
+from bitwright.pipeline.searching.ask_tell_loop import Effort, Meter, run_strategy
+from bitwright.pipeline.searching.run_search import open_session
 from bitwright.progress import Silent
 from bitwright.search import hypervolume, nondominated, solve
 
@@ -53,11 +53,11 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = Settings(
         args.model, "integers", tuple(args.formats.split(",")), args.calibration, n_calibration=args.sequences, n_held_out=args.sequences,
-        sequence_length=args.length, seed=args.seed, keep=tuple(args.skip.split(",")),
+        sequence_length=args.length, seed=args.seed, skip=tuple(args.skip.split(",")),
     )  # fmt: skip
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)
-    space, auto = run.prices.space, method_named("auto")
+    space, auto = run.space, method_named("auto")
     with open_session(bench, run, Search(auto, Effort(), (KullbackLeibler(),))) as at:
         searched = {}
         for n in map(int, args.evaluations.split(",")):
@@ -90,7 +90,7 @@ def main() -> None:
         fits = bits + space.fixed_bits <= budgets[share]
         chosen = np.array([measured.choice for measured, _ in explored.steps])
         best = min(value[choice.tobytes()] for choice in chosen if space.total_bits(choice) <= budgets[share])
-        table = value[solve(space, run.prices.table, budgets[share]).choice.tobytes()]
+        table = value[solve(space, run.table, budgets[share]).choice.tobytes()]
         least, rank = nats[fits].min(), int((nats[fits] < best).sum()) + 1
         print(f"{share:<10.0%}{len(chosen):>12}{least:>12.5f}{best:>10.5f}{best / least:>8.3f}{table / least:>13.3f}{rank:>7} of {fits.sum():,}")
 

@@ -1,4 +1,4 @@
-"""What is gained where every expert of a mixture has a format of its own, or may be dropped, against one format for all experts of a layer?
+"""Compare a format for every expert of a mixture, and dropping experts, with one format for all experts of a layer.
 
 Only experts are decided about (gate, up and down of an expert together, if not said otherwise); everything else stays as it is stored. A budget of b
 is what uniform codes of b bits take, between two widths in proportion. At each budget and the same bytes:
@@ -34,12 +34,12 @@ from bitwright.errors import UserError
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler, Measurement, Reference, standard_error
 from bitwright.pipeline import Run, Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.price_table import distortion_of, priced, subject_of
-from bitwright.pipeline.run_search import SearchSession, open_session, search_budget
-from bitwright.pipeline.run_space import price, whole_space
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.price_table import distortion_of, priced, subject_of
+from bitwright.pipeline.pricing.run_space import price, whole_space
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import SearchSession, open_session, search_budget
 from bitwright.predictors import proxy_named
 from bitwright.predictors.sensitivity.text_divergence import divergence
 from bitwright.progress import Silent
@@ -58,18 +58,18 @@ class Lab:
     run: Run
 
     def best(self, method: str, budget_bits: int, n_evaluations: float) -> Choice:
-        """What a method finds, by the text that it searches on: nothing where it has no answer to such a budget, and the table's word where it may
+        """Return the choice that a method finds on the text that it searches on: none for a budget it cannot meet, the table's optimum where it may
         measure nothing.
         """
         if not n_evaluations:
-            return solve(self.run.prices.space, self.run.prices.table, budget_bits).choice
+            return solve(self.run.space, self.run.table, budget_bits).choice
         search = Search(method_named(method), Effort(n_evaluations), (KullbackLeibler(),))
         try:
             trials = search_budget(self.bench, self.run, budget_bits=budget_bits, search=search).trials
         except UserError:
             return NOTHING
         full = trials.only(trials.n_sequences == trials.n_sequences.max())
-        full = full.only(self.run.prices.space.total_bits(full.choices) <= budget_bits)
+        full = full.only(self.run.space.total_bits(full.choices) <= budget_bits)
         return full.choices[full.values[:, 0].argmin()]
 
     def held_out(self, choice: Choice) -> Measurement:
@@ -86,20 +86,20 @@ def opened(settings: Settings, folder: Path) -> Lab:
 
 def budgets(run: Run, code_bits: list[float]) -> dict[float, int]:
     """Budgets in bits of the whole file by bits of a code; bits per weight of a format less what its scales take is its width."""
-    space = run.prices.everything
+    space = run.everything
     widths = {form.bits: int(space.total_bits(space.uniform(form))) for form in space.formats if form.name in run.settings.formats}
     return {bits: int(np.interp(bits, sorted(widths), [widths[b] for b in sorted(widths)])) // 8 * 8 for bits in code_bits}
 
 
 def plans_of_layers(run: Run) -> Choices:
     """Every choice `(n, n_units)` with one format for the experts of a layer."""
-    tie = tied(run.prices.everything, by_layer)
+    tie = tied(run.everything, by_layer)
     return tie.expanded(np.array(list(product(*(np.flatnonzero(row) for row in tie.coarse.offered))), dtype=np.int64))
 
 
 def best_of_layers(at: SearchSession, plans: Choices, budget_bits: int) -> Choice:
     """The best of those that fit, by measuring all that fit."""
-    fitting = plans[at.run.prices.space.total_bits(plans) <= budget_bits]
+    fitting = plans[at.run.space.total_bits(plans) <= budget_bits]
     values = [at.evaluator(plan, at.evaluator.n_sequences).first.value for plan in fitting]
     return fitting[int(np.argmin(values))]
 
@@ -111,12 +111,12 @@ def zeroed(bench: LoadedRun, run: Run) -> NDArray[np.float64]:
     def without(tensors: tuple[Tensor, ...]) -> float:
         return divergence(bench.model, {t.name: lambda t=t: np.zeros(matrix_shape(t), dtype=np.float32) for t in tensors}, reference)
 
-    return np.array([without(unit.tensors) for unit in run.prices.space.units])
+    return np.array([without(unit.tensors) for unit in run.space.units])
 
 
 def ranking(kept: Lab, dropping: Lab) -> str:
-    """How well experts are ranked, in a sentence."""
-    bench, space, zero = kept.bench, kept.run.prices.space, zeroed(kept.bench, kept.run)
+    """Return the rank correlations of experts in a sentence."""
+    bench, space, zero = kept.bench, kept.run.space, zeroed(kept.bench, kept.run)
     distortion, coarsest = distortion_of(bench, whole_space(bench)), space.smallest()
     ranked = {
         f"{name} at the coarsest format": priced(bench, name, space=space, distortion=distortion)[np.arange(len(coarsest)), coarsest]
@@ -152,7 +152,7 @@ def main() -> None:
     asked, plans = budgets(kept.run, code_bits(args)), plans_of_layers(kept.run)
     with open_session(kept.bench, kept.run, Search(method_named("auto"), Effort(0), (KullbackLeibler(),))) as at:
         of_layers = {bits: best_of_layers(at, plans, budget) for bits, budget in asked.items()}
-    print(f"{len(kept.run.prices.space.units)} experts; {len(plans):,} plans with one format a layer, all measured where they fit")
+    print(f"{len(kept.run.space.units)} experts; {len(plans):,} plans with one format a layer, all measured where they fit")
     print("nats/token on held-out text (over per layer, and the paired difference from it)")
     for bits, budget in asked.items():
         base = kept.held_out(of_layers[bits])
@@ -160,10 +160,10 @@ def main() -> None:
         found = {name: choice for name in PRESETS if len(choice := kept.best(name, budget, 1))}
         for name, choice in found.items():
             print(f"  {name:<16}{compared(kept.held_out(choice), base)}")
-        print(f"  {'table':<12}{compared(kept.held_out(solve(kept.run.prices.space, kept.run.prices.table, budget).choice), base)}")
+        print(f"  {'table':<12}{compared(kept.held_out(solve(kept.run.space, kept.run.table, budget).choice), base)}")
         for name, lab in (("per expert", kept), ("per matrix", matrices), ("with drops", dropping)):
             choice = lab.best("auto", budget, args.evaluations)
-            n_dropped = sum(lab.run.prices.space.formats[f] == DROP for f in choice)
+            n_dropped = sum(lab.run.space.formats[f] == DROP for f in choice)
             print(f"  {name:<12}{compared(lab.held_out(choice), base)}{f'  {n_dropped} dropped' if n_dropped else ''}", flush=True)
     print(f"\n{ranking(kept, dropping)}")
 

@@ -1,4 +1,4 @@
-"""How many evaluations does a front of size against divergence take: AMQ's loop as published against the default search?
+"""Count the evaluations that a front of size against divergence takes: AMQ's loop as published against the default search.
 
 AMQ (Lee et al., EMNLP 2025) as published: 2, 3 and 4 bits, units pinned to 4 bits whose drop to 2 bits from all-4 diverges by more than twice the
 median, 250 choices of its design, then 200 rounds of a cubic RBF, NSGA-II on the prediction and 50 choices spread along the size: 10,250 evaluations.
@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler
 from bitwright.pipeline import Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_search import SearchSession, open_session
-from bitwright.pipeline.run_space import price
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price
+from bitwright.pipeline.searching.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
+from bitwright.pipeline.searching.run_search import SearchSession, open_session
 from bitwright.predictors.plans.radial_basis import RadialBasisPredictor
 from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table_at
 from bitwright.progress import Silent
@@ -64,7 +64,7 @@ def pinned(at: SearchSession, space: Space) -> Space:
 
 
 def amq(at: SearchSession, args: argparse.Namespace) -> tuple[SearchResult, Space]:
-    space = pinned(at, at.run.prices.space)
+    space = pinned(at, at.run.space)
     problem = Problem(space, np.zeros((0, len(space.units)), dtype=np.int64), at.evaluator.n_sequences, args.seed)
     rounds = Rounds(args.n_first, args.n_rounds, args.n_each, clustered)
     strategy = predicted_front(problem, RadialBasisPredictor(space.offered).fit, rounds)
@@ -98,14 +98,14 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = Settings(
         args.model, "integers", tuple(args.formats.split(",")), args.calibration, args.held_out, n_calibration=args.sequences,
-        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, keep=("token_embd*",),
+        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, skip=("token_embd*",),
     )  # fmt: skip
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)
     default = Search(method_named("auto"), Effort((args.n_first + args.n_rounds * args.n_each) // args.share), (KullbackLeibler(),))
     with open_session(bench, run, default) as at:
         ours = run_strategy(
-            default.method.along(at.method_context([]), args.points), at.evaluator, effort=default.effort, meter=at.meter, progress=Silent()
+            default.method.for_front(at.method_context([]), args.points), at.evaluator, effort=default.effort, meter=at.meter, progress=Silent()
         )
         theirs, space = amq(at, args)
     first = points(space, theirs, args.n_first)

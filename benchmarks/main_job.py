@@ -1,4 +1,4 @@
-"""What `fit` costs: seconds, tokens and peak memory of every stage, the quantizer against libggml's own speed, and the command line's start.
+"""Cost of `fit`: seconds, tokens and peak memory of every stage, the quantizer against libggml's own speed, and the command line's start.
 
 usage: python benchmarks/main_job.py MODEL.gguf --budget 90MB --out FOLDER
 """
@@ -46,17 +46,17 @@ def main() -> None:
 
 def time_solver(folder: Path, console: Console, budget: Budget) -> None:
     """The exact knapsack and the whole front on this run's own space."""
-    prices = bw.open_run(folder).prices
+    run = bw.open_run(folder)
     started = time.perf_counter()
-    solution = solve(prices.space, prices.table, 8 * budget.size_bytes(prices.space.n_weights))
+    solution = solve(run.space, run.table, 8 * budget.size_bytes(run.space.n_weights))
     solved = time.perf_counter()
-    front = hull(prices.space, prices.table)
+    front = hull(run.space, run.table)
     console.print(f"solver {solved - started:.4f} s, proven gap {solution.gap:.1e}")
     console.print(f"front of {len(front.loss)} points {time.perf_counter() - solved:.4f} s")
 
 
 def time_quantizer(console: Console) -> None:
-    """Our quantizer against bare calls of libggml on as many threads, in turn, on the same weights."""
+    """Time our quantizer against bare calls of libggml on as many threads, in turn, on the same weights."""
     weights = np.random.default_rng(0).standard_normal((ROWS, COLUMNS)).astype(np.float32)
     importance, codec = np.ones((1, COLUMNS), dtype=np.float32), GgmlCodec()
     for name in ("Q8_0", "Q4_0", "Q4_K", "Q6_K", "IQ4_NL"):

@@ -22,6 +22,9 @@ from bitwright.engines import DEFAULT_ENGINE, Recipe, Serving, memory_model_name
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.engines.llama_cpp.log import engine_memory
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from examples.smollm2 import fetch, find
+
 CONTEXTS = (1, 4, 16)  # parts of the model's context, from the largest
 FILLED = 1_000
 MB = 2**20
@@ -63,7 +66,7 @@ def files(models: list[str], scratch: Path) -> Iterator[Path]:
     for name in models:
         yield Path(name) if name.endswith(".gguf") else as_gguf(name, scratch)
     if not models:
-        yield smollm2()
+        yield find() or fetch()
         yield as_gguf(str(windowed(scratch / "gemma3-random")), scratch)
 
 
@@ -71,13 +74,6 @@ def as_gguf(folder: str, scratch: Path) -> Path:
     path = scratch / f"{Path(folder).name}.gguf"
     GgufContainer().write(path, Recipe(open_source(folder), {}), lambda tensor: open_source(folder).stored(tensor))
     return path
-
-
-def smollm2() -> Path:
-    sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-    from smollm2 import fetch, find
-
-    return find() or fetch()
 
 
 def windowed(folder: Path) -> Path:

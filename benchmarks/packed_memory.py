@@ -1,4 +1,4 @@
-"""What a native checkpoint takes in memory and in time, beside the original it was made from.
+"""Memory and time of a native checkpoint, beside the original it was made from.
 
     python benchmarks/packed_memory.py FOLDER --model MODEL     # a Hugging Face folder, every matrix in INT4_G64
     python benchmarks/packed_memory.py FOLDER                   # a random mixture of experts of 0.4 GB, its experts in 2, 3 and 4 bits by turns
@@ -70,7 +70,7 @@ def status_bytes(key: str) -> int:
 
 
 def warm_up(folder: str, prompt: torch.Tensor, dtype: str) -> None:
-    """Have code and kernels loaded: a pass through a random model of the same family, of one narrow block."""
+    """Load code and kernels: a pass through a random model of the same family, of one narrow block."""
     config = AutoConfig.from_pretrained(folder)
     shape = {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "moe_intermediate_size": 64, "vocab_size": 256}
     narrow = {key: value for key, value in shape.items() if key in config.to_dict()}

@@ -1,4 +1,4 @@
-"""How well does each predictor know plans that it has not seen? Random plans and plans near the front are measured once; predictors learn from some
+"""Compare predictors on plans that they have not seen. Random plans and plans near the front are measured once; predictors learn from some
 of them and are asked for the rest.
 
 Random plans are of all sizes. Near plans come from exchanges of bits around the exact optimum of the table at several sizes, all plans of a size
@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from bitwright.errors import UserError
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_space import price
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price
 from bitwright.predictors import Validation, predictor_named, summed
 from bitwright.predictors.plans.by_name import PREDICTORS
 from bitwright.predictors.plans.predictor import Predictor
@@ -58,7 +58,7 @@ class Plans:
 
 @dataclass(frozen=True)
 class Figures:
-    """What is printed of a predictor."""
+    """Figures printed for a predictor."""
 
     random: float
     near: float
@@ -72,7 +72,7 @@ class Figures:
 
 
 def near_plans(space: Space, table: NDArray[np.float64], n: int, rng: np.random.Generator) -> list[tuple[Choice, int, bool]]:
-    """About `n` plans around the table's optima, the optima themselves among them: each with the number of its size and whether it is close."""
+    """Return about `n` plans around the table's optima, optima included: each with the number of its size and whether it is close."""
     found: dict[bytes, tuple[Choice, int, bool]] = {}
     for group, size_bytes in enumerate(sizes_between(space, *NEAR)):
         budget = int(8 * size_bytes)
@@ -105,7 +105,7 @@ def measured(run: Run, random: list[Choice], near: list[tuple[Choice, int, bool]
 
 
 def judged(predictor: Predictor, plans: Plans, n_known: int, rng: np.random.Generator) -> Figures:
-    """Fitted to `n_known` plans, half of them random, and asked for the rest."""
+    """Fit to `n_known` plans, half of them random, and ask for the rest."""
     is_random = plans.group < 0
     parts = (rng.choice(np.flatnonzero(part), n_known // 2, replace=False) for part in (is_random, ~is_random))
     known = np.concatenate(list(parts))
@@ -141,7 +141,7 @@ def mean_of(drawn: list[Figures]) -> Figures:
 
 
 def line(name: str, n_known: int, found: Figures) -> str:
-    """One row of the table."""
+    """Return a row of the table."""
     ranks = f"{found.random:9.3f}{found.near:9.3f}{found.one_size:10.3f}{found.within_6_percent:8.3f}"
     errors = f"{found.random_error:9.3f}{found.near_error:8.3f}"
     return f"{name:12}{n_known:6}{ranks}{errors}{found.random_in_90:9.3f}{found.near_in_90:8.3f}{found.seconds:9.2f}"
@@ -171,13 +171,13 @@ def main() -> None:
         formats=tuple(args.formats.split(",")),
         calibration=args.calibration,
         held_out=args.held_out,
-        keep=tuple(args.skip.split(",")),
+        skip=tuple(args.skip.split(",")),
         sequence_length=args.length,
         seed=args.seed,
     )
     bench = set_up(settings, args.out, device=args.device, progress=Silent())
     run = price(bench)
-    space, table, rng = run.prices.space, run.prices.table, np.random.default_rng(args.seed)
+    space, table, rng = run.space, run.table, np.random.default_rng(args.seed)
     random = [*scattered(space, sizes_between(space, *SPREAD, args.plans), rng=rng)]
     near = near_plans(space, table, args.plans, rng)
     measure(bench, run, [*random, *(choice for choice, _, _ in near)])

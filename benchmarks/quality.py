@@ -1,4 +1,4 @@
-"""At the same size, how good are Bitwright's plans, and how good is what else one could write? Everything is measured on held-out text.
+"""Compare Bitwright's plans with other allocations at the same size. Everything is measured on held-out text.
 
 Lanes for each budget, all with the same codec, importance matrix and tokens, and bytes counted alike:
     plan          the exact knapsack on the gradient table, which `bitwright plan` proposes first; nothing is chosen by what is measured here
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, standard_error
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.candidates import budget_bytes, candidates
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.run_space import price, uniforms, whole_space
+from bitwright.pipeline.planning.candidates import budget_bytes, candidates
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price, uniforms, whole_space
 from bitwright.predictors import importance_error_table
 from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
 from bitwright.progress import Silent
@@ -60,7 +60,7 @@ def other_tables(bench: LoadedRun) -> dict[str, NDArray[np.float64]]:
 
 
 def mix_choice(space: Space, formats: Mapping[str, str]) -> Choice:
-    """What a mix gives every unit, offered or not; llama.cpp never splits a unit of a dense model."""
+    """Return the format that a mix gives every unit, offered or not; llama.cpp never splits a unit of a dense model."""
     index = {form.name: i for i, form in enumerate(space.formats)}
     return np.array([index[formats[unit.tensors[0].name]] for unit in space.units], dtype=np.int64)
 
@@ -75,11 +75,11 @@ def nearest(space: Space, named: Mapping[str, Choice], size_bytes: int) -> dict[
 
 def lanes(bench: LoadedRun, run: Run, *, budgets: list[int], mixes: Mixes) -> list[Lane]:
     """All that is compared, budget by budget."""
-    space = run.prices.space
+    space = run.space
     theirs = {f"llama.cpp {name}": mix_choice(space, mix["formats"]) for name, mix in mixes.items()}
     tables, found = other_tables(bench), []
     for size_bytes in budgets:
-        ours = {PLAN: candidates(run, size_bytes)["knapsack"], "raw gradient": solve(space, run.prices.second_table, 8 * size_bytes).choice}
+        ours = {PLAN: candidates(run, size_bytes)["knapsack"], "raw gradient": solve(space, run.second_table, 8 * size_bytes).choice}
         others = {name: solve(space, table, 8 * size_bytes).choice for name, table in tables.items()}
         named = ours | others | nearest(space, uniforms(run), size_bytes) | nearest(space, theirs, size_bytes)
         found += [Lane(size_bytes, name, choice, space.total_bytes(choice)) for name, choice in named.items()]
@@ -87,7 +87,7 @@ def lanes(bench: LoadedRun, run: Run, *, budgets: list[int], mixes: Mixes) -> li
 
 
 def compared(lane: Lane, plan: Measurement, measured: Measurement) -> dict[str, Any]:
-    """One row of the table."""
+    """Return a row of the table."""
     difference = np.array(measured.by_sequence[:, 0]) - np.array(plan.by_sequence[:, 0])
     return {
         "budget_bytes": lane.budget_bytes,
@@ -135,10 +135,7 @@ def main() -> None:
     settings = Settings(args.model, calibration=args.calibration, held_out=args.held_out, seed=args.seed)
     bench = set_up(settings, args.out, device=args.device, progress=Silent())
     run = price(bench)
-    prices = run.prices
-    budgets = [
-        budget_bytes(parse_budget(text), n_weights=prices.space.n_weights, original_bytes=prices.original_bytes) for text in args.budgets.split(",")
-    ]
+    budgets = [budget_bytes(parse_budget(text), n_weights=run.space.n_weights, original_bytes=run.original_bytes) for text in args.budgets.split(",")]
     found = lanes(bench, run, budgets=budgets, mixes=read_mixes(args.mixes))
     measure(bench, run, list({tuple(lane.choice.tolist()): lane.choice for lane in found}.values()))
     known = run.measurements

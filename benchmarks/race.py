@@ -31,16 +31,16 @@ import numpy as np
 import torch
 from race_table import show
 
-from bitwright.methods import Method
+from bitwright.methods import PREDICTOR, Method
 from bitwright.methods.by_name import METHODS, method_named
 from bitwright.methods.published_experts import OF_EXPERTS
 from bitwright.objectives import read_documents
 from bitwright.pipeline import Run, Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.run_search import search_budget
-from bitwright.pipeline.run_space import price, uniforms
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price, uniforms
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.predictors import proxy_named
 from bitwright.progress import Silent
 from bitwright.search import Learning, LocalSearchOptions, Problem, random_mixes, solve, swaps
@@ -60,7 +60,7 @@ class Spent:
 
 @dataclass(frozen=True, eq=False)
 class Entrant:
-    """What a lane brings to one budget: its choices (several where they are drawn), and what they cost."""
+    """Choices of a lane for one budget (several where they are drawn), and their cost."""
 
     lane: str
     choices: tuple[Choice, ...]
@@ -69,7 +69,7 @@ class Entrant:
 
 @dataclass(frozen=True, eq=False)
 class Heat:
-    """One model, calibration seed and budget."""
+    """Heat of the race: a model, a calibration seed and a budget."""
 
     bench: LoadedRun
     run: Run
@@ -79,10 +79,10 @@ class Heat:
 
     @property
     def space(self) -> Space:
-        return self.run.prices.space
+        return self.run.space
 
     def priced(self) -> Spent:
-        """What the run's own table cost."""
+        """Cost of the run's own table."""
         passes, n_tokens = proxy_named(self.run.settings.sensitivity).passes(self.space), self.bench.texts.calibration.n_tokens
         seconds = sum(seconds for name, seconds, _, _ in self.run.store.stages() if name == self.run.settings.sensitivity)
         return Spent(round(passes.forward * n_tokens), round(passes.backward * n_tokens), seconds)
@@ -96,7 +96,7 @@ def entries(heat: Heat, *, methods: tuple[Method, ...], evaluations: int, refere
     yield Entrant("uniform", (uniform,), nothing)
     mixes = random_mixes(problem(heat, uniform), heat.budget_bits, n=N_MIXES + 1).ask().choices
     yield Entrant("random mix", tuple(choice for choice in mixes if (choice != uniform).any())[:N_MIXES], nothing)
-    yield Entrant("table", (solve(heat.space, heat.run.prices.table, heat.budget_bits).choice,), table)
+    yield Entrant("table", (solve(heat.space, heat.run.table, heat.budget_bits).choice,), table)
     theirs = [entry for entry in (rival(heat, found) for found in heat.maps) if entry.choices]
     yield from theirs
     if theirs:
@@ -110,7 +110,7 @@ def entries(heat: Heat, *, methods: tuple[Method, ...], evaluations: int, refere
 
 
 def searched(heat: Heat, lane: str, search: Search, *, first: Spent) -> Entrant:
-    """What a method finds: of the choices that it measured in full the best that fits; the table's word where it measured none."""
+    """Return the best choice that a method measured in full and that fits; the table's optimum where it measured none."""
     explored = search_budget(heat.bench, heat.run, budget_bits=heat.budget_bits, search=search)
     spent = Spent(
         first.forward_tokens + explored.spent.forward_tokens,
@@ -118,14 +118,14 @@ def searched(heat: Heat, lane: str, search: Search, *, first: Spent) -> Entrant:
         first.seconds + explored.spent.seconds,
     )
     if not len(explored.trials):
-        return Entrant(lane, (solve(heat.space, heat.run.prices.table, heat.budget_bits).choice,), spent)
+        return Entrant(lane, (solve(heat.space, heat.run.table, heat.budget_bits).choice,), spent)
     trials = explored.trials.only(explored.trials.n_sequences == explored.trials.n_sequences.max())
     trials = trials.only(heat.space.total_bits(trials.choices) <= heat.budget_bits)
     return Entrant(lane, (trials.choices[trials.values[:, 0].argmin()],) if len(trials) else (), spent)
 
 
 def rival(heat: Heat, found: dict[str, Any]) -> Entrant:
-    """What a rival's map makes of every unit; nothing where it has none for this budget or seed."""
+    """Return the choice that a rival's map is for our units; none where it has no map for this budget or seed."""
     spent = Spent(found["forward_tokens"], found["backward_tokens"], found["seconds"])
     matching = [answer for asked_for, answer in found["budgets"].items() if abs(float(asked_for) - stored(heat)) < 0.02]
     if not matching:
@@ -153,9 +153,9 @@ LONG = replace(
     method_named("auto"),
     name="reference",
     for_budget=lambda context, bits: swaps(
-        replace(context.problem, start=solve(context.problem.space, context.knowledge.table, bits).choice[None]),
+        replace(context.problem, start=solve(context.problem.space, context.tables[0], bits).choice[None]),
         bits,
-        Learning(lambda choices: (np.zeros(len(choices)), np.ones(len(choices))), context.knowledge.refit, 4, 8),
+        Learning(lambda choices: (np.zeros(len(choices)), np.ones(len(choices))), context.refit(PREDICTOR, context.problem.space), 4, 8),
         LocalSearchOptions(),
     ),
 )
@@ -166,8 +166,8 @@ def heats(args: argparse.Namespace) -> Iterator[tuple[int, Heat]]:
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(args.maps.glob("*.json"))] if args.maps else []
     for seed in args.seeds:
         bench, run = opened(args, seed)
-        everything = run.prices.everything
-        sizes = [int(everything.total_bits(everything.uniform(everything.formats[f]))) for f in np.flatnonzero(run.prices.tried.any(axis=0))]
+        everything = run.everything
+        sizes = [int(everything.total_bits(everything.uniform(everything.formats[f]))) for f in np.flatnonzero(run.tried.any(axis=0))]
         for bits in args.budgets:
             budget_bits = int(np.interp(bits, sorted(args.bits), sorted(sizes)[: len(args.bits)])) // 8 * 8
             yield seed, Heat(bench, run, budget_bits, bits, tuple(answer for answer in found if answer["seed"] == seed))
@@ -194,7 +194,7 @@ def opened(args: argparse.Namespace, seed: int) -> tuple[LoadedRun, Run]:
         sequence_length=args.length,
         sensitivity=args.sensitivity,
         seed=seed,
-        keep=args.skip,
+        skip=args.skip,
     )
     bench = set_up(settings, args.out / f"run-{seed}", device=args.device, progress=Silent())
     return bench, price(bench)

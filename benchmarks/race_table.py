@@ -1,4 +1,4 @@
-"""What a race comes to: a table for each model, ratios over all of them, and a picture.
+"""Summarize a race: a table for each model, ratios over all of them, and a picture.
 
     python benchmarks/race_table.py RACE/race.json OTHER/race.json ... --picture race.svg
     python benchmarks/race_table.py --page docs/methods.md --tables 4       the ratios over what was printed before
@@ -23,7 +23,7 @@ BEST_RIVAL = "best rival of each heat"
 
 
 def lanes_of(rows: Rows) -> list[str]:
-    """In the order of the first heat that has each."""
+    """Return the lanes in the order of the first heat that has each."""
     return list(dict.fromkeys(row["lane"] for row in rows))
 
 
@@ -74,7 +74,7 @@ def _cost(rows: Rows) -> str:
 
 
 def heats_of(races: dict[str, Rows]) -> list[Heat]:
-    """Each model and budget."""
+    """Return the divergence of every lane, for each model and budget."""
     return [
         {lane: value for lane in lanes_of(rows) if np.isfinite(value := nats(of(rows, lane, bits)))}
         for rows in races.values()
@@ -83,7 +83,7 @@ def heats_of(races: dict[str, Rows]) -> list[Heat]:
 
 
 def heats_on(page: Path, n_tables: int) -> list[Heat]:
-    """Those of the first `n_tables` tables on a page."""
+    """Return the heats of the first `n_tables` tables on a page."""
     tables = [part.partition("```")[0].splitlines() for part in page.read_text(encoding="utf-8").split("```text\n") if part.startswith("lane  ")]
     found = []
     for header, *lines in tables[:n_tables]:

@@ -1,4 +1,4 @@
-"""What may a rarely chosen expert be priced by: the others of its layer, or tokens that are sent to it by force?
+"""Compare two prices of a rarely chosen expert: by the others of its layer, and by tokens that are sent to it by force.
 
 Of every expert it is known here what it costs, for each token that the router sends there, to store it in a format: measured with the text's own
 routing and divided by its tokens. Beside it what each rule says of an expert without seeing any of its tokens:
@@ -22,21 +22,21 @@ from scipy.stats import spearmanr
 from bitwright.objectives import Reference
 from bitwright.pipeline import Settings
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.price_table import subject_of
-from bitwright.pipeline.run_space import price
+from bitwright.pipeline.pricing.price_table import subject_of
+from bitwright.pipeline.pricing.run_space import price
 from bitwright.predictors.sensitivity.measured.forced_routing import forced_costs
 from bitwright.predictors.sensitivity.text_divergence import one_unit
 from bitwright.progress import Silent
 
 
 def of_others(costs: NDArray[np.float64], layers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each expert the median of `costs` `(n_experts,)` over the others of its layer."""
+    """Return for each expert the median of `costs` `(n_experts,)` over the others of its layer."""
     units = np.arange(len(costs))
     return np.array([np.median(costs[(layers == layers[u]) & (units != u)]) for u in units])
 
 
 def told(name: str, found: NDArray[np.float64], true: NDArray[np.float64], rarest: int) -> str:
-    """How far off the costs `found` are."""
+    """Return how far off the costs `found` are, in a line."""
     logs = np.log(found / true)
     return (
         f"  {name:<8} × {np.exp(np.median(np.abs(logs))):.2f} off, {np.exp(np.median(logs)):.2f} of the true cost, "
@@ -58,11 +58,11 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = Settings(
         args.model, "native", tuple(args.formats.split(",")), args.calibration, n_calibration=args.sequences, n_held_out=2,
-        sequence_length=args.length, seed=args.seed, keep=tuple(args.skip.split(",")),
+        sequence_length=args.length, seed=args.seed, skip=tuple(args.skip.split(",")),
     )  # fmt: skip
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)
-    space, tokens, routing = run.prices.space, bench.texts.calibration, bench.routing
+    space, tokens, routing = run.space, bench.texts.calibration, bench.routing
     n_chosen = np.array([routing.n_chosen[routing.row_of(unit.layer, unit.expert)] for unit in space.units])
     layers, rarest = np.array([unit.layer for unit in space.units]), int(n_chosen.argmin())
     reference = Reference(bench.model, tokens, scratch=args.out, progress=Silent())
@@ -73,7 +73,7 @@ def main() -> None:
         per_token = tokens.n_tokens / n_chosen
         true = np.array([one_unit(subject, reference, unit=u, form=int(f)) for u in range(len(space.units))]) * per_token
         print(f"\n{space.formats[f].name}, {np.median(true):.3f} nats for each token that an expert is sent")
-        print(told("floor", of_others(run.prices.table[:, f] * per_token, layers), true, rarest))
+        print(told("floor", of_others(run.table[:, f] * per_token, layers), true, rarest))
         print(told("forced", forced[:, f], true, rarest), flush=True)
 
 

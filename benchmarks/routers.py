@@ -1,4 +1,4 @@
-"""What is calibrating the routers after quantization (QESC) worth, with plans of the same bytes?
+"""Measure the gain of calibrating the routers after quantization (QESC), with plans of the same bytes.
 
 For each budget three plans of one file size or less: one format for all experts (the largest that fits), the optimum of the table, and the best
 that the default search finds with `--evaluations` on the calibration text. Each is measured on held-out text as it is and with its routers
@@ -23,12 +23,11 @@ from bitwright.methods.by_name import method_named
 from bitwright.objectives import KullbackLeibler, Reference, standard_error
 from bitwright.objectives.metrics.router_shift import RouterShift
 from bitwright.pipeline import Search, Settings
-from bitwright.pipeline.ask_tell_loop import Effort
+from bitwright.pipeline.finishing.router_calibration import RIDGE, calibrated_routers
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.router_calibration import calibrated_routers
-from bitwright.pipeline.run_search import search_budget
-from bitwright.pipeline.run_space import price
-from bitwright.pipeline.steps import RIDGE
+from bitwright.pipeline.pricing.run_space import price
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import Choice
@@ -48,7 +47,7 @@ class Lab:
 
     def budgets(self, code_bits: list[float]) -> dict[float, int]:
         """Budgets in bits of the whole file by bits of a code."""
-        space = self.run.prices.everything
+        space = self.run.everything
         widths = {form.bits: int(space.total_bits(space.uniform(form))) for form in space.formats if form.name in self.run.settings.formats}
         return {bits: int(np.interp(bits, sorted(widths), [widths[b] for b in sorted(widths)])) // 8 * 8 for bits in code_bits}
 
@@ -62,18 +61,18 @@ class Lab:
             except UserError:
                 continue
             full = trials.only(trials.n_sequences == trials.n_sequences.max())
-            full = full.only(run.prices.space.total_bits(full.choices) <= budget_bits)
+            full = full.only(run.space.total_bits(full.choices) <= budget_bits)
             found[name] = full.choices[full.values[:, 0].argmin()]
-        return found | {"table": solve(run.prices.space, run.prices.table, budget_bits).choice}
+        return found | {"table": solve(run.space, run.table, budget_bits).choice}
 
     def weights(self, choice: Choice) -> Weights:
         """A choice's weights with the routers of the original."""
-        by_name = {form.name: form for form in self.run.prices.space.formats}
-        formats = {tensor: by_name[form] for tensor, form in self.run.prices.space.names(choice).items()}
+        by_name = {form.name: form for form in self.run.space.formats}
+        formats = {tensor: by_name[form] for tensor, form in self.run.space.names(choice).items()}
         return planned_weights(self.bench.model, self.bench.levels, formats=formats)
 
     def calibrated(self, weights: Weights, ridge: float) -> Weights:
-        """The same with routers of their own."""
+        """Return the weights with calibrated routers."""
         routers = calibrated_routers(self.bench.model, weights, self.bench.texts.calibration, ridge=ridge, progress=Silent())
         return {**weights, **{name: lambda name=name: routers[name] for name in routers}}  # type: ignore[misc]
 
@@ -88,7 +87,7 @@ class Lab:
             return self.shift.evaluate_model(self.bench.model).value
 
     def compared(self, choice: Choice, ridge: float) -> str:
-        """Without and with, and the paired difference."""
+        """Return the divergence without and with calibration, and the paired difference."""
         weights = self.weights(choice)
         other = self.calibrated(weights, ridge)
         before, after = self.by_sequence(weights), self.by_sequence(other)

@@ -1,4 +1,4 @@
-"""Which sensitivity ranks plans as measuring them does? Random plans are measured on held-out text and compared with what each table says of them.
+"""Compare how sensitivities rank plans. Random plans are measured on held-out text and compared with what each table says of them.
 
 Half of the plans are spread over the sizes; the other half have the same size within 1 %, so that "larger is better" helps no table there. The
 full quadratic form ½E(Σ_u⟨g, ΔW_u⟩)², which counts how the errors of units add up, is compared too: it is no table, so no knapsack can use it.
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, Reference, Tokens
 from bitwright.pipeline import Run, Settings
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
-from bitwright.pipeline.price_table import subject_of
-from bitwright.pipeline.run_space import price, whole_space
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.price_table import subject_of
+from bitwright.pipeline.pricing.run_space import price, whole_space
 from bitwright.predictors import fit_scale, gradient_products, importance_error_table, rank_agreement, summed
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
@@ -42,7 +42,7 @@ SPREAD, EQUAL = (0.05, 0.60), 0.20  # sizes of the plans, as shares of the way f
 
 @dataclass(frozen=True)
 class Cost:
-    """What a table takes beside the quantized tensors, which every table needs."""
+    """Cost of a table besides the quantized tensors, which every table needs."""
 
     forward_tokens: int
     backward_tokens: int
@@ -51,7 +51,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the predictions of some plans agree with their measured divergences; `low` and `high` bound Spearman's coefficient at 95 %."""
+    """Agreement of predictions with measured divergences; `low` and `high` bound Spearman's coefficient at 95 %."""
 
     spearman: float
     low: float
@@ -62,7 +62,7 @@ class Agreement:
 
 
 def random_plans(space: Space, n_plans: int, *, rng: np.random.Generator) -> list[Choice]:
-    """First the plans spread over the sizes, then those of equal size."""
+    """Draw plans: first those spread over the sizes, then those of equal size."""
     smallest, largest = space.total_bytes(space.smallest()), space.total_bytes(space.largest())
     shares = [*np.linspace(*SPREAD, n_plans - n_plans // 2), *[EQUAL] * (n_plans // 2)]
     return list(scattered(space, smallest + np.array(shares) * (largest - smallest), rng=rng))
@@ -90,7 +90,7 @@ def one_at_a_time(bench: LoadedRun, space: Space, n_sequences: int) -> tuple[Tab
 
 def scores(bench: LoadedRun, run: Run, n_sequences: int) -> dict[str, tuple[Score, Cost]]:
     """Every way to predict a plan's divergence, and its cost; nothing is measured one at a time where `n_sequences` is 0."""
-    space, n_tokens = run.prices.space, bench.texts.calibration.n_tokens
+    space, n_tokens = run.space, bench.texts.calibration.n_tokens
     distortion = measure_distortion(whole_space(bench), bench.levels, progress=bench.progress)
     weighted = importance_error_table(distortion)
     products = gradient_products(subject_of(bench, space))
@@ -121,7 +121,7 @@ def _quadratic(products: Products) -> Score:
 
 
 def agreement(predicted: NDArray[np.float64], measured: NDArray[np.float64], *, rng: np.random.Generator) -> Agreement:
-    """Of the plans `(n_plans,)`; the bounds are from resampling plans."""
+    """Return the agreement over the plans `(n_plans,)`; the bounds are from resampling plans."""
     ranks, scale = rank_agreement(predicted, measured, rng=rng), fit_scale(predicted.tolist(), measured.tolist())
     return Agreement(ranks.spearman, ranks.low, ranks.high, ranks.kendall, scale.factor, scale.relative_error)
 
@@ -169,7 +169,7 @@ def main() -> None:
     settings = Settings(args.model, formats=tuple(args.formats.split(",")), calibration=args.calibration, held_out=args.held_out, seed=args.seed)
     bench = set_up(settings, args.out, device=args.device, progress=Silent())
     run = price(bench)
-    plans = random_plans(run.prices.space, args.plans, rng=np.random.default_rng(args.seed))
+    plans = random_plans(run.space, args.plans, rng=np.random.default_rng(args.seed))
     measure(bench, run, plans)
     known = run.measurements
     measured = [known[tuple(choice.tolist())] for choice in plans]

@@ -1,4 +1,4 @@
-"""How fast and how good the strategies that answer a table are: on the space of a language model, and on a thousand to a million units.
+"""Time the strategies that solve a table, and bound their gap: on the space of a language model, and on a thousand to a million units.
 
 Without `--units`: seconds, states and gap of the exact solver and the hull on the shapes of a small language model, and HiGHS in the same run.
 With `--units`: every strategy on rows of matrices in eight formats, each case in a fresh process, with its peak memory and its gap to the bound.
@@ -83,7 +83,7 @@ def peak_bytes() -> int:
 
 
 def case(name: str, n_units: int, *, bits: float, seed: int) -> dict[str, float]:
-    """One strategy on one instance in this process."""
+    """Run one strategy on one instance in this process."""
     space = rows_of_matrices(n_units, seed)
     table, built = divergences(space, seed), peak_bytes()
     began, worked = time.perf_counter(), time.process_time()
@@ -98,7 +98,7 @@ def case(name: str, n_units: int, *, bits: float, seed: int) -> dict[str, float]
 
 
 def in_a_fresh_process(name: str, n_units: int, *, bits: float, seed: int, limit_seconds: float) -> dict[str, float]:
-    """The same in a process of its own with one thread; nothing where it takes longer than `limit_seconds`, building included."""
+    """Run the case in a process of its own with one thread; return nothing if it takes longer than `limit_seconds`, building included."""
     command = [sys.executable, __file__, "--case", name, "--units", str(n_units), "--bits", str(bits), "--seed", str(seed)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit_seconds, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -126,7 +126,7 @@ def print_growth(units: list[int], *, bits: float, seed: int, limit_seconds: flo
 
 
 def targets(found: dict[str, float]) -> str:
-    """Which targets a case of a million units misses."""
+    """Return the targets that a case of a million units misses."""
     limits = {"seconds": TARGET_SECONDS, "peak_bytes": TARGET_BYTES, "gap": TARGET_GAP}
     missed = [name for name, limit in limits.items() if found[name] >= limit]
     return f"  misses {', '.join(missed)}" if missed else "  within 10 s, 2 GB and a gap of 1e-4"

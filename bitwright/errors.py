@@ -1,4 +1,4 @@
-"""Exceptions of Bitwright: one hierarchy, one sentence per message.
+"""Errors of Bitwright: one hierarchy, one sentence per message.
 
     BitwrightError
     ├── UserError            wrong input; the command line prints the sentence and exits with 2
@@ -26,43 +26,43 @@ class UserError(BitwrightError):
 
 
 class ModelError(UserError):
-    """The model cannot be read, or the target does not support it."""
+    """Model that cannot be read, or that the target does not support."""
 
 
 class BudgetError(UserError):
-    """The budget is malformed, below the smallest file, or above the original."""
+    """Budget that is malformed, below the smallest file, or above the original."""
 
 
 class PlanError(UserError):
-    """The plan is malformed, or belongs to another model."""
+    """Plan that is malformed, or belongs to another model."""
 
 
 class TextError(UserError):
-    """The calibration or held-out text cannot be used."""
+    """Calibration or held-out text that cannot be used."""
 
 
 class ObjectiveError(UserError):
-    """An objective is unknown, cannot be evaluated, or gives no number."""
+    """Objective that is unknown, cannot be evaluated, or gives no number."""
 
 
 class DeviceError(UserError):
-    """A device's profile cannot be read, or lacks a figure, or has an impossible one."""
+    """Device profile that cannot be read, lacks a figure, or has an impossible one."""
 
 
 class RunError(UserError):
-    """The run folder holds another run, or lacks a step that is needed."""
+    """Run folder that holds another run, or lacks a step that is needed."""
 
 
 class OutputError(UserError):
-    """A result cannot be written."""
+    """Result that cannot be written."""
 
 
 class LibraryError(UserError):
-    """A library is missing or is not the one expected."""
+    """Library that is missing or is not the one expected."""
 
 
 class BrokenPromiseError(BitwrightError):
-    """A built file differs from what its plan promised."""
+    """Built file that differs from what its plan promised."""
 
 
 def shown(value: object, at_most: int = 60) -> str:

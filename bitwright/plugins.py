@@ -18,7 +18,7 @@ from bitwright.errors import LibraryError, UserError
 
 
 class Named(Protocol):
-    """A part that says its own name."""
+    """Part with a name of its own."""
 
     @property
     def name(self) -> str:

@@ -23,7 +23,7 @@ class Silent(Progress):
     """Progress that reports nothing."""
 
     def stage(self, title: str, total: int) -> AbstractContextManager[Advance]:  # noqa: ARG002
-        """See `Progress.stage`."""
+        """Enter a stage and report none of its steps."""
         return nullcontext(_ignore)
 
 

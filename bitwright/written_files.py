@@ -18,7 +18,7 @@ from pathlib import Path
 from bitwright.errors import BrokenPromiseError, OutputError
 from bitwright.whole_files import beside, discard, output_errors, sync, sync_folder, temporary_name, write_chunks
 
-RECORD = ".bitwright-files"
+RECORD, LOCK = ".bitwright-files", ".lock"  # of a folder with results, and of a run folder
 _CHUNK_BYTES = 1 << 24
 _SCHEMA = 1
 _ITSELF = "."  # key of a result that is a single file
@@ -71,12 +71,15 @@ def publish_text(path: Path, text: str, *, kind: str) -> None:
 
 
 def require_replaceable(path: Path, kind: str) -> None:
-    """Require that anything at `path` is empty, or an unchanged result of that kind written by Bitwright.
+    """Require that anything at `path` is empty, or an unchanged result of that kind written by Bitwright, and that the name is not one that Bitwright
+    keeps for its own records.
 
     Raises:
         OutputError: it is not, or it cannot be read.
     """
     place = placed(path)
+    if place.name.casefold() in (RECORD, LOCK):
+        raise OutputError(f"A result may not have the name of a record that Bitwright keeps; {place} is one: choose another name.")
     with output_errors(path):
         if not os.path.lexists(place):
             return

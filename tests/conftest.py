@@ -1,11 +1,13 @@
-"""Made once a session: tiny random models on disk, as `save_pretrained` writes them and as GGUF files, and finished fits of two of them."""
+"""Session fixtures: tiny random models on disk, as `save_pretrained` writes them and as GGUF files, and finished fits of two of them."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from bitwright.compress import Bytes, GgmlCodec, Model, PackedTensors, load, open_source
 from bitwright.engines import LLAMA_CPP, Recipe
@@ -14,7 +16,12 @@ from bitwright.spaces import Tensor
 from tests.commands import Cli, command
 from tests.compress import tiny_models as tiny
 from tests.fits import Fit, made
+from tests.made_once import made_once, shared_folder
 from tests.trained_mixture import trained_mixture
+
+# a property is not faulty for being slow on a machine that others share; whether examples are drawn at random is the environment's to say (CI)
+settings.register_profile("no deadline", settings.default, deadline=None)
+settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,6 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "another_process" in item.name:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt from the garbage collector what was imported: a full collection would walk some millions of objects that stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,8 +57,8 @@ def _nothing_compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the session's models lie."""
-    return tmp_path_factory.mktemp("models")
+    """Return the folder of the session's models, which no test changes."""
+    return shared_folder(tmp_path_factory)
 
 
 def saved(folder: Path, model_type: str, settings: dict[str, Any]) -> Path:
@@ -56,78 +69,83 @@ def saved(folder: Path, model_type: str, settings: dict[str, Any]) -> Path:
     return folder
 
 
+def _saved_once(folder: Path, model_type: str, settings: dict[str, Any]) -> Path:
+    return made_once(folder, lambda place: saved(place, model_type, settings))
+
+
 @pytest.fixture(scope="session")
 def llama_256(model_folders: Path) -> Path:
     """Two blocks with rows of 256 and 512 weights, so that every format fits."""
-    return saved(model_folders / "llama_256", "llama", {"hidden_size": 256, "intermediate_size": 512, "num_key_value_heads": 4})
+    return _saved_once(model_folders / "llama_256", "llama", {"hidden_size": 256, "intermediate_size": 512, "num_key_value_heads": 4})
 
 
 @pytest.fixture(scope="session")
 def llama_96(model_folders: Path) -> Path:
     """Rows of 96 and 192 weights, which the formats with blocks of 256 do not fit."""
-    return saved(model_folders / "llama_96", "llama", {"hidden_size": 96, "intermediate_size": 192, "num_key_value_heads": 4})
+    return _saved_once(model_folders / "llama_96", "llama", {"hidden_size": 96, "intermediate_size": 192, "num_key_value_heads": 4})
 
 
 @pytest.fixture(scope="session")
 def llama_64(model_folders: Path) -> Path:
     """Heads of 64 numbers, which blocks divide and llama.cpp turns, and a context that its cache can outgrow its weights in."""
     shape = {"hidden_size": 96, "intermediate_size": 192, "head_dim": 64, "num_key_value_heads": 4, "max_position_embeddings": 4096}
-    return saved(model_folders / "llama_64", "llama", shape)
+    return _saved_once(model_folders / "llama_64", "llama", shape)
 
 
 @pytest.fixture(scope="session")
 def llama_tied(model_folders: Path) -> Path:
-    """One matrix for the token embedding and the output head."""
-    return saved(model_folders / "llama_tied", "llama", {"tie_word_embeddings": True})
+    """Save a model with one matrix for the token embedding and the output head."""
+    return _saved_once(model_folders / "llama_tied", "llama", {"tie_word_embeddings": True})
 
 
 @pytest.fixture(scope="session")
 def llama_gqa(model_folders: Path) -> Path:
     """Four query heads for each head of keys and values."""
-    return saved(model_folders / "llama_gqa", "llama", {"num_attention_heads": 8, "num_key_value_heads": 2})
+    return _saved_once(model_folders / "llama_gqa", "llama", {"num_attention_heads": 8, "num_key_value_heads": 2})
 
 
 @pytest.fixture(scope="session")
 def tiny_mixtral(model_folders: Path) -> Path:
     """Four experts a block, two of them for each token."""
-    return saved(model_folders / "tiny_mixtral", "mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2})
+    return _saved_once(model_folders / "tiny_mixtral", "mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2})
 
 
 @pytest.fixture(scope="session")
 def tiny_qwen3_moe(model_folders: Path) -> Path:
     """Four experts a block, two of them for each token, under other names."""
-    return saved(model_folders / "tiny_qwen3_moe", "qwen3_moe", {**tiny.EXPERTS, "norm_topk_prob": True, "head_dim": 16})
+    return _saved_once(model_folders / "tiny_qwen3_moe", "qwen3_moe", {**tiny.EXPERTS, "norm_topk_prob": True, "head_dim": 16})
 
 
 @pytest.fixture(scope="session")
 def trained_moe(model_folders: Path) -> Path:
     """Eight experts a block, one of them for each token, two of which are copies; trained in a few seconds."""
-    return trained_mixture(model_folders / "trained_moe")
+    return made_once(model_folders / "trained_moe", trained_mixture)
 
 
 @pytest.fixture(scope="session")
 def gguf_256(llama_256: Path, model_folders: Path) -> Path:
     """`llama_256` as a GGUF file, its matrices in BF16."""
-    path = model_folders / "llama_256.gguf"
-    write_gguf(path, Recipe(open_source(str(llama_256)), {}), _nothing_packed)
-    return path
+    recipe = Recipe(open_source(str(llama_256)), {})
+    return made_once(model_folders / "llama_256.gguf", lambda path: write_gguf(path, recipe, _nothing_packed))
 
 
 @pytest.fixture(scope="session")
-def gguf_quantized(gguf_256: Path, model_folders: Path) -> Path:
-    """The same with matrices in Q8_0, Q4_K, Q6_K and IQ4_NL."""
+def gguf_quantized(gguf_256: Path, model_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write `llama_256` as a GGUF file with matrices in Q8_0, Q4_K, Q6_K and IQ4_NL."""
     source = open_source(str(gguf_256))
     kinds = {"token_embd": "Q8_0", "output": "Q6_K", "ffn_down": "Q6_K", "ffn_up": "IQ4_NL", "attn_q": "Q4_K", "attn_v": "Q8_0"}
     formats = {tensor.name: form for tensor in source.tensors if (form := kinds.get(tensor.name.split(".")[-2]))}
-    levels = PackedTensors(model_folders / "levels_256", source, GgmlCodec(), {})
-    path = model_folders / "llama_256_quantized.gguf"
-    write_gguf(path, Recipe(source, formats), lambda tensor: levels.encode(tensor, LLAMA_CPP.format(formats[tensor.name])))
-    return path
+    levels = PackedTensors(tmp_path_factory.mktemp("levels"), source, GgmlCodec(), {})
+
+    def write(path: Path) -> None:
+        write_gguf(path, Recipe(source, formats), lambda tensor: levels.encode(tensor, LLAMA_CPP.format(formats[tensor.name])))
+
+    return made_once(model_folders / "llama_256_quantized.gguf", write)
 
 
 @pytest.fixture(scope="session")
 def fit_of_folder(llama_256: Path, tmp_path_factory: pytest.TempPathFactory) -> Fit:
-    """A finished fit. Whoever changes its folder works on a copy, as with the one below."""
+    """Run a fit of `llama_256`; a test that changes its folder works on a copy, as with the one below."""
     return made(llama_256, tmp_path_factory.mktemp("fit") / "folder")
 
 

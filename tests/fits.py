@@ -11,7 +11,7 @@ from tests.runs import small
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What was asked for, and what came of it in `folder`."""
+    """Finished fit: its settings and budget, its folder, and its result."""
 
     settings: bw.Settings
     budget: Budget

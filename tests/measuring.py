@@ -21,7 +21,7 @@ __all__ = ["changed", "levels_of", "random_tokens", "space_of", "uniform", "weig
 
 
 class Divergence:
-    """Measures on a whole text: choices by an `Evaluator` with a store of its own, weights and single units as proxies do."""
+    """Divergence on a whole text: of choices by an `Evaluator` with a store of its own, of weights and single units as proxies do."""
 
     def __init__(self, model: Model, levels: PackedTensors, *, space: Space, reference: Reference) -> None:
         self._model, self._levels, self._space, self._reference = model, levels, space, reference

@@ -12,10 +12,10 @@ _forks.set_forkserver_preload(["bitwright.pipeline", "bitwright.objectives", "te
 
 
 class Work(Protocol):
-    """What a process does; `tell` sends news to the one that started it."""
+    """Work of another process; `tell` sends news to the one that started it."""
 
     def __call__(self, tell: Connection, /, *args: Any) -> None:
-        """Do it."""
+        """Run the work."""
 
 
 class Process:
@@ -28,7 +28,7 @@ class Process:
         tell.close()
 
     def news(self, seconds: float) -> Iterator[Any]:
-        """What the process tells, until it ends or has been silent for so long."""
+        """Yield what the process tells, until it ends or has been silent for so long."""
         while self._hear.poll(seconds):
             try:
                 yield self._hear.recv()
@@ -46,7 +46,7 @@ class Process:
             os.kill(self._process.pid, number)
 
     def exit_code(self, seconds: float) -> int | None:
-        """How it ended, or None where it has not."""
+        """Return the exit code of the process, or None where it has not ended."""
         self._process.join(seconds)
         return self._process.exitcode
 

@@ -1,4 +1,4 @@
-"""Who may import whom, where each heavy dependency lives, and what the code does without.
+"""Rules of the architecture: who may import whom, where each heavy dependency lives, and what the code does without.
 
 Every rule is a function from the root of a repository to its breaches, each a line that starts with `file:line`. The rules are run on this
 repository, and each is run on a small tree that breaks it, so that a rule that cannot fail is noticed.
@@ -39,6 +39,14 @@ SUB_ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "search": {"solvers": (), "strategies": ("solvers",)},
     "engines": {"llama_cpp": (), "compressed_tensors": (), "native": ()},
     "report": {"tables": (), "charts": ("tables",)},
+    "pipeline": {
+        "calibration": (),
+        "finishing": (),
+        "pricing": ("calibration",),
+        "planning": ("finishing", "pricing"),
+        "searching": ("planning", "pricing"),
+        "reporting": ("calibration", "planning", "pricing", "searching"),
+    },
 }
 EVERYWHERE = ("errors", "plugins", "progress", "ranges", "whole_files", "written_files")
 PARTS = ROOMS | {
@@ -148,7 +156,7 @@ def committed(root: Path) -> list[Path]:
 
 
 def imports_go_one_way(root: Path) -> Breaches:
-    """Each part imports only what PARTS allows, and of another room only what the room itself shows."""
+    """Rooms import only what PARTS allows, and of another room only what the room itself shows."""
     for file, tree in modules(root):
         part = part_of(file)
         if part not in PARTS:
@@ -241,11 +249,12 @@ def no_global_statements(root: Path) -> Breaches:
 
 
 def no_imports_inside_functions(root: Path) -> Breaches:
-    """What a file needs is seen at its top."""
-    for file, tree in modules(root):
-        functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    """Imports stand at the top of a file."""
+    for path in (path for path in committed(root) if path.suffix == ".py"):
+        tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        functions = (node for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
         for line in sorted({line for function in functions for line, _, _ in imported_names(function)}):
-            yield f"{PACKAGE}/{file}:{line}: an import inside a function: move it to the top of the file"
+            yield f"{path.relative_to(root).as_posix()}:{line}: an import inside a function: move it to the top of the file"
 
 
 def no_dynamic_access(root: Path) -> Breaches:
@@ -273,7 +282,7 @@ def short_files(root: Path) -> Breaches:
 
 
 def no_machine_paths(root: Path) -> Breaches:
-    """Nothing committed knows the folders of the machine it was written on."""
+    """Committed files know no folders of the machine they were written on."""
     for path in committed(root):
         raw = path.read_bytes()
         for number, line in enumerate(raw.decode("utf-8", errors="replace").splitlines() if b"\0" not in raw else (), start=1):
@@ -307,6 +316,7 @@ BROKEN: list[tuple[Rule, str, str, int]] = [
     (no_star_imports, "bitwright/spaces/bad.py", "from math import *", 1),
     (no_global_statements, "bitwright/spaces/bad.py", "def f():\n    global x\n    x = 1", 2),
     (no_imports_inside_functions, "bitwright/spaces/bad.py", "class A:\n    def f(self):\n        import json", 3),
+    (no_imports_inside_functions, "benchmarks/bad.py", "def f():\n    import json", 2),
     (no_dynamic_access, "bitwright/spaces/bad.py", "x = 1\nprint(getattr(x, 'real'))", 2),
     (no_vague_names, "bitwright/spaces/utils.py", "", 1),
     (no_vague_names, "tests/common/test_unit.py", "", 1),
@@ -363,7 +373,7 @@ def test_a_breach_is_named(house: Path, rule: Rule, file: str, text: str, line: 
 
 
 def imported_bitwright() -> dict[str, list[str]]:
-    """What a fresh process has loaded and sees after `import bitwright`."""
+    """Return what a fresh process has loaded and sees after `import bitwright`."""
     program = "import json, sys, bitwright as b; print(json.dumps({'loaded': [*sys.modules], 'dir': dir(b), 'all': [*vars(b).get('__all__', ())]}))"
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(ran.stdout)
@@ -375,7 +385,7 @@ def test_import_is_light() -> None:
 
 
 def test_help_is_light() -> None:
-    """What `bitwright --help` needs before anything is asked."""
+    """`bitwright --help` loads only what it needs before anything is asked."""
     program = "import json, sys, bitwright.cli.commands; print(json.dumps([*sys.modules]))"
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in json.loads(ran.stdout)} & {*LIGHT_IMPORT_FORBIDS, "numpy"} - {"typer"}

@@ -95,11 +95,20 @@ def test_a_plan_has_one_limit(bitwright: Cli, finished: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_check_prints_what_was_promised_and_found(bitwright: Cli, finished: Path) -> None:
+def test_check_prints_what_was_promised_and_found(bitwright: Cli, finished: Path, tmp_path: Path) -> None:
     ended = bitwright("check", finished / "model.gguf", "--plan", finished / "plan.json")
     assert ended.code == 0
     assert "as planned" in ended.out
     assert "llama.cpp writes: The capital of France is" in ended.out
+    assert "SHA-256" in ended.out
+    assert "not compared" not in ended.out
+    moved = Path(shutil.copy(finished / "model.gguf", tmp_path))
+    for record in (None, "{", json.dumps({"schema_version": 1, "results": {}})):
+        if record is not None:
+            (tmp_path / ".bitwright-files").write_text(record, encoding="utf-8")
+        ended = bitwright("check", moved, "--plan", finished / "plan.json")
+        assert ended.code == 0
+        assert "not compared" in ended.out
 
 
 @pytest.mark.slow
@@ -133,7 +142,7 @@ def test_what_ships_is_told_beside_what_was_searched(bitwright: Cli, llama_96: P
     assert "shipped with gptq (sequential)" in " ".join(ended.out.split())
     assert "Spearman" in ended.out
     assert read_plan(tmp_path / "plan.json").rounding.shipped == "gptq (sequential)"
-    refused(bitwright("search", llama_96, "--out", tmp_path / "o", "--codec", "gptq", *SIZES), "libggml")
+    refused(bitwright("search", llama_96, "--out", tmp_path / "o", "--codec", "gptq", *SIZES), "ggml, obs")
 
 
 @pytest.mark.slow

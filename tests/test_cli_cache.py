@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from bitwright.engines import Serving
-from bitwright.pipeline.memory_budget import memory_of
+from bitwright.pipeline.planning.memory_budget import memory_of
 from bitwright.spaces import CacheTypes, read_plan
 from tests.commands import Cli
 from tests.test_cli import refused

@@ -1,4 +1,4 @@
-"""What comes from files is printed and not obeyed."""
+"""Printing words of files, which the terminal must not obey."""
 
 from io import StringIO
 

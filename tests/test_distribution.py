@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def ran(*command: str | Path, cwd: Path) -> str:
-    """What a command prints; it must end well."""
+    """Run a command, which must end well, and return what it prints."""
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([str(word) for word in command], cwd=cwd, env=alone, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -45,7 +45,7 @@ def test_the_wheel_holds_every_file_of_the_package(distributions: Path) -> None:
 
 
 def test_what_is_installed_runs(distributions: Path, tmp_path: Path) -> None:
-    """In a new environment that sees the packages of this one, but not its bitwright."""
+    """The new environment sees the packages of this one, but not its bitwright."""
     ran(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
     wheel = next(distributions.glob("*.whl"))

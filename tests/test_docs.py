@@ -68,12 +68,18 @@ def require_known(words: list[str]) -> None:
                 if "--help" not in arguments:
                     group.commands[arguments[0]].make_context(arguments[0], arguments[1:])  # raises what typer would tell
         case "python" | "python3", [script, *options] if script.endswith(".py"):
-            source = with_siblings(ROOT / script)
-            unknown = [option for option in options if option.startswith("--") and option != "--help" and f'"{option.split("=")[0]}"' not in source]
-            assert not unknown, f"{script} has no {unknown}"
+            require_options(script, options, with_siblings(ROOT / script))
+        case "python" | "python3", ["-m", module, *options] if (main := ROOT.joinpath(*module.split("."), "__main__.py")).is_file():
+            require_options(f"python -m {module}", options, main.read_text(encoding="utf-8"))
         case "make", arguments:
             known = TARGET.findall((ROOT / "Makefile").read_text(encoding="utf-8"))
             assert {word for word in arguments if "=" not in word} <= set(known), f"make knows {known}"
+
+
+def require_options(program: str, options: list[str], source: str) -> None:
+    """Refuse options that the `source` of a program does not declare."""
+    unknown = [option for option in options if option.startswith("--") and option != "--help" and f'"{option.split("=")[0]}"' not in source]
+    assert not unknown, f"{program} has no {unknown}"
 
 
 def with_siblings(script: Path) -> str:
@@ -167,6 +173,7 @@ def test_the_plan_that_is_shown_is_one(tmp_path: Path) -> None:
         ("bitwright front run  # well\nbitwright front run \\\n  --jsn", "--jsn"),
         ("python benchmarks/solvers.py --no-such-option", "--no-such-option"),
         ("python benchmarks/no_such_script.py", "no_such_script"),
+        ("python -m benchmarks.families DIR --no-such-option", "--no-such-option"),
         ("make coffee", "make knows"),
     ],
 )

@@ -1,4 +1,4 @@
-"""One import, and transformers loads native checkpoints."""
+"""Importing `bitwright.native` lets transformers load native checkpoints."""
 
 import subprocess
 import sys

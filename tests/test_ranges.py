@@ -13,10 +13,10 @@ from bitwright import ranges
 from bitwright.engines import Serving
 from bitwright.engines.llama_cpp.profiling import parse_threads
 from bitwright.errors import BudgetError, ObjectiveError, UserError
-from bitwright.pipeline.ask_tell_loop import Effort
-from bitwright.pipeline.candidates import budget_bytes
 from bitwright.pipeline.channel_order import order_channels
-from bitwright.pipeline.cost_limits import NO_DEVICE, parse_conditions
+from bitwright.pipeline.planning.candidates import budget_bytes
+from bitwright.pipeline.planning.cost_limits import parse_conditions
+from bitwright.pipeline.searching.ask_tell_loop import Effort
 from bitwright.ranges import Range
 from tests.commands import Cli
 from tests.sentences import sentence
@@ -87,7 +87,7 @@ def test_a_budget_above_all_files_is_a_sentence(unit: str) -> None:
 
 def test_a_ceiling_without_end_is_none() -> None:
     with pytest.raises(ObjectiveError) as refused:
-        parse_conditions(["kl=1e999"], NO_DEVICE)
+        parse_conditions(["kl=1e999"], None)
     sentence(refused.value, "kl=1e999")
 
 

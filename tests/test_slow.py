@@ -1,4 +1,4 @@
-"""What `make test-fast` leaves out is never a whole room."""
+"""Rooms keep tests that `make test-fast` runs."""
 
 import ast
 from collections.abc import Iterator

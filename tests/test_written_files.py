@@ -1,4 +1,4 @@
-"""Only what Bitwright wrote is replaced, and nothing is written over, into or around what it is made from."""
+"""Overwriting: only what Bitwright wrote is replaced, and nothing is written over, into or around what it is made from."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import pytest
 
 from bitwright.errors import BrokenPromiseError, OutputError
 from bitwright.written_files import (
+    LOCK,
     NOT_WRITTEN,
     RECORD,
     digest,
@@ -35,7 +36,7 @@ def folder(path: Path, text: str = "weights") -> Path:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Everything below a folder but the records, by its path; links by where they lead."""
+    """Return everything below a folder but the records, by its path; links by where they lead."""
     found = {}
     for path in sorted(root.rglob("*")):
         if path.name != RECORD and (path.is_symlink() or path.is_file()):
@@ -132,6 +133,17 @@ def test_what_bitwright_did_not_write_stays(make: Callable[[Path], None], tmp_pa
     sentence(refused.value, tmp_path / "a")
     assert contents(tmp_path) == before
     assert os.path.lexists(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", [RECORD, LOCK, ".LOCK"])
+def test_a_record_is_no_name_for_a_result(name: str, tmp_path: Path) -> None:
+    for content in ("", None, "somebody's"):
+        if content is not None:
+            (tmp_path / name).write_text(content)
+        with pytest.raises(OutputError) as refused:
+            publish_text(tmp_path / name, "a plan", kind="plan")
+        sentence(refused.value, tmp_path / name, "choose another name")
+    assert contents(tmp_path).get(name, b"somebody's") == b"somebody's"
 
 
 def test_a_device_stays_a_device() -> None:

@@ -1,5 +1,6 @@
-"""What other processes do in tests: functions that can be told by name to a new process."""
+"""Work for other processes in tests: functions that can be told by name to a new process."""
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from bitwright.spaces import Budget
 from tests.processes import process
 
 SILENCE_SECONDS = 120
+CANNOT_DROP = 77  # exit code of a process that may not drop its privileges
+_VERSION, _PASS_OVER_PERMISSIONS = 0x20080522, 0b110  # of capset(2); CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH of capabilities(7)
 
 
 def fill_store(tell: Connection, path: Path) -> None:
@@ -32,14 +35,14 @@ def fill_store(tell: Connection, path: Path) -> None:
 
 
 class Telling(Progress):
-    """Tells of every stage that begins and of every step."""
+    """Progress that tells of every stage that begins and of every step."""
 
     def __init__(self, tell: Connection) -> None:
         self._tell = tell
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
-        """See `Progress.stage`."""
+        """Send the title at the beginning and at every step."""
         self._tell.send(title)
 
         def advance(_: int) -> None:
@@ -59,6 +62,18 @@ def command(tell: Connection, words: list[str], folder: Path, printed: Path) -> 
     sys.argv = ["bitwright", *words]
     tell.send("begun")
     commands.main()
+
+
+def unprivileged_command(tell: Connection, words: list[str], folder: Path, printed: Path) -> None:
+    """Run the command without the capabilities that let root pass over permissions; other users never had them."""
+    system = ctypes.CDLL(None)
+    whose, held = (ctypes.c_uint32 * 2)(_VERSION, 0), (ctypes.c_uint32 * 6)()  # twice: effective, permitted, inheritable
+    system.capget(whose, held)
+    for kind in range(3):
+        held[kind] &= ~_PASS_OVER_PERMISSIONS
+    if system.capset(whose, held):
+        os._exit(CANNOT_DROP)
+    command(tell, words, folder, printed)
 
 
 def fit(tell: Connection, settings: Settings, budget: Budget, out: Path) -> None:

@@ -29,7 +29,7 @@ Losses = dict[str, dict[int, float]]  # unit → bits → loss
 
 
 def unit_of(name: str) -> str:
-    """What is decided about: the layer itself, or the experts that it belongs to."""
+    """Return the unit of a layer: the layer itself, or the experts that it belongs to."""
     before, experts, _ = name.partition(".experts.")
     return before + experts.rstrip(".")
 
@@ -55,7 +55,7 @@ def score(question: Question, folder: Path) -> Losses:
 
 
 def scheme(question: Question) -> AutoScheme:
-    """What AutoRound is told: the options, the tokens, and a target that any of its own accounts allows."""
+    """Return AutoRound's scheme: the options, the tokens, and a target that any of its own accounts allows."""
     options = tuple(QuantizationScheme(bits=bits, group_size=question.group or -1, sym=False, act_bits=16) for bits in question.bits)
     n_sequences, length = question.tokens.shape
     return AutoScheme(

@@ -28,7 +28,7 @@ WHOLE_RANGE = (1.0,)
 
 @dataclass(frozen=True)
 class Priced:
-    """What DynQuant needs to allocate: the layers, their ranks, their expected losses, and what it may do."""
+    """Inputs of DynQuant's allocation: the layers, their ranks, their expected losses, and what is allowed."""
 
     graph: ModelGraph
     ranks: dict[str, float]

@@ -1,4 +1,4 @@
-"""What llama.cpp's own quantizer makes of a model: the type of every tensor in each of its mixes, and the size of the file, as JSON.
+"""Mixes of llama.cpp's own quantizer: the type of every tensor in each of them, and the size of the file, as JSON.
 
 Runs `llama_model_quantize` of the llama.cpp that llama-cpp-python is built with, in an environment of its own (README.md beside this file), and
 reads the types back from the file it wrote, so every rule and fallback of llama.cpp is its own.

@@ -22,7 +22,7 @@ CODEC, HEAD, QUANTIZER = "integers in groups", "*lm_head*", "weight_quantizer"
 
 
 def round_trip(weights: torch.Tensor, quantizer: TensorQuantizer) -> torch.Tensor:
-    """What the codec of the race makes of `weights` `(n_rows, n_columns)`: between the least and the largest of each group, in half precision."""
+    """Round `weights` `(n_rows, n_columns)` as the race's codec does: between the least and the largest of each group, in half precision."""
     n_columns, n_levels = weights.shape[-1], 2**quantizer.num_bits - 1
     group = quantizer.backend_extra_args["group"] or n_columns
     padded = torch.nn.functional.pad(weights, (0, -n_columns % group), mode="replicate")

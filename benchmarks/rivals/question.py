@@ -1,4 +1,4 @@
-"""What every rival is asked, how the bits of its answer are counted, and how the answer is written down.
+"""Question that every rival is asked, how the bits of its answer are counted, and how the answer is written down.
 
 All scripts beside this file take the same arguments and write the same JSON. A rival decides about the linear layers of the blocks and about nothing
 else: embeddings, head, norms and routers keep their weights. Bits are counted as the race counts them, for all alike:
@@ -68,7 +68,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a rival said, and the tokens of forward and backward passes and the time that it took."""
+    """Answer of a rival, with the tokens of its forward and backward passes and the time that it took."""
 
     maps: Mapping[float, Layers]
     forward_tokens: int
@@ -148,7 +148,7 @@ def write(question: Question, rival: str, package: str, answer: Answer) -> None:
 
 @dataclass(frozen=True)
 class Clock:
-    """Started when it is made: seconds on the wall, and of the processor for this process and its children, whatever else the machine does."""
+    """Clock that starts when it is made: seconds on the wall, and of the processor for this process and its children."""
 
     wall: float = field(default_factory=time.perf_counter)
     processor: float = field(default_factory=lambda: sum(os.times()[:4]))

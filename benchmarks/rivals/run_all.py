@@ -38,7 +38,7 @@ def installed(python: str, rival: Rival) -> bool:
 
 
 def run(args: argparse.Namespace, rival: Rival) -> str:
-    """One sentence on what became of asking the rival."""
+    """Ask the rival and return one sentence on what came of it."""
     answer = args.out / f"{rival.script}-{args.seed}.json"
     if answer.exists():
         return f"answered before, in {answer}"

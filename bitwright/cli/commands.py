@@ -1,4 +1,4 @@
-"""The command line: every command by its name, and the panel of `--help` that it stands in."""
+"""Command line: every command by its name, and the panel of `--help` that it stands in."""
 
 import os
 from collections.abc import Callable

@@ -33,7 +33,7 @@ def front(
     """Show the front of a run: the least divergence at every size, and at every size and ceiling on a cost."""
     if page is not None:
         bw.pipeline.require_results({page: "report"}, bw.pipeline.run_inputs(bw.open_run(run)))
-    device = bw.pipeline.read_device(profile) if profile else bw.pipeline.NO_DEVICE
+    device = bw.pipeline.read_device(profile) if profile else None
     summary = bw.pipeline.describe(bw.open_run(run), bw.pipeline.parse_costs(costs), device=device)
     if as_json:
         out.file.write(bw.report.front_json(summary) + "\n")
@@ -54,7 +54,7 @@ def experts(
     formats = bw.read_plan(plan_file).formats if plan_file is not None else {}
     opened = bw.open_run(run)
     out.print(bw.report.experts_table(bw.pipeline.expert_uses(opened, formats)))
-    texts = bw.pipeline.text_comparison(opened, opened.prices.original_bytes)
+    texts = bw.pipeline.text_comparison(opened, opened.original_bytes)
     if isinstance(texts, bw.report.TextComparison):
         out.print(bw.report.routing_table(texts))
     if formats:

@@ -16,8 +16,10 @@ from bitwright.cli.options import (
     Calibration,
     Codec,
     Context,
+    Converter,
     Evaluations,
     Formats,
+    Gguf,
     HeldOut,
     Imatrix,
     Keep,
@@ -57,6 +59,8 @@ class RunOptions:
 
     model: Model
     target: Target = "llama.cpp"
+    gguf: Gguf = ""
+    converter: Converter = ""
     formats: Formats = ""
     skip: Skip = ""
     keep: Keep = ""
@@ -77,7 +81,7 @@ class RunOptions:
     def settings(self, *, cache_types: str = "f16") -> "bw.Settings":
         """Return the settings of the run."""
         return bw.Settings(
-            model=self.model,
+            model=bw.pipeline.name_with(self.model, gguf=self.gguf, converter=self.converter),
             target=self.target,
             formats=tuple(name.upper() for name in split_names(self.formats)),
             calibration=",".join(self.calibration),
@@ -88,7 +92,7 @@ class RunOptions:
             n_held_out=self.n_held_out,
             sequence_length=self.sequence_length,
             seed=self.seed,
-            keep=split_names(self.skip) + split_names(self.keep),
+            skip=split_names(self.skip) + split_names(self.keep),
             codec=self.codec,
             ship_codec=self.ship_codec,
             steps=tuple(self.steps),
@@ -177,7 +181,7 @@ class CeilingOptions:
         Raises:
             UserError: one of them cannot be read.
         """
-        device = bw.pipeline.read_device(self.profile) if self.profile else bw.pipeline.NO_DEVICE
+        device = bw.pipeline.read_device(self.profile) if self.profile else None
         return bw.pipeline.parse_conditions(split_names(self.at_most), device)
 
 

@@ -27,6 +27,25 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="Model to quantize: 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN/", help="Folder that `bitwright search` or `bitwright fit` wrote (their --out).")]
 
 # model and formats
+Gguf = Annotated[
+    str,
+    typer.Option(
+        "--gguf",
+        metavar="FILE",
+        help="GGUF file of the folder MODEL, in floats, for llama.cpp. Default: made of the folder, by llama.cpp's converter where Bitwright does "
+        "not know the family.",
+        rich_help_panel=MODEL,
+    ),
+]
+Converter = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH",
+        help="convert_hf_to_gguf.py, or a checkout of llama.cpp that has it, to convert the folder MODEL with. Default: the one that is installed on "
+        "first use.",
+        rich_help_panel=MODEL,
+    ),
+]
 Target = Annotated[
     str,
     typer.Option(
@@ -53,8 +72,8 @@ Codec = Annotated[
     str,
     typer.Option(
         metavar="METHOD",
-        help="Rounding method of integer formats: rtn (round to nearest), clip, hqq, gptq or gptq+clip. Formats of llama.cpp have "
-        "quantizers of their own. Default: rtn.",
+        help="Rounding method. Of integer formats: rtn (round to nearest), clip, hqq, gptq or gptq+clip; default: rtn. Of llama.cpp's "
+        "formats: ggml (its own quantizers; the default) or obs (the same blocks with error feedback).",
         rich_help_panel=MODEL,
     ),
 ]
@@ -62,7 +81,7 @@ ShipCodec = Annotated[
     str,
     typer.Option(
         metavar="METHOD",
-        help="Rounding method of the finished model: the candidates are quantized again with it (GPTQ block by block) and measured again. "
+        help="Rounding method of the finished model: the candidates are quantized again with it (gptq and obs block by block) and measured again. "
         "Default: that of --codec.",
         rich_help_panel=MODEL,
     ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -56,7 +57,7 @@ class Rows(Progress):
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
-        """See `Progress.stage`."""
+        """Show a progress bar of `total` steps until the stage ends."""
         columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<42}"), BarColumn(20), TaskProgressColumn())
         with Bars(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err) as bars:
             task = bars.add_task(title, total=total)
@@ -67,7 +68,7 @@ class Rows(Progress):
             yield advance
 
     def note(self, sentence: str) -> None:
-        """See `Progress.note`."""
+        """Print the sentence to standard error."""
         err.print(sentence, soft_wrap=True, markup=False)
 
 
@@ -130,9 +131,9 @@ def how_to_serve(made: "Plan", limit: "Budget | Memory | None") -> str:
     return f"\nserve   {bw.pipeline.serve_command(made.target, 'MODEL', limit.serving(made.cache.types))}"
 
 
-def print_check(found: "Check") -> None:
-    """Print the promised and found values, and a text that the engine generated."""
-    out.print(bw.report.check_table(found.rows))
+def print_check(found: "Check", path: Path) -> None:
+    """Print the promised and found values of the model at `path`, and a text that the engine generated."""
+    out.print(bw.report.check_table((bw.engines.digest_row(path), *found.rows)))
     say(f"{found.engine} writes: {found.prompt}{found.written}")
 
 

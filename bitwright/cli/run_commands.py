@@ -74,7 +74,7 @@ def fit(
     out.print(bw.report.searches_table(fitted.summary))
     out.print(bw.report.format_histogram(fitted.summary))
     out.print(bw.report.stages_table(fitted.summary))
-    print_check(fitted.check)
+    print_check(fitted.check, fitted.model)
     print_cache_text(opened)
     print_original(opened)
     say(f"\nmodel   {fitted.model}\nplan    {out_folder / 'plan.json'}\nreport  {fitted.report}{how_to_serve(fitted.plan, limit)}")
@@ -177,7 +177,7 @@ def check(
 ) -> None:
     """Load a built model in its engine and compare it with its plan: size, formats, tokenizer and divergence."""
     found = bw.verify(bw.read_plan(plan_file), model_file, engine_python=engine_python, device=device, progress=Rows())
-    print_check(found)
+    print_check(found, model_file)
     exit_if_broken(found)
 
 

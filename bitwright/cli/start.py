@@ -1,4 +1,4 @@
-"""The first lines of the command, before anything heavy is loaded: torch and numpy's library end a process that lacks memory without a word."""
+"""Start of the command, before anything heavy is loaded: torch and numpy's library end a process that lacks memory without a word."""
 
 import resource
 import sys

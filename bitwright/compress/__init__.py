@@ -5,13 +5,14 @@ from bitwright.compress.codecs.combined_codec import CombinedCodec, integer_code
 from bitwright.compress.codecs.distortion import Distortion, measure_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.ggml import GgmlCodec
+from bitwright.compress.codecs.ggml_feedback import GgmlErrorFeedback
 from bitwright.compress.codecs.grid import Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.imatrix_file import read_imatrix, write_imatrix
 from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape
 from bitwright.compress.codecs.packed_integers import Layer, layer_bytes, layer_tensors
 from bitwright.compress.codecs.pinned_codes import PinnedCodes, pin_codes
 from bitwright.compress.codecs.pinned_weights import pin_weights, read_pinned_weights
-from bitwright.compress.codecs.rounding.by_name import GGML, ROUNDING_PARTS, NamedRounding, needs_moments, rounding_named
+from bitwright.compress.codecs.rounding.by_name import GGML, OBS, ROUNDING_PARTS, NamedRounding, needs_moments, rounding_named
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
@@ -47,21 +48,21 @@ from bitwright.compress.models.gguf.reader import (
 from bitwright.compress.models.gguf.row_matching import Binding, bind_by_rows
 from bitwright.compress.models.headers import Headers, Outline, exact_headers
 from bitwright.compress.models.hub import NO_CODE, quietly, read_tokenizer
-from bitwright.compress.models.joined_name import absolute_name, join_name, split_name
+from bitwright.compress.models.joined_name import absolute_name, name_with, split_name
 from bitwright.compress.models.latent_attention import LatentByHead, is_latent
 from bitwright.compress.models.loading import load, open_headers, open_source
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.model_settings import describe_differences
 from bitwright.compress.models.module_state import weights_of
-from bitwright.compress.models.module_tensors import module_tensors
-from bitwright.compress.models.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView, n_experts_used_of
+from bitwright.compress.models.modules.module_tensors import module_tensors
+from bitwright.compress.models.modules.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView, n_experts_used_of
+from bitwright.compress.models.modules.structure import ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
-from bitwright.compress.models.structure import ROUTER
 from bitwright.compress.models.tensor_layout import Indices, ParameterSlice, in_module_order, indices
-from bitwright.compress.models.view import Bound, View
+from bitwright.compress.models.view import Bound, View, outline_of
 
 __all__ = [
     "ALIGNMENT",
@@ -79,6 +80,7 @@ __all__ = [
     "MODEL_TYPES",
     "MODULE_VIEW",
     "NO_CODE",
+    "OBS",
     "ROUNDING_PARTS",
     "ROUTER",
     "WHOLE",
@@ -100,6 +102,7 @@ __all__ = [
     "Floats",
     "FolderCheckpoint",
     "GgmlCodec",
+    "GgmlErrorFeedback",
     "GgufSource",
     "Grid",
     "Headers",
@@ -153,7 +156,6 @@ __all__ = [
     "integer_codec",
     "is_corrected",
     "is_latent",
-    "join_name",
     "layer_bytes",
     "layer_tensors",
     "load",
@@ -162,11 +164,13 @@ __all__ = [
     "module_tensors",
     "most_similar_experts",
     "n_experts_used_of",
+    "name_with",
     "needs_moments",
     "open_checkpoint",
     "open_checkpoint_files",
     "open_headers",
     "open_source",
+    "outline_of",
     "packed_codec",
     "padded",
     "pin_codes",

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from bitwright.devices.latency import POWER_UNKNOWN, Latency, NotProfiled, PowerUnknown
+from bitwright.devices.latency import POWER_UNKNOWN, Latency, PowerUnknown
 from bitwright.errors import BudgetError, DeviceError, UserError, shown
 from bitwright.spaces import AnyCacheTypes, CacheTypes, cache_types, parse_budget, require_shallow, small_text
 
@@ -54,7 +54,7 @@ class Device:
     avoid: tuple[str, ...]
     cache: CacheTypes | AnyCacheTypes
     sources: tuple[tuple[str, str], ...]
-    latency: Latency | NotProfiled
+    latency: Latency | None
 
     @property
     def usable_bytes(self) -> int:
@@ -170,14 +170,14 @@ def _cache(names: list[str], where: str) -> CacheTypes | AnyCacheTypes:
         raise DeviceError(f"{error} It is in {where}.") from error
 
 
-def _latency(values: Mapping[str, Any], where: str) -> Latency | NotProfiled:
+def _latency(values: Mapping[str, Any], where: str) -> Latency | None:
     """Read the latency that `bitwright profile` wrote for the requested number of threads, or for the largest profiled one."""
     tables = values.get("decode", [])
     _require(isinstance(tables, list), "decode must be tables [[decode]], one for each number of threads", tables, where)
     known = {found.n_threads: found for found in (_timed(table, where) for table in tables)}
     if not known:
         _require("threads" not in values, "threads must be a number that was profiled, and none was", values.get("threads"), where)
-        return NotProfiled()
+        return None
     wanted = values.get("threads", max(known))
     _require(wanted in known, f"threads must be a number that was profiled, {' or '.join(map(str, sorted(known)))}", wanted, where)
     return known[wanted]

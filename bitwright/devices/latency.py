@@ -9,11 +9,6 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class NotProfiled:
-    """No latency: the machine was not profiled."""
-
-
-@dataclass(frozen=True)
 class PowerUnknown:
     """No power: the profile does not give the power draw of the device."""
 

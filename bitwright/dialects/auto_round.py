@@ -21,12 +21,12 @@ _SIDE = 32
 
 
 class AutoRound(Dialect):
-    """See the module."""
+    """AutoRound's `layer_config`, in JSON."""
 
     name = "autoround"
 
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:
-        """See `Dialect.write`."""
+        """Return JSON with the bits and group size of each module, 16 bits for those left as stored."""
         entries = {module.name: dict(_STAYS) for module in modules.values() if module.role != EMBEDDING}
         for tensor, form in formats.items():
             module = module_of(modules, tensor, self.name)
@@ -35,7 +35,7 @@ class AutoRound(Dialect):
         return json.dumps(entries, indent=2) + "\n"
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
-        """See `Dialect.read`."""
+        """Parse JSON with the bits and group size of each module."""
         entries, found = parsed(text, self.name), {}
         known = {module.name for module in modules.values()}
         for key in entries:

@@ -1,4 +1,4 @@
-"""Dialects: write the formats of a plan in the file format of another tool, and read them back.
+"""Write the formats of a plan in the file format of another tool, and read them back.
 
 Bitwright names tensors as the target does; other tools name the modules of transformers. `Modules` maps the one to the other. Float formats mean
 that a tensor stays as it is stored, so they are not read back. Settings left to a tool's defaults are refused, never guessed.

@@ -21,12 +21,12 @@ _NO_BITS = 7
 
 
 class GptqModel(Dialect):
-    """See the module."""
+    """GPTQModel's `dynamic` rules, in JSON."""
 
     name = "gptqmodel"
 
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:
-        """See `Dialect.write`."""
+        """Return JSON from a regular expression for each module to its bits and group size; `-:` leaves a module as stored."""
         entries: dict[str, dict[str, Any]] = {}
         for tensor, form in formats.items():
             pattern = f"^{re.escape(module_of(modules, tensor, self.name).name)}$"
@@ -37,7 +37,7 @@ class GptqModel(Dialect):
         return json.dumps({**entries, "-:.*": {}}, indent=2) + "\n"
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
-        """See `Dialect.read`."""
+        """Parse JSON from regular expressions to bits and group size."""
         entries, found, patterns = parsed(text, self.name), {}, Patterns(self.name, PlanError)
         matched = {key: {module.name for module in modules.values() if patterns.begins(_expression(key), module.name)} for key in entries}
         require_used(entries, {key for key in entries if matched[key]}, self.name)

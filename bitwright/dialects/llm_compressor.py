@@ -23,12 +23,12 @@ _TYPES = {"int": False, "float": True}
 
 
 class LlmCompressor(Dialect):
-    """See the module."""
+    """Recipe of llm-compressor, in JSON."""
 
     name = "llm-compressor"
 
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:
-        """See `Dialect.write`."""
+        """Return a recipe with a config group for each format; modules left as stored are under `ignore`."""
         groups: dict[str, dict[str, Any]] = {}
         for tensor, form in formats.items():
             module = module_of(modules, tensor, self.name)
@@ -45,7 +45,7 @@ class LlmCompressor(Dialect):
         return json.dumps(recipe, indent=2) + "\n"
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
-        """See `Dialect.read`."""
+        """Parse the `config_groups` and `ignore` of a recipe."""
         recipe = parsed(text, self.name)
         for key in _PATH:
             recipe = mapping(recipe.get(key), self.name, f"'{key}'")

@@ -18,19 +18,19 @@ _BITS, _GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
 
 
 class Mlx(Dialect):
-    """See the module."""
+    """Per-layer `quantization` of an mlx-lm `config.json`."""
 
     name = "mlx"
 
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:
-        """See `Dialect.write`."""
+        """Return JSON with the bits and group size of each module, `false` for those left as stored."""
         entries: dict[str, object] = {module.name: False for module in modules.values()}
         for tensor, form in formats.items():
             entries[module_of(modules, tensor, self.name).name] = self._entry(tensor, form, modules)
         return json.dumps({"quantization": {"group_size": 64, "bits": 4, "mode": "affine", **entries}}, indent=2) + "\n"
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
-        """See `Dialect.read`."""
+        """Parse the `quantization` of a configuration."""
         entries, found = mapping(parsed(text, self.name).get("quantization"), self.name, "'quantization'"), {}
         require_used(entries, {*_DEFAULTS, *(module.name for module in modules.values())}, self.name)
         for tensor, module in modules.items():

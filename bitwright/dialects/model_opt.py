@@ -25,12 +25,12 @@ _ROW = 0
 
 
 class ModelOpt(Dialect):
-    """See the module."""
+    """ModelOpt's `quant_cfg`, in JSON."""
 
     name = "modelopt"
 
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:
-        """See `Dialect.write`."""
+        """Return JSON that turns all quantizers off, then on for each planned module with its bits and block size."""
         entries: list[dict[str, Any]] = [dict(_STAYS)]
         for tensor, form in formats.items():
             module = module_of(modules, tensor, self.name)
@@ -40,7 +40,7 @@ class ModelOpt(Dialect):
         return text.replace(f'"{_LAST}":', f"{_LAST}:") + "\n"
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:
-        """See `Dialect.read`."""
+        """Parse a list of quantizer settings, of which the last that matches a module holds."""
         config = parsed(re.sub(rf"([{{,]\s*){_LAST}\s*:", rf'\1"{_LAST}":', text), self.name)
         require_known(config, ("quant_cfg", "algorithm"), dialect=self.name, module="the model")
         standing = self._standing(list(self._entries(config.get("quant_cfg"))), modules)

@@ -33,24 +33,24 @@ _NAMED_SET = re.compile(r"\[:([a-z]+):\]")
 
 
 class TensorTypes(Dialect):
-    """See the module; the keys of `modules` alone are used."""
+    """Rules of llama-quantize's `--tensor-type-file`; of `modules` only the keys are used."""
 
     name = "llama-quantize"
     same_codes = True
 
     def expresses(self, formats: Iterable[Format]) -> bool:
-        """See `Dialect.expresses`: quantized types of ggml."""
+        """Return whether any of the `formats` is a quantized type of ggml."""
         return any(form.name in _TYPES and form.name not in FLOATS for form in formats)
 
     def write(self, formats: Mapping[str, str], modules: Modules) -> str:  # noqa: ARG002  names are llama.cpp's own
-        """See `Dialect.write`."""
+        """Return a line `^tensor$=type` for each tensor."""
         for tensor, form in formats.items():
             if form not in _TYPES:
                 raise inexpressible(self.name, tensor, form, "it knows ggml's types")
         return "".join(f"^{re.escape(tensor)}$={form.lower()}\n" for tensor, form in formats.items())
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:  # noqa: ARG002  types are ggml's
-        """See `Dialect.read`."""
+        """Parse rules `expression=type`, of which the first that is found in a tensor's name holds."""
         rules, patterns = dict(reversed([self._rule(word) for word in text.split()])), Patterns(self.name, PlanError)
         found: dict[str, str] = {}
         used = set()

@@ -12,8 +12,9 @@ from bitwright.engines.by_name import (
     profile_named,
     target_named,
 )
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import HEALTHY_NATS, Check
-from bitwright.engines.checking import N_CONTEXTS, check, prefixes
+from bitwright.engines.checking import N_CONTEXTS, check, digest_row, prefixes
 from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.checkpoint_source import CheckpointSource
 from bitwright.engines.container import MODEL, Container, Recipe
@@ -40,6 +41,7 @@ __all__ = [
     "N_CONTEXTS",
     "Anatomy",
     "Check",
+    "CheckRequest",
     "CheckpointContainer",
     "CheckpointSource",
     "Container",
@@ -55,6 +57,7 @@ __all__ = [
     "Serving",
     "as_held",
     "check",
+    "digest_row",
     "engine_named",
     "engine_names",
     "memory_model_named",

@@ -1,4 +1,4 @@
-"""What a built model is held to, whatever the engine."""
+"""Result of checking a built model, for any engine."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ HEALTHY_NATS = 0.03
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over contexts in nats per token, and its standard error."""
+    """Mean over contexts in nats per token, and its standard error."""
 
     nats_per_token: float
     standard_error: float
@@ -31,33 +31,33 @@ class Mean:
 
 
 class Check(ABC):
-    """What was promised and what was found. `prompt` is the text that the engine was given to go on with."""
+    """Result of a check: values promised and found. `prompt` is the text that the engine was given to continue."""
 
     prompt: str
 
     @property
     @abstractmethod
     def engine(self) -> str:
-        """What loaded the model."""
+        """Name of the engine that loaded the model."""
 
     @property
     @abstractmethod
     def rows(self) -> tuple[tuple[str, str, str], ...]:
-        """What is compared, what was promised and what was found, in words."""
+        """Rows of the table: the quantity, as promised, as found."""
 
     @property
     @abstractmethod
     def broken(self) -> tuple[str, ...]:
-        """A sentence for each promise that does not hold."""
+        """Sentence for each promise that does not hold."""
 
     @property
     @abstractmethod
     def written(self) -> str:
-        """What the engine wrote after the prompt."""
+        """Text that the engine wrote after the prompt."""
 
 
 def faults(size: tuple[int, int], wrong_types: tuple[str, ...], *, what: str) -> list[str]:
-    """A sentence each where the bytes, promised and found, differ, and where formats do; `what` is a file or a checkpoint."""
+    """Return sentences about a size and formats that are not as promised; `size` is bytes promised and found, `what` a file or a checkpoint."""
     promised, found = size
     told = []
     if found != promised:
@@ -68,7 +68,7 @@ def faults(size: tuple[int, int], wrong_types: tuple[str, ...], *, what: str) ->
 
 
 def gap_fault(engine: str, gap: Mean, allowed: float) -> list[str]:
-    """A sentence where the engine is farther from torch, with the same weights, than is allowed."""
+    """Return a sentence if the engine is farther from torch, with the same weights, than is allowed."""
     if gap.nats_per_token <= allowed:
         return []
     return [f"{engine} is {gap.nats_per_token:.4f} nats/token from torch with the same weights; {allowed:.4f} are allowed."]
@@ -81,13 +81,13 @@ def divergences(p: Floats, q: Floats) -> Floats:
 
 
 def mean_divergence(p: Floats, q: Floats) -> Mean:
-    """The mean of `divergences`."""
+    """Return the mean of `divergences` and its standard error."""
     nats = divergences(p, q)
     return Mean(float(nats.mean()), standard_error(nats))
 
 
 def steady_context(nats: Floats, lengths: Sequence[int]) -> int:
-    """The context that stands for what most contexts of some length differ by: of the quarters of `nats` `(n_contexts,)` by `lengths` the largest
+    """Return the context with the typical gap of its length: of the quarters of `nats` `(n_contexts,)` by `lengths` the largest
     median, the lower of two middle ones.
 
     A mean would not do: in a mixture, another order of addition sends a token to another expert here and there, which may move one context by tenths,
@@ -99,6 +99,6 @@ def steady_context(nats: Floats, lengths: Sequence[int]) -> int:
 
 
 def types_unlike(plan: Plan, built: Source) -> tuple[str, ...]:
-    """The tensors whose format is not the one of the plan."""
+    """Return the tensors whose format is not that of the plan."""
     found = {tensor.name: tensor.stored for tensor in built.tensors}
     return tuple(name for name, form in plan.formats.items() if found.get(name) != form)

@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from bitwright.compress import Model
 from bitwright.engines.by_name import engine_named
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.progress import Progress
 from bitwright.spaces import Plan
-from bitwright.written_files import require_as_written
+from bitwright.written_files import NOT_WRITTEN, RECORD, require_as_written, written
 
 N_CONTEXTS = 16
 _CONTEXT_TOKENS = 128  # the longest context; llama.cpp is opened with room for twice as many
@@ -29,10 +30,18 @@ def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int
     engine = engine_named(plan.target)
     engine.require_python(engine_python)
     require_as_written(path)
-    return engine.check(model, plan, path, contexts=contexts, prompt=prompt, engine_python=engine_python, progress=progress)
+    return engine.check(
+        CheckRequest(model=model, plan=plan, path=path, contexts=contexts, prompt=prompt, engine_python=engine_python, progress=progress)
+    )
+
+
+def digest_row(path: Path) -> tuple[str, str, str]:
+    """Return the row of a checked model's table, as in `Check.rows`, that says whether `check` compared its files with a record."""
+    recorded = written(path) != NOT_WRITTEN
+    return "SHA-256 of every file", "as written", "as written" if recorded else f"not compared: {RECORD} beside it has no record of it"
 
 
 def prefixes(sequences: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:
-    """`n` contexts of different lengths, none above 128, out of `sequences` `(n_sequences, length)`."""
+    """Return `n` contexts of different lengths, none above 128, out of `sequences` `(n_sequences, length)`."""
     length = min(sequences.shape[1], _CONTEXT_TOKENS)
     return [sequences[i % len(sequences)][: max(2, length * (i % 8 + 1) // 8 - i // len(sequences))] for i in range(n)]

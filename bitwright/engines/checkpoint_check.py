@@ -7,7 +7,7 @@ from bitwright.engines.check_result import Check, Mean, faults, gap_fault
 
 @dataclass(frozen=True)
 class CheckpointCheck(Check):
-    """What was promised and what was found. `in_engine` is the divergence from the original of what the engine loads, `engine_gap` that from torch
+    """Result of checking a checkpoint. `in_engine` is the divergence of the engine's weights from the original, `engine_gap` that from torch
     with the plan's weights, `allowed_gap` what rounding explains of it.
     """
 
@@ -25,17 +25,17 @@ class CheckpointCheck(Check):
 
     @property
     def engine(self) -> str:
-        """See `Check.engine`."""
+        """Name of the engine that loaded the checkpoint."""
         return self.engine_name
 
     @property
     def written(self) -> str:
-        """See `Check.written`."""
+        """Text that the engine wrote after the prompt."""
         return self.text
 
     @property
     def rows(self) -> tuple[tuple[str, str, str], ...]:
-        """See `Check.rows`."""
+        """Rows of the table: the quantity, as promised, as found."""
         remarks = [("loaded and run by the engine", "", self.remark)] if self.remark else []
         return (
             *remarks,
@@ -47,6 +47,6 @@ class CheckpointCheck(Check):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """See `Check.broken`."""
+        """Sentences about another size, other formats, and too large a gap to torch."""
         sizes = self.size_promised, self.size_found
         return (*faults(sizes, self.wrong_types, what="checkpoint"), *gap_fault(self.engine_name, self.engine_gap, self.allowed_gap))

@@ -1,4 +1,4 @@
-"""A folder of safetensors as a container: shards, configuration, tokenizer.
+"""Folder of safetensors as a container: shards, configuration, tokenizer.
 
 What a choice changes must be its own bytes and nothing else, or sizes would not add up. So the tensors are cut into shards by their bytes in the
 source, and every header, the configuration and the index are filled up with spaces to the longest that any choice makes them. Shards are written from
@@ -54,7 +54,7 @@ Reload = Callable[[Path, CheckpointSource], None]
 
 @dataclass(frozen=True, eq=False)
 class CheckpointContainer(Container):
-    """The checkpoint of the model that a user calls `model`, for `target`, its packed layers as `layout` has them.
+    """Checkpoint of the model that a user calls `model`, for `target`, its packed layers as `layout` has them.
 
     Its tensors are those that `view` has of the model.
     """
@@ -68,11 +68,11 @@ class CheckpointContainer(Container):
 
     @cached_property
     def home(self) -> CheckpointFiles:
-        """What the checkpoint holds beside its weights."""
+        """Configuration, tokenizer and other files of the checkpoint besides its weights."""
         return open_checkpoint_files(self.model, self.view).cut_by(self.target.cut)
 
     def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:  # noqa: ARG002
-        """See `Container.fixed_bytes`."""
+        """Count the bytes of headers, tokenizer, configuration and every tensor whose name is not in `decided`."""
         names = frozenset(decided)
         shards = self._shards(source)
         kept = sum(prod(slot.shape) * WIDTHS[passthrough_dtype(slot)] for shard in shards for slot in shard if slot.tensor.name not in names)
@@ -80,7 +80,7 @@ class CheckpointContainer(Container):
         return kept + words + len(self._config({}, (), self._config_room(shards))) + sum(self._rooms(shards, names))
 
     def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
-        """See `Container.write`."""
+        """Write the shards and files of a checkpoint to a temporary folder, read them back, and rename it."""
         with publishing(path, MODEL) as part:
             part.mkdir()
             for name, words in self.home.files.items():
@@ -89,17 +89,17 @@ class CheckpointContainer(Container):
             self._verify(part, recipe, digests)
 
     def size_bytes(self, path: Path) -> int:
-        """See `Container.size_bytes`."""
+        """Sum the sizes of all files in the folder, in bytes."""
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
     def written(self, path: Path) -> CheckpointSource:
-        """See `Container.written`."""
+        """Open the checkpoint at `path`, with tensors named as in the recipe."""
         return CheckpointSource(path, self.home, self.layout)
 
     # --- sizes
 
     def _shards(self, source: Source) -> list[list[CheckpointEntry]]:
-        """The tensors in file order, cut where the next would make a shard too large as the source has them."""
+        """Return the tensors in file order, cut into the source's shards before one would grow too large."""
         shards: list[list[CheckpointEntry]] = [[]]
         size_bytes = 0
         for slot in self.home.checkpoint_entries(source.tensors):
@@ -129,7 +129,7 @@ class CheckpointContainer(Container):
         return headers if len(shards) == 1 else [*headers, index]
 
     def _longest(self, shape: tuple[int, ...], decided: bool) -> tuple[int, int]:
-        """The most tensors that a slot of this shape becomes, and the most characters that they take in a header beside names and places."""
+        """Return the most tensors that a slot of this shape becomes, and the most characters that they take in a header beside names and places."""
         described: list[Mapping[str, Described]] = [{"weight": ("BF16", shape)}]
         if decided and len(shape) == 2:
             n_rows, n_columns = shape
@@ -186,7 +186,7 @@ class CheckpointContainer(Container):
         return digests
 
     def _form(self, recipe: Recipe, slot: CheckpointEntry) -> Format | str:
-        """The format of a packed layer, or the type of one kept as floats."""
+        """Return the format of a packed layer, or the type of one kept as floats."""
         name = recipe.formats.get(slot.tensor.name, "")
         if name and name not in FLOAT_TYPES:
             return self.target.format(name)
@@ -198,7 +198,7 @@ class CheckpointContainer(Container):
         return {slot.name: (form, slot.shape)}
 
     def _data(self, recipe: Recipe, shard: list[CheckpointEntry], packed: Callable[[Tensor], Bytes], digests: dict[str, str]) -> Iterator[Bytes]:
-        """The bytes of a shard's tensors one after another; what is not the source's is noted in `digests`."""
+        """Yield the bytes of a shard's tensors one after another; what is not the source's is noted in `digests`."""
         standing, whole = "", np.empty(0, dtype=np.uint8)
         for slot in shard:
             if slot.tensor.name in recipe.changed:

@@ -1,4 +1,4 @@
-"""A packed checkpoint read back: the engine's tensors, in the formats they have there and with the weights that are computed with."""
+"""Packed checkpoint read back: the engine's tensors, in the formats they have there and with the weights that are computed with."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
@@ -30,7 +30,7 @@ from bitwright.spaces import DroppedExpert, Format, Tensor, expert_of
 
 
 class CheckpointSource(Source):
-    """The checkpoint in a folder, of a model whose `home` is known. Norms are read as the module has them.
+    """Checkpoint in a folder, of a model whose `home` is known. Norms are read as the module has them.
 
     `checkpoint_entries` are the tensors on disk by the engine's name, and `forms` the format of each by its name: that of a packed layer or a float.
     """
@@ -51,25 +51,25 @@ class CheckpointSource(Source):
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
-        """See `Source`; counted when it is asked for, since it takes reading everything."""
+        """Fingerprint over all tensors, computed on first access, which reads every file."""
         return fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Read a tensor as float32 `(n_rows, n_columns)`; the experts of a stack, stored one by one, are joined."""
         parts = [self.weights_of(slot) for slot in self.checkpoint_entries[tensor.name]]
         return (np.concatenate(parts) if len(parts) > 1 else parts[0]).reshape(prod(tensor.shape[:-1]), tensor.shape[-1])
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`: the rows in engine order."""
+        """Return the stored bytes `(n_bytes,)` of a tensor, rows in engine order."""
         parts = [self._rows(slot) for slot in self.checkpoint_entries[tensor.name]]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
-        """See `Source.part`."""
+        """Read one expert of a stack as float32 `(n_rows, n_columns)`; the others are not read."""
         return self.weights_of(self.checkpoint_entries[tensor.name][expert])
 
     def weights_of(self, slot: CheckpointEntry) -> Floats:
-        """What is computed with of one tensor on disk: float32 `(n_rows, n_columns)`, its rows in engine order; a vector is a column."""
+        """Return the weights of one tensor on disk, dequantized: float32 `(n_rows, n_columns)`, rows in engine order; a vector is a column."""
         form, rows = self.forms[slot.name], self._rows(slot)
         if isinstance(form, Format):
             return self._layout.codec.decode(rows, form, slot.matrix)
@@ -77,7 +77,7 @@ class CheckpointSource(Source):
         return floats
 
     def arrays(self, slot: CheckpointEntry) -> Mapping[str, Bytes]:
-        """The bytes of a packed layer's tensors."""
+        """Return the bytes of a packed layer's tensors."""
         parts = self._layout.described(_packed(self.forms[slot.name]), slot.matrix)
         return {part: self._whole(f"{slot.layer}.{part}") for part in parts}
 
@@ -94,7 +94,7 @@ class CheckpointSource(Source):
         return entry.read(0, entry.n_weights)
 
     def _form(self, slot: CheckpointEntry) -> Format | str:
-        """The format of a packed layer, or the type of one kept as floats.
+        """Return the format of a packed layer, or the type of one kept as floats.
 
         Raises:
             ModelError: the layer is missing, or its tensors are not those of the format that the configuration names.
@@ -124,7 +124,7 @@ class CheckpointSource(Source):
 
 
 def written_weights(written: CheckpointSource, names: Collection[str]) -> Weights:
-    """What a checkpoint computes with, for the tensors `names`: dropped experts with their heirs."""
+    """Return the weights that a checkpoint computes with, for the tensors `names`; dropped experts have those of their heirs."""
     found: dict[str, Callable[[], Floats]] = {}
     for tensor in written.tensors:
         form = written.forms[written.checkpoint_entries[tensor.name][0].name]

@@ -1,4 +1,4 @@
-"""How a model is written to disk: what the pipeline asks of every way of doing it.
+"""Containers: the ways to write a model to disk, and the interface that the pipeline uses for all of them.
 
 There is one subclass for each: a GGUF file, a folder of compressed-tensors, and whatever follows. The pipeline plans, builds and checks through this
 class alone, so that a target is a value (`spaces/target.py`) and a container, and nothing else.
@@ -20,7 +20,7 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is written: a source and, for the tensors in `formats`, the name of the format each is written in.
+    """Tensors to write: a source and, for the tensors in `formats`, the name of the format each is written in.
 
     `changed` are the weights `(n_rows, n_columns)` of tensors that are stored as floats and not in `formats`, where they are not those of the source.
     """
@@ -30,18 +30,18 @@ class Recipe:
     changed: Mapping[str, Floats] = field(default_factory=dict)
 
     def format_of(self, tensor: Tensor) -> str:
-        """The format the tensor has when it is written."""
+        """Return the format in which the tensor is written."""
         return self.formats.get(tensor.name, tensor.stored)
 
     def kept(self, tensor: Tensor) -> Bytes:
-        """The bytes of a tensor that is not in `formats`."""
+        """Return the bytes of a tensor that is not in `formats`."""
         if tensor.name not in self.changed:
             return self.source.stored(tensor)
         return float_bytes(tensor.stored, torch.from_numpy(self.changed[tensor.name]))
 
 
 class Container(ABC):
-    """One way of writing. A size is that of everything that is written, exactly: `fixed_bytes` and the size of every pair that was chosen."""
+    """Way to write a model. Its size is that of everything written, exactly: `fixed_bytes` plus the size of every chosen pair."""
 
     @abstractmethod
     def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:
@@ -66,11 +66,11 @@ class Container(ABC):
 
     @abstractmethod
     def size_bytes(self, path: Path) -> int:
-        """Bytes on disk of what was written to `path`."""
+        """Return the bytes on disk of the model at `path`."""
 
     @abstractmethod
     def written(self, path: Path) -> Source:
-        """What was written to `path`: its tensors as they are named in the recipe, with their formats and the weights computed with.
+        """Open the model at `path`: its tensors by their names in the recipe, with their formats and the weights computed with.
 
         Raises:
             ModelError: it cannot be read, or is not whole.

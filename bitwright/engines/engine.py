@@ -7,25 +7,21 @@ An engine is a folder beside this file that ends in `engine.py`, or a package of
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bitwright.compress import MODULE_VIEW, ROUNDING_PARTS, Codec, CutSource, Floats, Model, Source, View, cut_pieces
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.memory import MemoryModel, Serving
 from bitwright.engines.parity import Parity
 from bitwright.errors import ModelError, UserError
-from bitwright.progress import Progress
-from bitwright.spaces import Plan, Target, part_of, uncut
+from bitwright.spaces import Target, part_of, uncut
 
 
 @dataclass(frozen=True)
 class Engine(ABC):
-    """An engine with the formats, rules, ties and cuts of `target`, by whose name it is called.
+    """Engine with the formats, rules, ties and cuts of `target`, by whose name it is called.
 
     `file_name` is the default name of a finished model, and `view` the tensors that it sees of a model. `memory` counts a run and `parity`
     compares the engine with torch on the original, where it is known how. `chooses_cache_types` says whether the types of
@@ -62,12 +58,8 @@ class Engine(ABC):
         """Return what packs tensors: that of `name`, one of `codecs`, with the second moments of layers' inputs where it goes by them."""
 
     @abstractmethod
-    def check(
-        self, model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, engine_python: str, progress: Progress
-    ) -> Check:
-        """Load what lies at `path` in the engine and compare it with its plan, over `contexts`, each `(length,)` token ids.
-
-        `model` has its tensors as `held` gives them; `engine_python` passed `require_python`.
+    def check(self, request: CheckRequest) -> Check:
+        """Load what lies at the path of `request` in the engine and compare it with its plan.
 
         Raises:
             ModelError: it cannot be read, by us or by the engine.

@@ -15,7 +15,7 @@ KEYS = "keys"
 
 @dataclass(frozen=True)
 class Serving:
-    """What is asked of the engine: `parallel` sequences of `context` tokens each, keys and values kept in the formats named.
+    """Request to the engine: `parallel` sequences of `context` tokens each, keys and values kept in the formats named.
 
     Raises:
         UserError: a count below one, or a format that no cache has.
@@ -44,7 +44,7 @@ class MemoryLine:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """What a run occupies, line by line."""
+    """Memory of a run, line by line."""
 
     weights: MemoryLine
     cache: tuple[MemoryLine, ...]
@@ -54,37 +54,37 @@ class MemoryUse:
 
     @property
     def lines(self) -> tuple[MemoryLine, ...]:
-        """All lines, the weights first."""
+        """Lines of the table, the weights first."""
         return (self.weights, *self.cache, self.outputs, self.compute, self.engine)
 
     @property
     def keys_bytes(self) -> int:
-        """The cache's keys."""
+        """Bytes of the cache's keys."""
         return sum(line.size_bytes for line in self.cache if line.name.endswith(KEYS))
 
     @property
     def values_bytes(self) -> int:
-        """The cache's values."""
+        """Bytes of the cache's values."""
         return sum(line.size_bytes for line in self.cache) - self.keys_bytes
 
     @property
     def buffers_bytes(self) -> int:
-        """What the engine's log calls buffers: all but its own share."""
+        """Bytes that the engine's log calls buffers: all but its own share."""
         return self.total_bytes - self.engine.size_bytes
 
     @property
     def besides_weights_bytes(self) -> int:
-        """What is left of a memory for nothing else when the weights are taken away."""
+        """Bytes of a run besides the weights."""
         return self.total_bytes - self.weights.size_bytes
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """Bytes of a run in all."""
         return sum(line.size_bytes for line in self.lines)
 
 
 class MemoryModel(ABC):
-    """Counts the memory of an engine."""
+    """Memory model of an engine."""
 
     @abstractmethod
     def use(self, shape: Dimensions, serving: Serving, *, weights_bytes: int) -> MemoryUse:
@@ -110,14 +110,14 @@ class MemoryModel(ABC):
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What decides how much a run of a model occupies by a `memory` model: its dimensions, and the bytes of its file that are no weights."""
+    """Properties that decide the memory of a run under a `memory` model: the model's dimensions, and the bytes of its file besides weights."""
 
     memory: MemoryModel
     shape: Dimensions
     header_bytes: int
 
     def use(self, serving: Serving, *, file_bytes: int) -> MemoryUse:
-        """What a run of a file of `file_bytes` occupies.
+        """Count the memory of a run of a file of `file_bytes`.
 
         Raises:
             UserError: the context or the types of the cache are not this model's.
@@ -125,7 +125,7 @@ class Anatomy:
         return self.memory.use(self.shape, serving, weights_bytes=file_bytes - self.header_bytes)
 
     def file_bytes(self, serving: Serving, *, memory_bytes: int) -> int:
-        """The largest file whose run stays within `memory_bytes`; negative where the rest alone is above.
+        """Return the bytes of the largest file whose run stays within `memory_bytes`; negative if the rest alone exceeds it.
 
         Raises:
             UserError: see `use`.
@@ -133,8 +133,8 @@ class Anatomy:
         return memory_bytes - self.use(serving, file_bytes=self.header_bytes).total_bytes + self.header_bytes
 
     def cache_bytes(self, serving: Serving) -> dict[str, tuple[int, int]]:
-        """What keys and values take in each type that divides their heads, by its name; of compute buffers what such a type adds, so that file and
-        cache together are what a memory bounds. `serving` keeps both in the plain type.
+        """Return the bytes of keys and of values in each cache type that divides their heads, by its name. Compute buffers that a type adds are
+        included, so that a memory limit bounds file and cache together. `serving` keeps both in the plain type.
 
         Raises:
             UserError: see `use`.

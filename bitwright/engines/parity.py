@@ -11,7 +11,7 @@ from bitwright.progress import Advance
 
 
 class Parity(ABC):
-    """Compares an engine with torch on the original."""
+    """Comparison of an engine with torch on the original."""
 
     @abstractmethod
     def contexts(self, sequences: NDArray[np.int64], longest: int) -> list[NDArray[np.int64]]:

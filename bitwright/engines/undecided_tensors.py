@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of a tensor that is not decided about: its weights as floats, in the narrowest type that loses nothing."""
+"""Tensors that are not decided about, in a checkpoint: floats, in the narrowest type that loses nothing."""
 
 import numpy as np
 import torch

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.methods.method import Method, MethodContext, evenly_spaced_budgets
+from bitwright.methods.method import Method, MethodContext, evenly_spaced_budgets, refit_of_run
 from bitwright.methods.published_tables import FREE
 from bitwright.objectives import KullbackLeibler
 from bitwright.search import (
@@ -42,7 +42,7 @@ def _greedy(name: str, source: str, solver: Callable[[Space, NDArray[np.float64]
     """Return a method that measures one choice, the result of a greedy solver on the run's table."""
 
     def answer(context: MethodContext, budget_bits: int) -> Choice:
-        return solver(context.problem.space, context.knowledge.table, budget_bits).choice
+        return solver(context.problem.space, context.tables[0], budget_bits).choice
 
     def for_budget(context: MethodContext, budget_bits: int) -> Strategy:
         return given(context.problem, answer(context, budget_bits)[None])
@@ -55,7 +55,7 @@ def _greedy(name: str, source: str, solver: Callable[[Space, NDArray[np.float64]
 
 def _by_table(context: MethodContext) -> Predict:
     """Return a predictor that sums the run's table over a choice, in the table's units, with a standard deviation equal to the mean."""
-    table, units = context.knowledge.table, np.arange(len(context.problem.space.units))
+    table, units = context.tables[0], np.arange(len(context.problem.space.units))
 
     def predict(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         total: NDArray[np.float64] = table[units, choices].sum(axis=1)
@@ -65,7 +65,7 @@ def _by_table(context: MethodContext) -> Predict:
 
 
 def _local_search(context: MethodContext, budget_bits: int) -> Strategy:
-    learning = Learning(_by_table(context), context.knowledge.refit, _LEARNT_FIRST, _LEARNT_AGAIN)
+    learning = Learning(_by_table(context), refit_of_run(context), _LEARNT_FIRST, _LEARNT_AGAIN)
     return swaps(context.problem, budget_bits, learning, LocalSearchOptions())
 
 

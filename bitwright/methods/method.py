@@ -7,30 +7,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.objectives import KullbackLeibler, TokenObjective
-from bitwright.search import Knowledge, Problem, Refit, Strategy, auto, auto_front
+from bitwright.search import Expand, Problem, Refit, Strategy, auto, auto_front
 from bitwright.spaces import Choice, Space
 
 Table = NDArray[np.float64]
+#: the predictor of searches that name none
+PREDICTOR = "ridge"
 
 
 @dataclass(frozen=True, eq=False)
 class MethodContext:
-    """Problem, knowledge and measuring functions that a method works with.
+    """Problem, prior knowledge and measuring functions that a method works with.
 
-    `problem` has the space, the initial choices (the best uniform allocations among them), the seed and the side constraints; `knowledge` the run's
-    sensitivity table and its predictor. `refit` returns the named predictor for a space, `price` the sensitivity table `(n_units, n_formats)` of a
-    proxy, and `score` the scores `(n_units,)` of a proxy, higher for more important units; tied units have one score. Tables and scores are computed
-    on first use and cached, and the tokens they read count once towards the effort. `measure` returns the divergence of a choice on the whole
-    calibration text, in nats per token, and counts too. A sequence has `sequence_length` tokens.
+    `problem` has the space, the initial choices (the best uniform allocations among them), the seed and the side constraints. `tables` are the run's
+    sensitivity table `(n_units, n_formats)` and a second one, whose optimum is worth measuring too. `refit` returns the named predictor for a space,
+    `price` the sensitivity table `(n_units, n_formats)` of a proxy, and `score` the scores `(n_units,)` of a proxy, higher for more important units;
+    tied units have one score. Tables and scores are computed on first use and cached, and the tokens they read count once towards the effort.
+    `measure` returns the divergence of a choice on the whole calibration text, in nats per token, and counts too. A sequence has `sequence_length`
+    tokens. `expand`, where the run has gradients, returns slopes and curvatures at a choice, see `Expand`.
     """
 
     problem: Problem
-    knowledge: Knowledge
+    tables: tuple[Table, ...]
     refit: Callable[[str, Space], Refit]
     price: Callable[[str], Table]
     score: Callable[[str, Space], NDArray[np.float64]]
     measure: Callable[[Choice], float]
     sequence_length: int
+    expand: Expand | None = None
 
     @property
     def unstarted(self) -> Problem:
@@ -62,6 +66,11 @@ class Method:
     libraries: tuple[str, ...] = ()
 
 
+def refit_of_run(context: MethodContext) -> Refit:
+    """Return the fit function of the default predictor for the run's own space."""
+    return context.refit(PREDICTOR, context.problem.space)
+
+
 def evenly_spaced_budgets(context: MethodContext, n_points: int) -> list[int]:
     """Return `n_points` budgets in bits of the whole file, evenly spaced from the smallest to the largest choice: the front of a method that takes
     one budget.
@@ -76,8 +85,10 @@ AUTO = Method(
     source="this project; docs/search.md",
     differs="",
     objective=KullbackLeibler(),
-    for_budget=lambda context, budget_bits: auto(context.problem, budget_bits, knowledge=context.knowledge),
-    for_front=lambda context, n_points: auto_front(context.problem, knowledge=context.knowledge, n_points=n_points),
+    for_budget=lambda context, budget_bits: auto(
+        context.problem, budget_bits, tables=context.tables, refit=refit_of_run(context), expand=context.expand
+    ),
+    for_front=lambda context, n_points: auto_front(context.problem, table=context.tables[0], refit=refit_of_run(context), n_points=n_points),
     takes_side_limits=True,
     takes_cache_types=True,
 )

@@ -11,12 +11,24 @@ from bitwright.objectives.next_tokens import next_token_log_probabilities
 from bitwright.objectives.objective import ModelObjective, Preparation, TokenObjective
 from bitwright.objectives.reference import PendingReference, Reference
 from bitwright.objectives.store import Store, readable_store
-from bitwright.objectives.text.documents import Document, dataset_documents, read_documents, require_datasets, require_readable
+from bitwright.objectives.text.documents import dataset_documents, read_documents, require_datasets, require_readable
+from bitwright.objectives.text.given import documents_of, given_texts, is_local
 from bitwright.objectives.text.importance import collect_importance
 from bitwright.objectives.text.moments import MomentsOfText, collect_moments
 from bitwright.objectives.text.routing import NO_ROUTING, RouterCall, Routing, added, cached_routing, hook_routers, routing_from, routing_key
 from bitwright.objectives.text.taps import Tap, Tapped, Use, is_mixture
-from bitwright.objectives.text.tokens import Shape, Texts, Tokens, draw, embedding_rows, long_sequences, require_known, sample_texts, split_texts
+from bitwright.objectives.text.tokens import (
+    Shape,
+    Texts,
+    Tokens,
+    draw,
+    embedding_rows,
+    long_sequences,
+    require_first_token,
+    require_known,
+    sample_texts,
+    split_texts,
+)
 from bitwright.objectives.text.words import between_commas, is_file
 
 __all__ = [
@@ -26,7 +38,6 @@ __all__ = [
     "ClampedJensenShannon",
     "Cost",
     "CostObjective",
-    "Document",
     "Estimate",
     "Evaluator",
     "KullbackLeibler",
@@ -56,10 +67,13 @@ __all__ = [
     "collect_importance",
     "collect_moments",
     "dataset_documents",
+    "documents_of",
     "draw",
     "embedding_rows",
+    "given_texts",
     "hook_routers",
     "is_file",
+    "is_local",
     "is_mixture",
     "long_sequences",
     "next_token_log_probabilities",
@@ -69,6 +83,7 @@ __all__ = [
     "readable_store",
     "reading",
     "require_datasets",
+    "require_first_token",
     "require_known",
     "require_readable",
     "routing_from",

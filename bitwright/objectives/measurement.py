@@ -1,4 +1,4 @@
-"""The record of one measured choice, an objective's estimate, and the standard error of a mean."""
+"""Record of one measured choice, an objective's estimate, and the standard error of a mean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its standard error, both in the objective's unit; the error is infinite where it cannot be estimated."""
+    """Estimate: a value and its standard error, both in the objective's unit; the error is infinite where it cannot be estimated."""
 
     value: float
     standard_error: float
@@ -17,7 +17,7 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """One choice measured on the first `n_sequences` sequences of a text.
+    """Measurement of one choice on the first `n_sequences` sequences of a text.
 
     `estimates` has the value of every objective by its name, in the order of the objectives. `by_sequence` `(n_sequences, n_token_objectives)` are
     the values of the token objectives in the order of the text, so that two choices can be compared by paired differences. `n_tokens` were read, and

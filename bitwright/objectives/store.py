@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.errors import OutputError, RunError
+from bitwright.errors import OutputError, RunError, shown
 
 #: of the tables below; kept in the file as `user_version`, beside a mark that the file is ours
 SCHEMA = 2
@@ -250,7 +250,7 @@ def _refusal(path: Path, error: Exception, way_out: str) -> OutputError | RunErr
 
 
 def _not_a_run(path: Path, reason: str) -> RunError:
-    return RunError(f"A run folder must hold a run of Bitwright; {path} is not one, or is damaged ({reason}): choose another folder.")
+    return RunError(f"A run folder must hold a run of Bitwright; {path} is not one, or is damaged ({shown(reason, 200)}): choose another folder.")
 
 
 def _other_version(path: Path, version: str) -> RunError:

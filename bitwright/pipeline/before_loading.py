@@ -14,16 +14,16 @@ import numpy as np
 from bitwright.compress import Headers, Outline, open_headers, read_imatrix
 from bitwright.engines import engine_named
 from bitwright.errors import UserError
-from bitwright.objectives import CostObjective, read_documents, require_datasets, require_readable
-from bitwright.pipeline.calibration_mix import shares_in
-from bitwright.pipeline.cost_limits import Conditions
-from bitwright.pipeline.costs import require_countable
-from bitwright.pipeline.loaded_run import is_local, require_device
-from bitwright.pipeline.outputs import require_folder
-from bitwright.pipeline.run_search import Search
-from bitwright.pipeline.run_space import cache_units, lower_bound_space
+from bitwright.objectives import CostObjective, Shape, given_texts, is_local, require_datasets, require_first_token, require_readable
+from bitwright.pipeline.calibration.mixture import require_share, shares_in, shares_of
+from bitwright.pipeline.loaded_run import require_device
+from bitwright.pipeline.planning.cost_limits import Conditions
+from bitwright.pipeline.planning.costs import require_countable
+from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, require_needed
+from bitwright.pipeline.pricing.run_space import cache_units, lower_bound_space
+from bitwright.pipeline.results import require_folder
+from bitwright.pipeline.searching.run_search import Search
 from bitwright.pipeline.settings import SELF, Settings
-from bitwright.pipeline.size_limits import BudgetOrMemory, Original, bound_space, require_needed
 from bitwright.progress import Progress, Silent
 from bitwright.search import solve
 from bitwright.spaces import DEFAULT_CACHE, Space, uncut
@@ -79,32 +79,47 @@ def require_searchable(
     require_countable([*(ceiling.objective for ceiling in conditions.at_most), *costs], conditions.device, settings.target)
     require_folder(out)
     require_device(device)
-    require_texts(settings.calibration, settings.held_out, settings.text_column)
+    require_texts(settings.calibration, settings.held_out)
     view = engine_named(settings.target).view
     view.prepare(settings.model, progress or Silent())
     outline = open_headers(settings.model, view)
     require_lengths(outline, settings.sequence_length, max(settings.sequence_length, _cache_length(settings)), settings.target)
+    require_sequences(outline, settings.calibration, settings.held_out, settings.shape, column=settings.text_column)
     if settings.imatrix:
         read_imatrix(Path(settings.imatrix), outline.least.tensors)
     _space(settings, outline.least)
     return outline
 
 
-def require_texts(calibration: str, held_out: str, column: str) -> None:
-    """Raise if texts cannot be read. Datasets of a hub are not downloaded for this check.
+def require_texts(calibration: str, held_out: str) -> None:
+    """Raise if texts cannot be opened. Datasets of a hub are not downloaded for this check.
 
     Raises:
-        TextError: a file is missing, or has no text.
+        TextError: a file is missing.
         LibraryError: a package is missing.
     """
-    names = [share.name for share in shares_in(calibration) if share.name != SELF] + [held_out] * bool(held_out)
-    for name in names:
+    for name in [share.name for share in shares_in(calibration) if share.name != SELF] + [held_out] * bool(held_out):
         if is_local(name):
             require_readable(Path(name))
         else:
             require_datasets(name)
-    for name in filter(is_local, names):
-        read_documents(Path(name), column)
+
+
+def require_sequences(outline: Outline, calibration: str, held_out: str, shape: Shape, *, column: str) -> None:
+    """Raise if texts are too short, or have tokens that the model does not know. Datasets of a hub are not downloaded for this check.
+
+    Raises:
+        TextError: see above; a file has no text; or text sampled from the model would begin with a token that it does not know.
+    """
+    shares = shares_in(calibration)
+    for share, of_text in zip(shares, shares_of(shares, shape), strict=True):
+        if share.name == SELF:
+            require_first_token(outline.tokenizer, outline.n_embedding_rows)
+        elif is_local(share.name):
+            found = given_texts(share.name, outline.tokenizer, of_text, n_rows=outline.n_embedding_rows, column=column)
+            require_share(share, found, of_text.n_calibration if len(shares) > 1 else 0)
+    if held_out:
+        given_texts(held_out, outline.tokenizer, shape.all_held_out(), n_rows=outline.n_embedding_rows, column=column)
 
 
 def require_lengths(outline: Outline, length: int, longest: int, target: str) -> None:

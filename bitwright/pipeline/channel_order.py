@@ -13,15 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import MODULE_VIEW, Model, ModuleSource, load, open_headers, rows_in_memory
+from bitwright.compress import MODULE_VIEW, Model, ModuleSource, load, open_headers, open_source, rows_in_memory
 from bitwright.engines import MODEL, N_CONTEXTS, NATIVE, NATIVE_CHANNELS, CheckpointSource, Recipe, as_held, model_as_held, plain, prefixes
 from bitwright.errors import BrokenPromiseError, ModelError
 from bitwright.objectives import Shape, Tokens, next_token_log_probabilities
-from bitwright.pipeline.before_loading import require_lengths, require_texts
-from bitwright.pipeline.calibration_mix import parts_of, shares_in
+from bitwright.pipeline.before_loading import require_lengths, require_sequences, require_texts
+from bitwright.pipeline.calibration.mixture import shares_in, shares_of
 from bitwright.pipeline.loaded_run import report_missing, require_device, text_named
-from bitwright.pipeline.outputs import require_folder
-from bitwright.pipeline.results import require_results
+from bitwright.pipeline.results import require_folder, require_results
 from bitwright.pipeline.settings import SELF
 from bitwright.predictors import channel_energies
 from bitwright.progress import Progress, Silent
@@ -70,13 +69,15 @@ def order_channels(
     require_device(device)
     require_results({out: MODEL}, [Path(name), *(Path(share.name) for share in shares_in(calibration) if share.name != SELF)])
     require_folder(out)
-    require_texts(calibration, "", text_column)
-    require_lengths(open_headers(name, MODULE_VIEW), length, length, NATIVE.name)
-    model = load(name, device, view=MODULE_VIEW)
-    source = model.source
+    require_texts(calibration, "")
+    outline = open_headers(name, MODULE_VIEW)
+    require_lengths(outline, length, length, NATIVE.name)
+    require_sequences(outline, calibration, "", Shape(n_sequences, 0, length), column=text_column)
     if Path(name).is_file():
         raise ModelError(f"Channels are sorted in a model folder as transformers saves it; {name} is a GGUF file: give the model's folder.")
+    source = open_source(name, MODULE_VIEW)
     as_held(source, NATIVE_CHANNELS)  # raises if the model cannot be cut by channels
+    model = load(name, device, view=MODULE_VIEW)
     tokens = _tokens(model, calibration, n_sequences, length, seed=seed, column=text_column, progress=progress)
     contexts = prefixes(tokens.ids, N_CONTEXTS)
     before = next_token_log_probabilities(model, contexts)
@@ -92,9 +93,8 @@ def order_channels(
 
 def _tokens(model: Model, calibration: str, n_sequences: int, length: int, *, seed: int, column: str, progress: Progress) -> Tokens:
     shares = shares_in(calibration)
-    shapes = [Shape(n, 0, length) for n in parts_of(n_sequences, shares)]
     texts = []
-    for share, shape in zip(shares, shapes, strict=True):
+    for share, shape in zip(shares, shares_of(shares, Shape(n_sequences, 0, length)), strict=True):
         found = text_named(share.name, model, shape, seed=seed, progress=progress, column=column)
         report_missing(found, shape, progress)
         texts.append(found.calibration)

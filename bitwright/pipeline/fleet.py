@@ -14,13 +14,13 @@ from bitwright.devices import Device
 from bitwright.engines import MemoryUse, memory_model_named, profile_named
 from bitwright.errors import UserError
 from bitwright.objectives import Measurement
-from bitwright.pipeline.candidates import make_plan, promised_plan
-from bitwright.pipeline.cost_limits import CostLimit
-from bitwright.pipeline.costs import Costs, costs_of, serving_of
-from bitwright.pipeline.interpolation import FrontInterpolator, PredictedDivergence, fit_interpolator
-from bitwright.pipeline.origins import KNAPSACK, origin
+from bitwright.pipeline.planning.candidates import make_plan, promised_plan
+from bitwright.pipeline.planning.cost_limits import CostLimit
+from bitwright.pipeline.planning.costs import Costs, costs_of, serving_of
+from bitwright.pipeline.planning.origins import KNAPSACK, origin
+from bitwright.pipeline.planning.size_limits import narrowed_to, within_memory
+from bitwright.pipeline.pricing.interpolation import FrontInterpolator, PredictedDivergence, fit_interpolator
 from bitwright.pipeline.run import Run
-from bitwright.pipeline.size_limits import narrowed_to, within_memory
 from bitwright.search import Row, solve, solve_with_rows
 from bitwright.spaces import (
     DEFAULT_CACHE,
@@ -141,7 +141,7 @@ def _runnable(run: Run, device: Device) -> Space:
     Raises:
         UserError: a format to avoid does not exist, or the run has not measured the KV cache types.
     """
-    space, tried = narrowed_to(run.prices.space, device.cache), run.prices.tried
+    space, tried = narrowed_to(run.space, device.cache), run.tried
     avoided, n_weights = {profile_named(device.engine, "").format(name).name for name in device.avoid}, len(weight_space(space).units)
     runs = np.array([[u >= n_weights or form.name not in avoided for form in space.formats] for u in range(len(space.units))])
     offered = np.where((space.offered & runs).any(axis=1, keepdims=True), space.offered & runs, tried & runs)
@@ -195,7 +195,7 @@ def _keeps_cache(post: _Post, choice: Choice) -> bool:
 def _optimum(post: _Post) -> Choice:
     """Return the exact optimum of the table within the device's memory and least speed."""
     largest = min(post.room_bytes, post.space.total_bytes(post.space.largest()))
-    return solve_with_rows(post.space, post.costs.run.prices.table, 8 * largest, rows=post.rows, limit_seconds=_SOLVER_SECONDS).choice
+    return solve_with_rows(post.space, post.costs.run.table, 8 * largest, rows=post.rows, limit_seconds=_SOLVER_SECONDS).choice
 
 
 def _plan(run: Run, device: Device, best: _Candidate) -> Plan:

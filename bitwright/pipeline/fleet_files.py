@@ -10,13 +10,13 @@ from typing import Any
 from unicodedata import normalize
 
 from bitwright.engines import MODEL, engine_named
-from bitwright.pipeline.building import build, target_of
-from bitwright.pipeline.candidates import write_text
+from bitwright.pipeline.finishing.building import build, target_of
 from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, Fleet
+from bitwright.pipeline.planning.candidates import write_text
+from bitwright.pipeline.reporting.run_summary import summarise
 from bitwright.pipeline.results import FLEET_KIND, PLAN_KIND, REPORT_KIND, require_results, run_inputs
-from bitwright.pipeline.run_summary import summarise
 from bitwright.progress import Progress, Silent
-from bitwright.report import NoLimit, write_page
+from bitwright.report import write_page
 from bitwright.spaces import Plan
 from bitwright.written_files import digest, is_as_written
 
@@ -126,4 +126,4 @@ def _write_page(fleet: Fleet, path: Path) -> None:
     for row in fleet.assigned:
         names.setdefault(tuple(row.choice.tolist()), []).append(row.device.name)
     named = {" · ".join(devices): row.choice for row in fleet.assigned for devices in [names[tuple(row.choice.tolist())]]}
-    write_page(summarise(fleet.run, named=named, chosen=next(iter(named)), limit=NoLimit()), path)
+    write_page(summarise(fleet.run, named=named, chosen=next(iter(named)), limit=None), path)

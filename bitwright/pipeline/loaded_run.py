@@ -4,7 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,6 @@ from bitwright.engines import Container, Engine, engine_named
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import (
     NO_ROUTING,
-    Document,
     MomentsOfText,
     PendingReference,
     Reference,
@@ -30,15 +29,13 @@ from bitwright.objectives import (
     added,
     cached_routing,
     collect_importance,
-    dataset_documents,
     embedding_rows,
+    given_texts,
     is_mixture,
-    read_documents,
     routing_key,
     sample_texts,
-    split_texts,
 )
-from bitwright.pipeline.calibration_mix import Share, mixed, parts_of, sequences_by_text, shares_in, store_origins
+from bitwright.pipeline.calibration.mixture import Share, mixed, sequences_by_text, shares_in, shares_of, store_origins
 from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED, QUANTIZED
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
@@ -201,35 +198,36 @@ def _texts(settings: Settings, model: Model, *, store: Store, progress: Progress
     if not store.has_array("held-out tokens"):
         texts = _calibration(settings, model, store=store, progress=progress)
         if settings.held_out:
-            other = _given(settings.held_out, model, settings.shape.all_held_out(), column=settings.text_column)
+            other = _given_to(model, settings.held_out, settings.shape.all_held_out(), column=settings.text_column)
             texts = Texts(texts.calibration, other.held_out)
         for name, tokens in (("calibration", texts.calibration), ("held-out", texts.held_out)):
             store.put_text(f"{name} text", tokens.text)
             store.put_array(f"{name} tokens", tokens.ids)
-    parts = (Tokens(store.array(f"{name} tokens").astype(np.int64), store.text(f"{name} text")) for name in ("calibration", "held-out"))
-    found = Texts(*parts)
+    found = Texts(calibration=_stored_tokens(store, "calibration"), held_out=_stored_tokens(store, "held-out"))
     report_missing(found, settings.shape, progress)
     return found
 
 
+def _stored_tokens(store: Store, name: str) -> Tokens:
+    return Tokens(store.array(f"{name} tokens").astype(np.int64), store.text(f"{name} text"))
+
+
 def _calibration(settings: Settings, model: Model, *, store: Store, progress: Progress) -> Texts:
     """Return the calibration text, and held-out sequences from the part of it that is not calibrated on."""
-    shares, shape = shares_in(settings.calibration), settings.shape
-    if len(shares) == 1:
-        return _taken(shares[0], settings, model, shape=shape, store=store, progress=progress)
-    counts, held_out = parts_of(shape.n_calibration, shares), parts_of(shape.n_held_out, shares)
-    shapes = [Shape(n, m, shape.length) for n, m in zip(counts, held_out, strict=True)]
-    parts = [
-        (share, _taken(share, settings, model, shape=of_text, store=store, progress=progress)) for share, of_text in zip(shares, shapes, strict=True)
-    ]
-    texts, origins = mixed(parts, counts=counts, seed=settings.seed)
+    shares = shares_in(settings.calibration)
+    shapes = shares_of(shares, settings.shape)
+    taken = [_taken(share, settings, model, shape=shape, store=store, progress=progress) for share, shape in zip(shares, shapes, strict=True)]
+    if len(taken) == 1:
+        return taken[0]
+    parts = list(zip(shares, taken, strict=True))
+    texts, origins = mixed(parts, counts=[shape.n_calibration for shape in shapes], seed=settings.seed)
     store_origins(store, shares, origins)
     return texts
 
 
 def _taken(share: Share, settings: Settings, model: Model, *, shape: Shape, store: Store, progress: Progress) -> Texts:
     if share.name != SELF:
-        return _given(share.name, model, shape, column=settings.text_column)
+        return _given_to(model, share.name, shape, column=settings.text_column)
     with timed(store, "sample", (shape.n_calibration + shape.n_held_out) * shape.length):
         return text_named(share.name, model, shape, seed=settings.seed, progress=progress)
 
@@ -242,7 +240,7 @@ def text_named(name: str, model: Model, shape: Shape, *, seed: int, progress: Pr
     """
     if name == SELF:
         return sample_texts(model, shape, seed=seed, progress=progress)
-    return _given(name, model, shape, column=column)
+    return _given_to(model, name, shape, column=column)
 
 
 def report_missing(texts: Texts, shape: Shape, progress: Progress) -> None:
@@ -253,26 +251,8 @@ def report_missing(texts: Texts, shape: Shape, progress: Progress) -> None:
             progress.note(f"The {kind} text has {len(tokens.ids):,} of the {n_asked:,} sequences that were asked for: {tokens.text}.")
 
 
-def documents_of(name: str, column: str = "") -> list[Document]:
-    """Return the documents of a file or a dataset, whose text is in `column`.
-
-    Raises:
-        TextError: there is no such file or dataset, or it has no text.
-        LibraryError: a package to read it is missing.
-    """
-    return read_documents(Path(name), column) if is_local(name) else dataset_documents(name, column)
-
-
-def is_local(name: str) -> bool:
-    """Return whether a text of that name is a file, not a dataset."""
-    with suppress(OSError, ValueError):  # no valid file name
-        return bool(Path(name).suffix) or Path(name).exists()
-    return False
-
-
-def _given(name: str, model: Model, shape: Shape, *, column: str) -> Texts:
-    """Return the sequences of a file or dataset, after checking that the model has every token."""
-    return split_texts(documents_of(name, column), model.tokenizer, shape, name=Path(name).name, n_rows=embedding_rows(model))
+def _given_to(model: Model, name: str, shape: Shape, *, column: str) -> Texts:
+    return given_texts(name, model.tokenizer, shape, n_rows=embedding_rows(model), column=column)
 
 
 def _importance(loaded: LoadedRun) -> dict[str, Floats]:

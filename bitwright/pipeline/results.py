@@ -1,20 +1,67 @@
-"""Checks that a command's results do not overwrite its inputs, made before any work.
+"""Checks that a command's results can be written and do not overwrite its inputs, made before any work.
 
 No result may be, lie in or contain one of its inputs, or replace a file that Bitwright did not write.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bitwright.compress import split_name
 from bitwright.engines import MODEL, engine_named
 from bitwright.errors import OutputError
-from bitwright.pipeline.calibration_mix import shares_in
+from bitwright.pipeline.calibration.mixture import shares_in
 from bitwright.pipeline.run import CODES, DATABASE, IMATRIX, LEVELS, PLAN, REPORT, SHIPPED, STEPS, Run
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.spaces import Kept, Plan
 from bitwright.whole_files import output_errors, remove_leftovers
 from bitwright.written_files import require_apart, require_replaceable
+
+
+def require_folder(path: Path) -> None:
+    """Raise if a folder cannot be written or created.
+
+    Raises:
+        OutputError: see above.
+    """
+    there = _nearest(path)
+    if not os.path.isdir(there):  # noqa: PTH112  # False, not an error, if a name is too long
+        raise OutputError(f"Results must be writable to {path}, a folder; {there} is a file: choose another --out.")
+    _require_open(there, path)
+
+
+def require_file(path: Path) -> None:
+    """Raise if a file cannot be written at its path.
+
+    Raises:
+        OutputError: see above.
+    """
+    if os.path.isdir(path):  # noqa: PTH112
+        raise OutputError(f"The file must be writable to {path}; it is not (that is a folder): name a file in it.")
+    require_place(path)
+
+
+def require_place(path: Path) -> None:
+    """Raise if a file or folder cannot be created at its path.
+
+    Raises:
+        OutputError: see above.
+    """
+    there = _nearest(path.parent)
+    if not os.path.isdir(there):  # noqa: PTH112
+        raise OutputError(f"Results must be writable to {path}; they are not ({there} is a file): choose another place.")
+    _require_open(there, path)
+
+
+def _nearest(path: Path) -> Path:
+    """Return the path itself, or its nearest parent that exists."""
+    return next((part for part in (path, *path.parents) if os.path.lexists(part)), Path())
+
+
+def _require_open(folder: Path, path: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"Results must be writable to {path}; the folder {folder} cannot be written: choose another place or another --out.")
+
 
 PLAN_KIND, TYPES_KIND, REPORT_KIND, FLEET_KIND = "plan", "tensor types", "report", "fleet"
 TENSOR_TYPES = "tensor-types.txt"

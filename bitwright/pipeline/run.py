@@ -29,14 +29,17 @@ IMATRIX, PLAN, REPORT = "imatrix.gguf", "plan.json", "report.html"
 
 
 @dataclass(frozen=True, eq=False)
-class Prices:
-    """Search space of a run with its sensitivity tables.
+class Run:
+    """Settings, search space, sensitivity tables and measurements of one run folder.
 
     `space` offers the pairs worth searching; `tried` `(n_units, n_formats)` marks every quantized pair, all of which uniform allocations may use.
     `table` `(n_units, n_formats)` has the sensitivities in the proxy's units, for every tried pair; `second_table` is that of a second proxy, whose
     optimum is measured too. `original_bytes` is the size of the file with every tensor as it is stored in the source.
     """
 
+    folder: Path
+    store: Store
+    settings: Settings
     space: Space
     tried: NDArray[np.bool_]
     table: NDArray[np.float64]
@@ -49,21 +52,11 @@ class Prices:
         return replace(self.space, offered=self.tried)
 
     @property
-    def weight_space(self) -> "Prices":
-        """The prices of the weights, without the units of the KV cache."""
-        n_units = len(weight_space(self.space).units)
-        tables = self.tried[:n_units], self.table[:n_units], self.second_table[:n_units]
-        return Prices(weight_space(self.space), *tables, self.original_bytes)
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """Settings, prices and measurements of one run folder."""
-
-    folder: Path
-    store: Store
-    settings: Settings
-    prices: Prices
+    def of_weights(self) -> "Run":
+        """The run without the units of the KV cache."""
+        space = weight_space(self.space)
+        n = len(space.units)
+        return replace(self, space=space, tried=self.tried[:n], table=self.table[:n], second_table=self.second_table[:n])
 
     @property
     def measurements(self) -> dict[tuple[int, ...], Measurement]:
@@ -103,7 +96,7 @@ class Run:
 
     def summed(self, choice: Choice) -> float:
         """Return the table's sum over a choice, in the table's units."""
-        return summed(self.prices.table, choice)
+        return summed(self.table, choice)
 
 
 def text_table_key(text: int) -> str:
@@ -126,23 +119,24 @@ def open_run(folder: Path) -> Run:
     if not path.is_file():
         raise RunError(f"A run folder must hold a {DATABASE}; {folder} does not: make one with `bitwright search MODEL --out {folder}`.")
     store = readable_store(path)
-    return Run(folder, store, settings_from_json(store.text("settings")), read_prices(store))
+    return stored_run(folder, store, settings_from_json(store.text("settings")))
 
 
-def store_prices(store: Store, prices: Prices, target: str) -> None:
-    """Store prices in the run."""
-    units = [asdict(unit) for unit in prices.space.units]
-    fixed = {"fixed_bits": prices.space.fixed_bits, "n_weights": prices.space.n_weights, "original_bytes": prices.original_bytes}
-    store.put_text("prices", json.dumps({"target": target, "units": units, **fixed}))
-    store.put_array("size_bits", prices.space.size_bits)
-    store.put_array("offered", prices.space.offered)
-    store.put_array("tried", prices.tried)
-    store.put_array("second table", prices.second_table)
-    store.put_array("table", prices.table)  # last: if it is there, everything is
+def store_prices(run: Run) -> None:
+    """Store the space and tables of a run in its folder."""
+    store, space = run.store, run.space
+    units = [asdict(unit) for unit in space.units]
+    fixed = {"fixed_bits": space.fixed_bits, "n_weights": space.n_weights, "original_bytes": run.original_bytes}
+    store.put_text("prices", json.dumps({"target": run.settings.target, "units": units, **fixed}))
+    store.put_array("size_bits", space.size_bits)
+    store.put_array("offered", space.offered)
+    store.put_array("tried", run.tried)
+    store.put_array("second table", run.second_table)
+    store.put_array("table", run.table)  # last: if it is there, everything is
 
 
-def read_prices(store: Store) -> Prices:
-    """Return the stored prices.
+def stored_run(folder: Path, store: Store, settings: Settings) -> Run:
+    """Return the run whose space and tables are in `store`.
 
     Raises:
         RunError: the search was stopped before it stored them.
@@ -157,8 +151,16 @@ def read_prices(store: Store) -> Prices:
         fixed_bits=record["fixed_bits"],
         n_weights=record["n_weights"],
     )
-    first, second = (store.array(name).astype(np.float64) for name in ("table", "second table"))
-    return Prices(space, store.array("tried").astype(np.bool_), first, second, record["original_bytes"])
+    return Run(
+        folder,
+        store,
+        settings,
+        space,
+        tried=store.array("tried").astype(np.bool_),
+        table=store.array("table").astype(np.float64),
+        second_table=store.array("second table").astype(np.float64),
+        original_bytes=record["original_bytes"],
+    )
 
 
 def _tensor(fields: dict[str, object]) -> Tensor:

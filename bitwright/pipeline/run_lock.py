@@ -16,8 +16,7 @@ from pathlib import Path
 from bitwright.errors import OutputError, RunError
 from bitwright.pipeline.run import CODES, LEVELS, SHIPPED, STEPS
 from bitwright.whole_files import output_errors, remove_leftovers
-
-LOCK = ".lock"
+from bitwright.written_files import LOCK
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_mome
 from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named
 from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
-from bitwright.pipeline.calibration_mix import parts_of, shares_in
-from bitwright.pipeline.steps import step_named
+from bitwright.pipeline.calibration.mixture import parts_of, shares_in
+from bitwright.pipeline.finishing.router_calibration import step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
 from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, SEED, SEQUENCE_LENGTH
@@ -41,7 +41,7 @@ class Settings:
 
     `calibration` is a text file, a dataset's name, or `self`, or several separated by commas, see `shares_in`; `held_out` a text file, or empty for
     a part of the calibration text that is not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the
-    menu, empty for all. `keep` has patterns of tensors that stay unquantized (`token_embd*`). `sensitivity` is a proxy or its name, and `codec` a
+    menu, empty for all. `skip` has patterns of tensors that stay unquantized (`token_embd*`). `sensitivity` is a proxy or its name, and `codec` a
     rounding or its name, empty for the target's default. `ship_codec` is the rounding of the written model if it differs from the search's, and
     `steps` are applied to the model after that, each as `step_named` parses it. `rare` says how experts with too few calibration tokens are priced:
     by a `floor` from the others of their layer, or `forced`, measured with tokens that are routed to them. `cache_types` are the types of keys and
@@ -60,7 +60,7 @@ class Settings:
     n_held_out: int = 32
     sequence_length: int = 128
     seed: int = 0
-    keep: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
     codec: PartField[NamedRounding] = PartField(ROUNDING_PARTS, "")
     ship_codec: PartField[NamedRounding] = PartField(ROUNDING_PARTS, "")
     steps: tuple[str, ...] = ()
@@ -158,7 +158,7 @@ class Settings:
             **{f"{OF_MODEL}{key}": value for key, value in source.settings.items()},
             "target": _with_origin(ENGINE_PARTS, self.target),
             "formats": " ".join(sorted(self.formats)) or "all",
-            "kept as stored": " ".join(sorted(self.keep)) or "none",
+            "kept as stored": " ".join(sorted(self.skip)) or "none",
             "calibration": _mixture(self.calibration),
             "column of texts": self.text_column or "text or messages",
             "held-out text": _contents(self.held_out) if self.held_out else "part of the calibration text",
@@ -197,7 +197,7 @@ def settings_from_json(text: str) -> Settings:
         raise RunError(
             f"The settings of a run must be of this version of Bitwright; here {wrong[0]} is new or gone: search again with another --out."
         )
-    return Settings(**said | {name: tuple(said[name]) for name in ("formats", "keep", "steps")})
+    return Settings(**said | {name: tuple(said[name]) for name in ("formats", "skip", "steps")})
 
 
 def _with_origin(parts: Parts[Engine] | Parts[Proxy] | Parts[NamedRounding], name: str) -> str:

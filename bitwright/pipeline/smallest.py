@@ -14,18 +14,18 @@ from pathlib import Path
 from bitwright.engines import engine_named
 from bitwright.errors import BudgetError, UserError
 from bitwright.pipeline.before_loading import require_writable_for
-from bitwright.pipeline.building import build
-from bitwright.pipeline.cost_limits import Conditions
-from bitwright.pipeline.costs import limits_of, require_countable
-from bitwright.pipeline.held_out import CandidateScores
-from bitwright.pipeline.interpolation import fit_interpolator
+from bitwright.pipeline.finishing.building import build
 from bitwright.pipeline.loaded_run import timed
+from bitwright.pipeline.planning.cost_limits import Conditions
+from bitwright.pipeline.planning.costs import limits_of, require_countable
+from bitwright.pipeline.planning.held_out import CandidateScores
+from bitwright.pipeline.planning.size_limits import bounded
+from bitwright.pipeline.pricing.interpolation import fit_interpolator
 from bitwright.pipeline.results import fit_results, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
-from bitwright.pipeline.run_search import DEFAULT, Search
+from bitwright.pipeline.searching.run_search import DEFAULT, Search
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.size_limits import bounded
 from bitwright.pipeline.verbs import Fitted, plan, search, verify, write_plan
 from bitwright.progress import Progress, Silent
 from bitwright.report import RunSummary, write_page
@@ -54,9 +54,9 @@ def smallest_plan(
         UserError: a cost cannot be computed, or no choice satisfies the other ceilings.
     """
     goal, others = conditions.nats_at_most, replace(conditions, nats_at_most=inf)
-    counted = bounded(run, Budget("the original", Fraction(run.prices.original_bytes - 1), "b")).run  # its sizes are those of the file
-    rows, space = tuple(limit.row for limit in limits_of(counted, conditions)), counted.prices.space
-    low, high = space.total_bytes(space.smallest()), min(run.prices.original_bytes - 1, space.total_bytes(space.largest()))
+    counted = bounded(run, Budget("the original", Fraction(run.original_bytes - 1), "b")).run  # its sizes are those of the file
+    rows, space = tuple(limit.row for limit in limits_of(counted, conditions)), counted.space
+    low, high = space.total_bytes(space.smallest()), min(run.original_bytes - 1, space.total_bytes(space.largest()))
     aim, best = goal, inf
     for _ in range(_ROUNDS):
         size_bytes = _least_budget(counted, rows, aim, low=low, high=high)
@@ -116,11 +116,11 @@ def fit_smallest(
 
 def _least_budget(run: Run, rows: tuple[Row, ...], nats: float, *, low: int, high: int) -> int:
     """Return the least size between `low` and `high` bytes at which the table's optimum has a predicted divergence of at most `nats`, else `high`."""
-    predict, space = fit_interpolator(run), run.prices.space
+    predict, space = fit_interpolator(run), run.space
 
     def within(size_bytes: int) -> bool:
         try:
-            choice = solve_with_rows(space, run.prices.table, 8 * size_bytes, rows=rows, limit_seconds=_SOLVER_SECONDS).choice
+            choice = solve_with_rows(space, run.table, 8 * size_bytes, rows=rows, limit_seconds=_SOLVER_SECONDS).choice
         except UserError:  # no choice of that size satisfies the rows
             return False
         return predict(run.summed(choice)).nats_per_token <= nats

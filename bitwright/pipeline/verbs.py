@@ -14,24 +14,24 @@ from bitwright.engines import N_CONTEXTS, Check, check, engine_named, model_as_h
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import Cost, CostObjective, NamedObjective, Shape, sample_texts
 from bitwright.pipeline.before_loading import require_fittable, require_searchable
-from bitwright.pipeline.building import build, require_fit, target_of
-from bitwright.pipeline.candidates import best, candidates, make_plan, own_candidate, write_text
-from bitwright.pipeline.cost_limits import NO_CONDITIONS, NO_DEVICE, Conditions, CostLimit, NoDevice
-from bitwright.pipeline.costs import limits_of, named_costs
-from bitwright.pipeline.held_out import CandidateScores, judge, measure, measure_candidates
+from bitwright.pipeline.finishing.building import build, require_fit, target_of
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up, timed
-from bitwright.pipeline.origins import origin
+from bitwright.pipeline.planning.candidates import best, candidates, make_plan, own_candidate, write_text
+from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, Conditions, CostLimit
+from bitwright.pipeline.planning.costs import limits_of, named_costs
+from bitwright.pipeline.planning.held_out import CandidateScores, judge, measure, measure_candidates
+from bitwright.pipeline.planning.origins import origin
+from bitwright.pipeline.planning.size_limits import BudgetOrMemory, LimitedRun, Original, bound_space, bounded, require_needed, with_finest_cache
+from bitwright.pipeline.pricing.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
+from bitwright.pipeline.reporting.run_summary import summarise
 from bitwright.pipeline.results import PLAN_KIND, REPORT_KIND, fit_results, plan_results, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
-from bitwright.pipeline.run_search import DEFAULT, Search, search_budget, search_front
-from bitwright.pipeline.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
-from bitwright.pipeline.run_summary import summarise
+from bitwright.pipeline.searching.run_search import DEFAULT, Search, search_budget, search_front
 from bitwright.pipeline.settings import Settings
-from bitwright.pipeline.size_limits import BudgetOrMemory, LimitedRun, Original, bound_space, bounded, require_needed, with_finest_cache
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
-from bitwright.report import NoLimit, RunSummary, SizeLimit, write_page
+from bitwright.report import RunSummary, SizeLimit, write_page
 from bitwright.search import solve
 from bitwright.spaces import Choice, Plan, file_bytes
 from bitwright.written_files import require_replaceable
@@ -73,7 +73,7 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
         return run
 
 
-def describe(run: Run, costs: Iterable[CostObjective] = (), *, device: Device | NoDevice = NO_DEVICE) -> RunSummary:
+def describe(run: Run, costs: Iterable[CostObjective] = (), *, device: Device | None = None) -> RunSummary:
     """Return the summary of a run without a budget: all measurements, with the middle point of the measured front as the selected one, and the front
     over size, cost and divergence for each of `costs`.
 
@@ -84,13 +84,13 @@ def describe(run: Run, costs: Iterable[CostObjective] = (), *, device: Device | 
     known = {name: choice for name, choice in uniforms(run).items() if _is_measured(run, choice)}
     uniform = {tuple(choice.tolist()) for choice in known.values()}
     points = sorted(
-        (m.choice for m in run.measurements.values() if m.choice not in uniform), key=lambda choice: file_bytes(run.prices.space, np.array(choice))
+        (m.choice for m in run.measurements.values() if m.choice not in uniform), key=lambda choice: file_bytes(run.space, np.array(choice))
     )
     named = {f"front {i + 1}": np.array(choice) for i, choice in enumerate(points)}
     if not named | known:
         raise RunError(f"A run must be finished before it is used; nothing was measured in {run.folder} yet: run `bitwright search` again.")
     axes = named_costs(run, costs, device)
-    return summarise(run, named=named | known, chosen=_middle(named or known), limit=NoLimit(), costs=axes, device=device)
+    return summarise(run, named=named | known, chosen=_middle(named or known), limit=None, costs=axes, device=device)
 
 
 def _middle(named: dict[str, Choice]) -> str:
@@ -245,13 +245,13 @@ class _PlanRequest:
     bound: LimitedRun
     limits: tuple[CostLimit, ...]
     costs: tuple[Cost, ...]
-    device: Device | NoDevice
+    device: Device | None
     method: str = ""
     as_published: bool = False
 
     @cached_property
     def candidates(self) -> dict[str, Choice]:
-        """See `candidates`; computed on first access, which must be after the search."""
+        """Candidates for the budget, computed on first access, which must be after the search."""
         if self.as_published:
             return own_candidate(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)
         return candidates(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)

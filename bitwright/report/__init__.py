@@ -1,23 +1,13 @@
 """Report of a finished run: tables for the terminal and one self-contained HTML page."""
 
-from bitwright.report.calibration_texts import (
-    Allocation,
-    CalibrationText,
-    SingleText,
-    TextAllocation,
-    TextComparison,
-    Unpriced,
-    kinds_table,
-    routing_table,
-    texts_table,
-)
+from bitwright.report.calibration_texts import Allocation, CalibrationText, TextAllocation, TextComparison, kinds_table, routing_table, texts_table
 from bitwright.report.cost_front import CostFront
-from bitwright.report.limits import NoLimit, SizeLimit
+from bitwright.report.limits import SizeLimit
 from bitwright.report.page import write_page
 from bitwright.report.records import front_json
-from bitwright.report.search_history import Forecast, NoForecast, SearchHistory, SearchStep, Validation
-from bitwright.report.shipping import AsSearched, ShippedCandidate, Shipping, shipping_table
-from bitwright.report.summary import Candidate, NotMeasured, Quality, RunSummary, Stage
+from bitwright.report.search_history import Forecast, SearchHistory, SearchStep, Validation
+from bitwright.report.shipping import ShippedCandidate, Shipping, shipping_table
+from bitwright.report.summary import Candidate, Quality, RunSummary, Stage
 from bitwright.report.tables.cost_tables import candidate_costs_table, cost_front_table
 from bitwright.report.tables.engines import RulePrice, RulePrices, rule_prices_table, rule_violations_table
 from bitwright.report.tables.experts import ExpertUse, experts_table, never_routed_to
@@ -29,16 +19,12 @@ from bitwright.report.tables.tables import candidates_table, check_table, format
 
 __all__ = [
     "Allocation",
-    "AsSearched",
     "CalibrationText",
     "Candidate",
     "CostFront",
     "ExpertUse",
     "FleetRow",
     "Forecast",
-    "NoForecast",
-    "NoLimit",
-    "NotMeasured",
     "ProxyComparison",
     "ProxyCost",
     "Quality",
@@ -51,12 +37,10 @@ __all__ = [
     "SearchStep",
     "ShippedCandidate",
     "Shipping",
-    "SingleText",
     "SizeLimit",
     "Stage",
     "TextAllocation",
     "TextComparison",
-    "Unpriced",
     "Validation",
     "agreement_table",
     "candidate_costs_table",

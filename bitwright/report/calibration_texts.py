@@ -34,21 +34,16 @@ class TextAllocation:
 
 
 @dataclass(frozen=True)
-class Unpriced:
-    """No sensitivities per text: this sensitivity method stores none per sequence."""
-
-
-@dataclass(frozen=True)
 class CalibrationText:
     """Calibration text: its number of sequences, its sensitivities `alone`, and those of as many sequences drawn at random from all texts,
-    `by_chance`. `frequencies` holds the share of its tokens routed to each expert, `routing_spearman` their correlation with all texts; empty and NaN
-    without experts.
+    `by_chance`, None if the sensitivity method stores none by sequence. `frequencies` holds the share of its tokens routed to each expert,
+    `routing_spearman` their correlation with all texts; empty and NaN without experts.
     """
 
     name: str
     n_sequences: int
-    alone: TextAllocation | Unpriced
-    by_chance: TextAllocation | Unpriced
+    alone: TextAllocation | None
+    by_chance: TextAllocation | None
     frequencies: tuple[float, ...]
     routing_spearman: float
 
@@ -77,11 +72,6 @@ class TextComparison:
         """Return the units that some text alone would give another format: name, and the formats in the order of `priced`."""
         columns = [allocation.formats for _, allocation in self.priced]
         return [(unit, *formats) for unit, *formats in zip(self.units, *columns, strict=True) if len(set(formats)) > 1]
-
-
-@dataclass(frozen=True)
-class SingleText:
-    """No comparison: the run has one calibration text."""
 
 
 def texts_table(comparison: TextComparison) -> Table:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from bitwright.report.calibration_texts import HEADINGS as TEXTS
-from bitwright.report.calibration_texts import SingleText, kind_rows, routing_headings, routing_rows, text_cells, texts_in_words
+from bitwright.report.calibration_texts import kind_rows, routing_headings, routing_rows, text_cells, texts_in_words
 from bitwright.report.charts.cost_chart import cost_chart
 from bitwright.report.charts.front_chart import front_chart
 from bitwright.report.charts.heat_maps import common_format, format_map, sensitivity_map
@@ -16,7 +16,7 @@ from bitwright.report.course_section import course_sections
 from bitwright.report.headline import divergence, headline
 from bitwright.report.numerals import duration, megabytes, percent, significant, size, unbroken
 from bitwright.report.shipping import HEADINGS as SHIPPED
-from bitwright.report.shipping import AsSearched, agreement, in_order
+from bitwright.report.shipping import agreement, in_order
 from bitwright.report.shipping import cells as shipped_cells
 from bitwright.report.summary import Candidate, Quality, RunSummary
 from bitwright.report.tables.cost_tables import cost_front_cells
@@ -167,7 +167,7 @@ def _experts(summary: RunSummary) -> str:
 
 def _texts(summary: RunSummary) -> str:
     texts = summary.texts
-    if isinstance(texts, SingleText):
+    if texts is None:
         return ""
     shown = _figure(_table(TEXTS, [("", text_cells(text, texts)) for text in texts.texts]), caption=unbroken(escape(texts_in_words(texts))))
     names = tuple(escape(name) for name, _ in texts.priced)
@@ -203,7 +203,7 @@ def _candidate_cells(candidate: Candidate) -> tuple[str, ...]:
 
 
 def _shipping(summary: RunSummary) -> str:
-    if isinstance(summary.shipping, AsSearched):
+    if summary.shipping is None:
         return ""
     rows = [(" chosen" if candidate.chosen else "", shipped_cells(candidate)) for candidate in in_order(summary.shipping)]
     return _figure(_table(SHIPPED, rows), caption=unbroken(escape(agreement(summary.shipping))))

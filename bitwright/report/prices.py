@@ -21,30 +21,25 @@ class Step:
     price: float
 
 
-@dataclass(frozen=True)
-class NoStep:
-    """No step: the unit has no smaller format, or no larger one that is predicted to be better."""
-
-
-def shrink(summary: RunSummary, unit: int) -> Step | NoStep:
-    """Return the smaller format that loses least per byte saved: the step that a tighter budget would take first."""
+def shrink(summary: RunSummary, unit: int) -> Step | None:
+    """Return the smaller format that loses least per byte saved: the step that a tighter budget would take first; None if there is no smaller one."""
     return _step(summary, unit, direction=-1)
 
 
-def grow(summary: RunSummary, unit: int) -> Step | NoStep:
-    """Return the larger format that gains most per byte spent: the step that a looser budget would take first."""
+def grow(summary: RunSummary, unit: int) -> Step | None:
+    """Return the larger format that gains most per byte spent: the step that a looser budget would take first; None if none is predicted to gain."""
     return _step(summary, unit, direction=1)
 
 
-def _step(summary: RunSummary, unit: int, *, direction: int) -> Step | NoStep:
+def _step(summary: RunSummary, unit: int, *, direction: int) -> Step | None:
     current = summary.chosen.choice[unit]
     size_bytes = summary.space.size_bits[unit] / 8  # (n_formats,)
     more_bytes = size_bytes - size_bytes[current]
     less_nats = summary.table[unit, current] - summary.table[unit]
     steps = np.flatnonzero(summary.space.offered[unit] & np.isfinite(less_nats) & (direction * more_bytes > 0))
     if not steps.size:
-        return NoStep()
+        return None
     price = 1e6 * less_nats[steps] / more_bytes[steps]  # nats/token per MB, positive both ways where more bytes are better
     best = int(np.argmax(direction * price))
     worth_it = direction < 0 or price[best] > 0
-    return Step(summary.space.formats[steps[best]], float(price[best])) if worth_it else NoStep()
+    return Step(summary.space.formats[steps[best]], float(price[best])) if worth_it else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.report.limits import NoLimit, SizeLimit
+from bitwright.report.limits import SizeLimit
 
 
 @dataclass(frozen=True)
@@ -72,27 +72,23 @@ class Forecast:
         return (self.low <= self.measured) & (self.measured <= self.high)
 
 
-@dataclass(frozen=True)
-class NoForecast:
-    """No forecast: the search used no predictor, or measured too few plans to validate it."""
-
-
 @dataclass(frozen=True, eq=False)
 class SearchHistory:
     """History of one search.
 
-    `source` is the reference of its `method`. `goal` is a size limit, or none for a search of the whole front. `hypervolume` `(n_steps,)` is the
-    dominated area after each step, as a share (0 to 1) of the best known front's; `incumbent` `(n_steps,)` the least divergence so far among files
-    within the goal, `inf` until there is one. `is_finished` tells whether the search converged by itself.
+    `source` is the reference of its `method`. `goal` is a size limit, or None for a search of the whole front; `forecast` None where no predictor was
+    used, or too few plans were measured to validate it. `hypervolume` `(n_steps,)` is the dominated area after each step, as a share (0 to 1) of the
+    best known front's; `incumbent` `(n_steps,)` the least divergence so far among files within the goal, `inf` until there is one. `is_finished`
+    tells whether the search converged by itself.
     """
 
     method: str
     source: str
-    goal: SizeLimit | NoLimit
+    goal: SizeLimit | None
     steps: tuple[SearchStep, ...]
     hypervolume: NDArray[np.float64]
     incumbent: NDArray[np.float64]
-    forecast: Forecast | NoForecast
+    forecast: Forecast | None
     is_finished: bool
 
     def __post_init__(self) -> None:

@@ -32,11 +32,6 @@ class Shipping:
     kendall: float
 
 
-@dataclass(frozen=True)
-class AsSearched:
-    """No remeasurement: the rounding that ships is the one of the search."""
-
-
 def shipping_table(shipping: Shipping) -> Table:
     """Return a table with one row per candidate, the best as shipped first."""
     table = titled("As shipped", caption=agreement(shipping))

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.report.calibration_texts import SingleText, TextComparison
+from bitwright.report.calibration_texts import TextComparison
 from bitwright.report.cost_front import CostFront
-from bitwright.report.limits import NoLimit, SizeLimit
+from bitwright.report.limits import SizeLimit
 from bitwright.report.search_history import SearchHistory
-from bitwright.report.shipping import AsSearched, Shipping
+from bitwright.report.shipping import Shipping
 from bitwright.report.tables.experts import ExpertUse
 from bitwright.spaces import Choice, Format, Space
 
@@ -33,14 +33,9 @@ class Quality:
     n_tokens: int
 
 
-@dataclass(frozen=True)
-class NotMeasured:
-    """No measurement: the candidate was predicted only."""
-
-
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """Candidate plan for the whole model, `choice` `(n_units,)`; `chosen` marks the run's result."""
+    """Candidate plan for the whole model, `choice` `(n_units,)`; `chosen` marks the run's result. `measured` is None if it was predicted only."""
 
     label: str
     kind: Literal["plan", "uniform", "front"]
@@ -48,7 +43,7 @@ class Candidate:
     size_bytes: int
     bits_per_weight: float
     predicted_nats: float
-    measured: Quality | NotMeasured
+    measured: Quality | None
     chosen: bool
 
     def __post_init__(self) -> None:
@@ -73,7 +68,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class RunSummary:
-    """Summary of a finished run.
+    """Summary of a finished run. `budget`, `shipping` and `texts` are None where there is none.
 
     `table` `(n_units, n_formats)` is the predicted divergence of one unit in one format while all others stay as in the original, NaN where the
     pair is not offered. The predicted front is `front_sizes_bytes` `(n_points,)` against `front_nats` `(n_points,)`, sizes ascending. Of the
@@ -87,7 +82,7 @@ class RunSummary:
     target: str
     original_bytes: int
     n_weights: int
-    budget: SizeLimit | NoLimit
+    budget: SizeLimit | None
     space: Space
     table: NDArray[np.float64]
     front_sizes_bytes: NDArray[np.int64]
@@ -97,9 +92,9 @@ class RunSummary:
     stages: tuple[Stage, ...]
     settings: dict[str, str]
     reference_perplexity: float
-    shipping: Shipping | AsSearched
+    shipping: Shipping | None
     experts: tuple[ExpertUse, ...]
-    texts: TextComparison | SingleText
+    texts: TextComparison | None
     cost_fronts: tuple[CostFront, ...]
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from bitwright.search.solvers.solution import Solution
 from bitwright.search.solvers.surface import surface
 from bitwright.search.solvers.tiers import tiered_within, two_tiers
 from bitwright.search.strategies.amq import Rounds, clustered, predicted_front
-from bitwright.search.strategies.auto import Expand, Knowledge, auto, auto_front
+from bitwright.search.strategies.auto import Expand, auto, auto_front
 from bitwright.search.strategies.bayesian import NehviOptions, nehvi_front
 from bitwright.search.strategies.evolution import evopress, quantization
 from bitwright.search.strategies.extras import require_extra
@@ -36,7 +36,6 @@ __all__ = [
     "Expand",
     "Front",
     "GeneratorStrategy",
-    "Knowledge",
     "Learning",
     "LocalSearchOptions",
     "NehviOptions",

@@ -31,12 +31,12 @@ class ByteFormat(Format):
 
     @property
     def bits_per_weight(self) -> float:
-        """See `Format.bits_per_weight`; the scale of a whole row is not counted."""
+        """Return 8; the scale of a row is not counted."""
         return 8.0
 
     @property
     def scheme(self) -> Scheme:
-        """See `Format.scheme`."""
+        """Return the scheme of 8-bit integers or floats, one scale a row."""
         return Scheme(8, 0, symmetric=True, floats=self.kind == "float", inputs=self.input_steps > 0)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
@@ -44,7 +44,7 @@ class ByteFormat(Format):
         return len(shape) > 1 and shape[-1] > 0
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:
-        """See `Format.size_bytes`."""
+        """Return the bytes of codes and scales of a matrix or stack."""
         if not self.fits(shape):
             raise ValueError(f"{self.name} stores matrices, and {shape} is none")
         return prod(shape[:-1]) * (shape[-1] + _SCALE_BYTES)

@@ -5,7 +5,7 @@ One grammar reads both kinds of names. In GGUF the role of a tensor is in its na
     blk.3.attn_q.weight        blk.3.ffn_up_exps.7.weight                     blk.3.ffn_up.part.1.weight        blk.3.shortconv.in_proj.weight
 
 A tensor of a transformers module has the module's own name, in which the layer is the first number, the expert the number after `experts`, and a
-range of channels the component `partN`; its role is `Tensor.kind`, found in the module's structure (`compress/models/structure.py`):
+range of channels the component `partN`; its role is `Tensor.kind`, found in the module's structure (`compress/models/modules/structure.py`):
 
     model.layers.3.self_attn.q_proj.weight   model.layers.3.mlp.experts.7.up_proj.weight   model.layers.3.mlp.part1.up_proj.weight
 

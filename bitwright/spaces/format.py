@@ -38,7 +38,7 @@ class Format(ABC):
 
     @property
     def scheme(self) -> Scheme | None:
-        """The format as other tools express it, None where they do not."""
+        """Quantization scheme of the format as other tools express it, None where they do not."""
         return None
 
     @property
@@ -70,7 +70,7 @@ class BlockFormat(Format):
 
     @property
     def bits_per_weight(self) -> float:
-        """See `Format.bits_per_weight`."""
+        """Return the bits of a block over its weights."""
         return 8 * self.block_bytes / self.block
 
     def fits(self, shape: tuple[int, ...]) -> bool:
@@ -78,7 +78,7 @@ class BlockFormat(Format):
         return shape[-1] % self.block == 0
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:
-        """See `Format.size_bytes`."""
+        """Return the bytes of all blocks."""
         if not self.fits(shape):
             raise ValueError(f"{self.name} stores blocks of {self.block} weights, which do not divide a row of {shape[-1]}")
         return prod(shape) // self.block * self.block_bytes
@@ -98,12 +98,12 @@ class IntegerFormat(Format):
 
     @property
     def bits_per_weight(self) -> float:
-        """See `Format.bits_per_weight`; the scale and minimum of a whole row are not counted."""
+        """Return the bits of a code and its share of scale and minimum; those of a whole row are not counted."""
         return self.bits + (32 / self.group if self.group else 0.0)
 
     @property
     def scheme(self) -> Scheme:
-        """See `Format.scheme`."""
+        """Return the scheme of asymmetric integers in groups."""
         return Scheme(self.bits, self.group, symmetric=False)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
@@ -115,7 +115,7 @@ class IntegerFormat(Format):
         return -(-n_columns // (self.group or n_columns))
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:
-        """See `Format.size_bytes`."""
+        """Return the bytes of codes, scales and minima."""
         n_columns = shape[-1]
         return prod(shape[:-1]) * (-(-n_columns * self.bits // 8) + 4 * self.n_groups(n_columns))
 
@@ -131,7 +131,7 @@ class Absence(Format):
 
     @property
     def bits_per_weight(self) -> float:
-        """None."""
+        """Return 0."""
         return 0.0
 
     def fits(self, shape: tuple[int, ...]) -> bool:  # noqa: ARG002
@@ -139,7 +139,7 @@ class Absence(Format):
         return True
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:  # noqa: ARG002
-        """None."""
+        """Return 0."""
         return 0
 
 

@@ -30,13 +30,13 @@ class PackedFormat(Format):
 
     @property
     def bits_per_weight(self) -> float:
-        """See `Format.bits_per_weight`; the scale and zero point of a whole row are not counted."""
+        """Return the bits of a code and its share of scale and zero point; those of a whole row are not counted."""
         overhead = 8 * _SCALE_BYTES + (self.bits if self.zero_points else 0)
         return self.bits + (overhead / self.group if self.group else 0.0)
 
     @property
     def scheme(self) -> Scheme:
-        """See `Format.scheme`."""
+        """Return the scheme of integers in groups, symmetric unless zero points are stored."""
         return Scheme(self.bits, self.group, symmetric=not self.zero_points)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
@@ -52,7 +52,7 @@ class PackedFormat(Format):
         return -(-n_columns * self.bits // _WORD_BITS)
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:
-        """See `Format.size_bytes`: each matrix of a stack is a layer of its own."""
+        """Return the bytes of packed words, scales and zero points; each matrix of a stack is a layer of its own."""
         if not self.fits(shape):
             raise ValueError(f"{self.name} stores groups of {self.group} weights, which do not divide a row of {shape[-1]}")
         n_rows, n_columns = shape[-2:]

@@ -24,7 +24,7 @@ _BRACE = re.compile(r"(?:[^\\{]|\\.|\{\d*,?\d*\})*", re.DOTALL)  # `regex` count
 
 
 class Patterns:
-    """The expressions of one file, each compiled once, and the processor's time that slow matches have taken.
+    """Regular expressions of one file, each compiled once, and the processor's time that slow matches have taken.
 
     `owner` is the file or its dialect in words, and `refusal` the kind of error that its mistakes are.
     """
@@ -34,7 +34,7 @@ class Patterns:
         self._compiled: dict[str, regex.Pattern[str]] = {}
 
     def begins(self, pattern: str, name: str) -> bool:
-        """Whether an expression matches from the start of a name.
+        """Return whether an expression matches from the start of a name.
 
         Raises:
             UserError: it is no regular expression, or takes too long.
@@ -42,7 +42,7 @@ class Patterns:
         return self._tried(pattern, name, anywhere=False)
 
     def is_in(self, pattern: str, name: str) -> bool:
-        """Whether an expression matches somewhere in a name.
+        """Return whether an expression matches somewhere in a name.
 
         Raises:
             UserError: see `begins`.

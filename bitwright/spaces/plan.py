@@ -23,7 +23,7 @@ class _Record(BaseModel):
 
 
 class PlannedModel(_Record):
-    """The model that the plan is for. `fingerprint` is a SHA-256 over its tensors, and `settings` what else changes what it computes, by name: the
+    """Model of the plan. `fingerprint` is a SHA-256 over its tensors, and `settings` what else changes what it computes, by name: the
     keys of its configuration and the files of its tokenizer, or the metadata of its GGUF file. `quantized` says how its weights were stored, if not
     as floats: a format finer than that stores their rounding too.
     """
@@ -108,7 +108,7 @@ def planned_cache(types: CacheTypes) -> PlannedCache:
 
 
 class PlannedEffort(_Record):
-    """What a search spent: choices measured, tokens read forward and backward, and whole minutes."""
+    """Effort of a search: choices measured, tokens read forward and backward, and whole minutes."""
 
     evaluations: int = Field(ge=0)
     tokens: int = Field(ge=0)
@@ -116,7 +116,7 @@ class PlannedEffort(_Record):
 
 
 class Provenance(_Record):
-    """How the plan was found.
+    """Provenance of a plan.
 
     `strategy` is the candidate that won, and `won` whose it is: a method's own plan, the optimum of a table, a uniform allocation, or one that was
     given. `method` is the search that found it or, where the table or a uniform allocation won, that was held against them, empty where nothing was

@@ -17,7 +17,7 @@ _DEEPEST = 64  # lists within lists; a tokenizer's description has about ten
 
 
 def small_text(path: Path, *, at_most: int = TEXT_BYTES) -> str:
-    """The UTF-8 text of a regular file of `at_most` bytes.
+    """Read the UTF-8 text of a regular file of `at_most` bytes.
 
     Raises:
         OSError: it is no regular file, or cannot be read.
@@ -31,7 +31,7 @@ def small_text(path: Path, *, at_most: int = TEXT_BYTES) -> str:
 
 
 def small_json(path: Path, *, at_most: int = TEXT_BYTES) -> dict[str, Any]:
-    """The JSON object in such a file.
+    """Read a JSON object from such a file.
 
     Raises:
         OSError: it cannot be read.
@@ -41,7 +41,7 @@ def small_json(path: Path, *, at_most: int = TEXT_BYTES) -> dict[str, Any]:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """The JSON object that `text` is.
+    """Parse `text` as a JSON object.
 
     Raises:
         ValueError: it is none, nests too deeply, says a key twice, or holds a number that JSON has not.

@@ -43,21 +43,22 @@ def relative_error(codec: Codec, weights: Floats, form: Format, channels: Floats
 
 
 class CodecContract:
-    """The promises of a mirror pair. `worst` bounds the relative squared error of each format on a matrix of normal weights, importance known."""
+    """Contract of codecs. `worst` bounds the relative squared error of each format on a matrix of normal weights, importance known."""
 
     codec: Codec
     formats: tuple[Format, ...]
     worst: Mapping[str, float]
 
     def columns(self, form: Format) -> int:
-        """A row of a few blocks."""
+        """Return the length of a row of a few blocks."""
         return self.block(form) * max(1, 256 // self.block(form))
 
     def block(self, form: Format) -> int:
-        """The shortest row."""
+        """Return the length of the shortest row."""
         return next(n for n in range(1, 4097) if form.fits((1, n)))
 
     def test_normal_weights_come_back(self) -> None:
+        """Require the error of normal weights to lie between that of an ideal code of the same rate and `worst`."""
         for form in self.formats:
             width = self.columns(form)
             error = relative_error(self.codec, normal(32, width), form, importance(1, width))
@@ -65,6 +66,7 @@ class CodecContract:
             assert (4.0**-form.bits_per_weight if form.bits_per_weight < 16 else 0) <= error <= self.worst[form.name], form.name
 
     def test_weights_come_back_without_importance_where_none_is_needed(self) -> None:
+        """Require formats that need no importance to work without any."""
         for form in self.formats:
             if not form.needs_importance:
                 width = self.columns(form)
@@ -73,6 +75,7 @@ class CodecContract:
     @given(seed=st.integers(0, 99), n_rows=st.integers(1, 5), n_blocks=st.integers(1, 2))
     @few
     def test_bytes_have_the_size_of_the_format(self, seed: int, n_rows: int, n_blocks: int) -> None:
+        """Require `encode` to return as many bytes as the format's size, and `decode` float32 weights of the shape."""
         for form in self.formats:
             shape = (n_rows, n_blocks * self.block(form))
             packed = self.codec.encode(normal(*shape, seed), form, importance(1, shape[1]))
@@ -83,6 +86,7 @@ class CodecContract:
     @given(seed=st.integers(0, 99), cut=st.integers(1, 5))
     @few
     def test_rows_are_packed_one_by_one(self, seed: int, cut: int) -> None:
+        """Require the bytes and weights of a matrix to be those of its rows joined."""
         for form in self.formats:
             width = self.columns(form)
             weights, channels = normal(6, width, seed), importance(1, width, seed)
@@ -93,6 +97,7 @@ class CodecContract:
             assert np.array_equal(self.codec.decode(whole, form, weights.shape), np.concatenate(rows)), form.name
 
     def test_packs_the_same_twice_and_leaves_its_input_alone(self) -> None:
+        """Require equal bytes for equal weights, and weights and importance left unchanged."""
         for form in self.formats:
             width = self.columns(form)
             weights, channels = normal(4, width), importance(1, width)
@@ -103,6 +108,7 @@ class CodecContract:
             assert np.array_equal(channels, before[1])
 
     def test_rows_need_not_lie_side_by_side(self) -> None:
+        """Require equal bytes for weights that are not contiguous in memory."""
         for form in self.formats:
             width = self.columns(form)
             wide = normal(4, 2 * width)
@@ -112,6 +118,7 @@ class CodecContract:
 
     @pytest.mark.parametrize("which", ["all", "all but one", "half", "tiny", "huge", "wide"])
     def test_any_importance_gives_finite_weights(self, which: str) -> None:
+        """Require finite weights for extreme importances."""
         for form in self.formats:
             width = self.columns(form)
             channels = np.ones((1, width), dtype=np.float32)
@@ -135,7 +142,7 @@ class CodecContract:
                 assert relative_error(self.codec, weights, form, channels) <= 1.5 * self.worst[form.name], form.name
 
     def test_channels_that_no_token_reached_are_kept_too(self) -> None:
-        """Other text may reach them: whole blocks of them must not be thrown away."""
+        """Require that channels without importance are not thrown away in whole blocks: other text may reach them."""
         for form in self.formats:
             width = self.columns(form)
             weights, channels = normal(16, 2 * width), np.ones((1, 2 * width), dtype=np.float32)
@@ -145,6 +152,7 @@ class CodecContract:
 
     @pytest.mark.parametrize("which", ["zero", "zero row", "zero half", "equal", "one", "outlier", "tiny"])
     def test_any_weights_give_finite_weights(self, which: str) -> None:
+        """Require finite weights for extreme but finite weights, and zeros for rows of zeros."""
         for form in self.formats:
             width = self.columns(form)
             weights = normal(4, width)
@@ -169,6 +177,7 @@ class CodecContract:
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_weights_that_are_not_finite_are_refused(self, value: float) -> None:
+        """Require a `ModelError` for infinite and undefined weights."""
         for form in self.formats:
             width = self.columns(form)
             weights = normal(3, width)
@@ -179,6 +188,7 @@ class CodecContract:
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
     def test_importance_that_is_no_mean_square_is_refused(self, value: float) -> None:
+        """Require a `ModelError` for negative, infinite and undefined importances."""
         for form in self.formats:
             width = self.columns(form)
             channels = importance(1, width)
@@ -188,7 +198,7 @@ class CodecContract:
             sentence(caught.value, "Importance must be finite")
 
     def test_weights_too_large_for_a_format_are_kept_or_refused(self) -> None:
-        """An engine that aborts takes the whole run with it."""
+        """Require that large weights are kept or refused: an engine that aborts takes the whole run with it."""
         for form in self.formats:
             width = self.columns(form)
             weights = normal(2, width) * np.float32(1e30)

@@ -18,7 +18,7 @@ _FINE = st.floats(-1.0, 30.0, allow_nan=False).map(lambda x: round(x, 9))
 
 
 def space_of(size_bits: list[list[int]], offered: list[list[bool]], *, fixed_bits: int = 0) -> Space:
-    """A space with these sizes; every third unit is a tie of two tensors."""
+    """Return a space with these sizes; every third unit is a tie of two tensors."""
     formats = tuple(BlockFormat(f"F{f}", 32, 8 + 2 * f) for f in range(len(size_bits[0])))
     units = tuple(
         Unit(f"u{u}", u, "kind", tuple(Tensor(f"u{u}.{t}", (32,), "F16") for t in range(2 if u % 3 == 0 else 1))) for u in range(len(size_bits))
@@ -28,7 +28,7 @@ def space_of(size_bits: list[list[int]], offered: list[list[bool]], *, fixed_bit
 
 @st.composite
 def instances(draw: st.DrawFn, max_units: int = 5, max_formats: int = 4) -> tuple[Space, Table]:
-    """A space and a table; what is not offered has a size and a loss that would be tempting, and the loss is at times NaN."""
+    """Draw a space and a table; pairs that are not offered have tempting sizes and losses, which are at times NaN."""
     n_units, n_formats = draw(st.integers(1, max_units)), draw(st.integers(1, max_formats))
     loss = draw(st.sampled_from([_GRID, _FINE]))
     width = draw(st.sampled_from([6, 1000, 2**33]))
@@ -45,7 +45,7 @@ def instances(draw: st.DrawFn, max_units: int = 5, max_formats: int = 4) -> tupl
 
 
 def every_choice(space: Space) -> Choices:
-    """All choices of offered pairs, in lexicographic order."""
+    """Return all choices of offered pairs, in lexicographic order."""
     return np.array(list(product(*(np.flatnonzero(row) for row in space.offered))), dtype=np.int64)
 
 
@@ -55,6 +55,6 @@ def losses(table: Table, choices: Choices) -> NDArray[np.float64]:
 
 
 def budgets(space: Space, share: float) -> int:
-    """A budget between the smallest file and one and a half times the largest."""
+    """Return a budget between the smallest file and one and a half times the largest."""
     totals = space.total_bits(every_choice(space))
     return int(totals.min() + share * 1.5 * (totals.max() - totals.min()))

@@ -1,4 +1,4 @@
-"""What tests of measurements share: tokens at random, the space of a tiny model, its packed levels, and its weights as they would be changed."""
+"""Inputs for tests of measurements: random tokens, the space of a tiny model, its packed levels, and its changed weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def random_tokens(n_sequences: int, length: int, seed: int = 0) -> Tokens:
 
 
 def space_of(model: Model, menu: Sequence[str]) -> Space:
-    """The model's matrices × the formats of `menu`, with nothing else in the file."""
+    """Return the space of the model's matrices × the formats of `menu`, with nothing else in the file."""
     return LLAMA_CPP.space(discover(model.tensors), menu=menu, fixed_bytes=0, n_weights=sum(tensor.n_weights for tensor in model.tensors))
 
 
@@ -28,10 +28,10 @@ def levels_of(model: Model, folder: Path) -> PackedTensors:
 
 
 def uniform(space: Space, form: str) -> Choice:
-    """Every unit in `form`."""
+    """Return the choice of `form` for every unit."""
     return space.uniform(LLAMA_CPP.format(form))
 
 
 def weights_of(model: Model) -> dict[str, torch.Tensor]:
-    """Every parameter, copied."""
+    """Copy every parameter."""
     return {name: weight.detach().clone() for name, weight in model.module.named_parameters()}

@@ -11,7 +11,7 @@ N_UNITS, N_FORMATS = 12, 4
 
 @dataclass(frozen=True, eq=False)
 class Plans:
-    """A `table` that may be wrong, and choices with their `truth` `(n,)`, measured `values` and standard errors."""
+    """`table` that may be wrong, and choices with their `truth` `(n,)`, measured `values` and standard errors."""
 
     table: np.ndarray
     choices: Choices
@@ -42,7 +42,7 @@ def additive(n: int, *, noise: float, seed: int = 0) -> Plans:
 
 
 def mispriced(n: int, *, factor: float, noise: float, seed: int = 0) -> Plans:
-    """As `additive`, but the table has the prices of the most expensive unit too low by `factor`."""
+    """Draw plans like `additive`, with a table whose prices of the most expensive unit are too low by `factor`."""
     rng = np.random.default_rng(seed)
     true = true_table(rng)
     table = true.copy()
@@ -51,8 +51,8 @@ def mispriced(n: int, *, factor: float, noise: float, seed: int = 0) -> Plans:
 
 
 def interacting(n: int, *, strength: float, noise: float, seed: int = 0) -> Plans:
-    """A quadratic form: prices, and for every pair of units 2 √(t_u t_v) φ with φ of deviation `strength`; the table has the prices to within a
-    quarter and no pairs.
+    """Draw plans of a quadratic form: prices, and for every pair of units 2 √(t_u t_v) φ with φ of deviation `strength`; the table has the prices
+    to within a quarter and no pairs.
     """
     rng = np.random.default_rng(seed)
     true = true_table(rng)

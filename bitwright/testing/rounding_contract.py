@@ -40,6 +40,7 @@ class RoundingContract(ABC):
 
     @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: type(grid).__name__)
     def test_codes_are_those_of_the_grid(self, grid: Grid) -> None:
+        """Require codes `(n_rows, n_columns)` of the grid, and levels for each group."""
         found = self.made(normal(5, N_COLUMNS), grid, uneven())
         assert (str(found.codes.dtype), found.codes.shape) == ("uint8", (5, N_COLUMNS))
         assert found.codes.max() < grid.n_levels
@@ -48,6 +49,7 @@ class RoundingContract(ABC):
 
     @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: type(grid).__name__)
     def test_is_about_as_good_as_round_to_nearest(self, grid: Grid) -> None:
+        """Require at most `worst` times the weighted squared error of rounding to nearest."""
         weights, importance = normal(16, N_COLUMNS), uneven()
         nearest = RoundToNearest().rounded(weights, grid, group=GROUP, importance=importance)
         mine, theirs = (
@@ -56,12 +58,14 @@ class RoundingContract(ABC):
         assert 0 < mine <= self.worst * theirs
 
     def test_rows_are_rounded_one_by_one(self) -> None:
+        """Require the codes of a matrix to be those of its rows."""
         weights = normal(6, N_COLUMNS)
         whole = self.made(weights, GRIDS[0], uneven())
         alone = np.concatenate([self.made(weights[i : i + 1], GRIDS[0], uneven()).codes for i in range(6)])
         assert np.array_equal(whole.codes, alone)
 
     def test_rounds_the_same_twice_and_leaves_its_input_alone(self) -> None:
+        """Require equal codes for equal weights, and weights and importance left unchanged."""
         weights, importance = normal(4, N_COLUMNS), uneven()
         before = weights.copy(), importance.copy()
         first, second = (self.made(weights, GRIDS[0], importance) for _ in range(2))
@@ -71,6 +75,7 @@ class RoundingContract(ABC):
 
     @pytest.mark.parametrize("value", [0.0, 0.5, -3.0])
     def test_equal_weights_come_back(self, value: float) -> None:
+        """Require equal weights to come back to within a thousandth."""
         weights = np.full((2, N_COLUMNS), value, dtype=np.float32)
         found = grid_values(self.made(weights, GRIDS[0], np.ones(N_COLUMNS, dtype=np.float32)), GRIDS[0], GROUP)
         np.testing.assert_allclose(found, weights, rtol=1e-3)

@@ -1,10 +1,10 @@
-"""What every message to a user is held to."""
+"""Rules that every message to a user keeps."""
 
 from bitwright.errors import BitwrightError
 
 
 def sentence(error: BaseException, *values: object) -> str:
-    """The message of an error of the family: one line, a whole sentence that names each of `values`."""
+    """Return the message of an error, and require one line and a whole sentence that names each of `values`."""
     assert isinstance(error, BitwrightError), repr(error)
     message = str(error)
     assert "\n" not in message, message

@@ -43,7 +43,7 @@ def mixtral() -> Model:
 
 
 def _made(model_type: str, settings: dict[str, Any]) -> Model:
-    """A model of bfloat16 weights, of a size that makes every part of it matter, saved and loaded."""
+    """Return a model of bfloat16 weights, of a size that makes every part of it matter, saved and loaded."""
     config = AutoConfig.for_model(model_type, **_SHAPE, **settings)
     module: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager")  # type: ignore[no-untyped-call]
     generator = torch.Generator().manual_seed(0)
@@ -65,7 +65,7 @@ _KEPT: list["TemporaryDirectory[str]"] = []
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer as GPT-2 has it."""
+    """Return a byte-level tokenizer as GPT-2 has it."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()

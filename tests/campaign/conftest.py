@@ -32,7 +32,7 @@ def ground(llama_tied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def whole(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Command], dict[str, str]]:
-    """What a command leaves when nothing happens to it: run once, when it is first asked for."""
+    """Return the results of an undisturbed command, run once, when it is first asked for."""
 
     @cache
     def left(of: Command) -> dict[str, str]:

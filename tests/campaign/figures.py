@@ -1,4 +1,4 @@
-"""What a campaign found, as lines of JSON in the file that `BITWRIGHT_FIGURES` names, and as a table: `python -m tests.campaign.figures FILE`."""
+"""Figures of a campaign, as lines of JSON in the file that `BITWRIGHT_FIGURES` names, and as a table: `python -m tests.campaign.figures FILE`."""
 
 import json
 import os

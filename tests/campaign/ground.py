@@ -93,7 +93,7 @@ def half_written(folder: Path, whole: dict[str, str]) -> list[str]:
 
 
 def left(folder: Path) -> list[str]:
-    """What was begun and is not finished."""
+    """Return the files that were begun and not finished."""
     return [name for name in _files(folder) if name.endswith(".part")]
 
 

@@ -34,7 +34,7 @@ def mutants(original: bytes, n: int, seed: int, *mutators: Mutator) -> Iterator[
 
 
 def bytes_of(data: bytes, rng: random.Random) -> bytes:
-    """One place of a file changed, whatever is in it."""
+    """Change a file at a random place, whatever is in it."""
     if not data:
         return b"\x00"
     at, length = rng.randrange(len(data)), rng.choice((1, 1, 2, 4, 8, 64))
@@ -55,7 +55,7 @@ def bytes_of(data: bytes, rng: random.Random) -> bytes:
 
 
 def head_of(data: bytes, rng: random.Random) -> bytes:
-    """The same within the first half kilobyte, where binary files say how they go on."""
+    """Change a file within its first half kilobyte, where binary files say how they go on."""
     return bytes_of(data[:512], rng) + data[512:]
 
 

@@ -12,11 +12,20 @@ from pathlib import Path
 import pytest
 
 from tests.campaign import figures
-from tests.campaign.ground import ROUNDS, SECONDS, WRITING, Command, half_written, laid_out, left, ran, results, strangers
+from tests.campaign.ground import PROFILE, ROUNDS, SECONDS, WRITING, Command, half_written, laid_out, left, ran, results, strangers
 from tests.processes import process
-from tests.work import command
+from tests.work import CANNOT_DROP, command, unprivileged_command
 
-_DISK_BYTES = {"fit": 900_000, "search": 700_000, "plan": 500_000, "build": 200_000, "fleet": 300_000, "import": 700_000, "order": 500_000}
+_DISK_BYTES = {
+    "fit": 900_000,
+    "search": 700_000,
+    "plan": 500_000,
+    "build": 200_000,
+    "fleet": 300_000,
+    "import": 700_000,
+    "order": 500_000,
+    "profile": 20_000,
+}
 _PAGE = 4096
 Whole = Callable[[Command], dict[str, str]]
 
@@ -29,7 +38,7 @@ def mounted(folder: Path, *words: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)  # what it mapped may still be held
 
 
 def resized(folder: Path, n_bytes: int) -> None:
@@ -38,7 +47,7 @@ def resized(folder: Path, n_bytes: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={used + n_bytes}", folder], check=True)
 
 
-@pytest.mark.parametrize("of", WRITING if ROUNDS else WRITING[1:4], ids=lambda of: of.name)
+@pytest.mark.parametrize("of", (*WRITING, PROFILE) if ROUNDS else WRITING[1:4], ids=lambda of: of.name)
 def test_a_full_disk_loses_nothing(of: Command, ground: Path, whole: Whole, tmp_path: Path) -> None:
     n_steps, refused = ROUNDS or 2, 0
     disk = tmp_path / "disk"
@@ -65,7 +74,7 @@ def test_a_full_disk_loses_nothing(of: Command, ground: Path, whole: Whole, tmp_
     figures.note("full disks", of.name, disks=n_steps, refused=refused, other_plans=0)
 
 
-@pytest.mark.parametrize("of", WRITING if ROUNDS else (WRITING[2], WRITING[6]), ids=lambda of: of.name)
+@pytest.mark.parametrize("of", (*WRITING, PROFILE) if ROUNDS else (WRITING[2], WRITING[6]), ids=lambda of: of.name)
 def test_where_nothing_can_be_written_nothing_is(of: Command, ground: Path, tmp_path: Path) -> None:
     folder = laid_out(tmp_path / "work", ground, of)
     with mounted(folder, "--bind", str(folder)):
@@ -76,6 +85,60 @@ def test_where_nothing_can_be_written_nothing_is(of: Command, ground: Path, tmp_
         ended.require_a_sentence()
         assert results(folder) == mine
     figures.note("read-only folders", of.name, sentences=1)
+
+
+#: for each command, what it reads or writes in, one of which may not be opened
+LOCKED = {
+    "fit": ("model", "model/config.json", "model/model.safetensors", "model/tokenizer.json"),
+    "search": ("model", "model/model.safetensors"),
+    "plan": ("run", "run/run.sqlite"),
+    "build": ("model", "given.json", "run", "run/imatrix.gguf"),
+    "fleet": ("devices.toml", "run/run.sqlite"),
+    "import": ("model", "types.txt"),
+    "order": ("model", "model/config.json"),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes privileges one by one")
+@pytest.mark.parametrize("of", WRITING if ROUNDS else WRITING[:4], ids=lambda of: of.name)
+def test_what_may_not_be_read_is_named(of: Command, ground: Path, llama_tied: Path, tmp_path: Path) -> None:
+    folder = laid_out(tmp_path / "work", ground, of)
+    (folder / "model").unlink()
+    shutil.copytree(llama_tied, folder / "model")
+    mine = results(folder)
+    for name in (*LOCKED[of.name], "."):
+        mode = (folder / name).stat().st_mode
+        (folder / name).chmod(0 if name != "." else 0o555)  # which may be read, and not written in
+        with process(unprivileged_command, list(of.words), folder, tmp_path / "printed") as running:
+            code = running.exit_code(SECONDS)
+        (folder / name).chmod(mode)
+        if code == CANNOT_DROP:
+            pytest.skip("root may not drop privileges here")
+        said = (tmp_path / "printed").read_text(encoding="utf-8")
+        assert code == 2, f"{name}: {said}"
+        assert "Traceback" not in said
+        assert said.count("bitwright: ") + said.count("Usage: ") == 1, said
+        assert any(words in said for words in ("ermission denied", "not readable", "cannot be written")), f"{name}: {said}"
+        assert results(folder) == mine
+    figures.note("folders that may not be read", of.name, sentences=len(LOCKED[of.name]) + 1)
+
+
+@pytest.mark.parametrize("words", [("--out", "MODEL"), ("--out", "MODEL/run"), ("--out", "MODEL", "--target", "transformers")], ids=" ".join)
+def test_another_name_for_the_model_is_the_model(words: tuple[str, ...], ground: Path, llama_tied: Path, tmp_path: Path) -> None:
+    """A file system that does not tell `MODEL` from `model` gives both one device and one number, as a mount of one at the other does."""
+    of = Command("fit", ("fit", "model", "--budget", "9.5bpw", *words))
+    folder = laid_out(tmp_path / "work", ground, of)
+    (folder / "model").unlink()
+    shutil.copytree(llama_tied, folder / "model")
+    mine = results(folder)
+    (folder / "MODEL").mkdir()
+    with mounted(folder / "MODEL", "--bind", str(folder / "model")):
+        ended = ran(folder, of)
+        assert ended.code == 2
+        ended.require_a_sentence()
+        assert "made from" in ended.printed
+    (folder / "MODEL").rmdir()
+    assert results(folder) == mine
 
 
 def test_a_run_folder_that_vanishes_is_said(ground: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_fit_has_every_panel_and_none_beside(bitwright: Cli) -> None:
 
 def test_former_names_are_hidden_and_work(bitwright: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     skipped = []
-    monkeypatch.setattr("bitwright.pipeline.search", lambda settings, *_, **__: skipped.append(settings.keep))
+    monkeypatch.setattr("bitwright.pipeline.search", lambda settings, *_, **__: skipped.append(settings.skip))
     monkeypatch.setattr("bitwright.open_run", lambda _: sys.exit(0))
     for words in (("--keep", "output*,*attn*"), ("--skip", "output*", "--keep", "*attn*"), ("--skip", "output*,*attn*")):
         assert bitwright("search", "model.gguf", "--out", "nowhere", *words).code == 0

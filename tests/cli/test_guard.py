@@ -1,4 +1,4 @@
-"""How a command ends: one sentence and an exit code, whatever its surroundings do to it."""
+"""Ends of commands: one sentence and an exit code, whatever their surroundings do to them."""
 
 import errno
 import os
@@ -122,6 +122,15 @@ def test_a_file_that_is_cut_off_while_it_is_mapped_is_a_sentence(tmp_path: Path)
     assert found.stdout == b""
     assert found.stderr.startswith(b"bitwright: A file that is being read became shorter")
     assert found.stderr.count(b"\n") == 1
+
+
+def test_a_library_that_gives_up_is_a_sentence() -> None:
+    found = script("import os\ndef command():\n    os.abort()")
+    assert (found.returncode, found.stdout) == (2, b"")
+    assert (
+        found.stderr
+        == b"bitwright: A library ended the command, which may lack memory or threads (ulimit -v, -u): raise the limit and run it again.\n"
+    )
 
 
 def test_a_terminal_in_ascii_shows_what_it_can() -> None:

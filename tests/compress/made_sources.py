@@ -26,11 +26,11 @@ class MadeSource(Source):
         self.fingerprint = fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Dequantize the bytes to float32 `(n_rows, n_columns)`."""
         return dequantize(self.stored(tensor), tensor.stored, matrix_shape(tensor))
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`."""
+        """Return the bytes `(n_bytes,)`."""
         return self._data[tensor.name]
 
 
@@ -42,7 +42,7 @@ def random_bytes(shape: tuple[int, ...], form: str, rng: np.random.Generator) ->
 
 
 def shapes() -> st.SearchStrategy[tuple[int, ...]]:
-    """One to three dimensions, rows of odd and of blockable lengths last."""
+    """Draw shapes of one to three dimensions, rows of odd and of blockable lengths last."""
     rows = st.integers(1, 40) | st.sampled_from([32, 64, 96, 256, 512])
     return st.builds(lambda leading, row: (*leading, row), st.lists(st.integers(1, 4), max_size=2), rows)
 

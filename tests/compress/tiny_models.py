@@ -217,7 +217,7 @@ def engine_logprobs(server: Any, prompt: str | list[int]) -> tuple[np.ndarray, i
 
 
 def torch_logprobs(built: PreTrainedModel, ids: list[int]) -> np.ndarray:
-    """The same from transformers."""
+    """Return the log-probabilities by transformers."""
     with torch.inference_mode():
         return built(torch.tensor([ids])).logits[0, -1].double().log_softmax(-1).numpy()
 

@@ -5,7 +5,6 @@ import pytest
 
 from bitwright.devices import Device, Latency, PowerUnknown
 from bitwright.devices.device import profile_names, read_device, read_devices
-from bitwright.devices.latency import NotProfiled
 from bitwright.errors import DeviceError
 from bitwright.spaces import CacheTypes
 from tests.sentences import sentence
@@ -32,7 +31,7 @@ def written(path: Path, **changed: str) -> Path:
 def test_a_profile_is_read_as_it_says(tmp_path: Path) -> None:
     found = read_device(str(written(tmp_path / "board.toml", avoid='["iq1_s"]', cache='"q8_0"', power_watts="7.5")))
     assert found == Device(
-        "a board", 2**31, 0.5, 1e10, 0.7, "llama.cpp", "b11549", 512, 2, 5.0, 7.5, ("IQ1_S",), CacheTypes("Q8_0", "Q8_0"), (), NotProfiled()
+        "a board", 2**31, 0.5, 1e10, 0.7, "llama.cpp", "b11549", 512, 2, 5.0, 7.5, ("IQ1_S",), CacheTypes("Q8_0", "Q8_0"), (), None
     )
     assert found.usable_bytes == 2**30
     assert found.seconds_per_token(7 * 10**9) == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""Dialects: `read` inverts `write`; formats that cannot be expressed, and modules left to a tool's defaults, are refused by name."""
+"""Exported plans: `read` inverts `write`; formats that cannot be expressed, and modules left to a tool's defaults, are refused by name."""
 
 import json
 

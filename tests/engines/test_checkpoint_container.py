@@ -144,7 +144,7 @@ def test_a_checkpoint_of_floats_alone_has_no_quantization(folder_of: Callable[[s
 
 
 class TestTraps:
-    """What transformers loads wrongly, or not at all, is found before anything is renamed; each rule of the profile is still needed."""
+    """Checkpoints that transformers loads wrongly, or not at all, are found before anything is renamed; each rule of the profile is still needed."""
 
     def test_experts_of_different_formats(self, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
         self.refused(replace(TRANSFORMERS, fused=VLLM.fused), folder_of("mixtral"), tmp_path, ("W4_ROW", "W8_ROW"))

@@ -11,7 +11,7 @@ from bitwright.engines import NATIVE
 from bitwright.methods import Method, MethodContext
 from bitwright.methods.by_name import method_named
 from bitwright.predictors import predictor_named
-from bitwright.search import Knowledge, Problem, Question, Trials
+from bitwright.search import Problem, Question, Trials
 from bitwright.spaces import Choice, Choices, Space, Tensor, discover
 
 MENU = ("INT2_ROW", "INT3_ROW", "INT4_ROW")
@@ -42,7 +42,7 @@ def between(space: Space, share: float) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What a method is handed: by default as many numbers as it asks for, drawn from a seed."""
+    """Inputs of a method: by default as many numbers as it asks for, drawn from a seed."""
 
     space: Space
     table: Callable[[str], np.ndarray] = lambda _: np.zeros(0)
@@ -54,11 +54,10 @@ class Given:
 
     def method_context(self) -> MethodContext:
         uniforms = np.stack([self.space.smallest(), self.space.largest()])
-        nothing: Any = None
-        knowledge = Knowledge(np.full(self.space.offered.shape, np.nan), nothing)  # whoever reads it is found out
+        nothing = np.full(self.space.offered.shape, np.nan)  # whoever reads it is found out
         return MethodContext(
             Problem(self.space, uniforms, self.n_sequences, self.seed),
-            knowledge,
+            (nothing,),
             self._refit,
             self._price,
             self._score,

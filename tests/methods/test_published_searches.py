@@ -1,4 +1,4 @@
-"""Each method that measures, against its paper's rules written out in numpy."""
+"""Methods that measure plans, against their papers' rules written out in numpy."""
 
 import numpy as np
 import pytest

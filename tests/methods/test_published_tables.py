@@ -1,4 +1,4 @@
-"""Each method that decides before it measures, against its paper's rule written out in numpy."""
+"""Methods that decide before they measure, against their papers' rules written out in numpy."""
 
 from pathlib import Path
 

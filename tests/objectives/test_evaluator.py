@@ -153,7 +153,7 @@ def test_an_objective_that_comes_later_is_measured_alone(tied: Model, tmp_path: 
 
 
 class CountingReference(Reference):
-    """Another reference that notes what was measured."""
+    """Reference that notes what was measured."""
 
     def __init__(self, other: Reference) -> None:
         self.tokens, self._other, self.passes = other.tokens, other, list[tuple[tuple[str, ...], int, int]]()
@@ -165,7 +165,7 @@ class CountingReference(Reference):
 
 
 class OfText(Norm):
-    """The same, for a value that is one of the text."""
+    """Mean square of the last matrix's weights, as a value that is one of the text."""
 
     reads_text = True
 

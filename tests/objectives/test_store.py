@@ -31,7 +31,7 @@ def put(store: Store, *choice: int, nats: float = 0.1) -> None:
 
 
 def kl(store: Store) -> dict[tuple[int, ...], list[float]]:
-    """What was measured of every choice."""
+    """Return what was measured of every choice."""
     return {choice: values[:, 0].tolist() for choice, (values, _) in store.all_measured("t", "kl").items()}
 
 
@@ -132,7 +132,7 @@ def test_a_stage_that_is_gone_on_with_adds_up(store: Store) -> None:
 
 
 def test_a_finished_piece_of_work_is_there_for_others_at_once(store: Store, path: Path) -> None:
-    """One transaction for each: nothing waits for a later commit."""
+    """Every piece is a transaction: nothing waits for a later commit."""
     other = Store(path)
     for i in range(3):
         put(store, i)
@@ -197,6 +197,18 @@ def test_a_damaged_database_is_no_run(store: Store, path: Path) -> None:
     with pytest.raises(RunError) as refused:
         Store(path).all_measured("t", "kl")
     sentence(refused.value, path)
+
+
+def test_a_damaged_schema_is_told_on_one_line(store: Store, path: Path) -> None:
+    """SQLite's message repeats what it takes for the name of a table, which may have several lines."""
+    store.close()
+    with sqlite3.connect(path) as damaged:
+        damaged.execute("pragma writable_schema = on")
+        damaged.execute("update sqlite_master set name = 'two' || char(10) || 'lines', sql = 'nothing' where name = 'measurements'")
+    damaged.close()
+    with pytest.raises(RunError) as refused:
+        Store(path)
+    sentence(refused.value, path, "two\\nlines")
 
 
 def test_a_database_of_another_program_is_no_run_and_stays_as_it_is(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A finished search of a tiny model, made once a session. Whoever changes it works on a copy."""
+"""Session fixture: a finished search of a tiny model. A test that changes it works on a copy."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What options, files and headers tell is told before a weight is read: every test here has a model whose weights cannot be."""
+"""Refusals by options, files and headers alone: every test here has a model whose weights cannot be read."""
 
 import json
 import shutil
@@ -9,23 +9,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 import bitwright as bw
 from bitwright.compress import GgufSource, StoredTensor, open_headers, open_source
 from bitwright.devices.device import read_device
-from bitwright.engines import as_held, target_named
+from bitwright.engines import as_held, engine_named, target_named
 from bitwright.engines.by_name import container_of
 from bitwright.errors import BudgetError, DeviceError, LibraryError, ModelError, OutputError, PlanError, TextError, UserError
 from bitwright.methods.by_name import method_named
 from bitwright.objectives import CostObjective
 from bitwright.pipeline import Conditions, Memory, Search
-from bitwright.pipeline.ask_tell_loop import Effort
 from bitwright.pipeline.before_loading import require_fittable, require_searchable
 from bitwright.pipeline.channel_order import order_channels
-from bitwright.pipeline.cost_limits import NO_CONDITIONS, CostCeiling
-from bitwright.pipeline.importing import import_plan
+from bitwright.pipeline.exchange import import_plan
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_space import whole_space
+from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, CostCeiling
+from bitwright.pipeline.pricing.run_space import whole_space
+from bitwright.pipeline.searching.ask_tell_loop import Effort
 from bitwright.pipeline.smallest import fit_smallest
 from bitwright.progress import Silent
 from tests.runs import small
@@ -45,7 +46,6 @@ def unread(llama_256: Path, llama_96: Path, gguf_256: Path, monkeypatch: pytest.
         monkeypatch.setattr(owner, name, read)
     monkeypatch.setattr("bitwright.pipeline.loaded_run.load", read)
     monkeypatch.setattr("bitwright.pipeline.channel_order.load", read)
-    monkeypatch.setattr("bitwright.pipeline.importing.load", read)
 
 
 @pytest.fixture(params=["llama_256", "gguf_256"])
@@ -73,7 +73,7 @@ CASES: dict[str, Case] = {
         ("4,096 tokens", "128"),
     ),
     "a sequence beyond the model": (UserError, lambda m, o: fit(small(m, sequence_length=129), o), ("129 tokens", "128", "--sequence-length")),
-    "a pattern that keeps nothing": (ModelError, lambda m, o: fit(small(m, keep=("no_such*",)), o), ("'no_such*'",)),
+    "a pattern that keeps nothing": (ModelError, lambda m, o: fit(small(m, skip=("no_such*",)), o), ("'no_such*'",)),
     "a profile of another engine": (
         DeviceError,
         lambda m, o: fit(small(m, target="native", formats=()), o, conditions=limited(CostObjective.SECONDS)),
@@ -131,6 +131,71 @@ def test_texts_are_looked_at_first(llama_256: Path, tmp_path: Path, role: str, n
         sentence(refused.value, tmp_path / name, said)
 
 
+@pytest.fixture
+def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that commands run in, with a long text, one of a few sequences, and one of less than a sequence."""
+    for name, n_repeats in (("long", 200), ("few", 4), ("short", 0)):
+        (tmp_path / f"{name}.txt").write_text("one " + "once upon a time there was a dog " * n_repeats, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"calibration": "short.txt"}, ("4 sequences of 24 tokens", "short.txt holds 0", "--sequence-length")),
+        ({"held_out": "short.txt"}, ("2 sequences of 24 tokens", "short.txt holds 0")),
+        ({"calibration": "long.txt:1,few.txt:1", "n_calibration": 64}, ("few.txt has", "of 32 sequences", "--calibration-sequences")),
+        ({"calibration": "long.txt,few.txt,short.txt", "n_held_out": 2}, ("gives none of 2", "number of sequences")),
+    ],
+)
+def test_texts_that_are_too_short_are_told_first(words: dict[str, Any], said: tuple[str, ...], model: Path, texts: Path) -> None:
+    settings = small(model, **words)
+    for verb in (
+        lambda: bw.pipeline.search(settings, texts / "o"),
+        lambda: fit(settings, texts / "o"),
+        lambda: import_plan(settings, texts / "long.txt", "llama-quantize", texts / "o"),
+    ):
+        with pytest.raises(TextError) as refused:
+            verb()
+        sentence(refused.value, *said)
+    assert not (texts / "o").exists()
+
+
+@pytest.mark.usefixtures("unread")
+def test_channels_are_sorted_on_enough_text_of_a_folder(model: Path, texts: Path) -> None:
+    name = "short.txt" if model.is_dir() else "long.txt"
+    with pytest.raises(UserError) as refused:
+        order_channels(str(model), name, texts / "o", length=24)
+    sentence(refused.value, "short.txt holds 0" if model.is_dir() else "is a GGUF file")
+
+
+@pytest.mark.usefixtures("unread")
+def test_words_that_the_model_does_not_know_are_told_first(llama_256: Path, texts: Path) -> None:
+    folder = Path(shutil.copytree(llama_256, texts / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    n_rows = json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    assert tokenizer.add_tokens(["<tool>"] + [f"<{i}>" for i in range(n_rows - len(tokenizer))])
+    tokenizer.add_tokens(["<beyond>"])
+    tokenizer.save_pretrained(folder)
+    (texts / "chat.txt").write_text("<beyond>" + "once upon a time " * 200, encoding="utf-8")
+    (texts / "tools.txt").write_text("once upon a time <tool> " * 200, encoding="utf-8")
+    for words in ({"calibration": "chat.txt"}, {"held_out": "chat.txt"}, {"calibration": "long.txt,chat.txt"}):
+        with pytest.raises(TextError) as refused:
+            bw.pipeline.search(small(folder, **words), texts / "o")
+        sentence(refused.value, "chat.txt", "<beyond>", f"{n_rows:,} rows")
+    require_searchable(small(folder, calibration="tools.txt"), texts / "o", by=BY, conditions=NO_CONDITIONS, device="cpu")
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_rule_without_a_tensor_is_told_first(model: Path, texts: Path) -> None:
+    (texts / "types.txt").write_text("attn_q=q8_0\nno_such=q4_0\n", encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        import_plan(small(model), texts / "types.txt", "llama-quantize", texts / "o")
+    sentence(refused.value, "no_such")
+
+
 @pytest.mark.usefixtures("unread")
 def test_libraries_are_looked_for_first(llama_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitwright.objectives.text.documents.find_spec", lambda _: None)
@@ -176,7 +241,8 @@ def test_a_window_that_the_engine_passes_over_is_refused(llama_tied: Path, tmp_p
 @pytest.mark.parametrize("name", ["llama_256", "gguf_quantized", "tiny_qwen3_moe"])
 def test_what_headers_say_is_what_the_weights_say(name: str, target: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     path, of = request.getfixturevalue(name), target_named(target)
-    outline, source, container = open_headers(str(path)), as_held(open_source(str(path)), of), container_of(of, str(path))
+    view = engine_named(target).view
+    outline, source, container = open_headers(str(path), view), as_held(open_source(str(path), view), of), container_of(of, str(path))
     least, most = (as_held(headers, of) for headers in (outline.least, outline.most))
     assert [(t.name, t.shape) for t in least.tensors] == [(t.name, t.shape) for t in source.tensors]
     exact = container.fixed_bytes(source, (), tmp_path)
@@ -186,7 +252,7 @@ def test_what_headers_say_is_what_the_weights_say(name: str, target: str, reques
 
 
 def test_the_smallest_file_is_known_without_its_weights(llama_256: Path, tmp_path: Path) -> None:
-    """Just below it every fit is refused at once, and there none is."""
+    """Budgets just below it are refused at once, and none at it."""
     settings = small(llama_256, formats=("Q4_0", "Q8_0"))
     space = whole_space(set_up(settings, tmp_path / "run", device="cpu", progress=Silent()))
     smallest = space.total_bytes(space.smallest())

@@ -15,7 +15,7 @@ from bitwright.errors import PlanError, UserError
 from bitwright.objectives import Shape
 from bitwright.pipeline.channel_order import order_channels
 from bitwright.pipeline.loaded_run import text_named
-from bitwright.pipeline.run_space import uniforms
+from bitwright.pipeline.pricing.run_space import uniforms
 from bitwright.predictors import channel_energies
 from bitwright.progress import Silent
 from bitwright.spaces import part_of
@@ -75,7 +75,7 @@ def test_what_was_built_keeps_every_promise(fitted: bw.pipeline.Fitted) -> None:
 
 
 def test_channels_may_be_pruned_by_hand_up_to_all_of_a_part(fitted: bw.pipeline.Fitted, tmp_path: Path) -> None:
-    formats, space = fitted.plan.formats, bw.open_run(fitted.report.parent).prices.space
+    formats, space = fitted.plan.formats, bw.open_run(fitted.report.parent).space
     shapes = {tensor.name: tensor.shape for unit in space.units for tensor in unit.tensors}
     first = next(name for name in formats if "ffn_down" in name and part_of(name) == 0)
     alike = [first.partition(".part.")[0].replace("ffn_down", role) for role in ("ffn_gate", "ffn_up", "ffn_down")]

@@ -10,11 +10,11 @@ import bitwright as bw
 from bitwright.errors import PlanError, UserError
 from bitwright.methods.by_name import method_named
 from bitwright.pipeline import Run, Search
-from bitwright.pipeline.ask_tell_loop import Effort
-from bitwright.pipeline.building import require_fit
+from bitwright.pipeline.finishing.building import require_fit
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.run_search import search_budget
-from bitwright.pipeline.run_space import price, uniforms
+from bitwright.pipeline.pricing.run_space import price, uniforms
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.progress import Silent
 from bitwright.search import solve
 from bitwright.spaces import DROP, Plan
@@ -29,12 +29,12 @@ MENU, KEPT = ("INT2_G32", "INT4_G32", "INT8_G32", "DROP"), ("token_embd*", "outp
 
 @pytest.fixture(scope="module")
 def searched_with_drops(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    settings = small(tiny_mixtral, target="native", formats=MENU, keep=KEPT)
+    settings = small(tiny_mixtral, target="native", formats=MENU, skip=KEPT)
     return bw.pipeline.search(settings, tmp_path_factory.mktemp("drops") / "run", n_points=3)
 
 
 def smallest_plan(run: Run) -> Plan:
-    smallest = run.prices.space.total_bytes(run.prices.space.smallest())
+    smallest = run.space.total_bytes(run.space.smallest())
     made, _ = bw.plan(run, bw.parse_budget(f"{smallest}B"))
     return made
 
@@ -45,31 +45,30 @@ def test_the_smallest_plan_keeps_two_experts_a_layer(searched_with_drops: Run) -
     assert len(dropped) == 2 * 2 * 3
     for layer in range(2):
         assert sum(name.startswith(f"blk.{layer}.") for name in dropped) == 6
-    assert made.size_bytes == searched_with_drops.prices.space.total_bytes(searched_with_drops.prices.space.smallest())
+    assert made.size_bytes == searched_with_drops.space.total_bytes(searched_with_drops.space.smallest())
 
 
 def test_no_uniform_allocation_drops_anything(searched_with_drops: Run) -> None:
-    space = searched_with_drops.prices.space
+    space = searched_with_drops.space
     assert "uniform DROP" not in uniforms(searched_with_drops)
     for choice in uniforms(searched_with_drops).values():
         assert not (choice == space.formats.index(DROP)).any()
 
 
 def test_dropping_is_priced_by_its_divergence(searched_with_drops: Run) -> None:
-    prices = searched_with_drops.prices
-    column = prices.space.formats.index(DROP)
-    offered = prices.space.offered[:, column]
+    column = searched_with_drops.space.formats.index(DROP)
+    offered = searched_with_drops.space.offered[:, column]
     assert offered.sum() == 4
-    np.testing.assert_array_equal(prices.table[offered, column], searched_with_drops.store.array("what dropping costs")[offered])
-    assert (prices.table[offered, column] > 0).all()
-    assert np.isfinite(prices.table[prices.tried]).all()
+    np.testing.assert_array_equal(searched_with_drops.table[offered, column], searched_with_drops.store.array("what dropping costs")[offered])
+    assert (searched_with_drops.table[offered, column] > 0).all()
+    assert np.isfinite(searched_with_drops.table[searched_with_drops.tried]).all()
 
 
 def test_a_search_expands_around_choices_that_drop(tiny_mixtral: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitwright.search.strategies.auto.FAR", 0.0)
-    bench = set_up(small(tiny_mixtral, target="native", formats=MENU, keep=KEPT), tmp_path, device="cpu", progress=Silent())
+    bench = set_up(small(tiny_mixtral, target="native", formats=MENU, skip=KEPT), tmp_path, device="cpu", progress=Silent())
     run = price(bench)
-    space = run.prices.space
+    space = run.space
     budget = int(space.total_bits(space.uniform(next(form for form in space.formats if form.name == "INT2_G32"))))
     found = search_budget(bench, run, budget_bits=budget, search=Search(method_named("auto"), Effort(evaluations=12)))
     assert found.spent.backward_tokens > 0
@@ -79,9 +78,9 @@ def test_a_search_expands_around_choices_that_drop(tiny_mixtral: Path, tmp_path:
 
 
 def test_of_two_copies_one_is_dropped_first(trained_moe: Path, tmp_path: Path) -> None:
-    settings = small(trained_moe, target="native", formats=MENU, keep=KEPT, n_calibration=32, sequence_length=32)
+    settings = small(trained_moe, target="native", formats=MENU, skip=KEPT, n_calibration=32, sequence_length=32)
     run = price(set_up(settings, tmp_path, device="cpu", progress=Silent()))
-    space, column = run.prices.space, run.prices.space.formats.index(DROP)
+    space, column = run.space, run.space.formats.index(DROP)
     copies = {
         layer: [u for u, unit in enumerate(space.units) if (unit.layer, unit.expert) in {(layer, ORIGINAL), (layer, COPY)}] for layer in range(2)
     }
@@ -89,7 +88,7 @@ def test_of_two_copies_one_is_dropped_first(trained_moe: Path, tmp_path: Path) -
         assert run.store.array("what dropping costs")[pair] == pytest.approx([0, 0], abs=1e-5), "the other takes all of its tokens"
         assert space.offered[pair, column].sum() == 1
     assert (space.offered[:, column].sum()) == 2 * 7, "as many as leave one"
-    first = solve(space, run.prices.table, int(space.total_bits(space.largest())) - 8).choice
+    first = solve(space, run.table, int(space.total_bits(space.largest())) - 8).choice
     dropped = set(np.flatnonzero(first == column).tolist())
     assert dropped
     assert dropped <= {u for pair in copies.values() for u in pair}
@@ -97,7 +96,7 @@ def test_of_two_copies_one_is_dropped_first(trained_moe: Path, tmp_path: Path) -
 
 
 def test_a_sensitivity_of_another_unit_is_refused(tiny_mixtral: Path, tmp_path: Path) -> None:
-    settings = small(tiny_mixtral, target="native", formats=MENU, keep=KEPT, sensitivity="importance")
+    settings = small(tiny_mixtral, target="native", formats=MENU, skip=KEPT, sensitivity="importance")
     with pytest.raises(UserError) as caught:
         bw.pipeline.search(settings, tmp_path, n_points=2)
     sentence(caught.value, "nats", "'importance'", "gradient")
@@ -123,7 +122,7 @@ def test_a_plan_that_leaves_too_few_experts_is_refused(searched_with_drops: Run,
 
 def test_what_is_built_without_experts_keeps_its_promises(trained_moe: Path, tmp_path: Path) -> None:
     """A twin takes over in the finished model as it did when the plan was measured."""
-    settings = small(trained_moe, target="native", formats=MENU, keep=KEPT, n_calibration=32, sequence_length=32)
+    settings = small(trained_moe, target="native", formats=MENU, skip=KEPT, n_calibration=32, sequence_length=32)
     fitted = bw.fit(settings, bw.parse_budget("450KB"), tmp_path, by=Search(method_named("auto"), Effort(evaluations=4)))
     assert "DROP" in fitted.plan.formats.values()
     said = json.loads((fitted.model / "config.json").read_text())["quantization_config"]["formats"]

@@ -8,14 +8,13 @@ import pytest
 
 import bitwright as bw
 from bitwright.devices import Device, Latency, PowerUnknown
-from bitwright.devices.latency import NotProfiled
 from bitwright.engines.llama_cpp.log import engine_memory
 from bitwright.errors import UserError
 from bitwright.pipeline import Run
-from bitwright.pipeline.costs import costs_of, serving_of
 from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
-from bitwright.pipeline.memory_budget import memory_of
+from bitwright.pipeline.planning.costs import costs_of, serving_of
+from bitwright.pipeline.planning.memory_budget import memory_of
 from bitwright.search import solve
 from bitwright.spaces import DEFAULT_CACHE
 from tests.runs import rows
@@ -23,14 +22,14 @@ from tests.sentences import sentence
 
 pytestmark = pytest.mark.slow
 
-BOARD = Device("board", 2**30, 1.0, 1e9, 1.0, "llama.cpp", "b11549", 64, 1, 0.0, PowerUnknown(), (), DEFAULT_CACHE, (), NotProfiled())
+BOARD = Device("board", 2**30, 1.0, 1e9, 1.0, "llama.cpp", "b11549", 64, 1, 0.0, PowerUnknown(), (), DEFAULT_CACHE, (), None)
 
 
 def needs(run: Run, device: Device, share: float) -> Device:
     """The device with just the memory for the smallest file and `share` of the way to the largest."""
-    space = run.prices.space
+    space = run.space
     sizes = [space.total_bytes(choice) for choice in (space.smallest(), space.largest())]
-    rest = memory_of(run.settings.model, serving_of(device)).total_bytes - run.prices.original_bytes
+    rest = memory_of(run.settings.model, serving_of(device)).total_bytes - run.original_bytes
     return replace(device, memory_bytes=round(rest + sizes[0] + share * (sizes[1] - sizes[0])))
 
 
@@ -54,10 +53,10 @@ def test_every_plan_is_within_its_device(searched: Run) -> None:
     for device, row in zip(devices, found.assigned, strict=True):
         assert row.device == device
         assert row.memory.total_bytes <= device.usable_bytes
-        assert row.plan.size_bytes == searched.prices.space.total_bytes(row.choice)
+        assert row.plan.size_bytes == searched.space.total_bytes(row.choice)
         nats.append(row.plan.divergence.nats_per_token)
     assert nats == sorted(nats, reverse=True)
-    assert found.assigned[0].choice.tolist() == searched.prices.space.smallest().tolist()
+    assert found.assigned[0].choice.tolist() == searched.space.smallest().tolist()
     assert rows(searched.folder) == before  # nothing was measured
 
 
@@ -89,7 +88,7 @@ def test_a_least_speed_makes_the_file_smaller(searched: Run) -> None:
 
 
 def test_a_machine_that_was_timed_is_as_fast_as_it_was_timed(searched: Run) -> None:
-    rates = {form.name: 1e-9 for form in searched.prices.space.formats}
+    rates = {form.name: 1e-9 for form in searched.space.formats}
     as_bandwidth = replace(BOARD, latency=Latency(rates, 0.0, 0.01))
     assert one(searched, as_bandwidth).tokens_per_second == pytest.approx(one(searched, BOARD).tokens_per_second, rel=1e-3)
     slow = replace(BOARD, latency=Latency(rates | {"Q8_0": 1e-8}, 0.0, 0.01))
@@ -100,16 +99,16 @@ def test_a_machine_that_was_timed_is_as_fast_as_it_was_timed(searched: Run) -> N
 
 
 def test_a_slow_format_gives_way_to_fast_ones_at_the_least_divergence(searched: Run) -> None:
-    """Where the formats of the smallest files are slow, size alone finds nothing that is fast enough, and the integer programme does."""
-    rates = {form.name: 1e-9 for form in searched.prices.space.formats} | {"Q4_0": 5e-9, "Q5_0": 3e-9}
+    """Size alone finds nothing that is fast enough if the formats of the smallest files are slow, and the integer programme does."""
+    rates = {form.name: 1e-9 for form in searched.space.formats} | {"Q4_0": 5e-9, "Q5_0": 3e-9}
     board = replace(needs(searched, BOARD, 0.7), latency=Latency(rates, 0.0, 0.01))
     wanted = 1.05 * one(searched, board).tokens_per_second
     row = one(searched, replace(board, least_tokens_per_second=wanted))
     assert row.tokens_per_second >= wanted
     assert row.memory.total_bytes <= board.usable_bytes
-    space, seconds = searched.prices.space, costs_of(searched).seconds(board, searched.prices.space)
+    space, seconds = searched.space, costs_of(searched).seconds(board, searched.space)
     budgets = np.linspace(space.total_bytes(space.smallest()), row.plan.size_bytes, 50)
-    by_size = [solve(space, searched.prices.table, 8 * int(size_bytes)).choice for size_bytes in budgets]
+    by_size = [solve(space, searched.table, 8 * int(size_bytes)).choice for size_bytes in budgets]
     assert max(1 / float(seconds.of(choice)) for choice in by_size) < wanted
 
 

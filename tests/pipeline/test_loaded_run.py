@@ -12,9 +12,9 @@ import bitwright as bw
 from bitwright.compress import read_imatrix, write_imatrix
 from bitwright.errors import ModelError, RunError, TextError
 from bitwright.pipeline import Run
-from bitwright.pipeline.held_out import measure
 from bitwright.pipeline.loaded_run import LoadedRun, set_up, timed
-from bitwright.pipeline.run_space import price, uniforms
+from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.run_space import price, uniforms
 from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny
 from tests.runs import leftovers, small
@@ -57,7 +57,7 @@ def test_text_of_the_user_s_is_taken_and_split(llama_tied: Path, tmp_path: Path,
 
 
 class Heard(Silent):
-    """Keeps what is said."""
+    """Progress that keeps the notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -156,7 +156,7 @@ def test_the_importance_matrix_that_is_kept_is_the_one_that_is_used(llama_tied: 
 
 
 def measured(run: Run) -> list[tuple[object, ...]]:
-    """What the run has of every choice, with the seconds that measuring it took."""
+    """Return every measurement of the run, with the seconds that it took."""
     return [(m.choice, m.estimates, m.by_sequence.tolist(), m.n_sequences, m.n_tokens, m.seconds) for m in run.measurements.values()]
 
 

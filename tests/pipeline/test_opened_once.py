@@ -1,4 +1,4 @@
-"""One `fit` opens its model once, and one that is gone on with counts nothing twice and believes nothing unread."""
+"""Opening a model once in a `fit`; a continued run counts nothing twice and believes nothing unread."""
 
 import json
 import shutil

@@ -15,9 +15,9 @@ from bitwright.devices.device import read_device
 from bitwright.errors import OutputError
 from bitwright.pipeline import Run
 from bitwright.pipeline.channel_order import order_channels
+from bitwright.pipeline.exchange import import_plan
 from bitwright.pipeline.fleet import DeviceWithoutPlan, Fleet
 from bitwright.pipeline.fleet_files import plan_names, write_fleet
-from bitwright.pipeline.importing import import_plan
 from bitwright.pipeline.verbs import write_plan
 from bitwright.written_files import RECORD
 from tests.fits import Fit
@@ -171,7 +171,7 @@ def test_a_run_that_cannot_be_written_is_read(searched: Run, read_only: Path, tm
     assert set(bw.open_run(searched.folder).measurements) <= set(run.measurements)
     made, _ = bw.plan(run, BIT_BUDGET)
     assert made.found.budget == BIT_BUDGET.text
-    assert bw.pipeline.describe(run).original_bytes == searched.prices.original_bytes
+    assert bw.pipeline.describe(run).original_bytes == searched.original_bytes
     with pytest.raises(OutputError) as refused:
         run.store.put_text("a", "b")
     sentence(refused.value, read_only)

@@ -47,7 +47,7 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(model: str, sensitivity
 
 
 def test_a_measurement_that_was_finished_is_never_made_again(llama_tied: Path, tmp_path: Path) -> None:
-    """Killed as soon as a first candidate has been measured; its seconds, which no second measurement would repeat, stay."""
+    """The run is killed as soon as a first candidate has been measured; its seconds, which no second measurement would repeat, stay."""
     settings, budget = small(llama_tied, sensitivity="weight"), bw.parse_budget("9.5bpw")
     with process(fit, settings, budget, tmp_path) as running:
         for title in running.news(SILENCE_SECONDS):

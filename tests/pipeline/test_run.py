@@ -9,27 +9,36 @@ from bitwright.engines import LLAMA_CPP
 from bitwright.errors import RunError
 from bitwright.objectives import Store
 from bitwright.pipeline import Run
-from bitwright.pipeline.run import Prices, read_prices, store_prices
+from bitwright.pipeline.run import store_prices, stored_run
 from bitwright.spaces import Tensor, Unit
 from tests.measuring import put_quality
 from tests.sentences import sentence
 
 
-def prices() -> Prices:
+def priced(folder: Path) -> Run:
     units = (
         Unit("blk.0.attn_q", 0, "attn_q", (Tensor("blk.0.attn_q.weight", (8, 64), "BF16"),)),
         Unit("tie", -1, "tie", (Tensor("a.weight", (4, 4, 32), "F16"), Tensor("b.weight", (2, 32), "F32"))),
     )
     space = LLAMA_CPP.space(units, menu=("Q8_0", "Q4_0"), fixed_bytes=123, n_weights=4567)
     table = np.where(space.offered, np.arange(2 * len(space.formats)).reshape(2, -1) / 7, np.nan)
-    return Prices(space, ~np.isnan(table), table, table / 3, 99_999)
+    return Run(
+        folder,
+        Store(folder / "run.sqlite"),
+        bw.Settings("m"),
+        space,
+        tried=~np.isnan(table),
+        table=table,
+        second_table=table / 3,
+        original_bytes=99_999,
+    )
 
 
 def test_prices_come_back_as_they_were_kept(tmp_path: Path) -> None:
-    store, given = Store(tmp_path / "run.sqlite"), prices()
-    store_prices(store, given, "llama.cpp")
-    found = read_prices(store)
-    store.close()
+    given = priced(tmp_path)
+    store_prices(given)
+    found = stored_run(tmp_path, given.store, given.settings)
+    given.store.close()
     assert (found.space.units, found.space.formats) == (given.space.units, given.space.formats)
     assert (found.space.fixed_bits, found.space.n_weights, found.original_bytes) == (8 * 123, 4567, 99_999)
     for name in ("size_bits", "offered"):
@@ -43,19 +52,18 @@ def test_a_finished_search_is_opened_without_its_model(searched: Run) -> None:
     found = bw.open_run(searched.folder)
     assert found.settings == searched.settings
     assert list(found.measurements) == list(searched.measurements)
-    np.testing.assert_array_equal(found.prices.table, searched.prices.table)
+    np.testing.assert_array_equal(found.table, searched.table)
     assert found.scale == searched.scale
     found.store.close()
 
 
 def test_the_scale_is_that_of_all_measurements(tmp_path: Path) -> None:
-    store, given = Store(tmp_path / "run.sqlite"), prices()
-    run = Run(tmp_path, store, bw.Settings("m"), given)
-    choice = given.space.uniform(LLAMA_CPP.format("Q4_0"))
+    run = priced(tmp_path)
+    choice = run.space.uniform(LLAMA_CPP.format("Q4_0"))
     assert run.scale.factor == 1
-    put_quality(store, choice, (3 * run.summed(choice),))
+    put_quality(run.store, choice, (3 * run.summed(choice),))
     assert run.scale.factor == pytest.approx(3)
-    store.close()
+    run.store.close()
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

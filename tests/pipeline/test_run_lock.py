@@ -1,4 +1,4 @@
-"""One process works in a run folder at a time."""
+"""Lock of a run folder: a second process is refused."""
 
 import os
 import signal
@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from bitwright.errors import OutputError, RunError
-from bitwright.pipeline.run_lock import LOCK, working_in
+from bitwright.pipeline.run_lock import working_in
 from bitwright.whole_files import temporary_name
+from bitwright.written_files import LOCK
 from tests.sentences import sentence
 
 

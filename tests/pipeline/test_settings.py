@@ -35,7 +35,7 @@ def test_settings_of_another_version_are_a_sentence() -> None:
         ({"n_held_out": -2}, ("held-out sequences", "at least 2", "it is -2")),
         ({"sequence_length": 1}, ("tokens of a sequence", "at least 2", "it is 1")),
         ({"target": "exllama"}, ("'exllama'", "llama.cpp")),
-        ({"codec": "gptq"}, ("llama.cpp", "libggml", "'gptq'", "--codec")),
+        ({"codec": "gptq"}, ("llama.cpp", "ggml, obs", "'gptq'", "choose one of them")),
         ({"target": "integers", "codec": "awq"}, ("'awq'", "rtn, clip, hqq, gptq, gptq+clip")),
         ({"rare": "free"}, ("'free'", "floor", "forced")),
         ({"rare": "forced", "sensitivity": "importance"}, ("'importance'", "gradient", "--rare floor")),

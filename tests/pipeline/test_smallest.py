@@ -10,10 +10,10 @@ import bitwright as bw
 from bitwright.errors import BudgetError, ObjectiveError, UserError
 from bitwright.objectives import CostObjective
 from bitwright.pipeline import Run
-from bitwright.pipeline.ask_tell_loop import Effort
-from bitwright.pipeline.cost_limits import NO_DEVICE, CostCeiling, parse_conditions
-from bitwright.pipeline.costs import costs_of
-from bitwright.pipeline.run_search import DEFAULT, named_objectives
+from bitwright.pipeline.planning.cost_limits import CostCeiling, parse_conditions
+from bitwright.pipeline.planning.costs import costs_of
+from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.run_search import DEFAULT, named_objectives
 from bitwright.pipeline.smallest import smallest_plan
 from tests.sentences import sentence
 
@@ -30,7 +30,7 @@ def test_a_lower_ceiling_takes_a_larger_file(own: Run) -> None:
     known = sorted(m.nats_per_token for m in own.measurements.values())
     sizes = []
     for goal in (known[-1] * 1.01, (known[0] + known[-1]) / 2, known[0] * 1.5):
-        made, summary = smallest_plan(own, parse_conditions([f"kl={goal:.6f}"], NO_DEVICE))
+        made, summary = smallest_plan(own, parse_conditions([f"kl={goal:.6f}"], None))
         assert made.divergence.nats_per_token <= goal
         assert made.divergence.basis == "measured"
         assert f"at most {goal:g} nats/token" in made.found.budget or "the smallest of at most" in made.found.budget
@@ -38,36 +38,34 @@ def test_a_lower_ceiling_takes_a_larger_file(own: Run) -> None:
         sizes.append(made.size_bytes)
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
-    assert sizes[0] == own.prices.space.total_bytes(own.prices.space.smallest())
+    assert sizes[0] == own.space.total_bytes(own.space.smallest())
 
 
 def test_a_fit_ends_with_the_smallest_file_in_the_engine(searched: Run, tmp_path: Path) -> None:
     settings = searched.settings
     goal = sum(m.nats_per_token for m in searched.measurements.values()) / len(searched.measurements)
     by = replace(DEFAULT, effort=Effort(evaluations=2))
-    fitted = bw.pipeline.fit_smallest(settings, parse_conditions([f"kl={goal:.6f}"], NO_DEVICE), tmp_path / "out", by=by)
+    fitted = bw.pipeline.fit_smallest(settings, parse_conditions([f"kl={goal:.6f}"], None), tmp_path / "out", by=by)
     assert fitted.plan.divergence.nats_per_token <= goal
     assert fitted.plan == bw.read_plan(tmp_path / "out" / "plan.json")
     assert fitted.model.stat().st_size == fitted.plan.size_bytes
     assert not fitted.check.broken
     assert fitted.report.is_file()
-    space = bw.open_run(tmp_path / "out").prices.space
+    space = bw.open_run(tmp_path / "out").space
     assert space.total_bytes(space.smallest()) <= fitted.plan.size_bytes < space.total_bytes(space.largest())
 
 
 def test_other_ceilings_are_kept_beside(own: Run) -> None:
-    space = own.prices.space
-    active = costs_of(own).named(CostObjective.ACTIVE_BYTES, NO_DEVICE)
+    space = own.space
+    active = costs_of(own).named(CostObjective.ACTIVE_BYTES, None)
     ceiling = float(active.of(space.smallest()) + active.of(space.largest())) / 2
     loosest = max(m.nats_per_token for m in own.measurements.values())
-    made, _ = smallest_plan(
-        own, replace(parse_conditions([f"kl={loosest:.6f}"], NO_DEVICE), at_most=(CostCeiling(CostObjective.ACTIVE_BYTES, ceiling),))
-    )
+    made, _ = smallest_plan(own, replace(parse_conditions([f"kl={loosest:.6f}"], None), at_most=(CostCeiling(CostObjective.ACTIVE_BYTES, ceiling),)))
     assert active.of(space.choice(made.formats)) <= ceiling
 
 
 def test_what_no_plan_reaches_is_refused(own: Run) -> None:
-    conditions = parse_conditions(["kl=1e-9"], NO_DEVICE)
+    conditions = parse_conditions(["kl=1e-9"], None)
     with pytest.raises(BudgetError) as caught:
         smallest_plan(own, conditions)
     sentence(caught.value, "kl=1e-09", "raise it")
@@ -78,5 +76,5 @@ def test_what_no_plan_reaches_is_refused(own: Run) -> None:
         bw.plan(own, bw.parse_budget("6bpw"), conditions=conditions)
     sentence(refused.value, "smallest file")
     with pytest.raises(ObjectiveError) as malformed:
-        parse_conditions(["kl=small"], NO_DEVICE)
+        parse_conditions(["kl=small"], None)
     sentence(malformed.value, "kl=small")

@@ -13,7 +13,7 @@ from bitwright.errors import BudgetError, RunError, UserError
 from bitwright.objectives import Store
 from bitwright.pipeline import Run
 from bitwright.pipeline.verbs import describe, write_plan
-from bitwright.report import NotMeasured, Quality
+from bitwright.report import Quality
 from bitwright.spaces import Plan
 from bitwright.written_files import RECORD
 from tests.fits import Fit
@@ -42,9 +42,9 @@ def test_the_file_is_as_large_as_planned_and_within_the_budget(fit: Fit) -> None
 
 
 def test_the_budget_is_filled_as_far_as_formats_allow(fit: Fit) -> None:
-    """By the table no unit could have a better format in what the knapsack leaves."""
+    """No unit could have a better format by the table in what the knapsack leaves."""
     run = bw.open_run(fit.folder)
-    space, table = run.prices.space, run.prices.table
+    space, table = run.space, run.table
     (choice,) = [candidate.choice for candidate in fit.fitted.summary.candidates if candidate.label == "knapsack"]
     room = 8 * fit.budget.size_bytes(space.n_weights) - int(space.total_bits(choice))
     for u, f in np.argwhere(space.offered):
@@ -118,7 +118,7 @@ def test_a_folder_and_its_gguf_are_planned_alike(fit_of_folder: Fit, fit_of_gguf
 
 def test_a_finished_fit_is_only_built_again(fit_of_gguf: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fit_of_gguf.fitted.model.read_bytes()
-    for work in ("run_space.distortion_of", "run_space.priced_twice", "loaded_run.sample_texts", "loaded_run.collect_importance"):
+    for work in ("pricing.run_space.distortion_of", "pricing.run_space.priced_twice", "loaded_run.sample_texts", "loaded_run.collect_importance"):
         monkeypatch.setattr(f"bitwright.pipeline.{work}", refuse)
     monkeypatch.setattr("bitwright.pipeline.loaded_run.Reference", refuse)
     again = bw.fit(fit_of_gguf.settings, fit_of_gguf.budget, fit_of_gguf.folder)
@@ -157,7 +157,7 @@ def test_search_plan_build_and_check_one_after_the_other(searched: Run, tmp_path
         plans.append(made)
         assert made.size_bytes <= bw.parse_budget(budget).size_bytes(made.model.n_weights)
         assert made.found.budget == budget
-        assert [c.choice.tolist() for c in summary.candidates if c.chosen] == [run.prices.space.choice(made.formats).tolist()]
+        assert [c.choice.tolist() for c in summary.candidates if c.chosen] == [run.space.choice(made.formats).tolist()]
     run.store.close()
     assert plans[0].size_bytes < plans[1].size_bytes
     assert plans[1].divergence.nats_per_token < plans[0].divergence.nats_per_token
@@ -180,7 +180,7 @@ def test_a_search_measures_points_of_the_front_and_uniforms(searched: Run) -> No
     assert any(label.startswith("front") for label in labels)
     # what is stored already is a format of the menu's neighbours too, so the finest uniform may be the last point of the front
     assert {"uniform Q4_0", "uniform Q5_0"} <= set(labels)
-    assert not any(isinstance(c.measured, NotMeasured) for c in summary.candidates)
+    assert not any(c.measured is None for c in summary.candidates)
     front = sorted((c for c in summary.candidates if c.label.startswith("front")), key=lambda c: c.size_bytes)
     nats = [c.measured.nats_per_token for c in front if isinstance(c.measured, Quality)]
     assert nats == sorted(nats, reverse=True)
@@ -212,7 +212,7 @@ def test_a_budget_below_the_smallest_file_is_refused_before_anything_is_quantize
 ) -> None:
     settings = small(gguf_256, formats=("Q8_0", "Q4_0"))
     with monkeypatch.context() as patched:
-        patched.setattr("bitwright.pipeline.price_table.measure_distortion", refuse)
+        patched.setattr("bitwright.pipeline.pricing.price_table.measure_distortion", refuse)
         with pytest.raises(BudgetError) as refused:
             bw.fit(settings, bw.parse_budget("300kB"), tmp_path / "o")
     message = sentence(refused.value, "300,000 bytes")

@@ -7,22 +7,7 @@ import numpy as np
 import pytest
 
 from bitwright.engines import LLAMA_CPP
-from bitwright.report import (
-    AsSearched,
-    Candidate,
-    Forecast,
-    NoForecast,
-    NoLimit,
-    NotMeasured,
-    Quality,
-    RunSummary,
-    SearchHistory,
-    SearchStep,
-    SingleText,
-    SizeLimit,
-    Stage,
-    Validation,
-)
+from bitwright.report import Candidate, Forecast, Quality, RunSummary, SearchHistory, SearchStep, SizeLimit, Stage, Validation
 from bitwright.spaces import Choice, Space, Tensor, discover
 
 WIDTH, HIDDEN, KEYS, VOCABULARY, LAYERS = 576, 1536, 192, 49_152, 30
@@ -68,7 +53,7 @@ def candidates(space: Space, table: np.ndarray, budget_bytes: int) -> Iterator[C
         nats = float(table[rows, choice].sum())
         true = nats * float(np.exp(rng.normal(0.05, 0.06)))
         quality = Quality(true, 0.035 * true, 17.3 * float(np.exp(1.1 * true)), float(np.exp(-1.4 * true**0.6)), 65_536)
-        known = quality if measured else NotMeasured()
+        known = quality if measured else None
         return Candidate(label, kind, choice, space.total_bytes(choice), space.bits_per_weight(choice), nats, known, chosen)
 
     for name in ("Q4_0", "IQ4_NL", "Q4_1", "Q5_0", "Q5_1", "Q8_0"):
@@ -121,9 +106,9 @@ def summary() -> RunSummary:
             "command": "bitwright run HuggingFaceTB/SmolLM2-135M --budget 90MB --seed 0",
         },
         reference_perplexity=17.31,
-        shipping=AsSearched(),
+        shipping=None,
         experts=(),
-        texts=SingleText(),
+        texts=None,
         cost_fronts=(),
     )
 
@@ -172,7 +157,7 @@ def along() -> SearchHistory:
     volume = np.maximum.accumulate(1 - 0.38 * np.exp(-np.arange(45) / 8) - np.abs(rng.normal(0, 0.002, 45)))
     course = steps(sizes, nats, in_full=np.ones(45, dtype=bool), before=0)
     best = np.minimum.accumulate(nats)
-    return SearchHistory("nsga2", "Deb et al., IEEE TEC 6 (2), 2002", NoLimit(), course, volume, best, NoForecast(), is_finished=False)
+    return SearchHistory("nsga2", "Deb et al., IEEE TEC 6 (2), 2002", None, course, volume, best, None, is_finished=False)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from io import StringIO
 from rich.console import Console
 from rich.table import Table
 
-from bitwright.report import Allocation, CalibrationText, RunSummary, TextAllocation, TextComparison, Unpriced
+from bitwright.report import Allocation, CalibrationText, RunSummary, TextAllocation, TextComparison
 from bitwright.report.calibration_texts import kinds_table, routing_table, texts_table
 from bitwright.report.page import page
 
@@ -15,7 +15,7 @@ OTHER = Allocation(("INT4", "INT2", "INT4"), (4.5, 3.25))
 PROSE = CalibrationText("prose.txt", 1_200, TextAllocation(OTHER, 0.91, 1.25), TextAllocation(TOGETHER, 0.987, 1.0), (0.25, 0.75), 0.5)
 CODE = CalibrationText("<code>.py", 300, TextAllocation(TOGETHER, 0.99, 1.0), TextAllocation(OTHER, 0.97, 1.02), (0.5, 0.5), 1.0)
 TEXTS = TextComparison(("a", "b", "c"), ("attn_q", "blk.0, experts"), ("blk.0.expert.0", "blk.0.expert.1"), (0.3, 0.7), TOGETHER, (PROSE, CODE))
-UNPRICED = replace(TEXTS, experts=(), frequencies=(), texts=(replace(PROSE, alone=Unpriced(), by_chance=Unpriced(), frequencies=()),))
+UNPRICED = replace(TEXTS, experts=(), frequencies=(), texts=(replace(PROSE, alone=None, by_chance=None, frequencies=()),))
 
 
 def printed(table: Table) -> str:

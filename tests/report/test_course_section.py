@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitwright.report import NoForecast, SearchHistory, SizeLimit
+from bitwright.report import SearchHistory, SizeLimit
 from bitwright.report.course_section import course_sections
 
 HOSTILE = "\"><script>alert(1)</script>'&"
@@ -32,7 +32,7 @@ def test_a_search_along_the_front_is_told(along: SearchHistory) -> None:
 
 
 def test_a_search_that_came_to_little_is_told(within: SearchHistory) -> None:
-    nothing = replace(within, steps=(), hypervolume=np.zeros(0), incumbent=np.zeros(0), forecast=NoForecast(), source="")
+    nothing = replace(within, steps=(), hypervolume=np.zeros(0), incumbent=np.zeros(0), forecast=None, source="")
     assert "<p>Nothing was measured. The search stopped by itself" in words(nothing)
     assert "Source" not in words(nothing)
     assert "<figure>" not in words(nothing)

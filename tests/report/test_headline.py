@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from bitwright.report import NoLimit, NotMeasured, Quality, RunSummary
+from bitwright.report import Quality, RunSummary
 from bitwright.report.headline import headline
 
 
@@ -11,11 +11,11 @@ def test_it_names_model_size_divergence_and_the_best_rival_that_fits(summary: Ru
 
 
 def test_without_a_budget_rivals_are_no_larger_than_the_plan(summary: RunSummary) -> None:
-    assert headline(replace(summary, budget=NoLimit())).comparison.startswith("Best uniform format of at most that size: Q4_1")
+    assert headline(replace(summary, budget=None)).comparison.startswith("Best uniform format of at most that size: Q4_1")
 
 
 def test_a_prediction_is_compared_with_predictions_and_said_to_be_one(summary: RunSummary) -> None:
-    guessed = tuple(replace(candidate, measured=NotMeasured()) if candidate.chosen else candidate for candidate in summary.candidates)
+    guessed = tuple(replace(candidate, measured=None) if candidate.chosen else candidate for candidate in summary.candidates)
     words = headline(replace(summary, candidates=guessed))
     assert words.result.endswith("(predicted, not measured)")
     assert "±" not in words.comparison

@@ -9,7 +9,7 @@ import pytest
 
 from bitwright.engines import LLAMA_CPP
 from bitwright.errors import OutputError
-from bitwright.report import NoLimit, NotMeasured, RunSummary, write_page
+from bitwright.report import RunSummary, write_page
 from bitwright.report.charts.heat_maps import common_format
 from bitwright.report.page import page
 from bitwright.spaces import Tensor, Unit
@@ -20,7 +20,7 @@ VOID = {"meta", "br", "wbr", "rect", "circle", "line", "polyline", "path"}
 
 
 class Balance(HTMLParser):
-    """Holds every opened element against the one that closes it."""
+    """Parser that compares every opened element with the one that closes it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def test_a_run_without_a_search_has_no_section_of_it(summary: RunSummary) -> Non
 
 
 def test_error_bars_stand_at_measured_points_only(summary: RunSummary) -> None:
-    measured = sum(not isinstance(candidate.measured, NotMeasured) for candidate in summary.candidates)
+    measured = sum(candidate.measured is not None for candidate in summary.candidates)
     assert page(summary).count('class="error"') == measured < len(summary.candidates)
 
 
@@ -109,9 +109,9 @@ def test_the_common_format_is_near_four_bits_and_offered_everywhere(summary: Run
 
 
 def test_a_run_with_less_to_tell_has_a_page_too(summary: RunSummary) -> None:
-    bare = replace(summary.chosen, measured=NotMeasured(), predicted_nats=0.0)
+    bare = replace(summary.chosen, measured=None, predicted_nats=0.0)
     nothing = np.zeros(0)
-    text = page(replace(summary, budget=NoLimit(), candidates=(bare,), stages=(), front_sizes_bytes=nothing.astype(np.int64), front_nats=nothing))
+    text = page(replace(summary, budget=None, candidates=(bare,), stages=(), front_sizes_bytes=nothing.astype(np.int64), front_nats=nothing))
     assert "not measured" in text
     assert "There was no budget." in text
     assert 'class="budget" x1="' in text  # in the legend only

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from bitwright.report import RunSummary
-from bitwright.report.prices import NoStep, Step, grow, shrink
+from bitwright.report.prices import Step, grow, shrink
 from bitwright.report.tables.unit_table import exchange
 
 
@@ -29,7 +29,7 @@ def test_the_smallest_cannot_shrink_and_the_finest_cannot_grow(summary: RunSumma
     space = summary.space
     smallest = replace(summary.chosen, choice=space.smallest())
     finest = replace(summary.chosen, choice=np.where(space.offered, space.size_bits, 0).argmax(axis=1))
-    assert isinstance(shrink(replace(summary, candidates=(smallest,)), 0), NoStep)
-    assert isinstance(grow(replace(summary, candidates=(finest,)), 0), NoStep)
+    assert shrink(replace(summary, candidates=(smallest,)), 0) is None
+    assert grow(replace(summary, candidates=(finest,)), 0) is None
     only = space.narrowed(np.eye(len(space.formats), dtype=bool)[summary.chosen.choice])
     assert exchange(replace(summary, space=only)).startswith("No exchange is left")

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitwright.report import Forecast, NoLimit, RunSummary, SearchHistory
+from bitwright.report import Forecast, RunSummary, SearchHistory
 from bitwright.report.records import front_json
 
 
@@ -14,7 +14,7 @@ def test_the_front_is_json(summary: RunSummary) -> None:
     assert [candidate["label"] for candidate in record["candidates"] if candidate["chosen"]] == ["plan"]
     assert {"measured" in candidate for candidate in record["candidates"]} == {True, False}
     assert record["courses"] == []
-    assert "budget_bytes" not in json.loads(front_json(replace(summary, budget=NoLimit())))
+    assert "budget_bytes" not in json.loads(front_json(replace(summary, budget=None)))
 
 
 def test_every_step_of_a_search_is_json(searched: RunSummary, within: SearchHistory) -> None:

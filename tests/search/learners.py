@@ -20,7 +20,7 @@ def knowing(known: Landscape, *, error: float = 0.3) -> Predict:
 
 
 def ignorant(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Knows nothing."""
+    """Predict the same of every choice."""
     return np.ones(len(choices)), np.ones(len(choices))
 
 

@@ -112,7 +112,7 @@ def test_a_profile_is_found() -> None:
 
 
 def test_what_is_stored_in_no_format_of_the_engine_is_kept_as_floats() -> None:
-    """As a GGUF file's: its experts would lie as floats beside packed layers."""
+    """Experts of a GGUF file would be stored as floats beside packed layers."""
     stored = [Tensor(tensor.name, tensor.shape, "Q4_1") for tensor in SPARSE]
     units = discover(stored)
     with pytest.raises(UserError) as caught:

@@ -28,31 +28,31 @@ def byte_grid(form: ByteFormat) -> SymmetricGrid | Float8Grid:
 
 @dataclass(frozen=True, eq=False)
 class ByteCodec(Codec):
-    """The codec of `ByteFormat`."""
+    """Codec of `ByteFormat`."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
     def serves(self, form: Format) -> bool:
-        """See `Codec.serves`."""
+        """Return whether `form` is 8-bit integers or floats in rows."""
         return isinstance(form, ByteFormat)
 
     def largest_weight(self, form: Format) -> float:  # noqa: ARG002
-        """See `Codec.largest_weight`: that of bfloat16 scales."""
+        """Return the largest magnitude that bfloat16 scales hold."""
         return LARGEST_SQUARED
 
     def for_tensor(self, tensor: str, expert: int = 0) -> "ByteCodec":
-        """See `Codec.for_tensor`."""
+        """Return the codec with the rounding of one tensor, or of one expert of a stack."""
         return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
-        """See `Codec.encode`."""
+        """Round `weights` `(n_rows, n_columns)` with one scale a row; return codes and scales, row by row, as bytes `(n_bytes,)`."""
         form = _bytes(form)
         require_quantizable(weights, form, importance, most=self.largest_weight(form))
         found = rounded_by(self.rounding, weights, byte_grid(form), group=weights.shape[1], importance=importance)
         return np.concatenate([_turned(found.codes, form), narrow_scales(found.placement.scale)], axis=1).reshape(-1)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
-        """See `Codec.decode`."""
+        """Multiply codes by the scale of their row: float32 `(n_rows, n_columns)`."""
         form = _bytes(form)
         require_size(packed, form.size_bytes(shape), form.name)
         codes, scales = byte_parts(packed, shape)

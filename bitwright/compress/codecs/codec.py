@@ -40,7 +40,7 @@ class Codec(ABC):
         return LARGEST_HALF
 
     def for_tensor(self, tensor: str, expert: int = 0) -> "Codec":  # noqa: ARG002
-        """The codec of one tensor, or of one expert of a stack: itself, where it knows nothing of them but the importance."""
+        """Return the codec of one tensor, or of one expert of a stack: itself, unless it depends on more than the importance."""
         return self
 
 
@@ -52,15 +52,15 @@ class DecodeOnlyCodec(Codec):
     folder: Path
 
     def serves(self, form: Format) -> bool:
-        """See `Codec.serves`."""
+        """Return whether `codec` decodes `form`."""
         return self.codec.serves(form)
 
     def largest_weight(self, form: Format) -> float:
-        """See `Codec.largest_weight`."""
+        """Return the largest magnitude that `codec` holds in `form`."""
         return self.codec.largest_weight(form)
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:  # noqa: ARG002
-        """See `Codec.encode`.
+        """Refuse to encode.
 
         Raises:
             RunError: always.
@@ -71,7 +71,7 @@ class DecodeOnlyCodec(Codec):
         )
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
-        """See `Codec.decode`."""
+        """Dequantize with `codec` to float32 weights `(n_rows, n_columns)`."""
         return self.codec.decode(packed, form, shape)
 
 

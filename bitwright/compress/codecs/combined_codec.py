@@ -1,4 +1,4 @@
-"""One codec out of several: each format is encoded and decoded by the first that serves it."""
+"""Codec made of several: each format is encoded and decoded by the first that serves it."""
 
 from dataclasses import dataclass
 
@@ -20,21 +20,21 @@ class AbsenceCodec(Codec):
     """Pruned weights: no bytes, decoded to zeros."""
 
     def serves(self, form: Format) -> bool:
-        """See `Codec.serves`."""
+        """Return whether `form` stores nothing."""
         return isinstance(form, Absence)
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:  # noqa: ARG002
-        """See `Codec.encode`."""
+        """Return no bytes, `(0,)`."""
         return np.empty(0, dtype=np.uint8)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:  # noqa: ARG002
-        """See `Codec.decode`."""
+        """Return zeros `(n_rows, n_columns)`."""
         return np.zeros(shape, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class CombinedCodec(Codec):
-    """The `codecs`, asked in turn.
+    """Codec made of the `codecs`, asked in turn.
 
     Raises:
         ValueError: from each method, none of them serves the format.
@@ -43,23 +43,23 @@ class CombinedCodec(Codec):
     codecs: tuple[Codec, ...]
 
     def serves(self, form: Format) -> bool:
-        """See `Codec.serves`."""
+        """Return whether any of the codecs serves `form`."""
         return any(codec.serves(form) for codec in self.codecs)
 
     def largest_weight(self, form: Format) -> float:
-        """See `Codec.largest_weight`."""
+        """Return the largest magnitude that the codec of `form` holds."""
         return self._serving(form).largest_weight(form)
 
     def for_tensor(self, tensor: str, expert: int = 0) -> "CombinedCodec":
-        """See `Codec.for_tensor`."""
+        """Return the same combination with every codec for one tensor, or for one expert of a stack."""
         return CombinedCodec(tuple(codec.for_tensor(tensor, expert) for codec in self.codecs))
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
-        """See `Codec.encode`."""
+        """Quantize `weights` `(n_rows, n_columns)` with the codec of `form` to bytes `(n_bytes,)`."""
         return self._serving(form).encode(weights, form, importance)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
-        """See `Codec.decode`."""
+        """Dequantize with the codec of `form` to float32 weights `(n_rows, n_columns)`."""
         return self._serving(form).decode(packed, form, shape)
 
     def _serving(self, form: Format) -> Codec:

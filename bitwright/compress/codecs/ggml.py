@@ -15,20 +15,20 @@ class GgmlCodec(Codec):
     """Codec of libggml's own quantizers."""
 
     def serves(self, form: Format) -> bool:
-        """See `Codec.serves`."""
+        """Return whether `form` is a block format of ggml."""
         return isinstance(form, BlockFormat)
 
     def largest_weight(self, form: Format) -> float:
-        """See `Codec.largest_weight`."""
+        """Return the largest magnitude that the scales of `form` hold."""
         return _LARGEST.get(form.name, LARGEST_HALF)
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
-        """See `Codec.encode`."""
+        """Quantize `weights` `(n_rows, n_columns)` with libggml, by their importance, to bytes `(n_bytes,)`."""
         require_quantizable(weights, form, importance, most=self.largest_weight(form))
         return quantize(weights, form, _positive(importance))
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
-        """See `Codec.decode`."""
+        """Dequantize with libggml to float32 weights `(n_rows, n_columns)`."""
         return dequantize(packed, form.name, shape)
 
 

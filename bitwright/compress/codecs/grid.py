@@ -86,18 +86,18 @@ class MinimumGrid(Grid):
     bits: int
 
     def between(self, low: Floats, high: Floats) -> Placement:
-        """See `Grid.between`."""
+        """Return levels from `low` to `high` `(...)`: minimum and step rounded to half floats."""
         minimum = _rounded(low, torch.float16)
         scale = _scale(_step(minimum, high, self.n_levels), self.n_levels, torch.float16, largest=np.maximum(np.abs(low), np.abs(high)))
         return Placement(scale, minimum, minimum)
 
     def moved(self, placement: Placement, offset: Floats) -> Placement:
-        """See `Grid.moved`."""
+        """Return the placement with its minimum at `offset` `(...)`, rounded to a half float."""
         minimum = _rounded(offset, torch.float16)
         return Placement(placement.scale, minimum, minimum)
 
     def values(self, codes: Codes, placement: Placement) -> Floats:
-        """See `Grid.values`."""
+        """Return code times scale plus minimum, float32 `(..., group)`."""
         values: Floats = codes.astype(np.float32) * placement.scale[..., None] + placement.anchor[..., None]
         return values
 
@@ -110,17 +110,17 @@ class ZeroPointGrid(Grid):
     dtype: torch.dtype
 
     def between(self, low: Floats, high: Floats) -> Placement:
-        """See `Grid.between`; the range is widened to hold zero."""
+        """Return levels from `low` to `high` `(...)`, a range widened to contain zero."""
         low, high = np.minimum(low, 0), np.maximum(high, 0)
         scale = _scale(_step(low, high, self.n_levels), self.n_levels, self.dtype, largest=np.maximum(-low, high))
         return self._at(scale, low)
 
     def moved(self, placement: Placement, offset: Floats) -> Placement:
-        """See `Grid.moved`."""
+        """Return the placement with the zero point nearest to `offset` `(...)`."""
         return self._at(placement.scale, offset)
 
     def values(self, codes: Codes, placement: Placement) -> Floats:
-        """See `Grid.values`."""
+        """Return code minus zero point, times scale, float32 `(..., group)`."""
         return _products(codes, placement)
 
     def _at(self, scale: Floats, offset: Floats) -> Placement:
@@ -136,7 +136,7 @@ class SymmetricGrid(Grid):
     dtype: torch.dtype
 
     def between(self, low: Floats, high: Floats) -> Placement:
-        """See `Grid.between`; the range is widened to its mirror image."""
+        """Return levels from `-m` to `m`, `m` the larger magnitude of `low` and `high` `(...)`."""
         largest = np.maximum(np.abs(low), np.abs(high))
         scale = _scale(largest * np.float32(2 / (self.n_levels - 1)), self.n_levels, self.dtype, largest=largest)
         return self.scaled(scale)
@@ -147,11 +147,11 @@ class SymmetricGrid(Grid):
         return Placement(scale, zero, -zero * scale)
 
     def moved(self, placement: Placement, offset: Floats) -> Placement:  # noqa: ARG002
-        """See `Grid.moved`: these levels cannot move."""
+        """Return `placement`: symmetric levels cannot move."""
         return placement
 
     def values(self, codes: Codes, placement: Placement) -> Floats:
-        """See `Grid.values`."""
+        """Return code minus zero point, times scale, float32 `(..., group)`."""
         return _products(codes, placement)
 
 
@@ -166,7 +166,7 @@ class Float8Grid(Grid):
     bits = 8
 
     def between(self, low: Floats, high: Floats) -> Placement:
-        """See `Grid.between`; the range is widened to its mirror image."""
+        """Return FP8 levels from `-m` to `m`, `m` the larger magnitude of `low` and `high` `(...)`."""
         return self.scaled(_rounded(np.maximum(np.abs(low), np.abs(high)) * np.float32(1 / LARGEST_FLOAT8), self.dtype))
 
     def scaled(self, scale: Floats) -> Placement:
@@ -174,11 +174,11 @@ class Float8Grid(Grid):
         return Placement(scale, np.zeros_like(scale), np.zeros_like(scale))
 
     def moved(self, placement: Placement, offset: Floats) -> Placement:  # noqa: ARG002
-        """See `Grid.moved`: these levels cannot move."""
+        """Return `placement`: FP8 levels cannot move."""
         return placement
 
     def nearest(self, weights: Floats, placement: Placement) -> Codes:
-        """See `Grid.nearest`."""
+        """Return the bytes `(..., group)` of the FP8 numbers nearest to the scaled weights, clamped to the largest; zeros if the scale is 0."""
         scale = placement.scale[..., None]
         scaled = np.divide(weights, scale, out=np.zeros(weights.shape, dtype=np.float32), where=scale > 0)
         held = torch.from_numpy(scaled).clamp_(-LARGEST_FLOAT8, LARGEST_FLOAT8)
@@ -186,7 +186,7 @@ class Float8Grid(Grid):
         return codes
 
     def values(self, codes: Codes, placement: Placement) -> Floats:
-        """See `Grid.values`."""
+        """Return FP8 number times scale, float32 `(..., group)`."""
         floats: Floats = torch.from_numpy(np.ascontiguousarray(codes)).view(torch.float8_e4m3fn).float().numpy()
         return floats * placement.scale[..., None]
 

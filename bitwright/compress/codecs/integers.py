@@ -26,20 +26,20 @@ _WEIGHTS_AT_ONCE = 1 << 20  # small enough for a processor's caches
 
 @dataclass(frozen=True, eq=False)
 class IntegerCodec(Codec):
-    """The codec of `IntegerFormat`."""
+    """Codec of `IntegerFormat`."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
     def for_tensor(self, tensor: str, expert: int = 0) -> "IntegerCodec":
-        """See `Codec.for_tensor`."""
+        """Return the codec with the rounding of one tensor, or of one expert of a stack."""
         return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
 
     def serves(self, form: Format) -> bool:
-        """See `Codec.serves`."""
+        """Return whether `form` is integers in groups with a scale and a minimum."""
         return isinstance(form, IntegerFormat)
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
-        """See `Codec.encode`."""
+        """Round `weights` `(n_rows, n_columns)` in groups; return packed codes, scales and minima, row by row, as bytes `(n_bytes,)`."""
         form = _integers(form)
         require_quantizable(weights, form, importance, most=self.largest_weight(form))
         found = rounded_by(self.rounding, weights, MinimumGrid(form.bits), group=form.group or weights.shape[1], importance=importance)
@@ -47,7 +47,7 @@ class IntegerCodec(Codec):
         return np.concatenate(stored).reshape(-1) if stored else np.empty(0, dtype=np.uint8)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
-        """See `Codec.decode`."""
+        """Return code times scale plus minimum of each group, float32 `(n_rows, n_columns)`."""
         form = _integers(form)
         require_size(packed, form.size_bytes(shape), form.name)
         weights = np.empty(shape, dtype=np.float32)

@@ -36,24 +36,24 @@ def grid_of(form: PackedFormat) -> Grid:
 
 @dataclass(frozen=True, eq=False)
 class PackedCodec(Codec):
-    """The codec of `PackedFormat`."""
+    """Codec of `PackedFormat`."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
     def for_tensor(self, tensor: str, expert: int = 0) -> "PackedCodec":
-        """See `Codec.for_tensor`."""
+        """Return the codec with the rounding of one tensor, or of one expert of a stack."""
         return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
 
     def serves(self, form: Format) -> bool:
-        """See `Codec.serves`."""
+        """Return whether `form` is a format of compressed-tensors' packed integers."""
         return isinstance(form, PackedFormat)
 
     def largest_weight(self, form: Format) -> float:  # noqa: ARG002
-        """See `Codec.largest_weight`: that of bfloat16 scales."""
+        """Return the largest magnitude that bfloat16 scales hold."""
         return LARGEST_SQUARED
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
-        """See `Codec.encode`."""
+        """Round `weights` `(n_rows, n_columns)` in groups; return packed words, scales and zero points as bytes `(n_bytes,)`."""
         form = _packed_integers(form)
         require_quantizable(weights, form, importance, most=self.largest_weight(form))
         found = rounded_by(self.rounding, weights, grid_of(form), group=form.group or weights.shape[1], importance=importance)
@@ -62,7 +62,7 @@ class PackedCodec(Codec):
         return np.concatenate([np.concatenate(words), narrow_scales(found.placement.scale), *zeros], axis=1).reshape(-1)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
-        """See `Codec.decode`."""
+        """Return code minus zero point, times scale, of each group: float32 `(n_rows, n_columns)`."""
         form = _packed_integers(form)
         words, scale, zeros = _parts(packed, form, shape)
         weights = np.empty(shape, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The weights of a plan and of a choice, in a torch module for as long as a `with` block lasts."""
+"""Weights of a plan and of a choice, in a torch module for as long as a `with` block lasts."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from bitwright.spaces import DROP, Choice, Format, Space, Tensor, chosen_cache, 
 
 @dataclass(frozen=True)
 class PackedWeights:
-    """The weights of a tensor in a format, expanded from its packed levels."""
+    """Weights of a tensor in a format, expanded from its packed levels."""
 
     levels: PackedTensors
     tensor: Tensor

@@ -1,4 +1,4 @@
-"""The one writer of weights into a torch module: other weights as long as a `with` block lasts, one set after another.
+"""Writer of weights into a torch module, the only one: other weights as long as a `with` block lasts, one set after another.
 
 A search measures hundreds of choices of which most differ in two units, so only tensors that differ from the set before are written, and expanded
 weights are cached in memory up to a bound.
@@ -38,7 +38,7 @@ def swapping(model: Model, *, expanded_bytes: int = 0) -> Iterator["WeightSwappe
 
 
 class WeightSwapper:
-    """Loads weights into a module. Opened by `swapping`.
+    """Loader of weights into a module, opened by `swapping`.
 
     `originals` are the weights before anything was written, by name of the parameter; those that were never written are not there.
     """

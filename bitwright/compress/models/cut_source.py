@@ -25,16 +25,16 @@ class CutSource(Source):
 
     @property
     def context_length(self) -> int:
-        """See `Source.context_length`."""
+        """Context length that the model was made for, in tokens; 0 where it is not known."""
         return self.whole.context_length
 
     @property
     def n_experts_used(self) -> int:
-        """See `Source.n_experts_used`."""
+        """Number of routed experts that a token uses."""
         return self.whole.n_experts_used
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Read a tensor, or the part of one that it was cut into, as float32 `(n_rows, n_columns)`."""
         if tensor.name not in self._of:
             return self.whole.read(tensor)
         stack, part = self._of[tensor.name]
@@ -42,7 +42,7 @@ class CutSource(Source):
         return np.ascontiguousarray(weights[slice(*part.rows), slice(*part.columns)])
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`.
+        """Return the stored bytes `(n_bytes,)` of a tensor, or of the part that it was cut into.
 
         Raises:
             ValueError: the tensor is a range of columns of a matrix that is not stored as floats.

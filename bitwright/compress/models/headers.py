@@ -7,7 +7,10 @@ from `Outline.least` to `Outline.most`; the two are equal if all tensors of the 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from transformers import PreTrainedTokenizerBase
+
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
+from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import Tensor
 
 
@@ -33,16 +36,16 @@ class Headers(Source):
 
     @property
     def context_length(self) -> int:
-        """See `Source.context_length`."""
+        """Context length that the model was made for, in tokens; 0 where it is not known."""
         return self._said("context_length", 0) if self._context_length < 0 else self._context_length
 
     @property
     def n_experts_used(self) -> int:
-        """See `Source.n_experts_used`."""
+        """Number of routed experts that a token uses."""
         return self._said("expert_used_count", 1) if self._n_experts_used < 0 else self._n_experts_used
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`.
+        """Refuse to read weights.
 
         Raises:
             ValueError: always.
@@ -50,7 +53,7 @@ class Headers(Source):
         raise ValueError(f"headers hold no weights: {tensor.name} cannot be read")
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`.
+        """Refuse to read bytes.
 
         Raises:
             ValueError: always.
@@ -58,7 +61,7 @@ class Headers(Source):
         raise ValueError(f"headers hold no weights: the bytes of {tensor.name} cannot be read")
 
     def stored_bytes(self, tensor: Tensor) -> int:
-        """See `Source.stored_bytes`."""
+        """Return the bytes of a tensor by the file's header, or by its shape."""
         return self._sizes[tensor.name] if tensor.name in self._sizes else super().stored_bytes(tensor)
 
 
@@ -72,9 +75,14 @@ def exact_headers(file: Source) -> Headers:
 class Outline:
     """Smallest and largest headers that a model may turn out to have, before its weights are read.
 
-    `window_ignored` is the sliding window that llama.cpp does not compute, see `architectures.window_ignored`; 0 where there is none.
+    `window_ignored` is the sliding window that llama.cpp does not compute, see `architectures.window_ignored`; 0 where there is none. `tokenizer` and
+    `pieces`, the parameter slices of each matrix, are those of the loaded model, without slices where only weights tell them. `n_embedding_rows` is
+    the upper bound of its token ids.
     """
 
     least: Headers
     most: Headers
     window_ignored: int
+    tokenizer: PreTrainedTokenizerBase
+    pieces: Mapping[str, tuple[ParameterSlice, ...]]
+    n_embedding_rows: int

@@ -92,6 +92,10 @@ def read_tokenizer(path: Path, **where: Any) -> PreTrainedTokenizerBase:
             f"A tokenizer must have a number as its model_max_length and give numbers; that of {path} does not "
             f"({shown(tokenizer.model_max_length)}): download the model again."
         )
+    if tokenizer.unk_token is not None and tokenizer.unk_token not in tokenizer.get_vocab():  # its id is then looked up for ever
+        raise ModelError(
+            f"A tokenizer's unk_token must be one of its tokens; that of {path} is {shown(repr(tokenizer.unk_token))}: download the model again."
+        )
     return tokenizer
 
 

@@ -21,6 +21,7 @@ from bitwright.compress.models.source import Bytes, Floats, Source
 from bitwright.spaces import Tensor
 
 _WHOLE, _KEYS, _VALUES = ".attn_kv_b.weight", ".attn_k_b.weight", ".attn_v_b.weight"
+_BY_HEAD = ".attention.value_length_mla"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class LatentByHead(Source):
             if not tensor.name.endswith(_WHOLE):
                 tensors.append(tensor)
                 continue
-            value = int(said[f"{prefix}attention.value_length_mla"])
+            value = int(said[f"{whole.architecture}{_BY_HEAD}"])
             key = int(said[f"{prefix}attention.key_length_mla"]) - int(said[f"{prefix}rope.dimension_count"])
             for name, half in (
                 (_KEYS, _Half(tensor, key + value, 0, key, transposed=True)),
@@ -64,7 +65,7 @@ class LatentByHead(Source):
         self.tensors = tuple(tensors)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Read a tensor, or one half of the keys and values by head, as float32 `(n_rows, n_columns)`."""
         if tensor.name not in self._halves:
             return self._whole.read(tensor)
         half = self._halves[tensor.name]
@@ -73,20 +74,21 @@ class LatentByHead(Source):
         return weights
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`."""
+        """Return the stored bytes `(n_bytes,)` of a tensor; those of a half are made of its weights."""
         if tensor.name not in self._halves:
             return self._whole.stored(tensor)
         return float_bytes(tensor.stored, torch.from_numpy(self.read(tensor)))
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
-        """See `Source.part`."""
+        """Read one expert of a stack, or one head of a half, as float32 `(n_rows, n_columns)`."""
         return super().part(tensor, expert) if tensor.name in self._halves else self._whole.part(tensor, expert)
 
     def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
-        """See `Source.stored_part`."""
+        """Return the stored bytes of one expert of a stack, or of one head of a half."""
         return super().stored_part(tensor, expert) if tensor.name in self._halves else self._whole.stored_part(tensor, expert)
 
 
 def is_latent(source: Source) -> bool:
-    """Return whether the source has latent attention that llama.cpp's file stores by head."""
-    return any(tensor.name.endswith(_WHOLE) for tensor in source.tensors)
+    """Return whether the source has latent attention that llama.cpp's file stores by head; MiniCPM3's has `kv_b` whole, and no lengths by head."""
+    by_head = any(entry.key.endswith(_BY_HEAD) for entry in source.metadata)
+    return by_head and any(tensor.name.endswith(_WHOLE) for tensor in source.tensors)

@@ -32,5 +32,5 @@ class Model:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The engine's tensors in file order."""
+        """Tensors of the engine in file order."""
         return self.source.tensors

@@ -26,6 +26,7 @@ from bitwright.compress.models.hub import NO_CODE, configuration, located, quiet
 from bitwright.compress.models.joined_name import split_name
 from bitwright.compress.models.model_settings import settings_of_folder
 from bitwright.compress.models.module_state import weights_of
+from bitwright.errors import ModelError
 
 _KEPT_OPEN = 4  # opened models in memory; a run needs one
 
@@ -124,6 +125,11 @@ class GgufCheckpoint:
         Raises:
             ModelError: transformers cannot load them, or reads another model than llama.cpp.
         """
+        if len(self.source.parts) > 1:
+            raise ModelError(
+                f"transformers reads a GGUF file that is not split; {self.path} has {len(self.source.parts)} parts: merge them with "
+                "`llama-gguf-split --merge`, or give the model's folder as MODEL and this file as --gguf."
+            )
         with quietly(self.path):
             found: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 **self._where, config=copy.deepcopy(self.config), dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)

@@ -3,7 +3,7 @@
 import re
 
 from bitwright.compress.models.model import Model
-from bitwright.compress.models.structure import ROUTER
+from bitwright.compress.models.modules.structure import ROUTER
 from bitwright.spaces import expert_of, role_of
 
 _CORRECTED = re.compile(r"blk\.\d+\.exp_probs_b\.bias|.*e_score_correction_bias")

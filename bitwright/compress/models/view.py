@@ -1,7 +1,7 @@
 """View of a model: the tensors that an engine holds, their names, and the parameters that they are made of.
 
 llama.cpp sees the tensors of a GGUF file (`gguf/gguf_view.py`), every other engine the parameters of the transformers module under the module's own
-names (`module_view.py`).
+names (`modules/module_view.py`).
 """
 
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from bitwright.compress.models.headers import Outline
+from bitwright.compress.models.headers import Headers, Outline
 from bitwright.compress.models.opening import Checkpoint
 from bitwright.compress.models.source import Source
 from bitwright.compress.models.tensor_layout import ParameterSlice
@@ -26,7 +26,7 @@ class Bound:
 
 
 class View(ABC):
-    """How an engine sees a model that was opened."""
+    """View of an opened model: its tensors as an engine sees them."""
 
     def prepare(self, name: str, progress: Progress) -> None:  # noqa: B027  # most views need nothing
         """Make what takes time before the model called `name` can be opened, and report it.
@@ -58,3 +58,11 @@ class View(ABC):
         Raises:
             ModelError: see `source`.
         """
+
+
+def outline_of(
+    checkpoint: Checkpoint, bounds: tuple[Headers, Headers], pieces: Mapping[str, tuple[ParameterSlice, ...]], *, window: int = 0
+) -> Outline:
+    """Return the outline of a checkpoint: the smallest and largest headers (`bounds`), the `pieces` of its matrices, and the `window` ignored."""
+    embedding = checkpoint.skeleton.get_input_embeddings()
+    return Outline(*bounds, window, checkpoint.tokenizer, pieces, embedding.get_parameter("weight").shape[0])

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import Model, RoundsInputs, Weights, applied, rounded_as, router_tensors
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Floats, mean_divergence, types_unlike
 from bitwright.engines.checkpoint_check import CheckpointCheck
 from bitwright.engines.checkpoint_container import CheckpointContainer
@@ -27,8 +28,7 @@ from bitwright.engines.compressed_tensors.reload import load_packed, loaded_type
 from bitwright.engines.compressed_tensors.vllm import in_vllm
 from bitwright.engines.greedy_generation import continued
 from bitwright.objectives import next_token_log_probabilities
-from bitwright.progress import Progress
-from bitwright.spaces import Format, PackedFormat, Plan
+from bitwright.spaces import Format, PackedFormat
 
 _EXACT, _ROUNDED = 1e-4, 5e-3  # nats between two computations with the same weights, and with one of them in bfloat16
 _FLOAT32, _BFLOAT16 = 1e-6, 2.0**-9  # relative errors of sums, by which roundings of inputs are turned
@@ -38,7 +38,7 @@ _GENERATED_TOKENS = 24
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What an engine gave and what torch gives with the weights that it loads, log-probabilities `(n_contexts, n_vocabulary)`; and a text."""
+    """Log-probabilities `(n_contexts, n_vocabulary)` of an engine and of torch with the weights that it loads; and a text."""
 
     engine: str
     log_probabilities: Floats
@@ -68,30 +68,17 @@ class _Asked:
 _Run = Callable[[Model, Path, CheckpointSource, _Asked], _Found]
 
 
-def check_in_transformers(
-    container: CheckpointContainer, model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, progress: Progress
-) -> CheckpointCheck:
-    """Compare the folder at `path`, which `container` wrote, with its plan in transformers, over `contexts`, each `(length,)` token ids.
+def check_in_transformers(container: CheckpointContainer, request: CheckRequest) -> CheckpointCheck:
+    """Compare a folder that `container` wrote with its plan in transformers.
 
     Raises:
         ModelError: the checkpoint cannot be read, by us or by transformers.
     """
-    asked = _Question(contexts, prompt, narrow=False, run=_in_transformers)
-    return _checked(container, model, plan, path, asked=asked, progress=progress)
+    return _checked(container, request, narrow=False, run=_in_transformers)
 
 
-def check_in_vllm(
-    container: CheckpointContainer,
-    model: Model,
-    plan: Plan,
-    path: Path,
-    *,
-    contexts: list[NDArray[np.int64]],
-    prompt: str,
-    python: str,
-    progress: Progress,
-) -> CheckpointCheck:
-    """The same in the vLLM of `python`, or where that is empty with the weights that the package unpacks which vLLM uses.
+def check_in_vllm(container: CheckpointContainer, request: CheckRequest, *, python: str) -> CheckpointCheck:
+    """Check the checkpoint in the vLLM of `python`; if that is empty, with the weights of the package's unpacker, which vLLM uses.
 
     vLLM's kernels for packed integers take bfloat16 alone.
 
@@ -99,32 +86,23 @@ def check_in_vllm(
         ModelError: the checkpoint cannot be read, by us or by vLLM.
         BrokenPromiseError: a layer unpacks to other weights than were written.
     """
-    asked = _Question(contexts, prompt, narrow=True, run=partial(_in_vllm if python else _unpacked, python=python))
-    return _checked(container, model, plan, path, asked=asked, progress=progress)
+    return _checked(container, request, narrow=True, run=partial(_in_vllm if python else _unpacked, python=python))
 
 
-@dataclass(frozen=True, eq=False)
-class _Question:
-    """The contexts and the prompt of a check, whether packed integers are computed with in bfloat16 (`narrow`), and what runs the engine."""
-
-    contexts: list[NDArray[np.int64]]
-    prompt: str
-    narrow: bool
-    run: _Run
-
-
-def _checked(container: CheckpointContainer, model: Model, plan: Plan, path: Path, *, asked: _Question, progress: Progress) -> CheckpointCheck:
-    built, contexts, prompt = container.written(path), asked.contexts, asked.prompt
-    with progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
+def _checked(container: CheckpointContainer, request: CheckRequest, *, narrow: bool, run: _Run) -> CheckpointCheck:
+    """Compare with the engine that `run` runs; `narrow`: it computes with packed integers in bfloat16."""
+    model, plan, path, contexts, prompt = request.model, request.plan, request.path, request.contexts, request.prompt
+    built = container.written(path)
+    with request.progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
         original = next_token_log_probabilities(model, contexts)
         advance(len(contexts))
         weights = written_weights(built, (*plan.formats, *router_tensors(model).values()))
         with applied(model, weights):
             planned, text = next_token_log_probabilities(model, contexts), continued(model, prompt).text
         advance(len(contexts))
-        narrow = asked.narrow and any(isinstance(form, PackedFormat) for form in built.forms.values())
+        narrow = narrow and any(isinstance(form, PackedFormat) for form in built.forms.values())
         turned = _turned(model, weights, planned, contexts, by=_BFLOAT16 if narrow else _FLOAT32)
-        found = asked.run(model, path, built, _Asked(contexts, prompt, "bfloat16" if narrow else "float32", turned, weights, planned, text))
+        found = run(model, path, built, _Asked(contexts, prompt, "bfloat16" if narrow else "float32", turned, weights, planned, text))
         advance(len(contexts))
     return CheckpointCheck(
         engine_name=found.engine,

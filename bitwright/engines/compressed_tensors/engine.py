@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bitwright.compress import LINEAR_VIEW, Codec, Floats, Model, View, packed_codec, rounding_named
+from bitwright.compress import LINEAR_VIEW, Codec, Floats, View, packed_codec, rounding_named
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.checkpoint_container import CheckpointContainer
 from bitwright.engines.compressed_tensors.check import check_in_transformers, check_in_vllm
@@ -17,8 +14,6 @@ from bitwright.engines.compressed_tensors.reload import reload_in_transformers, 
 from bitwright.engines.compressed_tensors.target import TRANSFORMERS, VLLM
 from bitwright.engines.compressed_tensors.vllm import python_of_vllm
 from bitwright.engines.engine import Engine
-from bitwright.progress import Progress
-from bitwright.spaces import Plan
 
 
 @dataclass(frozen=True)
@@ -28,29 +23,19 @@ class TransformersEngine(Engine):
     view: ClassVar[View] = LINEAR_VIEW
 
     def container(self, model: str) -> CheckpointContainer:
-        """See `Engine.container`."""
+        """Return the container of compressed-tensors, which transformers reloads whole."""
         return CheckpointContainer(model, self.target, CompressedTensors(self.target.formats), reload_in_transformers)
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
-        """See `Engine.codec`."""
+        """Return the codec of packed formats with the rounding `name`."""
         return packed_codec(rounding_named(name, moments))
 
-    def check(
-        self,
-        model: Model,
-        plan: Plan,
-        path: Path,
-        *,
-        contexts: list[NDArray[np.int64]],
-        prompt: str,
-        engine_python: str,  # noqa: ARG002
-        progress: Progress,
-    ) -> Check:
-        """See `Engine.check`."""
-        return check_in_transformers(self.container(plan.model.source), model, plan, path, contexts=contexts, prompt=prompt, progress=progress)
+    def check(self, request: CheckRequest) -> Check:
+        """Load the checkpoint with `from_pretrained` and compare it with its plan."""
+        return check_in_transformers(self.container(request.plan.model.source), request)
 
     def require_writable(self) -> None:
-        """See `Engine.require_writable`."""
+        """Raise `LibraryError` if the package compressed-tensors is missing."""
         require_package()
 
 
@@ -61,26 +46,23 @@ class VllmEngine(Engine):
     view: ClassVar[View] = LINEAR_VIEW
 
     def container(self, model: str) -> CheckpointContainer:
-        """See `Engine.container`."""
+        """Return the container of compressed-tensors, reloaded layer by layer."""
         return CheckpointContainer(model, self.target, CompressedTensors(self.target.formats), unpack_layer_by_layer)
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
-        """See `Engine.codec`."""
+        """Return the codec of packed formats with the rounding `name`."""
         return packed_codec(rounding_named(name, moments))
 
-    def check(
-        self, model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, engine_python: str, progress: Progress
-    ) -> Check:
-        """See `Engine.check`."""
-        container, python = self.container(plan.model.source), python_of_vllm(engine_python)
-        return check_in_vllm(container, model, plan, path, contexts=contexts, prompt=prompt, python=python, progress=progress)
+    def check(self, request: CheckRequest) -> Check:
+        """Load the checkpoint in vLLM, where a Python has it, and compare it with its plan."""
+        return check_in_vllm(self.container(request.plan.model.source), request, python=python_of_vllm(request.engine_python))
 
     def require_writable(self) -> None:
-        """See `Engine.require_writable`."""
+        """Raise `LibraryError` if the package compressed-tensors is missing."""
         require_package()
 
     def require_python(self, engine_python: str) -> None:
-        """See `Engine.require_python`: this Python where none is named and it has vLLM."""
+        """Raise if `engine_python` does not exist; empty means this Python, if it has vLLM."""
         python_of_vllm(engine_python)
 
 

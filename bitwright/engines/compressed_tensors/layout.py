@@ -1,4 +1,4 @@
-"""The compressed-tensors layout: packed integers and bytes, as llm-compressor writes them and transformers and vLLM load them.
+"""Layout of compressed-tensors: packed integers and bytes, as llm-compressor writes them and transformers and vLLM load them.
 
 One config group for each format that is used, and in it the layers by name. Experts lie apart on disk and in one parameter in transformers 5, which
 finds their group by looking for a pattern with `experts` in it (`get_experts_scheme`): so they are named by patterns.
@@ -39,20 +39,20 @@ class CompressedTensors(Layout):
     codec: Codec = field(default_factory=packed_codec)
 
     def described(self, form: Format, shape: tuple[int, int]) -> Mapping[str, Described]:
-        """See `Layout.described`."""
+        """Return the types and shapes of a layer's tensors: weights, scales and zero points."""
         return _described(_packed_format(form), shape)
 
     def arrays(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Mapping[str, Bytes]:
-        """See `Layout.arrays`."""
+        """Split packed rows `(n_bytes,)` into the tensors of a layer."""
         layer = layer_tensors(packed, _packed_format(form), shape)
         return {name: np.ascontiguousarray(values).reshape(-1).view(np.uint8) for name, values in layer.items()}
 
     def packed(self, arrays: Mapping[str, Bytes], form: Format, shape: tuple[int, int]) -> Bytes:
-        """See `Layout.packed`."""
+        """Join the tensors of a layer into packed rows `(n_bytes,)`."""
         return layer_bytes(packed_tensors(arrays, _packed_format(form), shape), _packed_format(form), shape)
 
     def settings(self, layers: Mapping[str, Format], others: tuple[str, ...]) -> dict[str, Any]:
-        """See `Layout.settings`."""
+        """Return a `quantization_config` with one config group for each format, and `ignore` for layers kept as floats."""
         targets: dict[str, dict[str, None]] = {}
         for layer, form in layers.items():
             targets.setdefault(form.name, {})[_target(layer)] = None
@@ -68,7 +68,7 @@ class CompressedTensors(Layout):
         }
 
     def reader(self, settings: Mapping[str, Any]) -> Callable[[str], Format]:
-        """See `Layout.reader`."""
+        """Return a function from the name of a packed layer to the format of its config group."""
         forms = {form.name: form for form in self.formats if isinstance(form, PackedFormat | ByteFormat)}
         exact: dict[str, set[str]] = {}
         expressions: list[tuple[str, str]] = []
@@ -93,7 +93,7 @@ class CompressedTensors(Layout):
         return form_of
 
     def dtype(self, layers: Mapping[str, Format]) -> str:
-        """See `Layout.dtype`."""
+        """Return bfloat16 for a checkpoint with packed experts, empty otherwise."""
         return "bfloat16" if any(_EXPERT.fullmatch(layer) for layer in layers) else ""
 
 
@@ -113,7 +113,7 @@ def _described(form: LayerFormat, shape: tuple[int, int]) -> dict[str, Described
 
 
 def _groups(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The config groups of a checkpoint, each with a list of targets and a mapping of what its weights are.
+    """Return the config groups of a checkpoint, each as its targets and its settings of weights.
 
     Raises:
         ModelError: they are something else.
@@ -137,18 +137,18 @@ def _packed_format(form: Format) -> LayerFormat:
 
 
 def _target(layer: str) -> str:
-    """The layer's name, or for an expert a pattern for all experts of its block."""
+    """Return the layer's name; for an expert a pattern for all experts of its block."""
     block = _EXPERT.fullmatch(layer)
     return rf"{_PATTERN}{re.escape(block[1])}\.experts\.\d+\..*" if block else layer
 
 
 def packed_tensors(arrays: Mapping[str, Bytes], form: LayerFormat, shape: tuple[int, int]) -> Layer:
-    """The tensors of a layer, of their bytes."""
+    """Return the tensors of a layer from their bytes."""
     return {name: arrays[name].view(_WORDS[dtype]).reshape(size) for name, (dtype, size) in _described(form, shape).items()}
 
 
 def scheme(form: LayerFormat) -> dict[str, Any]:
-    """What a config group says of a format, without the layers."""
+    """Return the config group of a format, without its layers."""
     if isinstance(form, ByteFormat):
         kind = {"num_bits": 8, "type": form.kind, "symmetric": True}
         inputs = {**kind, "strategy": "token", "dynamic": True} if form.input_steps else None
@@ -160,7 +160,7 @@ def scheme(form: LayerFormat) -> dict[str, Any]:
 
 
 def _named(group: Mapping[str, Any], forms: Mapping[str, LayerFormat]) -> str:
-    """The format of a config group.
+    """Return the format of a config group.
 
     Raises:
         ModelError: it is none that is written here.

@@ -36,7 +36,7 @@ def require_package() -> None:
 
 
 def load_packed(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
-    """The module of a checkpoint of packed integers, as plain `from_pretrained` gives it, unpacked.
+    """Load the module of a checkpoint of packed integers by plain `from_pretrained`, and unpack it.
 
     Raises:
         ModelError: it cannot be loaded.

@@ -10,12 +10,12 @@ _VLLM = "vllm 0.32.0, vllm/model_executor/layers/quantization/compressed_tensors
 
 
 def by_all_experts(unit: Unit) -> str:
-    """The routed experts of the whole model."""
+    """Return the routed experts of the whole model."""
     return "experts" if unit.kind.endswith(_EXPERTS) else unit.name
 
 
 def by_block_of_experts(unit: Unit) -> str:
-    """The routed experts of a block."""
+    """Return the routed experts of a block."""
     return f"{block_of(unit.name)}.experts" if unit.kind.endswith(_EXPERTS) else unit.name
 
 
@@ -26,17 +26,17 @@ def by_fused_projection(unit: Unit) -> str:
 
 
 def packed(form: Format) -> bool:
-    """Whether the format is another than floats of 16 or 32 bits."""
+    """Return whether the format is other than floats of 16 or 32 bits."""
     return isinstance(form, PackedFormat | ByteFormat)
 
 
 def rounds_inputs(form: Format) -> bool:
-    """Whether what goes into the layer is rounded too."""
+    """Return whether the inputs of the layer are rounded too."""
     return isinstance(form, ByteFormat) and form.input_steps > 0
 
 
 def asymmetric(form: Format) -> bool:
-    """Whether the format stores zero points."""
+    """Return whether the format stores zero points."""
     return isinstance(form, PackedFormat) and form.zero_points
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint in vLLM itself, which runs in a process and an environment of its own: next-token distributions and generation."""
+"""Checkpoints in vLLM itself, which runs in a process and an environment of its own: next-token distributions and generation."""
 
 import importlib.util
 import json
@@ -28,7 +28,7 @@ _OURS = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What vLLM of a `version` gave: log-probabilities `(n_contexts, n_vocabulary)`, and the token ids it wrote after the prompt."""
+    """Answer of vLLM of a `version`: log-probabilities `(n_contexts, n_vocabulary)`, and the token ids it wrote after the prompt."""
 
     version: str
     log_probabilities: NDArray[np.float64]
@@ -36,7 +36,7 @@ class Answer:
 
 
 def python_of_vllm(named: str) -> str:
-    """The Python that has vLLM: the one `named`, or this one where it has it, else nothing.
+    """Return the Python that has vLLM: the one `named`, or this one if it has it, else nothing.
 
     Raises:
         UserError: there is no such program.
@@ -79,7 +79,7 @@ def _normalised(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _reason(log: str) -> str:
-    """The last line of a log that names an error."""
+    """Return the last line of a log that names an error."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     named = [line for line in lines if "Error" in line]
     return (named or lines or ["it said nothing"])[-1].rstrip(".")[:300]

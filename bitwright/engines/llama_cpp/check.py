@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import GgufSource, Model, PackedTensors, Weights, applied, extremes, integer_codec, quantized_cache
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import (
     HEALTHY_NATS,
     Check,
@@ -36,8 +37,8 @@ from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.errors import ModelError
 from bitwright.objectives import next_token_log_probabilities
-from bitwright.progress import Advance, Progress
-from bitwright.spaces import CacheTypes, Plan
+from bitwright.progress import Advance
+from bitwright.spaces import CacheTypes
 
 _GENERATED_TOKENS = 24
 _FLOAT_FORMATS = ("F32", "F16", "BF16", "F64")
@@ -47,7 +48,7 @@ _STANDARD_ERRORS = 2.0
 
 @dataclass(frozen=True)
 class LlamaCppCheck(Check):
-    """What was promised and what was found.
+    """Result of checking a GGUF file in llama.cpp.
 
     `in_torch` and `in_engine` are the divergences of the plan's weights and cache from the original in torch, over the check's contexts; `engine_gap`
     is the divergence of the engine from torch with the plan's own weights, `original_gap` the same with the original's, or where the original is kept
@@ -72,17 +73,17 @@ class LlamaCppCheck(Check):
 
     @property
     def engine(self) -> str:
-        """See `Check.engine`."""
+        """Name of the engine."""
         return "llama.cpp"
 
     @property
     def written(self) -> str:
-        """See `Check.written`."""
+        """Text that llama.cpp wrote after the prompt."""
         return self.generated.text
 
     @property
     def allowed_gap(self) -> float:
-        """The largest `engine_gap` that the engine's own rounding explains: what healthy models show, and what chance adds to the original's mean
+        """Largest `engine_gap` that the engine's own rounding explains: what healthy models show, and what chance adds to the original's mean
         where that is healthy.
         """
         if self.steady_original_gap > HEALTHY_NATS:
@@ -92,7 +93,7 @@ class LlamaCppCheck(Check):
 
     @property
     def rows(self) -> tuple[tuple[str, str, str], ...]:
-        """See `Check.rows`."""
+        """Rows of the table: the quantity, as promised, as found."""
         n_types = "all as planned" if not self.wrong_types else f"{len(self.wrong_types)} differ"
         return (
             ("size", f"{self.size_promised:,} bytes", f"{self.size_found:,} bytes"),
@@ -107,7 +108,7 @@ class LlamaCppCheck(Check):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """See `Check.broken`."""
+        """Sentences about another size, other types, and too large gaps to torch."""
         found = faults((self.size_promised, self.size_found), self.wrong_types, what="file")
         gap = gap_fault(self.engine, self.engine_gap, self.allowed_gap)
         found += gap
@@ -126,17 +127,18 @@ class LlamaCppCheck(Check):
         return tuple(found)
 
 
-def check_in_llama_cpp(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, progress: Progress) -> LlamaCppCheck:
-    """Compare the file at `path` with its plan, over `contexts`, each `(length,)` token ids.
+def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
+    """Compare a built file with its plan.
 
     Raises:
         ModelError: the file cannot be read, by us or by llama.cpp, or has a window that llama.cpp does not compute and some context is longer than.
     """
+    model, plan, path, contexts, prompt = request.model, request.plan, request.path, request.contexts, request.prompt
     lengths = [len(context) for context in contexts]
     require_window(model, max(lengths))
     built, n_threads = GgufSource(path), torch.get_num_threads()
     _require_alike(model, built)
-    with progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
+    with request.progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
         original_in_torch = next_token_log_probabilities(model, contexts)
         with applied(model, _weights_of(model, built)), quantized_cache(model, plan.cache.types):
             planned_in_torch = next_token_log_probabilities(model, contexts)
@@ -191,7 +193,7 @@ def _in_engine(engine: LlamaCpp, contexts: list[NDArray[np.int64]], advance: Adv
 
 @contextmanager
 def _reference_file(model: Model) -> Iterator[Path]:
-    """A file on which the engine rounds activations: the original where its matrices are quantized, else a temporary copy of it in Q8_0.
+    """Provide a file on which the engine rounds activations: the original where its matrices are quantized, else a temporary copy of it in Q8_0.
 
     On a file of floats the engine does not round, so it would show no gap at all.
     """

@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bitwright.compress import GGML, Codec, Floats, GgmlCodec, Model, Source, View
+from bitwright.compress import GGML, OBS, Codec, Floats, GgmlCodec, GgmlErrorFeedback, Source, View
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.engine import Engine
@@ -21,13 +18,11 @@ from bitwright.engines.llama_cpp.view import LLAMA_CPP_VIEW
 from bitwright.engines.memory import MemoryModel, Serving
 from bitwright.engines.parity import Parity
 from bitwright.errors import UserError
-from bitwright.progress import Progress
-from bitwright.spaces import Plan
 
 
 @dataclass(frozen=True)
 class LlamaCppEngine(Engine):
-    """See the module."""
+    """llama.cpp as an engine: GGUF files, libggml's quantizers, and a check inside llama.cpp."""
 
     file_name: ClassVar[str] = "model.gguf"
     view: ClassVar[View] = LLAMA_CPP_VIEW
@@ -39,45 +34,35 @@ class LlamaCppEngine(Engine):
 
     @property
     def codecs(self) -> tuple[str, ...]:
-        """See `Engine.codecs`."""
-        return (GGML,)
+        """Names of the codecs: libggml's own quantizers, and those with error feedback."""
+        return (GGML, OBS)
 
     def container(self, model: str) -> Container:  # noqa: ARG002
-        """See `Engine.container`."""
+        """Return the container of GGUF files."""
         return GgufContainer()
 
-    def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:  # noqa: ARG002
-        """See `Engine.codec`."""
-        return GgmlCodec()
+    def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
+        """Return libggml's codec, or the one with error feedback."""
+        return GgmlErrorFeedback(moments) if name == OBS else GgmlCodec()
 
-    def check(
-        self,
-        model: Model,
-        plan: Plan,
-        path: Path,
-        *,
-        contexts: list[NDArray[np.int64]],
-        prompt: str,
-        engine_python: str,  # noqa: ARG002
-        progress: Progress,
-    ) -> Check:
-        """See `Engine.check`."""
-        return check_in_llama_cpp(model, plan, path, contexts=contexts, prompt=prompt, progress=progress)
+    def check(self, request: CheckRequest) -> Check:
+        """Load the file in llama.cpp and compare it with its plan."""
+        return check_in_llama_cpp(request)
 
     def held(self, source: Source) -> Source:
-        """See `Engine.held`: latent attention is held by head."""
+        """Return the tensors as llama.cpp holds them: latent attention split by head."""
         return held(source)
 
     def require_codec(self, name: str) -> None:
-        """See `Engine.require_codec`."""
+        """Raise `UserError` if `name` is none of `codecs`."""
         if name not in self.codecs:
             raise UserError(
-                f"Tensors for {self.name} are packed by libggml's own quantizers; '{name}' is for integers in groups: leave --codec out, or "
-                "choose another target."
+                f"The codec for {self.name} must be one of {', '.join(self.codecs)}; '{name}' is for integers in groups: choose one of them, or "
+                "another target."
             )
 
     def serve_command(self, model: str, serving: Serving) -> str:
-        """See `Engine.serve_command`."""
+        """Return a `llama-server` command line with the context, parallel sequences and cache types."""
         return f"llama-server -m {model} {server_arguments(serving)}"
 
 

@@ -1,4 +1,4 @@
-"""The GGUF file as a container: what llama.cpp loads."""
+"""GGUF files as a container, for llama.cpp."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,21 +11,21 @@ from bitwright.written_files import publishing
 
 
 class GgufContainer(Container):
-    """One file, whatever the source."""
+    """Container of one GGUF file."""
 
     def fixed_bytes(self, source: Source, decided: Iterable[str], scratch: Path) -> int:
-        """See `Container.fixed_bytes`."""
+        """Count the bytes of the metadata and of every tensor whose name is not in `decided`, with all padding."""
         return fixed_bytes(source, decided, scratch)
 
     def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
-        """See `Container.write`."""
+        """Write the GGUF file under a temporary name, read it back, and rename it."""
         with publishing(path, MODEL) as part:
             write_tensors(part, recipe, packed)
 
     def size_bytes(self, path: Path) -> int:
-        """See `Container.size_bytes`."""
+        """Return the size of the file in bytes."""
         return path.stat().st_size
 
     def written(self, path: Path) -> Source:
-        """See `Container.written`."""
+        """Open the GGUF file at `path`."""
         return GgufSource(path)

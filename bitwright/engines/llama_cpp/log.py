@@ -1,4 +1,4 @@
-"""What llama.cpp itself says that a run occupies: its log and the size of its process, to hold `llama_cpp_memory` to.
+"""Memory of a run by llama.cpp's own account: its log, and the resident size of its process, to compare with `llama_cpp_memory`.
 
 The engine runs in a process of its own (`memory_probe.py`), since the resident size of one that holds torch says nothing about it.
 """
@@ -32,7 +32,7 @@ class EngineMemory:
 
     @property
     def buffers_bytes(self) -> int:
-        """All buffers."""
+        """Bytes of all buffers."""
         return self.weights_bytes + self.cache_bytes + self.outputs_bytes + self.compute_bytes
 
 
@@ -54,7 +54,7 @@ def engine_memory(path: Path, serving: Serving, *, fill: int) -> EngineMemory:
 
 
 def why_refused(path: Path) -> str:
-    """What llama.cpp's log says of a GGUF file that it does not load, in one line."""
+    """Return in one line why llama.cpp does not load a GGUF file, by its log."""
     return _reason(_log(path, Serving(64), fill=0))
 
 
@@ -65,6 +65,6 @@ def _log(path: Path, serving: Serving, *, fill: int) -> str:
 
 
 def _reason(log: str) -> str:
-    """The first of the engine's errors: those behind it repeat that loading failed."""
+    """Return the first of the engine's errors: those after it repeat that loading failed."""
     found = _REASON.search(log)
     return " ".join(found[1].split()) if found else "it ended without a word"

@@ -1,4 +1,4 @@
-"""What a run occupies in llama.cpp: every byte by what it is for, from the dimensions of a model and what is asked of the engine.
+"""Memory model of llama.cpp: the bytes of a run by purpose, from the dimensions of the model and the request.
 
 Found from what llama.cpp b11549 reports in its log for made-up models of some sixty shapes, not from its sources. How each figure is known:
 
@@ -29,14 +29,14 @@ _LAYER_BYTES, _TOKEN_BYTES, _MERGE_BYTES = 85_000, 207, 242
 
 
 class LlamaCppMemory(MemoryModel):
-    """The memory of llama.cpp; see the module."""
+    """Memory model of llama.cpp, with the formulas of this module."""
 
     def use(self, shape: Dimensions, serving: Serving, *, weights_bytes: int) -> MemoryUse:
-        """See `MemoryModel.use`."""
+        """Count the bytes that a run takes in llama.cpp."""
         return memory_use(shape, serving, weights_bytes=weights_bytes)
 
     def header_bytes(self, source: Source, scratch: Path) -> int:
-        """See `MemoryModel.header_bytes`."""
+        """Count the bytes of the GGUF header."""
         return header_bytes(source, scratch)
 
 
@@ -48,7 +48,7 @@ def server_arguments(serving: Serving) -> str:
 
 
 def memory_use(shape: Dimensions, serving: Serving, *, weights_bytes: int) -> MemoryUse:
-    """What llama.cpp occupies with a model whose tensors take `weights_bytes` in its file.
+    """Count the bytes that llama.cpp takes for a model whose tensors take `weights_bytes` in its file.
 
     Raises:
         UserError: the context is longer than the model's, or a head does not divide into the blocks of a cache type.
@@ -86,7 +86,7 @@ def _cache(shape: Dimensions, serving: Serving) -> tuple[MemoryLine, ...]:
 
 
 def _compute(shape: Dimensions, serving: Serving) -> MemoryLine:
-    """The graph's buffer: at its peak five activations of the embedding's width beside three of the feed-forward network, or beside those of
+    """Count the graph's buffer: at its peak five activations of the embedding's width beside three of the feed-forward network, or beside those of
     attention where they are larger; and the attention masks.
     """
     tokens = _batch(serving)
@@ -114,7 +114,7 @@ def _attention(shape: Dimensions, serving: Serving) -> int:
 
 
 def _rotations(shape: Dimensions, serving: Serving) -> int:
-    """The matrices that spread keys and values before a cache of blocks rounds them (see `rotation`); for the cache of windows once more."""
+    """Count the matrices that rotate keys and values before a cache of blocks rounds them (see `rotation`); for the cache of windows once more."""
     sides = rotation(serving.keys, shape.key_head, keys=True), rotation(serving.values, shape.value_head, keys=False)
     return 4 * len(set(shape.windowed)) * sum(side**2 for side in sides)
 

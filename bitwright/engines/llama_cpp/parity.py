@@ -55,7 +55,7 @@ def parity_contexts(sequences: NDArray[np.int64], longest: int) -> list[NDArray[
 
 @contextmanager
 def original_file(model: Model, folder: Path) -> Iterator[Path]:
-    """The model as it is stored as a GGUF file: its own, or a copy in `folder` for as long as the block lasts.
+    """Provide the original as a GGUF file: its own, or a copy in `folder` for as long as the block lasts.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -73,7 +73,7 @@ def original_file(model: Model, folder: Path) -> Iterator[Path]:
 
 
 def tokenizes_alike(model: Model, engine: LlamaCpp) -> bool:
-    """Whether the engine reads a text as the model's tokenizer does: the next token is the same for the text and for its ids."""
+    """Return whether the engine tokenizes a text as the model's tokenizer does: the next token is the same for the text and for its ids."""
     ids = model.tokenizer(_SAMPLE)["input_ids"]
     return mean_divergence(engine.next_token(ids)[None], engine.next_token(_SAMPLE)[None]).nats_per_token < _SAME_CONTEXT
 
@@ -119,7 +119,7 @@ def _loaded(model: Model, path: Path, *, n_vocabulary: int, context: int) -> Lla
 
 
 def _unlike(model: Model, engine: LlamaCpp, context: NDArray[np.int64], nats: float) -> ModelError:
-    """What to say: how far they are apart after `context`, and from which of its tokens on."""
+    """Return the error that says how far apart both are after `context`, and from which of its tokens on."""
     alike, unlike = 0, len(context)
     while unlike - alike > 1:
         middle = (alike + unlike) // 2
@@ -134,12 +134,12 @@ def _unlike(model: Model, engine: LlamaCpp, context: NDArray[np.int64], nats: fl
 
 
 class LlamaCppParity(Parity):
-    """See the module."""
+    """Parity of llama.cpp and torch on the original model."""
 
     def contexts(self, sequences: NDArray[np.int64], longest: int) -> list[NDArray[np.int64]]:
-        """See `Parity.contexts`."""
+        """Choose contexts of rising length from `sequences`, none longer than `longest` tokens."""
         return parity_contexts(sequences, longest)
 
     def compare(self, model: Model, contexts: list[NDArray[np.int64]], folder: Path, advance: Advance) -> dict[str, float]:
-        """See `Parity.compare`."""
+        """Compare both on each context."""
         return compare_original(model, contexts, folder, advance)

@@ -1,4 +1,4 @@
-"""A profile of this machine, timed in llama.cpp itself on models made on the spot: every format at two depths, on one thread and on all.
+"""Profile of this machine, timed in llama.cpp on models made on the spot: every format at two depths, on one thread and on all.
 
 The models have Llama's shape, or that of a model which is named: rows of 576 weights take longer a byte than rows of 1,024. A format that not all
 rows of such a model can have is timed in those that can, with others in `Q8_0`.
@@ -44,7 +44,7 @@ _SHORTEST = 1e-7  # seconds: of two texts the longer one may seem the faster on 
 
 @dataclass(frozen=True)
 class Trial:
-    """One model timed: a token of it, a token of a prompt in seconds, and the joules and seconds of the whole timing."""
+    """Timing of one model: seconds for a token and for a token of a prompt, and the joules and seconds of the whole timing."""
 
     timed: Timed
     seconds_per_prompt_token: float
@@ -54,13 +54,13 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class TimedThreads:
-    """What was timed on one number of threads: the latency, and the seconds for a token of a prompt by format."""
+    """Timings with one number of threads: the latency, and the seconds for a token of a prompt by format."""
 
     latency: Latency
     seconds_per_prompt_token: Mapping[str, float]
 
     def to_toml(self) -> str:
-        """As a table of a device."""
+        """Return the timings as a `[latency]` table of a device."""
         latency = self.latency
         rates = "".join(f"{form} = {1e9 * rate:.6g}\n" for form, rate in latency.seconds_per_byte.items())
         prompts = "".join(f"# {form} {1 / seconds:.6g}\n" for form, seconds in self.seconds_per_prompt_token.items())
@@ -75,7 +75,7 @@ class TimedThreads:
 
 @dataclass(frozen=True, eq=False)
 class MachineProfile:
-    """What was timed on each number of threads, in words on which models, the bytes in a second that copying memory moves, how many processes waited
+    """Timings for each number of threads, the models they are of in words, the bytes a second that copying memory moves, how many processes waited
     for a processor when it began, and the seconds that all took.
     """
 
@@ -91,7 +91,7 @@ class MachineProfile:
         return self.load > _BUSY and any(of.latency.n_threads > 1 for of in self.threads)
 
     def to_toml(self) -> str:
-        """As a device for `bitwright fleet`; the context, the sequences and the least speed are for its owner to say."""
+        """Return the profile as a device for `bitwright fleet`; context, sequences and least speed are for its owner to fill in."""
         name = platform.processor() or platform.machine()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         most = max(of.latency.n_threads for of in self.threads)
@@ -142,7 +142,7 @@ def profile_machine(
 
 
 def trials(model: str, *, seed: int = 0) -> tuple[list[TrialModel], str]:
-    """The models that are timed for `model`, or for any where it is empty, the deepest first; and they in words.
+    """Return the models to time for `model`, or for any if it is empty, the deepest first; and their description.
 
     Raises:
         ModelError: the model cannot be read.
@@ -162,7 +162,7 @@ def trials(model: str, *, seed: int = 0) -> tuple[list[TrialModel], str]:
 
 
 def formats_to_time(source: TrialModel, named: Sequence[Format]) -> list[Format]:
-    """Those of the formats `named` that divide rows of a model, and what stands in for them in rows that they do not.
+    """Return those of the formats `named` whose blocks divide rows of a model, and substitutes for the rows that they do not divide.
 
     Raises:
         UserError: none of them does.
@@ -177,7 +177,7 @@ def formats_to_time(source: TrialModel, named: Sequence[Format]) -> list[Format]
 
 
 def in_format(source: TrialModel, form: Format) -> dict[str, str]:
-    """The matrices of a model in a format, those that it does not fit in another."""
+    """Return the formats of a model's matrices: `form`, and another for those that it does not fit."""
     known = [form, *(LLAMA_CPP.format(name) for name in _BESIDE)]
     return {tensor.name: next(other.name for other in known if other.fits(tensor.shape)) for tensor in trial_matrices(source)}
 
@@ -199,12 +199,12 @@ def parse_threads(text: str) -> tuple[int, ...]:
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def written_trial(source: TrialModel, formats: dict[str, str], scratch: Path) -> Path:
-    """A model with its matrices in `formats`, written to the folder `scratch`."""
+    """Write a model with its matrices in `formats` to the folder `scratch`."""
     path = scratch / "trial.gguf"
     write_trial(path, source, formats, GgmlCodec())
     return path

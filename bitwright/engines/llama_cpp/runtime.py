@@ -1,4 +1,4 @@
-"""A GGUF file in llama.cpp itself: next-token distributions over the whole vocabulary, generation, and speed.
+"""GGUF files in llama.cpp itself: next-token distributions over the whole vocabulary, generation, and speed.
 
 xllamacpp runs llama.cpp inside this process. Its server object also listens on a loopback port; only calls within the process are used here.
 """
@@ -21,7 +21,7 @@ _PROMPT_TOKENS = 256
 
 
 class LlamaCpp:
-    """One loaded model, with room for `context` tokens, whose keys and values are kept in the types of `cache`.
+    """Loaded model with room for `context` tokens, keys and values in the types of `cache`.
 
     Raises:
         ModelError: llama.cpp refuses the file; its log says why.
@@ -83,7 +83,7 @@ class LlamaCpp:
         return (spent[1] - spent[0]) / n_tokens
 
     def seconds_per_prompt_token(self, n_tokens: int) -> float:
-        """The same for each token of a prompt of `n_tokens`, which are read together."""
+        """Time each token of a prompt of `n_tokens`, which are read together."""
         started = self._clock()
         prompt = [5 + i % 200 for i in range(n_tokens)]
         self._server.handle_completions({"prompt": prompt, "max_tokens": 1, "temperature": 0.0, "cache_prompt": False})

@@ -44,24 +44,24 @@ class TrialModel(Source):
         self._rng = np.random.default_rng(seed)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Draw random weights `(n_rows, n_columns)` float32; a vector is ones."""
         if len(tensor.shape) < 2:
             return np.ones((1, tensor.shape[0]), dtype=np.float32)
         rows = self._rng.standard_normal((min(_ROWS, tensor.shape[0]), tensor.shape[-1]), dtype=np.float32) * tensor.shape[-1] ** -0.5
         return np.resize(rows, (tensor.n_weights // tensor.shape[-1], tensor.shape[-1]))
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`."""
+        """Return the random weights as bytes `(n_bytes,)`."""
         return self.read(tensor).view(np.uint8).reshape(-1)
 
 
 def trial_of_shape(shape: TrialShape, seed: int) -> TrialModel:
-    """A model of Llama's shape."""
+    """Return a model of Llama's shape."""
     return TrialModel(_LLAMA, _metadata(shape), _tensors(shape), seed=seed)
 
 
 def trial_of_model(source: Source, n_layers: int, seed: int) -> TrialModel:
-    """The first `n_layers` layers of a model, its embedding and its head, in their shapes."""
+    """Return the first `n_layers` layers of a model, its embedding and its head, in their shapes."""
     n_all = n_layers_of(source)
     tensors = (replace(tensor, stored=_STORED) for tensor in source.tensors if _layer(tensor) < n_layers)
     return TrialModel(source.architecture, (_shortened(entry, n_all, n_layers) for entry in source.metadata), tensors, seed=seed)
@@ -73,7 +73,7 @@ def n_layers_of(source: Source) -> int:
 
 
 def trial_matrices(source: Source) -> tuple[Tensor, ...]:
-    """The tensors of a model that may be stored in any format that divides their rows."""
+    """Return the tensors of a model that may be stored in any format that divides their rows."""
     return tuple(tensor for unit in discover(source.tensors) for tensor in unit.tensors)
 
 
@@ -97,13 +97,13 @@ def write_trial(path: Path, source: TrialModel, formats: dict[str, str], codec: 
 
 
 def _layer(tensor: Tensor) -> int:
-    """The block of a tensor, -1 outside."""
+    """Return the block of a tensor, -1 outside."""
     found = _BLOCK.match(tensor.name)
     return int(found[1]) if found else -1
 
 
 def _shortened(entry: KeyValue, n_all: int, n_layers: int) -> KeyValue:
-    """An entry of the metadata for so many of all layers: their number, and lists that have one figure for each."""
+    """Return a metadata entry for the first layers only: their number, and lists that have one figure for each."""
     if entry.key.endswith(".block_count"):
         return replace(entry, value=n_layers)
     is_by_layer = entry.type == GGUFValueType.ARRAY and len(entry.value) == n_all and not entry.key.startswith("tokenizer.")

@@ -21,6 +21,7 @@ from bitwright.compress import (
     View,
     exact_headers,
     open_checkpoint,
+    outline_of,
 )
 from bitwright.engines.llama_cpp.binding import bind_file
 from bitwright.engines.llama_cpp.converter import converter_named
@@ -32,27 +33,28 @@ _KEPT_OPEN = 4
 
 
 class LlamaCppView(View):
-    """See the module."""
+    """View of a model as llama.cpp sees it."""
 
     def prepare(self, name: str, progress: Progress) -> None:
-        """See `View.prepare`: convert the folder."""
+        """Convert a folder that our own writer does not lay out, and report it."""
         checkpoint = open_checkpoint(name)
         if isinstance(checkpoint, FolderCheckpoint) and not _is_laid_out(checkpoint):
             _path_of(checkpoint, progress)
 
     def source(self, checkpoint: Checkpoint) -> Source:
-        """See `View.source`."""
+        """Return the tensors of the model in this view, read on demand."""
         return _file_of(checkpoint) if _is_converted(checkpoint) else GGUF_VIEW.source(checkpoint)
 
     def headers(self, checkpoint: Checkpoint) -> Outline:
-        """See `View.headers`."""
+        """Return the headers of the model in this view, without weights."""
         if not _is_converted(checkpoint):
             return GGUF_VIEW.headers(checkpoint)
         headers = exact_headers(_file_of(checkpoint))
-        return Outline(headers, headers, 0)  # a window that the file loses is found by running it
+        names = [tensor.name for tensor in headers.tensors if len(tensor.shape) > 1]
+        return outline_of(checkpoint, (headers, headers), dict.fromkeys(names, ()))  # a window that the file loses is found by running it
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
-        """See `View.bound`."""
+        """Bind the matrices of this view to the parameters of `module`."""
         if not _is_converted(checkpoint):
             return GGUF_VIEW.bound(checkpoint, module)
         return bind_file(_file_of(checkpoint), checkpoint.path, module, checkpoint.tokenizer)

@@ -4,13 +4,11 @@ The layers expand to the plan's own weights bit for bit, and all that is left be
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from bitwright.compress import Model, applied, router_tensors
+from bitwright.compress import applied, router_tensors
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check, mean_divergence, types_unlike
 from bitwright.engines.checkpoint_check import CheckpointCheck
 from bitwright.engines.checkpoint_container import CheckpointContainer
@@ -19,8 +17,6 @@ from bitwright.engines.greedy_generation import Generated, continued
 from bitwright.engines.native.packed_modules import footprint_bytes
 from bitwright.engines.native.reload import load_native, load_tokenizer
 from bitwright.objectives import next_token_log_probabilities
-from bitwright.progress import Progress
-from bitwright.spaces import Plan
 
 _ENGINE = "transformers, packed"
 _SAMPLE = "The quick brown fox, 42 years old, said: \"Hello, world!\"\n\tIt's naïve — isn't it?"
@@ -30,7 +26,7 @@ _ALLOWED_MEMORY = 1.1  # bytes of weights in memory for each on disk
 
 @dataclass(frozen=True)
 class NativeCheck(Check):
-    """What was promised and what was found. `memory_bytes` are those of the loaded module's parameters and buffers."""
+    """Result of checking a native checkpoint. `memory_bytes` are those of the loaded module's parameters and buffers."""
 
     checkpoint: CheckpointCheck
     memory_bytes: int
@@ -41,22 +37,22 @@ class NativeCheck(Check):
 
     @property
     def engine(self) -> str:
-        """See `Check.engine`."""
+        """Name of the engine."""
         return self.checkpoint.engine
 
     @property
     def written(self) -> str:
-        """See `Check.written`."""
+        """Text that the loaded model wrote after the prompt."""
         return self.generated.text
 
     @property
     def allowed_memory_bytes(self) -> int:
-        """The most that the weights may take in memory."""
+        """Bytes that the weights may take in memory at most."""
         return int(_ALLOWED_MEMORY * self.checkpoint.size_found)
 
     @property
     def rows(self) -> tuple[tuple[str, str, str], ...]:
-        """See `Check.rows`."""
+        """Rows of the table: those of the checkpoint, memory, tokenizer and decoding."""
         return (
             *self.checkpoint.rows,
             ("weights in memory", f"at most {self.allowed_memory_bytes:,} bytes", f"{self.memory_bytes:,} bytes"),
@@ -66,7 +62,7 @@ class NativeCheck(Check):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """See `Check.broken`."""
+        """Sentences about promises of the checkpoint, memory, tokenizer and decoding that do not hold."""
         found = list(self.checkpoint.broken)
         if self.memory_bytes > self.allowed_memory_bytes:
             found.append(f"The weights take {self.memory_bytes:,} bytes in memory; {self.allowed_memory_bytes:,} are allowed.")
@@ -75,16 +71,15 @@ class NativeCheck(Check):
         return tuple(found)
 
 
-def check_native(
-    container: CheckpointContainer, model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int64]], prompt: str, progress: Progress
-) -> NativeCheck:
-    """Compare the folder at `path`, which `container` wrote, with its plan, over `contexts`, each `(length,)` token ids.
+def check_native(container: CheckpointContainer, request: CheckRequest) -> NativeCheck:
+    """Compare a folder that `container` wrote with its plan.
 
     Raises:
         ModelError: the checkpoint cannot be read, by us or by transformers.
     """
+    model, plan, path, contexts, prompt = request.model, request.plan, request.path, request.contexts, request.prompt
     built = container.written(path)
-    with progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
+    with request.progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
         original = next_token_log_probabilities(model, contexts)
         original_speed = continued(model, prompt).tokens_per_second
         advance(len(contexts))

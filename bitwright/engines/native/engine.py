@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bitwright.compress import MODULE_VIEW, Codec, Floats, Model, integer_codec, rounding_named
+from bitwright.compress import MODULE_VIEW, Codec, Floats, integer_codec, rounding_named
+from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.checkpoint_container import CheckpointContainer, Reload
 from bitwright.engines.engine import Engine
@@ -15,35 +12,24 @@ from bitwright.engines.native.check import check_native
 from bitwright.engines.native.layout import NativeLayout
 from bitwright.engines.native.reload import reload_native
 from bitwright.engines.native.target import NATIVE, TARGETS
-from bitwright.progress import Progress
-from bitwright.spaces import Plan, uncut
+from bitwright.spaces import uncut
 
 
 @dataclass(frozen=True)
 class NativeEngine(Engine):
-    """See the module."""
+    """transformers with `import bitwright.native` as an engine: a format for each expert, packed in memory."""
 
     def container(self, model: str) -> CheckpointContainer:
-        """See `Engine.container`."""
+        """Return the container of native checkpoints."""
         return CheckpointContainer(model, self.target, NativeLayout(), reload_native, view=MODULE_VIEW)
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
-        """See `Engine.codec`."""
+        """Return the codec of grouped integers with the rounding `name`."""
         return integer_codec(rounding_named(name, moments))
 
-    def check(
-        self,
-        model: Model,
-        plan: Plan,
-        path: Path,
-        *,
-        contexts: list[NDArray[np.int64]],
-        prompt: str,
-        engine_python: str,  # noqa: ARG002
-        progress: Progress,
-    ) -> Check:
-        """See `Engine.check`."""
-        return check_native(self.container(plan.model.source), model, plan, path, contexts=contexts, prompt=prompt, progress=progress)
+    def check(self, request: CheckRequest) -> Check:
+        """Load the checkpoint with `from_pretrained` and compare it, packed, with its plan."""
+        return check_native(self.container(request.plan.model.source), request)
 
 
 def plain(model: str, reload: Reload) -> CheckpointContainer:

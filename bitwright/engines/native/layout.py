@@ -1,4 +1,4 @@
-"""The native layout: a packed layer is one tensor, `<layer>.weight`, the very bytes of the codec.
+"""Native layout: a packed layer is one tensor, `<layer>.weight`, the very bytes of the codec.
 
 As long as that, a vector where transformers expects a matrix: who loads such a checkpoint without `import bitwright.native` gets an error, and never
 a model of random weights.
@@ -26,23 +26,23 @@ class NativeLayout(Layout):
     codec: Codec = field(default_factory=integer_codec)
 
     def described(self, form: Format, shape: tuple[int, int]) -> Mapping[str, Described]:
-        """See `Layout.described`: nothing of what is dropped."""
+        """Return the type and shape of the packed rows; nothing for a dropped layer."""
         return {} if isinstance(form, Absence) else {_PART: ("U8", (form.size_bytes(shape),))}
 
     def arrays(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Mapping[str, Bytes]:
-        """See `Layout.arrays`."""
+        """Return the packed rows as one tensor of bytes `(n_bytes,)`."""
         return dict.fromkeys(self.described(form, shape), packed)
 
     def packed(self, arrays: Mapping[str, Bytes], form: Format, shape: tuple[int, int]) -> Bytes:
-        """See `Layout.packed`."""
+        """Return the packed rows `(n_bytes,)`; none for a dropped layer."""
         return arrays[_PART] if self.described(form, shape) else np.empty(0, dtype=np.uint8)
 
     def settings(self, layers: Mapping[str, Format], others: tuple[str, ...]) -> dict[str, Any]:  # noqa: ARG002
-        """See `Layout.settings`: what is kept as floats is seen in the files."""
+        """Return a `quantization_config` from layer to format; layers kept as floats are not listed."""
         return native_settings(layers)
 
     def reader(self, settings: Mapping[str, Any]) -> Callable[[str], Format]:
-        """See `Layout.reader`.
+        """Return a function from the name of a packed layer to its format.
 
         Raises:
             ModelError: see `native_formats`.

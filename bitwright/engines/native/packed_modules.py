@@ -113,6 +113,12 @@ class PackedStack(nn.Module):
     def __len__(self) -> int:
         return len(self.experts)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the parameter that the stack stands for."""
+        n_rows, n_columns = self.matrix_shape
+        return (len(self.experts), n_columns, n_rows) if self.transposed else (len(self.experts), n_rows, n_columns)
+
     def __getitem__(self, expert: Any) -> Torch:
         """Return the matrix of an expert, or those of several as a stack."""
         if isinstance(expert, slice):

@@ -34,12 +34,12 @@ def representation_entropies(model: Model, tokens: Tokens) -> NDArray[np.float64
 
 @dataclass(frozen=True)
 class EffectiveRank(Preparation):
-    """Measures the original's effective rank on the text, and makes the objective from it."""
+    """Preparation of the effective-rank objective: measures the original on the text."""
 
     name = "erank"
 
     def prepare(self, original: Model, tokens: Tokens) -> "EffectiveRankDifference":
-        """See `Preparation.prepare`."""
+        """Measure the representation entropies of the original on `tokens`."""
         return EffectiveRankDifference(representation_entropies(original, tokens), tokens)
 
 

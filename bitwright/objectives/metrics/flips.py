@@ -18,6 +18,6 @@ class Flips(TokenObjective):
     unit = "share of tokens"
 
     def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.token_values`."""
+        """Return 1 for each token where the changed model's top token is not the original's, ties aside."""
         chosen = original.gather(-1, changed.argmax(dim=-1, keepdim=True))[..., 0]
         return chosen < original.amax(dim=-1)

@@ -26,7 +26,7 @@ _RESAMPLES = 100  # for the standard errors of metrics that have no formula; the
 
 @dataclass(frozen=True)
 class Harness(Preparation):
-    """One metric of one lm-eval task, e.g. `Harness("arc_easy")`; `task` is the name of a task of lm-eval, or the path of a task's YAML file.
+    """Metric of one lm-eval task, e.g. `Harness("arc_easy")`; `task` is the name of a task of lm-eval, or the path of a task's YAML file.
 
     Raises:
         LibraryError: lm-eval is not installed.
@@ -65,7 +65,7 @@ class HarnessError(ModelObjective):
         return self.harness.name
 
     def evaluate_model(self, model: Model) -> Estimate:
-        """See `ModelObjective.evaluate_model`. lm-eval is told not to seed global generators."""
+        """Run the task in lm-eval, which is told not to seed global generators."""
         metric, results = self.harness.metric, self._results(model)
         (task, found), *others = results["results"].items()
         if others or f"{metric},none" not in found:

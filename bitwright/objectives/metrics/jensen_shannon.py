@@ -27,7 +27,7 @@ class JensenShannon(TokenObjective):
     unit = "nats/token"
 
     def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.token_values`."""
+        """Return the Jensen-Shannon divergence of each token in nats."""
         middle = torch.logaddexp(original, changed) - log(2)
         return (divergence_of(original, middle) + divergence_of(changed, middle)) / 2
 
@@ -44,7 +44,7 @@ class ClampedJensenShannon(TokenObjective):
     unit = "nats/token"
 
     def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.token_values`."""
+        """Return the Jensen-Shannon divergence of each token in nats, with the mixture clamped."""
         middle = ((original.exp() + changed.exp()) / 2).clamp(min=_FLOOR).log()
         return (divergence_of(original, middle) + divergence_of(changed, middle)) / 2
 

@@ -28,7 +28,7 @@ class KullbackLeibler(TokenObjective):
     unit = "nats/token"
 
     def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.token_values`."""
+        """Return KL(original ‖ changed) of each token in nats."""
         return divergence_of(original, changed)
 
 
@@ -49,7 +49,7 @@ class TopKullbackLeibler(TokenObjective):
         return f"top{self.k}-kl"
 
     def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.token_values`."""
+        """Return KL(original ‖ changed) of each token in nats over the original's top `k` and one bucket for the rest."""
         if self.k >= original.shape[-1]:
             return divergence_of(original, changed)
         head = original.topk(self.k, dim=-1).indices

@@ -25,7 +25,7 @@ class Perplexity(TokenObjective):
     positions = slice(-1)  # the last token has no next token
 
     def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.token_values`."""
+        """Return the negative log-likelihood of each following token in nats."""
         return -changed.gather(-1, following[:, None])[:, 0]
 
     def summarise(self, per_sequence: NDArray[np.float64]) -> Estimate:

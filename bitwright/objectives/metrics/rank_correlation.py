@@ -30,7 +30,7 @@ class Kendall(TokenObjective):
         return f"top{self.k}-kendall"
 
     def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.token_values`."""
+        """Return one minus Kendall's τ of each token's top `k`."""
         before, after = _orders(original, changed, self.k)
         k = before.shape[-1]
         return 2 * (before * after < 0).float().sum(dim=(-2, -1)) / (k * (k - 1))
@@ -52,7 +52,7 @@ class Spearman(TokenObjective):
         return f"top{self.k}-spearman"
 
     def token_values(self, original: Torch, changed: Torch, following: Torch) -> Torch:  # noqa: ARG002
-        """See `TokenObjective.token_values`."""
+        """Return one minus Spearman's ρ of each token's top `k`."""
         before, after = _orders(original, changed, self.k)
         # half the sum of a token's orders against all others is its rank, counted from the middle rank
         differences = (before - after).sum(dim=-1) / 2

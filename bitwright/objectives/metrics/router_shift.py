@@ -23,12 +23,12 @@ _SEQUENCES_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class RouterShift(Preparation):
-    """Collects the original's expert selections on the text, and makes the objective from them."""
+    """Preparation of the router-shift objective: collects the original's expert selections on the text."""
 
     name = "router-shift"
 
     def prepare(self, original: Model, tokens: Tokens) -> "ShiftFromOriginal":
-        """See `Preparation.prepare`.
+        """Record which experts the original chooses on `tokens`.
 
         Raises:
             ObjectiveError: the model has no routers.
@@ -49,7 +49,7 @@ class ShiftFromOriginal(ModelObjective):
     reads_text = True
 
     def evaluate_model(self, model: Model) -> Estimate:
-        """See `ModelObjective.evaluate_model`."""
+        """Return the share of the chosen experts that the original did not choose."""
         found = chosen_experts(model, self.tokens)
         unchanged = (self.original[..., :, None] == found[..., None, :]).any(axis=-1)  # (n_layers, n_sequences, length, k)
         shifted = 1.0 - unchanged.mean(axis=(0, 2, 3))

@@ -47,7 +47,7 @@ class TaskError(ModelObjective):
         return f"error:{self.task.name}"
 
     def evaluate_model(self, model: Model) -> Estimate:
-        """See `ModelObjective.evaluate_model`."""
+        """Return the share of items answered wrongly by log-likelihood."""
         found = _of_items(model, self.task.items)
         right = [_is_right(item, likelihoods, [1] * len(likelihoods)) for item, likelihoods in zip(self.task.items, found, strict=True)]
         return _share(right)
@@ -66,7 +66,7 @@ class TaskErrorByLength(ModelObjective):
         return f"length-error:{self.task.name}"
 
     def evaluate_model(self, model: Model) -> Estimate:
-        """See `ModelObjective.evaluate_model`."""
+        """Return the share of items answered wrongly by log-likelihood per character."""
         found = _of_items(model, self.task.items)
         lengths = ([len(continuation.strip()) for _, continuation in item.options] for item in self.task.items)
         right = [_is_right(item, likelihoods, n) for item, likelihoods, n in zip(self.task.items, found, lengths, strict=True)]

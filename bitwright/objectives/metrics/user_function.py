@@ -30,7 +30,7 @@ class UserFunction(ModelObjective):
     unit: str = ""
 
     def evaluate_model(self, model: Model) -> Estimate:
-        """See `ModelObjective.evaluate_model`."""
+        """Call the user's function and require a finite value and a standard error."""
         try:
             found: object = self.function(model)
         except Exception as error:

@@ -77,8 +77,9 @@ class Routing:
 
 def routing_from(array: NDArray[np.generic]) -> Routing:
     """Return the routing of an array `(7, n_experts)`: the inverse of `Routing.to_array`."""
-    whole, sums = array[:5].astype(np.int64), array[5:].astype(np.float64)
-    return Routing(*whole, *sums)
+    layer, expert, n_read, n_at_once, n_chosen = array[:5].astype(np.int64)
+    probability, weight = array[5:].astype(np.float64)
+    return Routing(layer=layer, expert=expert, n_read=n_read, n_at_once=n_at_once, n_chosen=n_chosen, probability=probability, weight=weight)
 
 
 NO_ROUTING = routing_from(np.zeros((7, 0)))
@@ -94,7 +95,7 @@ def added(parts: Sequence[Routing]) -> Routing:
 
 @dataclass(frozen=True, eq=False)
 class RouterCall:
-    """One call of the router of a `layer`: its input `x` `(n_tokens, width)`, its `logits` `(n_tokens, n_experts)`, and the `weights` of the experts
+    """Call of the router of a `layer`: its input `x` `(n_tokens, width)`, its `logits` `(n_tokens, n_experts)`, and the `weights` of the experts
     `chosen`, both `(n_tokens, k)`.
     """
 

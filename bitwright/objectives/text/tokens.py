@@ -121,6 +121,17 @@ def require_known(ids: NDArray[np.int64], model: Model, *, text: str) -> None:
     _require_rows(ids, model.tokenizer, embedding_rows(model), text=text)
 
 
+def require_first_token(tokenizer: PreTrainedTokenizerBase, n_rows: int) -> int:
+    """Return the id of the token that text sampled from a model begins with; `n_rows` are those of its embedding.
+
+    Raises:
+        TextError: the embedding has no row for it.
+    """
+    first: int = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
+    _require_rows(np.array([first]), tokenizer, n_rows, text="text of the model's own, by the token that begins it,")
+    return first
+
+
 def embedding_rows(model: Model) -> int:
     """Return the number of rows of a model's embedding, the upper bound of its token ids."""
     return model.module.get_input_embeddings().get_parameter("weight").shape[0]
@@ -211,8 +222,7 @@ def draw(probabilities: Torch, generator: torch.Generator) -> Torch:
 def _sample(model: Model, n: int, length: int, *, generator: torch.Generator) -> NDArray[np.int64]:
     """Sample `n` sequences `(n, length)` token by token."""
     tokenizer = model.tokenizer
-    first = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
-    require_known(np.array([first]), model, text="text of the model's own, by the token that begins it,")
+    first = require_first_token(tokenizer, embedding_rows(model))
     ids = torch.full((n, 1), first, dtype=torch.int64, device=model.device)
     drawn, cache = [ids], None
     for _ in range(length - 1):

@@ -21,7 +21,7 @@ class AdditivePredictor(Predictor):
     table: NDArray[np.float64]
 
     def fit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:  # noqa: ARG002
-        """See `Predictor.fit`; any number of choices will do, and `errors` are not used."""
+        """Fit the scale of the table's sums to `values`, for any number of choices; `errors` are not used."""
         scale = fit_scale(sums(self.table, choices).tolist(), values.tolist())
 
         def predict(others: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -6,6 +6,7 @@ plans of equal size is the one to compare tables by, since there "larger is bett
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def rank_agreement(predicted: NDArray[np.float64], measured: NDArray[np.float64]
     """Return the rank correlations of `predicted` and `measured` values of plans, both `(n_plans,)`; `rng` draws the bootstrap resamples."""
     n = len(measured)
     if n < 3 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
-        return Agreement(n, *4 * [float("nan")])
+        return Agreement(n, spearman=nan, low=nan, high=nan, kendall=nan)
     draws = rng.integers(n, size=(_RESAMPLES, n))
     resampled = _pearson(rankdata(predicted[draws], axis=1), rankdata(measured[draws], axis=1))
     low, high = np.nanpercentile(resampled, [2.5, 97.5])

@@ -1,4 +1,4 @@
-"""A Gaussian process on vectors of bits, with no table behind it: the surrogate of QPruner (2412.11629), which knows of a choice only its bits.
+"""Gaussian process on vectors of bits, with no table behind it: the surrogate of QPruner (2412.11629), which knows of a choice only its bits.
 
     value = c + f(z) + noise,   z_u = bits per weight of unit u's format, 0 for the narrowest of the menu and 1 for the widest
 
@@ -29,12 +29,12 @@ _RANGE = ((-6.0, 6.0), (-4.0, 4.0), (float(np.log(_LEAST_NOISE)), 2.0))
 
 @dataclass(frozen=True, eq=False)
 class BitsProcessPredictor(Predictor):
-    """The process over the choices of a `space`."""
+    """Gaussian process over the choices of a `space`."""
 
     space: Space
 
     def fit(self, choices: Choices, values: Floats, errors: Floats) -> Predict:
-        """See `Predictor.fit`; the errors are not used, for the noise is learnt.
+        """Fit a Gaussian process on bits with learnt noise; `errors` are not used.
 
         Raises:
             UserError: fewer than four choices.
@@ -57,7 +57,7 @@ class BitsProcessPredictor(Predictor):
         return predict
 
     def _bits(self, choices: Choices) -> Floats:
-        """The vectors z `(n, n_units)` of choices `(n, n_units)`."""
+        """Return the vectors z `(n, n_units)` of choices `(n, n_units)`."""
         widths = np.array([form.bits_per_weight for form in self.space.formats])
         used = widths[self.space.offered.any(axis=0)]
         scaled: Floats = (widths[choices] - used.min()) / (float(np.ptp(used)) or 1.0)

@@ -48,7 +48,7 @@ class GaussianProcessPredictor(Predictor):
         self._botorch, self._gpytorch = _library("botorch"), _library("gpytorch")
 
     def fit(self, choices: Choices, values: Floats, errors: Floats) -> Predict:
-        """See `Predictor.fit`.
+        """Fit a Gaussian process to the logarithm of `values`.
 
         Raises:
             UserError: fewer than four choices with a sum and a value above zero.

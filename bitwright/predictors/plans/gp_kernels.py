@@ -22,11 +22,11 @@ class Constant(Kernel):
     prior_log_std: float = 0.0
 
     def covariance(self, first: CostShares, second: CostShares) -> Floats:
-        """See `Kernel.covariance`."""
+        """Return ones `(n_first, n_second)`."""
         return np.ones((len(first), len(second)))
 
     def variance(self, shares: CostShares) -> Floats:
-        """See `Kernel.variance`."""
+        """Return ones `(n,)`."""
         return np.ones(len(shares))
 
 
@@ -39,11 +39,11 @@ class LogLinear(Kernel):
     prior_log_std: float = 0.0
 
     def covariance(self, first: CostShares, second: CostShares) -> Floats:
-        """See `Kernel.covariance`."""
+        """Return products of centred log-sums `(n_first, n_second)`."""
         return np.outer(first.log_sum - self.centre, second.log_sum - self.centre)
 
     def variance(self, shares: CostShares) -> Floats:
-        """See `Kernel.variance`."""
+        """Return squares of centred log-sums `(n,)`."""
         squares: Floats = (shares.log_sum - self.centre) ** 2
         return squares
 
@@ -57,12 +57,12 @@ class RBF(Kernel):
     prior_log_std: float = 1.0
 
     def covariance(self, first: CostShares, second: CostShares) -> Floats:
-        """See `Kernel.covariance`."""
+        """Return the squared-exponential of differences of log-sums `(n_first, n_second)`."""
         curve: Floats = np.exp(-(((first.log_sum[:, None] - second.log_sum) / self.length) ** 2) / 2)
         return curve
 
     def variance(self, shares: CostShares) -> Floats:
-        """See `Kernel.variance`."""
+        """Return ones `(n,)`."""
         return np.ones(len(shares))
 
 
@@ -74,11 +74,11 @@ class UnitErrors(Kernel):
     prior_log_std: float = 1.0
 
     def covariance(self, first: CostShares, second: CostShares) -> Floats:
-        """See `Kernel.covariance`."""
+        """Return inner products of the shares of units `(n_first, n_second)`."""
         return first.parts @ second.parts.T
 
     def variance(self, shares: CostShares) -> Floats:
-        """See `Kernel.variance`."""
+        """Return sums of squared shares `(n,)`."""
         squares: Floats = (shares.parts**2).sum(axis=1)
         return squares
 
@@ -92,11 +92,11 @@ class PriceErrors(Kernel):
     prior_log_std: float = 1.0
 
     def covariance(self, first: CostShares, second: CostShares) -> Floats:
-        """See `Kernel.covariance`."""
+        """Return inner products of the shares of pairs `(n_first, n_second)`."""
         return one_hot(first, self.n_formats) @ one_hot(second, self.n_formats).T
 
     def variance(self, shares: CostShares) -> Floats:
-        """See `Kernel.variance`."""
+        """Return sums of squared shares `(n,)`."""
         squares: Floats = (shares.parts**2).sum(axis=1)
         return squares
 
@@ -113,7 +113,7 @@ class Matern52(Kernel):
     prior_log_std: float = 1.0
 
     def covariance(self, first: CostShares, second: CostShares) -> Floats:
-        """See `Kernel.covariance`."""
+        """Return the Matérn-5/2 function of distances between amplitudes `(n_first, n_second)`."""
         a, b = amplitudes(first, self.centre), amplitudes(second, self.centre)
         squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
         distance = np.sqrt(5 * np.maximum(squared, 0)) / self.length
@@ -121,7 +121,7 @@ class Matern52(Kernel):
         return near
 
     def variance(self, shares: CostShares) -> Floats:
-        """See `Kernel.variance`."""
+        """Return ones `(n,)`."""
         return np.ones(len(shares))
 
 
@@ -137,11 +137,11 @@ class PairErrors(Kernel):
     prior_log_std: float = 1.0
 
     def covariance(self, first: CostShares, second: CostShares) -> Floats:
-        """See `Kernel.covariance`."""
+        """Return inner products of products of neighbours' shares `(n_first, n_second)`."""
         return products(first, self.pairs) @ products(second, self.pairs).T
 
     def variance(self, shares: CostShares) -> Floats:
-        """See `Kernel.variance`."""
+        """Return sums of squared products of neighbours' shares `(n,)`."""
         squares: Floats = (products(shares, self.pairs) ** 2).sum(axis=1)
         return squares
 
@@ -154,7 +154,7 @@ class ConstantNoise(NoiseTerm):
     prior_log_std: float = 1.0
 
     def variance(self, shares: CostShares) -> Floats:
-        """See `NoiseTerm.variance`."""
+        """Return ones `(n,)`."""
         return np.ones(len(shares))
 
 
@@ -166,7 +166,7 @@ class ConcentrationNoise(NoiseTerm):
     prior_log_std: float = 1.0
 
     def variance(self, shares: CostShares) -> Floats:
-        """See `NoiseTerm.variance`."""
+        """Return sums of squared shares `(n,)`: the fewer units, the more noise."""
         squares: Floats = (shares.parts**2).sum(axis=1)
         return squares
 
@@ -180,7 +180,7 @@ class DistanceNoise(NoiseTerm):
     prior_log_std: float = 1.0
 
     def variance(self, shares: CostShares) -> Floats:
-        """See `NoiseTerm.variance`."""
+        """Return squares of centred log-sums `(n,)`: the farther from the centre, the more noise."""
         squares: Floats = (shares.log_sum - self.centre) ** 2
         return squares
 

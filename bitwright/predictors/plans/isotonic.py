@@ -30,7 +30,7 @@ class IsotonicPredictor(Predictor):
     table: NDArray[np.float64]
 
     def fit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:
-        """See `Predictor.fit`. Choices with a sum or value not above zero are left out.
+        """Fit an increasing function of log-sums; choices with a sum or value not above zero are left out.
 
         Raises:
             UserError: fewer than four choices with a sum and a value above zero.

@@ -36,7 +36,7 @@ class PairwisePredictor(Predictor):
     neighbours: NDArray[np.int64]
 
     def fit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:
-        """See `Predictor.fit`; any number of choices will do."""
+        """Fit errors of prices and of pairs of neighbours to any number of choices."""
         shares = cost_shares(self.table, choices)
         prior = price_error_prior(shares, self.table.shape[1])
         if len(self.neighbours):

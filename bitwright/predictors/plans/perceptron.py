@@ -35,7 +35,7 @@ class PerceptronPredictor(Predictor):
     n_epochs: int = 2000
 
     def fit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:  # noqa: ARG002
-        """See `Predictor.fit`; `errors` are not used.
+        """Train the perceptron with early stopping; `errors` are not used.
 
         Raises:
             UserError: fewer than ten choices, i.e. fewer than two for validation.

@@ -29,7 +29,7 @@ class RadialBasisPredictor(Predictor):
     offered: NDArray[np.bool_]
 
     def fit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:  # noqa: ARG002
-        """See `Predictor.fit`; `errors` are not used. Repeated measurements of a choice are averaged.
+        """Interpolate `values`, averaged over repeated measurements of a choice; `errors` are not used.
 
         Raises:
             UserError: fewer distinct choices than units that vary plus one, or units that do not vary independently.

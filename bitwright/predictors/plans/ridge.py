@@ -39,7 +39,7 @@ class RidgePredictor(Predictor):
     table: NDArray[np.float64]
 
     def fit(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> Predict:
-        """See `Predictor.fit`; any number of choices will do."""
+        """Fit errors of prices to any number of choices by Bayesian ridge regression."""
         return predict_around(self.table, self._posterior(choices, values, errors))
 
     def corrected(self, choices: Choices, values: NDArray[np.float64], errors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ BOUND_BYTES = 2 << 30  # of the sums collected in one pass
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of the decoder block `index`: hidden states `x` in and `y` out, each `(n_sequences, length, width)`, and its other keyword arguments
+    """Call of the decoder block `index`: hidden states `x` in and `y` out, each `(n_sequences, length, width)`, and its other keyword arguments
     `given`.
     """
 

@@ -65,7 +65,7 @@ class Passes:
 
 @dataclass(frozen=True, eq=False)
 class Proxy:
-    """A way to price formats. `price` gives the table `(n_units, n_formats)` of a subject whose formats do `Distortion` to the weights; where a
+    """Sensitivity proxy. `price` gives the table `(n_units, n_formats)` of a subject whose formats do `Distortion` to the weights; where a
     pair is not offered its price means nothing. `passes` is what that takes for a space at most: proxies share what they have in common. `score` is
     the score of each unit `(n_units,)` that the table is made of, high where a unit is important, and absent where it is made of something else.
     """
@@ -78,7 +78,7 @@ class Proxy:
 
 
 def scores_of(name: str, subject: Subject) -> NDArray[np.float64]:
-    """The scores `(n_units,)` of the units of a subject's space by the proxy of that name, high where a unit is important.
+    """Return the scores `(n_units,)` of the units of a subject's space by the proxy of that name, high where a unit is important.
 
     Raises:
         UserError: there is no such proxy, or it prices formats without a score for each unit.
@@ -145,7 +145,7 @@ def _each_order(space: Space) -> Passes:
 
 
 def _scoring(name: str, source: str, passes: Callable[[Space], Passes], score: Scores) -> Proxy:
-    """The proxy whose table is made of a score for each unit; see `scores`."""
+    """Return the proxy whose table is made of a score for each unit; see `scores`."""
 
     def price(subject: Subject, distortion: Distortion) -> Table:
         return scored_table(score(subject), subject.space, relative_error=distortion.plain)

@@ -1,4 +1,4 @@
-"""The input of every proxy: a model, its tensors in every format, and calibration text."""
+"""Input of every proxy: a model, its tensors in every format, and calibration text."""
 
 from dataclasses import dataclass
 

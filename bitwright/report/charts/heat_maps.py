@@ -62,11 +62,12 @@ def sensitivity_map(summary: RunSummary) -> str:
         tip = f"{summary.space.units[u].name}\n{_costs(summary, u)}"
         if not np.isfinite(nats[u]):
             return _Cell("none", "", tip)
-        share = log(max(nats[u], low) / low) / log(high / low) if high > low else 0.0
+        above = max(nats[u], low) / low
+        share = log(above) / log(high / low) if high > low else float(nats[u] > 0)  # one figure alone stands out from zeros
         return _Cell(f"s{min(_STEPS - 1, int(share * _STEPS))}", significant(float(nats[u]) * 10.0**power, 2), tip)
 
     ramp = "".join(f'<i class="s{step}"></i>' for step in range(_STEPS))
-    ends = [significant(value * 10.0**power, 2) for value in (low, high)]
+    ends = [significant(value * 10.0**power, 2) for value in (low if high > low else 0.0, high)]
     unit = f"{_FRACTIONS.get(power, f'1e-{power} ')}{'nat' if power else 'nats'} per token"
     return f'<div class="heat">{_map(summary.space.units, cell)}<p class="scale">{ends[0]}<span class="ramp">{ramp}</span>{ends[1]} {unit}</p></div>'
 

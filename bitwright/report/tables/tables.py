@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from bitwright.report.limits import NoLimit, SizeLimit
+from bitwright.report.limits import SizeLimit
 from bitwright.report.numerals import duration, megabytes, percent, significant, size, with_error
-from bitwright.report.search_history import Forecast, NoForecast, SearchHistory
+from bitwright.report.search_history import Forecast, SearchHistory
 from bitwright.report.summary import Candidate, Quality, RunSummary
 from bitwright.report.tables.tabular import titled
 from bitwright.spaces import Format
@@ -35,7 +35,7 @@ def candidates_table(summary: RunSummary) -> Table:
 def remainder(summary: RunSummary) -> str:
     """Return a sentence on the bytes of the budget that the chosen file leaves unused."""
     chosen = summary.chosen
-    if isinstance(summary.budget, NoLimit):
+    if summary.budget is None:
         return f"► chosen: {chosen.label}. There was no budget."
     left = summary.budget.size_bytes - chosen.size_bytes
     of_budget = f"of the budget of {size(summary.budget.size_bytes)}"
@@ -108,8 +108,8 @@ def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
     return (float(values[0]), float(values[-1])) if len(values) else (np.nan, np.nan)
 
 
-def _foresight(forecast: Forecast | NoForecast) -> tuple[str, str]:
-    if isinstance(forecast, NoForecast):
+def _foresight(forecast: Forecast | None) -> tuple[str, str]:
+    if forecast is None:
         return "–\n–", "–\n–"
     known = forecast.validation
     return f"{significant(known.spearman)}\n{significant(known.kendall)}", f"{significant(known.rmse_nats)}\n{percent(known.coverage)}"

@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 
 from bitwright.report.numerals import megabytes, percent, shapes, significant
-from bitwright.report.prices import NoStep, Step, grow, shrink
+from bitwright.report.prices import Step, grow, shrink
 from bitwright.report.summary import RunSummary
 from bitwright.spaces import Unit
 
@@ -49,8 +49,8 @@ def _cell(text: str, *, by: float) -> str:
     return f'<td data-by="{by if np.isfinite(by) else -1:.6g}">{escape(text)}</td>'
 
 
-def _step(step: Step | NoStep) -> str:
-    if isinstance(step, NoStep):
+def _step(step: Step | None) -> str:
+    if step is None:
         return '<td data-by="-1">–</td>'
     return f'<td data-by="{step.price:.6g}">{significant(step.price)} <small>{step.form.name}</small></td>'
 

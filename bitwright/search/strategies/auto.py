@@ -1,4 +1,4 @@
-"""The default search: a knapsack optimum of the sensitivity table, improved by gradient steps and by Bayesian optimisation.
+"""Default search: a knapsack optimum of the sensitivity table, improved by gradient steps and by Bayesian optimisation.
 
 1. Measure the starting choices: the exact optimum of the table, of a second table, the best uniform allocations.
 2. Where an expansion is available and the best choice is farther than `FAR` from the original, replace the table by gradients at the best choice,
@@ -15,8 +15,7 @@
 A slope is a derivative at the choice itself, so it contains the effect of all other units' errors on this one, which no additive table does.
 """
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,57 +46,46 @@ _SLIVER = 5e-6  # share of the dominated area that makes a choice worth measurin
 _STEPS = 4  # expansions at most: later ones brought no gain in experiments
 
 
-@dataclass(frozen=True, eq=False)
-class Knowledge:
-    """Prior knowledge of the search: a sensitivity `table` `(n_units, n_formats)` in nats/token, `others` whose optima are worth measuring, and the
-    predictor's `refit`.
-
-    `expand` holds no function, or one; each call costs a sweep of forward and backward passes.
-    """
-
-    table: Table
-    refit: Refit
-    expand: tuple[Expand, ...] = ()
-    others: tuple[Table, ...] = ()
-
-
-def auto(problem: Problem, budget_bits: int, *, knowledge: Knowledge) -> Strategy:
+def auto(problem: Problem, budget_bits: int, *, tables: Sequence[Table], refit: Refit, expand: Expand | None = None) -> Strategy:
     """Return the strategy that searches for the best choice whose file has at most `budget_bits` and which satisfies the problem's rows.
+
+    The first of the `tables` `(n_units, n_formats)` has the sensitivities in nats/token; the optima of the others are measured too. `refit` fits the
+    predictor. Each call of `expand` costs a sweep of forward and backward passes; without it, step 2 is left out.
 
     Raises:
         BudgetError: the smallest file is larger than the budget.
         UserError: the table has another shape than the space, or is not finite where a format is offered; the rows are infeasible together.
     """
-    checked_table(problem.space, knowledge.table)
+    checked_table(problem.space, tables[0])
     room_bits(problem.space, budget_bits)
-    return GeneratorStrategy(problem, _for_budget(problem, budget_bits, knowledge))
+    return GeneratorStrategy(problem, _for_budget(problem, budget_bits, tables=tables, refit=refit, expand=expand))
 
 
-def auto_front(problem: Problem, *, knowledge: Knowledge, n_points: int) -> Strategy:
+def auto_front(problem: Problem, *, table: Table, refit: Refit, n_points: int) -> Strategy:
     """Return the strategy that searches for the whole front: `n_points` of the predicted front first, then the largest expected improvements of it.
 
     Raises:
         UserError: the table has another shape than the space, or is not finite where a format is offered; `n_points` is below 2.
     """
-    front = hull(problem.space, knowledge.table)
+    front = hull(problem.space, table)
     first = front.choices[spread(front, n_points)]
-    return GeneratorStrategy(problem, _for_front(problem, np.concatenate([problem.start, first]), knowledge))
+    return GeneratorStrategy(problem, _for_front(problem, np.concatenate([problem.start, first]), table=table, refit=refit))
 
 
-def _for_budget(problem: Problem, budget_bits: int, knowledge: Knowledge) -> Asking:
+def _for_budget(problem: Problem, budget_bits: int, *, tables: Sequence[Table], refit: Refit, expand: Expand | None) -> Asking:
     seen, rng = Seen(), problem.random()
-    optima = [_optimum(problem, table, budget_bits) for table in (knowledge.table, *knowledge.others)]
-    prices = row_prices(problem.space, knowledge.table, budget_bits, rows=problem.rows)
+    optima = [_optimum(problem, table, budget_bits) for table in tables]
+    prices = row_prices(problem.space, tables[0], budget_bits, rows=problem.rows)
     known = yield asked(seen.new(np.concatenate([optima, problem.start_within(budget_bits)])), problem.n_sequences)
-    for expand in knowledge.expand if _value_of(known, _best(known)) > FAR else ():
+    if expand is not None and _value_of(known, _best(known)) > FAR:
         known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
     around, n_hopeless = Neighbourhood(problem.space, budget_bits, all_together), 0
     while n_hopeless < _PATIENCE:
         best = _best(known)
-        perturbed = [solve(problem.space, _perturbed(knowledge.table, rng, i) + prices, budget_bits).choice for i in range(_N_PERTURBED)]
+        perturbed = [solve(problem.space, _perturbed(tables[0], rng, i) + prices, budget_bits).choice for i in range(_N_PERTURBED)]
         pool = problem.kept(np.concatenate([around.swaps(best, n_at_most=_N_SWAPS, rng=rng), perturbed]))
         pool = pool[seen.lacks(pool)]
-        gains = _expected_gains(knowledge.refit, known, pool, below=_value_of(known, best))
+        gains = _expected_gains(refit, known, pool, below=_value_of(known, best))
         chosen = _promising(gains, _AT_ONCE)
         if not len(chosen):
             return
@@ -123,15 +111,15 @@ def _descend(problem: Problem, budget_bits: int, *, expand: Expand, seen: Seen, 
     return known
 
 
-def _for_front(problem: Problem, first: Choices, knowledge: Knowledge) -> Asking:
+def _for_front(problem: Problem, first: Choices, *, table: Table, refit: Refit) -> Asking:
     space, seen, rng = problem.space, Seen(), problem.random()
     known = yield asked(seen.new(first), problem.n_sequences)
     sizes = space.total_bits(first)
     while True:
         budgets = rng.uniform(sizes.min(), sizes.max(), 4 * _N_PERTURBED)
-        pool = np.unique([solve(space, _perturbed(knowledge.table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)], axis=0)
+        pool = np.unique([solve(space, _perturbed(table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)], axis=0)
         pool = pool[seen.lacks(pool)]
-        chosen = _filling(space, known, pool, refit=knowledge.refit) if len(pool) else []
+        chosen = _filling(space, known, pool, refit=refit) if len(pool) else []
         if not len(chosen):
             return
         known = known.joined((yield asked(seen.new(pool[chosen]), problem.n_sequences)))

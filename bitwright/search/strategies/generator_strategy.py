@@ -57,13 +57,13 @@ class GeneratorStrategy(Strategy):
         self._answer: tuple[Trials, ...] = ()
 
     def ask(self) -> Question:
-        """See `Strategy.ask`."""
+        """Return the question that the generator waits at."""
         if not self._question:
             self._question = (self._go_on(),)
         return self._question[0]
 
     def tell(self, trials: Trials) -> None:
-        """See `Strategy.tell`.
+        """Send the trials to the generator.
 
         Raises:
             ValueError: the trials are not the first choices of the last question, or a value or error of theirs is not a finite number.

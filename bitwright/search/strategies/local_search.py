@@ -12,11 +12,10 @@ from functools import partial
 
 import numpy as np
 
-from bitwright.search.strategies.generator_strategy import GeneratorStrategy, Problem
-from bitwright.search.strategies.neighbours import Neighbourhood, all_together
-from bitwright.search.strategies.random_choices import starting
+from bitwright.search.strategies.generator_strategy import Problem
+from bitwright.search.strategies.iterated_search import Descent, iterated_search
 from bitwright.search.strategies.strategy import Question, Strategy, Trials
-from bitwright.search.strategies.surrogate import Incumbent, Learning, SurrogateState, iterated
+from bitwright.search.strategies.surrogate import Incumbent, Learning
 
 
 @dataclass(frozen=True)
@@ -43,21 +42,12 @@ def swaps(problem: Problem, budget_bits: int, learning: Learning, numbers: Local
     Raises:
         BudgetError: the smallest file is larger than the budget.
     """
-    near, rng, belief = Neighbourhood(problem.space, budget_bits, all_together), problem.random(), SurrogateState(problem, learning)
-    asking = iterated(
-        belief,
-        starting(problem, budget_bits),
-        lambda incumbent: _descent(belief, near, numbers, incumbent=incumbent, rng=rng),
-        lambda choice: belief.seen.drawn(partial(near.walked, choice, numbers.n_kicks), rng),
-        n_restarts=numbers.n_restarts,
-    )
-    return GeneratorStrategy(problem, asking)
+    return iterated_search(problem, budget_bits, learning, partial(_descent, numbers), n_kicks=numbers.n_kicks, n_restarts=numbers.n_restarts)
 
 
-def _descent(
-    belief: SurrogateState, near: Neighbourhood, numbers: LocalSearchOptions, *, incumbent: Incumbent, rng: np.random.Generator
-) -> Generator[Question, Trials, Incumbent]:
+def _descent(numbers: LocalSearchOptions, state: Descent, incumbent: Incumbent) -> Generator[Question, Trials, Incumbent]:
     """Measure neighbours of the incumbent, moving to the first better one, until none is left; return the last incumbent."""
+    belief, near, rng = state.belief, state.near, state.rng
     in_vain = 0
     while in_vain < numbers.patience:
         pool = np.concatenate(

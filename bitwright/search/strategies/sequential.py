@@ -18,11 +18,11 @@ class SequentialStrategy(Strategy):
             raise ValueError("at least one strategy is needed")
 
     def ask(self) -> Question:
-        """See `Strategy.ask`."""
+        """Return the question of the first strategy that is not finished."""
         while len(self._waiting) > 1 and self._waiting[0].ask().is_last:
             del self._waiting[0]
         return self._waiting[0].ask()
 
     def tell(self, trials: Trials) -> None:
-        """See `Strategy.tell`."""
+        """Tell the strategy that asked."""
         self._waiting[0].tell(trials)

@@ -1,6 +1,6 @@
 """Surrogate model of a search: the incumbent, and a predictor that is refitted as measurements come in."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bitwright.search.solvers.asked_choices import Seen
-from bitwright.search.strategies.generator_strategy import Asking, Problem
+from bitwright.search.strategies.generator_strategy import Problem
 from bitwright.search.strategies.strategy import Predict, Question, Refit, Trials, no_trials
 from bitwright.spaces import Choice, Choices
 
@@ -77,28 +77,6 @@ class SurrogateState:
             z = np.where(gain == 0, 0.0, gain / deviation)  # without deviation a gain counts as infinitely many
         order = np.lexsort((-z, -expected_improvement(gain, deviation)))
         return self.seen.new(new[order[z[order] >= least_gain][:n]])
-
-
-#: an incumbent -> the local optimum found from there
-Descend = Callable[[Incumbent], Generator[Question, Trials, Incumbent]]
-#: a choice -> new choices near it
-Kick = Callable[[Choice], Iterator[Choice]]
-
-
-def iterated(belief: SurrogateState, start: Choices, descend: Descend, kick: Kick, *, n_restarts: int) -> Asking:
-    """Descend from the best of `start` `(n, n_units)`, then `n_restarts` times from a perturbation of the best choice so far, while new ones come.
-
-    Iterated local search: Lourenço, Martin & Stützle, Handbook of Metaheuristics, 2003.
-    """
-    best = yield from belief.measured(belief.seen.new(start), Incumbent(start[0], np.inf))
-    best = yield from descend(best)
-    for _ in range(n_restarts):
-        kicked = next(kick(best.choice), None)
-        if kicked is None:
-            return
-        found = yield from belief.measured(kicked[None], Incumbent(kicked, np.inf))
-        found = yield from descend(found)
-        best = min(best, found, key=lambda incumbent: incumbent.value)
 
 
 def expected_improvement(gain: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,10 +13,10 @@ class Tied(Strategy):
         self._inner, self._tie = inner, tie
 
     def ask(self) -> Question:
-        """See `Strategy.ask`."""
+        """Return the inner strategy's question with its choices expanded to all units."""
         asked = self._inner.ask()
         return replace(asked, choices=self._tie.expanded(asked.choices), against=self._tie.expanded(asked.against))
 
     def tell(self, trials: Trials) -> None:
-        """See `Strategy.tell`."""
+        """Tell the inner strategy, with choices reduced to one unit for each tie."""
         self._inner.tell(replace(trials, choices=self._tie.reduced(trials.choices)))

@@ -13,11 +13,11 @@ from functools import partial
 
 import numpy as np
 
-from bitwright.search.strategies.generator_strategy import GeneratorStrategy, Problem
-from bitwright.search.strategies.neighbours import Neighbourhood, all_together
-from bitwright.search.strategies.random_choices import starting
+from bitwright.search.strategies.generator_strategy import Problem
+from bitwright.search.strategies.iterated_search import Descent, iterated_search
+from bitwright.search.strategies.neighbours import Neighbourhood
 from bitwright.search.strategies.strategy import Question, Strategy, Trials
-from bitwright.search.strategies.surrogate import Incumbent, Learning, SurrogateState, iterated
+from bitwright.search.strategies.surrogate import Incumbent, Learning
 from bitwright.spaces import Choice, Choices
 
 _SMALLEST = 2.0  # units: an exchange needs two
@@ -49,21 +49,12 @@ def turbo(problem: Problem, budget_bits: int, learning: Learning, region: TrustR
     Raises:
         BudgetError: the smallest file is larger than the budget.
     """
-    near, rng, belief = Neighbourhood(problem.space, budget_bits, all_together), problem.random(), SurrogateState(problem, learning)
-    asking = iterated(
-        belief,
-        starting(problem, budget_bits),
-        lambda incumbent: _within(belief, near, region, incumbent=incumbent, rng=rng),
-        lambda choice: belief.seen.drawn(partial(near.walked, choice, region.n_kicks), rng),
-        n_restarts=region.n_restarts,
-    )
-    return GeneratorStrategy(problem, asking)
+    return iterated_search(problem, budget_bits, learning, partial(_within, region), n_kicks=region.n_kicks, n_restarts=region.n_restarts)
 
 
-def _within(
-    belief: SurrogateState, near: Neighbourhood, region: TrustRegionOptions, *, incumbent: Incumbent, rng: np.random.Generator
-) -> Generator[Question, Trials, Incumbent]:
+def _within(region: TrustRegionOptions, state: Descent, incumbent: Incumbent) -> Generator[Question, Trials, Incumbent]:
     """Search one region until it has collapsed; return the best choice."""
+    belief, near, rng = state.belief, state.near, state.rng
     radius, n_successes, n_failures = region.radius, 0, 0
     while radius >= _SMALLEST:
         candidates = belief.promising(

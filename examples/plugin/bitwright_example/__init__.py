@@ -1,1 +1,1 @@
-"""One part of your own of each kind: the code of `docs/extending.md`."""
+"""Example plug-in: one part of each kind, the code of `docs/extending.md`."""

@@ -8,13 +8,13 @@ from bitwright.spaces import Fused, by_layer
 
 
 class BlockEngine(NativeEngine):
-    """What it writes is read, checked and loaded as other native checkpoints are; what it offers is its own."""
+    """Engine of native checkpoints with a target of its own; reading, checking and loading are those of the native engine."""
 
     file_name: ClassVar[str] = "model-blocks"
 
     @property
     def codecs(self) -> tuple[str, ...]:
-        """See `Engine.codecs`."""
+        """Names of the roundings that this engine's files may be made with."""
         return ("rtn", "hqq")
 
 

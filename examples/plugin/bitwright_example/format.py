@@ -19,11 +19,11 @@ class NormalFloatCodec(Codec):
     """The codec of `NF4`."""
 
     def serves(self, form: Format) -> bool:
-        """See `Codec.serves`."""
+        """Return whether `form` is NF4."""
         return form == NF4
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
-        """See `Codec.encode`."""
+        """Quantize blocks of 32 weights to 4-bit codes and a half-float scale: bytes `(n_bytes,)`."""
         require_quantizable(weights, form, importance, most=self.largest_weight(form))
         groups = weights.reshape(-1, 32)
         scales = np.abs(groups).max(axis=1, keepdims=True).astype(np.float16)
@@ -31,7 +31,7 @@ class NormalFloatCodec(Codec):
         return np.concatenate([codes[:, ::2] | codes[:, 1::2] << 4, scales.view(np.uint8)], axis=1).reshape(-1)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
-        """See `Codec.decode`."""
+        """Return level times scale, float32 `(n_rows, n_columns)`."""
         codes, scales = np.split(packed.reshape(-1, 18), [16], axis=1)
         levels = LEVELS[np.stack([codes & 15, codes >> 4], axis=-1)].reshape(-1, 32)
         return (levels * scales.copy().view(np.float16).astype(np.float32)).reshape(shape)

@@ -17,7 +17,7 @@ class TotalVariation(TokenObjective):
         return "share"
 
     def token_values(self, original: Tensor, changed: Tensor, following: Tensor) -> Tensor:
-        """See `TokenObjective.token_values`."""
+        """Return the total variation distance of each token."""
         return (original.exp() - changed.exp()).abs().sum(dim=-1) / 2
 
 

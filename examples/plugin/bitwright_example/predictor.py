@@ -18,7 +18,7 @@ class PowerLaw(Predictor):
     table: Values
 
     def fit(self, choices: Choices, values: Values, errors: Values) -> Predict:
-        """See `Predictor.fit`."""
+        """Fit a line to the logarithms of sums and values."""
         require_samples(choices, 3, "The power law")
         power, factor = np.polyfit(np.log(self.sums(choices)), np.log(values), 1)
         left = np.log(values) - power * np.log(self.sums(choices)) - factor

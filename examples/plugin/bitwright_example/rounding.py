@@ -9,7 +9,7 @@ class Trim(Rounding):
     """Round to nearest between ends that are drawn in by a fixed share of the range."""
 
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
-        """See `Rounding.rounded`."""
+        """Round each group to levels over its range less `SHARE` at each end."""
 
         def place(groups: Floats) -> Placement:
             low, high = groups.min(axis=-1), groups.max(axis=-1)

@@ -1,4 +1,4 @@
-"""What each format does to the weights, against numpy, and which formats are worth offering, against brute force."""
+"""Distortion of weights by each format, against numpy, and which formats are worth offering, against brute force."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

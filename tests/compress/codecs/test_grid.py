@@ -1,4 +1,4 @@
-"""Where levels may lie, held to a search over all of them."""
+"""Placement of levels, compared with a search over all placements."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ class TestIntegers(CodecContract):
 
 
 def packed_slowly(row: np.ndarray, form: IntegerFormat) -> bytes:
-    """One row, one weight at a time, the bits as text."""
+    """Pack a row one weight at a time, the bits as text."""
     group, text, scales, minima = form.group or len(row), "", [], []
     for start in range(0, len(row), group):
         part = row[start : start + group]

@@ -25,7 +25,7 @@ def scheme(form: PackedFormat) -> QuantizationScheme:
 
 
 def in_torch(layer: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """As the loader of a float32 model hands it to the package: the scales widened."""
+    """Return the layer as the loader of a float32 model hands it to the package: the scales widened."""
     found = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in layer.items()}
     return found | {"weight_scale": found["weight_scale"].view(torch.bfloat16).float()}
 

@@ -66,7 +66,7 @@ def test_codes_that_were_changed_are_refused(levels: Path, tmp_path: Path) -> No
 
 
 def test_no_mutation_of_kept_codes_is_a_traceback(levels: Path, tmp_path: Path) -> None:
-    """Also where the plan names the digest of the damaged file."""
+    """Mutations are refused even if the plan names the digest of the damaged file."""
     path, rng = tmp_path / "codes", random.Random(0)
     pin_codes(path, levels, [PAIRS[0], PAIRS[2]])
     whole = path.read_bytes()

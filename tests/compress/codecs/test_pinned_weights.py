@@ -25,7 +25,7 @@ def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
 
 
 def test_no_mutation_of_kept_weights_is_a_traceback(tmp_path: Path) -> None:
-    """Also where the plan names the digest of the damaged file."""
+    """Mutations are refused even if the plan names the digest of the damaged file."""
     path, rng = tmp_path / "weights", random.Random(0)
     pin_weights(path, WEIGHTS)
     whole = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Other weights in a module for as long as a block lasts: the right ones, in the right places, and the old ones afterwards."""
+"""Replaced weights within a `with` block: the right ones, in the right places, and the old ones afterwards."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +34,7 @@ def matrices(model: Model) -> list[Tensor]:
 
 
 def in_engine(model: Model, tensor: Tensor) -> Floats:
-    """What the module holds now of an engine tensor."""
+    """Return the module's present weights of an engine tensor."""
     rows = [piece.to_engine(model.module.get_parameter(piece.parameter).detach()) for piece in model.pieces[tensor.name]]
     return torch.cat(rows).numpy()
 

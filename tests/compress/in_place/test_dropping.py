@@ -134,7 +134,7 @@ def test_routers_are_watched_from_the_first_drop_on(model: Model, levels: Packed
 
 @pytest.mark.parametrize(("family", "is_normalised"), [("qwen2-moe", False), ("mixtral", True)])
 def test_the_weights_of_those_that_are_left_are_renormalised(family: str, is_normalised: bool) -> None:
-    """Where the chosen ones are not made to sum up to 1, each gets its probability over that of all that are left."""
+    """Weights that are not normalized are probabilities over that of all experts left."""
     model_type, settings, _ = tiny.FAMILIES[family]
     router = tiny.module(model_type, settings, dtype=torch.float32).get_submodule("model.layers.0.mlp.gate").requires_grad_(False)
     x, left = torch.randn(50, 64, generator=torch.Generator().manual_seed(0)), [0, 1, 3]

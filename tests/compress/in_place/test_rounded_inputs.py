@@ -1,4 +1,4 @@
-"""What an engine does to the inputs of a layer is done when it is measured: the arithmetic of compressed-tensors, and nothing left behind."""
+"""Inputs of layers rounded while measuring as the engine does: the arithmetic of compressed-tensors, and nothing left behind."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One choice after another in a module: the same weights as writing each anew, and the original ones afterwards."""
+"""Choices swapped into a module one after another: the same weights as writing each anew, and the original ones afterwards."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where the tensors of the engine lie in a module, and which modules are refused."""
+"""Places of the engine's tensors in a module, and the modules that are refused."""
 
 import numpy as np
 import pytest

@@ -99,7 +99,7 @@ def test_a_format_takes_what_it_holds_and_no_more(name: str) -> None:
 
 
 def test_packed_integers_hold_what_half_floats_do_not() -> None:
-    """Their scales are bfloat16."""
+    """Scales of packed integers are bfloat16."""
     for form in PACKED_FORMATS:
         if isinstance(form, PackedFormat):
             assert error(packed_codec(), form, normal(1e4) * np.float32(1e6)) < 1

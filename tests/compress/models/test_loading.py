@@ -1,4 +1,4 @@
-"""From a name to a model that can be measured, and what is refused on the way."""
+"""Loading a model by its name, and what is refused on the way."""
 
 import json
 import shutil
@@ -115,7 +115,7 @@ def test_a_loaded_model_is_ready_to_be_measured(name: str, request: pytest.Fixtu
 
 
 def test_a_file_is_read_whatever_lies_beside_it(gguf_256: Path, tiny_mixtral: Path, llama_256: Path, tmp_path: Path) -> None:
-    """On the hub GGUF files lie beside the files of other models."""
+    """GGUF files on the hub lie beside the files of other models."""
     beside = Path(shutil.copytree(tiny_mixtral, tmp_path / "beside"))
     change(beside / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer", bos_token="<|other|>", add_bos_token=False)
     file = Path(shutil.copy(gguf_256, beside / "model.gguf"))
@@ -149,7 +149,7 @@ def test_a_hub_name_is_downloaded_without_pickles_and_code(llama_gqa: Path, monk
 
 
 class TransportError(Exception):
-    """What the hub's client lets through of the library it speaks HTTP with, which changes from one version to the next."""
+    """Error of the library that the hub's client speaks HTTP with, which changes from one version to the next."""
 
 
 @pytest.mark.parametrize("name", ["nowhere", "a/b/c", "missing.gguf", "some/missing.gguf", "with space/model"])
@@ -277,6 +277,16 @@ def test_the_code_of_a_tokenizer_is_never_run(folder: Path, tmp_path: Path, monk
     except ModelError as error:
         sentence(error)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("unknown", "said"), [("", "is ''"), ("<nowhere>", "")])
+def test_an_unknown_token_that_is_no_token_is_refused(folder: Path, unknown: str, said: str) -> None:
+    """Transformers takes in what it can, and looks for the number of what it cannot for ever."""
+    change(folder / "tokenizer_config.json", unk_token=unknown)
+    if said:
+        refused(folder, folder, "unk_token", said)
+    else:
+        assert open_source(str(folder)).tensors
 
 
 def test_a_type_that_llama_cpp_lacks_is_named(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""One opening of a model decides what it is, and tells in a sentence what disagrees within it."""
+"""Opening a model: one opening decides what it is, and says in a sentence what disagrees within it."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def weights_changed(folder: Path, **tensors: torch.Tensor) -> None:
 
 
 def refused(folder: Path, *values: object) -> None:
-    """By everything that opens a model, in the same words."""
+    """Require that everything that opens a model refuses the folder in the same words."""
     messages = set()
     for opened in (load, open_source, open_checkpoint_files):
         with pytest.raises(ModelError) as caught:
@@ -124,7 +124,7 @@ def test_a_tensor_in_two_shards_is_refused(copied: Callable[[str], Path]) -> Non
 
 
 def test_eight_bit_floats_whose_scales_nothing_names_are_refused_when_they_are_opened(copied: Callable[[str], Path]) -> None:
-    """As ModelOpt writes them, where its `hf_quant_config.json` was lost."""
+    """ModelOpt writes them so, where its `hf_quant_config.json` was lost."""
     folder = copied("llama_gqa")
     name = "model.layers.0.mlp.up_proj.weight"
     codes = load_file(folder / WHOLE)[name].to(torch.float8_e4m3fn)

@@ -1,4 +1,4 @@
-"""Which experts are so much alike that one can take the other's tokens."""
+"""Similar experts, of which one can take the other's tokens."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from bitwright.spaces import Tensor
 
 
 class Made(Source):
-    """One layer of experts with given weights."""
+    """Layer of experts with given weights."""
 
     def __init__(self, weights: np.ndarray) -> None:
         names = [f"blk.3.ffn_{kind}_exps.{expert}.weight" for expert in range(weights.shape[0]) for kind in ("up", "down")]

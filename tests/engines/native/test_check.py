@@ -33,7 +33,7 @@ def test_it_is_checked_again_from_the_plan_alone(fitted: bw.pipeline.Fitted) -> 
 
 def test_an_expert_may_be_dropped_by_hand(fitted: bw.pipeline.Fitted, tmp_path: Path) -> None:
     gone = {name: "DROP" for name in fitted.plan.formats if name.startswith("model.layers.1.") and ".experts.3." in name}
-    space = bw.open_run(fitted.report.parent).prices.space
+    space = bw.open_run(fitted.report.parent).space
     sizes = {
         tensor.name: {form.name: form.size_bytes(tensor.shape) for form in space.formats if form.fits(tensor.shape)}
         for unit in space.units

@@ -1,4 +1,4 @@
-"""What config.json says of a native checkpoint, written and read. Refusals are tested where they are met, in test_native_quantizer."""
+"""Configuration of a native checkpoint, written and read. Refusals are tested where they are met, in test_native_quantizer."""
 
 import pytest
 

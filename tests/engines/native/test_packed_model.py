@@ -8,7 +8,7 @@ from torch import nn
 
 from bitwright.compress import StoredTensor, entries
 from bitwright.engines.native.packed_model import pack, tied_layers
-from bitwright.engines.native.packed_modules import PackedEmbedding, PackedExperts, PackedLinear
+from bitwright.engines.native.packed_modules import PackedEmbedding, PackedLinear, PackedStack
 from bitwright.errors import ModelError
 from bitwright.spaces import Format
 from tests.compress import tiny_models as tiny
@@ -31,7 +31,7 @@ def test_every_matrix_is_replaced(mixtral: tuple[nn.Module, dict[str, Format], d
     module, formats, found = mixtral
     pack(module, formats, found, dtype=torch.float32)
     kinds = {type(layer) for layer in module.modules()}
-    assert {PackedLinear, PackedEmbedding, PackedExperts} <= kinds
+    assert {PackedLinear, PackedEmbedding, PackedStack} <= kinds
     assert not {nn.Linear, nn.Embedding} & kinds
 
 

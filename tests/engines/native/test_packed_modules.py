@@ -9,12 +9,12 @@ from torch.nn.functional import embedding, linear
 from bitwright.compress import integer_codec
 from bitwright.engines.native import packed_modules
 from bitwright.engines.native.packed_modules import (
+    AssembledLinear,
+    Block,
     PackedEmbedding,
-    PackedExpert,
-    PackedExperts,
     PackedLinear,
     PackedMatrix,
-    PackedParts,
+    PackedStack,
     footprint_bytes,
 )
 from bitwright.engines.no_engine import INTEGERS
@@ -56,13 +56,14 @@ def test_an_embedding_expands_the_rows_of_its_tokens() -> None:
 
 @pytest.mark.parametrize("name", ["INT2_G64", "INT3_G32", "INT4_G64", "INT7_G32", "INT8_ROW", "BF16"])
 def test_all_is_done_on_the_device_of_the_weights(name: str) -> None:
-    """On `meta`, whose tensors have no values to be looked at and do not mix with those of a CPU."""
+    """Tensors on `meta` have no values to be looked at and do not mix with those of a CPU."""
     form = INTEGERS.format(name)
-    matrices = {role: PackedLinear(form, (64, 64), nn.Parameter(torch.zeros(64))) for role in ("gate_proj", "up_proj", "down_proj")}
-    part, table = PackedParts({"part0": PackedExpert(matrices, nn.SiLU())}), PackedEmbedding(form, SHAPE, scale=8.0, dtype=torch.bfloat16)
+    matrix, table = PackedMatrix(form, (64, 64)), PackedEmbedding(form, SHAPE, scale=8.0, dtype=torch.bfloat16)
     hidden = table.to("meta")(torch.zeros(2, 3, dtype=torch.int64, device="meta"))
     assert (hidden.device.type, hidden.dtype) == ("meta", torch.bfloat16)
-    assert part.to("meta")(hidden).shape == (2, 3, 64)
+    block = Block(matrix.to("meta"), (0, 64), (0, 64))
+    assert AssembledLinear([block], (64, 64), None)(hidden).shape == (2, 3, 64)
+    assert PackedStack([[block]], (64, 64), transposed=True, dtype=torch.bfloat16)[0].device.type == "meta"
 
 
 def test_floats_are_kept_in_their_type() -> None:
@@ -74,21 +75,28 @@ def test_floats_are_kept_in_their_type() -> None:
     assert torch.equal(layer(x), linear(x, layer.weight.float()))
 
 
-def test_experts_are_weighted_and_summed() -> None:
-    roles, shapes = ("gate_proj", "up_proj", "down_proj"), {"gate_proj": (40, 64), "up_proj": (40, 64), "down_proj": (64, 40)}
-    experts = [PackedExpert({role: PackedLinear(FORM, shapes[role], None) for role in roles}, nn.SiLU()) for _ in range(3)]
-    weights = [
-        [filled(matrix, 3 * i + j) for j, matrix in enumerate((expert.gate_proj, expert.up_proj, expert.down_proj))]
-        for i, expert in enumerate(experts)
-    ]
-    x = torch.randn(4, 64, generator=torch.Generator().manual_seed(1))
-    index, share = torch.tensor([[0, 2], [2, 0], [2, 0], [0, 2]]), torch.tensor([[0.7, 0.3], [0.5, 0.5], [1.0, 0.0], [0.1, 0.9]])
-    expected = torch.zeros_like(x)
-    for t in range(4):
-        for k in range(2):
-            gate, up, down = weights[index[t, k]]
-            expected[t] += share[t, k] * (nn.functional.silu(x[t] @ gate.T) * (x[t] @ up.T)) @ down.T
-    assert torch.allclose(PackedExperts(dict(enumerate(experts)))(x, index, share), expected, rtol=1e-3, atol=1e-3)
+def blocks_of(n: int) -> tuple[list[Block], torch.Tensor]:
+    """Matrices of 40 rows below one another, and what they decode to."""
+    matrices = [PackedMatrix(FORM, SHAPE) for _ in range(n)]
+    weights = torch.cat([filled(matrix, seed) for seed, matrix in enumerate(matrices)])
+    return [Block(matrix, (40 * i, 40 * (i + 1)), (0, 64)) for i, matrix in enumerate(matrices)], weights
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_stack_gives_the_matrix_of_an_expert(transposed: bool) -> None:
+    blocks, weights = blocks_of(2)
+    stack = PackedStack([blocks, [], blocks[1:]], (80, 64), transposed=transposed, dtype=torch.float32)
+    expected = weights.mT if transposed else weights
+    assert len(stack) == 3
+    assert torch.equal(stack[0], expected)
+    assert torch.equal(stack[torch.tensor(0)], expected)
+    assert not stack[1].any()
+    last = stack[2].mT if transposed else stack[2]
+    assert torch.equal(last[40:], weights[40:])
+    assert not last[:40].any()
+    assert torch.equal(stack[torch.tensor([2, 0])], torch.stack([stack[2], stack[0]]))
+    x = torch.randn(3, 5, 80 if transposed is False else 64, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(torch.bmm(x, stack), torch.bmm(x, stack[:]))
 
 
 def test_what_is_shared_is_counted_once() -> None:
@@ -98,13 +106,12 @@ def test_what_is_shared_is_counted_once() -> None:
     assert footprint_bytes(nn.ModuleList([first, second])) == FORM.size_bytes(SHAPE)
 
 
-def test_parts_are_summed_and_none_gives_nothing() -> None:
-    roles, shapes = ("gate_proj", "up_proj", "down_proj"), {"gate_proj": (40, 64), "up_proj": (40, 64), "down_proj": (64, 40)}
-    parts = [PackedExpert({role: PackedLinear(FORM, shapes[role], None) for role in roles}, nn.SiLU()) for _ in range(2)]
-    for i, part in enumerate(parts):
-        for role in roles:
-            filled(part.get_submodule(role), seed=i)  # type: ignore[arg-type]
-    x = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(1))
-    whole = PackedParts({"part0": parts[0], "part3": parts[1]})
-    assert torch.equal(whole(x), parts[0](x) + parts[1](x))
-    assert torch.equal(PackedParts({})(x), torch.zeros_like(x))
+def test_parts_of_a_layer_are_put_where_they_belong() -> None:
+    blocks, weights = blocks_of(2)
+    x, bias = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(1)), nn.Parameter(torch.arange(80.0))
+    assert torch.allclose(AssembledLinear(blocks, (80, 64), bias)(x), linear(x, weights, bias), atol=1e-4)
+    assert torch.allclose(AssembledLinear(blocks[1:], (80, 64), None)(x)[..., 40:], linear(x, weights[40:]), atol=1e-4)
+    assert not AssembledLinear(blocks[1:], (80, 64), None)(x)[..., :40].any()
+    across = [Block(blocks[0].matrix, (0, 40), (0, 64)), Block(blocks[1].matrix, (0, 40), (64, 128))]
+    wide = torch.randn(3, 128, generator=torch.Generator().manual_seed(2))
+    assert torch.allclose(AssembledLinear(across, (40, 128), None)(wide), linear(wide, torch.cat([weights[:40], weights[40:]], dim=1)), atol=1e-4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from bitwright.engines.native.packed_modules import PackedExperts, PackedMatrix, footprint_bytes
+from bitwright.engines.native.packed_modules import PackedMatrix, PackedStack, footprint_bytes
 from bitwright.errors import ModelError
 from tests.compress import tiny_models as tiny
 from tests.compress.native_folders import Made, write_native
@@ -86,7 +86,7 @@ def test_memory_is_that_of_the_file(family: str, tmp_path: Path) -> None:
 
 def test_an_expert_is_expanded_only_when_it_is_chosen(mixtral: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = opened(mixtral)
-    experts = next(layer for layer in module.modules() if isinstance(layer, PackedExperts))
+    experts = next(layer for layer in module.modules() if any(isinstance(inner, PackedStack) for inner in layer.children()))
     seen: list[tuple[int, int]] = []
     rows = PackedMatrix.rows
     monkeypatch.setattr(PackedMatrix, "rows", lambda layer, wanted: (seen.append(layer.shape), rows(layer, wanted))[1])
@@ -156,7 +156,7 @@ def test_a_weight_of_another_size_is_refused(broken: Path) -> None:
 
 
 def test_transformers_alone_stops(mixtral: Path, broken: Path) -> None:
-    """Without bitwright the settings are skipped with a warning; the weights must then not load as if they were floats."""
+    """transformers without bitwright skips the settings with a warning; the weights must then not load as if they were floats."""
     set_up(broken, quant_method="unheard of")
     with pytest.raises(RuntimeError, match=r"mismatch|conversion"):
         opened(broken)

@@ -17,7 +17,7 @@ class TestEffectiveRankDifference(ModelContract):
 
 
 def entropy(states: np.ndarray) -> float:
-    """As the paper writes it: of the covariance `(n_hidden, n_hidden)` of one sequence's states `(length, n_hidden)`."""
+    """Return the paper's entropy, of the covariance `(n_hidden, n_hidden)` of one sequence's states `(length, n_hidden)`."""
     centred = states - states.mean(axis=0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     covariance = sum(np.outer(row, row) for row in unit) / len(unit)

@@ -1,4 +1,4 @@
-"""Against lm-eval itself, where it is installed."""
+"""Task errors against lm-eval itself, where it is installed."""
 
 import json
 from dataclasses import astuple

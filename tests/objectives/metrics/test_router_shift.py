@@ -21,7 +21,7 @@ def test_the_original_shifts_nothing(mixtral: Model) -> None:
 
 
 def test_choices_of_an_expert_that_is_gone_are_shifted(mixtral: Model) -> None:
-    """Only the last layer's router is told, so nothing before it changes."""
+    """The last layer's router alone is told, so nothing before it changes."""
     objective = RouterShift().prepare(mixtral, TOKENS)
     with without(mixtral, {(1, 2): -1}):
         found = objective.evaluate_model(mixtral)

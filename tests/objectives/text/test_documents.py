@@ -205,7 +205,7 @@ def test_a_device_is_no_file() -> None:
 
 
 class Table:
-    """What pyarrow gives of a table of two batches."""
+    """Table of two batches, as pyarrow gives it."""
 
     def __init__(self, _: Path, columns: dict[str, list[Any]]) -> None:
         self.columns, self.schema_arrow = columns, SimpleNamespace(names=list(columns))

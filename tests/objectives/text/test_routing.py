@@ -46,7 +46,7 @@ def test_shares_sum_up_in_each_layer(mixtral: Model) -> None:
 
 def test_a_dense_model_has_no_routing_and_watching_leaves_nothing_behind(dense: Model, mixtral: Model) -> None:
     def n_hooks() -> int:
-        """On the mixture and on all modules; transformers keeps some of its own once a model was asked for its hidden states."""
+        """Count the hooks on the mixture and on all modules; transformers keeps some of its own once a model was asked for its hidden states."""
         return len(torch.nn.modules.module._global_forward_hooks) + sum(len(module._forward_hooks) for module in mixtral.module.modules())
 
     before = n_hooks()

@@ -80,7 +80,7 @@ def test_amplitudes_are_fitted(unit: float) -> None:
 
 
 def test_errors_that_all_choices_share_are_not_taken_for_noise() -> None:
-    """With common errors of 30 % that the values do not show, the prediction is as certain as with none."""
+    """Common errors of 30 % that the values do not show leave the prediction as certain as none."""
     shares = some(80)
     prior, deviations = Prior((Constant(), UnitErrors()), (ConstantNoise(),)), drawn(shares, unit=0.3, scatter=0.01, noise=np.zeros(80))
     believed, none = (fit_posterior(prior, shares, deviations, np.full(80, error)).log_ratio(shares) for error in (0.3, 0.0))

@@ -77,7 +77,7 @@ def test_one_hot_shares_are_at_the_format_that_was_chosen() -> None:
 
 
 def test_similar_plans_cost_the_same_unit_by_unit() -> None:
-    """One dear unit by one format is farther than one cheap unit by all; and formats are in order."""
+    """A costly unit by one format is farther than a cheap unit by all; and formats are in order."""
     plans = additive(1, noise=0.0)
     dear, cheap = int(plans.table[:, 0].argmax()), int(plans.table[:, 0].argmin())
     start = np.full(len(plans.table), 1)

@@ -31,7 +31,7 @@ def test_the_table_may_be_in_any_units() -> None:
 
 
 def test_noisy_choices_have_little_weight() -> None:
-    """One in five is off by a factor of two and says so."""
+    """A fifth of the choices are off by a factor of two and say so."""
     plans = additive(140, noise=0.01)
     wild = np.arange(140) % 5 == 0
     values, errors = np.where(wild, 2 * plans.truth, plans.values), np.where(wild, plans.truth, plans.errors)

@@ -65,7 +65,7 @@ def test_folds_are_even(n_choices: int, n: int, seed: int) -> None:
 
 
 class Remembering(Predictor):
-    """Predicts what it was shown, and refuses to be shown what it is asked for."""
+    """Predictor of what it was shown, which refuses to be shown what it is asked for."""
 
     def fit(self, choices: Choices, values: np.ndarray, errors: np.ndarray) -> Predict:
         shown = {choice.tobytes() for choice in choices}

@@ -11,7 +11,7 @@ from tests.predictors.arrays import written
 
 
 def space_of_sizes(*sizes: int) -> Space:
-    """One unit for each number of rows of 8 weights."""
+    """Return a space with a unit for each number of rows of 8 weights."""
     return written([[np.ones((size, 8))] for size in sizes])[0]
 
 

@@ -22,7 +22,7 @@ def dots(chart: str, look: str) -> int:
 
 
 def course_of(within: SearchHistory, incumbent: list[float]) -> SearchHistory:
-    """One evaluation of 100 tokens each; `inf` is a file that is too large."""
+    """Return a search history with an evaluation of 100 tokens for each number; `inf` is a file that is too large."""
     sizes = [80_000_000 if np.isfinite(best) else 100_000_000 for best in incumbent]
     steps = tuple(SearchStep(size, 0.5, 0.01, 8, 100 * (i + 1), i + 1.0) for i, size in enumerate(sizes))
     return replace(within, steps=steps, hypervolume=np.linspace(0.5, 1, len(incumbent)), incumbent=np.array(incumbent))

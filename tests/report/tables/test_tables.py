@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from bitwright.report import Forecast, NoLimit, RunSummary, SearchHistory, SizeLimit
+from bitwright.report import Forecast, RunSummary, SearchHistory, SizeLimit
 from bitwright.report.tables.tables import candidates_table, format_histogram, front_table, searches_table, stages_table
 
 
@@ -35,7 +35,7 @@ def test_candidates_stand_by_size_with_the_chosen_one_marked(summary: RunSummary
 
 
 def test_the_caption_tells_of_no_budget_and_of_a_broken_one(summary: RunSummary) -> None:
-    assert "There was no budget." in drawn(candidates_table(replace(summary, budget=NoLimit())))
+    assert "There was no budget." in drawn(candidates_table(replace(summary, budget=None)))
     assert "bytes ABOVE" in drawn(candidates_table(replace(summary, budget=SizeLimit(80_000_000))))
 
 

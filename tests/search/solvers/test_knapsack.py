@@ -35,7 +35,7 @@ def from_a_small_core(space: Space, table: Table, budget_bits: int) -> Solution:
 
 @st.composite
 def tied_instances(draw: st.DrawFn) -> tuple[Space, Table]:
-    """Few sizes and few losses, so that most choices have an equal."""
+    """Draw instances with few sizes and few losses, so that most choices have an equal."""
     n_units, n_formats = draw(st.integers(1, 6)), draw(st.integers(1, 3))
     cells = st.lists(st.lists(st.integers(0, 2), min_size=n_formats, max_size=n_formats), min_size=n_units, max_size=n_units)
     space = space_of(draw(cells), [[True] * n_formats] * n_units)

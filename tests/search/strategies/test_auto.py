@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bitwright.errors import BudgetError, UserError
-from bitwright.search import Knowledge, Predict, Problem, Row, Strategy, Trials, auto, auto_front, hypervolume, solve, solve_with_rows
+from bitwright.search import Predict, Problem, Row, Strategy, Trials, auto, auto_front, hypervolume, solve, solve_with_rows
 from bitwright.spaces import Choice, Choices, Space
 from tests.search.instances import space_of
 
@@ -37,7 +37,7 @@ class World:
 
     @property
     def table(self) -> NDArray[np.float64]:
-        """Each unit alone."""
+        """Return the divergence of each unit alone."""
         return np.diag(self.curvature)[:, None] * self.roots**2 / 2
 
     def __call__(self, choice: Choice) -> float:
@@ -73,7 +73,7 @@ def run(strategy: Strategy, world: World, n: int, *, error: float = 1e-4) -> Tri
 
 
 def best_of_all(world: World, budget_bits: int) -> float:
-    """By brute force over all 4 ** 10 choices."""
+    """Return the best of all 4 ** 10 choices by brute force."""
     choices = np.stack(np.meshgrid(*[np.arange(4)] * N_UNITS, indexing="ij"), axis=-1).reshape(-1, N_UNITS)
     choices = choices[world.space.total_bits(choices) <= budget_bits]
     roots = world.roots[np.arange(N_UNITS), choices]
@@ -87,19 +87,19 @@ def budget(space: Space) -> int:
 def test_the_first_question_is_the_tables_optimum_and_what_was_given(space: Space) -> None:
     world = World(space, 0)
     optimum, given, too_large = solve(space, world.table, budget(space)).choice, np.full(N_UNITS, 3), np.zeros(N_UNITS, dtype=np.int64)
-    asked = auto(problem(space, given, too_large, optimum), budget(space), knowledge=Knowledge(world.table, world.refit)).ask()
+    asked = auto(problem(space, given, too_large, optimum), budget(space), tables=(world.table,), refit=world.refit).ask()
     assert asked.choices.tolist() == [optimum.tolist(), given.tolist()]
     assert asked.n_sequences == 64
 
 
 def share_closed(space: Space, n: int, *, with_slopes: int) -> list[float]:
-    """Of the distance from the table's optimum to the best choice, what `n` evaluations close, in five worlds."""
+    """Return the share of the distance from the table's optimum to the best choice that `n` evaluations close, in five worlds."""
     closed = []
     for seed in range(5):
         world = World(space, seed)
         table_only, best = world(solve(space, world.table, budget(space)).choice), best_of_all(world, budget(space))
-        knowledge = Knowledge(world.table, world.refit, (world.expand,) * with_slopes)
-        least = run(auto(problem(space), budget(space), knowledge=knowledge), world, n).values[:, 0].min()
+        expand = world.expand if with_slopes else None
+        least = run(auto(problem(space), budget(space), tables=(world.table,), refit=world.refit, expand=expand), world, n).values[:, 0].min()
         assert least <= table_only
         closed.append((table_only - least) / (table_only - best) if table_only > best else 1.0)
     return closed
@@ -117,23 +117,21 @@ def test_measurements_find_it_too(space: Space) -> None:
 
 def test_never_above_the_budget_and_never_twice(space: Space) -> None:
     world = World(space, 1)
-    trials = run(auto(problem(space), budget(space), knowledge=Knowledge(world.table, world.refit, (world.expand,))), world, 60)
+    trials = run(auto(problem(space), budget(space), tables=(world.table,), refit=world.refit, expand=world.expand), world, 60)
     assert (space.total_bits(trials.choices) <= budget(space)).all()
     assert len(np.unique(trials.choices, axis=0)) == len(trials)
 
 
 def test_stops_where_the_text_could_not_tell_a_gain(space: Space) -> None:
     world = World(space, 1)
-    many = run(auto(problem(space), budget(space), knowledge=Knowledge(world.table, world.refit)), world, 200, error=1e-4)
-    few = run(auto(problem(space), budget(space), knowledge=Knowledge(world.table, world.refit)), world, 200, error=10.0)
+    many = run(auto(problem(space), budget(space), tables=(world.table,), refit=world.refit), world, 200, error=1e-4)
+    few = run(auto(problem(space), budget(space), tables=(world.table,), refit=world.refit), world, 200, error=10.0)
     assert 1 < len(few) <= 1 + 4 * 4 < len(many)  # a round that shows what a difference is worth, and three that promise nothing
 
 
 def test_the_same_answers_lead_to_the_same_questions(space: Space) -> None:
     world = World(space, 2)
-    first, second = (
-        run(auto(problem(space, seed=7), budget(space), knowledge=Knowledge(world.table, world.refit)), world, 30).choices for _ in range(2)
-    )
+    first, second = (run(auto(problem(space, seed=7), budget(space), tables=(world.table,), refit=world.refit), world, 30).choices for _ in range(2))
     assert np.array_equal(first, second)
 
 
@@ -142,7 +140,7 @@ def test_a_front_grows_beyond_the_predicted_one(space: Space) -> None:
     reference = np.array([world(np.full(N_UNITS, 3)), float(space.total_bits(np.zeros(N_UNITS, dtype=np.int64)))]) * 1.01
 
     def dominated(n: int) -> float:
-        trials = run(auto_front(problem(space), knowledge=Knowledge(world.table, world.refit), n_points=6), world, n)
+        trials = run(auto_front(problem(space), table=world.table, refit=world.refit, n_points=6), world, n)
         return hypervolume(np.stack([trials.values[:, 0], space.total_bits(trials.choices).astype(float)], axis=1), reference)
 
     assert dominated(6) < dominated(60)
@@ -151,9 +149,9 @@ def test_a_front_grows_beyond_the_predicted_one(space: Space) -> None:
 def test_impossible_budgets_and_wrong_tables_are_refused(space: Space) -> None:
     world = World(space, 0)
     with pytest.raises(BudgetError, match="smallest file"):
-        auto(problem(space), 1, knowledge=Knowledge(world.table, world.refit))
+        auto(problem(space), 1, tables=(world.table,), refit=world.refit)
     with pytest.raises(UserError, match="finite"):
-        auto(problem(space), budget(space), knowledge=Knowledge(world.table * np.nan, world.refit))
+        auto(problem(space), budget(space), tables=(world.table * np.nan,), refit=world.refit)
 
 
 @pytest.mark.parametrize(("scale", "sweeps"), [(1e-3, 0), (1e3, 1)])
@@ -165,7 +163,7 @@ def test_slopes_cost_nothing_near_the_original(space: Space, scale: float, sweep
         return world.expand(choice)
 
     optimum = solve(space, world.table, budget(space)).choice
-    strategy = auto(problem(space), budget(space), knowledge=Knowledge(world.table, world.refit, (expand,)))
+    strategy = auto(problem(space), budget(space), tables=(world.table,), refit=world.refit, expand=expand)
     assert not strategy.ask().is_last
     value = np.array([[scale * world(optimum)]])
     strategy.tell(Trials(optimum[None], value, np.full_like(value, 1e-4), np.array([64]), np.full(1, np.nan)))
@@ -176,13 +174,13 @@ def test_slopes_cost_nothing_near_the_original(space: Space, scale: float, sweep
 def test_all_that_is_asked_for_keeps_the_rows(space: Space) -> None:
     world = World(space, 4)
     budget_bits = int(space.total_bits(space.smallest()) + space.total_bits(space.largest())) // 2
-    free = run(auto(problem(space), budget_bits, knowledge=Knowledge(world.table, world.refit)), world, 40)
+    free = run(auto(problem(space), budget_bits, tables=(world.table,), refit=world.refit), world, 40)
     few = np.array([[1.0, 0.0, 0.0, 0.0]] * N_UNITS)  # at most so many in the largest format
     most = int((free.choices[free.values[:, 0].argmin()] == 0).sum()) - 1
     assert most >= 0
     row = Row(few, -np.inf, float(most))
     bound = replace(problem(space, space.smallest(), space.uniform(space.formats[0])), rows=(row,))
-    found = run(auto(bound, budget_bits, knowledge=Knowledge(world.table, world.refit, (world.expand,))), world, 40)
+    found = run(auto(bound, budget_bits, tables=(world.table,), refit=world.refit, expand=world.expand), world, 40)
     assert len(found.choices) > 3
     assert all(row.holds(choice) for choice in found.choices)
     assert (space.total_bits(found.choices) <= budget_bits).all()

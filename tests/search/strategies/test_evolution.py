@@ -62,7 +62,7 @@ def test_an_offspring_that_was_stopped_early_does_not_replace_the_parent() -> No
 
 
 def given_start() -> Problem:
-    """One choice to start from, at the middle of the sizes."""
+    """Return a problem with one choice to start from, at the middle of the sizes."""
     return problem(LARGE.space, start=at_budget(LARGE.space, LARGE.middle_bits(), 1, np.random.default_rng(0)))
 
 

@@ -1,7 +1,5 @@
 """Expected improvement by its integral, what is promising, and who stays incumbent."""
 
-from collections.abc import Generator
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,10 +7,9 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from bitwright.search import Learning, Question, Trials
-from bitwright.search.strategies.generator_strategy import GeneratorStrategy
-from bitwright.search.strategies.surrogate import Incumbent, SurrogateState, expected_improvement, iterated
-from bitwright.testing.strategy_contract import LARGE, problem, searched
+from bitwright.search import Learning, Trials
+from bitwright.search.strategies.surrogate import Incumbent, SurrogateState, expected_improvement
+from bitwright.testing.strategy_contract import LARGE, problem
 
 NUMBERS = st.floats(-3.0, 3.0)
 
@@ -52,24 +49,6 @@ def test_what_was_promising_once_is_not_again() -> None:
     assert len(first) == 8
     assert len(second) == 4
     assert len(np.unique(np.concatenate([first, second]), axis=0)) == 12
-
-
-def test_every_descent_but_the_first_begins_near_the_best_so_far() -> None:
-    """Descents end after a value of 1, 3, 0 and 2; a kick adds one to the first unit."""
-    begun: list[int] = []
-    ends = iter([1.0, 3.0, 0.0, 2.0])
-    belief = SurrogateState(
-        problem(LARGE.space), Learning(lambda choices: (np.ones(len(choices)), np.ones(len(choices))), lambda *_: None, n_first=99)
-    )
-
-    def descend(incumbent: Incumbent) -> Generator[Question, Trials, Incumbent]:
-        begun.append(int(incumbent.choice[0]))
-        yield from ()
-        return Incumbent(incumbent.choice + 10, next(ends))
-
-    asking = iterated(belief, np.zeros((1, 12), dtype=np.int64), descend, lambda choice: iter([choice + 1]), n_restarts=3)
-    searched(GeneratorStrategy(problem(LARGE.space), asking), lambda choices, _: np.full(len(choices), 9.0), n=99)
-    assert begun == [0, 11, 11, 22]  # behind 0 + 10 twice, and then behind 11 + 10
 
 
 def test_the_incumbent_gives_way_to_what_is_no_worse_and_measured_in_full() -> None:

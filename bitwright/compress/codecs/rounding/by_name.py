@@ -10,8 +10,10 @@ from bitwright.compress.codecs.rounding.rounding import Rounding, RoundToNearest
 from bitwright.compress.models.source import Floats
 from bitwright.plugins import Parts
 
-#: libggml's own quantizers, the only ones for its block formats
+#: libggml's own quantizers
 GGML = "ggml"
+#: error feedback on the block formats of libggml
+OBS = "obs"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,4 +52,4 @@ def rounding_named(name: str, moments: Mapping[str, Floats]) -> Rounding:
 
 def needs_moments(name: str) -> bool:
     """Return whether that rounding uses the second moments of a text, so that its codes cannot be made again from weights and importance."""
-    return name in ROUNDING_PARTS.names and ROUNDING_PARTS.named(name).needs_moments
+    return name == OBS or (name in ROUNDING_PARTS.names and ROUNDING_PARTS.named(name).needs_moments)

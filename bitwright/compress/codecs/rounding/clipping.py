@@ -23,7 +23,7 @@ class SearchedClipping(Rounding):
     """Round to nearest with a searched clipping range."""
 
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
-        """See `Rounding.rounded`."""
+        """Round each group to the clipped range with the least importance-weighted squared error."""
         channels = grouped_importance(importance, group)
         return by_rows(weights, group, lambda groups: clipped(groups, channels, grid), grid=grid)
 

@@ -52,11 +52,11 @@ class Gptq(Rounding):
     expert: int = 0
 
     def for_tensor(self, tensor: str, expert: int = 0) -> "Gptq":
-        """See `Rounding.for_tensor`."""
+        """Return the rounding with the second moments of one tensor, or of one expert of a stack."""
         return replace(self, tensor=tensor, expert=expert)
 
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
-        """See `Rounding.rounded`."""
+        """Round column by column and add each error to later columns; without second moments, round each group by itself."""
         if self.tensor not in self.moments:
             channels = grouped_importance(importance, group)
             return by_rows(weights, group, lambda groups: self.place(groups, channels, grid), grid=grid)

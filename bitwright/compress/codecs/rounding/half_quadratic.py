@@ -24,7 +24,7 @@ class HalfQuadratic(Rounding):
     """HQQ. Importance is not used."""
 
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
-        """See `Rounding.rounded`."""
+        """Round each group with the offset that HQQ finds; the importance is not used."""
         counted = grouped_importance(np.ones_like(importance), group)
         return by_rows(weights, group, lambda groups: half_quadratic(groups, counted, grid), grid=grid)
 

@@ -49,12 +49,12 @@ class RoundToNearest(Rounding):
     """
 
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:  # noqa: ARG002
-        """See `Rounding.rounded`."""
+        """Round each group to levels over its whole range; the importance is not used."""
         return by_rows(weights, group, lambda groups: whole_range(groups, np.empty(0, dtype=np.float32), grid), grid=grid)
 
 
 def rounded_by(rounding: Rounding, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
-    """See `Rounding.rounded`; `importance` as codecs are given it, `(1, n_columns)`, or `(0, n_columns)` where it is not known."""
+    """Round with the importance as codecs are given it: `(1, n_columns)`, or `(0, n_columns)` where it is unknown and all channels count alike."""
     known = importance[0] if len(importance) else np.ones(weights.shape[1], dtype=np.float32)
     return rounding.rounded(np.ascontiguousarray(weights, dtype=np.float32), grid, group=group, importance=known)
 

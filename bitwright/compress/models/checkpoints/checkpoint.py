@@ -91,7 +91,7 @@ class Shards:
             first = piece.expert * shape[1] if piece.expert >= 0 else 0
             inner = 1 if piece.expert >= 0 else prod(shape[1:-1])  # leading dimensions are folded
             return self._entries[origin.parts[0][0]].rows(first + piece.start * inner, first + piece.stop * inner)
-        whole = piece.matrix(self._whole(piece.parameter, origin).reshape(shape))[piece.start : piece.stop]
+        whole = piece.matrix(self.parameter(piece.parameter))[piece.start : piece.stop]
         return whole.reshape(-1, shape[-1] if len(shape) > 1 else 1)
 
     def _expert(self, origin: Origin, expert: int, start: int, stop: int) -> Torch:

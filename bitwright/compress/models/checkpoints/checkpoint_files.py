@@ -19,8 +19,8 @@ from bitwright.compress.models.checkpoints.quantized.quantization import without
 from bitwright.compress.models.cut_source import cut_pieces, cut_tensors
 from bitwright.compress.models.hub import WORDS, quietly
 from bitwright.compress.models.module_state import weights_of
-from bitwright.compress.models.module_tensors import module_tensors
-from bitwright.compress.models.module_view import LINEAR_VIEW, ModuleView
+from bitwright.compress.models.modules.module_tensors import module_tensors
+from bitwright.compress.models.modules.module_view import LINEAR_VIEW, ModuleView
 from bitwright.compress.models.opening import FolderCheckpoint, GgufCheckpoint, open_checkpoint
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import Cut, Tensor, discover
@@ -68,7 +68,7 @@ class OwnNames(NamesOnDisk):
     """The names that tensors have here: those of the module."""
 
     def name(self, tensor: Tensor, piece: ParameterSlice, part: int) -> str:  # noqa: ARG002
-        """See `NamesOnDisk.name`."""
+        """Return the name on disk of the rows of `tensor` that `piece` is."""
         return tensor.name
 
 
@@ -79,7 +79,7 @@ class SavedNames(NamesOnDisk):
         self._outgoing = Outgoing(module)
 
     def name(self, tensor: Tensor, piece: ParameterSlice, part: int) -> str:
-        """See `NamesOnDisk.name`."""
+        """Return the name on disk of the rows of `tensor` that `piece` is."""
         patterns = self._outgoing.experts(piece.parameter) if piece.expert >= 0 else ()
         if patterns:
             return self._outgoing.of_expert(patterns[part], piece.expert)

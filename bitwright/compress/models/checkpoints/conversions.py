@@ -8,6 +8,7 @@ on up, and for a few families chunks or transposes (`conversion_mapping.py`, `co
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor as Torch
@@ -121,7 +122,8 @@ class Outgoing:
     def is_patched(self, parameter: str) -> bool:
         """Return whether transformers loads the stack of experts of a packed checkpoint as linear layers one by one."""
         owner = type(self._module.get_submodule(parameter.rpartition(".")[0])).__name__
-        return QuantizationMethod.COMPRESSED_TENSORS in MODULES_TO_PATCH_FOR_QUANTIZATION.get(owner, {}).get("quantization_methods", ())
+        patched: Any = MODULES_TO_PATCH_FOR_QUANTIZATION.get(owner, {})
+        return QuantizationMethod.COMPRESSED_TENSORS in patched.get("quantization_methods", ())
 
     def is_own(self, parameter: str) -> bool:
         """Return whether transformers also loads the parameter, as it is, under the module's own name."""

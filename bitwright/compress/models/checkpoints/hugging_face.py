@@ -113,12 +113,12 @@ class HuggingFaceSource(Source):
         return float_bytes(tensor.stored, torch.from_numpy(self.read(tensor)))
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
-        """See `Source.part`."""
+        """Read the rows of one expert of a stack as float32 `(n_rows, n_columns)`; the others are not read."""
         weights: Floats = self.rows(self.pieces[tensor.name][expert]).numpy()
         return weights
 
     def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
-        """See `Source.stored_part`."""
+        """Return the stored bytes of one expert of a stack; the others are not read."""
         return float_bytes(tensor.stored, self.rows(self.pieces[tensor.name][expert]))
 
     def _narrowest(self, matrices: list[Tensor]) -> str:

@@ -108,14 +108,16 @@ def entries(path: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a file by name, from its header, which the library validates: no gaps or overlaps, shapes that match the data.
 
     Raises:
-        ModelError: there is no such file, or it is not valid safetensors.
+        ModelError: there is no such file, it may not be read, or it is not valid safetensors.
     """
     try:
         if not path.is_file():
             raise ValueError("it is not a regular file")
-        with safe_open(path, framework="numpy"), path.open("rb") as file:
+        with path.open("rb") as file, safe_open(path, framework="numpy"):
             (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
             described = json.loads(file.read(length))
+    except PermissionError as error:
+        raise ModelError(f"A model's files must be readable; {path} is not ({error.strerror}): check its permissions.") from error
     except (OSError, ValueError, struct.error, SafetensorError) as error:
         size_bytes = path.stat().st_size if path.is_file() else 0
         raise ModelError(

@@ -19,7 +19,7 @@ IsTaken = Callable[[Owner, int], bool]
 
 @dataclass(frozen=True, eq=False)
 class FoundRows:
-    """Where rows were found: in which of the matrices of `index`, and in which row of it, both `(n_rows,)`."""
+    """Places of the rows that were found: in which of the matrices of `index`, and in which row of it, both `(n_rows,)`."""
 
     index: RowIndex
     owner: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""The hyperparameters of a model as GGUF metadata, under the keys and types that llama.cpp reads.
+"""Hyperparameters of a model as GGUF metadata, under the keys and types that llama.cpp reads.
 
 Keys: `gguf-py/gguf/constants.py` of llama.cpp; the keys each architecture needs: its `src/models/*.cpp` and `convert_hf_to_gguf.py`. Differences: the
 head dimensions and Gemma's pattern of sliding-window layers are always written.

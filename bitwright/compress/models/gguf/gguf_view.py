@@ -7,14 +7,14 @@ from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource
 from bitwright.compress.models.headers import Headers, Outline, exact_headers
 from bitwright.compress.models.opening import Checkpoint, GgufCheckpoint
 from bitwright.compress.models.source import Source
-from bitwright.compress.models.view import Bound, View
+from bitwright.compress.models.view import Bound, View, outline_of
 
 
 class GgufView(View):
-    """See the module."""
+    """View of the tensors and metadata of a GGUF file."""
 
     def source(self, checkpoint: Checkpoint) -> Source:
-        """See `View.source`.
+        """Return the tensors of the model in this view, read on demand.
 
         Raises:
             ModelError: the architecture or the tokenizer is not supported, or a weight cannot be read.
@@ -31,10 +31,11 @@ class GgufView(View):
         )
 
     def headers(self, checkpoint: Checkpoint) -> Outline:
-        """See `View.headers`."""
+        """Return the headers of the model in this view, without weights."""
         if isinstance(checkpoint, GgufCheckpoint):
             exact = exact_headers(checkpoint.source)
-            return Outline(exact, exact, 0)  # loading refuses a GGUF file whose window transformers would apply
+            # loading refuses a GGUF file whose window transformers would apply
+            return outline_of(checkpoint, (exact, exact), bind(checkpoint.skeleton, exact.architecture))
         module = checkpoint.skeleton
         widest = "F32" if checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
         least, most = (
@@ -46,10 +47,10 @@ class GgufView(View):
             )
             for stored in ("BF16", widest)
         )
-        return Outline(least, most, window_ignored(checkpoint.config))
+        return outline_of(checkpoint, (least, most), bind(module, least.architecture), window=window_ignored(checkpoint.config))
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
-        """See `View.bound`.
+        """Bind the matrices of this view to the parameters of `module`.
 
         Raises:
             ModelError: the architecture is not supported, or has no tensor for a parameter.

@@ -46,7 +46,7 @@ class _TypeTraits(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL:
-    """The shared object that holds libggml, checked and with its signatures declared.
+    """Return the shared object that holds libggml, checked and with its signatures declared.
 
     Raises:
         LibraryError: xllamacpp is missing, too old, or does not export what is needed.
@@ -72,7 +72,7 @@ def row_size(form: str, n_columns: int) -> int:
 
 
 def requires_importance(form: str) -> bool:
-    """Whether libggml refuses to quantize to this type without an importance matrix."""
+    """Return whether libggml refuses to quantize to this type without an importance matrix."""
     return bool(library().ggml_quantize_requires_imatrix(GGMLQuantizationType[form]))
 
 
@@ -101,7 +101,7 @@ def dequantize(packed: Bytes, form: str, shape: tuple[int, int]) -> Floats:
 
 
 def round_plainly(rows: Floats, form: Format) -> Bytes:
-    """The bytes `(n_bytes,)` of `rows` `(n_rows, n_columns)` by the quantizer without importance: the engine's for keys and values."""
+    """Return the bytes `(n_bytes,)` of `rows` `(n_rows, n_columns)` by the quantizer without importance: the engine's for keys and values."""
     rows = np.ascontiguousarray(rows)
     from_float = library().ggml_get_type_traits(GGMLQuantizationType[form.name]).contents.from_float_ref
     packed = np.empty((len(rows), form.size_bytes((1, rows.shape[1]))), dtype=np.uint8)

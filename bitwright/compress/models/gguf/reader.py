@@ -16,6 +16,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueTy
 
 from bitwright.compress.models.gguf.bounds import require_bounded
 from bitwright.compress.models.gguf.libggml import dequantize
+from bitwright.compress.models.gguf.split_files import N_TENSORS, SPLIT_KEYS, parts_of, require_part
 from bitwright.compress.models.model_settings import settings_of_metadata
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
 from bitwright.errors import ModelError, shown
@@ -33,48 +34,65 @@ UNREADABLE = (OSError, ValueError, LookupError, ArithmeticError, RecursionError,
 class GgufSource(Source):
     """GGUF file of any float or quantized type, memory-mapped; `name` is the user's name for the model, that of the file where it is empty.
 
+    Of a split file the first part is given, and all parts are read as one.
+
     Raises:
-        ModelError: no such file, not GGUF, truncated, or one part of a split file.
+        ModelError: no such file, not GGUF, truncated, or split with a part that is missing or of another file.
     """
 
     def __init__(self, path: Path, name: str = "") -> None:
         if not path.is_file():
             raise ModelError(f"MODEL must be a GGUF file, a model folder or a hub name; there is no file {path}: check the path.")
-        try:
-            reader = sound_reader(path)
-            tensors = {str(t.name): t.data.reshape(-1).view(np.uint8) for t in reader.tensors}
-            self.metadata = tuple(_key_values(reader))
-        except UNREADABLE as error:
-            why = shown(error, 200)
-            raise ModelError(f"A GGUF file must be complete and readable; {path} is not ({why}): download or convert it again.") from error
-        known = {entry.key: entry.value for entry in self.metadata}
-        if not isinstance(known.get("general.architecture"), str) or not tensors:
+        first = _Part(path)
+        self.parts = parts_of(path, first.known)
+        parts = [first, *(_Part(part) for part in self.parts[1:])]
+        for number, part in enumerate(parts) if len(parts) > 1 else ():
+            require_part(part.path, part.known, number=number, first=first.known)
+        self._data = {name: data for part in parts for name, data in part.data.items()}
+        if not isinstance(first.known.get("general.architecture"), str) or not self._data:
             raise ModelError(f"A model must name its architecture and hold tensors; {path} does not: choose another GGUF file.")
-        if (parts := known.get("split.count", 1)) not in (0, 1):
+        self.metadata = tuple(entry for entry in first.metadata if not entry.key.startswith(SPLIT_KEYS))
+        self.path, self.name, self.architecture = path, name or str(path), str(first.known["general.architecture"])
+        self.tensors = tuple(tensor for part in parts for tensor in part.tensors)
+        if len(parts) > 1 and len(self._data) != first.known[N_TENSORS]:
             raise ModelError(
-                f"A model must be one GGUF file (split.count 1); {path} is one of {shown(parts)}: merge them with `llama-gguf-split --merge`."
+                f"The parts of a split GGUF file must hold the tensors that the first one counts; those of {path} hold {len(self._data)} of "
+                f"{shown(first.known[N_TENSORS])}: download them again."
             )
-        self.path, self.name, self.architecture = path, name or str(path), str(known["general.architecture"])
-        self.tensors = tuple(_described(t.name, t.shape, t.tensor_type) for t in reader.tensors)
-        self._data = tensors
         self.settings = settings_of_metadata(self.metadata)
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
-        """See `Source`; counted when it is asked for, since it takes reading everything."""
+        """Fingerprint over all tensors, computed on first access, which reads the whole file."""
         return fingerprint(self.tensors, self.stored)
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Dequantize a tensor to float32 `(n_rows, n_columns)`."""
         return dequantize(self.stored(tensor), tensor.stored, (prod(tensor.shape[:-1]), tensor.shape[-1]))
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
-        """See `Source.part`."""
+        """Dequantize one expert of a stack to float32 `(n_rows, n_columns)`; the others are not read."""
         return dequantize(self.stored_part(tensor, expert), tensor.stored, (tensor.shape[1], tensor.shape[2]))
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`."""
+        """Return the bytes `(n_bytes,)` of a tensor in the file, mapped into memory."""
         return self._data[tensor.name]
+
+
+class _Part:
+    """File of a model: its metadata, its tensors, and their bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            reader = sound_reader(path)
+            self.data = {str(t.name): t.data.reshape(-1).view(np.uint8) for t in reader.tensors}
+            self.metadata = tuple(_key_values(reader))
+        except UNREADABLE as error:
+            why = shown(error, 200)
+            raise ModelError(f"A GGUF file must be complete and readable; {path} is not ({why}): download or convert it again.") from error
+        self.known = {entry.key: entry.value for entry in self.metadata}
+        self.tensors = tuple(_described(t.name, t.shape, t.tensor_type) for t in reader.tensors)
 
 
 def sound_reader(path: Path) -> GGUFReader:

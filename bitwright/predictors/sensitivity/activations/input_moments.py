@@ -87,7 +87,7 @@ def row_powers(weights: Floats) -> NDArray[np.float64]:
 
 
 def _collected(subject: Subject, portion: list[int]) -> "_Collecting":
-    """The moments of the tensors of some units, from one pass over the tokens."""
+    """Return the moments of the tensors of some units, from one pass over the tokens."""
     collecting = _Collecting([tensor for u in portion for tensor in subject.space.units[u].tensors])
     with Tapped(subject.model, collecting):
         run_subject(subject, "Collecting what every layer is given")

@@ -99,14 +99,14 @@ class _Values(Tap):
         self._routed[routed.layer] = routed
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:  # noqa: ARG002
-        """See `Tap.linear`."""
+        """Add the squares and maxima of a projection's channel activations."""
         for use in uses:
             if use.tensor in self.places:
                 values = x.reshape(-1, x.shape[-1]).double() * self._weights(*self.places[use.tensor])
                 self._add(use.tensor, values.square().sum(dim=0), values.abs().amax(dim=0))
 
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
-        """Do nothing: feed-forward blocks have no look-ups."""
+        """Ignore look-ups: feed-forward blocks have none."""
 
     def _weights(self, layer: int, expert: int) -> Torch:
         """Return the router's weights of an expert's tokens `(n_tokens, 1)`, ordered by the expert's rank among a token's experts, then by token."""

@@ -1,4 +1,4 @@
-"""How much a layer's outputs change when its smallest weights are set to zero: Edge-LLM's sensitivity to pruning.
+"""Change of a layer's outputs when its smallest weights are set to zero: Edge-LLM's sensitivity to pruning.
 
     score(l) = mean over the layer's matrices and over the ratios r of  E‖(W − W_r) x‖² / n_rows
 

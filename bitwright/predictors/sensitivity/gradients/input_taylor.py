@@ -36,7 +36,7 @@ class _RequireGradients(Tap):
     """Require gradients from the output of the embedding on."""
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:
-        """Do nothing: gradients flow from the input."""
+        """Ignore outputs: gradients flow from the input."""
 
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:  # noqa: ARG002
         y.requires_grad_(True)

@@ -52,7 +52,7 @@ class SampledLabels(Loss):
     positions = slice(None)
 
     def slope(self, subject: Subject) -> Slope:
-        """See `Loss.slope`."""
+        """Return the slope of the log-likelihood of labels drawn from the model's own distribution."""
 
         def at(logits: Torch, batch: Batch) -> Torch:
             probabilities = logits.softmax(dim=-1)
@@ -70,7 +70,7 @@ class TextLabels(Loss):
     positions = slice(-1)
 
     def slope(self, subject: Subject) -> Slope:  # noqa: ARG002
-        """See `Loss.slope`."""
+        """Return the slope of the log-likelihood of the text's next tokens, 0 at the last."""
 
         def at(logits: Torch, batch: Batch) -> Torch:
             following = torch.from_numpy(np.roll(batch.ids, -1, axis=1)).reshape(-1, 1)
@@ -97,7 +97,7 @@ class FromOriginal(Loss):
     positions = slice(None)
 
     def slope(self, subject: Subject) -> Slope:
-        """See `Loss.slope`."""
+        """Return the slope of KL(original ‖ model)."""
         reference = self.predictions(subject)
 
         def at(logits: Torch, batch: Batch) -> Torch:

@@ -43,12 +43,12 @@ class InnerProduct(Product):
     name = "inner"
 
     def linear(self, inputs: Torch, slopes: Torch) -> OfChange:
-        """See `Product.linear`."""
+        """Return the function from a change `(n_rows, n_columns)` to ⟨g, ΔW⟩ `(n_sequences,)`."""
         gradient = torch.bmm(slopes.transpose(1, 2), inputs).flatten(1)  # (n_sequences, weights of the chunk)
         return lambda change: gradient @ change.reshape(-1)
 
     def embedding(self, slopes: Torch, change: Torch) -> Torch:
-        """See `Product.embedding`."""
+        """Return ⟨g, ΔW⟩ `(n_sequences,)` of the rows looked up."""
         return (slopes * change).flatten(1).sum(dim=1)
 
 
@@ -58,12 +58,12 @@ class AbsoluteProduct(Product):
     name = "absolute"
 
     def linear(self, inputs: Torch, slopes: Torch) -> OfChange:
-        """See `Product.linear`."""
+        """Return the function from a change `(n_rows, n_columns)` to Σ|g·ΔW| `(n_sequences,)`."""
         gradient = torch.bmm(slopes.transpose(1, 2), inputs).flatten(1).abs_()
         return lambda change: gradient @ change.reshape(-1).abs()
 
     def embedding(self, slopes: Torch, change: Torch) -> Torch:
-        """See `Product.embedding`."""
+        """Return Σ|g·ΔW| `(n_sequences,)` of the rows looked up."""
         return (slopes * change).abs().flatten(1).sum(dim=1)
 
 
@@ -73,9 +73,9 @@ class SquaredOutputChange(Product):
     name = "squared output change"
 
     def linear(self, inputs: Torch, slopes: Torch) -> OfChange:
-        """See `Product.linear`."""
+        """Return the function from a change `(n_rows, n_columns)` to Σ(slope · Δoutput)² `(n_sequences,)`."""
         return lambda change: (inputs @ change.T).mul_(slopes).square_().flatten(1).sum(dim=1)
 
     def embedding(self, slopes: Torch, change: Torch) -> Torch:
-        """See `Product.embedding`."""
+        """Return Σ(slope · Δoutput)² `(n_sequences,)` of the rows looked up."""
         return (slopes * change).square_().flatten(1).sum(dim=1)

@@ -1,4 +1,4 @@
-"""What a checkpoint ships beside its weights: the words of its model, and nothing else that lies in the folder."""
+"""Files that a checkpoint ships besides its weights: those of its model's tokenizer and configuration, and no others of the folder."""
 
 import shutil
 from pathlib import Path

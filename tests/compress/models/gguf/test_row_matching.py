@@ -25,11 +25,11 @@ class Weights(Source):
         self._weights = {name: weight.clone() for name, weight in weights.items()}
 
     def read(self, tensor: Tensor) -> Floats:
-        """See `Source.read`."""
+        """Read weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
         return self._weights[tensor.name].reshape(-1, tensor.shape[-1]).numpy().copy()
 
     def stored(self, tensor: Tensor) -> Bytes:
-        """See `Source.stored`."""
+        """Return the tensor's bytes `(n_bytes,)` in the format `tensor.stored`."""
         return float_bytes(tensor.stored, self._weights[tensor.name])
 
 

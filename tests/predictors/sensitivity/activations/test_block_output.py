@@ -91,7 +91,7 @@ def test_a_finished_block_is_not_run_again(tied: Model, tmp_path: Path, monkeypa
 
 
 def test_blocks_are_run_alone_as_in_the_whole_model(tmp_path: Path) -> None:
-    """Also where one attends to a window and the next to all, and where the last batch is smaller."""
+    """Blocks agree although one attends to a window and the next to all, and although the last batch is smaller."""
     model_type, settings, _ = FAMILIES["gemma3"]
     model = load(str(saved(tmp_path / "gemma3", model_type, settings)))
     tokens = random_tokens(10, 12)

@@ -5,7 +5,7 @@ from bitwright.predictors.sensitivity.activations.covariance import Covariance, 
 
 
 def test_batches_add_up() -> None:
-    """Also for a channel whose mean is ten thousand times its deviation."""
+    """The last channel has a mean ten thousand times its deviation."""
     rng = np.random.default_rng(0)
     vectors = (rng.standard_normal((60, 4)) @ rng.standard_normal((4, 4)) + np.array([0, 0, 0, 1e4])).astype(np.float32)
     covariance = Covariance(4, torch.device("cpu"))

@@ -42,7 +42,7 @@ def test_what_is_only_looked_up_is_not_multiplied() -> None:
 
 @pytest.mark.parametrize("name", ["tied", "mixtral"])
 def test_errors_are_those_of_the_outputs(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """Both weights applied to every recorded input."""
+    """Expected errors apply both weights to every recorded input."""
     model: Model = request.getfixturevalue(name)
     space, levels, tokens, recorded = space_of(model, ("Q8_0", "Q4_0")), levels_of(model, tmp_path), random_tokens(9, 6), Recorded()
     with opened(model, levels, space=space, tokens=tokens, store=tmp_path / "a") as subject:

@@ -26,7 +26,7 @@ class TestScoredTable(TableContract):
 
 
 def information(vectors: np.ndarray, labels: np.ndarray) -> float:
-    """In two batches."""
+    """Return the mutual information, collected in two batches."""
     outputs = LabelledOutputs(vectors.shape[1], torch.device("cpu"))
     for part in (slice(None, 7), slice(7, None)):
         outputs.add(torch.from_numpy(vectors[part]), torch.from_numpy(labels[part]))

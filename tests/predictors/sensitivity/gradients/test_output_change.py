@@ -11,7 +11,7 @@ from tests.predictors.subjects import opened
 
 
 class TestOutputChange(TableContract):
-    """Its value is compared with its definition in `test_sweep.py`."""
+    """Contract of the proxy; its value is compared with its definition in `test_sweep.py`."""
 
     def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
         with opened(model, levels, space=space, tokens=tokens, store=folder / "a.sqlite") as subject:

@@ -57,7 +57,7 @@ def test_noisy_prices_come_closer_to_the_truth(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_prices_that_are_known_well_are_not_harmed(seed: int) -> None:
-    """With errors unrelated to prices and many sequences, shrinkage must not do harm."""
+    """Shrinkage must not do harm with errors unrelated to prices and many sequences."""
     rng = np.random.default_rng(seed)
     error, prices = units(rng, 30, 1.0)
     products = sequences(prices, 200, rng)

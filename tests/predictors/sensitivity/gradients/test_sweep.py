@@ -52,7 +52,7 @@ def labels_at(module: Any, tokens: Tokens, at_once: int) -> Iterator[torch.Tenso
 
 
 def slopes_at(loss: Loss, module: Any, *, original: Any, tokens: Tokens, labels: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-    """For each sequence alone, autograd's gradient with respect to every parameter."""
+    """Return autograd's gradient with respect to every parameter, for each sequence alone."""
     for weight in module.parameters():
         weight.requires_grad_(True)
     found = []
@@ -162,7 +162,7 @@ def test_other_products_are_their_definitions(dense: Model, tmp_path: Path) -> N
 
 
 def test_the_change_back_is_the_change_to_the_stored_format(tied: Model, tmp_path: Path) -> None:
-    """With all units but one in their stored format, its change back is the change to its stored format."""
+    """A unit alone in another format changes back to its stored format."""
     space = space_of(tied, ("BF16", "Q4_0"))
     at = np.where(np.arange(len(space.units)) == 2, uniform(space, "Q4_0"), uniform(space, "BF16"))
     found = products(tied, space, tokens=random_tokens(3, 6), folder=tmp_path, asked=Sweep(TextLabels(), at=operating_point(space, at)))

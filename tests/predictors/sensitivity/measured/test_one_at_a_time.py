@@ -45,7 +45,7 @@ def test_each_offered_pair_is_measured_once(tied: Model) -> None:
 
 
 def test_an_operating_point_is_changed_in_one_unit_at_a_time(tied: Model) -> None:
-    """For a value with interactions between units, the table has the differences at the operating point."""
+    """The table has the differences at the operating point, of a value with interactions between units."""
     space, asked = space_of(tied, ("Q8_0", "Q5_1", "Q4_0")), []
     fine, middle, coarse = (uniform(space, form) for form in ("Q8_0", "Q5_1", "Q4_0"))
     at = np.where(np.arange(len(fine)) % 2, middle, coarse)

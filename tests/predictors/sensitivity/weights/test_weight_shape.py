@@ -19,7 +19,7 @@ def test_kurtosis_by_hand() -> None:
 
 
 def test_outlier_share_by_hand() -> None:
-    """Without importance by size alone; with it by size times the root of the channel's mean square, expert by expert."""
+    """Outliers go by size alone without importance; with it by size times the root of the channel's mean square, expert by expert."""
     row = [[1, 1, 1, 1, 1, 1, 1, 1, 1, -20]]  # mean size 2.9, so 20 is above five times that
     experts = [[1] * 10, [1] * 9 + [0]]
     importance = {"1.0": np.array([[1.0] * 10, [1.0] * 10]), "2.0": np.array([[1.0] * 10, [400.0] + [1.0] * 9])}

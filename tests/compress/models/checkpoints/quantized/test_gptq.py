@@ -71,15 +71,9 @@ def test_loaded_it_is_a_float_model_and_says_what_it_was(llama_tied: Path, tmp_p
     assert not load(str(llama_tied)).quantized
 
 
-@pytest.mark.parametrize("nested", [False, True])
-def test_what_is_written_does_not_say_that_it_is_quantized(nested: bool, llama_tied: Path, tmp_path: Path) -> None:
+def test_what_is_written_does_not_say_that_it_is_quantized(llama_tied: Path, tmp_path: Path) -> None:
     folder_of(llama_tied, tmp_path / "gptq")
-    if nested:  # as a model with other parts says it of its language model
-        text = {"quantization_config": {"quant_method": "gptq", "group_size": GROUP}, "hidden_size": 64}
-        change(tmp_path / "gptq", quantization_config=None, text_config=text)
-    config = open_checkpoint_files(str(tmp_path / "gptq")).config
-    assert "quantization_config" not in config
-    assert config.get("text_config", {}) == ({"hidden_size": 64} if nested else {})
+    assert "quantization_config" not in open_checkpoint_files(str(tmp_path / "gptq")).config
 
 
 def test_a_bias_of_zeros_that_the_layer_has_not_is_none(llama_tied: Path, tmp_path: Path) -> None:

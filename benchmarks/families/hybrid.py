@@ -1,0 +1,178 @@
+"""Families with state spaces, linear attention or convolutions in some of their layers."""
+
+from benchmarks.families.family import N_TOKENS, WINDOW, Family
+
+_TIED = {"tie_word_embeddings": True}
+_MAMBA = {"intermediate_size": 128, "state_size": 16, "time_step_rank": 8}
+_MAMBA2 = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 32, "mamba_chunk_size": 16, "mamba_expand": 2}
+_DELTA = {
+    "head_dim": 32,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "layer_types": ["linear_attention", "full_attention"],
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25},
+}
+_EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 64}
+_MULTIPLIERS = {"embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2}
+
+HYBRID = (
+    Family("mamba", "mamba", {**_TIED, **_MAMBA}),
+    Family("falcon-mamba", "falcon_mamba", {**_MAMBA}),
+    Family(
+        "mamba2",
+        "mamba2",
+        {"intermediate_size": 128, "num_heads": 8, "head_dim": 16, "state_size": 32, "n_groups": 2, "chunk_size": 16, "time_step_rank": 8},
+    ),
+    Family(
+        "jamba",
+        "jamba",
+        {
+            "num_hidden_layers": 4,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "attn_layer_period": 4,
+            "attn_layer_offset": 1,
+            "mamba_dt_rank": 8,
+            "use_mamba_kernels": False,
+        },
+        pieces="spm",
+    ),
+    Family(
+        "falcon-h1",
+        "falcon_h1",
+        {
+            **_MAMBA2,
+            "mamba_d_ssm": 128,
+            "head_dim": 16,
+            "key_multiplier": 0.7,
+            "lm_head_multiplier": 0.8,
+            "embedding_multiplier": 2.0,
+            "mlp_multipliers": [0.9, 0.6],
+            "ssm_multipliers": [0.8, 0.9, 1.1, 0.7, 1.2],
+            "ssm_in_multiplier": 1.2,
+            "attention_out_multiplier": 0.9,
+        },
+    ),
+    Family("lfm2", "lfm2", {**_TIED, "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"], "block_auto_adjust_ff_dim": False}),
+    Family(
+        "lfm2-moe",
+        "lfm2_moe",
+        {
+            **_TIED,
+            "num_hidden_layers": 3,
+            "layer_types": ["conv", "full_attention", "conv"],
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "num_dense_layers": 1,
+        },
+    ),
+    Family("qwen3-next", "qwen3_next", {**_DELTA, **_EXPERTS}),
+    Family("qwen3-5-text", "qwen3_5_text", {**_DELTA}),
+    Family("qwen3-5-moe-text", "qwen3_5_moe_text", {**_DELTA, **_EXPERTS}),
+    Family(
+        "granite-hybrid",
+        "granitemoehybrid",
+        {
+            **_TIED,
+            **_MAMBA2,
+            **_MULTIPLIERS,
+            "layer_types": ["mamba", "attention"],
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "intermediate_size": 32,
+            "shared_intermediate_size": 64,
+        },
+        deviation=3.0,
+    ),
+    Family(
+        "nemotron-h",
+        "nemotron_h",
+        {
+            "num_hidden_layers": 4,
+            "layers_block_type": ["linear_attention", "moe", "full_attention", "moe"],
+            "head_dim": 16,
+            "ssm_state_size": 32,
+            "mamba_num_heads": 8,
+            "mamba_head_dim": 16,
+            "n_groups": 2,
+            "chunk_size": 16,
+            "n_routed_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "moe_shared_expert_intermediate_size": 64,
+            "use_mamba_kernels": False,
+        },
+    ),
+    Family("bamba", "bamba", {**_MAMBA2, "attn_layer_indices": [1]}, stored={"attn_rotary_emb": 8}),
+    Family(
+        "minimax",
+        "minimax",
+        {
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "intermediate_size": 32,
+            "head_dim": 16,
+            "num_key_value_heads": 4,
+            "block_size": 16,
+            "layer_types": ["linear_attention", "full_attention"],
+        },
+    ),
+    Family(
+        "recurrent-gemma",
+        "recurrent_gemma",
+        {**_TIED, "num_hidden_layers": 3, "lru_width": 64, "attention_window_size": WINDOW, "head_dim": 16},
+        pieces="gemma",
+    ),
+    Family(
+        "olmo-hybrid",
+        "olmo_hybrid",
+        {
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 2,
+            "linear_key_head_dim": 32,
+            "linear_value_head_dim": 64,
+            "layer_types": ["linear_attention", "full_attention"],
+        },
+    ),
+    Family(
+        "kimi-linear",
+        "kimi_linear",
+        {
+            "num_hidden_layers": 3,
+            "layer_types": ["linear_attention", "linear_attention", "full_attention"],
+            "mlp_layer_types": ["dense", "sparse", "sparse"],
+            "moe_intermediate_size": 32,
+            "num_experts": 8,
+            "num_experts_per_token": 2,
+            "kv_lora_rank": 32,
+            "qk_rope_head_dim": 16,
+            "v_head_dim": 32,
+            "qk_nope_head_dim": 32,
+            "linear_head_dim": 32,
+            "linear_num_heads": 2,
+            "num_key_value_heads": 4,
+        },
+    ),
+    Family(
+        "zamba2",
+        "zamba2",
+        {
+            "num_hidden_layers": 3,
+            "layers_block_type": ["linear_attention", "hybrid", "linear_attention"],
+            "mamba_d_state": 32,
+            "mamba_ngroups": 1,
+            "n_mamba_heads": 8,
+            "mamba_headdim": 16,
+            "chunk_size": 16,
+            "use_mamba_kernels": False,
+            "num_key_value_heads": 4,
+            "attention_hidden_size": 128,
+            "attention_head_dim": 32,
+            "adapter_rank": 32,
+        },
+    ),
+    Family("rwkv", "rwkv", {"vocab_size": N_TOKENS, "hidden_size": 64, "attention_hidden_size": 64, "num_hidden_layers": 2}, shape={}),
+)

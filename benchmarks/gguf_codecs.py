@@ -1,0 +1,162 @@
+"""At the same bytes, what does error feedback give a GGUF? Every block type, uniform over the matrices of the blocks, on held-out text.
+
+python benchmarks/gguf_codecs.py MODEL --calibration valid.txt --held-out test.txt --out RUN
+python benchmarks/gguf_codecs.py MODEL ... --formats Q4_0,Q4_K --lanes "ggml,obs,obs as stored,obs unshrunk"
+
+Lanes:
+    ggml            libggml's quantizers with the importance matrix, as llama-quantize runs them
+    obs             --codec obs: the same blocks with error feedback
+    obs as stored   blocks from the first to the last, instead of those of the largest activations first
+    obs unshrunk    products of inputs taken at their word: GPTQ's damping alone
+    obs sequential  as --ship-codec obs: block after block of the model, each with the inputs that the quantized blocks before it give
+
+A matrix whose rows a type does not divide stays as it is. Divergence from the original in nats per token; ratios and differences are to `ggml`,
+paired by sequence; seconds are of this process on all its threads. Rows are printed as they are done and kept in RUN/gguf_codecs.jsonl, so that a run
+that was stopped goes on where it was.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bitwright.compress import Codec, Floats, GgmlCodec, GgmlErrorFeedback, Model, PackedTensors, applied, load, planned_weights
+from bitwright.compress.codecs.rounding.gptq import as_stored
+from bitwright.objectives import (
+    KullbackLeibler,
+    Reference,
+    Shape,
+    Tokens,
+    collect_importance,
+    collect_moments,
+    read_documents,
+    split_texts,
+    standard_error,
+)
+from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
+from bitwright.progress import Silent
+from bitwright.spaces import GGML_BY_NAME, GGML_FORMATS, BlockFormat, Format, discover
+
+SEQUENCES_AT_ONCE = 8
+BASE = "ggml"
+Moments = Mapping[str, Floats]
+LANES: dict[str, Callable[[Moments], Codec]] = {
+    BASE: lambda _: GgmlCodec(),
+    "obs": GgmlErrorFeedback,
+    "obs as stored": lambda moments: GgmlErrorFeedback(moments, order=as_stored),
+    "obs unshrunk": lambda moments: GgmlErrorFeedback(moments, shrinkage=0.0),
+    "obs sequential": GgmlErrorFeedback,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A model, its calibration text, importance and moments, and the reference on held-out text."""
+
+    model: Model
+    calibration: Tokens
+    importance: Mapping[str, Floats]
+    moments: Moments
+    reference: Reference
+    out: Path
+
+    def by_sequence(self, form: BlockFormat, lane: str) -> tuple[NDArray[np.float64], float]:
+        """Return the divergence of each held-out sequence `(n_sequences,)` and the seconds that quantizing took."""
+        formats: dict[str, Format] = dict.fromkeys(self.matrices(form), form)
+        folder, started = self.out / "levels", time.perf_counter()
+        shutil.rmtree(folder, ignore_errors=True)
+
+        def levels(moments: Moments) -> PackedTensors:
+            return PackedTensors(folder, self.model.source, LANES[lane](moments), self.importance)
+
+        if lane == "obs sequential":
+            with sequential_gptq(self.model, formats, self.calibration, levels=levels, progress=Silent()):
+                pass
+        else:
+            packed = levels(self.moments)
+            for tensor in self.model.tensors:
+                if tensor.name in formats:
+                    packed.packed(tensor, form)
+        seconds = time.perf_counter() - started
+        with applied(self.model, planned_weights(self.model, levels({}), formats=formats)):
+            return self.reference.measure(self.model, (KullbackLeibler(),))[:, 0], seconds
+
+    def matrices(self, form: BlockFormat) -> list[str]:
+        """Return the names of the matrices of the blocks that `form` fits."""
+        found = (tensor for unit in discover(self.model.tensors) if unit.layer >= 0 for tensor in unit.tensors)
+        return [tensor.name for tensor in found if tensor.name in self.model.pieces and form.fits(tensor.shape)]
+
+
+def moments_of(model: Model, calibration: Tokens) -> Moments:
+    names = [tensor.name for unit in discover(model.tensors) if unit.layer >= 0 for tensor in unit.tensors if tensor.name in model.pieces]
+    with torch.no_grad(), collect_moments(model, names) as found:
+        for ids in calibration.batches(SEQUENCES_AT_ONCE):
+            model.module(torch.from_numpy(ids), use_cache=False)
+    return found
+
+
+def printed(form: str, lane: str, nats: NDArray[np.float64], *, base: NDArray[np.float64], seconds: tuple[float, float]) -> None:
+    difference = nats - base
+    against = "" if lane == BASE else f"{nats.mean() / base.mean():.3f} ({difference.mean():+.4f} ± {standard_error(difference):.4f})"
+    print(f"| {form} | {lane} | {nats.mean():.4f} ± {standard_error(nats):.4f} | {against} | {seconds[0] / max(seconds[1], 1e-9):.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a model folder or a GGUF file of weights that were never quantized")
+    parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")
+    parser.add_argument("--held-out", type=Path, required=True, help="text to measure on")
+    parser.add_argument("--formats", default="", help="of the block types, separated by commas (default: all that fit a matrix)")
+    parser.add_argument("--lanes", default=f"{BASE},obs", help="separated by commas, the first one the base (default: %(default)s)")
+    parser.add_argument("--sequences", type=int, default=48, help="for calibration (default: %(default)s)")
+    parser.add_argument("--held-out-sequences", type=int, default=16, help="to measure on (default: %(default)s)")
+    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the figures, and of packed weights while it runs")
+    args = parser.parse_args()
+    model = load(args.model)
+    shapes = Shape(args.sequences, 0, args.length), Shape(0, args.held_out_sequences, args.length)
+    calibration = split_texts(read_documents(args.calibration), model.tokenizer, shapes[0], name=args.calibration.name).calibration
+    held_out = split_texts(read_documents(args.held_out), model.tokenizer, shapes[1], name=args.held_out.name).held_out
+    args.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(
+        model,
+        calibration,
+        collect_importance(model, calibration, progress=Silent()),
+        moments_of(model, calibration),
+        Reference(model, held_out, scratch=args.out, progress=Silent()),
+        args.out,
+    )
+    done, record = dict[str, tuple[list[float], float]](), args.out / "gguf_codecs.jsonl"
+    if record.is_file():
+        done = {row["key"]: (row["nats"], row["seconds"]) for row in map(json.loads, record.read_text(encoding="utf-8").splitlines())}
+    named = [GGML_BY_NAME[name] for name in args.formats.split(",") if name] or GGML_FORMATS
+    forms = [form for form in named if isinstance(form, BlockFormat) and form.block > 1 and bench.matrices(form)]
+    ratios: dict[str, list[float]] = {}
+    print("| type | codec | nats per token | of ggml's (difference) | seconds, of ggml's |\n|---|---|---|---|---|")
+    for form in forms:
+        base: tuple[NDArray[np.float64], float] | None = None
+        for lane in args.lanes.split(","):
+            key = f"{form.name} {lane}"
+            if key not in done:
+                nats, seconds = bench.by_sequence(form, lane)
+                done[key] = (nats.tolist(), seconds)
+                with record.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"key": key, "nats": nats.tolist(), "seconds": seconds}) + "\n")
+            nats, seconds = np.array(done[key][0]), done[key][1]
+            base = base or (nats, seconds)
+            printed(form.name, lane, nats, base=base[0], seconds=(seconds, base[1]))
+            ratios.setdefault(lane, []).append(float(nats.mean() / base[0].mean()))
+    for lane, of_lane in ratios.items():
+        if lane != BASE:
+            print(f"{lane}: geometric mean {np.exp(np.mean(np.log(of_lane))):.3f} of ggml's over {len(of_lane)} types, worst {max(of_lane):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""View of a model as its transformers module: one tensor for each parameter, under the module's own name.
+
+See `module_tensors.py` for what the tensors are.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from bitwright.compress.models.checkpoints.hugging_face import Rows
+from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
+from bitwright.compress.models.gguf.gguf_rows import GgufRows
+from bitwright.compress.models.gguf.reader import fingerprint
+from bitwright.compress.models.headers import Headers, Outline
+from bitwright.compress.models.modules.direct_reads import direct_reads, sentence_of
+from bitwright.compress.models.modules.module_tensors import module_tensors
+from bitwright.compress.models.modules.structure import EMBEDDING, ROUTER
+from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
+from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, Source
+from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.compress.models.view import Bound, View, outline_of
+from bitwright.errors import ModelError
+from bitwright.spaces import Tensor, discover
+
+
+class ModuleSource(Source):
+    """Parameters of a transformers module as tensors, read on demand.
+
+    Matrices that can be quantized are stored in the narrowest of BF16, F16 and F32 that loses nothing of any of them, routers in F32, and what else
+    stays as it is in the narrowest type of its own.
+    """
+
+    metadata = ()
+
+    def __init__(self, name: str, module: PreTrainedModel, rows: Rows, *, settings: Mapping[str, str] = NO_SETTINGS, apart: bool = False) -> None:
+        """Take a `module`, which may be on the meta device without weights, and a reader of its `rows`; see `module_tensors`."""
+        self.name, self.architecture, self.settings = name, str(module.config.model_type), settings
+        self.rows, self._config = rows, module.config
+        tensors, self.pieces = module_tensors(module, apart=apart)
+        matrices = {tensor.name for unit in discover(tensors) for tensor in unit.tensors}
+        widest = self._narrowest(piece for name in matrices for piece in self.pieces[name])
+        self.tensors = tuple(replace(tensor, stored=widest if tensor.name in matrices else self._type_of(tensor)) for tensor in tensors)
+        self.fingerprint = fingerprint(self.tensors, self.stored)
+
+    @property
+    def context_length(self) -> int:
+        """Context length that the model was made for, in tokens; 0 where it is not known."""
+        return context_length_of(self._config)
+
+    @property
+    def n_experts_used(self) -> int:
+        """Number of routed experts that a token uses."""
+        return n_experts_used_of(self._config)
+
+    def read(self, tensor: Tensor) -> Floats:
+        """Read weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
+        pieces = [self.rows(piece) for piece in self.pieces[tensor.name]]
+        rows = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        weights: Floats = rows.reshape(-1, tensor.shape[-1]).numpy()
+        return weights
+
+    def stored(self, tensor: Tensor) -> Bytes:
+        """Return the tensor's bytes `(n_bytes,)` in the format `tensor.stored`."""
+        if len(tensor.shape) == 3:  # one at a time: a stack may be as large as all other tensors together
+            return np.concatenate([self.stored_part(tensor, expert) for expert in range(tensor.shape[0])])
+        return float_bytes(tensor.stored, torch.from_numpy(self.read(tensor)))
+
+    def part(self, tensor: Tensor, expert: int) -> Floats:
+        """Read the weights of one expert of a stack as float32 `(n_rows, n_columns)`."""
+        weights: Floats = self.rows(self.pieces[tensor.name][expert]).numpy()
+        return weights
+
+    def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
+        """Return the stored bytes of one expert of a stack."""
+        return float_bytes(tensor.stored, self.rows(self.pieces[tensor.name][expert]))
+
+    def _type_of(self, tensor: Tensor) -> str:
+        return "F32" if tensor.kind == ROUTER else self._narrowest(self.pieces[tensor.name])
+
+    def _narrowest(self, pieces: Iterable[ParameterSlice]) -> str:
+        """Return the narrowest float type that is lossless for every weight of `pieces`."""
+        exact = list(FLOAT_TYPES)
+        for piece in pieces:
+            weights = self.rows(piece)
+            exact = [name for name in exact if name == "F32" or holds(name, weights)]
+            if exact == ["F32"]:
+                break
+        return exact[0]
+
+
+@dataclass(frozen=True)
+class ModuleView(View):
+    """View of the parameters of the transformers module under its own names.
+
+    With `apart`, only matrices that a loader of linear layers unpacks can be quantized; see `module_tensors`.
+    """
+
+    apart: bool = False
+
+    def source(self, checkpoint: Checkpoint) -> ModuleSource:
+        """Return the tensors of the model in this view, read on demand."""
+        return ModuleSource(checkpoint.name, checkpoint.skeleton, rows_of(checkpoint), settings=checkpoint.settings, apart=self.apart)
+
+    def headers(self, checkpoint: Checkpoint) -> Outline:
+        """Return the headers of the model in this view, without weights.
+
+        Raises:
+            ModelError: with `apart`, no matrix can be quantized but the embedding.
+        """
+        widest = "F32" if not isinstance(checkpoint, FolderCheckpoint) or checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
+        tensors, pieces = module_tensors(checkpoint.skeleton, apart=self.apart)
+        if self.apart and {unit.kind for unit in discover(tensors)} <= {EMBEDDING}:
+            raise ModelError(
+                f"A packed checkpoint needs linear layers that its loader unpacks; {checkpoint.name} ({checkpoint.skeleton.config.model_type}) has "
+                "none: choose --target native or llama.cpp."
+            )
+        config = checkpoint.skeleton.config
+        least, most = (
+            Headers(
+                checkpoint.name,
+                str(config.model_type),
+                (),
+                tuple(replace(tensor, stored="F32" if tensor.kind == ROUTER else stored) for tensor in tensors),
+                context_length=context_length_of(config),
+                n_experts_used=n_experts_used_of(config),
+            )
+            for stored in ("BF16", widest)
+        )
+        return outline_of(checkpoint, (least, most), {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
+
+    def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:  # noqa: ARG002
+        """Bind the matrices of this view to the parameters of `module`."""
+        tensors, pieces = module_tensors(module, apart=self.apart)
+        units = [tensor.name for unit in discover(tensors) for tensor in unit.tensors]
+        read = () if self.apart else direct_reads(module, units)
+        found = {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1 and tensor.name not in read}
+        return Bound(found, (sentence_of(read),) if read else ())
+
+
+MODULE_VIEW, LINEAR_VIEW = ModuleView(), ModuleView(apart=True)
+
+
+def rows_of(checkpoint: Checkpoint) -> Rows:
+    """Return the reader of the rows of a checkpoint's parameters, as its module has them."""
+    return checkpoint.shards.rows if isinstance(checkpoint, FolderCheckpoint) else GgufRows(checkpoint.source, checkpoint.skeleton).rows
+
+
+def context_length_of(config: PreTrainedConfig) -> int:
+    """Return the context length of a configuration in tokens, 0 where it names none."""
+    settings = config.get_text_config().to_dict()
+    return next((int(settings[key]) for key in ("max_position_embeddings", "n_positions", "max_seq_len") if settings.get(key)), 0)
+
+
+def n_experts_used_of(config: PreTrainedConfig) -> int:
+    """Return the number of routed experts that a token uses, 1 where the configuration names none."""
+    settings = config.get_text_config().to_dict()
+    keys = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_top_k", "top_k_experts", "moe_topk")
+    found: Any = next((settings[key] for key in keys if settings.get(key)), 1)
+    return int(found[0] if isinstance(found, list) else found)

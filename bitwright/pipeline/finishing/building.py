@@ -1,0 +1,183 @@
+"""Build a plan's file: requantize every tensor with the codec and importance matrix that the plan was measured with, or read its saved codes."""
+
+from collections.abc import Callable
+from itertools import filterfalse
+from pathlib import Path
+
+import numpy as np
+
+from bitwright.compress import (
+    FLOAT_TYPES,
+    Bytes,
+    Floats,
+    PackedTensors,
+    PinnedCodes,
+    Source,
+    cut_importance,
+    describe_differences,
+    needs_moments,
+    open_source,
+    read_imatrix,
+    read_pinned_weights,
+)
+from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names
+from bitwright.errors import BrokenPromiseError, PlanError
+from bitwright.pipeline.results import plan_inputs, require_place, require_results
+from bitwright.progress import Progress, Silent
+from bitwright.spaces import ABSENT, DROP, Kept, Plan, Target, Tensor, expert_of
+from bitwright.written_files import digest, withdraw
+
+
+def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
+    """Write the plan's file to `out`, under a temporary name until it is complete and checked.
+
+    Raises:
+        PlanError: the plan is for another model or target, names a tensor that does not exist or a format its rows do not allow, or its
+            importance matrix, saved codes or saved weights are not those it was made with.
+        OutputError: the file cannot be written, or would replace something that the plan is built from or that Bitwright did not write.
+        BrokenPromiseError: the finished file has another size than the plan says.
+    """
+    engine = _engine_of(plan)
+    require_place(out)
+    require_results({out: MODEL}, plan_inputs(plan))
+    whole = open_source(plan.model.source, engine.view)
+    source, container = engine.held(whole), engine.container(plan.model.source)
+    require_fit(plan, source)
+    bytes_of, changed = packing(plan, engine.target, whole), changed_by_steps(plan, source)
+    n_weights = sum(tensor.n_weights for tensor in source.tensors if tensor.name in plan.formats)
+    with (progress or Silent()).stage(f"Writing {out.name}", n_weights) as advance:
+
+        def packed(tensor: Tensor) -> Bytes:
+            advance(tensor.n_weights)
+            return bytes_of(tensor)
+
+        container.write(out, Recipe(source, plan.formats, changed), packed)
+    found = container.size_bytes(out)
+    if found != plan.size_bytes:
+        withdraw(out)
+        raise BrokenPromiseError(
+            f"The model must have the {plan.size_bytes:,} bytes of its plan; it had {found:,} and was removed: please report this."
+        )
+
+
+def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Bytes]:
+    """Return the function that gives each tensor's packed bytes, for a plan of the model `whole`: requantized, or read from saved codes.
+
+    Raises:
+        PlanError: the target does not have the rounding, or the importance matrix or saved codes are not those the plan was made with.
+    """
+    engine, rounding = engine_named(target.name), plan.rounding
+    source = engine.held(whole)
+    if isinstance(rounding, Kept):
+        codes = PinnedCodes(Path(rounding.path), rounding.sha256)
+
+        def saved(tensor: Tensor) -> Bytes:
+            form = plan.formats[tensor.name]
+            if form in ABSENT:
+                return np.empty(0, dtype=np.uint8)
+            return source.stored(tensor) if form == tensor.stored else codes.packed(tensor.name, form)
+
+        return saved
+    if needs_moments(rounding.shipped) or rounding.shipped not in engine.codecs:
+        raise PlanError(
+            f"A model for {target.name} can be requantized with {', '.join(filterfalse(needs_moments, engine.codecs))}; this plan says "
+            f"'{rounding.shipped}': make the plan again."
+        )
+    importance = read_imatrix(_importance_path(plan), whole.tensors)
+    codec = engine.codec(rounding.shipped, {})
+    levels = PackedTensors(Path(), source, codec, cut_importance(importance, whole.tensors, target.cut))
+    return lambda tensor: levels.encode(tensor, target.format(plan.formats[tensor.name]))
+
+
+def changed_by_steps(plan: Plan, source: Source) -> dict[str, Floats]:
+    """Return the weights `(n_rows, n_columns)` that a plan's steps changed, by tensor of `source`; these tensors are stored as floats.
+
+    Raises:
+        PlanError: a file of weights is missing or changed since it was measured, or has a tensor that this model does not have.
+    """
+    tensors, found = {tensor.name: tensor for tensor in source.tensors}, dict[str, Floats]()
+    for step in plan.steps:
+        for name, weights in read_pinned_weights(Path(step.path), step.sha256).items():
+            if name in plan.formats or name not in tensors or tensors[name].shape != weights.shape or tensors[name].stored not in FLOAT_TYPES:
+                raise PlanError(
+                    f"Steps may change only tensors that are stored as floats and have no format; {step.step} has weights of {name}, which is none "
+                    f"of those in {source.name}: make the plan again."
+                )
+            found[name] = weights
+    return found
+
+
+def target_of(plan: Plan) -> Target:
+    """Return the plan's target.
+
+    Raises:
+        PlanError: there is no such target, or no engine has it.
+    """
+    return _engine_of(plan).target
+
+
+def _engine_of(plan: Plan) -> Engine:
+    if plan.target not in engine_names():
+        raise PlanError(
+            f"A plan's target must be one of {', '.join(engine_names())}; this one is for '{plan.target}': make a plan for a target that exists."
+        )
+    engine = engine_named(plan.target)
+    engine.require_writable()
+    return engine
+
+
+def require_fit(plan: Plan, source: Source) -> None:
+    """Raise if a plan does not fit the model of `source`, whose tensors are laid out as the plan's target holds them.
+
+    Raises:
+        PlanError: see `build`.
+    """
+    require_same_model(plan, source)
+    target, names = target_of(plan), {tensor.name for tensor in source.tensors}
+    foreign = next((name for name in plan.formats if name not in names), "")
+    if foreign:
+        raise PlanError(f"A plan may name only tensors of its model; '{foreign}' is not one of {source.name}: remove it from the plan.")
+    broken = target.rule_violations(source.tensors, plan.formats)
+    if broken:
+        raise PlanError(
+            f"A plan must keep the rules of {target.name} {target.version}, and {broken[0].rule}; {broken[0].tensor} has {broken[0].fault}: correct "
+            "its spelling, or give it another format."
+        )
+    _require_experts(plan, source)
+
+
+def require_same_model(plan: Plan, source: Source) -> None:
+    """Raise if a plan was made for another model than that of `source`: for other weights, or other settings of the computation.
+
+    Raises:
+        PlanError: see above.
+    """
+    differs = describe_differences(plan.model.settings, source)
+    if plan.model.fingerprint != source.fingerprint:
+        differs = f"{source.name} has fingerprint {source.fingerprint[:12]} and the plan wants {plan.model.fingerprint[:12]}"
+    if differs:
+        raise PlanError(f"A plan holds only for the model it was made for; {differs}: give the original model, or make a plan for this one.")
+
+
+def _require_experts(plan: Plan, source: Source) -> None:
+    """Raise if a layer keeps fewer experts than a token is routed to."""
+    n_used = next((int(entry.value) for entry in source.metadata if entry.key.endswith(".expert_used_count")), 0)
+    gone = {expert_of(name) for name, form in plan.formats.items() if form == DROP.name}
+    experts = {expert_of(tensor.name) for tensor in source.tensors if expert_of(tensor.name)[1] >= 0}
+    for layer in sorted({layer for layer, _ in gone}):
+        n_left = sum(of_layer == layer for of_layer, _ in experts - gone)
+        if n_left < n_used:
+            raise PlanError(
+                f"A plan must leave every layer the {n_used} experts that a token is routed to; layer {layer} has {n_left} left: drop fewer there."
+            )
+
+
+def _importance_path(plan: Plan) -> Path:
+    path = Path(plan.importance.path)
+    if not path.is_file():
+        raise PlanError(
+            f"A plan needs the importance matrix it was measured with; {path} is not there: put it back, or correct its path in the plan."
+        )
+    if digest(path) != plan.importance.sha256:
+        raise PlanError(f"A plan needs the importance matrix it was measured with; {path} has changed since: make the plan again.")
+    return path

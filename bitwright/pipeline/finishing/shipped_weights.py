@@ -1,0 +1,149 @@
+"""Weights of a plan as it ships: requantized with another rounding than the search's, or changed by steps after quantization.
+
+GPTQ is sequential here, so that each block sees the error of those before it. The measured bytes are saved, and `build` writes them. What depends on
+calibration text, sequential codes and the weights of steps, cannot be reproduced: it is saved in the run folder once, and a plan names its file.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from bitwright.compress import (
+    Floats,
+    Model,
+    PackedTensors,
+    Weights,
+    dropped,
+    needs_moments,
+    pin_codes,
+    pin_weights,
+    planned_weights,
+    read_pinned_weights,
+    without,
+)
+from bitwright.errors import RunError
+from bitwright.objectives import Tokens
+from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
+from bitwright.pipeline.finishing.router_calibration import step_named
+from bitwright.pipeline.loaded_run import LoadedRun
+from bitwright.pipeline.run import CODES, LEVELS, SHIPPED, STEPS, Run
+from bitwright.pipeline.settings import SEQUENTIAL
+from bitwright.progress import Progress
+from bitwright.spaces import ABSENT, DROP, CalibratedRouters, Choice, Format, Kept, RequantizedCodes
+from bitwright.written_files import digest
+
+
+def shipped_folder(run: Run, formats: Mapping[str, str]) -> Path:
+    """Return the folder of a plan's packed tensors as they ship, for its `formats` (tensor → format). With sequential rounding, each tensor depends
+    on all earlier ones, so every plan has a folder of its own.
+    """
+    folder = run.folder / SHIPPED / run.settings.shipped.replace(SEQUENTIAL, "-sequential")
+    return folder / hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16] if run.settings.ships_sequentially else folder
+
+
+def shipped_weights(loaded: LoadedRun, run: Run, choice: Choice) -> Weights:
+    """Return the weights of a choice `(n_units,)` as they ship, computing those that are not stored. The model must have its original weights."""
+    space, model = run.space, loaded.model
+    formats = space.names(choice)
+    by_name: dict[str, Format] = {form.name: form for form in space.formats}
+    levels = _rounded(loaded, run, formats) if run.settings.requantizes else loaded.levels
+    weights = planned_weights(model, levels, formats={tensor: by_name[form] for tensor, form in formats.items()})
+    return apply_steps(run, model, weights, loaded.texts.calibration, formats=formats, progress=loaded.progress)
+
+
+def _rounded(loaded: LoadedRun, run: Run, formats: Mapping[str, str]) -> PackedTensors:
+    """Return the packed tensors of a plan of `formats` (tensor → format) with the rounding that ships."""
+    name, model, folder = run.settings.ship_codec, loaded.model, shipped_folder(run, formats)
+    by_name: dict[str, Format] = {form.name: form for form in run.space.formats}
+
+    def levels(moments: Mapping[str, Floats]) -> PackedTensors:
+        return PackedTensors(folder, model.source, loaded.engine.codec(name, moments), loaded.levels.importance)
+
+    if needs_moments(name):
+        gone = [dropped(loaded.levels, tensor) for tensor in model.tensors if formats.get(tensor.name) == DROP.name]
+        wanted = {tensor: by_name[form] for tensor, form in formats.items() if form != DROP.name}
+        text, progress = loaded.texts.calibration, loaded.progress
+        with (
+            without(model, {part.expert: part.replacement for part in gone}),
+            sequential_gptq(model, wanted, text, levels=levels, progress=progress),
+        ):
+            pass
+    else:
+        for tensor in model.tensors:
+            if tensor.name in formats:
+                levels({}).packed(tensor, by_name[formats[tensor.name]])
+    return levels({})
+
+
+def apply_steps(run: Run, model: Model, weights: Weights, tokens: Tokens, *, formats: Mapping[str, str], progress: Progress) -> Weights:
+    """Return the `weights` of a plan of `formats` (tensor → format) with those that the run's steps change, which are stored in the run."""
+    found = dict(weights)
+    for words in run.settings.steps:
+        path = _path(run, formats, words)
+        if not _is_as_kept(run, path):
+            pin_weights(path, step_named(words)(model, found, tokens, progress))
+            run.store.put_text(_key(path), digest(path))
+        made = read_pinned_weights(path, run.store.text(_key(path)))
+        found |= {name: lambda name=name, made=made: made[name] for name in made}  # type: ignore[misc]
+    return found
+
+
+def planned_steps(run: Run, formats: Mapping[str, str]) -> tuple[CalibratedRouters, ...]:
+    """Return the steps of a plan of `formats` (tensor → format) as it was measured.
+
+    Raises:
+        RunError: their weights are gone or were changed.
+    """
+    planned = []
+    for words in run.settings.steps:
+        path = _path(run, formats, words)
+        if not _is_as_kept(run, path):
+            raise RunError(
+                f"The weights of a step depend on calibration text and cannot be reproduced; {path} is gone or changed: run the search again with "
+                "another --out."
+            )
+        planned.append(step_named(words).planned(path))
+    return tuple(planned)
+
+
+def _is_as_kept(run: Run, path: Path) -> bool:
+    return run.store.has_text(_key(path)) and path.is_file() and digest(path) == run.store.text(_key(path))
+
+
+def _key(path: Path) -> str:
+    """Return the key of the stored SHA-256 of a step's weights."""
+    return f"{STEPS}/{path.name}"
+
+
+def _path(run: Run, formats: Mapping[str, str], words: str) -> Path:
+    name = hashlib.sha256(repr((run.settings.shipping, words, sorted(formats.items()))).encode()).hexdigest()[:16]
+    return run.folder / STEPS / f"{name}.safetensors"
+
+
+def rounding_of(run: Run, formats: Mapping[str, str]) -> RequantizedCodes | Kept:
+    """Return the rounding of a plan of `formats` (tensor → format) as it was measured. Codes that depend on calibration text (GPTQ) cannot be
+    reproduced, and are saved in the run folder, once.
+
+    Raises:
+        RunError: the packed tensors to save are gone.
+        OutputError: the file cannot be written.
+    """
+    settings = run.settings
+    searched, shipped = settings.rounding, settings.shipped
+    if not (settings.ships_sequentially or needs_moments(shipped)):
+        return RequantizedCodes(searched=searched, shipped=shipped)
+    path = _saved_codes(run, formats, folder=shipped_folder(run, formats) if settings.requantizes else run.folder / LEVELS)
+    return Kept(searched=searched, shipped=shipped, path=str(path.absolute()), sha256=digest(path))
+
+
+def _saved_codes(run: Run, formats: Mapping[str, str], *, folder: Path) -> Path:
+    """Write the packed tensors in `folder` whose format differs from the source's to one file, and return its path."""
+    stored = {tensor.name: tensor.stored for unit in run.space.units for tensor in unit.tensors}
+    pairs = [(tensor, form) for tensor, form in formats.items() if form not in (*ABSENT, stored[tensor])]
+    name = hashlib.sha256(repr((run.settings.shipped, pairs)).encode()).hexdigest()[:16]
+    path = run.folder / CODES / f"{name}.safetensors"
+    key = f"{CODES}/{path.name}"
+    if not (run.store.has_text(key) and path.is_file() and digest(path) == run.store.text(key)):
+        pin_codes(path, folder, pairs)
+        run.store.put_text(key, digest(path))
+    return path

@@ -1,0 +1,1 @@
+"""Plan for a limit: sizes, memory and costs, the candidates, and their measurements on held-out text."""

@@ -1,0 +1,1 @@
+"""Price a run: the space of pairs worth offering, sensitivity tables, and predictions made of them."""

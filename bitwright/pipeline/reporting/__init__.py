@@ -1,0 +1,1 @@
+"""Report a run: the summary that the page shows, with its experts and its calibration texts."""

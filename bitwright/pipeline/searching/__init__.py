@@ -1,0 +1,1 @@
+"""Search: ask a method for plans to measure until the effort is spent, and store the history."""

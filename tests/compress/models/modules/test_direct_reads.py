@@ -1,0 +1,28 @@
+"""Weights that other code than their layer reads."""
+
+from typing import Any
+
+import torch
+from torch import Tensor as Torch
+from torch import nn
+
+from bitwright.compress.models.modules.direct_reads import direct_reads, sentence_of
+
+
+class Reader(nn.Module):
+    """Calls one layer and reads the weight of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.called, self.read = nn.Embedding(64, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, ids: Torch, use_cache: bool) -> Torch:
+        return self.called(self.embed(ids)) @ self.read.weight
+
+
+def test_a_weight_that_is_read_outside_its_layer_is_found() -> None:
+    module: Any = Reader()
+    found = direct_reads(module, ["called.weight", "read.weight", "embed.weight"])
+    assert found == ("read.weight",)
+    assert "1 layers stay floats, first read.weight" in sentence_of(found)
+    assert torch.nn.modules.module._global_forward_hooks == {}

@@ -1,0 +1,83 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bitwright as bw
+from bitwright.compress import open_source
+from bitwright.errors import BudgetError, OutputError
+from bitwright.pipeline import Run
+from bitwright.pipeline.planning.candidates import best, budget_bytes, candidates, make_plan, write_text
+from bitwright.spaces import Choice, parse_budget
+from tests.measuring import measurement_of, uniform
+from tests.sentences import sentence
+
+
+def test_a_budget_must_be_below_the_original() -> None:
+    assert budget_bytes(parse_budget("999B"), n_weights=10, original_bytes=1000) == 999
+    assert budget_bytes(parse_budget("8bpw"), n_weights=10, original_bytes=1000) == 10
+    with pytest.raises(BudgetError) as refused:
+        budget_bytes(parse_budget("2MB"), n_weights=10, original_bytes=2_000_000)
+    sentence(refused.value, "2MB", "2.0 MB", "smaller budget")
+
+
+def unsearched(found: dict[str, Choice]) -> list[str]:
+    """The names of candidates that no search had to find."""
+    return [name for name in found if name.startswith(("knapsack", "uniform"))]
+
+
+@pytest.mark.slow
+def test_candidates_are_the_optimum_and_the_two_largest_uniforms_that_fit(searched: Run) -> None:
+    space = searched.space
+    sizes = {name: space.total_bytes(uniform(space, name)) for name in ("Q8_0", "Q5_0", "Q4_0")}
+    found = candidates(searched, sizes["Q8_0"])
+    assert unsearched(found) == ["knapsack", "uniform Q8_0", "uniform Q5_0"]
+    found = candidates(searched, sizes["Q8_0"] - 1)
+    assert unsearched(found) == ["knapsack", "uniform Q5_0", "uniform Q4_0"]
+    assert all(space.total_bytes(choice) < sizes["Q8_0"] for choice in found.values())
+    assert searched.summed(found["knapsack"]) <= searched.summed(found["uniform Q5_0"])
+    assert unsearched(candidates(searched, sizes["Q4_0"])) == ["knapsack", "uniform Q4_0"]
+    with pytest.raises(BudgetError) as refused:
+        candidates(searched, sizes["Q4_0"] - 1)
+    sentence(refused.value, f"{sizes['Q4_0']:,} bytes", "raise it")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("coarse_nats", "winner"), [(0.2, "fine"), (0.1, "coarse"), (0.05, "coarse")])
+def test_the_one_measured_best_wins_and_of_equals_the_smaller(
+    searched: Run, monkeypatch: pytest.MonkeyPatch, coarse_nats: float, winner: str
+) -> None:
+    found = candidates(searched, 10**6)
+    named = {"fine": found["uniform Q8_0"], "coarse": found["uniform Q5_0"]}
+    measured = {"fine": measurement_of(named["fine"], (0.1, 0.1)), "coarse": measurement_of(named["coarse"], (coarse_nats, coarse_nats))}
+    monkeypatch.setattr(Run, "measurements", {m.choice: m for m in measured.values()})
+    assert best(searched, named, {}) == (winner, measured[winner])
+
+
+@pytest.mark.slow
+def test_a_plan_says_all_that_is_needed_to_build_it_again(searched: Run) -> None:
+    run = bw.open_run(searched.folder)
+    measured = next(iter(run.measurements.values()))
+    made = make_plan(run, budget="6bpw", strategy="knapsack", measurement=measured)
+    run.store.close()
+    assert Path(made.model.source).is_absolute()
+    assert made.model.fingerprint == open_source(made.model.source).fingerprint
+    assert made.size_bytes == run.space.total_bytes(np.array(measured.choice))
+    assert made.divergence.nats_per_token == measured.nats_per_token
+    assert made.importance.sha256 == hashlib.sha256(Path(made.importance.path).read_bytes()).hexdigest()
+    assert (made.found.strategy, made.found.sensitivity, made.found.seed, made.found.budget) == ("knapsack", "gradient", 0, "6bpw")
+    assert "sampled from the model" in made.found.calibration
+    assert made.target == "llama.cpp"
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b.txt", "naïve\n")
+    assert (tmp_path / "a" / "b.txt").read_text(encoding="utf-8") == "naïve\n"
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "b.txt", tmp_path / "folder"):
+        with pytest.raises(OutputError) as refused:
+            write_text(path, "text")
+        sentence(refused.value, path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file", "folder"]
