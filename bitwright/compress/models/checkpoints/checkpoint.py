@@ -15,9 +15,10 @@ from torch import Tensor as Torch
 from transformers import PreTrainedModel
 
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE, weight_map
+from bitwright.compress.models.checkpoints.configuration_file import CONFIG, read_configuration
 from bitwright.compress.models.checkpoints.conversions import Origin, origins
 from bitwright.compress.models.checkpoints.quantized.packed_weight import PackedWeight
-from bitwright.compress.models.checkpoints.quantized.quantization import Quantization
+from bitwright.compress.models.checkpoints.quantized.quantization import NO_QUANTIZATION, Quantization, quantization_of_model
 from bitwright.compress.models.checkpoints.safetensors_file import DTYPES, StoredTensor, entries
 from bitwright.compress.models.module_state import tied_weights, weights_of
 from bitwright.compress.models.tensor_layout import ParameterSlice
@@ -193,6 +194,20 @@ def tensors_in(folder: Path) -> dict[str, StoredTensor]:
                 f"{said.get(name, 'nothing of it')}: download or save the model again."
             )
     return found
+
+
+def dtypes_of(folder: Path) -> frozenset[str]:
+    """Return the dtypes of the tensors of a folder with two or more dimensions, dequantized.
+
+    Raises:
+        ModelError: see `Shards`.
+        LibraryError: the package that reads quantized weights is not installed.
+    """
+    quantization = quantization_of_model(read_configuration(folder), folder) if (folder / CONFIG).is_file() else NO_QUANTIZATION
+    stored = tensors_in(folder)
+    packed = quantization.weights(stored)
+    floats = quantization.floats(stored, packed)
+    return frozenset(entry.dtype for entry in (*floats.values(), *packed.values()) if len(entry.shape) > 1)
 
 
 def shards(folder: Path) -> list[Path]:

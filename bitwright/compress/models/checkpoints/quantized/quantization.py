@@ -88,6 +88,9 @@ class Quantization:
         return f"{bits[0]}-bit weights ({self.method})" if len(bits) == 1 else f"{bits[0]}- to {bits[-1]}-bit weights ({self.method})"
 
 
+NO_QUANTIZATION = Quantization("", {}, "BF16")
+
+
 def quantization_of_model(config: Mapping[str, Any], folder: Path) -> Quantization:
     """Return the quantization of the model in `folder`, whose configuration is `config`.
 
