@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor as Torch
 
-from bitwright.compress import load, open_checkpoint_files, open_source
+from bitwright.compress import dtypes_of, load, open_checkpoint_files, open_source
 from bitwright.errors import ModelError
 from tests.compress.models.checkpoints.quantized.folders import (
     Coded,
@@ -74,6 +74,11 @@ def test_loaded_it_is_a_float_model_and_says_what_it_was(llama_tied: Path, tmp_p
 def test_what_is_written_does_not_say_that_it_is_quantized(llama_tied: Path, tmp_path: Path) -> None:
     folder_of(llama_tied, tmp_path / "gptq")
     assert "quantization_config" not in open_checkpoint_files(str(tmp_path / "gptq")).config
+
+
+def test_the_types_of_a_folder_are_those_that_it_stands_for(llama_tied: Path, tmp_path: Path) -> None:
+    folder_of(llama_tied, tmp_path / "gptq")
+    assert dtypes_of(tmp_path / "gptq") == opened(tmp_path / "gptq").shards.dtypes == {"F16", "BF16"}  # the embedding is as it was
 
 
 def test_a_bias_of_zeros_that_the_layer_has_not_is_none(llama_tied: Path, tmp_path: Path) -> None:
