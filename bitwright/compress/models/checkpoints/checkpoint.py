@@ -206,8 +206,8 @@ def dtypes_of(folder: Path) -> frozenset[str]:
     quantization = quantization_of_model(read_configuration(folder), folder) if (folder / CONFIG).is_file() else NO_QUANTIZATION
     stored = tensors_in(folder)
     packed = quantization.weights(stored)
-    floats = quantization.floats(stored, packed)
-    return frozenset(entry.dtype for entry in (*floats.values(), *packed.values()) if len(entry.shape) > 1)
+    read: dict[str, StoredTensor | PackedWeight] = quantization.floats(stored, packed) | packed
+    return frozenset(entry.dtype for entry in read.values() if len(entry.shape) > 1)
 
 
 def shards(folder: Path) -> list[Path]:
