@@ -23,7 +23,7 @@ from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, Weights, WeightSwapper, swapping
 from bitwright.compress.models.architectures import ARCHITECTURES, MODEL_TYPES, window_ignored
 from bitwright.compress.models.auto_class import auto_class
-from bitwright.compress.models.checkpoints.checkpoint import shards, tensors_in
+from bitwright.compress.models.checkpoints.checkpoint import dtypes_of, shards, tensors_in
 from bitwright.compress.models.checkpoints.checkpoint_files import CheckpointEntry, CheckpointFiles, open_checkpoint_files
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG, quantization_of, read_configuration
@@ -142,6 +142,7 @@ __all__ = [
     "describe_differences",
     "dimensions",
     "dropped",
+    "dtypes_of",
     "entries",
     "exact_headers",
     "expanded",

@@ -36,7 +36,7 @@ from bitwright.objectives import (
     sample_texts,
 )
 from bitwright.pipeline.calibration.mixture import Share, mixed, sequences_by_text, shares_in, shares_of, store_origins
-from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED
+from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED, QUANTIZED
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress
 from bitwright.spaces import Target
@@ -128,6 +128,9 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress)
     with timed(store, "load"), progress.stage("Loading the model", 1) as advance:
         model = load(settings.model, device, view=engine_named(settings.target).view)
         advance(1)
+    if model.quantized:
+        progress.note(f"The source has {model.quantized}: a finer format stores its rounding too.")
+        store.put_text(QUANTIZED, model.quantized)
     for sentence in model.notes:
         progress.note(sentence)
     store.check_settings(settings.identity(model.source))

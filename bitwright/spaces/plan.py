@@ -24,13 +24,15 @@ class _Record(BaseModel):
 
 class PlannedModel(_Record):
     """Model of the plan. `fingerprint` is a SHA-256 over its tensors, and `settings` what else changes what it computes, by name: the
-    keys of its configuration and the files of its tokenizer, or the metadata of its GGUF file.
+    keys of its configuration and the files of its tokenizer, or the metadata of its GGUF file. `quantized` says how its weights were stored, if not
+    as floats: a format finer than that stores their rounding too.
     """
 
     source: str
     fingerprint: str
     settings: dict[str, str]
     n_weights: int = Field(gt=0)
+    quantized: str = ""
 
 
 class PlannedDivergence(_Record):

@@ -15,8 +15,10 @@ from bitwright.pipeline import Run
 from bitwright.pipeline.loaded_run import LoadedRun, set_up, timed
 from bitwright.pipeline.planning.held_out import measure
 from bitwright.pipeline.pricing.run_space import price, uniforms
+from bitwright.pipeline.run import QUANTIZED
 from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny
+from tests.compress.models.checkpoints.quantized.test_gptq import folder_of
 from tests.runs import leftovers, small
 from tests.sentences import sentence
 
@@ -64,6 +66,14 @@ class Heard(Silent):
 
     def note(self, sentence: str) -> None:
         self.notes.append(sentence)
+
+
+def test_a_source_that_is_quantized_is_told(llama_tied: Path, tmp_path: Path) -> None:
+    folder_of(llama_tied, tmp_path / "gptq")
+    heard = Heard()
+    run = set_up(small(tmp_path / "gptq"), tmp_path / "o", device="cpu", progress=heard)
+    assert heard.notes == ["The source has 4-bit weights (gptq): a finer format stores its rounding too."]
+    assert run.store.text(QUANTIZED) == "4-bit weights (gptq)"
 
 
 def test_too_little_text_is_told(llama_tied: Path, tmp_path: Path, text: Path) -> None:

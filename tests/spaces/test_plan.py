@@ -73,7 +73,7 @@ def example() -> dict[str, Any]:
         "schema_version": 2,
         "target": "llama.cpp",
         "target_version": "b11549",
-        "model": {"source": "a model", "fingerprint": "0f", "settings": {"rope_theta": "10000.0"}, "n_weights": 100},
+        "model": {"source": "a model", "fingerprint": "0f", "settings": {"rope_theta": "10000.0"}, "n_weights": 100, "quantized": ""},
         "formats": {"output.weight": "Q6_K", "blk.0.attn_q.weight": "Q4_K"},
         "size_bytes": 90,
         "divergence": {"nats_per_token": 0.125, "standard_error": 0.0, "basis": "measured", "text": "a text", "n_tokens": 7},

@@ -18,8 +18,8 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE, weight_map
-from bitwright.compress.models.checkpoints.configuration_file import CONFIG, quantization_of, read_configuration
-from bitwright.compress.models.checkpoints.float8_blocks import block_of
+from bitwright.compress.models.checkpoints.configuration_file import CONFIG, read_configuration
+from bitwright.compress.models.checkpoints.quantized.quantization import MODEL_OPTIMIZER_FILE, quantization_of_model
 from bitwright.errors import ModelError, shown
 from bitwright.spaces import TOKENIZER_BYTES
 
@@ -31,6 +31,7 @@ TOKENIZER = (
 )
 #: Config and tokenizer files of a model; no others are downloaded or shipped.
 WORDS = (CONFIG, "generation_config.json", *TOKENIZER)
+_HEADERS = (*WORDS, INDEX, MODEL_OPTIMIZER_FILE)
 # Without this transformers prompts for permission to run the code in the folder.
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 
@@ -48,8 +49,8 @@ def located(name: str) -> Path:
         raise ModelError(
             f"MODEL must be a GGUF file, a model folder or a hub name such as Qwen/Qwen3-4B; '{shown(name, 200)}' is none of them: check the path."
         )
-    folder = _fetched(name, [*WORDS, INDEX])
-    return _fetched(name, [*WORDS, INDEX, *(sorted(set(weight_map(folder).values())) or [WHOLE])])
+    folder = _fetched(name, [*_HEADERS])
+    return _fetched(name, [*_HEADERS, *(sorted(set(weight_map(folder).values())) or [WHOLE])])
 
 
 def _fetched(name: str, files: list[str]) -> Path:
@@ -64,20 +65,13 @@ def configuration(path: Path) -> PreTrainedConfig:
     """Read the configuration of a folder.
 
     Raises:
-        ModelError: there is none, it cannot be read, or its weights are quantized.
+        ModelError: there is none, it cannot be read, or its weights are quantized by a method that cannot be read here.
     """
-    read_configuration(path)
+    quantization_of_model(read_configuration(path), path)
     with quietly(path):
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, **NO_CODE)
-    settings = quantization_of(path)
-    if block_of(settings) != (0, 0):
-        del config.quantization_config  # dequantized on reading, see float8_blocks.py
-    elif settings:
-        method = settings.get("quant_method", "in a way that its configuration does not name")
-        raise ModelError(
-            f"MODEL must be one whose weights are floats, or a GGUF file; {path} was quantized already ({method}): give the model that it was made "
-            "from."
-        )
+    for inner in (config, config.get_text_config()):  # dequantized on reading
+        vars(inner).pop("quantization_config", None)
     return config
 
 

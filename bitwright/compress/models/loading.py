@@ -45,7 +45,7 @@ def load(name: str, device: str = "cpu", *, view: View = GGUF_VIEW) -> Model:
     module.train(mode=False)
     bound = view.bound(checkpoint, module)
     torch.nn.Module.to(module, device=torch.device(device))
-    model = Model(module, tokenizer, source, dict(bound.pieces), bound.notes)
+    model = Model(module, tokenizer, source, dict(bound.pieces), bound.notes, checkpoint.quantized)
     require_sound(model)
     return model
 

@@ -14,7 +14,8 @@ from bitwright.spaces import Tensor
 class Model:
     """Loaded model. `pieces` maps the name of every engine matrix that can be quantized to its slices of the parameters of `module`.
 
-    The module is in evaluation mode, in float32, and its weights equal those of `source`. `notes` are sentences about matrices that stay as they are.
+    The module is in evaluation mode, in float32, and its weights equal those of `source`. `notes` are sentences about
+    matrices that stay as they are. `quantized` says how the weights of the source are stored, if not as floats: `4-bit weights (gptq)`.
     """
 
     module: PreTrainedModel
@@ -22,6 +23,7 @@ class Model:
     source: Source
     pieces: dict[str, tuple[ParameterSlice, ...]]
     notes: tuple[str, ...] = ()
+    quantized: str = ""
 
     @property
     def device(self) -> torch.device:

@@ -17,7 +17,8 @@ from transformers.initialization import no_init_weights
 
 from bitwright.compress.models.auto_class import auto_class
 from bitwright.compress.models.checkpoints.checkpoint import Shards
-from bitwright.compress.models.checkpoints.configuration_file import quantization_in, read_configuration
+from bitwright.compress.models.checkpoints.configuration_file import read_configuration
+from bitwright.compress.models.checkpoints.quantized.quantization import quantization_of_model
 from bitwright.compress.models.gguf.gguf_tokenizer import restore_pre_tokenizer
 from bitwright.compress.models.gguf.reader import GgufSource
 from bitwright.compress.models.gguf.same_model import require_same_model
@@ -60,6 +61,11 @@ class FolderCheckpoint:
         """Settings besides the weights that change the output, by name."""
         return settings_of_folder(self.config_json, self.path)
 
+    @property
+    def quantized(self) -> str:
+        """How the weights are stored, if not as floats: `4-bit weights (gptq)`."""
+        return self.shards.quantized
+
     @torch.no_grad()
     def module(self) -> PreTrainedModel:
         """Load a new module in float32 with the weights of the folder.
@@ -82,6 +88,7 @@ class GgufCheckpoint:
     name: str
     path: Path
     source: GgufSource
+    quantized: str = ""  # a GGUF file says itself what its types are
 
     @cached_property
     def config(self) -> PreTrainedConfig:
@@ -166,7 +173,7 @@ def _opened(name: str, place: Path, path: Path, stamps: tuple[tuple[str, int, in
     with quietly(path):
         skeleton = open_skeleton(config)
     config_json = read_configuration(path)
-    return FolderCheckpoint(name, path, config, config_json, skeleton, Shards(path, quantization_in(config_json, path), skeleton), way)
+    return FolderCheckpoint(name, path, config, config_json, skeleton, Shards(path, quantization_of_model(config_json, path), skeleton), way)
 
 
 def open_skeleton(config: PreTrainedConfig) -> PreTrainedModel:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitwright.compress import tensors_in
+from bitwright.compress import dtypes_of
 from bitwright.engines.llama_cpp.converter_package import SCRIPT, cache_folder, installed_converter, last_line
 from bitwright.errors import ModelError
 from bitwright.progress import Progress
@@ -80,8 +80,8 @@ def converter_named(path: str, progress: Progress) -> Converter:
 
 
 def float_type(folder: Path) -> str:
-    """Return the float type for the converter that loses nothing of the weights of a folder, as it calls it."""
-    found = {entry.dtype for entry in tensors_in(folder).values() if len(entry.shape) > 1}
+    """Return the float type for the converter that loses nothing of the weights of a folder, dequantized, as it calls it."""
+    found = dtypes_of(folder)
     return next((name for held, name in _TYPES if found <= held), _ANY)
 
 

@@ -15,7 +15,7 @@ from bitwright.pipeline.finishing.shipped_weights import planned_steps, rounding
 from bitwright.pipeline.planning.cost_limits import CostLimit, require_possible
 from bitwright.pipeline.planning.origins import GIVEN, KNAPSACK, Origin, finder, own_best, versions
 from bitwright.pipeline.pricing.run_space import uniforms
-from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, Run
+from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, QUANTIZED, Run
 from bitwright.pipeline.settings import OF_MODEL
 from bitwright.search import solve_with_rows
 from bitwright.spaces import (
@@ -170,7 +170,8 @@ def _planned_model(run: Run) -> PlannedModel:
     known = run.store.settings()
     settings = {name.removeprefix(OF_MODEL): value for name, value in known.items() if name.startswith(OF_MODEL)}
     source = absolute_name(run.settings.model)
-    return PlannedModel(source=source, fingerprint=known["model"], settings=settings, n_weights=run.space.n_weights)
+    quantized = run.store.text(QUANTIZED) if run.store.has_text(QUANTIZED) else ""
+    return PlannedModel(source=source, fingerprint=known["model"], settings=settings, n_weights=run.space.n_weights, quantized=quantized)
 
 
 def _importance_digest(run: Run) -> str:

@@ -123,13 +123,12 @@ def test_a_tensor_in_two_shards_is_refused(copied: Callable[[str], Path]) -> Non
     refused(folder, "model.norm.weight", "model-1.safetensors", "model-2.safetensors")
 
 
-def test_eight_bit_floats_whose_scales_lie_elsewhere_are_refused_when_they_are_opened(copied: Callable[[str], Path]) -> None:
-    """ModelOpt says nothing in the configuration and all in `hf_quant_config.json`."""
+def test_eight_bit_floats_whose_scales_nothing_names_are_refused_when_they_are_opened(copied: Callable[[str], Path]) -> None:
+    """ModelOpt writes them so, where its `hf_quant_config.json` was lost."""
     folder = copied("llama_gqa")
     name = "model.layers.0.mlp.up_proj.weight"
     codes = load_file(folder / WHOLE)[name].to(torch.float8_e4m3fn)
     weights_changed(folder, **{name: codes, f"{name}_scale": torch.ones(1)})
-    (folder / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "FP8"}}', encoding="utf-8")
     refused(folder, f"{name}_scale", "plain floats")
 
 

@@ -1,54 +1,60 @@
 """Weights of a Hugging Face folder, read lazily from its shards.
 
 Which tensors of the folder become which parameter of the module is asked of transformers' own mapping (`conversions.py`). Rows of a parameter that is
-stored as it is, or expert by expert, are read alone; a parameter that is converted in another way is converted whole.
+stored as it is, or expert by expert, are read alone; a parameter that is converted in another way is converted whole. What is quantized on disk is
+read as the floats that it stands for (`quantized/`).
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor as Torch
 from transformers import PreTrainedModel
 
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE, weight_map
+from bitwright.compress.models.checkpoints.configuration_file import CONFIG, read_configuration
 from bitwright.compress.models.checkpoints.conversions import Origin, origins
-from bitwright.compress.models.checkpoints.float8_blocks import FLOAT8, SCALE, block_of, scaled_rows
-from bitwright.compress.models.checkpoints.safetensors_file import StoredTensor, entries
+from bitwright.compress.models.checkpoints.quantized.packed_weight import PackedWeight
+from bitwright.compress.models.checkpoints.quantized.quantization import NO_QUANTIZATION, Quantization, quantization_of_model
+from bitwright.compress.models.checkpoints.safetensors_file import DTYPES, StoredTensor, entries
 from bitwright.compress.models.module_state import tied_weights, weights_of
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.errors import ModelError
 
 _COMPUTED = (r"rotary_emb\.inv_freq$", r"\.attn\.(masked_)?bias$", r"\.attention\.(masked_)?bias$")  # buffers that old checkpoints store
 _ROWS_AT_ONCE = 4096
+_BIAS, _WEIGHT = ".bias", ".weight"
 
 
 class Shards:
     """Tensors of a folder by their names on disk, as the parameters of `skeleton`; only headers are held in memory."""
 
-    def __init__(self, folder: Path, quantization: Mapping[str, Any], skeleton: PreTrainedModel) -> None:
-        """Read the index and the header of every shard. `quantization` is the `quantization_config` of the folder's configuration.
+    def __init__(self, folder: Path, quantization: Quantization, skeleton: PreTrainedModel) -> None:
+        """Read the index and the header of every shard.
 
         Raises:
-            ModelError: there are no weights, a shard of the index is missing or truncated, the index does not match the shards, a parameter is
-                missing or has another shape, a tensor is not read, or one that is tied differs from the one that it is tied to.
+            ModelError: there are no weights, a shard of the index is missing or truncated, the index does not match the shards, the tensors of a
+                quantized weight do not fit each other, a parameter is missing or has another shape, a tensor is not read, or one that is tied differs
+                from the one that it is tied to.
+            LibraryError: the package that reads quantized weights is not installed.
         """
-        self.folder, self._block, self._skeleton = folder, block_of(quantization), skeleton
-        self._entries = tensors_in(folder)
-        scales = {name for name in self._entries if name.endswith(SCALE)} if self._block != (0, 0) else set()
+        self.folder, self._skeleton = folder, skeleton
+        stored = tensors_in(folder)
+        packed = quantization.weights(stored)
+        self.quantized = quantization.sentence(packed)
+        self._entries: dict[str, StoredTensor | PackedWeight] = quantization.floats(stored, packed) | packed
         self._shapes = {name: tuple(weight.shape) for name, weight in weights_of(skeleton).items()}
-        self._origins = origins(skeleton, self._entries.keys() - scales)
+        self._origins = origins(skeleton, self._entries)
         self._converted: tuple[str, dict[str, Torch]] = ("", {})  # the last one
         self._require()
-        self._require_read(scales)
+        self._require_read()
 
     @property
     def dtypes(self) -> frozenset[str]:
-        """Dtypes on disk of the tensors with two or more dimensions."""
+        """Dtypes of the tensors with two or more dimensions, dequantized."""
         return frozenset(entry.dtype for entry in self._entries.values() if len(entry.shape) > 1)
 
     def rows(self, piece: ParameterSlice) -> Torch:
@@ -85,7 +91,7 @@ class Shards:
         if origin.is_plain:
             first = piece.expert * shape[1] if piece.expert >= 0 else 0
             inner = 1 if piece.expert >= 0 else prod(shape[1:-1])  # leading dimensions are folded
-            return self._rows(origin.parts[0][0], first + piece.start * inner, first + piece.stop * inner)
+            return self._entries[origin.parts[0][0]].rows(first + piece.start * inner, first + piece.stop * inner)
         whole = piece.matrix(self.parameter(piece.parameter))[piece.start : piece.stop]
         return whole.reshape(-1, shape[-1] if len(shape) > 1 else 1)
 
@@ -96,7 +102,7 @@ class Shards:
             n_rows = self._entries[names[expert]].shape[0]
             first, past = max(start - begin, 0), min(stop - begin, n_rows)
             if first < past:
-                found.append(self._rows(names[expert], first, past))
+                found.append(self._entries[names[expert]].rows(first, past))
             begin += n_rows
         return torch.cat(found) if len(found) > 1 else found[0]
 
@@ -110,15 +116,7 @@ class Shards:
 
     def _tensor(self, name: str) -> Torch:
         shape = self._entries[name].shape
-        return self._rows(name, 0, prod(shape[:-1]) if len(shape) > 1 else prod(shape)).reshape(shape)
-
-    def _rows(self, name: str, start: int, stop: int) -> Torch:
-        entry = self._entries[name]
-        if entry.dtype != FLOAT8 or self._block == (0, 0) or len(entry.shape) != 2:
-            return entry.rows(start, stop)
-        if name + SCALE not in self._entries:
-            raise ModelError(f"Weights in 8-bit floats must have their scales; {self.folder} has no {name}{SCALE}: download the model again.")
-        return scaled_rows(entry, self._entries[name + SCALE], start, stop, block=self._block)
+        return self._entries[name].rows(0, prod(shape[:-1]) if len(shape) > 1 else prod(shape)).reshape(shape)
 
     # --- what is required of a folder
 
@@ -140,12 +138,11 @@ class Shards:
         stacked = len(alone) == len(of_parts) and all(len(names) == shape[0] for names in origin.parts)
         return stacked and (sum(part[0] for part in alone), *alone[0][1:]) == shape[1:] and len({part[1:] for part in alone}) == 1
 
-    def _require_read(self, scales: set[str]) -> None:
+    def _require_read(self) -> None:
         """Require that every tensor in the folder is used: an unused one means that another model was saved than the one that is measured."""
         tied, ignored = tied_weights(self._skeleton), self._skeleton._keys_to_ignore_on_load_unexpected or ()
         patterns = [re.compile(pattern) for pattern in (*ignored, *_COMPUTED)]
         read = {name for target in self._shapes for names in self._origins[target].parts for name in names}
-        read |= {name for name in scales if name.removesuffix(SCALE) in read and self._entries[name.removesuffix(SCALE)].dtype == FLOAT8}
         unread = []
         for target, origin in self._origins.items():
             left = [name for names in origin.parts for name in names if name not in read]
@@ -153,12 +150,18 @@ class Shards:
                 self._require_tied(left[0], self._origins[tied[target]], target, tied[target])
             elif not any(pattern.search(name) for name in left for pattern in patterns):
                 unread += left
-        unread = sorted(unread + [name for name in scales if name not in read])
+        unread = sorted(name for name in unread if not self._is_zero_bias(name))
         if unread:
             raise ModelError(
                 f"Every tensor of a model must be read; in {self.folder} nothing reads {', '.join(unread[:2])} ({len(unread)} such), so what is "
                 "computed would be another model: give the model whose configuration names them, or one whose weights are plain floats."
             )
+
+    def _is_zero_bias(self, name: str) -> bool:
+        """Return whether a tensor is the bias of zeros that quantizers write for a layer that has none."""
+        entry, weight = self._entries[name], name.removesuffix(_BIAS) + _WEIGHT
+        is_bias = name.endswith(_BIAS) and isinstance(self._entries.get(weight), PackedWeight) and entry.dtype in DTYPES and len(entry.shape) == 1
+        return is_bias and not bool(entry.rows(0, entry.shape[0]).any())
 
     def _require_tied(self, name: str, read: Origin, target: str, owner: str) -> None:
         tied = self._entries[name]
@@ -193,6 +196,20 @@ def tensors_in(folder: Path) -> dict[str, StoredTensor]:
     return found
 
 
+def dtypes_of(folder: Path) -> frozenset[str]:
+    """Return the dtypes of the tensors of a folder with two or more dimensions, dequantized.
+
+    Raises:
+        ModelError: see `Shards`.
+        LibraryError: the package that reads quantized weights is not installed.
+    """
+    quantization = quantization_of_model(read_configuration(folder), folder) if (folder / CONFIG).is_file() else NO_QUANTIZATION
+    stored = tensors_in(folder)
+    packed = quantization.weights(stored)
+    read: dict[str, StoredTensor | PackedWeight] = quantization.floats(stored, packed) | packed
+    return frozenset(entry.dtype for entry in read.values() if len(entry.shape) > 1)
+
+
 def shards(folder: Path) -> list[Path]:
     """List the files that hold the weights of a folder.
 
@@ -221,7 +238,7 @@ def shards(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _equal(one: StoredTensor, other: StoredTensor) -> bool:
+def _equal(one: StoredTensor | PackedWeight, other: StoredTensor | PackedWeight) -> bool:
     """Return whether two tensors of the same shape hold the same weights, compared in chunks of rows."""
     n_rows = one.shape[0] if one.shape else 1
     return all(

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from bitwright.compress.models.checkpoints.configuration_file import CONFIG
 from bitwright.compress.models.checkpoints.conversions import Outgoing
+from bitwright.compress.models.checkpoints.quantized.quantization import without_quantization
 from bitwright.compress.models.cut_source import cut_pieces, cut_tensors
 from bitwright.compress.models.hub import WORDS, quietly
 from bitwright.compress.models.module_state import weights_of
@@ -89,8 +90,8 @@ class SavedNames(NamesOnDisk):
 class CheckpointFiles:
     """Config and tokenizer files of a model, and the name of every weight in its checkpoint.
 
-    `config` is the original `config.json`, `files` the other files by name, `pieces` the parameter slices of the target's `tensors`, and `shapes`
-    those of the module's parameters by name.
+    `config` is the original `config.json` without its `quantization_config`, `files` the other files by name, `pieces` the parameter slices of the
+    target's `tensors`, and `shapes` those of the module's parameters by name.
     """
 
     config: Mapping[str, Any]
@@ -133,7 +134,7 @@ def open_checkpoint_files(name: str, view: ModuleView = LINEAR_VIEW) -> Checkpoi
 
 def _of_folder(checkpoint: FolderCheckpoint) -> tuple[Mapping[str, Any], Mapping[str, bytes]]:
     words = {name: (checkpoint.path / name).read_bytes() for name in sorted(WORDS) if name != CONFIG and (checkpoint.path / name).is_file()}
-    return {"dtype" if key == "torch_dtype" else key: value for key, value in checkpoint.config_json.items()}, words
+    return {"dtype" if key == "torch_dtype" else key: value for key, value in without_quantization(checkpoint.config_json).items()}, words
 
 
 def _of_gguf(checkpoint: GgufCheckpoint) -> tuple[Mapping[str, Any], Mapping[str, bytes]]:

@@ -22,7 +22,17 @@ from bitwright.compress.models.source import Bytes
 from bitwright.errors import ModelError, shown
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "U8": 1, "I8": 1, "F8_E4M3": 1}
+_CODES = {
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+}
+WIDTHS = {name: dtype.itemsize for name, dtype in (DTYPES | _CODES).items()}
 _LENGTH = struct.Struct("<Q")
 
 
@@ -66,6 +76,27 @@ class StoredTensor:
         if len(data) != wanted:
             raise ModelError(f"The weights must not change while they are read; {self.path} was truncated: download or save the model again.")
         return data
+
+    def values(self) -> Torch:
+        """Read the whole tensor in its shape and dtype.
+
+        Raises:
+            ModelError: see `read`.
+        """
+        return self._values(0, self.n_weights).reshape(self.shape)
+
+    def slab(self, index: int) -> Torch:
+        """Read the part at `index` of the first dimension, in its shape and dtype.
+
+        Raises:
+            ModelError: see `read`.
+        """
+        n_values = prod(self.shape[1:])
+        return self._values(index * n_values, (index + 1) * n_values).reshape(self.shape[1:])
+
+    def _values(self, start: int, stop: int) -> Torch:
+        data = torch.from_numpy(self.read(start, stop))
+        return data.view((DTYPES | _CODES)[self.dtype])
 
     @property
     def n_weights(self) -> int:

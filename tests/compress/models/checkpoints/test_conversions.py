@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from bitwright.compress.models.checkpoints.checkpoint import Shards
 from bitwright.compress.models.checkpoints.conversions import Outgoing
+from bitwright.compress.models.checkpoints.quantized.quantization import quantization_of_model
 from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.opening import open_skeleton
@@ -29,7 +30,7 @@ def saved(family: str, folder: Path) -> tuple[Any, Any]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_weight_is_read_as_transformers_has_it(family: str, tmp_path: Path) -> None:
     skeleton, module = saved(family, tmp_path)
-    shards, weights = Shards(tmp_path, {}, skeleton), weights_of(module)
+    shards, weights = Shards(tmp_path, quantization_of_model({}, tmp_path), skeleton), weights_of(module)
     for name, weight in weights.items():
         assert torch.equal(shards.parameter(name), weight)
     tensors, pieces = module_tensors(skeleton, apart=False)
