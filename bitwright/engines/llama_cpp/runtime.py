@@ -107,5 +107,7 @@ class LlamaCpp:
         answer: dict[str, Any] = self._server.handle_completions(request)
         if "error" in answer:
             why = shown(answer["error"].get("message", answer["error"]), 200)
-            raise ModelError(f"llama.cpp must compute what it is asked; for {self._path} it does not ({why}): give shorter sequences, or another model.")
+            raise ModelError(
+                f"llama.cpp must compute what it is asked; for {self._path} it does not ({why}): give shorter sequences, or another model."
+            )
         return answer
