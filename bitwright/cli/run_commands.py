@@ -173,8 +173,8 @@ def build(
     else:
         files = bw.pipeline.files_of(made, first)
         n_bytes = sum(file.stat().st_size for file in files)
-        more = f", {n_bytes - made.size_bytes:,} more than planned for the headers of the parts" if n_bytes != made.size_bytes else ", as planned"
-        say(f"{first} to {files[-1].name}: {n_bytes:,} bytes{more}.")
+        more = f"{n_bytes - made.size_bytes:+,} to the plan, for the headers of other parts" if n_bytes != made.size_bytes else "as planned"
+        say(f"{first} to {files[-1].name}: {n_bytes:,} bytes, {more}.")
 
 
 def check(
