@@ -76,6 +76,7 @@ def example() -> dict[str, Any]:
         "model": {"source": "a model", "fingerprint": "0f", "settings": {"rope_theta": "10000.0"}, "n_weights": 100},
         "formats": {"output.weight": "Q6_K", "blk.0.attn_q.weight": "Q4_K"},
         "size_bytes": 90,
+        "split_max_bytes": 0,
         "divergence": {"nats_per_token": 0.125, "standard_error": 0.0, "basis": "measured", "text": "a text", "n_tokens": 7},
         "cache": {"keys": "Q8_0", "values": "Q4_0"},
         "importance": {"path": "run/imatrix.gguf", "sha256": "1f"},
