@@ -10,8 +10,8 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,18 +46,42 @@ def publishing(path: Path, kind: str) -> Iterator[Path]:
     Raises:
         OutputError: the existing file is not Bitwright's or was changed, or the path cannot be written.
     """
-    place = placed(path)
-    with output_errors(path), beside(place) as part:
+    with publishing_together([path], kind) as (part,):
         yield part
-        sync(part)
-        new = {name: (found,) for name, found in digests(part).items()}
-        require_replaceable(path, kind)
-        if place.exists() and place.is_dir() != part.is_dir():
-            number = errno.EISDIR if place.is_dir() else errno.ENOTDIR
-            raise OSError(number, os.strerror(number), str(place))
-        _record(place, Written(kind, _either(written(place).files, new)))
-        _put(part, place)
-        _record(place, Written(kind, new))
+
+
+@contextmanager
+def publishing_together(paths: Sequence[Path], kind: str) -> Iterator[list[Path]]:
+    """Yield temporary names beside `paths`, all in one folder, for results that are of use together; see `publishing`. All are renamed or none, the
+    first of them last.
+
+    Raises:
+        OutputError: see `publishing`.
+    """
+    with output_errors(paths[0]), ExitStack() as stack:
+        places = [placed(path) for path in paths]
+        parts = [stack.enter_context(beside(place)) for place in places]
+        yield parts
+        new = [_digested(part) for part in parts]
+        for path, place, part in zip(paths, places, parts, strict=True):
+            require_replaceable(path, kind)
+            _require_same_sort(place, part)
+        for place, found in zip(places, new, strict=True):
+            _record(place, Written(kind, _either(written(place).files, found)))
+        _put_together(parts, places)
+        for place, found in zip(places, new, strict=True):
+            _record(place, Written(kind, found))
+
+
+def _digested(part: Path) -> dict[str, tuple[str, ...]]:
+    sync(part)
+    return {name: (found,) for name, found in digests(part).items()}
+
+
+def _require_same_sort(place: Path, part: Path) -> None:
+    if place.exists() and place.is_dir() != part.is_dir():
+        number = errno.EISDIR if place.is_dir() else errno.ENOTDIR
+        raise OSError(number, os.strerror(number), str(place))
 
 
 def publish_text(path: Path, text: str, *, kind: str) -> None:
@@ -195,6 +219,31 @@ def withdraw(path: Path) -> None:
 def _either(*some: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     names = dict.fromkeys(name for files in some for name in files)
     return {name: tuple(dict.fromkeys(found for files in some for found in files.get(name, ()))) for name in names}
+
+
+def _put_together(parts: Sequence[Path], places: Sequence[Path]) -> None:
+    """Rename written results into place, the last one first. Of several, what was there is moved aside first, and back if one fails."""
+    if len(parts) == 1:
+        _put(parts[0], places[0])
+        return
+    aside = {place: temporary_name(place) for place in places if os.path.lexists(place)}
+    done: list[Path] = []
+    try:
+        for place, old in aside.items():
+            place.replace(old)
+        for part, place in reversed(list(zip(parts, places, strict=True))):
+            _put(part, place)
+            done.append(place)
+    except OSError:
+        for place in done:
+            discard(place)
+        for place, old in aside.items():
+            if os.path.lexists(old):
+                old.replace(place)
+        raise
+    for old in aside.values():
+        with suppress(OSError):
+            discard(old)
 
 
 def _put(part: Path, place: Path) -> None:

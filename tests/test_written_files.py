@@ -1,5 +1,6 @@
 """Overwriting: only what Bitwright wrote is replaced, and nothing is written over, into or around what it is made from."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bitwright import written_files
 from bitwright.errors import BrokenPromiseError, OutputError
 from bitwright.written_files import (
     LOCK,
@@ -17,6 +19,7 @@ from bitwright.written_files import (
     is_as_written,
     publish_text,
     publishing,
+    publishing_together,
     require_apart,
     require_as_written,
     require_replaceable,
@@ -285,3 +288,30 @@ def test_a_file_that_is_new_or_gone_is_noticed_and_what_has_no_record_is_not_com
     with pytest.raises(BrokenPromiseError, match=r"config\.json"):
         require_as_written(place)
     assert not require_as_written(tmp_path / "another")
+
+
+def test_results_that_belong_together_are_all_replaced_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [tmp_path / name for name in ("a", "b", "c")]
+
+    def write(text: str) -> None:
+        with publishing_together(places, "model") as parts:
+            for part in parts:
+                part.write_text(text)
+
+    write("old")
+    put = written_files._put
+
+    def fails_at_the_first(part: Path, place: Path) -> None:
+        if place == places[0]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(place))
+        put(part, place)
+
+    monkeypatch.setattr(written_files, "_put", fails_at_the_first)
+    with pytest.raises(OutputError):
+        write("new")
+    assert [place.read_text() for place in places] == ["old"] * 3
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c", RECORD}
+    monkeypatch.undo()
+    write("new")
+    assert all(is_as_written(place, "model") for place in places)
+    assert [place.read_text() for place in places] == ["new"] * 3

@@ -38,13 +38,14 @@ from bitwright.cli.options import (
     Sensitivity,
     ShipCodec,
     Skip,
+    SplitMaxSize,
     Steps,
     Target,
     TextColumn,
     TokenLimit,
     split_names,
 )
-from bitwright.errors import UserError
+from bitwright.errors import BudgetError, UserError, shown
 
 if TYPE_CHECKING:
     from bitwright.pipeline import Conditions, Memory, Search
@@ -77,6 +78,7 @@ class RunOptions:
     sensitivity: Sensitivity = "gradient"
     rare: Rare = "floor"
     seed: Seed = 0
+    split_max_size: SplitMaxSize = ""
 
     def settings(self, *, cache_types: str = "f16") -> "bw.Settings":
         """Return the settings of the run."""
@@ -99,7 +101,25 @@ class RunOptions:
             rare=self.rare,
             cache_types=cache_types,
             text_column=self.text_column,
+            split_max_bytes=part_bytes(self.split_max_size),
         )
+
+
+def part_bytes(text: str) -> int:
+    """Return the bytes of `2GB`, the largest size of a part of the model; 0 for an empty text.
+
+    Raises:
+        UserError: it is not a number of bytes.
+    """
+    if not text:
+        return 0
+    try:
+        size = bw.parse_budget(text)
+        if size.unit != "bpw":
+            return size.size_bytes(0)
+    except BudgetError:
+        pass
+    raise UserError(f"The size of a part is a number of bytes with a unit (2GB, 500MiB); '{shown(text)}' is not: write it like one of these.")
 
 
 @dataclass(frozen=True, kw_only=True)

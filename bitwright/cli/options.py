@@ -98,6 +98,15 @@ Steps = Annotated[
 ]
 
 # budget
+SplitMaxSize = Annotated[
+    str,
+    typer.Option(
+        "--split-max-size",
+        metavar="SIZE",
+        help="Largest size of a part, e.g. 2GB, to write the model as several GGUF files, for llama.cpp. Default: one file, or as the plan says.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 BudgetText = Annotated[
     str,
     typer.Option(

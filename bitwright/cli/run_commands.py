@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import bitwright as bw
-from bitwright.cli.option_groups import CeilingOptions, LimitOptions, RunOptions, SearchOptions, refuse_limit, require_limit
+from bitwright.cli.option_groups import CeilingOptions, LimitOptions, RunOptions, SearchOptions, part_bytes, refuse_limit, require_limit
 from bitwright.cli.options import (
     BUDGET,
     OUTPUT,
@@ -23,6 +23,7 @@ from bitwright.cli.options import (
     RunFolder,
     Seed,
     ShipCodec,
+    SplitMaxSize,
     Steps,
     TextColumn,
 )
@@ -160,13 +161,20 @@ def build(
             rich_help_panel=OUTPUT,
         ),
     ] = "",
+    split_max_size: SplitMaxSize = "",
 ) -> None:
     """Write the quantized model that a plan describes."""
-    made = bw.read_plan(plan_file)
+    at_most, made = part_bytes(split_max_size), bw.read_plan(plan_file)
     path = Path(output or bw.pipeline.engine_named(bw.pipeline.target_of(made).name).file_name)
     bw.pipeline.require_results({path: "model"}, [plan_file])
-    bw.build(made, path, progress=Rows())
-    say(f"{path}: {made.size_bytes:,} bytes, as planned.")
+    first = bw.build(made, path, split_max_bytes=at_most, progress=Rows())
+    if first == path:
+        say(f"{path}: {made.size_bytes:,} bytes, as planned.")
+    else:
+        files = bw.pipeline.files_of(made, first)
+        n_bytes = sum(file.stat().st_size for file in files)
+        more = f"{n_bytes - made.size_bytes:+,} to the plan, for the headers of other parts" if n_bytes != made.size_bytes else "as planned"
+        say(f"{first} to {files[-1].name}: {n_bytes:,} bytes, {more}.")
 
 
 def check(

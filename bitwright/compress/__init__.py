@@ -46,6 +46,7 @@ from bitwright.compress.models.gguf.reader import (
     written_bytes,
 )
 from bitwright.compress.models.gguf.row_matching import Binding, bind_by_rows
+from bitwright.compress.models.gguf.split_files import AT_MOST, COUNT, N_TENSORS, NUMBER, named_parts, part_name, parts_beside
 from bitwright.compress.models.headers import Headers, Outline, exact_headers
 from bitwright.compress.models.hub import NO_CODE, quietly, read_tokenizer
 from bitwright.compress.models.joined_name import absolute_name, name_with, split_name
@@ -68,7 +69,9 @@ __all__ = [
     "ALIGNMENT",
     "ALIGNMENT_KEY",
     "ARCHITECTURES",
+    "AT_MOST",
     "CONFIG",
+    "COUNT",
     "EXPANDED_BYTES",
     "FILE_TYPE_KEY",
     "FLOAT_TYPES",
@@ -80,6 +83,8 @@ __all__ = [
     "MODEL_TYPES",
     "MODULE_VIEW",
     "NO_CODE",
+    "NUMBER",
+    "N_TENSORS",
     "OBS",
     "ROUNDING_PARTS",
     "ROUTER",
@@ -166,6 +171,7 @@ __all__ = [
     "most_similar_experts",
     "n_experts_used_of",
     "name_with",
+    "named_parts",
     "needs_moments",
     "open_checkpoint",
     "open_checkpoint_files",
@@ -174,6 +180,8 @@ __all__ = [
     "outline_of",
     "packed_codec",
     "padded",
+    "part_name",
+    "parts_beside",
     "pin_codes",
     "pin_weights",
     "planned_weights",

@@ -10,6 +10,7 @@ from bitwright.engines.by_name import (
     memory_model_named,
     model_as_held,
     profile_named,
+    split_engine,
     target_named,
 )
 from bitwright.engines.check_request import CheckRequest
@@ -67,5 +68,6 @@ __all__ = [
     "prefixes",
     "profile_machine",
     "profile_named",
+    "split_engine",
     "target_named",
 ]

@@ -61,6 +61,16 @@ def profile_named(name: str, version: str) -> Target:
     return target
 
 
+def split_engine(name: str, max_bytes: int) -> Engine:
+    """Return the engine called `name` with finished models in parts of at most `max_bytes`, whole where that is 0.
+
+    Raises:
+        UserError: there is no such engine, or it does not load such parts.
+    """
+    engine = engine_named(name)
+    return engine.split(max_bytes) if max_bytes else engine
+
+
 def memory_model_named(name: str) -> MemoryModel:
     """Return the memory model of the engine called `name`.
 

@@ -29,7 +29,8 @@ def check(model: Model, plan: Plan, path: Path, *, contexts: list[NDArray[np.int
     """
     engine = engine_named(plan.target)
     engine.require_python(engine_python)
-    require_as_written(path)
+    for file in engine.container(plan.model.source).files(path):
+        require_as_written(file)
     return engine.check(
         CheckRequest(model=model, plan=plan, path=path, contexts=contexts, prompt=prompt, engine_python=engine_python, progress=progress)
     )

@@ -79,7 +79,7 @@ class CheckpointContainer(Container):
         words = sum(len(words) for words in self.home.files.values())
         return kept + words + len(self._config({}, (), self._config_room(shards))) + sum(self._rooms(shards, names))
 
-    def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
+    def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> Path:
         """Write the shards and files of a checkpoint to a temporary folder, read them back, and rename it."""
         with publishing(path, MODEL) as part:
             part.mkdir()
@@ -87,6 +87,7 @@ class CheckpointContainer(Container):
                 write_chunks(part / name, [words])
             digests = self._write_weights(part, recipe, packed)
             self._verify(part, recipe, digests)
+        return path
 
     def size_bytes(self, path: Path) -> int:
         """Sum the sizes of all files in the folder, in bytes."""

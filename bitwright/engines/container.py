@@ -54,8 +54,8 @@ class Container(ABC):
         """
 
     @abstractmethod
-    def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> None:
-        """Write the model under a temporary name beside `path`, read it back, and rename it.
+    def write(self, path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes]) -> Path:
+        """Write the model under a temporary name beside `path`, read it back, and rename it; return the path to load it by.
 
         `packed` gives the bytes of a tensor of `recipe.formats` in its format; every other tensor is `recipe.kept`.
 
@@ -63,6 +63,10 @@ class Container(ABC):
             OutputError: the place cannot be written, the disk is full, or what is there is not Bitwright's own; nothing is left behind.
             BrokenPromiseError: what was read back is not what was to be written.
         """
+
+    def files(self, path: Path) -> list[Path]:
+        """Return the files or folders, each with a record of its own, of the model that is loaded by `path`."""
+        return [path]
 
     @abstractmethod
     def size_bytes(self, path: Path) -> int:

@@ -98,6 +98,17 @@ class Engine(ABC):
         if name not in self.codecs:
             raise UserError(f"The codec for {self.name} must be one of {', '.join(self.codecs)}; '{name}' is not: choose one of them.")
 
+    def split(self, max_bytes: int) -> "Engine":
+        """Return the engine with finished models written as parts of at most `max_bytes` each.
+
+        Raises:
+            UserError: it does not load such parts, or they would be too small.
+        """
+        raise UserError(
+            f"A model can be written as parts of a size for llama.cpp alone; for {self.name} {max_bytes:,} bytes cannot be kept to: leave out "
+            "--split-max-size."
+        )
+
     def require_writable(self) -> None:  # noqa: B027  # most engines need nothing
         """Raise if nothing can be written for this engine here.
 

@@ -7,7 +7,7 @@ from bitwright.methods import METHODS, method_named
 from bitwright.pipeline.calibration.long_text import cache_text
 from bitwright.pipeline.channel_order import order_channels
 from bitwright.pipeline.exchange import export, import_plan
-from bitwright.pipeline.finishing.building import build, target_of
+from bitwright.pipeline.finishing.building import build, files_of, target_of
 from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
 from bitwright.pipeline.planning.candidates import write_text
@@ -52,6 +52,7 @@ __all__ = [
     "expert_uses",
     "export",
     "extremes_text",
+    "files_of",
     "fit",
     "fit_smallest",
     "import_plan",

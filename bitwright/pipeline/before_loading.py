@@ -150,7 +150,7 @@ def _cache_length(settings: Settings) -> int:
 
 def _space(settings: Settings, headers: Headers) -> Space:
     """Return the space of every pair that the headers allow, with the KV cache types."""
-    engine = engine_named(settings.target)
+    engine = settings.engine
     held, container = engine.held(headers), engine.container(settings.model)
     names = {tensor.name for tensor in (headers if engine.target.cut is uncut else held).tensors}
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
@@ -159,7 +159,7 @@ def _space(settings: Settings, headers: Headers) -> Space:
 
 
 def _original_bytes(settings: Settings, headers: Headers) -> int:
-    engine = engine_named(settings.target)
+    engine = settings.engine
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
         return engine.container(settings.model).fixed_bytes(engine.held(headers), (), Path(scratch))
 

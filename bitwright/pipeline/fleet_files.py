@@ -10,6 +10,7 @@ from typing import Any
 from unicodedata import normalize
 
 from bitwright.engines import MODEL, engine_named
+from bitwright.errors import RunError
 from bitwright.pipeline.finishing.building import build, target_of
 from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, Fleet
 from bitwright.pipeline.planning.candidates import write_text
@@ -31,6 +32,11 @@ def build_fleet(fleet: Fleet, out: Path, *, progress: Progress | None = None) ->
     Raises:
         UserError: see `build`.
     """
+    split = fleet.run.settings.split_max_bytes
+    if split:
+        raise RunError(
+            f"A fleet has one file for each model; this run was searched for parts of at most {split:,} bytes: search without --split-max-size."
+        )
     plans = {model_name(row.plan): row.plan for row in fleet.assigned}
     _require(fleet, out, {out / name: MODEL for name in plans})
     for name, plan in plans.items():

@@ -64,7 +64,7 @@ class LoadedRun:
     @cached_property
     def engine(self) -> Engine:
         """The engine that will load the finished model."""
-        return engine_named(self.settings.target)
+        return self.settings.engine
 
     @property
     def target(self) -> Target:

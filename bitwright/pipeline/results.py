@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bitwright.compress import split_name
+from bitwright.compress import named_parts, parts_beside, split_name
 from bitwright.engines import MODEL, engine_named
 from bitwright.errors import OutputError
 from bitwright.pipeline.calibration.mixture import shares_in
@@ -97,10 +97,11 @@ def require_run_folder(settings: Settings, out: Path, results: Mapping[str, str]
     require_results({out / name: kind for name, kind in results.items()}, settings_inputs(settings))
 
 
-def fit_results(target: str) -> dict[str, str]:
-    """Return the results that `fit` writes beside the run's own files: name → kind."""
+def fit_results(target: str, out: Path) -> dict[str, str]:
+    """Return the results that `fit` writes to `out` beside the run's own files, name → kind, and parts of a split model that are there already."""
     plan = {path.name: kind for path, kind in plan_results(Path(PLAN), target).items()}
-    return plan | {REPORT: REPORT_KIND, engine_named(target).file_name: MODEL}
+    model = out / engine_named(target).file_name
+    return plan | {REPORT: REPORT_KIND} | {path.name: MODEL for path in (model, *parts_beside(model))}
 
 
 def plan_results(path: Path, target: str) -> dict[Path, str]:
@@ -127,8 +128,8 @@ def plan_inputs(plan: Plan) -> list[Path]:
 
 
 def _model_paths(name: str) -> list[Path]:
-    """Return the paths that a model is read from: its own, and the way to its GGUF file where the name has one."""
-    return [Path(part) for part in split_name(name) if part]
+    """Return the paths that a model is read from: its own, and the way to its GGUF file where the name has one, with all parts of a split file."""
+    return [path for part in split_name(name) if part for path in named_parts(Path(part))]
 
 
 def _there(reads: Iterable[Path]) -> list[Path]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_moments
-from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named
+from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named, split_engine
 from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
 from bitwright.pipeline.calibration.mixture import parts_of, shares_in
@@ -46,7 +46,8 @@ class Settings:
     `steps` are applied to the model after that, each as `step_named` parses it. `rare` says how experts with too few calibration tokens are priced:
     by a `floor` from the others of their layer, or `forced`, measured with tokens that are routed to them. `cache_types` are the types of keys and
     values: one type, one for each (`q8_0,q4_0`), or `any` to choose them with the weights, and `cache_length` the tokens of the sequences on which
-    they are measured, as far as the text and the model's context go. `text_column` is the column of texts in tables, see `read_documents`.
+    they are measured, as far as the text and the model's context go. Finished files are parts of at most `split_max_bytes`, one file where that is 0.
+    `text_column` is the column of texts in tables, see `read_documents`.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Settings:
     cache_types: str = DEFAULT_CACHE_TYPE
     cache_length: int = LONGEST
     text_column: str = ""
+    split_max_bytes: int = 0
 
     def __post_init__(self) -> None:
         CALIBRATION_SEQUENCES.require(self.n_calibration)
@@ -75,7 +77,7 @@ class Settings:
         SEQUENCE_LENGTH.require(self.sequence_length)
         CACHE_LENGTH.require(self.cache_length)
         SEED.require(self.seed)
-        engine = engine_named(self.target)
+        engine = self.engine
         proxy_named(self.sensitivity)
         for codec in (self.rounding, self.ship_codec or self.rounding):
             engine.require_codec(codec)
@@ -110,6 +112,11 @@ class Settings:
                 f"Cache types are measured in nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of them, "
                 f"or --cache-types {DEFAULT_CACHE_TYPE.lower()}."
             )
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that will load the finished model."""
+        return split_engine(self.target, self.split_max_bytes)
 
     @property
     def cache(self) -> CacheTypes | AnyCacheTypes:
@@ -168,6 +175,7 @@ class Settings:
             "sensitivity": _with_origin(PROXY_PARTS, self.sensitivity),
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "rarely chosen experts": self.rare,
+            "parts of the file": f"of at most {self.split_max_bytes} bytes" if self.split_max_bytes else "one",
             "seed": str(self.seed),
             "xllamacpp": importlib.metadata.version("xllamacpp"),
             "bitwright": importlib.metadata.version("bitwright"),

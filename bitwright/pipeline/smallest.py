@@ -100,14 +100,13 @@ def fit_smallest(
         )
     if by.as_published:
         raise UserError("A method's published plan needs a budget; a ceiling on the divergence is none: leave out --as-published.")
-    require_run_folder(settings, out, fit_results(settings.target))
+    require_run_folder(settings, out, fit_results(settings.target, out))
     with working_in(out):
         run = search(settings, out, by=by, device=device, progress=progress)
         made, summary = smallest_plan(run, conditions, device=device, progress=progress)
         write_plan(made, out / PLAN)
-        path = out / engine.file_name
         with timed(run.store, "build"):
-            build(made, path, progress=progress)
+            path = build(made, out / engine.file_name, progress=progress)
         with timed(run.store, "check"):
             checked = verify(made, path, engine_python=engine_python, device=device, progress=progress)
         write_page(summary, out / REPORT)

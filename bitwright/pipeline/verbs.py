@@ -165,7 +165,7 @@ def fit(
     _require_budget_alone(conditions)
     settings = _as_the_method_wants(settings, by)
     _require_one_judge(settings, by)
-    require_run_folder(settings, out, fit_results(settings.target))
+    require_run_folder(settings, out, fit_results(settings.target, out))
     require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device, progress=progress)
     with working_in(out):
         loaded = set_up(settings, out, device=device, progress=progress)
@@ -177,9 +177,8 @@ def fit(
         judgement = judge(loaded, run, named, by.objectives, device=conditions.device)
         found = request.plan(judgement.first_values())
         write_plan(found, out / PLAN)
-        path = out / loaded.engine.file_name
         with timed(run.store, "build"):
-            build(found, path, progress=progress)
+            path = build(found, out / loaded.engine.file_name, progress=progress)
         with timed(run.store, "check"):
             checked = _checked(loaded, found, path, engine_python)
         summary = request.summary(judgement.first_values())

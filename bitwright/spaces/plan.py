@@ -142,8 +142,8 @@ class Plan(_Record):
     """Quantization plan: the format of every tensor.
 
     `formats` maps each quantized tensor to the name of its format; all others stay as stored. `size_bytes` is the exact size of the finished file,
-    and `divergence` holds with the KV cache types of `cache`. `steps` replace the weights of some unquantized tensors, in the format that they are
-    stored in.
+    or of its parts of at most `split_max_bytes` each, where that is not 0, and `divergence` holds with the KV cache types of `cache`. `steps` replace
+    the weights of some unquantized tensors, in the format that they are stored in.
     """
 
     schema_version: Literal[2] = 2
@@ -152,6 +152,7 @@ class Plan(_Record):
     model: PlannedModel
     formats: dict[str, str]
     size_bytes: int = Field(gt=0)
+    split_max_bytes: int = Field(default=0, ge=0)
     divergence: PlannedDivergence
     cache: PlannedCache = PlannedCache()
     importance: ImportanceFile

@@ -36,6 +36,8 @@ def test_settings_of_another_version_are_a_sentence() -> None:
         ({"sequence_length": 1}, ("tokens of a sequence", "at least 2", "it is 1")),
         ({"target": "exllama"}, ("'exllama'", "llama.cpp")),
         ({"codec": "gptq"}, ("llama.cpp", "ggml, obs", "'gptq'", "choose one of them")),
+        ({"target": "native", "split_max_bytes": 10**9}, ("llama.cpp alone", "native", "--split-max-size")),
+        ({"split_max_bytes": 1000}, ("65,536", "1,000")),
         ({"target": "integers", "codec": "awq"}, ("'awq'", "rtn, clip, hqq, gptq, gptq+clip")),
         ({"rare": "free"}, ("'free'", "floor", "forced")),
         ({"rare": "forced", "sensitivity": "importance"}, ("'importance'", "gradient", "--rare floor")),
@@ -71,6 +73,7 @@ def test_the_identity_tells_every_setting_that_changes_the_outcome(llama_tied: P
         "n_held_out": 33,
         "sequence_length": 129,
         "seed": 1,
+        "split_max_bytes": 10**6,
     }
     found = [plain.identity(source)] + [replace(plain, **{name: value}).identity(source) for name, value in others.items()]
     other_model = plain.identity(open_source(str(llama_96)))

@@ -34,11 +34,12 @@ from bitwright.engines.greedy_generation import Generated
 from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.engines.llama_cpp.parity import require_window, tokenizes_alike
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
+from bitwright.engines.llama_cpp.split_gguf_container import split_bytes
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.errors import ModelError
 from bitwright.objectives import next_token_log_probabilities
 from bitwright.progress import Advance
-from bitwright.spaces import CacheTypes
+from bitwright.spaces import CacheTypes, Plan
 
 _GENERATED_TOKENS = 24
 _FLOAT_FORMATS = ("F32", "F16", "BF16", "F64")
@@ -152,8 +153,8 @@ def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
         engine = LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=n_threads, cache=plan.cache.types)
         planned_in_engine = _in_engine(engine, contexts, advance)
     return LlamaCppCheck(
-        size_promised=plan.size_bytes,
-        size_found=path.stat().st_size,
+        size_promised=_promised_bytes(plan, built),
+        size_found=sum(part.stat().st_size for part in built.parts),
         wrong_types=types_unlike(plan, built),
         cache=plan.cache.types,
         in_torch=mean_divergence(original_in_torch, planned_in_torch),
@@ -177,6 +178,15 @@ def _require_alike(model: Model, built: GgufSource) -> None:
             f"A file must hold every tensor of the model it was built from; {built.path} has no {unlike[0]} of the same shape "
             f"({len(unlike)} such): give the file that was built from this plan."
         )
+
+
+def _promised_bytes(plan: Plan, built: GgufSource) -> int:
+    """Return the bytes of a plan's file, with the headers of its parts where it is cut otherwise than planned."""
+    if built.split_max_bytes == plan.split_max_bytes:
+        return plan.size_bytes
+    with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
+        planned, found = (split_bytes(built, max_bytes, Path(scratch)) for max_bytes in (plan.split_max_bytes, built.split_max_bytes))
+    return plan.size_bytes - planned + found
 
 
 def _steady(nats: Floats, lengths: list[int]) -> float:

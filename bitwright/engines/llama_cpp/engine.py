@@ -1,7 +1,7 @@
 """llama.cpp as an engine: one GGUF file, tensors as libggml packs them, its own memory, parity and check."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bitwright.compress import GGML, OBS, Codec, Floats, GgmlCodec, GgmlErrorFeedback, Source, View
@@ -13,6 +13,7 @@ from bitwright.engines.llama_cpp.check import check_in_llama_cpp
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.engines.llama_cpp.memory_model import LlamaCppMemory, server_arguments
 from bitwright.engines.llama_cpp.parity import LlamaCppParity
+from bitwright.engines.llama_cpp.split_gguf_container import SplitGgufContainer, require_part_bytes
 from bitwright.engines.llama_cpp.target import LLAMA_CPP, held
 from bitwright.engines.llama_cpp.view import LLAMA_CPP_VIEW
 from bitwright.engines.memory import MemoryModel, Serving
@@ -22,7 +23,12 @@ from bitwright.errors import UserError
 
 @dataclass(frozen=True)
 class LlamaCppEngine(Engine):
-    """llama.cpp as an engine: GGUF files, libggml's quantizers, and a check inside llama.cpp."""
+    """llama.cpp as an engine: GGUF files, libggml's quantizers, and a check inside llama.cpp.
+
+    Files are written as parts of at most `split_max_bytes`, as one where that is 0.
+    """
+
+    split_max_bytes: int = 0
 
     file_name: ClassVar[str] = "model.gguf"
     view: ClassVar[View] = LLAMA_CPP_VIEW
@@ -38,8 +44,13 @@ class LlamaCppEngine(Engine):
         return (GGML, OBS)
 
     def container(self, model: str) -> Container:  # noqa: ARG002
-        """Return the container of GGUF files."""
-        return GgufContainer()
+        """Return the container of GGUF files, whole or split."""
+        return SplitGgufContainer(self.split_max_bytes) if self.split_max_bytes else GgufContainer()
+
+    def split(self, max_bytes: int) -> Engine:
+        """Return the engine with files written as parts, as `llama-gguf-split` names them."""
+        require_part_bytes(max_bytes)
+        return replace(self, split_max_bytes=max_bytes)
 
     def codec(self, name: str, moments: Mapping[str, Floats]) -> Codec:
         """Return libggml's codec, or the one with error feedback."""

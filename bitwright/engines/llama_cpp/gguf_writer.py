@@ -5,16 +5,26 @@ Layout: `docs/gguf.md` of the ggml repository, through the `gguf` package.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
 
-from bitwright.compress import ALIGNMENT, ALIGNMENT_KEY, FILE_TYPE_KEY, IMATRIX_KEYS, Bytes, Source, padded, type_bytes, written_bytes
+from bitwright.compress import ALIGNMENT, ALIGNMENT_KEY, FILE_TYPE_KEY, IMATRIX_KEYS, Bytes, KeyValue, Source, padded, type_bytes, written_bytes
 from bitwright.engines.container import Recipe
 from bitwright.errors import BrokenPromiseError
 from bitwright.spaces import Tensor
 from bitwright.whole_files import atomic_write, beside, output_errors, require_size
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """Part of a GGUF file: its tensors, its own metadata, and whether it carries the model's."""
+
+    tensors: tuple[Tensor, ...]
+    entries: tuple[KeyValue, ...] = ()
+    carries_metadata: bool = True
 
 
 def header_bytes(source: Source, scratch: Path) -> int:
@@ -25,10 +35,15 @@ def header_bytes(source: Source, scratch: Path) -> int:
     Raises:
         OutputError: the folder cannot be written.
     """
+    return padded(unpadded_header_bytes(source, scratch))
+
+
+def unpadded_header_bytes(source: Source, scratch: Path) -> int:
+    """Return `header_bytes` without the padding."""
     with output_errors(scratch), beside(scratch / "header.gguf") as path:
-        with _opened(path, Recipe(source, {})):
+        with _opened(path, Recipe(source, {}), FilePart(source.tensors)):
             pass
-        return padded(path.stat().st_size)
+        return path.stat().st_size
 
 
 def fixed_bytes(source: Source, decided: Iterable[str], scratch: Path) -> int:
@@ -57,44 +72,58 @@ def write_tensors(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes])
         OSError: the folder cannot be written or the disk is full.
         BrokenPromiseError: what was read back is not what was to be written.
     """
-    with _opened(path, recipe) as writer:
-        for tensor in recipe.source.tensors:
+    write_part(path, recipe, packed, FilePart(recipe.source.tensors))
+
+
+def write_part(path: Path, recipe: Recipe, packed: Callable[[Tensor], Bytes], part: FilePart) -> None:
+    """Write a part of the file, or all of it, to `path`, and read it back; see `write_tensors`."""
+    with _opened(path, recipe, part) as writer:
+        for tensor in part.tensors:
             data = packed(tensor) if tensor.name in recipe.formats else recipe.kept(tensor)
             _require_planned(tensor, data, recipe)
             writer.write_tensor_data(data)
     require_size(path, written_bytes(path))
-    _verify(path, recipe)
+    _verify(path, recipe, part)
 
 
 def _require_planned(tensor: Tensor, data: Bytes, recipe: Recipe) -> None:
     form = recipe.format_of(tensor)
-    n_bytes = type_bytes(tensor, GGMLQuantizationType[form])
+    n_bytes = recipe_bytes(recipe, tensor)
     if data.nbytes != n_bytes:
         raise BrokenPromiseError(
             f"{tensor.name} must take {n_bytes} bytes as {form}; it was given {data.nbytes}: nothing was kept, please report this."
         )
 
 
-def _verify(path: Path, recipe: Recipe) -> None:
+def recipe_bytes(recipe: Recipe, tensor: Tensor) -> int:
+    """Return the bytes of a tensor as it is written, without padding."""
+    return type_bytes(tensor, GGMLQuantizationType[recipe.format_of(tensor)])
+
+
+def _verify(path: Path, recipe: Recipe, part: FilePart) -> None:
     found = {str(t.name): t.tensor_type.name for t in GGUFReader(path).tensors}
-    wanted = {tensor.name: recipe.format_of(tensor) for tensor in recipe.source.tensors}
+    wanted = {tensor.name: recipe.format_of(tensor) for tensor in part.tensors}
     wrong = [name for name in {*found, *wanted} if found.get(name) != wanted.get(name)]
     if wrong:
         raise BrokenPromiseError(f"Every tensor must be written as planned; {sorted(wrong)[0]} was not: nothing was kept, please report this.")
 
 
 @contextmanager
-def _opened(path: Path, recipe: Recipe) -> Iterator[GGUFWriter]:
+def _opened(path: Path, recipe: Recipe, part: FilePart) -> Iterator[GGUFWriter]:
     writer = GGUFWriter(path, recipe.source.architecture)
     writer.data_alignment = ALIGNMENT
-    for entry in recipe.source.metadata:
-        if entry.key not in {"general.architecture", FILE_TYPE_KEY, ALIGNMENT_KEY} and not entry.key.startswith(IMATRIX_KEYS):
-            writer.add_key_value(entry.key, entry.value, entry.type, entry.item if entry.type is GGUFValueType.ARRAY else None)
-    writer.add_file_type(_file_type(recipe))
-    for tensor in recipe.source.tensors:
+    if part.carries_metadata:
+        for entry in recipe.source.metadata:
+            if entry.key not in {"general.architecture", FILE_TYPE_KEY, ALIGNMENT_KEY} and not entry.key.startswith(IMATRIX_KEYS):
+                writer.add_key_value(entry.key, entry.value, entry.type, entry.item if entry.type is GGUFValueType.ARRAY else None)
+        writer.add_file_type(_file_type(recipe))
+    else:
+        writer.kv_data[0].clear()  # the architecture, which other parts of a file do not repeat
+    for entry in part.entries:
+        writer.add_key_value(entry.key, entry.value, entry.type)
+    for tensor in part.tensors:
         kind = GGMLQuantizationType[recipe.format_of(tensor)]
-        n_bytes = type_bytes(tensor, kind)
-        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), n_bytes, raw_dtype=kind)
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), recipe_bytes(recipe, tensor), raw_dtype=kind)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

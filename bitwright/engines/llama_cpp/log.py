@@ -4,6 +4,7 @@ The engine runs in a process of its own (`memory_probe.py`), since the resident 
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bitwright.engines.memory import Serving
-from bitwright.errors import ModelError
+from bitwright.errors import ModelError, shown
 
 _REASON = re.compile(r" E \S+?: (?:error loading model: )?(.+)$", re.MULTILINE)
 _PROGRAM = Path(__file__).with_name("memory_probe.py")
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|output|compute) buffer size =\s+([\d.]+) MiB")
 _RESIDENT = re.compile(r"^resident (\d+)$", re.MULTILINE)
+_PLACE = re.compile(r"^\S+:\d+: ")  # where in llama.cpp's source an assertion stands
+_ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}  # a debugger's words would follow an assertion
 _MEBIBYTE = 2**20
 
 
@@ -42,12 +45,12 @@ def engine_memory(path: Path, serving: Serving, *, fill: int) -> EngineMemory:
     Raises:
         ModelError: the engine does not load it.
     """
-    log = _log(path, serving, fill=fill)
-    resident = _RESIDENT.search(log)
+    ended = _run(path, serving, fill=fill)
+    resident = _RESIDENT.search(ended.stdout)
     if resident is None:
-        raise ModelError(f"llama.cpp must be able to load the file; it refuses {path} ({_reason(log)}): build it again.")
+        raise ModelError(f"llama.cpp must be able to load the file; it refuses {path} ({_reason(ended)}): build it again.")
     sizes: dict[str, float] = {}
-    for found in _BUFFER.finditer(log):
+    for found in _BUFFER.finditer(ended.stdout + ended.stderr):
         sizes[found[2]] = sizes.get(found[2], 0.0) + float(found[3])
     weights, cache, outputs, compute = (round(_MEBIBYTE * sizes.get(kind, 0.0)) for kind in ("model", "KV", "output", "compute"))
     return EngineMemory(weights, cache, outputs, compute, int(resident[1]))
@@ -55,16 +58,28 @@ def engine_memory(path: Path, serving: Serving, *, fill: int) -> EngineMemory:
 
 def why_refused(path: Path) -> str:
     """Return in one line why llama.cpp does not load a GGUF file, by its log."""
-    return _reason(_log(path, Serving(64), fill=0))
+    return _reason(_run(path, Serving(64), fill=0))
 
 
-def _log(path: Path, serving: Serving, *, fill: int) -> str:
+def why_unusable(path: Path, context: int) -> str:
+    """Load a GGUF file in a process of its own and compute `context` tokens there; return in one line why llama.cpp cannot, empty where it can.
+
+    For some files llama.cpp aborts its process, which no caller survives.
+    """
+    ended = _run(path, Serving(context + 1), fill=context)
+    return "" if _RESIDENT.search(ended.stdout) else _reason(ended)
+
+
+def _run(path: Path, serving: Serving, *, fill: int) -> subprocess.CompletedProcess[str]:
     asked = json.dumps({"path": str(path), "fill": fill, "map": False} | asdict(serving))
-    ended = subprocess.run([sys.executable, str(_PROGRAM), asked], capture_output=True, text=True, errors="replace", check=False)
-    return ended.stdout + ended.stderr
+    program, environment = [sys.executable, str(_PROGRAM), asked], os.environ | _ENVIRONMENT
+    return subprocess.run(program, capture_output=True, text=True, errors="replace", check=False, env=environment)
 
 
-def _reason(log: str) -> str:
-    """Return the first of the engine's errors: those after it repeat that loading failed."""
-    found = _REASON.search(log)
+def _reason(ended: subprocess.CompletedProcess[str]) -> str:
+    """Return the last words of a process that was aborted, else the first of the engine's errors: those after it repeat that loading failed."""
+    words = ended.stderr.strip().splitlines()
+    if ended.returncode < 0 and words:
+        return shown(_PLACE.sub("", words[-1]), 200)
+    found = _REASON.search(ended.stdout + ended.stderr)
     return " ".join(found[1].split()) if found else "it ended without a word"

@@ -16,7 +16,7 @@ from bitwright.compress import GgufSource, Model, window_ignored
 from bitwright.engines.check_result import HEALTHY_NATS, divergences, mean_divergence, steady_context
 from bitwright.engines.container import Recipe
 from bitwright.engines.llama_cpp.gguf_writer import write_gguf
-from bitwright.engines.llama_cpp.log import why_refused
+from bitwright.engines.llama_cpp.log import why_unusable
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.parity import Parity
 from bitwright.errors import ModelError
@@ -109,13 +109,14 @@ def compare_original(model: Model, contexts: list[NDArray[np.int64]], folder: Pa
 
 
 def _loaded(model: Model, path: Path, *, n_vocabulary: int, context: int) -> LlamaCpp:
-    try:
-        return LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=torch.get_num_threads(), context=context)
-    except ModelError as error:
+    """Load the original, first in a process of its own, which llama.cpp ends for some files."""
+    why = why_unusable(path, context)
+    if why:
         raise ModelError(
-            f"llama.cpp must be able to load the model, to be searched for; it refuses {model.source.name} as it is stored ({why_refused(path)}): "
-            "choose another --target."
-        ) from error
+            f"llama.cpp must be able to load the model, to be searched for; it refuses {model.source.name} as it is stored ({why}): choose another "
+            "--target."
+        )
+    return LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=torch.get_num_threads(), context=context)
 
 
 def _unlike(model: Model, engine: LlamaCpp, context: NDArray[np.int64], nats: float) -> ModelError:

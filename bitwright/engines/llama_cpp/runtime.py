@@ -5,6 +5,7 @@ xllamacpp runs llama.cpp inside this process. Its server object also listens on 
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xllamacpp
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from bitwright.engines.greedy_generation import Generated
 from bitwright.engines.llama_cpp.log import why_refused
-from bitwright.errors import ModelError
+from bitwright.errors import ModelError, shown
 from bitwright.spaces import DEFAULT_CACHE, CacheTypes
 
 _QUIET = -1
@@ -40,11 +41,15 @@ class LlamaCpp:
             self._server = xllamacpp.Server(settings)
         except RuntimeError as error:
             raise ModelError(f"llama.cpp must be able to load the file; it refuses {path} ({why_refused(path)}): build it again.") from error
-        self._n_vocabulary = n_vocabulary
+        self._path, self._n_vocabulary = path, n_vocabulary
         self._clock = time.process_time if n_threads == 1 else time.perf_counter
 
     def next_token(self, context: list[int] | str) -> NDArray[np.float64]:
-        """Log-probabilities `(n_vocabulary,)` of the token after `context`, token ids or a text that the engine tokenizes itself."""
+        """Log-probabilities `(n_vocabulary,)` of the token after `context`, token ids or a text that the engine tokenizes itself.
+
+        Raises:
+            ModelError: the engine does not compute it.
+        """
         request = {
             "prompt": context,
             "max_tokens": 1,
@@ -54,7 +59,7 @@ class LlamaCpp:
             # The server gives no log-probabilities when an end token or half a character is drawn; a bias moves the draw, not what is reported.
             "logit_bias": [["a", 1000]],
         }
-        first = self._server.handle_completions(request)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        first = self._answer(request)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         found = np.full(self._n_vocabulary, -np.inf)
         found[[entry["id"] for entry in first]] = [entry["logprob"] for entry in first]
         shift = found.max()
@@ -62,9 +67,13 @@ class LlamaCpp:
         return normalised
 
     def generate(self, prompt: str, n_tokens: int) -> Generated:
-        """Continue `prompt` greedily by at most `n_tokens` tokens."""
+        """Continue `prompt` greedily by at most `n_tokens` tokens.
+
+        Raises:
+            ModelError: the engine does not compute them.
+        """
         started = time.perf_counter()
-        answer = self._server.handle_completions({"prompt": prompt, "max_tokens": n_tokens, "temperature": 0.0})
+        answer = self._answer({"prompt": prompt, "max_tokens": n_tokens, "temperature": 0.0})
         seconds, n_generated = time.perf_counter() - started, int(answer["usage"]["completion_tokens"])
         reported = float(answer.get("timings", {}).get("predicted_per_second", 0.0))
         return Generated(str(answer["choices"][0]["text"]), reported or n_generated / seconds)
@@ -78,7 +87,7 @@ class LlamaCpp:
         spent = []
         for n in (2, 2 + n_tokens):
             started = self._clock()
-            self._server.handle_completions({"prompt": [5, 6, 7], "max_tokens": n, "temperature": 0.0, "ignore_eos": True, "cache_prompt": False})
+            self._answer({"prompt": [5, 6, 7], "max_tokens": n, "temperature": 0.0, "ignore_eos": True, "cache_prompt": False})
             spent.append(self._clock() - started)
         return (spent[1] - spent[0]) / n_tokens
 
@@ -86,5 +95,19 @@ class LlamaCpp:
         """Time each token of a prompt of `n_tokens`, which are read together."""
         started = self._clock()
         prompt = [5 + i % 200 for i in range(n_tokens)]
-        self._server.handle_completions({"prompt": prompt, "max_tokens": 1, "temperature": 0.0, "cache_prompt": False})
+        self._answer({"prompt": prompt, "max_tokens": 1, "temperature": 0.0, "cache_prompt": False})
         return (self._clock() - started) / n_tokens
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the server's answer to a request.
+
+        Raises:
+            ModelError: it is an error, such as a text longer than the context that the file allows.
+        """
+        answer: dict[str, Any] = self._server.handle_completions(request)
+        if "error" in answer:
+            why = shown(answer["error"].get("message", answer["error"]), 200)
+            raise ModelError(
+                f"llama.cpp must compute what it is asked; for {self._path} it does not ({why}): give shorter sequences, or another model."
+            )
+        return answer

@@ -1,5 +1,6 @@
 """Build a plan's file: requantize every tensor with the codec and importance matrix that the plan was measured with, or read its saved codes."""
 
+import tempfile
 from collections.abc import Callable
 from itertools import filterfalse
 from pathlib import Path
@@ -17,10 +18,11 @@ from bitwright.compress import (
     describe_differences,
     needs_moments,
     open_source,
+    parts_beside,
     read_imatrix,
     read_pinned_weights,
 )
-from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names
+from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names, split_engine
 from bitwright.errors import BrokenPromiseError, PlanError
 from bitwright.pipeline.results import plan_inputs, require_place, require_results
 from bitwright.progress import Progress, Silent
@@ -28,18 +30,22 @@ from bitwright.spaces import ABSENT, DROP, Kept, Plan, Target, Tensor, expert_of
 from bitwright.written_files import digest, withdraw
 
 
-def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
-    """Write the plan's file to `out`, under a temporary name until it is complete and checked.
+def build(plan: Plan, out: Path, *, split_max_bytes: int = 0, progress: Progress | None = None) -> Path:
+    """Write the plan's file to `out`, under a temporary name until it is complete and checked, and return the path to load it by.
+
+    It is written as parts of at most `split_max_bytes`, beside `out`, where that or the plan's own is not 0.
 
     Raises:
+        UserError: the target's engine does not load parts, or they would be too small.
         PlanError: the plan is for another model or target, names a tensor that does not exist or a format its rows do not allow, or its
             importance matrix, saved codes or saved weights are not those it was made with.
         OutputError: the file cannot be written, or would replace something that the plan is built from or that Bitwright did not write.
         BrokenPromiseError: the finished file has another size than the plan says.
     """
-    engine = _engine_of(plan)
+    _engine_of(plan)
+    engine = split_engine(plan.target, split_max_bytes or plan.split_max_bytes)
     require_place(out)
-    require_results({out: MODEL}, plan_inputs(plan))
+    require_results(dict.fromkeys((out, *parts_beside(out)), MODEL), plan_inputs(plan))
     whole = open_source(plan.model.source, engine.view)
     source, container = engine.held(whole), engine.container(plan.model.source)
     require_fit(plan, source)
@@ -51,13 +57,28 @@ def build(plan: Plan, out: Path, *, progress: Progress | None = None) -> None:
             advance(tensor.n_weights)
             return bytes_of(tensor)
 
-        container.write(out, Recipe(source, plan.formats, changed), packed)
-    found = container.size_bytes(out)
-    if found != plan.size_bytes:
-        withdraw(out)
-        raise BrokenPromiseError(
-            f"The model must have the {plan.size_bytes:,} bytes of its plan; it had {found:,} and was removed: please report this."
-        )
+        first = container.write(out, Recipe(source, plan.formats, changed), packed)
+    found, promised = container.size_bytes(first), promised_bytes(plan, source, engine)
+    if found != promised:
+        for file in container.files(first):
+            withdraw(file)
+        raise BrokenPromiseError(f"The model must have the {promised:,} bytes of its plan; it had {found:,} and was removed: please report this.")
+    return first
+
+
+def files_of(plan: Plan, path: Path) -> list[Path]:
+    """Return the files of the built model that is loaded by `path`: itself, or the parts of a split one."""
+    return engine_named(plan.target).container(plan.model.source).files(path)
+
+
+def promised_bytes(plan: Plan, source: Source, engine: Engine) -> int:
+    """Return the bytes of a plan's file as `engine` writes it: those of the plan, unless it is cut otherwise than planned."""
+    planned = split_engine(plan.target, plan.split_max_bytes)
+    if planned == engine:
+        return plan.size_bytes
+    with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
+        fixed = [of.container(plan.model.source).fixed_bytes(source, plan.formats, Path(scratch)) for of in (planned, engine)]
+    return plan.size_bytes - fixed[0] + fixed[1]
 
 
 def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Bytes]:

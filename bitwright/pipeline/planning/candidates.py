@@ -144,6 +144,7 @@ def promised_plan(
         model=_planned_model(run),
         formats=formats,
         size_bytes=file_bytes(space, choice),
+        split_max_bytes=settings.split_max_bytes,
         divergence=promise,
         cache=planned_cache(types),
         importance=ImportanceFile(path=str(imatrix.absolute()), sha256=_importance_digest(run)),

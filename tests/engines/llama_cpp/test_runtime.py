@@ -2,8 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFValueType
 
-from bitwright.compress import Model
+from bitwright.compress import GgufSource, KeyValue, Model
+from bitwright.engines.container import Recipe
+from bitwright.engines.llama_cpp.gguf_writer import write_gguf
+from bitwright.engines.llama_cpp.log import why_unusable
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.errors import ModelError
 from bitwright.objectives import next_token_log_probabilities
@@ -55,3 +59,22 @@ def test_a_file_that_is_cut_short_is_refused(gguf_256: Path, tmp_path: Path, siz
     with pytest.raises(ModelError) as refused:
         LlamaCpp(broken, n_vocabulary=tiny.N_TOKENS, n_threads=2)
     sentence(refused.value, broken)
+
+
+def test_a_text_longer_than_the_context_is_refused_in_a_sentence(gguf_256: Path) -> None:
+    engine = LlamaCpp(gguf_256, n_vocabulary=tiny.N_TOKENS, n_threads=1, context=16)
+    with pytest.raises(ModelError) as refused:
+        engine.next_token([5] * 2_000)
+    sentence(refused.value, gguf_256, "context")
+    assert engine.next_token([5] * 4).shape == (tiny.N_TOKENS,)
+
+
+def test_a_file_that_aborts_llama_cpp_is_told_with_its_last_words(gguf_256: Path, tmp_path: Path) -> None:
+    source = GgufSource(gguf_256)
+    source.metadata = (*source.metadata, KeyValue("llama.expert_used_count", 4, GGUFValueType.UINT32, GGUFValueType.UINT32))
+    path = tmp_path / "aborts.gguf"
+    write_gguf(path, Recipe(source, {}), source.stored)
+    told = why_unusable(path, 8)
+    assert told.startswith("GGML_ASSERT(")
+    assert "n_expert_used" in told
+    assert why_unusable(gguf_256, 8) == ""

@@ -51,6 +51,36 @@ def test_every_format_of_the_target_can_be_built(fit_of_gguf: Fit, tmp_path: Pat
     assert len(set(formats.values())) == len(names)
 
 
+def test_a_plan_for_one_file_is_built_in_parts_whose_headers_are_counted(fit_of_gguf: Fit, tmp_path: Path) -> None:
+    plan, one = fit_of_gguf.fitted.plan, GgufSource(fit_of_gguf.fitted.model)
+    first = bw.build(plan, tmp_path / "m.gguf", split_max_bytes=2**18)
+    several = GgufSource(first)
+    assert [(tensor, several.stored(tensor).tobytes()) for tensor in several.tensors] == [(t, one.stored(t).tobytes()) for t in one.tensors]
+    assert len(several.parts) > 1
+    assert max(part.stat().st_size for part in several.parts) <= 2**18
+    assert not (tmp_path / "m.gguf").exists()
+    checked = bw.verify(plan, first)
+    assert not checked.broken
+    found = sum(part.stat().st_size for part in several.parts)
+    assert f"{found:,} bytes" in {row[0]: row[2] for row in checked.rows}["size"]
+    assert plan.size_bytes < found < plan.size_bytes + 10_000
+
+
+def test_a_changed_part_is_noticed_and_one_that_another_wrote_is_kept(fit_of_gguf: Fit, tmp_path: Path) -> None:
+    plan = fit_of_gguf.fitted.plan
+    parts = GgufSource(bw.build(plan, tmp_path / "m.gguf", split_max_bytes=2**18)).parts
+    words = bytearray(parts[1].read_bytes())
+    words[-1] ^= 1
+    parts[1].write_bytes(words)
+    with pytest.raises(BrokenPromiseError) as noticed:
+        bw.verify(plan, parts[0])
+    sentence(noticed.value, parts[1])
+    with pytest.raises(OutputError) as refused:
+        bw.build(plan, tmp_path / "m.gguf", split_max_bytes=2**18)
+    sentence(refused.value, parts[1])
+    assert parts[1].read_bytes() == words
+
+
 def test_a_plan_for_another_model_is_refused(fit_of_gguf: Fit, searched: Run, tmp_path: Path) -> None:
     plan = fit_of_gguf.fitted.plan
     other = plan.model.model_copy(update={"source": searched.settings.model})

@@ -139,6 +139,22 @@ def test_a_single_context_that_differs_is_no_fault_and_all_long_ones_are() -> No
     assert lengths[steady_context(beyond, lengths)] == 32
 
 
+@pytest.mark.parametrize(
+    ("nats", "is_refused"),
+    [
+        ("0.0001 0.0001 0.0001 0.0002 0.3523 0.0002 0.0001 0.0001 0.0001 0.0002 0.0001 0.0001 0.0001 0.0003 0.0001 0.0002", False),  # dots1
+        ("0.0073 0.0000 0.7784 0.0001 0.0061 0.0001 0.0001 0.0000 0.0052 0.0001 0.0000 0.0001 0.0001 0.0001 0.0002 0.0003", False),  # MiniMax-M2
+        ("0.0069 0.0088 0.0043 0.0170 0.0168 0.0034 0.0266 0.0356 0.0160 0.3398 0.0731 0.1100 0.0769 0.0512 0.1697 0.0908", True),  # gpt-oss, YaRN
+        ("0.4356 1.1115 0.8044 0.8174 3.9619 5.0392 4.3603 2.3580 1.2106 1.3639 0.9507 3.9236 2.9908 2.2104 2.3129 3.2113", True),  # Phi-3, a window
+    ],
+)
+def test_experts_that_flip_are_told_from_another_computation(nats: str, is_refused: bool) -> None:
+    """Divergences of random models in llama.cpp, four contexts of each length."""
+    found = np.array([float(word) for word in nats.split()])
+    lengths = [len(context) for context in parity_contexts(np.zeros((4, 128), dtype=np.int64), 256)]
+    assert (found[steady_context(found, lengths)] > HEALTHY_NATS) == is_refused
+
+
 def test_a_check_refuses_contexts_beyond_the_window(windowed: Path) -> None:
     with pytest.raises(ModelError) as refused:
         parity.require_window(load(str(windowed)), _WINDOW + 1)

@@ -16,7 +16,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueTy
 
 from bitwright.compress.models.gguf.bounds import require_bounded
 from bitwright.compress.models.gguf.libggml import dequantize
-from bitwright.compress.models.gguf.split_files import N_TENSORS, SPLIT_KEYS, parts_of, require_part
+from bitwright.compress.models.gguf.split_files import AT_MOST, N_TENSORS, SPLIT_KEYS, parts_of, require_part
 from bitwright.compress.models.model_settings import settings_of_metadata
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
 from bitwright.errors import ModelError, shown
@@ -34,7 +34,7 @@ UNREADABLE = (OSError, ValueError, LookupError, ArithmeticError, RecursionError,
 class GgufSource(Source):
     """GGUF file of any float or quantized type, memory-mapped; `name` is the user's name for the model, that of the file where it is empty.
 
-    Of a split file the first part is given, and all parts are read as one.
+    Of a split file the first part is given, and all parts are read as one; `split_max_bytes` is how many each has at most, if Bitwright wrote them.
 
     Raises:
         ModelError: no such file, not GGUF, truncated, or split with a part that is missing or of another file.
@@ -59,6 +59,8 @@ class GgufSource(Source):
                 f"The parts of a split GGUF file must hold the tensors that the first one counts; those of {path} hold {len(self._data)} of "
                 f"{shown(first.known[N_TENSORS])}: download them again."
             )
+        at_most = first.known.get(AT_MOST, 0)
+        self.split_max_bytes = at_most if isinstance(at_most, int) else 0
         self.settings = settings_of_metadata(self.metadata)
 
     @cached_property

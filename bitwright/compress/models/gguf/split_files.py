@@ -13,6 +13,7 @@ from bitwright.errors import ModelError, shown
 
 SPLIT_KEYS = "split."
 NUMBER, COUNT, N_TENSORS = "split.no", "split.count", "split.tensors.count"
+AT_MOST = "split.bitwright.max_size"  # bytes of a part of a file that Bitwright wrote
 _NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
 
@@ -23,6 +24,20 @@ def part_name(stem: str, number: int, count: int) -> str:
     'model-00001-of-00003.gguf'
     """
     return f"{stem}-{number + 1:05d}-of-{count:05d}.gguf"
+
+
+def named_parts(path: Path) -> list[Path]:
+    """Return the files of the split model of which `path` is a part by its name, the first one first; for another name the path alone."""
+    name = _NAME.fullmatch(path.name)
+    return [path.with_name(part_name(name[1], i, int(name[3]))) for i in range(int(name[3]))] if name else [path]
+
+
+def parts_beside(path: Path) -> list[Path]:
+    """Return the files that are there and have the names of parts of a model that would be `path` as one file."""
+    if not path.parent.is_dir():
+        return []
+    found = {file: _NAME.fullmatch(file.name) for file in path.parent.iterdir()}
+    return sorted(file for file, name in found.items() if name and name[1] == path.stem)
 
 
 def parts_of(path: Path, said: Mapping[str, Any]) -> list[Path]:
