@@ -1,4 +1,4 @@
-"""At the same bytes, what does error feedback give a GGUF? Every block type, uniform over the matrices of the blocks, on held-out text.
+"""Compare error feedback with libggml at the same bytes: every block type, uniform over the matrices of the blocks, on held-out text.
 
 python benchmarks/gguf_codecs.py MODEL --calibration valid.txt --held-out test.txt --out RUN
 python benchmarks/gguf_codecs.py MODEL ... --formats Q4_0,Q4_K --lanes "ggml,obs,obs as stored,obs unshrunk"

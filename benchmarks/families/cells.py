@@ -1,4 +1,4 @@
-"""One cell of the matrix: a family fitted to a target, in a process of its own, and what came of it."""
+"""Cell of the matrix: a family fitted to a target, in a process of its own, and what came of it."""
 
 import multiprocessing
 import os
@@ -35,7 +35,7 @@ _SHARES, _REST_BYTES = (0.65, 0.85), 60_000
 
 @dataclass(frozen=True)
 class Cell:
-    """What became of a family for a target: a sentence where it did not work, the empty string where it did.
+    """Return the outcome of a family for a target: a sentence where it did not work, the empty string where it did.
 
     `gap` is what the check found between the engine and torch with the same weights, as it says it.
     """

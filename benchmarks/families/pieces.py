@@ -67,7 +67,7 @@ def _trained(kind: str) -> bytes:
 
 
 def _described(model: bytes, kind: str) -> PreTrainedTokenizerBase:
-    """The same for transformers, whose merges are every pair that makes a piece, the best pieces first."""
+    """Return the tokenizer for transformers, whose merges are every pair that makes a piece, the best pieces first."""
     processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
     vocabulary = {processor.id_to_piece(i): i for i in range(processor.get_piece_size())}
     whole = [i for i in vocabulary.values() if not (processor.is_byte(i) or processor.is_control(i) or processor.is_unknown(i))]

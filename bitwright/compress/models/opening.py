@@ -63,7 +63,7 @@ class FolderCheckpoint:
 
     @property
     def quantized(self) -> str:
-        """How the weights are stored, if not as floats: `4-bit weights (gptq)`."""
+        """Storage of the weights, if not as floats: `4-bit weights (gptq)`."""
         return self.shards.quantized
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Which sources llama.cpp stores by head."""
+"""Sources that llama.cpp stores by head."""
 
 from gguf import GGUFValueType
 

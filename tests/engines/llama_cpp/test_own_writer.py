@@ -1,4 +1,4 @@
-"""Our own writer gives what llama.cpp's converter gives, key by key and tensor by tensor, for the families that it knows.
+"""Comparison of our own writer with llama.cpp's converter, key by key and tensor by tensor, for the families that it knows.
 
 It needs the converter, so it runs where that can be installed or is in the cache already, and is skipped elsewhere.
 """

@@ -1,4 +1,4 @@
-"""What is read token by token is what is read at once, whatever the model keeps."""
+"""Reading token by token gives the logits of reading at once, whatever the model keeps."""
 
 import pytest
 import torch
