@@ -18,7 +18,7 @@ _REASON = re.compile(r" E \S+?: (?:error loading model: )?(.+)$", re.MULTILINE)
 _PROGRAM = Path(__file__).with_name("memory_probe.py")
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|output|compute) buffer size =\s+([\d.]+) MiB")
 _RESIDENT = re.compile(r"^resident (\d+)$", re.MULTILINE)
-_PLACE = re.compile(r"^\S+:\d+: ")  # where in llama.cpp's source an assertion stands
+_PLACE = re.compile(r"^(?:[\d.]+ )?\S+:\d+: ")  # time and place in the source
 _ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}  # a debugger's words would follow an assertion
 _MEBIBYTE = 2**20
 

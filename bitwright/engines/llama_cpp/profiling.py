@@ -222,7 +222,8 @@ def time_trial(path: Path, source: TrialModel, formats: dict[str, str], *, n_thr
     for tensor in trial_matrices(source):
         form = LLAMA_CPP.format(formats[tensor.name])
         read[form.name] += shares[tensor.name] * form.size_bytes(tensor.shape)
-    return Trial(Timed(read, max(seconds, _SHORTEST)), engine.seconds_per_prompt_token(_PROMPT), used.joules, passed)
+    n_prompt = min(_PROMPT, source.context_length - 1) if source.context_length > 1 else _PROMPT
+    return Trial(Timed(read, max(seconds, _SHORTEST)), engine.seconds_per_prompt_token(n_prompt), used.joules, passed)
 
 
 def _timed_threads(n_threads: int, names: Sequence[str], trials: Sequence[Trial], energy: PackageEnergy) -> TimedThreads:
