@@ -19,6 +19,7 @@ _PROGRAM = Path(__file__).with_name("memory_probe.py")
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|output|compute) buffer size =\s+([\d.]+) MiB")
 _RESIDENT = re.compile(r"^resident (\d+)$", re.MULTILINE)
 _PLACE = re.compile(r"^(?:[\d.]+ )?\S+:\d+: ")  # time and place in the source
+_ASSERTION = re.compile(r"GGML_ASSERT\(.*|fatal error.*")
 _ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}  # a debugger's words would follow an assertion
 _MEBIBYTE = 2**20
 
@@ -80,6 +81,7 @@ def _reason(ended: subprocess.CompletedProcess[str]) -> str:
     """Return the last words of a process that was aborted, else the first of the engine's errors: those after it repeat that loading failed."""
     words = ended.stderr.strip().splitlines()
     if ended.returncode < 0 and words:
-        return shown(_PLACE.sub("", words[-1]), 200)
+        assertions = _ASSERTION.findall(ended.stderr)  # other lines of the log may follow, cut short by the abort
+        return shown(assertions[-1] if assertions else _PLACE.sub("", words[-1]), 200)
     found = _REASON.search(ended.stdout + ended.stderr)
     return " ".join(found[1].split()) if found else "it ended without a word"
