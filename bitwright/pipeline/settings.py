@@ -135,17 +135,17 @@ class Settings:
 
     @property
     def ships_sequentially(self) -> bool:
-        """Whether the shipped rounding is sequential: block by block, as GPTQ."""
+        """True if the shipped rounding is sequential: block by block, as GPTQ."""
         return needs_moments(self.ship_codec)
 
     @property
     def requantizes(self) -> bool:
-        """Whether candidates are requantized with another rounding before one ships."""
+        """True if candidates are requantized with another rounding before one ships."""
         return self.ships_sequentially or self.ship_codec not in ("", self.rounding)
 
     @property
     def remeasures(self) -> bool:
-        """Whether candidates are measured again before one ships."""
+        """True if candidates are measured again before one ships."""
         return self.requantizes or bool(self.steps)
 
     @property

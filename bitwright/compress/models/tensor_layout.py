@@ -48,7 +48,7 @@ class ParameterSlice:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the rows are consecutive, in the order of the module."""
+        """True for consecutive rows in the order of the module."""
         return isinstance(self.rows, range) and self.rows.step == 1
 
     def matrix(self, parameter: Torch) -> Torch:

@@ -87,7 +87,7 @@ class MachineProfile:
 
     @property
     def is_disturbed(self) -> bool:
-        """Whether several threads were timed while the machine had other work."""
+        """True if several threads were timed while the machine had other work."""
         return self.load > _BUSY and any(of.latency.n_threads > 1 for of in self.threads)
 
     def to_toml(self) -> str:

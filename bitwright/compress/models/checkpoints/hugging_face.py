@@ -3,32 +3,26 @@
 Weight matrices are stored in the narrowest lossless type of BF16, F16 and F32; tensors that the engine never quantizes are F32.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor as Torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from bitwright.compress.models.architectures import architecture_of, engine_shape, lay_out
-from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
 from bitwright.compress.models.gguf.gguf_metadata import hyperparameters
 from bitwright.compress.models.gguf.gguf_tokenizer import tokenizer_entries
 from bitwright.compress.models.gguf.reader import fingerprint
 from bitwright.compress.models.module_state import weights_of
-from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, KeyValue, Source
-from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.compress.models.row_source import Rows, RowSource
+from bitwright.compress.models.source import NO_SETTINGS, Floats, KeyValue
 from bitwright.spaces import Tensor, discover
 
 _ROPE_FACTORS = "rope_freqs.weight"
 _FIRST = ("token_embd.weight", "output_norm.weight", "output.weight", _ROPE_FACTORS)  # tensors before the blocks in the file
-
-
-#: reads the rows of a parameter slice in engine order, float32 on the CPU
-Rows = Callable[[ParameterSlice], Torch]
 
 
 def rows_in_memory(module: PreTrainedModel) -> Rows:
@@ -64,7 +58,7 @@ def metadata_of(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokeniz
     )
 
 
-class HuggingFaceSource(Source):
+class HuggingFaceSource(RowSource):
     """Engine tensors of a transformers module, read on demand."""
 
     def __init__(
@@ -90,7 +84,7 @@ class HuggingFaceSource(Source):
         self._made = _rope_factors(module.config)
         wide = tensors_of(module, "F32")
         matrices = {tensor.name for unit in discover(wide) for tensor in unit.tensors}
-        stored = self._narrowest([tensor for tensor in wide if tensor.name in matrices])
+        stored = self.narrowest(piece for tensor in wide if tensor.name in matrices for piece in self.pieces[tensor.name])
         self.tensors = tensors_of(module, stored)
         self.metadata = metadata_of(name, module, tokenizer, folder=folder, stored=stored)
         self.fingerprint = fingerprint(self.tensors, self.stored)
@@ -99,37 +93,11 @@ class HuggingFaceSource(Source):
         """Read weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows; a vector is one row."""
         if tensor.name in self._made:
             return self._made[tensor.name].reshape(1, -1)
-        pieces = [self.rows(piece) for piece in self.pieces[tensor.name]]
-        rows = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        rows = self.joined_rows(tensor)
         if self._architecture.norms_plus_one and tensor.name.endswith("norm.weight"):
             rows = rows + 1
         weights: Floats = rows.reshape(-1, tensor.shape[-1]).numpy()
         return weights
-
-    def stored(self, tensor: Tensor) -> Bytes:
-        """Return the tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
-        if len(tensor.shape) == 3:  # one at a time: a stack may be as large as all other tensors together
-            return np.concatenate([self.stored_part(tensor, expert) for expert in range(tensor.shape[0])])
-        return float_bytes(tensor.stored, torch.from_numpy(self.read(tensor)))
-
-    def part(self, tensor: Tensor, expert: int) -> Floats:
-        """Read the rows of one expert of a stack as float32 `(n_rows, n_columns)`; the others are not read."""
-        weights: Floats = self.rows(self.pieces[tensor.name][expert]).numpy()
-        return weights
-
-    def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
-        """Return the stored bytes of one expert of a stack; the others are not read."""
-        return float_bytes(tensor.stored, self.rows(self.pieces[tensor.name][expert]))
-
-    def _narrowest(self, matrices: list[Tensor]) -> str:
-        """Return the narrowest float type that is lossless for every weight of `matrices`."""
-        exact = list(FLOAT_TYPES)
-        for piece in (piece for tensor in matrices for piece in self.pieces[tensor.name]):
-            weights = self.rows(piece)
-            exact = [name for name in exact if name == "F32" or holds(name, weights)]
-            if exact == ["F32"]:
-                break
-        return exact[0]
 
 
 def _file_order(names: Iterable[str]) -> list[str]:

@@ -3,16 +3,12 @@
 See `module_tensors.py` for what the tensors are.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from bitwright.compress.models.checkpoints.hugging_face import Rows
-from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
 from bitwright.compress.models.gguf.gguf_rows import GgufRows
 from bitwright.compress.models.gguf.reader import fingerprint
 from bitwright.compress.models.headers import Headers, Outline
@@ -20,14 +16,14 @@ from bitwright.compress.models.modules.direct_reads import direct_reads, sentenc
 from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.structure import EMBEDDING, ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
-from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, Source
-from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.compress.models.row_source import Rows, RowSource
+from bitwright.compress.models.source import NO_SETTINGS, Floats
 from bitwright.compress.models.view import Bound, View, outline_of
 from bitwright.errors import ModelError
 from bitwright.spaces import Tensor, discover
 
 
-class ModuleSource(Source):
+class ModuleSource(RowSource):
     """Parameters of a transformers module as tensors, read on demand.
 
     Matrices that can be quantized are stored in the narrowest of BF16, F16 and F32 that loses nothing of any of them, routers in F32, and what else
@@ -42,7 +38,7 @@ class ModuleSource(Source):
         self.rows, self._config = rows, module.config
         tensors, self.pieces = module_tensors(module, apart=apart)
         matrices = {tensor.name for unit in discover(tensors) for tensor in unit.tensors}
-        widest = self._narrowest(piece for name in matrices for piece in self.pieces[name])
+        widest = self.narrowest(piece for name in matrices for piece in self.pieces[name])
         self.tensors = tuple(replace(tensor, stored=widest if tensor.name in matrices else self._type_of(tensor)) for tensor in tensors)
         self.fingerprint = fingerprint(self.tensors, self.stored)
 
@@ -58,38 +54,11 @@ class ModuleSource(Source):
 
     def read(self, tensor: Tensor) -> Floats:
         """Read weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
-        pieces = [self.rows(piece) for piece in self.pieces[tensor.name]]
-        rows = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
-        weights: Floats = rows.reshape(-1, tensor.shape[-1]).numpy()
+        weights: Floats = self.joined_rows(tensor).reshape(-1, tensor.shape[-1]).numpy()
         return weights
-
-    def stored(self, tensor: Tensor) -> Bytes:
-        """Return the tensor's bytes `(n_bytes,)` in the format `tensor.stored`."""
-        if len(tensor.shape) == 3:  # one at a time: a stack may be as large as all other tensors together
-            return np.concatenate([self.stored_part(tensor, expert) for expert in range(tensor.shape[0])])
-        return float_bytes(tensor.stored, torch.from_numpy(self.read(tensor)))
-
-    def part(self, tensor: Tensor, expert: int) -> Floats:
-        """Read the weights of one expert of a stack as float32 `(n_rows, n_columns)`."""
-        weights: Floats = self.rows(self.pieces[tensor.name][expert]).numpy()
-        return weights
-
-    def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
-        """Return the stored bytes of one expert of a stack."""
-        return float_bytes(tensor.stored, self.rows(self.pieces[tensor.name][expert]))
 
     def _type_of(self, tensor: Tensor) -> str:
-        return "F32" if tensor.kind == ROUTER else self._narrowest(self.pieces[tensor.name])
-
-    def _narrowest(self, pieces: Iterable[ParameterSlice]) -> str:
-        """Return the narrowest float type that is lossless for every weight of `pieces`."""
-        exact = list(FLOAT_TYPES)
-        for piece in pieces:
-            weights = self.rows(piece)
-            exact = [name for name in exact if name == "F32" or holds(name, weights)]
-            if exact == ["F32"]:
-                break
-        return exact[0]
+        return "F32" if tensor.kind == ROUTER else self.narrowest(self.pieces[tensor.name])
 
 
 @dataclass(frozen=True)
