@@ -1,0 +1,53 @@
+"""Source whose tensors are made of slices of a module's parameters, read row by row on demand."""
+
+from abc import ABC
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor as Torch
+
+from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
+from bitwright.compress.models.source import Bytes, Floats, Source
+from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.spaces import Tensor
+
+#: reads the rows of a parameter slice in engine order, float32 on the CPU
+Rows = Callable[[ParameterSlice], Torch]
+
+
+class RowSource(Source, ABC):
+    """Tensors in the formats of floats: `pieces` are the parameter slices of each by name, and `rows` reads one of them."""
+
+    rows: Rows
+    pieces: Mapping[str, tuple[ParameterSlice, ...]]
+
+    def stored(self, tensor: Tensor) -> Bytes:
+        """Return the tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
+        if len(tensor.shape) == 3:  # one at a time: a stack may be as large as all other tensors together
+            return np.concatenate([self.stored_part(tensor, expert) for expert in range(tensor.shape[0])])
+        return float_bytes(tensor.stored, torch.from_numpy(self.read(tensor)))
+
+    def part(self, tensor: Tensor, expert: int) -> Floats:
+        """Read the rows of one expert of a stack as float32 `(n_rows, n_columns)`; the others are not read."""
+        weights: Floats = self.rows(self.pieces[tensor.name][expert]).numpy()
+        return weights
+
+    def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
+        """Return the stored bytes of one expert of a stack; the others are not read."""
+        return float_bytes(tensor.stored, self.rows(self.pieces[tensor.name][expert]))
+
+    def joined_rows(self, tensor: Tensor) -> Torch:
+        """Read all slices of a tensor, one below the other."""
+        pieces = [self.rows(piece) for piece in self.pieces[tensor.name]]
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+    def narrowest(self, pieces: Iterable[ParameterSlice]) -> str:
+        """Return the narrowest float type that is lossless for every weight of `pieces`."""
+        exact = list(FLOAT_TYPES)
+        for piece in pieces:
+            weights = self.rows(piece)
+            exact = [name for name in exact if name == "F32" or holds(name, weights)]
+            if exact == ["F32"]:
+                break
+        return exact[0]
