@@ -82,7 +82,8 @@ settings = bw.Settings(tied_llama().source.name, target="blocks", n_calibration=
 fitted = bw.fit(settings, bw.parse_budget("8bpw"), Path(sys.argv[1]))
 blocks = {}
 for tensor, form in fitted.plan.formats.items():
-    blocks.setdefault(tensor.split(".")[1], set()).add(form)
+    block = tensor.partition(".layers.")[2].partition(".")[0]
+    blocks.setdefault(block, set()).add(form)
 print(fitted.plan.target, fitted.check.broken, max(len(forms) for forms in blocks.values()))
 """
     assert "blocks () 1" in ran(environment, "-c", program, str(tmp_path / "fit"))
