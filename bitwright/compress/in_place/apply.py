@@ -75,7 +75,7 @@ def dropped(packed_tensors: PackedTensors, tensor: Tensor) -> DroppedWeights:
 def choice_loader(swapper: WeightSwapper, model: Model, levels: PackedTensors, space: Space) -> Callable[[Choice], None]:
     """Return a function that loads a choice `(n_units,)` of the space: its weights, and the types of its cache.
 
-    The model must have its original weights now: the heirs of experts are found by them.
+    The model must have its original weights now: the replacements of dropped experts are found by them.
     """
     if any(form == DROP and offered.any() for form, offered in zip(space.formats, space.offered.T, strict=True)):
         _ = levels.replacements

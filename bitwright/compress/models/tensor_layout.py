@@ -38,17 +38,17 @@ class ParameterSlice:
 
     @property
     def start(self) -> int:
-        """The first row in the order of the module."""
+        """First row in the order of the module."""
         return min(self.rows, default=0)
 
     @property
     def stop(self) -> int:
-        """The row past the last in the order of the module."""
+        """Row past the last in the order of the module."""
         return max(self.rows, default=-1) + 1
 
     @property
     def is_plain(self) -> bool:
-        """True for consecutive rows in the order of the module."""
+        """Return whether the rows are consecutive ones in the order of the module."""
         return isinstance(self.rows, range) and self.rows.step == 1
 
     def matrix(self, parameter: Torch) -> Torch:

@@ -35,8 +35,7 @@ _BUILT_IN = (
     NamedRounding("gptq", Gptq, needs_moments=True),
     NamedRounding("gptq+clip", lambda moments: Gptq(moments, place=clipped), needs_moments=True),
 )
-ROUNDINGS = tuple(rounding.name for rounding in _BUILT_IN)
-#: the same with those of other packages
+#: the built-in ones, and those of other packages
 ROUNDING_PARTS = Parts("A codec must be a known rounding", "bitwright.codecs", (NamedRounding,), {rounding.name: rounding for rounding in _BUILT_IN})
 
 

@@ -6,6 +6,7 @@ read as the floats that it stands for (`quantized/`).
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -42,20 +43,18 @@ class Shards:
             LibraryError: the package that reads quantized weights is not installed.
         """
         self.folder, self._skeleton = folder, skeleton
-        stored = tensors_in(folder)
-        packed = quantization.weights(stored)
-        self.quantized = quantization.sentence(packed)
-        self._entries: dict[str, StoredTensor | PackedWeight] = quantization.floats(stored, packed) | packed
+        self._entries = quantization.read(tensors_in(folder))
+        self.quantized = quantization.sentence(self._entries.values())
         self._shapes = {name: tuple(weight.shape) for name, weight in weights_of(skeleton).items()}
         self._origins = origins(skeleton, self._entries)
-        self._converted: tuple[str, dict[str, Torch]] = ("", {})  # the last one
+        self._converted: dict[str, Torch] = {}  # what was converted last
         self._require()
         self._require_read()
 
     @property
     def dtypes(self) -> frozenset[str]:
         """Dtypes of the tensors with two or more dimensions, dequantized."""
-        return frozenset(entry.dtype for entry in self._entries.values() if len(entry.shape) > 1)
+        return _dtypes(self._entries)
 
     def rows(self, piece: ParameterSlice) -> Torch:
         """Read the rows of a parameter slice in engine order, `(n_rows, n_columns)` float32; a vector is a column.
@@ -109,10 +108,9 @@ class Shards:
     def _whole(self, name: str, origin: Origin) -> Torch:
         if origin.converter is None:
             return self._tensor(origin.parts[0][0])
-        if name not in self._converted[1]:
-            made = origin.made({part: self._tensor(part) for parts in origin.parts for part in parts}, self._skeleton)
-            self._converted = (name, made)
-        return self._converted[1][name]
+        if name not in self._converted:
+            self._converted = origin.made({part: self._tensor(part) for parts in origin.parts for part in parts}, self._skeleton)
+        return self._converted[name]
 
     def _tensor(self, name: str) -> Torch:
         shape = self._entries[name].shape
@@ -148,8 +146,8 @@ class Shards:
             left = [name for names in origin.parts for name in names if name not in read]
             if target in tied and left:
                 self._require_tied(left[0], self._origins[tied[target]], target, tied[target])
-            elif not any(pattern.search(name) for name in left for pattern in patterns):
-                unread += left
+            else:
+                unread += [name for name in left if not any(pattern.search(name) for pattern in patterns)]
         unread = sorted(name for name in unread if not self._is_zero_bias(name))
         if unread:
             raise ModelError(
@@ -204,10 +202,7 @@ def dtypes_of(folder: Path) -> frozenset[str]:
         LibraryError: the package that reads quantized weights is not installed.
     """
     quantization = quantization_of_model(read_configuration(folder), folder) if (folder / CONFIG).is_file() else NO_QUANTIZATION
-    stored = tensors_in(folder)
-    packed = quantization.weights(stored)
-    read: dict[str, StoredTensor | PackedWeight] = quantization.floats(stored, packed) | packed
-    return frozenset(entry.dtype for entry in read.values() if len(entry.shape) > 1)
+    return _dtypes(quantization.read(tensors_in(folder)))
 
 
 def shards(folder: Path) -> list[Path]:
@@ -236,6 +231,10 @@ def shards(folder: Path) -> list[Path]:
             "one of the two, whichever is older."
         )
     return [folder / name for name in names]
+
+
+def _dtypes(read: Mapping[str, StoredTensor | PackedWeight]) -> frozenset[str]:
+    return frozenset(entry.dtype for entry in read.values() if len(entry.shape) > 1)
 
 
 def _equal(one: StoredTensor | PackedWeight, other: StoredTensor | PackedWeight) -> bool:

@@ -65,7 +65,7 @@ class NamesOnDisk(ABC):
 
 
 class OwnNames(NamesOnDisk):
-    """The names that tensors have here: those of the module."""
+    """Names of the module, under which a loader of our own reads them."""
 
     def name(self, tensor: Tensor, piece: ParameterSlice, part: int) -> str:  # noqa: ARG002
         """Return the name on disk of the rows of `tensor` that `piece` is."""
@@ -73,7 +73,7 @@ class OwnNames(NamesOnDisk):
 
 
 class SavedNames(NamesOnDisk):
-    """The names under which transformers saves and loads; a matrix that can be packed has the module's own, by which its format is looked up."""
+    """Names under which transformers saves and loads; a matrix that can be packed has the module's own, by which its format is looked up."""
 
     def __init__(self, module: PreTrainedModel) -> None:
         self._outgoing = Outgoing(module)

@@ -2,7 +2,7 @@
 
 transformers 5 loads many checkpoints under other names than its modules have, fuses the experts of a block into one 3-D parameter with gate stacked
 on up, and for a few families chunks or transposes (`conversion_mapping.py`, `core_model_loading.py`). Two questions are asked of that mapping:
-`Incoming` says which tensors of a folder become a parameter, `Outgoing` what a parameter is called when it is saved.
+`origins` says which tensors of a folder become a parameter, `Outgoing` what a parameter is called when it is saved.
 """
 
 import copy
@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor as Torch
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
     Chunk,
     Concatenate,
+    ConversionOps,
     MergeModulelist,
     PrefixChange,
     SplitModulelist,
@@ -89,10 +89,15 @@ def origins(module: PreTrainedModel, names: Iterable[str]) -> dict[str, Origin]:
             gathered.setdefault(target, (by_pattern[pattern], {}))[1].setdefault(pattern, []).append(name)
     for target, (converter, of_pattern) in gathered.items():
         parts = tuple(tuple(of_pattern.get(pattern, ())) for pattern in converter.source_patterns)
-        stacked = all(isinstance(op, MergeModulelist) or (isinstance(op, Concatenate) and op.dim == 1) for op in converter.operations)
-        origin = Origin(target, parts, None if stacked and all(parts) else converter)
+        origin = Origin(target, parts, None if _is_by_expert(converter, MergeModulelist, Concatenate) and all(parts) else converter)
         found |= dict.fromkeys(_targets(target, converter), origin)
     return found
+
+
+def _is_by_expert(converter: WeightConverter, stack: type[ConversionOps], fuse: type[ConversionOps]) -> bool:
+    """Return whether a converter stacks experts or splits a stack, and does no more than `fuse` rows besides."""
+    others = [op for op in converter.operations if not isinstance(op, stack)]
+    return len(others) < len(converter.operations) and all(isinstance(op, fuse) and op.dim == 1 for op in others)
 
 
 def _targets(target: str, converter: WeightConverter) -> list[str]:
@@ -129,10 +134,6 @@ class Outgoing:
         """Return whether transformers also loads the parameter, as it is, under the module's own name."""
         return parameter in self._own
 
-    def is_plain(self, parameter: str) -> bool:
-        """Return whether a checkpoint can hold the parameter as it is, under `whole`."""
-        return apply_converters(parameter, self._converters)[1] is None or self.is_own(parameter)
-
     def experts(self, parameter: str) -> tuple[str, ...]:
         """Return the names of the matrices of each expert in a stack, `*` in place of its index, in the order in which they are stacked by rows;
         none where its family saves the stack as one tensor.
@@ -144,7 +145,7 @@ class Outgoing:
         if pattern is None:
             return ()
         converter = self._by_pattern[pattern]
-        if not all(isinstance(op, SplitModulelist) or (isinstance(op, Chunk) and op.dim == 1) for op in converter.operations):
+        if not _is_by_expert(converter, SplitModulelist, Chunk):
             return ()
         first, *others = converter.target_patterns
         return (renamed, *(renamed.replace(first, other) for other in others))
@@ -152,31 +153,3 @@ class Outgoing:
     def of_expert(self, pattern: str, expert: int) -> str:
         """Return the name of an expert's matrix of the `pattern`, one of `experts`."""
         return apply_renamings(pattern.replace("*", str(expert)), self._renamings)
-
-    def saved(self, values: Mapping[str, Torch]) -> dict[str, Torch]:
-        """Return what parameters, by name, become in a checkpoint: the inverse of `Origin.made`."""
-        found: dict[str, Torch] = {}
-        gathered: dict[str, tuple[WeightConverter, list[tuple[str, str]]]] = {}
-        for name in values:
-            renamed, pattern = apply_converters(name, self._converters)
-            if pattern is None:
-                found[apply_renamings(renamed, self._renamings)] = values[name]
-            else:
-                gathered.setdefault(renamed, (copy.deepcopy(self._by_pattern[pattern]), []))[1].append((name, pattern))
-        for renamed, (converter, members) in gathered.items():
-            for name, pattern in members:
-                converter.add_tensor(renamed, name, pattern, values[name])  # type: ignore[arg-type]
-            made = converter.convert(renamed, model=self._module, config=self._module.config)
-            for name, value in made.items():
-                found[apply_renamings(name, self._renamings)] = value[0] if isinstance(value, list) else value
-        return found
-
-
-def shapes(values: Mapping[str, Torch]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of tensors by name."""
-    return {name: tuple(value.shape) for name, value in values.items()}
-
-
-def on_meta(module: PreTrainedModel) -> dict[str, Torch]:
-    """Return the weights of a module by name, on the meta device."""
-    return {name: torch.empty_like(weight, device="meta") for name, weight in weights_of(module).items()}

@@ -44,7 +44,8 @@ class Values:
     def hold(self, tensor: str, values: Floats) -> bool:
         """Return whether some parameter of the same block has these values."""
         wanted = np.sort(values.reshape(-1))
-        return any(_same(wanted, change(has)) for has in self._in_block(block_of(tensor), len(wanted)) for change in _CHANGES)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return any(_same(wanted, change(has)) for has in self._in_block(block_of(tensor), len(wanted)) for change in _CHANGES)
 
     def _in_block(self, block: int, at_least: int) -> Iterator[Floats]:
         for weight in self._blocks.get(block, ()):
@@ -56,10 +57,9 @@ class Values:
 
 def _same(wanted: Floats, has: NDArray[np.float32]) -> bool:
     """Return whether sorted values are all among others; each once if they are as many."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        has = np.sort(has)
-        if len(has) == len(wanted):
-            return bool(np.allclose(has, wanted, rtol=_TOLERANCE, atol=_TOLERANCE))
-        place = np.clip(np.searchsorted(has, wanted), 1, len(has) - 1)
-        apart = np.minimum(np.abs(has[place] - wanted), np.abs(has[place - 1] - wanted))
-        return bool((apart <= _TOLERANCE * (1 + np.abs(wanted))).all())
+    has = np.sort(has)
+    if len(has) == len(wanted):
+        return bool(np.allclose(has, wanted, rtol=_TOLERANCE, atol=_TOLERANCE))
+    place = np.clip(np.searchsorted(has, wanted), 1, len(has) - 1)
+    apart = np.minimum(np.abs(has[place] - wanted), np.abs(has[place - 1] - wanted))
+    return bool((apart <= _TOLERANCE * (1 + np.abs(wanted))).all())

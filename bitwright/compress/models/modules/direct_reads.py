@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 _N_TOKENS = 16
@@ -26,7 +27,7 @@ class _Watching(TorchFunctionMode):
         self._owners, self.running, self.found = owners, list[nn.Module](), dict[str, None]()
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for taken in (*args, *(kwargs or {}).values()):
+        for taken in tree_leaves((args, kwargs)):  # torch.cat takes a list
             name, owner = self._owners.get(id(taken), ("", None))
             if owner is not None and (not self.running or self.running[-1] is not owner):
                 self.found[name] = None

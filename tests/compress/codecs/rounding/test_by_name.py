@@ -3,10 +3,11 @@ import pytest
 
 from bitwright.compress import needs_moments, rounding_named
 from bitwright.compress.codecs.grid import MinimumGrid
-from bitwright.compress.codecs.rounding.by_name import ROUNDINGS
+from bitwright.compress.codecs.rounding.by_name import ROUNDING_PARTS
 from bitwright.errors import UserError
 from tests.sentences import sentence
 
+ROUNDINGS = tuple(ROUNDING_PARTS.built_in)
 RNG = np.random.default_rng(0)
 WEIGHTS, INPUTS = RNG.normal(size=(8, 64)).astype(np.float32), (RNG.normal(size=(99, 64)) @ RNG.normal(size=(64, 64))).astype(np.float32)
 MOMENTS = {"a": (INPUTS.T @ INPUTS)[None]}

@@ -12,7 +12,7 @@ from bitwright.compress.models.checkpoints.conversions import Outgoing
 from bitwright.compress.models.checkpoints.quantized.quantization import quantization_of_model
 from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.modules.module_tensors import module_tensors
-from bitwright.compress.models.opening import open_skeleton
+from bitwright.compress.models.opening import made, open_skeleton
 from tests.compress.models.modules.test_module_tensors import FAMILIES
 
 
@@ -49,3 +49,17 @@ def test_the_names_are_those_that_are_saved(tmp_path: Path) -> None:
     ]
     assert outgoing.whole("model.layers.0.mlp.gate.weight") == "model.layers.0.block_sparse_moe.gate.weight"
     assert outgoing.is_own("model.layers.0.self_attn.q_proj.weight")
+
+
+def test_stacks_that_are_stored_whole_and_fused_are_read(tmp_path: Path) -> None:
+    text = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "moe_intermediate_size": 16, "share_expert_dim": 16, "head_dim": 16}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 1, "n_routed_experts": 4, "num_experts_per_tok": 2}
+    text |= {"num_hidden_layers": 1, "mlp_layer_types": ["sparse"], "layer_types": ["full_attention"]}
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    config = AutoConfig.for_model("step3p7", text_config=text, vision_config=vision)
+    module = made(config, dtype=torch.float32)
+    module.save_pretrained(tmp_path)
+    skeleton = open_skeleton(config)
+    shards, name = Shards(tmp_path, quantization_of_model({}, tmp_path), skeleton), "model.language_model.layers.0.mlp.experts.gate_up_proj"
+    assert torch.equal(shards.parameter(name), module.get_parameter(name))
+    assert not Outgoing(skeleton).experts(name)  # it has no name for each expert

@@ -26,3 +26,15 @@ def test_a_weight_that_is_read_outside_its_layer_is_found() -> None:
     assert found == ("read.weight",)
     assert "1 layers stay floats, first read.weight" in sentence_of(found)
     assert torch.nn.modules.module._global_forward_hooks == {}
+
+
+class Joiner(Reader):
+    """Multiplies by the weights of two layers at once, as models that fuse q and k on the fly do."""
+
+    def forward(self, ids: Torch, use_cache: bool) -> Torch:
+        return nn.functional.linear(self.embed(ids), torch.cat([self.called.weight, self.read.weight]))
+
+
+def test_weights_in_a_list_are_found() -> None:
+    module: Any = Joiner()
+    assert direct_reads(module, ["called.weight", "read.weight"]) == ("called.weight", "read.weight")

@@ -6,7 +6,6 @@ are JSON in a tensor, `quant_state.bitsandbytes__nf4` or `__fp4`. 8 bits: `weigh
 magnitude of each row.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from functools import partial
 from math import prod
@@ -18,6 +17,7 @@ from torch import Tensor as Torch
 from bitwright.compress.models.checkpoints.quantized.packed_weight import PackedWeight, Stored, part
 from bitwright.compress.models.checkpoints.safetensors_file import DTYPES, StoredTensor
 from bitwright.errors import ModelError, shown
+from bitwright.spaces import json_object
 
 _STATE, _SCALE, _FORMAT = ".quant_state.bitsandbytes__", ".SCB", ".weight_format"
 _STATE_BYTES = 4096
@@ -55,7 +55,7 @@ def _state(name: str, stored: StoredTensor) -> dict[str, Any]:
     try:
         if stored.dtype != "U8" or stored.n_weights > _STATE_BYTES:
             raise ValueError(f"{stored.n_weights} values of {stored.dtype}")
-        found = json.loads(bytes(stored.read(0, stored.n_weights)))
+        found = json_object(bytes(stored.read(0, stored.n_weights)).decode())
         sizes = [found["blocksize"], *found["shape"], *([found["nested_blocksize"]] if "nested_blocksize" in found else [])]
         if found["dtype"] not in _TYPES or len(found["shape"]) != 2 or not all(type(size) is int and 0 < size < 2**32 for size in sizes):
             raise ValueError(f"type {found['dtype']}, sizes {sizes}")
@@ -64,7 +64,7 @@ def _state(name: str, stored: StoredTensor) -> dict[str, Any]:
             f"A weight of bitsandbytes must say its shape and block size; {name} in {stored.path} does not ({shown(error, 100)}): download the "
             "model again."
         ) from error
-    return dict(found)
+    return found
 
 
 def _decoded(parts: Mapping[str, Torch], *, about: Mapping[str, Any]) -> Torch:

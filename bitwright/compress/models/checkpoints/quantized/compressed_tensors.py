@@ -6,7 +6,6 @@ it: by its name, by a pattern (`re:`), or by the class of its module.
 
 import importlib
 import importlib.util
-import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor as Torch
 from bitwright.compress.models.checkpoints.quantized.packed_weight import PackedWeight, Stored, part
 from bitwright.compress.models.checkpoints.safetensors_file import DTYPES, StoredTensor
 from bitwright.errors import LibraryError, ModelError, shown
+from bitwright.spaces import Patterns
 
 _PACKAGE, _PATTERN, _SCALE = "compressed_tensors", "re:", ".weight_scale"
 _ROLES = ("weight_packed", "weight", "weight_scale", "weight_zero_point", "weight_global_scale", "weight_shape")
@@ -40,11 +40,11 @@ def compressed_tensors_weights(settings: Mapping[str, Any], stored: Stored, dtyp
             "A model that is quantized with compressed-tensors must be neither sparse nor rotated (sparsity_config, transform_config); this one is: "
             "give the model that it was made from."
         )
-    schemes = _schemes(settings)
+    schemes, patterns = _schemes(settings), Patterns("A checkpoint's config_groups", ModelError)
     for name in stored:
         if name.endswith(_SCALE):
             layer = name.removesuffix(_SCALE)
-            yield _weight(layer, stored, _scheme_of(layer, schemes), dtype)
+            yield _weight(layer, stored, _scheme_of(layer, schemes, patterns), dtype)
 
 
 def _schemes(settings: Mapping[str, Any]) -> list[Any]:
@@ -64,8 +64,8 @@ def _schemes(settings: Mapping[str, Any]) -> list[Any]:
     return made
 
 
-def _scheme_of(layer: str, schemes: list[Any]) -> Any:
-    by_name = [scheme for scheme in schemes if any(_names(target, layer) for target in scheme.targets)]
+def _scheme_of(layer: str, schemes: list[Any], patterns: Patterns) -> Any:
+    by_name = [scheme for scheme in schemes if any(_names(target, layer, patterns) for target in scheme.targets)]
     by_class = [scheme for scheme in schemes if any(_is_class(target) for target in scheme.targets)]
     if not by_name and len(by_class) != 1:
         raise ModelError(
@@ -75,10 +75,10 @@ def _scheme_of(layer: str, schemes: list[Any]) -> Any:
     return (by_name or by_class)[0]
 
 
-def _names(target: str, layer: str) -> bool:
+def _names(target: str, layer: str, patterns: Patterns) -> bool:
     if not target.startswith(_PATTERN):
         return target == layer
-    return re.match(target.removeprefix(_PATTERN), layer) is not None
+    return patterns.begins(target.removeprefix(_PATTERN), layer)
 
 
 def _is_class(target: str) -> bool:

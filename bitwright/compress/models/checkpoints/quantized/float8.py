@@ -17,6 +17,7 @@ from bitwright.errors import ModelError, shown
 
 FLOAT8 = ("F8_E4M3", "F8_E5M2")
 _BLOCK, _WEIGHT = "weight_block_size", ".weight"
+_SCALES = ("_scale", "_scale_inv", ".scale", ".qscale_weight")  # scales may be 8-bit floats themselves
 
 
 def float8_weights(settings: Mapping[str, Any], stored: Stored, dtype: str) -> Iterable[PackedWeight]:
@@ -37,7 +38,8 @@ def _weight(name: str, stored: Stored, block: tuple[int, int], dtype: str) -> Pa
     codes, scale = stored[name], part(stored, next((found for found in names if found in stored), names[0]))
     n_rows, n_columns = codes.shape[-2:]
     if block == (0, 0):
-        sides = _sides(scale.shape, (n_rows, n_columns), is_stack=len(codes.shape) > 2)
+        of_matrix = scale.shape[len(codes.shape) - 2 :]
+        sides = _sides(of_matrix, (n_rows, n_columns)) if scale.shape == (*codes.shape[:-2], *of_matrix) else (0, 0)
         block = n_rows // max(sides[0], 1), n_columns // max(sides[1], 1)
         fits = sides[0] and sides[1] and sides[0] * block[0] == n_rows and sides[1] * block[1] == n_columns
     else:
@@ -52,9 +54,8 @@ def _weight(name: str, stored: Stored, block: tuple[int, int], dtype: str) -> Pa
     return PackedWeight(name, codes.shape, dtype, 8, {"codes": codes, "scale": scale}, decode)
 
 
-def _sides(shape: tuple[int, ...], matrix: tuple[int, int], *, is_stack: bool) -> tuple[int, int]:
-    """Return how many scales there are along the rows and along the columns of a matrix, by the shape of its scales; 0 where they are no grid."""
-    inner = shape[1:] if is_stack else shape
+def _sides(inner: tuple[int, ...], matrix: tuple[int, int]) -> tuple[int, int]:
+    """Return how many scales there are along the rows and along the columns of a matrix, by their shape; 0 where they are no grid."""
     if len(inner) == 4 and inner[1] == inner[3] == 1:  # ModelOpt's blocks
         inner = inner[::2]
     if len(inner) < 2:
@@ -77,6 +78,3 @@ def _block_of(settings: Mapping[str, Any]) -> tuple[int, int]:
     if not isinstance(block, list) or len(block) != 2 or not all(type(side) is int and 0 < side < 2**20 for side in block):
         raise ModelError(f"A configuration's {_BLOCK} must be two numbers of rows and columns; '{shown(block)}' is not: download the model again.")
     return block[0], block[1]
-
-
-_SCALES = ("_scale", "_scale_inv", ".scale", ".qscale_weight")  # scales may be 8-bit floats themselves

@@ -11,6 +11,7 @@ from torch import Tensor as Torch
 from bitwright.compress.models.checkpoints.safetensors_file import DTYPES, StoredTensor
 from bitwright.errors import ModelError, shown
 
+_AGAIN = "download the model again, or give the one that it was made from"
 _KEPT = 2  # matrices in memory: rows of one are read one piece after another
 
 #: makes a matrix `(n_rows, n_columns)` of floats of its tensors by role
@@ -88,6 +89,3 @@ def part(stored: Stored, name: str, *shapes: tuple[int, ...]) -> StoredTensor:
 def times(shape: tuple[int, ...]) -> str:
     """Return a shape as a reader writes it."""
     return "×".join(map(str, shape)) or "a single number"
-
-
-_AGAIN = "download the model again, or give the one that it was made from"

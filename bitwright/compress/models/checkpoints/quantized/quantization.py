@@ -19,6 +19,7 @@ from bitwright.compress.models.checkpoints.safetensors_file import StoredTensor
 from bitwright.errors import ModelError, shown
 from bitwright.spaces import small_json
 
+_KEYS = ("quantization_config", "compression_config")
 MODEL_OPTIMIZER_FILE = "hf_quant_config.json"
 _MODEL_OPTIMIZER, _AUTO_ROUND, _BITSANDBYTES, _COMPRESSED = "modelopt", "auto-round", "bitsandbytes", "compressed-tensors"
 #: yields the weights of a checkpoint by its settings, its tensors, and the type of its model's weights
@@ -62,27 +63,23 @@ class Quantization:
     settings: Mapping[str, Any]
     dtype: str
 
-    def weights(self, stored: Stored) -> dict[str, PackedWeight]:
-        """Return the weights that are stored quantized by name.
+    def read(self, stored: Stored) -> dict[str, StoredTensor | PackedWeight]:
+        """Return the weights by name, quantized ones in place of their tensors; how their inputs are quantized is left out.
 
         Raises:
             ModelError: the tensors of a weight are missing or do not fit each other.
             LibraryError: the package that reads them is not installed.
         """
-        return {weight.name: weight for weight in _READERS[self.method](self.settings, stored, self.dtype)} if self.method else {}
+        if not self.method:
+            return dict(stored)
+        packed = {weight.name: weight for weight in _READERS[self.method](self.settings, stored, self.dtype)}
+        taken = {id(part) for weight in packed.values() for part in weight.parts.values()}
+        floats = {name: tensor for name, tensor in stored.items() if id(tensor) not in taken and name.rpartition(".")[2] not in _ACTIVATIONS}
+        return floats | packed
 
-    def floats(self, stored: Stored, weights: Mapping[str, PackedWeight]) -> dict[str, StoredTensor]:
-        """Return the tensors that are no part of `weights`, nor of how their inputs are quantized."""
-        taken = {id(part) for weight in weights.values() for part in weight.parts.values()}
-        return {
-            name: tensor
-            for name, tensor in stored.items()
-            if id(tensor) not in taken and not (self.method and name.rpartition(".")[2] in _ACTIVATIONS)
-        }
-
-    def sentence(self, weights: Mapping[str, PackedWeight]) -> str:
+    def sentence(self, read: Iterable[StoredTensor | PackedWeight]) -> str:
         """Return the clause about the model as a source: the bits of its weights and the method; empty where they are floats."""
-        bits = sorted({weight.bits for weight in weights.values()})
+        bits = sorted({weight.bits for weight in read if isinstance(weight, PackedWeight)})
         if not bits:
             return ""
         return f"{bits[0]}-bit weights ({self.method})" if len(bits) == 1 else f"{bits[0]}- to {bits[-1]}-bit weights ({self.method})"
@@ -117,9 +114,6 @@ def without_quantization(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration without what says that its weights are quantized."""
     kept = {key: value for key, value in config.items() if key not in _KEYS}
     return {key: without_quantization(value) if key == "text_config" and isinstance(value, dict) else value for key, value in kept.items()}
-
-
-_KEYS = ("quantization_config", "compression_config")
 
 
 def _settings(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def test_eight_bits(llama_tied: Path, tmp_path: Path) -> None:
         ("weight.quant_state.bitsandbytes__nf4", state_of((96, 64), blocksize=0)),
         ("weight.quant_state.bitsandbytes__nf4", state_of((96, 64), dtype="int8")),
         ("weight.quant_state.bitsandbytes__nf4", torch.tensor(list(b"[1]"), dtype=torch.uint8)),
+        ("weight.quant_state.bitsandbytes__nf4", torch.tensor(list(b"[" * 4000), dtype=torch.uint8)),
         ("weight.quant_state.bitsandbytes__nf4", torch.zeros(5000, dtype=torch.uint8)),
     ],
 )

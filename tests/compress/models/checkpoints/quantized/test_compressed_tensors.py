@@ -130,6 +130,7 @@ def test_groups_are_found_by_name_before_class(llama_tied: Path, tmp_path: Path)
         ({"config_groups": None}, "config_groups"),
         ({"config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": "four"}}}}, "num_bits"),
         ({"config_groups": {"group_0": {"targets": ["re:.*mlp.*"], "weights": weights(4)}}}, "self_attn"),
+        ({"config_groups": {"group_0": {"targets": ["re:.*(mlp"], "weights": weights(4)}}}, "regular expressions"),
         ({"format": "marlin-24"}, "marlin-24"),
         ({"sparsity_config": {"format": "sparse-bitmask"}}, "sparse"),
         ({"transform_config": {"config_groups": {"u": {}}}}, "rotated"),

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor as Torch
 from transformers import AutoModelForCausalLM
 
-from bitwright.compress import load, open_source
+from bitwright.compress import entries, load, open_source
+from bitwright.compress.models.checkpoints.quantized.float8 import float8_weights
 from bitwright.errors import ModelError
 from tests.compress.models.checkpoints.quantized.folders import (
     WHOLE,
@@ -136,3 +137,18 @@ def test_methods_that_nobody_reads_here_are_refused(llama_gqa: Path, tmp_path: P
         with pytest.raises(ModelError) as caught:
             load(str(folder))
         sentence(caught.value, "quantized already", named)
+
+
+@pytest.mark.parametrize(("shape", "fits"), [((3,), True), ((3, 1, 1), True), ((3, 4), True), ((), False), ((2, 4), False), ((1,), False)])
+def test_a_stack_has_scales_for_each_expert(shape: tuple[int, ...], fits: bool, tmp_path: Path) -> None:
+    codes, scale = torch.randn(3, 4, 6).to(torch.float8_e4m3fn), torch.rand(shape)
+    save_file({"experts.w": codes, "experts.w_scale": scale}, tmp_path / WHOLE)
+    stored = entries(tmp_path / WHOLE)
+    if not fits:
+        with pytest.raises(ModelError) as caught:
+            list(float8_weights({}, stored, "F32"))
+        sentence(caught.value, "experts.w")
+        return
+    (weight,) = float8_weights({}, stored, "F32")
+    expected = codes.float() * scale.reshape(3, -1, 1)
+    assert torch.equal(weight.rows(0, 12), expected.reshape(12, 6))
