@@ -315,3 +315,21 @@ def test_results_that_belong_together_are_all_replaced_or_none(tmp_path: Path, m
     write("new")
     assert all(is_as_written(place, "model") for place in places)
     assert [place.read_text() for place in places] == ["new"] * 3
+
+
+def test_a_kill_between_the_names_of_new_results_leaves_none_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [tmp_path / name for name in ("a", "b", "c")]
+    put = written_files._put
+
+    def killed_at_the_first(part: Path, place: Path) -> None:
+        if place == places[0]:
+            raise KeyboardInterrupt
+        put(part, place)
+
+    monkeypatch.setattr(written_files, "_put", killed_at_the_first)
+    with pytest.raises(KeyboardInterrupt), publishing_together(places, "model") as parts:
+        for part in parts:
+            part.write_text("new")
+    assert [place.exists() for place in places] == [False, True, True]
+    for place in places:
+        require_replaceable(place, "model")
