@@ -25,11 +25,11 @@ class Named(Protocol):
         """Return the word that the command line and a run folder know it by."""
 
 
-TensorPart = TypeVar("TensorPart", bound=Named)
+Part = TypeVar("Part", bound=Named)
 
 
 @dataclass(frozen=True, eq=False)
-class Parts(Generic[TensorPart]):
+class Parts(Generic[Part]):
     """Parts of one kind, each an instance of one of `types`: those `built_in`, and those of the entry point group `group`.
 
     `rule` begins the error message for a name or an object that is none, e.g. "A sensitivity must be a known proxy".
@@ -38,16 +38,16 @@ class Parts(Generic[TensorPart]):
     rule: str
     group: str
     types: tuple[type, ...]
-    built_in: Mapping[str, TensorPart]
+    built_in: Mapping[str, Part]
     error: type[UserError] = UserError
-    handed: dict[str, TensorPart] = field(default_factory=dict)
+    handed: dict[str, Part] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """All names, the built-in ones first."""
         return tuple(dict.fromkeys((*self.built_in, *(entry.name for entry in _declared(self.group)), *self.handed)))
 
-    def named(self, name: str) -> TensorPart:
+    def named(self, name: str) -> Part:
         """Return the part of that name.
 
         Raises:
@@ -68,11 +68,11 @@ class Parts(Generic[TensorPart]):
         way_out = f"did you mean {close[0]}?" if close else f"choose from {', '.join(self.names)}."
         raise self.error(f"{self.rule}; '{name}' is not: {way_out}")
 
-    def name_of(self, part: str | TensorPart) -> str:
-        """Return the name of a part; an object is known by its name for the rest of the process.
+    def name_of(self, part: str | Part) -> str:
+        """Return the name of a part. An object is known by its name for the rest of the process, in place of another object's or package's.
 
         Raises:
-            UserError: an object that is no part of this kind, or has the name of another one.
+            UserError: an object that is no part of this kind, or has the name of a built-in one.
         """
         if isinstance(part, str):
             return part
@@ -102,7 +102,7 @@ class Parts(Generic[TensorPart]):
     def _kinds(self) -> str:
         return " or ".join(kind.__name__ for kind in self.types)
 
-    def _loaded(self, entry: EntryPoint) -> TensorPart:
+    def _loaded(self, entry: EntryPoint) -> Part:
         try:
             part: Any = entry.load()
         except Exception as error:  # whatever the package does when it is imported
@@ -117,14 +117,14 @@ class Parts(Generic[TensorPart]):
                 f"A part of {self.group} must be a {self._kinds} of the name that it is declared by; '{entry.name}' of {_package(entry)} is a "
                 f"{found}: tell its authors, or uninstall the package."
             )
-        loaded: TensorPart = part
+        loaded: Part = part
         return loaded
 
 
-class PartField(Generic[TensorPart]):
+class PartField(Generic[Part]):
     """Field of a dataclass that is given a part or its name, and holds the name."""
 
-    def __init__(self, parts: Parts[TensorPart], default: str) -> None:
+    def __init__(self, parts: Parts[Part], default: str) -> None:
         self.parts, self.default = parts, default
 
     def __set_name__(self, _: type, name: str) -> None:
@@ -134,7 +134,7 @@ class PartField(Generic[TensorPart]):
         """Return the name of the part; of the class, the default."""
         return self.default if owner is None else str(vars(owner)[self.name])
 
-    def __set__(self, owner: object, part: str | TensorPart) -> None:
+    def __set__(self, owner: object, part: str | Part) -> None:
         """Set the part by its name, or by itself."""
         vars(owner)[self.name] = self.parts.name_of(part)
 

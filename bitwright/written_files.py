@@ -66,11 +66,9 @@ def publishing_together(paths: Sequence[Path], kind: str) -> Iterator[list[Path]
         for path, place, part in zip(paths, places, parts, strict=True):
             require_replaceable(path, kind)
             _require_same_sort(place, part)
-        for place, found in zip(places, new, strict=True):
-            _record(place, Written(kind, _either(written(place).files, found)))
+        _record({place: Written(kind, _either(written(place).files, found)) for place, found in zip(places, new, strict=True)})
         _put_together(parts, places)
-        for place, found in zip(places, new, strict=True):
-            _record(place, Written(kind, found))
+        _record({place: Written(kind, found) for place, found in zip(places, new, strict=True)})
 
 
 def _digested(part: Path) -> dict[str, tuple[str, ...]]:
@@ -213,7 +211,7 @@ def withdraw(path: Path) -> None:
     place = placed(path)
     with output_errors(path):
         discard(place)
-        _record(place, NOT_WRITTEN)
+        _record({place: NOT_WRITTEN})
 
 
 def _either(*some: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -267,16 +265,18 @@ def _put(part: Path, place: Path) -> None:
 # --- the record of a folder
 
 
-def _record(place: Path, said: Written) -> None:
-    with _held(place.parent):
-        known = _read(place.parent, strict=True) | {place.name: said}
-        kept = {name: entry for name, entry in known.items() if entry != NOT_WRITTEN and (name == place.name or os.path.lexists(place.parent / name))}
+def _record(results: Mapping[Path, Written]) -> None:
+    """Record results by their paths, all in one folder; what is gone from the folder is forgotten."""
+    folder, said = next(iter(results)).parent, {place.name: entry for place, entry in results.items()}
+    with _held(folder):
+        known = _read(folder, strict=True) | said
+        kept = {name: entry for name, entry in known.items() if entry != NOT_WRITTEN and (name in said or os.path.lexists(folder / name))}
         record = {"schema_version": _SCHEMA, "results": {name: {"kind": entry.kind, "files": entry.files} for name, entry in kept.items()}}
-        path = place.parent / RECORD
+        path = folder / RECORD
         with beside(path) as part:
             write_chunks(part, [(json.dumps(record, indent=1) + "\n").encode()])
             part.replace(path)
-        sync_folder(place.parent)
+        sync_folder(folder)
 
 
 def _read(folder: Path, *, strict: bool = False) -> dict[str, Written]:

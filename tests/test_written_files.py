@@ -290,15 +290,16 @@ def test_a_file_that_is_new_or_gone_is_noticed_and_what_has_no_record_is_not_com
     assert not require_as_written(tmp_path / "another")
 
 
+def write_together(places: list[Path], text: str) -> None:
+    with publishing_together(places, "model") as parts:
+        for part in parts:
+            part.write_text(text)
+
+
 def test_results_that_belong_together_are_all_replaced_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = [tmp_path / name for name in ("a", "b", "c")]
 
-    def write(text: str) -> None:
-        with publishing_together(places, "model") as parts:
-            for part in parts:
-                part.write_text(text)
-
-    write("old")
+    write_together(places, "old")
     put = written_files._put
 
     def fails_at_the_first(part: Path, place: Path) -> None:
@@ -308,10 +309,27 @@ def test_results_that_belong_together_are_all_replaced_or_none(tmp_path: Path, m
 
     monkeypatch.setattr(written_files, "_put", fails_at_the_first)
     with pytest.raises(OutputError):
-        write("new")
+        write_together(places, "new")
     assert [place.read_text() for place in places] == ["old"] * 3
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c", RECORD}
     monkeypatch.undo()
-    write("new")
+    write_together(places, "new")
     assert all(is_as_written(place, "model") for place in places)
     assert [place.read_text() for place in places] == ["new"] * 3
+
+
+def test_a_kill_between_the_names_of_new_results_leaves_none_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [tmp_path / name for name in ("a", "b", "c")]
+    put = written_files._put
+
+    def killed_at_the_first(part: Path, place: Path) -> None:
+        if place == places[0]:
+            raise KeyboardInterrupt
+        put(part, place)
+
+    monkeypatch.setattr(written_files, "_put", killed_at_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        write_together(places, "new")
+    assert [place.exists() for place in places] == [False, True, True]
+    for place in places:
+        require_replaceable(place, "model")

@@ -124,7 +124,7 @@ class CheckpointSource(Source):
 
 
 def written_weights(written: CheckpointSource, names: Collection[str]) -> Weights:
-    """Return the weights that a checkpoint computes with, for the tensors `names`; dropped experts have those of their heirs."""
+    """Return the weights that a checkpoint computes with, for the tensors `names`; dropped experts have those of their replacements."""
     found: dict[str, Callable[[], Floats]] = {}
     for tensor in written.tensors:
         form = written.forms[written.checkpoint_entries[tensor.name][0].name]

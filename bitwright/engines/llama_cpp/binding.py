@@ -31,8 +31,9 @@ def bind_file(file: GgufSource, folder: Path, module: PreTrainedModel, tokenizer
         ModelError: weights of the file are not in the module.
     """
     weights = weights_of(module)
-    found = bind_by_rows(file, weights, _hints(file, weights))
-    _require_same(file, folder, weights, found)
+    hints = _hints(file, weights)
+    found = bind_by_rows(file, weights, hints)
+    _require_same(file, folder, {tensor: weights[parameter].numel() for tensor, parameter in hints.items()}, found)
     with torch.no_grad():
         for tensor in (tensor for tensor in file.tensors if tensor.name in found.rounded):
             _write(torch.from_numpy(file.read(tensor)), found.pieces[tensor.name], weights)
@@ -52,10 +53,10 @@ def _hints(file: Source, weights: Mapping[str, Torch]) -> dict[str, str]:
     return {tensor: parameter for parameter, tensor in hinted.items() if tensor}
 
 
-def _require_same(file: GgufSource, folder: Path, weights: Mapping[str, Torch], found: Binding) -> None:
+def _require_same(file: GgufSource, folder: Path, hinted: Mapping[str, int], found: Binding) -> None:
+    """Require that `file` has the weights of `folder`; `hinted` maps tensors to the number of weights of the parameters that their names hint at."""
     matrices = _matrices(file)
-    hints = _hints(file, weights)
-    other = [t for t in found.unfound if t.name in matrices and t.name in hints and weights[hints[t.name]].numel() == t.n_weights]
+    other = [tensor for tensor in found.unfound if tensor.name in matrices and hinted.get(tensor.name) == tensor.n_weights]
     share = _share(found.unfound, file)
     if not other and share <= _UNFOUND_SHARE:
         return

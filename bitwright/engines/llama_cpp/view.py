@@ -38,16 +38,16 @@ class LlamaCppView(View):
     def prepare(self, name: str, progress: Progress) -> None:
         """Convert a folder that our own writer does not lay out, and report it."""
         checkpoint = open_checkpoint(name)
-        if isinstance(checkpoint, FolderCheckpoint) and not _is_laid_out(checkpoint):
+        if _is_converted(checkpoint, progress):
             _path_of(checkpoint, progress)
 
     def source(self, checkpoint: Checkpoint) -> Source:
         """Return the tensors of the model in this view, read on demand."""
-        return _file_of(checkpoint) if _is_converted(checkpoint) else GGUF_VIEW.source(checkpoint)
+        return _file_of(checkpoint) if _is_converted(checkpoint, Silent()) else GGUF_VIEW.source(checkpoint)
 
     def headers(self, checkpoint: Checkpoint) -> Outline:
         """Return the headers of the model in this view, without weights."""
-        if not _is_converted(checkpoint):
+        if not _is_converted(checkpoint, Silent()):
             return GGUF_VIEW.headers(checkpoint)
         headers = exact_headers(_file_of(checkpoint))
         names = [tensor.name for tensor in headers.tensors if len(tensor.shape) > 1]
@@ -55,7 +55,7 @@ class LlamaCppView(View):
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
         """Bind the matrices of this view to the parameters of `module`."""
-        if not _is_converted(checkpoint):
+        if not _is_converted(checkpoint, Silent()):
             return GGUF_VIEW.bound(checkpoint, module)
         return bind_file(_file_of(checkpoint), checkpoint.path, module, checkpoint.tokenizer)
 
@@ -63,28 +63,35 @@ class LlamaCppView(View):
 LLAMA_CPP_VIEW = LlamaCppView()
 
 
-def _is_converted(checkpoint: Checkpoint) -> bool:
-    return isinstance(checkpoint, FolderCheckpoint) and not _is_laid_out(checkpoint)
-
-
-@lru_cache(maxsize=_KEPT_OPEN)
-def _is_laid_out(checkpoint: FolderCheckpoint) -> bool:
-    """Return whether our own writer lays out a folder: no way is given to its GGUF file, and it knows the family, the settings and the tokenizer.
+def _is_converted(checkpoint: Checkpoint, progress: Progress) -> bool:
+    """Return whether a model is a folder that our own writer does not lay out: a way to its GGUF file is given, or it does not know the family, the
+    settings or the tokenizer.
 
     Raises:
         ModelError: it refuses a family that it knows, and llama.cpp's converter cannot be had here.
     """
+    if not isinstance(checkpoint, FolderCheckpoint):
+        return False
     if checkpoint.way or checkpoint.config.model_type not in MODEL_TYPES:
+        return True
+    refusal = _refusal(checkpoint)
+    if refusal is None:
         return False
     try:
-        GGUF_VIEW.headers(checkpoint)
-    except ModelError as ours:
-        try:
-            converter_named("", Silent())
-        except LibraryError:
-            raise ours from None
-        return False
+        converter_named("", progress)
+    except LibraryError:
+        raise refusal from None
     return True
+
+
+@lru_cache(maxsize=_KEPT_OPEN)
+def _refusal(checkpoint: FolderCheckpoint) -> ModelError | None:
+    """Return why our own writer does not lay out a folder of a family that it knows, None where it does."""
+    try:
+        GGUF_VIEW.headers(checkpoint)
+    except ModelError as error:
+        return error
+    return None
 
 
 @lru_cache(maxsize=_KEPT_OPEN)

@@ -10,10 +10,12 @@ from transformers import AutoModelForCausalLM
 
 from bitwright.compress import GGUF_VIEW, ParameterSlice, load, open_headers, open_source, split_name
 from bitwright.engines.container import Recipe
+from bitwright.engines.llama_cpp.converter import Converter
 from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.engines.llama_cpp.view import LLAMA_CPP_VIEW
-from bitwright.errors import ModelError, UserError
+from bitwright.errors import LibraryError, ModelError, UserError
 from bitwright.pipeline import name_with
+from bitwright.progress import Progress, Silent
 from tests.conftest import saved
 from tests.sentences import sentence
 
@@ -102,3 +104,24 @@ def test_a_name_with_a_plus_of_its_own_is_no_joined_name(tmp_path: Path) -> None
     (tmp_path / "b").mkdir()
     assert split_name(str(tmp_path / "a+b")) == (str(tmp_path / "a+b"), "")
     assert split_name("c++") == ("c++", "")
+
+
+def test_a_known_family_that_our_writer_refuses_shows_that_a_converter_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved(tmp_path / "llama", "llama", {})
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    noted: list[str] = []
+
+    def missing(path: str, progress: Progress) -> Converter:
+        progress.note(f"installing {path}")
+        raise LibraryError("There must be a network; there is none: connect.")
+
+    class Noting(Silent):
+        def note(self, sentence: str) -> None:
+            noted.append(sentence)
+
+    monkeypatch.setattr("bitwright.engines.llama_cpp.view.converter_named", missing)
+    with pytest.raises(ModelError) as caught:
+        LLAMA_CPP_VIEW.prepare(str(folder), Noting())
+    sentence(caught.value, "tokenizer", folder)
+    assert noted == ["installing "]
