@@ -315,3 +315,15 @@ def test_results_that_belong_together_are_all_replaced_or_none(tmp_path: Path, m
     write("new")
     assert all(is_as_written(place, "model") for place in places)
     assert [place.read_text() for place in places] == ["new"] * 3
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    publish_text(tmp_path / "a" / "b.txt", "naïve\n", kind="export")
+    assert (tmp_path / "a" / "b.txt").read_text(encoding="utf-8") == "naïve\n"
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "b.txt", tmp_path / "folder"):
+        with pytest.raises(OutputError) as refused:
+            publish_text(path, "text", kind="export")
+        sentence(refused.value, path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file", "folder"]

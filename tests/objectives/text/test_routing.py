@@ -1,6 +1,5 @@
 import numpy as np
 import torch
-
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from bitwright.compress import Headers, Model, ParameterSlice
