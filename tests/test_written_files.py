@@ -333,3 +333,15 @@ def test_a_kill_between_the_names_of_new_results_leaves_none_that_nobody_knows(t
     assert [place.exists() for place in places] == [False, True, True]
     for place in places:
         require_replaceable(place, "model")
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    publish_text(tmp_path / "a" / "b.txt", "naïve\n", kind="export")
+    assert (tmp_path / "a" / "b.txt").read_text(encoding="utf-8") == "naïve\n"
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "b.txt", tmp_path / "folder"):
+        with pytest.raises(OutputError) as refused:
+            publish_text(path, "text", kind="export")
+        sentence(refused.value, path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file", "folder"]

@@ -9,6 +9,7 @@ import bitwright as bw
 from bitwright.cli.option_groups import RunOptions
 from bitwright.cli.options import OUTPUT, Device, OutFolder, PlanFile, writable
 from bitwright.cli.output import Rows, say
+from bitwright.written_files import publish_text
 
 _TOOLS = "autoround, gptqmodel, llm-compressor, mlx, modelopt or llama-quantize"
 
@@ -22,7 +23,7 @@ def export(
     made = bw.read_plan(plan_file)
     bw.pipeline.require_results({path: "export"}, [plan_file, *bw.pipeline.plan_inputs(made)])
     exported = bw.pipeline.export(made, to)
-    bw.pipeline.write_text(path, exported.text, kind="export")
+    publish_text(path, exported.text, kind="export")
     say(f"{to}  {path}\n{exported.note}")
 
 

@@ -9,6 +9,7 @@ import bitwright as bw
 from bitwright.cli.options import BUDGET, OUTPUT, Context, OutFolder, Parallel, RunFolder, Target, split_names, writable
 from bitwright.cli.output import Rows, out, print_cache_text, say
 from bitwright.ranges import THREADS
+from bitwright.written_files import publish_text
 
 
 def memory(
@@ -87,7 +88,7 @@ def profile(
     """Time this machine in llama.cpp, format by format, on random weights, and write a device profile for `fleet` and --profile."""
     bw.pipeline.require_results({path: "device profile"}, [Path(model)] if model else [])
     found = bw.pipeline.profile_machine(split_names(formats), bw.pipeline.parse_threads(threads), model=model, progress=Rows())
-    bw.pipeline.write_text(path, found.to_toml(), kind="device profile")
+    publish_text(path, found.to_toml(), kind="device profile")
     say(f"{path}: {found.bandwidth_bytes_per_second / 1e9:.1f} GB/s; timed on {found.timed_on} in {found.seconds:.0f} s")
     for timed in found.threads:
         say(f"{timed.latency.n_threads} threads: decoding fitted to {timed.latency.relative_error:.1%}")

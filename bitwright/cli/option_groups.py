@@ -109,13 +109,13 @@ def part_bytes(text: str) -> int:
     """Return the bytes of `2GB`, the largest size of a part of the model; 0 for an empty text.
 
     Raises:
-        UserError: it is not a number of bytes.
+        UserError: it is not a number of bytes, 1 or more.
     """
     if not text:
         return 0
     try:
         size = bw.parse_budget(text)
-        if size.unit != "bpw":
+        if size.unit != "bpw" and size.size_bytes(0):
             return size.size_bytes(0)
     except BudgetError:
         pass

@@ -173,8 +173,9 @@ def build(
     else:
         files = bw.pipeline.files_of(made, first)
         n_bytes = sum(file.stat().st_size for file in files)
-        more = f"{n_bytes - made.size_bytes:+,} to the plan, for the headers of other parts" if n_bytes != made.size_bytes else "as planned"
-        say(f"{first} to {files[-1].name}: {n_bytes:,} bytes, {more}.")
+        extra = n_bytes - made.size_bytes
+        differs = f"{abs(extra):,} {'more' if extra > 0 else 'fewer'} than planned, since it is cut otherwise" if extra else "as planned"
+        say(f"{first} to {files[-1].name}: {n_bytes:,} bytes, {differs}.")
 
 
 def check(

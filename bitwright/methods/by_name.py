@@ -10,7 +10,7 @@ from bitwright.plugins import Parts
 PUBLISHED: tuple[Method, ...] = (*BY_TABLES, *OF_EXPERTS, *BY_SEARCHES)
 METHODS: tuple[Method, ...] = (AUTO, *PUBLISHED, *BASELINES)
 #: the same by name, with those of other packages
-METHOD_PARTS = Parts("A method of search must be one that is known", "bitwright.methods", (Method,), {method.name: method for method in METHODS})
+METHOD_PARTS = Parts("A search method must be a known one", "bitwright.methods", (Method,), {method.name: method for method in METHODS})
 
 
 def method_named(name: str) -> Method:

@@ -24,14 +24,14 @@ from bitwright.objectives.store import Store
 from bitwright.objectives.text.tokens import Tokens
 from bitwright.spaces import Choice
 
-#: what every candidate is measured by on held-out text
+#: objectives that every candidate is measured by on held-out text
 QUALITY: tuple[TokenObjective, ...] = (KullbackLeibler(), Perplexity(), Flips())
 CLEAR_MARGIN = 3.0
 _FIRST_RUNG = 8  # sequences
 
 
 class Evaluator:
-    """Evaluate choices of one space against the original's predictions on one text: the only place where choices are measured.
+    """Evaluate choices of one space against the original's predictions on one text, for searches and candidates alike.
 
     `load` gives the model the weights of a choice (`compress.choice_loader`), rounded by `rounding` where that is not the run's own. Model objectives
     are evaluated once for every choice, and what the store has is never measured again.
@@ -50,6 +50,7 @@ class Evaluator:
     ) -> None:
         """Tokens are counted in the run's `stage` when they are read, not again when what came of them is; in none where it is empty."""
         self._model, self._load, self._reference, self._store, self._stage = model, load, reference, store, stage
+        self._rounding = rounding
         self.objectives = tuple(objectives)
         self._of_tokens = [objective for objective in objectives if isinstance(objective, TokenObjective)]
         self.text = text_key(reference.tokens, rounding)
@@ -133,8 +134,8 @@ class Evaluator:
         )
 
     def key_of(self, objective: TokenObjective | ModelObjective) -> str:
-        """Return the key of the text that an objective's values belong to: the same for all texts where it reads none."""
-        return "" if isinstance(objective, ModelObjective) and not objective.reads_text else self.text
+        """Return the key of the text and rounding that an objective's values belong to: the same for all texts where it reads none."""
+        return self._rounding if isinstance(objective, ModelObjective) and not objective.reads_text else self.text
 
 
 def text_key(tokens: Tokens, rounding: str = "") -> str:

@@ -55,7 +55,7 @@ class TokenObjective(ABC):
 class ModelObjective(ABC):
     """Objective that needs the model itself: hidden states, benchmark tasks, a function of the user's."""
 
-    #: whether its value is one of the text that choices are measured on
+    #: true if its value depends on the text that choices are measured on
     reads_text = False
 
     @property

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bitwright.errors import OutputError, RunError, shown
 
-#: of the tables below; kept in the file as `user_version`, beside a mark that the file is ours
+#: schema of the tables below, stored as `user_version` in the file; `application_id` marks the file as Bitwright's
 SCHEMA = 2
 _MARK = 0x42495457  # "BITW"
 _DIGEST_BYTES = 16
@@ -42,7 +42,7 @@ commit;
 """
 
 
-_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second where an error's own text is damaged
+_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second if the text of an error is itself damaged
 _MEASURED = "text, objective, choice, first, data, seconds, digest"
 _STAGE = "name, seconds, n_tokens, peak_memory_bytes, digest"
 
@@ -169,7 +169,7 @@ class Store:
         return str(rows[0][1])
 
     def put_measured(self, text: str, choice: list[int], values: Mapping[str, NDArray[np.float64]], *, first: int, seconds: float) -> None:
-        """Store in one transaction what a choice is worth on the sequences of a text from `first` on, and the seconds that took, shared evenly.
+        """Store in one transaction the values of a choice on the sequences of a text from `first` on, and the seconds they took, divided evenly.
 
         `values` has an array for each objective by its name: `(n_sequences, 1)` of a token objective, and `(1, 2)` of a model objective, whose value
         and standard error are kept.

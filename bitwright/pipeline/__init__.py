@@ -10,7 +10,6 @@ from bitwright.pipeline.exchange import export, import_plan
 from bitwright.pipeline.finishing.building import build, files_of, target_of
 from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, plan_fleet
 from bitwright.pipeline.fleet_files import build_fleet, write_fleet
-from bitwright.pipeline.planning.candidates import write_text
 from bitwright.pipeline.planning.cost_limits import Conditions, parse_conditions, parse_costs
 from bitwright.pipeline.planning.memory_budget import memory_of, serve_command, serving_of_model
 from bitwright.pipeline.planning.size_limits import Memory, settings_for_limit
@@ -91,5 +90,4 @@ __all__ = [
     "verify",
     "write_fleet",
     "write_plan",
-    "write_text",
 ]

@@ -35,17 +35,19 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
     Raises:
         UserError: there is no such dialect or file, it cannot be parsed, or the target or the model's rows do not allow a format.
     """
+    progress, view = progress or Silent(), engine_named(settings.target).view
     require_folder(out)
     require_run_folder(settings, out, {})
     require_device(device)
     require_texts(settings.calibration, settings.held_out)
-    outline = open_headers(settings.model, engine_named(settings.target).view)
+    view.prepare(settings.model, progress)
+    outline = open_headers(settings.model, view)
     require_lengths(outline, settings.sequence_length, settings.sequence_length, settings.target)
     require_sequences(outline, settings.calibration, settings.held_out, settings.shape, column=settings.text_column)
     formats, unquantized = _read(settings, outline, file, dialect)
     asked = replace(settings, formats=tuple(sorted(set(formats.values()))), skip=unquantized)
     with working_in(out):
-        loaded = set_up(asked, out, device=device, progress=progress or Silent())
+        loaded = set_up(asked, out, device=device, progress=progress)
         space = whole_space(loaded)
         choice = _choice(space, formats)
         run = _run(loaded, space, choice)

@@ -13,13 +13,12 @@ from bitwright.engines import MODEL, engine_named
 from bitwright.errors import RunError
 from bitwright.pipeline.finishing.building import build, target_of
 from bitwright.pipeline.fleet import DevicePlan, DeviceWithoutPlan, Fleet
-from bitwright.pipeline.planning.candidates import write_text
 from bitwright.pipeline.reporting.run_summary import summarise
 from bitwright.pipeline.results import FLEET_KIND, PLAN_KIND, REPORT_KIND, require_results, run_inputs
 from bitwright.progress import Progress, Silent
 from bitwright.report import write_page
 from bitwright.spaces import Plan
-from bitwright.written_files import digest, is_as_written
+from bitwright.written_files import digest, is_as_written, publish_text
 
 MANIFEST, PAGE, PLANS, MODELS = "fleet.json", "report.html", "plans", "models"
 _LONGEST = 100  # bytes of a device's name in the file name of its plan: file systems limit names to 255
@@ -56,7 +55,7 @@ def write_fleet(fleet: Fleet, out: Path, *, checksums: Mapping[str, str]) -> Pat
     _require(fleet, out, {})
     for row, name in zip(fleet.rows, names, strict=True):
         if isinstance(row, DevicePlan):
-            write_text(out / name, row.plan.to_json(), kind=PLAN_KIND)
+            publish_text(out / name, row.plan.to_json(), kind=PLAN_KIND)
     if fleet.assigned:
         _write_page(fleet, out / PAGE)
     manifest = {
@@ -65,7 +64,7 @@ def write_fleet(fleet: Fleet, out: Path, *, checksums: Mapping[str, str]) -> Pat
         "model": fleet.run.settings.model,
         "devices": [_record(row, name, checksums) for row, name in zip(fleet.rows, names, strict=True)],
     }
-    write_text(out / MANIFEST, json.dumps(manifest, indent=2) + "\n", kind=FLEET_KIND)
+    publish_text(out / MANIFEST, json.dumps(manifest, indent=2) + "\n", kind=FLEET_KIND)
     return out / MANIFEST
 
 

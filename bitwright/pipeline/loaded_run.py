@@ -154,8 +154,7 @@ def require_device(name: str) -> None:
 @contextmanager
 def referenced(loaded: LoadedRun, tokens: Tokens) -> Iterator[Reference]:
     """Compute the original's predictions on a text, for use inside the `with` block. The model must have its original weights."""
-    with timed(loaded.store, "reference", tokens.n_tokens):
-        reference = Reference(loaded.model, tokens, scratch=loaded.folder, progress=loaded.progress)
+    reference = _reference(loaded, tokens)
     try:
         yield reference
     finally:
@@ -164,18 +163,22 @@ def referenced(loaded: LoadedRun, tokens: Tokens) -> Iterator[Reference]:
 
 @contextmanager
 def referenced_if_needed(loaded: LoadedRun, tokens: Tokens, restore: Callable[[], None]) -> Iterator[PendingReference]:
-    """Compute the same when it is first needed, after `restore` has given the model its original weights."""
+    """Compute the original's predictions on a text when they are first needed, after `restore` has given the model its original weights."""
 
     def compute() -> Reference:
         restore()
-        with timed(loaded.store, "reference", tokens.n_tokens):
-            return Reference(loaded.model, tokens, scratch=loaded.folder, progress=loaded.progress)
+        return _reference(loaded, tokens)
 
     pending = PendingReference(tokens, compute)
     try:
         yield pending
     finally:
         pending.discard()
+
+
+def _reference(loaded: LoadedRun, tokens: Tokens) -> Reference:
+    with timed(loaded.store, "reference", tokens.n_tokens):
+        return Reference(loaded.model, tokens, scratch=loaded.folder, progress=loaded.progress)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from bitwright.objectives import Cost, CostObjective, NamedObjective, Shape, sam
 from bitwright.pipeline.before_loading import require_fittable, require_searchable
 from bitwright.pipeline.finishing.building import build, require_fit, target_of
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up, timed
-from bitwright.pipeline.planning.candidates import best, candidates, make_plan, own_candidate, write_text
+from bitwright.pipeline.planning.candidates import best, candidates, make_plan, own_candidate
 from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, Conditions, CostLimit
 from bitwright.pipeline.planning.costs import limits_of, named_costs
 from bitwright.pipeline.planning.held_out import CandidateScores, judge, measure, measure_candidates
@@ -34,8 +34,9 @@ from bitwright.ranges import POINTS
 from bitwright.report import RunSummary, SizeLimit, write_page
 from bitwright.search import solve
 from bitwright.spaces import Choice, Plan, file_bytes
-from bitwright.written_files import require_replaceable
+from bitwright.written_files import publish_text, require_replaceable
 
+PROMPT = "The capital of France is"
 _CHECKED_TOKENS = 64
 
 
@@ -107,7 +108,7 @@ def write_plan(made: Plan, path: Path) -> tuple[Path, ...]:
     for file, kind in files.items():
         require_replaceable(file, kind)
     for file, kind in files.items():
-        write_text(file, made.to_json() if kind == PLAN_KIND else made.to_tensor_types(), kind=kind)
+        publish_text(file, made.to_json() if kind == PLAN_KIND else made.to_tensor_types(), kind=kind)
     return tuple(files)
 
 
@@ -202,9 +203,6 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
     length = min(_CHECKED_TOKENS, model.source.context_length or _CHECKED_TOKENS)
     texts = sample_texts(model, Shape(0, N_CONTEXTS, length), seed=plan.found.seed + 1, progress=progress)
     return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, engine_python=engine_python, progress=progress)
-
-
-PROMPT = "The capital of France is"
 
 
 def _as_the_method_wants(settings: Settings, by: Search) -> Settings:

@@ -177,3 +177,13 @@ def test_a_model_objective_is_asked_again_on_another_text_only_where_it_reads_it
         evaluate(uniform(space, "Q4_0"), 8)
         Evaluator(tied, evaluate._load, reference=other, objectives=(objective,), store=evaluate._store)(uniform(space, "Q4_0"), 3)
     assert objective.n_asked == n_asked
+
+
+def test_a_model_objective_is_asked_again_of_another_rounding(tied: Model, tmp_path: Path) -> None:
+    norm = Norm()
+    with evaluator(tied, tmp_path, norm) as (evaluate, _, space):
+        choice = uniform(space, "Q4_0")
+        evaluate(choice, 8)
+        shipped = Evaluator(tied, evaluate._load, reference=evaluate._reference, objectives=(norm,), store=evaluate._store, rounding="gptq")
+        assert shipped(choice, 8).estimates == evaluate(choice, 8).estimates
+    assert norm.n_asked == 2

@@ -6,6 +6,7 @@ llama.cpp's own converter, or comes with its GGUF file, and that file is bound t
 
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeGuard
 
 from transformers import PreTrainedModel
 
@@ -63,7 +64,7 @@ class LlamaCppView(View):
 LLAMA_CPP_VIEW = LlamaCppView()
 
 
-def _is_converted(checkpoint: Checkpoint, progress: Progress) -> bool:
+def _is_converted(checkpoint: Checkpoint, progress: Progress) -> TypeGuard[FolderCheckpoint]:
     """Return whether a model is a folder that our own writer does not lay out: a way to its GGUF file is given, or it does not know the family, the
     settings or the tokenizer.
 

@@ -129,9 +129,9 @@ def _router_call(layer: int, x: Torch, output: Any, *, n_experts: int, n_at_once
     """Return the call of a router, whose top k is taken from the logits where it does not return it."""
     parts = [part for part in (output if isinstance(output, tuple) else (output,)) if isinstance(part, Torch)]
     x = x.reshape(-1, x.shape[-1])
-    if len(parts) == 3 and not parts[2].is_floating_point():
-        return RouterCall(layer, x, *parts)
-    logits = next(part for part in parts if part.shape[-1] == n_experts).reshape(-1, n_experts)
+    if len(parts) > 2 and not parts[2].is_floating_point():
+        return RouterCall(layer, x, *parts[:3])
+    *_, logits = (part.reshape(-1, n_experts) for part in parts if part.shape[-1] == n_experts)  # Llama 4 returns its scores before them
     weights, chosen = logits.softmax(dim=-1).topk(n_at_once, dim=-1)
     return RouterCall(layer, x, logits, weights, chosen)
 

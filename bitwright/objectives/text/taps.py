@@ -74,9 +74,9 @@ class Tapped(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the function, then report it to the tap."""
-        if func is torch.bmm and self._of(args[1][0].mT):
+        if func is torch.bmm and self._of_right(args[1][0]):
             return torch.stack([self._multiplied(torch.mm, x, weight) for x, weight in zip(*args, strict=True)])
-        if func in _FROM_THE_RIGHT and self._of(args[-1].mT):
+        if func in _FROM_THE_RIGHT and self._of_right(args[-1]):
             return self._multiplied(func, *args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         if func is torch.nn.functional.linear:
@@ -89,10 +89,14 @@ class Tapped(TorchFunctionMode):
         """Return the uses of a matrix `(n_outputs, n_inputs)`."""
         return self._uses.get((weight.data_ptr(), tuple(weight.shape)), [])
 
+    def _of_right(self, factor: Torch) -> list[Use]:
+        """Return the uses of a matrix `(n_inputs, n_outputs)`, the right factor of a product; a vector has none."""
+        return self._of(factor.mT) if factor.dim() > 1 else []
+
     def _multiplied(self, func: Callable[..., Any], *args: Torch, **named: Any) -> Torch:
         """Run a product whose last two factors are x and a matrix `(n_inputs, n_outputs)`, and report it."""
         result: Torch = func(*args, **named)
-        self._observe(self._of(args[-1].mT), args[-2], result)
+        self._observe(self._of_right(args[-1]), args[-2], result)
         return result
 
     def _observe(self, uses: list[Use], x: Torch, y: Torch) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor as Torch
 from transformers import PreTrainedModel
 
-#: what models return to be given back: a cache of keys and values, or states of a state space; RWKV's `state` is not one after several tokens at once
+#: outputs that a model takes back: a cache of keys and values, or states of a state space; RWKV's `state` is not one after several tokens at once
 _KEPT = ("past_key_values", "cache_params")
 
 

@@ -3,7 +3,6 @@
 import importlib.metadata
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
@@ -35,7 +34,7 @@ from bitwright.spaces import (
     weight_space,
     without_cache,
 )
-from bitwright.written_files import digest, publish_text
+from bitwright.written_files import digest
 
 _EXABYTE = 10**18
 _UNIFORMS_MEASURED = 2
@@ -188,12 +187,3 @@ def _importance_digest(run: Run) -> str:
             "`bitwright search` collect it again."
         )
     return kept
-
-
-def write_text(path: Path, text: str, *, kind: str = "text") -> None:
-    """Write a text atomically, replacing nothing but an earlier one of that kind; see `publishing`.
-
-    Raises:
-        OutputError: the file cannot be written, or Bitwright did not write what is there.
-    """
-    publish_text(path, text, kind=kind)

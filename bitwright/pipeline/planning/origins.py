@@ -72,14 +72,15 @@ def own_best(run: Run, method: str, fits: Callable[[Choice], bool]) -> Choice:
 
 def origin(run: Run, name: str, choice: Choice, method: str = "") -> Origin:
     """Return the origin of a candidate of that name. `method` is the requested method, by default the one that searched last."""
-    found = [search for search in searches(run) if tuple(choice.tolist()) in search.values]
+    known = searches(run)
+    found = [search for search in known if tuple(choice.tolist()) in search.values]
     if name.startswith(KNAPSACK):
         won: Literal["method", "table", "uniform"] = "table"
     elif name.startswith(UNIFORM) or (not found and any((choice == other).all() for other in uniforms(run).values())):
         won = "uniform"
     else:
         won = "method" if found else "table"
-    requested = [search for search in searches(run) if search.method == method] or list(searches(run)[-1:])
+    requested = [search for search in known if search.method == method] or list(known[-1:])
     credited = [search for search in found if search.method == method] or found if won == "method" else requested
     return Origin(won, credited[-1].method, credited[-1].effort, credited[-1].objectives) if credited else Origin(won)
 

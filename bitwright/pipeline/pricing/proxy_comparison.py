@@ -1,10 +1,9 @@
 """Compare proxies on a run's model: rank correlation of their tables with the measured divergence of plans on held-out text.
 
-The plans are random ones over all sizes, as many of one size around the middle, and all that the run has measured already. Measurements made here are
-stored apart from the run's own, and change no front and no plan.
+The plans are random ones over all sizes, as many of one size around the middle, and all that the run has measured already. Of the random ones the run
+stores the divergence alone, so they become no points of its front and no candidates.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress import EXPANDED_BYTES, choice_loader, swapping
 from bitwright.objectives import Evaluator, KullbackLeibler, Measurement
-from bitwright.pipeline.loaded_run import LoadedRun, referenced, set_up, timed
+from bitwright.pipeline.loaded_run import LoadedRun, referenced_if_needed, set_up, timed
 from bitwright.pipeline.pricing.price_table import distortion_of, priced
 from bitwright.pipeline.pricing.run_space import whole_space
 from bitwright.pipeline.run import Run
@@ -25,6 +24,7 @@ from bitwright.report import ProxyComparison, ProxyCost, RankedProxy, Ranks
 from bitwright.search import scattered, sizes_between
 from bitwright.spaces import Choices, Space, chosen_cache, finest_cache_types, has_cache, weight_space, without_cache
 
+_STAGE = "plans for proxies"
 _CHEAP_PASSES = 16.0  # in forward passes; a backward pass counts as two
 _SPREAD, _MIDDLE = (0.05, 0.95), (0.5, 0.5)  # positions between the smallest file (0) and the largest (1), geometrically
 
@@ -126,23 +126,18 @@ def _drawn(space: Space, n_plans: int, *, seed: int) -> Choices:
 
 
 def _nats(loaded: LoadedRun, space: Space, choices: Choices) -> NDArray[np.float64]:
-    """Return the divergences `(n,)` on held-out text, from the run if it has stored them."""
-    name = f"plans for proxies/{hashlib.sha256(choices.tobytes()).hexdigest()[:12]}"
-    if not loaded.store.has_array(name):
-        loaded.store.put_array(name, _measured(loaded, space, choices))
-    return loaded.store.array(name).astype(np.float64)
-
-
-def _measured(loaded: LoadedRun, space: Space, choices: Choices) -> NDArray[np.float64]:
-    """Measure the divergences `(n,)` on held-out text, storing each when it is done."""
+    """Return the divergences `(n,)` on held-out text; those that the run has stored are not measured again."""
     held_out, found = loaded.texts.held_out, np.zeros(len(choices))
-    with referenced(loaded, held_out) as reference, swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
+    with (
+        swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper,
+        referenced_if_needed(loaded, held_out, swapper.restore) as reference,
+    ):
         load = choice_loader(swapper, loaded.model, loaded.levels, space)
-        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=[KullbackLeibler()], store=loaded.store)
+        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=[KullbackLeibler()], store=loaded.store, stage=_STAGE)
         with loaded.progress.stage("Measuring plans on held-out text", len(choices)) as advance:
             for i, choice in enumerate(choices):
-                with timed(loaded.store, "plans for proxies", held_out.n_tokens):
-                    found[i] = evaluator(choice, len(held_out.ids)).nats_per_token
+                with timed(loaded.store, _STAGE):  # the evaluator counts the tokens
+                    found[i] = evaluator(choice, evaluator.n_sequences).nats_per_token
                 advance(1)
     return found
 

@@ -20,7 +20,7 @@ _ENOUGH = 10  # fewest measured choices for a meaningful cross-validation
 
 def store_history(run: Run, explored: SearchResult, *, method: Method, objectives: Sequence[str], limit: SizeLimit | None) -> None:
     """Store the history of a search in its run, replacing an earlier one of the same method and goal."""
-    goal = {"size_bytes": limit.size_bytes} if isinstance(limit, SizeLimit) else {}
+    goal = {"size_bytes": limit.size_bytes} if limit else {}
     steps = [
         {
             "choice": list(measurement.choice),
@@ -38,7 +38,7 @@ def store_history(run: Run, explored: SearchResult, *, method: Method, objective
 
 def courses(run: Run) -> tuple[SearchHistory, ...]:
     """Return the history of every search of the run, in the order in which they were stored."""
-    return tuple(_course(run, json.loads(text)) for text in run.store.texts(HISTORY_PREFIX) if json.loads(text)["steps"])
+    return tuple(_course(run, record) for record in map(json.loads, run.store.texts(HISTORY_PREFIX)) if record["steps"])
 
 
 def _course(run: Run, record: dict[str, object]) -> SearchHistory:
@@ -48,7 +48,7 @@ def _course(run: Run, record: dict[str, object]) -> SearchHistory:
     sizes = run.space.total_bits(choices) // 8
     limit = SizeLimit(int(str(record["size_bytes"]))) if "size_bytes" in record else None
     whole = n_sequences == n_sequences.max()
-    fits = whole & (sizes <= (limit.size_bytes if isinstance(limit, SizeLimit) else np.inf))
+    fits = whole & (sizes <= (limit.size_bytes if limit else np.inf))
     return SearchHistory(
         method=str(record["method"]),
         source=str(record["source"]),

@@ -1,6 +1,6 @@
 """Iterated search within a budget: descend to a local optimum, perturb the best choice, and descend again.
 
-Lourenço, Martin & Stützle, "Iterated Local Search", Handbook of Metaheuristics, 2003. What a descent is, the strategy says.
+Lourenço, Martin & Stützle, "Iterated Local Search", Handbook of Metaheuristics, 2003. Each strategy has a descent of its own.
 """
 
 from collections.abc import Callable, Generator, Iterator

@@ -1,10 +1,12 @@
 import numpy as np
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from bitwright.compress import Model
-from bitwright.objectives import NO_ROUTING, Tokens, added, routing_from
+from bitwright.compress import Headers, Model, ParameterSlice
+from bitwright.objectives import NO_ROUTING, RouterCall, Tokens, added, hook_routers, routing_from
 from bitwright.objectives.text.routing import collect_routing
 from bitwright.progress import Silent
+from bitwright.spaces import Tensor
 from tests.measuring import random_tokens
 
 TOKENS = random_tokens(10, 9)  # batches of 8 and of 2
@@ -35,6 +37,25 @@ def test_counts_are_those_of_the_routers_selections(mixtral: Model) -> None:
             np.testing.assert_allclose(found.frequency[row], float(sent.any(dim=1).double().mean()))
     assert found.n_at_once.tolist() == [2] * 8
     np.testing.assert_allclose(np.bincount(found.layer, found.frequency), [2, 2])
+
+
+def test_logits_are_those_of_the_router_wherever_it_returns_them() -> None:
+    """Llama 4 returns its scores, 0 for all experts but the best, before the logits."""
+    shape = {"vocab_size": 384, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 16}
+    config = AutoConfig.for_model("llama4_text", **shape, num_key_value_heads=2, num_local_experts=4, interleave_moe_layer_step=1)
+    torch.manual_seed(0)
+    module, name = AutoModelForCausalLM.from_config(config).eval(), "model.layers.0.feed_forward.router.weight"
+    weight = torch.nn.init.normal_(module.get_parameter(name)).detach()
+    router = Tensor("blk.0.ffn_gate_inp.weight", tuple(weight.shape), "F32")
+    source = Headers("tiny", "llama4", (), (router,))  # one expert for each token
+    model = Model(module, None, source, {router.name: (ParameterSlice(name, -1, range(32)),)})
+    calls: list[RouterCall] = []
+    with torch.inference_mode(), hook_routers(model, calls.append):
+        module(torch.from_numpy(TOKENS.ids), use_cache=False)
+    (call,) = calls
+    torch.testing.assert_close(call.logits, call.x @ weight.T)
+    assert (call.chosen[:, 0] == call.logits.argmax(dim=-1)).all()
+    torch.testing.assert_close(call.weights, call.logits.softmax(dim=-1).max(dim=-1, keepdim=True).values)
 
 
 def test_shares_sum_up_in_each_layer(mixtral: Model) -> None:

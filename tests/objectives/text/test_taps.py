@@ -38,6 +38,14 @@ def observed(model: Model) -> Seen:
     return seen
 
 
+def test_products_with_a_vector_are_no_uses_and_go_on(dense: Model) -> None:
+    matrix, vector, seen = torch.eye(3), torch.arange(3.0), Seen()
+    with Tapped(dense, seen):
+        for product in (torch.matmul(matrix, vector), matrix @ vector, vector @ vector):
+            assert product.shape in {(3,), ()}
+    assert not seen.linears
+
+
 def test_a_dense_model_uses_each_matrix_once(dense: Model) -> None:
     seen = observed(dense)
     assert sorted(use.tensor for use, _, _ in seen.linears) == sorted(set(dense.pieces) - {"token_embd.weight"})

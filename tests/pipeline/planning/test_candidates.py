@@ -6,9 +6,9 @@ import pytest
 
 import bitwright as bw
 from bitwright.compress import open_source
-from bitwright.errors import BudgetError, OutputError
+from bitwright.errors import BudgetError
 from bitwright.pipeline import Run
-from bitwright.pipeline.planning.candidates import best, budget_bytes, candidates, make_plan, write_text
+from bitwright.pipeline.planning.candidates import best, budget_bytes, candidates, make_plan
 from bitwright.spaces import Choice, parse_budget
 from tests.measuring import measurement_of, uniform
 from tests.sentences import sentence
@@ -69,15 +69,3 @@ def test_a_plan_says_all_that_is_needed_to_build_it_again(searched: Run) -> None
     assert (made.found.strategy, made.found.sensitivity, made.found.seed, made.found.budget) == ("knapsack", "gradient", 0, "6bpw")
     assert "sampled from the model" in made.found.calibration
     assert made.target == "llama.cpp"
-
-
-def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    write_text(tmp_path / "a" / "b.txt", "naïve\n")
-    assert (tmp_path / "a" / "b.txt").read_text(encoding="utf-8") == "naïve\n"
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "file" / "b.txt", tmp_path / "folder"):
-        with pytest.raises(OutputError) as refused:
-            write_text(path, "text")
-        sentence(refused.value, path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file", "folder"]

@@ -94,7 +94,7 @@ def origins(module: PreTrainedModel, names: Iterable[str]) -> dict[str, Origin]:
     return found
 
 
-def _is_by_expert(converter: WeightConverter, stack: type[ConversionOps], fuse: type[ConversionOps]) -> bool:
+def _is_by_expert(converter: WeightConverter, stack: type[ConversionOps], fuse: type[Concatenate | Chunk]) -> bool:
     """Return whether a converter stacks experts or splits a stack, and does no more than `fuse` rows besides."""
     others = [op for op in converter.operations if not isinstance(op, stack)]
     return len(others) < len(converter.operations) and all(isinstance(op, fuse) and op.dim == 1 for op in others)

@@ -45,7 +45,7 @@ def floored_table(table: NDArray[np.float64], space: Space, routing: Routing) ->
 
 
 def _n_chosen(layer: int, expert: int, routing: Routing) -> int:
-    """Return the tokens of an expert, -1 for what is none, or one whose router nobody knows."""
+    """Return the number of tokens of an expert, -1 for other units and for an expert whose router is not known."""
     rows = np.flatnonzero((routing.layer == layer) & (routing.expert == expert))
     return int(routing.n_chosen[rows[0]]) if len(rows) else -1
 
