@@ -64,7 +64,7 @@ def main() -> None:
             along = run_strategy(
                 auto.for_front(at.method_context([]), max(2, n // 4)), at.evaluator, effort=Effort(n), meter=Meter(), progress=Silent()
             )
-            searched[n] = np.array([step.choice for step in along.steps])
+            searched[n] = np.array([measured.choice for measured, _ in along.steps])
         extremes = space.total_bits(np.array([space.smallest(), space.largest()]))
         budgets = {share: int(np.interp(share, [0, 1], extremes)) for share in map(float, args.budgets.split(","))}
         within = {

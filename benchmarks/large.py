@@ -127,7 +127,7 @@ def build(folder: Path, target: Target, out: Path) -> None:
         f"{sum(shards) / 1e9:.2f} GB in {len(shards)} shards, the largest of {max(shards) / 1e6:.0f} MB; libraries take {peak_bytes() / 1e6:.0f} MB"
     )
     started = time.perf_counter()
-    source = as_held(open_source(str(folder)), target)
+    source = as_held(open_source(str(folder), engine_named(target.name).view), target)
     print(f"opened and fingerprinted in {time.perf_counter() - started:.0f} s, peak memory {peak_bytes() / 1e6:.0f} MB")
     started, levels = time.perf_counter(), PackedTensors(out.parent, source, engine_named(target.name).codec("rtn", {}), {})
     units = discover(source.tensors)

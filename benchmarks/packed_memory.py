@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 import bitwright.native  # noqa: F401
 from bitwright.compress import Bytes, integer_codec, open_source
-from bitwright.engines import NATIVE, Recipe, as_held
+from bitwright.engines import NATIVE, Recipe, as_held, engine_named
 from bitwright.engines.by_name import container_of
 from bitwright.engines.native.packed_modules import footprint_bytes
 from bitwright.spaces import Tensor, discover
@@ -51,7 +51,7 @@ def random_experts(folder: Path) -> None:
 
 def build(model: str, out: Path) -> None:
     """A native checkpoint by round to nearest, without a search."""
-    source, codec = as_held(open_source(model), NATIVE), integer_codec()
+    source, codec = as_held(open_source(model, engine_named(NATIVE.name).view), NATIVE), integer_codec()
     units = discover(source.tensors)
     turns = {unit.name: BY_TURNS[unit.expert % len(BY_TURNS)] if unit.expert >= 0 else OTHERS for unit in units}
     formats = {tensor.name: turns[unit.name] for unit in units for tensor in unit.tensors}

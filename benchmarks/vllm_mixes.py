@@ -7,18 +7,19 @@ Roles that are not named stay in BF16. The contexts are the first 768 tokens of 
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 import bitwright as bw
-from bitwright.compress import load
-from bitwright.engines import N_CONTEXTS, check, prefixes
+from bitwright.compress import load, open_source
+from bitwright.engines import N_CONTEXTS, as_held, check, engine_named, model_as_held, prefixes
 from bitwright.engines.by_name import container_of
 from bitwright.engines.compressed_tensors.target import VLLM
 from bitwright.progress import Silent
-from bitwright.spaces import Plan, discover, role
+from bitwright.spaces import Plan, discover, role_of
 
 N_SEQUENCES, LENGTH = 8, 96
 KEPT = "BF16"
@@ -26,10 +27,12 @@ KEPT = "BF16"
 
 def mixed(plan: Plan, roles: dict[str, str], scratch: Path) -> Plan:
     """The plan with its tensors in the formats of their roles."""
-    model = load(plan.model.source)
-    formats = {name: roles.get(role(name), KEPT) for name in plan.formats}
-    tensors = {tensor.name: tensor for unit in discover(model.tensors) for tensor in unit.tensors if tensor.name in formats}
-    fixed = container_of(VLLM, plan.model.source).fixed_bytes(model.source, tensors, scratch)
+    source = as_held(open_source(plan.model.source, engine_named(plan.target).view), VLLM)
+    tensors = {tensor.name: tensor for unit in discover(source.tensors) for tensor in unit.tensors if tensor.name in plan.formats}
+    if unknown := roles.keys() - {role_of(tensor) for tensor in tensors.values()}:
+        sys.exit(f"a role must be one of the plan's tensors'; not so: {', '.join(sorted(unknown))}")
+    formats = {name: roles.get(role_of(tensor), KEPT) for name, tensor in tensors.items()}
+    fixed = container_of(VLLM, plan.model.source).fixed_bytes(source, tensors, scratch)
     size_bytes = fixed + sum(VLLM.stored_bytes(tensor.shape, VLLM.format(formats[name])) for name, tensor in tensors.items())
     return plan.model_copy(update={"formats": formats, "size_bytes": size_bytes})
 
@@ -45,7 +48,7 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     plan = mixed(bw.read_plan(asked.plan), dict(pair.split("=") for pair in asked.roles), asked.out)
     bw.build(plan, asked.out / "model")
-    model = load(plan.model.source)
+    model = model_as_held(load(plan.model.source, view=engine_named(plan.target).view), VLLM)
     ids = model.tokenizer(asked.text.read_text(encoding="utf-8")[: 80 * N_SEQUENCES * LENGTH])["input_ids"][: N_SEQUENCES * LENGTH]
     contexts = prefixes(np.array(ids).reshape(N_SEQUENCES, LENGTH), N_CONTEXTS)
     prompt = "The capital of France is"

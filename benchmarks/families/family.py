@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 N_TOKENS, N_PIECES = 384, 360  # of the model, and of its tokenizer
-WINDOW = 16  # tokens; shorter than any text that is measured
 
 #: kind of tokenizer → its tokens for beginning, end and padding
 ENDS = {
@@ -24,15 +23,6 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 256,
     "tie_word_embeddings": False,
 }
-
-
-def windows(n_sliding: int = 1, *, times: int = 1) -> dict[str, Any]:
-    """Return the settings of layers with a window, `n_sliding` of them before each that has none."""
-    kinds = [*["sliding_attention"] * n_sliding, "full_attention"] * times
-    return {"sliding_window": WINDOW, "layer_types": kinds, "num_hidden_layers": len(kinds)}
-
-
-WINDOWS = windows()
 
 
 @dataclass(frozen=True)

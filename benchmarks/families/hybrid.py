@@ -1,24 +1,15 @@
 """Families with state spaces, linear attention or convolutions in some of their layers."""
 
-from benchmarks.families.family import N_TOKENS, WINDOW, Family
+from benchmarks.families.family import N_TOKENS, Family
+from benchmarks.families.settings import DELTA, EXPERTS, MULTIPLIERS, TIED, WINDOW, partial
 
-_TIED = {"tie_word_embeddings": True}
 _MAMBA = {"intermediate_size": 128, "state_size": 16, "time_step_rank": 8}
 _MAMBA2 = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 32, "mamba_chunk_size": 16, "mamba_expand": 2}
-_DELTA = {
-    "head_dim": 32,
-    "linear_key_head_dim": 32,
-    "linear_value_head_dim": 32,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "layer_types": ["linear_attention", "full_attention"],
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25},
-}
-_EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 64}
-_MULTIPLIERS = {"embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2}
+_DELTA = {**DELTA, **partial(0.25)}
+_EXPERTS = {**EXPERTS, "shared_expert_intermediate_size": 64}
 
 HYBRID = (
-    Family("mamba", "mamba", {**_TIED, **_MAMBA}),
+    Family("mamba", "mamba", {**TIED, **_MAMBA}),
     Family("falcon-mamba", "falcon_mamba", {**_MAMBA}),
     Family(
         "mamba2",
@@ -55,17 +46,15 @@ HYBRID = (
             "attention_out_multiplier": 0.9,
         },
     ),
-    Family("lfm2", "lfm2", {**_TIED, "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"], "block_auto_adjust_ff_dim": False}),
+    Family("lfm2", "lfm2", {**TIED, "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"], "block_auto_adjust_ff_dim": False}),
     Family(
         "lfm2-moe",
         "lfm2_moe",
         {
-            **_TIED,
+            **TIED,
             "num_hidden_layers": 3,
             "layer_types": ["conv", "full_attention", "conv"],
-            "num_experts": 8,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 32,
+            **EXPERTS,
             "num_dense_layers": 1,
         },
     ),
@@ -76,9 +65,9 @@ HYBRID = (
         "granite-hybrid",
         "granitemoehybrid",
         {
-            **_TIED,
+            **TIED,
             **_MAMBA2,
-            **_MULTIPLIERS,
+            **MULTIPLIERS,
             "layer_types": ["mamba", "attention"],
             "num_local_experts": 8,
             "num_experts_per_tok": 2,
@@ -123,7 +112,7 @@ HYBRID = (
     Family(
         "recurrent-gemma",
         "recurrent_gemma",
-        {**_TIED, "num_hidden_layers": 3, "lru_width": 64, "attention_window_size": WINDOW, "head_dim": 16},
+        {**TIED, "num_hidden_layers": 3, "lru_width": 64, "attention_window_size": WINDOW, "head_dim": 16},
         pieces="gemma",
     ),
     Family(

@@ -10,13 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from benchmarks.families.family import N_PIECES
+from tests.compress.tiny_models import TEXT, vocabulary_and_merges
 
 _SPECIAL = ["<|endoftext|>", "<|begin|>", "<|end|>", "<|startoftext|>", "<|user|>", "<|assistant|>", "<|observation|>", "[gMASK]", "<sop>", "<unk>"]
-_TEXT = [
-    "Once upon a time, in 1984, there were three bears; they'd eaten 12 bowls of porridge.\n",
-    "def add(x, y):\n    return x + y  # naïve, isn't it?\n\n",
-    "The café's menu: crème brûlée (€7.50), 3 crêpes, 日本語の茶.\n",
-]
 
 
 def write_tokenizer(kind: str, folder: Path) -> None:
@@ -35,9 +31,7 @@ def _byte_level(*, begins: bool) -> PreTrainedTokenizerFast:
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    inner.train_from_iterator(
-        _TEXT, trainers.BpeTrainer(vocab_size=N_PIECES, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False)
-    )
+    inner.train_from_iterator(TEXT, trainers.BpeTrainer(vocab_size=N_PIECES, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False))
     if begins:
         inner.post_processor = processors.TemplateProcessing(single="<|begin|> $A", special_tokens=[("<|begin|>", 1)])
     unknown = {"unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
@@ -51,7 +45,7 @@ def _trained(kind: str) -> bytes:
     names = {f"{name}_piece": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
     ids = {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3, **names} if kind == "gemma" else {}
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(_TEXT),
+        sentence_iterator=iter(TEXT),
         model_writer=written,
         model_type="bpe",
         vocab_size=N_PIECES,
@@ -67,12 +61,7 @@ def _trained(kind: str) -> bytes:
 
 
 def _described(model: bytes, kind: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer for transformers, whose merges are every pair that makes a piece, the best pieces first."""
-    processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
-    vocabulary = {processor.id_to_piece(i): i for i in range(processor.get_piece_size())}
-    whole = [i for i in vocabulary.values() if not (processor.is_byte(i) or processor.is_control(i) or processor.is_unknown(i))]
-    ranked = [processor.id_to_piece(i) for i in sorted(whole, key=processor.get_score, reverse=True)]
-    pairs = ((piece[:cut], piece[cut:]) for piece in ranked for cut in range(1, len(piece)))
-    merges = [(left, right) for left, right in pairs if left in vocabulary and right in vocabulary]
-    parts = {"vocab": vocabulary, "merges": merges, "add_bos_token": True}
+    """Return the tokenizer for transformers."""
+    vocabulary, merges = vocabulary_and_merges(sentencepiece.SentencePieceProcessor(model_proto=model))
+    parts: dict[str, Any] = {"vocab": vocabulary, "merges": merges, "add_bos_token": True}
     return GemmaTokenizer(**parts) if kind == "gemma" else LlamaTokenizer(**parts, add_prefix_space=True)

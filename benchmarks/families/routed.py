@@ -1,9 +1,8 @@
 """Families with routed experts."""
 
-from benchmarks.families.family import WINDOW, WINDOWS, Family
+from benchmarks.families.family import Family
+from benchmarks.families.settings import EXPERTS, MULTIPLIERS, TIED, WINDOW, WINDOWS, YARN, partial
 
-_TIED = {"tie_word_embeddings": True}
-_EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 _LOCAL = {"num_local_experts": 8, "num_experts_per_tok": 2}
 _DEEP = {"num_hidden_layers": 3, "mlp_layer_types": ["dense", "sparse", "sparse"]}
 _ROUTED = {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_shared_experts": 2, "routed_scaling_factor": 1.5}
@@ -21,18 +20,12 @@ _LATENT = {
 _SIGMOID = {"scoring_func": "sigmoid", "topk_method": "noaux_tc"}
 _GROUPS = {"n_group": 4, "topk_group": 2}
 _INDEXER = {"index_topk": WINDOW, "index_head_dim": 32, "index_n_heads": 2}
-_YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}
-_MULTIPLIERS = {"embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2}
-
-
-def _partial(share: float) -> dict[str, object]:
-    return {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": share}}
 
 
 ROUTED = (
     Family("mixtral", "mixtral", {**_LOCAL, "sliding_window": None}, pieces="spm"),
-    Family("qwen2-moe", "qwen2_moe", {**_EXPERTS, "shared_expert_intermediate_size": 64}),
-    Family("qwen3-moe", "qwen3_moe", {**_EXPERTS, "norm_topk_prob": True, "head_dim": 32}),
+    Family("qwen2-moe", "qwen2_moe", {**EXPERTS, "shared_expert_intermediate_size": 64}),
+    Family("qwen3-moe", "qwen3_moe", {**EXPERTS, "norm_topk_prob": True, "head_dim": 32}),
     Family("olmoe", "olmoe", {"num_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 32, "num_key_value_heads": 4}),
     Family("flex-olmo", "flex_olmo", {"num_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 32, "num_key_value_heads": 4}),
     Family(
@@ -51,7 +44,7 @@ ROUTED = (
     Family(
         "gpt-oss",
         "gpt_oss",
-        {**_LOCAL, **WINDOWS, "head_dim": 32, "intermediate_size": 64, "rope_parameters": {**_YARN, "truncate": False}},
+        {**_LOCAL, **WINDOWS, "head_dim": 32, "intermediate_size": 64, "rope_parameters": {**YARN, "truncate": False}},
     ),
     Family(
         "llama4-text",
@@ -72,18 +65,18 @@ ROUTED = (
     Family(
         "deepseek-v3",
         "deepseek_v3",
-        {**_LATENT, **_GROUPS, "rope_parameters": {**_YARN, "mscale": 0.7, "mscale_all_dim": 0.7}},
+        {**_LATENT, **_GROUPS, "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.7}},
         stored=_SIGMOID,
     ),
     Family("deepseek-v32", "deepseek_v32", {**_LATENT, **_GROUPS, **_INDEXER}, stored=_SIGMOID, pieces="bpe-bos"),
-    Family("glm4-moe", "glm4_moe", {**_ROUTED, **_partial(0.5), "num_hidden_layers": 3, "use_qk_norm": True, "attention_bias": True, "head_dim": 32}),
+    Family("glm4-moe", "glm4_moe", {**_ROUTED, **partial(0.5), "num_hidden_layers": 3, "use_qk_norm": True, "attention_bias": True, "head_dim": 32}),
     Family("glm4-moe-lite", "glm4_moe_lite", {**_LATENT, "mlp_layer_types": ["dense", "sparse", "sparse"]}, stored=_SIGMOID),
     Family("glm5", "glm_moe_dsa", {**_LATENT, **_INDEXER, "indexer_types": ["full"] * 3}, stored=_SIGMOID),
-    Family("granite-moe", "granitemoe", {**_TIED, **_LOCAL, **_MULTIPLIERS, "intermediate_size": 32}, deviation=3.0),
+    Family("granite-moe", "granitemoe", {**TIED, **_LOCAL, **MULTIPLIERS, "intermediate_size": 32}, deviation=3.0),
     Family(
         "granite-moe-shared",
         "granitemoeshared",
-        {**_TIED, **_LOCAL, **_MULTIPLIERS, "intermediate_size": 32, "shared_intermediate_size": 64},
+        {**TIED, **_LOCAL, **MULTIPLIERS, "intermediate_size": 32, "shared_intermediate_size": 64},
         deviation=3.0,
     ),
     Family(
@@ -102,7 +95,7 @@ ROUTED = (
         },
         pieces="spm",
     ),
-    Family("hunyuan-moe", "hunyuan_v1_moe", {**_TIED, "num_experts": 8, "moe_topk": 2, "intermediate_size": 32, "head_dim": 32}),
+    Family("hunyuan-moe", "hunyuan_v1_moe", {**TIED, "num_experts": 8, "moe_topk": 2, "intermediate_size": 32, "head_dim": 32}),
     Family(
         "dots1",
         "dots1",
@@ -124,14 +117,14 @@ ROUTED = (
         shape={},
     ),
     Family("minimax-m2", "minimax_m2", {**_LOCAL, "head_dim": 32, "intermediate_size": 32, "rotary_dim": 16}, stored=_SIGMOID),
-    Family("exaone-moe", "exaone_moe", {**_EXPERTS, **_DEEP, "num_shared_experts": 1, "sliding_window": WINDOW, "head_dim": 16}, stored=_SIGMOID),
+    Family("exaone-moe", "exaone_moe", {**EXPERTS, **_DEEP, "num_shared_experts": 1, "sliding_window": WINDOW, "head_dim": 16}, stored=_SIGMOID),
     Family("jetmoe", "jetmoe", {**_LOCAL, "kv_channels": 16, "num_key_value_heads": 2}),
-    Family("solar-open", "solar_open", {**_ROUTED, **_partial(1.0), "head_dim": 32}, stored=_SIGMOID),
+    Family("solar-open", "solar_open", {**_ROUTED, **partial(1.0), "head_dim": 32}, stored=_SIGMOID),
     Family(
         "afmoe",
         "afmoe",
         {
-            **_EXPERTS,
+            **EXPERTS,
             "num_hidden_layers": 4,
             "head_dim": 32,
             "num_shared_experts": 1,
@@ -141,12 +134,12 @@ ROUTED = (
         },
         stored={"score_func": "sigmoid", "route_norm": True},
     ),
-    Family("hy-v3", "hy_v3", {**_EXPERTS, **_DEEP, "head_dim": 32}),
+    Family("hy-v3", "hy_v3", {**EXPERTS, **_DEEP, "head_dim": 32}),
     Family("mellum", "mellum", {**_LOCAL, **WINDOWS, "moe_intermediate_size": 32, "head_dim": 32}),
     Family(
         "cohere2-moe",
         "cohere2_moe",
-        {**_TIED, **WINDOWS, "num_experts": 8, "num_experts_per_tok": 2, "head_dim": 32, "logit_scale": 0.5},
+        {**TIED, **WINDOWS, "num_experts": 8, "num_experts_per_tok": 2, "head_dim": 32, "logit_scale": 0.5},
         deviation=4.0,
     ),
     Family(

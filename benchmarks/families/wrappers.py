@@ -1,8 +1,8 @@
 """Families that wrap a language model together with the encoder of another medium."""
 
-from benchmarks.families.family import N_PIECES, WINDOW, WINDOWS, Family, windows
+from benchmarks.families.family import N_PIECES, Family
+from benchmarks.families.settings import DELTA, EXPERTS, TIED, WINDOW, WINDOWS, partial, windows
 
-_TIED = {"tie_word_embeddings": True}
 _MEDIA = {"image_token_id": 380, "video_token_id": 379, "vision_start_token_id": 378, "vision_end_token_id": 377}
 _SIGLIP = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
 _MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}
@@ -17,23 +17,8 @@ _QWEN3_VISION = {
     "num_position_embeddings": 16,
     "deepstack_visual_indexes": [0],
 }
-_DELTA = {
-    "head_dim": 32,
-    "linear_key_head_dim": 32,
-    "linear_value_head_dim": 32,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "layer_types": ["linear_attention", "full_attention"],
-    "rope_parameters": {
-        "rope_type": "default",
-        "rope_theta": 1e4,
-        "partial_rotary_factor": 0.5,
-        "mrope_section": [3, 3, 2],
-        "mrope_interleaved": True,
-    },
-}
+_DELTA = {**DELTA, **partial(0.5, mrope_section=[3, 3, 2], mrope_interleaved=True)}
 _QWEN3_5_VISION = {key: value for key, value in _QWEN3_VISION.items() if key != "deepstack_visual_indexes"}
-_EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 _GLM_VISION = {
     "depth": 1,
     "hidden_size": 32,
@@ -43,7 +28,7 @@ _GLM_VISION = {
     "patch_size": 8,
     "image_size": 32,
 }
-_GLM_MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}}
+_GLM_MROPE = partial(0.5, mrope_section=[2, 1, 1])
 
 WRAPPERS = (
     Family(
@@ -69,14 +54,14 @@ WRAPPERS = (
         },
     ),
     Family("qwen3-vl", "qwen3_vl", _MEDIA, text=_QWEN3_MROPE, vision=_QWEN3_VISION),
-    Family("qwen3-vl-moe", "qwen3_vl_moe", _MEDIA, text={**_QWEN3_MROPE, **_EXPERTS}, vision=_QWEN3_VISION),
+    Family("qwen3-vl-moe", "qwen3_vl_moe", _MEDIA, text={**_QWEN3_MROPE, **EXPERTS}, vision=_QWEN3_VISION),
     Family("qwen3-5", "qwen3_5", _MEDIA, text=_DELTA, vision=_QWEN3_5_VISION),
-    Family("qwen3-5-moe", "qwen3_5_moe", _MEDIA, text={**_DELTA, **_EXPERTS, "shared_expert_intermediate_size": 64}, vision=_QWEN3_5_VISION),
+    Family("qwen3-5-moe", "qwen3_5_moe", _MEDIA, text={**_DELTA, **EXPERTS, "shared_expert_intermediate_size": 64}, vision=_QWEN3_5_VISION),
     Family(
         "gemma3",
         "gemma3",
-        {"mm_tokens_per_image": 4, "image_token_index": 380, "boi_token_index": 379, "eoi_token_index": 378, **_TIED},
-        text={**_TIED, **windows(5), "head_dim": 32, "query_pre_attn_scalar": 32},
+        {"mm_tokens_per_image": 4, "image_token_index": 380, "boi_token_index": 379, "eoi_token_index": 378, **TIED},
+        text={**TIED, **windows(5), "head_dim": 32, "query_pre_attn_scalar": 32},
         vision=_SIGLIP,
         pieces="gemma",
         deviation=1.0,
@@ -124,12 +109,12 @@ WRAPPERS = (
         },
     ),
     Family("idefics3", "idefics3", {"image_token_id": 380}, text={"model_type": "llama"}, vision=_SIGLIP),
-    Family("smolvlm", "smolvlm", {"image_token_id": 380, **_TIED}, text={"model_type": "llama", **_TIED}, vision=_SIGLIP),
+    Family("smolvlm", "smolvlm", {"image_token_id": 380, **TIED}, text={"model_type": "llama", **TIED}, vision=_SIGLIP),
     Family(
         "paligemma",
         "paligemma",
-        {"image_token_index": 380, **_TIED},
-        text={"model_type": "gemma", "head_dim": 32, **_TIED},
+        {"image_token_index": 380, **TIED},
+        text={"model_type": "gemma", "head_dim": 32, **TIED},
         vision={"model_type": "siglip_vision_model", **_SIGLIP},
         pieces="gemma",
         deviation=1.5,
@@ -145,7 +130,7 @@ WRAPPERS = (
         "aya-vision",
         "aya_vision",
         {"image_token_index": 380},
-        text={"model_type": "cohere2", **_TIED, **WINDOWS, "head_dim": 32, "logit_scale": 0.5},
+        text={"model_type": "cohere2", **TIED, **WINDOWS, "head_dim": 32, "logit_scale": 0.5},
         vision={"model_type": "siglip_vision_model", **_SIGLIP},
         deviation=3.0,
     ),
@@ -153,7 +138,7 @@ WRAPPERS = (
         "lfm2-vl",
         "lfm2_vl",
         {"image_token_id": 380},
-        text={"model_type": "lfm2", "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False, **_TIED},
+        text={"model_type": "lfm2", "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False, **TIED},
         vision={
             "model_type": "siglip2_vision_model",
             "hidden_size": 32,
@@ -184,9 +169,9 @@ WRAPPERS = (
     Family(
         "gemma4",
         "gemma4",
-        {"image_token_id": 380, "audio_token_id": 379, **_TIED},
+        {"image_token_id": 380, "audio_token_id": 379, **TIED},
         text={
-            **_TIED,
+            **TIED,
             "sliding_window": WINDOW,
             "head_dim": 32,
             "layer_types": ["sliding_attention", "full_attention"],

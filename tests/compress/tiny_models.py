@@ -163,12 +163,12 @@ def sentence_pieces(folder: Path, kind: str) -> PreTrainedTokenizerBase:
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.model").write_bytes(written.getvalue())
-    vocabulary, merges = _described(sentencepiece.SentencePieceProcessor(model_proto=written.getvalue()))
+    vocabulary, merges = vocabulary_and_merges(sentencepiece.SentencePieceProcessor(model_proto=written.getvalue()))
     return GemmaTokenizer(vocab=vocabulary, merges=merges) if gemma else LlamaTokenizer(vocab=vocabulary, merges=merges)
 
 
-def _described(processor: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The vocabulary of a SentencePiece model, and every pair that makes one of its pieces, the best pieces first."""
+def vocabulary_and_merges(processor: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Return the vocabulary of a SentencePiece model, and every pair that makes one of its pieces, the best pieces first."""
     vocabulary = {processor.id_to_piece(i): i for i in range(processor.get_piece_size())}
     whole = [i for i in vocabulary.values() if not (processor.is_byte(i) or processor.is_control(i) or processor.is_unknown(i))]
     ranked = [processor.id_to_piece(i) for i in sorted(whole, key=processor.get_score, reverse=True)]
