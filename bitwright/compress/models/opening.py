@@ -22,6 +22,7 @@ from bitwright.compress.models.checkpoints.quantized.quantization import quantiz
 from bitwright.compress.models.gguf.gguf_tokenizer import restore_pre_tokenizer
 from bitwright.compress.models.gguf.reader import GgufSource
 from bitwright.compress.models.gguf.same_model import require_same_model
+from bitwright.compress.models.gguf.split_files import named_parts
 from bitwright.compress.models.hub import NO_CODE, configuration, located, quietly, read_tokenizer
 from bitwright.compress.models.joined_name import split_name
 from bitwright.compress.models.model_settings import settings_of_folder
@@ -159,8 +160,9 @@ def open_checkpoint(name: str) -> Checkpoint:
     """
     model, way = split_name(name)
     path = located(model)
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
-    stamps = tuple((file.name, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns) for file in files for about in (file.stat(),))
+    files = [*(sorted(path.iterdir()) if path.is_dir() else named_parts(path)), *(named_parts(Path(way)) if way else [])]
+    stats = [(file.name, file.stat()) for file in files if file.is_file()]
+    stamps = tuple((file, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns) for file, about in stats)
     return _opened(name, path.absolute(), path, stamps, way)
 
 

@@ -24,7 +24,7 @@ from bitwright.compress import (
     open_checkpoint,
     outline_of,
 )
-from bitwright.engines.llama_cpp.binding import bind_file
+from bitwright.engines.llama_cpp.binding import bind_file, require_floats
 from bitwright.engines.llama_cpp.converter import converter_named
 from bitwright.errors import LibraryError, ModelError
 from bitwright.progress import Progress, Silent
@@ -50,7 +50,9 @@ class LlamaCppView(View):
         """Return the headers of the model in this view, without weights."""
         if not _is_converted(checkpoint, Silent()):
             return GGUF_VIEW.headers(checkpoint)
-        headers = exact_headers(_file_of(checkpoint))
+        file = _file_of(checkpoint)
+        require_floats(file)
+        headers = exact_headers(file)
         names = [tensor.name for tensor in headers.tensors if len(tensor.shape) > 1]
         return outline_of(checkpoint, (headers, headers), dict.fromkeys(names, ()))  # a window that the file loses is found by running it
 

@@ -176,7 +176,7 @@ class SearchSession:
 def open_session(loaded: LoadedRun, run: Run, search: Search) -> Iterator[SearchSession]:
     """Open a search session inside the `with` block; afterwards the model has its original weights."""
     tokens = loaded.texts.calibration
-    _require_weights_alone(run, search.method)
+    require_suited(search.method, run.space)
     with (
         swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper,
         referenced_if_needed(loaded, tokens, swapper.restore) as reference,
@@ -187,8 +187,14 @@ def open_session(loaded: LoadedRun, run: Run, search: Search) -> Iterator[Search
         yield SearchSession(loaded, run, search, evaluator, reference, swapper, Meter())
 
 
-def _require_weights_alone(run: Run, method: Method) -> None:
-    if has_cache(run.space) and not method.takes_cache_types:
+def require_suited(method: Method, space: Space) -> None:
+    """Require that a method can search a space.
+
+    Raises:
+        UserError: it needs experts, or chooses the formats of weights alone and the space has cache types.
+    """
+    method.require_space(space)
+    if has_cache(space) and not method.takes_cache_types:
         raise UserError(
             f"Cache types need a method that chooses them; {method.name} chooses the formats of weights alone: choose --method {AUTO.name}, or "
             f"--cache-types {DEFAULT_CACHE_TYPE.lower()}."
@@ -215,11 +221,7 @@ def search_budget(loaded: LoadedRun, run: Run, *, budget_bits: int, search: Sear
     Raises:
         UserError: the method cannot search for such a budget, or with further limits; no choice satisfies them; an objective is not finite.
     """
-    if limits and not search.method.takes_side_limits:
-        raise UserError(
-            f"Ceilings beside the budget need a method that supports them; {search.method.name} does not: leave out --at-most, or choose --method "
-            f"{AUTO.name}."
-        )
+    require_limits_taken(search.method, limits)
     space = run.space
     require_possible(space, budget_bits // 8, limits)
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
@@ -227,6 +229,19 @@ def search_budget(loaded: LoadedRun, run: Run, *, budget_bits: int, search: Sear
     with open_session(loaded, run, search) as session:
         strategy = search.method.for_budget(session.method_context(largest, tuple(limit.row for limit in limits)), budget_bits)
         return session.explore(strategy, limit=SizeLimit(budget_bits // 8))
+
+
+def require_limits_taken(method: Method, limits: Sequence[object]) -> None:
+    """Require that a method satisfies limits beside the budget, where there are any.
+
+    Raises:
+        UserError: it does not.
+    """
+    if limits and not method.takes_side_limits:
+        raise UserError(
+            f"Ceilings beside the budget need a method that supports them; {method.name} does not: leave out --at-most, or choose --method "
+            f"{AUTO.name}."
+        )
 
 
 def search_front(loaded: LoadedRun, run: Run, *, n_points: int, search: Search) -> SearchResult:
