@@ -6,10 +6,11 @@ is therefore a lower bound.
 """
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from bitwright.pipeline.loaded_run import require_device
 from bitwright.pipeline.planning.cost_limits import Conditions
 from bitwright.pipeline.planning.costs import require_countable
 from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, require_needed
-from bitwright.pipeline.pricing.run_space import cache_units, lower_bound_space
+from bitwright.pipeline.pricing.run_space import cache_units, lower_bound_space, menu_spaces
 from bitwright.pipeline.results import require_folder
 from bitwright.pipeline.run import DATABASE
 from bitwright.pipeline.searching.run_search import Search, require_limits_taken, require_suited
@@ -42,6 +43,8 @@ from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress, Silent
 from bitwright.search import solve
 from bitwright.spaces import DEFAULT_CACHE, Space, uncut
+
+T = TypeVar("T")
 
 
 def require_fittable(
@@ -196,12 +199,25 @@ def space_of(settings: Settings, headers: Headers) -> Space:
     Raises:
         UserError: no format of the menu fits a tensor, or a cache type none of the heads.
     """
+    held = settings.engine.held(headers)
+    return cache_units(settings, held, _made_of(settings, headers, lower_bound_space))
+
+
+def named_space(settings: Settings, headers: Headers) -> Space:
+    """Return the space of the menu's formats alone, as far as the headers allow them.
+
+    Raises:
+        UserError: the target cannot leave a matrix unquantized that the settings skip.
+    """
+    return _made_of(settings, headers, menu_spaces)[0]
+
+
+def _made_of(settings: Settings, headers: Headers, make: Callable[..., T]) -> T:
     engine = settings.engine
     held, container = engine.held(headers), engine.container(settings.model)
     names = {tensor.name for tensor in (headers if engine.target.cut is uncut else held).tensors}
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
-        space = lower_bound_space(settings, held, names, container=container, scratch=Path(scratch))
-    return cache_units(settings, held, space)
+        return make(settings, held, names, container=container, scratch=Path(scratch))
 
 
 def _original_bytes(settings: Settings, headers: Headers) -> int:

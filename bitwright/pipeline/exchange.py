@@ -10,7 +10,7 @@ from bitwright.compress import Outline, load, open_headers
 from bitwright.dialects import Dialect, Module, Modules, dialect_named, modules_of, offered_by
 from bitwright.engines import ENGINES, engine_named, target_named
 from bitwright.errors import PlanError, TextError
-from bitwright.pipeline.before_loading import require_lengths, require_resumable, require_sequences, require_texts, space_of
+from bitwright.pipeline.before_loading import named_space, require_lengths, require_resumable, require_sequences, require_texts
 from bitwright.pipeline.finishing.building import require_same_model
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up
 from bitwright.pipeline.planning.candidates import make_plan
@@ -50,7 +50,7 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
             f"A plan must quantize a tensor; {file} leaves all {len(unquantized)} matrices of the model as they are: name a format for one."
         )
     asked = replace(settings, formats=tuple(sorted(set(formats.values()))), skip=unquantized)
-    _choice(space_of(asked, outline.least), formats)
+    _choice(named_space(asked, outline.least), formats)
     require_resumable(asked, out)
     with working_in(out):
         loaded = set_up(asked, out, device=device, progress=progress)
