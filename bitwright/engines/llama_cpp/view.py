@@ -26,6 +26,7 @@ from bitwright.compress import (
 )
 from bitwright.engines.llama_cpp.binding import bind_file, require_floats
 from bitwright.engines.llama_cpp.converter import converter_named
+from bitwright.engines.llama_cpp.file_settings import require_same_settings
 from bitwright.errors import LibraryError, ModelError
 from bitwright.progress import Progress, Silent
 
@@ -99,7 +100,11 @@ def _refusal(checkpoint: FolderCheckpoint) -> ModelError | None:
 
 @lru_cache(maxsize=_KEPT_OPEN)
 def _file_of(checkpoint: FolderCheckpoint) -> GgufSource:
-    return GgufSource(_path_of(checkpoint, Silent()), checkpoint.name)
+    """Return the file of a folder. Torch computes by the folder's configuration, so its settings are the model's too."""
+    file = GgufSource(_path_of(checkpoint, Silent()), checkpoint.name, checkpoint.settings)
+    if checkpoint.way.endswith(_GGUF):
+        require_same_settings(file, checkpoint.config)
+    return file
 
 
 def _path_of(checkpoint: FolderCheckpoint, progress: Progress) -> Path:
