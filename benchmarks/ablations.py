@@ -31,8 +31,9 @@ from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.planning.held_out import measure
 from bitwright.pipeline.pricing.price_table import distortion_of, subject_of
 from bitwright.pipeline.pricing.run_space import price, whole_space
-from bitwright.pipeline.searching.ask_tell_loop import Effort
-from bitwright.pipeline.searching.run_search import DEFAULT, open_session
+from bitwright.pipeline.searching.ask_tell_loop import Meter
+from bitwright.pipeline.searching.model_problem import open_problem
+from bitwright.pipeline.searching.search import DEFAULT
 from bitwright.predictors import gradient_products, importance_error_table
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.progress import Silent
@@ -94,8 +95,8 @@ def many_sweeps(args: argparse.Namespace) -> Table:
 def steps(bench: LoadedRun, run: Run, start: tuple[Choice, ...], budgets: list[int]) -> Iterator[Row]:
     """Yield one step along the slopes from each plan, at every damping."""
     found: dict[float, list[Choice]] = {damping: [] for damping in DAMPINGS}
-    with open_session(bench, run, DEFAULT) as at:
-        expand = at.method_context([]).expand
+    with open_problem(bench, run, DEFAULT, Meter()) as (problem, _):
+        expand = problem.expand
         for choice, bits in zip(start, budgets, strict=True):
             slopes, curvatures = expand(choice)
             for damping in DAMPINGS:
@@ -116,7 +117,7 @@ def rows(args: argparse.Namespace, bench: LoadedRun, run: Run, budgets: list[int
         other.store.close()
     yield from steps(bench, run, one, budgets)
     for name, method, n in (("search", method_named("auto"), N_SEARCHED), ("exchanges", LONG, N_EXCHANGES)):
-        search = Search(replace(method, name=f"{name} of {n}"), Effort(evaluations=n))
+        search = Search(replace(method, name=f"{name} of {n}"), evaluations=n)
         heats = (Heat(bench, run, bits, width, ()) for bits, width in zip(budgets, args.budgets, strict=True))
         yield Row(f"{name}, {n} evaluations", tuple(searched(heat, name, search, first=heat.priced()).choices[0] for heat in heats))
 

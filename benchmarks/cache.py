@@ -160,10 +160,10 @@ def print_prices(run: Run) -> None:
 def optimum(run: Run, memory: str, context: int, types: CacheTypes | AnyCacheTypes) -> Choice:
     """The best choice `(n_units,)` by the run's table, empty where nothing fits."""
     try:
-        bound = bounded(run, Memory(bw.parse_budget(memory), context, 1, types))
+        limited, size_bytes = bounded(run, Memory(bw.parse_budget(memory), context, 1, types))
     except BudgetError:
         return np.empty(0, dtype=np.int64)
-    return solve(bound.run.space, run.table, 8 * bound.size_bytes).choice
+    return solve(limited.space, run.table, 8 * size_bytes).choice
 
 
 def figures(run: Run, choice: Choice, ours: NDArray[np.float64]) -> str:
