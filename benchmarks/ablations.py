@@ -80,6 +80,7 @@ def budgets_of(args: argparse.Namespace, run: Run) -> list[int]:
 
 
 def optima(run: Run, table: Table, budgets: list[int]) -> tuple[Choice, ...]:
+    """Optima of a table at each of the budgets, in bits."""
     return tuple(solve(run.space, table, bits).choice for bits in budgets)
 
 
@@ -123,6 +124,7 @@ def rows(args: argparse.Namespace, bench: LoadedRun, run: Run, budgets: list[int
 
 
 def show(run: Run, row: Row, first: Row, *, budgets: list[int]) -> None:
+    """Print the divergence of a row's plans, and its paired difference from those of the first row."""
     cells = []
     for choice, other, bits in zip(row.choices, first.choices, budgets, strict=True):
         assert run.space.total_bits(choice) <= bits
@@ -134,6 +136,7 @@ def show(run: Run, row: Row, first: Row, *, budgets: list[int]) -> None:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder of weights that were never quantized")
     parser.add_argument("--calibration", required=True, help="text to price and search on")

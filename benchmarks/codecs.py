@@ -74,9 +74,11 @@ class Bench:
             return self.reference.measure(self.model, (KullbackLeibler(),))[:, 0]
 
     def levels(self, name: str, rounding: Rounding) -> PackedTensors:
+        """Tensors packed by a rounding, in a folder of that name."""
         return PackedTensors(self.out / name, self.model.source, self.codec(rounding), self.importance if name != "none" else {})
 
     def at_once(self, name: str, rounding: Rounding) -> Weights:
+        """Weights of all tensors rounded independently."""
         levels = self.levels(name, rounding)
         for tensor in self.model.tensors:
             if tensor.name in self.formats:
@@ -84,6 +86,8 @@ class Bench:
         return planned_weights(self.model, levels, formats=self.formats)
 
     def in_order(self, name: str, rounding: Callable[[Mapping[str, Floats]], Rounding]) -> Weights:
+        """Weights rounded block by block, each with the inputs that the rounded blocks before it produce."""
+
         def with_moments(moments: Mapping[str, Floats]) -> PackedTensors:
             return self.levels(name, rounding(moments))
 
@@ -94,6 +98,7 @@ class Bench:
         return planned_weights(self.model, kept, formats=self.formats)
 
     def moments(self) -> Mapping[str, Floats]:
+        """Second moments of the inputs of every tensor on the calibration text."""
         with torch.no_grad(), collect_moments(self.model, list(self.formats)) as found:
             for ids in self.calibration.batches(SEQUENCES_AT_ONCE):
                 self.model.module(torch.from_numpy(ids), use_cache=False)
@@ -112,6 +117,7 @@ class Bench:
 
 
 def lanes(bench: Bench, rivals: list[Path]) -> dict[str, Lane]:
+    """Functions that make the weights of each codec, by name."""
     moments = bench.moments()
     found: dict[str, Lane] = {
         "rtn": lambda: bench.at_once("rtn", RoundToNearest()),
@@ -131,6 +137,7 @@ def lanes(bench: Bench, rivals: list[Path]) -> dict[str, Lane]:
 
 
 def show(nats: Mapping[str, NDArray[np.float64]], seconds: Mapping[str, float]) -> None:
+    """Print the divergence and the seconds of each codec, and the paired difference from rtn."""
     base = nats["rtn"]
     print(f"| {'codec':33} | {'nats per token':>17} | {'against rtn':>18} | seconds |\n|---|---|---|---|")
     for name, values in nats.items():
@@ -144,6 +151,7 @@ def show(nats: Mapping[str, NDArray[np.float64]], seconds: Mapping[str, float]) 
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder or a GGUF file of weights that were never quantized")
     parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")

@@ -39,6 +39,7 @@ def area(nats: NDArray[np.float64], bits: NDArray[np.float64], reference: NDArra
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder of weights that were never quantized, of five blocks or fewer")
     parser.add_argument("--calibration", required=True, help="text to search on")

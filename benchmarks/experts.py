@@ -140,6 +140,7 @@ def compared(told: Measurement, base: Measurement) -> str:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = parser_of(__doc__, formats="INT2_G32,INT3_G32,INT4_G32,INT6_G32", skip="token_embd*,*attn*", budgets="2,2.25,2.5,3,3.5", evaluations=100)
     parser.add_argument("--ranking", action="store_true", help="rank experts, and nothing else")
     args = parser.parse_args()

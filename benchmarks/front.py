@@ -45,6 +45,7 @@ class Points:
     bits: NDArray[np.float64]
 
     def dominated(self, reference: NDArray[np.float64]) -> float:
+        """Hypervolume of the points as a share of the reference's box."""
         return hypervolume(np.column_stack([self.nats, self.bits]), reference) / float(reference.prod())
 
 
@@ -64,6 +65,7 @@ def pinned(evaluator: Evaluator, space: Space) -> Space:
 
 
 def amq(problem: Problem, evaluator: Evaluator, args: argparse.Namespace, search: Search) -> tuple[SearchResult, Space]:
+    """Search of AMQ for the front, and the space that its pruning left."""
     space = pinned(evaluator, problem.space)
     rounds = Rounds(args.n_first, args.n_rounds, args.n_each, clustered)
     strategy = predicted_front(replace(problem, space=space), RadialBasisPredictor(space.offered).fit, rounds)
@@ -78,6 +80,7 @@ def points(space: Space, explored: SearchResult, n: int) -> Points:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder of weights that were never quantized")
     parser.add_argument("--calibration", required=True, help="text to search on")

@@ -95,6 +95,7 @@ class Bench:
 
 
 def moments_of(model: Model, calibration: Tokens) -> Moments:
+    """Second moments of the inputs of every tensor in a layer on the calibration text."""
     names = [tensor.name for unit in discover(model.tensors) if unit.layer >= 0 for tensor in unit.tensors if tensor.name in model.pieces]
     with torch.no_grad(), collect_moments(model, names) as found:
         for ids in calibration.batches(SEQUENCES_AT_ONCE):
@@ -103,12 +104,14 @@ def moments_of(model: Model, calibration: Tokens) -> Moments:
 
 
 def printed(form: str, lane: str, nats: NDArray[np.float64], *, base: NDArray[np.float64], seconds: tuple[float, float]) -> None:
+    """Print a row of the table: divergence, its ratio to and difference from the base, and the slowdown."""
     difference = nats - base
     against = "" if lane == BASE else f"{nats.mean() / base.mean():.3f} ({difference.mean():+.4f} ± {standard_error(difference):.4f})"
     print(f"| {form} | {lane} | {nats.mean():.4f} ± {standard_error(nats):.4f} | {against} | {seconds[0] / max(seconds[1], 1e-9):.1f} |", flush=True)
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder or a GGUF file of weights that were never quantized")
     parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")

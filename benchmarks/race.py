@@ -78,6 +78,7 @@ class Heat:
 
     @property
     def space(self) -> Space:
+        """Search space of the run."""
         return self.run.space
 
     def priced(self) -> Spent:
@@ -144,6 +145,7 @@ def stored(heat: Heat) -> float:
 
 
 def problem(heat: Heat, start: Choice) -> Problem:
+    """Problem of the heat that begins with one choice."""
     return Problem(heat.space, start[None], heat.bench.settings.n_calibration, heat.bench.settings.seed)
 
 
@@ -229,10 +231,12 @@ def ask(args: argparse.Namespace) -> None:
 
 
 def numbers(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """Parser of numbers separated by commas."""
     return lambda text: tuple(kind(part) for part in text.split(",") if part)
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder of weights that were never quantized")
     parser.add_argument("--calibration", required=True, help="text for all lanes; documents are put in another order for each seed")

@@ -98,6 +98,7 @@ class Lab:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = parser_of(__doc__, formats="INT2_G32,INT3_G32,INT4_G32", skip="token_embd*,*attn*", budgets="2,2.5,3", evaluations=30)
     parser.add_argument("--codec", default="rtn", help="default: %(default)s")
     args = parser.parse_args()

@@ -53,6 +53,7 @@ class Given:
     asked: list[str] = field(default_factory=list)
 
     def problem(self) -> Problem:
+        """Problem with these answers in the place of a model."""
         uniforms = np.stack([self.space.smallest(), self.space.largest()])
         nothing = np.full(self.space.offered.shape, np.nan)  # whoever reads it is found out
         return Problem(
