@@ -26,31 +26,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from second_moments import moments_of
 
 from bitwright.compress import Floats, Model, PackedTensors, Rounding, Weights, applied, integer_codec, load, packed_codec, planned_weights
 from bitwright.compress.codecs.rounding.clipping import SearchedClipping, clipped
 from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored
 from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
 from bitwright.compress.codecs.rounding.rounding import RoundToNearest
-from bitwright.objectives import (
-    KullbackLeibler,
-    Reference,
-    Shape,
-    Tokens,
-    collect_importance,
-    collect_moments,
-    read_documents,
-    split_texts,
-    standard_error,
-)
+from bitwright.objectives import KullbackLeibler, Reference, Shape, Tokens, collect_importance, read_documents, split_texts, standard_error
 from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
 from bitwright.progress import Silent
 from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, PackedFormat, discover
 
-SEQUENCES_AT_ONCE = 8
 RIVAL = "llm-compressor"
 FORMATS = {form.name: form for form in (*INTEGER_FORMATS, *PACKED_FORMATS)}
 Lane = Callable[[], Weights]
@@ -97,13 +86,6 @@ class Bench:
                 pass
         return planned_weights(self.model, kept, formats=self.formats)
 
-    def moments(self) -> Mapping[str, Floats]:
-        """Second moments of the inputs of every tensor on the calibration text."""
-        with torch.no_grad(), collect_moments(self.model, list(self.formats)) as found:
-            for ids in self.calibration.batches(SEQUENCES_AT_ONCE):
-                self.model.module(torch.from_numpy(ids), use_cache=False)
-        return found
-
     def rival(self, folder: Path) -> Weights:
         """Weights that another program left under the names of transformers, one parameter for each tensor."""
         stored = load_file(folder / "weights.safetensors")
@@ -118,7 +100,7 @@ class Bench:
 
 def lanes(bench: Bench, rivals: list[Path]) -> dict[str, Lane]:
     """Functions that make the weights of each codec, by name."""
-    moments = bench.moments()
+    moments = moments_of(bench.model, bench.formats, bench.calibration)
     found: dict[str, Lane] = {
         "rtn": lambda: bench.at_once("rtn", RoundToNearest()),
         "clip": lambda: bench.at_once("clip", SearchedClipping()),
