@@ -11,7 +11,7 @@ Lanes, all with the same format for every matrix of the blocks (embedding and he
     hqq             half-quadratic
     gptq            GPTQ with the moments of the original model
     gptq + clip     the same with searched ends
-    ..., in order   GPTQ block after block, each seeing the error of those before it
+    ... (sequential) GPTQ block after block, each seeing the error of those before it
     ..., as stored  columns from the first to the last, instead of those of the largest activations first
     ..., by current the levels of a group placed by the weights as they are when its first column comes, instead of by the original weights
     llm-compressor  its GPTQ on the same tokens, its weights read from the folder that the script wrote, after which the lane is named
@@ -112,8 +112,8 @@ def lanes(bench: Bench, rivals: list[Path]) -> dict[str, Lane]:
         "gptq + clip, by current": lambda: bench.at_once("clip-current", Gptq(moments, place=clipped, when="as they come")),
         "gptq (sequential)": lambda: bench.in_order("order", Gptq),
         "gptq (sequential), as stored": lambda: bench.in_order("order-stored", lambda m: Gptq(m, order=as_stored)),
-        "gptq + clip, in order": lambda: bench.in_order("order-clip", lambda m: Gptq(m, place=clipped)),
-        "gptq + clip, in order, by current": lambda: bench.in_order("order-clip-current", lambda m: Gptq(m, place=clipped, when="as they come")),
+        "gptq + clip (sequential)": lambda: bench.in_order("order-clip", lambda m: Gptq(m, place=clipped)),
+        "gptq + clip (sequential), by current": lambda: bench.in_order("order-clip-current", lambda m: Gptq(m, place=clipped, when="as they come")),
     }
     return found | {f"{RIVAL}, {folder.name}": lambda folder=folder: bench.rival(folder) for folder in rivals}  # type: ignore[misc]
 
