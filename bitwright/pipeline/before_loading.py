@@ -38,7 +38,8 @@ from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bo
 from bitwright.pipeline.pricing.run_space import cache_units, lower_bound_space, menu_spaces
 from bitwright.pipeline.results import require_folder
 from bitwright.pipeline.run import DATABASE
-from bitwright.pipeline.searching.run_search import Search, require_limits_taken, require_suited
+from bitwright.pipeline.searching.run_search import require_limits_taken, require_suited
+from bitwright.pipeline.searching.search import Search
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress, Silent
 from bitwright.search import solve

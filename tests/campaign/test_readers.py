@@ -104,7 +104,8 @@ def campaign(
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < BYTES
     found = Outcome(*counts, longest, grown)
-    figures.note("mutants", subject or path.name, accepted=counts[0], refused=counts[1], seconds_at_most=round(longest, 2), grown_mb=grown >> 20)
+    name, rounded = subject or path.name, round(longest, 2)
+    figures.note("mutants", name, accepted=counts[0], refused=counts[1], seconds_at_most=rounded, memory_growth_mb=grown >> 20)
     return found
 
 
