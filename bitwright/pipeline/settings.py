@@ -10,7 +10,7 @@ from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_mome
 from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named, split_engine
 from bitwright.errors import RunError, TextError, UserError
 from bitwright.objectives import Shape
-from bitwright.pipeline.calibration.mixture import parts_of, shares_in
+from bitwright.pipeline.calibration.mixture import parts_of, require_held_out, shares_in
 from bitwright.pipeline.finishing.router_calibration import step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
@@ -91,6 +91,8 @@ class Settings:
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
             if path and not Path(path).is_file():
                 raise TextError(f"The {what} must be a file; there is none at {path}: check the path.")
+        if self.held_out:
+            require_held_out(self.calibration, self.held_out)
 
     def _require_rare(self) -> None:
         if self.rare not in (FLOOR, FORCED):
@@ -160,9 +162,13 @@ class Settings:
 
     def identity(self, source: Source) -> dict[str, str]:
         """Return every setting that changes the result, files by their contents; a run continues only with equal ones."""
+        of_model = {f"{OF_MODEL}{key}": value for key, value in source.settings.items()}
+        return {"model": source.fingerprint, **of_model, **self.identity_apart}
+
+    @property
+    def identity_apart(self) -> dict[str, str]:
+        """The settings of `identity` that are known without the model."""
         return {
-            "model": source.fingerprint,
-            **{f"{OF_MODEL}{key}": value for key, value in source.settings.items()},
             "target": _with_origin(ENGINE_PARTS, self.target),
             "formats": " ".join(sorted(self.formats)) or "all",
             "kept as stored": " ".join(sorted(self.skip)) or "none",
