@@ -70,7 +70,9 @@ class WeightSwapper(Changes):
     def write(self, weights: Weights, parameters: Collection[str] | None) -> None:
         """Give the tensors in these `parameters`, all where it is None, their `weights`, or the original ones where there are none."""
         for name in [name for name, standing in self._loaded.items() if weights.get(name) != standing and self._is_in(name, parameters)]:
-            self._put_back(name)
+            del self._loaded[name]
+            if self._kept is None or name not in weights:  # new weights may be made of the original ones, if those are in memory alone
+                self._put_back(name)
         for name, given in weights.items():
             if name not in self._loaded and self._is_in(name, parameters):
                 self._save(name)
@@ -110,7 +112,6 @@ class WeightSwapper(Changes):
     def _put_back(self, tensor: str) -> None:
         for piece in self._model.pieces[tensor]:
             piece.from_engine(self._model.module.get_parameter(piece.parameter), piece.to_engine(self.originals[piece.parameter]))
-        del self._loaded[tensor]
 
     def _write(self, tensor: str, matrix: Torch) -> None:
         start = 0

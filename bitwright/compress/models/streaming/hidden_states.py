@@ -2,9 +2,9 @@
 
 import os
 import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor as Torch
@@ -30,7 +30,7 @@ class HiddenStates:
         self._folder, self.bound_bytes = folder, bound_bytes
         self._in_memory_bytes = self._end = 0
         self._free: dict[int, list[int]] = {}
-        self._files: list[BinaryIO] = []
+        self._descriptors: list[int] = []
 
     def keep(self, states: Torch) -> Kept:
         """Keep hidden states until `take`; the caller lets go of `states`.
@@ -62,11 +62,12 @@ class HiddenStates:
 
     def put_away(self, states: Torch) -> Kept | None:
         """Free the memory of hidden states that others refer to, until `bring_back`; None where they are part of other memory and stay."""
-        if not states.is_contiguous() or states.untyped_storage().nbytes() != states.nbytes:
+        storage = states.untyped_storage()
+        if not states.is_contiguous() or storage.nbytes() != states.nbytes or not storage.resizable():
             return None
         kept = self.keep(states)
         if kept.tensor is None:
-            states.untyped_storage().resize_(0)
+            storage.resize_(0)
         return kept
 
     def bring_back(self, kept: Kept, states: Torch) -> None:
@@ -89,23 +90,27 @@ class HiddenStates:
         self._end += n_bytes
         return self._end - n_bytes
 
-    def _file(self) -> BinaryIO:
-        if not self._files:
+    def _file(self) -> int:
+        """Return the descriptor of the file, made at first use."""
+        if not self._descriptors:
             with output_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._files.append(tempfile.TemporaryFile(dir=self._folder, prefix=".bitwright-", buffering=0))  # noqa: SIM115  # as long as the model
-        return self._files[0]
+                descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".bitwright-")
+                Path(name).unlink()
+            self._descriptors.append(descriptor)
+            weakref.finalize(self, os.close, descriptor)
+        return self._descriptors[0]
 
     def _write(self, states: Torch, start: int) -> None:
-        data = states.detach().cpu().contiguous().view(torch.uint8).numpy().reshape(-1).data
+        data = states.detach().to("cpu", copy=True).contiguous().view(torch.uint8).numpy().reshape(-1).data  # a copy: numpy pins memory
         with output_errors(self._folder):
             done = 0
             while done < len(data):
-                done += os.pwrite(self._file().fileno(), data[done:], start + done)
+                done += os.pwrite(self._file(), data[done:], start + done)
 
     def _read(self, states: Torch, start: int) -> None:
         data = states.view(torch.uint8).numpy().reshape(-1).data
         with output_errors(self._folder):
-            n_read = os.preadv(self._file().fileno(), [data], start)
+            n_read = os.preadv(self._file(), [data], start)
         if n_read != len(data):
             raise OutputError(f"Hidden states must be read as they were written; those in {self._folder} are not: choose another --out folder.")

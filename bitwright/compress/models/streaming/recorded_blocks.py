@@ -4,7 +4,7 @@ Checkpointing at block boundaries (Chen et al., Training Deep Nets with Sublinea
 its graph: gradients leave it at the input of a block and enter it again at an output.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
 from bitwright.compress.models.streaming.hidden_states import HiddenStates, Kept
 from bitwright.compress.models.streaming.stations import Station
+from bitwright.errors import ModelError
 
 Forward = Callable[..., Any]
 
@@ -50,6 +51,21 @@ class Run:
 Pending = list[tuple[GradientEdge, Torch]]
 
 
+def _require_alone(given: Any, n_before: int) -> None:
+    """Require that a block hands on its output alone, and leaves nothing for later blocks in what it was `given`.
+
+    Raises:
+        ModelError: it does.
+    """
+    after = tree_flatten(given)[0]
+    inside = [value for each in after if isinstance(each, Mapping) for value in tree_flatten([*each.values()])[0]]
+    if len(after) != n_before or any(isinstance(value, Torch) for value in inside):
+        raise ModelError(
+            "Gradients of a streamed model go from block to block by hidden states; blocks of this one hand on more: choose --sensitivity "
+            "importance, or give more --search-memory."
+        )
+
+
 def needs_gradient(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Return whether a gradient is wanted of any argument."""
     return torch.is_grad_enabled() and any(isinstance(value, Torch) and value.requires_grad for value in tree_flatten((args, kwargs))[0])
@@ -64,6 +80,7 @@ def recorded(station: Station, forward: Forward, args: tuple[Any, ...], kwargs: 
     with torch.no_grad():
         plain, named = tree_unflatten(given, spec)
         output = forward(*plain, **named)
+    _require_alone((plain, named), len(given))
     kept = [(i, edges[i], hidden.keep(given[i])) for i in wanted]
     run = Run(station, forward, [None if i in edges else value for i, value in enumerate(given)], spec, kept)
     anchor = torch.zeros((), requires_grad=True)
@@ -93,9 +110,29 @@ def differentiated(run: Run, *, hidden: HiddenStates, device: torch.device) -> P
 
 
 def propagate(pending: Pending) -> None:
-    """Propagate gradients through what lies between two blocks."""
+    """Propagate gradients through what lies outside of the blocks; parts of it may have a share in several blocks."""
     if pending:
-        torch.autograd.backward([edge for edge, _ in pending], [gradient for _, gradient in pending])
+        torch.autograd.backward([edge for edge, _ in pending], [gradient for _, gradient in pending], retain_graph=True)
+
+
+def towards_blocks(pending: Pending) -> tuple[Pending, Pending]:
+    """Return those gradients that go on to the output of an earlier block, and those that do not, such as to the embedding: these are propagated
+    together in the end, so that hooks see their sum.
+    """
+    on = [_reaches_block(edge.node) for edge, _ in pending]
+    return [one for one, is_on in zip(pending, on, strict=True) if is_on], [one for one, is_on in zip(pending, on, strict=True) if not is_on]
+
+
+def _reaches_block(start: Any) -> bool:
+    seen, waiting = set[Any](), [start]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, _Output._backward_cls):  # type: ignore[attr-defined]
+            return True
+        if node not in seen:
+            seen.add(node)
+            waiting += [earlier for earlier, _ in node.next_functions if earlier is not None]
+    return False
 
 
 def hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Torch]:

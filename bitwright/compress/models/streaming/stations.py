@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from bitwright.compress.models.module_state import weights_of
 from bitwright.errors import ModelError
 
-_LEAST_SHARE = 0.5  # of the weights outside embedding and head
+_LEAST_SHARE = 0.5  # of the weights outside embeddings and head
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +31,14 @@ def stations_of(module: PreTrainedModel) -> tuple[Station, ...]:
     """Return the parts of a module, which may be on the meta device: the embedding, the blocks, and the head where it is a layer.
 
     Raises:
-        ModelError: no list of modules holds at least half of the weights outside embedding and head.
+        ModelError: no list of modules holds at least half of the weights outside embeddings and head.
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     paths = {inner: path for path, inner in module.named_modules()}
     embedding, head = module.get_input_embeddings(), module.get_output_embeddings()  # type: ignore[no-untyped-call]
     ends = [inner for inner in (embedding, head) if isinstance(inner, nn.Embedding | nn.Linear) and inner in paths]
-    blocks = _blocks(module, {id(parameter) for inner in ends for parameter in inner.parameters()})
+    apart = [*ends, *(inner for inner in module.modules() if isinstance(inner, nn.Embedding))]
+    blocks = _blocks(module, {id(parameter) for inner in apart for parameter in inner.parameters()})
     inner_modules = [*ends[:1], *blocks, *ends[1:]]
     return tuple(
         Station(i, paths[inner], frozenset(names[id(parameter)] for parameter in inner.parameters()), inner not in ends)

@@ -28,6 +28,7 @@ from bitwright.compress.models.streaming.recorded_blocks import (
     needs_gradient,
     propagate,
     recorded,
+    towards_blocks,
 )
 from bitwright.compress.models.streaming.stations import Station
 from bitwright.compress.models.streaming.weight_reader import WeightReader
@@ -35,6 +36,9 @@ from bitwright.errors import ModelError
 from bitwright.progress import Advance
 
 _WHOLE = "Derivatives of a streamed model go through its blocks one at a time; these need all of it in memory: choose --sensitivity gradient."
+
+
+_GETTER = "__get__"  # of shapes and types, which need no weights
 
 
 @dataclass(eq=False)
@@ -101,16 +105,18 @@ class Streamed(Residence):
             with torch.enable_grad():
                 output = forward()
                 gradient = slope(output.detach())
-                torch.autograd.backward(output, gradient)
+                torch.autograd.backward(output, gradient, retain_graph=True)
                 del output, gradient
             pending: Pending = []
+            last: Pending = []
             while context.runs:
                 run = context.runs.pop()
                 self._turn(run.station, [states for _, states in pending])
                 propagate(pending)
                 with self._active():
-                    pending = differentiated(run, hidden=self._hidden, device=self._device)
-            propagate(pending)
+                    pending, others = towards_blocks(differentiated(run, hidden=self._hidden, device=self._device))
+                last += others
+            propagate(pending + last)
         finally:
             context.runs = None
 
@@ -261,7 +267,7 @@ class _Guard(TorchFunctionMode):
     """Requires that every weight that a function takes is in memory: reading a freed one would end the process."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for taken in args:
+        for taken in args if func.__name__ != _GETTER else ():
             if isinstance(taken, nn.Parameter) and taken.numel() and not taken.untyped_storage().nbytes():
                 raise ModelError(
                     "A model is streamed where each block's weights are read within the block alone; this model reads others: give more "

@@ -37,7 +37,7 @@ def test_a_pass_reads_every_weight_once_for_all_batches(folder: Path, tmp_path: 
     logits(model, at_once=1)
     tied = {name for name in read if model.module.config.tie_word_embeddings and "embed_tokens" in name}
     assert {name: n for name, n in read.items() if n > 1} == dict.fromkeys(tied, 2)
-    assert {name for name, _ in model.module.named_parameters()} - read.keys() == {name for name in resident(model)}
+    assert {name for name, _ in model.module.named_parameters()} - read.keys() == set(resident(model))
 
 
 def test_between_passes_only_what_lies_outside_the_blocks_is_in_memory(folder: Path, tmp_path: Path) -> None:
