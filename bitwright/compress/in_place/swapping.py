@@ -111,7 +111,7 @@ class WeightSwapper(Changes):
 
     def _put_back(self, tensor: str) -> None:
         for piece in self._model.pieces[tensor]:
-            piece.from_engine(self._model.module.get_parameter(piece.parameter), piece.to_engine(self.originals[piece.parameter]))
+            piece.put(self._model.module.get_parameter(piece.parameter), piece.cut(self.originals[piece.parameter]))
 
     def _write(self, tensor: str, matrix: Torch) -> None:
         start = 0
