@@ -13,7 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import Codec, DecodeOnlyCodec, Floats, Model, PackedTensors, cut_importance, load, needs_moments, read_imatrix, write_imatrix
+from bitwright.compress import (
+    Codec,
+    DecodeOnlyCodec,
+    Floats,
+    Model,
+    PackedTensors,
+    Room,
+    cut_importance,
+    load,
+    needs_moments,
+    read_imatrix,
+    write_imatrix,
+)
 from bitwright.engines import Container, Engine, engine_named
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import (
@@ -126,8 +138,11 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress)
     require_device(device)
     store = Store(folder / DATABASE)
     with timed(store, "load"), progress.stage("Loading the model", 1) as advance:
-        model = load(settings.model, device, view=engine_named(settings.target).view)
+        room = Room(folder, settings.search_memory_bytes, stream=settings.stream)
+        model = load(settings.model, device, view=engine_named(settings.target).view, dtype=settings.computed_in(device), room=room)
         advance(1)
+    if model.residence.is_streamed:
+        settings.require_streamable()
     if model.quantized:
         progress.note(f"The source has {model.quantized}: a finer format stores its rounding too.")
         store.put_text(QUANTIZED, model.quantized)

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import torch
+
 from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_moments
 from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named, split_engine
 from bitwright.errors import RunError, TextError, UserError
@@ -23,6 +25,10 @@ SELF, SEQUENTIAL = "self", " (sequential)"
 #: tokens of the longest sequence on which cache types are measured
 LONGEST = 1024
 FLOOR, FORCED = "floor", "forced"
+#: types that a model is computed in where nothing is said, by kind of device; float32 on all others
+DTYPES_OF_DEVICES = {"cuda": "bfloat16", "mps": "bfloat16"}
+#: types that a model may be computed in
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 #: the settings that may be parts of other packages
@@ -48,6 +54,9 @@ class Settings:
     values: one type, one for each (`q8_0,q4_0`), or `any` to choose them with the weights, and `cache_length` the tokens of the sequences on which
     they are measured, as far as the text and the model's context go. Finished files are parts of at most `split_max_bytes`, one file where that is 0.
     `text_column` is the column of texts in tables, see `read_documents`.
+
+    A search may use `search_memory_bytes` of memory, what the machine has free where that is 0. A model that does not fit is streamed block by block,
+    and with `stream` any is. `dtype` is the type that the model is computed in, one of `DTYPES`, empty for float32 on CPUs and bfloat16 elsewhere.
     """
 
     model: str
@@ -70,8 +79,13 @@ class Settings:
     cache_length: int = LONGEST
     text_column: str = ""
     split_max_bytes: int = 0
+    search_memory_bytes: int = 0
+    stream: bool = False
+    dtype: str = ""
 
     def __post_init__(self) -> None:
+        if self.dtype not in ("", *DTYPES):
+            raise UserError(f"A model is computed in one of {', '.join(DTYPES)}; '{self.dtype}' is none of them: choose one, or leave --dtype out.")
         CALIBRATION_SEQUENCES.require(self.n_calibration)
         HELD_OUT_SEQUENCES.require(self.n_held_out)
         SEQUENCE_LENGTH.require(self.sequence_length)
@@ -183,9 +197,26 @@ class Settings:
             "rarely chosen experts": self.rare,
             "parts of the file": f"of at most {self.split_max_bytes} bytes" if self.split_max_bytes else "one",
             "seed": str(self.seed),
+            **({"type computed in": self.dtype} if self.dtype not in ("", "float32") else {}),
             "xllamacpp": importlib.metadata.version("xllamacpp"),
             "bitwright": importlib.metadata.version("bitwright"),
         }
+
+    def require_streamable(self) -> None:
+        """Require that what ships is made without the whole model in memory.
+
+        Raises:
+            UserError: a rounding or a step needs it.
+        """
+        what = self.ship_codec if self.ships_sequentially else self.rounding if needs_moments(self.rounding) else ", ".join(self.steps)
+        if what:
+            raise UserError(
+                f"A streamed model is quantized tensor by tensor; {what} runs blocks that it changes: leave it out, or give more --search-memory."
+            )
+
+    def computed_in(self, device: str) -> torch.dtype:
+        """Return the type that the model is computed in on a device."""
+        return DTYPES[self.dtype or (DTYPES_OF_DEVICES.get(device.partition(":")[0], "float32"))]
 
     def to_json(self) -> str:
         """Return the settings as JSON for the run folder, with the packages that plug-ins come from."""

@@ -103,10 +103,12 @@ def _as_searched(
         load = choice_loader(swapper, loaded.model, loaded.levels, run.everything)
         evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage="candidates")
         with loaded.progress.stage("Measuring candidates on held-out text", len(choices)) as advance:
-            for choice in choices:
+            for start in range(0, len(choices), evaluator.at_once):
+                together = choices[start : start + evaluator.at_once]
                 with timed(loaded.store, "candidates"):  # the evaluator counts the tokens
-                    found[tuple(choice.tolist())] = evaluator(choice, evaluator.n_sequences).estimates
-                advance(1)
+                    measured = evaluator.evaluate(together, evaluator.n_sequences)
+                found |= {tuple(choice.tolist()): one.estimates for choice, one in zip(together, measured, strict=True)}
+                advance(len(together))
     return found
 
 
