@@ -17,6 +17,7 @@ from bitwright.cli.options import (
     Codec,
     Context,
     Converter,
+    DiskLimit,
     Evaluations,
     Formats,
     Gguf,
@@ -32,6 +33,7 @@ from bitwright.cli.options import (
     NHeldOut,
     Objectives,
     Parallel,
+    PriceRows,
     Profile,
     Rare,
     Seed,
@@ -79,6 +81,8 @@ class RunOptions:
     rare: Rare = "floor"
     seed: Seed = 0
     split_max_size: SplitMaxSize = ""
+    price_rows: PriceRows = ""
+    disk_limit: DiskLimit = ""
 
     def settings(self, *, cache_types: str = "f16") -> "bw.Settings":
         """Return the settings of the run."""
@@ -102,6 +106,8 @@ class RunOptions:
             cache_types=cache_types,
             text_column=self.text_column,
             split_max_bytes=part_bytes(self.split_max_size),
+            price_rows=self.price_rows,
+            disk_limit_bytes=_bytes_of(self.disk_limit, "The space for packed tensors"),
         )
 
 
@@ -111,6 +117,11 @@ def part_bytes(text: str) -> int:
     Raises:
         UserError: it is not a number of bytes, 1 or more.
     """
+    return _bytes_of(text, "The size of a part")
+
+
+def _bytes_of(text: str, what: str) -> int:
+    """Return the bytes of a size, 0 for an empty text; `what` begins the error message."""
     if not text:
         return 0
     try:
@@ -119,7 +130,7 @@ def part_bytes(text: str) -> int:
             return size.size_bytes(0)
     except BudgetError:
         pass
-    raise UserError(f"The size of a part is a number of bytes with a unit (2GB, 500MiB); '{shown(text)}' is not: write it like one of these.")
+    raise UserError(f"{what} is a number of bytes with a unit (2GB, 500MiB); '{shown(text)}' is not: write it like one of these.")
 
 
 @dataclass(frozen=True, kw_only=True)

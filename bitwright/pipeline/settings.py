@@ -8,13 +8,13 @@ from pathlib import Path
 
 from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_moments
 from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named, split_engine
-from bitwright.errors import RunError, TextError, UserError
+from bitwright.errors import RunError, TextError, UserError, shown
 from bitwright.objectives import Shape
 from bitwright.pipeline.calibration.mixture import parts_of, shares_in
 from bitwright.pipeline.finishing.router_calibration import step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
-from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, SEED, SEQUENCE_LENGTH
+from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, PRICE_ROWS, SEED, SEQUENCE_LENGTH
 from bitwright.spaces import DEFAULT_CACHE, DEFAULT_CACHE_TYPE, AnyCacheTypes, CacheTypes, cache_types
 
 #: prefix of the model's settings among those of the run
@@ -23,6 +23,7 @@ SELF, SEQUENTIAL = "self", " (sequential)"
 #: tokens of the longest sequence on which cache types are measured
 LONGEST = 1024
 FLOOR, FORCED = "floor", "forced"
+ALL_ROWS = "all"
 
 
 #: the settings that may be parts of other packages
@@ -47,7 +48,9 @@ class Settings:
     by a `floor` from the others of their layer, or `forced`, measured with tokens that are routed to them. `cache_types` are the types of keys and
     values: one type, one for each (`q8_0,q4_0`), or `any` to choose them with the weights, and `cache_length` the tokens of the sequences on which
     they are measured, as far as the text and the model's context go. Finished files are parts of at most `split_max_bytes`, one file where that is 0.
-    `text_column` is the column of texts in tables, see `read_documents`.
+    `text_column` is the column of texts in tables, see `read_documents`. `price_rows` is the number of rows of a tensor by which its formats are
+    priced, or `all`; empty for all of a small model and a sample of a larger one, see `priced_rows`. Packed tensors of the run folder take at most
+    `disk_limit_bytes`, twice the bytes of the source where that is 0.
     """
 
     model: str
@@ -70,6 +73,8 @@ class Settings:
     cache_length: int = LONGEST
     text_column: str = ""
     split_max_bytes: int = 0
+    price_rows: str = ""
+    disk_limit_bytes: int = 0
 
     def __post_init__(self) -> None:
         CALIBRATION_SEQUENCES.require(self.n_calibration)
@@ -82,6 +87,7 @@ class Settings:
         for codec in (self.rounding, self.ship_codec or self.rounding):
             engine.require_codec(codec)
         self._require_rare()
+        self._require_price_rows()
         parts_of(self.n_calibration, shares_in(self.calibration))
         for words in self.steps:
             step_named(words)
@@ -100,6 +106,13 @@ class Settings:
                 f"Forced routing measures nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of "
                 f"them, or --rare {FLOOR}."
             )
+
+    def _require_price_rows(self) -> None:
+        if self.price_rows in ("", ALL_ROWS):
+            return
+        if not self.price_rows.isdecimal():
+            raise UserError(f"Formats are priced by {ALL_ROWS} rows or by a number of them; '{shown(self.price_rows)}' is neither: choose one.")
+        PRICE_ROWS.require(int(self.price_rows))
 
     def _require_cache(self) -> None:
         if self.cache == DEFAULT_CACHE:
@@ -176,6 +189,7 @@ class Settings:
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "rarely chosen experts": self.rare,
             "parts of the file": f"of at most {self.split_max_bytes} bytes" if self.split_max_bytes else "one",
+            "rows that formats are priced by": self.price_rows or "by the size of the model",
             "seed": str(self.seed),
             "xllamacpp": importlib.metadata.version("xllamacpp"),
             "bitwright": importlib.metadata.version("bitwright"),
