@@ -13,6 +13,7 @@ from bitwright.ranges import (
     HELD_OUT_SEQUENCES,
     ORDERING_SEQUENCES,
     PARALLEL,
+    PRICE_ROWS,
     SECONDS,
     SEED,
     SEQUENCE_LENGTH,
@@ -255,8 +256,8 @@ PriceRows = Annotated[
     typer.Option(
         "--price-rows",
         metavar="ROWS",
-        help="Rows of each tensor by which its formats are priced: all, or a number. Default: all of a model of at most 16 million weights, else "
-        "as many as give prices a relative standard error of 10 %.",
+        help=f"Rows of each tensor by which its formats are priced: all, or a number, {PRICE_ROWS}. Default: all of a model of at most 16 million "
+        "weights, else as many as give prices a relative standard error of 10 %.",
         rich_help_panel=SEARCH,
     ),
 ]

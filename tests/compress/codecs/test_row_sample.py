@@ -81,7 +81,7 @@ def test_all_rows_are_the_levels_themselves(tmp_path: Path) -> None:
 
 
 def test_sums_of_errors_are_right_on_average_over_all_samples(tmp_path: Path) -> None:
-    """Of every two of five rows, one of them certain: the mean of the weighted sums is that of all rows."""
+    """Enumerate the samples of two of four rows, beside one that is certain: the mean of the weighted sums is that of all rows."""
     tensor = Tensor("blk.0.attn_q.weight", (5, 256), "F32")
     here = PackedTensors(tmp_path, made.MadeSource((tensor,)), GgmlCodec(), {})
     form = LLAMA_CPP.format("Q4_K")
