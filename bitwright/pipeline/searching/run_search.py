@@ -24,6 +24,7 @@ from bitwright.pipeline.loaded_run import LoadedRun, referenced_if_needed, timed
 from bitwright.pipeline.planning.cost_limits import CostLimit, require_possible
 from bitwright.pipeline.planning.held_out import prepared
 from bitwright.pipeline.pricing.price_table import distortion_of, priced, subject_of
+from bitwright.pipeline.pricing.priced_rows import SWEPT
 from bitwright.pipeline.pricing.run_space import uniforms, whole_space
 from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.searching.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
@@ -34,7 +35,6 @@ from bitwright.search import Expand, Problem, Refit, Row, Strategy, require_extr
 from bitwright.spaces import DEFAULT_CACHE_TYPE, Choice, Space, has_cache, weight_space, without_cache
 
 _UNIFORMS, _STAGE = 2, "search"
-_SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities whose gradient sweep stores its products
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class SearchSession:
 
     def _expand(self) -> Expand | None:
         """Return the function for slopes at a choice, if the run's sensitivity stored the gradient products from which curvatures are computed."""
-        if self.loaded.settings.sensitivity not in _SWEPT:
+        if self.loaded.settings.sensitivity not in SWEPT:
             return None
         run, space = self.run, weight_space(self.run.space)
         subject = subject_of(self.loaded, stored(space))
