@@ -86,7 +86,7 @@ class WeightSwapper:
 
     def _put_back(self, tensor: str) -> None:
         for piece in self._model.pieces[tensor]:
-            piece.from_engine(self._model.module.get_parameter(piece.parameter), piece.to_engine(self.originals[piece.parameter]))
+            piece.put(self._model.module.get_parameter(piece.parameter), piece.cut(self.originals[piece.parameter]))
         del self._loaded[tensor]
 
     def _write(self, tensor: str, matrix: Torch) -> None:

@@ -19,15 +19,18 @@ from bitwright.compress.models.auto_class import auto_class
 from bitwright.compress.models.checkpoints.checkpoint import Shards
 from bitwright.compress.models.checkpoints.configuration_file import read_configuration
 from bitwright.compress.models.checkpoints.quantized.quantization import quantization_of_model
+from bitwright.compress.models.gguf.gguf_rows import GgufRows
 from bitwright.compress.models.gguf.gguf_tokenizer import restore_pre_tokenizer
 from bitwright.compress.models.gguf.reader import GgufSource
-from bitwright.compress.models.gguf.same_model import require_same_model
+from bitwright.compress.models.gguf.same_model import require_same_model, require_same_tensors
+from bitwright.compress.models.gguf.split_files import named_parts
 from bitwright.compress.models.hub import NO_CODE, configuration, located, quietly, read_tokenizer
 from bitwright.compress.models.joined_name import split_name
 from bitwright.compress.models.model_settings import settings_of_folder
 from bitwright.compress.models.module_state import weights_of
-from bitwright.errors import ModelError
+from bitwright.compress.models.tensor_layout import ParameterSlice
 
+_HEAD = "output.weight"
 _KEPT_OPEN = 4  # opened models in memory; a run needs one
 
 
@@ -99,6 +102,8 @@ class GgufCheckpoint:
         """
         with quietly(self.path):
             found: PreTrainedConfig = AutoConfig.from_pretrained(**self._where)
+        if len(self.source.parts) > 1:  # transformers looks for the head in the first part alone
+            found.tie_word_embeddings = all(tensor.name != _HEAD for tensor in self.source.tensors)
         return found
 
     @cached_property
@@ -120,22 +125,34 @@ class GgufCheckpoint:
             return open_skeleton(self.config)
 
     def module(self) -> PreTrainedModel:
-        """Load a new module in float32 with the weights that transformers reads from the file.
+        """Load a new module in float32 with the weights that transformers reads from the file; of a split file, which it does not read, with those
+        that our own reader does.
 
         Raises:
             ModelError: transformers cannot load them, or reads another model than llama.cpp.
         """
-        if len(self.source.parts) > 1:
-            raise ModelError(
-                f"transformers reads a GGUF file that is not split; {self.path} has {len(self.source.parts)} parts: merge them with "
-                "`llama-gguf-split --merge`, or give the model's folder as MODEL and this file as --gguf."
-            )
-        with quietly(self.path):
-            found: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                **self._where, config=copy.deepcopy(self.config), dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-            )
+        found = self._filled() if len(self.source.parts) > 1 else self._loaded()
         require_same_model(self.source, found)
         return found
+
+    def _loaded(self) -> PreTrainedModel:
+        with quietly(self.path):
+            loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                **self._where, config=copy.deepcopy(self.config), dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+            )
+        return loaded
+
+    @torch.no_grad()
+    def _filled(self) -> PreTrainedModel:
+        with quietly(self.path), no_init_weights():
+            filled = made(self.config, dtype=torch.float32)
+        filled.tie_weights()
+        require_same_tensors(self.source, filled)
+        rows = GgufRows(self.source, filled)
+        for name, weight in weights_of(filled).items():
+            for expert, matrix in enumerate(weight) if weight.dim() == 3 else ((-1, weight),):
+                matrix.copy_(rows.rows(ParameterSlice(name, expert, range(matrix.shape[0]))).reshape(matrix.shape))
+        return filled
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -159,7 +176,7 @@ def open_checkpoint(name: str) -> Checkpoint:
     """
     model, way = split_name(name)
     path = located(model)
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [part for part in named_parts(path) if part.is_file()]
     stamps = tuple((file.name, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns) for file in files for about in (file.stat(),))
     return _opened(name, path.absolute(), path, stamps, way)
 

@@ -4,7 +4,7 @@ An engine tensor is a list of parameter slices, one below the other: one for an 
 of a layer into one 3-D parameter, several where the engine fuses what the module keeps apart. A slice takes rows of a matrix in any order:
 llama.cpp's rotary embedding pairs neighbouring dimensions for the `llama` architecture where transformers pairs the two halves of a head, so the rows
 of q and k are reordered head by head. Where a module multiplies by a matrix from the right, as GPT-2's `Conv1D`, its transpose is what the engine
-stores.
+stores. Where the engine's file has a constant factor of the model multiplied into a matrix, the slice has it as its scale.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ class ParameterSlice:
     """Slice of a torch parameter: `rows` of it, or of its matrix `expert` if it is 3-D (-1 if it is a plain matrix), in the engine's order.
 
     `columns` are the columns in the engine's order, None for all. If `transposed`, rows and columns are those of the transpose of the matrix.
+    The engine's weights are those of the module times `scale`.
     """
 
     parameter: str
@@ -30,6 +31,7 @@ class ParameterSlice:
     rows: Indices
     columns: Indices | None = None
     transposed: bool = False
+    scale: float = 1.0
 
     @property
     def n_rows(self) -> int:
@@ -62,15 +64,15 @@ class ParameterSlice:
         """Return the row of `matrix` for each engine row, `(n_rows,)`."""
         return indices(self.rows)
 
-    def to_engine(self, parameter: Torch) -> Torch:
-        """Copy the rows in engine order, `(n_rows, n_columns)`."""
+    def cut(self, parameter: Torch) -> Torch:
+        """Copy the rows in engine order, without the scale, `(n_rows, n_columns)`."""
         taken = _taken(self.matrix(parameter), self.rows)
         if self.columns is not None:
             taken = _taken(taken.mT, self.columns).mT
         return taken.clone(memory_format=torch.contiguous_format)
 
-    def from_engine(self, parameter: Torch, rows: Torch) -> None:
-        """Write `rows` `(n_rows, n_columns)`, in engine order, into the parameter."""
+    def put(self, parameter: Torch, rows: Torch) -> None:
+        """Write `rows` as `cut` returns them back into the parameter."""
         matrix, values = self.matrix(parameter), rows.to(parameter)
         if self.columns is None:
             matrix[_index(self.rows, parameter)] = values
@@ -79,6 +81,19 @@ class ParameterSlice:
         else:
             places = (torch.from_numpy(indices(each)).to(parameter.device) for each in (self.rows, self.columns))
             matrix[tuple(torch.meshgrid(*places, indexing="ij"))] = values
+
+    def to_engine(self, parameter: Torch) -> Torch:
+        """Return the engine's weights `(n_rows, n_columns)`, a copy."""
+        rows = self.cut(parameter)
+        return rows if self.scale == 1 else rows * self.scale
+
+    def from_engine(self, parameter: Torch, rows: Torch) -> None:
+        """Write the engine's weights `rows` `(n_rows, n_columns)` into the parameter."""
+        self.put(parameter, self.to_module(rows))
+
+    def to_module(self, rows: Torch) -> Torch:
+        """Return the module's weights of those of the engine, in the same order."""
+        return rows if self.scale == 1 else rows / self.scale
 
 
 def indices(chosen: Indices) -> NDArray[np.int64]:

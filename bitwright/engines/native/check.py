@@ -26,7 +26,9 @@ _ALLOWED_MEMORY = 1.1  # bytes of weights in memory for each on disk
 
 @dataclass(frozen=True)
 class NativeCheck(Check):
-    """Result of checking a native checkpoint. `memory_bytes` are those of the loaded module's parameters and buffers."""
+    """Result of checking a native checkpoint. `memory_bytes` are those of the module's parameters and buffers, loaded in the type of its
+    configuration, as whoever uses it does.
+    """
 
     checkpoint: CheckpointCheck
     memory_bytes: int
@@ -79,6 +81,7 @@ def check_native(container: CheckpointContainer, request: CheckRequest) -> Nativ
     """
     model, plan, path, contexts, prompt = request.model, request.plan, request.path, request.contexts, request.prompt
     built = container.written(path)
+    memory_bytes = footprint_bytes(load_native(path, "auto"))
     with request.progress.stage("Checking the checkpoint", 3 * len(contexts)) as advance:
         original = next_token_log_probabilities(model, contexts)
         original_speed = continued(model, prompt).tokens_per_second
@@ -103,7 +106,7 @@ def check_native(container: CheckpointContainer, request: CheckRequest) -> Nativ
     )
     return NativeCheck(
         checkpoint=checkpoint,
-        memory_bytes=footprint_bytes(packed.module),
+        memory_bytes=memory_bytes,
         tokenizes_alike=model.tokenizer(_SAMPLE)["input_ids"] == load_tokenizer(path)(_SAMPLE)["input_ids"],
         prompt=prompt,
         generated=continued(packed, prompt),

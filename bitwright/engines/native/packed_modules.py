@@ -30,13 +30,19 @@ class PackedMatrix(nn.Module):
         stored = (form.size_bytes(shape),) if isinstance(form, IntegerFormat) else shape
         self.weight = nn.Parameter(torch.empty(stored, dtype=stored_type(form)), requires_grad=False)
 
+    @property
+    def stored(self) -> nn.Parameter:
+        """Tensor as it is stored on disk."""
+        found: nn.Parameter = vars(self)["_parameters"]["weight"]
+        return found
+
     def rows(self, wanted: slice | Torch) -> Torch:
         """Dequantize some rows of the matrix, `(n_wanted, n_columns)`: float32, or the stored float type."""
-        return expanded(self.weight.view(self.shape[0], -1)[wanted], self.form, self.shape[1])
+        return expanded(self.stored.view(self.shape[0], -1)[wanted], self.form, self.shape[1])
 
     def parts(self) -> Iterator[slice]:
         """Yield ranges of rows that are dequantized at once."""
-        at_once = _EXPANDED_ON_CPU if self.weight.device.type == "cpu" else _EXPANDED_ELSEWHERE
+        at_once = _EXPANDED_ON_CPU if self.stored.device.type == "cpu" else _EXPANDED_ELSEWHERE
         step = max(1, at_once // self.shape[1])
         for start in range(0, self.shape[0], step):
             yield slice(start, min(start + step, self.shape[0]))
@@ -58,6 +64,23 @@ class PackedLinear(PackedMatrix):
         parts = [linear(x, self.rows(part).to(x.dtype)) for part in self.parts()]
         y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         return y if self.bias is None else y + self.bias.to(y.dtype)
+
+
+class WidenedLinear(PackedLinear):
+    """Linear layer stored in a narrower float type than the model computes in; code that reads its `weight` without calling it, as the mixer of Mamba
+    does, gets it in the type `dtype`.
+    """
+
+    def __init__(self, form: Format, shape: tuple[int, int], bias: nn.Parameter | None, *, dtype: torch.dtype) -> None:
+        super().__init__(form, shape, bias)
+        self.dtype = dtype
+
+    @property
+    def weight(self) -> nn.Parameter:  # type: ignore[override]  # read only, so that it is wide whoever reads it
+        """Weights `(n_rows, n_columns)` in the type of the model, a copy; a parameter, as loaders require."""
+        if "weight" not in vars(self)["_parameters"]:  # asked for before there is one
+            raise AttributeError("weight")
+        return nn.Parameter(self.stored.to(self.dtype), requires_grad=False)
 
 
 class PackedEmbedding(PackedMatrix):
@@ -135,7 +158,7 @@ class PackedStack(nn.Module):
 
     def _matrix(self, expert: int) -> Torch:
         blocks = self.experts[expert]
-        device = blocks[0].matrix.weight.device if blocks else next((b.matrix.weight.device for of in self.experts for b in of), torch.device("cpu"))
+        device = blocks[0].matrix.stored.device if blocks else next((b.matrix.stored.device for of in self.experts for b in of), torch.device("cpu"))
         found = torch.zeros(self.matrix_shape, dtype=self.dtype, device=device)
         for block in blocks:
             found[slice(*block.rows), slice(*block.columns)] = block.matrix.rows(slice(None)).to(self.dtype)

@@ -108,15 +108,24 @@ class RouterCall:
 
 @contextmanager
 def hook_routers(model: Model, callback: Callable[[RouterCall], None]) -> Iterator[None]:
-    """Call `callback` with every router call inside the `with` block."""
+    """Call `callback` with every router call inside the `with` block. Where a router's matrix is in a layer that is not called, as in LongCat, the
+    module around that layer is the router.
+    """
     names = router_parameters(model)
-    routers = {model.module.get_submodule(name.rpartition(".")[0]): layer for layer, name in names.items()}
+    paths = {layer: name.rpartition(".")[0] for layer, name in names.items()}
+    routers = {model.module.get_submodule(path): layer for layer, path in paths.items()}
+    around = {model.module.get_submodule(path.rpartition(".")[0]): layer for layer, path in paths.items()}
     n_experts = {layer: model.module.get_parameter(name).shape[0] for layer, name in names.items()}
+    called: set[int] = set()
 
     def hook(module: Module, given: Any, output: Any) -> None:
-        if module in routers:
-            layer = routers[module]
+        layer = routers.get(module, around.get(module, -1))
+        if module in routers or (module in around and layer not in called):
             callback(_router_call(layer, given[0], output, n_experts=n_experts[layer], n_at_once=model.source.n_experts_used))
+        if module in routers:
+            called.add(layer)
+        elif module in around:
+            called.discard(layer)
 
     handle = register_module_forward_hook(hook)
     try:

@@ -83,6 +83,7 @@ class Tapped(TorchFunctionMode):
             self._observe(self._of(args[1]), args[0], result)
         elif func is torch.nn.functional.embedding and self._of(args[1]):
             self._tap.embedding(self._of(args[1]), args[0], result)
+            return result.clone() if result.is_leaf and result.requires_grad else result  # some models scale it in place
         return result
 
     def _of(self, weight: Torch) -> list[Use]:

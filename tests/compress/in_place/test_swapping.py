@@ -1,5 +1,6 @@
 """Choices swapped into a module one after another: the same weights as writing each anew, and the original ones afterwards."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,18 @@ def test_the_module_has_the_weights_of_the_last_choice(model: Model, space: Spac
         unit = space.units[-1].tensors[0].name
         assert np.array_equal(in_module(model, unit), expected[unit, [form.name for form in space.formats].index("Q4_0")])
     assert all(torch.equal(weight, before[name]) for name, weight in model.module.named_parameters())
+
+
+def test_weights_that_the_file_scales_come_back_to_the_bit(model: Model, space: Space, levels: PackedTensors) -> None:
+    name = space.units[-1].tensors[0].name
+    scaled = replace(model, pieces={**model.pieces, name: tuple(replace(piece, scale=0.7) for piece in model.pieces[name])})
+    before = {key: weight.detach().clone() for key, weight in model.module.named_parameters()}
+    with swapping(scaled) as weights:
+        choice_loader(weights, scaled, levels, space)(uniform(space, "Q4_0"))
+        expected = levels.weights(space.units[-1].tensors[0], next(form for form in space.formats if form.name == "Q4_0"))
+        np.testing.assert_allclose(in_module(scaled, name), expected.reshape(-1, expected.shape[-1]), rtol=1e-6)
+        weights.load({})
+        assert all(torch.equal(weight, before[key]) for key, weight in model.module.named_parameters())
 
 
 def test_only_what_differs_is_expanded(model: Model, space: Space, levels: PackedTensors, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,3 +86,15 @@ def test_rows_are_written_in_the_parameters_own_type() -> None:
     ParameterSlice("p", -1, range(2)).from_engine(parameter, torch.full((2, 2), 1.5))
     assert parameter.dtype == torch.bfloat16
     assert (parameter == 1.5).all()
+
+
+def test_a_scale_is_the_engines_alone() -> None:
+    parameter = torch.arange(6.0).reshape(3, 2)
+    piece = ParameterSlice("p", -1, (2, 0), scale=0.7)
+    assert torch.equal(piece.to_engine(parameter), parameter[[2, 0]] * 0.7)
+    assert torch.equal(piece.cut(parameter), parameter[[2, 0]])
+    piece.from_engine(parameter, torch.tensor([[7.0, 14.0], [21.0, 28.0]]))
+    torch.testing.assert_close(parameter, torch.tensor([[30.0, 40.0], [2.0, 3.0], [10.0, 20.0]]))
+    original = torch.tensor([[0.1, 0.3], [0.7, 0.9], [1.1, 1.3]])
+    piece.put(parameter, piece.cut(original))
+    assert torch.equal(parameter[[0, 2]], original[[0, 2]])

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gguf import GGUFReader, GGUFValueType
 
-from bitwright.compress import GgmlCodec, GgufSource, PackedTensors
+from bitwright.compress import GgmlCodec, GgufSource, PackedTensors, load, open_source
 from bitwright.engines import Recipe, engine_named
 from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.split_gguf_container import SplitGgufContainer, split_bytes
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
-from bitwright.errors import OutputError, UserError
+from bitwright.errors import ModelError, OutputError, UserError
 from bitwright.written_files import is_as_written
 from tests.compress import tiny_models as tiny
 from tests.sentences import sentence
@@ -78,6 +79,37 @@ def test_llama_cpp_and_the_reader_find_the_same_model_as_in_one_file(gguf_256: P
     assert several.split_max_bytes == AT_MOST
     expected, found = (LlamaCpp(path, n_vocabulary=tiny.N_TOKENS, n_threads=1).next_token([1, 5, 9]) for path in (whole, first))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama_gqa", "llama_tied"])
+def test_a_split_file_alone_is_the_model_of_its_folder(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    folder = load(str(request.getfixturevalue(name)))
+    first = SplitGgufContainer(2**16).write(tmp_path / "m.gguf", Recipe(folder.source, {}), folder.source.stored)
+    split = load(str(first))
+    assert split.source.fingerprint == folder.source.fingerprint
+    assert split.pieces == folder.pieces
+    expected = folder.module.state_dict()
+    assert all(torch.equal(weight, expected[key]) for key, weight in split.module.state_dict().items())
+    ids = torch.tensor([[1, 17, 30, 42]])
+    with torch.inference_mode():
+        assert torch.equal(split.module(ids).logits, folder.module(ids).logits)
+
+
+def test_a_split_file_that_transformers_misreads_is_refused_as_a_whole_one_is(tiny_mixtral: Path, tmp_path: Path) -> None:
+    source = open_source(str(tiny_mixtral))
+    for container in (GgufContainer(), SplitGgufContainer(2**16)):
+        with pytest.raises(ModelError) as refused:
+            load(str(container.write(tmp_path / "m.gguf", Recipe(source, {}), source.stored)))
+        sentence(refused.value, "llama.expert_count")
+
+
+def test_a_split_file_is_read_anew_where_a_later_part_has_changed(llama_gqa: Path, tmp_path: Path) -> None:
+    source = open_source(str(llama_gqa))
+    first = SplitGgufContainer(2**16).write(tmp_path / "m.gguf", Recipe(source, {}), source.stored)
+    before = load(str(first)).source.fingerprint
+    last = SplitGgufContainer(2**16).files(first)[-1]
+    last.write_bytes(last.read_bytes()[:-2] + b"\x11\x11")
+    assert load(str(first)).source.fingerprint != before
 
 
 def test_every_part_is_recorded_and_a_foreign_one_stops_them_all(gguf_256: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from bitwright.engines.native.packed_modules import (
     PackedLinear,
     PackedMatrix,
     PackedStack,
+    WidenedLinear,
     footprint_bytes,
 )
 from bitwright.engines.no_engine import INTEGERS
@@ -122,3 +123,13 @@ def test_parts_of_a_layer_are_put_where_they_belong() -> None:
     across = [Block(blocks[0].matrix, (0, 40), (0, 64)), Block(blocks[1].matrix, (0, 40), (64, 128))]
     wide = torch.randn(3, 128, generator=torch.Generator().manual_seed(2))
     assert torch.allclose(AssembledLinear(across, (40, 128), None)(wide), linear(wide, torch.cat([weights[:40], weights[40:]], dim=1)), atol=1e-4)
+
+
+def test_a_layer_of_narrow_floats_is_wide_to_whoever_reads_it_and_narrow_in_memory() -> None:
+    layer = WidenedLinear(INTEGERS.format("BF16"), (5, 4), None, dtype=torch.float32)
+    layer.weight = nn.Parameter(torch.arange(20.0).reshape(5, 4).to(torch.bfloat16), requires_grad=False)  # type: ignore[misc]
+    x = torch.ones(4)
+    assert torch.equal(layer.weight @ x, layer(x))
+    assert layer.weight.dtype == torch.float32
+    assert layer.state_dict()["weight"].dtype == torch.bfloat16
+    assert footprint_bytes(layer) == 40

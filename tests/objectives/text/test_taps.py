@@ -78,6 +78,20 @@ def test_looked_up_rows_are_the_engine_rows(tied: Model) -> None:
     np.testing.assert_array_equal(y.numpy(), tied.source.read(table)[ids.numpy()])
 
 
+def test_looked_up_rows_may_be_scaled_in_place_and_still_have_a_gradient(tied: Model) -> None:
+    found: list[Torch] = []
+
+    class Watched(Seen):
+        def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
+            found.append(y.requires_grad_(True))
+
+    with torch.enable_grad(), Tapped(tied, Watched()):
+        rows = torch.nn.functional.embedding(torch.tensor([3, 5]), tied.module.get_input_embeddings().weight)
+        rows *= 2
+    rows.sum().backward()
+    assert torch.equal(found[0].grad, torch.full_like(found[0], 2))
+
+
 def test_uses_name_their_expert(mixtral: Model) -> None:
     assert is_mixture(mixtral)
     seen = observed(mixtral)

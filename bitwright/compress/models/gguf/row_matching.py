@@ -2,7 +2,8 @@
 
 A matrix of the file, or its transpose, is made of whole rows of the module's matrices or of their transposes: in any order (rotary embeddings), a
 part of them (fused q, k and v), of several parameters, expert by expert. So each row is looked up by its contents in an index of the module's rows,
-no name is needed, and what was found is compared weight by weight. Names are hints where equal rows leave a choice.
+no name is needed, and what was found is compared weight by weight. Names are hints where equal rows leave a choice. Matrices that are left may be
+multiples of the module's, see `scaled_rows.py`.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from torch import Tensor as Torch
 from bitwright.compress.models.float_types import FLOAT_TYPES
 from bitwright.compress.models.gguf.equal_rows import FoundRows, resolve
 from bitwright.compress.models.gguf.row_index import Owner, ParameterRows, hashes_of_rows
+from bitwright.compress.models.gguf.scaled_rows import scaled_pieces
 from bitwright.compress.models.gguf.value_matching import Values
 from bitwright.compress.models.source import Source
 from bitwright.compress.models.tensor_layout import ParameterSlice, as_indices
@@ -28,7 +30,8 @@ _AS_IT_IS = "F32"
 class Binding:
     """Tensors of a file by where their values are in the module.
 
-    `pieces` has the matrices that were found, `rounded` the names of those that the file rounds to its own float type, `copies` the tensors of the
+    `pieces` has the matrices that were found, `rounded` the names of those that the file rounds to its own float type or
+    multiplies by a constant, `copies` the tensors of the
     same rows as another tensor of the file, which has them in `pieces`, and `elsewhere` those whose values some parameter has in another arrangement.
     Nothing is known of the `unfound`.
     """
@@ -54,6 +57,7 @@ def bind_by_rows(source: Source, parameters: Mapping[str, Torch], hints: Mapping
     for stored in types if left else ():
         transposed, plain = (ParameterRows(matching.free, transposed=side, stored=stored) for side in (True, False))
         left = [tensor for tensor in left if stored not in (_AS_IT_IS, tensor.stored) or not matching.turned(tensor, transposed, plain)]
+    left = [tensor for tensor in left if not matching.scaled(tensor)]
     values = Values(parameters)
     left += [tensor for tensor in source.tensors if len(tensor.shape) == 1]
     unfound = {tensor.name for tensor in left if not values.hold(tensor.name, source.read(tensor))}
@@ -101,6 +105,20 @@ class _Matching:
             if len(pieces) == tensor.n_matrices and self._bind(tensor, weights, found, pieces, side.stored):
                 return True
         return False
+
+    def scaled(self, tensor: Tensor) -> bool:
+        """Bind a tensor that is a multiple of a parameter, or a copy of another that is; return whether it is."""
+        pieces = scaled_pieces(tensor, torch.from_numpy(self._source.read(tensor)), self._parameters, hint=self._hints.get(tensor.name, ""))
+        places = [((piece.parameter, piece.expert, False), piece) for piece in pieces]
+        if any(place in self._taken and self._taken[place][piece.order()].any() for place, piece in places):
+            self.copies.append(tensor)
+        elif pieces:
+            for place, piece in places:
+                n_rows = piece.matrix(self._parameters[piece.parameter]).shape[0]
+                self._taken.setdefault(place, np.zeros(n_rows, dtype=np.bool_))[piece.order()] = True
+            self.pieces[tensor.name] = pieces
+            self.rounded.append(tensor.name)
+        return bool(pieces)
 
     def _found(self, tensor: Tensor, lines: Torch, rows: ParameterRows) -> FoundRows | None:
         index, hint = rows.of_length(lines.shape[1]), self._hints.get(tensor.name, "")

@@ -18,15 +18,28 @@ def require_same_model(source: Source, module: PreTrainedModel) -> None:
     Raises:
         ModelError: the architecture is not supported, or something differs.
     """
-    require_alike(module.config, source.metadata, [tensor.name for tensor in source.tensors])
-    laid_out = lay_out(module, source.architecture)
-    different = {tensor.name for tensor in source.tensors} - {_ROPE_FACTORS} ^ set(laid_out)
+    require_same_tensors(source, module)
+    laid_out, different = lay_out(module, source.architecture), set[str]()
     for tensor in source.tensors:
-        if tensor.name in laid_out and not different:
+        if tensor.name in laid_out:
             weights = [weights_of(module)[piece.parameter] for piece in laid_out[tensor.name]]
             rows = torch.cat([piece.to_engine(weight).reshape(-1) for piece, weight in zip(laid_out[tensor.name], weights, strict=True)])
             if not _equal(rows, torch.from_numpy(source.read(tensor)).reshape(-1)):
                 different.add(tensor.name)
+    _require_none(source, different)
+
+
+def require_same_tensors(source: Source, module: PreTrainedModel) -> None:
+    """Require that the module, which may be without weights, has the settings of the file and a place for each of its tensors, and no other.
+
+    Raises:
+        ModelError: the architecture is not supported, or something differs.
+    """
+    require_alike(module.config, source.metadata, [tensor.name for tensor in source.tensors])
+    _require_none(source, {tensor.name for tensor in source.tensors} - {_ROPE_FACTORS} ^ set(lay_out(module, source.architecture)))
+
+
+def _require_none(source: Source, different: set[str]) -> None:
     if different:
         raise ModelError(
             f"The module's weights must equal the file's; {', '.join(sorted(different)[:3])} of {source.name} differ, so transformers and llama.cpp "

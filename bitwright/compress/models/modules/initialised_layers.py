@@ -2,17 +2,19 @@
 
 `from_pretrained` calls `_init_weights` of a model on modules that the checkpoint does not fill. A packed layer has no `weight` until the first
 forward pass; the method of most families looks before it initialises, and that of some, such as Falcon and GPT-BigCode, does not. It is tried here
-on the meta device, with the weights taken away.
+on the meta device, with the weights taken away. That of Youtu zeroes a row of an embedding that was loaded, which is found on the loaded module.
 """
 
 import copy
 from collections.abc import Iterable
+from contextlib import suppress
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 _WEIGHT = ".weight"
+_LOADED = "_is_hf_initialized"  # transformers' mark
 
 
 @torch.no_grad()
@@ -27,6 +29,32 @@ def initialised_layers(module: PreTrainedModel, names: Iterable[str]) -> frozens
             if layer in layers and not _is_initialised(inner, model, without=layer):
                 missed[layers[layer]] = None
     return frozenset(missed)
+
+
+@torch.no_grad()
+def overwritten(module: PreTrainedModel) -> tuple[str, ...]:
+    """Return the names of weights of a loaded module that its own initialisation changes although they are marked as loaded. They are as before
+    afterwards.
+
+    Memory: a copy of the weights of a layer and of those right in it.
+    """
+    names, found = {id(weight): name for name, weight in module.named_parameters()}, dict[str, None]()
+    marked = [*module.parameters(), *module.buffers()]
+    for tensor in marked:
+        vars(tensor)[_LOADED] = True
+    with torch.random.fork_rng(devices=[]):
+        for inner, model in _with_models(module, module):
+            near = [weight for layer in (inner, *inner.children()) for weight in layer.parameters(recurse=False)]
+            before = [weight.detach().clone() for weight in near]
+            with suppress(AttributeError, NotImplementedError):
+                model._init_weights(inner)  # type: ignore[no-untyped-call]
+            for weight, was in zip(near, before, strict=True):
+                if not torch.equal(weight, was):
+                    weight.copy_(was)
+                    found[names[id(weight)]] = None
+    for tensor in marked:
+        vars(tensor).pop(_LOADED, None)
+    return tuple(found)
 
 
 def _is_initialised(inner: nn.Module, model: PreTrainedModel, *, without: nn.Module) -> bool:

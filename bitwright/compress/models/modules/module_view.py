@@ -13,6 +13,7 @@ from bitwright.compress.models.gguf.gguf_rows import GgufRows
 from bitwright.compress.models.gguf.reader import fingerprint
 from bitwright.compress.models.headers import Headers, Outline
 from bitwright.compress.models.modules.direct_reads import direct_reads, sentence_of
+from bitwright.compress.models.modules.initialised_layers import overwritten
 from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.structure import EMBEDDING, ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
@@ -101,8 +102,18 @@ class ModuleView(View):
         )
         return outline_of(checkpoint, (least, most), {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
 
-    def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:  # noqa: ARG002
-        """Bind the matrices of this view to the parameters of `module`."""
+    def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
+        """Bind the matrices of this view to the parameters of `module`.
+
+        Raises:
+            ModelError: with `apart`, transformers overwrites a weight of this family while it loads a packed checkpoint.
+        """
+        changed = overwritten(module) if self.apart else ()
+        if changed:
+            raise ModelError(
+                f"A packed checkpoint must load as it was written; of {checkpoint.name} ({module.config.model_type}) transformers overwrites part of "
+                f"{changed[0]} while it loads one: choose --target native or llama.cpp."
+            )
         tensors, pieces = module_tensors(module, apart=self.apart)
         units = [tensor.name for unit in discover(tensors) for tensor in unit.tensors]
         read = () if self.apart else direct_reads(module, units)

@@ -135,5 +135,5 @@ def _by_unit(subject: Subject, values: dict[str, Torch]) -> NDArray[np.float64]:
     for u, unit in enumerate(subject.space.units):
         for piece in (piece for tensor in unit.tensors for piece in subject.model.pieces[tensor.name]):
             if piece.parameter in values:
-                found[u] += float(piece.to_engine(values[piece.parameter]).sum(dtype=torch.float64))
+                found[u] += float(piece.cut(values[piece.parameter]).sum(dtype=torch.float64))
     return found

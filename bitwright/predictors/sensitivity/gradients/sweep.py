@@ -253,7 +253,7 @@ class _Pricing(Tap):
         stored = self._space.offered[u] & (self._names == tensor.stored)
         for f in np.flatnonzero(self._space.offered[u] & ~stored & (self._names != self._at.get(tensor.name, tensor.stored))):
             weights = self._rows.levels.some_rows(self._rows.packed(tensor), self._space.formats[f], places)
-            yield int(f), torch.from_numpy(weights).to(current) - current
+            yield int(f), use.piece.to_module(torch.from_numpy(weights).to(current)) - current
         if use.tensor in self._at and use.piece.parameter in self._originals:
             back = _rows(self._originals, use, wanted) - current
             yield from ((int(f), back) for f in (*np.flatnonzero(stored), -1))
