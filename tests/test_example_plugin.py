@@ -73,7 +73,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def used(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """What one process prints that uses every part by its name, and the folder it worked in."""
+    """Output of one process that uses every part by its name, and the folder it worked in."""
     folder = tmp_path_factory.mktemp("used")
     return json.loads(ran(environment, "-c", PROGRAM, str(folder)).splitlines()[-1]), folder
 
