@@ -185,6 +185,7 @@ def fit(
             path = build(found, out / loaded.engine.file_name, progress=progress)
         with timed(run.store, "check"):
             checked = _checked(loaded, found, path, engine_python)
+        loaded.levels.keep(found.formats)
         summary = request.summary(judgement.first_values())
         write_page(summary, out / REPORT)
         return Fitted(found, path, checked, summary, out / REPORT, judgement)

@@ -57,7 +57,7 @@ def checkpoints(llama_tied: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 @pytest.mark.parametrize("method", WRITERS)
 @pytest.mark.parametrize("name", [CONFIG, WHOLE])
 def test_quantized_checkpoints(method: str, name: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    """Every weight of the module must be in what is accepted, in its shape."""
+    """An accepted folder has every weight of the module, in its shape."""
     folder = Path(shutil.copytree(checkpoints[method], tmp_path / "model"))
     said = folder / MODEL_OPTIMIZER_FILE if method == "modelopt" and name == CONFIG else folder / name
 
@@ -86,7 +86,7 @@ def test_parts_of_a_split_file(number: int, tmp_path: Path) -> None:
 
 
 def test_the_gguf_file_of_a_folder(llama_256: Path, gguf_256: Path, tmp_path: Path) -> None:
-    """File that `--gguf` names or a converter wrote; its headers must be those of the library."""
+    """A file of `--gguf` or of a converter: its headers are those of the library."""
     file = tmp_path / "model.gguf"
     view = engine_named("llama.cpp").view
 

@@ -41,6 +41,13 @@ class View(ABC):
         if way:
             raise UserError(f"A GGUF file of a folder, or a converter to one, is for llama.cpp alone; {way} is given with {folder}: leave it out.")
 
+    def require_streamable(self, checkpoint: Checkpoint) -> None:  # noqa: B027  # most views bind a module without its weights
+        """Require that `bound` works without the weights of the module.
+
+        Raises:
+            ModelError: it does not.
+        """
+
     @abstractmethod
     def source(self, checkpoint: Checkpoint) -> Source:
         """Return the tensors of a model without a torch module; weights are read from the files on demand.

@@ -43,6 +43,14 @@ class LlamaCppView(View):
         if _is_converted(checkpoint, progress):
             _path_of(checkpoint, progress)
 
+    def require_streamable(self, checkpoint: Checkpoint) -> None:
+        """Require a model that our own writer lays out: a converted file is bound to the module by its values."""
+        if _is_converted(checkpoint, Silent()):
+            raise ModelError(
+                f"A model is streamed for llama.cpp where its tensors are known by name; those of {checkpoint.name} are known by their values: give "
+                "more --search-memory, or choose another --target."
+            )
+
     def source(self, checkpoint: Checkpoint) -> Source:
         """Return the tensors of the model in this view, read on demand."""
         return _file_of(checkpoint) if _is_converted(checkpoint, Silent()) else GGUF_VIEW.source(checkpoint)
