@@ -31,8 +31,9 @@ from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.planning.held_out import measure
 from bitwright.pipeline.pricing.price_table import distortion_of, subject_of
 from bitwright.pipeline.pricing.run_space import price, whole_space
-from bitwright.pipeline.searching.ask_tell_loop import Effort
-from bitwright.pipeline.searching.run_search import DEFAULT, open_session
+from bitwright.pipeline.searching.ask_tell_loop import Meter
+from bitwright.pipeline.searching.model_problem import open_problem
+from bitwright.pipeline.searching.search import DEFAULT
 from bitwright.predictors import gradient_products, importance_error_table
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.progress import Silent
@@ -79,6 +80,7 @@ def budgets_of(args: argparse.Namespace, run: Run) -> list[int]:
 
 
 def optima(run: Run, table: Table, budgets: list[int]) -> tuple[Choice, ...]:
+    """Optima of a table at each of the budgets, in bits."""
     return tuple(solve(run.space, table, bits).choice for bits in budgets)
 
 
@@ -94,8 +96,8 @@ def many_sweeps(args: argparse.Namespace) -> Table:
 def steps(bench: LoadedRun, run: Run, start: tuple[Choice, ...], budgets: list[int]) -> Iterator[Row]:
     """Yield one step along the slopes from each plan, at every damping."""
     found: dict[float, list[Choice]] = {damping: [] for damping in DAMPINGS}
-    with open_session(bench, run, DEFAULT) as at:
-        expand = at.method_context([]).expand
+    with open_problem(bench, run, DEFAULT, Meter()) as (problem, _):
+        expand = problem.expand
         for choice, bits in zip(start, budgets, strict=True):
             slopes, curvatures = expand(choice)
             for damping in DAMPINGS:
@@ -116,12 +118,13 @@ def rows(args: argparse.Namespace, bench: LoadedRun, run: Run, budgets: list[int
         other.store.close()
     yield from steps(bench, run, one, budgets)
     for name, method, n in (("search", method_named("auto"), N_SEARCHED), ("exchanges", LONG, N_EXCHANGES)):
-        search = Search(replace(method, name=f"{name} of {n}"), Effort(evaluations=n))
+        search = Search(replace(method, name=f"{name} of {n}"), evaluations=n)
         heats = (Heat(bench, run, bits, width, ()) for bits, width in zip(budgets, args.budgets, strict=True))
         yield Row(f"{name}, {n} evaluations", tuple(searched(heat, name, search, first=heat.priced()).choices[0] for heat in heats))
 
 
 def show(run: Run, row: Row, first: Row, *, budgets: list[int]) -> None:
+    """Print the divergence of a row's plans, and its paired difference from those of the first row."""
     cells = []
     for choice, other, bits in zip(row.choices, first.choices, budgets, strict=True):
         assert run.space.total_bits(choice) <= bits
@@ -133,6 +136,7 @@ def show(run: Run, row: Row, first: Row, *, budgets: list[int]) -> None:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder of weights that were never quantized")
     parser.add_argument("--calibration", required=True, help="text to price and search on")

@@ -48,6 +48,7 @@ def at_tokens(model: Model, types: CacheTypes, reference: Reference) -> NDArray[
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parsers = parser.add_subparsers(required=True)
     types = parsers.add_parser("types")
@@ -72,6 +73,7 @@ def main() -> None:
 
 
 def print_types(name: str, text: Path, types: list[str]) -> None:
+    """Print the divergence of each pair of cache types, in torch and in llama.cpp."""
     print("Divergence from a cache of F16, nats/token; last: torch against llama.cpp with the same types")
     print(f"{'keys':8}{'values':8}{'in torch':>20}{'in llama.cpp':>20}{'between them':>20}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -80,6 +82,7 @@ def print_types(name: str, text: Path, types: list[str]) -> None:
 
 
 def measured_types(name: str, text: Path, names: list[str], scratch: Path) -> Iterator[tuple[str, ...]]:
+    """Yield keys' and values' types, and their divergence in torch, in llama.cpp, and between the two."""
     model, file = load(name), scratch / "model.gguf"
     source = open_source(name)
     floats = {tensor.name: "F32" for tensor in source.tensors}  # the engine is many times slower with BF16 on most processors
@@ -98,6 +101,7 @@ def measured_types(name: str, text: Path, names: list[str], scratch: Path) -> It
 
 
 def print_lengths(name: str, text: Path, types: list[str]) -> None:
+    """Print the divergence of cache types on the same text cut into sequences of each length."""
     model = load(name)
     ids = split_texts(read_documents(text), model.tokenizer, Shape(0, N_LONG, max(LENGTHS)), name=text.name).held_out.ids
     print(f"Divergence from a cache of F16, nats/token, over the same {ids.size:,} tokens as sequences of so many; below it the difference from the")
@@ -115,15 +119,18 @@ def print_lengths(name: str, text: Path, types: list[str]) -> None:
 
 
 def mean_and_error(nats: NDArray[np.float64]) -> str:
+    """Format a mean and its standard error."""
     return f"{nats.mean():.5f} ± {standard_error(nats):.5f}"
 
 
 def engine(file: Path, types: CacheTypes, contexts: list[NDArray[np.int64]], n_vocabulary: int) -> NDArray[np.float64]:
+    """Log-probabilities of the token after each context `(n_contexts, n_vocabulary)`, computed by llama.cpp."""
     loaded = LlamaCpp(file, n_vocabulary=n_vocabulary, n_threads=1, cache=types)
     return np.stack([loaded.next_token(context.tolist()) for context in contexts])
 
 
 def print_rivals(args: argparse.Namespace) -> None:
+    """Print the best plans within each memory with cache types chosen and fixed."""
     settings = bw.Settings(
         args.model,
         formats=FORMATS,
@@ -160,13 +167,14 @@ def print_prices(run: Run) -> None:
 def optimum(run: Run, memory: str, context: int, types: CacheTypes | AnyCacheTypes) -> Choice:
     """The best choice `(n_units,)` by the run's table, empty where nothing fits."""
     try:
-        bound = bounded(run, Memory(bw.parse_budget(memory), context, 1, types))
+        limited, size_bytes = bounded(run, Memory(bw.parse_budget(memory), context, 1, types))
     except BudgetError:
         return np.empty(0, dtype=np.int64)
-    return solve(bound.run.space, run.table, 8 * bound.size_bytes).choice
+    return solve(limited.space, run.table, 8 * size_bytes).choice
 
 
 def figures(run: Run, choice: Choice, ours: NDArray[np.float64]) -> str:
+    """Format a choice's cache types, size, divergence, and its paired difference from `ours`."""
     if not len(choice):
         return "nothing fits, or the original does"
     nats, space = np.array(run.measurements[tuple(choice.tolist())].by_sequence[:, 0]), run.space

@@ -61,6 +61,7 @@ def lanes(settings: Settings, out: Path) -> dict[str, tuple[Lab, str]]:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = parser_of(__doc__, formats="INT2_G32,INT3_G32,INT4_G32,INT6_G32", skip="token_embd*", budgets="2.25,2.5,3,3.5,4", evaluations=100)
     args = parser.parse_args()
     torch.set_num_threads(1)

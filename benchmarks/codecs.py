@@ -11,7 +11,7 @@ Lanes, all with the same format for every matrix of the blocks (embedding and he
     hqq             half-quadratic
     gptq            GPTQ with the moments of the original model
     gptq + clip     the same with searched ends
-    ..., in order   GPTQ block after block, each seeing the error of those before it
+    ... (sequential) GPTQ block after block, each seeing the error of those before it
     ..., as stored  columns from the first to the last, instead of those of the largest activations first
     ..., by current the levels of a group placed by the weights as they are when its first column comes, instead of by the original weights
     llm-compressor  its GPTQ on the same tokens, its weights read from the folder that the script wrote, after which the lane is named
@@ -26,31 +26,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from second_moments import moments_of
 
 from bitwright.compress import Floats, Model, PackedTensors, Rounding, Weights, applied, integer_codec, load, packed_codec, planned_weights
 from bitwright.compress.codecs.rounding.clipping import SearchedClipping, clipped
 from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored
 from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
 from bitwright.compress.codecs.rounding.rounding import RoundToNearest
-from bitwright.objectives import (
-    KullbackLeibler,
-    Reference,
-    Shape,
-    Tokens,
-    collect_importance,
-    collect_moments,
-    read_documents,
-    split_texts,
-    standard_error,
-)
+from bitwright.objectives import KullbackLeibler, Reference, Shape, Tokens, collect_importance, read_documents, split_texts, standard_error
 from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
 from bitwright.progress import Silent
 from bitwright.spaces import INTEGER_FORMATS, PACKED_FORMATS, Format, PackedFormat, discover
 
-SEQUENCES_AT_ONCE = 8
 RIVAL = "llm-compressor"
 FORMATS = {form.name: form for form in (*INTEGER_FORMATS, *PACKED_FORMATS)}
 Lane = Callable[[], Weights]
@@ -74,9 +63,11 @@ class Bench:
             return self.reference.measure(self.model, (KullbackLeibler(),))[:, 0]
 
     def levels(self, name: str, rounding: Rounding) -> PackedTensors:
+        """Tensors packed by a rounding, in a folder of that name."""
         return PackedTensors(self.out / name, self.model.source, self.codec(rounding), self.importance if name != "none" else {})
 
     def at_once(self, name: str, rounding: Rounding) -> Weights:
+        """Weights of all tensors rounded independently."""
         levels = self.levels(name, rounding)
         for tensor in self.model.tensors:
             if tensor.name in self.formats:
@@ -84,6 +75,8 @@ class Bench:
         return planned_weights(self.model, levels, formats=self.formats)
 
     def in_order(self, name: str, rounding: Callable[[Mapping[str, Floats]], Rounding]) -> Weights:
+        """Weights rounded block by block, each with the inputs that the rounded blocks before it produce."""
+
         def with_moments(moments: Mapping[str, Floats]) -> PackedTensors:
             return self.levels(name, rounding(moments))
 
@@ -92,12 +85,6 @@ class Bench:
             with sequential_gptq(self.model, self.formats, self.calibration, levels=with_moments, progress=Silent()):
                 pass
         return planned_weights(self.model, kept, formats=self.formats)
-
-    def moments(self) -> Mapping[str, Floats]:
-        with torch.no_grad(), collect_moments(self.model, list(self.formats)) as found:
-            for ids in self.calibration.batches(SEQUENCES_AT_ONCE):
-                self.model.module(torch.from_numpy(ids), use_cache=False)
-        return found
 
     def rival(self, folder: Path) -> Weights:
         """Weights that another program left under the names of transformers, one parameter for each tensor."""
@@ -112,7 +99,8 @@ class Bench:
 
 
 def lanes(bench: Bench, rivals: list[Path]) -> dict[str, Lane]:
-    moments = bench.moments()
+    """Functions that make the weights of each codec, by name."""
+    moments = moments_of(bench.model, bench.formats, bench.calibration)
     found: dict[str, Lane] = {
         "rtn": lambda: bench.at_once("rtn", RoundToNearest()),
         "clip": lambda: bench.at_once("clip", SearchedClipping()),
@@ -124,13 +112,14 @@ def lanes(bench: Bench, rivals: list[Path]) -> dict[str, Lane]:
         "gptq + clip, by current": lambda: bench.at_once("clip-current", Gptq(moments, place=clipped, when="as they come")),
         "gptq (sequential)": lambda: bench.in_order("order", Gptq),
         "gptq (sequential), as stored": lambda: bench.in_order("order-stored", lambda m: Gptq(m, order=as_stored)),
-        "gptq + clip, in order": lambda: bench.in_order("order-clip", lambda m: Gptq(m, place=clipped)),
-        "gptq + clip, in order, by current": lambda: bench.in_order("order-clip-current", lambda m: Gptq(m, place=clipped, when="as they come")),
+        "gptq + clip (sequential)": lambda: bench.in_order("order-clip", lambda m: Gptq(m, place=clipped)),
+        "gptq + clip (sequential), by current": lambda: bench.in_order("order-clip-current", lambda m: Gptq(m, place=clipped, when="as they come")),
     }
     return found | {f"{RIVAL}, {folder.name}": lambda folder=folder: bench.rival(folder) for folder in rivals}  # type: ignore[misc]
 
 
 def show(nats: Mapping[str, NDArray[np.float64]], seconds: Mapping[str, float]) -> None:
+    """Print the divergence and the seconds of each codec, and the paired difference from rtn."""
     base = nats["rtn"]
     print(f"| {'codec':33} | {'nats per token':>17} | {'against rtn':>18} | seconds |\n|---|---|---|---|")
     for name, values in nats.items():
@@ -144,6 +133,7 @@ def show(nats: Mapping[str, NDArray[np.float64]], seconds: Mapping[str, float]) 
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder or a GGUF file of weights that were never quantized")
     parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")

@@ -41,6 +41,7 @@ def shapes() -> list[Shape]:
 
 
 def sized(embedding: int, queries: int, keys: int, head: int, feed_forward: int) -> dict[str, Any]:
+    """Dimensions of a Llama, as its configuration names them."""
     return {
         "hidden_size": embedding,
         "num_attention_heads": queries,
@@ -63,6 +64,7 @@ def error(kind: str, settings: dict[str, Any], folder: Path) -> float:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     errors = []
     for kind, settings in shapes():
         with tempfile.TemporaryDirectory() as scratch:

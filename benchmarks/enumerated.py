@@ -11,6 +11,7 @@ Everything is kept in the folder and not repeated, so an interrupted run goes on
 """
 
 import argparse
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from bitwright.objectives import KullbackLeibler
 from bitwright.pipeline import Search, Settings
 from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.pricing.run_space import price
-from bitwright.pipeline.searching.ask_tell_loop import Effort, Meter, run_strategy
-from bitwright.pipeline.searching.run_search import open_session
+from bitwright.pipeline.searching.ask_tell_loop import Meter, run_strategy
+from bitwright.pipeline.searching.model_problem import open_problem
 from bitwright.progress import Silent
 from bitwright.search import hypervolume, nondominated, solve
 
@@ -38,6 +39,7 @@ def area(nats: NDArray[np.float64], bits: NDArray[np.float64], reference: NDArra
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder of weights that were never quantized, of five blocks or fewer")
     parser.add_argument("--calibration", required=True, help="text to search on")
@@ -58,24 +60,25 @@ def main() -> None:
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)
     space, auto = run.space, method_named("auto")
-    with open_session(bench, run, Search(auto, Effort(), (KullbackLeibler(),))) as at:
+    search = Search(auto, objectives=(KullbackLeibler(),))
+    with open_problem(bench, run, search, Meter()) as (problem, evaluator):
         searched = {}
         for n in map(int, args.evaluations.split(",")):
             along = run_strategy(
-                auto.for_front(at.method_context([]), max(2, n // 4)), at.evaluator, effort=Effort(n), meter=Meter(), progress=Silent()
+                auto.for_front(problem, max(2, n // 4)), evaluator, search=replace(search, evaluations=n), meter=Meter(), progress=Silent()
             )
             searched[n] = np.array([measured.choice for measured, _ in along.steps])
         extremes = space.total_bits(np.array([space.smallest(), space.largest()]))
         budgets = {share: int(np.interp(share, [0, 1], extremes)) for share in map(float, args.budgets.split(","))}
         within = {
             share: run_strategy(
-                auto.for_budget(at.method_context([]), bits), at.evaluator, effort=Effort(max(searched)), meter=Meter(), progress=Silent()
+                auto.for_budget(problem, bits), evaluator, search=replace(search, evaluations=max(searched)), meter=Meter(), progress=Silent()
             )
             for share, bits in budgets.items()
         }
         options = [np.flatnonzero(row) for row in space.offered]
         everything = np.array(list(product(*options)), dtype=np.int64)
-        nats = np.array([at.evaluator(choice, at.evaluator.n_sequences).first.value for choice in everything])
+        nats = np.array([evaluator(choice, evaluator.n_sequences).first.value for choice in everything])
     bits = (space.total_bits(everything) - space.fixed_bits).astype(np.float64)
     reference = 1.01 * np.array([nats.max(), bits.max()])
     true, value = area(nats, bits, reference), {choice.tobytes(): nat for choice, nat in zip(everything, nats, strict=True)}

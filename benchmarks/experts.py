@@ -32,18 +32,19 @@ from bitwright.compress import matrix_shape, measure_distortion
 from bitwright.engines import NATIVE
 from bitwright.errors import UserError
 from bitwright.methods.by_name import method_named
-from bitwright.objectives import KullbackLeibler, Measurement, Reference, standard_error
+from bitwright.objectives import Evaluator, KullbackLeibler, Measurement, Reference, standard_error
 from bitwright.pipeline import Run, Search, Settings
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.planning.held_out import measure
 from bitwright.pipeline.pricing.price_table import distortion_of, priced, subject_of
 from bitwright.pipeline.pricing.run_space import price, whole_space
-from bitwright.pipeline.searching.ask_tell_loop import Effort
-from bitwright.pipeline.searching.run_search import SearchSession, open_session, search_budget
+from bitwright.pipeline.searching.ask_tell_loop import Meter
+from bitwright.pipeline.searching.model_problem import open_problem
+from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.predictors import proxy_named
 from bitwright.predictors.sensitivity.text_divergence import divergence
 from bitwright.progress import Silent
-from bitwright.search import solve
+from bitwright.search import Problem, solve
 from bitwright.spaces import DROP, PRUNE, Choice, Choices, Tensor, by_layer, tied
 
 PRESETS = ("mc-moe", "mc-moe-released", "mc-moe-global")
@@ -63,7 +64,7 @@ class Lab:
         """
         if not n_evaluations:
             return solve(self.run.space, self.run.table, budget_bits).choice
-        search = Search(method_named(method), Effort(n_evaluations), (KullbackLeibler(),))
+        search = Search(method_named(method), evaluations=n_evaluations, objectives=(KullbackLeibler(),))
         try:
             trials = search_budget(self.bench, self.run, budget_bits=budget_bits, search=search).trials
         except UserError:
@@ -97,10 +98,10 @@ def plans_of_layers(run: Run) -> Choices:
     return tie.expanded(np.array(list(product(*(np.flatnonzero(row) for row in tie.coarse.offered))), dtype=np.int64))
 
 
-def best_of_layers(at: SearchSession, plans: Choices, budget_bits: int) -> Choice:
+def best_of_layers(problem: Problem, evaluator: Evaluator, plans: Choices, budget_bits: int) -> Choice:
     """The best of those that fit, by measuring all that fit."""
-    fitting = plans[at.run.space.total_bits(plans) <= budget_bits]
-    values = [at.evaluator(plan, at.evaluator.n_sequences).first.value for plan in fitting]
+    fitting = plans[problem.space.total_bits(plans) <= budget_bits]
+    values = [evaluator(plan, evaluator.n_sequences).first.value for plan in fitting]
     return fitting[int(np.argmin(values))]
 
 
@@ -139,6 +140,7 @@ def compared(told: Measurement, base: Measurement) -> str:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = parser_of(__doc__, formats="INT2_G32,INT3_G32,INT4_G32,INT6_G32", skip="token_embd*,*attn*", budgets="2,2.25,2.5,3,3.5", evaluations=100)
     parser.add_argument("--ranking", action="store_true", help="rank experts, and nothing else")
     args = parser.parse_args()
@@ -150,8 +152,9 @@ def main() -> None:
         return
     matrices = opened(replace(settings, target="native-matrices"), args.out / "matrices")
     asked, plans = budgets(kept.run, code_bits(args)), plans_of_layers(kept.run)
-    with open_session(kept.bench, kept.run, Search(method_named("auto"), Effort(0), (KullbackLeibler(),))) as at:
-        of_layers = {bits: best_of_layers(at, plans, budget) for bits, budget in asked.items()}
+    search = Search(method_named("auto"), evaluations=0, objectives=(KullbackLeibler(),))
+    with open_problem(kept.bench, kept.run, search, Meter()) as (problem, evaluator):
+        of_layers = {bits: best_of_layers(problem, evaluator, plans, budget) for bits, budget in asked.items()}
     print(f"{len(kept.run.space.units)} experts; {len(plans):,} plans with one format a layer, all measured where they fit")
     print("nats/token on held-out text (over per layer, and the paired difference from it)")
     for bits, budget in asked.items():

@@ -12,7 +12,8 @@ Everything is kept in the folder and not repeated, so an interrupted run goes on
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.methods.by_name import method_named
-from bitwright.objectives import KullbackLeibler
+from bitwright.objectives import Evaluator, KullbackLeibler
 from bitwright.pipeline import Search, Settings
 from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.planning.held_out import measure
 from bitwright.pipeline.pricing.run_space import price
-from bitwright.pipeline.searching.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
-from bitwright.pipeline.searching.run_search import SearchSession, open_session
+from bitwright.pipeline.searching.ask_tell_loop import Meter, SearchResult, run_strategy
+from bitwright.pipeline.searching.model_problem import open_problem
 from bitwright.predictors.plans.radial_basis import RadialBasisPredictor
 from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table_at
 from bitwright.progress import Silent
@@ -44,16 +45,16 @@ class Points:
     bits: NDArray[np.float64]
 
     def dominated(self, reference: NDArray[np.float64]) -> float:
+        """Hypervolume of the points as a share of the reference's box."""
         return hypervolume(np.column_stack([self.nats, self.bits]), reference) / float(reference.prod())
 
 
-def pinned(at: SearchSession, space: Space) -> Space:
+def pinned(evaluator: Evaluator, space: Space) -> Space:
     """AMQ's pruning: what alone diverges by more than twice the median keeps its largest format."""
-    at.swapper.restore()
     largest, smallest = space.largest(), space.smallest()
 
     def value(choice: NDArray[np.int64]) -> float:
-        return at.evaluator(choice, at.evaluator.n_sequences).first.value
+        return evaluator(choice, evaluator.n_sequences).first.value
 
     table = measured_table_at(space, largest, value, progress=Silent())
     drop = table[np.arange(len(smallest)), smallest]
@@ -63,12 +64,12 @@ def pinned(at: SearchSession, space: Space) -> Space:
     return space.narrowed(offered)
 
 
-def amq(at: SearchSession, args: argparse.Namespace) -> tuple[SearchResult, Space]:
-    space = pinned(at, at.run.space)
-    problem = Problem(space, np.zeros((0, len(space.units)), dtype=np.int64), at.evaluator.n_sequences, args.seed)
+def amq(problem: Problem, evaluator: Evaluator, args: argparse.Namespace, search: Search) -> tuple[SearchResult, Space]:
+    """Search of AMQ for the front, and the space that its pruning left."""
+    space = pinned(evaluator, problem.space)
     rounds = Rounds(args.n_first, args.n_rounds, args.n_each, clustered)
-    strategy = predicted_front(problem, RadialBasisPredictor(space.offered).fit, rounds)
-    return run_strategy(strategy, at.evaluator, effort=Effort(), meter=Meter(), progress=at.bench.progress), space
+    strategy = predicted_front(replace(problem, space=space), RadialBasisPredictor(space.offered).fit, rounds)
+    return run_strategy(strategy, evaluator, search=replace(search, evaluations=inf), meter=Meter(), progress=Silent()), space
 
 
 def points(space: Space, explored: SearchResult, n: int) -> Points:
@@ -79,6 +80,7 @@ def points(space: Space, explored: SearchResult, n: int) -> Points:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder of weights that were never quantized")
     parser.add_argument("--calibration", required=True, help="text to search on")
@@ -102,12 +104,11 @@ def main() -> None:
     )  # fmt: skip
     bench = set_up(settings, args.out, device="cpu", progress=Silent())
     run = price(bench)
-    default = Search(method_named("auto"), Effort((args.n_first + args.n_rounds * args.n_each) // args.share), (KullbackLeibler(),))
-    with open_session(bench, run, default) as at:
-        ours = run_strategy(
-            default.method.for_front(at.method_context([]), args.points), at.evaluator, effort=default.effort, meter=at.meter, progress=Silent()
-        )
-        theirs, space = amq(at, args)
+    default = Search(method_named("auto"), evaluations=(args.n_first + args.n_rounds * args.n_each) // args.share, objectives=(KullbackLeibler(),))
+    with open_problem(bench, run, default, Meter()) as (problem, evaluator):
+        strategy = default.method.for_front(problem, args.points)
+        ours = run_strategy(strategy, evaluator, search=default, meter=Meter(), progress=Silent())
+        theirs, space = amq(problem, evaluator, args, default)
     first = points(space, theirs, args.n_first)
     reference = 1.01 * np.array([first.nats.max(), first.bits.max()])
     n_weights = sum(unit.n_weights for unit in space.units)

@@ -24,27 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from second_moments import moments_of
 
 from bitwright.compress import Codec, Floats, GgmlCodec, GgmlErrorFeedback, Model, PackedTensors, applied, load, planned_weights
 from bitwright.compress.codecs.rounding.gptq import as_stored
-from bitwright.objectives import (
-    KullbackLeibler,
-    Reference,
-    Shape,
-    Tokens,
-    collect_importance,
-    collect_moments,
-    read_documents,
-    split_texts,
-    standard_error,
-)
+from bitwright.objectives import KullbackLeibler, Reference, Shape, Tokens, collect_importance, read_documents, split_texts, standard_error
 from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
 from bitwright.progress import Silent
 from bitwright.spaces import GGML_BY_NAME, GGML_FORMATS, BlockFormat, Format, discover
 
-SEQUENCES_AT_ONCE = 8
 BASE = "ggml"
 Moments = Mapping[str, Floats]
 LANES: dict[str, Callable[[Moments], Codec]] = {
@@ -90,25 +79,24 @@ class Bench:
 
     def matrices(self, form: BlockFormat) -> list[str]:
         """Return the names of the matrices of the blocks that `form` fits."""
-        found = (tensor for unit in discover(self.model.tensors) if unit.layer >= 0 for tensor in unit.tensors)
-        return [tensor.name for tensor in found if tensor.name in self.model.pieces and form.fits(tensor.shape)]
+        shapes = {tensor.name: tensor.shape for tensor in self.model.tensors}
+        return [name for name in in_layers(self.model) if form.fits(shapes[name])]
 
 
-def moments_of(model: Model, calibration: Tokens) -> Moments:
-    names = [tensor.name for unit in discover(model.tensors) if unit.layer >= 0 for tensor in unit.tensors if tensor.name in model.pieces]
-    with torch.no_grad(), collect_moments(model, names) as found:
-        for ids in calibration.batches(SEQUENCES_AT_ONCE):
-            model.module(torch.from_numpy(ids), use_cache=False)
-    return found
+def in_layers(model: Model) -> list[str]:
+    """Names of the matrices of the blocks."""
+    return [tensor.name for unit in discover(model.tensors) if unit.layer >= 0 for tensor in unit.tensors if tensor.name in model.pieces]
 
 
 def printed(form: str, lane: str, nats: NDArray[np.float64], *, base: NDArray[np.float64], seconds: tuple[float, float]) -> None:
+    """Print a row of the table: divergence, its ratio to and difference from the base, and the slowdown."""
     difference = nats - base
     against = "" if lane == BASE else f"{nats.mean() / base.mean():.3f} ({difference.mean():+.4f} ± {standard_error(difference):.4f})"
     print(f"| {form} | {lane} | {nats.mean():.4f} ± {standard_error(nats):.4f} | {against} | {seconds[0] / max(seconds[1], 1e-9):.1f} |", flush=True)
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder or a GGUF file of weights that were never quantized")
     parser.add_argument("--calibration", type=Path, required=True, help="text to calibrate on")
@@ -129,7 +117,7 @@ def main() -> None:
         model,
         calibration,
         collect_importance(model, calibration, progress=Silent()),
-        moments_of(model, calibration),
+        moments_of(model, in_layers(model), calibration),
         Reference(model, held_out, scratch=args.out, progress=Silent()),
         args.out,
     )

@@ -52,6 +52,7 @@ MENUS = {NATIVE.name: ("INT4_G128", "INT2_G64", "INT3_G128"), TRANSFORMERS.name:
 
 
 def peak_bytes() -> int:
+    """Largest memory of the process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -72,6 +73,7 @@ def synthetic(space: Space) -> np.ndarray:
 
 
 def spaces(name: str, config: PreTrainedConfig, target: Target) -> None:
+    """Print the number of units and formats of a model's space, and the time it takes to solve it."""
     started = time.perf_counter()
     tensors = from_config(config)
     units: tuple[Unit, ...] = discover(tensors)
@@ -146,6 +148,7 @@ def build(folder: Path, target: Target, out: Path) -> None:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("spaces")

@@ -21,6 +21,7 @@ N_PLANS, N_FORMATS = 10, 6
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--formats", default="")
     parser.add_argument("--threads", default="1")

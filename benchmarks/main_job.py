@@ -27,6 +27,7 @@ ROWS, COLUMNS = 4608, 1536
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--budget", default="90MB")

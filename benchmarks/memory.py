@@ -31,6 +31,7 @@ MB = 2**20
 
 
 def main(models: list[str]) -> None:
+    """Run the benchmark from the command line."""
     worst_buffers, worst_total = 0.0, 0.0
     table = Table(title="Memory, MiB: counted / the engine's log, or its process", box=SIMPLE_HEAD, title_justify="left")
     for heading in ("model", "context", "weights", "cache", "outputs", "compute", "buffers", "process", "error"):
@@ -57,6 +58,7 @@ def main(models: list[str]) -> None:
 
 
 def servings(path: Path) -> Iterator[Serving]:
+    """Yield contexts and numbers of sequences up to the model's longest context."""
     longest = min(8192, memory_model_named(DEFAULT_ENGINE).anatomy(GgufSource(path)).shape.context_length)
     yield from (Serving(longest // part, 1 + (part == 4)) for part in reversed(CONTEXTS))
 
@@ -71,6 +73,7 @@ def files(models: list[str], scratch: Path) -> Iterator[Path]:
 
 
 def as_gguf(folder: str, scratch: Path) -> Path:
+    """Write a model folder as a GGUF file without quantizing it."""
     path = scratch / f"{Path(folder).name}.gguf"
     GgufContainer().write(path, Recipe(open_source(folder), {}), lambda tensor: open_source(folder).stored(tensor))
     return path

@@ -159,6 +159,7 @@ def steps(stored: Bytes, form: str) -> NDArray[np.float32]:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="model", required=True)
     for name in ("glassllm", "smollm2-dithered"):

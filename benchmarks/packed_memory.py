@@ -108,12 +108,14 @@ def measure(folder: str, dtype: str) -> dict[str, float]:
 
 
 def in_a_process(folder: Path, dtype: str, environment: dict[str, str]) -> dict[str, float]:
+    """Measure in a process of its own, with these environment variables."""
     command = [sys.executable, __file__, str(folder), "--measure", "--dtype", dtype]
     ran = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
     return dict(json.loads(ran.stdout.splitlines()[-1]))
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="")

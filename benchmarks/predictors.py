@@ -148,6 +148,7 @@ def line(name: str, n_known: int, found: Figures) -> str:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder or a GGUF file")
     parser.add_argument("--calibration", required=True, help="text to price on, or `self`")

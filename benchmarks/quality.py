@@ -50,6 +50,7 @@ class Lane:
 
     @property
     def fits(self) -> bool:
+        """Return whether the file is within its budget."""
         return self.size_bytes <= self.budget_bytes
 
 
@@ -105,6 +106,7 @@ def compared(lane: Lane, plan: Measurement, measured: Measurement) -> dict[str, 
 
 
 def show(rows: list[dict[str, Any]], *, reference_perplexity: float, n_tokens: int) -> None:
+    """Print the table of lanes."""
     print(f"{n_tokens} held-out tokens; perplexity of the original {reference_perplexity:.3f}; * is over the budget")
     print(f"{'budget MB':>9}  {'lane':20}{'MB':>9}   {'nats/token':>16}   {'above the plan':>18}{'perplexity':>12}{'top-1':>8}")
     for row in rows:
@@ -116,11 +118,13 @@ def show(rows: list[dict[str, Any]], *, reference_perplexity: float, n_tokens: i
 
 
 def read_mixes(path: Path | None) -> Mixes:
+    """Read the mixes of llama.cpp from a JSON file, none without one."""
     found: Mixes = json.loads(path.read_text(encoding="utf-8")) if path else {}
     return found
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder or a GGUF file of weights that were never quantized")
     parser.add_argument("--calibration", required=True, help="text to price on")

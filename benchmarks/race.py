@@ -39,7 +39,6 @@ from bitwright.pipeline import Run, Search, Settings
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.planning.held_out import measure
 from bitwright.pipeline.pricing.run_space import price, uniforms
-from bitwright.pipeline.searching.ask_tell_loop import Effort
 from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.predictors import proxy_named
 from bitwright.progress import Silent
@@ -79,6 +78,7 @@ class Heat:
 
     @property
     def space(self) -> Space:
+        """Search space of the run."""
         return self.run.space
 
     def priced(self) -> Spent:
@@ -102,11 +102,11 @@ def entries(heat: Heat, *, methods: tuple[Method, ...], evaluations: int, refere
     if theirs:
         cheapest = min(entry.spent.forward_tokens + entry.spent.backward_tokens for entry in theirs)
         left = cheapest - table.forward_tokens - table.backward_tokens
-        yield searched(heat, "as cheap", Search(method_named("auto"), Effort(tokens=max(left, 0))), first=table)
+        yield searched(heat, "as cheap", Search(method_named("auto"), tokens=max(left, 0)), first=table)
     for method in methods:
-        yield searched(heat, method.name, Search(method, Effort(evaluations=evaluations)), first=nothing if method.sensitivity else table)
+        yield searched(heat, method.name, Search(method, evaluations=evaluations), first=nothing if method.sensitivity else table)
     if reference:
-        yield searched(heat, "reference", Search(LONG, Effort(evaluations=reference)), first=table)
+        yield searched(heat, "reference", Search(LONG, evaluations=reference), first=table)
 
 
 def searched(heat: Heat, lane: str, search: Search, *, first: Spent) -> Entrant:
@@ -145,6 +145,7 @@ def stored(heat: Heat) -> float:
 
 
 def problem(heat: Heat, start: Choice) -> Problem:
+    """Problem of the heat that begins with one choice."""
     return Problem(heat.space, start[None], heat.bench.settings.n_calibration, heat.bench.settings.seed)
 
 
@@ -230,10 +231,12 @@ def ask(args: argparse.Namespace) -> None:
 
 
 def numbers(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """Parser of numbers separated by commas."""
     return lambda text: tuple(kind(part) for part in text.split(",") if part)
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model folder of weights that were never quantized")
     parser.add_argument("--calibration", required=True, help="text for all lanes; documents are put in another order for each seed")

@@ -28,10 +28,12 @@ def lanes_of(rows: Rows) -> list[str]:
 
 
 def of(rows: Rows, lane: str, bits: float) -> Rows:
+    """Rows of a lane at a number of bits."""
     return [row for row in rows if row["lane"] == lane and row["code_bits"] == bits]
 
 
 def nats(rows: Rows) -> float:
+    """Mean divergence of rows over their sequences, NaN without rows."""
     return float(np.mean([np.mean(row["sequence_nats"]) for row in rows])) if rows else float("nan")
 
 
@@ -144,6 +146,7 @@ def _panel(model: str, rows: Rows, *, left: int, size: tuple[int, int]) -> str:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("races", type=Path, nargs="*", help="race.json of each model, or of some of its seeds")
     parser.add_argument("--picture", type=Path, help="SVG file to write")

@@ -45,6 +45,7 @@ def told(name: str, found: NDArray[np.float64], true: NDArray[np.float64], rares
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a folder of a mixture of experts, never quantized")
     parser.add_argument("--calibration", required=True, help="text, long enough that every expert is visited")

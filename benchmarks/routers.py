@@ -26,7 +26,6 @@ from bitwright.pipeline import Search, Settings
 from bitwright.pipeline.finishing.router_calibration import RIDGE, calibrated_routers
 from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.pricing.run_space import price
-from bitwright.pipeline.searching.ask_tell_loop import Effort
 from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.progress import Silent
 from bitwright.search import solve
@@ -55,7 +54,7 @@ class Lab:
         """The plans of a budget by name; the paper's only where it has an answer."""
         run, found = self.run, dict[str, Choice]()
         for name, method, effort in (("one format", "eac-moe", 1), ("searched", "auto", n_evaluations)):
-            search = Search(method_named(method), Effort(effort), (KullbackLeibler(),))
+            search = Search(method_named(method), evaluations=effort, objectives=(KullbackLeibler(),))
             try:
                 trials = search_budget(self.bench, run, budget_bits=budget_bits, search=search).trials
             except UserError:
@@ -99,6 +98,7 @@ class Lab:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = parser_of(__doc__, formats="INT2_G32,INT3_G32,INT4_G32", skip="token_embd*,*attn*", budgets="2,2.5,3", evaluations=30)
     parser.add_argument("--codec", default="rtn", help="default: %(default)s")
     args = parser.parse_args()

@@ -154,6 +154,7 @@ def _ratio(found: Agreement) -> str:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a model folder or a GGUF file")
     parser.add_argument("--calibration", required=True, help="text to price on")

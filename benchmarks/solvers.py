@@ -153,6 +153,7 @@ def print_model(space: Space, *, bits: list[float], seed: int, repeats: int, sol
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, nargs="+", help="numbers of units, such as 1000 10000 100000 1000000, instead of a language model")
     parser.add_argument("--limit-seconds", type=float, default=300.0, help="for each case of --units (default: %(default)s)")

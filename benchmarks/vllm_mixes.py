@@ -38,6 +38,7 @@ def mixed(plan: Plan, roles: dict[str, str], scratch: Path) -> Plan:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan", type=Path)
     parser.add_argument("text", type=Path)

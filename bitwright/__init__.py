@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bitwright import pipeline as pipeline
     from bitwright import report as report
-    from bitwright.pipeline import Effort, Memory, Search, Settings, build, describe, fit, method_named, named_objectives, open_run, plan, verify
+    from bitwright.pipeline import Memory, Search, Settings, build, describe, fit, method_named, named_objectives, open_run, plan, verify
     from bitwright.spaces import parse_budget, read_plan
 
 __version__ = "0.1.0"
 __all__ = [
-    "Effort",
     "Memory",
     "Search",
     "Settings",

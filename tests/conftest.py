@@ -151,11 +151,13 @@ def fit_of_folder(llama_256: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def fit_of_gguf(gguf_256: Path, tmp_path_factory: pytest.TempPathFactory) -> Fit:
+    """Finished fit of a GGUF file."""
     return made(gguf_256, tmp_path_factory.mktemp("fit") / "gguf")
 
 
 @pytest.fixture(params=["fit_of_folder", "fit_of_gguf"])
 def fit(request: pytest.FixtureRequest) -> Fit:
+    """Finished fit of a folder and of a GGUF file."""
     found: Fit = request.getfixturevalue(request.param)
     return found
 
@@ -175,14 +177,17 @@ def bitwright(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 @pytest.fixture(scope="session")
 def dense(llama_256: Path) -> Model:
+    """Loaded Llama of 256 columns."""
     return load(str(llama_256))
 
 
 @pytest.fixture(scope="session")
 def tied(llama_tied: Path) -> Model:
+    """Loaded Llama with tied embeddings."""
     return load(str(llama_tied))
 
 
 @pytest.fixture(scope="session")
 def mixtral(tiny_mixtral: Path) -> Model:
+    """Loaded mixture of experts."""
     return load(str(tiny_mixtral))

@@ -20,5 +20,6 @@ class Fit:
 
 
 def made(model: Path, folder: Path) -> Fit:
+    """Fit of a model at 5 bits per weight."""
     settings, budget = small(model, formats=("Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "Q3_K")), bw.parse_budget("5bpw")
     return Fit(settings, budget, folder, bw.fit(settings, budget, folder))

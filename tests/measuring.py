@@ -35,14 +35,17 @@ class Divergence:
             return found
 
     def of_one(self, unit: int, form: int) -> float:
+        """Divergence with one unit in a format, all others original."""
         formats = {tensor.name: self._space.formats[form] for tensor in self._space.units[unit].tensors}
         return self.with_weights(planned_weights(self._model, self._levels, formats=formats))
 
     def of_cache(self, types: CacheTypes) -> float:
+        """Divergence with the cache in these types."""
         with quantized_cache(self._model, types):
             return self.with_weights({})
 
     def with_weights(self, weights: Weights) -> float:
+        """Divergence with some weights replaced."""
         return divergence(self._model, weights, self._reference)
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = "bitwright"
+from tests.syntax_trees import PACKAGE, ROOT, committed, imported_files, imported_names, modules, parsed, part_of
 
 # each part of the package, and the parts that it may import besides itself and EVERYWHERE
 ROOMS = {
@@ -94,62 +93,6 @@ MACHINE_PATH = re.compile(r"(?<![\w.~>*-])/(?:work|root|home|Users)/\w")
 
 Breaches = Iterator[str]
 Rule = Callable[[Path], Breaches]
-
-
-# --- reading a tree
-
-
-def modules(root: Path) -> Iterator[tuple[str, ast.Module]]:
-    """The files of the package as paths within it, and their syntax trees."""
-    for path in sorted((root / PACKAGE).rglob("*.py")):
-        yield path.relative_to(root / PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
-
-
-def part_of(file: str) -> str:
-    """`spaces` for `spaces/unit.py`, `cli` for `cli.py`."""
-    return file.split("/")[0].removesuffix(".py")
-
-
-def imported_names(tree: ast.AST) -> Iterator[tuple[int, str, tuple[str, ...]]]:
-    """Line, module and names of every import, relative ones with their dots; no names for `import module`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, name.name, ()) for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.lineno, "." * node.level + (node.module or ""), tuple(name.name for name in node.names)
-
-
-def imported_files(root: Path, tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and file within the package of everything of the package that is imported.
-
-    `from bitwright import cli` is `cli.py`, but a name that a room's `__init__.py` shows is the room's, also where a file bears it.
-    """
-
-    def file_of(module: str) -> str | None:
-        path = root.joinpath(*module.split("."))
-        found = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        return found.relative_to(root / PACKAGE).as_posix() if found.is_file() else None
-
-    def file_of_name(module: str, name: str) -> str | None:
-        source = file_of(module)
-        if source is None:
-            return None
-        shown = {shown for _, _, names in imported_names(ast.parse((root / PACKAGE / source).read_text("utf-8"))) for shown in names}
-        return source if name in shown else file_of(f"{module}.{name}") or source
-
-    for line, module, names in imported_names(tree):
-        if module.split(".")[0] == PACKAGE:
-            found = {file_of_name(module, name) for name in names} or {file_of(module)}
-            yield from ((line, file) for file in sorted(filter(None, found)))
-
-
-def committed(root: Path) -> list[Path]:
-    """The files that git tracks, or where there is no checkout all files outside environments and caches."""
-    listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, text=True, check=False)
-    if listed.returncode == 0 and listed.stdout:
-        return [path for name in listed.stdout.split("\0") if name and (path := root / name).is_file()]
-    built = re.compile(r"\.venv|\.git$|\..*_cache|\.hypothesis|__pycache__|demo$|dist$|.*\.egg-info")
-    return [path for path in sorted(root.rglob("*")) if path.is_file() and not any(map(built.match, path.relative_to(root).parts))]
 
 
 # --- the rules
@@ -251,7 +194,7 @@ def no_global_statements(root: Path) -> Breaches:
 def no_imports_inside_functions(root: Path) -> Breaches:
     """Imports stand at the top of a file."""
     for path in (path for path in committed(root) if path.suffix == ".py"):
-        tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        tree = ast.walk(parsed(path.read_text(encoding="utf-8")))
         functions = (node for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
         for line in sorted({line for function in functions for line, _, _ in imported_names(function)}):
             yield f"{path.relative_to(root).as_posix()}:{line}: an import inside a function: move it to the top of the file"

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.test_architecture import PACKAGE, ROOMS, ROOT, imported_names, modules, part_of
+from tests.syntax_trees import PACKAGE, ROOT, imported_names, modules, part_of
+from tests.test_architecture import ROOMS
 
 
 def unused_names(root: Path) -> Iterator[str]:

@@ -98,10 +98,9 @@ def test_an_object_that_is_no_proxy_or_has_the_name_of_another_is_a_sentence(wro
 
 
 def test_wrong_methods_objectives_codecs_and_engines_are_sentences() -> None:
-    effort = bw.pipeline.Effort(1)
     for make in (
-        lambda: bw.pipeline.Search(len, effort),  # type: ignore[arg-type]
-        lambda: bw.pipeline.Search(bw.pipeline.method_named("auto"), effort, (len,)),  # type: ignore[arg-type]
+        lambda: bw.pipeline.Search(len),  # type: ignore[arg-type]
+        lambda: bw.pipeline.Search(bw.pipeline.method_named("auto"), objectives=(len,)),  # type: ignore[arg-type]
         lambda: bw.Settings("m", target="integers", codec=len),  # type: ignore[arg-type]
         lambda: bw.Settings("m", target=len),  # type: ignore[arg-type]
         lambda: predictor_named(len, None, None, seed=0),  # type: ignore[arg-type]

@@ -13,10 +13,11 @@ from bitwright import ranges
 from bitwright.engines import Serving
 from bitwright.engines.llama_cpp.profiling import parse_threads
 from bitwright.errors import BudgetError, ObjectiveError, UserError
+from bitwright.methods import AUTO
 from bitwright.pipeline.channel_order import order_channels
 from bitwright.pipeline.planning.candidates import budget_bytes
 from bitwright.pipeline.planning.cost_limits import parse_conditions
-from bitwright.pipeline.searching.ask_tell_loop import Effort
+from bitwright.pipeline.searching.search import Search
 from bitwright.ranges import Range
 from tests.commands import Cli
 from tests.sentences import sentence
@@ -26,6 +27,10 @@ KNOWN = [value for value in vars(ranges).values() if isinstance(value, Range)]
 
 def ordered(**words: Any) -> object:
     return order_channels("no model", "self", Path("nowhere"), **words)
+
+
+def automatic(**words: Any) -> object:
+    return Search(AUTO, **words)
 
 
 def settings(**words: Any) -> object:
@@ -46,9 +51,9 @@ def settings(**words: Any) -> object:
         (Serving, {"context": 0}, "context (0)"),
         (Serving, {"context": 2**63}, "context (9,223,372,036,854,775,808)"),
         (Serving, {"context": 1, "parallel": -3}, "parallel sequences (-3)"),
-        (Effort, {"evaluations": -1}, "evaluations (-1)"),
-        (Effort, {"tokens": nan}, "tokens (nan)"),
-        (Effort, {"seconds": -0.5}, "time of a search (-0.5) --minutes"),
+        (automatic, {"evaluations": -1}, "evaluations (-1)"),
+        (automatic, {"tokens": nan}, "tokens (nan)"),
+        (automatic, {"seconds": -0.5}, "time of a search (-0.5) --minutes"),
         (ordered, {"n_sequences": 0}, "calibration sequences (0)"),
         (ordered, {"length": 1}, "tokens of a sequence (1)"),
         (ordered, {"seed": 2**64}, "seed (18,446,744,073,709,551,616)"),
@@ -73,7 +78,7 @@ def test_the_ends_of_a_range_are_in_it() -> None:
 
 def test_the_ends_that_a_run_depends_on_can_be_used() -> None:
     assert bw.Settings("m", n_calibration=2, n_held_out=2, sequence_length=2, seed=2**31 - 1).seed == 2**31 - 1
-    assert Effort(0, inf, 0.0).tokens == inf
+    assert Search(AUTO, evaluations=0, tokens=inf, seconds=0.0).tokens == inf
 
 
 @pytest.mark.parametrize("unit", ["MB", "bpw"])

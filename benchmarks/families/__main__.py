@@ -31,6 +31,7 @@ def build(families: list[Family], folder: Path) -> Table:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.families", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the families' folders are or will be, and what is kept of each cell")
     parser.add_argument("names", nargs="*", metavar="NAME", help="families; all of them by default")

@@ -114,7 +114,7 @@ def cell(family: Family, target: str, model: str) -> Cell:
 
 
 def _fit(settings: bw.Settings, limits: list[Budget], out: Path) -> Fitted:
-    by = bw.Search(bw.method_named("auto"), bw.Effort(evaluations=0))
+    by = bw.Search(bw.method_named("auto"), evaluations=0)
     try:
         return bw.fit(settings, limits[0], out / "fit", by=by)
     except BudgetError:

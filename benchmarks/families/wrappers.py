@@ -19,15 +19,8 @@ _QWEN3_VISION = {
 }
 _DELTA = {**DELTA, **partial(0.5, mrope_section=[3, 3, 2], mrope_interleaved=True)}
 _QWEN3_5_VISION = {key: value for key, value in _QWEN3_VISION.items() if key != "deepstack_visual_indexes"}
-_GLM_VISION = {
-    "depth": 1,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_heads": 2,
-    "out_hidden_size": 64,
-    "patch_size": 8,
-    "image_size": 32,
-}
+_ENCODER = {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64, "patch_size": 8}
+_GLM_VISION = {**_ENCODER, "image_size": 32}
 _GLM_MROPE = partial(0.5, mrope_section=[2, 1, 1])
 
 WRAPPERS = (
@@ -43,15 +36,7 @@ WRAPPERS = (
         "qwen2_5_vl",
         _MEDIA,
         text={**_MROPE},
-        vision={
-            "depth": 1,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "out_hidden_size": 64,
-            "patch_size": 8,
-            "fullatt_block_indexes": [0],
-        },
+        vision={**_ENCODER, "fullatt_block_indexes": [0]},
     ),
     Family("qwen3-vl", "qwen3_vl", _MEDIA, text=_QWEN3_MROPE, vision=_QWEN3_VISION),
     Family("qwen3-vl-moe", "qwen3_vl_moe", _MEDIA, text={**_QWEN3_MROPE, **EXPERTS}, vision=_QWEN3_VISION),

@@ -85,6 +85,7 @@ def solve(question: Question, losses: Losses, budget: float) -> Layers | None:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     question = ask(__doc__)
     clock = Clock()
     with TemporaryDirectory() as folder:

@@ -64,6 +64,7 @@ def solve(priced: Priced, target: float) -> Layers | None:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     question = ask(__doc__)
     clock = Clock()
     widths = tuple(bits for bits in question.bits if bits in BIT_OPTIONS)

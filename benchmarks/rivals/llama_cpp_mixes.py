@@ -53,6 +53,7 @@ def mix(original: Path, importance: Importance, name: str, *, n_threads: int) ->
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("original", type=Path, help="GGUF file of 16-bit weights")
     parser.add_argument("--imatrix", type=Path, required=True, help="imatrix.gguf of the run folder that the mixes are compared in")

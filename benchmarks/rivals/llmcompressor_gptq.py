@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("tokens", type=Path, help="calibration tokens: .npy, int64 (n_sequences, length)")

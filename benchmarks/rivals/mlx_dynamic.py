@@ -39,6 +39,7 @@ class KeptEmbedding(nn.Module):
         return self.weight[ids]
 
     def as_linear(self, hidden: mx.array) -> mx.array:
+        """Project hidden states onto the vocabulary."""
         return hidden @ self.weight.T
 
 
@@ -108,6 +109,7 @@ def solve(question: Question, scores: Sensitivities, pair: tuple[int, int], budg
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     question = ask(__doc__)
     mx.random.seed(question.seed)
     group = question.group or DEFAULT_GROUP

@@ -82,6 +82,7 @@ def solve(question: Question, state: dict[str, Any], budget: float) -> Layers:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     question = ask(__doc__)
     warnings.simplefilter("ignore")
     register_quant_backend(CODEC, round_trip)

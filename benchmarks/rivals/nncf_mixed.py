@@ -60,6 +60,7 @@ def solve(question: Question, ranked: list[str], budget: float) -> Layers | None
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     question = ask(__doc__)
     clock = Clock()
     ranked = ranking(question)

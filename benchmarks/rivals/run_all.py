@@ -57,6 +57,7 @@ def run(args: argparse.Namespace, rival: Rival) -> str:
 
 
 def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a Llama or Mixtral model as transformers saves it")
     parser.add_argument("tokens", type=Path, help="calibration tokens: .npy, int64 (n_sequences, length)")

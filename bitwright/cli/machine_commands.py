@@ -36,7 +36,7 @@ def memory(
 def fleet(
     run: RunFolder,
     devices: Annotated[
-        Path, typer.Argument(metavar="DEVICES.toml", help="Devices, a table [[device]] each: a profile, or the name of a known one with changes.")
+        Path, typer.Argument(metavar="DEVICES.toml", help="File with a table [\\[device]] for each: a profile, or a known one by name, with changes.")
     ],
     out_folder: OutFolder,
     build_models: Annotated[
@@ -79,7 +79,7 @@ def profile(
     ],
     formats: Annotated[str, typer.Option(metavar="NAMES", help="Formats to time, e.g. Q4_K,Q6_K. Default: all of llama.cpp.")] = "",
     threads: Annotated[
-        str, typer.Option(metavar="NUMBERS", help=f"Numbers of threads to time, {THREADS}, or `all`, for which the machine should be idle.")
+        str, typer.Option(metavar="NUMBERS", help=f"Thread counts to time, each {THREADS}; `all` uses every processor and needs an idle machine.")
     ] = "1,all",
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="Model as for `bitwright fit`, whose matrix shapes are timed. Default: the shapes of a Llama.")

@@ -135,8 +135,14 @@ class SearchOptions:
 
     def search(self) -> "Search":
         """Return the search."""
-        effort = bw.pipeline.Effort(self.evaluations, self.tokens, 60 * self.minutes)
-        return bw.pipeline.Search(bw.pipeline.method_named(self.method), effort, bw.pipeline.named_objectives(self.objectives), self.as_published)
+        return bw.pipeline.Search(
+            bw.pipeline.method_named(self.method),
+            evaluations=self.evaluations,
+            tokens=self.tokens,
+            seconds=60 * self.minutes,
+            objectives=bw.pipeline.named_objectives(self.objectives),
+            as_published=self.as_published,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.methods.method import Method, MethodContext, evenly_spaced_budgets, refit_of_run
+from bitwright.methods.method import Method, evenly_spaced_budgets, refit_of_run
 from bitwright.methods.published_tables import FREE
 from bitwright.objectives import KullbackLeibler
 from bitwright.search import (
@@ -16,6 +16,7 @@ from bitwright.search import (
     LocalSearchOptions,
     NehviOptions,
     Predict,
+    Problem,
     SequentialStrategy,
     Solution,
     Strategy,
@@ -41,21 +42,21 @@ _LEARNT_FIRST, _LEARNT_AGAIN = 4, 8  # choices measured before the predictor is 
 def _greedy(name: str, source: str, solver: Callable[[Space, NDArray[np.float64], int], Solution]) -> Method:
     """Return a method that measures one choice, the result of a greedy solver on the run's table."""
 
-    def answer(context: MethodContext, budget_bits: int) -> Choice:
-        return solver(context.problem.space, context.tables[0], budget_bits).choice
+    def answer(problem: Problem, budget_bits: int) -> Choice:
+        return solver(problem.space, problem.tables[0], budget_bits).choice
 
-    def for_budget(context: MethodContext, budget_bits: int) -> Strategy:
-        return given(context.problem, answer(context, budget_bits)[None])
+    def for_budget(problem: Problem, budget_bits: int) -> Strategy:
+        return given(problem, answer(problem, budget_bits)[None])
 
-    def for_front(context: MethodContext, n_points: int) -> Strategy:
-        return given(context.problem, np.unique([answer(context, bits) for bits in evenly_spaced_budgets(context, n_points)], axis=0))
+    def for_front(problem: Problem, n_points: int) -> Strategy:
+        return given(problem, np.unique([answer(problem, bits) for bits in evenly_spaced_budgets(problem, n_points)], axis=0))
 
     return Method(name, source, "", KullbackLeibler(), for_budget, for_front, takes_cache_types=True)
 
 
-def _by_table(context: MethodContext) -> Predict:
+def _by_table(problem: Problem) -> Predict:
     """Return a predictor that sums the run's table over a choice, in the table's units, with a standard deviation equal to the mean."""
-    table, units = context.tables[0], np.arange(len(context.problem.space.units))
+    table, units = problem.tables[0], np.arange(len(problem.space.units))
 
     def predict(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         total: NDArray[np.float64] = table[units, choices].sum(axis=1)
@@ -64,26 +65,26 @@ def _by_table(context: MethodContext) -> Predict:
     return predict
 
 
-def _local_search(context: MethodContext, budget_bits: int) -> Strategy:
-    learning = Learning(_by_table(context), refit_of_run(context), _LEARNT_FIRST, _LEARNT_AGAIN)
-    return swaps(context.problem, budget_bits, learning, LocalSearchOptions())
+def _local_search(problem: Problem, budget_bits: int) -> Strategy:
+    learning = Learning(_by_table(problem), refit_of_run(problem), _LEARNT_FIRST, _LEARNT_AGAIN)
+    return swaps(problem, budget_bits, learning, LocalSearchOptions())
 
 
-def _local_search_along(context: MethodContext, n_points: int) -> Strategy:
-    return SequentialStrategy(_local_search(context, bits) for bits in evenly_spaced_budgets(context, n_points))
+def _local_search_along(problem: Problem, n_points: int) -> Strategy:
+    return SequentialStrategy(_local_search(problem, bits) for bits in evenly_spaced_budgets(problem, n_points))
 
 
-def _mixes(context: MethodContext, budget_bits: int) -> Strategy:
-    return random_mixes(context.unstarted, budget_bits, n=_MOST)
+def _mixes(problem: Problem, budget_bits: int) -> Strategy:
+    return random_mixes(problem.unstarted, budget_bits, n=_MOST)
 
 
-def _tpe(context: MethodContext, budget_bits: int) -> Strategy:
-    return tpe(context.problem, budget_bits, n=_MOST_OF_OPTUNA)
+def _tpe(problem: Problem, budget_bits: int) -> Strategy:
+    return tpe(problem, budget_bits, n=_MOST_OF_OPTUNA)
 
 
-def _whole(context: MethodContext) -> int:
+def _whole(problem: Problem) -> int:
     """Return the size of the largest file in bits, a budget that excludes nothing."""
-    return int(context.problem.space.total_bits(context.problem.space.largest()))
+    return int(problem.space.total_bits(problem.space.largest()))
 
 
 BASELINES = (
@@ -92,8 +93,8 @@ BASELINES = (
         "random choices that use up the budget, all of one size equally likely (a Boltzmann sampler)",
         "",
         KullbackLeibler(),
-        lambda context, budget_bits: random_within(context.unstarted, budget_bits, n=_MOST),
-        lambda context, _: random_front(context.unstarted, n=_MOST),
+        lambda problem, budget_bits: random_within(problem.unstarted, budget_bits, n=_MOST),
+        lambda problem, _: random_front(problem.unstarted, n=_MOST),
         sensitivity=FREE,
         takes_cache_types=True,
     ),
@@ -103,7 +104,7 @@ BASELINES = (
         "",
         KullbackLeibler(),
         _mixes,
-        lambda context, n_points: SequentialStrategy(_mixes(context, bits) for bits in evenly_spaced_budgets(context, n_points)),
+        lambda problem, n_points: SequentialStrategy(_mixes(problem, bits) for bits in evenly_spaced_budgets(problem, n_points)),
         sensitivity=FREE,
     ),
     _greedy("greedy", "marginal analysis (Fox, 1966): from the smallest file up, a format at a time, by the run's table", promote),
@@ -123,7 +124,7 @@ BASELINES = (
         "Units of a proposal above the budget are lowered at random until it fits.",
         KullbackLeibler(),
         _tpe,
-        lambda context, n_points: SequentialStrategy(_tpe(context, bits) for bits in evenly_spaced_budgets(context, n_points)),
+        lambda problem, n_points: SequentialStrategy(_tpe(problem, bits) for bits in evenly_spaced_budgets(problem, n_points)),
         sensitivity=FREE,
         takes_cache_types=True,
         libraries=("optuna",),
@@ -133,8 +134,8 @@ BASELINES = (
         "Optuna's NSGA-II with constrained domination, as KVTuner uses it (Li et al., ICML 2025, arXiv 2502.04420)",
         "Choices above the budget are never measured; the initial population holds uniform allocations, and for a front choices of all sizes.",
         KullbackLeibler(),
-        lambda context, budget_bits: nsga2(context.problem, budget_bits, n=_MOST_OF_OPTUNA),
-        lambda context, _: nsga2_front(context.problem, _whole(context), n=_MOST_OF_OPTUNA),
+        lambda problem, budget_bits: nsga2(problem, budget_bits, n=_MOST_OF_OPTUNA),
+        lambda problem, _: nsga2_front(problem, _whole(problem), n=_MOST_OF_OPTUNA),
         sensitivity=FREE,
         takes_cache_types=True,
         libraries=("optuna",),
@@ -144,8 +145,8 @@ BASELINES = (
         "BoTorch's noisy expected hypervolume improvement (Daulton et al., NeurIPS 2021; Ament et al., NeurIPS 2023) around the run's table",
         "The whole front is searched, whatever the budget; candidates are picked from a pool around the measured front.",
         KullbackLeibler(),
-        lambda context, _: nehvi_front(context.problem, _by_table(context), NehviOptions()),
-        lambda context, _: nehvi_front(context.problem, _by_table(context), NehviOptions()),
+        lambda problem, _: nehvi_front(problem, _by_table(problem), NehviOptions()),
+        lambda problem, _: nehvi_front(problem, _by_table(problem), NehviOptions()),
         takes_cache_types=True,
         libraries=("botorch", "gpytorch"),
     ),

@@ -1,45 +1,15 @@
-"""Declaration of a search method, and the context in which it runs."""
+"""Declaration of a search method: how it turns a problem into a strategy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bitwright.objectives import KullbackLeibler, TokenObjective
-from bitwright.search import Expand, Problem, Refit, Strategy, auto, auto_front
-from bitwright.spaces import Choice, Space
+from bitwright.search import Problem, Refit, Strategy, auto, auto_front
 
-Table = NDArray[np.float64]
 #: the predictor of searches that name none
 PREDICTOR = "ridge"
-
-
-@dataclass(frozen=True, eq=False)
-class MethodContext:
-    """Problem, prior knowledge and measuring functions that a method works with.
-
-    `problem` has the space, the initial choices (the best uniform allocations among them), the seed and the side constraints. `tables` are the run's
-    sensitivity table `(n_units, n_formats)` and a second one, whose optimum is worth measuring too. `refit` returns the named predictor for a space,
-    `price` the sensitivity table `(n_units, n_formats)` of a proxy, and `score` the scores `(n_units,)` of a proxy, higher for more important units;
-    tied units have one score. Tables and scores are computed on first use and cached, and the tokens they read count once towards the effort.
-    `measure` returns the divergence of a choice on the whole calibration text, in nats per token, and counts too. A sequence has `sequence_length`
-    tokens. `expand`, where the run has gradients, returns slopes and curvatures at a choice, see `Expand`.
-    """
-
-    problem: Problem
-    tables: tuple[Table, ...]
-    refit: Callable[[str, Space], Refit]
-    price: Callable[[str], Table]
-    score: Callable[[str, Space], NDArray[np.float64]]
-    measure: Callable[[Choice], float]
-    sequence_length: int
-    expand: Expand | None = None
-
-    @property
-    def unstarted(self) -> Problem:
-        """Problem without initial choices, for a method that has none."""
-        return replace(self.problem, start=self.problem.start[:0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +27,8 @@ class Method:
     source: str
     differs: str
     objective: TokenObjective
-    for_budget: Callable[[MethodContext, int], Strategy]
-    for_front: Callable[[MethodContext, int], Strategy]
+    for_budget: Callable[[Problem, int], Strategy]
+    for_front: Callable[[Problem, int], Strategy]
     steps: tuple[str, ...] = ()
     sensitivity: str = ""
     takes_side_limits: bool = False
@@ -66,16 +36,16 @@ class Method:
     libraries: tuple[str, ...] = ()
 
 
-def refit_of_run(context: MethodContext) -> Refit:
+def refit_of_run(problem: Problem) -> Refit:
     """Return the fit function of the default predictor for the run's own space."""
-    return context.refit(PREDICTOR, context.problem.space)
+    return problem.refit(PREDICTOR, problem.space)
 
 
-def evenly_spaced_budgets(context: MethodContext, n_points: int) -> list[int]:
+def evenly_spaced_budgets(problem: Problem, n_points: int) -> list[int]:
     """Return `n_points` budgets in bits of the whole file, evenly spaced from the smallest to the largest choice: the front of a method that takes
     one budget.
     """
-    space = context.problem.space
+    space = problem.space
     smallest, largest = (int(space.total_bits(choice)) for choice in (space.smallest(), space.largest()))
     return [int(bits) for bits in np.linspace(smallest, largest, n_points)]
 
@@ -85,10 +55,8 @@ AUTO = Method(
     source="this project; docs/search.md",
     differs="",
     objective=KullbackLeibler(),
-    for_budget=lambda context, budget_bits: auto(
-        context.problem, budget_bits, tables=context.tables, refit=refit_of_run(context), expand=context.expand
-    ),
-    for_front=lambda context, n_points: auto_front(context.problem, table=context.tables[0], refit=refit_of_run(context), n_points=n_points),
+    for_budget=lambda problem, budget_bits: auto(problem, budget_bits, tables=problem.tables, refit=refit_of_run(problem), expand=problem.expand),
+    for_front=lambda problem, n_points: auto_front(problem, table=problem.tables[0], refit=refit_of_run(problem), n_points=n_points),
     takes_side_limits=True,
     takes_cache_types=True,
 )

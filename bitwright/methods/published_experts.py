@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import UserError
-from bitwright.methods.method import Method, MethodContext, evenly_spaced_budgets
+from bitwright.methods.method import Method, evenly_spaced_budgets
 from bitwright.methods.published_tables import FREE, bracket, single_choice
-from bitwright.search import Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows, tiered_within
+from bitwright.search import Problem, Row, Strategy, at_least, bits_between, given, solve_lagrangian, solve_with_rows, tiered_within
 from bitwright.spaces import DROP, PRUNE, Absence, Choice, Format, Space, role_of
 
 _OTHERS_BITS = 4  # bits of all matrices outside the experts
@@ -25,27 +25,27 @@ def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) 
     other matrices.
     """
 
-    def answer(context: MethodContext, budget_bits: int) -> Choice:
-        space = context.problem.space
+    def answer(problem: Problem, budget_bits: int) -> Choice:
+        space = problem.space
         if not is_expert(space).any():
             raise UserError(f"{name} decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
         narrow = _three_formats(_with_others_fixed(space, is_expert(space)), budget_bits)
-        table = np.where(narrow.offered, context.price(proxy), 0.0)
+        table = np.where(narrow.offered, problem.price(proxy), 0.0)
         return solve_with_rows(narrow, table, budget_bits, rows=rows(narrow, budget_bits)).choice
 
     return replace(where_possible(single_choice(name, source, differs, answer), answer), sensitivity=proxy)
 
 
-def where_possible(method: Method, answer: Callable[[MethodContext, int], Choice]) -> Method:
+def where_possible(method: Method, answer: Callable[[Problem, int], Choice]) -> Method:
     """Return the method with a front of its answers to evenly spaced budgets, without those that are too small for it."""
 
-    def for_front(context: MethodContext, n_points: int) -> Strategy:
-        *smaller, largest = evenly_spaced_budgets(context, n_points)
-        answers = [answer(context, largest)]
+    def for_front(problem: Problem, n_points: int) -> Strategy:
+        *smaller, largest = evenly_spaced_budgets(problem, n_points)
+        answers = [answer(problem, largest)]
         for bits in smaller:
             with suppress(UserError):
-                answers.append(answer(context, bits))
-        return given(context.problem, np.unique(answers, axis=0))
+                answers.append(answer(problem, bits))
+        return given(problem, np.unique(answers, axis=0))
 
     return replace(method, for_front=for_front)
 
@@ -119,9 +119,9 @@ def _alone(space: Space, some: NDArray[np.bool_]) -> Space:
     )
 
 
-def _one_for_all(context: MethodContext, budget_bits: int) -> Choice:
+def _one_for_all(problem: Problem, budget_bits: int) -> Choice:
     """Choose one format for all routed experts, the largest that fits; all other matrices get 4 bits or more."""
-    space = context.problem.space
+    space = problem.space
     routed = np.array([unit.expert >= 0 or any(role_of(tensor).endswith("_exps") for tensor in unit.tensors) for unit in space.units])
     if not routed.any():
         raise UserError("eac-moe decides about experts, and this model has none: choose a mixture of experts, or another --method.")
@@ -143,29 +143,29 @@ def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Ch
     return max(fitting, key=lambda choice: int(space.total_bits(choice)))
 
 
-def _collaborative(context: MethodContext, budget_bits: int) -> Choice:
+def _collaborative(problem: Problem, budget_bits: int) -> Choice:
     """Drop the quarter of each layer's experts with the least router score, as far as allowed; choose formats of the others by a Lagrangian."""
-    narrow = _without_least(context, "collaborative", DROP, proxy="router-score", share=_PRUNED)
-    return solve_lagrangian(narrow, np.where(narrow.offered, context.price("importance"), 0.0), budget_bits).choice
+    narrow = _without_least(problem, "collaborative", DROP, proxy="router-score", share=_PRUNED)
+    return solve_lagrangian(narrow, np.where(narrow.offered, problem.price("importance"), 0.0), budget_bits).choice
 
 
-def _camera_p(context: MethodContext, budget_bits: int) -> Choice:
+def _camera_p(problem: Problem, budget_bits: int) -> Choice:
     """Prune the fifth of each layer's experts, or parts of them, with the least energy, as far as allowed; the other experts get one format."""
-    absence = PRUNE if PRUNE in context.problem.space.formats else DROP
-    narrow = _without_least(context, "camera-p", absence, proxy="camera", share=_PRUNED_BY_ENERGY)
+    absence = PRUNE if PRUNE in problem.space.formats else DROP
+    narrow = _without_least(problem, "camera-p", absence, proxy="camera", share=_PRUNED_BY_ENERGY)
     return _one_format(narrow, is_expert(narrow) & ~narrow.offered[:, narrow.formats.index(absence)], budget_bits)
 
 
-def _camera_q(context: MethodContext, budget_bits: int) -> Choice:
+def _camera_q(problem: Problem, budget_bits: int) -> Choice:
     """Sort the experts of each layer into three tiers by energy, whose widths are scaled to the budget; all other matrices get 4 bits or more."""
-    space = context.problem.space
+    space = problem.space
     experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
     if not experts.any():
         raise UserError("camera-q decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
     shared = [form for form in _widest_first(space, experts) if not isinstance(form, Absence)]
     nearest = dict.fromkeys(min(shared, key=lambda form: abs(form.bits_per_weight - bits)) for bits in _TIERS)
     shares = [_TIERS[bits] for bits in _TIERS][: len(nearest) - 1]
-    scores = context.score("camera", space)
+    scores = problem.score("camera", space)
     place = np.zeros(len(scores))
     for layer in np.unique(layers[experts]):
         of_layer = np.flatnonzero(experts & (layers == layer))
@@ -176,15 +176,15 @@ def _camera_q(context: MethodContext, budget_bits: int) -> Choice:
     return choice
 
 
-def _without_least(context: MethodContext, name: str, absence: Format, *, proxy: str, share: float) -> Space:
+def _without_least(problem: Problem, name: str, absence: Format, *, proxy: str, share: float) -> Space:
     """Restrict the space so that a `share` of each layer's experts, those with the lowest score of a proxy, is in `absence`, as far as allowed, and
     no others.
     """
-    space = context.problem.space
+    space = problem.space
     column = space.formats.index(absence) if absence in space.formats else -1
     if column < 0 or not space.offered[:, column].any():
         raise UserError(f"{name} drops experts, and this space drops none: use --target native, with {absence.name} among --formats and a mixture.")
-    scores, layers = context.score(proxy, space), np.array([unit.layer for unit in space.units])
+    scores, layers = problem.score(proxy, space), np.array([unit.layer for unit in space.units])
     experts, dropped = is_expert(space), np.zeros(len(space.units), dtype=np.bool_)
     for layer in np.unique(layers[experts]):
         of_layer = experts & (layers == layer)

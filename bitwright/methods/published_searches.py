@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.methods.method import Method, MethodContext, evenly_spaced_budgets
+from bitwright.methods.method import Method, evenly_spaced_budgets
 from bitwright.methods.published_tables import FREE, bracket, single_choice
 from bitwright.objectives import ClampedJensenShannon, KullbackLeibler, TokenObjective
 from bitwright.predictors import random_orders, shapley_marginals
@@ -39,30 +39,30 @@ _PINNED = 2.0  # AMQ: times the median
 _PERMUTATIONS = 8
 
 
-def within_budget(name: str, source: str, differs: str, *, objective: TokenObjective, for_budget: Callable[[MethodContext, int], Strategy]) -> Method:
+def within_budget(name: str, source: str, differs: str, *, objective: TokenObjective, for_budget: Callable[[Problem, int], Strategy]) -> Method:
     """Return a method that searches for one budget at a time."""
 
-    def for_front(context: MethodContext, n_points: int) -> Strategy:
-        return SequentialStrategy(for_budget(context, bits) for bits in evenly_spaced_budgets(context, n_points))
+    def for_front(problem: Problem, n_points: int) -> Strategy:
+        return SequentialStrategy(for_budget(problem, bits) for bits in evenly_spaced_budgets(problem, n_points))
 
     return Method(name, source, differs, objective, for_budget, for_front, sensitivity=FREE)
 
 
-def whole_front(name: str, source: str, differs: str, *, objective: TokenObjective, for_front: Callable[[MethodContext], Strategy]) -> Method:
+def whole_front(name: str, source: str, differs: str, *, objective: TokenObjective, for_front: Callable[[Problem], Strategy]) -> Method:
     """Return a method that searches the whole front, whatever the budget."""
-    return Method(name, source, differs, objective, lambda context, _: for_front(context), lambda context, _: for_front(context), sensitivity=FREE)
+    return Method(name, source, differs, objective, lambda problem, _: for_front(problem), lambda problem, _: for_front(problem), sensitivity=FREE)
 
 
-def _amq(context: MethodContext) -> Strategy:
-    space = _without_outliers(context)
-    return predicted_front(replace(context.unstarted, space=space), context.refit("rbf", space), Rounds(design=clustered))
+def _amq(problem: Problem) -> Strategy:
+    space = _without_outliers(problem)
+    return predicted_front(replace(problem.unstarted, space=space), problem.refit("rbf", space), Rounds(design=clustered))
 
 
-def _without_outliers(context: MethodContext) -> Space:
+def _without_outliers(problem: Problem) -> Space:
     """Fix at the largest format the units whose loss in the smallest format, all others in the largest, exceeds twice the median."""
-    space = context.problem.space
+    space = problem.space
     largest, smallest = space.largest(), space.smallest()
-    drops = np.array([context.measure(_with(largest, unit, smallest)) for unit in range(len(largest))])
+    drops = np.array([problem.measure(_with(largest, unit, smallest)) for unit in range(len(largest))])
     offered = space.offered.copy()
     for unit in np.flatnonzero(drops > _PINNED * np.median(drops)):
         offered[unit] = np.arange(len(space.formats)) == largest[unit]
@@ -75,17 +75,17 @@ def _with(choice: NDArray[np.int64], unit: int, other: NDArray[np.int64]) -> NDA
     return changed
 
 
-def _qpruner(context: MethodContext, budget_bits: int) -> Strategy:
+def _qpruner(problem: Problem, budget_bits: int) -> Strategy:
     """Search layers in two formats: first those of highest mutual information get the finer one, then by expected improvement over all choices within
     the budget.
     """
-    tie = tied(context.problem.space, by_layer)
+    tie = tied(problem.space, by_layer)
     high, low = bracket(tie.coarse, budget_bits)
     space = _in_formats(tie.coarse, (high, low))
-    start = two_tiers(space, context.score("information", tie.coarse), budget_bits, high=high, low=low)
-    problem = Problem(space, start[None], context.problem.n_sequences, context.problem.seed)
+    start = two_tiers(space, problem.score("information", tie.coarse), budget_bits, high=high, low=low)
+    inner = Problem(space, start[None], problem.n_sequences, problem.seed)
     return Tied(
-        turbo(problem, budget_bits, Learning(_flat, context.refit("gp-bits", space), 10, 5), TrustRegionOptions(float(len(start)), n_at_once=1)), tie
+        turbo(inner, budget_bits, Learning(_flat, problem.refit("gp-bits", space), 10, 5), TrustRegionOptions(float(len(start)), n_at_once=1)), tie
     )
 
 
@@ -99,25 +99,23 @@ def _flat(choices: Choices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.zeros(len(choices)), np.ones(len(choices))
 
 
-def _coopq(context: MethodContext, budget_bits: int) -> Choice:
-    space = context.problem.space
+def _coopq(problem: Problem, budget_bits: int) -> Choice:
+    space = problem.space
     high, low = bracket(space, budget_bits)
-    orders = random_orders(len(space.units), _PERMUTATIONS, rng=context.problem.random())
-    found = shapley_marginals(context.measure, high=space.uniform(high), low=space.uniform(low), orders=orders, progress=Silent())
+    orders = random_orders(len(space.units), _PERMUTATIONS, rng=problem.random())
+    found = shapley_marginals(problem.measure, high=space.uniform(high), low=space.uniform(low), orders=orders, progress=Silent())
     linear, matrix = found.interactions()
     table = np.zeros(space.offered.shape)
     table[:, space.formats.index(low)] = linear
     return solve_quadratic(_in_formats(space, (high, low)), table, budget_bits, form=low, matrix=matrix).choice
 
 
-def _spdy(context: MethodContext, budget_bits: int) -> Strategy:
-    return spdy_search(context.unstarted, budget_bits, table=context.price("surgeon"), numbers=SpdyOptions())
+def _spdy(problem: Problem, budget_bits: int) -> Strategy:
+    return spdy_search(problem.unstarted, budget_bits, table=problem.price("surgeon"), numbers=SpdyOptions())
 
 
-def _automixq(context: MethodContext) -> Strategy:
-    return predicted_front(
-        context.unstarted, context.refit("mlp", context.problem.space), Rounds(n_first=60, n_rounds=10, n_each=10, design=clustered)
-    )
+def _automixq(problem: Problem) -> Strategy:
+    return predicted_front(problem.unstarted, problem.refit("mlp", problem.space), Rounds(n_first=60, n_rounds=10, n_each=10, design=clustered))
 
 
 BY_SEARCHES = (
@@ -134,7 +132,7 @@ BY_SEARCHES = (
         "offspring, three stages of growing text",
         "All candidates read the same first sequences, so that differences are paired; 16 allocations are drawn at first, a number not published.",
         objective=KullbackLeibler(),
-        for_budget=lambda context, bits: evopress(context.unstarted, bits, quantization(context.sequence_length)),
+        for_budget=lambda problem, bits: evopress(problem.unstarted, bits, quantization(problem.sequence_length)),
     ),
     within_budget(
         "qpruner",

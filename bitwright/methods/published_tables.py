@@ -10,9 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import UserError
-from bitwright.methods.method import Method, MethodContext, evenly_spaced_budgets
+from bitwright.methods.method import Method, evenly_spaced_budgets
 from bitwright.objectives import KullbackLeibler
-from bitwright.search import Strategy, given, inverse_importance, proportional_reduction, solve_in_buckets, solve_with_rows, tiered_within, two_tiers
+from bitwright.search import (
+    Problem,
+    Strategy,
+    given,
+    inverse_importance,
+    proportional_reduction,
+    solve_in_buckets,
+    solve_with_rows,
+    tiered_within,
+    two_tiers,
+)
 from bitwright.spaces import Choice, Format, Key, Space, by_layer, tied
 
 #: space, scores `(n_units,)` (higher is more important), budget in bits -> choice `(n_units,)`
@@ -25,8 +35,8 @@ _LAYERS = (0.3, 0.4, 0.3)  # CPTQuant: fractions of the layers in each tier, the
 def by_table(name: str, source: str, differs: str, *, proxy: str) -> Method:
     """Return a method that solves the knapsack of a proxy's table exactly, with side constraints."""
 
-    def answer(context: MethodContext, budget_bits: int) -> Choice:
-        return solve_with_rows(context.problem.space, context.price(proxy), budget_bits, rows=context.problem.rows).choice
+    def answer(problem: Problem, budget_bits: int) -> Choice:
+        return solve_with_rows(problem.space, problem.price(proxy), budget_bits, rows=problem.rows).choice
 
     return replace(single_choice(name, source, differs, answer), sensitivity=proxy, takes_side_limits=True)
 
@@ -34,8 +44,8 @@ def by_table(name: str, source: str, differs: str, *, proxy: str) -> Method:
 def in_buckets(name: str, source: str, differs: str, *, proxy: str) -> Method:
     """Return a method that solves the knapsack of a proxy's table with a budget in buckets."""
 
-    def answer(context: MethodContext, budget_bits: int) -> Choice:
-        return solve_in_buckets(context.problem.space, context.price(proxy), budget_bits).choice
+    def answer(problem: Problem, budget_bits: int) -> Choice:
+        return solve_in_buckets(problem.space, problem.price(proxy), budget_bits).choice
 
     return replace(single_choice(name, source, differs, answer), sensitivity=proxy)
 
@@ -43,22 +53,22 @@ def in_buckets(name: str, source: str, differs: str, *, proxy: str) -> Method:
 def by_scores(name: str, source: str, differs: str, *, proxy: str, key: Key, choose: ByScores) -> Method:
     """Return a method that ranks groups of units by a proxy's score of each group."""
 
-    def answer(context: MethodContext, budget_bits: int) -> Choice:
-        tie = tied(context.problem.space, key)
-        return tie.expanded(choose(tie.coarse, context.score(proxy, tie.coarse), budget_bits))
+    def answer(problem: Problem, budget_bits: int) -> Choice:
+        tie = tied(problem.space, key)
+        return tie.expanded(choose(tie.coarse, problem.score(proxy, tie.coarse), budget_bits))
 
     return replace(single_choice(name, source, differs, answer), sensitivity=FREE)
 
 
-def single_choice(name: str, source: str, differs: str, answer: Callable[[MethodContext, int], Choice]) -> Method:
+def single_choice(name: str, source: str, differs: str, answer: Callable[[Problem, int], Choice]) -> Method:
     """Return a method that measures one choice per budget."""
 
-    def for_budget(context: MethodContext, budget_bits: int) -> Strategy:
-        return given(context.problem, answer(context, budget_bits)[None])
+    def for_budget(problem: Problem, budget_bits: int) -> Strategy:
+        return given(problem, answer(problem, budget_bits)[None])
 
-    def for_front(context: MethodContext, n_points: int) -> Strategy:
-        answers = [answer(context, bits) for bits in evenly_spaced_budgets(context, n_points)]
-        return given(context.problem, np.unique(answers, axis=0))
+    def for_front(problem: Problem, n_points: int) -> Strategy:
+        answers = [answer(problem, bits) for bits in evenly_spaced_budgets(problem, n_points)]
+        return given(problem, np.unique(answers, axis=0))
 
     return Method(name, source, differs, KullbackLeibler(), for_budget, for_front)
 

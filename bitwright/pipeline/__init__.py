@@ -20,8 +20,7 @@ from bitwright.pipeline.reporting.expert_uses import decode_read_bytes, expert_u
 from bitwright.pipeline.reporting.text_comparison import text_comparison
 from bitwright.pipeline.results import plan_inputs, plan_results, require_file, require_folder, require_results, run_inputs, settings_inputs
 from bitwright.pipeline.run import Run, open_run
-from bitwright.pipeline.searching.ask_tell_loop import Effort
-from bitwright.pipeline.searching.run_search import Search, named_objectives
+from bitwright.pipeline.searching.search import Search, named_objectives
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.smallest import fit_smallest, smallest_plan
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
@@ -32,7 +31,6 @@ __all__ = [
     "Conditions",
     "DevicePlan",
     "DeviceWithoutPlan",
-    "Effort",
     "Fitted",
     "Memory",
     "Run",

@@ -22,7 +22,7 @@ from bitwright.pipeline.planning.costs import require_countable
 from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, require_needed
 from bitwright.pipeline.pricing.run_space import cache_units, lower_bound_space
 from bitwright.pipeline.results import require_folder
-from bitwright.pipeline.searching.run_search import Search
+from bitwright.pipeline.searching.search import Search
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress, Silent
 from bitwright.search import solve

@@ -24,7 +24,7 @@ from bitwright.pipeline.pricing.interpolation import fit_interpolator
 from bitwright.pipeline.results import fit_results, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
-from bitwright.pipeline.searching.run_search import DEFAULT, Search
+from bitwright.pipeline.searching.search import DEFAULT, Search
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.verbs import Fitted, plan, search, verify, write_plan
 from bitwright.progress import Progress, Silent
@@ -54,7 +54,7 @@ def smallest_plan(
         UserError: a cost cannot be computed, or no choice satisfies the other ceilings.
     """
     goal, others = conditions.nats_at_most, replace(conditions, nats_at_most=inf)
-    counted = bounded(run, Budget("the original", Fraction(run.original_bytes - 1), "b")).run  # its sizes are those of the file
+    counted, _ = bounded(run, Budget("the original", Fraction(run.original_bytes - 1), "b"))  # its sizes are those of the file
     rows, space = tuple(limit.row for limit in limits_of(counted, conditions)), counted.space
     low, high = space.total_bytes(space.smallest()), min(run.original_bytes - 1, space.total_bytes(space.largest()))
     aim, best = goal, inf

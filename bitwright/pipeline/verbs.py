@@ -1,8 +1,7 @@
 """Commands as plain functions: search, describe, plan, fit, verify. Each works on the run folder of the one before it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import inf
 from pathlib import Path
 
@@ -12,26 +11,26 @@ from bitwright.compress import load
 from bitwright.devices import Device
 from bitwright.engines import N_CONTEXTS, Check, check, engine_named, model_as_held, prefixes
 from bitwright.errors import RunError, UserError
-from bitwright.objectives import Cost, CostObjective, NamedObjective, Shape, sample_texts
+from bitwright.objectives import CostObjective, Shape, sample_texts
 from bitwright.pipeline.before_loading import require_fittable, require_searchable
 from bitwright.pipeline.finishing.building import build, require_fit, target_of
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up, timed
-from bitwright.pipeline.planning.candidates import best, candidates, make_plan, own_candidate
-from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, Conditions, CostLimit
-from bitwright.pipeline.planning.costs import limits_of, named_costs
+from bitwright.pipeline.plan_request import request_plan
+from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, Conditions
+from bitwright.pipeline.planning.costs import named_costs
 from bitwright.pipeline.planning.held_out import CandidateScores, judge, measure, measure_candidates
-from bitwright.pipeline.planning.origins import origin
-from bitwright.pipeline.planning.size_limits import BudgetOrMemory, LimitedRun, Original, bound_space, bounded, require_needed, with_finest_cache
+from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, require_needed, with_finest_cache
 from bitwright.pipeline.pricing.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
 from bitwright.pipeline.reporting.run_summary import summarise
 from bitwright.pipeline.results import PLAN_KIND, REPORT_KIND, fit_results, plan_results, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
-from bitwright.pipeline.searching.run_search import DEFAULT, Search, search_budget, search_front
+from bitwright.pipeline.searching.run_search import search_budget, search_front
+from bitwright.pipeline.searching.search import DEFAULT, Search
 from bitwright.pipeline.settings import Settings
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
-from bitwright.report import RunSummary, SizeLimit, write_page
+from bitwright.report import RunSummary, write_page
 from bitwright.search import solve
 from bitwright.spaces import Choice, Plan, file_bytes
 from bitwright.written_files import publish_text, require_replaceable
@@ -134,7 +133,8 @@ def plan(
     shipping = replace(
         run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps)
     )
-    request = _plan_request(bounded(shipping, limit), conditions, ())
+    _require_budget_alone(conditions)
+    request = request_plan(shipping, limit, conditions)
     named = request.candidates
     if not all(_is_measured(shipping, choice) for choice in named.values()):
         with working_in(run.folder):
@@ -172,8 +172,8 @@ def fit(
         loaded = set_up(settings, out, device=device, progress=progress)
         _require_possible(loaded, limit)
         run = price(loaded)
-        request = replace(_plan_request(bounded(run, limit), conditions, by.objectives), method=by.method.name, as_published=by.as_published)
-        search_budget(loaded, request.bound.run, budget_bits=8 * request.bound.size_bytes, search=by, limits=request.limits)
+        request = request_plan(run, limit, conditions, objectives=by.objectives, method=by.method.name, as_published=by.as_published)
+        search_budget(loaded, request.run, budget_bits=8 * request.size_bytes, search=by, limits=request.limits)
         named = request.candidates
         judgement = judge(loaded, run, named, by.objectives, device=conditions.device)
         found = request.plan(judgement.first_values())
@@ -231,50 +231,6 @@ def _require_possible(loaded: LoadedRun, limit: BudgetOrMemory) -> None:
     space = with_cache_units(loaded, whole_space(loaded))
     served, size_bytes = bound_space(space, limit, original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)
-
-
-@dataclass(frozen=True, eq=False)
-class _PlanRequest:
-    """Request for a plan: the size limit, the limits beside it, and the costs to report, those of the limits among them. `method` is the requested
-    search method; `as_published`, its own best plan is the only candidate.
-    """
-
-    bound: LimitedRun
-    limits: tuple[CostLimit, ...]
-    costs: tuple[Cost, ...]
-    device: Device | None
-    method: str = ""
-    as_published: bool = False
-
-    @cached_property
-    def candidates(self) -> dict[str, Choice]:
-        """Candidates for the budget, computed on first access, which must be after the search."""
-        if self.as_published:
-            return own_candidate(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)
-        return candidates(self.bound.run, self.bound.size_bytes, self.limits, method=self.method)
-
-    def plan(self, values: Mapping[str, float]) -> Plan:
-        """Return the best measured candidate as a plan, by `values`, or by divergence if they are empty."""
-        name, measurement = best(self.bound.run, self.candidates, values)
-        text = ", ".join([self.bound.text, *(limit.text for limit in self.limits)])
-        by = origin(self.bound.run, name, self.candidates[name], self.method)
-        return make_plan(self.bound.run, budget=text, strategy=name, measurement=measurement, cache=self.bound.cache, by=by)
-
-    def summary(self, values: Mapping[str, float]) -> RunSummary:
-        """Return the report's numbers, with the best measured candidate by `values` as the selected one."""
-        named = self.candidates
-        chosen = best(self.bound.run, named, values)[0]
-        limit = SizeLimit(self.bound.file_bytes(named[chosen]))
-        return summarise(self.bound.run, named=named, chosen=chosen, limit=limit, costs=self.costs, device=self.device)
-
-
-def _plan_request(bound: LimitedRun, conditions: Conditions, objectives: Iterable[NamedObjective]) -> _PlanRequest:
-    _require_budget_alone(conditions)
-    limits = limits_of(bound.run, conditions)
-    limited = [limit.cost.objective for limit in limits]
-    others = [cost for cost in objectives if isinstance(cost, CostObjective) and cost not in (*limited, CostObjective.BYTES, CostObjective.BITS)]
-    costs = (*(limit.cost for limit in limits), *named_costs(bound.run, others, conditions.device))
-    return _PlanRequest(bound, limits, costs, conditions.device)
 
 
 def _require_budget_alone(conditions: Conditions) -> None:

@@ -13,15 +13,16 @@ from bitwright.search.solvers.solution import Solution
 from bitwright.search.solvers.surface import surface
 from bitwright.search.solvers.tiers import tiered_within, two_tiers
 from bitwright.search.strategies.amq import Rounds, clustered, predicted_front
-from bitwright.search.strategies.auto import Expand, auto, auto_front
+from bitwright.search.strategies.auto import auto, auto_front
 from bitwright.search.strategies.bayesian import NehviOptions, nehvi_front
 from bitwright.search.strategies.evolution import evopress, quantization
 from bitwright.search.strategies.extras import require_extra
 from bitwright.search.strategies.fixed import given
-from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
 from bitwright.search.strategies.local_search import LocalSearchOptions, swaps
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together
 from bitwright.search.strategies.optuna_samplers import nsga2, nsga2_front, tpe
+from bitwright.search.strategies.problem import Expand, Problem
 from bitwright.search.strategies.random_choices import random_front, random_mixes, random_within, starting
 from bitwright.search.strategies.scattered import scattered, sizes_between
 from bitwright.search.strategies.sequential import SequentialStrategy

@@ -61,4 +61,4 @@ def test_a_flipped_bit_is_found_or_harmless(
             else:
                 assert after["built.gguf"] == built, which
         shutil.rmtree(folder)
-    figures.note("flipped bits", f"{kept}, then {then.name}", found=found, harmless=harmless, taken_for_right=0)
+    figures.note("flipped bits", f"{kept}, then {then.name}", found=found, harmless=harmless, undetected=0)

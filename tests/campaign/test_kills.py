@@ -21,7 +21,7 @@ _LONGEST = {"fit": 2.5, "search": 1.5, "import": 1.5, "order": 1.0}  # seconds f
 @pytest.mark.parametrize("of", WRITING, ids=lambda of: of.name)
 def test_a_killed_command_ends_as_if_it_had_not_been(of: Command, ground: Path, whole: Callable[[Command], dict[str, str]], tmp_path: Path) -> None:
     folder, rng = laid_out(tmp_path / "work", ground, of), random.Random(f"{SEED} {of.name}")
-    mine, killed, ended_before = strangers(folder), 0, 0
+    mine, killed, finished_first = strangers(folder), 0, 0
     for number in range(ROUNDS or 2):
         if number % 8 == 0:
             folder = laid_out(tmp_path / f"work {number}", ground, of)
@@ -31,7 +31,7 @@ def test_a_killed_command_ends_as_if_it_had_not_been(of: Command, ground: Path, 
             time.sleep(rng.random() * _LONGEST.get(of.name, 0.5))
             running.send(rng.choice((signal.SIGKILL, signal.SIGTERM)))
             code = running.exit_code(SECONDS)
-        killed, ended_before = killed + (code != 0), ended_before + (code == 0)
+        killed, finished_first = killed + (code != 0), finished_first + (code == 0)
         assert code in (0, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL), (tmp_path / "printed").read_text()
         assert "Traceback" not in (tmp_path / "printed").read_text()
         assert not half_written(folder, whole(of))
@@ -39,7 +39,7 @@ def test_a_killed_command_ends_as_if_it_had_not_been(of: Command, ground: Path, 
         assert strangers(folder) == mine
         if number % 8 == 7 or number == (ROUNDS or 2) - 1:
             _require_whole(folder, of, whole(of), mine)
-    figures.note("kills", of.name, kills=killed, ended_before=ended_before, lost=0)
+    figures.note("kills", of.name, kills=killed, finished_first=finished_first, lost=0)
 
 
 def _require_whole(folder: Path, of: Command, whole: dict[str, str], mine: dict[str, str]) -> None:
@@ -68,4 +68,4 @@ def test_a_killed_profile_leaves_nothing(ground: Path, tmp_path: Path) -> None:
     assert ended.code == 0, ended.printed
     assert (folder / "here.toml").is_file()
     assert not left(folder)
-    figures.note("kills", "profile", kills=3, ended_before=0, lost=0)
+    figures.note("kills", "profile", kills=3, finished_first=0, lost=0)

@@ -101,7 +101,7 @@ def campaign(path: Path, original: bytes, read: Callable[[], object], mutators: 
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < BYTES
     found = Outcome(*counts, longest, grown)
-    figures.note("mutants", path.name, accepted=counts[0], refused=counts[1], seconds_at_most=round(longest, 2), grown_mb=grown >> 20)
+    figures.note("mutants", path.name, accepted=counts[0], refused=counts[1], seconds_at_most=round(longest, 2), memory_growth_mb=grown >> 20)
     return found
 
 

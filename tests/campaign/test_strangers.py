@@ -78,4 +78,4 @@ def test_what_is_not_bitwrights_is_byte_for_byte_what_it_was(name: str, place: P
         for path in set(after) - set(before):
             (place / path).unlink()
     assert refused
-    figures.note("strangers' files", name, aims=len(AIMS), refused=refused, written_beside=written, changed=0)
+    figures.note("strangers' files", name, paths=len(AIMS), refused=refused, written_elsewhere=written, changed=0)

@@ -48,6 +48,11 @@ def test_a_fit_has_every_panel_and_none_beside(bitwright: Cli) -> None:
     assert all(re.search(rf"[ (]{re.escape(target)}[,. ]", found) for target in engine_names())
 
 
+def test_brackets_are_shown_and_not_taken_for_markup(bitwright: Cli) -> None:
+    assert "[[device]]" in shown(bitwright, "fleet")
+    assert not [command for command in EVERY if "[]" in shown(bitwright, command)]
+
+
 def test_former_names_are_hidden_and_work(bitwright: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     skipped = []
     monkeypatch.setattr("bitwright.pipeline.search", lambda settings, *_, **__: skipped.append(settings.skip))

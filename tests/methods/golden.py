@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bitwright.engines import NATIVE
-from bitwright.methods import Method, MethodContext
+from bitwright.methods import Method
 from bitwright.methods.by_name import method_named
 from bitwright.predictors import predictor_named
 from bitwright.search import Problem, Question, Trials
@@ -52,17 +52,21 @@ class Given:
     seed: int = 3
     asked: list[str] = field(default_factory=list)
 
-    def method_context(self) -> MethodContext:
+    def problem(self) -> Problem:
+        """Problem with these answers in the place of a model."""
         uniforms = np.stack([self.space.smallest(), self.space.largest()])
         nothing = np.full(self.space.offered.shape, np.nan)  # whoever reads it is found out
-        return MethodContext(
-            Problem(self.space, uniforms, self.n_sequences, self.seed),
-            (nothing,),
-            self._refit,
-            self._price,
-            self._score,
-            self.true,
+        return Problem(
+            self.space,
+            uniforms,
+            self.n_sequences,
+            self.seed,
+            tables=(nothing,),
             sequence_length=256,
+            refit=self._refit,
+            price=self._price,
+            score=self._score,
+            measure=self.true,
         )
 
     def _refit(self, name: str, space: Space) -> Any:
@@ -79,14 +83,14 @@ class Given:
 
     def answer(self, method: str, budget_bits: int) -> Choice:
         """The one choice that a method decides on."""
-        question = method_named(method).for_budget(self.method_context(), budget_bits).ask()
+        question = method_named(method).for_budget(self.problem(), budget_bits).ask()
         assert len(question.choices) == 1
         choice: Choice = question.choices[0]
         return choice
 
     def questions(self, method: Method, budget_bits: int, *, n: int) -> list[Question]:
         """The first `n` questions of a search, answered by the true values."""
-        strategy, found = method.for_budget(self.method_context(), budget_bits), []
+        strategy, found = method.for_budget(self.problem(), budget_bits), []
         while len(found) < n and not (question := strategy.ask()).is_last:
             values = np.array([[self.true(choice)] for choice in question.choices])
             strategy.tell(Trials(question.choices, values, 0.01 * np.abs(values), np.full(len(values), question.n_sequences)))

@@ -9,7 +9,7 @@ import pytest
 
 from bitwright.engines import NATIVE, NATIVE_CHANNELS
 from bitwright.errors import UserError
-from bitwright.methods import Method, MethodContext
+from bitwright.methods import Method
 from bitwright.methods.by_name import method_named
 from bitwright.methods.published_experts import in_blocks
 from bitwright.search import Problem, solve, solve_with_rows
@@ -34,13 +34,12 @@ def table_of(space: Space, seed: int) -> np.ndarray:
     return importance[:, None] * 4.0 ** (-2 * bits) * np.exp(rng.normal(0, 0.3, space.offered.shape))
 
 
-def method_context(space: Space, table: np.ndarray) -> MethodContext:
-    unused: Any = None
-    return MethodContext(Problem(space, np.zeros((0, len(space.units)), dtype=np.int64), 4, 0), unused, unused, lambda _: table, unused, unused, 16)
+def problem_of(space: Space, table: np.ndarray) -> Problem:
+    return Problem(space, np.zeros((0, len(space.units)), dtype=np.int64), n_sequences=4, seed=0, price=lambda _: table)
 
 
 def answer(method: Method, space: Space, table: np.ndarray, budget_bits: int) -> Choice:
-    question = method.for_budget(method_context(space, table), budget_bits).ask()
+    question = method.for_budget(problem_of(space, table), budget_bits).ask()
     choice: Choice = question.choices[0]
     return choice
 
@@ -83,7 +82,7 @@ def test_all_three_widths_are_offered_at_every_published_budget(method: str, pro
         for choice in (np.array(c) for c in product(*(np.flatnonzero(row) for row in space.offered)))
         if width[choice].sum() <= bits and (width[choice] == 3).any() and (width[choice] == 2).any()
     ]
-    asked = replace(method_context(space, table), price=lambda name: (names.append(name), table)[1])
+    asked = replace(problem_of(space, table), price=lambda name: (names.append(name), table)[1])
     found = method_named(method).for_budget(asked, budget).ask().choices[0]
     assert table[rows, found].sum() == pytest.approx(min(table[rows, choice].sum() for choice in allowed), rel=1e-9)
     assert names == [proxy]
@@ -99,7 +98,7 @@ def test_camera_q_has_a_tenth_three_tenths_and_six_tenths_of_each_layer_by_energ
     for layer in range(2):
         order = 10 * layer + np.argsort(-energy[10 * layer : 10 * layer + 10])
         wanted[order] = [index["INT8_ROW"]] + [index["INT4_ROW"]] * 3 + [index["INT2_ROW"]] * 6
-    asked = replace(method_context(space, table_of(space, 0)), score=lambda name, _: {"camera": energy}[name])
+    asked = replace(problem_of(space, table_of(space, 0)), score=lambda name, _: {"camera": energy}[name])
     assert method_named("camera-q").for_budget(asked, int(space.total_bits(wanted))).ask().choices[0].tolist() == wanted.tolist()
 
 
@@ -146,13 +145,13 @@ def test_a_space_without_experts_is_refused() -> None:
     units = discover([Tensor("blk.0.attn_q.weight", (8, 64), "F32")])
     space = NATIVE.space(units, menu=MENU, fixed_bytes=0, n_weights=512)
     with pytest.raises(UserError) as caught:
-        method_named("mc-moe").for_front(method_context(space, np.ones(space.offered.shape)), 3)
+        method_named("mc-moe").for_front(problem_of(space, np.ones(space.offered.shape)), 3)
     sentence(caught.value, "mc-moe", "--target native")
 
 
 def test_a_front_leaves_out_the_budgets_that_no_plan_keeps() -> None:
     space = mixture(1, 4)
-    asked = method_named("mc-moe").for_front(method_context(space, table_of(space, 0)), 5).ask()
+    asked = method_named("mc-moe").for_front(problem_of(space, table_of(space, 0)), 5).ask()
     assert 1 < len(asked.choices) <= 4
 
 
@@ -160,7 +159,7 @@ def test_collaborative_drops_a_quarter_and_then_chooses_formats() -> None:
     space = with_drops(mixture(2, 8))
     table, column = table_of(space, 0), space.formats.index(DROP)
     scores = np.tile(np.array([5.0, 1, 4, 2, 6, 7, 8, 3]), 2)
-    asked = replace(method_context(space, table), score=lambda *_: scores)
+    asked = replace(problem_of(space, table), score=lambda *_: scores)
     found = method_named("collaborative").for_budget(asked, uniform_bits(space, "INT3_ROW")).ask().choices[0]
     assert [space.units[u].expert for u in np.flatnonzero(found == column)] == [1, 3, 1, 3]
     assert space.total_bits(found) <= uniform_bits(space, "INT3_ROW")
@@ -213,7 +212,7 @@ def test_camera_prunes_parts_of_experts_where_they_are_units() -> None:
     units = joined(discover(parts), by_channels)
     space = NATIVE_CHANNELS.space(units, menu=(*MENU, "PRUNE"), fixed_bytes=0, n_weights=1)
     scores = np.arange(len(space.units), dtype=float)[::-1]
-    asked = replace(method_context(space, table_of(space, 0)), score=lambda *_: scores)
+    asked = replace(problem_of(space, table_of(space, 0)), score=lambda *_: scores)
     three, column = NATIVE_CHANNELS.format("INT3_ROW"), space.formats.index(PRUNE)
     found = method_named("camera-p").for_budget(asked, int(space.total_bits(space.uniform(three)))).ask().choices[0]
     assert np.flatnonzero(found == column).tolist() == list(range(len(units) - len(units) // 5, len(units)))

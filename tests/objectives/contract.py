@@ -30,10 +30,12 @@ class ObjectiveContract(ABC):
 
     @pytest.fixture
     def space(self, tied: Model) -> Space:
+        """Space of the tied model."""
         return space_of(tied, MENU)
 
     @pytest.fixture
     def made(self, tied: Model, space: Space, tmp_path: Path) -> Callable[[Choice], Measurement]:
+        """Objective on the tied model."""
         return self.objective(tied, levels_of(tied, tmp_path / "levels"), space=space, tokens=TOKENS, scratch=tmp_path)
 
     def test_the_original_is_no_distance_from_itself(self, made: Callable[[Choice], Measurement], space: Space) -> None:

@@ -26,13 +26,12 @@ from bitwright.pipeline.exchange import import_plan
 from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, CostCeiling
 from bitwright.pipeline.pricing.run_space import whole_space
-from bitwright.pipeline.searching.ask_tell_loop import Effort
 from bitwright.pipeline.smallest import fit_smallest
 from bitwright.progress import Silent
 from tests.runs import small
 from tests.sentences import sentence
 
-BY = Search(method_named("auto"), Effort(evaluations=0))
+BY = Search(method_named("auto"), evaluations=0)
 
 
 def read(*_: object, **__: object) -> None:

@@ -13,7 +13,6 @@ from bitwright.pipeline import Run, Search
 from bitwright.pipeline.finishing.building import require_fit
 from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.pricing.run_space import price, uniforms
-from bitwright.pipeline.searching.ask_tell_loop import Effort
 from bitwright.pipeline.searching.run_search import search_budget
 from bitwright.progress import Silent
 from bitwright.search import solve
@@ -70,7 +69,7 @@ def test_a_search_expands_around_choices_that_drop(tiny_mixtral: Path, tmp_path:
     run = price(bench)
     space = run.space
     budget = int(space.total_bits(space.uniform(next(form for form in space.formats if form.name == "INT2_G32"))))
-    found = search_budget(bench, run, budget_bits=budget, search=Search(method_named("auto"), Effort(evaluations=12)))
+    found = search_budget(bench, run, budget_bits=budget, search=Search(method_named("auto"), evaluations=12))
     assert found.spent.backward_tokens > 0
     assert (found.trials.choices == space.formats.index(DROP)).any()
     assert (space.total_bits(found.trials.choices) <= budget).all()
@@ -121,7 +120,7 @@ def test_a_plan_that_leaves_too_few_experts_is_refused(searched_with_drops: Run,
 def test_what_is_built_without_experts_keeps_its_promises(trained_moe: Path, tmp_path: Path) -> None:
     """A twin takes over in the finished model as it did when the plan was measured."""
     settings = small(trained_moe, target="native", formats=MENU, skip=KEPT, n_calibration=32, sequence_length=32)
-    fitted = bw.fit(settings, bw.parse_budget("450KB"), tmp_path, by=Search(method_named("auto"), Effort(evaluations=4)))
+    fitted = bw.fit(settings, bw.parse_budget("450KB"), tmp_path, by=Search(method_named("auto"), evaluations=4))
     assert "DROP" in fitted.plan.formats.values()
     said = json.loads((fitted.model / "config.json").read_text())["quantization_config"]["formats"]
     assert any(form.startswith("DROP ") for form in said.values()), "a twin that is left is named"

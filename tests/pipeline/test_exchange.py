@@ -15,7 +15,7 @@ from bitwright.spaces import ImportanceFile, Kept, Plan, PlannedDivergence, Plan
 from tests.runs import small
 from tests.sentences import sentence
 
-BY = bw.pipeline.Search(bw.pipeline.method_named("auto"), bw.pipeline.Effort(evaluations=0))
+BY = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=0)
 
 
 @pytest.fixture(scope="module")

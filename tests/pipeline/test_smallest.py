@@ -12,8 +12,7 @@ from bitwright.objectives import CostObjective
 from bitwright.pipeline import Run
 from bitwright.pipeline.planning.cost_limits import CostCeiling, parse_conditions
 from bitwright.pipeline.planning.costs import costs_of
-from bitwright.pipeline.searching.ask_tell_loop import Effort
-from bitwright.pipeline.searching.run_search import DEFAULT, named_objectives
+from bitwright.pipeline.searching.search import DEFAULT, named_objectives
 from bitwright.pipeline.smallest import smallest_plan
 from tests.sentences import sentence
 
@@ -44,7 +43,7 @@ def test_a_lower_ceiling_takes_a_larger_file(own: Run) -> None:
 def test_a_fit_ends_with_the_smallest_file_in_the_engine(searched: Run, tmp_path: Path) -> None:
     settings = searched.settings
     goal = sum(m.nats_per_token for m in searched.measurements.values()) / len(searched.measurements)
-    by = replace(DEFAULT, effort=Effort(evaluations=2))
+    by = replace(DEFAULT, evaluations=2)
     fitted = bw.pipeline.fit_smallest(settings, parse_conditions([f"kl={goal:.6f}"], None), tmp_path / "out", by=by)
     assert fitted.plan.divergence.nats_per_token <= goal
     assert fitted.plan == bw.read_plan(tmp_path / "out" / "plan.json")

@@ -19,9 +19,11 @@ class Arrays(Source):
         self.tensors = tuple(Tensor(name, matrix.shape, "F32") for name, matrix in self._matrices.items())
 
     def read(self, tensor: Tensor) -> Floats:
+        """Weights of a tensor `(n_rows, n_columns)`."""
         return self._matrices[tensor.name]
 
     def stored(self, tensor: Tensor) -> Bytes:
+        """Bytes of a tensor as float32."""
         return self.read(tensor).view(np.uint8).reshape(-1)
 
 

@@ -24,6 +24,7 @@ WEIGHT_OF_KIND = {"attn_v": 3.0, "ffn_down": 2.0, "attn_output": 1.2, "attn_q": 
 
 
 def small_llama() -> Space:
+    """Space of a small Llama for llama.cpp."""
     tensors = [Tensor("token_embd.weight", (VOCABULARY, WIDTH), "BF16")]
     tensors += [Tensor(f"blk.{layer}.{kind}.weight", shape, "BF16") for layer in range(LAYERS) for kind, shape in SHAPES.items()]
     units = discover(tensors)
@@ -32,6 +33,7 @@ def small_llama() -> Space:
 
 
 def expected_divergences(space: Space, rng: np.random.Generator) -> np.ndarray:
+    """Table `(n_units, n_formats)` that falls with bits and is high at both ends of the model."""
     width = np.array([form.bits_per_weight for form in space.formats])
     share = np.array([unit.n_weights * WEIGHT_OF_KIND.get(unit.kind, 1.0) for unit in space.units], dtype=float)
     ends = np.array([1 + 6 * np.exp(-unit.layer) + 2 * np.exp(unit.layer - LAYERS + 1) if unit.layer >= 0 else 1 for unit in space.units])
@@ -46,6 +48,7 @@ def best_for_price(space: Space, table: np.ndarray, price: float) -> Choice:
 
 
 def candidates(space: Space, table: np.ndarray, budget_bytes: int) -> Iterator[Candidate]:
+    """Yield candidates for a budget: the best mixed choices and uniform ones."""
     rows = np.arange(len(space.units))
     rng = np.random.default_rng(7)
 
@@ -71,6 +74,7 @@ def candidates(space: Space, table: np.ndarray, budget_bytes: int) -> Iterator[C
 
 @pytest.fixture(scope="session")
 def summary() -> RunSummary:
+    """Summary of a finished run."""
     space, budget_bytes = small_llama(), 90_000_000
     table = expected_divergences(space, np.random.default_rng(3))
     front = np.array([best_for_price(space, table, price) for price in np.geomspace(1e-7, 1e-13, 160)])

@@ -40,4 +40,5 @@ def ridge(space: Space) -> Refit:
 
 
 def learning(space: Space, prior: Predict = ignorant) -> Learning:
+    """Ridge regression, refitted after every eight trials."""
     return Learning(prior, ridge(space), n_first=20, n_between=8)

@@ -29,7 +29,6 @@ from bitwright.compress.models.joined_name import split_name
 from bitwright.compress.models.model_settings import settings_of_folder
 from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.tensor_layout import ParameterSlice
-from bitwright.errors import ModelError
 
 _HEAD = "output.weight"
 _KEPT_OPEN = 4  # opened models in memory; a run needs one

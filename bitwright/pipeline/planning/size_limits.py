@@ -24,10 +24,8 @@ from bitwright.spaces import (
     AnyCacheTypes,
     Budget,
     CacheTypes,
-    Choice,
     Space,
     cache_mask,
-    file_bytes,
     finest_cache_types,
     has_cache,
     with_cache_sizes,
@@ -94,33 +92,15 @@ class Original:
         return counted.anatomy(open_headers(self.model, engine_named(self.target).view).least)
 
 
-@dataclass(frozen=True, eq=False)
-class LimitedRun:
-    """Run with a size limit in bytes: of the file, or of file and KV cache. The run's space counts the same bytes. `cache` are the KV cache types if
-    the run does not choose them.
-    """
-
-    run: Run
-    size_bytes: int
-    text: str
-    cache: CacheTypes
-
-    def file_bytes(self, choice: Choice) -> int:
-        """Return the bytes that the limit leaves for the file beside the KV cache of a choice `(n_units,)`."""
-        space = self.run.space
-        return self.size_bytes - (space.total_bytes(choice) - file_bytes(space, choice))
-
-
-def bounded(run: Run, limit: BudgetOrMemory) -> LimitedRun:
-    """Return a run with a limit, its space counting the limited bytes.
+def bounded(run: Run, limit: BudgetOrMemory) -> tuple[Run, int]:
+    """Return the run with its space counting the limited bytes, of the file or of file and KV cache, and the limit in bytes.
 
     Raises:
         UserError: see `bound_space`.
     """
     original = Original(run.settings.model, run.settings.target, run.original_bytes)
     space, size_bytes = bound_space(run.space, limit, original)
-    served = replace(run, space=space, tried=run.tried & _left(run.space, limit))
-    return LimitedRun(served, size_bytes, limit.text, limit.fixed if isinstance(limit, Memory) else DEFAULT_CACHE)
+    return replace(run, space=space, tried=run.tried & _left(run.space, limit)), size_bytes
 
 
 def with_finest_cache(run: Run) -> Run:

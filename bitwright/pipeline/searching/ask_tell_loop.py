@@ -9,35 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
-from math import inf
 
 import numpy as np
 
 from bitwright.objectives import Evaluator, Measurement, standard_error
+from bitwright.pipeline.searching.search import Search
 from bitwright.progress import Progress
-from bitwright.ranges import EVALUATIONS, SECONDS, TOKENS
 from bitwright.search import Question, Strategy, Trials, no_trials
 from bitwright.spaces import Choice
 
 _SHOWN = 1_000  # steps of the progress bar, which shows the share of the effort spent
-
-
-@dataclass(frozen=True)
-class Effort:
-    """Budget of a search: choices measured, tokens read (forward and backward passes alike), seconds. `inf` sets no limit.
-
-    Raises:
-        UserError: a limit is below zero or not a number.
-    """
-
-    evaluations: float = inf
-    tokens: float = inf
-    seconds: float = inf
-
-    def __post_init__(self) -> None:
-        EVALUATIONS.require(self.evaluations)
-        TOKENS.require(self.tokens)
-        SECONDS.require(self.seconds)
 
 
 @dataclass(eq=False)
@@ -59,9 +40,9 @@ class Meter:
         self.forward_tokens += round(forward)
         self.backward_tokens += round(backward)
 
-    def share_of(self, effort: Effort) -> float:
-        """Return the largest spent share of any limit; 1 or more if nothing is left."""
-        spent = ((self.evaluations, effort.evaluations), (self.tokens, effort.tokens), (self.seconds, effort.seconds))
+    def share_of(self, search: Search) -> float:
+        """Return the largest spent share of any limit of a search; 1 or more if nothing is left."""
+        spent = ((self.evaluations, search.evaluations), (self.tokens, search.tokens), (self.seconds, search.seconds))
         return max(1.0 if not limit else value / limit for value, limit in spent)
 
     @contextmanager
@@ -84,7 +65,7 @@ class SearchResult:
     is_finished: bool
 
 
-def run_strategy(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, meter: Meter, progress: Progress) -> SearchResult:
+def run_strategy(strategy: Strategy, evaluator: Evaluator, *, search: Search, meter: Meter, progress: Progress) -> SearchResult:
     """Run a strategy until it has finished or the effort is spent; the evaluation that exceeds a limit is the last.
 
     `meter` may already hold effort spent before, and is updated.
@@ -97,7 +78,7 @@ def run_strategy(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, me
     read: dict[bytes, int] = {}  # sequences of each choice that are already counted
     with progress.stage("Searching", _SHOWN) as advance:
         shown = 0
-        while meter.share_of(effort) < 1:
+        while meter.share_of(search) < 1:
             with meter.timing():
                 question = strategy.ask()
             if question.is_last:
@@ -110,10 +91,10 @@ def run_strategy(strategy: Strategy, evaluator: Evaluator, *, effort: Effort, me
                 _pay(meter, measurement, read, choice)
                 told.append(trial)
                 steps.append((measurement, replace(meter)))
-                now = min(_SHOWN, int(_SHOWN * meter.share_of(effort)))
+                now = min(_SHOWN, int(_SHOWN * meter.share_of(search)))
                 advance(now - shown)
                 shown = now
-                if meter.share_of(effort) >= 1:
+                if meter.share_of(search) >= 1:
                     break
             found.append(_all(told))
             strategy.tell(found[-1])

@@ -3,6 +3,8 @@
 Of formats of equal size the one that comes first in the space has the lower rank.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
@@ -68,9 +70,9 @@ def lowered(format_ranks: FormatRanks, ranks: RankArray, room_bits: int, rng: np
 def raised(format_ranks: FormatRanks, ranks: RankArray, room_bits: int, rng: np.random.Generator) -> RankArray:
     """Raise random units of `ranks` `(n_units,)` by one rank at a time as long as any step fits into `room_bits`."""
     ranks, left = ranks.copy(), room_bits - int(format_ranks.spent(ranks))
-    while len(fits := np.flatnonzero(format_ranks.step_up(ranks) <= left)):
+    while len(fits := np.flatnonzero((steps := format_ranks.step_up(ranks)) <= left)):
         unit = rng.choice(fits)
-        left -= int(format_ranks.step_up(ranks)[unit])
+        left -= int(steps[unit])
         ranks[unit] += 1
     return ranks
 
@@ -81,10 +83,17 @@ def random_ranks(format_ranks: FormatRanks, target_bits: float, n: int, rng: np.
     A Boltzmann sampler (Duchon, Flajolet, Louchard & Schaeffer, Combinatorics, Probability and Computing 13, 2004): each unit is drawn on its own
     with probabilities proportional to exp(-λ bits), with λ solved for the mean.
     """
-    cumulative = np.cumsum(_probabilities(format_ranks, target_bits), axis=1)
-    cumulative[np.arange(cumulative.shape[1]) >= format_ranks.top[:, None]] = 1.0  # despite rounding
+    cumulative = _cumulative(format_ranks, target_bits)
     ranks: RankArray = (rng.random((n, len(cumulative), 1)) >= cumulative).sum(axis=2)
     return ranks
+
+
+@lru_cache(maxsize=1)  # a search within a budget draws at one target, one choice at a time
+def _cumulative(format_ranks: FormatRanks, target_bits: float) -> NDArray[np.float64]:
+    """Return the cumulative probabilities of `_probabilities` `(n_units, most ranks)`."""
+    cumulative: NDArray[np.float64] = np.cumsum(_probabilities(format_ranks, target_bits), axis=1)
+    cumulative[np.arange(cumulative.shape[1]) >= format_ranks.top[:, None]] = 1.0  # despite rounding
+    return cumulative
 
 
 def _probabilities(format_ranks: FormatRanks, target_bits: float) -> NDArray[np.float64]:

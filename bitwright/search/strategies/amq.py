@@ -14,8 +14,9 @@ from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.format_ranks import FormatRanks, random_ranks
 from bitwright.search.solvers.front import nondominated
 from bitwright.search.solvers.spacing import evenly_spaced
-from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
 from bitwright.search.strategies.genetic import Breeding, Evaluate, bred
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.strategy import Predict, Refit, Strategy, Trials, asked
 from bitwright.spaces import Choices, Space
 

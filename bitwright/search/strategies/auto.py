@@ -15,7 +15,7 @@
 A slope is a derivative at the choice itself, so it contains the effect of all other units' errors on this one, which no additive table does.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +25,12 @@ from bitwright.search.solvers.constrained import row_prices, solve_with_rows
 from bitwright.search.solvers.front import hull, spread
 from bitwright.search.solvers.instance import checked_table, room_bits
 from bitwright.search.solvers.knapsack import solve
-from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together
+from bitwright.search.strategies.problem import Expand, Problem, Table
 from bitwright.search.strategies.strategy import Question, Refit, Strategy, Trials, asked
 from bitwright.search.strategies.surrogate import expected_improvement
 from bitwright.spaces import Choice, Choices, Space
-
-Table = NDArray[np.float64]
-#: a choice `(n_units,)` -> slopes and curvatures `(n_units, n_formats)`, nats/token, of a step to each format; zero at a unit's own format
-Expand = Callable[[Choice], tuple[Table, Table]]
 
 WORTH_IT = 2.0
 FAR = 0.1  # nats/token: nearer to the original, the table is itself a valid expansion

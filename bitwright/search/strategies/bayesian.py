@@ -26,7 +26,8 @@ from bitwright.search.solvers.format_ranks import FormatRanks, random_ranks
 from bitwright.search.solvers.front import nondominated
 from bitwright.search.strategies.amq import stratified
 from bitwright.search.strategies.extras import extra
-from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.strategy import Predict, Strategy, Trials, asked
 from bitwright.spaces import Choices
 

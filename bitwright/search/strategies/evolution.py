@@ -17,8 +17,9 @@ import numpy as np
 from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.format_ranks import FormatRanks, lowered
 from bitwright.search.solvers.instance import room_bits
-from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
 from bitwright.search.strategies.neighbours import Groups, Neighbourhood, by_size
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.strategy import Question, Strategy, Trials, asked
 from bitwright.search.strategies.surrogate import Incumbent
 from bitwright.spaces import Choice, Choices, Space

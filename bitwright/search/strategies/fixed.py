@@ -1,6 +1,7 @@
 """Strategy of fixed choices: measures the solution of a table-only method in the same way as any search."""
 
-from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.strategy import Strategy, asked
 from bitwright.spaces import Choices
 

@@ -5,47 +5,14 @@ computation is spent after the last question that the effort allows; a question 
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
 import numpy as np
 
-from bitwright.search.solvers.constraints import Row
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.strategy import Question, Strategy, Trials, asked, no_trials
-from bitwright.spaces import Choices, Space
 
 #: generator that yields nonempty questions, is sent the trials of each, and returns when the search has finished
 Asking = Generator[Question, Trials, None]
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Search problem, common to all strategies.
-
-    `start` `(n, n_units)` holds choices to measure first and may be empty. A full measurement takes `n_sequences` sequences. All randomness comes
-    from `seed`. Strategies that support side constraints ask only for choices that satisfy the `rows`.
-    """
-
-    space: Space
-    start: Choices
-    n_sequences: int
-    seed: int
-    rows: tuple[Row, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.start.ndim != 2 or not self.space.offered[np.arange(len(self.space.units)), self.start].all():
-            raise ValueError(f"starting choices must be rows of {len(self.space.units)} offered formats, these are of shape {self.start.shape}")
-
-    def start_within(self, budget_bits: int) -> Choices:
-        """Return the choices of `start` `(n, n_units)` whose file has at most `budget_bits` and which satisfy the rows."""
-        return self.kept(self.start[self.space.total_bits(self.start) <= budget_bits])
-
-    def kept(self, choices: Choices) -> Choices:
-        """Return the rows of `choices` `(n, n_units)` that satisfy the side constraints."""
-        return choices[[all(row.holds(choice) for row in self.rows) for choice in choices]] if self.rows else choices
-
-    def random(self) -> np.random.Generator:
-        """Return a new random generator from `seed`, the same each time."""
-        return np.random.default_rng(self.seed)
 
 
 class GeneratorStrategy(Strategy):

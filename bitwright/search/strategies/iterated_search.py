@@ -9,8 +9,9 @@ from functools import partial
 
 import numpy as np
 
-from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.random_choices import starting
 from bitwright.search.strategies.strategy import Question, Strategy, Trials
 from bitwright.search.strategies.surrogate import Incumbent, Learning, SurrogateState

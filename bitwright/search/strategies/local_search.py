@@ -12,8 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from bitwright.search.strategies.generator_strategy import Problem
 from bitwright.search.strategies.iterated_search import Descent, iterated_search
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.strategy import Question, Strategy, Trials
 from bitwright.search.strategies.surrogate import Incumbent, Learning
 

@@ -25,7 +25,8 @@ from bitwright.search.solvers.format_ranks import FormatRanks, lowered
 from bitwright.search.solvers.instance import room_bits
 from bitwright.search.strategies.amq import stratified
 from bitwright.search.strategies.extras import extra
-from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.random_choices import starting
 from bitwright.search.strategies.strategy import Strategy, asked
 from bitwright.spaces import Choice

@@ -11,7 +11,8 @@ import numpy as np
 from bitwright.search.solvers.asked_choices import Draw, Seen
 from bitwright.search.solvers.format_ranks import FormatRanks, RankArray, lowered, raised, random_ranks
 from bitwright.search.solvers.instance import room_bits
-from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.strategy import Strategy, asked
 from bitwright.spaces import Choice, Choices, Space
 

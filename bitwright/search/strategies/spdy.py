@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.instance import checked_table, room_bits
 from bitwright.search.solvers.knapsack import solve
-from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy, Problem
+from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.strategy import Question, Strategy, Trials
 from bitwright.spaces import Choice, Choices
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bitwright.search.solvers.asked_choices import Seen
-from bitwright.search.strategies.generator_strategy import Problem
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.strategy import Predict, Question, Refit, Trials, no_trials
 from bitwright.spaces import Choice, Choices
 

@@ -13,9 +13,9 @@ from functools import partial
 
 import numpy as np
 
-from bitwright.search.strategies.generator_strategy import Problem
 from bitwright.search.strategies.iterated_search import Descent, iterated_search
 from bitwright.search.strategies.neighbours import Neighbourhood
+from bitwright.search.strategies.problem import Problem
 from bitwright.search.strategies.strategy import Question, Strategy, Trials
 from bitwright.search.strategies.surrogate import Incumbent, Learning
 from bitwright.spaces import Choice, Choices

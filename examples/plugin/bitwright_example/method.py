@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bitwright.methods import Method, MethodContext, evenly_spaced_budgets
+from bitwright.methods import Method, evenly_spaced_budgets
 from bitwright.objectives import KullbackLeibler
 from bitwright.search import Asking, GeneratorStrategy, Neighbourhood, Problem, SequentialStrategy, Strategy, all_together, asked, starting
 
@@ -30,11 +30,9 @@ def _asking(problem: Problem, near: Neighbourhood, start: np.ndarray) -> Asking:
         trials = yield asked(new[None], problem.n_sequences)
 
 
-def along(method_context: MethodContext, n_points: int) -> Strategy:
+def along(problem: Problem, n_points: int) -> Strategy:
     """Return the strategy along the front: one annealing for each budget."""
-    return SequentialStrategy(annealing(method_context.unstarted, bits) for bits in evenly_spaced_budgets(method_context, n_points))
+    return SequentialStrategy(annealing(problem.unstarted, bits) for bits in evenly_spaced_budgets(problem, n_points))
 
 
-ANNEALING = Method(
-    "annealing", "Kirkpatrick et al., 1983", "", KullbackLeibler(), lambda method_context, bits: annealing(method_context.problem, bits), along
-)
+ANNEALING = Method("annealing", "Kirkpatrick et al., 1983", "", KullbackLeibler(), annealing, along)

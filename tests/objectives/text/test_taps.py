@@ -82,7 +82,7 @@ def test_looked_up_rows_may_be_scaled_in_place_and_still_have_a_gradient(tied: M
     found: list[Torch] = []
 
     class Watched(Seen):
-        def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:  # noqa: ARG002
+        def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
             found.append(y.requires_grad_(True))
 
     with torch.enable_grad(), Tapped(tied, Watched()):

@@ -33,7 +33,7 @@ from tests.sentences import sentence
 pytestmark = pytest.mark.slow
 
 BUDGET = bw.parse_budget("6bpw")
-BY = bw.pipeline.Search(bw.pipeline.method_named("auto"), bw.pipeline.Effort(evaluations=0))
+BY = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=0)
 
 
 @pytest.fixture(scope="module")

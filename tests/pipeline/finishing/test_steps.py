@@ -19,8 +19,7 @@ from bitwright.pipeline import Run, Search
 from bitwright.pipeline.exchange import export
 from bitwright.pipeline.finishing.router_calibration import RouterCalibration, step_named
 from bitwright.pipeline.loaded_run import set_up
-from bitwright.pipeline.searching.ask_tell_loop import Effort
-from bitwright.pipeline.searching.run_search import named_objectives
+from bitwright.pipeline.searching.search import named_objectives
 from bitwright.progress import Silent
 from bitwright.report import Shipping
 from bitwright.spaces import CalibratedRouters, Plan
@@ -33,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 KEPT = ("token_embd*", "output*")
 BUDGET = bw.parse_budget("450KB")
-BY = Search(method_named("auto"), Effort(evaluations=0))
+BY = Search(method_named("auto"), evaluations=0)
 STEP = "router-calibration:ridge=8"
 
 
@@ -150,7 +149,7 @@ def test_a_step_follows_any_rounding_into_any_container(
 
 def test_a_method_brings_its_step(tiny_mixtral: Path, tmp_path: Path) -> None:
     settings = small(tiny_mixtral, target="native", formats=("INT2_G32", "INT3_G32", "INT4_G32"), skip=KEPT, n_calibration=10, sequence_length=12)
-    by = Search(method_named("eac-moe"), Effort(evaluations=4))
+    by = Search(method_named("eac-moe"), evaluations=4)
     run = bw.pipeline.search(settings, tmp_path / "run", n_points=2, by=by)
     assert bw.open_run(run.folder).settings.steps == ("router-calibration",)
     plan, _ = bw.plan(run, bw.parse_budget("8bpw"))
@@ -180,7 +179,7 @@ def test_a_step_is_read_as_it_is_written() -> None:
 
 
 def test_objectives_cannot_choose_what_steps_change(tiny_mixtral: Path, tmp_path: Path) -> None:
-    by = Search(method_named("auto"), Effort(0), named_objectives("flips"))
+    by = Search(method_named("auto"), evaluations=0, objectives=named_objectives("flips"))
     with pytest.raises(UserError) as caught:
         bw.fit(small(tiny_mixtral, steps=("router-calibration",)), BUDGET, tmp_path, by=by)
     sentence(caught.value, "--step", "--objectives")

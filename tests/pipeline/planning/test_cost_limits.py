@@ -17,8 +17,7 @@ from bitwright.pipeline import Conditions, Run, Search
 from bitwright.pipeline.planning.candidates import candidates
 from bitwright.pipeline.planning.cost_limits import CostCeiling, parse_at_most, parse_costs
 from bitwright.pipeline.planning.costs import costs_of, limits_of
-from bitwright.pipeline.searching.ask_tell_loop import Effort
-from bitwright.pipeline.searching.run_search import named_objectives
+from bitwright.pipeline.searching.search import named_objectives
 from bitwright.search import solve
 from tests.runs import small
 from tests.sentences import sentence
@@ -97,7 +96,7 @@ def test_a_fit_keeps_them_in_its_search_as_well(llama_96: Path, own: Run, board:
     size_bytes = (space.total_bytes(space.smallest()) + 3 * space.total_bytes(space.largest())) // 4
     seconds = costs_of(own).named(CostObjective.SECONDS, board)
     ceiling = middle(own, seconds, size_bytes)
-    by = Search(method_named("auto"), Effort(evaluations=5), named_objectives("kl,seconds-per-token"))
+    by = Search(method_named("auto"), evaluations=5, objectives=named_objectives("kl,seconds-per-token"))
     asked = Conditions((CostCeiling(CostObjective.SECONDS, ceiling),), board)
     fitted = bw.fit(own.settings, bw.parse_budget(f"{size_bytes}B"), tmp_path, conditions=asked, by=by)
     assert seconds.of(space.choice(fitted.plan.formats)) <= ceiling
@@ -109,7 +108,7 @@ def test_a_fit_keeps_them_in_its_search_as_well(llama_96: Path, own: Run, board:
         assert taken.value <= ceiling
         assert taken.standard_error == 0
     with pytest.raises(UserError) as caught:
-        bw.fit(own.settings, bw.parse_budget(f"{size_bytes}B"), tmp_path, conditions=asked, by=Search(method_named("evopress"), Effort(5)))
+        bw.fit(own.settings, bw.parse_budget(f"{size_bytes}B"), tmp_path, conditions=asked, by=Search(method_named("evopress"), evaluations=5))
     sentence(caught.value, "evopress")
 
 

@@ -19,7 +19,6 @@ from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.planning.memory_budget import memory_of, serve_command, serving_of_model
 from bitwright.pipeline.planning.size_limits import bounded, settings_for_limit
 from bitwright.pipeline.pricing.run_space import with_cache_units
-from bitwright.pipeline.searching.ask_tell_loop import Effort
 from bitwright.pipeline.verbs import describe, write_plan
 from bitwright.progress import Silent
 from bitwright.search import solve
@@ -40,7 +39,7 @@ CONTEXT = 1024
 def run(llama_64: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A search that decides about the cache too."""
     settings = small(llama_64, formats=("Q8_0", "Q5_0", "Q4_0"), cache_types="any")
-    by = Search(method_named("auto"), Effort(evaluations=3))
+    by = Search(method_named("auto"), evaluations=3)
     return bw.pipeline.search(settings, tmp_path_factory.mktemp("limits") / "run", n_points=2, by=by)
 
 
@@ -61,18 +60,17 @@ def test_file_and_cache_fill_one_memory(run: Run) -> None:
     losses = []
     found = memory_model_named(DEFAULT_ENGINE).anatomy(open_source(run.settings.model))
     for size in range(memory(run, 0.0, CacheTypes("Q4_0", "Q4_0")), memory(run, 0.5), 100_000):
-        bound = bounded(run, asked(size))
-        limited = bound.run
-        solution = solve(limited.space, limited.table, 8 * bound.size_bytes)
+        limited, size_bytes = bounded(run, asked(size))
+        solution = solve(limited.space, limited.table, 8 * size_bytes)
         types = chosen_cache(limited.space, solution.choice)
         use = found.use(bw.pipeline.Serving(CONTEXT, 1, types.keys, types.values), file_bytes=file_bytes(limited.space, solution.choice))
-        assert use.total_bytes == size - bound.size_bytes + limited.space.total_bytes(solution.choice)  # to the byte
+        assert use.total_bytes == size - size_bytes + limited.space.total_bytes(solution.choice)  # to the byte
         assert use.total_bytes <= size
         for fixed in (DEFAULT_CACHE, CacheTypes("Q8_0", "Q8_0"), CacheTypes("Q4_0", "Q4_0")):
             room = size - memory(run, 0.0, fixed) + file_bytes(limited.space, run.space.smallest())
             if file_bytes(limited.space, run.space.smallest()) <= room < run.original_bytes:
-                other = bounded(run, asked(size, fixed))
-                assert solve(other.run.space, limited.table, 8 * other.size_bytes).loss >= solution.loss - 1e-12
+                other, other_bytes = bounded(run, asked(size, fixed))
+                assert solve(other.space, limited.table, 8 * other_bytes).loss >= solution.loss - 1e-12
         losses.append(solution.loss)
     assert losses == sorted(losses, reverse=True)
     assert len(losses) > 3
@@ -131,7 +129,7 @@ def test_types_that_are_named_are_kept_and_measured(llama_64: Path, tmp_path: Pa
     settings = small(llama_64)
     base = memory_of(str(llama_64), bw.pipeline.Serving(CONTEXT, 1, types.keys, types.values)).total_bytes
     limit = asked(base - 300_000, types)
-    fitted = bw.fit(settings_for_limit(settings, limit), limit, tmp_path / "out", by=Search(method_named("auto"), Effort(evaluations=2)))
+    fitted = bw.fit(settings_for_limit(settings, limit), limit, tmp_path / "out", by=Search(method_named("auto"), evaluations=2))
     assert fitted.plan.cache.types == types
     opened = bw.open_run(tmp_path / "out")
     measured = [m for m in opened.measurements.values() if m.nats_per_token == fitted.plan.divergence.nats_per_token]
@@ -188,7 +186,7 @@ def test_what_a_memory_cannot_hold_is_refused(run: Run, llama_64: Path) -> None:
 
 
 def test_a_published_method_knows_no_cache(llama_64: Path, tmp_path: Path) -> None:
-    by = Search(method_named("evopress"), Effort(evaluations=1))
+    by = Search(method_named("evopress"), evaluations=1)
     with pytest.raises(UserError) as refused:
         bw.pipeline.search(small(llama_64, cache_types="any"), tmp_path / "run", n_points=2, by=by)
     sentence(refused.value, "evopress", "--cache-types f16")
@@ -211,7 +209,7 @@ def test_latent_attention_has_nothing_to_decide(tmp_path: Path) -> None:
 def test_heads_that_no_block_divides_keep_a_plain_cache(llama_gqa: Path, tmp_path: Path) -> None:
     base = memory_of(str(llama_gqa), bw.pipeline.Serving(64)).total_bytes
     limit = Memory(bw.parse_budget(f"{base - 60_000}B"), 64)
-    fitted = bw.fit(settings_for_limit(small(llama_gqa), limit), limit, tmp_path / "out", by=Search(method_named("auto"), Effort(evaluations=1)))
+    fitted = bw.fit(settings_for_limit(small(llama_gqa), limit), limit, tmp_path / "out", by=Search(method_named("auto"), evaluations=1))
     assert fitted.plan.cache.types == DEFAULT_CACHE
     with pytest.raises(UserError) as refused:
         bw.fit(small(llama_gqa, cache_types="q8_0"), bw.parse_budget("9bpw"), tmp_path / "other")

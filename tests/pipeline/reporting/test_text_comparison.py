@@ -16,7 +16,6 @@ from bitwright.pipeline.pricing.price_table import distortion_of, subject_of
 from bitwright.pipeline.pricing.run_space import whole_space
 from bitwright.pipeline.reporting.text_comparison import text_comparison
 from bitwright.pipeline.run import chance_table_key, text_table_key
-from bitwright.pipeline.searching.ask_tell_loop import Effort
 from bitwright.predictors import gradient_products, stored
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.progress import Silent
@@ -28,7 +27,7 @@ from tests.runs import small
 pytestmark = pytest.mark.slow
 
 __all__ = ["texts"]
-BY = Search(method_named("auto"), Effort(evaluations=0))
+BY = Search(method_named("auto"), evaluations=0)
 
 
 @pytest.fixture(scope="module")

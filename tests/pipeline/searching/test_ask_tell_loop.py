@@ -8,8 +8,10 @@ import pytest
 
 from bitwright.compress import Model, choice_loader, load, swapping
 from bitwright.errors import UserError
+from bitwright.methods import AUTO
 from bitwright.objectives import Evaluator, KullbackLeibler, Reference, Store
-from bitwright.pipeline.searching.ask_tell_loop import Effort, Meter, SearchResult, run_strategy
+from bitwright.pipeline.searching.ask_tell_loop import Meter, SearchResult, run_strategy
+from bitwright.pipeline.searching.search import Search
 from bitwright.progress import Silent
 from bitwright.search import Problem, Question, Strategy, Trials, random_within
 from bitwright.spaces import Choice, Space
@@ -61,7 +63,7 @@ def question(n_sequences: int, *choices: Choice, against: tuple[Choice, ...] = (
 
 def explored(strategy: Strategy, evaluator: Evaluator, **limits: float) -> tuple[SearchResult, Meter]:
     meter = Meter()
-    return run_strategy(strategy, evaluator, effort=Effort(**limits), meter=meter, progress=Silent()), meter
+    return run_strategy(strategy, evaluator, search=Search(AUTO, **limits), meter=meter, progress=Silent()), meter
 
 
 def test_counts_each_sequence_of_a_choice_once(evaluator: Evaluator, space: Space) -> None:
@@ -114,5 +116,5 @@ def test_a_search_run_again_measures_nothing_and_ends_the_same(evaluator: Evalua
 @pytest.mark.parametrize("value", [-1, float("nan")])
 def test_an_effort_below_zero_is_refused(name: str, word: str, value: float) -> None:
     with pytest.raises(UserError) as caught:
-        Effort(**{name: value})
+        Search(AUTO, **{name: value})
     sentence(caught.value, word)

@@ -17,8 +17,10 @@ from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.planning.candidates import candidates, own_candidate
 from bitwright.pipeline.planning.origins import origin
 from bitwright.pipeline.pricing.run_space import front_points, price
-from bitwright.pipeline.searching.ask_tell_loop import Effort
-from bitwright.pipeline.searching.run_search import named_objectives, open_session, search_budget, search_front
+from bitwright.pipeline.searching.ask_tell_loop import Meter
+from bitwright.pipeline.searching.model_problem import open_problem
+from bitwright.pipeline.searching.run_search import search_budget, search_front
+from bitwright.pipeline.searching.search import named_objectives
 from bitwright.progress import Silent
 from bitwright.report.tables.methods import whose_plan
 from bitwright.search import Row, solve
@@ -71,7 +73,7 @@ def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for
     bench, run = opened_for
     before = {name: weight.detach().clone() for name, weight in bench.model.module.named_parameters()}
     most = _most(method)
-    search = Search(method, Effort(evaluations=most))
+    search = Search(method, evaluations=most)
     found = search_budget(bench, run, budget_bits=middle(run), search=search)
     assert 0 < len(found.steps) <= most + 15  # a choice may be asked for on more text than before
     assert found.spent.evaluations <= most
@@ -91,7 +93,7 @@ def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_method_searches_the_front(method: Method, opened_for: tuple[LoadedRun, Run]) -> None:
     bench, run = opened_for
-    found = search_front(bench, run, n_points=4, search=Search(method, Effort(evaluations=_most(method))))
+    found = search_front(bench, run, n_points=4, search=Search(method, evaluations=_most(method)))
     sizes = run.space.total_bits(found.trials.choices)
     assert len(np.unique(sizes)) > 1
     assert found.spent.evaluations <= _most(method)
@@ -114,7 +116,7 @@ def test_an_unknown_method_is_told_what_was_meant() -> None:
 @pytest.mark.slow
 def test_what_a_search_found_is_a_candidate_and_a_point_of_the_front(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
-    search_front(bench, run, n_points=6, search=Search(method_named("auto"), Effort(evaluations=30)))
+    search_front(bench, run, n_points=6, search=Search(method_named("auto"), evaluations=30))
     size_bytes = middle(run) // 8
     nats = {choice: value for choice, value in run.evaluated().items() if run.space.total_bytes(np.array(choice)) <= size_bytes}
     best = min(nats, key=lambda choice: nats[choice])
@@ -126,7 +128,7 @@ def test_what_a_search_found_is_a_candidate_and_a_point_of_the_front(opened: tup
 @pytest.mark.slow
 def test_no_effort_is_the_tables_word(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
-    found = search_budget(bench, run, budget_bits=middle(run), search=Search(method_named("auto"), Effort(evaluations=0)))
+    found = search_budget(bench, run, budget_bits=middle(run), search=Search(method_named("auto"), evaluations=0))
     assert (len(found.trials), found.is_finished) == (0, False)
     optimum = solve(run.space, run.table, middle(run)).choice
     assert (candidates(run, middle(run) // 8)["knapsack"] == optimum).all()
@@ -144,7 +146,7 @@ class Steps(ModelObjective):
 @pytest.mark.slow
 def test_a_users_objective_decides(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
-    search = Search(method_named("auto"), Effort(evaluations=5), (Steps(), KullbackLeibler()))
+    search = Search(method_named("auto"), evaluations=5, objectives=(Steps(), KullbackLeibler()))
     found = search_budget(bench, run, budget_bits=middle(run), search=search)
     assert found.trials.values.shape[1] == 2
     assert (found.trials.values[:, 0] > 0).all()
@@ -155,7 +157,7 @@ def test_a_users_objective_decides(opened: tuple[LoadedRun, Run]) -> None:
 @pytest.mark.slow
 def test_the_objective_that_is_named_first_decides_the_plan(llama_tied: Path, tmp_path: Path) -> None:
     objectives = named_objectives("flips,kl,bits")
-    fitted = bw.fit(small(llama_tied), bw.parse_budget("6.5bpw"), tmp_path, by=Search(method_named("auto"), Effort(evaluations=3), objectives))
+    fitted = bw.fit(small(llama_tied), bw.parse_budget("6.5bpw"), tmp_path, by=Search(method_named("auto"), evaluations=3, objectives=objectives))
     assert [name.split()[0] for name in fitted.judgement.objectives] == ["flips", "kl", "bits"]
     flips = fitted.judgement.first_values()
     assert len(flips) == len({candidate.label for candidate in fitted.summary.candidates})
@@ -175,13 +177,13 @@ def test_an_impossible_budget_is_refused(opened: tuple[LoadedRun, Run]) -> None:
     for method in METHODS:
         if method.name not in _WHOLE_FRONT:
             with pytest.raises(UserError) as caught:
-                search_budget(bench, run, budget_bits=8, search=Search(method, Effort(evaluations=1)))
+                search_budget(bench, run, budget_bits=8, search=Search(method, evaluations=1))
             sentence(caught.value)
 
 
 @pytest.mark.slow
 def test_as_published_ships_the_methods_own_plan_and_sweeps_no_gradient(llama_tied: Path, tmp_path: Path) -> None:
-    by = Search(method_named("evopress"), Effort(evaluations=3), as_published=True)
+    by = Search(method_named("evopress"), evaluations=3, as_published=True)
     fitted = bw.fit(small(llama_tied), bw.parse_budget("6.5bpw"), tmp_path, by=by)
     found, stages = fitted.plan.found, {stage.name for stage in fitted.summary.stages}
     assert "searching" in stages
@@ -200,7 +202,7 @@ def test_a_plan_says_whose_it_is(opened: tuple[LoadedRun, Run]) -> None:
     bench, run = opened
     method = method_named("random-mix")
     budget = middle(run) + 4_321 // 8 * 8
-    search_budget(bench, run, budget_bits=budget, search=Search(method, Effort(evaluations=4)))
+    search_budget(bench, run, budget_bits=budget, search=Search(method, evaluations=4))
     named = candidates(run, budget // 8, method=method.name)
     own = own_candidate(run, budget // 8, (), method=method.name)[method.name]
     assert any((choice == own).all() for choice in named.values()), "the method's own plan is always measured"
@@ -224,9 +226,9 @@ def test_what_a_method_takes_is_asked_of_it(opened: tuple[LoadedRun, Run]) -> No
         float(space.size_bits[np.arange(len(space.units)), space.smallest()].sum()) * 1.2,
         "few bits",
     )
-    asked = Search(method_named("modelopt"), Effort(evaluations=1))
-    with open_session(bench, run, asked) as at:
-        choice = asked.method.for_budget(at.method_context([], (widest,)), budget).ask().choices[0]
+    asked = Search(method_named("modelopt"), evaluations=1)
+    with open_problem(bench, run, asked, Meter(), rows=(widest,)) as (problem, _):
+        choice = asked.method.for_budget(problem, budget).ask().choices[0]
     assert widest.holds(choice)
     assert {method.name for method in METHODS if method.takes_side_limits} == {"auto", "hawq", "higgs", "modelopt"}
     assert {method.name for method in METHODS if method.takes_cache_types} >= {"auto", "tpe", "nsga2", "nehvi", "local-search", "greedy", "random"}
@@ -236,7 +238,7 @@ def test_a_missing_library_is_said_before_anything_is_read(monkeypatch: pytest.M
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for name in ("tpe", "nsga2", "nehvi"):
         with pytest.raises(LibraryError) as caught:
-            Search(method_named(name), Effort())
+            Search(method_named(name))
         sentence(caught.value, "optuna" if name != "nehvi" else "botorch", "bitwright[search]")
 
 

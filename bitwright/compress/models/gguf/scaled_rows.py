@@ -1,6 +1,6 @@
 """Matrices that a converter multiplies by constants, as that of Falcon-H1 does with the multipliers of its configuration.
 
-llama.cpp reads no such multiplier, so the matrix of the file is the module's times a constant, or some of its rows times one and others times another.
+llama.cpp reads no such multiplier, so the matrix of the file is the module's times a constant, or some of its rows times one, others times another.
 The rows are in the same order. Each constant is estimated by least squares over a run of rows, and every weight must be what it gives, up to the
 rounding of the float type in the file.
 """

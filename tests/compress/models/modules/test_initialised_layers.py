@@ -20,7 +20,9 @@ _SHAPE = {
 _LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 16}
 
 
-@pytest.mark.parametrize(("family", "settings", "changed"), [("youtu", _LATENT, ("model.embed_tokens.weight",)), ("llama", {}, ()), ("mamba", {}, ())])
+@pytest.mark.parametrize(
+    ("family", "settings", "changed"), [("youtu", _LATENT, ("model.embed_tokens.weight",)), ("llama", {}, ()), ("mamba", {}, ())]
+)
 def test_a_weight_that_initialisation_changes_is_named_and_restored(family: str, settings: dict[str, int], changed: tuple[str, ...]) -> None:
     module = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **_SHAPE, **settings))
     with torch.no_grad():

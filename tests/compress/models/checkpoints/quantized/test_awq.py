@@ -7,15 +7,7 @@ import torch
 from torch import Tensor as Torch
 
 from bitwright.errors import ModelError
-from tests.compress.models.checkpoints.quantized.folders import (
-    Coded,
-    assert_stands_for,
-    change,
-    change_tensors,
-    opened,
-    quantized,
-    rounded,
-)
+from tests.compress.models.checkpoints.quantized.folders import Coded, assert_stands_for, change, change_tensors, opened, quantized, rounded
 from tests.sentences import sentence
 
 GROUP, LAYER = 32, "model.layers.1.mlp.up_proj"

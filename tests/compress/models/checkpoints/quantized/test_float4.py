@@ -10,15 +10,7 @@ from transformers import AutoModelForCausalLM, Mxfp4Config
 
 from bitwright.errors import ModelError
 from tests.compress import tiny_models as tiny
-from tests.compress.models.checkpoints.quantized.folders import (
-    WHOLE,
-    Coded,
-    assert_stands_for,
-    change,
-    change_tensors,
-    opened,
-    quantized,
-)
+from tests.compress.models.checkpoints.quantized.folders import WHOLE, Coded, assert_stands_for, change, change_tensors, opened, quantized
 from tests.sentences import sentence
 
 LAYER = "model.layers.1.mlp.up_proj"

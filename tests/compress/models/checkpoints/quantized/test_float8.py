@@ -15,15 +15,7 @@ from transformers import AutoModelForCausalLM
 from bitwright.compress import entries, load, open_source
 from bitwright.compress.models.checkpoints.quantized.float8 import float8_weights
 from bitwright.errors import ModelError
-from tests.compress.models.checkpoints.quantized.folders import (
-    WHOLE,
-    Coded,
-    assert_stands_for,
-    change,
-    change_tensors,
-    opened,
-    quantized,
-)
+from tests.compress.models.checkpoints.quantized.folders import WHOLE, Coded, assert_stands_for, change, change_tensors, opened, quantized
 from tests.sentences import sentence
 
 BLOCK = (40, 24)  # divides no matrix here
