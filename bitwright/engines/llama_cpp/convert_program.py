@@ -3,8 +3,8 @@
     python convert_program.py CONVERTER ARGUMENTS...
 
 `CONVERTER` is a convert_hf_to_gguf.py. It asks transformers to trust code in the model's folder, which is never run here: a tokenizer with code of
-its own is loaded as the class that transformers has, or not at all. It reads settings as transformers writes them, which since version 5 renames some
-that converters know by the names in `config.json` (`rotary_pct` of Pythia, the `layer_types` of Granite's hybrids), so those in the file are given back.
+its own is loaded as the class that transformers has, or not at all. It reads settings as transformers writes them, and version 5 renames some that
+converters know by their names in `config.json` (`rotary_pct` of Pythia, the `layer_types` of Granite's hybrids); so those of the file are given back.
 """
 
 import copy
