@@ -18,6 +18,7 @@ from bitwright.cli.options import (
     Context,
     Converter,
     DiskLimit,
+    Dtype,
     Evaluations,
     Formats,
     Gguf,
@@ -36,12 +37,14 @@ from bitwright.cli.options import (
     PriceRows,
     Profile,
     Rare,
+    SearchMemory,
     Seed,
     Sensitivity,
     ShipCodec,
     Skip,
     SplitMaxSize,
     Steps,
+    StreamModel,
     Target,
     TextColumn,
     TokenLimit,
@@ -81,6 +84,9 @@ class RunOptions:
     rare: Rare = "floor"
     seed: Seed = 0
     split_max_size: SplitMaxSize = ""
+    search_memory: SearchMemory = ""
+    stream: StreamModel = False
+    dtype: Dtype = ""
     price_rows: PriceRows = ""
     disk_limit: DiskLimit = ""
 
@@ -106,22 +112,25 @@ class RunOptions:
             cache_types=cache_types,
             text_column=self.text_column,
             split_max_bytes=part_bytes(self.split_max_size),
+            search_memory_bytes=n_bytes(self.search_memory, "The memory of a search"),
+            stream=self.stream,
+            dtype=self.dtype,
             price_rows=self.price_rows,
-            disk_limit_bytes=_bytes_of(self.disk_limit, "The space for packed tensors"),
+            disk_limit_bytes=n_bytes(self.disk_limit, "The space for packed tensors"),
         )
 
 
 def part_bytes(text: str) -> int:
-    """Return the bytes of `2GB`, the largest size of a part of the model; 0 for an empty text.
+    """Return the bytes of `2GB`, the largest size of a part of the model; 0 for an empty text; see `n_bytes`."""
+    return n_bytes(text, "The size of a part")
+
+
+def n_bytes(text: str, what: str) -> int:
+    """Return the bytes of `2GB`; 0 for an empty text.
 
     Raises:
-        UserError: it is not a number of bytes, 1 or more.
+        UserError: it is not a number of bytes, 1 or more; the message begins with `what` it is.
     """
-    return _bytes_of(text, "The size of a part")
-
-
-def _bytes_of(text: str, what: str) -> int:
-    """Return the bytes of a size, 0 for an empty text; `what` begins the error message."""
     if not text:
         return 0
     try:

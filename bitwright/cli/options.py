@@ -108,6 +108,29 @@ SplitMaxSize = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+SearchMemory = Annotated[
+    str,
+    typer.Option(
+        "--search-memory",
+        metavar="SIZE",
+        help="Memory that the search itself may use, e.g. 3GB; --memory is that of the finished model. A model that does not fit is streamed block "
+        "by block. Default: what the machine has free.",
+        rich_help_panel=SEARCH,
+    ),
+]
+StreamModel = Annotated[
+    bool,
+    typer.Option("--stream", help="Stream the model block by block from its files even if it fits into memory.", rich_help_panel=SEARCH),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        metavar="TYPE",
+        help="Type that the model is computed in: float32, bfloat16 or float16. Default: float32 on CPUs, bfloat16 on GPUs.",
+        rich_help_panel=SEARCH,
+    ),
+]
 BudgetText = Annotated[
     str,
     typer.Option(

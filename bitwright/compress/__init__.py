@@ -22,7 +22,7 @@ from bitwright.compress.in_place.apply import applied, choice_loader, dropped, p
 from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
-from bitwright.compress.in_place.swapping import EXPANDED_BYTES, Weights, WeightSwapper, swapping
+from bitwright.compress.in_place.swapping import EXPANDED_BYTES, WeightSwapper, swapping
 from bitwright.compress.models.architectures import ARCHITECTURES, MODEL_TYPES, window_ignored
 from bitwright.compress.models.auto_class import auto_class
 from bitwright.compress.models.checkpoints.checkpoint import dtypes_of, shards, tensors_in
@@ -61,9 +61,11 @@ from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView, n_experts_used_of
 from bitwright.compress.models.modules.structure import ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
+from bitwright.compress.models.residence import IN_MEMORY, Address, Job, Weights, address, address_within
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
+from bitwright.compress.models.streaming.room import Room
 from bitwright.compress.models.tensor_layout import Indices, ParameterSlice, in_module_order, indices
 from bitwright.compress.models.view import Bound, View, outline_of
 
@@ -81,6 +83,7 @@ __all__ = [
     "GGUF_VIEW",
     "IMATRIX_KEYS",
     "INDEX",
+    "IN_MEMORY",
     "LINEAR_VIEW",
     "MODEL_TYPES",
     "MODULE_VIEW",
@@ -92,6 +95,7 @@ __all__ = [
     "ROUTER",
     "WHOLE",
     "WIDTHS",
+    "Address",
     "Binding",
     "Bound",
     "Bytes",
@@ -115,6 +119,7 @@ __all__ = [
     "Grid",
     "Headers",
     "Indices",
+    "Job",
     "KeyValue",
     "LatentByHead",
     "Layer",
@@ -129,6 +134,7 @@ __all__ = [
     "PinnedCodes",
     "Placement",
     "Rerouting",
+    "Room",
     "RoundToNearest",
     "Rounded",
     "Rounding",
@@ -142,6 +148,8 @@ __all__ = [
     "Weights",
     "ZeroPointGrid",
     "absolute_name",
+    "address",
+    "address_within",
     "all_rows",
     "applied",
     "auto_class",

@@ -20,6 +20,7 @@ from bitwright.compress import (
     Floats,
     Model,
     PackedTensors,
+    Room,
     cut_importance,
     load,
     needs_moments,
@@ -145,8 +146,11 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress)
     require_device(device)
     store = Store(folder / DATABASE)
     with timed(store, "load"), progress.stage("Loading the model", 1) as advance:
-        model = load(settings.model, device, view=engine_named(settings.target).view)
+        room = Room(folder, settings.search_memory_bytes, stream=settings.stream)
+        model = load(settings.model, device, view=engine_named(settings.target).view, dtype=settings.computed_in(device), room=room)
         advance(1)
+    if model.residence.is_streamed:
+        settings.require_streamable()
     if model.quantized:
         progress.note(f"The source has {model.quantized}: a finer format stores its rounding too.")
         store.put_text(QUANTIZED, model.quantized)

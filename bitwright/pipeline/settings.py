@@ -6,11 +6,13 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import torch
+
 from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_moments
 from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named, split_engine
 from bitwright.errors import RunError, TextError, UserError, shown
 from bitwright.objectives import Shape
-from bitwright.pipeline.calibration.mixture import parts_of, shares_in
+from bitwright.pipeline.calibration.mixture import parts_of, require_held_out, shares_in
 from bitwright.pipeline.finishing.router_calibration import step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
@@ -23,6 +25,10 @@ SELF, SEQUENTIAL = "self", " (sequential)"
 #: tokens of the longest sequence on which cache types are measured
 LONGEST = 1024
 FLOOR, FORCED = "floor", "forced"
+#: types that a model is computed in where nothing is said, by kind of device; float32 on all others
+DTYPES_OF_DEVICES = {"cuda": "bfloat16", "mps": "bfloat16"}
+#: types that a model may be computed in
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ALL_ROWS = "all"
 
 
@@ -48,6 +54,10 @@ class Settings:
     by a `floor` from the others of their layer, or `forced`, measured with tokens that are routed to them. `cache_types` are the types of keys and
     values: one type, one for each (`q8_0,q4_0`), or `any` to choose them with the weights, and `cache_length` the tokens of the sequences on which
     they are measured, as far as the text and the model's context go. Finished files are parts of at most `split_max_bytes`, one file where that is 0.
+    `text_column` is the column of texts in tables, see `read_documents`.
+
+    A search may use `search_memory_bytes` of memory, what the machine has free where that is 0. A model that does not fit is streamed block by block,
+    and with `stream` any is. `dtype` is the type that the model is computed in, one of `DTYPES`, empty for float32 on CPUs and bfloat16 elsewhere.
     `text_column` is the column of texts in tables, see `read_documents`. `price_rows` is the number of rows of a tensor by which its formats are
     priced, or `all`; empty for all of a small model and a sample of a larger one, see `priced_rows`. Packed tensors of the run folder take at most
     `disk_limit_bytes`, twice the bytes of the source where that is 0.
@@ -73,10 +83,15 @@ class Settings:
     cache_length: int = LONGEST
     text_column: str = ""
     split_max_bytes: int = 0
+    search_memory_bytes: int = 0
+    stream: bool = False
+    dtype: str = ""
     price_rows: str = ""
     disk_limit_bytes: int = 0
 
     def __post_init__(self) -> None:
+        if self.dtype not in ("", *DTYPES):
+            raise UserError(f"A model is computed in one of {', '.join(DTYPES)}; '{self.dtype}' is none of them: choose one, or leave --dtype out.")
         CALIBRATION_SEQUENCES.require(self.n_calibration)
         HELD_OUT_SEQUENCES.require(self.n_held_out)
         SEQUENCE_LENGTH.require(self.sequence_length)
@@ -97,6 +112,8 @@ class Settings:
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
             if path and not Path(path).is_file():
                 raise TextError(f"The {what} must be a file; there is none at {path}: check the path.")
+        if self.held_out:
+            require_held_out(self.calibration, self.held_out)
 
     def _require_rare(self) -> None:
         if self.rare not in (FLOOR, FORCED):
@@ -173,9 +190,13 @@ class Settings:
 
     def identity(self, source: Source) -> dict[str, str]:
         """Return every setting that changes the result, files by their contents; a run continues only with equal ones."""
+        of_model = {f"{OF_MODEL}{key}": value for key, value in source.settings.items()}
+        return {"model": source.fingerprint, **of_model, **self.identity_apart}
+
+    @property
+    def identity_apart(self) -> dict[str, str]:
+        """The settings of `identity` that are known without the model."""
         return {
-            "model": source.fingerprint,
-            **{f"{OF_MODEL}{key}": value for key, value in source.settings.items()},
             "target": _with_origin(ENGINE_PARTS, self.target),
             "formats": " ".join(sorted(self.formats)) or "all",
             "kept as stored": " ".join(sorted(self.skip)) or "none",
@@ -191,9 +212,26 @@ class Settings:
             "parts of the file": f"of at most {self.split_max_bytes} bytes" if self.split_max_bytes else "one",
             "rows that formats are priced by": self.price_rows or "by the size of the model",
             "seed": str(self.seed),
+            **({"type computed in": self.dtype} if self.dtype not in ("", "float32") else {}),
             "xllamacpp": importlib.metadata.version("xllamacpp"),
             "bitwright": importlib.metadata.version("bitwright"),
         }
+
+    def require_streamable(self) -> None:
+        """Require that what ships is made without the whole model in memory.
+
+        Raises:
+            UserError: a rounding or a step needs it.
+        """
+        what = self.ship_codec if self.ships_sequentially else self.rounding if needs_moments(self.rounding) else ", ".join(self.steps)
+        if what:
+            raise UserError(
+                f"A streamed model is quantized tensor by tensor; {what} runs blocks that it changes: leave it out, or give more --search-memory."
+            )
+
+    def computed_in(self, device: str) -> torch.dtype:
+        """Return the type that the model is computed in on a device."""
+        return DTYPES[self.dtype or (DTYPES_OF_DEVICES.get(device.partition(":")[0], "float32"))]
 
     def to_json(self) -> str:
         """Return the settings as JSON for the run folder, with the packages that plug-ins come from."""

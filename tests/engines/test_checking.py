@@ -185,7 +185,7 @@ def test_a_few_tokens_that_change_experts_are_noise_and_a_steady_gap_is_not(fit_
 
 
 def test_contexts_in_which_a_token_changes_experts_are_noise_of_a_mixture_alone(fit_of_gguf: Fit) -> None:
-    """One context of sixteen is 1.3 nats apart, and with the original in 8 bits none is."""
+    """A context of sixteen is 1.3 nats apart, and with the original in 8 bits none is."""
     healthy = fit_of_gguf.fitted.check
     assert isinstance(healthy, LlamaCppCheck)
     flips = replace(healthy, engine_gap=Mean(0.08, 0.077), original_gap=Mean(0.001, 0.0001), steady_original_gap=0.001)

@@ -85,8 +85,7 @@ def run_strategy(strategy: Strategy, evaluator: Evaluator, *, search: Search, me
                 advance(_SHOWN - shown)
                 return _explored(found, steps, spent=meter, is_finished=True)
             told: list[Trials] = []
-            for choice in question.choices:
-                measurement = evaluator(choice, question.n_sequences, against=tuple(question.against))
+            for choice, measurement in _measured(evaluator, question, left=search.evaluations - meter.evaluations):
                 trial = _told(evaluator, question, choice, measurement)
                 _pay(meter, measurement, read, choice)
                 told.append(trial)
@@ -99,6 +98,16 @@ def run_strategy(strategy: Strategy, evaluator: Evaluator, *, search: Search, me
             found.append(_all(told))
             strategy.tell(found[-1])
     return _explored(found, steps, spent=meter, is_finished=False)
+
+
+def _measured(evaluator: Evaluator, question: Question, *, left: float) -> Iterator[tuple[Choice, Measurement]]:
+    """Yield the choices of a question with their measurements: as many are evaluated together as the evaluator can, and at most as the effort has
+    `left`.
+    """
+    at_once = int(max(1, min(evaluator.at_once, left)))
+    for start in range(0, len(question.choices), at_once):
+        choices = question.choices[start : start + at_once]
+        yield from zip(choices, evaluator.evaluate(list(choices), question.n_sequences, against=tuple(question.against)), strict=True)
 
 
 def _told(evaluator: Evaluator, question: Question, choice: Choice, measurement: Measurement) -> Trials:

@@ -19,19 +19,21 @@ between any two formats has a square, too. Measured ratios of both sums are in d
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.compress import applied, indices, planned_weights
+from bitwright.compress import Job, applied, indices, planned_weights
 from bitwright.errors import ModelError
 from bitwright.objectives import Tap, Tapped, Use, is_mixture
 from bitwright.predictors.sensitivity.caching import cache_key
 from bitwright.predictors.sensitivity.gradients.losses import Batch, Loss, Slope
 from bitwright.predictors.sensitivity.gradients.products import InnerProduct, Product
 from bitwright.predictors.sensitivity.subject import Subject
+from bitwright.progress import Advance
 from bitwright.spaces import Choice, Format, Space
 
 SEQUENCES_AT_ONCE = 4
@@ -131,10 +133,9 @@ def measure_together(subject: Subject, sweep: Sweep, products: tuple[Product, ..
     missing = [batch for batch in batches if not all(store.has_array(f"{name}/{batch.index:05d}") for name in names)]
     with subject.progress.stage("Measuring sensitivities by gradient", tokens.n_tokens) as advance:
         advance(tokens.n_tokens - sum(batch.ids.size for batch in missing))
-        for batch, values in _swept(subject, sweep, products, batches=missing):
+        for batch, values in _swept(subject, sweep, products, batches=missing, advance=advance):
             for name, of_product in zip(names, values, strict=True):
                 store.put_array(f"{name}/{batch.index:05d}", of_product)
-            advance(batch.ids.size)
     found = [np.concatenate([store.array(f"{name}/{batch.index:05d}") for batch in batches]) for name in names]
     if not all(np.isfinite(values).all() for values in found):
         raise ModelError("A model's gradients must be finite; this model gives infinite or undefined ones: choose --sensitivity importance.")
@@ -152,16 +153,18 @@ def _digest(at: OperatingPoint) -> str:
     return hashlib.sha256(repr(changed).encode()).hexdigest()[:12] if changed else "original"
 
 
-def _swept(subject: Subject, sweep: Sweep, products: tuple[Product, ...], *, batches: list[Batch]) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
+def _swept(
+    subject: Subject, sweep: Sweep, products: tuple[Product, ...], *, batches: list[Batch], advance: Advance
+) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
     """Yield the products `(n_products, n_sequences, n_sums, n_units, n_formats + 1)` of each of `batches`, the change back to the original last."""
     if not batches:
         return
     slope, model = sweep.loss.slope(subject), subject.model
     _pack(subject)
     with applied(model, planned_weights(model, subject.levels, formats=sweep.at)) as originals:
-        for batch in batches:
-            tap = _Pricing(subject, products, at=sweep.at, originals=originals, n_sequences=len(batch.ids))
-            yield batch, _priced(subject, tap, slope=slope, batch=batch)
+        taps = [_Pricing(subject, products, at=sweep.at, originals=originals, n_sequences=len(batch.ids)) for batch in batches]
+        jobs = [Job(partial(_priced, subject, tap, slope=slope, batch=batch), batch.ids.size) for tap, batch in zip(taps, batches, strict=True)]
+        yield from zip(batches, model.each(jobs, advance), strict=True)
 
 
 def _pack(subject: Subject) -> None:
@@ -174,11 +177,14 @@ def _pack(subject: Subject) -> None:
 
 
 def _priced(subject: Subject, tap: "_Pricing", *, slope: Slope, batch: Batch) -> NDArray[np.float64]:
-    model = subject.model
-    with torch.enable_grad():
-        with Tapped(model, tap):
-            logits = model.module(torch.from_numpy(batch.ids).to(model.device), use_cache=False).logits.float()
-        logits.backward(slope(logits.detach(), batch))
+    model, ids = subject.model, torch.from_numpy(batch.ids).to(subject.model.device)
+
+    def logits() -> Torch:
+        found: Torch = model.module(ids, use_cache=False).logits.float()
+        return found
+
+    with Tapped(model, tap):
+        model.differentiate(logits, lambda found: slope(found, batch))
     return tap.values
 
 

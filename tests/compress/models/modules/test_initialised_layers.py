@@ -1,4 +1,4 @@
-"""What transformers changes while it loads a packed checkpoint is found on a module, which stays as it is."""
+"""Parameters that transformers changes while it loads a packed checkpoint are found on a module, which stays as it is."""
 
 import pytest
 import torch
