@@ -191,7 +191,7 @@ class Settings:
             "rarely chosen experts": self.rare,
             "parts of the file": f"of at most {self.split_max_bytes} bytes" if self.split_max_bytes else "one",
             "seed": str(self.seed),
-            **({"type computed in": self.dtype} if self.dtype not in ("", "float32") else {}),
+            "computed in": self.dtype or "the type of the device",
             "xllamacpp": importlib.metadata.version("xllamacpp"),
             "bitwright": importlib.metadata.version("bitwright"),
         }

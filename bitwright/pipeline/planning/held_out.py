@@ -98,7 +98,7 @@ def _as_searched(
     loaded: LoadedRun, run: Run, choices: Sequence[Choice], others: Sequence[Objective], reference: Reference
 ) -> dict[tuple[int, ...], Mapping[str, Estimate]]:
     objectives = (*QUALITY, *(objective for objective in others if objective.name not in [known.name for known in QUALITY]))
-    found = {}
+    found: dict[tuple[int, ...], Mapping[str, Estimate]] = {}
     with swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
         load = choice_loader(swapper, loaded.model, loaded.levels, run.everything)
         evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage="candidates")

@@ -85,7 +85,7 @@ def run_strategy(strategy: Strategy, evaluator: Evaluator, *, search: Search, me
                 advance(_SHOWN - shown)
                 return _explored(found, steps, spent=meter, is_finished=True)
             told: list[Trials] = []
-            for choice, measurement in _measured(evaluator, question, left=effort.evaluations - meter.evaluations):
+            for choice, measurement in _measured(evaluator, question, left=search.evaluations - meter.evaluations):
                 trial = _told(evaluator, question, choice, measurement)
                 _pay(meter, measurement, read, choice)
                 told.append(trial)
@@ -106,7 +106,7 @@ def _measured(evaluator: Evaluator, question: Question, *, left: float) -> Itera
     """
     at_once = int(max(1, min(evaluator.at_once, left)))
     for start in range(0, len(question.choices), at_once):
-        choices = question.choices[start : start + at_once]
+        choices = [*question.choices[start : start + at_once]]
         yield from zip(choices, evaluator.evaluate(choices, question.n_sequences, against=tuple(question.against)), strict=True)
 
 

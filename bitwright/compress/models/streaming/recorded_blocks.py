@@ -127,7 +127,7 @@ def _reaches_block(start: Any) -> bool:
     seen, waiting = set[Any](), [start]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, _Output._backward_cls):  # type: ignore[attr-defined]
+        if isinstance(node, _Output._backward_cls):
             return True
         if node not in seen:
             seen.add(node)

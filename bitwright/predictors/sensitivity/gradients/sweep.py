@@ -173,7 +173,7 @@ class _Pricing(Tap):
 
     def _price_linear(self, uses: list[Use], x: Torch, slopes: Torch) -> None:
         with torch.no_grad():
-            inputs, outputs = (rows.reshape(self._n_sequences, -1, rows.shape[-1]) for rows in (x, slopes))
+            inputs, outputs = (rows.reshape(self._n_sequences, -1, rows.shape[-1]).float() for rows in (x, slopes))
             for use in uses:
                 for start, stop in self._chunks(use, inputs):
                     order = torch.from_numpy(use.order[start:stop]).to(x.device)
@@ -188,7 +188,7 @@ class _Pricing(Tap):
                 wanted, place = np.unique(row_of[ids.cpu().numpy()], return_inverse=True)
                 looked_up = torch.from_numpy(place.reshape(ids.shape)).to(ids.device)
                 for f, change in self._changes(use, wanted):
-                    self._add(use, f, [product.embedding(slopes, change[looked_up]) for product in self._products])
+                    self._add(use, f, [product.embedding(slopes.float(), change[looked_up]) for product in self._products])
 
     def _changes(self, use: Use, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Torch]]:
         """Yield the column of `values` and ΔW `(n_rows, n_columns)` of the rows `wanted` of a use, for every offered format and for the change back;
@@ -216,7 +216,7 @@ class _Pricing(Tap):
 
 
 def _rows(parameters: Mapping[str, Torch], use: Use, wanted: NDArray[np.int64]) -> Torch:
-    """Return the rows `wanted` of a use, in the engine's order."""
+    """Return the rows `wanted` of a use, in the engine's order, float32."""
     matrix = use.piece.matrix(parameters[use.piece.parameter])
-    rows = matrix[torch.from_numpy(use.order[wanted]).to(matrix.device)]
+    rows = matrix[torch.from_numpy(use.order[wanted]).to(matrix.device)].float()
     return rows if use.columns is None else rows[:, torch.from_numpy(indices(use.columns)).to(rows.device)]
