@@ -216,7 +216,7 @@ class _Pricing(Tap):
 
     def _price_linear(self, uses: list[Use], x: Torch, slopes: Torch) -> None:
         with torch.no_grad():
-            inputs, outputs = (rows.reshape(self._n_sequences, -1, rows.shape[-1]) for rows in (x, slopes))
+            inputs, outputs = (rows.reshape(self._n_sequences, -1, rows.shape[-1]).float() for rows in (x, slopes))
             for use in uses:
                 for wanted, places, factors in self._chunks(use, inputs):
                     order = torch.from_numpy(use.order[wanted]).to(x.device)
@@ -238,7 +238,7 @@ class _Pricing(Tap):
                     of_tokens = factors[looked_up][place] * (wanted[place] == rows)[..., None]  # (n_sequences, length, n_sums)
                     chosen = torch.from_numpy(place).to(ids.device)
                     for f, change in self._changes(use, wanted, places[looked_up]):
-                        self._add(use, f, [_sums(product.embedding(slopes, change[chosen]), of_tokens) for product in self._products])
+                        self._add(use, f, [_sums(product.embedding(slopes.float(), change[chosen]), of_tokens) for product in self._products])
 
     def _drawn(self, use: Use) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Return the drawn rows of a use: their numbers in it, their places in the levels, and their factors."""
@@ -285,7 +285,7 @@ def _sums(products: Torch, factors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _rows(parameters: Mapping[str, Torch], use: Use, wanted: NDArray[np.int64]) -> Torch:
-    """Return the rows `wanted` of a use, in the engine's order."""
+    """Return the rows `wanted` of a use, in the engine's order, float32."""
     matrix = use.piece.matrix(parameters[use.piece.parameter])
-    rows = matrix[torch.from_numpy(use.order[wanted]).to(matrix.device)]
+    rows = matrix[torch.from_numpy(use.order[wanted]).to(matrix.device)].float()
     return rows if use.columns is None else rows[:, torch.from_numpy(indices(use.columns)).to(rows.device)]
