@@ -44,8 +44,8 @@ def row_sample(
 
 def _with_rows_of_tokens(model: Model) -> set[str]:
     """Return the tensors of the embedding and the output head."""
-    modules = [module for module in (model.module.get_input_embeddings(), model.module.get_output_embeddings()) if module is not None]
-    weights = [module.get_parameter("weight") for module in modules]
+    head = model.module.get_output_embeddings()  # type: ignore[no-untyped-call]
+    weights = [module.get_parameter("weight") for module in (model.module.get_input_embeddings(), head) if module is not None]
     return {
         name
         for name, pieces in model.pieces.items()
