@@ -24,8 +24,8 @@ class Silent(Progress):
 
     def stage(self, title: str, total: int) -> AbstractContextManager[Advance]:  # noqa: ARG002
         """Enter a stage and report none of its steps."""
-        return nullcontext(_ignore)
+        return nullcontext(ignore)
 
 
-def _ignore(_: int) -> None:
-    return
+def ignore(_: int) -> None:
+    """Report no step."""

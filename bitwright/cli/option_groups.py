@@ -17,6 +17,8 @@ from bitwright.cli.options import (
     Codec,
     Context,
     Converter,
+    DiskLimit,
+    Dtype,
     Evaluations,
     Formats,
     Gguf,
@@ -32,14 +34,17 @@ from bitwright.cli.options import (
     NHeldOut,
     Objectives,
     Parallel,
+    PriceRows,
     Profile,
     Rare,
+    SearchMemory,
     Seed,
     Sensitivity,
     ShipCodec,
     Skip,
     SplitMaxSize,
     Steps,
+    StreamModel,
     Target,
     TextColumn,
     TokenLimit,
@@ -79,6 +84,11 @@ class RunOptions:
     rare: Rare = "floor"
     seed: Seed = 0
     split_max_size: SplitMaxSize = ""
+    search_memory: SearchMemory = ""
+    stream: StreamModel = False
+    dtype: Dtype = ""
+    price_rows: PriceRows = ""
+    disk_limit: DiskLimit = ""
 
     def settings(self, *, cache_types: str = "f16") -> "bw.Settings":
         """Return the settings of the run."""
@@ -102,14 +112,24 @@ class RunOptions:
             cache_types=cache_types,
             text_column=self.text_column,
             split_max_bytes=part_bytes(self.split_max_size),
+            search_memory_bytes=n_bytes(self.search_memory, "The memory of a search"),
+            stream=self.stream,
+            dtype=self.dtype,
+            price_rows=self.price_rows,
+            disk_limit_bytes=n_bytes(self.disk_limit, "The space for packed tensors"),
         )
 
 
 def part_bytes(text: str) -> int:
-    """Return the bytes of `2GB`, the largest size of a part of the model; 0 for an empty text.
+    """Return the bytes of `2GB`, the largest size of a part of the model; 0 for an empty text; see `n_bytes`."""
+    return n_bytes(text, "The size of a part")
+
+
+def n_bytes(text: str, what: str) -> int:
+    """Return the bytes of `2GB`; 0 for an empty text.
 
     Raises:
-        UserError: it is not a number of bytes, 1 or more.
+        UserError: it is not a number of bytes, 1 or more; the message begins with `what` it is.
     """
     if not text:
         return 0
@@ -119,7 +139,7 @@ def part_bytes(text: str) -> int:
             return size.size_bytes(0)
     except BudgetError:
         pass
-    raise UserError(f"The size of a part is a number of bytes with a unit (2GB, 500MiB); '{shown(text)}' is not: write it like one of these.")
+    raise UserError(f"{what} is a number of bytes with a unit (2GB, 500MiB); '{shown(text)}' is not: write it like one of these.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from bitwright.ranges import (
     HELD_OUT_SEQUENCES,
     ORDERING_SEQUENCES,
     PARALLEL,
+    PRICE_ROWS,
     SECONDS,
     SEED,
     SEQUENCE_LENGTH,
@@ -105,6 +106,29 @@ SplitMaxSize = Annotated[
         metavar="SIZE",
         help="Largest size of a part, e.g. 2GB, to write the model as several GGUF files, for llama.cpp. Default: one file, or as the plan says.",
         rich_help_panel=OUTPUT,
+    ),
+]
+SearchMemory = Annotated[
+    str,
+    typer.Option(
+        "--search-memory",
+        metavar="SIZE",
+        help="Memory that the search itself may use, e.g. 3GB; --memory is that of the finished model. A model that does not fit is streamed block "
+        "by block. Default: what the machine has free.",
+        rich_help_panel=SEARCH,
+    ),
+]
+StreamModel = Annotated[
+    bool,
+    typer.Option("--stream", help="Stream the model block by block from its files even if it fits into memory.", rich_help_panel=SEARCH),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        metavar="TYPE",
+        help="Type that the model is computed in: float32, bfloat16 or float16. Default: float32 on CPUs, bfloat16 on GPUs.",
+        rich_help_panel=SEARCH,
     ),
 ]
 BudgetText = Annotated[
@@ -250,6 +274,16 @@ Rare = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+PriceRows = Annotated[
+    str,
+    typer.Option(
+        "--price-rows",
+        metavar="ROWS",
+        help=f"Rows of each tensor by which its formats are priced: all, or a number, {PRICE_ROWS}. Default: all of a model of at most 16 million "
+        "weights, else as many as give prices a relative standard error of 10 %.",
+        rich_help_panel=SEARCH,
+    ),
+]
 Method = Annotated[
     str,
     typer.Option(metavar="NAME", help="Search method: auto, a published one or a baseline; `bitwright methods` lists them.", rich_help_panel=SEARCH),
@@ -320,6 +354,16 @@ OutFolder = Annotated[
 PlanFile = Annotated[
     Path,
     typer.Option("-o", "--output", metavar="PLAN.json", help="File to write the plan to.", callback=writable, rich_help_panel=OUTPUT),
+]
+DiskLimit = Annotated[
+    str,
+    typer.Option(
+        "--disk-limit",
+        metavar="SIZE",
+        help="Most space for packed tensors in the folder (levels/), e.g. 2GB: what was used longest ago is removed, and made again when needed. "
+        "Default: twice the model's size.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 EnginePython = Annotated[
     str,

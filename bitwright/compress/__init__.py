@@ -2,7 +2,8 @@
 
 from bitwright.compress.codecs.codec import Codec, DecodeOnlyCodec, require_quantizable
 from bitwright.compress.codecs.combined_codec import CombinedCodec, integer_codec, packed_codec
-from bitwright.compress.codecs.distortion import Distortion, measure_distortion
+from bitwright.compress.codecs.disk_bound import DiskBound
+from bitwright.compress.codecs.distortion import Distortion, measure_distortion, sampled_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.ggml_feedback import GgmlErrorFeedback
@@ -16,11 +17,12 @@ from bitwright.compress.codecs.rounding.by_name import GGML, OBS, ROUNDING_PARTS
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
+from bitwright.compress.codecs.row_sample import RowSample, all_rows, drawn_rows
 from bitwright.compress.in_place.apply import applied, choice_loader, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
-from bitwright.compress.in_place.swapping import EXPANDED_BYTES, Weights, WeightSwapper, swapping
+from bitwright.compress.in_place.swapping import EXPANDED_BYTES, WeightSwapper, swapping
 from bitwright.compress.models.architectures import ARCHITECTURES, MODEL_TYPES, window_ignored
 from bitwright.compress.models.auto_class import auto_class
 from bitwright.compress.models.checkpoints.checkpoint import dtypes_of, shards, tensors_in
@@ -59,9 +61,11 @@ from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView, n_experts_used_of
 from bitwright.compress.models.modules.structure import ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
+from bitwright.compress.models.residence import IN_MEMORY, Address, Job, Weights, address, address_within
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
+from bitwright.compress.models.streaming.room import Room
 from bitwright.compress.models.tensor_layout import Indices, ParameterSlice, in_module_order, indices
 from bitwright.compress.models.view import Bound, View, outline_of
 
@@ -79,6 +83,7 @@ __all__ = [
     "GGUF_VIEW",
     "IMATRIX_KEYS",
     "INDEX",
+    "IN_MEMORY",
     "LINEAR_VIEW",
     "MODEL_TYPES",
     "MODULE_VIEW",
@@ -90,6 +95,7 @@ __all__ = [
     "ROUTER",
     "WHOLE",
     "WIDTHS",
+    "Address",
     "Binding",
     "Bound",
     "Bytes",
@@ -101,6 +107,7 @@ __all__ = [
     "CutSource",
     "DecodeOnlyCodec",
     "Dimensions",
+    "DiskBound",
     "Distortion",
     "DroppedWeights",
     "Expert",
@@ -112,6 +119,7 @@ __all__ = [
     "Grid",
     "Headers",
     "Indices",
+    "Job",
     "KeyValue",
     "LatentByHead",
     "Layer",
@@ -126,10 +134,12 @@ __all__ = [
     "PinnedCodes",
     "Placement",
     "Rerouting",
+    "Room",
     "RoundToNearest",
     "Rounded",
     "Rounding",
     "RoundsInputs",
+    "RowSample",
     "Source",
     "StoredTensor",
     "SymmetricGrid",
@@ -138,6 +148,9 @@ __all__ = [
     "Weights",
     "ZeroPointGrid",
     "absolute_name",
+    "address",
+    "address_within",
+    "all_rows",
     "applied",
     "auto_class",
     "bind_by_rows",
@@ -146,6 +159,7 @@ __all__ = [
     "cut_pieces",
     "describe_differences",
     "dimensions",
+    "drawn_rows",
     "dropped",
     "dtypes_of",
     "entries",
@@ -200,6 +214,7 @@ __all__ = [
     "router_parameters",
     "router_tensors",
     "rows_in_memory",
+    "sampled_distortion",
     "shards",
     "split_name",
     "stored_type",

@@ -8,6 +8,7 @@ than `CLEAR_MARGIN` standard errors of the paired difference. Stored sequences a
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from bitwright.spaces import Choice
 QUALITY: tuple[TokenObjective, ...] = (KullbackLeibler(), Perplexity(), Flips())
 CLEAR_MARGIN = 3.0
 _FIRST_RUNG = 8  # sequences
+_STREAMED_AT_ONCE = 8  # choices
 
 
 class Evaluator:
@@ -60,8 +62,17 @@ class Evaluator:
         """Return the number of sequences of the text."""
         return len(self._reference.tokens.ids)
 
+    @property
+    def at_once(self) -> int:
+        """Return the number of choices that are best evaluated together: those of a streamed model share the reading of its blocks."""
+        return _STREAMED_AT_ONCE if self._model.residence.is_streamed else 1
+
     def __call__(self, choice: Choice, n_sequences: int, *, against: Sequence[Choice] = ()) -> Measurement:
-        """Evaluate a choice `(n_units,)` on the first `n_sequences`, or on fewer where it is clearly worse than one of `against` in the first
+        """Evaluate one choice; see `evaluate`."""
+        return self.evaluate([choice], n_sequences, against=against)[0]
+
+    def evaluate(self, choices: Sequence[Choice], n_sequences: int, *, against: Sequence[Choice] = ()) -> list[Measurement]:
+        """Evaluate choices, each `(n_units,)`, on the first `n_sequences`, or on fewer where one is clearly worse than one of `against` in the first
         objective. With a model objective, which has no values by sequence, nothing is stopped early.
 
         Raises:
@@ -71,16 +82,16 @@ class Evaluator:
         n_sequences = min(n_sequences, self.n_sequences)
         racing = len(self._of_tokens) == len(self.objectives)
         rivals = [self(rival, n_sequences).by_sequence for rival in against] if racing else []
-        reached = n_sequences
+        found: dict[int, Measurement] = {}
+        running = list(range(len(choices)))
         for reached in _rungs(n_sequences, racing=bool(rivals)):
-            for objectives, first in self._missing(choice, reached):
-                self._read(choice, objectives, first=first, stop=reached)
-            for objective in self._unasked(choice):
-                self._ask(choice, objective)
-            found = self._recall(choice, reached)
-            if any(_is_clearly_worse(found.by_sequence[:, 0], rival[:reached, 0]) for rival in rivals):
-                break
-        return found
+            self._read([choices[i] for i in running], reached)
+            for i in running:
+                for objective in self._unasked(choices[i]):
+                    self._ask(choices[i], objective)
+                found[i] = self._recall(choices[i], reached)
+            running = [i for i in running if not any(_is_clearly_worse(found[i].by_sequence[:, 0], rival[:reached, 0]) for rival in rivals)]
+        return [found[i] for i in range(len(choices))]
 
     def _missing(self, choice: Choice, n_sequences: int) -> list[tuple[list[TokenObjective], int]]:
         """Return the token objectives that are not stored up to `n_sequences`, grouped by the sequence that they begin at."""
@@ -92,19 +103,32 @@ class Evaluator:
         of_model = [objective for objective in self.objectives if isinstance(objective, ModelObjective)]
         return [objective for objective in of_model if not len(self._store.measured(self.key_of(objective), objective.name, choice.tolist())[0])]
 
-    def _read(self, choice: Choice, objectives: Sequence[TokenObjective], *, first: int, stop: int) -> None:
-        """Measure and store token objectives on the sequences from `first` up to `stop`."""
+    def _read(self, choices: Sequence[Choice], n_sequences: int) -> None:
+        """Measure and store what is not stored up to `n_sequences`, in one pass for all choices that lack the same."""
+        lacking: dict[tuple[tuple[str, ...], int], list[Choice]] = {}
+        for choice in choices:
+            for objectives, first in self._missing(choice, n_sequences):
+                lacking.setdefault((tuple(objective.name for objective in objectives), first), []).append(choice)
+        for (names, first), together in lacking.items():
+            self._measure(together, [objective for objective in self._of_tokens if objective.name in names], first=first, stop=n_sequences)
+
+    def _measure(self, choices: Sequence[Choice], objectives: Sequence[TokenObjective], *, first: int, stop: int) -> None:
+        """Measure and store token objectives of choices on the sequences from `first` up to `stop`."""
         reference = self._reference.computed()  # before the weights are loaded
         started = time.perf_counter()
-        self._load(choice)
-        values = reference.measure(self._model, objectives, first=first, stop=stop)
-        if not np.isfinite(values).all():
-            name = objectives[int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])].name
-            raise ObjectiveError(f"An objective must be finite for every choice; {name} is infinite or undefined for one: choose another objective.")
-        columns = {objective.name: column[:, None] for objective, column in zip(objectives, values.T, strict=True)}
-        self._store.put_measured(self.text, choice.tolist(), columns, first=first, seconds=time.perf_counter() - started)
+        loads = [partial(self._load, choice) for choice in choices]
+        found = reference.measure_each(self._model, objectives, loads, first=first, stop=stop)
+        seconds = (time.perf_counter() - started) / len(choices)
+        for choice, values in zip(choices, found, strict=True):
+            if not np.isfinite(values).all():
+                name = objectives[int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])].name
+                raise ObjectiveError(
+                    f"An objective must be finite for every choice; {name} is infinite or undefined for one: choose another objective."
+                )
+            columns = {objective.name: column[:, None] for objective, column in zip(objectives, values.T, strict=True)}
+            self._store.put_measured(self.text, choice.tolist(), columns, first=first, seconds=seconds)
         if self._stage:
-            n_tokens = (stop - first) * self._reference.tokens.ids.shape[1]
+            n_tokens = len(choices) * (stop - first) * self._reference.tokens.ids.shape[1]
             self._store.put_stage(self._stage, seconds=0.0, n_tokens=n_tokens, peak_memory_bytes=0)
 
     def _ask(self, choice: Choice, objective: ModelObjective) -> None:

@@ -10,6 +10,7 @@ positions at a time, as many as fit into the processor's cache: intermediate res
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.compress import Model
+from bitwright.compress import Job, Model
 from bitwright.errors import ModelError
 from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.objectives.objective import TokenObjective
 from bitwright.objectives.text.tokens import Tokens
-from bitwright.progress import Progress
+from bitwright.progress import Progress, ignore
 from bitwright.whole_files import output_errors, reserve
 
 MEMORY_BOUND_BYTES = 1 << 30
@@ -43,18 +44,22 @@ class Reference:
     def __init__(self, model: Model, tokens: Tokens, *, scratch: Path, progress: Progress) -> None:
         self.tokens = tokens
         self._at_once = int(np.clip(_TOKENS_AT_ONCE // tokens.ids.shape[1], 1, _SEQUENCES_AT_ONCE))
-        self._rows = _allocate((*tokens.ids.shape, model.module.config.get_text_config().vocab_size), scratch)
-        loss, losses = Perplexity(), []
+        shape = (*tokens.ids.shape, model.module.config.get_text_config().vocab_size)
+        self._rows = _allocate(shape, scratch, min(MEMORY_BOUND_BYTES, model.residence.room_bytes))
+        jobs = [Job(partial(self._learn, model, sequences), tokens.ids[sequences].size) for sequences in self._batches(0, None)]
         with progress.stage("Computing the original's predictions", tokens.n_tokens) as advance:
-            for start, batch in zip(range(0, len(tokens.ids), self._at_once), tokens.batches(self._at_once), strict=True):
-                rows, following = self._rows[start : start + len(batch)].reshape(batch.size, -1), _following(batch, model.device)
-                values = []
-                for piece, original in _pieces(_logits(model, batch, OF_MODEL)):
-                    rows[piece] = original.half().cpu().numpy()
-                    values.append(loss.token_values(original, original, following[piece]))
-                losses.append(loss.by_sequence(_at_positions(values, batch)))
-                advance(batch.size)
-        self.perplexity = loss.summarise(np.concatenate(losses)).value
+            losses = [*model.each(jobs, advance)]
+        self.perplexity = Perplexity().summarise(np.concatenate(losses)).value
+
+    def _learn(self, model: Model, sequences: slice) -> NDArray[np.float64]:
+        """Store the log-probabilities of one batch of sequences, and return the loss of each sequence."""
+        ids, loss = self.tokens.ids[sequences], Perplexity()
+        rows, following = self._rows[sequences].reshape(ids.size, -1), _following(ids, model.device)
+        values = []
+        for piece, original in _pieces(_logits(model, ids, OF_MODEL)):
+            rows[piece] = original.half().cpu().numpy()
+            values.append(loss.token_values(original, original, following[piece]))
+        return loss.by_sequence(_at_positions(values, ids))
 
     def computed(self) -> "Reference":
         """Return itself; see `PendingReference.computed`."""
@@ -67,14 +72,28 @@ class Reference:
         Raises:
             ModelError: a logit is not finite.
         """
-        batches = [self._compared(model, objectives, sequences) for sequences in self._batches(first, stop)]
-        return [np.concatenate(of_objective) for of_objective in zip(*batches, strict=True)]
+        jobs = [Job(partial(self._compared, model, objectives, sequences), 0) for sequences in self._batches(first, stop)]
+        return [np.concatenate(of_objective) for of_objective in zip(*model.each(jobs, ignore), strict=True)]
 
     def measure(self, model: Model, objectives: Sequence[TokenObjective], *, first: int = 0, stop: int | None = None) -> NDArray[np.float64]:
         """Compute the same, one value for each sequence: `(n, n_objectives)`."""
-        batches = [self._compared(model, objectives, sequences) for sequences in self._batches(first, stop)]
-        rows = [[objective.by_sequence(values) for objective, values in zip(objectives, found, strict=True)] for found in batches]
-        return np.concatenate([np.stack(columns, axis=1) for columns in rows])
+        return self.measure_each(model, objectives, [_as_it_stands], first=first, stop=stop)[0]
+
+    def measure_each(
+        self, model: Model, objectives: Sequence[TokenObjective], loads: Sequence[Callable[[], None]], *, first: int = 0, stop: int | None = None
+    ) -> list[NDArray[np.float64]]:
+        """Compute the same for several sets of weights, each given to the model by one of `loads`, in one pass over the model's blocks if it is
+        streamed: `(n, n_objectives)` for each.
+        """
+        batches = self._batches(first, stop)
+
+        def run(load: Callable[[], None], sequences: slice) -> NDArray[np.float64]:
+            load()
+            found = self._compared(model, objectives, sequences)
+            return np.stack([objective.by_sequence(values) for objective, values in zip(objectives, found, strict=True)], axis=1)
+
+        found = [*model.each([Job(partial(run, load, sequences), 0) for load in loads for sequences in batches], ignore)]
+        return [np.concatenate(found[i : i + len(batches)]) for i in range(0, len(found), len(batches))]
 
     def _batches(self, first: int, stop: int | None) -> list[slice]:
         """Return the batches of the sequences from `first` up to `stop`."""
@@ -132,6 +151,10 @@ def require_finite(logits: Torch, otherwise: str) -> Torch:
     return logits
 
 
+def _as_it_stands() -> None:
+    """Leave the model's weights as they are."""
+
+
 @torch.inference_mode()
 def _logits(model: Model, ids: NDArray[np.int64], otherwise: str) -> Torch:
     """Return the logits as float32 `(n · length, n_vocabulary)`."""
@@ -162,14 +185,14 @@ def _at_positions(pieces: tuple[Torch, ...] | list[Torch], ids: NDArray[np.int64
     return values
 
 
-def _allocate(shape: tuple[int, ...], scratch: Path) -> NDArray[np.float16]:
+def _allocate(shape: tuple[int, ...], scratch: Path, bound_bytes: int) -> NDArray[np.float16]:
     """Allocate an array of `shape`: above the memory bound in an unnamed file, deleted when it is released or the process ends.
 
     Raises:
         OutputError: the disk is full; running out of space while a mapped file is filled would kill the process.
     """
     n_bytes = 2 * math.prod(shape)
-    if n_bytes <= MEMORY_BOUND_BYTES:
+    if n_bytes <= bound_bytes:
         return np.empty(shape, dtype=np.float16)
     with output_errors(scratch):
         scratch.mkdir(parents=True, exist_ok=True)

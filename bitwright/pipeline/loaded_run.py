@@ -13,7 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import Codec, DecodeOnlyCodec, Floats, Model, PackedTensors, cut_importance, load, needs_moments, read_imatrix, write_imatrix
+from bitwright.compress import (
+    Codec,
+    DecodeOnlyCodec,
+    DiskBound,
+    Floats,
+    Model,
+    PackedTensors,
+    Room,
+    cut_importance,
+    load,
+    needs_moments,
+    read_imatrix,
+    write_imatrix,
+)
 from bitwright.engines import Container, Engine, engine_named
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import (
@@ -85,9 +98,16 @@ class LoadedRun:
     def levels(self) -> PackedTensors:
         """Every tensor packed in every format, quantized with the run's importance matrix.
 
-        Codes that depend on calibration text (GPTQ) cannot be reproduced, and are only read once they were measured.
+        Codes that depend on calibration text (GPTQ) cannot be reproduced, and are only read once they were measured. All others are a cache.
         """
-        return PackedTensors(self.folder / LEVELS, self.model.source, self._codec(), _importance(self))
+        folder, source = self.folder / LEVELS, self.model.source
+        return PackedTensors(folder, source, self._codec(), _importance(self), None if needs_moments(self.settings.rounding) else self._bound(folder))
+
+    def _bound(self, folder: Path) -> DiskBound:
+        """Return the bound on packed tensors: the settings', or twice the bytes of the source."""
+        tensors = self.model.source.tensors
+        n_bytes = self.settings.disk_limit_bytes or 2 * sum(self.model.source.stored_bytes(tensor) for tensor in tensors)
+        return DiskBound(folder, n_bytes, tensors=frozenset(tensor.name for tensor in tensors))
 
     def _codec(self) -> Codec:
         name = self.settings.rounding
@@ -126,8 +146,11 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress)
     require_device(device)
     store = Store(folder / DATABASE)
     with timed(store, "load"), progress.stage("Loading the model", 1) as advance:
-        model = load(settings.model, device, view=engine_named(settings.target).view)
+        room = Room(folder, settings.search_memory_bytes, stream=settings.stream, sequence_length=settings.sequence_length)
+        model = load(settings.model, device, view=engine_named(settings.target).view, dtype=settings.computed_in(device), room=room)
         advance(1)
+    if model.residence.is_streamed:
+        settings.require_streamable()
     if model.quantized:
         progress.note(f"The source has {model.quantized}: a finer format stores its rounding too.")
         store.put_text(QUANTIZED, model.quantized)

@@ -6,15 +6,17 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import torch
+
 from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_moments
 from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named, split_engine
-from bitwright.errors import RunError, TextError, UserError
+from bitwright.errors import RunError, TextError, UserError, shown
 from bitwright.objectives import Shape
-from bitwright.pipeline.calibration.mixture import parts_of, shares_in
+from bitwright.pipeline.calibration.mixture import parts_of, require_held_out, shares_in
 from bitwright.pipeline.finishing.router_calibration import step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
-from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, SEED, SEQUENCE_LENGTH
+from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, PRICE_ROWS, SEED, SEQUENCE_LENGTH
 from bitwright.spaces import DEFAULT_CACHE, DEFAULT_CACHE_TYPE, AnyCacheTypes, CacheTypes, cache_types
 
 #: prefix of the model's settings among those of the run
@@ -23,6 +25,11 @@ SELF, SEQUENTIAL = "self", " (sequential)"
 #: tokens of the longest sequence on which cache types are measured
 LONGEST = 1024
 FLOOR, FORCED = "floor", "forced"
+#: types that a model is computed in where nothing is said, by kind of device; float32 on all others
+DTYPES_OF_DEVICES = {"cuda": "bfloat16", "mps": "bfloat16"}
+#: types that a model may be computed in
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ALL_ROWS = "all"
 
 
 #: the settings that may be parts of other packages
@@ -48,6 +55,12 @@ class Settings:
     values: one type, one for each (`q8_0,q4_0`), or `any` to choose them with the weights, and `cache_length` the tokens of the sequences on which
     they are measured, as far as the text and the model's context go. Finished files are parts of at most `split_max_bytes`, one file where that is 0.
     `text_column` is the column of texts in tables, see `read_documents`.
+
+    A search may use `search_memory_bytes` of memory, what the machine has free where that is 0. A model that does not fit is streamed block by block,
+    and with `stream` any is. `dtype` is the type that the model is computed in, one of `DTYPES`, empty for float32 on CPUs and bfloat16 elsewhere.
+    `text_column` is the column of texts in tables, see `read_documents`. `price_rows` is the number of rows of a tensor by which its formats are
+    priced, or `all`; empty for all of a small model and a sample of a larger one, see `priced_rows`. Packed tensors of the run folder take at most
+    `disk_limit_bytes`, twice the bytes of the source where that is 0.
     """
 
     model: str
@@ -70,8 +83,15 @@ class Settings:
     cache_length: int = LONGEST
     text_column: str = ""
     split_max_bytes: int = 0
+    search_memory_bytes: int = 0
+    stream: bool = False
+    dtype: str = ""
+    price_rows: str = ""
+    disk_limit_bytes: int = 0
 
     def __post_init__(self) -> None:
+        if self.dtype not in ("", *DTYPES):
+            raise UserError(f"A model is computed in one of {', '.join(DTYPES)}; '{self.dtype}' is none of them: choose one, or leave --dtype out.")
         CALIBRATION_SEQUENCES.require(self.n_calibration)
         HELD_OUT_SEQUENCES.require(self.n_held_out)
         SEQUENCE_LENGTH.require(self.sequence_length)
@@ -82,6 +102,7 @@ class Settings:
         for codec in (self.rounding, self.ship_codec or self.rounding):
             engine.require_codec(codec)
         self._require_rare()
+        self._require_price_rows()
         parts_of(self.n_calibration, shares_in(self.calibration))
         for words in self.steps:
             step_named(words)
@@ -91,6 +112,8 @@ class Settings:
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
             if path and not Path(path).is_file():
                 raise TextError(f"The {what} must be a file; there is none at {path}: check the path.")
+        if self.held_out:
+            require_held_out(self.calibration, self.held_out)
 
     def _require_rare(self) -> None:
         if self.rare not in (FLOOR, FORCED):
@@ -100,6 +123,13 @@ class Settings:
                 f"Forced routing measures nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of "
                 f"them, or --rare {FLOOR}."
             )
+
+    def _require_price_rows(self) -> None:
+        if self.price_rows in ("", ALL_ROWS):
+            return
+        if not self.price_rows.isdecimal():
+            raise UserError(f"Formats are priced by {ALL_ROWS} rows or by a number of them; '{shown(self.price_rows)}' is neither: choose one.")
+        PRICE_ROWS.require(int(self.price_rows))
 
     def _require_cache(self) -> None:
         if self.cache == DEFAULT_CACHE:
@@ -160,9 +190,13 @@ class Settings:
 
     def identity(self, source: Source) -> dict[str, str]:
         """Return every setting that changes the result, files by their contents; a run continues only with equal ones."""
+        of_model = {f"{OF_MODEL}{key}": value for key, value in source.settings.items()}
+        return {"model": source.fingerprint, **of_model, **self.identity_apart}
+
+    @property
+    def identity_apart(self) -> dict[str, str]:
+        """The settings of `identity` that are known without the model."""
         return {
-            "model": source.fingerprint,
-            **{f"{OF_MODEL}{key}": value for key, value in source.settings.items()},
             "target": _with_origin(ENGINE_PARTS, self.target),
             "formats": " ".join(sorted(self.formats)) or "all",
             "kept as stored": " ".join(sorted(self.skip)) or "none",
@@ -176,10 +210,28 @@ class Settings:
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "rarely chosen experts": self.rare,
             "parts of the file": f"of at most {self.split_max_bytes} bytes" if self.split_max_bytes else "one",
+            "rows that formats are priced by": self.price_rows or "by the size of the model",
             "seed": str(self.seed),
+            "computed in": self.dtype or "the type of the device",
             "xllamacpp": importlib.metadata.version("xllamacpp"),
             "bitwright": importlib.metadata.version("bitwright"),
         }
+
+    def require_streamable(self) -> None:
+        """Require that what ships is made without the whole model in memory.
+
+        Raises:
+            UserError: a rounding or a step needs it.
+        """
+        what = self.ship_codec if self.ships_sequentially else self.rounding if needs_moments(self.rounding) else ", ".join(self.steps)
+        if what:
+            raise UserError(
+                f"A streamed model is quantized tensor by tensor; {what} runs blocks that it changes: leave it out, or give more --search-memory."
+            )
+
+    def computed_in(self, device: str) -> torch.dtype:
+        """Return the type that the model is computed in on a device."""
+        return DTYPES[self.dtype or (DTYPES_OF_DEVICES.get(device.partition(":")[0], "float32"))]
 
     def to_json(self) -> str:
         """Return the settings as JSON for the run folder, with the packages that plug-ins come from."""

@@ -1,6 +1,6 @@
 """Evaluation on the first sequences of a text: the right values, nothing measured twice, stopped early only when clearly worse."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -158,10 +158,12 @@ class CountingReference(Reference):
     def __init__(self, other: Reference) -> None:
         self.tokens, self._other, self.passes = other.tokens, other, list[tuple[tuple[str, ...], int, int]]()
 
-    def measure(self, model: Model, objectives: Sequence[TokenObjective], *, first: int = 0, stop: int | None = None) -> np.ndarray:
+    def measure_each(
+        self, model: Model, objectives: Sequence[TokenObjective], loads: Sequence[Callable[[], None]], *, first: int = 0, stop: int | None = None
+    ) -> list[np.ndarray]:
         assert stop is not None
         self.passes.append((tuple(objective.name for objective in objectives), first, stop))
-        return self._other.measure(model, objectives, first=first, stop=stop)
+        return self._other.measure_each(model, objectives, loads, first=first, stop=stop)
 
 
 class OfText(Norm):

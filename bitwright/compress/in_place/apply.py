@@ -9,9 +9,10 @@ import torch
 from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape
 from bitwright.compress.in_place.dropping import DroppedWeights
 from bitwright.compress.in_place.rounded_inputs import with_inputs
-from bitwright.compress.in_place.swapping import Weights, WeightSwapper, swapping
+from bitwright.compress.in_place.swapping import WeightSwapper, swapping
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.module_state import weights_of
+from bitwright.compress.models.residence import Weights
 from bitwright.compress.models.source import Floats
 from bitwright.spaces import DROP, Choice, Format, Space, Tensor, chosen_cache, expert_of
 

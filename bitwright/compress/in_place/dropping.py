@@ -19,6 +19,7 @@ from torch import Tensor as Torch
 from torch.overrides import TorchFunctionMode
 
 from bitwright.compress.models.model import Model
+from bitwright.compress.models.residence import address
 from bitwright.compress.models.routers import router_parameters
 from bitwright.compress.models.similar_experts import Expert
 from bitwright.compress.models.source import Floats
@@ -50,7 +51,7 @@ class Rerouting(TorchFunctionMode):
         super().__init__()
         parameters = dict(model.module.named_parameters())
         self._n_at_once = model.source.n_experts_used
-        self._layers = {(parameters[name].data_ptr(), tuple(parameters[name].shape)): layer for layer, name in router_parameters(model).items()}
+        self._layers = {address(parameters[name]): layer for layer, name in router_parameters(model).items()}
         self._changes: dict[int, Callable[[Torch], Torch]] = {}
 
     def without(self, gone: Replacements) -> None:
@@ -68,7 +69,7 @@ class Rerouting(TorchFunctionMode):
         """Call the function, and change its output if it is a router's logits."""
         result = func(*args, **(kwargs or {}))
         if self._changes and func is torch.nn.functional.linear:
-            layer = self._layers.get((args[1].data_ptr(), tuple(args[1].shape)), -1)
+            layer = self._layers.get(address(args[1]), -1)
             if layer in self._changes:
                 return self._changes[layer](result)
         return result

@@ -5,8 +5,8 @@ weights are cached in memory up to a bound.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor as Torch
@@ -15,14 +15,12 @@ from bitwright.compress.in_place.dropping import DroppedWeights, Replacements, R
 from bitwright.compress.in_place.rounded_cache import CacheRounding, cache_rounding
 from bitwright.compress.in_place.rounded_inputs import InputRounding, RoundsInputs
 from bitwright.compress.models.model import Model
+from bitwright.compress.models.residence import Changes, Weights
 from bitwright.compress.models.source import Floats
 from bitwright.spaces import CacheTypes
 
 #: bound on the expanded weights that a search keeps in memory
 EXPANDED_BYTES = 1 << 31
-
-#: tensor → the function that returns its matrix `(n_rows, n_columns)` in engine order; of two functions that are equal the weights are the same
-Weights = Mapping[str, Callable[[], Floats]]
 
 
 @contextmanager
@@ -37,57 +35,83 @@ def swapping(model: Model, *, expanded_bytes: int = 0) -> Iterator["WeightSwappe
         yield swapper
 
 
-class WeightSwapper:
+class WeightSwapper(Changes):
     """Loader of weights into a module, opened by `swapping`.
 
-    `originals` are the weights before anything was written, by name of the parameter; those that were never written are not there.
+    `originals` are the weights before anything was written, by name of the parameter. Of a model in memory those that were never written are not
+    there; of one that is streamed all are, and are read again.
     """
 
     def __init__(self, model: Model, stack: ExitStack, *, expanded_bytes: int) -> None:
-        self.originals: dict[str, Torch] = {}
-        self._model, self._stack, self._expanded_bytes = model, stack, expanded_bytes
+        self._saved: dict[str, Torch] = {}
+        self._kept = model.residence.originals(dict(model.module.named_parameters()))
+        self._model, self._stack, self._expanded_bytes = model, stack, 0 if model.residence.is_streamed else expanded_bytes
         self._loaded: dict[str, Callable[[], Floats]] = {}
         self._expanded: OrderedDict[Callable[[], Floats], Torch] = OrderedDict()
         self._inputs = InputRounding(model)
         self._cache: CacheRounding | None = None
         self._rerouting: Rerouting | None = None
 
-    @torch.no_grad()
+    @property
+    def originals(self) -> Mapping[str, Torch]:
+        """The weights before anything was written."""
+        return self._saved if self._kept is None else self._kept
+
     def load(self, weights: Weights, cache: CacheTypes | None = None) -> None:
         """Give every tensor named in `weights` those weights and all others the original ones, and keep keys and values in the types of `cache`.
 
         A router cannot choose an expert whose weights are `DroppedWeights`, and inputs of layers with `RoundsInputs` are rounded.
-        A tensor has its original weights when its new ones are asked for.
+        A tensor has its original weights when its new ones are asked for. Of a streamed model each block gets them when it is run.
         """
-        for name in [name for name, standing in self._loaded.items() if weights.get(name) != standing]:
-            self._put_back(name)
+        self._model.residence.change(self, weights)
+        self._keep(cache or CacheTypes())
+
+    @torch.no_grad()
+    def write(self, weights: Weights, parameters: Collection[str] | None) -> None:
+        """Give the tensors in these `parameters`, all where it is None, their `weights`, or the original ones where there are none."""
+        for name in [name for name, standing in self._loaded.items() if weights.get(name) != standing and self._is_in(name, parameters)]:
+            del self._loaded[name]
+            if self._kept is None or name not in weights:  # new weights may be made of the original ones, if those are in memory alone
+                self._put_back(name)
         for name, given in weights.items():
-            if name not in self._loaded:
+            if name not in self._loaded and self._is_in(name, parameters):
                 self._save(name)
                 self._write(name, self._matrix(given))
                 self._loaded[name] = given
         self._inputs.set_formats({name: given.form for name, given in weights.items() if isinstance(given, RoundsInputs)})
         self._drop({given.expert: given.replacement for given in weights.values() if isinstance(given, DroppedWeights)})
-        self._keep(cache or CacheTypes())
+
+    def forget(self, parameters: Collection[str]) -> None:
+        """Note that these parameters were freed."""
+        for name in [name for name in self._loaded if self._is_in(name, parameters)]:
+            del self._loaded[name]
+
+    def active(self) -> AbstractContextManager[object]:
+        """Return the context in which a block is run: routers are watched there, if the model is streamed."""
+        return self._rerouting if self._rerouting is not None and self._model.residence.is_streamed else nullcontext()
 
     @torch.no_grad()
     def restore(self) -> None:
         """Give the module its original weights, and its cache the plain types."""
-        for name, original in self.originals.items():
+        for name, original in self._saved.items():
             self._model.module.get_parameter(name).copy_(original)
-        self._loaded.clear()
+        self._loaded = {name: given for name, given in self._loaded.items() if self._kept is not None}
+        self._model.residence.change(self, {})
         self._inputs.set_formats({})
         self._drop({})
         self._keep(CacheTypes())
 
+    def _is_in(self, tensor: str, parameters: Collection[str] | None) -> bool:
+        return parameters is None or any(piece.parameter in parameters for piece in self._model.pieces[tensor])
+
     def _save(self, tensor: str) -> None:
-        for name in {piece.parameter for piece in self._model.pieces[tensor]} - self.originals.keys():
-            self.originals[name] = self._model.module.get_parameter(name).detach().clone()
+        if self._kept is None:
+            for name in {piece.parameter for piece in self._model.pieces[tensor]} - self._saved.keys():
+                self._saved[name] = self._model.module.get_parameter(name).detach().clone()
 
     def _put_back(self, tensor: str) -> None:
         for piece in self._model.pieces[tensor]:
             piece.put(self._model.module.get_parameter(piece.parameter), piece.cut(self.originals[piece.parameter]))
-        del self._loaded[tensor]
 
     def _write(self, tensor: str, matrix: Torch) -> None:
         start = 0
@@ -111,7 +135,9 @@ class WeightSwapper:
     def _drop(self, gone: Replacements) -> None:
         """Reroute the tokens of dropped experts; routers are watched from the first of them on."""
         if gone and self._rerouting is None:
-            self._rerouting = self._stack.enter_context(Rerouting(self._model))
+            self._rerouting = Rerouting(self._model)
+            if not self._model.residence.is_streamed:
+                self._stack.enter_context(self._rerouting)
         if self._rerouting is not None:
             self._rerouting.without(gone)
 

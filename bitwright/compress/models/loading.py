@@ -6,13 +6,18 @@ Only safetensors and GGUF are read: no pickle is loaded and no code of a model i
 from functools import lru_cache
 
 import torch
+from transformers import PreTrainedModel
 
 from bitwright.compress.models.extremes import require_sound
 from bitwright.compress.models.gguf.gguf_view import GGUF_VIEW
 from bitwright.compress.models.headers import Outline
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.opening import Checkpoint, open_checkpoint
+from bitwright.compress.models.residence import IN_MEMORY, Residence
 from bitwright.compress.models.source import Source
+from bitwright.compress.models.streaming.hidden_states import HiddenStates
+from bitwright.compress.models.streaming.room import Room, footprint, sentence_of, streams
+from bitwright.compress.models.streaming.streamed_module import streamed_module
 from bitwright.compress.models.view import View
 
 _KEPT_OPEN = 4  # sources in memory; a run needs one
@@ -33,21 +38,38 @@ def _source(checkpoint: Checkpoint, view: View) -> Source:
     return view.source(checkpoint)
 
 
-def load(name: str, device: str = "cpu", *, view: View = GGUF_VIEW) -> Model:
-    """Load a model in float32 on `device`, with its tensors as `view` has them.
+def load(name: str, device: str = "cpu", *, view: View = GGUF_VIEW, dtype: torch.dtype = torch.float32, room: Room | None = None) -> Model:
+    """Load a model in `dtype` on `device`, with its tensors as `view` has them: in memory, or streamed where it does not fit into `room`.
 
     Raises:
         ModelError: no such model, no language model, one that the view does not support, or weights that are NaN.
+        UserError: `room` does not hold two of its blocks.
     """
     checkpoint = open_checkpoint(name)
+    if room is not None and streams(checkpoint.skeleton, room, dtype=dtype):
+        module, residence, notes = _streamed(checkpoint, view, torch.device(device), dtype, room)
+    else:
+        module, residence, notes = checkpoint.module(), IN_MEMORY, ()
     source, tokenizer = _source(checkpoint, view), checkpoint.tokenizer
-    module = checkpoint.module().requires_grad_(False)
+    module.requires_grad_(False)
     module.train(mode=False)
     bound = view.bound(checkpoint, module)
     torch.nn.Module.to(module, device=torch.device(device))
-    model = Model(module, tokenizer, source, dict(bound.pieces), bound.notes, checkpoint.quantized)
+    for parameter in module.parameters():  # buffers, such as rotary frequencies, stay exact
+        parameter.data = parameter.data.to(dtype)
+    model = Model(module, tokenizer, source, dict(bound.pieces), (*notes, *bound.notes), checkpoint.quantized, residence)
     require_sound(model)
     return model
+
+
+def _streamed(
+    checkpoint: Checkpoint, view: View, device: torch.device, dtype: torch.dtype, room: Room
+) -> tuple[PreTrainedModel, Residence, tuple[str, ...]]:
+    """Return the module of a checkpoint that is streamed, where its weights are, and a sentence about that."""
+    view.require_streamable(checkpoint)
+    found = footprint(checkpoint.skeleton, room, dtype=dtype)
+    module, residence = streamed_module(checkpoint, device=device, dtype=dtype, hidden=HiddenStates(room.scratch, found.text))
+    return module, residence, (sentence_of(found, room),)
 
 
 def open_headers(name: str, view: View = GGUF_VIEW) -> Outline:

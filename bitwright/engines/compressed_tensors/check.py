@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import Model, RoundsInputs, Weights, applied, rounded_as, router_tensors
+from bitwright.compress import IN_MEMORY, Model, RoundsInputs, Weights, applied, rounded_as, router_tensors
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Floats, mean_divergence, types_unlike
 from bitwright.engines.checkpoint_check import CheckpointCheck
@@ -154,6 +154,6 @@ def _in_transformers(model: Model, path: Path, built: CheckpointSource, asked: _
     with applied(model, asked.weights), rounded_as(model, loaded_types(module, model)):
         in_torch = next_token_log_probabilities(model, asked.contexts) if rounded else asked.planned
     torch.nn.Module.float(module)
-    loaded = replace(model, module=module)
+    loaded = replace(model, module=module, residence=IN_MEMORY)
     found = next_token_log_probabilities(loaded, asked.contexts)
     return _Found("transformers", found, in_torch, asked.turned + _EXACT, continued(loaded, asked.prompt).text)

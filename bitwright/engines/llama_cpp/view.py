@@ -24,8 +24,9 @@ from bitwright.compress import (
     open_checkpoint,
     outline_of,
 )
-from bitwright.engines.llama_cpp.binding import bind_file
+from bitwright.engines.llama_cpp.binding import bind_file, require_floats
 from bitwright.engines.llama_cpp.converter import converter_named
+from bitwright.engines.llama_cpp.file_settings import require_same_settings
 from bitwright.errors import LibraryError, ModelError
 from bitwright.progress import Progress, Silent
 
@@ -42,6 +43,14 @@ class LlamaCppView(View):
         if _is_converted(checkpoint, progress):
             _path_of(checkpoint, progress)
 
+    def require_streamable(self, checkpoint: Checkpoint) -> None:
+        """Require a model that our own writer lays out: a converted file is bound to the module by its values."""
+        if _is_converted(checkpoint, Silent()):
+            raise ModelError(
+                f"A model is streamed for llama.cpp where its tensors are known by name; those of {checkpoint.name} are known by their values: give "
+                "more --search-memory, or choose another --target."
+            )
+
     def source(self, checkpoint: Checkpoint) -> Source:
         """Return the tensors of the model in this view, read on demand."""
         return _file_of(checkpoint) if _is_converted(checkpoint, Silent()) else GGUF_VIEW.source(checkpoint)
@@ -50,7 +59,9 @@ class LlamaCppView(View):
         """Return the headers of the model in this view, without weights."""
         if not _is_converted(checkpoint, Silent()):
             return GGUF_VIEW.headers(checkpoint)
-        headers = exact_headers(_file_of(checkpoint))
+        file = _file_of(checkpoint)
+        require_floats(file)
+        headers = exact_headers(file)
         names = [tensor.name for tensor in headers.tensors if len(tensor.shape) > 1]
         return outline_of(checkpoint, (headers, headers), dict.fromkeys(names, ()))  # a window that the file loses is found by running it
 
@@ -97,7 +108,11 @@ def _refusal(checkpoint: FolderCheckpoint) -> ModelError | None:
 
 @lru_cache(maxsize=_KEPT_OPEN)
 def _file_of(checkpoint: FolderCheckpoint) -> GgufSource:
-    return GgufSource(_path_of(checkpoint, Silent()), checkpoint.name)
+    """Return the file of a folder. Torch computes by the folder's configuration, so its settings are the model's too."""
+    file = GgufSource(_path_of(checkpoint, Silent()), checkpoint.name, checkpoint.settings)
+    if checkpoint.way.endswith(_GGUF):
+        require_same_settings(file, checkpoint.config)
+    return file
 
 
 def _path_of(checkpoint: FolderCheckpoint, progress: Progress) -> Path:

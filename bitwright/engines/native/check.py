@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bitwright.compress import applied, router_tensors
+from bitwright.compress import IN_MEMORY, applied, router_tensors
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check, mean_divergence, types_unlike
 from bitwright.engines.checkpoint_check import CheckpointCheck
@@ -89,7 +89,7 @@ def check_native(container: CheckpointContainer, request: CheckRequest) -> Nativ
         with applied(model, written_weights(built, (*plan.formats, *router_tensors(model).values()))):
             planned = next_token_log_probabilities(model, contexts)
         advance(len(contexts))
-        packed = replace(model, module=torch.nn.Module.to(load_native(path, torch.float32), device=model.device))
+        packed = replace(model, module=torch.nn.Module.to(load_native(path, torch.float32), device=model.device), residence=IN_MEMORY)
         found = next_token_log_probabilities(packed, contexts)
         advance(len(contexts))
     checkpoint = CheckpointCheck(

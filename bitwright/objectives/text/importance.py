@@ -4,13 +4,13 @@ Source: llama.cpp's `imatrix` tool. The quantizers of libggml weight the error o
 """
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
 from bitwright.compress import Model, extremes
 from bitwright.errors import ModelError
-from bitwright.objectives.text.taps import Tap, Tapped, Use
+from bitwright.objectives.text.forward_pass import run_forward
+from bitwright.objectives.text.taps import Tap, Use
 from bitwright.objectives.text.tokens import Tokens
 from bitwright.progress import Progress
 
@@ -24,7 +24,7 @@ class _Squares(Tap):
         self.counts = {tensor.name: np.zeros(tensor.n_matrices) for tensor in bound}
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:  # noqa: ARG002
-        rows = x.detach().reshape(-1, x.shape[-1])
+        rows = x.detach().reshape(-1, x.shape[-1]).float()
         squares = rows.square().sum(dim=0).double().cpu().numpy()
         for use in (use for use in uses if use.is_first):
             self.sums[use.tensor][use.group] += squares
@@ -43,11 +43,8 @@ def collect_importance(model: Model, tokens: Tokens, *, progress: Progress) -> d
         ModelError: the inputs of a tensor are not finite; the message names it, and the tensors with weights that are not finite.
     """
     squares = _Squares(model)
-    with progress.stage("Collecting the importance matrix", tokens.n_tokens) as advance, torch.inference_mode():
-        for batch in tokens.batches(8):
-            with Tapped(model, squares):
-                model.module(torch.from_numpy(batch).to(model.device), use_cache=False)
-            advance(batch.size)
+    with progress.stage("Collecting the importance matrix", tokens.n_tokens) as advance:
+        run_forward(model, tokens, advance, tap=squares)
     found = {name: _means(squares.sums[name], counts) for name, counts in squares.counts.items() if counts.any()}
     _require_finite(model, found)
     return found

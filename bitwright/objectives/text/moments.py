@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor as Torch
 
 from bitwright.compress import Model
+from bitwright.objectives.text.forward_pass import run_forward
 from bitwright.objectives.text.taps import Tap, Tapped, Use
 from bitwright.objectives.text.tokens import Tokens
+from bitwright.progress import ignore
 
 CACHE_BYTES = 1 << 30
-_SEQUENCES_AT_ONCE = 8
 
 
 class _Products(Tap):
@@ -38,6 +39,10 @@ class _Products(Tap):
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
         """Ignore a look-up, which has no inputs."""
 
+    def moments(self) -> dict[str, NDArray[np.float32]]:
+        """Return the sums as arrays."""
+        return {name: sums.cpu().numpy() for name, sums in self.sums.items()}
+
     def _product(self, x: Torch) -> Torch:
         """Return Σ x xᵀ of one batch, computed once for consecutive layers with the same input, such as q, k and v."""
         if self._last is None or self._last[0] is not x:
@@ -55,7 +60,7 @@ def collect_moments(model: Model, tensors: Sequence[str]) -> Iterator[dict[str, 
     products, found = _Products(model, tensors), dict[str, NDArray[np.float32]]()
     with Tapped(model, products):
         yield found
-    found |= {name: sums.cpu().numpy() for name, sums in products.sums.items()}
+    found |= products.moments()
 
 
 class MomentsOfText(Mapping[str, NDArray[np.float32]]):
@@ -88,6 +93,6 @@ class MomentsOfText(Mapping[str, NDArray[np.float32]]):
         start = names.index(first)
         ends = np.cumsum([self._sizes[name] for name in names[start:]])
         self._gathered = tuple(names[start : start + max(1, int((ends <= self._cache_bytes).sum()))])
-        with torch.no_grad(), collect_moments(self._model, self._gathered) as self._found:
-            for ids in self._tokens.batches(_SEQUENCES_AT_ONCE):
-                self._model.module(torch.from_numpy(ids).to(self._model.device), use_cache=False)
+        products = _Products(self._model, self._gathered)
+        run_forward(self._model, self._tokens, ignore, tap=products)
+        self._found = products.moments()

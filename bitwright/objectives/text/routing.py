@@ -22,10 +22,9 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from bitwright.compress import Model, is_corrected, router_parameters
 from bitwright.objectives.store import Store
+from bitwright.objectives.text.forward_pass import run_forward
 from bitwright.objectives.text.tokens import Tokens
 from bitwright.progress import Progress
-
-_SEQUENCES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,11 +163,11 @@ def collect_routing(model: Model, tokens: Tokens, *, progress: Progress) -> Rout
     counting = {layer: _Counts(scores) for layer in router_parameters(model)}
     if not counting:
         return NO_ROUTING
-    with progress.stage("Collecting routing statistics", tokens.n_tokens) as advance, torch.inference_mode():
-        for batch in tokens.batches(_SEQUENCES_AT_ONCE):
-            with hook_routers(model, lambda routed: counting[routed.layer].add(routed)):
-                model.module(torch.from_numpy(batch).to(model.device), use_cache=False)
-            advance(batch.size)
+    with (
+        progress.stage("Collecting routing statistics", tokens.n_tokens) as advance,
+        hook_routers(model, lambda routed: counting[routed.layer].add(routed)),
+    ):
+        run_forward(model, tokens, advance)
     return routing_from(np.concatenate([counts.rows(layer, tokens.n_tokens) for layer, counts in counting.items()], axis=1))
 
 

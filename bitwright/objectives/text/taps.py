@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor as Torch
 from torch.overrides import TorchFunctionMode
 
-from bitwright.compress import Indices, Model, ParameterSlice, indices
+from bitwright.compress import Address, Indices, Model, ParameterSlice, address, address_within, indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class Tapped(TorchFunctionMode):
 
     def _of(self, weight: Torch) -> list[Use]:
         """Return the uses of a matrix `(n_outputs, n_inputs)`."""
-        return self._uses.get((weight.data_ptr(), tuple(weight.shape)), [])
+        return self._uses.get(address(weight), [])
 
     def _of_right(self, factor: Torch) -> list[Use]:
         """Return the uses of a matrix `(n_inputs, n_outputs)`, the right factor of a product; a vector has none."""
@@ -106,15 +106,14 @@ class Tapped(TorchFunctionMode):
             self._tap.linear(of_columns, x if columns is None else x[..., torch.from_numpy(indices(columns)).to(x.device)], y)
 
 
-def _uses_by_address(model: Model) -> dict[tuple[int, tuple[int, ...]], list[Use]]:
+def _uses_by_address(model: Model) -> dict[Address, list[Use]]:
     parameters = dict(model.module.named_parameters())
-    found: dict[tuple[int, tuple[int, ...]], list[Use]] = {}
+    found: dict[Address, list[Use]] = {}
     for tensor in (tensor for tensor in model.tensors if tensor.name in model.pieces):
         n_rows, first_row = tensor.shape[-2], 0
         for piece in model.pieces[tensor.name]:
-            matrix = piece.matrix(parameters[piece.parameter])
             group, row = divmod(first_row, n_rows)
             use = Use(tensor.name, group, row == 0, first_row, piece.order(), piece)
-            found.setdefault((matrix.data_ptr(), tuple(matrix.shape)), []).append(use)
+            found.setdefault(address_within(parameters[piece.parameter], piece.matrix), []).append(use)
             first_row += piece.n_rows
     return found

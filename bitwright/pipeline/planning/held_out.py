@@ -98,15 +98,17 @@ def _as_searched(
     loaded: LoadedRun, run: Run, choices: Sequence[Choice], others: Sequence[Objective], reference: Reference
 ) -> dict[tuple[int, ...], Mapping[str, Estimate]]:
     objectives = (*QUALITY, *(objective for objective in others if objective.name not in [known.name for known in QUALITY]))
-    found = {}
+    found: dict[tuple[int, ...], Mapping[str, Estimate]] = {}
     with swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
         load = choice_loader(swapper, loaded.model, loaded.levels, run.everything)
         evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage="candidates")
         with loaded.progress.stage("Measuring candidates on held-out text", len(choices)) as advance:
-            for choice in choices:
+            for start in range(0, len(choices), evaluator.at_once):
+                together = choices[start : start + evaluator.at_once]
                 with timed(loaded.store, "candidates"):  # the evaluator counts the tokens
-                    found[tuple(choice.tolist())] = evaluator(choice, evaluator.n_sequences).estimates
-                advance(1)
+                    measured = evaluator.evaluate(together, evaluator.n_sequences)
+                found |= {tuple(choice.tolist()): one.estimates for choice, one in zip(together, measured, strict=True)}
+                advance(len(together))
     return found
 
 

@@ -85,8 +85,7 @@ def run_strategy(strategy: Strategy, evaluator: Evaluator, *, search: Search, me
                 advance(_SHOWN - shown)
                 return _explored(found, steps, spent=meter, is_finished=True)
             told: list[Trials] = []
-            for choice in question.choices:
-                measurement = evaluator(choice, question.n_sequences, against=tuple(question.against))
+            for choice, measurement in _measured(evaluator, question, left=search.evaluations - meter.evaluations):
                 trial = _told(evaluator, question, choice, measurement)
                 _pay(meter, measurement, read, choice)
                 told.append(trial)
@@ -101,6 +100,16 @@ def run_strategy(strategy: Strategy, evaluator: Evaluator, *, search: Search, me
     return _explored(found, steps, spent=meter, is_finished=False)
 
 
+def _measured(evaluator: Evaluator, question: Question, *, left: float) -> Iterator[tuple[Choice, Measurement]]:
+    """Yield the choices of a question with their measurements: as many are evaluated together as the evaluator can, and at most as the effort has
+    `left`.
+    """
+    at_once = int(max(1, min(evaluator.at_once, left)))
+    for start in range(0, len(question.choices), at_once):
+        choices = [*question.choices[start : start + at_once]]
+        yield from zip(choices, evaluator.evaluate(choices, question.n_sequences, against=tuple(question.against)), strict=True)
+
+
 def _told(evaluator: Evaluator, question: Question, choice: Choice, measurement: Measurement) -> Trials:
     """Return the trial that the strategy is told of a choice.
 
@@ -110,7 +119,7 @@ def _told(evaluator: Evaluator, question: Question, choice: Choice, measurement:
     values = np.array([[estimate.value for estimate in measurement.estimates.values()]])
     errors = np.array([[estimate.standard_error for estimate in measurement.estimates.values()]])
     paired = np.full(1, np.nan)
-    for rival in question.against:
+    for rival in (rival for rival in question.against if (rival != choice).any()):
         other = evaluator(rival, question.n_sequences)
         difference = measurement.by_sequence - other.by_sequence[: measurement.n_sequences]
         paired[0] = standard_error(difference[:, 0])
