@@ -20,3 +20,13 @@ def test_a_bound_on_packed_tensors_changes_neither_plan_nor_file(llama_tied: Pat
         assert kept <= {f"{tensor}.{form}" for tensor, form in fitted.plan.formats.items()}
     assert plan_without_paths(tmp_path / "free" / "plan.json") == plan_without_paths(tmp_path / "bound" / "plan.json")
     assert (tmp_path / "free" / "model.gguf").read_bytes() == (tmp_path / "bound" / "model.gguf").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_streamed_model_is_priced_by_the_same_rows(llama_tied: Path, tmp_path: Path) -> None:
+    search, plans = Search(AUTO, evaluations=0), []
+    for stream in (False, True):
+        settings = small(llama_tied, price_rows="16", stream=stream)
+        plans.append(bw.fit(settings, bw.parse_budget("9.5bpw"), tmp_path / str(stream), by=search).plan)
+    assert plans[0].formats == plans[1].formats
+    assert plans[0].divergence.nats_per_token == pytest.approx(plans[1].divergence.nats_per_token, rel=1e-3)
