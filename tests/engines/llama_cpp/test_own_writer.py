@@ -18,7 +18,7 @@ from tests.compress import tiny_models as tiny
 
 pytestmark = pytest.mark.slow
 
-#: dense families of both kinds of tokenizers, and Mixtral; of DeepSeek we write `attn_kv_b` whole, which llama.cpp reads too, and the converter its halves
+#: dense families of both kinds of tokenizers, and Mixtral; DeepSeek's `attn_kv_b` we write whole, which llama.cpp reads too, and the converter halved
 FAMILIES = [
     *("llama-tied", "mistral", "mixtral", "gemma", "gemma2", "gemma3"),
     *("llama-untied", "llama-biases", "llama3-rope", "llama-linear-rope", "qwen2", "qwen3"),
