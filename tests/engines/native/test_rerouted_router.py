@@ -33,7 +33,7 @@ def test_the_weight_is_the_stand_ins() -> None:
 
 def longcat() -> torch.nn.Module:
     shape = {"vocab_size": 96, "hidden_size": 64, "ffn_hidden_size": 48, "num_layers": 1, "num_attention_heads": 2, "expert_ffn_hidden_size": 16}
-    latent = {"kv_lora_rank": 16, "q_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16}
+    latent = {"kv_lora_rank": 16, "q_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16, "head_dim": 16}
     config = AutoConfig.for_model("longcat_flash", **shape, **latent, n_routed_experts=4, zero_expert_num=2, moe_topk=2)
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(config)
