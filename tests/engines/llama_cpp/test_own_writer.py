@@ -18,8 +18,8 @@ from tests.compress import tiny_models as tiny
 
 pytestmark = pytest.mark.slow
 
-#: all but two: DeepSeek's `attn_kv_b` we write whole, which llama.cpp reads too, and the converter halved; Qwen2-MoE's gate of the shared expert is a vector
-#: here and a matrix of one row there, the same to llama.cpp
+#: all but two: DeepSeek's `attn_kv_b` we write whole, which llama.cpp reads too, and the converter halved; Qwen2-MoE's gate of the shared expert is
+#: a vector here and a matrix of one row there, the same to llama.cpp
 FAMILIES = [
     *("llama-tied", "mistral", "mixtral", "gemma", "gemma2", "gemma3"),
     *("llama-untied", "llama-biases", "llama3-rope", "llama-linear-rope", "qwen2", "qwen3", "qwen3-yarn", "qwen3-moe", "olmoe"),
