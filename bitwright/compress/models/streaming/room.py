@@ -78,7 +78,7 @@ def footprint(skeleton: PreTrainedModel, room: Room, *, dtype: torch.dtype) -> F
 
 def sentence_of(found: Footprint, room: Room) -> str:
     """Return the sentence that says that a model is streamed, why, and what it costs."""
-    why = "as asked" if room.stream else f"since in memory it would take {found.whole / 1e9:.1f} GB of {_memory(room) / 1e9:.1f} GB"
+    why = "as asked" if room.stream else f"since in memory it would take {found.whole / 1e9:.1f} GB, and {_memory(room) / 1e9:.1f} GB may be used"
     return (
         f"The model is streamed block by block, {why}: every pass over a text reads all of its weights once from the disk, a gradient sweep twice, "
         f"and memory is expected to stay below {found.streamed / 1e9:.2f} GB ({found.least / 1e9:.2f} GB for two blocks, what lies outside of them, "
