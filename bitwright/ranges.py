@@ -41,6 +41,7 @@ HELD_OUT_SEQUENCES = Range("number of held-out sequences", "--held-out-sequences
 ORDERING_SEQUENCES = Range("number of calibration sequences", "--calibration-sequences", 1, 10_000_000)
 SEQUENCE_LENGTH = Range("number of tokens of a sequence", "--sequence-length", 2)
 CACHE_LENGTH = Range("number of tokens of a sequence for the cache", "--context", 2)
+PRICE_ROWS = Range("number of rows that formats are priced by", "--price-rows", 16)
 SEED = Range("seed", "--seed", 0)
 CONTEXT = Range("context", "--context", 1)
 PARALLEL = Range("number of parallel sequences", "--parallel", 1)

@@ -191,8 +191,11 @@ def require_as_written(path: Path) -> bool:
     known = written(place)
     if known == NOT_WRITTEN:
         return False
-    with output_errors(place):
+    try:
         found = digests(place)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"A built model must be whole and readable; {error.filename or place} is not ({reason}): build it again.") from error
     wrong = sorted(name for name in {*known.files, *found} if found.get(name, "") not in known.files.get(name, ()))
     if wrong:
         raise BrokenPromiseError(

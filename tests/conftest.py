@@ -125,8 +125,13 @@ def trained_moe(model_folders: Path) -> Path:
 @pytest.fixture(scope="session")
 def gguf_256(llama_256: Path, model_folders: Path) -> Path:
     """`llama_256` as a GGUF file, its matrices in BF16."""
-    recipe = Recipe(open_source(str(llama_256)), {})
-    return made_once(model_folders / "llama_256.gguf", lambda path: write_gguf(path, recipe, _nothing_packed))
+    return _as_gguf(llama_256, model_folders)
+
+
+@pytest.fixture(scope="session")
+def gguf_96(llama_96: Path, model_folders: Path) -> Path:
+    """`llama_96` as a GGUF file, its matrices in BF16."""
+    return _as_gguf(llama_96, model_folders)
 
 
 @pytest.fixture(scope="session")
@@ -160,6 +165,11 @@ def fit(request: pytest.FixtureRequest) -> Fit:
     """Finished fit of a folder and of a GGUF file."""
     found: Fit = request.getfixturevalue(request.param)
     return found
+
+
+def _as_gguf(model: Path, folder: Path) -> Path:
+    recipe = Recipe(open_source(str(model)), {})
+    return made_once(folder / f"{model.name}.gguf", lambda path: write_gguf(path, recipe, _nothing_packed))
 
 
 def _nothing_packed(tensor: Tensor) -> Bytes:

@@ -5,14 +5,14 @@ from io import StringIO
 import pytest
 from rich.table import Table
 
-from bitwright.cli.output import Screen, visible
+from bitwright.cli.output import screen, visible
 
 
 def printed(*things: object) -> str:
     out = StringIO()
-    screen = Screen(file=out, force_terminal=True, color_system=None, width=80, highlight=False)
+    plain = screen(file=out, width=80)
     for thing in things:
-        screen.print(thing, markup=False)
+        plain.print(thing)
     return out.getvalue()
 
 
@@ -30,3 +30,12 @@ def test_letters_of_every_script_stay_as_they_are() -> None:
     for text in ("café 日本 🙂 ▁the", "a\tb\nc"):
         assert visible(text) == text
     assert "日本" in printed("日本")
+
+
+@pytest.mark.parametrize("name", ["[/]", "[red]", "[bold]x[/bold]", "[link=a]", ":smile:", "a[0]"])
+def test_names_with_brackets_or_colons_are_words_in_every_cell(name: str) -> None:
+    table = Table(title=f"{name} title", caption=f"{name} caption")
+    table.add_column(f"{name} column")
+    table.add_row(f"{name} cell")
+    found = printed(f"{name} sentence", table)
+    assert all(f"{name} {kind}" in found for kind in ("sentence", "title", "caption", "column", "cell")), found

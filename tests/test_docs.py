@@ -17,7 +17,8 @@ from bitwright.devices.device import read_device, read_devices
 from bitwright.spaces import read_plan
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *sorted((ROOT / "docs").glob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")), *sorted((ROOT / "docs").glob("*.md"))]
 #: What may stand behind the three ticks; anything else would be a block that no test looks at.
 LANGUAGES = {"python", "sh", "console", "json", "toml", "text", ""}
 BLOCK = re.compile(r"^([ ]*)```(\w*)[ ]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
@@ -94,9 +95,13 @@ def name(page: Path) -> str:
 
 
 @pytest.fixture
-def folder(gguf_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with a `model.gguf`, no network, and one thread for llama.cpp."""
-    shutil.copy(gguf_256, tmp_path / "model.gguf")
+def folder(page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with a `model.gguf`, no network, and one thread for llama.cpp.
+
+    The README names no formats, and so gets a model that only the quick ones fit.
+    """
+    model: Path = request.getfixturevalue("gguf_96" if page == README else "gguf_256")
+    shutil.copy(model, tmp_path / "model.gguf")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -1,9 +1,11 @@
 """The example package of `docs/extending.md` is installed and passes the contracts, in an environment that has it on its path."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,58 +38,64 @@ def test_every_part_of_the_example_passes_its_contract(environment: dict[str, st
     assert " passed" in ran(environment, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(PLUGIN), str(PLUGIN / "tests"))
 
 
-def test_every_part_is_found_by_its_name(environment: dict[str, str]) -> None:
-    program = """
+PROGRAM = """
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
+
 import bitwright as bw
 from bitwright.compress import rounding_named
 from bitwright.predictors import predictor_named
-settings = bw.Settings("m", target="integers", sensitivity="stable-rank", codec="trim")
-print(settings.to_json())
-print(bw.pipeline.method_named("annealing").source, bw.pipeline.named_objectives("total-variation")[0].unit)
-print(type(rounding_named("trim", {})).__name__, type(predictor_named("power-law", None, np.ones((2, 2)), seed=0)).__name__)
-"""
-    found = ran(environment, "-c", program)
-    assert found.count("bitwright-example 0.1.0") == 2
-    assert "Kirkpatrick" in found
-    assert "share" in found
-    assert "Trim PowerLaw" in found
-
-
-def test_a_format_is_searched_with(environment: dict[str, str], tmp_path: Path) -> None:
-    program = """
-import sys
-from pathlib import Path
-import bitwright as bw
 from bitwright.testing.tiny_models import tied_llama
-settings = bw.Settings(
-    tied_llama().source.name, target="integer-nf4", formats=("INT8_G32", "NF4"), n_calibration=8, n_held_out=4, sequence_length=24
+
+few = {"n_calibration": 8, "n_held_out": 4, "sequence_length": 24}
+named = bw.Settings("m", target="integers", sensitivity="stable-rank", codec="trim")
+searched = bw.pipeline.search(
+    bw.Settings(tied_llama().source.name, target="integer-nf4", formats=("INT8_G32", "NF4"), **few), Path(sys.argv[1], "run"), n_points=3
 )
-run = bw.pipeline.search(settings, Path(sys.argv[1]), n_points=3)
-plan, _ = bw.plan(run, bw.parse_budget("7bpw"))
-print(plan.target, sorted(set(plan.formats.values())), run.settings.to_json())
-"""
-    found = ran(environment, "-c", program, str(tmp_path / "run"))
-    assert "integer-nf4 ['INT8_G32', 'NF4']" in found
-    assert '"target": "bitwright-example 0.1.0"' in found
-
-
-def test_a_model_is_fitted_for_an_engine(environment: dict[str, str], tmp_path: Path) -> None:
-    program = """
-import sys
-from pathlib import Path
-import bitwright as bw
-from bitwright.testing.tiny_models import tied_llama
-settings = bw.Settings(tied_llama().source.name, target="blocks", n_calibration=8, n_held_out=4, sequence_length=24)
-fitted = bw.fit(settings, bw.parse_budget("8bpw"), Path(sys.argv[1]))
+plan, _ = bw.plan(searched, bw.parse_budget("7bpw"))
+fitted = bw.fit(bw.Settings(tied_llama().source.name, target="blocks", **few), bw.parse_budget("8bpw"), Path(sys.argv[1], "fit"))
 blocks = {}
 for tensor, form in fitted.plan.formats.items():
-    block = tensor.partition(".layers.")[2].partition(".")[0]
-    blocks.setdefault(block, set()).add(form)
-print(fitted.plan.target, fitted.check.broken, max(len(forms) for forms in blocks.values()))
+    blocks.setdefault(tensor.partition(".layers.")[2].partition(".")[0], set()).add(form)
+print(json.dumps({
+    "settings": named.to_json(),
+    "method": bw.pipeline.method_named("annealing").source,
+    "unit": bw.pipeline.named_objectives("total-variation")[0].unit,
+    "classes": [type(rounding_named("trim", {})).__name__, type(predictor_named("power-law", None, np.ones((2, 2)), seed=0)).__name__],
+    "searched": [plan.target, sorted(set(plan.formats.values())), searched.settings.to_json()],
+    "fitted": [fitted.plan.target, fitted.check.broken, max(len(forms) for forms in blocks.values())],
+}))
 """
-    assert "blocks () 1" in ran(environment, "-c", program, str(tmp_path / "fit"))
-    assert (tmp_path / "fit" / "model-blocks" / "config.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def used(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """Output of one process that uses every part by its name, and the folder it worked in."""
+    folder = tmp_path_factory.mktemp("used")
+    return json.loads(ran(environment, "-c", PROGRAM, str(folder)).splitlines()[-1]), folder
+
+
+def test_every_part_is_found_by_its_name(used: tuple[dict[str, Any], Path]) -> None:
+    found, _ = used
+    assert found["settings"].count("bitwright-example 0.1.0") == 2
+    assert "Kirkpatrick" in found["method"]
+    assert found["unit"] == "share"
+    assert found["classes"] == ["Trim", "PowerLaw"]
+
+
+def test_a_format_is_searched_with(used: tuple[dict[str, Any], Path]) -> None:
+    target, formats, settings = used[0]["searched"]
+    assert (target, formats) == ("integer-nf4", ["INT8_G32", "NF4"])
+    assert '"target": "bitwright-example 0.1.0"' in settings
+
+
+def test_a_model_is_fitted_for_an_engine(used: tuple[dict[str, Any], Path]) -> None:
+    found, folder = used
+    assert found["fitted"] == ["blocks", [], 1]
+    assert (folder / "fit" / "model-blocks" / "config.json").is_file()
 
 
 @pytest.mark.parametrize("path", sorted((PLUGIN / "bitwright_example").glob("[a-z]*.py")), ids=lambda path: path.stem)

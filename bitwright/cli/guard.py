@@ -71,7 +71,7 @@ def guarded(command: Callable[[], object]) -> None:
 def _end(sentence: str, code: int) -> None:
     with suppress(OSError, ValueError):
         try:
-            err.print(f"bitwright: {sentence}", soft_wrap=True, markup=False)
+            err.print(f"bitwright: {sentence}", soft_wrap=True)
         except MemoryError:  # not even for the way a sentence is printed
             os.write(2, f"bitwright: {sentence}\n".encode())
     _close_output()

@@ -17,6 +17,7 @@ from bitwright.cli.options import (
     Codec,
     Context,
     Converter,
+    DiskLimit,
     Dtype,
     Evaluations,
     Formats,
@@ -33,6 +34,7 @@ from bitwright.cli.options import (
     NHeldOut,
     Objectives,
     Parallel,
+    PriceRows,
     Profile,
     Rare,
     SearchMemory,
@@ -85,6 +87,8 @@ class RunOptions:
     search_memory: SearchMemory = ""
     stream: StreamModel = False
     dtype: Dtype = ""
+    price_rows: PriceRows = ""
+    disk_limit: DiskLimit = ""
 
     def settings(self, *, cache_types: str = "f16") -> "bw.Settings":
         """Return the settings of the run."""
@@ -111,6 +115,8 @@ class RunOptions:
             search_memory_bytes=n_bytes(self.search_memory, "The memory of a search"),
             stream=self.stream,
             dtype=self.dtype,
+            price_rows=self.price_rows,
+            disk_limit_bytes=n_bytes(self.disk_limit, "The space for packed tensors"),
         )
 
 

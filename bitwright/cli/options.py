@@ -13,6 +13,7 @@ from bitwright.ranges import (
     HELD_OUT_SEQUENCES,
     ORDERING_SEQUENCES,
     PARALLEL,
+    PRICE_ROWS,
     SECONDS,
     SEED,
     SEQUENCE_LENGTH,
@@ -273,6 +274,16 @@ Rare = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+PriceRows = Annotated[
+    str,
+    typer.Option(
+        "--price-rows",
+        metavar="ROWS",
+        help=f"Rows of each tensor by which its formats are priced: all, or a number, {PRICE_ROWS}. Default: all of a model of at most 16 million "
+        "weights, else as many as give prices a relative standard error of 10 %.",
+        rich_help_panel=SEARCH,
+    ),
+]
 Method = Annotated[
     str,
     typer.Option(metavar="NAME", help="Search method: auto, a published one or a baseline; `bitwright methods` lists them.", rich_help_panel=SEARCH),
@@ -343,6 +354,16 @@ OutFolder = Annotated[
 PlanFile = Annotated[
     Path,
     typer.Option("-o", "--output", metavar="PLAN.json", help="File to write the plan to.", callback=writable, rich_help_panel=OUTPUT),
+]
+DiskLimit = Annotated[
+    str,
+    typer.Option(
+        "--disk-limit",
+        metavar="SIZE",
+        help="Most space for packed tensors in the folder (levels/), e.g. 2GB: what was used longest ago is removed, and made again when needed. "
+        "Default: twice the model's size.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 EnginePython = Annotated[
     str,

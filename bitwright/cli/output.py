@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -48,8 +48,13 @@ def _is_obeyed(letter: str) -> bool:
     return letter < " " or "\x7f" <= letter <= "\x9f" or "\ud800" <= letter <= "\udfff" or letter in _TURNS
 
 
-out = Screen(highlight=False)
-err = Screen(stderr=True, highlight=False)
+def screen(*, stderr: bool = False, file: IO[str] | None = None, width: int | None = None) -> Screen:
+    """Return a screen on which brackets and colons in names and texts are neither markup nor emoji."""
+    return Screen(stderr=stderr, file=file, width=width, highlight=False, markup=False, emoji=False)
+
+
+out = screen()
+err = screen(stderr=True)
 
 
 class Rows(Progress):
@@ -58,8 +63,8 @@ class Rows(Progress):
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
         """Show a progress bar of `total` steps until the stage ends."""
-        columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<42}"), BarColumn(20), TaskProgressColumn())
-        with Bars(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err) as bars:
+        columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<42}", markup=False), BarColumn(20), TaskProgressColumn())
+        with Bars(*columns, TimeElapsedColumn(), TextColumn("left", markup=False), TimeRemainingColumn(), console=err) as bars:
             task = bars.add_task(title, total=total)
 
             def advance(n: int) -> None:
@@ -69,7 +74,7 @@ class Rows(Progress):
 
     def note(self, sentence: str) -> None:
         """Print the sentence to standard error."""
-        err.print(sentence, soft_wrap=True, markup=False)
+        err.print(sentence, soft_wrap=True)
 
 
 def print_candidates(summary: "RunSummary", found: "Provenance") -> None:
@@ -138,8 +143,8 @@ def print_check(found: "Check", path: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Print a sentence that may contain paths or generated text: brackets are not markup, and a long line stays one line."""
-    out.print(text, soft_wrap=True, markup=False)
+    """Print a sentence that may contain paths or generated text: a long line stays one line."""
+    out.print(text, soft_wrap=True)
 
 
 def exit_if_broken(found: "Check") -> None:

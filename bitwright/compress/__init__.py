@@ -2,7 +2,8 @@
 
 from bitwright.compress.codecs.codec import Codec, DecodeOnlyCodec, require_quantizable
 from bitwright.compress.codecs.combined_codec import CombinedCodec, integer_codec, packed_codec
-from bitwright.compress.codecs.distortion import Distortion, measure_distortion
+from bitwright.compress.codecs.disk_bound import DiskBound
+from bitwright.compress.codecs.distortion import Distortion, measure_distortion, sampled_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.ggml_feedback import GgmlErrorFeedback
@@ -16,6 +17,7 @@ from bitwright.compress.codecs.rounding.by_name import GGML, OBS, ROUNDING_PARTS
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
+from bitwright.compress.codecs.row_sample import RowSample, all_rows, drawn_rows
 from bitwright.compress.in_place.apply import applied, choice_loader, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
 from bitwright.compress.in_place.rounded_cache import quantized_cache
@@ -105,6 +107,7 @@ __all__ = [
     "CutSource",
     "DecodeOnlyCodec",
     "Dimensions",
+    "DiskBound",
     "Distortion",
     "DroppedWeights",
     "Expert",
@@ -136,6 +139,7 @@ __all__ = [
     "Rounded",
     "Rounding",
     "RoundsInputs",
+    "RowSample",
     "Source",
     "StoredTensor",
     "SymmetricGrid",
@@ -146,6 +150,7 @@ __all__ = [
     "absolute_name",
     "address",
     "address_within",
+    "all_rows",
     "applied",
     "auto_class",
     "bind_by_rows",
@@ -154,6 +159,7 @@ __all__ = [
     "cut_pieces",
     "describe_differences",
     "dimensions",
+    "drawn_rows",
     "dropped",
     "dtypes_of",
     "entries",
@@ -208,6 +214,7 @@ __all__ = [
     "router_parameters",
     "router_tensors",
     "rows_in_memory",
+    "sampled_distortion",
     "shards",
     "split_name",
     "stored_type",

@@ -16,7 +16,7 @@ from bitwright.spaces import GGML_FORMATS, Format, Patterns
 _TYPES = {form.name for form in GGML_FORMATS}
 # syntax that ECMAScript and Python read alike: an atom with its quantifier, an anchor, an opening, a bar
 _SET = r"\[\^?(?:[^\[\]\\]|\\[dwsb]|\\[^\w\s]|\[:[a-z]+:\])+\]"
-_ATOM = rf"(?:\\[dws1-9]|\\[^\w\s]|{_SET}|[^\\()\[\]{{}}.*+?|^$]|\.|\))"
+_ATOM = rf"(?:\\[dws]|\\[^\w\s]|{_SET}|[^\\()\[\]{{}}.*+?|^$]|\.|\))"
 _READ_ALIKE = re.compile(rf"(?:{_ATOM}(?:(?:[*+?]|\{{\d+(?:,\d*)?\}})\??)?|\\b|[\^$|]|\((?:\?[:!])?)*")
 _SETS = {
     "alnum": "a-zA-Z0-9",
@@ -29,6 +29,7 @@ _SETS = {
     "upper": "A-Z",
     "xdigit": "0-9a-fA-F",
 }
+_BETWEEN = re.compile(r"[ \t\n\v\f\r]+")  # white space of C, without that of Unicode
 _NAMED_SET = re.compile(r"\[:([a-z]+):\]")
 
 
@@ -51,7 +52,7 @@ class TensorTypes(Dialect):
 
     def read(self, text: str, modules: Modules, offered: Offered) -> dict[str, str]:  # noqa: ARG002  types are ggml's
         """Parse rules `expression=type`, of which the first that is found in a tensor's name holds."""
-        rules, patterns = dict(reversed([self._rule(word) for word in text.split()])), Patterns(self.name, PlanError)
+        rules, patterns = dict(reversed([self._rule(word) for word in _BETWEEN.split(text) if word])), Patterns(self.name, PlanError)
         found: dict[str, str] = {}
         used = set()
         for said, form in reversed(rules.items()):

@@ -7,9 +7,14 @@ import numpy as np
 
 from bitwright.objectives import KullbackLeibler, TokenObjective
 from bitwright.search import Problem, Refit, Strategy, auto, auto_front
+from bitwright.spaces import Space
 
 #: the predictor of searches that name none
 PREDICTOR = "ridge"
+
+
+def any_space(space: Space) -> None:
+    """Accept every space."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +25,8 @@ class Method:
     `source` is the paper and `differs` a sentence on how this implementation differs from it, empty if it does not. `objective` is the objective that
     it measures, `steps` are its default post-quantization steps, see `Settings.steps`. `sensitivity` is the proxy of a run whose only plan is this
     method's, empty if the method uses the run's own table. `takes_side_limits`: its choices satisfy `Problem.rows`. `takes_cache_types`: it chooses
-    cache types together with the weights. `libraries` are the optional packages that it needs.
+    cache types together with the weights. `libraries` are the optional packages that it needs. `require_space` raises a `UserError` for a space that
+    it cannot decide about, before anything is measured.
     """
 
     name: str
@@ -34,6 +40,7 @@ class Method:
     takes_side_limits: bool = False
     takes_cache_types: bool = False
     libraries: tuple[str, ...] = ()
+    require_space: Callable[[Space], None] = any_space
 
 
 def refit_of_run(problem: Problem) -> Refit:

@@ -27,17 +27,17 @@ def of_experts(name: str, source: str, differs: str, *, proxy: str, rows: Rows) 
 
     def answer(problem: Problem, budget_bits: int) -> Choice:
         space = problem.space
-        if not is_expert(space).any():
-            raise UserError(f"{name} decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
         narrow = _three_formats(_with_others_fixed(space, is_expert(space)), budget_bits)
         table = np.where(narrow.offered, problem.price(proxy), 0.0)
         return solve_with_rows(narrow, table, budget_bits, rows=rows(narrow, budget_bits)).choice
 
-    return replace(where_possible(single_choice(name, source, differs, answer), answer), sensitivity=proxy)
+    return replace(where_possible(single_choice(name, source, differs, answer), answer, requires=_experts_for(name)), sensitivity=proxy)
 
 
-def where_possible(method: Method, answer: Callable[[Problem, int], Choice]) -> Method:
-    """Return the method with a front of its answers to evenly spaced budgets, without those that are too small for it."""
+def where_possible(method: Method, answer: Callable[[Problem, int], Choice], *, requires: Callable[[Space], None]) -> Method:
+    """Return the method with what it `requires` of a space, and a front of its answers to evenly spaced budgets, without those that are too small for
+    it.
+    """
 
     def for_front(problem: Problem, n_points: int) -> Strategy:
         *smaller, largest = evenly_spaced_budgets(problem, n_points)
@@ -47,7 +47,40 @@ def where_possible(method: Method, answer: Callable[[Problem, int], Choice]) -> 
                 answers.append(answer(problem, bits))
         return given(problem, np.unique(answers, axis=0))
 
-    return replace(method, for_front=for_front)
+    return replace(method, for_front=for_front, require_space=requires)
+
+
+def _experts_for(name: str) -> Callable[[Space], None]:
+    """Return a function that requires experts that are decided about one by one, for the method called `name`."""
+
+    def require(space: Space) -> None:
+        if not is_expert(space).any():
+            raise UserError(f"{name} decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
+
+    return require
+
+
+def _drops_for(name: str, *absences: Format) -> Callable[[Space], None]:
+    """Return a function that requires the first of `absences` that the space knows to be offered, for the method called `name`."""
+
+    def require(space: Space) -> None:
+        absence = next((absence for absence in absences if absence in space.formats), absences[-1])
+        if absence not in space.formats or not space.offered[:, space.formats.index(absence)].any():
+            raise UserError(
+                f"{name} drops experts, and this space drops none: use --target native, with {absence.name} among --formats and a mixture."
+            )
+
+    return require
+
+
+def _require_routed(space: Space) -> None:
+    if not _is_routed(space).any():
+        raise UserError("eac-moe decides about experts, and this model has none: choose a mixture of experts, or another --method.")
+
+
+def _is_routed(space: Space) -> NDArray[np.bool_]:
+    """Return which units are experts, single or in stacks, `(n_units,)`."""
+    return np.array([unit.expert >= 0 or any(role_of(tensor).endswith("_exps") for tensor in unit.tensors) for unit in space.units])
 
 
 def is_expert(space: Space) -> NDArray[np.bool_]:
@@ -121,11 +154,7 @@ def _alone(space: Space, some: NDArray[np.bool_]) -> Space:
 
 def _one_for_all(problem: Problem, budget_bits: int) -> Choice:
     """Choose one format for all routed experts, the largest that fits; all other matrices get 4 bits or more."""
-    space = problem.space
-    routed = np.array([unit.expert >= 0 or any(role_of(tensor).endswith("_exps") for tensor in unit.tensors) for unit in space.units])
-    if not routed.any():
-        raise UserError("eac-moe decides about experts, and this model has none: choose a mixture of experts, or another --method.")
-    return _one_format(space, routed, budget_bits)
+    return _one_format(problem.space, _is_routed(problem.space), budget_bits)
 
 
 def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Choice:
@@ -145,14 +174,14 @@ def _one_format(space: Space, routed: NDArray[np.bool_], budget_bits: int) -> Ch
 
 def _collaborative(problem: Problem, budget_bits: int) -> Choice:
     """Drop the quarter of each layer's experts with the least router score, as far as allowed; choose formats of the others by a Lagrangian."""
-    narrow = _without_least(problem, "collaborative", DROP, proxy="router-score", share=_PRUNED)
+    narrow = _without_least(problem, DROP, proxy="router-score", share=_PRUNED)
     return solve_lagrangian(narrow, np.where(narrow.offered, problem.price("importance"), 0.0), budget_bits).choice
 
 
 def _camera_p(problem: Problem, budget_bits: int) -> Choice:
     """Prune the fifth of each layer's experts, or parts of them, with the least energy, as far as allowed; the other experts get one format."""
     absence = PRUNE if PRUNE in problem.space.formats else DROP
-    narrow = _without_least(problem, "camera-p", absence, proxy="camera", share=_PRUNED_BY_ENERGY)
+    narrow = _without_least(problem, absence, proxy="camera", share=_PRUNED_BY_ENERGY)
     return _one_format(narrow, is_expert(narrow) & ~narrow.offered[:, narrow.formats.index(absence)], budget_bits)
 
 
@@ -160,8 +189,6 @@ def _camera_q(problem: Problem, budget_bits: int) -> Choice:
     """Sort the experts of each layer into three tiers by energy, whose widths are scaled to the budget; all other matrices get 4 bits or more."""
     space = problem.space
     experts, layers = is_expert(space), np.array([unit.layer for unit in space.units])
-    if not experts.any():
-        raise UserError("camera-q decides about experts, and this space has none of their own: use --target native, with a mixture of experts.")
     shared = [form for form in _widest_first(space, experts) if not isinstance(form, Absence)]
     nearest = dict.fromkeys(min(shared, key=lambda form: abs(form.bits_per_weight - bits)) for bits in _TIERS)
     shares = [_TIERS[bits] for bits in _TIERS][: len(nearest) - 1]
@@ -176,14 +203,12 @@ def _camera_q(problem: Problem, budget_bits: int) -> Choice:
     return choice
 
 
-def _without_least(problem: Problem, name: str, absence: Format, *, proxy: str, share: float) -> Space:
+def _without_least(problem: Problem, absence: Format, *, proxy: str, share: float) -> Space:
     """Restrict the space so that a `share` of each layer's experts, those with the lowest score of a proxy, is in `absence`, as far as allowed, and
     no others.
     """
     space = problem.space
-    column = space.formats.index(absence) if absence in space.formats else -1
-    if column < 0 or not space.offered[:, column].any():
-        raise UserError(f"{name} drops experts, and this space drops none: use --target native, with {absence.name} among --formats and a mixture.")
+    column = space.formats.index(absence)
     scores, layers = problem.score(proxy, space), np.array([unit.layer for unit in space.units])
     experts, dropped = is_expert(space), np.zeros(len(space.units), dtype=np.bool_)
     for layer in np.unique(layers[experts]):
@@ -221,6 +246,7 @@ OF_EXPERTS = (
             _collaborative,
         ),
         _collaborative,
+        requires=_drops_for("collaborative", DROP),
     ),
     where_possible(
         single_choice(
@@ -231,6 +257,7 @@ OF_EXPERTS = (
             _camera_p,
         ),
         _camera_p,
+        requires=_drops_for("camera-p", PRUNE, DROP),
     ),
     replace(
         where_possible(
@@ -242,6 +269,7 @@ OF_EXPERTS = (
                 _camera_q,
             ),
             _camera_q,
+            requires=_experts_for("camera-q"),
         ),
         sensitivity=FREE,
     ),
@@ -254,6 +282,7 @@ OF_EXPERTS = (
                 _one_for_all,
             ),
             _one_for_all,
+            requires=_require_routed,
         ),
         steps=("router-calibration",),
         sensitivity=FREE,

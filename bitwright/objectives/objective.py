@@ -80,6 +80,9 @@ class ModelObjective(ABC):
 class Preparation(ABC):
     """Factory of a model objective that compares with the original model, and so has to see it first."""
 
+    #: true if the model must be a mixture of experts
+    needs_routers = False
+
     @property
     @abstractmethod
     def name(self) -> str:

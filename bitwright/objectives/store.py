@@ -10,7 +10,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -112,8 +112,18 @@ class Store:
         if not self._has("select 1 from arrays limit 1"):
             self._write("insert or replace into settings values (?, ?, ?)", list(settings.items()))
             return
+        self.require_settings(settings, among={**settings, **self.settings()})
+
+    def require_settings(self, settings: Mapping[str, str], *, among: Iterable[str]) -> None:
+        """Require that settings with the names `among` are those that the run began with, if it has begun.
+
+        Raises:
+            RunError: a setting differs; the message names each of them.
+        """
+        if not self._has("select 1 from arrays limit 1"):
+            return
         known = self.settings()
-        names = [name for name in {**settings, **known} if known.get(name) != settings.get(name)]
+        names = [name for name in among if known.get(name) != settings.get(name)]
         changed = [f"{name} was {known.get(name, 'absent')} and is now {settings.get(name, 'absent')}" for name in names]
         if changed:
             raise RunError(

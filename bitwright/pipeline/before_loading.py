@@ -6,27 +6,46 @@ is therefore a lower bound.
 """
 
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from bitwright.compress import Headers, Outline, open_headers, read_imatrix
 from bitwright.engines import engine_named
 from bitwright.errors import UserError
-from bitwright.objectives import CostObjective, Shape, given_texts, is_local, require_datasets, require_first_token, require_readable
+from bitwright.objectives import (
+    CostObjective,
+    NamedObjective,
+    Preparation,
+    Shape,
+    given_texts,
+    is_local,
+    readable_store,
+    require_datasets,
+    require_first_token,
+    require_readable,
+)
 from bitwright.pipeline.calibration.mixture import require_share, shares_in, shares_of
+from bitwright.pipeline.finishing.router_calibration import step_named
 from bitwright.pipeline.loaded_run import require_device
 from bitwright.pipeline.planning.cost_limits import Conditions
 from bitwright.pipeline.planning.costs import require_countable
 from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, require_needed
-from bitwright.pipeline.pricing.run_space import cache_units, lower_bound_space
+from bitwright.pipeline.pricing.run_space import cache_units, lower_bound_space, menu_spaces
 from bitwright.pipeline.results import require_folder
+from bitwright.pipeline.run import DATABASE
+from bitwright.pipeline.searching.run_search import require_limits_taken, require_suited
 from bitwright.pipeline.searching.search import Search
 from bitwright.pipeline.settings import SELF, Settings
 from bitwright.progress import Progress, Silent
 from bitwright.search import solve
 from bitwright.spaces import DEFAULT_CACHE, Space, uncut
+
+T = TypeVar("T")
 
 
 def require_fittable(
@@ -46,10 +65,11 @@ def require_fittable(
         UserError: see there; the original is already within the limit, no file is, the target cannot be written, or no Python runs its engine.
     """
     require_writable_for(settings.target, engine_python)
+    require_limits_taken(by.method, conditions.at_most)
     outline = require_searchable(settings, out, by=by, conditions=conditions, device=device, progress=progress)
     for_original = Original(settings.model, settings.target, _original_bytes(settings, outline.most))
     require_needed(limit, for_original, n_weights=_n_weights(settings, outline.most))
-    served, size_bytes = bound_space(_space(settings, outline.least), limit, for_original)
+    served, size_bytes = bound_space(space_of(settings, outline.least), limit, for_original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)
 
 
@@ -73,13 +93,15 @@ def require_searchable(
 
     Raises:
         UserError: a device, output, text, library or model cannot be used; a cost cannot be computed; sequences are longer than the model's context,
-            or than a sliding window that the engine ignores; no format of the menu fits a tensor.
+            or than a sliding window that the engine ignores; no format of the menu fits a tensor; the method, an objective or a step needs another
+            model; the folder has a run with other settings.
     """
     costs = [objective for objective in by.objectives if isinstance(objective, CostObjective)]
     require_countable([*(ceiling.objective for ceiling in conditions.at_most), *costs], conditions.device, settings.target)
     require_folder(out)
     require_device(device)
     require_texts(settings.calibration, settings.held_out)
+    require_resumable(settings, out)
     view = engine_named(settings.target).view
     view.prepare(settings.model, progress or Silent())
     outline = open_headers(settings.model, view)
@@ -87,8 +109,32 @@ def require_searchable(
     require_sequences(outline, settings.calibration, settings.held_out, settings.shape, column=settings.text_column)
     if settings.imatrix:
         read_imatrix(Path(settings.imatrix), outline.least.tensors)
-    _space(settings, outline.least)
+    require_suited(by.method, space_of(settings, outline.least))
+    require_routers(outline, by.objectives, settings.steps)
     return outline
+
+
+def require_resumable(settings: Settings, out: Path) -> None:
+    """Raise if `out` has a run with other settings, as far as they are known without the model.
+
+    Raises:
+        RunError: see above, or its database cannot be read.
+    """
+    if (out / DATABASE).exists():
+        with closing(readable_store(out / DATABASE)) as store:
+            store.require_settings(settings.identity_apart, among=settings.identity_apart)
+
+
+def require_routers(outline: Outline, objectives: Iterable[NamedObjective], steps: Sequence[str]) -> None:
+    """Raise if objectives or steps need a mixture of experts, and the model is none.
+
+    Raises:
+        UserError: see above.
+    """
+    needing = [f"The objective {one.name}" for one in objectives if isinstance(one, Preparation) and one.needs_routers]
+    needing += [f"The step {step_named(words).name}" for words in steps]
+    if needing and not outline.has_routers:
+        raise UserError(f"{needing[0]} needs a mixture of experts; {outline.least.name} has no routers: leave it out, or choose another model.")
 
 
 def require_texts(calibration: str, held_out: str) -> None:
@@ -148,14 +194,31 @@ def _cache_length(settings: Settings) -> int:
     return 0 if settings.cache == DEFAULT_CACHE else settings.cache_length
 
 
-def _space(settings: Settings, headers: Headers) -> Space:
-    """Return the space of every pair that the headers allow, with the KV cache types."""
+def space_of(settings: Settings, headers: Headers) -> Space:
+    """Return the space of every pair that the headers allow, with the KV cache types.
+
+    Raises:
+        UserError: no format of the menu fits a tensor, or a cache type none of the heads.
+    """
+    held = settings.engine.held(headers)
+    return cache_units(settings, held, _made_of(settings, headers, lower_bound_space))
+
+
+def named_space(settings: Settings, headers: Headers) -> Space:
+    """Return the space of the menu's formats alone, as far as the headers allow them.
+
+    Raises:
+        UserError: the target cannot leave a matrix unquantized that the settings skip.
+    """
+    return _made_of(settings, headers, menu_spaces)[0]
+
+
+def _made_of(settings: Settings, headers: Headers, make: Callable[..., T]) -> T:
     engine = settings.engine
     held, container = engine.held(headers), engine.container(settings.model)
     names = {tensor.name for tensor in (headers if engine.target.cut is uncut else held).tensors}
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
-        space = lower_bound_space(settings, held, names, container=container, scratch=Path(scratch))
-    return cache_units(settings, held, space)
+        return make(settings, held, names, container=container, scratch=Path(scratch))
 
 
 def _original_bytes(settings: Settings, headers: Headers) -> int:

@@ -10,7 +10,7 @@ from bitwright.compress import Outline, load, open_headers
 from bitwright.dialects import Dialect, Module, Modules, dialect_named, modules_of, offered_by
 from bitwright.engines import ENGINES, engine_named, target_named
 from bitwright.errors import PlanError, TextError
-from bitwright.pipeline.before_loading import require_lengths, require_sequences, require_texts
+from bitwright.pipeline.before_loading import named_space, require_lengths, require_resumable, require_sequences, require_texts
 from bitwright.pipeline.finishing.building import require_same_model
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up
 from bitwright.pipeline.planning.candidates import make_plan
@@ -45,7 +45,13 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
     require_lengths(outline, settings.sequence_length, settings.sequence_length, settings.target)
     require_sequences(outline, settings.calibration, settings.held_out, settings.shape, column=settings.text_column)
     formats, unquantized = _read(settings, outline, file, dialect)
+    if not formats:
+        raise PlanError(
+            f"A plan must quantize a tensor; {file} leaves all {len(unquantized)} matrices of the model as they are: name a format for one."
+        )
     asked = replace(settings, formats=tuple(sorted(set(formats.values()))), skip=unquantized)
+    _choice(named_space(asked, outline.least), formats)
+    require_resumable(asked, out)
     with working_in(out):
         loaded = set_up(asked, out, device=device, progress=progress)
         space = whole_space(loaded)

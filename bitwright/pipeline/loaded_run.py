@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bitwright.compress import (
     Codec,
     DecodeOnlyCodec,
+    DiskBound,
     Floats,
     Model,
     PackedTensors,
@@ -97,9 +98,16 @@ class LoadedRun:
     def levels(self) -> PackedTensors:
         """Every tensor packed in every format, quantized with the run's importance matrix.
 
-        Codes that depend on calibration text (GPTQ) cannot be reproduced, and are only read once they were measured.
+        Codes that depend on calibration text (GPTQ) cannot be reproduced, and are only read once they were measured. All others are a cache.
         """
-        return PackedTensors(self.folder / LEVELS, self.model.source, self._codec(), _importance(self))
+        folder, source = self.folder / LEVELS, self.model.source
+        return PackedTensors(folder, source, self._codec(), _importance(self), None if needs_moments(self.settings.rounding) else self._bound(folder))
+
+    def _bound(self, folder: Path) -> DiskBound:
+        """Return the bound on packed tensors: the settings', or twice the bytes of the source."""
+        tensors = self.model.source.tensors
+        n_bytes = self.settings.disk_limit_bytes or 2 * sum(self.model.source.stored_bytes(tensor) for tensor in tensors)
+        return DiskBound(folder, n_bytes, tensors=frozenset(tensor.name for tensor in tensors))
 
     def _codec(self) -> Codec:
         name = self.settings.rounding

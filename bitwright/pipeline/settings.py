@@ -10,13 +10,13 @@ import torch
 
 from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_moments
 from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named, split_engine
-from bitwright.errors import RunError, TextError, UserError
+from bitwright.errors import RunError, TextError, UserError, shown
 from bitwright.objectives import Shape
-from bitwright.pipeline.calibration.mixture import parts_of, shares_in
+from bitwright.pipeline.calibration.mixture import parts_of, require_held_out, shares_in
 from bitwright.pipeline.finishing.router_calibration import step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
-from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, SEED, SEQUENCE_LENGTH
+from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, PRICE_ROWS, SEED, SEQUENCE_LENGTH
 from bitwright.spaces import DEFAULT_CACHE, DEFAULT_CACHE_TYPE, AnyCacheTypes, CacheTypes, cache_types
 
 #: prefix of the model's settings among those of the run
@@ -29,6 +29,7 @@ FLOOR, FORCED = "floor", "forced"
 DTYPES_OF_DEVICES = {"cuda": "bfloat16", "mps": "bfloat16"}
 #: types that a model may be computed in
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ALL_ROWS = "all"
 
 
 #: the settings that may be parts of other packages
@@ -57,6 +58,9 @@ class Settings:
 
     A search may use `search_memory_bytes` of memory, what the machine has free where that is 0. A model that does not fit is streamed block by block,
     and with `stream` any is. `dtype` is the type that the model is computed in, one of `DTYPES`, empty for float32 on CPUs and bfloat16 elsewhere.
+    `text_column` is the column of texts in tables, see `read_documents`. `price_rows` is the number of rows of a tensor by which its formats are
+    priced, or `all`; empty for all of a small model and a sample of a larger one, see `priced_rows`. Packed tensors of the run folder take at most
+    `disk_limit_bytes`, twice the bytes of the source where that is 0.
     """
 
     model: str
@@ -82,6 +86,8 @@ class Settings:
     search_memory_bytes: int = 0
     stream: bool = False
     dtype: str = ""
+    price_rows: str = ""
+    disk_limit_bytes: int = 0
 
     def __post_init__(self) -> None:
         if self.dtype not in ("", *DTYPES):
@@ -96,6 +102,7 @@ class Settings:
         for codec in (self.rounding, self.ship_codec or self.rounding):
             engine.require_codec(codec)
         self._require_rare()
+        self._require_price_rows()
         parts_of(self.n_calibration, shares_in(self.calibration))
         for words in self.steps:
             step_named(words)
@@ -105,6 +112,8 @@ class Settings:
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
             if path and not Path(path).is_file():
                 raise TextError(f"The {what} must be a file; there is none at {path}: check the path.")
+        if self.held_out:
+            require_held_out(self.calibration, self.held_out)
 
     def _require_rare(self) -> None:
         if self.rare not in (FLOOR, FORCED):
@@ -114,6 +123,13 @@ class Settings:
                 f"Forced routing measures nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of "
                 f"them, or --rare {FLOOR}."
             )
+
+    def _require_price_rows(self) -> None:
+        if self.price_rows in ("", ALL_ROWS):
+            return
+        if not self.price_rows.isdecimal():
+            raise UserError(f"Formats are priced by {ALL_ROWS} rows or by a number of them; '{shown(self.price_rows)}' is neither: choose one.")
+        PRICE_ROWS.require(int(self.price_rows))
 
     def _require_cache(self) -> None:
         if self.cache == DEFAULT_CACHE:
@@ -174,9 +190,13 @@ class Settings:
 
     def identity(self, source: Source) -> dict[str, str]:
         """Return every setting that changes the result, files by their contents; a run continues only with equal ones."""
+        of_model = {f"{OF_MODEL}{key}": value for key, value in source.settings.items()}
+        return {"model": source.fingerprint, **of_model, **self.identity_apart}
+
+    @property
+    def identity_apart(self) -> dict[str, str]:
+        """The settings of `identity` that are known without the model."""
         return {
-            "model": source.fingerprint,
-            **{f"{OF_MODEL}{key}": value for key, value in source.settings.items()},
             "target": _with_origin(ENGINE_PARTS, self.target),
             "formats": " ".join(sorted(self.formats)) or "all",
             "kept as stored": " ".join(sorted(self.skip)) or "none",
@@ -190,6 +210,7 @@ class Settings:
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "rarely chosen experts": self.rare,
             "parts of the file": f"of at most {self.split_max_bytes} bytes" if self.split_max_bytes else "one",
+            "rows that formats are priced by": self.price_rows or "by the size of the model",
             "seed": str(self.seed),
             "computed in": self.dtype or "the type of the device",
             "xllamacpp": importlib.metadata.version("xllamacpp"),

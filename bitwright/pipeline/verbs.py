@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import Room, load
+from bitwright.compress import Room, load, open_headers
 from bitwright.devices import Device
 from bitwright.engines import N_CONTEXTS, Check, check, engine_named, model_as_held, prefixes
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import CostObjective, Shape, sample_texts
-from bitwright.pipeline.before_loading import require_fittable, require_searchable
+from bitwright.pipeline.before_loading import require_fittable, require_routers, require_searchable
 from bitwright.pipeline.finishing.building import build, require_fit, target_of
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up, timed
 from bitwright.pipeline.plan_request import request_plan
@@ -62,10 +62,11 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
         UserError: a setting cannot be used.
     """
     POINTS.require(n_points)
+    settings = _as_the_method_wants(settings, by)
     require_run_folder(settings, out, {REPORT: REPORT_KIND})
     require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device, progress=progress)
     with working_in(out):
-        loaded = set_up(_as_the_method_wants(settings, by), out, device=device, progress=progress or Silent())
+        loaded = set_up(settings, out, device=device, progress=progress or Silent())
         run = price(loaded)
         search_front(loaded, with_finest_cache(run), n_points=n_points, search=by)
         points = {f"front {i + 1}": point for i, point in enumerate(front_points(with_finest_cache(run), n_points))}
@@ -134,6 +135,8 @@ def plan(
     shipping = replace(
         run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps)
     )
+    if steps:
+        require_routers(open_headers(run.settings.model, run.settings.engine.view), (), steps)
     _require_budget_alone(conditions)
     request = request_plan(shipping, limit, conditions)
     named = request.candidates
@@ -183,6 +186,7 @@ def fit(
             path = build(found, out / loaded.engine.file_name, progress=progress)
         with timed(run.store, "check"):
             checked = _checked(loaded, found, path, engine_python)
+        loaded.levels.keep(found.formats)
         summary = request.summary(judgement.first_values())
         write_page(summary, out / REPORT)
         return Fitted(found, path, checked, summary, out / REPORT, judgement)
@@ -198,9 +202,7 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
     """
     progress = progress or Silent()
     require_device(device)
-    target, whole = target_of(plan), load(
-        plan.model.source, device, view=engine_named(plan.target).view, room=Room(Path(tempfile.gettempdir()))
-    )
+    target, whole = target_of(plan), load(plan.model.source, device, view=engine_named(plan.target).view, room=Room(Path(tempfile.gettempdir())))
     model = model_as_held(whole, target)
     require_fit(plan, model.source)
     length = min(_CHECKED_TOKENS, model.source.context_length or _CHECKED_TOKENS)

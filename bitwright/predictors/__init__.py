@@ -16,6 +16,7 @@ from bitwright.predictors.sensitivity.measured.dropped_experts import NATS_PROXI
 from bitwright.predictors.sensitivity.measured.forced_routing import forced_table
 from bitwright.predictors.sensitivity.measured.rare_experts import MINIMUM_TOKENS, floored_table, rare_experts
 from bitwright.predictors.sensitivity.measured.shapley import random_orders, shapley_marginals
+from bitwright.predictors.sensitivity.row_samples import row_sample, rows_wanted
 from bitwright.predictors.sensitivity.samples import require_samples
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.predictors.sensitivity.weights.weight_error import importance_error_table
@@ -59,6 +60,8 @@ __all__ = [
     "rank_agreement",
     "rare_experts",
     "require_samples",
+    "row_sample",
+    "rows_wanted",
     "scores_of",
     "shapley_marginals",
     "stored",

@@ -72,8 +72,11 @@ class Outcome:
     grown_bytes: int
 
 
-def campaign(path: Path, original: bytes, read: Callable[[], object], mutators: tuple[mutate.Mutator, ...], *, short: int = 150) -> Outcome:
-    """Put mutants of `original` at `path` and `read` each; `read` compares what it accepts with a reference.
+def campaign(
+    path: Path, original: bytes, read: Callable[[], object], mutators: tuple[mutate.Mutator, ...], *, short: int = 150, subject: str = ""
+) -> Outcome:
+    """Put mutants of `original` at `path` and `read` each; `read` compares what it accepts with a reference. Its figures are of `subject`, by default
+    the name of the file.
 
     Raises:
         AssertionError: something else than a sentence was raised, or one took too long.
@@ -101,7 +104,8 @@ def campaign(path: Path, original: bytes, read: Callable[[], object], mutators: 
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < BYTES
     found = Outcome(*counts, longest, grown)
-    figures.note("mutants", path.name, accepted=counts[0], refused=counts[1], seconds_at_most=round(longest, 2), memory_growth_mb=grown >> 20)
+    name, rounded = subject or path.name, round(longest, 2)
+    figures.note("mutants", name, accepted=counts[0], refused=counts[1], seconds_at_most=rounded, memory_growth_mb=grown >> 20)
     return found
 
 

@@ -286,6 +286,14 @@ def test_llama_cpp_s_rules_are_read_as_it_reads_them(text: str) -> None:
     assert DIALECTS["llama-quantize"].read(text, MODULES, INTEGERS) == {UP: "Q4_K", "blk.11.ffn_up.weight": "Q4_K"}
 
 
+@pytest.mark.parametrize(
+    "text", ["ffn_up=q4_k\u00a0ffn_down=q5_0", "ffn_up=q4_k\u3000", "ffn_up=q4_k\x1cffn_down=q5_0", r"(f)fn_up|(?:(a)|ffn_up)\2=q4_k"]
+)
+def test_what_llama_cpp_would_read_otherwise_is_refused(text: str) -> None:
+    with pytest.raises(PlanError):
+        DIALECTS["llama-quantize"].read(text, MODULES, INTEGERS)
+
+
 def test_matching_ends_when_time_is_up() -> None:
     modules = {UP: Module("model.layers.1." + 60 * "a", (256, 128), "ffn_up")}
     with pytest.raises(PlanError, match="within 2 s"):

@@ -144,9 +144,11 @@ def test_a_budget_for_the_coarsest_alone_is_refused() -> None:
 def test_a_space_without_experts_is_refused() -> None:
     units = discover([Tensor("blk.0.attn_q.weight", (8, 64), "F32")])
     space = NATIVE.space(units, menu=MENU, fixed_bytes=0, n_weights=512)
-    with pytest.raises(UserError) as caught:
-        method_named("mc-moe").for_front(problem_of(space, np.ones(space.offered.shape)), 3)
-    sentence(caught.value, "mc-moe", "--target native")
+    for name in ("mc-moe", "mc-moe-global", "camera-q"):
+        with pytest.raises(UserError) as caught:
+            method_named(name).require_space(space)
+        sentence(caught.value, name, "--target native")
+        method_named(name).require_space(mixture(1, 4))
 
 
 def test_a_front_leaves_out_the_budgets_that_no_plan_keeps() -> None:
@@ -167,10 +169,11 @@ def test_collaborative_drops_a_quarter_and_then_chooses_formats() -> None:
 
 
 def test_collaborative_needs_what_can_be_dropped() -> None:
-    space = mixture(1, 4)
-    with pytest.raises(UserError) as caught:
-        answer(method_named("collaborative"), space, table_of(space, 0), uniform_bits(space, "INT3_ROW"))
-    sentence(caught.value, "DROP among --formats")
+    for name in ("collaborative", "camera-p"):
+        with pytest.raises(UserError) as caught:
+            method_named(name).require_space(mixture(1, 4))
+        sentence(caught.value, name, "DROP among --formats")
+        method_named(name).require_space(with_drops(mixture(1, 4)))
 
 
 def with_drops(space: Space) -> Space:
@@ -198,11 +201,12 @@ def test_eac_moe_knows_experts_in_one_tensor_and_refuses_a_model_without() -> No
     for tensors, least in ((stacked, 2), ((Tensor("blk.0.attn_q.weight", (8, 64), "F32"),), 0)):
         space = NATIVE.space(discover(tensors), menu=MENU, fixed_bytes=0, n_weights=4096)
         if least:
+            method_named("eac-moe").require_space(space)
             found = answer(method_named("eac-moe"), space, table_of(space, 0), uniform_bits(space, "INT3_ROW"))
             assert {space.formats[f].name for f in found} == {"INT3_ROW"}
         else:
             with pytest.raises(UserError) as caught:
-                answer(method_named("eac-moe"), space, table_of(space, 0), uniform_bits(space, "INT3_ROW"))
+                method_named("eac-moe").require_space(space)
             sentence(caught.value, "eac-moe", "mixture")
 
 

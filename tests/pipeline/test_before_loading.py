@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,21 @@ import pytest
 from transformers import AutoTokenizer
 
 import bitwright as bw
-from bitwright.compress import GgufSource, StoredTensor, open_headers, open_source
+from bitwright.compress import GgufSource, Headers, StoredTensor, name_with, open_headers, open_source
 from bitwright.devices.device import read_device
 from bitwright.engines import as_held, engine_named, target_named
 from bitwright.engines.by_name import container_of
-from bitwright.errors import BudgetError, DeviceError, LibraryError, ModelError, OutputError, PlanError, TextError, UserError
+from bitwright.errors import BudgetError, DeviceError, LibraryError, ModelError, OutputError, PlanError, RunError, TextError, UserError
 from bitwright.methods.by_name import method_named
-from bitwright.objectives import CostObjective
+from bitwright.objectives import CostObjective, Store
 from bitwright.pipeline import Conditions, Memory, Search
-from bitwright.pipeline.before_loading import require_fittable, require_searchable
+from bitwright.pipeline.before_loading import require_fittable, require_resumable, require_searchable
 from bitwright.pipeline.channel_order import order_channels
 from bitwright.pipeline.exchange import import_plan
 from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, CostCeiling
 from bitwright.pipeline.pricing.run_space import whole_space
+from bitwright.pipeline.searching.search import named_objectives
 from bitwright.pipeline.smallest import fit_smallest
 from bitwright.progress import Silent
 from tests.runs import small
@@ -87,8 +89,30 @@ CASES: dict[str, Case] = {
     "a Python that is none": (UserError, lambda m, o: fit(small(m), o, engine_python="/no/python"), ("--engine-python",)),
     "a device that is none": (UserError, lambda m, o: fit(small(m), o, device="cuda:99"), ("cuda:99",)),
     "a text that is not there": (TextError, lambda m, o: fit(small(m, calibration=f"{o}.txt"), o), (".txt",)),
+    "a method that decides about experts": (UserError, lambda m, o: fit(small(m), o, by=search("mc-moe")), ("mc-moe", "mixture")),
+    "a method that drops experts": (
+        UserError,
+        lambda m, o: fit(small(m, target="native", formats=("DROP",)), o, by=search("collaborative")),
+        ("DROP",),
+    ),
+    "a step for routers": (UserError, lambda m, o: fit(small(m, steps=("router-calibration",)), o), ("router-calibration", "no routers")),
+    "an objective of routers": (UserError, lambda m, o: fit(small(m), o, by=search("auto", "router-shift")), ("router-shift", "no routers")),
+    "cache types for a method of weights": (
+        UserError,
+        lambda m, o: fit(small(m, cache_types="q8_0"), o, by=search("hawq")),
+        ("hawq", "--cache-types"),
+    ),
+    "a ceiling for a method without": (
+        UserError,
+        lambda m, o: fit(small(m), o, by=search("random"), conditions=limited(CostObjective.SECONDS)),
+        ("random", "--at-most"),
+    ),
     "an output below a file": (OutputError, lambda m, o: fit(small(m), m / "config.json" / "o" if m.is_dir() else m / "o"), ("--out",)),
 }
+
+
+def search(method: str, objectives: str = "") -> Search:
+    return Search(method_named(method), objectives=named_objectives(objectives), evaluations=0)
 
 
 def limited(objective: CostObjective) -> Conditions:
@@ -193,6 +217,47 @@ def test_a_rule_without_a_tensor_is_told_first(model: Path, texts: Path) -> None
     with pytest.raises(UserError) as refused:
         import_plan(small(model), texts / "types.txt", "llama-quantize", texts / "o")
     sentence(refused.value, "no_such")
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("", ("must quantize a tensor", "all 16 matrices")),
+        ("attn_q=q8_0\nattn_k=iq4_xs", ("cannot hold IQ4_XS", "attn_k")),
+        ("attn_q=q8_0\u00a0attn_k=q8_0", ("a type of ggml",)),
+    ],
+)
+def test_rules_that_cannot_be_followed_are_told_first(llama_96: Path, texts: Path, rules: str, said: tuple[str, ...]) -> None:
+    (texts / "types.txt").write_text(rules, encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        import_plan(small(llama_96), texts / "types.txt", "llama-quantize", texts / "o")
+    sentence(refused.value, *said)
+
+
+@pytest.mark.usefixtures("unread")
+def test_another_way_to_go_on_with_a_run_is_told_first(llama_256: Path, tmp_path: Path) -> None:
+    settings = small(llama_256)
+    with closing(Store(tmp_path / "o" / "run.sqlite")) as store:
+        store.check_settings(settings.identity(Headers("m", "llama", (), ())))
+        store.put_array("table", np.zeros(1))
+    for words in ({"target": "native", "formats": ()}, {"seed": 1}, {"sequence_length": 16}, {"split_max_bytes": 10**6}):
+        with pytest.raises(RunError) as refused:
+            fit(small(llama_256, **words), tmp_path / "o")  # type: ignore[arg-type]
+        sentence(refused.value, "the settings it began with")
+    require_resumable(settings, tmp_path / "o")
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_way_to_a_gguf_file_is_for_llama_cpp(llama_256: Path, gguf_256: Path, gguf_quantized: Path, tmp_path: Path) -> None:
+    for target, file, said in (
+        ("native", gguf_256, "llama.cpp alone"),
+        ("transformers", gguf_256, "llama.cpp alone"),
+        ("llama.cpp", gguf_quantized, "floats"),
+    ):
+        with pytest.raises(UserError) as refused:
+            fit(small(name_with(str(llama_256), gguf=str(file), converter=""), target=target, formats=()), tmp_path / "o")  # type: ignore[arg-type]
+        sentence(refused.value, file, said)
 
 
 @pytest.mark.usefixtures("unread")

@@ -9,7 +9,7 @@ import pytest
 
 import bitwright as bw
 from bitwright.compress import open_source
-from bitwright.errors import ModelError, PlanError, TextError, UserError
+from bitwright.errors import PlanError, TextError, UserError
 from bitwright.pipeline.exchange import export, import_plan
 from bitwright.spaces import ImportanceFile, Kept, Plan, PlannedDivergence, PlannedModel, Provenance, RequantizedCodes
 from tests.runs import small
@@ -138,9 +138,9 @@ def test_files_and_words_that_cannot_be_are_refused(settings: bw.Settings, tmp_p
             import_plan(replace(settings, target=target, formats=(), skip=()), tmp_path / "gone", dialect, tmp_path / "run")
         sentence(other.value, dialect, target, "--target")
     (tmp_path / "nothing").write_text('{"quant_cfg": [{"quantizer_name": "*", "enable": false}]}', encoding="utf-8")
-    with pytest.raises(ModelError) as nothing:
+    with pytest.raises(PlanError) as nothing:
         import_plan(settings, tmp_path / "nothing", "modelopt", tmp_path / "run")
-    sentence(nothing.value, "A matrix must be left to quantize")
+    sentence(nothing.value, "must quantize a tensor", tmp_path / "nothing")
 
 
 def planned_model(folder: Path) -> PlannedModel:

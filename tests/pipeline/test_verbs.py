@@ -212,7 +212,7 @@ def test_a_budget_below_the_smallest_file_is_refused_before_anything_is_quantize
 ) -> None:
     settings = small(gguf_256, formats=("Q8_0", "Q4_0"))
     with monkeypatch.context() as patched:
-        patched.setattr("bitwright.pipeline.pricing.price_table.measure_distortion", refuse)
+        patched.setattr("bitwright.pipeline.pricing.price_table.sampled_distortion", refuse)
         with pytest.raises(BudgetError) as refused:
             bw.fit(settings, bw.parse_budget("300kB"), tmp_path / "o")
     message = sentence(refused.value, "300,000 bytes")

@@ -4,6 +4,7 @@ With ΔW = Q(W) − W and d the importance (mean squared activation of an input 
     plain     Σ ΔW² / Σ W²
     weighted  Σ d ΔW² / Σ d W²      the error of the layer's output, relative to its power, for uncorrelated inputs
 
+Both are taken over all rows, or over the rows of a sample by their weights: then they are ratios of two unbiased sums.
 
 A pair of unit and format with an error above 1, larger than that of zero weights, is left out as if it could not be packed, unless the unit has no
 other; formats with half-float scales reach that for very small weights.
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress.codecs.packed_cache import PackedTensors
+from bitwright.compress.codecs.row_sample import RowSample, all_rows
 from bitwright.compress.models.source import Floats
 from bitwright.progress import Progress
 from bitwright.spaces import Format, Space, Unit
@@ -44,7 +46,12 @@ class Distortion:
 
 
 def measure_distortion(space: Space, packed_tensors: PackedTensors, *, progress: Progress) -> Distortion:
-    """Quantize every offered pair and measure its error against the original weights.
+    """Quantize every offered pair and measure its error against the original weights; see `sampled_distortion`."""
+    return sampled_distortion(space, all_rows(packed_tensors), progress=progress)
+
+
+def sampled_distortion(space: Space, sample: RowSample, *, progress: Progress) -> Distortion:
+    """Quantize the rows of a sample in every offered format and measure their error against the original weights.
 
     A unit's formats are tried from the smallest up, and not beyond the first that is lossless.
     """
@@ -55,8 +62,8 @@ def measure_distortion(space: Space, packed_tensors: PackedTensors, *, progress:
             for f in np.argsort(space.size_bits[u], kind="stable"):
                 if np.nanmin(plain[u], initial=np.inf) == 0:
                     break
-                if space.offered[u, f] and _can_encode(unit, space.formats[f], packed_tensors):
-                    plain[u, f], weighted[u, f] = _errors(unit, space.formats[f], packed_tensors)
+                if space.offered[u, f] and _can_encode(unit, space.formats[f], sample.levels):
+                    plain[u, f], weighted[u, f] = _errors(unit, space.formats[f], sample)
             plain[u], weighted[u] = _better_than_zeros(plain[u], weighted[u])
             advance(unit.n_weights)
     return Distortion(plain, weighted)
@@ -74,15 +81,17 @@ def _can_encode(unit: Unit, form: Format, packed_tensors: PackedTensors) -> bool
     return not form.needs_importance or all(packed_tensors.knows_importance(tensor) for tensor in unit.tensors)
 
 
-def _errors(unit: Unit, form: Format, packed_tensors: PackedTensors) -> tuple[float, float]:
+def _errors(unit: Unit, form: Format, sample: RowSample) -> tuple[float, float]:
     """Return both relative errors of a unit, over all of its tensors."""
     sums = np.zeros(4)
     for tensor in unit.tensors:
-        original, exponent = _near_one(packed_tensors.source.read(tensor))
-        decoded = packed_tensors.weights(tensor, form)
+        packed = sample.packed(tensor)
+        original, exponent = _near_one(sample.levels.source.read(packed))
+        decoded = sample.levels.weights(packed, form)
         change = (np.ldexp(decoded, exponent) if exponent else decoded) - original
-        channels = packed_tensors.importance_of(tensor)
-        sums += np.ldexp(np.concatenate([_power(change, channels), _power(original, channels)]), -2 * exponent)
+        channels, weights = sample.levels.importance_of(tensor), sample.row_weights(tensor)
+        powers = [_power(rows, channels, weights) for rows in (change, original)]
+        sums += np.ldexp(np.concatenate(powers), -2 * exponent)
     plain, weighted = np.divide(sums[:2], sums[2:], out=np.zeros(2), where=sums[2:] > 0)
     return float(plain), float(weighted)
 
@@ -97,8 +106,11 @@ def _near_one(weights: Floats) -> tuple[Floats, int]:
     return scaled, exponent
 
 
-def _power(weights: Floats, channels: Floats) -> NDArray[np.float64]:
-    """Return Σ w² and Σ d w² of `weights` `(n_rows, n_columns)` with `channels` `(n_groups, n_columns)`: shape `(2,)`."""
-    columns = np.einsum("grc,grc->gc", *2 * [weights.reshape(max(len(channels), 1), -1, weights.shape[1])]).astype(np.float64)
+def _power(weights: Floats, channels: Floats, of_rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Σ w² and Σ d w² of `weights` `(n_rows, n_columns)` with `channels` `(n_groups, n_columns)`: shape `(2,)`. Each row counts by its weight
+    in `of_rows` `(n_rows,)`.
+    """
+    rows = weights if (of_rows == 1).all() else weights * np.sqrt(of_rows, dtype=np.float32)[:, None]
+    columns = np.einsum("grc,grc->gc", *2 * [rows.reshape(max(len(channels), 1), -1, rows.shape[1])]).astype(np.float64)
     plain = columns.sum()
     return np.array([plain, (columns * channels).sum() if len(channels) else plain])

@@ -1,5 +1,7 @@
 """Packed tensors of a model: every tensor in every format, quantized once, stored on disk and dequantized on demand.
 
+The folder is a cache: what a bound on its bytes removes is quantized again to the same bytes when it is needed.
+
 The same bytes serve the error of a format, the gradient products, the measurement of a choice and the finished file, so none of them can
 disagree with another. A tensor in the format in which the source stores it keeps the source's own bytes, which is lossless.
 """
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress.codecs.codec import Codec
+from bitwright.compress.codecs.disk_bound import DiskBound
 from bitwright.compress.codecs.packed_file import read_packed, write_packed
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
 from bitwright.compress.models.source import Bytes, Floats, Source
@@ -36,13 +39,15 @@ def packed_path(folder: Path, tensor: str, form: str) -> Path:
 class PackedTensors:
     """Packed tensors of a model in `folder`, one file for each tensor and format.
 
-    `importance` maps tensor names to `(n_groups, n_columns)`; a tensor missing from it is quantized without importance.
+    `importance` maps tensor names to `(n_groups, n_columns)`; a tensor missing from it is quantized without importance. `bound` limits the bytes of
+    the folder, for a codec that can make them again.
     """
 
     folder: Path
     source: Source
     codec: Codec
     importance: Mapping[str, Floats]
+    bound: DiskBound | None = None
 
     def knows_importance(self, tensor: Tensor) -> bool:
         """Return whether the importance of the tensor's input channels is known."""
@@ -75,6 +80,8 @@ class PackedTensors:
             ) from error
         if found is None:
             raise OutputError(f"Packed tensors must be read as they were written to {self.folder}; {path.name} is not: choose another --out folder.")
+        if self.bound is not None:
+            self.bound.used(path)
         return found
 
     def encode(self, tensor: Tensor, form: Format) -> Bytes:
@@ -116,6 +123,11 @@ class PackedTensors:
         """
         return most_similar_experts(self.source)
 
+    def keep(self, formats: Mapping[str, str]) -> None:
+        """Remove all packed tensors but those of a plan of `formats` (tensor → format), where the folder is a cache."""
+        if self.bound is not None:
+            self.bound.keep(packed_path(self.folder, tensor, form) for tensor, form in formats.items())
+
     def _encoded(self, tensor: Tensor, form: Format) -> Bytes:
         importance = self.importance_of(tensor)
         if len(tensor.shape) < 3:
@@ -128,3 +140,5 @@ class PackedTensors:
         packed = self.encode(tensor, form)
         with caching(path) as temporary:
             write_packed(temporary, packed, key=path.name)
+        if self.bound is not None:
+            self.bound.made(path)

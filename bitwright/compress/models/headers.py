@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from bitwright.compress.models.modules.structure import ROUTER
 from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
 from bitwright.compress.models.tensor_layout import ParameterSlice
-from bitwright.spaces import Tensor
+from bitwright.spaces import Tensor, role_of
 
 
 class Headers(Source):
@@ -86,3 +87,8 @@ class Outline:
     tokenizer: PreTrainedTokenizerBase
     pieces: Mapping[str, tuple[ParameterSlice, ...]]
     n_embedding_rows: int
+
+    @property
+    def has_routers(self) -> bool:
+        """True if the model is a mixture of experts whose routers are known."""
+        return any(tensor.name in self.pieces and role_of(tensor) == ROUTER for tensor in self.least.tensors)

@@ -176,8 +176,9 @@ def open_checkpoint(name: str) -> Checkpoint:
     """
     model, way = split_name(name)
     path = located(model)
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [part for part in named_parts(path) if part.is_file()]
-    stamps = tuple((file.name, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns) for file in files for about in (file.stat(),))
+    files = [*(sorted(path.iterdir()) if path.is_dir() else named_parts(path)), *(named_parts(Path(way)) if way else [])]
+    stats = [(file.name, file.stat()) for file in files if file.is_file()]
+    stamps = tuple((file, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns) for file, about in stats)
     return _opened(name, path.absolute(), path, stamps, way)
 
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from bitwright.compress.models.headers import Headers, Outline
+from bitwright.compress.models.joined_name import split_name
 from bitwright.compress.models.opening import Checkpoint
 from bitwright.compress.models.source import Source
 from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.errors import UserError
 from bitwright.progress import Progress
 
 
@@ -28,12 +30,16 @@ class Bound:
 class View(ABC):
     """View of an opened model: its tensors as an engine sees them."""
 
-    def prepare(self, name: str, progress: Progress) -> None:  # noqa: B027  # most views need nothing
-        """Make what takes time before the model called `name` can be opened, and report it.
+    def prepare(self, name: str, progress: Progress) -> None:  # noqa: ARG002
+        """Make what takes time before the model called `name` can be opened, and report it: nothing in most views, which read no GGUF file beside a
+        folder.
 
         Raises:
-            UserError: it cannot be made.
+            UserError: it cannot be made, or the name has a way to a GGUF file, which this view does not read.
         """
+        folder, way = split_name(name)
+        if way:
+            raise UserError(f"A GGUF file of a folder, or a converter to one, is for llama.cpp alone; {way} is given with {folder}: leave it out.")
 
     def require_streamable(self, checkpoint: Checkpoint) -> None:  # noqa: B027  # most views bind a module without its weights
         """Require that `bound` works without the weights of the module.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ _SETTINGS = {
 }
 _CPU_CACHE = {"VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB; the engine would take most of the memory
 _OURS = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+_ANSWER_SECONDS = 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,7 @@ def python_of_vllm(named: str) -> str:
     """Return the Python that has vLLM: the one `named`, or this one if it has it, else nothing.
 
     Raises:
-        UserError: there is no such program.
+        UserError: there is no such program, or it is no Python that finds vLLM.
     """
     if not named:
         return sys.executable if importlib.util.find_spec("vllm") else ""
@@ -47,7 +49,25 @@ def python_of_vllm(named: str) -> str:
         raise UserError(
             f"The engine's Python must be that of an environment with vLLM; there is no file {named}: give --engine-python its bin/python."
         )
+    if not _finds_vllm(str(Path(named).absolute())):
+        raise UserError(f"The engine's Python must be that of an environment with vLLM; {named} finds none: pip install vllm there, or name another.")
     return named
+
+
+@cache
+def _finds_vllm(python: str) -> bool:
+    """Return whether a program is a Python that has vLLM, without loading it."""
+    asked = [python, "-c", "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"]
+    try:
+        ended = subprocess.run(asked, env=_around(), capture_output=True, check=False, timeout=_ANSWER_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return ended.returncode == 0
+
+
+def _around() -> dict[str, str]:
+    """Return the environment without what belongs to this Python."""
+    return {key: value for key, value in os.environ.items() if key not in _OURS}
 
 
 def in_vllm(python: str, folder: Path, *, dtype: str, contexts: list[list[int]], prompt: list[int], n_tokens: int) -> Answer:
@@ -61,9 +81,8 @@ def in_vllm(python: str, folder: Path, *, dtype: str, contexts: list[list[int]],
         asked, answer = Path(scratch) / "asked.json", Path(scratch) / "answer.npz"
         wanted = {"path": str(folder.absolute()), "dtype": dtype, "contexts": contexts, "prompt": prompt, "n_tokens": n_tokens}
         asked.write_text(json.dumps(wanted), encoding="utf-8")
-        around = {key: value for key, value in os.environ.items() if key not in _OURS}
         command = [python, str(_PROGRAM), str(asked), str(answer)]
-        ended = subprocess.run(command, env=_CPU_CACHE | around | _SETTINGS, capture_output=True, text=True, check=False, cwd=scratch)
+        ended = subprocess.run(command, env=_CPU_CACHE | _around() | _SETTINGS, capture_output=True, text=True, check=False, cwd=scratch)
         if ended.returncode or not answer.is_file():
             reason = _reason(ended.stderr)
             raise ModelError(f"vLLM must load and run the checkpoint; that of {python} does not ({reason}): build for another engine.")

@@ -42,6 +42,24 @@ def bind_file(file: GgufSource, folder: Path, module: PreTrainedModel, tokenizer
     return Bound(pieces, _notes(file, found, pieces))
 
 
+def require_floats(file: GgufSource) -> None:
+    """Require that a GGUF file for a folder holds its weights as floats, by its header.
+
+    Raises:
+        ModelError: it does not.
+    """
+    quantized = [tensor for tensor in file.tensors if tensor.stored not in FLOAT_TYPES]
+    if _share(quantized, file) > _UNFOUND_SHARE:
+        raise _no_floats(quantized[0], file)
+
+
+def _no_floats(tensor: Tensor, file: GgufSource) -> ModelError:
+    return ModelError(
+        f"A GGUF file for a folder must hold its weights as floats; {tensor.name} of {file.path} is stored in {tensor.stored}: convert the folder to "
+        "F32, F16 or BF16."
+    )
+
+
 def _hints(file: Source, weights: Mapping[str, Torch]) -> dict[str, str]:
     """Map tensors of the file to the parameters that the `gguf` package's table of names gives them; empty for an architecture it does not know."""
     known = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
@@ -62,10 +80,7 @@ def _require_same(file: GgufSource, folder: Path, hinted: Mapping[str, int], fou
         return
     first = next((tensor for tensor in found.unfound if tensor.name in matrices), found.unfound[0])
     if first.stored not in FLOAT_TYPES:
-        raise ModelError(
-            f"A GGUF file for a folder must hold its weights as floats; {first.name} of {file.path} is stored in {first.stored}: convert the folder "
-            "to F32, F16 or BF16."
-        )
+        raise _no_floats(first, file)
     raise ModelError(
         f"A GGUF file must hold the weights of the folder; {file.path} and {folder} differ first in {first.name} ({len(found.unfound)} of "
         f"{len(file.tensors)} tensors, {share:.1%} of the weights): give the file that was converted from this folder, or choose another --target."

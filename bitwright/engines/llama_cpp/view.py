@@ -24,8 +24,9 @@ from bitwright.compress import (
     open_checkpoint,
     outline_of,
 )
-from bitwright.engines.llama_cpp.binding import bind_file
+from bitwright.engines.llama_cpp.binding import bind_file, require_floats
 from bitwright.engines.llama_cpp.converter import converter_named
+from bitwright.engines.llama_cpp.file_settings import require_same_settings
 from bitwright.errors import LibraryError, ModelError
 from bitwright.progress import Progress, Silent
 
@@ -58,7 +59,9 @@ class LlamaCppView(View):
         """Return the headers of the model in this view, without weights."""
         if not _is_converted(checkpoint, Silent()):
             return GGUF_VIEW.headers(checkpoint)
-        headers = exact_headers(_file_of(checkpoint))
+        file = _file_of(checkpoint)
+        require_floats(file)
+        headers = exact_headers(file)
         names = [tensor.name for tensor in headers.tensors if len(tensor.shape) > 1]
         return outline_of(checkpoint, (headers, headers), dict.fromkeys(names, ()))  # a window that the file loses is found by running it
 
@@ -105,7 +108,11 @@ def _refusal(checkpoint: FolderCheckpoint) -> ModelError | None:
 
 @lru_cache(maxsize=_KEPT_OPEN)
 def _file_of(checkpoint: FolderCheckpoint) -> GgufSource:
-    return GgufSource(_path_of(checkpoint, Silent()), checkpoint.name)
+    """Return the file of a folder. Torch computes by the folder's configuration, so its settings are the model's too."""
+    file = GgufSource(_path_of(checkpoint, Silent()), checkpoint.name, checkpoint.settings)
+    if checkpoint.way.endswith(_GGUF):
+        require_same_settings(file, checkpoint.config)
+    return file
 
 
 def _path_of(checkpoint: FolderCheckpoint, progress: Progress) -> Path:

@@ -26,6 +26,7 @@ class RouterShift(Preparation):
     """Preparation of the router-shift objective: collects the original's expert selections on the text."""
 
     name = "router-shift"
+    needs_routers = True
 
     def prepare(self, original: Model, tokens: Tokens) -> "ShiftFromOriginal":
         """Record which experts the original chooses on `tokens`.

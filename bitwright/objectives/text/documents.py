@@ -20,7 +20,7 @@ from bitwright.errors import LibraryError, TextError
 _DATASET_ROWS = 20_000
 _BETWEEN = "<|endoftext|>"
 _TEXT, _MESSAGES = "text", "messages"
-_LINES, _ROWS, _PARQUET, _SHEETS = (".jsonl", ".ndjson"), ".json", ".parquet", (".csv", ".tsv")
+_LINES, _ROWS, _PARQUET, _SHEETS = (".jsonl", ".jsonlines", ".ndjson"), ".json", ".parquet", (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ Document = str | Chat
 
 
 def read_documents(path: Path, column: str = "") -> list[Document]:
-    """Read the documents of a file: one per row of `.jsonl`, `.ndjson`, `.json` (a list of objects, or lines) and `.parquet`, from the column
-    `column`, or by default `text` or else `messages`; any other file is one text, split at `<|endoftext|>`.
+    """Read the documents of a file: one per row of `.jsonl`, `.jsonlines`, `.ndjson`, `.json` (a list of objects, or lines) and `.parquet`, from the
+    column `column`, or by default `text` or else `messages`; any other file is one text, split at `<|endoftext|>`.
 
     Raises:
         TextError: no such file, not UTF-8, a row without a text or messages, or only white space.
@@ -121,10 +121,15 @@ def text_of_lines(path: Path, what: str) -> str:
     """Read a text file without a byte-order mark and with `\n` line ends; `what` names it in errors.
 
     Raises:
-        TextError: it cannot be read, or is not UTF-8.
+        TextError: it cannot be read, is not UTF-8, or has zero bytes, as UTF-16 and binary files do.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        data = path.read_bytes()
+        if 0 in data:
+            raise TextError(
+                f"{what} must be UTF-8; {path} has a zero byte (byte {data.index(0)}), so it is UTF-16 or no text: convert it, or give another file."
+            )
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise TextError(f"{what} must be a readable file; {path} is not ({error.strerror}): check the path.") from error
     except UnicodeDecodeError as error:

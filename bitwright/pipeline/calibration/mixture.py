@@ -5,6 +5,7 @@ text: spread evenly over its calibration part. The sequences are then shuffled w
 them first, and those should be a mixture too. The run stores which text each sequence is from, so that results by sequence can be split by text.
 """
 
+import filecmp
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,10 +40,39 @@ def shares_in(words: str) -> tuple[Share, ...]:
     names = [share.name for share in shares]
     if not shares or not all(names):
         raise TextError(f"Calibration needs a text; '{words}' names none: give a file, a dataset, or self.")
-    twice = next((name for name in names if names.count(name) > 1), "")
+    files = [_file_of(name) for name in names]
+    twice = next((name for name, file in zip(names, files, strict=True) if files.count(file) > 1), "")
     if twice:
         raise TextError(f"Every text of a mixture counts once; {twice} is named twice: add up its weights.")
     return shares
+
+
+def require_held_out(calibration: str, held_out: str) -> None:
+    """Require that a held-out text is not among the calibration texts, under another name or as a copy either.
+
+    Raises:
+        TextError: it is.
+    """
+    file = Path(held_out)
+    for share in shares_in(calibration):
+        if is_file(share.name) and _is_same(Path(share.name), file):
+            raise TextError(
+                f"A held-out text must be another than plans are calibrated on; {held_out} is that of {share.name}: leave out --held-out to hold out "
+                "a part of it, or name another text."
+            )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other) or (one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False))
+    except OSError:  # which its reader says better
+        return False
+
+
+def _file_of(name: str) -> tuple[int, int] | str:
+    """Return what two names of one file have in common; the name itself where it is none of a file."""
+    about = Path(name).stat() if is_file(name) else None
+    return (about.st_dev, about.st_ino) if about else name
 
 
 def parts_of(total: int, shares: Sequence[Share]) -> list[int]:

@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import Distortion, is_corrected, measure_distortion
+from bitwright.compress import Distortion, all_rows, is_corrected, sampled_distortion
 from bitwright.errors import TextError, UserError
 from bitwright.objectives import Routing
 from bitwright.pipeline.calibration.long_text import long_text
 from bitwright.pipeline.calibration.mixture import sequences_by_text
 from bitwright.pipeline.loaded_run import LoadedRun, timed
+from bitwright.pipeline.pricing.priced_rows import priced_rows
 from bitwright.pipeline.run import PACKED
 from bitwright.pipeline.settings import FLOOR
 from bitwright.predictors import (
@@ -41,15 +42,17 @@ _SECOND = {"gradient": "gradient-raw", "joint": "gradient", "importance": "weigh
 def subject_of(loaded: LoadedRun, space: Space) -> Subject:
     """Return the input of a proxy: the run's model, packed tensors, space and calibration text."""
     settings = loaded.settings
-    return Subject(loaded.model, loaded.levels, space, loaded.texts.calibration, settings.seed, loaded.store, loaded.progress)
+    sample = priced_rows(loaded, space)
+    return Subject(loaded.model, loaded.levels, space, loaded.texts.calibration, settings.seed, loaded.store, loaded.progress, sample)
 
 
 def distortion_of(loaded: LoadedRun, everything: Space) -> Distortion:
-    """Return the weight errors, plain and weighted, of every pair in the space `everything`."""
+    """Return the weight errors, plain and weighted, of every pair in the space `everything`, by the rows that the run prices by."""
     store = loaded.store
     if not store.has_array(PACKED):
         with timed(store, "quantize"):
-            measured = measure_distortion(everything, loaded.levels, progress=loaded.progress)
+            rows = priced_rows(loaded, everything) or all_rows(loaded.levels)
+            measured = sampled_distortion(everything, rows, progress=loaded.progress)
         store.put_array("weight errors", measured.plain)
         store.put_array(PACKED, measured.weighted)  # last: where it is, both are
     return Distortion(store.array("weight errors").astype(np.float64), store.array(PACKED).astype(np.float64))

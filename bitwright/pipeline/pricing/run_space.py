@@ -13,7 +13,8 @@ from bitwright.engines import Container, target_named
 from bitwright.errors import ModelError, UserError
 from bitwright.pipeline.loaded_run import LoadedRun
 from bitwright.pipeline.pricing.original_model import require_parity, store_extremes
-from bitwright.pipeline.pricing.price_table import distortion_of, priced_by_text, priced_twice, with_cache_prices, with_possible_drops
+from bitwright.pipeline.pricing.price_table import distortion_of, priced_by_text, priced_twice, subject_of, with_cache_prices, with_possible_drops
+from bitwright.pipeline.pricing.priced_rows import store_price_errors
 from bitwright.pipeline.run import Run, chance_table_key, store_prices, stored_run, text_table_key
 from bitwright.pipeline.settings import Settings
 from bitwright.predictors import stored
@@ -52,6 +53,7 @@ def price(loaded: LoadedRun) -> Run:
         space = everything.narrowed(distortion.worth_offering(everything))
         with_types = with_cache_units(loaded, space)
         tables = priced_twice(loaded, settings.sensitivity, space=space, distortion=distortion)
+        store_price_errors(loaded, subject_of(loaded, stored(space)))
         first, second = with_cache_prices(loaded, space, tables, space=with_types)
         tried = np.concatenate([tried, with_types.offered[len(tried) :]])
         for i, (alone, by_chance) in enumerate(priced_by_text(loaded, settings.sensitivity, space=space, distortion=distortion)):

@@ -10,6 +10,7 @@ from bitwright.objectives import Cost, Measurement
 from bitwright.pipeline.calibration.long_text import cache_text
 from bitwright.pipeline.planning.costs import cost_front
 from bitwright.pipeline.pricing.original_model import extremes_text, parity_text
+from bitwright.pipeline.pricing.priced_rows import sample_text
 from bitwright.pipeline.pricing.run_space import uniforms
 from bitwright.pipeline.reporting.expert_uses import expert_uses
 from bitwright.pipeline.reporting.text_comparison import text_comparison
@@ -81,7 +82,8 @@ def summarise(
         | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")}
         | cache_text(run)
         | parity_text(run)
-        | extremes_text(run),
+        | extremes_text(run)
+        | sample_text(run),
         reference_perplexity=float(run.store.text("reference perplexity")),
         shipping=_shipping(run, named, chosen),
         experts=expert_uses(run, weights.space.names(without_cache(run.space, named[chosen]))),

@@ -119,7 +119,7 @@ def _told(evaluator: Evaluator, question: Question, choice: Choice, measurement:
     values = np.array([[estimate.value for estimate in measurement.estimates.values()]])
     errors = np.array([[estimate.standard_error for estimate in measurement.estimates.values()]])
     paired = np.full(1, np.nan)
-    for rival in question.against:
+    for rival in (rival for rival in question.against if (rival != choice).any()):
         other = evaluator(rival, question.n_sequences)
         difference = measurement.by_sequence - other.by_sequence[: measurement.n_sequences]
         paired[0] = standard_error(difference[:, 0])

@@ -13,6 +13,7 @@ from bitwright.objectives import Evaluator, PendingReference
 from bitwright.pipeline.loaded_run import LoadedRun, referenced_if_needed
 from bitwright.pipeline.planning.held_out import prepared
 from bitwright.pipeline.pricing.price_table import distortion_of, priced, subject_of
+from bitwright.pipeline.pricing.priced_rows import SWEPT
 from bitwright.pipeline.pricing.run_space import whole_space
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.ask_tell_loop import Meter
@@ -24,7 +25,6 @@ from bitwright.spaces import Choice, Space, has_cache, weight_space, without_cac
 Table = NDArray[np.float64]
 #: the stage of the run that a search's seconds and tokens belong to
 STAGE = "search"
-_SWEPT = ("gradient", "joint", "gradient-raw")  # sensitivities whose gradient sweep stores its products
 
 
 @contextmanager
@@ -122,7 +122,7 @@ class _Answers:
 
     def _expand(self) -> Expand | None:
         """Return the function for slopes at a choice, if the run's sensitivity stored the gradient products from which curvatures are computed."""
-        if self.loaded.settings.sensitivity not in _SWEPT:
+        if self.loaded.settings.sensitivity not in SWEPT:
             return None
         run, space = self.run, weight_space(self.run.space)
         subject = subject_of(self.loaded, stored(space))

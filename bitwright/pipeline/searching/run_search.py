@@ -15,7 +15,7 @@ from bitwright.pipeline.searching.search import Search
 from bitwright.pipeline.searching.search_history import store_history
 from bitwright.report import SizeLimit
 from bitwright.search import Problem, Row, Strategy
-from bitwright.spaces import DEFAULT_CACHE_TYPE, Choice, has_cache
+from bitwright.spaces import DEFAULT_CACHE_TYPE, Choice, Space, has_cache
 
 _UNIFORMS = 2
 
@@ -26,11 +26,7 @@ def search_budget(loaded: LoadedRun, run: Run, *, budget_bits: int, search: Sear
     Raises:
         UserError: the method cannot search for such a budget, or with further limits; no choice satisfies them; an objective is not finite.
     """
-    if limits and not search.method.takes_side_limits:
-        raise UserError(
-            f"Ceilings beside the budget need a method that supports them; {search.method.name} does not: leave out --at-most, or choose --method "
-            f"{AUTO.name}."
-        )
+    require_limits_taken(search.method, limits)
     space = run.space
     require_possible(space, budget_bits // 8, limits)
     fitting = [choice for choice in uniforms(run).values() if space.total_bits(choice) <= budget_bits]
@@ -60,7 +56,7 @@ def _search(
     limit: SizeLimit | None = None,
 ) -> SearchResult:
     """Run the strategy for the run's problem. The run stores its history, and which text and objective it measured."""
-    _require_weights_alone(run, search.method)
+    require_suited(search.method, run.space)
     meter, store = Meter(), loaded.store
     with open_problem(loaded, run, search, meter, start=start, rows=rows) as (problem, evaluator):
         strategy = strategy_for(problem)
@@ -72,8 +68,27 @@ def _search(
     return explored
 
 
-def _require_weights_alone(run: Run, method: Method) -> None:
-    if has_cache(run.space) and not method.takes_cache_types:
+def require_limits_taken(method: Method, limits: Sequence[object]) -> None:
+    """Require that a method satisfies limits beside the budget, where there are any.
+
+    Raises:
+        UserError: it does not.
+    """
+    if limits and not method.takes_side_limits:
+        raise UserError(
+            f"Ceilings beside the budget need a method that supports them; {method.name} does not: leave out --at-most, or choose --method "
+            f"{AUTO.name}."
+        )
+
+
+def require_suited(method: Method, space: Space) -> None:
+    """Require that a method can search a space.
+
+    Raises:
+        UserError: it needs experts, or chooses the formats of weights alone and the space has cache types.
+    """
+    method.require_space(space)
+    if has_cache(space) and not method.takes_cache_types:
         raise UserError(
             f"Cache types need a method that chooses them; {method.name} chooses the formats of weights alone: choose --method {AUTO.name}, or "
             f"--cache-types {DEFAULT_CACHE_TYPE.lower()}."

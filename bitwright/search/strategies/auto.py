@@ -1,6 +1,8 @@
 """Default search: a knapsack optimum of the sensitivity table, improved by gradient steps and by Bayesian optimisation.
 
-1. Measure the starting choices: the exact optimum of the table, of a second table, the best uniform allocations.
+1. Measure the starting choices: the exact optimum of the table, of a second table, the best uniform allocations. They race against the first, which
+   shows what a difference between choices must be for the text to tell it. If prices without any error would gain less than that, the search ends
+   here.
 2. Where an expansion is available and the best choice is farther than `FAR` from the original, replace the table by gradients at the best choice,
    around which the divergence is
 
@@ -10,7 +12,7 @@
 3. Fit the predictor to all measurements, and measure the choices of largest expected improvement among exchanges of bits around the best choice and
    exact optima of perturbed tables (Jones, Schonlau & Welch, Journal of Global Optimization 13, 1998).
 4. For a budget, stop when for some rounds no candidate's expected improvement reaches `WORTH_IT` standard errors of a paired difference, as measured
-   in the races so far: the text could not tell it from chance.
+   in the races so far: the text could not tell it from chance. Each of these rounds measures one choice only.
 
 A slope is a derivative at the choice itself, so it contains the effect of all other units' errors on this one, which no additive table does.
 """
@@ -73,9 +75,12 @@ def _for_budget(problem: Problem, budget_bits: int, *, tables: Sequence[Table], 
     seen, rng = Seen(), problem.random()
     optima = [_optimum(problem, table, budget_bits) for table in tables]
     prices = row_prices(problem.space, tables[0], budget_bits, rows=problem.rows)
-    known = yield asked(seen.new(np.concatenate([optima, problem.start_within(budget_bits)])), problem.n_sequences)
-    if expand is not None and _value_of(known, _best(known)) > FAR:
-        known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
+    known = yield Question(seen.new(np.concatenate([optima, problem.start_within(budget_bits)])), problem.n_sequences, optima[0][None])
+    if _value_of(known, _best(known)) > FAR:
+        if expand is not None:
+            known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
+    elif _worth_of_prices(problem, budget_bits, table=tables[0], prices=prices, known=known) < WORTH_IT * _noise(known):
+        return
     around, n_hopeless = Neighbourhood(problem.space, budget_bits, all_together), 0
     while n_hopeless < _PATIENCE:
         best = _best(known)
@@ -86,7 +91,8 @@ def _for_budget(problem: Problem, budget_bits: int, *, tables: Sequence[Table], 
         chosen = _promising(gains, _AT_ONCE)
         if not len(chosen):
             return
-        n_hopeless = n_hopeless + 1 if gains[chosen[0]] < WORTH_IT * _noise(known) else 0
+        is_hopeless = gains[chosen[0]] < WORTH_IT * _noise(known)
+        n_hopeless, chosen = (n_hopeless + 1, chosen[:1]) if is_hopeless else (0, chosen)
         known = known.joined((yield Question(seen.new(pool[chosen]), problem.n_sequences, best[None])))
 
 
@@ -151,6 +157,20 @@ def _optimum(problem: Problem, table: Table, budget_bits: int) -> Choice:
     return solve_with_rows(problem.space, table, budget_bits, rows=problem.rows).choice
 
 
+def _worth_of_prices(problem: Problem, budget_bits: int, *, table: Table, prices: Table, known: Trials) -> float:
+    """Return the expected value of perfect information about the table's prices, in nats/token: what the best choice costs beyond the optimum where
+    the prices are off by the largest of `_SPREADS` (Raiffa & Schlaifer, Applied Statistical Decision Theory, 1961).
+    """
+    rng, units, best = np.random.default_rng([problem.seed, 1]), np.arange(len(table)), _best(known)
+    losses = []
+    for _ in range(_N_PERTURBED):
+        true = _perturbed(table, rng, len(_SPREADS) - 1)
+        optimum = solve(problem.space, true + prices, budget_bits).choice
+        losses.append(float(true[units, best].sum() - true[units, optimum].sum()))
+    summed = float(table[units, best].sum())
+    return max(float(np.mean(losses)), 0.0) * _value_of(known, best) / summed if summed > 0 else 0.0
+
+
 def _perturbed(table: Table, rng: np.random.Generator, index: int) -> Table:
     """Multiply the table by log-normal noise per unit and per pair; the spreads take turns by `index`."""
     spread_of_logs = _SPREADS[index % len(_SPREADS)]
@@ -189,5 +209,5 @@ def _noise(known: Trials) -> float:
     A choice's own standard error does not measure it: most of that is the variation of the text, which both choices share, and with it a search
     would stop at once.
     """
-    full = np.isfinite(known.paired_errors) & (known.n_sequences == known.n_sequences.max())
+    full = (known.paired_errors > 0) & (known.n_sequences == known.n_sequences.max())  # not NaN
     return float(np.median(known.paired_errors[full])) if full.any() else 0.0

@@ -92,12 +92,14 @@ def test_an_engine_that_refuses_is_quoted(stand_in: str, tmp_path: Path) -> None
     assert "No module named 'vllm'" in str(caught.value)
 
 
-def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
-    assert python_of_vllm(sys.executable) == sys.executable
+def test_a_python_without_the_engine_is_named(stand_in: str, tmp_path: Path) -> None:
+    assert python_of_vllm(stand_in) == stand_in
     assert python_of_vllm("") == ""
-    with pytest.raises(UserError) as caught:
-        python_of_vllm(str(tmp_path / "python"))
-    assert sentence(caught.value, tmp_path / "python")
+    (tmp_path / "text").write_text("no program")
+    for other in (str(tmp_path / "none"), str(tmp_path / "text"), sys.executable, "/bin/false"):
+        with pytest.raises(UserError) as caught:
+            python_of_vllm(other)
+        assert sentence(caught.value, other, "vLLM")
 
 
 def test_a_fit_refuses_a_python_that_cannot_run_its_engine_before_any_work(llama_gqa: Path, tmp_path: Path) -> None:

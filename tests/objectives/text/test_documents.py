@@ -40,6 +40,9 @@ def test_each_line_of_json_is_a_document(tmp_path: Path) -> None:
         ("list.jsonl", b'["a"]', "'text'"),
         ("number.jsonl", b"3", "'text'"),
         ("empty.jsonl", b"\n", "must not be empty"),
+        ("wide.txt", "plain letters".encode("utf-16-le"), "zero byte (byte 1)"),
+        ("wide.jsonl", '{"text": "a"}'.encode("utf-16-be"), "zero byte (byte 0)"),
+        ("zeros.txt", b"words\x00\x00", "zero byte (byte 5)"),
     ],
 )
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
@@ -115,7 +118,7 @@ def test_datasets_is_not_loaded_by_itself() -> None:
 SAID = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.JSONL", "a.ndjson", "a.json"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.JSONL", "a.jsonlines", "a.ndjson", "a.json"])
 def test_separators_inside_strings_end_no_line(tmp_path: Path, name: str) -> None:
     texts = [f"one{mark}two" for mark in "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e"]
     lines = (

@@ -49,6 +49,26 @@ def test_words_that_mix_nothing_are_refused(words: str, told: str) -> None:
     sentence(caught.value, told.strip("'"))
 
 
+def test_a_file_counts_once_by_whatever_name(texts: tuple[Path, Path], tmp_path: Path) -> None:
+    prose, code = texts
+    (tmp_path / "link.txt").symlink_to(prose)
+    for other in (tmp_path / "link.txt", prose.parent / "." / ".." / prose.parent.name / prose.name):
+        with pytest.raises(TextError) as caught:
+            shares_in(f"{prose},{code},{other}:2")
+        sentence(caught.value, "named twice")
+
+
+def test_plans_are_not_judged_on_what_they_are_calibrated_on(llama_tied: Path, texts: tuple[Path, Path], tmp_path: Path) -> None:
+    prose, code = texts
+    (tmp_path / "copy.txt").write_bytes(prose.read_bytes())
+    (tmp_path / "hard.txt").hardlink_to(prose)
+    for held_out in (prose, tmp_path / "copy.txt", tmp_path / "hard.txt"):
+        with pytest.raises(TextError) as caught:
+            bw.Settings(str(llama_tied), calibration=f"{code},{prose}:2", held_out=str(held_out))
+        sentence(caught.value, held_out, "--held-out")
+    assert bw.Settings(str(llama_tied), calibration=str(code), held_out=str(prose)).held_out == str(prose)
+
+
 @given(st.integers(20, 500), st.lists(st.floats(0.2, 5.0), min_size=1, max_size=4))
 def test_every_text_gives_its_share_to_within_a_sequence(total: int, weights: list[float]) -> None:
     counts = parts_of(total, [Share(f"text {i}", weight) for i, weight in enumerate(weights)])

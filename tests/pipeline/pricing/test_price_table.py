@@ -27,7 +27,7 @@ def test_what_formats_do_is_measured_once(llama_tied: Path, tmp_path: Path, monk
     made = bench(llama_tied, tmp_path)
     space = whole_space(made)
     first = distortion_of(made, space)
-    monkeypatch.setattr(pricing, "measure_distortion", refuse)
+    monkeypatch.setattr(pricing, "sampled_distortion", refuse)
     again = distortion_of(made, space)
     np.testing.assert_array_equal(again.plain, first.plain)
     np.testing.assert_array_equal(again.weighted, first.weighted)

@@ -126,7 +126,23 @@ def test_stops_where_the_text_could_not_tell_a_gain(space: Space) -> None:
     world = World(space, 1)
     many = run(auto(problem(space), budget(space), tables=(world.table,), refit=world.refit), world, 200, error=1e-4)
     few = run(auto(problem(space), budget(space), tables=(world.table,), refit=world.refit), world, 200, error=10.0)
-    assert 1 < len(few) <= 1 + 4 * 4 < len(many)  # a round that shows what a difference is worth, and three that promise nothing
+    assert 1 < len(few) <= 1 + 4 + 3 < len(many)  # a round that shows what a difference is worth, and a choice in each of three that promise nothing
+
+
+@pytest.mark.parametrize(("scale", "noise", "n_evaluations"), [(1e-3, 1e-3, 2), (1e-3, 1e-9, 9), (1e3, 1e3, 9)])
+def test_does_not_begin_where_perfect_prices_would_gain_less_than_the_text_can_tell(
+    space: Space, scale: float, noise: float, n_evaluations: int
+) -> None:
+    """Far from the original the table's prices say nothing of what there is to gain, and the search begins."""
+    world, given = World(space, 0), np.full(N_UNITS, 3)
+    strategy = auto(problem(space, given), budget(space), tables=(world.table,), refit=world.refit)
+    n, question = 0, strategy.ask()
+    assert question.against.tolist() == [question.choices[0].tolist()]
+    while n < n_evaluations and not question.is_last:
+        values = np.array([[scale * world(choice)] for choice in question.choices])
+        strategy.tell(Trials(question.choices, values, values * 1e-4, np.full(len(values), 64), np.full(len(values), noise)))
+        n, question = n + len(values), strategy.ask()
+    assert n == 2 if n_evaluations == 2 else n > 2
 
 
 def test_the_same_answers_lead_to_the_same_questions(space: Space) -> None:

@@ -6,7 +6,7 @@ Layout: `docs/gguf.md` of the ggml repository, through the `gguf` package.
 import errno
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -18,7 +18,7 @@ from bitwright.compress.models.gguf.bounds import require_bounded
 from bitwright.compress.models.gguf.libggml import dequantize
 from bitwright.compress.models.gguf.split_files import AT_MOST, N_TENSORS, SPLIT_KEYS, parts_of, require_part
 from bitwright.compress.models.model_settings import settings_of_metadata
-from bitwright.compress.models.source import Bytes, Floats, KeyValue, Source
+from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, KeyValue, Source
 from bitwright.errors import ModelError, shown
 from bitwright.spaces import Tensor
 
@@ -40,7 +40,8 @@ class GgufSource(Source):
         ModelError: no such file, not GGUF, truncated, or split with a part that is missing or of another file.
     """
 
-    def __init__(self, path: Path, name: str = "") -> None:
+    def __init__(self, path: Path, name: str = "", settings: Mapping[str, str] = NO_SETTINGS) -> None:
+        """Open the file at `path`; a model called `name` may have further `settings` beside it."""
         if not path.is_file():
             raise ModelError(f"MODEL must be a GGUF file, a model folder or a hub name; there is no file {path}: check the path.")
         first = _Part(path)
@@ -61,7 +62,7 @@ class GgufSource(Source):
             )
         at_most = first.known.get(AT_MOST, 0)
         self.split_max_bytes = at_most if isinstance(at_most, int) else 0
-        self.settings = settings_of_metadata(self.metadata)
+        self.settings = {**settings, **settings_of_metadata(self.metadata)}
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it

@@ -31,5 +31,5 @@ def gradient_products(subject: Subject) -> Products:
 
 def gradient_table(products: Products) -> NDArray[np.float64]:
     """Return ½ E⟨g, ΔW⟩² per token `(n_units, n_formats)`, in nats per token."""
-    expected: NDArray[np.float64] = (products.values**2).mean(axis=0) / (2 * products.n_tokens)
+    expected: NDArray[np.float64] = products.squares().mean(axis=0) / (2 * products.n_tokens)
     return expected

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.objectives import PendingReference, Reference
+from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
 from bitwright.predictors.sensitivity.gradients.losses import FromOriginal
 from bitwright.predictors.sensitivity.gradients.sweep import Products, Sweep, measure_products, operating_point
 from bitwright.predictors.sensitivity.subject import Subject
@@ -39,7 +40,5 @@ class Expansion:
         offered, space = self.subject.space.offered, self.subject.space
         loss = FromOriginal(lambda _: self.reference.computed())
         slopes = measure_products(self.subject, Sweep(loss, at=operating_point(space, choice))).per_token()
-        values = self.at_original.values
-        change = values - values[:, np.arange(len(choice)), choice][..., None]  # (n_sequences, n_units, n_formats)
-        curvatures = (change**2).mean(axis=0) / (2 * self.at_original.n_tokens)
+        curvatures = gradient_table(self.at_original.less(choice))
         return np.where(offered, slopes, 0.0), np.where(offered, curvatures, 0.0)

@@ -35,7 +35,7 @@ def shrunk_table(products: Products, error: NDArray[np.float64]) -> NDArray[np.f
 
 def _retained(deviation: NDArray[np.float64], products: Products, usable: NDArray[np.bool_]) -> float:
     """Return the share of the deviations' variance that sampling noise does not explain, 0 to 1."""
-    squares = products.values**2
+    squares = products.squares()
     relative = squares.var(axis=0, ddof=1) / np.where(usable, squares.mean(axis=0) ** 2, 1.0) / len(squares)
     noise = float(relative[usable].mean())
     n_free = int(usable.sum() - usable.any(axis=1).sum())

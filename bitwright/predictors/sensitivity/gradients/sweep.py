@@ -6,6 +6,14 @@
 
 The gradient is taken at an operating point: the original weights, or those with some tensors quantized. ΔW is the change from that point to each
 format; the change back to the original is priced too.
+
+Formats are priced by the rows of a sample (`RowSample`), or by all rows. With y_r the product of a row r, and w_r the reciprocal of its chance of
+being drawn, Σ w_r y_r over the drawn rows is an unbiased estimate of the product ⟨g, ΔW⟩ = Σ y_r, but its square is not one of ⟨g, ΔW⟩²: it is too
+large by the variance of the estimate, which for few rows is most of it. Subtracting that variance leaves almost only noise, because ⟨g, ΔW⟩ is a sum
+of many terms of either sign. Rounding errors of different rows are independent, however, so the cross terms of E⟨g, ΔW⟩² = Σ_r E y_r² + Σ_{r≠q} E y_r
+y_q vanish in expectation, and Σ w_r y_r² over the drawn rows is an unbiased estimate of the first sum, with a square for each row in place of one for
+all. The rows are dealt into groups at random, and the squares are those of Σ √w_r y_r over each group: few numbers to store, from which the change
+between any two formats has a square, too. Measured ratios of both sums are in docs/predictors.md.
 """
 
 import hashlib
@@ -57,15 +65,41 @@ class Products:
 
     `values` `(n_sequences, n_units, n_formats)` are those of the change from the operating point to each format, 0 where a pair is not offered;
     `restored` `(n_sequences, n_units)` those of the change back to the original, 0 where the operating point is the original.
+
+    Where they were estimated from a sample of rows, `groups` `(n_sequences, n_groups, n_units, n_formats)` are the sums of each group of rows, each
+    row by the root of its weight.
     """
 
     values: NDArray[np.float64]
     restored: NDArray[np.float64]
     n_tokens: int
+    groups: NDArray[np.float64] | None = None
 
     def only(self, sequences: NDArray[np.int64]) -> "Products":
         """Return the products of some sequences, by index."""
-        return Products(self.values[sequences], self.restored[sequences], self.n_tokens)
+        groups = None if self.groups is None else self.groups[sequences]
+        return Products(self.values[sequences], self.restored[sequences], self.n_tokens, groups)
+
+    def squares(self) -> NDArray[np.float64]:
+        """Return the squares `(n_sequences, n_units, n_formats)`, of a sample those of its groups summed."""
+        squares: NDArray[np.float64] = self.values**2 if self.groups is None else (self.groups**2).sum(axis=1)
+        return squares
+
+    def less(self, choice: Choice) -> "Products":
+        """Return the products of the changes from a choice `(n_units,)` to every format."""
+        units = np.arange(len(choice))
+        groups = None if self.groups is None else self.groups - self.groups[:, :, units, choice][..., None]
+        return Products(self.values - self.values[:, units, choice][..., None], self.restored, self.n_tokens, groups)
+
+    def sampling_errors(self) -> NDArray[np.float64]:
+        """Return the standard error `(n_units, n_formats)` in nats per token that the sample of rows adds to ½ E⟨g, ΔW⟩²: √n_groups times the
+        standard deviation between its groups; 0 where there is no sample.
+        """
+        if self.groups is None:
+            return np.zeros(self.values.shape[1:])
+        of_groups = (self.groups**2).mean(axis=0) / (2 * self.n_tokens)  # (n_groups, n_units, n_formats)
+        errors: NDArray[np.float64] = np.sqrt(len(of_groups)) * of_groups.std(axis=0, ddof=1)
+        return errors
 
     def per_token(self) -> NDArray[np.float64]:
         """Return the mean per token `(n_units, n_formats)`: for inner products the expected first-order change of the loss, in nats per token."""
@@ -93,7 +127,8 @@ def measure_together(subject: Subject, sweep: Sweep, products: tuple[Product, ..
         ModelError: a product is not finite.
     """
     step, tokens, store = 1 if is_mixture(subject.model) else SEQUENCES_AT_ONCE, subject.tokens, subject.store
-    names = [cache_key(subject, f"products/{sweep.loss.name}/{product.name}/{_digest(sweep.at)}") for product in products]
+    rows = subject.priced_rows
+    names = [cache_key(subject, f"products/{sweep.loss.name}/{product.name}/{_digest(sweep.at)}{rows.key}") for product in products]
     batches = [Batch(ids, i, i * step) for i, ids in enumerate(tokens.batches(step))]
     missing = [batch for batch in batches if not all(store.has_array(f"{name}/{batch.index:05d}") for name in names)]
     with subject.progress.stage("Measuring sensitivities by gradient", tokens.n_tokens) as advance:
@@ -104,7 +139,13 @@ def measure_together(subject: Subject, sweep: Sweep, products: tuple[Product, ..
     found = [np.concatenate([store.array(f"{name}/{batch.index:05d}") for batch in batches]) for name in names]
     if not all(np.isfinite(values).all() for values in found):
         raise ModelError("A model's gradients must be finite; this model gives infinite or undefined ones: choose --sensitivity importance.")
-    return tuple(Products(values[..., :-1], values[..., -1], tokens.ids.shape[1]) for values in found)
+    return tuple(_products(values, tokens.ids.shape[1]) for values in found)
+
+
+def _products(values: NDArray[np.float64], n_tokens: int) -> Products:
+    """Return the products of `values` `(n_sequences, n_sums, n_units, n_formats + 1)`: the whole sums first, then those of each group of a sample."""
+    groups = values[:, 1:, :, :-1] if values.shape[1] > 1 else None
+    return Products(values[:, 0, :, :-1], values[:, 0, :, -1], n_tokens, groups)
 
 
 def _digest(at: OperatingPoint) -> str:
@@ -115,7 +156,7 @@ def _digest(at: OperatingPoint) -> str:
 def _swept(
     subject: Subject, sweep: Sweep, products: tuple[Product, ...], *, batches: list[Batch], advance: Advance
 ) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
-    """Yield the products `(n_products, n_sequences, n_units, n_formats + 1)` of each of `batches`, the change back to the original last."""
+    """Yield the products `(n_products, n_sequences, n_sums, n_units, n_formats + 1)` of each of `batches`, the change back to the original last."""
     if not batches:
         return
     slope, model = sweep.loss.slope(subject), subject.model
@@ -127,11 +168,12 @@ def _swept(
 
 
 def _pack(subject: Subject) -> None:
-    """Pack every offered pair while the model has its original weights, since a source may read them from the model."""
+    """Pack the rows of every offered pair while the model has its original weights, since a source may read them from the model."""
+    rows = subject.priced_rows
     for u, f in np.argwhere(subject.space.offered):
         for tensor in subject.space.units[u].tensors:
             if subject.space.formats[f].name != tensor.stored:
-                subject.levels.packed(tensor, subject.space.formats[f])
+                rows.levels.packed(rows.packed(tensor), subject.space.formats[f])
 
 
 def _priced(subject: Subject, tap: "_Pricing", *, slope: Slope, batch: Batch) -> NDArray[np.float64]:
@@ -152,9 +194,10 @@ class _Pricing(Tap):
     def __init__(
         self, subject: Subject, products: tuple[Product, ...], *, at: OperatingPoint, originals: Mapping[str, Torch], n_sequences: int
     ) -> None:
-        model, self._space, self._levels, self._products = subject.model, subject.space, subject.levels, products
+        model, self._space, self._rows, self._products = subject.model, subject.space, subject.priced_rows, products
         n_units, n_formats = self._space.offered.shape
-        self._n_sequences, self.values = n_sequences, np.zeros((len(products), n_sequences, n_units, n_formats + 1))
+        n_sums = 1 if self._rows.is_whole else 1 + self._rows.n_groups
+        self._n_sequences, self.values = n_sequences, np.zeros((len(products), n_sequences, n_sums, n_units, n_formats + 1))
         self._tensors = {tensor.name: (u, tensor) for u, unit in enumerate(self._space.units) for tensor in unit.tensors}
         self._names, self._at = np.array([form.name for form in self._space.formats]), {tensor: form.name for tensor, form in at.items()}
         names = {piece.parameter for pieces in model.pieces.values() for piece in pieces}
@@ -175,44 +218,70 @@ class _Pricing(Tap):
         with torch.no_grad():
             inputs, outputs = (rows.reshape(self._n_sequences, -1, rows.shape[-1]).float() for rows in (x, slopes))
             for use in uses:
-                for start, stop in self._chunks(use, inputs):
-                    order = torch.from_numpy(use.order[start:stop]).to(x.device)
-                    of_changes = [product.linear(inputs, outputs[:, :, order]) for product in self._products]
-                    for f, change in self._changes(use, np.arange(start, stop)):
-                        self._add(use, f, [of_change(change) for of_change in of_changes])
+                for wanted, places, factors in self._chunks(use, inputs):
+                    order = torch.from_numpy(use.order[wanted]).to(x.device)
+                    arguments = inputs, outputs[:, :, order]
+                    of_changes = [product.linear(*arguments) if self._rows.is_whole else product.by_row(*arguments) for product in self._products]
+                    for f, change in self._changes(use, wanted, places):
+                        self._add(use, f, [_sums(of_change(change), factors) for of_change in of_changes])
 
     def _price_embedding(self, uses: list[Use], ids: Torch, slopes: Torch) -> None:
         with torch.no_grad():
             for use in uses:
                 row_of = np.argsort(use.order)  # torch row -> engine row
-                wanted, place = np.unique(row_of[ids.cpu().numpy()], return_inverse=True)
-                looked_up = torch.from_numpy(place.reshape(ids.shape)).to(ids.device)
-                for f, change in self._changes(use, wanted):
-                    self._add(use, f, [product.embedding(slopes.float(), change[looked_up]) for product in self._products])
+                rows = row_of[ids.cpu().numpy()]
+                drawn, places, factors = self._drawn(use)
+                looked_up = np.isin(drawn, rows)
+                wanted = drawn[looked_up]
+                if len(wanted):
+                    place = np.searchsorted(wanted, rows).clip(max=len(wanted) - 1)
+                    of_tokens = factors[looked_up][place] * (wanted[place] == rows)[..., None]  # (n_sequences, length, n_sums)
+                    chosen = torch.from_numpy(place).to(ids.device)
+                    for f, change in self._changes(use, wanted, places[looked_up]):
+                        self._add(use, f, [_sums(product.embedding(slopes.float(), change[chosen]), of_tokens) for product in self._products])
 
-    def _changes(self, use: Use, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Torch]]:
-        """Yield the column of `values` and ΔW `(n_rows, n_columns)` of the rows `wanted` of a use, for every offered format and for the change back;
-        formats without any change are skipped.
+    def _drawn(self, use: Use) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return the drawn rows of a use: their numbers in it, their places in the levels, and their factors."""
+        numbers, places, factors = self._rows.within(self._tensors[use.tensor][1], use.first_row, use.first_row + len(use.order))
+        return numbers - use.first_row, places, factors[:, : self.values.shape[2]]
+
+    def _changes(self, use: Use, wanted: NDArray[np.int64], places: NDArray[np.int64]) -> Iterator[tuple[int, Torch]]:
+        """Yield the column of `values` and ΔW `(n_rows, n_columns)` of the rows `wanted` of a use, at `places` of the levels, for every offered
+        format and for the change back; formats without any change are skipped.
         """
         u, tensor = self._tensors[use.tensor]
         current = _rows(self._current, use, wanted)
         stored = self._space.offered[u] & (self._names == tensor.stored)
         for f in np.flatnonzero(self._space.offered[u] & ~stored & (self._names != self._at.get(tensor.name, tensor.stored))):
-            weights = self._levels.some_rows(tensor, self._space.formats[f], use.first_row + wanted)
+            weights = self._rows.levels.some_rows(self._rows.packed(tensor), self._space.formats[f], places)
             yield int(f), use.piece.to_module(torch.from_numpy(weights).to(current)) - current
         if use.tensor in self._at and use.piece.parameter in self._originals:
             back = _rows(self._originals, use, wanted) - current
             yield from ((int(f), back) for f in (*np.flatnonzero(stored), -1))
 
-    def _add(self, use: Use, column: int, products: list[Torch]) -> None:
-        for values, of_sequences in zip(self.values, products, strict=True):
-            values[:, self._tensors[use.tensor][0], column] += of_sequences.double().cpu().numpy()
+    def _add(self, use: Use, column: int, sums: list[NDArray[np.float64]]) -> None:
+        """Add sums `(n_sequences, n_sums)` of some rows of a use."""
+        for values, of_product in zip(self.values, sums, strict=True):
+            values[:, :, self._tensors[use.tensor][0], column] += of_product
 
-    def _chunks(self, use: Use, inputs: Torch) -> Iterator[tuple[int, int]]:
+    def _chunks(self, use: Use, inputs: Torch) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+        """Yield the drawn rows of a use, as many at a time as memory allows: their numbers in it, their places in the levels, and their factors."""
         n, length, n_columns = inputs.shape
         step = max(1, _CHUNK_BYTES // (4 * (max(n_columns, length) * n + 2 * n_columns)))
-        for start in range(0, len(use.order), step):
-            yield start, min(start + step, len(use.order))
+        wanted, places, factors = self._drawn(use)
+        for start in range(0, len(wanted), step):
+            some = slice(start, start + step)
+            yield wanted[some], places[some], factors[some]
+
+
+def _sums(products: Torch, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums `(n_sequences, n_sums)` of products: of whole sequences `(n_sequences,)` themselves, of rows `(n_sequences, n_rows)` by their
+    `factors` `(n_rows, n_sums)`, and of tokens by those `(n_sequences, n_tokens, n_sums)`.
+    """
+    found = products.double().cpu().numpy()
+    if found.ndim == 1:
+        return found[:, None]
+    return found @ factors if factors.ndim == 2 else np.einsum("nt,nts->ns", found, factors)
 
 
 def _rows(parameters: Mapping[str, Torch], use: Use, wanted: NDArray[np.int64]) -> Torch:
