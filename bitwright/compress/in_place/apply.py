@@ -2,33 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 
 from bitwright.compress.codecs.packed_cache import PackedTensors, matrix_shape
 from bitwright.compress.in_place.dropping import DroppedWeights
+from bitwright.compress.in_place.packed_weights import PackedWeights
 from bitwright.compress.in_place.rounded_inputs import with_inputs
 from bitwright.compress.in_place.swapping import WeightSwapper, swapping
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.residence import Weights
-from bitwright.compress.models.source import Floats
 from bitwright.errors import ModelError
 from bitwright.spaces import DROP, Choice, Format, Space, Tensor, chosen_cache, expert_of
-
-
-@dataclass(frozen=True)
-class PackedWeights:
-    """Weights of a tensor in a format, expanded from its packed levels."""
-
-    levels: PackedTensors
-    tensor: Tensor
-    form: Format
-
-    def __call__(self) -> Floats:
-        """Return the weights `(n_rows, n_columns)`."""
-        return self.levels.weights(self.tensor, self.form)
 
 
 @contextmanager

@@ -7,11 +7,13 @@ weights are cached in memory up to a bound.
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor as Torch
 
 from bitwright.compress.in_place.dropping import DroppedWeights, Replacements, Rerouting
+from bitwright.compress.in_place.packed_weights import PackedWeights
 from bitwright.compress.in_place.rounded_cache import CacheRounding, cache_rounding
 from bitwright.compress.in_place.rounded_inputs import InputRounding, RoundsInputs
 from bitwright.compress.models.model import Model
@@ -21,6 +23,7 @@ from bitwright.spaces import CacheTypes
 
 #: bound on the expanded weights that a search keeps in memory
 EXPANDED_BYTES = 1 << 31
+_CHUNK_BYTES = 1 << 25
 
 
 @contextmanager
@@ -76,7 +79,7 @@ class WeightSwapper(Changes):
         for name, given in weights.items():
             if name not in self._loaded and self._is_in(name, parameters):
                 self._save(name)
-                self._write(name, self._matrix(given))
+                self._write(name, given)
                 self._loaded[name] = given
         self._inputs.set_formats({name: given.form for name, given in weights.items() if isinstance(given, RoundsInputs)})
         self._drop({given.expert: given.replacement for given in weights.values() if isinstance(given, DroppedWeights)})
@@ -113,12 +116,23 @@ class WeightSwapper(Changes):
         for piece in self._model.pieces[tensor]:
             piece.put(self._model.module.get_parameter(piece.parameter), piece.cut(self.originals[piece.parameter]))
 
-    def _write(self, tensor: str, matrix: Torch) -> None:
-        start = 0
+    def _write(self, tensor: str, given: Callable[[], Floats]) -> None:
+        """Write the weights of a tensor: whole, or of a streamed model a few rows at a time, since a second copy of them may not fit."""
+        start, read, step = 0, *self._rows_of(given)
         for piece in self._model.pieces[tensor]:
             parameter = self._model.module.get_parameter(piece.parameter)
-            piece.from_engine(parameter, matrix[start : start + piece.n_rows].to(parameter.device))
+            for first in range(0, piece.n_rows, step):
+                some = replace(piece, rows=piece.rows[first : first + step])
+                some.from_engine(parameter, read(start + first, start + first + some.n_rows).to(parameter.device))
             start += piece.n_rows
+
+    def _rows_of(self, given: Callable[[], Floats]) -> tuple[Callable[[int, int], Torch], int]:
+        """Return the function from the first row and the row past the last to the weights between them, and how many rows to ask for at once."""
+        packed = given.weights if isinstance(given, RoundsInputs) else given
+        if self._kept is not None and isinstance(packed, PackedWeights):
+            return lambda start, stop: torch.from_numpy(packed.rows(start, stop)), max(1, _CHUNK_BYTES // (4 * packed.tensor.shape[-1]))
+        matrix = self._matrix(given)
+        return lambda start, stop: matrix[start:stop], max(1, len(matrix))
 
     def _matrix(self, given: Callable[[], Floats]) -> Torch:
         """Return the weights `(n_rows, n_columns)`, cached within the bound; the longest unused make room for the newest."""

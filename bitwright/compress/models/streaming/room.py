@@ -50,12 +50,12 @@ class Footprint:
 
 def streams(skeleton: PreTrainedModel, room: Room, *, dtype: torch.dtype) -> bool:
     """Return whether a model must be streamed, by choice or because its weights and a copy of them do not fit."""
-    return room.stream or whole_bytes(skeleton, dtype) > _memory(room)
+    return room.stream or whole_bytes(skeleton, room, dtype=dtype) > _memory(room)
 
 
-def whole_bytes(skeleton: PreTrainedModel, dtype: torch.dtype) -> int:
+def whole_bytes(skeleton: PreTrainedModel, room: Room, *, dtype: torch.dtype) -> int:
     """Return the bytes of a model in memory while another set of its weights is tried: two of each weight."""
-    return CONSTANT_BYTES + 2 * dtype.itemsize * sum(weight.numel() for weight in weights_of(skeleton).values())
+    return CONSTANT_BYTES + _logits_bytes(skeleton, room) + 2 * dtype.itemsize * sum(weight.numel() for weight in weights_of(skeleton).values())
 
 
 def footprint(skeleton: PreTrainedModel, room: Room, *, dtype: torch.dtype) -> Footprint:
@@ -66,14 +66,13 @@ def footprint(skeleton: PreTrainedModel, room: Room, *, dtype: torch.dtype) -> F
         UserError: the memory does not hold two of its blocks.
     """
     neighbours, outside = station_bytes(skeleton, stations_of(skeleton), width=dtype.itemsize)
-    logits = 4 * _COPIES * _SEQUENCES * room.sequence_length * int(skeleton.config.get_text_config().vocab_size)
-    least, memory_bytes = neighbours + outside + logits + CONSTANT_BYTES, _memory(room)
+    least, memory_bytes = neighbours + outside + _logits_bytes(skeleton, room) + CONSTANT_BYTES, _memory(room)
     if memory_bytes < least:
         raise UserError(
             f"A streamed model needs two of its blocks in memory at once; {memory_bytes / 1e9:.2f} GB do not hold them: give at least "
             f"--search-memory {_rounded_up(least)}."
         )
-    return Footprint(whole_bytes(skeleton, dtype), least, min((memory_bytes - least) // 2, _TEXT_BYTES))
+    return Footprint(whole_bytes(skeleton, room, dtype=dtype), least, min((memory_bytes - least) // 2, _TEXT_BYTES))
 
 
 def sentence_of(found: Footprint, room: Room) -> str:
@@ -84,6 +83,10 @@ def sentence_of(found: Footprint, room: Room) -> str:
         f"and memory is expected to stay below {found.streamed / 1e9:.2f} GB ({found.least / 1e9:.2f} GB for two blocks, what lies outside of them, "
         f"logits and the libraries, {2 * found.text / 1e9:.2f} GB for the text)."
     )
+
+
+def _logits_bytes(skeleton: PreTrainedModel, room: Room) -> int:
+    return 4 * _COPIES * _SEQUENCES * room.sequence_length * int(skeleton.config.get_text_config().vocab_size)
 
 
 def _memory(room: Room) -> int:
