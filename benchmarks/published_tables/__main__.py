@@ -60,7 +60,7 @@ def print_whole(models: tuple[Published, ...], _: int) -> None:
     pairs = chosen_pairs(known, kriging)
     chosen = judged(known, kriging, pairs)
     print(_line(known, "kriging", "chosen pair", chosen))
-    print(_line(known, "  no siblings", "chosen pair", judged(known, kriging, pairs, alone=True)))
+    print(_line(known, "  no siblings", "chosen pair", judged(known, kriging, chosen_pairs(known, kriging, alone=True), alone=True)))
     print("\nkriging, chosen pair, by model; the sum of singles over the whole in their type")
     for i, model in enumerate(models):
         ratio = sum(model.singles.values()) / model.whole[model.reference]

@@ -8,8 +8,10 @@ from bitwright.spaces import GGML_BY_NAME
 
 @dataclass(frozen=True)
 class ByteMap:
-    """Comparison of the files of a model: tensors `compared` in mainline types, how many sizes are `equal`; tensors that were `replaced` by a finer or
-    coarser type than was asked for, and how many of them because their `rows` do not divide into blocks of the asked type.
+    """Comparison of the files of a model.
+
+    Tensors `compared` in mainline types, and how many of their sizes are `equal`; tensors `replaced` by another type than was asked for, and how many
+    of them because their `rows` do not divide into blocks of the asked type.
     """
 
     compared: int

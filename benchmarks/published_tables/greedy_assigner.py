@@ -1,7 +1,7 @@
 """Greedy assigner of the GGUF Tool Suite (Thireus and its contributors), written from its description, `docs/quant_assign.md`, section 4.2.
 
 It begins with the largest format everywhere and applies, from a heap, the steps to the next smaller format that add least damage per byte saved,
-until the file fits. Then it applies, from a second heap, the steps to the next larger format that take most damage away per byte, as long as they fit.
+until the file fits. Then it applies, from a second heap, the steps to the next larger format that remove most damage per byte, as long as they fit.
 Formats that are no smaller and do more damage than another of the same tensor are left out first, as its automatic mode does; the exponent is 1,
 its default where the damage of each type was measured.
 """

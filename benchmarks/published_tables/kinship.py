@@ -6,15 +6,17 @@ from numpy.typing import NDArray
 from benchmarks.published_tables.tables import Published
 
 _ROLES, _SIZE = 0.2, 2.0  # lengths: of the share of roles that differ, and of the logarithm of the ratio of weights
+_OWN = 0.2  # share of what sets a model apart that even a sibling does not have
 _SIBLING_SIZE = 0.25
 
 
 def kinship(models: tuple[Published, ...]) -> NDArray[np.float64]:
-    """Return the kinship of each pair `(n, n)`, 1 for the same roles and size: a positive definite kernel.
+    """Return the kinship of each pair `(n, n)`, a positive definite kernel: 1 for a model and itself, and for two models
 
-    exp(-(1 - |A ∩ B| / |A ∪ B|) / 0.2 - |log of the ratio of weights| / 2), A and B the sets of roles.
+    0.8 · exp(-(1 - |A ∩ B| / |A ∪ B|) / 0.2 - |log of the ratio of weights| / 2), A and B the sets of roles.
     """
-    return np.exp(-(1 - _overlaps(models)) / _ROLES - _size_ratios(models) / _SIZE)
+    alike = np.exp(-(1 - _overlaps(models)) / _ROLES - _size_ratios(models) / _SIZE)
+    return (1 - _OWN) * alike + _OWN * np.eye(len(models))
 
 
 def siblings(models: tuple[Published, ...]) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.published_tables.kinship import kinship, siblings
 from benchmarks.published_tables.links import Answer, Predictor, Question
-from benchmarks.published_tables.tables import Published, curve_types, of_its_own
+from benchmarks.published_tables.tables import MAINLINE, Published, curve_types, of_its_own
 from bitwright.errors import UserError
 
 WITHIN = 1.5
@@ -28,6 +28,14 @@ class Atlas:
     curves: NDArray[np.float64]
     kin: NDArray[np.float64]
     alike: NDArray[np.bool_]
+
+    def indices(self, types: tuple[str, ...]) -> NDArray[np.int64]:
+        """Return the indices of `types`."""
+        return np.array([self.types.index(form) for form in types], dtype=np.int64)
+
+    def unknown_with(self, model: int) -> list[int]:
+        """Return the siblings of a model, itself included."""
+        return np.flatnonzero(self.alike[model]).tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +72,14 @@ def atlas(models: tuple[Published, ...]) -> Atlas:
     """Gather the curves of all models over all measured types.
 
     Raises:
-        UserError: the single tensors of a model have a type that was measured on no whole model.
+        UserError: the single tensors of a model have a type that was not measured on it as a whole.
     """
     types = curve_types(models)
     for model in models:
-        if of_its_own(model.reference) not in types:
-            raise UserError(f"The type of single tensors must be measured on a whole model, and {model.reference} of {model.name} is not: leave it out.")
+        if model.reference not in model.whole or of_its_own(model.reference) not in types:
+            raise UserError(
+                f"The type of single tensors must be measured on the whole model too, and {model.reference} of {model.name} is not: leave it out."
+            )
     curves = np.log([[model.whole.get(form, np.nan) for form in types] for model in models])
     return Atlas(models, types, curves, kinship(models), siblings(models))
 
@@ -93,10 +103,10 @@ def judged(known: Atlas, predictor: Predictor, pairs: Sequence[tuple[str, ...]],
     """Predict every model from the types named in its entry of `pairs`, siblings left out too where `alone`; a model without them is passed over."""
     errors, model, form, in_90 = [], [], [], []
     for i, names in enumerate(pairs):
-        points = np.array([known.types.index(name) for name in names], dtype=np.int64)
+        points = known.indices(names)
         if np.isnan(known.curves[i, points]).any():
             continue
-        answer = predictor(asked(known, i, points, np.flatnonzero(known.alike[i]).tolist() if alone else ()))
+        answer = predictor(asked(known, i, points, known.unknown_with(i) if alone else ()))
         rest = np.setdiff1d(np.flatnonzero(np.isfinite(known.curves[i])), points)
         found = _errors(known, i, rest, answer)
         errors.append(found)
@@ -106,26 +116,20 @@ def judged(known: Atlas, predictor: Predictor, pairs: Sequence[tuple[str, ...]],
     return Verdict(*(np.concatenate(part) for part in (errors, model, form, in_90)))
 
 
-def chosen_pairs(known: Atlas, predictor: Predictor) -> list[tuple[str, ...]]:
-    """Return for each model the pair of types that predicts the other models best, each of them left out in turn and the model unknown throughout."""
+def chosen_pairs(known: Atlas, predictor: Predictor, *, alone: bool = False) -> list[tuple[str, ...]]:
+    """Return for each model the pair of its measured types that leaves `predictor` least variance over the mainline types (an A-optimal design),
+    known before anything of the model is measured.
+    """
     pairs = [pair for pair in combinations(CHOSEN_FROM, 2) if all(form in known.types for form in pair)]
-    chosen = []
-    for model in range(len(known.models)):
-        rates = [_rate_without(known, predictor, pair, model) for pair in pairs]
-        measured = [np.isfinite([known.curves[model, known.types.index(form)] for form in pair]).all() for pair in pairs]
-        chosen.append(pairs[int(np.argmax(np.where(measured, rates, -1.0)))])
-    return chosen
+    return [min(pairs, key=lambda pair: _variance(known, predictor, pair, model, alone=alone)) for model in range(len(known.models))]
 
 
-def _rate_without(known: Atlas, predictor: Predictor, pair: tuple[str, ...], model: int) -> float:
-    points = np.array([known.types.index(form) for form in pair], dtype=np.int64)
-    errors = []
-    for other in range(len(known.models)):
-        if other == model or np.isnan(known.curves[other, points]).any():
-            continue
-        rest = np.setdiff1d(np.flatnonzero(np.isfinite(known.curves[other])), points)
-        errors.append(_errors(known, other, rest, predictor(asked(known, other, points, [model]))))
-    return float(np.mean(np.abs(np.concatenate(errors)) <= np.log(WITHIN)))
+def _variance(known: Atlas, predictor: Predictor, pair: tuple[str, ...], model: int, *, alone: bool) -> float:
+    points = known.indices(pair)
+    if np.isnan(known.curves[model, points]).any():
+        return np.inf
+    answer = predictor(asked(known, model, points, known.unknown_with(model) if alone else ()))
+    return float(np.mean(answer.deviation[np.isin(known.types, MAINLINE)] ** 2))
 
 
 def _errors(known: Atlas, model: int, types: NDArray[np.int64], answer: Answer) -> NDArray[np.float64]:

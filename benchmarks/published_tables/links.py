@@ -24,8 +24,10 @@ _HALVINGS = 80
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """Model to predict: `curves` `(n, n_types)` of the other models, their kinship `among` each other `(n, n)` and `to` the model `(n,)`, the measured
-    types `points` `(k,)` and their logarithms `at_points` `(k,)`, the `sum_of_singles` in nats/token, and the index of the type that these have.
+    """Model to predict.
+
+    `curves` `(n, n_types)` of the other models, their kinship `among` each other `(n, n)` and `to` the model `(n,)`, the measured types `points`
+    `(k,)` and their logarithms `at_points` `(k,)`, the `sum_of_singles` in nats/token, and the index of the type that these have.
     """
 
     curves: NDArray[np.float64]

@@ -21,7 +21,10 @@ _TERNARY = "_bn"  # for models trained with ternary weights; anything else colla
 _COLUMNS_BEFORE_TYPES = 3
 
 #: types of mainline llama.cpp, from the finest, as the tables spell them
-MAINLINE = tuple("q8_0 q6_K q5_K q5_1 q5_0 q4_K q4_1 q4_0 iq4_nl iq4_xs q3_K iq3_s iq3_xxs q2_K iq2_s iq2_xs iq2_xxs iq1_m iq1_s".split())
+MAINLINE = (
+    *("q8_0", "q6_K", "q5_K", "q5_1", "q5_0", "q4_K", "q4_1", "q4_0", "iq4_nl", "iq4_xs"),
+    *("q3_K", "iq3_s", "iq3_xxs", "q2_K", "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s"),
+)
 
 
 @dataclass(frozen=True)
@@ -124,4 +127,3 @@ def curve_types(models: tuple[Published, ...]) -> tuple[str, ...]:
 def is_mainline(form: str) -> bool:
     """Return whether mainline llama.cpp stores `form`, floats included."""
     return form.upper() in GGML_BY_NAME
-
