@@ -136,7 +136,7 @@ def question(points: list[int], logs: list[float], *, spread: float = 0.1) -> Qu
     """Return a question with five stretched curves of ten types, and singles in the last type that add up to 2."""
     rng = np.random.default_rng(0)
     curves = rng.normal(size=(5, 1)) + (1 + spread * rng.normal(size=(5, 1))) * np.linspace(-5, 0, 10)
-    return Question(curves, np.eye(5), np.full(5, 0.5), np.array(points), np.array(logs), 2.0, 9)
+    return Question(curves, np.eye(5), np.full(5, 0.3), np.array(points), np.array(logs), 2.0, 9)
 
 
 def test_the_mean_curve_passes_through_the_measured_types() -> None:
@@ -157,9 +157,9 @@ def test_coverage_is_a_saturating_function_of_the_sum() -> None:
 
 
 def test_kriging_follows_the_directions_in_which_other_models_differ() -> None:
-    asked = question([2, 7], [0.0, 0.0])
+    asked = question([2, 7], [0.0, 0.0], spread=0.3)
     stretched = 0.3 + 1.15 * np.linspace(-5, 0, 10)
-    found = kriging(question([2, 7], stretched[[2, 7]].tolist()))
+    found = kriging(question([2, 7], stretched[[2, 7]].tolist(), spread=0.3))
     assert found.curve == pytest.approx(stretched, abs=0.1)
     assert (found.deviation >= 0.1).all()
     assert found.deviation[5] < found.deviation[0]
