@@ -36,10 +36,13 @@ Table = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Priced:
-    """Table of a run, with the seconds and quantized weights that it took, and the median relative standard error of its prices from the sample."""
+    """Table of a run, with its prices before shrinkage, the seconds and quantized weights that it took, and the median relative standard error of its
+    prices from the sample.
+    """
 
     space: Space
     table: Table
+    prices: Table
     seconds: float
     n_quantized: int
     error: float
@@ -75,6 +78,7 @@ def main() -> None:
         samples = {rows: price(loaded(replace(asked, seed=seed, price_rows=rows), given.out / f"{rows}-{seed}")) for rows in given.rows.split(",")}
         for rows, of_sample in samples.items():
             console.print(f"{rows or 'auto':6s} {saving(of_all, of_sample)}", highlight=False)
+            console.print(f"{rows or 'auto':6s} prices of all rows over those of the sample: {ratios(of_all, of_sample)}", highlight=False)
         with measuring(whole, of_all.space) as nats:
             for budget in budgets:
                 bits = 8 * budget.size_bytes(of_all.space.n_weights)
@@ -111,13 +115,20 @@ def price(run: LoadedRun) -> Priced:
     products = gradient_products(subject_of(run, space))
     prices = gradient_table(products)
     errors = products.sampling_errors()[prices > 0] / prices[prices > 0]
-    return Priced(space, np.where(np.isnan(table), np.inf, table), seconds, n_quantized, float(np.median(errors)))
+    return Priced(space, np.where(np.isnan(table), np.inf, table), prices, seconds, n_quantized, float(np.median(errors)))
 
 
 def saving(whole: Priced, few: Priced) -> str:
     """Describe what a sample took beside all rows."""
     weights = f"{few.n_quantized / 1e6:.2f} of {whole.n_quantized / 1e6:.2f} million weights quantized"
     return f"{weights}, {few.seconds:.1f} of {whole.seconds:.1f} s; relative standard error of a price {100 * few.error:.0f} %"
+
+
+def ratios(whole: Priced, few: Priced) -> str:
+    """Describe the sum of the prices of all rows over that of the sample by format, 1 where errors of different rows are independent."""
+    both = (whole.prices > 0) & (few.prices > 0)
+    found = {f: whole.prices[both[:, f], f].sum() / few.prices[both[:, f], f].sum() for f in np.flatnonzero(both.any(axis=0))}
+    return ", ".join(f"{whole.space.formats[f].name} {ratio:.2f}" for f, ratio in found.items())
 
 
 @contextmanager

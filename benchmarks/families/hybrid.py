@@ -74,6 +74,7 @@ HYBRID = (
             "intermediate_size": 32,
             "shared_intermediate_size": 64,
         },
+        stored={"layer_types": ["mamba", "attention"]},
         deviation=3.0,
     ),
     Family(

@@ -17,7 +17,7 @@ from bitwright.compress.codecs.rounding.by_name import GGML, OBS, ROUNDING_PARTS
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
-from bitwright.compress.codecs.row_sample import Block, RowSample, all_rows, drawn_rows
+from bitwright.compress.codecs.row_sample import RowSample, all_rows, drawn_rows
 from bitwright.compress.in_place.apply import applied, choice_loader, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
 from bitwright.compress.in_place.rounded_cache import quantized_cache
@@ -97,7 +97,6 @@ __all__ = [
     "WIDTHS",
     "Address",
     "Binding",
-    "Block",
     "Bound",
     "Bytes",
     "Checkpoint",

@@ -67,11 +67,11 @@ def faults(size: tuple[int, int], wrong_types: tuple[str, ...], *, what: str) ->
     return told
 
 
-def gap_fault(engine: str, gap: Mean, allowed: float) -> list[str]:
+def gap_fault(engine: str, gap: float, allowed: float) -> list[str]:
     """Return a sentence if the engine is farther from torch, with the same weights, than is allowed."""
-    if gap.nats_per_token <= allowed:
+    if gap <= allowed:
         return []
-    return [f"{engine} is {gap.nats_per_token:.4f} nats/token from torch with the same weights; {allowed:.4f} are allowed."]
+    return [f"{engine} is {gap:.4f} nats/token from torch with the same weights; {allowed:.4f} are allowed."]
 
 
 def divergences(p: Floats, q: Floats) -> Floats:

@@ -49,4 +49,4 @@ class CheckpointCheck(Check):
     def broken(self) -> tuple[str, ...]:
         """Sentences about another size, other formats, and too large a gap to torch."""
         sizes = self.size_promised, self.size_found
-        return (*faults(sizes, self.wrong_types, what="checkpoint"), *gap_fault(self.engine_name, self.engine_gap, self.allowed_gap))
+        return (*faults(sizes, self.wrong_types, what="checkpoint"), *gap_fault(self.engine_name, self.engine_gap.nats_per_token, self.allowed_gap))

@@ -85,10 +85,12 @@ class Reference:
         """Compute the same for several sets of weights, each given to the model by one of `loads`, in one pass over the model's blocks if it is
         streamed: `(n, n_objectives)` for each.
         """
-        batches = self._batches(first, stop)
+        batches, loaded = self._batches(first, stop), list[Callable[[], None]]()
 
         def run(load: Callable[[], None], sequences: slice) -> NDArray[np.float64]:
-            load()
+            if model.residence.is_streamed or loaded[-1:] != [load]:  # the weights of a job are its own, those in memory stay
+                load()
+                loaded.append(load)
             found = self._compared(model, objectives, sequences)
             return np.stack([objective.by_sequence(values) for objective, values in zip(objectives, found, strict=True)], axis=1)
 

@@ -146,7 +146,7 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress)
     require_device(device)
     store = Store(folder / DATABASE)
     with timed(store, "load"), progress.stage("Loading the model", 1) as advance:
-        room = Room(folder, settings.search_memory_bytes, stream=settings.stream)
+        room = Room(folder, settings.search_memory_bytes, stream=settings.stream, sequence_length=settings.sequence_length)
         model = load(settings.model, device, view=engine_named(settings.target).view, dtype=settings.computed_in(device), room=room)
         advance(1)
     if model.residence.is_streamed:

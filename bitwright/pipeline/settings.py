@@ -212,7 +212,7 @@ class Settings:
             "parts of the file": f"of at most {self.split_max_bytes} bytes" if self.split_max_bytes else "one",
             "rows that formats are priced by": self.price_rows or "by the size of the model",
             "seed": str(self.seed),
-            **({"type computed in": self.dtype} if self.dtype not in ("", "float32") else {}),
+            "computed in": self.dtype or "the type of the device",
             "xllamacpp": importlib.metadata.version("xllamacpp"),
             "bitwright": importlib.metadata.version("bitwright"),
         }

@@ -1,5 +1,6 @@
 """Commands as plain functions: search, describe, plan, fit, verify. Each works on the run folder of the one before it."""
 
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import load, open_headers
+from bitwright.compress import Room, load, open_headers
 from bitwright.devices import Device
 from bitwright.engines import N_CONTEXTS, Check, check, engine_named, model_as_held, prefixes
 from bitwright.errors import RunError, UserError
@@ -201,7 +202,7 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
     """
     progress = progress or Silent()
     require_device(device)
-    target, whole = target_of(plan), load(plan.model.source, device, view=engine_named(plan.target).view)
+    target, whole = target_of(plan), load(plan.model.source, device, view=engine_named(plan.target).view, room=Room(Path(tempfile.gettempdir())))
     model = model_as_held(whole, target)
     require_fit(plan, model.source)
     length = min(_CHECKED_TOKENS, model.source.context_length or _CHECKED_TOKENS)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import bitwright as bw
 from bitwright.compress import open_source
@@ -74,6 +75,7 @@ def test_the_identity_tells_every_setting_that_changes_the_outcome(llama_tied: P
         "sequence_length": 129,
         "seed": 1,
         "split_max_bytes": 10**6,
+        "dtype": "bfloat16",
     }
     found = [plain.identity(source)] + [replace(plain, **{name: value}).identity(source) for name, value in others.items()]
     other_model = plain.identity(open_source(str(llama_96)))
@@ -96,6 +98,31 @@ def test_the_identity_goes_by_what_files_hold_and_not_where_they_are(llama_tied:
         return bw.Settings(str(llama_tied), calibration=str(path)).identity(source)
 
     assert identity("x", "one") == identity("y", "one") != identity("x", "two")
+
+
+def test_where_a_model_is_computed_does_not_change_the_identity(llama_tied: Path) -> None:
+    source, plain = open_source(str(llama_tied)), bw.Settings(str(llama_tied))
+    assert replace(plain, stream=True, search_memory_bytes=10**9).identity(source) == plain.identity(source)
+
+
+def test_the_type_is_that_of_the_device_where_none_is_said() -> None:
+    plain, half = bw.Settings("m"), bw.Settings("m", dtype="float16")
+    assert [plain.computed_in(device) for device in ("cpu", "cuda:1", "mps")] == [torch.float32, torch.bfloat16, torch.bfloat16]
+    assert [half.computed_in(device) for device in ("cpu", "cuda")] == [torch.float16, torch.float16]
+    with pytest.raises(UserError) as refused:
+        bw.Settings("m", dtype="float8")
+    sentence(refused.value, "'float8'", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({"target": "integers", "codec": "gptq"}, "gptq"), ({"ship_codec": "obs"}, "obs"), ({"steps": ("router-calibration",)}, "router-calibration")],
+)
+def test_what_runs_blocks_that_it_changes_is_not_streamed(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError) as refused:
+        bw.Settings("m", **given).require_streamable()
+    sentence(refused.value, named, "--search-memory")
+    bw.Settings("m").require_streamable()
 
 
 def test_the_order_of_the_menu_is_no_matter(llama_tied: Path) -> None:

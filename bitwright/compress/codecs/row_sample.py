@@ -9,7 +9,7 @@ Rows are quantized independently of each other by every codec, so a drawn row ha
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -31,16 +31,6 @@ class DrawnRows:
     rows: Indices
     weights: NDArray[np.float64]
     groups: Indices
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Consecutive rows of a sample, `start` to `stop`, that have one group and one weight."""
-
-    start: int
-    stop: int
-    group: int
-    weight: float
 
 
 class RowSample:
@@ -68,15 +58,18 @@ class RowSample:
         """Return the weights of the drawn rows `(n,)`."""
         return self._drawn[tensor.name].weights if tensor.name in self._drawn else np.ones(matrix_shape(tensor)[0])
 
-    def within(self, tensor: Tensor, start: int, stop: int) -> tuple[Indices, Indices, list[Block]]:
-        """Return the drawn rows among `start` to `stop`, by block: their numbers `(n,)`, their places in `levels` `(n,)`, and the blocks."""
+    def within(self, tensor: Tensor, start: int, stop: int) -> tuple[Indices, Indices, NDArray[np.float64]]:
+        """Return the drawn rows among `start` to `stop`, ascending: their numbers `(n,)`, their places in `levels` `(n,)`, and the factors
+        `(n, 1 + n_groups)` of each in the sum over all rows, its weight, and in that of its group, the root of it.
+        """
         if tensor.name not in self._drawn:
             rows = np.arange(start, stop)
-            return rows, rows, [Block(0, len(rows), 0, 1.0)]
+            return rows, rows, np.ones((len(rows), 2))
         drawn = self._drawn[tensor.name]
-        first, last = np.searchsorted(drawn.rows, [start, stop])
-        order = first + np.lexsort((drawn.weights[first:last], drawn.groups[first:last]))
-        return drawn.rows[order], order, list(_blocks(drawn.groups[order], drawn.weights[order]))
+        some = slice(*np.searchsorted(drawn.rows, [start, stop]))
+        weights, places = drawn.weights[some, None], np.arange(some.start, some.stop)
+        of_groups = np.sqrt(weights) * (drawn.groups[some, None] == np.arange(self.n_groups))
+        return drawn.rows[some], places, np.concatenate([weights, of_groups], axis=1)
 
     @cached_property
     def key(self) -> str:
@@ -152,11 +145,3 @@ def _sampled(tensor: Tensor, n_rows: int) -> Tensor:
     """Return the tensor with `n_rows` rows, over all matrices of a stack."""
     shape = (tensor.shape[0], n_rows // tensor.shape[0]) if len(tensor.shape) == 3 else (n_rows,)
     return replace(tensor, shape=(*shape, tensor.shape[-1]))
-
-
-def _blocks(groups: Indices, weights: NDArray[np.float64]) -> Iterator[Block]:
-    """Yield the runs of rows of equal group and weight."""
-    edges = np.flatnonzero((np.diff(groups) != 0) | (np.diff(weights) != 0)) + 1
-    for start, stop in zip([0, *edges], [*edges, len(groups)], strict=True):
-        if stop > start:
-            yield Block(int(start), int(stop), int(groups[start]), float(weights[start]))

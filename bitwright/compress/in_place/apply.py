@@ -14,6 +14,7 @@ from bitwright.compress.models.model import Model
 from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.residence import Weights
 from bitwright.compress.models.source import Floats
+from bitwright.errors import ModelError
 from bitwright.spaces import DROP, Choice, Format, Space, Tensor, chosen_cache, expert_of
 
 
@@ -40,7 +41,15 @@ def applied(model: Model, weights: Weights) -> Iterator[Mapping[str, torch.Tenso
 
 @contextmanager
 def rounded_as(model: Model, types: Mapping[str, torch.dtype]) -> Iterator[None]:
-    """Round the weights in `types` to the values of their type within the block; the original of each changed weight is kept in memory."""
+    """Round the weights in `types` to the values of their type within the block; the original of each changed weight is kept in memory.
+
+    Raises:
+        ModelError: the model is streamed, and a weight would change.
+    """
+    if model.residence.is_streamed:
+        _require_rounded(model, types)
+        yield
+        return
     weights, saved = weights_of(model.module), dict[str, torch.Tensor]()
     try:
         with torch.no_grad():
@@ -54,6 +63,15 @@ def rounded_as(model: Model, types: Mapping[str, torch.dtype]) -> Iterator[None]
         with torch.no_grad():
             for name, original in saved.items():
                 weights[name].copy_(original)
+
+
+def _require_rounded(model: Model, types: Mapping[str, torch.dtype]) -> None:
+    changed = [name for name, weight in model.weights() if name in types and not torch.equal(weight.to(types[name]).to(weight), weight)]
+    if changed:
+        raise ModelError(
+            f"A streamed model is compared with one whose weights outside of the plan are the same; that one rounds {changed[0]} to "
+            f"{types[changed[0]]}: give more --search-memory."
+        )
 
 
 def planned_weights(model: Model, packed_tensors: PackedTensors, *, formats: Mapping[str, Format]) -> Weights:

@@ -46,11 +46,11 @@ def load(name: str, device: str = "cpu", *, view: View = GGUF_VIEW, dtype: torch
         UserError: `room` does not hold two of its blocks.
     """
     checkpoint = open_checkpoint(name)
-    source, tokenizer = _source(checkpoint, view), checkpoint.tokenizer
     if room is not None and streams(checkpoint.skeleton, room, dtype=dtype):
         module, residence, notes = _streamed(checkpoint, view, torch.device(device), dtype, room)
     else:
         module, residence, notes = checkpoint.module(), IN_MEMORY, ()
+    source, tokenizer = _source(checkpoint, view), checkpoint.tokenizer
     module.requires_grad_(False)
     module.train(mode=False)
     bound = view.bound(checkpoint, module)

@@ -45,6 +45,7 @@ _GENERATED_TOKENS = 24
 _FLOAT_FORMATS = ("F32", "F16", "BF16", "F64")
 _GAP_FACTOR, _GAP_FLOOR = 3.0, 0.005  # how much of a healthy gap a built file may show, and nats below which no gap is told from noise
 _STANDARD_ERRORS = 2.0
+_REROUTED = 1 / 8  # largest share of contexts in which rounding may send a token of a mixture to another expert
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class LlamaCppCheck(Check):
     `in_torch` and `in_engine` are the divergences of the plan's weights and cache from the original in torch, over the check's contexts; `engine_gap`
     is the divergence of the engine from torch with the plan's own weights, `original_gap` the same with the original's, or where the original is kept
     as floats, with a Q8_0 copy of it, since the engine rounds activations only for quantized weights. The `steady` gaps are those of most contexts of
-    some length, see `steady_context`; of a `mixture` rounding moves some contexts far by sending a token to another expert.
+    some length, see `steady_context`. `typical_gap` is the `engine_gap`, of a mixture without the eighth of contexts that differ most, since rounding
+    may send a token to another expert there.
     """
 
     size_promised: int
@@ -67,7 +69,7 @@ class LlamaCppCheck(Check):
     original_gap: Mean
     steady_gap: float
     steady_original_gap: float
-    mixture: bool
+    typical_gap: float
     tokenizes_alike: bool
     prompt: str
     generated: Generated
@@ -85,14 +87,13 @@ class LlamaCppCheck(Check):
 
     @property
     def allowed_gap(self) -> float:
-        """Largest `engine_gap` that the engine's own rounding explains: what healthy models show, and what chance adds to the original's mean
-        where that is healthy, and to that of a mixture whose gap is healthy in most contexts of every length.
+        """Largest `typical_gap` that the engine's own rounding explains: what healthy models show, and what chance adds to the original's mean
+        where that is healthy.
         """
-        routed = _STANDARD_ERRORS * self.engine_gap.standard_error if self.mixture and self.steady_gap <= HEALTHY_NATS else 0.0
         if self.steady_original_gap > HEALTHY_NATS:
-            return HEALTHY_NATS + routed
+            return HEALTHY_NATS
         usual = _GAP_FACTOR * self.original_gap.nats_per_token + _GAP_FLOOR
-        return min(usual, HEALTHY_NATS + _STANDARD_ERRORS * self.original_gap.standard_error) + routed
+        return min(usual, HEALTHY_NATS + _STANDARD_ERRORS * self.original_gap.standard_error)
 
     @property
     def rows(self) -> tuple[tuple[str, str, str], ...]:
@@ -113,7 +114,7 @@ class LlamaCppCheck(Check):
     def broken(self) -> tuple[str, ...]:
         """Sentences about another size, other types, and too large gaps to torch."""
         found = faults((self.size_promised, self.size_found), self.wrong_types, what="file")
-        gap = gap_fault(self.engine, self.engine_gap, self.allowed_gap)
+        gap = gap_fault(self.engine, self.typical_gap, self.allowed_gap)
         found += gap
         if self.steady_gap > HEALTHY_NATS and self.steady_original_gap > HEALTHY_NATS:
             found.append(
@@ -154,6 +155,7 @@ def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
         del reference_engine  # two servers at once would share the cores
         engine = LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=n_threads, cache=plan.cache.types)
         planned_in_engine = _in_engine(engine, contexts, advance)
+    planned_gaps = divergences(planned_in_torch, planned_in_engine)
     return LlamaCppCheck(
         size_promised=_promised_bytes(plan, built),
         size_found=sum(part.stat().st_size for part in built.parts),
@@ -163,9 +165,9 @@ def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
         in_engine=mean_divergence(original_in_torch, planned_in_engine),
         engine_gap=mean_divergence(planned_in_torch, planned_in_engine),
         original_gap=mean_divergence(reference_in_torch, reference_in_engine),
-        steady_gap=_steady(divergences(planned_in_torch, planned_in_engine), lengths),
+        steady_gap=_steady(planned_gaps, lengths),
         steady_original_gap=_steady(divergences(reference_in_torch, reference_in_engine), lengths),
-        mixture=is_mixture(model),
+        typical_gap=typical(planned_gaps, rerouted=is_mixture(model)),
         tokenizes_alike=tokenizes_alike(model, engine),
         prompt=prompt,
         generated=engine.generate(prompt, _GENERATED_TOKENS),
@@ -194,6 +196,12 @@ def _promised_bytes(plan: Plan, built: GgufSource) -> int:
 
 def _steady(nats: Floats, lengths: list[int]) -> float:
     return float(nats[steady_context(nats, lengths)])
+
+
+def typical(nats: Floats, *, rerouted: bool) -> float:
+    """Return the mean of `nats` `(n_contexts,)`, without the largest where tokens may be `rerouted`."""
+    n_left_out = int(_REROUTED * len(nats)) if rerouted else 0
+    return float(np.sort(nats)[: len(nats) - n_left_out].mean())
 
 
 def _in_engine(engine: LlamaCpp, contexts: list[NDArray[np.int64]], advance: Advance) -> Floats:

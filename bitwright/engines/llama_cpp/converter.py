@@ -58,7 +58,7 @@ class Converter:
     def _key(self, folder: Path) -> str:
         code = sorted(path for pattern in ("*.py", "conversion/*.py", "gguf/*.py", "gguf-py/gguf/*.py") for path in self.script.parent.glob(pattern))
         digest = hashlib.sha256(float_type(folder).encode())
-        for text in (*_contents(code), *_contents(path for path in sorted(folder.iterdir()) if path.is_file())):
+        for text in (*_contents([_PROGRAM, *code]), *_contents(path for path in sorted(folder.iterdir()) if path.is_file())):
             digest.update(text)
         return digest.hexdigest()[:24]
 

@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from bitwright.compress import FLOAT_TYPES, ROUTER, ParameterSlice, StoredTensor, module_tensors, n_experts_used_of, weights_of
 from bitwright.engines.native.packed_modules import AssembledLinear, Block, PackedEmbedding, PackedLinear, PackedMatrix, PackedStack, WidenedLinear
-from bitwright.engines.native.rerouted_router import ReroutedRouter
+from bitwright.engines.native.rerouted_router import ReroutedRouter, router_path
 from bitwright.errors import ModelError
 from bitwright.spaces import INTEGER_FORMATS, Absence, DroppedExpert, Format, Tensor, TensorPart, discover, into_channels, into_experts
 
@@ -174,19 +174,9 @@ def _reroute(module: PreTrainedModel, formats: Mapping[str, Format], routers: Se
             raise ModelError(f"Only experts can be dropped; config.json also drops {layer}: build the checkpoint again.")
         gone.setdefault(expert[1], {})[int(expert[2])] = form.replacement
     for block, replacements in gone.items():
-        path = _router_path(module, next(name for name in routers if name.startswith(f"{block}.")))
+        path = router_path(module, next(name for name in routers if name.startswith(f"{block}.")))
         router = ReroutedRouter(module.get_submodule(path), replacements, n_at_once=n_experts_used_of(module.config))
         module.set_submodule(path, router)
-
-
-def _router_path(module: PreTrainedModel, parameter: str) -> str:
-    """Return the path of the router whose matrix is `parameter`: the outermost module that has no other matrix, since some read that of a layer in
-    them without calling it.
-    """
-    own, path = module.get_parameter(parameter), parameter.rpartition(".")[0]
-    while all(weight is own or weight.dim() < 2 for weight in module.get_submodule(path.rpartition(".")[0]).parameters()):
-        path = path.rpartition(".")[0]
-    return path
 
 
 def _require_whole(module: PreTrainedModel, entries: Mapping[str, StoredTensor], tied: frozenset[str]) -> None:

@@ -43,3 +43,13 @@ class ReroutedRouter(nn.Module):
         state = dict(self.named_parameters()) | dict(self.named_buffers())
         with _Rerouting(self.gone, self._n_at_once):
             return torch.func.functional_call(self._router[0], state, given, named)
+
+
+def router_path(module: nn.Module, parameter: str) -> str:
+    """Return the path of the router whose matrix is `parameter`: the outermost module that has no other matrix, since some read that of a layer in
+    them without calling it.
+    """
+    own, path = module.get_parameter(parameter), parameter.rpartition(".")[0]
+    while all(weight is own or weight.dim() < 2 for weight in module.get_submodule(path.rpartition(".")[0]).parameters()):
+        path = path.rpartition(".")[0]
+    return path

@@ -24,7 +24,7 @@ class _Squares(Tap):
         self.counts = {tensor.name: np.zeros(tensor.n_matrices) for tensor in bound}
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:  # noqa: ARG002
-        rows = x.detach().reshape(-1, x.shape[-1])
+        rows = x.detach().reshape(-1, x.shape[-1]).float()
         squares = rows.square().sum(dim=0).double().cpu().numpy()
         for use in (use for use in uses if use.is_first):
             self.sums[use.tensor][use.group] += squares

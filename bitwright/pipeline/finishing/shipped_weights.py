@@ -42,8 +42,14 @@ def shipped_folder(run: Run, formats: Mapping[str, str]) -> Path:
 
 
 def shipped_weights(loaded: LoadedRun, run: Run, choice: Choice) -> Weights:
-    """Return the weights of a choice `(n_units,)` as they ship, computing those that are not stored. The model must have its original weights."""
+    """Return the weights of a choice `(n_units,)` as they ship, computing those that are not stored. The model must have its original weights.
+
+    Raises:
+        UserError: the model is streamed, and what ships needs all of it in memory.
+    """
     space, model = run.space, loaded.model
+    if model.residence.is_streamed:
+        run.settings.require_streamable()
     formats = space.names(choice)
     by_name: dict[str, Format] = {form.name: form for form in space.formats}
     levels = _rounded(loaded, run, formats) if run.settings.requantizes else loaded.levels

@@ -106,8 +106,8 @@ def _measured(evaluator: Evaluator, question: Question, *, left: float) -> Itera
     """
     at_once = int(max(1, min(evaluator.at_once, left)))
     for start in range(0, len(question.choices), at_once):
-        choices = question.choices[start : start + at_once]
-        yield from zip(choices, evaluator.evaluate(list(choices), question.n_sequences, against=tuple(question.against)), strict=True)
+        choices = [*question.choices[start : start + at_once]]
+        yield from zip(choices, evaluator.evaluate(choices, question.n_sequences, against=tuple(question.against)), strict=True)
 
 
 def _told(evaluator: Evaluator, question: Question, choice: Choice, measurement: Measurement) -> Trials:

@@ -58,24 +58,23 @@ def test_each_matrix_of_a_stack_and_all_certain_rows_are_drawn() -> None:
     assert drawn_rows(DENSE, 100, n_groups=2, seed=0).weights.tolist() == [1] * 24
 
 
-def test_blocks_have_one_group_and_one_weight_and_cover_the_drawn_rows() -> None:
+def test_factors_are_weights_and_their_roots_by_group() -> None:
     drawn = drawn_rows(DENSE, 9, n_groups=3, seed=0, certain=np.array([0, 5, 6]))
     few = RowSample(levels(Path("unused")), {DENSE.name: drawn}, 3)
-    rows, places, blocks = few.within(DENSE, 4, 20)
-    assert sorted(rows) == [row for row in drawn.rows if 4 <= row < 20]
+    rows, places, factors = few.within(DENSE, 4, 20)
+    assert rows.tolist() == [row for row in drawn.rows if 4 <= row < 20]
     assert np.array_equal(drawn.rows[places], rows)
-    assert [block.start for block in blocks] == [0, *(block.stop for block in blocks[:-1])]
-    assert blocks[-1].stop == len(rows)
-    for block in blocks:
-        assert set(drawn.groups[places[block.start : block.stop]]) == {block.group}
-        assert set(drawn.weights[places[block.start : block.stop]]) == {block.weight}
+    assert np.array_equal(factors[:, 0], drawn.weights[places])
+    assert np.array_equal(factors[:, 1:].argmax(axis=1), drawn.groups[places])
+    np.testing.assert_allclose((factors[:, 1:] ** 2).sum(axis=1), factors[:, 0])
+    assert ((factors[:, 1:] > 0).sum(axis=1) == 1).all()
 
 
 def test_all_rows_are_the_levels_themselves(tmp_path: Path) -> None:
     here = levels(tmp_path)
     whole = all_rows(here)
-    rows, places, blocks = whole.within(DENSE, 3, 9)
-    assert (rows.tolist(), places.tolist(), len(blocks)) == ([*range(3, 9)], [*range(3, 9)], 1)
+    rows, places, factors = whole.within(DENSE, 3, 9)
+    assert (rows.tolist(), places.tolist(), factors[:, 0].tolist()) == ([*range(3, 9)], [*range(3, 9)], [1] * 6)
     assert (whole.is_whole, whole.key, whole.levels, whole.packed(DENSE)) == (True, "", here, DENSE)
     assert sample(tmp_path).key not in ("", sample(tmp_path, seed=1).key)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from bitwright.engines.llama_cpp.convert_program import merged
 from bitwright.engines.llama_cpp.converter import converter_named, float_type
 from bitwright.engines.llama_cpp.converter_package import installed_converter, last_line
 from bitwright.errors import LibraryError, ModelError
@@ -27,6 +28,13 @@ TRUSTS = """
 import sys
 from transformers import AutoTokenizer
 AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)
+"""
+READS = """
+import json, sys
+from pathlib import Path
+from transformers import AutoConfig
+said = AutoConfig.from_pretrained(Path(sys.argv[1]), trust_remote_code=False).to_dict()
+open(sys.argv[sys.argv.index("--outfile") + 1], "w").write(json.dumps(said))
 """
 
 
@@ -82,6 +90,22 @@ def test_code_of_a_tokenizer_is_not_run(tmp_path: Path, model: Path) -> None:
     with pytest.raises(ModelError):
         converter_named(script(tmp_path, TRUSTS), Silent()).convert(model, Silent())
     assert not ran.exists()
+
+
+def test_the_converter_reads_settings_by_the_names_in_the_file(tmp_path: Path, model: Path) -> None:
+    """transformers 5 renames `rotary_pct` of Pythia, which the converter asks for, and the layers of Granite's hybrids."""
+    stored = {"model_type": "gpt_neox", "rotary_pct": 0.5, "layer_types": ["full_attention"], "num_hidden_layers": 1, "pad_token_id": None}
+    (model / "config.json").write_text(json.dumps(stored))
+    said = json.loads(converter_named(script(tmp_path, READS), Silent()).convert(model, Silent()).read_text())
+    assert said["rotary_pct"] == 0.5
+    assert said["rope_parameters"]["partial_rotary_factor"] == 0.5
+    assert said["hidden_size"] > 0
+
+
+def test_stored_settings_are_merged_into_those_of_transformers() -> None:
+    settings = {"a": 1, "b": {"c": 2, "d": 3}, "e": [1], "f": 4}
+    assert merged(settings, {"b": {"c": 5}, "e": ["x"], "f": None, "g": 6}) == {"a": 1, "b": {"c": 5, "d": 3}, "e": ["x"], "f": 4, "g": 6}
+    assert settings["b"] == {"c": 2, "d": 3}
 
 
 def test_a_path_without_a_converter_is_refused(tmp_path: Path) -> None:

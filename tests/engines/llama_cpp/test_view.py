@@ -32,8 +32,8 @@ def stablelm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("odd") / "stablelm", "stablelm", {})
 
 
-def convert(folder: Path, path: Path, *, scaled: str = "", bare: str = "") -> Path:
-    """Write what a converter would: the matrix `scaled` of another model, and a tensor `bare` that the module does not have."""
+def convert(folder: Path, path: Path, *, other: str = "", bare: str = "") -> Path:
+    """Write what a converter would: the matrix `other` of another model, and a tensor `bare` that the module does not have."""
     weights = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
     named = {"token_embd.weight": "model.embed_tokens.weight", "output.weight": "lm_head.weight", "output_norm.weight": "model.norm.weight"}
     named |= {f"blk.{i}.{role}.weight": LAYER.format(i, part) for i in range(2) for role, part in PARTS.items()}
@@ -41,7 +41,7 @@ def convert(folder: Path, path: Path, *, scaled: str = "", bare: str = "") -> Pa
     writer.add_block_count(2)
     writer.add_context_length(128)
     for name, parameter in named.items():
-        writer.add_tensor(name, (weights[parameter] * (2 if name == scaled else 1)).numpy())
+        writer.add_tensor(name, (weights[parameter].sin() * 2 if name == other else weights[parameter]).numpy())
     if bare:
         writer.add_tensor(bare, np.linspace(5, 9, 32, dtype=np.float32).reshape(1, 32))
     writer.write_header_to_file()
@@ -71,7 +71,7 @@ def test_a_small_matrix_that_the_module_lacks_stays_with_a_note(stablelm: Path, 
 
 
 def test_a_file_of_another_model_is_refused_with_the_first_tensor_that_differs(stablelm: Path, tmp_path: Path) -> None:
-    path = convert(stablelm, tmp_path / "s.gguf", scaled="blk.1.attn_v.weight")
+    path = convert(stablelm, tmp_path / "s.gguf", other="blk.1.attn_v.weight")
     with pytest.raises(ModelError) as caught:
         load(f"{stablelm}+{path}", view=LLAMA_CPP_VIEW)
     sentence(caught.value, path, stablelm, "first in blk.1.attn_v.weight", "1 of 17 tensors")

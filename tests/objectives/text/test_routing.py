@@ -58,6 +58,25 @@ def test_logits_are_those_of_the_router_wherever_it_returns_them() -> None:
     torch.testing.assert_close(call.weights, call.logits.softmax(dim=-1).max(dim=-1, keepdim=True).values)
 
 
+def test_a_router_that_reads_its_layers_weight_without_calling_it_is_seen() -> None:
+    """LongCat multiplies by the matrix of a layer in its router, and returns logits, weights and indices itself."""
+    shape = {"vocab_size": 384, "hidden_size": 32, "ffn_hidden_size": 48, "num_layers": 1, "num_attention_heads": 2, "expert_ffn_hidden_size": 16}
+    latent = {"kv_lora_rank": 16, "q_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16, "head_dim": 16}
+    config = AutoConfig.for_model("longcat_flash", **shape, **latent, n_routed_experts=4, zero_expert_num=2, moe_topk=2)
+    torch.manual_seed(0)
+    module, name = AutoModelForCausalLM.from_config(config).eval(), "model.layers.0.mlp.router.classifier.weight"
+    weight = torch.nn.init.normal_(module.get_parameter(name)).detach()
+    router = Tensor("model.layers.0.mlp.router.classifier.weight", tuple(weight.shape), "F32", "ffn_gate_inp")
+    source = Headers("tiny", "longcat_flash", (), (router,), n_experts_used=2)
+    model = Model(module, None, source, {router.name: (ParameterSlice(name, -1, range(6)),)})
+    calls: list[RouterCall] = []
+    with torch.inference_mode(), hook_routers(model, calls.append):
+        module(torch.from_numpy(TOKENS.ids), use_cache=False)
+    (call,) = calls
+    torch.testing.assert_close(call.logits, call.x @ weight.T)
+    assert call.chosen.shape == (TOKENS.n_tokens, 2)
+
+
 def test_shares_sum_up_in_each_layer(mixtral: Model) -> None:
     found = collect_routing(mixtral, TOKENS, progress=Silent())
     np.testing.assert_allclose(np.bincount(found.layer, found.shares(found.n_chosen)), [1, 1])

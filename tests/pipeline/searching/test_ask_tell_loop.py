@@ -105,7 +105,7 @@ def test_a_search_run_again_measures_nothing_and_ends_the_same(evaluator: Evalua
         return random_within(Problem(space, uniform(space, "Q4_0")[None], 12, seed=1), budget, n=6)
 
     first, spent = explored(random(), evaluator, evaluations=4)
-    monkeypatch.setattr(Evaluator, "_read", None)
+    monkeypatch.setattr(Evaluator, "_measure", None)
     again, spent_again = explored(random(), evaluator, evaluations=4)
     assert np.array_equal(first.trials.choices, again.trials.choices)
     assert np.array_equal(first.trials.values, again.trials.values)

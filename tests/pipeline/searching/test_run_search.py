@@ -82,7 +82,7 @@ def test_every_method_keeps_its_budget_and_its_effort(method: Method, opened_for
     if method.name not in _WHOLE_FRONT:  # which search the whole front
         assert (sizes <= middle(run)).all()
     assert all((weight == before[name]).all() for name, weight in bench.model.module.named_parameters())
-    monkeypatch.setattr(Evaluator, "_read", None)
+    monkeypatch.setattr(Evaluator, "_measure", None)
     again = search_budget(bench, run, budget_bits=middle(run), search=search)
     assert np.array_equal(again.trials.choices, found.trials.choices)
     assert np.array_equal(again.trials.values, found.trials.values)

@@ -152,6 +152,16 @@ def test_the_rows_that_the_text_looks_up_are_all_drawn(tied: Model, tmp_path: Pa
     assert set(rows) <= set(drawn(tied, tmp_path, 16).within(tensor, 0, tensor.shape[0])[0])
 
 
+def test_a_quarter_of_the_rows_of_embedding_and_head_is_drawn(tied: Model, tmp_path: Path) -> None:
+    (name,) = looked_up(tied, TOKENS)
+    tensor = next(tensor for tensor in tied.tensors if tensor.name == name)
+    few = drawn(tied, tmp_path, 16)
+    n_rows, n_certain = tensor.shape[0], len(np.unique(TOKENS.ids))
+    assert len(few.within(tensor, 0, n_rows)[0]) == n_certain + n_rows // 4
+    other = next(tensor for tensor in tensors(space_of(tied, MENU)) if tensor.name != name)
+    assert len(few.within(other, 0, other.shape[0])[0]) == 16
+
+
 def test_rows_follow_from_the_error_wanted() -> None:
     wide, narrow = Tensor("a", (10**7, 64), "F32"), Tensor("b", (100, 64), "F32")
     assert rows_wanted(wide, 0.1) == 200

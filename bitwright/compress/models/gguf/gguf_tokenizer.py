@@ -148,18 +148,23 @@ def _vocabulary(described: dict[str, Any], n_tokens: int) -> tuple[list[str], li
 def _scores(described: dict[str, Any], file: Path) -> dict[str, float]:
     """Return the score of each token text: SentencePiece's own if its `file` exists, else the negated rank of the first merge that yields it."""
     if file.is_file():
-        processor = _sentence_pieces(file)
-        return {processor.id_to_piece(i): processor.get_score(i) for i in range(processor.get_piece_size())}
+        return _scores_of_pieces(file)
     scores = {text: 0.0 for text in described["model"]["vocab"] if len(text) == 1 or _BYTE_TEXT.fullmatch(text)}
     for rank, (left, right) in enumerate(described["model"]["merges"]):
         scores.setdefault(left + right, float(-1 - rank))
     return scores
 
 
-def _sentence_pieces(file: Path) -> SentencePieceProcessor:
+def _scores_of_pieces(file: Path) -> dict[str, float]:
+    """Return the score of each piece of a model of SentencePiece.
+
+    Raises:
+        ModelError: it is none, or a piece is no text.
+    """
     try:
-        return SentencePieceProcessor(model_proto=file.read_bytes())
-    except (OSError, RuntimeError, ValueError) as error:
+        processor = SentencePieceProcessor(model_proto=file.read_bytes())
+        return {processor.id_to_piece(i): processor.get_score(i) for i in range(processor.get_piece_size())}
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
         raise ModelError(f"A tokenizer.model must be SentencePiece's; {file} is not ({shown(error)}): download the model again.") from error
 
 

@@ -30,10 +30,9 @@ _AS_IT_IS = "F32"
 class Binding:
     """Tensors of a file by where their values are in the module.
 
-    `pieces` has the matrices that were found, `rounded` the names of those that the file rounds to its own float type or
-    multiplies by a constant, `copies` the tensors of the
-    same rows as another tensor of the file, which has them in `pieces`, and `elsewhere` those whose values some parameter has in another arrangement.
-    Nothing is known of the `unfound`.
+    `pieces` has the matrices that were found, `rounded` the names of those that the file rounds to its own float type or multiplies by a constant,
+    `copies` the tensors of the same rows as another tensor of the file, which has them in `pieces`, and `elsewhere` those whose values some parameter
+    has in another arrangement. Nothing is known of the `unfound`.
     """
 
     pieces: dict[str, tuple[ParameterSlice, ...]]

@@ -13,6 +13,8 @@ from bitwright.errors import UserError
 
 #: memory of a process that has the libraries loaded and runs one block of a small model
 CONSTANT_BYTES = 600 << 20
+#: sequences whose logits are in memory at once, and how often: themselves, their probabilities, and those summed up to draw from
+_SEQUENCES, _COPIES = 4, 3
 #: upper bound on hidden states in memory, and on what else grows with the text
 _TEXT_BYTES = 1 << 30
 
@@ -20,17 +22,19 @@ _TEXT_BYTES = 1 << 30
 @dataclass(frozen=True)
 class Room:
     """Memory of a search: `memory_bytes`, or what the machine has free where that is 0. With `stream` a model is streamed even if it fits. What
-    memory does not hold of the text goes to files in `scratch`.
+    memory does not hold of a text, in sequences of `sequence_length` tokens, goes to files in `scratch`.
     """
 
     scratch: Path
     memory_bytes: int = 0
     stream: bool = False
+    sequence_length: int = 128
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that a model takes: `whole`, as much as a search needs of a model in memory, and streamed at `least`; `text` is left for hidden states
+    """Bytes that a model takes: `whole`, as much as a search needs of a model in memory, and streamed at `least`: its two largest neighbouring
+    stations, what lies outside of them, the logits of a batch, and a constant for the libraries. `text` is left for hidden states
     and as much again for what else grows with the text.
     """
 
@@ -62,7 +66,8 @@ def footprint(skeleton: PreTrainedModel, room: Room, *, dtype: torch.dtype) -> F
         UserError: the memory does not hold two of its blocks.
     """
     neighbours, outside = station_bytes(skeleton, stations_of(skeleton), width=dtype.itemsize)
-    least, memory_bytes = neighbours + outside + CONSTANT_BYTES, _memory(room)
+    logits = 4 * _COPIES * _SEQUENCES * room.sequence_length * int(skeleton.config.get_text_config().vocab_size)
+    least, memory_bytes = neighbours + outside + logits + CONSTANT_BYTES, _memory(room)
     if memory_bytes < least:
         raise UserError(
             f"A streamed model needs two of its blocks in memory at once; {memory_bytes / 1e9:.2f} GB do not hold them: give at least "
@@ -76,8 +81,8 @@ def sentence_of(found: Footprint, room: Room) -> str:
     why = "as asked" if room.stream else f"since in memory it would take {found.whole / 1e9:.1f} GB of {_memory(room) / 1e9:.1f} GB"
     return (
         f"The model is streamed block by block, {why}: every pass over a text reads all of its weights once from the disk, a gradient sweep twice, "
-        f"and memory is expected to stay below {found.streamed / 1e9:.2f} GB ({found.least / 1e9:.2f} GB for two blocks, what lies outside of them "
-        f"and the libraries, {2 * found.text / 1e9:.2f} GB for the text)."
+        f"and memory is expected to stay below {found.streamed / 1e9:.2f} GB ({found.least / 1e9:.2f} GB for two blocks, what lies outside of them, "
+        f"logits and the libraries, {2 * found.text / 1e9:.2f} GB for the text)."
     )
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from bitwright.compress.models.residence import Changes, Job, Residence, Result, Views, Weights
+from bitwright.compress.models.streaming.freed_memory import return_freed_memory
 from bitwright.compress.models.streaming.hidden_states import HiddenStates
 from bitwright.compress.models.streaming.lockstep import Turns, run_together
 from bitwright.compress.models.streaming.recorded_blocks import (
@@ -231,6 +232,7 @@ class Streamed(Residence):
         for name in names:
             self._parameters[name].untyped_storage().resize_(0)
         self._present -= set(names)
+        return_freed_memory()
 
     def _free_all(self) -> None:
         """Free all weights, as between two passes."""

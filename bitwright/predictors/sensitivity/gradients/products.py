@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor as Torch
 
-#: weight change of a chunk of rows `(n_rows, n_columns)` -> product of each sequence `(n_sequences,)`
+#: weight change of a chunk of rows `(n_rows, n_columns)` -> product of each sequence `(n_sequences,)`, or of each of its rows `(n_sequences, n_rows)`
 OfChange = Callable[[Torch], Torch]
 
 
@@ -31,9 +31,13 @@ class Product(ABC):
         """
 
     @abstractmethod
+    def by_row(self, inputs: Torch, slopes: Torch) -> OfChange:
+        """Return the product of each row as a function of the weight change, for the same."""
+
+    @abstractmethod
     def embedding(self, slopes: Torch, change: Torch) -> Torch:
-        """Return the product of each sequence `(n_sequences,)` for a look-up, from the gradients `slopes` at the rows looked up and their `change`,
-        both `(n_sequences, length, n_columns)`.
+        """Return the product of each token `(n_sequences, length)` for a look-up, from the gradients `slopes` at the rows looked up and their
+        `change`, both `(n_sequences, length, n_columns)`.
         """
 
 
@@ -47,9 +51,14 @@ class InnerProduct(Product):
         gradient = torch.bmm(slopes.transpose(1, 2), inputs).flatten(1)  # (n_sequences, weights of the chunk)
         return lambda change: gradient @ change.reshape(-1)
 
+    def by_row(self, inputs: Torch, slopes: Torch) -> OfChange:
+        """Return the function from a change `(n_rows, n_columns)` to ⟨g, ΔW⟩ of each row `(n_sequences, n_rows)`."""
+        gradient = torch.bmm(slopes.transpose(1, 2), inputs)  # (n_sequences, n_rows, n_columns)
+        return lambda change: (gradient * change).sum(dim=2)
+
     def embedding(self, slopes: Torch, change: Torch) -> Torch:
-        """Return ⟨g, ΔW⟩ `(n_sequences,)` of the rows looked up."""
-        return (slopes * change).flatten(1).sum(dim=1)
+        """Return ⟨g, ΔW⟩ `(n_sequences, length)` of the rows looked up."""
+        return (slopes * change).sum(dim=2)
 
 
 class AbsoluteProduct(Product):
@@ -62,9 +71,14 @@ class AbsoluteProduct(Product):
         gradient = torch.bmm(slopes.transpose(1, 2), inputs).flatten(1).abs_()
         return lambda change: gradient @ change.reshape(-1).abs()
 
+    def by_row(self, inputs: Torch, slopes: Torch) -> OfChange:
+        """Return the function from a change `(n_rows, n_columns)` to Σ|g·ΔW| of each row `(n_sequences, n_rows)`."""
+        gradient = torch.bmm(slopes.transpose(1, 2), inputs)
+        return lambda change: (gradient * change).abs_().sum(dim=2)
+
     def embedding(self, slopes: Torch, change: Torch) -> Torch:
-        """Return Σ|g·ΔW| `(n_sequences,)` of the rows looked up."""
-        return (slopes * change).abs().flatten(1).sum(dim=1)
+        """Return Σ|g·ΔW| `(n_sequences, length)` of the rows looked up."""
+        return (slopes * change).abs_().sum(dim=2)
 
 
 class SquaredOutputChange(Product):
@@ -76,6 +90,10 @@ class SquaredOutputChange(Product):
         """Return the function from a change `(n_rows, n_columns)` to Σ(slope · Δoutput)² `(n_sequences,)`."""
         return lambda change: (inputs @ change.T).mul_(slopes).square_().flatten(1).sum(dim=1)
 
+    def by_row(self, inputs: Torch, slopes: Torch) -> OfChange:
+        """Return the function from a change `(n_rows, n_columns)` to Σ(slope · Δoutput)² of each row `(n_sequences, n_rows)`."""
+        return lambda change: (inputs @ change.T).mul_(slopes).square_().sum(dim=1)
+
     def embedding(self, slopes: Torch, change: Torch) -> Torch:
-        """Return Σ(slope · Δoutput)² `(n_sequences,)` of the rows looked up."""
-        return (slopes * change).square_().flatten(1).sum(dim=1)
+        """Return Σ(slope · Δoutput)² `(n_sequences, length)` of the rows looked up."""
+        return (slopes * change).square_().sum(dim=2)

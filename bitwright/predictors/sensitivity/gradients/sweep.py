@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.compress import Block, Job, applied, indices, planned_weights
+from bitwright.compress import Job, applied, indices, planned_weights
 from bitwright.errors import ModelError
 from bitwright.objectives import Tap, Tapped, Use, is_mixture
 from bitwright.predictors.sensitivity.caching import cache_key
@@ -216,39 +216,34 @@ class _Pricing(Tap):
 
     def _price_linear(self, uses: list[Use], x: Torch, slopes: Torch) -> None:
         with torch.no_grad():
-            inputs, outputs = (rows.reshape(self._n_sequences, -1, rows.shape[-1]) for rows in (x, slopes))
+            inputs, outputs = (rows.reshape(self._n_sequences, -1, rows.shape[-1]).float() for rows in (x, slopes))
             for use in uses:
-                for wanted, places, block in self._chunks(use, inputs):
+                for wanted, places, factors in self._chunks(use, inputs):
                     order = torch.from_numpy(use.order[wanted]).to(x.device)
-                    of_changes = [product.linear(inputs, outputs[:, :, order]) for product in self._products]
+                    arguments = inputs, outputs[:, :, order]
+                    of_changes = [product.linear(*arguments) if self._rows.is_whole else product.by_row(*arguments) for product in self._products]
                     for f, change in self._changes(use, wanted, places):
-                        self._add(use, f, [of_change(change) for of_change in of_changes], block)
+                        self._add(use, f, [_sums(of_change(change), factors) for of_change in of_changes])
 
     def _price_embedding(self, uses: list[Use], ids: Torch, slopes: Torch) -> None:
         with torch.no_grad():
             for use in uses:
                 row_of = np.argsort(use.order)  # torch row -> engine row
                 rows = row_of[ids.cpu().numpy()]
-                for block, wanted, places in self._looked_up(use, np.unique(rows)):
+                drawn, places, factors = self._drawn(use)
+                looked_up = np.isin(drawn, rows)
+                wanted = drawn[looked_up]
+                if len(wanted):
                     place = np.searchsorted(wanted, rows).clip(max=len(wanted) - 1)
-                    found = torch.from_numpy(wanted[place] == rows).to(slopes)[..., None]
-                    looked_up = torch.from_numpy(place).to(ids.device)
-                    for f, change in self._changes(use, wanted, places):
-                        self._add(use, f, [product.embedding(slopes * found, change[looked_up]) for product in self._products], block)
+                    of_tokens = factors[looked_up][place] * (wanted[place] == rows)[..., None]  # (n_sequences, length, n_sums)
+                    chosen = torch.from_numpy(place).to(ids.device)
+                    for f, change in self._changes(use, wanted, places[looked_up]):
+                        self._add(use, f, [_sums(product.embedding(slopes.float(), change[chosen]), of_tokens) for product in self._products])
 
-    def _looked_up(self, use: Use, rows: NDArray[np.int64]) -> Iterator[tuple[Block, NDArray[np.int64], NDArray[np.int64]]]:
-        """Yield the blocks of a use with some of `rows` `(n,)`, ascending, and of these the numbers in the use and the places in the levels."""
-        drawn, places, blocks = self._drawn(use)
-        for block in blocks:
-            of_block = slice(block.start, block.stop)
-            has = np.isin(drawn[of_block], rows)
-            if has.any():
-                yield block, drawn[of_block][has], places[of_block][has]
-
-    def _drawn(self, use: Use) -> tuple[NDArray[np.int64], NDArray[np.int64], list[Block]]:
-        """Return the drawn rows of a use: their numbers in it, their places in the levels, and their blocks."""
-        numbers, places, blocks = self._rows.within(self._tensors[use.tensor][1], use.first_row, use.first_row + len(use.order))
-        return numbers - use.first_row, places, blocks
+    def _drawn(self, use: Use) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return the drawn rows of a use: their numbers in it, their places in the levels, and their factors."""
+        numbers, places, factors = self._rows.within(self._tensors[use.tensor][1], use.first_row, use.first_row + len(use.order))
+        return numbers - use.first_row, places, factors[:, : self.values.shape[2]]
 
     def _changes(self, use: Use, wanted: NDArray[np.int64], places: NDArray[np.int64]) -> Iterator[tuple[int, Torch]]:
         """Yield the column of `values` and ΔW `(n_rows, n_columns)` of the rows `wanted` of a use, at `places` of the levels, for every offered
@@ -264,27 +259,33 @@ class _Pricing(Tap):
             back = _rows(self._originals, use, wanted) - current
             yield from ((int(f), back) for f in (*np.flatnonzero(stored), -1))
 
-    def _add(self, use: Use, column: int, products: list[Torch], block: Block) -> None:
-        """Add products `(n_sequences,)` of the rows of a block to the whole sums, and to those of its group."""
-        for values, of_sequences in zip(self.values, products, strict=True):
-            found, of_unit = of_sequences.double().cpu().numpy(), values[:, :, self._tensors[use.tensor][0], column]
-            of_unit[:, 0] += block.weight * found
-            if not self._rows.is_whole:
-                of_unit[:, 1 + block.group] += np.sqrt(block.weight) * found
+    def _add(self, use: Use, column: int, sums: list[NDArray[np.float64]]) -> None:
+        """Add sums `(n_sequences, n_sums)` of some rows of a use."""
+        for values, of_product in zip(self.values, sums, strict=True):
+            values[:, :, self._tensors[use.tensor][0], column] += of_product
 
-    def _chunks(self, use: Use, inputs: Torch) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Block]]:
-        """Yield the drawn rows of a use, as many of one block as memory allows: their numbers in it, and their places in the levels."""
+    def _chunks(self, use: Use, inputs: Torch) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+        """Yield the drawn rows of a use, as many at a time as memory allows: their numbers in it, their places in the levels, and their factors."""
         n, length, n_columns = inputs.shape
         step = max(1, _CHUNK_BYTES // (4 * (max(n_columns, length) * n + 2 * n_columns)))
-        wanted, places, blocks = self._drawn(use)
-        for block in blocks:
-            for start in range(block.start, block.stop, step):
-                some = slice(start, min(start + step, block.stop))
-                yield wanted[some], places[some], block
+        wanted, places, factors = self._drawn(use)
+        for start in range(0, len(wanted), step):
+            some = slice(start, start + step)
+            yield wanted[some], places[some], factors[some]
+
+
+def _sums(products: Torch, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums `(n_sequences, n_sums)` of products: of whole sequences `(n_sequences,)` themselves, of rows `(n_sequences, n_rows)` by their
+    `factors` `(n_rows, n_sums)`, and of tokens by those `(n_sequences, n_tokens, n_sums)`.
+    """
+    found = products.double().cpu().numpy()
+    if found.ndim == 1:
+        return found[:, None]
+    return found @ factors if factors.ndim == 2 else np.einsum("nt,nts->ns", found, factors)
 
 
 def _rows(parameters: Mapping[str, Torch], use: Use, wanted: NDArray[np.int64]) -> Torch:
-    """Return the rows `wanted` of a use, in the engine's order."""
+    """Return the rows `wanted` of a use, in the engine's order, float32."""
     matrix = use.piece.matrix(parameters[use.piece.parameter])
-    rows = matrix[torch.from_numpy(use.order[wanted]).to(matrix.device)]
+    rows = matrix[torch.from_numpy(use.order[wanted]).to(matrix.device)].float()
     return rows if use.columns is None else rows[:, torch.from_numpy(indices(use.columns)).to(rows.device)]

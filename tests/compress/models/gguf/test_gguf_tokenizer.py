@@ -1,5 +1,6 @@
 """Tokenizers that llama.cpp reads as the `tokenizers` library does. That both split text alike is tested with the models."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from gguf import TokenType
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
+from bitwright.compress import open_source
 from bitwright.compress.models.checkpoints.hugging_face import HuggingFaceSource, rows_in_memory
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS, PRE_TOKENIZERS, tokenizer_entries
 from bitwright.errors import ModelError
 from tests.compress import tiny_models as tiny
+from tests.sentences import sentence
 
 CONFIG = AutoConfig.for_model("llama", pad_token_id=7)
 TEXT = "I'LL say: \"They'd 1234567890 naïve CamelCase日本語\"...\r\n\n\t  x = [1, 22, 333]; // ¿qué?\n   end  \n"
@@ -131,3 +134,15 @@ def test_a_tokenizer_that_is_not_described_is_refused(tmp_path):
 
     with pytest.raises(ModelError, match="'Slow' is not: save the model's fast tokenizer"):
         values(Slow(), tmp_path)
+
+
+def test_pieces_that_are_no_text_are_refused(llama_tied, tmp_path):
+    folder = Path(shutil.copytree(llama_tied, tmp_path / "model"))
+    file = folder / "tokenizer.model"
+    whole = file.read_bytes()
+    assert "▁".encode() in whole
+    for broken in (whole.replace("▁".encode(), b"\xff\x96\x81"), whole[: len(whole) // 2] + b"\xff" * 40, b"no model"):
+        file.write_bytes(broken)
+        with pytest.raises(ModelError) as caught:
+            open_source(str(folder))
+        sentence(caught.value, file)

@@ -1,4 +1,4 @@
-"""Parameters that transformers changes while it loads a packed checkpoint are found on a module, which stays as it is."""
+"""Weights that transformers changes while it loads a packed checkpoint are named, and the module stays as it is."""
 
 import pytest
 import torch

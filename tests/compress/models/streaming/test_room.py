@@ -13,7 +13,7 @@ from tests.sentences import sentence
 
 def test_what_does_not_fit_is_streamed(llama_gqa: Path, tmp_path: Path) -> None:
     whole = whole_bytes(open_checkpoint(str(llama_gqa)).skeleton, torch.float32)
-    fits, does_not = (load(str(llama_gqa), view=MODULE_VIEW, room=Room(tmp_path, n_bytes)) for n_bytes in (whole, whole - 1))
+    fits, does_not = (load(str(llama_gqa), view=MODULE_VIEW, room=Room(tmp_path, n_bytes, sequence_length=8)) for n_bytes in (whole, whole - 1))
     assert not fits.residence.is_streamed
     assert not fits.notes
     assert does_not.residence.is_streamed
