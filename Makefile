@@ -11,7 +11,7 @@
 #   VENV=.venv            where the environment lies
 #   TORCH=torch           what pip is asked for first; e.g. TORCH='torch --index-url URL' for another build of the pinned version
 #   BUDGET=90MB           the demo's budget in bytes of the finished file
-#   MUTANTS=5000          the campaign's mutants of each of its 23 inputs
+#   MUTANTS=5000          the campaign's mutants of each of its 40 inputs
 #   ROUNDS=24             how often it kills each command, fills its disk and flips a bit of what it keeps
 #   SEED=1                where its random numbers begin
 #   OUT=demo/             where the demo writes
