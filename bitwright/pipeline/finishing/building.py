@@ -16,6 +16,7 @@ from bitwright.compress import (
     Source,
     cut_importance,
     describe_differences,
+    named_parts,
     needs_moments,
     open_source,
     parts_beside,
@@ -23,7 +24,7 @@ from bitwright.compress import (
     read_pinned_weights,
 )
 from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names, split_engine
-from bitwright.errors import BrokenPromiseError, PlanError
+from bitwright.errors import BrokenPromiseError, OutputError, PlanError
 from bitwright.pipeline.results import plan_inputs, require_place, require_results
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import ABSENT, DROP, Kept, Plan, Target, Tensor, expert_of
@@ -45,6 +46,7 @@ def build(plan: Plan, out: Path, *, split_max_bytes: int = 0, progress: Progress
     _engine_of(plan)
     engine = split_engine(plan.target, split_max_bytes or plan.split_max_bytes)
     require_place(out)
+    _require_whole(out)
     require_results(dict.fromkeys((out, *parts_beside(out)), MODEL), plan_inputs(plan))
     whole = open_source(plan.model.source, engine.view)
     source, container = engine.held(whole), engine.container(plan.model.source)
@@ -64,6 +66,14 @@ def build(plan: Plan, out: Path, *, split_max_bytes: int = 0, progress: Progress
             withdraw(file)
         raise BrokenPromiseError(f"The model must have the {promised:,} bytes of its plan; it had {found:,} and was removed: please report this.")
     return first
+
+
+def _require_whole(out: Path) -> None:
+    if named_parts(out) != [out]:
+        raise OutputError(
+            f"A model must be written to a name of its own; {out.name} is that of a part of a split one: leave the numbers out, and name the size of "
+            "parts with --split-max-size."
+        )
 
 
 def files_of(plan: Plan, path: Path) -> list[Path]:

@@ -81,6 +81,16 @@ def test_a_changed_part_is_noticed_and_one_that_another_wrote_is_kept(fit_of_ggu
     assert parts[1].read_bytes() == words
 
 
+def test_a_name_of_a_part_is_no_name_for_a_model(fit_of_gguf: Fit, tmp_path: Path) -> None:
+    made = fit_of_gguf.fitted.plan
+    first = bw.build(made, tmp_path / "m.gguf", split_max_bytes=2**18)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(OutputError) as refused:
+        bw.build(made, first)
+    sentence(refused.value, first.name, "--split-max-size")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_plan_for_another_model_is_refused(fit_of_gguf: Fit, searched: Run, tmp_path: Path) -> None:
     plan = fit_of_gguf.fitted.plan
     other = plan.model.model_copy(update={"source": searched.settings.model})
