@@ -9,7 +9,24 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("bitwright", "benchmarks", "examples", "tests")
 
-CLAUSES = ("what", "whatever", "who", "whoever", "whose", "which", "whichever", "how", "why", "when", "where", "wherever", "while", "if", "because")
+CLAUSES = (
+    "what",
+    "whatever",
+    "who",
+    "whoever",
+    "whose",
+    "which",
+    "whichever",
+    "how",
+    "why",
+    "when",
+    "where",
+    "wherever",
+    "whether",
+    "while",
+    "if",
+    "because",
+)
 PRONOUNS = (
     *("that", "it", "its", "they", "their", "he", "his", "our", "this", "these", "those", "such", "none", "nothing", "everything"),
     *("both", "another", "other", "one", "same"),
@@ -45,7 +62,9 @@ def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
     assert not told, "\n".join(["", *told])
 
 
-@pytest.mark.parametrize("text", ["What a plan is.", "See `Codec.serves`.", "The same in vLLM.", "It waits.", "As ModelOpt does: so.", "None."])
+@pytest.mark.parametrize(
+    "text", ["What a plan is.", "Whether it fits.", "See `Codec.serves`.", "The same in vLLM.", "It waits.", "As ModelOpt does: so.", "None."]
+)
 def test_other_beginnings_are_noticed(text: str) -> None:
     tree = ast.parse(f'def f():\n    """{text}"""\n\n\nclass A:\n    """Codec of integers."""\n')
     assert [line for line, found in docstrings(tree) if faulty(found)] == [2]

@@ -50,7 +50,7 @@ class Cell:
 
     @property
     def works(self) -> bool:
-        """Whether the model was built, is what was promised, and is loaded by its engine."""
+        """Return whether the model was built, is as promised, and is loaded by its engine."""
         return not self.sentence
 
 

@@ -32,7 +32,7 @@ RIVALS = (
 
 
 def installed(python: str, rival: Rival) -> bool:
-    """Whether the environment of `python` has the rival."""
+    """Return whether the environment of `python` has the rival."""
     program = f"from importlib.metadata import version; version('{rival.package}')"
     return not subprocess.run([python, "-c", program], check=False, capture_output=True).returncode
 

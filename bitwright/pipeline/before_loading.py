@@ -101,7 +101,7 @@ def require_searchable(
     require_folder(out)
     require_device(device)
     require_texts(settings.calibration, settings.held_out)
-    require_resumable(settings, out)
+    require_resumable(settings.on_device(device), out)
     view = engine_named(settings.target).view
     view.prepare(settings.model, progress or Silent())
     outline = open_headers(settings.model, view)

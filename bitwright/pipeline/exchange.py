@@ -51,7 +51,7 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
         )
     asked = replace(settings, formats=tuple(sorted(set(formats.values()))), skip=unquantized)
     _choice(named_space(asked, outline.least), formats)
-    require_resumable(asked, out)
+    require_resumable(asked.on_device(device), out)
     with working_in(out):
         loaded = set_up(asked, out, device=device, progress=progress)
         space = whole_space(loaded)

@@ -50,7 +50,7 @@ from bitwright.objectives import (
 )
 from bitwright.pipeline.calibration.mixture import Share, mixed, sequences_by_text, shares_in, shares_of, store_origins
 from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED, QUANTIZED
-from bitwright.pipeline.settings import SELF, Settings
+from bitwright.pipeline.settings import DTYPES, SELF, Settings
 from bitwright.progress import Progress
 from bitwright.spaces import Target
 from bitwright.written_files import digest
@@ -144,10 +144,10 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress)
         UserError: the model or device cannot be used, or the run in the folder was started with other settings.
     """
     require_device(device)
-    store = Store(folder / DATABASE)
+    settings, store = settings.on_device(device), Store(folder / DATABASE)
     with timed(store, "load"), progress.stage("Loading the model", 1) as advance:
         room = Room(folder, settings.search_memory_bytes, stream=settings.stream, sequence_length=settings.sequence_length)
-        model = load(settings.model, device, view=engine_named(settings.target).view, dtype=settings.computed_in(device), room=room)
+        model = load(settings.model, device, view=engine_named(settings.target).view, dtype=DTYPES[settings.dtype], room=room)
         advance(1)
     if model.residence.is_streamed:
         settings.require_streamable()

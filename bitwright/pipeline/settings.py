@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -229,9 +229,9 @@ class Settings:
                 f"A streamed model is quantized tensor by tensor; {what} runs blocks that it changes: leave it out, or give more --search-memory."
             )
 
-    def computed_in(self, device: str) -> torch.dtype:
-        """Return the type that the model is computed in on a device."""
-        return DTYPES[self.dtype or (DTYPES_OF_DEVICES.get(device.partition(":")[0], "float32"))]
+    def on_device(self, device: str) -> "Settings":
+        """Return the settings with the type that the model is computed in on a device, which a run keeps on any other."""
+        return self if self.dtype else replace(self, dtype=DTYPES_OF_DEVICES.get(device.partition(":")[0], "float32"))
 
     def to_json(self) -> str:
         """Return the settings as JSON for the run folder, with the packages that plug-ins come from."""

@@ -237,11 +237,11 @@ def test_rules_that_cannot_be_followed_are_told_first(llama_96: Path, texts: Pat
 
 @pytest.mark.usefixtures("unread")
 def test_another_way_to_go_on_with_a_run_is_told_first(llama_256: Path, tmp_path: Path) -> None:
-    settings = small(llama_256)
+    settings = small(llama_256).on_device("cpu")
     with closing(Store(tmp_path / "o" / "run.sqlite")) as store:
         store.check_settings(settings.identity(Headers("m", "llama", (), ())))
         store.put_array("table", np.zeros(1))
-    for words in ({"target": "native", "formats": ()}, {"seed": 1}, {"sequence_length": 16}, {"split_max_bytes": 10**6}):
+    for words in ({"target": "native", "formats": ()}, {"seed": 1}, {"sequence_length": 16}, {"split_max_bytes": 10**6}, {"dtype": "bfloat16"}):
         with pytest.raises(RunError) as refused:
             fit(small(llama_256, **words), tmp_path / "o")  # type: ignore[arg-type]
         sentence(refused.value, "the settings it began with")

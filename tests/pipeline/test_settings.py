@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import bitwright as bw
 from bitwright.compress import open_source
@@ -107,8 +106,8 @@ def test_where_a_model_is_computed_does_not_change_the_identity(llama_tied: Path
 
 def test_the_type_is_that_of_the_device_where_none_is_said() -> None:
     plain, half = bw.Settings("m"), bw.Settings("m", dtype="float16")
-    assert [plain.computed_in(device) for device in ("cpu", "cuda:1", "mps")] == [torch.float32, torch.bfloat16, torch.bfloat16]
-    assert [half.computed_in(device) for device in ("cpu", "cuda")] == [torch.float16, torch.float16]
+    assert [plain.on_device(device).dtype for device in ("cpu", "cuda:1", "mps")] == ["float32", "bfloat16", "bfloat16"]
+    assert [half.on_device(device) for device in ("cpu", "cuda")] == [half, half]
     with pytest.raises(UserError) as refused:
         bw.Settings("m", dtype="float8")
     sentence(refused.value, "'float8'", "bfloat16")

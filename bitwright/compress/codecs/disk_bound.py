@@ -19,7 +19,7 @@ class DiskBound:
     """
 
     def __init__(self, folder: Path, n_bytes: int, *, tensors: Container[str]) -> None:
-        self._n_bytes, self._lock = n_bytes, Lock()
+        self._folder, self._n_bytes, self._lock = folder, n_bytes, Lock()
         found = [(path, path.stat()) for path in folder.rglob("*") if path.name.rpartition(".")[0] in tensors and path.is_file()]
         self._sizes = OrderedDict((path, about.st_size) for path, about in sorted(found, key=lambda each: each[1].st_mtime_ns))
 
@@ -38,11 +38,15 @@ class DiskBound:
                 self._remove(next(iter(self._sizes)))
 
     def keep(self, paths: Iterable[Path]) -> None:
-        """Remove all files but those of `paths`."""
+        """Remove all files but those of `paths`, and folders that are empty then."""
         kept = set(paths)
         with self._lock:
-            for path in [path for path in self._sizes if path not in kept]:
+            gone = [path for path in self._sizes if path not in kept]
+            for path in gone:
                 self._remove(path)
+            for folder in {path.parent for path in gone} - {self._folder}:
+                with suppress(OSError):  # others' files are in it
+                    folder.rmdir()
 
     def _remove(self, path: Path) -> None:
         """Remove a file; one that cannot be removed is no longer counted."""

@@ -47,7 +47,7 @@ class RowSample:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every tensor has all of its rows, so that nothing is estimated."""
+        """True if every tensor has all of its rows, so that nothing is estimated."""
         return not self._drawn
 
     def packed(self, tensor: Tensor) -> Tensor:

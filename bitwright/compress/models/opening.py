@@ -28,7 +28,7 @@ from bitwright.compress.models.hub import NO_CODE, configuration, located, quiet
 from bitwright.compress.models.joined_name import split_name
 from bitwright.compress.models.model_settings import settings_of_folder
 from bitwright.compress.models.module_state import weights_of
-from bitwright.compress.models.tensor_layout import ParameterSlice
+from bitwright.compress.models.row_source import fill_parameter
 
 _HEAD = "output.weight"
 _KEPT_OPEN = 4  # opened models in memory; a run needs one
@@ -142,7 +142,6 @@ class GgufCheckpoint:
             )
         return loaded
 
-    @torch.no_grad()
     def _filled(self) -> PreTrainedModel:
         with quietly(self.path), no_init_weights():
             filled = made(self.config, dtype=torch.float32)
@@ -150,8 +149,7 @@ class GgufCheckpoint:
         require_same_tensors(self.source, filled)
         rows = GgufRows(self.source, filled)
         for name, weight in weights_of(filled).items():
-            for expert, matrix in enumerate(weight) if weight.dim() == 3 else ((-1, weight),):
-                matrix.copy_(rows.rows(ParameterSlice(name, expert, range(matrix.shape[0]))).reshape(matrix.shape))
+            fill_parameter(name, weight, rows.rows)
         return filled
 
     @property

@@ -1,7 +1,7 @@
 """Source whose tensors are made of slices of a module's parameters, read row by row on demand."""
 
 from abc import ABC
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -14,6 +14,37 @@ from bitwright.spaces import Tensor
 
 #: reads the rows of a parameter slice in engine order, float32 on the CPU
 Rows = Callable[[ParameterSlice], Torch]
+
+
+_CHUNK_BYTES = 1 << 25
+
+
+def fill_parameter(name: str, parameter: Torch, rows: Rows) -> None:
+    """Read the weights of the parameter called `name` into it, a few rows at a time and rounded to its type.
+
+    Raises:
+        ModelError: they cannot be read.
+    """
+    with torch.inference_mode(mode=False), torch.no_grad():
+        for piece, place in _chunks_of(name, parameter):
+            place.copy_(rows(piece).reshape(place.shape))
+
+
+def _chunks_of(name: str, parameter: Torch) -> Iterator[tuple[ParameterSlice, Torch]]:
+    """Yield slices of a parameter, a few rows each, with the part of it that each is."""
+    if parameter.dim() == 0:
+        yield ParameterSlice(name, -1, range(1)), parameter
+    elif parameter.dim() == 3 and parameter.shape[1] > 1:  # a stack of matrices
+        for expert, matrix in enumerate(parameter):
+            yield from ((ParameterSlice(name, expert, rows), matrix[rows.start : rows.stop]) for rows in _row_ranges(matrix))
+    else:
+        yield from ((ParameterSlice(name, -1, rows), parameter[rows.start : rows.stop]) for rows in _row_ranges(parameter))
+
+
+def _row_ranges(matrix: Torch) -> Iterator[range]:
+    """Yield ranges of rows of at most `_CHUNK_BYTES` in float32, at least one row each."""
+    step = max(1, _CHUNK_BYTES * matrix.shape[0] // max(4 * matrix.numel(), 1))
+    yield from (range(start, min(start + step, matrix.shape[0])) for start in range(0, matrix.shape[0], step))
 
 
 class RowSource(Source, ABC):

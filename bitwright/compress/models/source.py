@@ -74,6 +74,10 @@ class Source(ABC):
         form = GGML_BY_NAME.get(tensor.stored)
         return form.size_bytes(tensor.shape) if form else self.stored(tensor).nbytes
 
+    def some_rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
+        """Read the rows from `start` up to `stop` of `read`."""
+        return self.read(tensor)[start:stop]
+
     def part(self, tensor: Tensor, expert: int) -> Floats:
         """Read the weights of one expert of a stack `(n_experts, n_rows, n_columns)` as float32 `(n_rows, n_columns)`."""
         weights: Floats = self.read(tensor).reshape(tensor.shape)[expert]

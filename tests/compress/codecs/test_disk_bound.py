@@ -81,3 +81,13 @@ def test_a_plan_s_tensors_alone_are_kept(tmp_path: Path) -> None:
     digests(here)
     here.keep({tensor.name: "Q4_0" for tensor in TENSORS[:2]})
     assert names(tmp_path) == {f"{tensor.name}.Q4_0" for tensor in TENSORS[:2]}
+
+
+def test_a_folder_of_sampled_rows_goes_with_them(tmp_path: Path) -> None:
+    for folder, others in (("rows-1", ()), ("rows-2", ("notes.txt",))):
+        for name in (f"{TENSORS[0].name}.Q8_0", *others):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / name).write_bytes(bytes(SIZE))
+    levels(tmp_path, 100 * SIZE).keep({})
+    assert names(tmp_path) == {"rows-2"}
+    assert names(tmp_path / "rows-2") == {"notes.txt"}

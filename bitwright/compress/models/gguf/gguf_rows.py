@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from bitwright.compress.models.architectures import ARCHITECTURES, lay_out
 from bitwright.compress.models.gguf.reader import GgufSource
 from bitwright.compress.models.module_state import weights_of
-from bitwright.compress.models.tensor_layout import ParameterSlice, in_module_order
+from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import Tensor
 
 _NORM = "norm.weight"
@@ -37,8 +37,14 @@ class GgufRows:
         for place, tensor, group in sorted(self._places[piece.parameter, piece.expert], key=lambda found: found[0].start):
             first, past = max(piece.start, place.start), min(piece.stop, place.stop)
             if first < past:
-                read = self._source.read(tensor) if group < 0 else self._source.part(tensor, group)
-                rows = in_module_order(place, torch.from_numpy(np.array(read)).reshape(-1, self._widths[piece.parameter]))
-                rows = rows - 1 if self._plus_one and tensor.name.endswith(_NORM) else rows
-                found.append(rows[first - place.start : past - place.start])
+                rows = self._some(tensor, group, place, first - place.start, past - place.start, self._widths[piece.parameter])
+                found.append(rows - 1 if self._plus_one and tensor.name.endswith(_NORM) else rows)
         return torch.cat(found) if len(found) > 1 else found[0]
+
+    def _some(self, tensor: Tensor, group: int, place: ParameterSlice, first: int, past: int, width: int) -> Torch:
+        """Read the rows from `first` up to `past` of a place, in the module's order; of the tensor no more than lies between them."""
+        if tensor.shape[-1] != width:  # a vector
+            return torch.from_numpy(np.array(self._source.read(tensor))).reshape(-1, width)[first:past]
+        wanted = np.arange(first, past) if place.is_plain else np.argsort(place.order())[first:past]
+        begin = (group * tensor.shape[-2] if group > 0 else 0) + int(wanted.min())
+        return torch.from_numpy(self._source.some_rows(tensor, begin, begin + int(np.ptp(wanted)) + 1))[torch.from_numpy(wanted - wanted.min())]

@@ -73,6 +73,11 @@ class GgufSource(Source):
         """Dequantize a tensor to float32 `(n_rows, n_columns)`."""
         return dequantize(self.stored(tensor), tensor.stored, (prod(tensor.shape[:-1]), tensor.shape[-1]))
 
+    def some_rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
+        """Dequantize the rows from `start` up to `stop`; the others are not read."""
+        packed = self.stored(tensor).reshape(prod(tensor.shape[:-1]), -1)[start:stop]
+        return dequantize(packed, tensor.stored, (stop - start, tensor.shape[-1]))
+
     def part(self, tensor: Tensor, expert: int) -> Floats:
         """Dequantize one expert of a stack to float32 `(n_rows, n_columns)`; the others are not read."""
         return dequantize(self.stored_part(tensor, expert), tensor.stored, (tensor.shape[1], tensor.shape[2]))

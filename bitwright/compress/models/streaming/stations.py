@@ -4,7 +4,6 @@ The blocks are the largest list of modules in the decoder, so no name of a famil
 memory.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -69,8 +68,3 @@ def _blocks(module: PreTrainedModel, apart: set[int]) -> list[nn.Module]:
 
 def _n_weights(module: nn.Module, apart: set[int]) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if id(parameter) not in apart)
-
-
-def paths_of(stations: tuple[Station, ...], module: PreTrainedModel) -> Iterator[tuple[Station, nn.Module]]:
-    """Yield each station with its module."""
-    yield from ((station, module.get_submodule(station.name)) for station in stations)

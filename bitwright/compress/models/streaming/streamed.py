@@ -15,6 +15,7 @@ import torch
 from torch import Tensor as Torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from bitwright.compress.models.residence import Changes, Job, Residence, Result, Views, Weights
 from bitwright.compress.models.streaming.freed_memory import return_freed_memory
@@ -37,9 +38,7 @@ from bitwright.errors import ModelError
 from bitwright.progress import Advance
 
 _WHOLE = "Derivatives of a streamed model go through its blocks one at a time; these need all of it in memory: choose --sensitivity gradient."
-
-
-_GETTER = "__get__"  # of shapes and types, which need no weights
+_GETTER, _VIEWS = "__get__", ("T", "mT", "H", "mH")  # shapes and types need no weights, transposes do
 
 
 @dataclass(eq=False)
@@ -269,8 +268,9 @@ class _Guard(TorchFunctionMode):
     """Requires that every weight that a function takes is in memory: reading a freed one would end the process."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for taken in args if func.__name__ != _GETTER else ():
-            if isinstance(taken, nn.Parameter) and taken.numel() and not taken.untyped_storage().nbytes():
+        needs_weights = func.__name__ != _GETTER or func.__self__.__name__ in _VIEWS  # type: ignore[attr-defined]
+        for taken in tree_leaves((args, kwargs)) if needs_weights else ():
+            if isinstance(taken, Torch) and taken.numel() and not taken.untyped_storage().nbytes():
                 raise ModelError(
                     "A model is streamed where each block's weights are read within the block alone; this model reads others: give more "
                     "--search-memory, or a machine with more."

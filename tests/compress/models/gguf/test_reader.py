@@ -56,6 +56,15 @@ def require_written(path: Path, source: Source, formats: dict[str, str], given_b
     return again
 
 
+@pytest.mark.parametrize("form", ["Q8_0", "Q4_K", "F16"])
+def test_some_rows_are_those_of_the_whole(form: str, tmp_path: Path, llama_256: Path) -> None:
+    source, name = open_source(str(llama_256)), "blk.0.ffn_down.weight"
+    write(tmp_path / "m.gguf", source, {name: form})
+    written = GgufSource(tmp_path / "m.gguf")
+    tensor = next(tensor for tensor in written.tensors if tensor.name == name)
+    np.testing.assert_array_equal(written.some_rows(tensor, 5, 23), written.read(tensor)[5:23])
+
+
 @given(tensors=made.tensors(), metadata=made.key_values(), data=st.data())
 @in_one_folder
 def test_the_size_is_counted_to_the_byte(tensors: tuple[Tensor, ...], metadata: tuple[KeyValue, ...], data: st.DataObject, tmp_path: Path) -> None:

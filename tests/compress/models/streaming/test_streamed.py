@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,25 @@ def test_derivatives_through_the_whole_model_are_refused(llama_gqa: Path, tmp_pa
     with pytest.raises(ModelError) as raised:
         torch.func.functional_call(model.module, weights, (torch.from_numpy(IDS),), {"use_cache": False})
     assert "go through its blocks one at a time" in sentence(raised.value)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda weight, x: x @ weight.T,
+        lambda weight, x: torch.cat([weight, weight]),
+        lambda weight, x: torch.nn.functional.linear(x, weight=weight),
+    ],
+    ids=["view", "list", "keyword"],
+)
+def test_a_block_that_is_read_from_outside_is_refused(read: Callable[..., torch.Tensor], llama_gqa: Path, tmp_path: Path) -> None:
+    """Refuse it by a sentence: reading memory that was freed would end the process."""
+    model = streamed(llama_gqa, tmp_path)
+    norm, weight = model.module.model.norm, model.module.get_parameter("model.layers.0.self_attn.q_proj.weight")
+    norm.register_forward_pre_hook(lambda _, given: read(weight, given[0]) is None and None)
+    with pytest.raises(ModelError) as raised:
+        logits(model)
+    assert "within the block alone" in sentence(raised.value)
 
 
 def test_weights_that_change_while_they_are_streamed_are_named(tmp_path: Path, llama_gqa: Path) -> None:
