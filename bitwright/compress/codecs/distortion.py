@@ -57,7 +57,7 @@ def sampled_distortion(space: Space, sample: RowSample, *, progress: Progress) -
     """
     plain = np.full(space.offered.shape, np.nan)
     weighted = plain.copy()
-    with progress.stage("Quantizing every tensor in every format", sum(unit.n_weights for unit in space.units)) as advance:
+    with progress.stage("Quantizing in every format", sum(unit.n_weights for unit in space.units)) as advance:
         for u, unit in enumerate(space.units):
             for f in np.argsort(space.size_bits[u], kind="stable"):
                 if np.nanmin(plain[u], initial=np.inf) == 0:

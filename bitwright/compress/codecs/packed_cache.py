@@ -1,4 +1,4 @@
-"""Packed tensors of a model: every tensor in every format, quantized once, stored on disk and dequantized on demand.
+"""Packed tensors of a model in any format: quantized once, stored on disk and dequantized on demand.
 
 The folder is a cache: what a bound on its bytes removes is quantized again to the same bytes when it is needed.
 

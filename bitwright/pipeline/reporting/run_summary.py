@@ -29,7 +29,7 @@ _STAGES = {
     "parity": "comparing the original in llama.cpp",
     "dropping": "dropping one expert at a time",
     "routing": "counting routed tokens",
-    "quantize": "quantizing every tensor in every format",
+    "quantize": "quantizing in every format",
     "gradient": "gradient sweep",
     "joint": "gradient sweep",
     "cache": "measuring KV cache types",
