@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, standard_error
 from bitwright.pipeline import Run, Settings
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.planning.candidates import budget_bytes, candidates
 from bitwright.pipeline.planning.held_out import measure
+from bitwright.pipeline.pricing.price_table import distortion_of
 from bitwright.pipeline.pricing.run_space import price, uniforms, whole_space
 from bitwright.predictors import importance_error_table
 from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
@@ -56,7 +56,7 @@ class Lane:
 
 def other_tables(bench: LoadedRun) -> dict[str, NDArray[np.float64]]:
     """The tables `(n_units, n_formats)` that need no gradients."""
-    distortion = measure_distortion(whole_space(bench), bench.levels, progress=bench.progress)
+    distortion = distortion_of(bench, whole_space(bench))
     return {"importance": importance_error_table(distortion), "weight": weight_error_table(distortion)}
 
 

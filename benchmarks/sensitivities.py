@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.compress import measure_distortion
 from bitwright.objectives import Measurement, Reference, Tokens
 from bitwright.pipeline import Run, Settings
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.planning.held_out import measure
-from bitwright.pipeline.pricing.price_table import subject_of
+from bitwright.pipeline.pricing.price_table import distortion_of, subject_of
 from bitwright.pipeline.pricing.run_space import price, whole_space
 from bitwright.predictors import fit_scale, gradient_products, importance_error_table, rank_agreement, summed
 from bitwright.predictors.sensitivity.caching import cached
@@ -91,7 +90,7 @@ def one_at_a_time(bench: LoadedRun, space: Space, n_sequences: int) -> tuple[Tab
 def scores(bench: LoadedRun, run: Run, n_sequences: int) -> dict[str, tuple[Score, Cost]]:
     """Every way to predict a plan's divergence, and its cost; nothing is measured one at a time where `n_sequences` is 0."""
     space, n_tokens = run.space, bench.texts.calibration.n_tokens
-    distortion = measure_distortion(whole_space(bench), bench.levels, progress=bench.progress)
+    distortion = distortion_of(bench, whole_space(bench))
     weighted = importance_error_table(distortion)
     products = gradient_products(subject_of(bench, space))
     seconds = {name: value for name, value, _, _ in bench.store.stages()}

@@ -1,0 +1,84 @@
+"""A whole `fit` of a model in memory and streamed block by block: seconds and peak memory of every stage, and whether the plans are the same.
+
+Each runs in a process of its own, so that neither peak holds the other. Peaks are those of the process so far; in the engine's stages they hold the
+files that llama.cpp maps into memory.
+
+usage: python benchmarks/streaming.py MODEL --budget 90MB --calibration TEXT --search-memory 1.5GB --out FOLDER [--formats NAMES] [--sequences 8,8,64]
+"""
+
+import argparse
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from rich.console import Console
+
+import bitwright as bw
+from bitwright.objectives import readable_store
+from bitwright.pipeline.run import DATABASE
+from bitwright.progress import Silent
+
+MODES = ("in memory", "streamed")
+
+
+def main() -> None:
+    """Print the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--budget", required=True)
+    parser.add_argument("--calibration", required=True)
+    parser.add_argument("--held-out", default="")
+    parser.add_argument("--search-memory", required=True)
+    parser.add_argument("--formats", default="")
+    parser.add_argument("--sequences", default="16,8,128")
+    parser.add_argument("--evaluations", type=int, default=4)
+    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    n_calibration, n_held_out, length = map(int, given.sequences.split(","))
+    settings = bw.Settings(
+        given.model,
+        calibration=given.calibration,
+        held_out=given.held_out,
+        formats=tuple(name for name in given.formats.split(",") if name),
+        n_calibration=n_calibration,
+        n_held_out=n_held_out,
+        sequence_length=length,
+    )
+    n_bytes = bw.parse_budget(given.search_memory).size_bytes(0)
+    of_mode = {"in memory": settings, "streamed": replace(settings, stream=True, search_memory_bytes=n_bytes)}
+    modes = given.modes.split(",")
+    for mode in modes:
+        process = get_context("spawn").Process(target=fit, args=(of_mode[mode], given.budget, given.evaluations, given.out / mode.replace(" ", "-")))
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"the fit {mode} ended with {process.exitcode}")
+    report({mode: given.out / mode.replace(" ", "-") for mode in modes})
+
+
+def fit(settings: bw.Settings, budget: str, evaluations: int, folder: Path) -> None:
+    """Fit the model, silently."""
+    by = bw.Search(bw.method_named("auto"), evaluations=evaluations)
+    bw.fit(settings, bw.parse_budget(budget), folder, by=by, progress=Silent())
+
+
+def report(folders: Mapping[str, Path]) -> None:
+    """Print the stages side by side, and whether the plans have the same formats and divergence."""
+    console, stages, plans = Console(width=150), {}, []
+    for mode, folder in folders.items():
+        with closing(readable_store(folder / DATABASE)) as store:
+            stages[mode] = {name: (seconds, peak) for name, seconds, _, peak in store.stages()}
+        plans.append(bw.read_plan(folder / "plan.json"))
+    console.print(f"{'stage':12s}" + "".join(f"{mode + ', s':>16s}{'GB':>7s}" for mode in folders))
+    for name in next(iter(stages.values())):
+        found = [stages[mode].get(name, (0.0, 0)) for mode in folders]
+        console.print(f"{name:12s}" + "".join(f"{seconds:16.1f}{peak / 1e9:7.2f}" for seconds, peak in found), highlight=False)
+    same = all(plan.formats == plans[0].formats and plan.divergence == plans[0].divergence for plan in plans)
+    console.print(f"{plans[0].size_bytes:,} bytes, {plans[0].divergence.nats_per_token:.5f} nats/token; the same plan: {same}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
