@@ -33,8 +33,9 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 # the tests read models from the environment, never from a hub
 RUN := HF_HUB_OFFLINE=1 $(BIN)/python -m
+# compiled code is kept, whatever the environment says: most of the time that a process of the tests takes to start
 # a file's tests share a process, so that its fixtures are made once; files in the order of their names, since the last ones are quick
-PYTEST = OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-fast campaign lint setup clean
 .DELETE_ON_ERROR:

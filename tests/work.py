@@ -64,6 +64,14 @@ def command(tell: Connection, words: list[str], folder: Path, printed: Path) -> 
     commands.main()
 
 
+def command_without_a_reader(tell: Connection, words: list[str], folder: Path, printed: Path) -> None:
+    """Run the command with an output that nobody reads; its errors are in a file."""
+    hear, output = os.pipe()
+    os.close(hear)
+    sys.stdout = os.fdopen(output, "w", encoding="utf-8")
+    command(tell, words, folder, printed)
+
+
 def unprivileged_command(tell: Connection, words: list[str], folder: Path, printed: Path) -> None:
     """Run the command without the capabilities that let root pass over permissions; other users never had them."""
     system = ctypes.CDLL(None)

@@ -14,7 +14,7 @@ import pytest
 from tests.campaign import figures
 from tests.campaign.ground import PROFILE, ROUNDS, SECONDS, WRITING, Command, half_written, laid_out, left, ran, results, strangers
 from tests.processes import process
-from tests.work import CANNOT_DROP, command, unprivileged_command
+from tests.work import CANNOT_DROP, command, command_without_a_reader, unprivileged_command
 
 _DISK_BYTES = {
     "fit": 900_000,
@@ -181,18 +181,28 @@ def script(words: list[str], folder: Path, **streams: object) -> "subprocess.Com
     return subprocess.run(started, check=False, cwd=folder, env=environment, **streams)  # type: ignore[call-overload,no-any-return]
 
 
-@pytest.mark.parametrize("words", [["methods"], ["front", "run"], ["fit", "--help"]], ids=" ".join)
-def test_a_pipe_that_is_closed_is_no_broken_promise(words: list[str], ground: Path) -> None:
+def require_told_of_the_pipe(code: int | None, printed: str) -> None:
+    assert code == 2
+    assert printed.count("bitwright: ") == 1
+    assert "closed it" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("words", [["methods"], ["front", "run"]], ids=" ".join)
+def test_a_pipe_that_is_closed_is_no_broken_promise(words: list[str], ground: Path, tmp_path: Path) -> None:
+    with process(command_without_a_reader, words, ground, tmp_path / "printed") as running:
+        code = running.exit_code(SECONDS)
+    require_told_of_the_pipe(code, (tmp_path / "printed").read_text(encoding="utf-8"))
+
+
+def test_a_pipe_that_is_closed_is_no_broken_promise_in_a_process_to_its_very_end(ground: Path) -> None:
     hear, tell = os.pipe()
     os.close(hear)
     try:
-        ended = script(words, ground, stdout=tell, stderr=subprocess.PIPE)
+        ended = script(["fit", "--help"], ground, stdout=tell, stderr=subprocess.PIPE)
     finally:
         os.close(tell)
-    assert ended.returncode == 2
-    assert ended.stderr.count(b"bitwright: ") == 1
-    assert b"closed it" in ended.stderr
-    assert b"Traceback" not in ended.stderr
+    require_told_of_the_pipe(ended.returncode, ended.stderr.decode())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps to a limit of addresses")

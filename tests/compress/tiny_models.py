@@ -197,7 +197,7 @@ def serve(file: Path) -> Any:
     """llama.cpp with the model of `file` loaded."""
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(file)
-    parameters.n_ctx, parameters.n_parallel, parameters.cpuparams.n_threads = 128, 1, 2
+    parameters.n_ctx, parameters.n_parallel, parameters.cpuparams.n_threads = 128, 1, 1  # more of them wait for each other spinning
     # as exact as torch: keys and values rounded to F16, as its flash attention does in any case, may send a token to another expert
     parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32

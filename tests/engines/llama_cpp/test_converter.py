@@ -29,6 +29,11 @@ import sys
 from transformers import AutoTokenizer
 AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)
 """
+PLAIN = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 READS = """
 import json, sys
 from pathlib import Path
@@ -53,6 +58,13 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The converter runs without the program around it, which loads transformers, where that changes nothing."""
+    (tmp_path / "plain.py").write_text(PLAIN)
+    monkeypatch.setattr("bitwright.engines.llama_cpp.converter._PROGRAM", tmp_path / "plain.py")
+
+
 def script(tmp_path: Path, text: str) -> str:
     (tmp_path / "checkout").mkdir(exist_ok=True)
     path = tmp_path / "checkout" / "convert_hf_to_gguf.py"
@@ -60,6 +72,7 @@ def script(tmp_path: Path, text: str) -> str:
     return str(path.parent)
 
 
+@pytest.mark.usefixtures("plain")
 def test_the_file_is_kept_until_the_folder_or_the_converter_changes(tmp_path: Path, model: Path) -> None:
     converter = converter_named(script(tmp_path, WRITES), Silent())
     first = converter.convert(model, Silent())
@@ -75,6 +88,7 @@ def test_the_file_is_kept_until_the_folder_or_the_converter_changes(tmp_path: Pa
     assert len({first, second, changed}) == 3
 
 
+@pytest.mark.usefixtures("plain")
 def test_the_last_line_of_a_converter_that_fails_is_in_the_sentence(tmp_path: Path, model: Path, cache: Path) -> None:
     with pytest.raises(ModelError) as caught:
         converter_named(script(tmp_path, FAILS), Silent()).convert(model, Silent())
@@ -82,6 +96,7 @@ def test_the_last_line_of_a_converter_that_fails_is_in_the_sentence(tmp_path: Pa
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_code_of_a_tokenizer_is_not_run(tmp_path: Path, model: Path) -> None:
     ran = tmp_path / "ran"
     (model / "config.json").write_text('{"model_type": "llama"}')
@@ -92,6 +107,7 @@ def test_code_of_a_tokenizer_is_not_run(tmp_path: Path, model: Path) -> None:
     assert not ran.exists()
 
 
+@pytest.mark.slow
 def test_the_converter_reads_settings_by_the_names_in_the_file(tmp_path: Path, model: Path) -> None:
     """transformers 5 renames `rotary_pct` of Pythia, which the converter asks for, and the layers of Granite's hybrids."""
     stored = {"model_type": "gpt_neox", "rotary_pct": 0.5, "layer_types": ["full_attention"], "num_hidden_layers": 1, "pad_token_id": None}

