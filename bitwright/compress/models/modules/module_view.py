@@ -120,9 +120,7 @@ def _require_packable(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> None
     """
     called = f"{checkpoint.name} ({checkpoint.skeleton.config.model_type})"
     if {unit.kind for unit in discover(tensors)} <= {EMBEDDING}:
-        raise ModelError(
-            f"A packed checkpoint needs linear layers that its loader unpacks; {called} has none: choose --target native or llama.cpp."
-        )
+        raise ModelError(f"A packed checkpoint needs linear layers that its loader unpacks; {called} has none: choose --target native or llama.cpp.")
     changed = overwritten(checkpoint.skeleton)
     if changed:
         raise ModelError(
