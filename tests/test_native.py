@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.compress import tiny_models as tiny
@@ -18,6 +19,7 @@ print(type(AutoModelForCausalLM.from_pretrained(sys.argv[1]).model.layers[0].sel
 """
 
 
+@pytest.mark.slow
 def test_one_import_is_enough(tmp_path: Path) -> None:
     model_type, settings, _ = tiny.FAMILIES["llama-tied"]
     write_native(tiny.module(model_type, settings, dtype=torch.float32), tmp_path)

@@ -70,15 +70,15 @@ class Built:
         )
 
 
-def built(engine: Engine, model: str, folder: Path, *, seed: int) -> Built:
-    """Write the model in formats drawn by `seed` to `folder`, its sizes counted before."""
+def built(engine: Engine, model: str, folder: Path, *, seed: int, menu: tuple[str, ...] = ()) -> Built:
+    """Write the model in formats of the `menu` (all of the target's where it is empty) drawn by `seed` to `folder`, its sizes counted before."""
     whole = load(model, view=engine.view)
     held = engine.held_model(whole)
     target, source = engine.target, held.source
     units = tuple(unit for unit in discover(source.tensors) if all(tensor.name in held.pieces for tensor in unit.tensors))
     decided = [tensor.name for unit in units for tensor in unit.tensors]
     container = engine.container(model)
-    space = target.space(units, menu=(), fixed_bytes=container.fixed_bytes(source, decided, folder), n_weights=1)
+    space = target.space(units, menu=menu, fixed_bytes=container.fixed_bytes(source, decided, folder), n_weights=1)
     rng = np.random.default_rng(seed)
     choice = np.array([rng.choice(np.flatnonzero(row)) for row in space.offered])
     importance = {tensor.name: np.ones((prod(tensor.shape[:-2]), tensor.shape[-1]), np.float32) for unit in units for tensor in unit.tensors}
@@ -110,9 +110,13 @@ class _Foreign(Format):
 
 
 class EngineContract:
-    """Contract of engines: sizes are those on disk, what is written is read back, and its check can fail."""
+    """Contract of engines: sizes are those on disk, what is written is read back, and its check can fail.
+
+    Models are written in formats of the `menu`, by default any of the target.
+    """
 
     engine: Engine
+    menu: tuple[str, ...] = ()
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -124,7 +128,7 @@ class EngineContract:
     @classmethod
     def made(cls, model: str, tmp_path_factory: pytest.TempPathFactory) -> Built:
         """Write the model in a mix of formats."""
-        return built(cls.engine, model, tmp_path_factory.mktemp("engine"), seed=0)
+        return built(cls.engine, model, tmp_path_factory.mktemp("engine"), seed=0, menu=cls.menu)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -157,7 +161,7 @@ class EngineContract:
     @pytest.mark.parametrize("seed", [1, 2])
     def test_sizes_are_those_on_disk(self, seed: int, model: str, tmp_path: Path) -> None:
         """Require the size counted beforehand to equal the bytes on disk, for random mixes of formats."""
-        made = built(self.engine, model, tmp_path, seed=seed)
+        made = built(self.engine, model, tmp_path, seed=seed, menu=self.menu)
         on_disk = [file.stat().st_size for file in (made.path, *made.path.rglob("*")) if file.is_file()]
         assert made.engine.container(model).size_bytes(made.path) == sum(on_disk) == made.size_bytes
 

@@ -26,11 +26,12 @@ DOZEN = {
 }
 
 
+SLOW = {"llama4-text", "qwen3-next", "deepseek-v3"}  # of many parts, which take seconds
 #: what only packed modules have to do with: embeddings that count positions, and numbers without a dimension
 NATIVE = ("opt", "apertus")
 
 
-@pytest.mark.parametrize("name", DOZEN)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in DOZEN])
 def test_a_family_is_what_was_promised(name: str, tmp_path: Path) -> None:
     require_promised(name, "transformers", tmp_path)
 

@@ -26,6 +26,7 @@ def flipped(path: Path, rng: random.Random) -> str:
     return f"seed {SEED}: bit {bit} of byte {at:,} of {path.name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kept", "then"),
     [("levels/*", _GO_ON), ("imatrix.gguf", _GO_ON), ("imatrix.gguf", _BUILD), ("run.sqlite", _GO_ON), ("plan.json", _BUILD), ("model.gguf", _CHECK)],

@@ -18,6 +18,7 @@ from tests.work import command
 _LONGEST = {"fit": 2.5, "search": 1.5, "import": 1.5, "order": 1.0}  # seconds from the first moment to the last at which it is killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", WRITING, ids=lambda of: of.name)
 def test_a_killed_command_ends_as_if_it_had_not_been(of: Command, ground: Path, whole: Callable[[Command], dict[str, str]], tmp_path: Path) -> None:
     folder, rng = laid_out(tmp_path / "work", ground, of), random.Random(f"{SEED} {of.name}")

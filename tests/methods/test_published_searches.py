@@ -111,6 +111,7 @@ def test_coopq_is_a_quadratic_programme_of_shapley_values_and_their_covariance(s
     assert given.answer("coopq", budget).tolist() == best.tolist()
 
 
+@pytest.mark.slow
 def test_automixq_samples_configurations_and_learns_a_light_model_of_them() -> None:
     space = dense(dict.fromkeys(range(4), (8, 8, 8)))
     given = Given(space, true=lambda choice: float((4.0 ** -np.array(bits_of(space, choice))).sum()))

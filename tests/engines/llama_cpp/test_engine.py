@@ -11,6 +11,8 @@ from bitwright.testing.engine_contract import EngineContract
 
 class TestLlamaCpp(EngineContract):
     engine = ENGINES["llama.cpp"]
+    # libggml takes seconds to begin with the others, which test_profiling.py loads and test_ggml.py counts and decodes
+    menu = tuple(form.name for form in engine.target.formats if not form.name.startswith(("IQ1", "IQ2")))
 
     @pytest.fixture(scope="class")
     @classmethod

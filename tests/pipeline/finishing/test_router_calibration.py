@@ -56,7 +56,13 @@ def in_place(weights: Weights, routers: dict[str, np.ndarray]) -> Weights:
     return {**weights, **{name: lambda name=name: routers[name] for name in routers}}  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("which", ["tiny_mixtral", "tiny_qwen3_moe", "trained_moe", "olmoe", "qwen2-moe", "deepseek-v2", "deepseek-v3"])
+@pytest.mark.parametrize(
+    "which",
+    [
+        *("tiny_mixtral", "tiny_qwen3_moe", "olmoe", "qwen2-moe", "deepseek-v2", "deepseek-v3"),
+        pytest.param("trained_moe", marks=pytest.mark.slow),  # which is trained for seconds
+    ],
+)
 def test_each_router_is_the_minimum_of_its_loss_behind_all_that_came_before(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     folder = saved(tmp_path / which, *tiny.FAMILIES[which][:2]) if which in tiny.FAMILIES else request.getfixturevalue(which)
     model = model_as_held(load(str(folder)), NATIVE)
@@ -78,6 +84,7 @@ def test_each_router_is_the_minimum_of_its_loss_behind_all_that_came_before(whic
             assert slope.abs().max() < 1e-3 * max(1.0, float((x[seen].T @ old.logits[seen, expert].double()).abs().max()))
 
 
+@pytest.mark.slow
 def test_routers_choose_more_like_the_original(trained_moe: Path, tmp_path: Path) -> None:
     model = model_as_held(load(str(trained_moe)), NATIVE)
     weights = planned(model, tmp_path)

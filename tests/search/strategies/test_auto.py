@@ -109,6 +109,7 @@ def test_slopes_find_what_the_table_cannot_know(space: Space) -> None:
     assert np.mean(share_closed(space, 8, with_slopes=1)) > 0.7
 
 
+@pytest.mark.slow
 def test_measurements_find_it_too(space: Space) -> None:
     few, many = (share_closed(space, n, with_slopes=0) for n in (8, 60))
     assert np.mean(few) < np.mean(many)
@@ -164,6 +165,7 @@ def test_the_same_answers_lead_to_the_same_questions(space: Space) -> None:
     assert np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_a_front_grows_beyond_the_predicted_one(space: Space) -> None:
     world = World(space, 4)
     reference = np.array([world(np.full(N_UNITS, 3)), float(space.total_bits(np.zeros(N_UNITS, dtype=np.int64)))]) * 1.01
