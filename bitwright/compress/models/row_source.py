@@ -2,6 +2,7 @@
 
 from abc import ABC
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ Rows = Callable[[ParameterSlice], Torch]
 
 
 _CHUNK_BYTES = 1 << 25
+_ROWS_AT_ONCE = 4096
 
 
 def fill_parameter(name: str, parameter: Torch, rows: Rows) -> None:
@@ -45,6 +47,12 @@ def _row_ranges(matrix: Torch) -> Iterator[range]:
     """Yield ranges of rows of at most `_CHUNK_BYTES` in float32, at least one row each."""
     step = max(1, _CHUNK_BYTES * matrix.shape[0] // max(4 * matrix.numel(), 1))
     yield from (range(start, min(start + step, matrix.shape[0])) for start in range(0, matrix.shape[0], step))
+
+
+def _parts_of(piece: ParameterSlice) -> Iterator[ParameterSlice]:
+    """Yield parts of a slice of `_ROWS_AT_ONCE` rows; a transposed one, all of which is read for any of its rows, whole."""
+    step = max(piece.n_rows, 1) if piece.transposed else _ROWS_AT_ONCE
+    yield from (replace(piece, rows=piece.rows[start : start + step]) for start in range(0, piece.n_rows, step))
 
 
 class RowSource(Source, ABC):
@@ -76,8 +84,7 @@ class RowSource(Source, ABC):
     def narrowest(self, pieces: Iterable[ParameterSlice]) -> str:
         """Return the narrowest float type that is lossless for every weight of `pieces`."""
         exact = list(FLOAT_TYPES)
-        for piece in pieces:
-            weights = self.rows(piece)
+        for weights in (self.rows(part) for piece in pieces for part in _parts_of(piece)):
             exact = [name for name in exact if name == "F32" or holds(name, weights)]
             if exact == ["F32"]:
                 break

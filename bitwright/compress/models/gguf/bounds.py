@@ -2,7 +2,7 @@
 
 The `gguf` package trusts every count: an array of 10¹² entries in a file of 161 bytes keeps it building empty views forever. Here each count and
 length is first compared with the remaining bytes. Layout: `docs/gguf.md` of the ggml repository; limits are those of ggml's own reader where it has
-any. Of a tokenizer the package makes objects, 4 s for 50,000 tokens, which a list of tensors does not need.
+any. Of a tokenizer the package makes objects, which a list of tensors does not need.
 """
 
 import mmap

@@ -44,15 +44,15 @@ def overwritten(module: PreTrainedModel) -> tuple[str, ...]:
     for tensor in (*trial.parameters(), *trial.buffers()):
         vars(tensor)[_LOADED] = True
     with torch.random.fork_rng(devices=[]), _Writes(dict(trial.named_parameters())) as writes:
-        trial.initialize_weights()
+        trial.initialize_weights()  # type: ignore[no-untyped-call]
     return tuple(writes.found)
 
 
-class _Writes(TorchDispatchMode):
+class _Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each parameter, by its storage, that an operation writes to, whole or in part."""
 
     def __init__(self, parameters: Mapping[str, Torch]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._names = {_storage(parameter): name for name, parameter in parameters.items()}
         self.found = dict[str, None]()
 
@@ -68,7 +68,7 @@ class _Writes(TorchDispatchMode):
 
 def _storage(tensor: Torch) -> int:
     """Return what tensors have in common that share their storage, even one that has no memory."""
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _is_initialised(inner: nn.Module, model: PreTrainedModel, *, without: nn.Module) -> bool:

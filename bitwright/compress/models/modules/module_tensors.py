@@ -15,6 +15,7 @@ from bitwright.compress.models.checkpoints.conversions import Outgoing
 from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.modules.initialised_layers import initialised_layers
 from bitwright.compress.models.modules.structure import ROUTER, STACKED, kinds_of, n_stacked, transposed
+from bitwright.compress.models.modules.widened_scales import widened_layers
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import KEPT, Tensor
 
@@ -28,15 +29,16 @@ def module_tensors(module: PreTrainedModel, *, apart: bool) -> tuple[tuple[Tenso
     """Return the tensors of a module, which may be on the meta device, without their formats, and their slices of its parameters.
 
     With `apart`, matrices that are transposed or not saved one by one cannot be quantized: a loader of packed linear layers finds no layer for them.
-    Nor can layers that are initialised while they are loaded.
+    Nor can layers that are initialised while they are loaded, or loaded wider than they compute.
     """
     kinds, outgoing, turned = kinds_of(module), Outgoing(module), transposed(module)
     tensors, pieces = list[Tensor](), dict[str, tuple[ParameterSlice, ...]]()
-    initialised = initialised_layers(module, [name for name, kind in kinds.items() if kind not in (KEPT, ROUTER)]) if apart else frozenset[str]()
+    matrices = [name for name, kind in kinds.items() if kind not in (KEPT, ROUTER)] if apart else []
+    unfit = initialised_layers(module, matrices) | widened_layers(module, matrices) if apart else frozenset[str]()
     for name, weight in weights_of(module).items():
         n_parts = len(outgoing.experts(name))
         kind = kinds[name]
-        is_found = n_parts > 0 if n_stacked(weight, kind) else outgoing.is_own(name) and name not in initialised
+        is_found = n_parts > 0 if n_stacked(weight, kind) else outgoing.is_own(name) and name not in unfit
         if apart and kind not in (KEPT, ROUTER) and ((name in turned and not outgoing.is_patched(name)) or not is_found):
             kind = KEPT
         for tensor, of_tensor in _tensors_of(name, weight, kind, n_parts=n_parts, is_turned=name in turned):
