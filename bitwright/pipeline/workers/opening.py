@@ -27,8 +27,8 @@ def workers_on(cluster: Cluster | None, settings: Settings, folder: Path, *, dev
     if cluster is None:
         yield None
         return
-    require_ray()
     require_divisible(settings)
+    require_ray()
     settings = settings.on_device(device)
     room = Room(folder, settings.search_memory_bytes, stream=settings.stream, sequence_length=settings.sequence_length)
     n_bytes, is_streamed = needed_bytes(settings.model, room, dtype=DTYPES[settings.dtype])

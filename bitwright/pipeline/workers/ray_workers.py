@@ -85,6 +85,7 @@ class _Worker:
     """Actor that opens, or has task number `task`, or none where that is -1."""
 
     actor: Any
+    identity: Identity = field(default_factory=lambda: Identity({}))
     is_open: bool = False
     task: int = -1
     received_bytes: int = 0
@@ -104,7 +105,7 @@ class RayWorkers(Workers):
     _dead: list[_Worker] = field(default_factory=list)
     _places: dict[int, _Worker] = field(default_factory=dict)
     _shared: "OrderedDict[str, tuple[Shared[Any], int]]" = field(default_factory=OrderedDict)
-    _identity: list[Identity] = field(default_factory=list)
+    _expected: list[Identity] = field(default_factory=list)  # one, once the driver has loaded its model
 
     @property
     def moved_bytes(self) -> tuple[int, int]:
@@ -125,8 +126,15 @@ class RayWorkers(Workers):
             RunError: see above.
             UserError: a worker cannot load the model.
         """
-        self._identity.append(identity)
+        self._expected = [identity]
         while not self._idle:
+            self._wait([], [])
+        for worker in self._idle:
+            self._require_same(worker)
+
+    def gather(self) -> None:
+        """Wait until all workers have opened, as a measurement of time does; a run begins with the first."""
+        while any(not worker.is_open for worker in self._asked.values()):
             self._wait([], [])
 
     def share(self, key: str, make: Callable[[], T]) -> Shared[T]:
@@ -188,8 +196,8 @@ class RayWorkers(Workers):
             self._bury(worker, waiting, deaths, error)
             return []
         if not worker.is_open:
-            self._require_same(_sound(found))
-            worker.is_open = True
+            worker.is_open, worker.identity = True, _sound(found)
+            self._require_same(worker)
             self._idle.append(worker)
             return []
         result, worker.received_bytes, worker.returned_bytes = found
@@ -197,8 +205,8 @@ class RayWorkers(Workers):
         self._idle.append(worker)
         return [(number, _sound(result))]
 
-    def _require_same(self, identity: Identity) -> None:
-        different = identity.difference(self._identity[0]) if self._identity else ""
+    def _require_same(self, worker: _Worker) -> None:
+        different = next((worker.identity.difference(expected) for expected in self._expected), "")
         if different:
             raise RunError(
                 f"Workers must have the run's model and versions; one has {different}: install the same versions and copy the same files to "
