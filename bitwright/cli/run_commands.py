@@ -2,7 +2,7 @@
 
 from math import inf
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,7 +69,7 @@ def fit(
     The budget is --budget, or --memory with --context, or --at-most kl=NATS for the smallest file within a divergence.
     """
     settings, by, limit, conditions = run.settings(), effort.search(), limits.limit(), ceilings.conditions()
-    work = {"device": device, "progress": Rows(), "cluster": machines.cluster()}
+    work: dict[str, Any] = {"device": device, "progress": Rows(), "cluster": machines.cluster()}
     if conditions.nats_at_most < inf:
         refuse_limit(limit)
         fitted = bw.pipeline.fit_smallest(settings, conditions, out_folder, by=by, engine_python=engine_python, **work)
@@ -144,7 +144,7 @@ def plan(
     Candidates that were not measured yet are measured now.
     """
     limit, conditions, cluster, opened = limits.limit(), ceilings.conditions(), machines.cluster(), bw.open_run(run)
-    work = {"ship_codec": ship_codec, "steps": steps, "device": device, "progress": Rows(), "cluster": cluster}
+    work: dict[str, Any] = {"ship_codec": ship_codec, "steps": steps, "device": device, "progress": Rows(), "cluster": cluster}
     bw.pipeline.require_results(bw.pipeline.plan_results(path, opened.settings.target), bw.pipeline.run_inputs(opened))
     if conditions.nats_at_most < inf:
         refuse_limit(limit)

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -10,6 +11,8 @@ from typing import Any
 
 from bitwright.errors import LibraryError, UserError, shown
 from bitwright.pipeline.workers.cluster import AUTO, Cluster
+
+_SECONDS = 10.0  # for a cluster to answer
 
 
 def require_ray() -> ModuleType:
@@ -42,6 +45,7 @@ def joined(ray: ModuleType, cluster: Cluster) -> Iterator[None]:
         if cluster.address == AUTO:
             _auto(ray, quiet)
         else:
+            _require_listening(cluster.address)
             ray.init(address=cluster.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise UserError(
@@ -52,6 +56,17 @@ def joined(ray: ModuleType, cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listening(address: str) -> None:
+    """Connect once, since Ray itself tries for minutes.
+
+    Raises:
+        OSError: nothing listens there.
+    """
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=_SECONDS):
+        pass
 
 
 def _auto(ray: ModuleType, quiet: dict[str, Any]) -> None:

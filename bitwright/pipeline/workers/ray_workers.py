@@ -66,7 +66,7 @@ class BenchActor:
         return self._bench[0].identity
 
     def do(self, task: Task[R]) -> tuple[R | UserError, int, int]:
-        """Do a task; return too how many bytes of packed tensors this worker received so far, and how many of results it returned."""
+        """Return the result of a task, and how many bytes of packed tensors this worker received so far, and of results it returned."""
         bench = self._bench[0]
         try:
             found: R | UserError = task.do(bench)

@@ -41,7 +41,7 @@ class SweptPart(Task[list[NDArray[np.float64]]]):
     @property
     def place(self) -> int:
         """The first sequence."""
-        return self.part.sequences.start
+        return int(self.part.sequences.start)
 
     @property
     def n_steps(self) -> int:
@@ -49,7 +49,7 @@ class SweptPart(Task[list[NDArray[np.float64]]]):
         return self.part.n_tokens
 
     def do(self, bench: Bench) -> list[NDArray[np.float64]]:
-        """Do the part on a subject like the driver's."""
+        """Compute the part on a subject like the driver's."""
         levels, space = bench.levels(self.importance), bench.value(self.space)
         sample, formats = bench.sample(levels, self.drawn), {form.name: form for form in space.formats}
         bench.receive(levels, self.whole, formats)
@@ -67,7 +67,7 @@ class SweepingWorkers(Elsewhere):
     workers: Workers
 
     @property
-    def n_workers(self) -> int:  # type: ignore[override]
+    def n_workers(self) -> int:
         """Number of workers."""
         return self.workers.n_workers
 
@@ -114,9 +114,14 @@ class PricedUnit(Task[tuple[NDArray[np.float64], dict[tuple[str, str], Bytes]]])
     space: Shared[Space]
     drawn: Drawn
     unit: int
-    n_steps: int
+    n_weights: int
 
     place = -1
+
+    @property
+    def n_steps(self) -> int:
+        """Weights of the unit."""
+        return self.n_weights
 
     def do(self, bench: Bench) -> tuple[NDArray[np.float64], dict[tuple[str, str], Bytes]]:
         """Quantize the rows of the unit in every format."""

@@ -17,17 +17,21 @@ R = TypeVar("R")
 
 
 class Task(ABC, Generic[R]):
-    """Part of the work of a run. Tasks of the same `place` read the same part of a text, and go to the same worker where that costs no time.
+    """Part of the work of a run."""
 
-    `n_steps` is what it counts for in the progress.
-    """
+    @property
+    @abstractmethod
+    def place(self) -> int:
+        """Return the first sequence that it reads, -1 for none; tasks of one place go to the same worker where that costs no time."""
 
-    place: int
-    n_steps: int
+    @property
+    @abstractmethod
+    def n_steps(self) -> int:
+        """Return what it counts for in the progress."""
 
     @abstractmethod
     def do(self, bench: Bench) -> R:
-        """Do the task at a worker's bench.
+        """Return the result of the task, computed at a worker's bench.
 
         Raises:
             UserError: it cannot be done; the run ends with the sentence.

@@ -39,14 +39,22 @@ class Subject:
 
 
 class SubjectPart(ABC):
-    """Part of a sweep that another process can do, given an equal subject: it can be pickled.
+    """Part of a sweep that another process can do, given an equal subject with the priced rows in every offered format: it can be pickled."""
 
-    It needs the priced rows in every offered format, and the tensors in `formats` whole; it reads `n_tokens` tokens of the `sequences`.
-    """
+    @property
+    @abstractmethod
+    def formats(self) -> Mapping[str, Format]:
+        """Return the tensors that it needs whole, each in a format."""
 
-    formats: Mapping[str, Format]
-    sequences: slice
-    n_tokens: int
+    @property
+    @abstractmethod
+    def sequences(self) -> slice:
+        """Return the sequences that it reads."""
+
+    @property
+    @abstractmethod
+    def n_tokens(self) -> int:
+        """Return the number of tokens that it reads."""
 
     @abstractmethod
     def do(self, subject: Subject, predictions: Callable[[], Reference]) -> list[NDArray[np.float64]]:
@@ -57,9 +65,12 @@ class SubjectPart(ABC):
 
 
 class Elsewhere(ABC):
-    """Other processes that have the model of a subject too, `n_workers` of them."""
+    """Processes that have the model of a subject too."""
 
-    n_workers: int
+    @property
+    @abstractmethod
+    def n_workers(self) -> int:
+        """Return how many there are."""
 
     @abstractmethod
     def each(self, subject: Subject, parts: Sequence[SubjectPart], advance: Advance) -> Iterator[list[NDArray[np.float64]]]:

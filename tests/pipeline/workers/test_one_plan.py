@@ -1,4 +1,4 @@
-"""Whatever the number of workers, whoever does which task and in which order, a run stores the same and has the same plan."""
+"""Runs with workers store the same and have the same plan, whatever their number, whoever does which task and in which order."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

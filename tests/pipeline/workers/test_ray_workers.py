@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,6 +148,17 @@ def test_without_ray_a_cluster_is_refused_before_the_model_is_loaded(llama_96: P
     with pytest.raises(LibraryError) as failed:
         bw.pipeline.search(small(llama_96), tmp_path, cluster=Cluster("auto"))
     assert "bitwright[ray]" in sentence(failed.value)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_is_a_sentence(llama_96: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'bitwright[ray]'")
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))  # nothing listens on it
+        at = Cluster(f"127.0.0.1:{unheard.getsockname()[1]}")
+        with pytest.raises(UserError) as failed, workers_on(at, small(llama_96), tmp_path, device="cpu", progress=Silent()):
+            pass
+    assert "reachable" in sentence(failed.value)
 
 
 def test_roundings_that_need_activations_are_not_divided(llama_96: Path, tmp_path: Path) -> None:
