@@ -61,27 +61,19 @@ class Ending(Silent):
 
 
 @pytest.mark.slow
-def test_a_fit_of_two_workers_stores_what_one_process_does(fit_of_folder: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, 2, tmp_path)
-    found = bw.fit(fit_of_folder.settings, fit_of_folder.budget, tmp_path / "out")
-    assert stored(tmp_path / "out") == stored(fit_of_folder.folder)
-    assert plan_without_paths(tmp_path / "out" / "plan.json") == plan_without_paths(fit_of_folder.folder / "plan.json")
-    assert found.model.read_bytes() == fit_of_folder.fitted.model.read_bytes()
-
-
-@pytest.mark.slow
 def test_a_driver_that_ended_goes_on_with_other_workers(fit_of_folder: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for n_workers, stage in ((2, "Measuring sensitivities by gradient"), (1, "Searching")):
         use(monkeypatch, n_workers, tmp_path / str(n_workers))
         with pytest.raises(KeyboardInterrupt):
             bw.fit(fit_of_folder.settings, fit_of_folder.budget, tmp_path / "out", progress=Ending(stage))
     use(monkeypatch, 3, tmp_path / "3")
-    bw.fit(fit_of_folder.settings, fit_of_folder.budget, tmp_path / "out")
+    found = bw.fit(fit_of_folder.settings, fit_of_folder.budget, tmp_path / "out")
     assert stored(tmp_path / "out") == stored(fit_of_folder.folder)
+    assert plan_without_paths(tmp_path / "out" / "plan.json") == plan_without_paths(fit_of_folder.folder / "plan.json")
+    assert found.model.read_bytes() == fit_of_folder.fitted.model.read_bytes()
 
 
-@pytest.mark.parametrize("n_workers", [1, 4])
-@pytest.mark.parametrize("way", ["streamed", "sampled"])
+@pytest.mark.parametrize(("way", "n_workers"), [("streamed", 4), ("sampled", 1)])
 def test_prices_of_workers_are_those_of_one_process(way: str, n_workers: int, llama_96: Path, tmp_path: Path) -> None:
     settings = replace(small(llama_96), stream=way == "streamed", price_rows="16" if way == "sampled" else "")
     progress: Progress = Silent()
