@@ -41,9 +41,10 @@ SUB_ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "pipeline": {
         "calibration": (),
         "finishing": (),
-        "pricing": ("calibration",),
-        "planning": ("finishing", "pricing"),
-        "searching": ("planning", "pricing"),
+        "workers": (),
+        "pricing": ("calibration", "workers"),
+        "planning": ("finishing", "pricing", "workers"),
+        "searching": ("planning", "pricing", "workers"),
         "reporting": ("calibration", "planning", "pricing", "searching"),
     },
 }
@@ -73,7 +74,7 @@ HOMES = {
     "pulp": ("search/solvers/milp.py",),
     "pytest": ("testing/",),
     "pydantic": ("spaces/plan.py",),
-    "ray": (),
+    "ray": ("pipeline/workers/ray_cluster.py",),
     "sqlite3": ("objectives/store.py",),
     "transformers": ("compress/", "engines/", "objectives/", "testing/"),
     "typer": ("cli/",),

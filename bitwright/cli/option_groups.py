@@ -22,6 +22,7 @@ from bitwright.cli.options import (
     Evaluations,
     Formats,
     Gguf,
+    GpusPerWorker,
     HeldOut,
     Imatrix,
     Keep,
@@ -32,11 +33,13 @@ from bitwright.cli.options import (
     Model,
     NCalibration,
     NHeldOut,
+    NWorkers,
     Objectives,
     Parallel,
     PriceRows,
     Profile,
     Rare,
+    Ray,
     SearchMemory,
     Seed,
     Sensitivity,
@@ -53,7 +56,7 @@ from bitwright.cli.options import (
 from bitwright.errors import BudgetError, UserError, shown
 
 if TYPE_CHECKING:
-    from bitwright.pipeline import Conditions, Memory, Search
+    from bitwright.pipeline import Cluster, Conditions, Memory, Search
     from bitwright.spaces import Budget
 
 _ONE_LIMIT = "A plan needs one limit; give --budget for the bytes of the file, or --memory and --context for those of a run."
@@ -229,6 +232,23 @@ class CeilingOptions:
         """
         device = bw.pipeline.read_device(self.profile) if self.profile else None
         return bw.pipeline.parse_conditions(split_names(self.at_most), device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """Cluster whose workers share the work."""
+
+    ray: Ray = ""
+    workers: NWorkers = 0
+    gpus_per_worker: GpusPerWorker = 0
+
+    def cluster(self) -> "Cluster | None":
+        """Return the cluster, None where none is named.
+
+        Raises:
+            UserError: the options do not name one.
+        """
+        return bw.pipeline.cluster_of(self.ray, self.workers, self.gpus_per_worker)
 
 
 def flattened(command: Callable[..., None]) -> Callable[..., None]:

@@ -333,6 +333,23 @@ Seed = Annotated[
 ]
 
 
+Ray = Annotated[
+    str,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Ray cluster whose workers share the work: HOST:PORT, or auto for one on this machine, started if none runs. Default: none.",
+        rich_help_panel=SEARCH,
+    ),
+]
+NWorkers = Annotated[
+    int, typer.Option("--workers", metavar="N", help="Number of workers in the cluster; 0 for one on each node, or GPU.", rich_help_panel=SEARCH)
+]
+GpusPerWorker = Annotated[
+    int, typer.Option("--gpus-per-worker", metavar="N", help="GPUs of each worker; 0 for one with --device cuda, else none.", rich_help_panel=SEARCH)
+]
+
+
 # output
 def writable(path: Path | None) -> Path | None:
     """Return `path` if a file can be written there: checked before the work whose result goes there.

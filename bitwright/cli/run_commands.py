@@ -2,12 +2,21 @@
 
 from math import inf
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import bitwright as bw
-from bitwright.cli.option_groups import CeilingOptions, LimitOptions, RunOptions, SearchOptions, part_bytes, refuse_limit, require_limit
+from bitwright.cli.option_groups import (
+    CeilingOptions,
+    ClusterOptions,
+    LimitOptions,
+    RunOptions,
+    SearchOptions,
+    part_bytes,
+    refuse_limit,
+    require_limit,
+)
 from bitwright.cli.options import (
     BUDGET,
     OUTPUT,
@@ -50,6 +59,7 @@ def fit(
     limits: LimitOptions,
     ceilings: CeilingOptions,
     effort: SearchOptions,
+    machines: ClusterOptions,
     out_folder: OutFolder,
     engine_python: EnginePython = "",
     device: Device = "cpu",
@@ -59,13 +69,14 @@ def fit(
     The budget is --budget, or --memory with --context, or --at-most kl=NATS for the smallest file within a divergence.
     """
     settings, by, limit, conditions = run.settings(), effort.search(), limits.limit(), ceilings.conditions()
+    work: dict[str, Any] = {"device": device, "progress": Rows(), "cluster": machines.cluster()}
     if conditions.nats_at_most < inf:
         refuse_limit(limit)
-        fitted = bw.pipeline.fit_smallest(settings, conditions, out_folder, by=by, engine_python=engine_python, device=device, progress=Rows())
+        fitted = bw.pipeline.fit_smallest(settings, conditions, out_folder, by=by, engine_python=engine_python, **work)
     else:
         needed = require_limit(limit)
         asked = bw.pipeline.settings_for_limit(settings, needed)
-        fitted = bw.fit(asked, needed, out_folder, conditions=conditions, by=by, engine_python=engine_python, device=device, progress=Rows())
+        fitted = bw.fit(asked, needed, out_folder, conditions=conditions, by=by, engine_python=engine_python, **work)
     opened = bw.open_run(out_folder)
     print_candidates(fitted.summary, fitted.plan.found)
     print_shipping(fitted.summary)
@@ -85,6 +96,7 @@ def fit(
 def search(
     run: RunOptions,
     effort: SearchOptions,
+    machines: ClusterOptions,
     out_folder: OutFolder,
     cache_types: Annotated[
         str,
@@ -102,7 +114,8 @@ def search(
 ) -> None:
     """Measure sensitivities, search the whole front of size against quality, and measure points of it on held-out text."""
     settings = run.settings(cache_types=cache_types)
-    bw.pipeline.search(settings, out_folder, n_points=points, by=effort.search(), device=device, progress=Rows())
+    cluster, by = machines.cluster(), effort.search()
+    bw.pipeline.search(settings, out_folder, n_points=points, by=by, device=device, progress=Rows(), cluster=cluster)
     opened = bw.open_run(out_folder)
     summary = bw.pipeline.describe(opened)
     out.print(bw.report.front_table(summary))
@@ -118,6 +131,7 @@ def plan(
     run: RunFolder,
     limits: LimitOptions,
     ceilings: CeilingOptions,
+    machines: ClusterOptions,
     path: PlanFile = Path("plan.json"),
     ship_codec: ShipCodec = "",
     steps: Steps = [],  # noqa: B006  # typer reads it off the signature
@@ -129,14 +143,15 @@ def plan(
 
     Candidates that were not measured yet are measured now.
     """
-    limit, conditions, opened = limits.limit(), ceilings.conditions(), bw.open_run(run)
+    limit, conditions, cluster, opened = limits.limit(), ceilings.conditions(), machines.cluster(), bw.open_run(run)
+    work: dict[str, Any] = {"ship_codec": ship_codec, "steps": steps, "device": device, "progress": Rows(), "cluster": cluster}
     bw.pipeline.require_results(bw.pipeline.plan_results(path, opened.settings.target), bw.pipeline.run_inputs(opened))
     if conditions.nats_at_most < inf:
         refuse_limit(limit)
-        made, summary = bw.pipeline.smallest_plan(opened, conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
+        made, summary = bw.pipeline.smallest_plan(opened, conditions, **work)
     else:
         needed = require_limit(limit)
-        made, summary = bw.plan(opened, needed, conditions=conditions, ship_codec=ship_codec, steps=steps, device=device, progress=Rows())
+        made, summary = bw.plan(opened, needed, conditions=conditions, **work)
     print_candidates(summary, made.found)
     if summary.cost_fronts:
         out.print(bw.report.candidate_costs_table(summary))

@@ -3,7 +3,7 @@
 from bitwright.compress.codecs.codec import Codec, DecodeOnlyCodec, require_quantizable
 from bitwright.compress.codecs.combined_codec import CombinedCodec, integer_codec, packed_codec
 from bitwright.compress.codecs.disk_bound import DiskBound
-from bitwright.compress.codecs.distortion import Distortion, measure_distortion, sampled_distortion
+from bitwright.compress.codecs.distortion import Distortion, distortion_of_unit, measure_distortion, sampled_distortion
 from bitwright.compress.codecs.expansion import expanded, stored_type
 from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.ggml_feedback import GgmlErrorFeedback
@@ -17,7 +17,7 @@ from bitwright.compress.codecs.rounding.by_name import GGML, OBS, ROUNDING_PARTS
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
-from bitwright.compress.codecs.row_sample import RowSample, all_rows, drawn_rows
+from bitwright.compress.codecs.row_sample import DrawnRows, RowSample, all_rows, drawn_rows
 from bitwright.compress.in_place.apply import applied, choice_loader, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
 from bitwright.compress.in_place.rounded_cache import quantized_cache
@@ -54,7 +54,7 @@ from bitwright.compress.models.headers import Headers, Outline, exact_headers
 from bitwright.compress.models.hub import NO_CODE, quietly, read_tokenizer
 from bitwright.compress.models.joined_name import absolute_name, name_with, split_name
 from bitwright.compress.models.latent_attention import LatentByHead, is_latent
-from bitwright.compress.models.loading import load, open_headers, open_source
+from bitwright.compress.models.loading import load, needed_bytes, open_headers, open_source
 from bitwright.compress.models.model import Model
 from bitwright.compress.models.model_settings import describe_differences
 from bitwright.compress.models.module_state import weights_of
@@ -110,6 +110,7 @@ __all__ = [
     "Dimensions",
     "DiskBound",
     "Distortion",
+    "DrawnRows",
     "DroppedWeights",
     "Expert",
     "Floats",
@@ -160,6 +161,7 @@ __all__ = [
     "cut_pieces",
     "describe_differences",
     "dimensions",
+    "distortion_of_unit",
     "drawn_rows",
     "dropped",
     "dtypes_of",
@@ -188,6 +190,7 @@ __all__ = [
     "n_experts_used_of",
     "name_with",
     "named_parts",
+    "needed_bytes",
     "needs_moments",
     "open_checkpoint",
     "open_checkpoint_files",

@@ -5,11 +5,12 @@ from bitwright.objectives.bytes_per_token import Reading, reading, tensor_read_s
 from bitwright.objectives.cost import Cost, CostObjective, bits_cost, bytes_cost
 from bitwright.objectives.evaluator import QUALITY, Evaluator, quality_of
 from bitwright.objectives.measurement import Estimate, Measurement, standard_error
+from bitwright.objectives.measuring import Measuring
 from bitwright.objectives.metrics.jensen_shannon import ClampedJensenShannon
 from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler
 from bitwright.objectives.next_tokens import next_token_log_probabilities
 from bitwright.objectives.objective import ModelObjective, Preparation, TokenObjective
-from bitwright.objectives.reference import PendingReference, Reference
+from bitwright.objectives.reference import PendingReference, Reference, batches_of
 from bitwright.objectives.store import Store, readable_store
 from bitwright.objectives.text.documents import dataset_documents, read_documents, require_datasets, require_readable
 from bitwright.objectives.text.given import documents_of, given_texts, is_local
@@ -43,6 +44,7 @@ __all__ = [
     "Evaluator",
     "KullbackLeibler",
     "Measurement",
+    "Measuring",
     "ModelObjective",
     "MomentsOfText",
     "NamedObjective",
@@ -62,6 +64,7 @@ __all__ = [
     "Tokens",
     "Use",
     "added",
+    "batches_of",
     "between_commas",
     "bits_cost",
     "bytes_cost",

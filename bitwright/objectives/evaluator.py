@@ -8,7 +8,6 @@ than `CLEAR_MARGIN` standard errors of the paired difference. Stored sequences a
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from bitwright.compress import Model
 from bitwright.errors import ObjectiveError
 from bitwright.objectives.measurement import Estimate, Measurement, standard_error
+from bitwright.objectives.measuring import InThisProcess, Measuring
 from bitwright.objectives.metrics.flips import Flips
 from bitwright.objectives.metrics.kullback_leibler import KullbackLeibler
 from bitwright.objectives.metrics.perplexity import Perplexity
@@ -29,7 +29,6 @@ from bitwright.spaces import Choice
 QUALITY: tuple[TokenObjective, ...] = (KullbackLeibler(), Perplexity(), Flips())
 CLEAR_MARGIN = 3.0
 _FIRST_RUNG = 8  # sequences
-_STREAMED_AT_ONCE = 8  # choices
 
 
 class Evaluator:
@@ -49,10 +48,13 @@ class Evaluator:
         store: Store,
         rounding: str = "",
         stage: str = "",
+        measuring: Measuring | None = None,
     ) -> None:
-        """Tokens are counted in the run's `stage` when they are read, not again when what came of them is; in none where it is empty."""
+        """Tokens are counted in the run's `stage` when they are read, not again when what came of them is; in none where it is empty.
+        Token objectives are measured by `measuring`, by default in this process.
+        """
         self._model, self._load, self._reference, self._store, self._stage = model, load, reference, store, stage
-        self._rounding = rounding
+        self._rounding, self._measuring = rounding, measuring or InThisProcess(model, load, reference)
         self.objectives = tuple(objectives)
         self._of_tokens = [objective for objective in objectives if isinstance(objective, TokenObjective)]
         self.text = text_key(reference.tokens, rounding)
@@ -64,8 +66,8 @@ class Evaluator:
 
     @property
     def at_once(self) -> int:
-        """Return the number of choices that are best evaluated together: those of a streamed model share the reading of its blocks."""
-        return _STREAMED_AT_ONCE if self._model.residence.is_streamed else 1
+        """Return the number of choices that are best evaluated together."""
+        return self._measuring.at_once
 
     def __call__(self, choice: Choice, n_sequences: int, *, against: Sequence[Choice] = ()) -> Measurement:
         """Evaluate one choice; see `evaluate`."""
@@ -114,10 +116,8 @@ class Evaluator:
 
     def _measure(self, choices: Sequence[Choice], objectives: Sequence[TokenObjective], *, first: int, stop: int) -> None:
         """Measure and store token objectives of choices on the sequences from `first` up to `stop`."""
-        reference = self._reference.computed()  # before the weights are loaded
         started = time.perf_counter()
-        loads = [partial(self._load, choice) for choice in choices]
-        found = reference.measure_each(self._model, objectives, loads, first=first, stop=stop)
+        found = self._measuring.measure(choices, objectives, first=first, stop=stop)
         seconds = (time.perf_counter() - started) / len(choices)
         for choice, values in zip(choices, found, strict=True):
             if not np.isfinite(values).all():

@@ -23,7 +23,7 @@ from bitwright.errors import ModelError
 from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.objectives.objective import TokenObjective
 from bitwright.objectives.text.tokens import Tokens
-from bitwright.progress import Progress, ignore
+from bitwright.progress import Advance, Progress, ignore
 from bitwright.whole_files import output_errors, reserve
 
 MEMORY_BOUND_BYTES = 1 << 30
@@ -35,23 +35,45 @@ OF_CHOICE = "this choice gives infinite or undefined ones: leave its coarsest fo
 
 
 class Reference:
-    """Log-probabilities of the original model on a text: float16 `(n_sequences, length, n_vocabulary)`.
+    """Log-probabilities of the original model on a text: float16 `(n_sequences, length, n_vocabulary)`. Those of `sequences`, all by default, are
+    computed now, and others when they are asked for by `learn`.
 
     Raises:
         ModelError: a logit is not finite.
     """
 
-    def __init__(self, model: Model, tokens: Tokens, *, scratch: Path, progress: Progress) -> None:
+    def __init__(self, model: Model, tokens: Tokens, *, scratch: Path, progress: Progress, sequences: slice = slice(None)) -> None:
         self.tokens = tokens
-        self._at_once = int(np.clip(_TOKENS_AT_ONCE // tokens.ids.shape[1], 1, _SEQUENCES_AT_ONCE))
+        self._at_once = _at_once(tokens)
         shape = (*tokens.ids.shape, model.module.config.get_text_config().vocab_size)
         self._rows = _allocate(shape, scratch, min(MEMORY_BOUND_BYTES, model.residence.room_bytes))
-        jobs = [Job(partial(self._learn, model, sequences), tokens.ids[sequences].size) for sequences in self._batches(0, None)]
-        with progress.stage("Computing the original's predictions", tokens.n_tokens) as advance:
-            losses = [*model.each(jobs, advance)]
-        self.perplexity = Perplexity().summarise(np.concatenate(losses)).value
+        self._losses: dict[int, NDArray[np.float64]] = {}  # of each batch that is computed, by its first sequence
+        first, stop, _ = sequences.indices(len(tokens.ids))
+        with progress.stage("Computing the original's predictions", tokens.ids[sequences].size) as advance:
+            self.learn(model, first, stop, advance)
 
-    def _learn(self, model: Model, sequences: slice) -> NDArray[np.float64]:
+    def learn(self, model: Model, first: int, stop: int, advance: Advance = ignore) -> None:
+        """Compute the predictions on the batches of the sequences from `first` up to `stop` that lack them. The model must have its original weights.
+
+        Raises:
+            ModelError: a logit is not finite.
+        """
+        whole = [slice(start, start + self._at_once) for start in range(first - first % self._at_once, stop, self._at_once)]
+        missing = [sequences for sequences in whole if sequences.start not in self._losses]
+        jobs = [Job(partial(self._learned, model, sequences), self.tokens.ids[sequences].size) for sequences in missing]
+        for sequences, losses in zip(missing, model.each(jobs, advance), strict=True):
+            self._losses[sequences.start] = losses
+
+    def has(self, first: int, stop: int) -> bool:
+        """Return whether the predictions on the sequences from `first` up to `stop` are computed."""
+        return all(start in self._losses for start in range(first - first % self._at_once, stop, self._at_once))
+
+    @property
+    def perplexity(self) -> float:
+        """Return the original's perplexity on the sequences whose predictions are computed."""
+        return Perplexity().summarise(np.concatenate([self._losses[start] for start in sorted(self._losses)])).value
+
+    def _learned(self, model: Model, sequences: slice) -> NDArray[np.float64]:
         """Store the log-probabilities of one batch of sequences, and return the loss of each sequence."""
         ids, loss = self.tokens.ids[sequences], Perplexity()
         rows, following = self._rows[sequences].reshape(ids.size, -1), _following(ids, model.device)
@@ -99,8 +121,7 @@ class Reference:
 
     def _batches(self, first: int, stop: int | None) -> list[slice]:
         """Return the batches of the sequences from `first` up to `stop`."""
-        end = len(self.tokens.ids[:stop])
-        return [slice(start, min(start + self._at_once, end)) for start in range(first, end, self._at_once)]
+        return batches_of(self.tokens, first, len(self.tokens.ids[:stop]))
 
     def _compared(self, model: Model, objectives: Sequence[TokenObjective], sequences: slice) -> list[NDArray[np.float64]]:
         """Compute the objectives for one batch of sequences, see `compare`."""
@@ -140,6 +161,20 @@ class PendingReference:
         for known in self._known:
             known.discard()
         self._known.clear()
+
+
+def batches_of(tokens: Tokens, first: int, stop: int) -> list[slice]:
+    """Return the batches of the sequences from `first` up to `stop`, which are computed together. They end at the same places whatever `first` is, so
+    that a pass over a part of a text computes what one over all of it does.
+    """
+    step = _at_once(tokens)
+    starts = [first, *range(first - first % step + step, stop, step)]
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], stop], strict=True) if start < end]
+
+
+def _at_once(tokens: Tokens) -> int:
+    """Return the number of sequences of a batch."""
+    return int(np.clip(_TOKENS_AT_ONCE // tokens.ids.shape[1], 1, _SEQUENCES_AT_ONCE))
 
 
 def require_finite(logits: Torch, otherwise: str) -> Torch:

@@ -24,10 +24,12 @@ from bitwright.pipeline.searching.search import Search, named_objectives
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.smallest import fit_smallest, smallest_plan
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
+from bitwright.pipeline.workers.cluster import Cluster, cluster_of
 from bitwright.spaces import cache_types
 
 __all__ = [
     "METHODS",
+    "Cluster",
     "Conditions",
     "DevicePlan",
     "DeviceWithoutPlan",
@@ -41,6 +43,7 @@ __all__ = [
     "build_fleet",
     "cache_text",
     "cache_types",
+    "cluster_of",
     "compare_proxies",
     "comparison_cost",
     "decode_read_bytes",

@@ -51,6 +51,8 @@ from bitwright.objectives import (
 from bitwright.pipeline.calibration.mixture import Share, mixed, sequences_by_text, shares_in, shares_of, store_origins
 from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED, QUANTIZED
 from bitwright.pipeline.settings import DTYPES, SELF, Settings
+from bitwright.pipeline.workers.bench import identity_of
+from bitwright.pipeline.workers.workers import Workers
 from bitwright.progress import Progress
 from bitwright.spaces import Target
 from bitwright.written_files import digest
@@ -60,6 +62,8 @@ from bitwright.written_files import digest
 class LoadedRun:
     """Run with its model loaded: the model `whole` as it was loaded, the store, the texts, and every tensor packed in every format.
 
+    With `workers`, choices are measured, sweeps made and tensors quantized by them.
+
     Reading `texts` or `levels` raises `UserError` if the text or the importance matrix of the settings cannot be used.
     """
 
@@ -68,6 +72,7 @@ class LoadedRun:
     whole: Model
     store: Store
     progress: Progress
+    workers: Workers | None = None
 
     @cached_property
     def model(self) -> Model:
@@ -137,8 +142,8 @@ class LoadedRun:
         return cached_routing(self.model, part, store=self.store, progress=self.progress) if is_mixture(self.model) else NO_ROUTING
 
 
-def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress) -> LoadedRun:
-    """Load the model, and start a run in `folder` or continue the one that is there.
+def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress, workers: Workers | None = None) -> LoadedRun:
+    """Load the model, and start a run in `folder` or continue the one that is there. `workers` have or load the same model.
 
     Raises:
         UserError: the model or device cannot be used, or the run in the folder was started with other settings.
@@ -158,7 +163,9 @@ def set_up(settings: Settings, folder: Path, *, device: str, progress: Progress)
         progress.note(sentence)
     store.check_settings(settings.identity(model.source))
     store.put_text("settings", settings.to_json())
-    return LoadedRun(settings, folder, model, store, progress)
+    if workers is not None:
+        workers.require(identity_of(model.source.fingerprint))
+    return LoadedRun(settings, folder, model, store, progress, workers)
 
 
 def require_device(name: str) -> None:

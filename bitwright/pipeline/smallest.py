@@ -27,6 +27,7 @@ from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.searching.search import DEFAULT, Search
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.verbs import Fitted, plan, search, verify, write_plan
+from bitwright.pipeline.workers.cluster import Cluster
 from bitwright.progress import Progress, Silent
 from bitwright.report import RunSummary, write_page
 from bitwright.search import Row, solve_with_rows
@@ -45,6 +46,7 @@ def smallest_plan(
     steps: Sequence[str] = (),
     device: str = "cpu",
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> tuple[Plan, RunSummary]:
     """Return the smallest plan found whose measured divergence is at most `conditions.nats_at_most`, within the other ceilings. Candidates that the
     run has not measured yet are measured now, which loads the model; see `plan` for the other arguments.
@@ -61,7 +63,7 @@ def smallest_plan(
     for _ in range(_ROUNDS):
         size_bytes = _least_budget(counted, rows, aim, low=low, high=high)
         budget = Budget(f"the smallest of at most {goal:g} nats/token", Fraction(size_bytes), "b")
-        made, summary = plan(run, budget, conditions=others, ship_codec=ship_codec, steps=steps, device=device, progress=progress)
+        made, summary = plan(run, budget, conditions=others, ship_codec=ship_codec, steps=steps, device=device, progress=progress, cluster=cluster)
         nats = made.divergence.nats_per_token
         if nats <= goal:
             return made, summary
@@ -83,6 +85,7 @@ def fit_smallest(
     engine_python: str = "",
     device: str = "cpu",
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> Fitted:
     """Search, plan, build and check the smallest file in `out` whose divergence is within a ceiling; see `smallest_plan`. Without a budget, the whole
     front is searched. The other arguments are as for `fit`.
@@ -102,8 +105,8 @@ def fit_smallest(
         raise UserError("A method's published plan needs a budget; a ceiling on the divergence is none: leave out --as-published.")
     require_run_folder(settings, out, fit_results(settings.target, out))
     with working_in(out):
-        run = search(settings, out, by=by, device=device, progress=progress)
-        made, summary = smallest_plan(run, conditions, device=device, progress=progress)
+        run = search(settings, out, by=by, device=device, progress=progress, cluster=cluster)
+        made, summary = smallest_plan(run, conditions, device=device, progress=progress, cluster=cluster)
         write_plan(made, out / PLAN)
         with timed(run.store, "build"):
             path = build(made, out / engine.file_name, progress=progress)

@@ -29,6 +29,8 @@ from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.searching.run_search import search_budget, search_front
 from bitwright.pipeline.searching.search import DEFAULT, Search
 from bitwright.pipeline.settings import Settings
+from bitwright.pipeline.workers.cluster import Cluster
+from bitwright.pipeline.workers.opening import workers_on
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
 from bitwright.report import RunSummary, write_page
@@ -54,9 +56,18 @@ class Fitted:
     judgement: CandidateScores
 
 
-def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEFAULT, device: str = "cpu", progress: Progress | None = None) -> Run:
+def search(
+    settings: Settings,
+    out: Path,
+    *,
+    n_points: int = 6,
+    by: Search = DEFAULT,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    cluster: Cluster | None = None,
+) -> Run:
     """Measure sensitivities, search the whole front, and measure `n_points` of it and the uniform allocations on held-out text. An interrupted search
-    is continued.
+    is continued. Workers on a `cluster` share the work.
 
     Raises:
         UserError: a setting cannot be used.
@@ -65,8 +76,9 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     settings = _as_the_method_wants(settings, by)
     require_run_folder(settings, out, {REPORT: REPORT_KIND})
     require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device, progress=progress)
-    with working_in(out):
-        loaded = set_up(settings, out, device=device, progress=progress or Silent())
+    progress = progress or Silent()
+    with working_in(out), workers_on(cluster, settings, out, device=device, progress=progress) as workers:
+        loaded = set_up(settings, out, device=device, progress=progress, workers=workers)
         run = price(loaded)
         search_front(loaded, with_finest_cache(run), n_points=n_points, search=by)
         points = {f"front {i + 1}": point for i, point in enumerate(front_points(with_finest_cache(run), n_points))}
@@ -122,11 +134,13 @@ def plan(
     steps: Sequence[str] = (),
     device: str = "cpu",
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> tuple[Plan, RunSummary]:
     """Return the best plan within a budget or memory limit and the ceilings of `conditions`, and its summary. Candidates that the run has not
     measured yet are measured now, which loads the model.
 
-    `ship_codec` is the rounding of the written model and `steps` the steps after it; empty ones are those of the run's settings.
+    `ship_codec` is the rounding of the written model and `steps` the steps after it; empty ones are those of the run's settings. Workers on a
+    `cluster` share the measuring.
 
     Raises:
         BudgetError: no choice is that small, the original already is, or no choice satisfies the ceilings.
@@ -141,8 +155,9 @@ def plan(
     request = request_plan(shipping, limit, conditions)
     named = request.candidates
     if not all(_is_measured(shipping, choice) for choice in named.values()):
-        with working_in(run.folder):
-            loaded = set_up(run.settings, run.folder, device=device, progress=progress or Silent())
+        progress = progress or Silent()
+        with working_in(run.folder), workers_on(cluster, run.settings, run.folder, device=device, progress=progress) as workers:
+            loaded = set_up(run.settings, run.folder, device=device, progress=progress, workers=workers)
             measure_candidates(loaded, shipping, list(named.values()))
     return request.plan({}), request.summary({})
 
@@ -157,10 +172,11 @@ def fit(
     engine_python: str = "",
     device: str = "cpu",
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> Fitted:
     """Search a model for a budget or memory limit and ceilings beside it, then plan, build, check and report in the folder `out`.
 
-    `engine_python` is as for `verify`.
+    `engine_python` is as for `verify`. Workers on a `cluster` share the work.
 
     Raises:
         UserError: a setting cannot be used, or no choice is within the limits.
@@ -172,8 +188,8 @@ def fit(
     _require_one_judge(settings, by)
     require_run_folder(settings, out, fit_results(settings.target, out))
     require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device, progress=progress)
-    with working_in(out):
-        loaded = set_up(settings, out, device=device, progress=progress)
+    with working_in(out), workers_on(cluster, settings, out, device=device, progress=progress) as workers:
+        loaded = set_up(settings, out, device=device, progress=progress, workers=workers)
         _require_possible(loaded, limit)
         run = price(loaded)
         request = request_plan(run, limit, conditions, objectives=by.objectives, method=by.method.name, as_published=by.as_published)

@@ -18,7 +18,7 @@ from bitwright.predictors.sensitivity.measured.rare_experts import MINIMUM_TOKEN
 from bitwright.predictors.sensitivity.measured.shapley import random_orders, shapley_marginals
 from bitwright.predictors.sensitivity.row_samples import row_sample, rows_wanted
 from bitwright.predictors.sensitivity.samples import require_samples
-from bitwright.predictors.sensitivity.subject import Subject
+from bitwright.predictors.sensitivity.subject import Elsewhere, Subject, SubjectPart
 from bitwright.predictors.sensitivity.weights.weight_error import importance_error_table
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "PROXY_PARTS",
     "Agreement",
     "Call",
+    "Elsewhere",
     "Expansion",
     "Folds",
     "Measured",
@@ -38,6 +39,7 @@ __all__ = [
     "Proxy",
     "Scale",
     "Subject",
+    "SubjectPart",
     "Validation",
     "cache_losses",
     "channel_energies",

@@ -8,7 +8,7 @@ import torch
 
 from bitwright.compress import Model, PackedTensors, applied
 from bitwright.errors import ModelError
-from bitwright.objectives import KullbackLeibler, Measurement, Reference, Tokens, next_token_log_probabilities
+from bitwright.objectives import KullbackLeibler, Measurement, Reference, Tokens, batches_of, next_token_log_probabilities
 from bitwright.objectives.metrics.perplexity import Perplexity
 from bitwright.objectives.metrics.rank_correlation import Kendall
 from bitwright.progress import Silent
@@ -122,6 +122,30 @@ def test_long_sequences_are_read_few_at_a_time(tied: Model, tmp_path: Path, monk
     hook.remove()
     assert read == [2, 2, 1]
     torch.testing.assert_close(*(kept.sequences(0, 11, tied.device) for kept in (whole, few)), atol=5e-3, rtol=1e-3)
+
+
+def test_a_part_of_a_text_is_learned_when_it_is_needed(tied: Model, tmp_path: Path) -> None:
+    whole = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent())
+    part = Reference(tied, TOKENS, scratch=tmp_path, progress=Silent(), sequences=slice(0))
+    read: list[int] = []
+    hook = tied.module.register_forward_pre_hook(lambda _, inputs: read.append(len(inputs[0])))
+    assert not part.has(8, 11)
+    part.learn(tied, 9, 11)  # the batch that they are in
+    part.learn(tied, 8, 10)
+    hook.remove()
+    assert read == [3]
+    assert part.has(8, 11)
+    assert not part.has(7, 11)
+    assert torch.equal(*(kept.sequences(8, 3, tied.device) for kept in (whole, part)))
+    part.learn(tied, 0, 11)
+    assert part.perplexity == whole.perplexity
+
+
+def test_batches_end_at_the_same_places_wherever_a_part_begins() -> None:
+    assert batches_of(TOKENS, 0, 11) == [slice(0, 8), slice(8, 11)]
+    assert batches_of(TOKENS, 3, 10) == [slice(3, 8), slice(8, 10)]
+    assert batches_of(TOKENS, 8, 9) == [slice(8, 9)]
+    assert batches_of(TOKENS, 5, 5) == []
 
 
 @pytest.mark.parametrize("n_positions", [1, 5, 1000])

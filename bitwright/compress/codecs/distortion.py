@@ -51,22 +51,26 @@ def measure_distortion(space: Space, packed_tensors: PackedTensors, *, progress:
 
 
 def sampled_distortion(space: Space, sample: RowSample, *, progress: Progress) -> Distortion:
-    """Quantize the rows of a sample in every offered format and measure their error against the original weights.
-
-    A unit's formats are tried from the smallest up, and not beyond the first that is lossless.
-    """
-    plain = np.full(space.offered.shape, np.nan)
-    weighted = plain.copy()
+    """Quantize the rows of a sample in every offered format and measure their error against the original weights; see `distortion_of_unit`."""
+    errors = np.full((len(space.units), 2, len(space.formats)), np.nan)
     with progress.stage("Quantizing in every format", sum(unit.n_weights for unit in space.units)) as advance:
         for u, unit in enumerate(space.units):
-            for f in np.argsort(space.size_bits[u], kind="stable"):
-                if np.nanmin(plain[u], initial=np.inf) == 0:
-                    break
-                if space.offered[u, f] and _can_encode(unit, space.formats[f], sample.levels):
-                    plain[u, f], weighted[u, f] = _errors(unit, space.formats[f], sample)
-            plain[u], weighted[u] = _better_than_zeros(plain[u], weighted[u])
+            errors[u] = distortion_of_unit(space, u, sample)
             advance(unit.n_weights)
-    return Distortion(plain, weighted)
+    return Distortion(errors[:, 0], errors[:, 1])
+
+
+def distortion_of_unit(space: Space, u: int, sample: RowSample) -> NDArray[np.float64]:
+    """Return the plain and the weighted errors `(2, n_formats)` of one unit of a space. Its formats are tried from the smallest up, and not beyond
+    the first that is lossless.
+    """
+    unit, errors = space.units[u], np.full((2, len(space.formats)), np.nan)
+    for f in np.argsort(space.size_bits[u], kind="stable"):
+        if np.nanmin(errors[0], initial=np.inf) == 0:
+            break
+        if space.offered[u, f] and _can_encode(unit, space.formats[f], sample.levels):
+            errors[:, f] = _errors(unit, space.formats[f], sample)
+    return np.stack(_better_than_zeros(*errors))
 
 
 def _better_than_zeros(plain: NDArray[np.float64], weighted: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

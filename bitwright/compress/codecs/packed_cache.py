@@ -72,7 +72,7 @@ class PackedTensors:
         try:
             found = read_packed(path, key=path.name)
             if found is None:
-                self._pack(tensor, form, path)
+                self.put(tensor, form, self.encode(tensor, form))
                 found = read_packed(path, key=path.name)
         except OSError as error:
             raise OutputError(
@@ -83,6 +83,34 @@ class PackedTensors:
         if self.bound is not None:
             self.bound.used(path)
         return found
+
+    def has(self, tensor: Tensor, form: Format) -> bool:
+        """Return whether the bytes of a tensor in `form` need no quantizing: they are on disk, the source's own, or none."""
+        return isinstance(form, Absence) or form.name == tensor.stored or packed_path(self.folder, tensor.name, form.name).is_file()
+
+    def put(self, tensor: Tensor, form: Format, packed: Bytes) -> None:
+        """Store the tensor's bytes `(n_bytes,)` in `form`, quantized elsewhere.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        path = packed_path(self.folder, tensor.name, form.name)
+        with caching(path) as temporary:
+            write_packed(temporary, packed, key=path.name)
+        if self.bound is not None:
+            self.bound.made(path)
+
+    def encode_rows(self, tensor: Tensor, form: Format, *, start: int, stop: int) -> Bytes:
+        """Quantize rows `start:stop` of the tensor, within one matrix of a stack, to the bytes that they have in the whole.
+
+        Raises:
+            ModelError: see `encode`.
+        """
+        if len(tensor.shape) < 3:
+            return self.codec.for_tensor(tensor.name).encode(self.source.some_rows(tensor, start, stop), form, self.importance_of(tensor))
+        expert, first = divmod(start, tensor.shape[1])
+        weights, importance = self.source.part(tensor, expert)[first : first + stop - start], self.importance_of(tensor)[expert : expert + 1]
+        return self.codec.for_tensor(tensor.name, expert).encode(weights, form, importance)
 
     def encode(self, tensor: Tensor, form: Format) -> Bytes:
         """Quantize the tensor to the bytes `(n_bytes,)` of `form`, without reading or writing the folder.
@@ -135,10 +163,3 @@ class PackedTensors:
         experts = range(tensor.shape[0])  # one at a time: a stack may be as large as all other tensors together
         codecs = (self.codec.for_tensor(tensor.name, expert) for expert in experts)
         return np.concatenate([c.encode(self.source.part(tensor, i), form, importance[i : i + 1]) for i, c in zip(experts, codecs, strict=True)])
-
-    def _pack(self, tensor: Tensor, form: Format, path: Path) -> None:
-        packed = self.encode(tensor, form)
-        with caching(path) as temporary:
-            write_packed(temporary, packed, key=path.name)
-        if self.bound is not None:
-            self.bound.made(path)

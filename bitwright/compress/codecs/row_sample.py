@@ -40,7 +40,7 @@ class RowSample:
     """
 
     def __init__(self, levels: PackedTensors, drawn: Mapping[str, DrawnRows], n_groups: int) -> None:
-        self.n_groups, self._drawn, self.levels = n_groups, drawn, levels
+        self.n_groups, self.drawn, self.levels = n_groups, drawn, levels
         if drawn:
             source = SampledSource(levels.source, {name: of_tensor.rows for name, of_tensor in drawn.items()})
             self.levels = replace(levels, folder=levels.folder / f"rows-{self.key}", source=source)
@@ -48,24 +48,24 @@ class RowSample:
     @property
     def is_whole(self) -> bool:
         """True if every tensor has all of its rows, so that nothing is estimated."""
-        return not self._drawn
+        return not self.drawn
 
     def packed(self, tensor: Tensor) -> Tensor:
         """Return the tensor as `levels` have it, with the drawn rows alone."""
-        return _sampled(tensor, len(self._drawn[tensor.name].rows)) if tensor.name in self._drawn else tensor
+        return _sampled(tensor, len(self.drawn[tensor.name].rows)) if tensor.name in self.drawn else tensor
 
     def row_weights(self, tensor: Tensor) -> NDArray[np.float64]:
         """Return the weights of the drawn rows `(n,)`."""
-        return self._drawn[tensor.name].weights if tensor.name in self._drawn else np.ones(matrix_shape(tensor)[0])
+        return self.drawn[tensor.name].weights if tensor.name in self.drawn else np.ones(matrix_shape(tensor)[0])
 
     def within(self, tensor: Tensor, start: int, stop: int) -> tuple[Indices, Indices, NDArray[np.float64]]:
         """Return the drawn rows among `start` to `stop`, ascending: their numbers `(n,)`, their places in `levels` `(n,)`, and the factors
         `(n, 1 + n_groups)` of each in the sum over all rows, its weight, and in that of its group, the root of it.
         """
-        if tensor.name not in self._drawn:
+        if tensor.name not in self.drawn:
             rows = np.arange(start, stop)
             return rows, rows, np.ones((len(rows), 2))
-        drawn = self._drawn[tensor.name]
+        drawn = self.drawn[tensor.name]
         some = slice(*np.searchsorted(drawn.rows, [start, stop]))
         weights, places = drawn.weights[some, None], np.arange(some.start, some.stop)
         of_groups = np.sqrt(weights) * (drawn.groups[some, None] == np.arange(self.n_groups))
@@ -75,10 +75,10 @@ class RowSample:
     def key(self) -> str:
         """Return a digest of the rows and groups, empty where every tensor has all of its rows."""
         found = hashlib.sha256(str(self.n_groups).encode())
-        for name in sorted(self._drawn):
-            drawn = self._drawn[name]
+        for name in sorted(self.drawn):
+            drawn = self.drawn[name]
             found.update(name.encode() + drawn.rows.tobytes() + drawn.weights.tobytes() + drawn.groups.tobytes())
-        return found.hexdigest()[:12] if self._drawn else ""
+        return found.hexdigest()[:12] if self.drawn else ""
 
 
 def all_rows(levels: PackedTensors) -> RowSample:

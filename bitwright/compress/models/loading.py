@@ -16,7 +16,7 @@ from bitwright.compress.models.opening import Checkpoint, open_checkpoint
 from bitwright.compress.models.residence import IN_MEMORY, Residence
 from bitwright.compress.models.source import Source
 from bitwright.compress.models.streaming.hidden_states import HiddenStates
-from bitwright.compress.models.streaming.room import Room, footprint, sentence_of, streams
+from bitwright.compress.models.streaming.room import Room, footprint, sentence_of, streams, whole_bytes
 from bitwright.compress.models.streaming.streamed_module import streamed_module
 from bitwright.compress.models.view import View
 
@@ -60,6 +60,19 @@ def load(name: str, device: str = "cpu", *, view: View = GGUF_VIEW, dtype: torch
     model = Model(module, tokenizer, source, dict(bound.pieces), (*notes, *bound.notes), checkpoint.quantized, residence)
     require_sound(model)
     return model
+
+
+def needed_bytes(name: str, room: Room, *, dtype: torch.dtype = torch.float32) -> tuple[int, bool]:
+    """Return the memory that a search needs for a model in `room`, and whether it is streamed.
+
+    Raises:
+        ModelError: see `load`.
+        UserError: `room` does not hold two of its blocks.
+    """
+    skeleton = open_checkpoint(name).skeleton
+    if streams(skeleton, room, dtype=dtype):
+        return footprint(skeleton, room, dtype=dtype).streamed, True
+    return whole_bytes(skeleton, room, dtype=dtype), False
 
 
 def _streamed(

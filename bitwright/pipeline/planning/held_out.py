@@ -21,6 +21,7 @@ from bitwright.pipeline.finishing.shipped_weights import shipped_weights
 from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
 from bitwright.pipeline.planning.costs import named_costs
 from bitwright.pipeline.run import Run
+from bitwright.pipeline.workers.measuring import measuring_of
 from bitwright.spaces import Choice, chosen_cache
 
 Objective = TokenObjective | ModelObjective
@@ -101,11 +102,14 @@ def _as_searched(
     found: dict[tuple[int, ...], Mapping[str, Estimate]] = {}
     with swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
         load = choice_loader(swapper, loaded.model, loaded.levels, run.everything)
-        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage="candidates")
+        is_streamed = loaded.model.residence.is_streamed
+        by = measuring_of(loaded.workers, loaded.levels, run.everything, reference.tokens, is_streamed=is_streamed)
+        stage = "candidates"
+        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage=stage, measuring=by)
         with loaded.progress.stage("Measuring candidates on held-out text", len(choices)) as advance:
             for start in range(0, len(choices), evaluator.at_once):
                 together = choices[start : start + evaluator.at_once]
-                with timed(loaded.store, "candidates"):  # the evaluator counts the tokens
+                with timed(loaded.store, stage):  # the evaluator counts the tokens
                     measured = evaluator.evaluate(together, evaluator.n_sequences)
                 found |= {tuple(choice.tolist()): one.estimates for choice, one in zip(together, measured, strict=True)}
                 advance(len(together))

@@ -15,6 +15,7 @@ from bitwright.pipeline.loaded_run import LoadedRun, timed
 from bitwright.pipeline.pricing.priced_rows import priced_rows
 from bitwright.pipeline.run import PACKED
 from bitwright.pipeline.settings import FLOOR
+from bitwright.pipeline.workers.sweeping import distortion_by_workers, with_workers
 from bitwright.predictors import (
     NATS_PROXIES,
     Subject,
@@ -43,7 +44,8 @@ def subject_of(loaded: LoadedRun, space: Space) -> Subject:
     """Return the input of a proxy: the run's model, packed tensors, space and calibration text."""
     settings = loaded.settings
     sample = priced_rows(loaded, space)
-    return Subject(loaded.model, loaded.levels, space, loaded.texts.calibration, settings.seed, loaded.store, loaded.progress, sample)
+    subject = Subject(loaded.model, loaded.levels, space, loaded.texts.calibration, settings.seed, loaded.store, loaded.progress, sample)
+    return with_workers(subject, loaded.workers)
 
 
 def distortion_of(loaded: LoadedRun, everything: Space) -> Distortion:
@@ -52,7 +54,10 @@ def distortion_of(loaded: LoadedRun, everything: Space) -> Distortion:
     if not store.has_array(PACKED):
         with timed(store, "quantize"):
             rows = priced_rows(loaded, everything) or all_rows(loaded.levels)
-            measured = sampled_distortion(everything, rows, progress=loaded.progress)
+            if loaded.workers is None:
+                measured = sampled_distortion(everything, rows, progress=loaded.progress)
+            else:
+                measured = distortion_by_workers(everything, rows, loaded.workers, progress=loaded.progress)
         store.put_array("weight errors", measured.plain)
         store.put_array(PACKED, measured.weighted)  # last: where it is, both are
     return Distortion(store.array("weight errors").astype(np.float64), store.array(PACKED).astype(np.float64))

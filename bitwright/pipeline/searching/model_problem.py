@@ -18,6 +18,7 @@ from bitwright.pipeline.pricing.run_space import whole_space
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.ask_tell_loop import Meter
 from bitwright.pipeline.searching.search import Search
+from bitwright.pipeline.workers.measuring import measuring_of
 from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, scores_of, stored, with_cache_steps
 from bitwright.search import Expand, Problem, Refit, Row
 from bitwright.spaces import Choice, Space, has_cache, weight_space, without_cache
@@ -42,7 +43,8 @@ def open_problem(
     ):
         objectives = prepared(loaded, search.objectives, tokens) or (search.method.objective,)
         load = choice_loader(swapper, loaded.model, loaded.levels, run.everything)
-        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage=STAGE)
+        by = measuring_of(loaded.workers, loaded.levels, run.everything, tokens, is_streamed=loaded.model.residence.is_streamed)
+        evaluator = Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, stage=STAGE, measuring=by)
         yield _Answers(loaded, run, evaluator, reference, swapper, meter).problem(start, rows), evaluator
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,21 @@ def test_some_rows_are_rows_of_the_whole(start: int, length: int, wanted: list[i
             assert (whole.shape, whole.dtype) == (matrix_shape(tensor), np.float32)
             assert np.array_equal(here.rows(tensor, form, start=start, stop=stop), whole[start:stop])
             assert np.array_equal(here.some_rows(tensor, form, np.array(wanted)), whole[wanted])
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_rows_are_quantized_to_the_bytes_that_they_have_in_the_whole(known: bool, tmp_path: Path) -> None:
+    channels = {TENSOR.name: importance(1, 64), EXPERTS.name: importance(3, 64)} if known else {}
+    here = levels(tmp_path / "here", TENSOR, EXPERTS, channels=channels)
+    elsewhere = levels(tmp_path / "elsewhere", TENSOR, EXPERTS, codec=DecodeOnlyCodec(GgmlCodec(), tmp_path), channels=channels)
+    for tensor, cuts in ((TENSOR, [0, 1, 4, 6]), (EXPERTS, [0, 2, 3, 4, 6])):
+        pieces = [here.encode_rows(tensor, Q4_0, start=start, stop=stop) for start, stop in pairwise(cuts)]
+        assert np.array_equal(np.concatenate(pieces), here.encode(tensor, Q4_0))
+        assert not elsewhere.has(tensor, Q4_0)
+        elsewhere.put(tensor, Q4_0, np.concatenate(pieces))
+        assert elsewhere.has(tensor, Q4_0)
+        assert np.array_equal(elsewhere.packed(tensor, Q4_0), here.packed(tensor, Q4_0))
+    assert elsewhere.has(TENSOR, F32)  # as it is stored
 
 
 def test_shapes_are_folded_into_rows() -> None:

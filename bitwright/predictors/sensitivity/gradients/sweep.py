@@ -17,8 +17,8 @@ between any two formats has a square, too. Measured ratios of both sums are in d
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -28,12 +28,12 @@ from torch import Tensor as Torch
 
 from bitwright.compress import Job, applied, indices, planned_weights
 from bitwright.errors import ModelError
-from bitwright.objectives import Tap, Tapped, Use, is_mixture
+from bitwright.objectives import Reference, Tap, Tapped, Use, is_mixture
 from bitwright.predictors.sensitivity.caching import cache_key
-from bitwright.predictors.sensitivity.gradients.losses import Batch, Loss, Slope
+from bitwright.predictors.sensitivity.gradients.losses import Batch, FromOriginal, Loss, Slope
 from bitwright.predictors.sensitivity.gradients.products import InnerProduct, Product
-from bitwright.predictors.sensitivity.subject import Subject
-from bitwright.progress import Advance
+from bitwright.predictors.sensitivity.subject import Elsewhere, Subject, SubjectPart
+from bitwright.progress import Advance, ignore
 from bitwright.spaces import Choice, Format, Space
 
 SEQUENCES_AT_ONCE = 4
@@ -131,9 +131,10 @@ def measure_together(subject: Subject, sweep: Sweep, products: tuple[Product, ..
     names = [cache_key(subject, f"products/{sweep.loss.name}/{product.name}/{_digest(sweep.at)}{rows.key}") for product in products]
     batches = [Batch(ids, i, i * step) for i, ids in enumerate(tokens.batches(step))]
     missing = [batch for batch in batches if not all(store.has_array(f"{name}/{batch.index:05d}") for name in names)]
+    swept = _swept if subject.elsewhere is None else partial(_swept_elsewhere, subject.elsewhere)
     with subject.progress.stage("Measuring sensitivities by gradient", tokens.n_tokens) as advance:
         advance(tokens.n_tokens - sum(batch.ids.size for batch in missing))
-        for batch, values in _swept(subject, sweep, products, batches=missing, advance=advance):
+        for batch, values in swept(subject, sweep, products, batches=missing, advance=advance):
             for name, of_product in zip(names, values, strict=True):
                 store.put_array(f"{name}/{batch.index:05d}", of_product)
     found = [np.concatenate([store.array(f"{name}/{batch.index:05d}") for batch in batches]) for name in names]
@@ -165,6 +166,49 @@ def _swept(
         taps = [_Pricing(subject, products, at=sweep.at, originals=originals, n_sequences=len(batch.ids)) for batch in batches]
         jobs = [Job(partial(_priced, subject, tap, slope=slope, batch=batch), batch.ids.size) for tap, batch in zip(taps, batches, strict=True)]
         yield from zip(batches, model.each(jobs, advance), strict=True)
+
+
+@dataclass(frozen=True, eq=False)
+class SweptBatches(SubjectPart):
+    """Products of some `batches` of a sweep; the divergence from the original is taken from the predictions that it is given."""
+
+    sweep: Sweep
+    products: tuple[Product, ...]
+    batches: tuple[Batch, ...]
+
+    @property
+    def formats(self) -> OperatingPoint:
+        """The tensors that the operating point changes."""
+        return self.sweep.at
+
+    @property
+    def sequences(self) -> slice:
+        """The sequences from the first batch to the last."""
+        return slice(self.batches[0].first, self.batches[-1].first + len(self.batches[-1].ids))
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all batches."""
+        return sum(batch.ids.size for batch in self.batches)
+
+    def do(self, subject: Subject, predictions: Callable[[], Reference]) -> list[NDArray[np.float64]]:
+        """Return the products of each batch; see `_swept`."""
+        sweep = replace(self.sweep, loss=FromOriginal(lambda _: predictions())) if isinstance(self.sweep.loss, FromOriginal) else self.sweep
+        return [values for _, values in _swept(subject, sweep, self.products, batches=[*self.batches], advance=ignore)]
+
+
+def _swept_elsewhere(
+    elsewhere: Elsewhere, subject: Subject, sweep: Sweep, products: tuple[Product, ...], *, batches: list[Batch], advance: Advance
+) -> Iterator[tuple[Batch, NDArray[np.float64]]]:
+    """Yield the same as `_swept`, computed by other processes, which get one batch at a time; as many as are fair where batches share what they begin
+    with, the reading of a streamed model or the weights of an operating point.
+    """
+    portable = replace(sweep, loss=FromOriginal()) if isinstance(sweep.loss, FromOriginal) else sweep
+    shares = bool(sweep.at) or subject.model.residence.is_streamed
+    step = max(1, -(-len(batches) // elsewhere.n_workers)) if shares else 1
+    parts = [SweptBatches(portable, products, tuple(batches[i : i + step])) for i in range(0, len(batches), step)]
+    for part, found in zip(parts, elsewhere.each(subject, parts, advance), strict=True):
+        yield from zip(part.batches, found, strict=True)
 
 
 def _pack(subject: Subject) -> None:
