@@ -39,6 +39,7 @@ from bitwright.spaces.format import (
     Format,
     IntegerFormat,
     Scheme,
+    SignFormat,
 )
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.patterns import Patterns
@@ -58,6 +59,7 @@ from bitwright.spaces.plan import (
 from bitwright.spaces.rules import Fused, Rule, RuleViolation
 from bitwright.spaces.small_file import TOKENIZER_BYTES, json_object, require_shallow, small_json, small_text
 from bitwright.spaces.space import Choice, Choices, Space
+from bitwright.spaces.sparse_format import NATIVE_FORMATS, NOfM, Pattern, SparseFormat
 from bitwright.spaces.target import Target
 from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, tied
 from bitwright.spaces.unit import KEPT, Tensor, Unit
@@ -74,6 +76,7 @@ __all__ = [
     "INTEGER_FORMATS",
     "KEPT",
     "LARGEST_FLOAT8",
+    "NATIVE_FORMATS",
     "PACKED_FORMATS",
     "PRUNE",
     "TOKENIZER_BYTES",
@@ -94,7 +97,9 @@ __all__ = [
     "IntegerFormat",
     "Kept",
     "Key",
+    "NOfM",
     "PackedFormat",
+    "Pattern",
     "Patterns",
     "Plan",
     "PlannedDivergence",
@@ -105,7 +110,9 @@ __all__ = [
     "Rule",
     "RuleViolation",
     "Scheme",
+    "SignFormat",
     "Space",
+    "SparseFormat",
     "Target",
     "Tensor",
     "TensorPart",

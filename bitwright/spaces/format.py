@@ -121,6 +121,40 @@ class IntegerFormat(Format):
 
 
 @dataclass(frozen=True)
+class SignFormat(Format):
+    """One bit a weight: the sign, with a scale (2 bytes) per group of `group` weights, or per row where `group` is 0.
+
+    As XNOR-Net (Rastegari et al., ECCV 2016) and the 1-bit experts of MC-MoE (Huang et al., ICLR 2025); coarser than most models bear, so it is
+    offered only where the menu names it.
+    """
+
+    name: str
+    group: int
+    needs_importance: bool = False
+
+    bits: ClassVar[int] = 1
+    only_named: ClassVar[bool] = True
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Return 1 and a weight's share of the scale; that of a whole row is not counted."""
+        return 1 + (16 / self.group if self.group else 0.0)
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Return whether `shape` has a row to store."""
+        return shape[-1] > 0
+
+    def n_groups(self, n_columns: int) -> int:
+        """Number of groups in a row of `n_columns` weights, a short last one counted."""
+        return -(-n_columns // (self.group or n_columns))
+
+    def size_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of signs and scales."""
+        n_columns = shape[-1]
+        return prod(shape[:-1]) * (-(-n_columns // 8) + 2 * self.n_groups(n_columns))
+
+
+@dataclass(frozen=True)
 class Absence(Format):
     """Pruned: nothing is stored, and the unit computes as if its weights were zero."""
 
@@ -193,3 +227,6 @@ INTEGER_FORMATS = (
     *GGML_FORMATS[:3],
     *(IntegerFormat(f"INT{bits}_{name}", bits, group) for bits in range(8, 1, -1) for group, name in _GROUPS.items()),
 )
+
+#: Signs, with a scale for each group or row.
+SIGN_FORMATS = tuple(SignFormat(f"INT1_{name}", group) for group, name in _GROUPS.items())

@@ -10,6 +10,7 @@ from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.integers import IntegerCodec
 from bitwright.compress.codecs.packed_integers import PackedCodec
 from bitwright.compress.codecs.rounding.rounding import Rounding, RoundToNearest
+from bitwright.compress.codecs.sparse import SparseCodec
 from bitwright.compress.models.source import Bytes, Floats
 from bitwright.spaces import Absence, Format
 
@@ -70,8 +71,8 @@ class CombinedCodec(Codec):
 
 
 def integer_codec(rounding: Rounding = _NEAREST) -> CombinedCodec:
-    """Return the codec of integers in groups, of floats beside them and of what is pruned."""
-    return CombinedCodec((AbsenceCodec(), IntegerCodec(rounding), GgmlCodec()))
+    """Return the codec of integers in groups, sparse ones too, of floats beside them and of what is pruned."""
+    return CombinedCodec((AbsenceCodec(), IntegerCodec(rounding), SparseCodec(rounding), GgmlCodec()))
 
 
 def packed_codec(rounding: Rounding = _NEAREST) -> CombinedCodec:

@@ -1,15 +1,19 @@
-"""Dequantization of the native format in torch, on any device, used by `IntegerCodec` and by native checkpoints alike.
+"""Dequantization of the native formats in torch, on any device, used by their codecs and by native checkpoints alike.
 
 A row is its codes, bit-packed with the highest bit first, then its scales and its minima in half precision. Multiplication and addition are separate
-operations in float32: a fused multiply-add would round differently on some devices.
+operations in float32: a fused multiply-add would round differently on some devices. A sparse row is that of its kept weights, then their positions.
 """
 
 import torch
 from torch import Tensor as Torch
 
 from bitwright.compress.codecs.code_bits import unpacked_codes
+from bitwright.compress.codecs.positions import unpacked_positions
 from bitwright.compress.models.float_types import FLOAT_TYPES
-from bitwright.spaces import BlockFormat, Format, IntegerFormat
+from bitwright.spaces import BlockFormat, Format, IntegerFormat, SignFormat, SparseFormat
+
+Grouped = IntegerFormat | SignFormat
+GROUPED = (IntegerFormat, SignFormat)
 
 
 def stored_type(form: Format) -> torch.dtype:
@@ -18,7 +22,7 @@ def stored_type(form: Format) -> torch.dtype:
     Raises:
         ValueError: native checkpoints do not support the format.
     """
-    if isinstance(form, IntegerFormat):
+    if isinstance(form, (*GROUPED, SparseFormat)):
         return torch.uint8
     if isinstance(form, BlockFormat) and form.name in FLOAT_TYPES:
         return FLOAT_TYPES[form.name]
@@ -27,18 +31,43 @@ def stored_type(form: Format) -> torch.dtype:
 
 def expanded(rows: Torch, form: Format, n_columns: int) -> Torch:
     """Dequantize stored `rows`: bytes `(n_rows, bytes of a row)` to float32 weights `(n_rows, n_columns)`; float formats are returned unchanged."""
-    if not isinstance(form, IntegerFormat):
+    if isinstance(form, SparseFormat):
+        return _spread(rows, form, n_columns)
+    if not isinstance(form, GROUPED):
         return rows
     n_bytes, n_groups = -(-n_columns * form.bits // 8), form.n_groups(n_columns)
     weights = unpacked_codes(rows[:, :n_bytes], form.bits, n_columns).float()
-    halves = rows[:, n_bytes:].clone(memory_format=torch.contiguous_format)  # a slice may begin at an odd address
-    halves = halves.view(torch.float16).float()  # (n_rows, 2 · n_groups): the scales, then the minima
-    scale, minimum = halves[:, :n_groups], halves[:, n_groups:]
-    group = form.group or n_columns
+    halves = _owned(rows[:, n_bytes:]).view(torch.float16).float()
+    if isinstance(form, SignFormat):
+        return _scaled(weights.mul_(2).sub_(1), halves, form.group)
+    return _scaled(weights, halves[:, :n_groups], form.group, halves[:, n_groups:])  # the scales, then the minima
+
+
+def _owned(rows: Torch) -> Torch:
+    """Copy bytes that are to be viewed as wider types: a slice may begin at an odd address."""
+    return rows.clone(memory_format=torch.contiguous_format)
+
+
+def _spread(rows: Torch, form: SparseFormat, n_columns: int) -> Torch:
+    """Dequantize sparse `rows`: the kept weights at their positions, zeros elsewhere."""
+    n_bytes = form.kept_bytes(n_columns)
+    kept = rows[:, :n_bytes] if isinstance(form.base, IntegerFormat) else _owned(rows[:, :n_bytes]).view(FLOAT_TYPES[form.base.name])
+    values = expanded(kept, form.base, form.pattern.n_kept(n_columns)).float()
+    mask = unpacked_positions(rows[:, n_bytes:], form.pattern, n_columns)
+    return values.new_zeros(mask.shape).masked_scatter_(mask, values)
+
+
+def _scaled(weights: Torch, scale: Torch, group: int, minimum: Torch | None = None) -> Torch:
+    """Multiply weights `(n_rows, n_columns)` by the scales of their groups `(n_rows, n_groups)`, in place, and add the minima if there are any."""
+    n_columns, n_groups = weights.shape[1], scale.shape[1]
+    group = group or n_columns
     if n_columns % group == 0:
-        weights.view(-1, n_groups, group).mul_(scale[..., None]).add_(minimum[..., None])
+        by_group = weights.view(-1, n_groups, group).mul_(scale[..., None])
+        if minimum is not None:
+            by_group.add_(minimum[..., None])
         return weights
-    return weights.mul_(_wide(scale, group, n_columns)).add_(_wide(minimum, group, n_columns))
+    weights.mul_(_wide(scale, group, n_columns))
+    return weights if minimum is None else weights.add_(_wide(minimum, group, n_columns))
 
 
 def _wide(values: Torch, group: int, n_columns: int) -> Torch:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from bitwright.compress import expanded, stored_type
-from bitwright.spaces import Format, IntegerFormat
+from bitwright.spaces import Format
 
 # Weights dequantized at once. On a CPU they should fit in its caches; on other devices fewer, larger steps are faster.
 _EXPANDED_ON_CPU, _EXPANDED_ELSEWHERE = 1 << 20, 1 << 25
@@ -27,8 +27,9 @@ class PackedMatrix(nn.Module):
     def __init__(self, form: Format, shape: tuple[int, int]) -> None:
         super().__init__()
         self.form, self.shape = form, shape
-        stored = (form.size_bytes(shape),) if isinstance(form, IntegerFormat) else shape
-        self.weight = nn.Parameter(torch.empty(stored, dtype=stored_type(form)), requires_grad=False)
+        dtype = stored_type(form)
+        stored = (form.size_bytes(shape),) if dtype == torch.uint8 else shape
+        self.weight = nn.Parameter(torch.empty(stored, dtype=dtype), requires_grad=False)
 
     @property
     def stored(self) -> nn.Parameter:
