@@ -128,6 +128,7 @@ class SparseFormat(Format):
     needs_importance: bool = False
 
     only_named: ClassVar[bool] = True
+    bits_alone: ClassVar[bool] = False
 
     @property
     def bits_per_weight(self) -> float:

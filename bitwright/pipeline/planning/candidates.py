@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitwright.compress import absolute_name
 from bitwright.engines import target_named
-from bitwright.errors import BudgetError, RunError
+from bitwright.errors import BudgetError, RunError, UserError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.finishing.shipped_weights import planned_steps, rounding_of
 from bitwright.pipeline.planning.cost_limits import CostLimit, require_possible
@@ -16,7 +17,7 @@ from bitwright.pipeline.planning.origins import GIVEN, KNAPSACK, Origin, finder,
 from bitwright.pipeline.pricing.run_space import uniforms
 from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, QUANTIZED, Run
 from bitwright.pipeline.settings import OF_MODEL
-from bitwright.search import solve_with_rows
+from bitwright.search import Row, solve_with_rows
 from bitwright.spaces import (
     DEFAULT_CACHE,
     Budget,
@@ -27,6 +28,7 @@ from bitwright.spaces import (
     PlannedDivergence,
     PlannedModel,
     Provenance,
+    Space,
     chosen_cache,
     file_bytes,
     has_cache,
@@ -61,8 +63,9 @@ def _megabytes(size_bytes: int) -> str:
 
 
 def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *, method: str = "") -> dict[str, Choice]:
-    """Return the candidates to measure for a budget and further `limits`, by name: the exact optimum of the table and of the second table, the best
-    choices of the searches so far, named by method and with the best of `method` among them, and the largest uniform allocations that fit.
+    """Return the candidates to measure for a budget and further `limits`, by name: the exact optimum of the table and of the second table, that of
+    bits alone where there are formats with fewer weights too, the best choices of the searches so far, named by method and with the best of `method`
+    among them, and the largest uniform allocations that fit.
 
     Raises:
         BudgetError: even the smallest file is above the budget, or no choice satisfies the limits.
@@ -71,6 +74,8 @@ def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *,
     require_possible(space, size_bytes, limits)
     tables = {KNAPSACK: run.table, f"{KNAPSACK}, second table": run.second_table}
     solved = {name: solve_with_rows(space, table, 8 * size_bytes, rows=rows).choice for name, table in tables.items()}
+    alone = bits_alone(space, run.table, size_bytes, rows)
+    solved |= {f"{KNAPSACK}, bits alone": alone} if alone is not None else {}
     found = {KNAPSACK: solved[KNAPSACK]} | {name: choice for name, choice in solved.items() if (choice != solved[KNAPSACK]).any()}
     fitting = {name: choice for name, choice in uniforms(run).items() if _fits(run, choice, size_bytes, limits)}
     largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
@@ -78,6 +83,20 @@ def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *,
     searched = _searched(run, size_bytes, limits, method)
     taken = {tuple(choice.tolist()) for choice in (*found.values(), *uniform.values())}
     return found | {name: choice for name, choice in searched.items() if tuple(choice.tolist()) not in taken} | uniform
+
+
+def bits_alone(space: Space, table: NDArray[np.float64], size_bytes: int, rows: tuple[Row, ...]) -> Choice | None:
+    """Return the exact optimum of `table` `(n_units, n_formats)` without formats that leave weights out or add to them; None where there are no
+    such formats, or where it does not fit.
+    """
+    alone = np.array([form.bits_alone for form in space.formats])
+    offered = space.offered & alone
+    if (space.offered == offered).all() or not offered.any(axis=1).all():
+        return None
+    try:
+        return solve_with_rows(space.narrowed(offered), table, 8 * size_bytes, rows=rows).choice
+    except UserError:
+        return None
 
 
 def own_candidate(run: Run, size_bytes: int, limits: tuple[CostLimit, ...], *, method: str) -> dict[str, Choice]:
