@@ -8,17 +8,19 @@ Every pair of a matrix and a format is priced once, and the same exact solver di
     + rank          these, and a packed matrix with a pair of low rank, or a pair alone
     all             everything
 
-Each plan is measured on held-out text and paired with that of bits, by sequence. `shipped` is the better of bits and all, as measured, which is what
-`fit` ships. Below, what the plan of everything chose, by role and by depth.
+With `--evaluations`, the default method then searches from the table within bits (a run of its own) and within everything, each with as many. Each
+plan is measured on held-out text and paired with that of bits, by sequence. `shipped` is the best of all plans but those of one kind, as measured, as
+`fit` ships the best of its candidates. Below, what the table's plan of everything chose, by role and by depth.
 
     python benchmarks/sparsity.py MODEL --calibration cal.txt --held-out held.txt --out FOLDER
-    python benchmarks/sparsity.py MODEL --calibration cal.txt --held-out held.txt --out FOLDER --codec gptq
+    python benchmarks/sparsity.py MODEL --calibration cal.txt --held-out held.txt --out FOLDER --codec gptq --evaluations 100
 
 Everything is kept in the folder and not repeated, so an interrupted run goes on where it was.
 """
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,7 +34,8 @@ from bitwright.search import solve
 from bitwright.spaces import BlockFormat, Choice, Format, NOfM, SparseFormat, Unit
 
 BITS = ("INT1_G64", "INT1_ROW", *(f"INT{bits}_{group}" for bits in (2, 3, 4, 5, 6, 8) for group in ("G32", "G64", "G128")))
-OTHERS = tuple(form.name for form in NATIVE.formats if not form.bits_alone)
+COARSE = tuple(f"INT{bits}" for bits in range(1, 7))
+OTHERS = tuple(form.name for form in NATIVE.formats if not form.bits_alone and form.name.startswith((*COARSE, "SVD")))
 KINDS = ("bits", "n:m", "mask", "rank")
 N_DEPTHS = 3
 
@@ -82,44 +85,57 @@ def depth_of(lab: Lab) -> Callable[[Unit], str]:
     return lambda unit: "outside blocks" if unit.layer < 0 else f"third {1 + N_DEPTHS * unit.layer // n_layers}"
 
 
-def compare(lab: Lab, bits: float) -> None:
+def searched(labs: dict[str, Lab], budget_bits: int, n_evaluations: int) -> dict[str, Measurement]:
+    """The best that the default method finds in each run, on held-out text."""
+    if not n_evaluations:
+        return {}
+    found = {name: lab.best("auto", budget_bits, n_evaluations) for name, lab in labs.items()}
+    return {f"{name}, searched": labs[name].held_out(choice) for name, choice in found.items() if len(choice)}
+
+
+def compare(labs: dict[str, Lab], bits: float, n_evaluations: int) -> None:
     """Print the comparison at one budget."""
+    lab = labs["all"]
     space = lab.run.space
     budget = space.fixed_bits + int(bits * sum(unit.n_weights for unit in space.units)) // 8 * 8
     alone = optimum(lab, KINDS[:1], budget)
     print(f"\n{bits:g} bits, {budget // 8:,} bytes", flush=True)
     lanes = {f"+ {name}": ("bits", name) for name in KINDS[1:]} | {"all": KINDS}
     choices = {name: found for name, kinds in lanes.items() if (found := optimum(lab, kinds, budget)) is not None}
-    measured = {name: lab.held_out(choice) for name, choice in choices.items()}
+    measured = {name: lab.held_out(choice) for name, choice in choices.items()} | searched(labs, budget, n_evaluations)
     if alone is None:
         print("  bits alone have no plan this small")
         for name, found in measured.items():
-            print(f"  {name:<8}{found.nats_per_token:>9.4f} ± {found.standard_error:.4f}")
+            print(f"  {name:<16}{found.nats_per_token:>9.4f} ± {found.standard_error:.4f}")
     else:
         base = lab.held_out(alone)
-        print(f"  {'bits':<8}{base.nats_per_token:>9.4f} ± {base.standard_error:.4f}")
+        print(f"  {'bits':<16}{base.nats_per_token:>9.4f} ± {base.standard_error:.4f}")
         for name, found in measured.items():
-            print(f"  {name:<8}{against(found, base)}")
-        best = min((base, measured["all"]), key=lambda found: found.nats_per_token)
-        print(f"  {'shipped':<8}{against(best, base)}", flush=True)
+            print(f"  {name:<16}{against(found, base)}")
+        candidates = [base, *(found for name, found in measured.items() if not name.startswith("+"))]
+        best = min(candidates, key=lambda found: found.nats_per_token)
+        print(f"  {'shipped':<16}{against(best, base)}", flush=True)
     if "all" in choices:
         print("\n".join([*shares(lab, choices["all"], lambda unit: unit.kind), *shares(lab, choices["all"], depth_of(lab))]), flush=True)
 
 
 def main() -> None:
     """Run the benchmark from the command line."""
-    menu = ",".join((*BITS, *(name for name in OTHERS)))
+    menu = ",".join((*BITS, *OTHERS))
     parser = parser_of(__doc__, formats=menu, skip="", budgets="1.5,2,2.5,3,3.5,4", evaluations=0)
     parser.add_argument("--codec", default="rtn", help="rounding, rtn or gptq (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     settings = settings_of(args, codec=args.codec)
     args.out.mkdir(parents=True, exist_ok=True)
-    lab = opened(settings, args.out)
+    labs = {"all": opened(settings, args.out / "all")}
+    if args.evaluations:
+        labs["bits"] = opened(replace(settings, formats=tuple(name for name in settings.formats if name in BITS)), args.out / "bits")
+    lab = labs["all"]
     packed = [form for form in lab.run.space.formats if not isinstance(form, BlockFormat)]
     print(f"{args.model}, {args.codec}, {len(lab.run.space.units)} units, {len(packed)} packed formats; nats/token on held-out text")
     for bits in code_bits(args):
-        compare(lab, bits)
+        compare(labs, bits, args.evaluations)
 
 
 if __name__ == "__main__":

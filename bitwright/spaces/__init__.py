@@ -41,6 +41,7 @@ from bitwright.spaces.format import (
     Scheme,
     SignFormat,
 )
+from bitwright.spaces.native_formats import NATIVE_FORMATS
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.patterns import Patterns
 from bitwright.spaces.plan import (
@@ -56,10 +57,11 @@ from bitwright.spaces.plan import (
     planned_cache,
     read_plan,
 )
+from bitwright.spaces.rank_format import RankFormat
 from bitwright.spaces.rules import Fused, Rule, RuleViolation
 from bitwright.spaces.small_file import TOKENIZER_BYTES, json_object, require_shallow, small_json, small_text
 from bitwright.spaces.space import Choice, Choices, Space
-from bitwright.spaces.sparse_format import NATIVE_FORMATS, NOfM, Pattern, SparseFormat
+from bitwright.spaces.sparse_format import NOfM, Pattern, SparseFormat
 from bitwright.spaces.target import Target
 from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, tied
 from bitwright.spaces.unit import KEPT, Tensor, Unit
@@ -106,6 +108,7 @@ __all__ = [
     "PlannedEffort",
     "PlannedModel",
     "Provenance",
+    "RankFormat",
     "RequantizedCodes",
     "Rule",
     "RuleViolation",

@@ -59,6 +59,10 @@ class Format(ABC):
             ValueError: the tensor does not fit.
         """
 
+    def shared_bytes(self, n_columns: int) -> int:  # noqa: ARG002
+        """Return the bytes behind all rows of a matrix that the rows share, none where they are stored one by one."""
+        return 0
+
 
 @dataclass(frozen=True)
 class BlockFormat(Format):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import comb, prod
 from typing import ClassVar
 
-from bitwright.spaces.format import INTEGER_FORMATS, SIGN_FORMATS, BlockFormat, Format, IntegerFormat
+from bitwright.spaces.format import INTEGER_FORMATS, BlockFormat, Format, IntegerFormat
 
 
 class Pattern(ABC):
@@ -158,5 +158,3 @@ _BASES = {"BF16": _BF16} | {f"INT{form.bits}": form for form in INTEGER_FORMATS 
 
 #: bfloat16 and integers of 8 to 2 bits in groups of 64 kept weights, each in every pattern: `INT4_2OF4`, `INT4_4OF8`, `INT4_1OF4`, `INT4_S25` …
 SPARSE_FORMATS = tuple(SparseFormat(f"{name}_{pattern.name}", base, pattern) for name, base in _BASES.items() for pattern in _PATTERNS)
-#: Formats of native checkpoints: floats and integers in groups, signs, and those with fewer weights.
-NATIVE_FORMATS: tuple[Format, ...] = (*INTEGER_FORMATS, *SIGN_FORMATS, *SPARSE_FORMATS)

@@ -2,6 +2,8 @@
 
 A row is its codes, bit-packed with the highest bit first, then its scales and its minima in half precision. Multiplication and addition are separate
 operations in float32: a fused multiply-add would round differently on some devices. A sparse row is that of its kept weights, then their positions.
+A row with a pair of low rank is that of its matrix, then its codes of the left factor and their scale; those of the columns come after all rows.
+Products of codes are sums of integers below 2^24, so that they are exact in whatever order a device adds them.
 """
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor as Torch
 from bitwright.compress.codecs.code_bits import unpacked_codes
 from bitwright.compress.codecs.positions import unpacked_positions
 from bitwright.compress.models.float_types import FLOAT_TYPES
-from bitwright.spaces import BlockFormat, Format, IntegerFormat, SignFormat, SparseFormat
+from bitwright.spaces import BlockFormat, Format, IntegerFormat, RankFormat, SignFormat, SparseFormat
 
 Grouped = IntegerFormat | SignFormat
 GROUPED = (IntegerFormat, SignFormat)
@@ -22,11 +24,30 @@ def stored_type(form: Format) -> torch.dtype:
     Raises:
         ValueError: native checkpoints do not support the format.
     """
-    if isinstance(form, (*GROUPED, SparseFormat)):
+    if isinstance(form, (*GROUPED, SparseFormat, RankFormat)):
         return torch.uint8
     if isinstance(form, BlockFormat) and form.name in FLOAT_TYPES:
         return FLOAT_TYPES[form.name]
     raise ValueError(f"{form.name} is not a format of a native checkpoint")
+
+
+def expanded_rows(stored: Torch, form: Format, shape: tuple[int, int], wanted: slice | Torch) -> Torch:
+    """Dequantize the rows `wanted` of a matrix of `shape` `(n_rows, n_columns)` as it is `stored`, its bytes `(n_bytes,)` or floats of that shape:
+    `(n_wanted, n_columns)`, float32 or the stored float type.
+    """
+    n_rows, n_columns = shape
+    if not isinstance(form, RankFormat):
+        return expanded(stored.view(n_rows, -1)[wanted], form, n_columns)
+    shared = form.shared_bytes(n_columns)
+    rows, n_base = stored[:-shared].view(n_rows, -1)[wanted], form.base_bytes(n_columns)
+    (left, of_rows), (right, of_columns) = _factor(rows[:, n_base:]), _factor(stored[-shared:].view(n_columns, -1))
+    product = (left @ right.T).mul_(of_rows).mul_(of_columns.T)
+    return product if form.base is None else expanded(rows[:, :n_base], form.base, n_columns).add_(product)
+
+
+def _factor(rows: Torch) -> tuple[Torch, Torch]:
+    """Return the codes of a factor `(n, rank)`, signed bytes as float32, and their scales `(n, 1)`, stored behind them in half precision."""
+    return _owned(rows[:, :-2]).view(torch.int8).float(), _owned(rows[:, -2:]).view(torch.float16).float()
 
 
 def expanded(rows: Torch, form: Format, n_columns: int) -> Torch:

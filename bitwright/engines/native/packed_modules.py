@@ -14,7 +14,7 @@ from torch import Tensor as Torch
 from torch import nn
 from torch.nn.functional import linear
 
-from bitwright.compress import expanded, stored_type
+from bitwright.compress import expanded_rows, stored_type
 from bitwright.spaces import Format
 
 # Weights dequantized at once. On a CPU they should fit in its caches; on other devices fewer, larger steps are faster.
@@ -39,7 +39,7 @@ class PackedMatrix(nn.Module):
 
     def rows(self, wanted: slice | Torch) -> Torch:
         """Dequantize some rows of the matrix, `(n_wanted, n_columns)`: float32, or the stored float type."""
-        return expanded(self.stored.view(self.shape[0], -1)[wanted], self.form, self.shape[1])
+        return expanded_rows(self.stored, self.form, self.shape, wanted)
 
     def parts(self) -> Iterator[slice]:
         """Yield ranges of rows that are dequantized at once."""

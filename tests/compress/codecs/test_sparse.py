@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Floats, Rounding, expanded, integer_codec, rounding_named
+from bitwright.compress import Floats, Rounding, integer_codec, rounding_named
+from bitwright.compress.codecs.expansion import expanded
 from bitwright.compress.codecs.rounding.gptq import Gptq
 from bitwright.compress.codecs.rounding.pruning import largest
 from bitwright.spaces import NATIVE_FORMATS, NOfM, SignFormat, SparseFormat

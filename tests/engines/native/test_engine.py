@@ -21,4 +21,4 @@ class TestNative(CheckpointEngineContract):
 
 class TestLayout(LayoutContract):
     layout = NativeLayout()
-    formats = tuple(form for form in NATIVE_FORMATS if not isinstance(form, BlockFormat))
+    formats = tuple(form for form in NATIVE_FORMATS if form.fits(LayoutContract.shape) and not isinstance(form, BlockFormat))

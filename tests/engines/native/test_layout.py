@@ -24,10 +24,14 @@ PACKED = tuple(form for form in NATIVE_FORMATS if not isinstance(form, BlockForm
 
 def planned(source: Source) -> dict[str, str]:
     """All formats by turns, usual ones and those that are offered by name alone."""
-    usual, named = ([form.name for form in NATIVE_FORMATS if form.only_named == only] for only in (False, True))
-    turns = [name for pair in zip(usual, named[::2], strict=False) for name in pair]
-    tensors = [tensor for unit in discover(source.tensors) for tensor in unit.tensors]
-    return {tensor.name: turns[i % len(turns)] for i, tensor in enumerate(tensors)}
+    usual, named = ([form for form in NATIVE_FORMATS if form.only_named == only] for only in (False, True))
+    turns = [form for pair in zip(usual, reversed(named), strict=False) for form in pair]
+    found: dict[str, str] = {}
+    for tensor in (tensor for unit in discover(source.tensors) for tensor in unit.tensors):
+        form = next(form for form in turns if form.fits(tensor.shape))
+        turns.remove(form)
+        found[tensor.name] = form.name
+    return found
 
 
 def build(model: Path, out: Path) -> tuple[Container, Recipe]:
@@ -77,7 +81,7 @@ def test_a_layer_without_a_format_is_named() -> None:
 
 
 def test_a_checkpoint_that_transformers_reads_otherwise_is_not_kept(tiny_mixtral: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitwright.engines.native.packed_modules.expanded", lambda rows, form, n: torch.zeros(len(rows), n))
+    monkeypatch.setattr("bitwright.engines.native.packed_modules.expanded_rows", lambda stored, form, shape, wanted: torch.zeros(shape))
     with pytest.raises(BrokenPromiseError) as caught:
         build(tiny_mixtral, tmp_path / "out")
     sentence(caught.value, "please report this")

@@ -86,6 +86,10 @@ class Gptq(Rounding):
         feedback, order = self._feedback(pruned.weights, self.order)
         return codes_of_kept(feedback, order, pruned.mask, grid, placement=nearest.placement, group=group, block=self.block)
 
+    def second_moments(self, importance: Floats) -> NDArray[np.float64]:
+        """Return those of the tensor, or the importance on the diagonal where they are unknown."""
+        return self._moments if self.tensor in self.moments else np.diag(importance.astype(np.float64))
+
     @property
     def _moments(self) -> NDArray[np.float64]:
         """Return X Xᵀ of the tensor `(n_columns, n_columns)`."""

@@ -50,6 +50,10 @@ class Rounding(ABC):
         kept = pruned.kept
         return self.rounded(kept, grid, group=group, importance=np.ones(kept.shape[1], dtype=np.float32))
 
+    def second_moments(self, importance: Floats) -> NDArray[np.float64]:
+        """Return the second moments of the inputs `(n_columns, n_columns)`, or any multiple of them: by default the importance on the diagonal."""
+        return np.diag(importance.astype(np.float64))
+
     def for_tensor(self, tensor: str, expert: int = 0) -> "Rounding":  # noqa: ARG002
         """Return the method for one tensor, or for one expert of a stack; by default itself, which depends only on the importance."""
         return self
