@@ -43,6 +43,11 @@ class Format(ABC):
         return None
 
     @property
+    def condition(self) -> str:
+        """Condition on the matrices that it fits, in words; empty where a menu may name it for a model that has none."""
+        return ""
+
+    @property
     @abstractmethod
     def bits_per_weight(self) -> float:
         """Stored bits per weight of a long row, scales included."""

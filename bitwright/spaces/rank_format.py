@@ -34,6 +34,11 @@ class RankFormat(Format):
         """Return the bits of a weight of a square matrix of 1,024 rows, without the scales of the pair: its share depends on the shape."""
         return (self.base.bits_per_weight if self.base else 0.0) + 16 * self.rank / _USUAL
 
+    @property
+    def condition(self) -> str:
+        """Return that a matrix must have the rank."""
+        return f"a matrix must have {self.rank} rows and columns or more"
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether `shape` is that of one matrix with at least so many rows and columns."""
         return len(shape) == 2 and 0 < self.rank <= min(shape)

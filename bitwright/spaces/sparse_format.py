@@ -34,6 +34,11 @@ class Pattern(ABC):
     def bits(self) -> float:
         """Bits of the positions for each weight of a long row."""
 
+    @property
+    @abstractmethod
+    def condition(self) -> str:
+        """Condition on the rows that can have the pattern, in words."""
+
     @abstractmethod
     def fits(self, n_columns: int) -> bool:
         """Return whether a row of `n_columns` weights can have the pattern."""
@@ -74,6 +79,11 @@ class NOfM(Pattern):
         """Return the bits of an index over m."""
         return self.code_bits / self.of
 
+    @property
+    def condition(self) -> str:
+        """Return that m must divide a row."""
+        return f"{self.of} must divide a row"
+
     def fits(self, n_columns: int) -> bool:
         """Return whether m divides the row."""
         return n_columns > 0 and n_columns % self.of == 0
@@ -105,6 +115,11 @@ class PrunedShare(Pattern):
         """Return the share that is not pruned."""
         return 1 - self.pruned_percent / 100
 
+    @property
+    def condition(self) -> str:
+        """Return that there must be a row."""
+        return "a row must have a weight"
+
     def fits(self, n_columns: int) -> bool:
         """Return whether there is a row."""
         return n_columns > 0
@@ -134,6 +149,11 @@ class SparseFormat(Format):
     def bits_per_weight(self) -> float:
         """Return the bits of the kept share and of the positions."""
         return self.pattern.density * self.base.bits_per_weight + self.pattern.bits
+
+    @property
+    def condition(self) -> str:
+        """Return that of the pattern."""
+        return self.pattern.condition
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether the rows can have the pattern."""

@@ -56,6 +56,7 @@ def test_n_of_m_fits_rows_that_m_divides_alone() -> None:
         for n_columns in range(1, 20):
             assert form.fits((2, n_columns)) == (n_columns % m == 0), form.name
         assert not form.fits((2, 0))
+        assert form.condition == (f"{m} must divide a row" if m > 1 else "a row must have a weight")
 
 
 def test_they_are_offered_by_name_alone() -> None:
