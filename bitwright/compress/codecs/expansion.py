@@ -10,7 +10,7 @@ import torch
 from torch import Tensor as Torch
 
 from bitwright.compress.codecs.code_bits import unpacked_codes
-from bitwright.compress.codecs.positions import unpacked_positions
+from bitwright.compress.codecs.positions import kept_places
 from bitwright.compress.models.float_types import FLOAT_TYPES
 from bitwright.spaces import BlockFormat, Format, IntegerFormat, RankFormat, SignFormat, SparseFormat
 
@@ -74,23 +74,18 @@ def _spread(rows: Torch, form: SparseFormat, n_columns: int) -> Torch:
     n_bytes = form.kept_bytes(n_columns)
     kept = rows[:, :n_bytes] if isinstance(form.base, IntegerFormat) else _owned(rows[:, :n_bytes]).view(FLOAT_TYPES[form.base.name])
     values = expanded(kept, form.base, form.pattern.n_kept(n_columns)).float()
-    mask = unpacked_positions(rows[:, n_bytes:], form.pattern, n_columns)
-    return values.new_zeros(mask.shape).masked_scatter_(mask, values)
+    places = kept_places(rows[:, n_bytes:], form.pattern, n_columns)
+    return torch.cat([values.new_zeros(1), values.reshape(-1)]).index_select(0, places.reshape(-1)).view(places.shape)
 
 
 def _scaled(weights: Torch, scale: Torch, group: int, minimum: Torch | None = None) -> Torch:
     """Multiply weights `(n_rows, n_columns)` by the scales of their groups `(n_rows, n_groups)`, in place, and add the minima if there are any."""
-    n_columns, n_groups = weights.shape[1], scale.shape[1]
-    group = group or n_columns
-    if n_columns % group == 0:
-        by_group = weights.view(-1, n_groups, group).mul_(scale[..., None])
-        if minimum is not None:
-            by_group.add_(minimum[..., None])
-        return weights
-    weights.mul_(_wide(scale, group, n_columns))
-    return weights if minimum is None else weights.add_(_wide(minimum, group, n_columns))
-
-
-def _wide(values: Torch, group: int, n_columns: int) -> Torch:
-    """Repeat values per group to one per weight `(n_rows, n_columns)`; the last group may be short."""
-    return values.repeat_interleave(group, dim=1)[:, :n_columns]
+    group = group or weights.shape[1]
+    n_whole = weights.shape[1] // group
+    whole, short = weights[:, : n_whole * group].unflatten(1, (n_whole, group)), weights[:, n_whole * group :].unsqueeze(1)
+    for part, of in ((whole, slice(n_whole)), (short, slice(n_whole, None))):  # the last group may be short
+        if part.numel():
+            part.mul_(scale[:, of, None])
+            if minimum is not None:
+                part.add_(minimum[:, of, None])
+    return weights

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitwright.compress.codecs.positions import packed_positions, unpacked_positions
+from bitwright.compress.codecs.positions import kept_places, packed_positions
 from bitwright.spaces import NATIVE_FORMATS, NOfM, Pattern, SparseFormat
 
 PATTERNS = tuple(dict.fromkeys(form.pattern for form in NATIVE_FORMATS if isinstance(form, SparseFormat)))
@@ -27,7 +27,8 @@ def test_positions_come_back(pattern: Pattern, n_rows: int, eighths: int, seed: 
     mask = masks(pattern, n_rows, 8 * eighths, seed)
     packed = packed_positions(mask, pattern)
     assert packed.shape == (n_rows, pattern.size_bytes(8 * eighths))
-    assert np.array_equal(unpacked_positions(torch.from_numpy(packed), pattern, 8 * eighths).numpy(), mask)
+    places = np.where(mask, np.cumsum(mask).reshape(mask.shape), 0)
+    assert np.array_equal(kept_places(torch.from_numpy(packed), pattern, 8 * eighths).numpy(), places)
 
 
 @pytest.mark.parametrize("pattern", [pattern for pattern in PATTERNS if isinstance(pattern, NOfM)], ids=lambda pattern: pattern.name)
@@ -42,4 +43,4 @@ def test_an_index_counts_the_patterns_in_order(pattern: NOfM) -> None:
 
 def test_an_index_beyond_the_last_pattern_is_that_of_a_pattern() -> None:
     every = torch.full((1, 3), 255, dtype=torch.uint8)
-    assert unpacked_positions(every, NOfM(2, 4), 32).view(-1, 4).sum(1).tolist() == [2] * 8
+    assert kept_places(every, NOfM(2, 4), 32).view(-1, 4).tolist() == [[0, 0, 2 * i + 1, 2 * i + 2] for i in range(8)]
