@@ -29,13 +29,17 @@ class Format(ABC):
     """Storage format of a tensor.
 
     `needs_importance` marks formats so coarse that their quantizer refuses to work without an importance matrix, `only_named` formats that a space
-    offers only where its menu names them, and `bits_alone` those that store every weight, in fewer bits.
+    offers only where its menu names them.
     """
 
     name: str
     needs_importance: bool
     only_named: ClassVar[bool] = False
-    bits_alone: ClassVar[bool] = True
+
+    @property
+    def structure(self) -> str:
+        """Word for what the format does beside rounding, empty where it does nothing else."""
+        return ""
 
     @property
     def scheme(self) -> Scheme | None:

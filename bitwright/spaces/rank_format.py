@@ -27,7 +27,11 @@ class RankFormat(Format):
     needs_importance: bool = False
 
     only_named: ClassVar[bool] = True
-    bits_alone: ClassVar[bool] = False
+
+    @property
+    def structure(self) -> str:
+        """Return "low rank"."""
+        return "low rank"
 
     @property
     def bits_per_weight(self) -> float:

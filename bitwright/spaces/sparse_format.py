@@ -21,6 +21,11 @@ class Pattern(ABC):
 
     @property
     @abstractmethod
+    def structure(self) -> str:
+        """Word for patterns of this kind."""
+
+    @property
+    @abstractmethod
     def name(self) -> str:
         """Name of the pattern, a suffix of the format's."""
 
@@ -58,6 +63,11 @@ class NOfM(Pattern):
 
     kept: int
     of: int
+
+    @property
+    def structure(self) -> str:
+        """Return "n of m"."""
+        return "n of m"
 
     @property
     def name(self) -> str:
@@ -106,6 +116,11 @@ class PrunedShare(Pattern):
     bits: ClassVar[float] = 1.0  # type: ignore[misc]  # the same for all
 
     @property
+    def structure(self) -> str:
+        """Return "masks"."""
+        return "masks"
+
+    @property
     def name(self) -> str:
         """Return the name, such as `S50`."""
         return f"S{self.pruned_percent}"
@@ -143,7 +158,11 @@ class SparseFormat(Format):
     needs_importance: bool = False
 
     only_named: ClassVar[bool] = True
-    bits_alone: ClassVar[bool] = False
+
+    @property
+    def structure(self) -> str:
+        """Return that of the pattern."""
+        return self.pattern.structure
 
     @property
     def bits_per_weight(self) -> float:

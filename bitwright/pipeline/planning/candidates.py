@@ -63,9 +63,9 @@ def _megabytes(size_bytes: int) -> str:
 
 
 def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *, method: str = "") -> dict[str, Choice]:
-    """Return the candidates to measure for a budget and further `limits`, by name: the exact optimum of the table and of the second table, that of
-    bits alone where there are formats with fewer weights too, the best choices of the searches so far, named by method and with the best of `method`
-    among them, and the largest uniform allocations that fit.
+    """Return the candidates to measure for a budget and further `limits`, by name: the exact optimum of the table and of the second table, those of
+    bits alone and of bits and one structure where there are formats that do more than round, the best choices of the searches so far, named by method
+    and with the best of `method` among them, and the largest uniform allocations that fit.
 
     Raises:
         BudgetError: even the smallest file is above the budget, or no choice satisfies the limits.
@@ -74,9 +74,9 @@ def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *,
     require_possible(space, size_bytes, limits)
     tables = {KNAPSACK: run.table, f"{KNAPSACK}, second table": run.second_table}
     solved = {name: solve_with_rows(space, table, 8 * size_bytes, rows=rows).choice for name, table in tables.items()}
-    alone = bits_alone(space, run.table, size_bytes, rows)
-    solved |= {f"{KNAPSACK}, bits alone": alone} if alone is not None else {}
-    found = {KNAPSACK: solved[KNAPSACK]} | {name: choice for name, choice in solved.items() if (choice != solved[KNAPSACK]).any()}
+    solved |= by_structure(space, run.table, size_bytes, rows)
+    first = {tuple(choice.tolist()): name for name, choice in reversed(solved.items())}
+    found = {name: choice for name, choice in solved.items() if first[tuple(choice.tolist())] == name}
     fitting = {name: choice for name, choice in uniforms(run).items() if _fits(run, choice, size_bytes, limits)}
     largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
     uniform = {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
@@ -85,18 +85,20 @@ def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *,
     return found | {name: choice for name, choice in searched.items() if tuple(choice.tolist()) not in taken} | uniform
 
 
-def bits_alone(space: Space, table: NDArray[np.float64], size_bytes: int, rows: tuple[Row, ...]) -> Choice | None:
-    """Return the exact optimum of `table` `(n_units, n_formats)` without formats that leave weights out or add to them; None where there are no
-    such formats, or where it does not fit.
+def by_structure(space: Space, table: NDArray[np.float64], size_bytes: int, rows: tuple[Row, ...]) -> dict[str, Choice]:
+    """Return the exact optima of `table` `(n_units, n_formats)` within bits alone, and within bits and one structure each, by name; none where there
+    are only bits, and those that fit.
     """
-    alone = np.array([form.bits_alone for form in space.formats])
-    offered = space.offered & alone
-    if (space.offered == offered).all() or not offered.any(axis=1).all():
-        return None
-    try:
-        return solve_with_rows(space.narrowed(offered), table, 8 * size_bytes, rows=rows).choice
-    except UserError:
-        return None
+    structures = np.array([form.structure for form in space.formats])
+    there = dict.fromkeys(structures[space.offered.any(axis=0)].tolist())
+    found = {}
+    for structure in there if there.keys() - {""} else ():
+        offered = space.offered & np.isin(structures, ["", structure])
+        if offered.any(axis=1).all():
+            with suppress(UserError):
+                choice = solve_with_rows(space.narrowed(offered), table, 8 * size_bytes, rows=rows).choice
+                found[f"{KNAPSACK}, bits {f'and {structure}' if structure else 'alone'}"] = choice
+    return found
 
 
 def own_candidate(run: Run, size_bytes: int, limits: tuple[CostLimit, ...], *, method: str) -> dict[str, Choice]:
