@@ -136,7 +136,7 @@ class IntegerFormat(Format):
 
 @dataclass(frozen=True)
 class SignFormat(Format):
-    """One bit a weight: the sign, with a scale (2 bytes) per group of `group` weights, or per row where `group` is 0.
+    """Format of one bit a weight: the sign, with a scale (2 bytes) per group of `group` weights, or per row where `group` is 0.
 
     As XNOR-Net (Rastegari et al., ECCV 2016) and the 1-bit experts of MC-MoE (Huang et al., ICLR 2025); coarser than most models bear, so it is
     offered only where the menu names it.
