@@ -78,7 +78,7 @@ def test_targets_are_found_under_their_own_names() -> None:
 def test_the_sizes_of_a_tie_are_the_sums_of_its_tensors() -> None:
     tensors = tuple(Tensor(f"blk.0.ffn_{kind}_exps.3.weight", shape, "BF16") for kind, shape in (("up", (6, 40)), ("down", (40, 6))))
     units = discover((*tensors, Tensor("blk.0.attn_q.weight", (8, 40), "BF16")))
-    space = NATIVE.space(units, menu=(), fixed_bytes=0, n_weights=1)
+    space = NATIVE.space(units, menu=[form.name for form in NATIVE.formats], fixed_bytes=0, n_weights=1)
     assert [unit.name for unit in space.units] == ["blk.0.expert.3", "blk.0.attn_q"]
     assert [len(unit.tensors) for unit in space.units] == [2, 1]
     fitting = [f for f, form in enumerate(space.formats) if all(form.fits(tensor.shape) for tensor in tensors)]
