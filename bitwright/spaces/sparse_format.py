@@ -113,8 +113,6 @@ class PrunedShare(Pattern):
 
     pruned_percent: int
 
-    bits: ClassVar[float] = 1.0  # type: ignore[misc]  # the same for all
-
     @property
     def structure(self) -> str:
         """Return "masks"."""
@@ -129,6 +127,11 @@ class PrunedShare(Pattern):
     def density(self) -> float:
         """Return the share that is not pruned."""
         return 1 - self.pruned_percent / 100
+
+    @property
+    def bits(self) -> float:
+        """Return 1, a bit of the mask."""
+        return 1.0
 
     @property
     def condition(self) -> str:

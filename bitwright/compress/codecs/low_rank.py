@@ -108,7 +108,8 @@ def _rounded(rows: Floats) -> tuple[Floats, Bytes]:
     wide = scale.astype(np.float32)
     steps = np.divide(rows, wide, out=np.zeros_like(rows), where=wide > 0)
     codes = np.rint(steps).clip(-_MOST, _MOST).astype(np.int8)
-    return codes * wide, np.concatenate([codes.view(np.uint8), scale.view(np.uint8)], axis=1)
+    values: Floats = codes.astype(np.float32) * wide
+    return values, np.concatenate([codes.view(np.uint8), scale.view(np.uint8)], axis=1)
 
 
 def _ranked(form: Format) -> RankFormat:

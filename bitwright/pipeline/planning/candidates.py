@@ -91,7 +91,7 @@ def by_structure(space: Space, table: NDArray[np.float64], size_bytes: int, rows
     """
     structures = np.array([form.structure for form in space.formats])
     there = dict.fromkeys(structures[space.offered.any(axis=0)].tolist())
-    found = {}
+    found: dict[str, Choice] = {}
     for structure in there if there.keys() - {""} else ():
         offered = space.offered & np.isin(structures, ["", structure])
         if offered.any(axis=1).all():

@@ -39,7 +39,8 @@ class Feedback:
 
     def current(self, columns: Positions) -> Floats:
         """Return the weights `(n_rows, n)` at some positions; those beyond the block still lack its errors in `w`, and get them here."""
-        late, found = columns >= self._stop, self.w[:, columns]
+        late = columns >= self._stop
+        found: Floats = self.w[:, columns]
         found[:, late] -= self._errors @ self.t[self._start : self._stop, columns[late]]
         return found
 

@@ -5,6 +5,7 @@ importance it is the magnitude |w|. SparseGPT's is in `gptq.py`.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from bitwright.compress.models.source import Floats
 from bitwright.spaces import NOfM, Pattern
 
+Kind = TypeVar("Kind", bound=np.generic)
 Mask = NDArray[np.bool_]
 
 
@@ -62,6 +64,7 @@ def first_ranks(scores: Floats, counts: NDArray[np.int64]) -> Mask:
     return found
 
 
-def gathered(values: NDArray[np.generic], mask: Mask) -> NDArray[np.generic]:
+def gathered(values: NDArray[Kind], mask: Mask) -> NDArray[Kind]:
     """Return the values where the mask is true, `(n_rows, n_kept)`: every row keeps equally many."""
-    return values[mask].reshape(len(values), -1)
+    found: NDArray[Kind] = values[mask].reshape(len(values), -1)
+    return found
