@@ -29,7 +29,7 @@ def settings_of(args: argparse.Namespace, **other: Any) -> Settings:
     """The settings of a run for target native."""
     return Settings(
         args.model, "native", tuple(args.formats.split(",")), args.calibration, args.held_out, n_calibration=args.sequences,
-        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, skip=tuple(args.skip.split(",")), **other,
+        n_held_out=args.held_out_sequences, sequence_length=args.length, seed=args.seed, skip=tuple(filter(None, args.skip.split(","))), **other,
     )  # fmt: skip
 
 

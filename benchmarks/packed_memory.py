@@ -1,6 +1,7 @@
 """Memory and time of a native checkpoint, beside the original it was made from.
 
     python benchmarks/packed_memory.py FOLDER --model MODEL     # a Hugging Face folder, every matrix in INT4_G64
+    python benchmarks/packed_memory.py FOLDER --model MODEL --format INT4_2OF4       # in that format, where it fits
     python benchmarks/packed_memory.py FOLDER                   # a random mixture of experts of 0.4 GB, its experts in 2, 3 and 4 bits by turns
 
 Each of both is loaded by plain `from_pretrained` in two processes of its own, and everything is counted from what a process held before. In the
@@ -49,11 +50,14 @@ def random_experts(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=inner).save_pretrained(folder)
 
 
-def build(model: str, out: Path) -> None:
-    """A native checkpoint by round to nearest, without a search."""
+def build(model: str, out: Path, name: str) -> None:
+    """A native checkpoint by round to nearest, without a search: all but experts in the format `name` where it fits, else in `OTHERS`."""
     source, codec = as_held(open_source(model, engine_named(NATIVE.name).view), NATIVE), integer_codec()
     units = discover(source.tensors)
-    turns = {unit.name: BY_TURNS[unit.expert % len(BY_TURNS)] if unit.expert >= 0 else OTHERS for unit in units}
+    form = NATIVE.format(name)
+    turns = {
+        unit.name: BY_TURNS[unit.expert % len(BY_TURNS)] if unit.expert >= 0 else name if NATIVE.offers(unit, form) else OTHERS for unit in units
+    }
     formats = {tensor.name: turns[unit.name] for unit in units for tensor in unit.tensors}
 
     def packed(tensor: Tensor) -> Bytes:
@@ -120,6 +124,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="")
     parser.add_argument("--dtype", default="float32", help="what is computed with; `auto` for the original's own")
+    parser.add_argument("--format", default=OTHERS, help="of every matrix that is no expert (default: %(default)s)")
     parser.add_argument("--measure", action="store_true", help="only measure the checkpoint in the folder, here")
     asked = parser.parse_args()
     if asked.measure:
@@ -129,10 +134,11 @@ def main() -> None:
     original = Path(asked.model) if asked.model else asked.folder / "random"
     if not original.exists():
         random_experts(original)
-    if not (asked.folder / "native").exists():
-        build(str(original), asked.folder / "native")
+    native = asked.folder / (asked.format if asked.model else "native")
+    if not native.exists():
+        build(str(original), native, asked.format)
     print(f"{'MB':>10} {'file':>8} {'kept':>8} {'resident':>9} {'/ file':>7} {'peak':>8} {'ordinary':>9} {'tokens/s read':>14} {'written':>8}")
-    for name, folder in (("original", original), ("native", asked.folder / "native")):
+    for name, folder in (("original", original), (native.name, native)):
         found, ordinary = in_a_process(folder, asked.dtype, GIVEN_BACK), in_a_process(folder, asked.dtype, {})
         sizes = {key: found[key] / 1e6 for key in ("file", "kept", "resident", "peak")}
         print(

@@ -4,7 +4,7 @@ from bitwright.compress.codecs.codec import Codec, DecodeOnlyCodec, require_quan
 from bitwright.compress.codecs.combined_codec import CombinedCodec, integer_codec, packed_codec
 from bitwright.compress.codecs.disk_bound import DiskBound
 from bitwright.compress.codecs.distortion import Distortion, distortion_of_unit, measure_distortion, sampled_distortion
-from bitwright.compress.codecs.expansion import expanded, stored_type
+from bitwright.compress.codecs.expansion import expanded_rows, stored_type
 from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.ggml_feedback import GgmlErrorFeedback
 from bitwright.compress.codecs.grid import Grid, MinimumGrid, Placement, SymmetricGrid, ZeroPointGrid
@@ -167,7 +167,7 @@ __all__ = [
     "dtypes_of",
     "entries",
     "exact_headers",
-    "expanded",
+    "expanded_rows",
     "extremes",
     "fingerprint",
     "float_bytes",

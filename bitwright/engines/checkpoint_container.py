@@ -215,9 +215,11 @@ class CheckpointContainer(Container):
                 digests[standing] = hashlib.sha256(np.ascontiguousarray(whole).data).hexdigest()
             if not whole.size:  # an expert that is dropped
                 continue
-            rows = whole.reshape(prod(slot.tensor.shape[:-1]), -1)[slot.start : slot.stop]
-            ordered = in_module_order(slot.piece, torch.from_numpy(np.array(rows))).numpy().reshape(-1)
             form = self._form(recipe, slot)
+            shared = form.shared_bytes(slot.tensor.shape[-1]) if isinstance(form, Format) else 0
+            rows = whole[: len(whole) - shared].reshape(prod(slot.tensor.shape[:-1]), -1)[slot.start : slot.stop]
+            ordered = in_module_order(slot.piece, torch.from_numpy(np.array(rows))).numpy().reshape(-1)
+            ordered = np.concatenate([ordered, whole[len(whole) - shared :]])
             if isinstance(form, Format):
                 yield from self.layout.arrays(ordered, form, slot.matrix).values()
             else:

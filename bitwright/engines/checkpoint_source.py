@@ -86,8 +86,9 @@ class CheckpointSource(Source):
         data = self._layout.packed(self.arrays(slot), form, slot.matrix) if isinstance(form, Format) else self._whole(slot.name)
         if slot.piece.is_plain:
             return data
-        ordered: Bytes = data.reshape(slot.shape[0], -1)[slot.piece.order() - slot.piece.start].reshape(-1)
-        return ordered
+        shared = form.shared_bytes(slot.matrix[1]) if isinstance(form, Format) else 0
+        ordered = data[: len(data) - shared].reshape(slot.shape[0], -1)[slot.piece.order() - slot.piece.start].reshape(-1)
+        return np.concatenate([ordered, data[len(data) - shared :]])
 
     def _whole(self, name: str) -> Bytes:
         entry = self._entries[name]

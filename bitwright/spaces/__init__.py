@@ -39,7 +39,9 @@ from bitwright.spaces.format import (
     Format,
     IntegerFormat,
     Scheme,
+    SignFormat,
 )
+from bitwright.spaces.native_formats import NATIVE_FORMATS
 from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.patterns import Patterns
 from bitwright.spaces.plan import (
@@ -55,9 +57,11 @@ from bitwright.spaces.plan import (
     planned_cache,
     read_plan,
 )
+from bitwright.spaces.rank_format import RankFormat
 from bitwright.spaces.rules import Fused, Rule, RuleViolation
 from bitwright.spaces.small_file import TOKENIZER_BYTES, json_object, require_shallow, small_json, small_text
 from bitwright.spaces.space import Choice, Choices, Space
+from bitwright.spaces.sparse_format import NOfM, Pattern, SparseFormat
 from bitwright.spaces.target import Target
 from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, tied
 from bitwright.spaces.unit import KEPT, Tensor, Unit
@@ -74,6 +78,7 @@ __all__ = [
     "INTEGER_FORMATS",
     "KEPT",
     "LARGEST_FLOAT8",
+    "NATIVE_FORMATS",
     "PACKED_FORMATS",
     "PRUNE",
     "TOKENIZER_BYTES",
@@ -94,18 +99,23 @@ __all__ = [
     "IntegerFormat",
     "Kept",
     "Key",
+    "NOfM",
     "PackedFormat",
+    "Pattern",
     "Patterns",
     "Plan",
     "PlannedDivergence",
     "PlannedEffort",
     "PlannedModel",
     "Provenance",
+    "RankFormat",
     "RequantizedCodes",
     "Rule",
     "RuleViolation",
     "Scheme",
+    "SignFormat",
     "Space",
+    "SparseFormat",
     "Target",
     "Tensor",
     "TensorPart",

@@ -37,9 +37,19 @@ class Format(ABC):
     only_named: ClassVar[bool] = False
 
     @property
+    def structure(self) -> str:
+        """Word for what the format does beside rounding, empty where it does nothing else."""
+        return ""
+
+    @property
     def scheme(self) -> Scheme | None:
         """Quantization scheme of the format as other tools express it, None where they do not."""
         return None
+
+    @property
+    def condition(self) -> str:
+        """Condition on the matrices that it fits, in words; empty where a menu may name it for a model that has none."""
+        return ""
 
     @property
     @abstractmethod
@@ -57,6 +67,10 @@ class Format(ABC):
         Raises:
             ValueError: the tensor does not fit.
         """
+
+    def shared_bytes(self, n_columns: int) -> int:  # noqa: ARG002
+        """Return the bytes behind all rows of a matrix that the rows share, none where they are stored one by one."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,40 @@ class IntegerFormat(Format):
         """Return the bytes of codes, scales and minima."""
         n_columns = shape[-1]
         return prod(shape[:-1]) * (-(-n_columns * self.bits // 8) + 4 * self.n_groups(n_columns))
+
+
+@dataclass(frozen=True)
+class SignFormat(Format):
+    """Format of one bit a weight: the sign, with a scale (2 bytes) per group of `group` weights, or per row where `group` is 0.
+
+    As XNOR-Net (Rastegari et al., ECCV 2016) and the 1-bit experts of MC-MoE (Huang et al., ICLR 2025); coarser than most models bear, so it is
+    offered only where the menu names it.
+    """
+
+    name: str
+    group: int
+    needs_importance: bool = False
+
+    bits: ClassVar[int] = 1
+    only_named: ClassVar[bool] = True
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Return 1 and a weight's share of the scale; that of a whole row is not counted."""
+        return 1 + (16 / self.group if self.group else 0.0)
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Return whether `shape` has a row to store."""
+        return shape[-1] > 0
+
+    def n_groups(self, n_columns: int) -> int:
+        """Number of groups in a row of `n_columns` weights, a short last one counted."""
+        return -(-n_columns // (self.group or n_columns))
+
+    def size_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of signs and scales."""
+        n_columns = shape[-1]
+        return prod(shape[:-1]) * (-(-n_columns // 8) + 2 * self.n_groups(n_columns))
 
 
 @dataclass(frozen=True)
@@ -193,3 +241,6 @@ INTEGER_FORMATS = (
     *GGML_FORMATS[:3],
     *(IntegerFormat(f"INT{bits}_{name}", bits, group) for bits in range(8, 1, -1) for group, name in _GROUPS.items()),
 )
+
+#: Signs, with a scale for each group or row.
+SIGN_FORMATS = tuple(SignFormat(f"INT1_{name}", group) for group, name in _GROUPS.items())

@@ -1,5 +1,6 @@
 """Target of the quantization: the formats that an engine can load, its rules and padding, and the search space of a model for it."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,6 +15,8 @@ from bitwright.spaces.rules import Fused, Rule, RuleViolation, format_violations
 from bitwright.spaces.space import Space
 from bitwright.spaces.tie import joined
 from bitwright.spaces.unit import Tensor, Unit
+
+_STRUCTURE = re.compile(r"\w+_(\d+OF\d+|[SR]\d+)")  # the ends of names of formats with fewer weights, and with a pair of low rank
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,20 @@ class Target:
         for form in self.formats:
             if form.name == name:
                 return form
+        if _STRUCTURE.fullmatch(name.upper()) and not any(form.structure for form in self.formats):
+            raise UserError(
+                f"{self.name} has no format '{name}', since it reads neither fewer weights nor pairs of low rank: choose --target native, or a "
+                f"format such as {self.formats[-1].name}."
+            )
         close = get_close_matches(name.upper(), [form.name for form in self.formats], n=1)
-        known = f"did you mean {close[0]}?" if close else f"choose from {', '.join(form.name for form in self.formats)}."
+        known = f"did you mean {close[0]}?" if close else f"choose from {self._listed}."
         raise UserError(f"{self.name} has no format '{name}': {known}")
+
+    @property
+    def _listed(self) -> str:
+        """The formats by name, those with fewer weights or a pair of low rank by the ends of their names."""
+        ends = dict.fromkeys(form.name.rpartition("_")[2] for form in self.formats if form.structure)
+        return ", ".join((*(form.name for form in self.formats if not form.structure), *(f"…_{end}" for end in ends)))
 
     def stored_bytes(self, shape: tuple[int, ...], form: Format) -> int:
         """Return the bytes of a tensor in the file, padding included."""

@@ -68,6 +68,21 @@ CASES: dict[str, Case] = {
         lambda m, o: fit(small(m, target="native", formats=("DROP",)), o),
         ("DROP", "--formats"),
     ),
+    "fewer weights for an engine that reads none": (
+        UserError,
+        lambda m, o: fit(small(m, target="transformers", formats=("W4_G64", "INT4_2OF4")), o),
+        ("transformers has no format 'INT4_2OF4'", "neither fewer weights nor pairs of low rank", "--target native"),
+    ),
+    "a mask of a share that there is not": (
+        UserError,
+        lambda m, o: fit(small(m, target="native", formats=("INT4_S33",)), o),
+        ("native has no format 'INT4_S33'",),
+    ),
+    "a mask on a format that has none": (
+        UserError,
+        lambda m, o: fit(small(m, target="native", formats=("PRUNE_LATER_2OF4",)), o),
+        ("native has no format 'PRUNE_LATER_2OF4'", "_2OF4"),
+    ),
     "a context beyond the model": (
         UserError,
         lambda m, o: bw.fit(small(m), Memory(bw.parse_budget("1GB"), 4096), o),  # type: ignore[func-returns-value]
@@ -326,3 +341,10 @@ def test_the_smallest_file_is_known_without_its_weights(llama_256: Path, tmp_pat
         require_fittable(settings, tmp_path / "o", limit=bw.parse_budget(f"{smallest - 1}B"), **asked)  # type: ignore[arg-type]
     sentence(refused.value, f"{smallest:,} bytes")
     assert np.isfinite(smallest)
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_rank_above_every_matrix_is_refused(llama_96: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        fit(small(llama_96, target="native", formats=("INT4_G64", "INT4_R64", "SVD_R128")), tmp_path / "out")
+    sentence(caught.value, "SVD_R128", "128 rows and columns", "take it out of --formats")

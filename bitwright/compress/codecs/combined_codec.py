@@ -8,8 +8,10 @@ from bitwright.compress.codecs.byte_rows import ByteCodec
 from bitwright.compress.codecs.codec import Codec
 from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.integers import IntegerCodec
+from bitwright.compress.codecs.low_rank import LowRankCodec
 from bitwright.compress.codecs.packed_integers import PackedCodec
 from bitwright.compress.codecs.rounding.rounding import Rounding, RoundToNearest
+from bitwright.compress.codecs.sparse import SparseCodec
 from bitwright.compress.models.source import Bytes, Floats
 from bitwright.spaces import Absence, Format
 
@@ -70,8 +72,8 @@ class CombinedCodec(Codec):
 
 
 def integer_codec(rounding: Rounding = _NEAREST) -> CombinedCodec:
-    """Return the codec of integers in groups, of floats beside them and of what is pruned."""
-    return CombinedCodec((AbsenceCodec(), IntegerCodec(rounding), GgmlCodec()))
+    """Return the codec of native formats: integers in groups, with fewer weights or a pair of low rank too, floats, and what is pruned."""
+    return CombinedCodec((AbsenceCodec(), IntegerCodec(rounding), SparseCodec(rounding), LowRankCodec(rounding), GgmlCodec()))
 
 
 def packed_codec(rounding: Rounding = _NEAREST) -> CombinedCodec:

@@ -32,11 +32,20 @@ class Distortion:
     weighted: NDArray[np.float64]
 
     def worth_offering(self, space: Space) -> NDArray[np.bool_]:
-        """Return a mask `(n_units, n_formats)` of the pairs on the Pareto front of size and weighted error of their unit.
+        """Return a mask `(n_units, n_formats)` of the pairs on the Pareto front of size and weighted error of their unit, or on that of bits alone or
+        of bits and one structure, so that a plan of those is as good as if there were no others.
 
         Of two that are equal in both, the first among the formats stays.
         """
-        is_offered = space.offered & ~np.isnan(self.weighted)
+        possible = space.offered & ~np.isnan(self.weighted)
+        structures = np.array([form.structure for form in space.formats])
+        within = [self._front(space, possible & np.isin(structures, ["", each])) for each in np.unique(structures)]
+        found: NDArray[np.bool_] = np.any([self._front(space, possible), *within], axis=0)
+        return found
+
+    def _front(self, space: Space, possible: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the pairs among those `possible` that no other of their unit beats in both size and error."""
+        is_offered = possible.copy()
         for u, row in enumerate(is_offered):
             best = np.inf
             for f in np.lexsort((self.weighted[u], space.size_bits[u])):

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from bitwright.compress.codecs.codec import Codec, require_quantizable
 from bitwright.compress.codecs.ggml import GgmlCodec
 from bitwright.compress.codecs.ggml_codes import BlockCodes, block_codes
-from bitwright.compress.codecs.rounding.gptq import Order, by_activation, factor
+from bitwright.compress.codecs.rounding.feedback import factor
+from bitwright.compress.codecs.rounding.gptq import Order, by_activation
 from bitwright.compress.models.gguf.libggml import dequantize, quantize
 from bitwright.compress.models.source import Bytes, Floats
 from bitwright.spaces import BlockFormat, Format

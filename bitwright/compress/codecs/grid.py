@@ -63,6 +63,10 @@ class Grid(ABC):
     def between(self, low: Floats, high: Floats) -> Placement:
         """Return the placement of levels from `low` to `high` `(...)`, rounded to what the format stores."""
 
+    def covering(self, groups: Floats) -> Placement:
+        """Return the placement `(...)` for groups `(..., group)`: from the least to the largest weight."""
+        return self.between(groups.min(axis=-1), groups.max(axis=-1))
+
     @abstractmethod
     def moved(self, placement: Placement, offset: Floats) -> Placement:
         """Return the placement with the same scale and the offset nearest to `offset` `(...)` that the format stores."""
@@ -153,6 +157,34 @@ class SymmetricGrid(Grid):
     def values(self, codes: Codes, placement: Placement) -> Floats:
         """Return code minus zero point, times scale, float32 `(..., group)`."""
         return _products(codes, placement)
+
+
+@dataclass(frozen=True)
+class SignGrid(Grid):
+    """Grid of the two levels −s and s, the scale s in half precision."""
+
+    bits = 1
+
+    def between(self, low: Floats, high: Floats) -> Placement:
+        """Return the levels `-m` and `m`, `m` half the distance of `low` and `high` `(...)`."""
+        return self.scaled(_rounded(high / 2 - low / 2, torch.float16))
+
+    def covering(self, groups: Floats) -> Placement:
+        """Return the levels at the mean magnitude of groups `(..., group)`, which has the least squared error (XNOR-Net, equation 6)."""
+        return self.scaled(_rounded(np.abs(groups).mean(axis=-1), torch.float16))
+
+    def scaled(self, scale: Floats) -> Placement:
+        """Return the placement of groups with the scales `(...)`."""
+        return Placement(2 * scale, scale, -scale)
+
+    def moved(self, placement: Placement, offset: Floats) -> Placement:  # noqa: ARG002
+        """Return `placement`: the levels are symmetric."""
+        return placement
+
+    def values(self, codes: Codes, placement: Placement) -> Floats:
+        """Return −s for code 0 and s for code 1, float32 `(..., group)`."""
+        values: Floats = (2 * codes.astype(np.float32) - 1) * placement.anchor[..., None]
+        return values
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Codec of integers in groups: bit-packed codes, with a scale and a minimum in half precision for each group of a row.
 
-    w ≈ minimum + scale · code
+    w ≈ minimum + scale · code;  of one bit without a minimum, w ≈ ± scale
 
 Codes, scales and minima come from the rounding method, by default round to nearest between the least and the largest weight of each group. Scale and
 minimum are rounded to half precision before the codes are computed, so that decoding is exact. A row is its bit-packed codes, then its scales, then
@@ -15,18 +15,18 @@ import torch
 
 from bitwright.compress.codecs.code_bits import packed_codes
 from bitwright.compress.codecs.codec import Codec, require_quantizable
-from bitwright.compress.codecs.expansion import expanded
-from bitwright.compress.codecs.grid import MinimumGrid
+from bitwright.compress.codecs.expansion import GROUPED, Grouped, expanded
+from bitwright.compress.codecs.grid import Grid, MinimumGrid, SignGrid
 from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, RoundToNearest, rounded_by
 from bitwright.compress.models.source import Bytes, Floats, require_size
-from bitwright.spaces import Format, IntegerFormat
+from bitwright.spaces import Format, SignFormat
 
 _WEIGHTS_AT_ONCE = 1 << 20  # small enough for a processor's caches
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerCodec(Codec):
-    """Codec of `IntegerFormat`."""
+    """Codec of `IntegerFormat` and `SignFormat`."""
 
     rounding: Rounding = field(default_factory=RoundToNearest)
 
@@ -35,15 +35,15 @@ class IntegerCodec(Codec):
         return replace(self, rounding=self.rounding.for_tensor(tensor, expert))
 
     def serves(self, form: Format) -> bool:
-        """Return whether `form` is integers in groups with a scale and a minimum."""
-        return isinstance(form, IntegerFormat)
+        """Return whether `form` is integers in groups with a scale."""
+        return isinstance(form, GROUPED)
 
     def encode(self, weights: Floats, form: Format, importance: Floats) -> Bytes:
         """Round `weights` `(n_rows, n_columns)` in groups; return packed codes, scales and minima, row by row, as bytes `(n_bytes,)`."""
         form = _integers(form)
         require_quantizable(weights, form, importance, most=self.largest_weight(form))
-        found = rounded_by(self.rounding, weights, MinimumGrid(form.bits), group=form.group or weights.shape[1], importance=importance)
-        stored = [_packed_rows(found, rows, form) for rows in _chunks(weights.shape)]
+        found = rounded_by(self.rounding, weights, grid_of(form), group=form.group or weights.shape[1], importance=importance)
+        stored = [packed_rows(found, rows, form) for rows in _chunks(weights.shape)]
         return np.concatenate(stored).reshape(-1) if stored else np.empty(0, dtype=np.uint8)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
@@ -57,8 +57,13 @@ class IntegerCodec(Codec):
         return weights
 
 
-def _integers(form: Format) -> IntegerFormat:
-    if not isinstance(form, IntegerFormat):
+def grid_of(form: Grouped) -> Grid:
+    """Return the grid of a format."""
+    return SignGrid() if isinstance(form, SignFormat) else MinimumGrid(form.bits)
+
+
+def _integers(form: Format) -> Grouped:
+    if not isinstance(form, GROUPED):
         raise ValueError(f"{form.name} is no format of packed integers in groups")
     return form
 
@@ -69,8 +74,9 @@ def _chunks(shape: tuple[int, int]) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _packed_rows(found: Rounded, rows: slice, form: IntegerFormat) -> Bytes:
+def packed_rows(found: Rounded, rows: slice, form: Grouped) -> Bytes:
     """Pack rows to bytes `(n_rows, bytes of a row)`."""
     codes, placement = found.codes[rows], found.placement[rows]
-    halves = (np.ascontiguousarray(part, dtype=np.float16).view(np.uint8) for part in (placement.scale, placement.anchor))
+    stored = (placement.anchor,) if isinstance(form, SignFormat) else (placement.scale, placement.anchor)
+    halves = (np.ascontiguousarray(part, dtype=np.float16).view(np.uint8) for part in stored)
     return np.concatenate([packed_codes(torch.tensor(codes), form.bits).numpy(), *halves], axis=1)

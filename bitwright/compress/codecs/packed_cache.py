@@ -133,12 +133,16 @@ class PackedTensors:
 
     def rows(self, tensor: Tensor, form: Format, *, start: int, stop: int) -> Floats:
         """Dequantize rows `start:stop` only."""
+        if form.shared_bytes(tensor.shape[-1]):
+            return self.weights(tensor, form)[start:stop]
         n_rows, n_columns = matrix_shape(tensor)
         packed = self.packed(tensor, form).reshape(n_rows, -1)[start:stop]
         return self.codec.decode(packed.reshape(-1), form, (stop - start, n_columns))
 
     def some_rows(self, tensor: Tensor, form: Format, wanted: NDArray[np.int64]) -> Floats:
         """Dequantize the rows `wanted` `(n,)` only: `(n, n_columns)`."""
+        if form.shared_bytes(tensor.shape[-1]):
+            return self.weights(tensor, form)[wanted]
         n_rows, n_columns = matrix_shape(tensor)
         packed = self.packed(tensor, form).reshape(n_rows, -1)[wanted]
         return self.codec.decode(packed.reshape(-1), form, (len(wanted), n_columns))

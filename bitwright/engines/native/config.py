@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitwright.errors import ModelError
-from bitwright.spaces import DROP, INTEGER_FORMATS, PRUNE, DroppedExpert, Format
+from bitwright.spaces import DROP, NATIVE_FORMATS, PRUNE, DroppedExpert, Format
 
 METHOD = "bitwright"
 SCHEMA = 1
-_FORMS = {form.name: form for form in INTEGER_FORMATS}
+_FORMS = {form.name: form for form in NATIVE_FORMATS}
 
 
 def native_settings(layers: Mapping[str, Format]) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from bitwright.compress import FLOAT_TYPES, ROUTER, ParameterSlice, StoredTensor
 from bitwright.engines.native.packed_modules import AssembledLinear, Block, PackedEmbedding, PackedLinear, PackedMatrix, PackedStack, WidenedLinear
 from bitwright.engines.native.rerouted_router import ReroutedRouter, router_path
 from bitwright.errors import ModelError
-from bitwright.spaces import INTEGER_FORMATS, Absence, DroppedExpert, Format, Tensor, TensorPart, discover, into_channels, into_experts
+from bitwright.spaces import NATIVE_FORMATS, Absence, DroppedExpert, Format, Tensor, TensorPart, discover, into_channels, into_experts
 
 _EXPERT = re.compile(r"(.+)\.experts\.(\d+)\.\w+")
 _WEIGHT = ".weight"
 _SCALE = "scalar_embed_scale"  # Gemma's factor of its embeddings
-_FLOATS = {form.name: form for form in INTEGER_FORMATS if form.name in FLOAT_TYPES}
+_FLOATS = {form.name: form for form in NATIVE_FORMATS if form.name in FLOAT_TYPES}
 _DTYPES = {**FLOAT_TYPES, "U8": torch.uint8}
 
 

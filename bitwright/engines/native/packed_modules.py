@@ -14,8 +14,8 @@ from torch import Tensor as Torch
 from torch import nn
 from torch.nn.functional import linear
 
-from bitwright.compress import expanded, stored_type
-from bitwright.spaces import Format, IntegerFormat
+from bitwright.compress import expanded_rows, stored_type
+from bitwright.spaces import Format
 
 # Weights dequantized at once. On a CPU they should fit in its caches; on other devices fewer, larger steps are faster.
 _EXPANDED_ON_CPU, _EXPANDED_ELSEWHERE = 1 << 20, 1 << 25
@@ -27,8 +27,9 @@ class PackedMatrix(nn.Module):
     def __init__(self, form: Format, shape: tuple[int, int]) -> None:
         super().__init__()
         self.form, self.shape = form, shape
-        stored = (form.size_bytes(shape),) if isinstance(form, IntegerFormat) else shape
-        self.weight = nn.Parameter(torch.empty(stored, dtype=stored_type(form)), requires_grad=False)
+        dtype = stored_type(form)
+        stored = (form.size_bytes(shape),) if dtype == torch.uint8 else shape
+        self.weight = nn.Parameter(torch.empty(stored, dtype=dtype), requires_grad=False)
 
     @property
     def stored(self) -> nn.Parameter:
@@ -38,7 +39,7 @@ class PackedMatrix(nn.Module):
 
     def rows(self, wanted: slice | Torch) -> Torch:
         """Dequantize some rows of the matrix, `(n_wanted, n_columns)`: float32, or the stored float type."""
-        return expanded(self.stored.view(self.shape[0], -1)[wanted], self.form, self.shape[1])
+        return expanded_rows(self.stored, self.form, self.shape, wanted)
 
     def parts(self) -> Iterator[slice]:
         """Yield ranges of rows that are dequantized at once."""

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from bitwright.spaces import DROP, INTEGER_FORMATS, PRUNE, Fused, Rule, Target, by_channels, by_expert, into_channels, into_experts
+from bitwright.spaces import DROP, NATIVE_FORMATS, PRUNE, Fused, Rule, Target, by_channels, by_expert, into_channels, into_experts
 
 _EXPERTS = "_exps"
 #: A checkpoint of packed integers with each expert in a format of its own, which transformers loads once `bitwright.native` is imported.
 NATIVE = Target(
     "native",
     "1",
-    (*INTEGER_FORMATS, DROP),
+    (*NATIVE_FORMATS, DROP),
     alignment=1,
     rules=(
         Rule(
@@ -24,12 +24,12 @@ NATIVE = Target(
     cut=into_experts,
 )
 #: The same with each matrix of an expert decided about alone, so that none can be dropped.
-NATIVE_MATRICES = replace(NATIVE, name="native-matrices", formats=INTEGER_FORMATS, rules=(), fused=())
+NATIVE_MATRICES = replace(NATIVE, name="native-matrices", formats=NATIVE_FORMATS, rules=(), fused=())
 #: The same with the channels of every expert, and of every other feed-forward part, in up to four parts that are decisions of their own.
 NATIVE_CHANNELS = replace(
     NATIVE,
     name="native-channels",
-    formats=(*INTEGER_FORMATS, PRUNE),
+    formats=(*NATIVE_FORMATS, PRUNE),
     rules=(
         Rule(
             "only channels",
@@ -45,5 +45,5 @@ NATIVE_CHANNELS = replace(
     cut=into_channels,
 )
 #: The same with gate, up and down of a part decided about alone, so that none can be pruned.
-NATIVE_CHANNEL_MATRICES = replace(NATIVE_CHANNELS, name="native-channel-matrices", formats=INTEGER_FORMATS, rules=(), fused=())
+NATIVE_CHANNEL_MATRICES = replace(NATIVE_CHANNELS, name="native-channel-matrices", formats=NATIVE_FORMATS, rules=(), fused=())
 TARGETS = NATIVE, NATIVE_MATRICES, NATIVE_CHANNELS, NATIVE_CHANNEL_MATRICES

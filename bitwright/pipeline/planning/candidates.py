@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitwright.compress import absolute_name
 from bitwright.engines import target_named
-from bitwright.errors import BudgetError, RunError
+from bitwright.errors import BudgetError, RunError, UserError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.finishing.shipped_weights import planned_steps, rounding_of
 from bitwright.pipeline.planning.cost_limits import CostLimit, require_possible
@@ -16,7 +17,7 @@ from bitwright.pipeline.planning.origins import GIVEN, KNAPSACK, Origin, finder,
 from bitwright.pipeline.pricing.run_space import uniforms
 from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, QUANTIZED, Run
 from bitwright.pipeline.settings import OF_MODEL
-from bitwright.search import solve_with_rows
+from bitwright.search import Row, solve_with_rows
 from bitwright.spaces import (
     DEFAULT_CACHE,
     Budget,
@@ -27,6 +28,7 @@ from bitwright.spaces import (
     PlannedDivergence,
     PlannedModel,
     Provenance,
+    Space,
     chosen_cache,
     file_bytes,
     has_cache,
@@ -61,8 +63,9 @@ def _megabytes(size_bytes: int) -> str:
 
 
 def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *, method: str = "") -> dict[str, Choice]:
-    """Return the candidates to measure for a budget and further `limits`, by name: the exact optimum of the table and of the second table, the best
-    choices of the searches so far, named by method and with the best of `method` among them, and the largest uniform allocations that fit.
+    """Return the candidates to measure for a budget and further `limits`, by name: the exact optimum of the table and of the second table, those of
+    bits alone and of bits and one structure where there are formats that do more than round, the best choices of the searches so far, named by method
+    and with the best of `method` among them, and the largest uniform allocations that fit.
 
     Raises:
         BudgetError: even the smallest file is above the budget, or no choice satisfies the limits.
@@ -71,13 +74,31 @@ def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *,
     require_possible(space, size_bytes, limits)
     tables = {KNAPSACK: run.table, f"{KNAPSACK}, second table": run.second_table}
     solved = {name: solve_with_rows(space, table, 8 * size_bytes, rows=rows).choice for name, table in tables.items()}
-    found = {KNAPSACK: solved[KNAPSACK]} | {name: choice for name, choice in solved.items() if (choice != solved[KNAPSACK]).any()}
+    solved |= by_structure(space, run.table, size_bytes, rows)
+    first = {tuple(choice.tolist()): name for name, choice in reversed(solved.items())}
+    found = {name: choice for name, choice in solved.items() if first[tuple(choice.tolist())] == name}
     fitting = {name: choice for name, choice in uniforms(run).items() if _fits(run, choice, size_bytes, limits)}
     largest = sorted(fitting, key=lambda name: (-space.total_bytes(fitting[name]), run.summed(fitting[name])))
     uniform = {name: fitting[name] for name in largest[:_UNIFORMS_MEASURED]}
     searched = _searched(run, size_bytes, limits, method)
     taken = {tuple(choice.tolist()) for choice in (*found.values(), *uniform.values())}
     return found | {name: choice for name, choice in searched.items() if tuple(choice.tolist()) not in taken} | uniform
+
+
+def by_structure(space: Space, table: NDArray[np.float64], size_bytes: int, rows: tuple[Row, ...]) -> dict[str, Choice]:
+    """Return the exact optima of `table` `(n_units, n_formats)` within bits alone, and within bits and one structure each, by name; none where there
+    are only bits, and those that fit.
+    """
+    structures = np.array([form.structure for form in space.formats])
+    there = dict.fromkeys(structures[space.offered.any(axis=0)].tolist())
+    found: dict[str, Choice] = {}
+    for structure in there if there.keys() - {""} else ():
+        offered = space.offered & np.isin(structures, ["", structure])
+        if offered.any(axis=1).all():
+            with suppress(UserError):
+                choice = solve_with_rows(space.narrowed(offered), table, 8 * size_bytes, rows=rows).choice
+                found[f"{KNAPSACK}, bits {f'and {structure}' if structure else 'alone'}"] = choice
+    return found
 
 
 def own_candidate(run: Run, size_bytes: int, limits: tuple[CostLimit, ...], *, method: str) -> dict[str, Choice]:

@@ -2,7 +2,7 @@
 
 Quantizing is what costs: a sample needs a few hundred rows of a tensor in every format, and a tensor is then quantized whole only in the formats of
 plans that are measured. Small models are priced by all rows, which takes seconds; so are roundings that depend on the calibration text (GPTQ), whose
-codes cannot be made again.
+codes cannot be made again, and spaces with formats whose rows share something (pairs of low rank), which cannot be made of some rows.
 """
 
 from functools import partial
@@ -32,7 +32,8 @@ def priced_rows(loaded: LoadedRun, space: Space) -> RowSample | None:
     said = loaded.settings.price_rows
     tensors = [tensor for unit in weight_space(space).units for tensor in unit.tensors]
     is_small = sum(tensor.n_weights for tensor in tensors) <= WHOLE_WEIGHTS
-    if said == ALL_ROWS or needs_moments(loaded.settings.rounding) or (not said and is_small):
+    share_something = any(form.shared_bytes(1) and of.any() for form, of in zip(space.formats, space.offered.T, strict=True))
+    if said == ALL_ROWS or needs_moments(loaded.settings.rounding) or share_something or (not said and is_small):
         return None
     n_rows = partial(_as_said, int(said)) if said else partial(rows_wanted, error=ERROR_WANTED)
     return row_sample(loaded.model, loaded.levels, loaded.texts.calibration, tensors, n_rows=n_rows, seed=loaded.settings.seed)

@@ -179,6 +179,11 @@ def lower_bound_space(settings: Settings, source: Source, names: Container_[str]
             f"A menu must fit a tensor; none of {', '.join(settings.formats)} fits this model's rows of {', '.join(map(str, widths[:4]))} weights, "
             f"or is allowed there by {target.name}: name other --formats, or none for all."
         )
+    for form, is_wanted, offered in zip(target.formats, wanted, named.offered.T, strict=True):
+        if is_wanted and form.condition and not offered.any():
+            raise UserError(
+                f"A format must fit a matrix of the model, and for {form.name} {form.condition}; none here does: take it out of --formats."
+            )
     needs = np.array([form.needs_importance for form in target.formats])
     sure = (named.offered & ~needs).any(axis=1, keepdims=True)
     size_bits = np.where(named.offered, named.size_bits, full.size_bits)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.compress import Distortion, Floats, GgmlCodec, PackedTensors, matrix_shape, measure_distortion, open_source
-from bitwright.engines import LLAMA_CPP
+from bitwright.engines import LLAMA_CPP, NATIVE
 from bitwright.progress import Advance, Progress, Silent
 from bitwright.spaces import BlockFormat, Space, Tensor, Unit, discover
 from bitwright.testing.codec_contract import importance
@@ -168,3 +168,13 @@ def test_worth_offering_is_what_nothing_beats(made_tables: tuple[Space, Distorti
                 value[g][0] <= value[f][0] and value[g][1] <= value[f][1] and (value[g] != value[f] or g < f) for g in tried if g != f
             )
             assert kept == (not beaten)
+
+
+def test_formats_of_bits_alone_are_offered_as_if_there_were_no_others() -> None:
+    units = (Unit("q", 0, "attn_q", (Tensor("q.weight", (8, 64), "F32"),)),)
+    menu = ("INT2_G64", "INT3_G64", "INT4_G64", "INT4_2OF4", "INT3_2OF4")
+    space = NATIVE.space(units, menu=menu, fixed_bytes=0, n_weights=512)
+    errors = {"INT2_G64": 0.4, "INT3_G64": 0.3, "INT4_G64": 0.1, "INT4_2OF4": 0.2, "INT3_2OF4": 0.5}  # of 2.5, 3.5, 4.5, 3 and 2.5 bits
+    table = np.array([[errors.get(form.name, np.nan) for form in space.formats]])
+    offered = Distortion(table, table).worth_offering(space)[0]
+    assert {form.name for form, is_offered in zip(space.formats, offered, strict=True) if is_offered} == set(menu) - {"INT3_2OF4"}

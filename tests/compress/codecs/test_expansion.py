@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitwright.compress import expanded, integer_codec, stored_type
+from bitwright.compress import integer_codec, stored_type
+from bitwright.compress.codecs.expansion import expanded
 from bitwright.engines import LLAMA_CPP
 from bitwright.spaces import INTEGER_FORMATS, IntegerFormat
 from bitwright.testing.codec_contract import normal

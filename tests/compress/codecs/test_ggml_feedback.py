@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bitwright.compress import GgmlCodec, GgmlErrorFeedback
-from bitwright.compress.codecs.rounding.gptq import as_stored, factor
+from bitwright.compress.codecs.rounding.feedback import factor
+from bitwright.compress.codecs.rounding.gptq import as_stored
 from bitwright.compress.models.gguf.libggml import dequantize, quantize
 from bitwright.errors import ModelError
 from bitwright.spaces import GGML_BY_NAME, GGML_FORMATS, BlockFormat

@@ -102,13 +102,22 @@ def test_bytes_of_another_size_are_never_read_by_their_place(form: str) -> None:
 @pytest.mark.parametrize(("codec", "target"), [(integer_codec(), NATIVE), (packed_codec(), TRANSFORMERS)], ids=["integers", "packed"])
 def test_bytes_of_another_size_are_refused_by_every_codec(codec: Codec, target: Target) -> None:
     weights = np.random.default_rng(0).normal(size=(32, 128)).astype(np.float32)
-    for form in (form for form in target.formats if not isinstance(form, Absence)):
+    for form in (form for form in target.formats if form.fits(weights.shape) and not isinstance(form, Absence)):
         packed = codec.encode(weights, form, importance(1, 128))
         assert codec.decode(packed, form, weights.shape).shape == weights.shape
         for wrong in (packed[:-1], packed[: packed.size // 2], np.append(packed, packed[:32])):
             with pytest.raises(ModelError) as caught:
                 codec.decode(wrong, form, weights.shape)
             sentence(caught.value, "bytes")
+
+
+@pytest.mark.parametrize("name", ["INT4_G32", "INT3_2OF4", "INT4_S50", "INT2_R8", "SVD_R16"])
+def test_some_rows_are_those_of_the_whole(name: str, tmp_path: Path) -> None:
+    tensor, form = Tensor("blk.0.attn_q.weight", (40, 64), "F32"), NATIVE.format(name)
+    here = PackedTensors(tmp_path, made.MadeSource([tensor]), integer_codec(), {})
+    whole = here.weights(tensor, form)
+    assert np.array_equal(here.rows(tensor, form, start=5, stop=17), whole[5:17])
+    assert np.array_equal(here.some_rows(tensor, form, np.array([3, 39, 0])), whole[[3, 39, 0]])
 
 
 def test_encode_gives_the_same_bytes_and_keeps_nothing(tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ import pytest
 
 from bitwright.engines.native.config import native_formats, native_settings
 from bitwright.errors import ModelError
-from bitwright.spaces import DROP, INTEGER_FORMATS, PRUNE, DroppedExpert
+from bitwright.spaces import DROP, NATIVE_FORMATS, PRUNE, DroppedExpert
 from tests.sentences import sentence
 
 
 def test_settings_are_a_mirror_pair() -> None:
     layers = {
         f"model.layers.{i}.mlp.up_proj": form
-        for i, form in enumerate((*INTEGER_FORMATS, DROP, PRUNE, DroppedExpert(replacement=0), DroppedExpert(replacement=12)))
+        for i, form in enumerate((*NATIVE_FORMATS, DROP, PRUNE, DroppedExpert(replacement=0), DroppedExpert(replacement=12)))
     }
     assert native_formats(native_settings(layers)) == layers
 

@@ -6,7 +6,7 @@ import pytest
 
 from bitwright.engines import ENGINES
 from bitwright.engines.native.layout import NativeLayout
-from bitwright.spaces import INTEGER_FORMATS, IntegerFormat
+from bitwright.spaces import NATIVE_FORMATS, BlockFormat
 from bitwright.testing.engine_contract import CheckpointEngineContract, LayoutContract
 
 
@@ -21,4 +21,4 @@ class TestNative(CheckpointEngineContract):
 
 class TestLayout(LayoutContract):
     layout = NativeLayout()
-    formats = tuple(form for form in INTEGER_FORMATS if isinstance(form, IntegerFormat))
+    formats = tuple(form for form in NATIVE_FORMATS if form.fits(LayoutContract.shape) and not isinstance(form, BlockFormat))

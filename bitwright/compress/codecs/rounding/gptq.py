@@ -1,10 +1,7 @@
 """GPTQ (Frantar, Ashkboos, Hoefler & Alistarh, ICLR 2023): the error of each column is compensated by the columns after it.
 
-With the second moments H = 2 X Xᵀ of a layer's inputs, all rows are rounded column by column, in the order of the paper's Algorithm 1; T is the upper
-Cholesky factor of (H + λ I)⁻¹, with λ a fraction of the mean of H's diagonal:
-
-    e      = (w_i − q_i) / T_ii
-    w_{i:} = w_{i:} − e · T_{i,i:}          (equations 2 and 4; at once within a block of columns, for all later ones when the block is done)
+With the second moments H = 2 X Xᵀ of a layer's inputs, all rows are rounded column by column, in the order of the paper's Algorithm 1, with the error
+feedback of `feedback.py`; λ in it is a fraction of the mean of H's diagonal. Weights are pruned in the same way (`sparse_gpt.py`).
 
 The scale of a group is computed beforehand from the original weights, or, "as they come", from the current weights when its first column is due. The
 authors' program does the latter, but between blocks of columns alone; llm-compressor does the former. Differs from both in that groups are those of
@@ -19,8 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress.codecs.grid import Codes, Grid, Placement
+from bitwright.compress.codecs.rounding.feedback import Feedback, factor
+from bitwright.compress.codecs.rounding.pruning import Pruned, by_wanda
 from bitwright.compress.codecs.rounding.rounding import Placing, Rounded, Rounding, by_rows, grouped, grouped_importance, whole_range
+from bitwright.compress.codecs.rounding.sparse_gpt import codes_of_kept, pruned_with_feedback
 from bitwright.compress.models.source import Floats
+from bitwright.spaces import Pattern
 
 #: the diagonal of H `(n_columns,)` -> order of columns `(n_columns,)`
 Order = Callable[[NDArray[np.float64]], NDArray[np.int64]]
@@ -60,35 +61,53 @@ class Gptq(Rounding):
         if self.tensor not in self.moments:
             channels = grouped_importance(importance, group)
             return by_rows(weights, group, lambda groups: self.place(groups, channels, grid), grid=grid)
-        moments = self.moments[self.tensor][self.expert].astype(np.float64)
-        diagonal = moments.diagonal()
-        order = self.order(diagonal)
-        channels = grouped_importance(diagonal.astype(np.float32), group)
-        work = _Work(weights, grid, group, channels=channels, order=order, place=self.place)
+        feedback, order = self._feedback(weights, self.order)
+        channels = grouped_importance(self._moments.diagonal().astype(np.float32), group)
+        work = _Work(weights, feedback, grid, group=group, channels=channels, order=order, place=self.place)
         if self.when == "beforehand":
             work.place_all(weights)
-        work.run(factor(moments[np.ix_(order, order)], self.damping), self.block)
+        work.run(self.block)
         return Rounded(work.codes, work.placement)
 
+    def pruned(self, weights: Floats, pattern: Pattern, *, importance: Floats) -> Pruned:
+        """Choose masks column by column and add each error to later columns (SparseGPT); without second moments, by Wanda's score."""
+        if self.tensor not in self.moments:
+            return by_wanda(weights, pattern, importance)
+        feedback, _ = self._feedback(weights, as_stored)
+        return pruned_with_feedback(feedback, pattern, block=self.block)
 
-def factor(moments: NDArray[np.float64], damping: float) -> Floats:
-    """Return T `(n_columns, n_columns)`, upper triangular with Tᵀ T = (H + λ I)⁻¹; the identity if all moments are zero."""
-    mean = moments.diagonal().mean()
-    if mean <= 0:
-        return np.eye(len(moments), dtype=np.float32)
-    damped = 2 * moments / mean  # only ratios matter
-    unseen = damped.diagonal() <= 0
-    damped[unseen, unseen] = 2.0
-    damped[np.diag_indices(len(damped))] += 2 * damping
-    inverse = np.linalg.inv(damped)
-    return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, dtype=np.float32)
+    def rounded_kept(self, pruned: Pruned, grid: Grid, *, group: int) -> Rounded:
+        """Round kept weights and leave the others at zero, column by column, and add each error to later columns."""
+        kept = pruned.kept
+        channels = np.ones((-(-kept.shape[1] // group), group), dtype=np.float32)
+        nearest = by_rows(kept, group, lambda groups: self.place(groups, channels, grid), grid=grid)
+        if self.tensor not in self.moments:
+            return nearest
+        feedback, order = self._feedback(pruned.weights, self.order)
+        return codes_of_kept(feedback, order, pruned.mask, grid, placement=nearest.placement, group=group, block=self.block)
+
+    def second_moments(self, importance: Floats) -> NDArray[np.float64]:
+        """Return those of the tensor, or the importance on the diagonal where they are unknown."""
+        return self._moments if self.tensor in self.moments else np.diag(importance.astype(np.float64))
+
+    @property
+    def _moments(self) -> NDArray[np.float64]:
+        """Return X Xᵀ of the tensor `(n_columns, n_columns)`."""
+        return self.moments[self.tensor][self.expert].astype(np.float64)
+
+    def _feedback(self, weights: Floats, by: Order) -> tuple[Feedback, NDArray[np.int64]]:
+        """Return the weights to settle in the order `by`, and the order `(n_columns,)`."""
+        order = by(self._moments.diagonal())
+        return Feedback(weights[:, order], factor(self._moments[np.ix_(order, order)], self.damping)), order
 
 
 class _Work:
-    """State of GPTQ: `w` `(n_rows, n_columns)` are the current weights, columns in the order in which they are rounded."""
+    """State of GPTQ: `feedback` has the current weights `(n_rows, n_columns)`, columns in the order in which they are rounded."""
 
-    def __init__(self, weights: Floats, grid: Grid, group: int, *, channels: Floats, order: NDArray[np.int64], place: Placing) -> None:
-        self._w, self._grid, self._group = weights[:, order].astype(np.float32), grid, group
+    def __init__(
+        self, weights: Floats, feedback: Feedback, grid: Grid, *, group: int, channels: Floats, order: NDArray[np.int64], place: Placing
+    ) -> None:
+        self._feedback, self._grid, self._group = feedback, grid, group
         self._channels, self._order, self._place = channels, order, place
         self._where = np.argsort(order)  # stored column -> its position in the order
         n_rows, n_groups = len(weights), len(channels)
@@ -101,28 +120,24 @@ class _Work:
         self.placement = by_rows(weights, self._group, lambda groups: self._place(groups, self._channels, self._grid), grid=self._grid).placement
         self._placed[:] = True
 
-    def run(self, t: Floats, block: int) -> None:
+    def run(self, block: int) -> None:
         """Round all columns, with lazy updates after every `block` of them."""
-        n_columns = len(t)
-        for start in range(0, n_columns, block):
-            stop = min(start + block, n_columns)
-            errors = np.zeros((len(self._w), stop - start), dtype=np.float32)
-            for i in range(start, stop):
-                g = int(self._order[i]) // self._group
-                if not self._placed[g]:
-                    self._place_group(g, stop, errors, t[start:stop])
-                errors[:, i - start] = (self._w[:, i] - self._round(i, g)) / t[i, i]
-                self._w[:, i:stop] -= errors[:, i - start, None] * t[i, i:stop]  # equation 2, within the block
-            self._w[:, stop:] -= errors @ t[start:stop, stop:]  # equation 4, lazily for the rest
+        self._feedback.run(self._settled, block)
 
-    def _place_group(self, g: int, stop: int, errors: Floats, t: Floats) -> None:
-        """Place the levels of a group by its current weights; its columns from `stop` on still lack the `errors` `(n_rows, block)` of this block,
-        propagated by `t` `(block, n_columns)`.
-        """
-        columns = self._where[g * self._group : (g + 1) * self._group]
-        late = columns >= stop
-        current = self._w[:, columns]
-        current[:, late] -= errors @ t[:, columns[late]]
+    def _settled(self, i: int) -> Floats:
+        """Return the levels `(n_rows,)` of the column at position `i`."""
+        g = int(self._order[i]) // self._group
+        if not self._placed[g]:
+            self._place_group(g)
+        at = self.placement[:, g]
+        codes = self._grid.nearest(self._feedback.w[:, i, None], at)
+        self.codes[:, self._order[i]] = codes[:, 0]
+        rounded: Floats = self._grid.values(codes, at)[:, 0]
+        return rounded
+
+    def _place_group(self, g: int) -> None:
+        """Place the levels of a group by its current weights."""
+        current = self._feedback.current(self._where[g * self._group : (g + 1) * self._group])
         found = self._place(grouped(current, self._group), self._channels[g : g + 1], self._grid)
         self.placement.scale[:, g], self.placement.anchor[:, g], self.placement.offset[:, g] = (
             found.scale[:, 0],
@@ -130,11 +145,3 @@ class _Work:
             found.offset[:, 0],
         )
         self._placed[g] = True
-
-    def _round(self, i: int, g: int) -> Floats:
-        """Return the levels `(n_rows,)` of the column at position `i`."""
-        at = self.placement[:, g]
-        codes = self._grid.nearest(self._w[:, i, None], at)
-        self.codes[:, self._order[i]] = codes[:, 0]
-        rounded: Floats = self._grid.values(codes, at)[:, 0]
-        return rounded

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.compress.codecs.grid import Codes, Grid, Placement
+from bitwright.compress.codecs.rounding.pruning import Pruned, by_wanda
 from bitwright.compress.models.source import Floats
+from bitwright.spaces import Pattern
 
 Kind = TypeVar("Kind", bound=np.generic)
 #: computes the placement of groups `(n_rows, n_groups, group)`, given the importance `(n_groups, group)` of their columns
@@ -37,6 +39,21 @@ class Rounding(ABC):
         short. `importance` is `(n_columns,)`, the mean squared activation of each input channel, constant if unknown.
         """
 
+    def pruned(self, weights: Floats, pattern: Pattern, *, importance: Floats) -> Pruned:
+        """Choose the weights to keep in a `pattern` of the matrix `(n_rows, n_columns)`; by default by Wanda's score."""
+        return by_wanda(weights, pattern, importance)
+
+    def rounded_kept(self, pruned: Pruned, grid: Grid, *, group: int) -> Rounded:
+        """Round the kept weights of a matrix in groups of kept ones: codes `(n_rows, n_kept)`. By default as a matrix of their own, whose columns
+        count alike.
+        """
+        kept = pruned.kept
+        return self.rounded(kept, grid, group=group, importance=np.ones(kept.shape[1], dtype=np.float32))
+
+    def second_moments(self, importance: Floats) -> NDArray[np.float64]:
+        """Return the second moments of the inputs `(n_columns, n_columns)`, or any multiple of them: by default the importance on the diagonal."""
+        return np.diag(importance.astype(np.float64))
+
     def for_tensor(self, tensor: str, expert: int = 0) -> "Rounding":  # noqa: ARG002
         """Return the method for one tensor, or for one expert of a stack; by default itself, which depends only on the importance."""
         return self
@@ -45,7 +62,7 @@ class Rounding(ABC):
 class RoundToNearest(Rounding):
     """Round to nearest: levels from the least to the largest weight of a group.
 
-    The baseline of GPTQ (Frantar et al., ICLR 2023, section 4) and AMQ (Lee et al., EMNLP 2025). Importance is not used.
+    The baseline of GPTQ (Frantar et al., ICLR 2023, section 4) and AMQ (Lee et al., EMNLP 2025). Levels do not depend on the importance.
     """
 
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:  # noqa: ARG002
@@ -53,9 +70,14 @@ class RoundToNearest(Rounding):
         return by_rows(weights, group, lambda groups: whole_range(groups, np.empty(0, dtype=np.float32), grid), grid=grid)
 
 
+def known_importance(importance: Floats, n_columns: int) -> Floats:
+    """Return the importance `(n_columns,)` from how codecs are given it, `(1, n_columns)`, or `(0, n_columns)` where all channels count alike."""
+    return importance[0] if len(importance) else np.ones(n_columns, dtype=np.float32)
+
+
 def rounded_by(rounding: Rounding, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
     """Round with the importance as codecs are given it: `(1, n_columns)`, or `(0, n_columns)` where it is unknown and all channels count alike."""
-    known = importance[0] if len(importance) else np.ones(weights.shape[1], dtype=np.float32)
+    known = known_importance(importance, weights.shape[1])
     return rounding.rounded(np.ascontiguousarray(weights, dtype=np.float32), grid, group=group, importance=known)
 
 
@@ -96,8 +118,8 @@ def ungrouped(parts: NDArray[Kind], n_columns: int) -> NDArray[Kind]:
 
 
 def whole_range(groups: Floats, importance: Floats, grid: Grid) -> Placement:  # noqa: ARG001
-    """Return the placement `(...)` from the least to the largest weight of groups `(..., group)`; importance is not used."""
-    return grid.between(groups.min(axis=-1), groups.max(axis=-1))
+    """Return the placement `(...)` by which the grid covers groups `(..., group)`; importance is not used."""
+    return grid.covering(groups)
 
 
 def values(found: Rounded, grid: Grid, group: int) -> Floats:

@@ -9,7 +9,8 @@ import torch
 from bitwright.compress import Floats, Rounding, integer_codec
 from bitwright.compress.codecs.grid import Grid, MinimumGrid, SymmetricGrid, ZeroPointGrid
 from bitwright.compress.codecs.rounding.clipping import SearchedClipping, clipped
-from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored, by_activation, factor
+from bitwright.compress.codecs.rounding.feedback import factor
+from bitwright.compress.codecs.rounding.gptq import Gptq, as_stored, by_activation
 from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
 from bitwright.compress.codecs.rounding.rounding import RoundToNearest, values
 from bitwright.spaces import INTEGER_FORMATS, IntegerFormat

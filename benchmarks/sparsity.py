@@ -1,0 +1,139 @@
+"""Compare bits alone with masks, n of m, rank, and mixtures of all of them, at equal bytes of the file.
+
+Every pair of a matrix and a format is priced once, and the same exact solver divides each budget, in bits for each weight that is decided about:
+
+    bits            integers of 1 to 8 bits, every weight stored
+    + n of m        these, and n of m weights with their positions
+    + masks         these, and a share of each row with a mask of bits
+    + low rank      these, and a packed matrix with a pair of low rank, or a pair alone
+    all             everything
+
+With `--evaluations`, the default method then searches from the table within bits (a run of its own) and within everything, each with as many. Each
+plan is measured on held-out text and paired with that of bits, by sequence. `shipped` is the best of all, as measured: `fit` has them all
+among its candidates. Below, what the table's plan of everything chose, by role and by depth.
+
+    python benchmarks/sparsity.py MODEL --calibration cal.txt --held-out held.txt --out FOLDER
+    python benchmarks/sparsity.py MODEL --calibration cal.txt --held-out held.txt --out FOLDER --codec gptq --evaluations 100
+
+Everything is kept in the folder and not repeated, so an interrupted run goes on where it was.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from experts import Lab, opened
+from native_run import code_bits, parser_of, settings_of
+
+from bitwright.errors import UserError
+from bitwright.objectives import Measurement, standard_error
+from bitwright.search import solve
+from bitwright.spaces import BlockFormat, Choice, Format, Unit
+
+BITS = ("INT1_G64", "INT2_G128", "INT2_G64", "INT2_G32", "INT3_G64", "INT3_G32", "INT4_G64", "INT5_G64", "INT6_G64")
+PATTERNS = ("S25", "4OF8", "2OF4", "S50", "1OF4", "S75")
+PAIRS = ("INT1_R8", "INT2_R8", "INT2_R16", "INT3_R8", "SVD_R16", "SVD_R32")
+OTHERS = (*(f"INT{bits}_{pattern}" for bits in (2, 3, 4) for pattern in PATTERNS), *PAIRS)
+KINDS = ("bits", "n of m", "masks", "low rank")
+N_DEPTHS = 3
+
+
+def kind(form: Format) -> str:
+    """The kind of a format."""
+    return form.structure or KINDS[0]
+
+
+def optimum(lab: Lab, kinds: tuple[str, ...], budget_bits: int) -> Choice | None:
+    """The exact optimum of the table within formats of some kinds, None where nothing is so small."""
+    space = lab.run.space
+    try:
+        return solve(space.narrowed(np.array([[kind(form) in kinds for form in space.formats]])), lab.run.table, budget_bits).choice
+    except UserError:
+        return None
+
+
+def against(found: Measurement, base: Measurement) -> str:
+    """The divergence, over that of bits alone, and the paired difference with its standard error."""
+    change = (found.by_sequence - base.by_sequence)[:, 0]
+    ratio = found.nats_per_token / base.nats_per_token
+    return f"{found.nats_per_token:>9.4f}  ×{ratio:.3f}  {change.mean():+.4f} ± {standard_error(change):.4f}"
+
+
+def shares(lab: Lab, choice: Choice, part_of: Callable[[Unit], str]) -> list[str]:
+    """Lines with the kinds and commonest formats that a plan gives to the weights of each part of the model."""
+    weights: dict[str, Counter[str]] = {}
+    names: dict[str, Counter[str]] = {}
+    for unit, f in zip(lab.run.space.units, choice, strict=True):
+        form, part = lab.run.space.formats[f], part_of(unit)
+        weights.setdefault(part, Counter())[kind(form)] += unit.n_weights
+        names.setdefault(part, Counter())[form.name] += unit.n_weights
+    lines = []
+    for part, found in sorted(weights.items()):
+        each = "  ".join(f"{name} {found[name] / found.total():>4.0%}" for name in KINDS)
+        common = ", ".join(f"{name} {n / found.total():.0%}" for name, n in names[part].most_common(4))
+        lines.append(f"    {part:<16} {each}   {common}")
+    return lines
+
+
+def depth_of(lab: Lab) -> Callable[[Unit], str]:
+    """The function that says in which third of the blocks a unit is."""
+    n_layers = 1 + max(unit.layer for unit in lab.run.space.units)
+    return lambda unit: "outside blocks" if unit.layer < 0 else f"third {1 + N_DEPTHS * unit.layer // n_layers}"
+
+
+def searched(labs: dict[str, Lab], budget_bits: int, n_evaluations: int) -> dict[str, Measurement]:
+    """The best that the default method finds in each run, on held-out text."""
+    if not n_evaluations:
+        return {}
+    found = {name: lab.best("auto", budget_bits, n_evaluations) for name, lab in labs.items()}
+    return {f"{name}, searched": labs[name].held_out(choice) for name, choice in found.items() if len(choice)}
+
+
+def compare(labs: dict[str, Lab], bits: float, n_evaluations: int) -> None:
+    """Print the comparison at one budget."""
+    lab = labs["all"]
+    space = lab.run.space
+    budget = space.fixed_bits + int(bits * sum(unit.n_weights for unit in space.units)) // 8 * 8
+    alone = optimum(lab, KINDS[:1], budget)
+    print(f"\n{bits:g} bits, {budget // 8:,} bytes", flush=True)
+    lanes = {f"+ {name}": ("bits", name) for name in KINDS[1:]} | {"all": KINDS}
+    choices = {name: found for name, kinds in lanes.items() if (found := optimum(lab, kinds, budget)) is not None}
+    measured = {name: lab.held_out(choice) for name, choice in choices.items()} | searched(labs, budget, n_evaluations)
+    if alone is None:
+        print("  bits alone have no plan this small")
+        for name, found in measured.items():
+            print(f"  {name:<16}{found.nats_per_token:>9.4f} ± {found.standard_error:.4f}")
+    else:
+        base = lab.held_out(alone)
+        print(f"  {'bits':<16}{base.nats_per_token:>9.4f} ± {base.standard_error:.4f}")
+        for name, found in measured.items():
+            print(f"  {name:<16}{against(found, base)}")
+        best = min((base, *measured.values()), key=lambda found: found.nats_per_token)
+        print(f"  {'shipped':<16}{against(best, base)}", flush=True)
+    if "all" in choices:
+        print("\n".join([*shares(lab, choices["all"], lambda unit: unit.kind), *shares(lab, choices["all"], depth_of(lab))]), flush=True)
+
+
+def main() -> None:
+    """Run the benchmark from the command line."""
+    menu = ",".join((*BITS, *OTHERS))
+    parser = parser_of(__doc__, formats=menu, skip="", budgets="1.5,2,2.5,3,3.5,4", evaluations=0)
+    parser.add_argument("--codec", default="rtn", help="rounding, rtn or gptq (default: %(default)s)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = settings_of(args, codec=args.codec)
+    args.out.mkdir(parents=True, exist_ok=True)
+    labs = {"all": opened(settings, args.out / "all")}
+    if args.evaluations:
+        labs["bits"] = opened(replace(settings, formats=tuple(name for name in settings.formats if name in BITS)), args.out / "bits")
+    lab = labs["all"]
+    packed = [form for form in lab.run.space.formats if not isinstance(form, BlockFormat)]
+    print(f"{args.model}, {args.codec}, {len(lab.run.space.units)} units, {len(packed)} packed formats; nats/token on held-out text")
+    for bits in code_bits(args):
+        compare(labs, bits, args.evaluations)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Positions of kept weights to bytes and back, in torch, on any device; see `SparseFormat`.
+
+The index of a pattern of n of m counts the patterns in lexicographic order of the positions kept. Unpacking looks up the ranks of m weights, or of
+the eight of a byte of a mask, in a table, and adds the number of weights that are kept before them: a few vectorised steps.
+"""
+
+from functools import cache
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor as Torch
+
+from bitwright.compress.codecs.code_bits import packed_codes, unpacked_codes
+from bitwright.compress.models.source import Bytes
+from bitwright.spaces import NOfM, Pattern
+
+Mask = NDArray[np.bool_]
+_PRUNED = -(1 << 30)
+_BYTES = torch.from_numpy(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)).long()  # (256, 8)
+
+
+def packed_positions(mask: Mask, pattern: Pattern) -> Bytes:
+    """Pack the mask of kept weights `(n_rows, n_columns)` to bytes `(n_rows, n_bytes)`."""
+    if not isinstance(pattern, NOfM):
+        return np.packbits(mask, axis=1)
+    weights = 1 << np.arange(pattern.of)
+    index = np.zeros(1 << pattern.of, dtype=np.uint8)
+    index[_patterns(pattern) @ weights] = np.arange(len(_patterns(pattern)))
+    codes = index[mask.reshape(len(mask), -1, pattern.of) @ weights]
+    packed: Bytes = packed_codes(torch.from_numpy(codes), pattern.code_bits).numpy()
+    return packed
+
+
+def kept_places(packed: Torch, pattern: Pattern, n_columns: int) -> Torch:
+    """Unpack bytes `(n_rows, n_bytes)` to the place of each weight among the kept ones of all rows, `(n_rows, n_columns)` int32.
+
+    It is counted from 1, and 0 for a weight that is pruned.
+    """
+    n_rows, n_kept = len(packed), pattern.n_kept(n_columns)
+    first = torch.arange(n_rows, dtype=torch.int32, device=packed.device)[:, None] * n_kept
+    ranks = _ranks(pattern).to(packed.device)
+    if isinstance(pattern, NOfM):
+        codes = unpacked_codes(packed, pattern.code_bits, n_columns // pattern.of)
+        before = torch.arange(n_columns, dtype=torch.int32, device=packed.device) // pattern.of * pattern.kept
+        return ranks.index_select(0, codes.reshape(-1).int()).view(n_rows, n_columns).add_(before).add_(first).clamp_(min=0)
+    counts = _BYTES.sum(1, dtype=torch.int32).to(packed.device)[packed.int()]
+    before = counts.cumsum(1, dtype=torch.int32).sub_(counts).add_(first)
+    places = ranks.index_select(0, packed.reshape(-1).int()).add_(before.view(-1, 1)).clamp_(min=0)
+    return places.view(n_rows, -1)[:, :n_columns]
+
+
+@cache
+def _patterns(pattern: NOfM) -> NDArray[np.int64]:
+    """Return the patterns as rows of 0 and 1 `(C(m, n), m)`."""
+    kept = list(combinations(range(pattern.of), pattern.kept))
+    found = np.zeros((len(kept), pattern.of), dtype=np.int64)
+    np.put_along_axis(found, np.array(kept), 1, axis=1)
+    return found
+
+
+@cache
+def _ranks(pattern: Pattern) -> Torch:
+    """Return the rank, from 1, of each weight among those kept in a code, `(n_codes, n_weights)` int32, far below 0 for one that is pruned.
+
+    A code is an index of n of m, of which those beyond the last pattern are the last, or a byte of a mask.
+    """
+    kept = _BYTES
+    if isinstance(pattern, NOfM):
+        every = np.minimum(np.arange(1 << pattern.code_bits), len(_patterns(pattern)) - 1)
+        kept = torch.from_numpy(_patterns(pattern)[every])
+    return torch.where(kept > 0, kept.cumsum(1), _PRUNED).int()

@@ -1,0 +1,58 @@
+"""Error feedback: columns are settled one after another, and the error of each is compensated by the columns after it.
+
+With T, the upper Cholesky factor of the inverse of the second moments (`factor`), as GPTQ and SparseGPT have it (Frantar et al., ICLR 2023 and ICML
+2023):
+
+    e      = (w_i − q_i) / T_ii
+    w_{i:} = w_{i:} − e · T_{i,i:}          (GPTQ, equations 2 and 4; at once within a block of columns, for all later ones when the block is done)
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.compress.models.source import Floats
+
+Positions = NDArray[np.int64]
+
+
+class Feedback:
+    """Weights `w` `(n_rows, n_columns)` while their columns are settled, and the factor T `(n_columns, n_columns)`, both in the order of settling."""
+
+    def __init__(self, weights: Floats, t: Floats) -> None:
+        self.w, self.t = weights.astype(np.float32), t
+        self._start = self._stop = 0
+        self._errors = np.zeros((len(weights), 0), dtype=np.float32)
+
+    def run(self, settle: Callable[[int], Floats], block: int) -> None:
+        """Settle every column at the value `(n_rows,)` that `settle` returns for its position, with lazy updates after every `block` of them."""
+        n_columns = len(self.t)
+        for start in range(0, n_columns, block):
+            self._start, self._stop = start, min(start + block, n_columns)
+            self._errors = np.zeros((len(self.w), self._stop - start), dtype=np.float32)
+            for i in range(start, self._stop):
+                error = (self.w[:, i] - settle(i)) / self.t[i, i]
+                self._errors[:, i - start] = error
+                self.w[:, i : self._stop] -= error[:, None] * self.t[i, i : self._stop]  # equation 2, within the block
+            self.w[:, self._stop :] -= self._errors @ self.t[start : self._stop, self._stop :]  # equation 4, lazily for the rest
+
+    def current(self, columns: Positions) -> Floats:
+        """Return the weights `(n_rows, n)` at some positions; those beyond the block still lack its errors in `w`, and get them here."""
+        late = columns >= self._stop
+        found: Floats = self.w[:, columns]
+        found[:, late] -= self._errors @ self.t[self._start : self._stop, columns[late]]
+        return found
+
+
+def factor(moments: NDArray[np.float64], damping: float) -> Floats:
+    """Return T `(n_columns, n_columns)`, upper triangular with Tᵀ T = (H + λ I)⁻¹; the identity if all moments are zero."""
+    mean = moments.diagonal().mean()
+    if mean <= 0:
+        return np.eye(len(moments), dtype=np.float32)
+    damped = 2 * moments / mean  # only ratios matter
+    unseen = damped.diagonal() <= 0
+    damped[unseen, unseen] = 2.0
+    damped[np.diag_indices(len(damped))] += 2 * damping
+    inverse = np.linalg.inv(damped)
+    return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, dtype=np.float32)
