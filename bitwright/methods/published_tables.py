@@ -147,8 +147,8 @@ BY_TABLES = (
     by_multiplier(
         "llama-quantize",
         "llama-quantize with a target size (llama.cpp's pull request 15550, not released): Σ d ΔW² of sampled rows, a Lagrangian",
-        "The pull request adds a penalty for errors along the mean activations, which no importance matrix of this project holds; what the multiplier "
-        "leaves of the budget goes into the best exchanges; all rows are read where the run prices formats by all.",
+        "Its penalty for errors along the mean activations is left out, since an importance matrix does not hold them; what the multiplier leaves of "
+        "the budget goes into the best exchanges.",
         proxy="weighted",
     ),
     by_scores(

@@ -166,6 +166,10 @@ def _joint(subject: Subject, distortion: Distortion) -> Table:
     return joint_table(subject, importance_error_table(distortion))
 
 
+def _weighted(subject: Subject, distortion: Distortion) -> Table:
+    return weighted_error_table(distortion, subject.space, levels=subject.levels)
+
+
 def _trace(subject: Subject, distortion: Distortion) -> Table:
     errors = absolute_error_table(distortion, subject.space, levels=subject.levels)
     return trace_table(hessian_trace(subject, FromOriginal(), n_probes=_PROBES), subject.space, absolute_error=errors)
@@ -201,7 +205,7 @@ PROXIES = (
     Proxy("weight", "relative weight error", _always(0, 0), lambda _, distortion: weight_error_table(distortion)),
     Proxy("absolute", "weight error", _always(0, 0), lambda s, distortion: absolute_error_table(distortion, s.space, levels=s.levels)),
     Proxy("importance", "importance-weighted error (llama.cpp)", _always(0, 0), lambda _, distortion: importance_error_table(distortion)),
-    Proxy("weighted", "weighted error (llama.cpp's PR 15550)", _always(0, 0), lambda s, distortion: weighted_error_table(distortion, s.space, levels=s.levels)),
+    Proxy("weighted", "weighted error (llama.cpp's target size)", _always(0, 0), _weighted),
     _scoring("zd", "ZD (Layer-Wise Quantization)", _always(0, 0), lambda s: zd_scores(s.space, s.levels)),
     _scoring("kurtosis", "kurtosis (KurtBoost)", _always(0, 0), lambda s: kurtosis_scores(s.space, s.levels)),
     _scoring("outliers", "outlier share (OWL)", _always(0, 0), lambda s: outlier_scores(s.space, s.levels)),
