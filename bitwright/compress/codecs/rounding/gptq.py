@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtri
 
 from bitwright.compress.codecs.grid import Codes, Grid, Placement
 from bitwright.compress.codecs.rounding.rounding import Placing, Rounded, Rounding, by_rows, grouped, grouped_importance, whole_range
@@ -80,8 +81,9 @@ def factor(moments: NDArray[np.float64], damping: float) -> Floats:
     unseen = damped.diagonal() <= 0
     damped[unseen, unseen] = 2.0
     damped[np.diag_indices(len(damped))] += 2 * damping
-    inverse = np.linalg.inv(damped)
-    return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, dtype=np.float32)
+    # H = U Uᵀ with U upper triangular, the Cholesky factor with rows and columns in reverse; then T = U⁻¹, without the inverse of H
+    upper = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
+    return np.asarray(dtrtri(upper, lower=0)[0], dtype=np.float32)
 
 
 class _Work:
