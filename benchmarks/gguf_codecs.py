@@ -2,6 +2,7 @@
 
 python benchmarks/gguf_codecs.py MODEL --calibration valid.txt --held-out test.txt --out RUN
 python benchmarks/gguf_codecs.py MODEL ... --formats Q4_0,Q4_K --lanes "ggml,obs,obs as stored,obs unshrunk"
+python benchmarks/gguf_codecs.py MODEL ... --blocks 0,9,18,27      # the matrices of these blocks alone, where a model is too large for all
 
 Lanes:
     ggml            libggml's quantizers with the importance matrix, as llama-quantize runs them
@@ -54,6 +55,7 @@ class Bench:
     importance: Mapping[str, Floats]
     moments: Moments
     reference: Reference
+    names: tuple[str, ...]
     out: Path
 
     def by_sequence(self, form: BlockFormat, lane: str) -> tuple[NDArray[np.float64], float]:
@@ -78,14 +80,19 @@ class Bench:
             return self.reference.measure(self.model, (KullbackLeibler(),))[:, 0], seconds
 
     def matrices(self, form: BlockFormat) -> list[str]:
-        """Return the names of the matrices of the blocks that `form` fits."""
+        """Return which of the named matrices `form` fits."""
         shapes = {tensor.name: tensor.shape for tensor in self.model.tensors}
-        return [name for name in in_layers(self.model) if form.fits(shapes[name])]
+        return [name for name in self.names if form.fits(shapes[name])]
 
 
-def in_layers(model: Model) -> list[str]:
-    """Names of the matrices of the blocks."""
-    return [tensor.name for unit in discover(model.tensors) if unit.layer >= 0 for tensor in unit.tensors if tensor.name in model.pieces]
+def in_layers(model: Model, blocks: str) -> tuple[str, ...]:
+    """Names of the matrices of the named blocks, of all if none is."""
+    named = {int(block) for block in blocks.split(",") if block}
+    units = [unit for unit in discover(model.tensors) if unit.layer >= 0 and (unit.layer in named or not named)]
+    names = tuple(tensor.name for unit in units for tensor in unit.tensors if tensor.name in model.pieces)
+    if named - {unit.layer for unit in units} or not names:
+        raise SystemExit(f"--blocks must name blocks of the model; {model.source.name} does not have all of {blocks}")
+    return names
 
 
 def printed(form: str, lane: str, nats: NDArray[np.float64], *, base: NDArray[np.float64], seconds: tuple[float, float]) -> None:
@@ -106,6 +113,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=48, help="for calibration (default: %(default)s)")
     parser.add_argument("--held-out-sequences", type=int, default=16, help="to measure on (default: %(default)s)")
     parser.add_argument("--length", type=int, default=128, help="tokens of a sequence (default: %(default)s)")
+    parser.add_argument("--blocks", default="", help="whose matrices are quantized, separated by commas (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the figures, and of packed weights while it runs")
     args = parser.parse_args()
     model = load(args.model)
@@ -113,12 +121,14 @@ def main() -> None:
     calibration = split_texts(read_documents(args.calibration), model.tokenizer, shapes[0], name=args.calibration.name).calibration
     held_out = split_texts(read_documents(args.held_out), model.tokenizer, shapes[1], name=args.held_out.name).held_out
     args.out.mkdir(parents=True, exist_ok=True)
+    names = in_layers(model, args.blocks)
     bench = Bench(
         model,
         calibration,
         collect_importance(model, calibration, progress=Silent()),
-        moments_of(model, in_layers(model), calibration),
+        moments_of(model, names, calibration),
         Reference(model, held_out, scratch=args.out, progress=Silent()),
+        names,
         args.out,
     )
     done, record = dict[str, tuple[list[float], float]](), args.out / "gguf_codecs.jsonl"

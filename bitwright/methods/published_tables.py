@@ -19,6 +19,7 @@ from bitwright.search import (
     inverse_importance,
     proportional_reduction,
     solve_in_buckets,
+    solve_lagrangian,
     solve_with_rows,
     tiered_within,
     two_tiers,
@@ -46,6 +47,15 @@ def in_buckets(name: str, source: str, differs: str, *, proxy: str) -> Method:
 
     def answer(problem: Problem, budget_bits: int) -> Choice:
         return solve_in_buckets(problem.space, problem.price(proxy), budget_bits).choice
+
+    return replace(single_choice(name, source, differs, answer), sensitivity=proxy)
+
+
+def by_multiplier(name: str, source: str, differs: str, *, proxy: str) -> Method:
+    """Return a method that spends the budget on a proxy's table by one price per bit and then by exchanges."""
+
+    def answer(problem: Problem, budget_bits: int) -> Choice:
+        return solve_lagrangian(problem.space, problem.price(proxy), budget_bits).choice
 
     return replace(single_choice(name, source, differs, answer), sensitivity=proxy)
 
@@ -133,6 +143,13 @@ BY_TABLES = (
         "OBC (Frantar & Alistarh, NeurIPS 2022, arXiv 2208.11580): layer losses, dynamic programming over 10,000 buckets of the budget",
         "The layer losses are those of the run's codec, Σ(w − q)²/diag(H⁻¹)², without compensation.",
         proxy="surgeon",
+    ),
+    by_multiplier(
+        "llama-quantize",
+        "llama-quantize with a target size (llama.cpp's pull request 15550, not released): Σ d ΔW² of sampled rows, a Lagrangian",
+        "Its penalty for errors along the mean activations is left out, since an importance matrix does not hold them; what the multiplier leaves of "
+        "the budget goes into the best exchanges.",
+        proxy="weighted",
     ),
     by_scores(
         "layerwise-lim",

@@ -37,6 +37,17 @@ def test_an_integer_programme_is_the_least_sum_of_its_table_within_the_budget(me
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_llama_quantize_is_within_one_step_of_one_unit_of_the_least_sum(share: float) -> None:
+    given, budget, units = Given(SPACE, table), between(SPACE, share), np.arange(len(SPACE.units))
+    found, losses = given.answer("llama-quantize", budget), table("weighted")
+    least = min(losses[units, choice].sum() for choice in every(SPACE) if SPACE.total_bits(choice) <= budget)
+    assert SPACE.total_bits(found) <= budget
+    one_step = max(np.ptp(losses[unit, row]) for unit, row in enumerate(SPACE.offered))
+    assert least <= losses[units, found].sum() <= least + one_step
+    assert given.asked == ["weighted"]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 def test_obc_is_a_dynamic_programme_over_ten_thousand_parts_of_the_budget(share: float) -> None:
     given, budget = Given(SPACE, table), between(SPACE, share)
     room = budget - int(SPACE.total_bits(SPACE.smallest()))

@@ -38,7 +38,12 @@ from bitwright.predictors.sensitivity.ranked_scores import scored_table
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.predictors.sensitivity.text_divergence import open_divergence
 from bitwright.predictors.sensitivity.weights.pq_index import pq_scores
-from bitwright.predictors.sensitivity.weights.weight_error import absolute_error_table, importance_error_table, weight_error_table
+from bitwright.predictors.sensitivity.weights.weight_error import (
+    absolute_error_table,
+    importance_error_table,
+    weight_error_table,
+    weighted_error_table,
+)
 from bitwright.predictors.sensitivity.weights.weight_shape import kurtosis_scores, outlier_scores, zd_scores
 from bitwright.spaces import Choice, Space
 
@@ -161,6 +166,10 @@ def _joint(subject: Subject, distortion: Distortion) -> Table:
     return joint_table(subject, importance_error_table(distortion))
 
 
+def _weighted(subject: Subject, distortion: Distortion) -> Table:
+    return weighted_error_table(distortion, subject.space, levels=subject.levels)
+
+
 def _trace(subject: Subject, distortion: Distortion) -> Table:
     errors = absolute_error_table(distortion, subject.space, levels=subject.levels)
     return trace_table(hessian_trace(subject, FromOriginal(), n_probes=_PROBES), subject.space, absolute_error=errors)
@@ -196,6 +205,7 @@ PROXIES = (
     Proxy("weight", "relative weight error", _always(0, 0), lambda _, distortion: weight_error_table(distortion)),
     Proxy("absolute", "weight error", _always(0, 0), lambda s, distortion: absolute_error_table(distortion, s.space, levels=s.levels)),
     Proxy("importance", "importance-weighted error (llama.cpp)", _always(0, 0), lambda _, distortion: importance_error_table(distortion)),
+    Proxy("weighted", "weighted error (llama.cpp's target size)", _always(0, 0), _weighted),
     _scoring("zd", "ZD (Layer-Wise Quantization)", _always(0, 0), lambda s: zd_scores(s.space, s.levels)),
     _scoring("kurtosis", "kurtosis (KurtBoost)", _always(0, 0), lambda s: kurtosis_scores(s.space, s.levels)),
     _scoring("outliers", "outlier share (OWL)", _always(0, 0), lambda s: outlier_scores(s.space, s.levels)),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtri
 
 from bitwright.compress.models.source import Floats
 
@@ -54,5 +55,6 @@ def factor(moments: NDArray[np.float64], damping: float) -> Floats:
     unseen = damped.diagonal() <= 0
     damped[unseen, unseen] = 2.0
     damped[np.diag_indices(len(damped))] += 2 * damping
-    inverse = np.linalg.inv(damped)
-    return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, dtype=np.float32)
+    # H = U Uᵀ with U upper triangular, the Cholesky factor with rows and columns in reverse; then T = U⁻¹, without the inverse of H
+    upper = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
+    return np.asarray(dtrtri(upper, lower=0)[0], dtype=np.float32)
