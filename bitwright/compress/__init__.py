@@ -61,6 +61,15 @@ from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView, n_experts_used_of
 from bitwright.compress.models.modules.structure import ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
+from bitwright.compress.models.ordered_source import (
+    OrderedSource,
+    PartOrder,
+    kept_energies,
+    ordered_importance,
+    ordered_model,
+    part_order,
+    whole_structure,
+)
 from bitwright.compress.models.residence import IN_MEMORY, Address, Job, Weights, address, address_within
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
@@ -128,9 +137,11 @@ __all__ = [
     "ModuleSource",
     "ModuleView",
     "NamedRounding",
+    "OrderedSource",
     "Outline",
     "PackedTensors",
     "ParameterSlice",
+    "PartOrder",
     "PinnedCodes",
     "Placement",
     "Rerouting",
@@ -176,6 +187,7 @@ __all__ = [
     "integer_codec",
     "is_corrected",
     "is_latent",
+    "kept_energies",
     "layer_bytes",
     "layer_tensors",
     "load",
@@ -191,10 +203,13 @@ __all__ = [
     "open_checkpoint_files",
     "open_headers",
     "open_source",
+    "ordered_importance",
+    "ordered_model",
     "outline_of",
     "packed_codec",
     "padded",
     "part_name",
+    "part_order",
     "parts_beside",
     "pin_codes",
     "pin_weights",
@@ -222,6 +237,7 @@ __all__ = [
     "tensors_in",
     "type_bytes",
     "weights_of",
+    "whole_structure",
     "window_ignored",
     "with_inputs",
     "without",

@@ -58,6 +58,7 @@ from bitwright.spaces.plan import (
 from bitwright.spaces.rules import Fused, Rule, RuleViolation
 from bitwright.spaces.small_file import TOKENIZER_BYTES, json_object, require_shallow, small_json, small_text
 from bitwright.spaces.space import Choice, Choices, Space
+from bitwright.spaces.structure import CHANNEL_STEP, ORDERED_KINDS, STRUCTURE_KINDS, Structure, StructureKind, structure_kinds
 from bitwright.spaces.target import Target
 from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, tied
 from bitwright.spaces.unit import KEPT, Tensor, Unit
@@ -66,6 +67,7 @@ __all__ = [
     "ABSENT",
     "ANY_CACHE",
     "CACHE_FORMATS",
+    "CHANNEL_STEP",
     "DEFAULT_CACHE",
     "DEFAULT_CACHE_TYPE",
     "DROP",
@@ -74,8 +76,10 @@ __all__ = [
     "INTEGER_FORMATS",
     "KEPT",
     "LARGEST_FLOAT8",
+    "ORDERED_KINDS",
     "PACKED_FORMATS",
     "PRUNE",
+    "STRUCTURE_KINDS",
     "TOKENIZER_BYTES",
     "Absence",
     "AnyCacheTypes",
@@ -106,6 +110,8 @@ __all__ = [
     "RuleViolation",
     "Scheme",
     "Space",
+    "Structure",
+    "StructureKind",
     "Target",
     "Tensor",
     "TensorPart",
@@ -142,6 +148,7 @@ __all__ = [
     "rotation",
     "small_json",
     "small_text",
+    "structure_kinds",
     "tied",
     "uncut",
     "weight_space",
