@@ -14,7 +14,8 @@ from bitwright.engines import N_CONTEXTS, Check, check, engine_named, model_as_h
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import CostObjective, Shape, sample_texts
 from bitwright.pipeline.before_loading import require_fittable, require_routers, require_searchable
-from bitwright.pipeline.finishing.building import build, require_fit, target_of
+from bitwright.pipeline.finishing.building import build, importance_of, require_fit, target_of
+from bitwright.pipeline.finishing.planned_structure import model_of
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up, timed
 from bitwright.pipeline.plan_request import request_plan
 from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, Conditions
@@ -205,6 +206,8 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
     target, whole = target_of(plan), load(plan.model.source, device, view=engine_named(plan.target).view, room=Room(Path(tempfile.gettempdir())))
     model = model_as_held(whole, target)
     require_fit(plan, model.source)
+    if plan.structure is not None:
+        model = model_of(plan, model, importance_of(plan, whole.source))
     length = min(_CHECKED_TOKENS, model.source.context_length or _CHECKED_TOKENS)
     texts = sample_texts(model, Shape(0, N_CONTEXTS, length), seed=plan.found.seed + 1, progress=progress)
     return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, engine_python=engine_python, progress=progress)

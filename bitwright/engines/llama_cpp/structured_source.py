@@ -1,9 +1,9 @@
 """Tensors and metadata of a model of which parts are taken away, as stock llama.cpp loads it.
 
-Where whole blocks go, the others are numbered anew and the architecture stays. Where blocks differ in their heads or channels, a Llama-shaped model is
-written as architecture `deci`, whose metadata has the heads and the width of every block (`src/models/deci.cpp` of llama.cpp): no heads, no attention
-and no cache of keys and values. `deci` pairs neighbouring dimensions of a head in its rotary embedding, where Qwen2 pairs the two halves, so the rows
-of q and k of a Qwen2 model are put in that order.
+Where whole blocks go, the others are numbered anew and the architecture stays. Where blocks differ in their heads or channels, a Llama-shaped model
+is written as architecture `deci`, whose metadata has the heads and the width of every block (`src/models/deci.cpp` of llama.cpp): no heads, no
+attention and no cache of keys and values. `deci` pairs neighbouring dimensions of a head in its rotary embedding, where Qwen2 pairs the two halves,
+so the rows of q and k of a Qwen2 model are put in that order.
 
 Tensors are narrowed by their bytes: what is kept are the first rows, and of each row the first blocks of weights, exactly as they are in the whole
 tensor, so a narrow matrix has the very weights that the wide one had.
@@ -11,12 +11,14 @@ tensor, so a narrow matrix has the very weights that the wide one had.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from gguf import GGUFValueType
 from numpy.typing import NDArray
 
-from bitwright.compress import Bytes, Dimensions, Floats, KeyValue, Source, dimensions, whole_structure
+from bitwright.compress import Bytes, Dimensions, Floats, KeyValue, Source, Weights, dimensions, whole_structure
+from bitwright.engines.narrowed_source import NarrowedSource
 from bitwright.errors import UserError
 from bitwright.spaces import GGML_BY_NAME, Structure, StructureKind, Tensor
 
@@ -27,6 +29,7 @@ _HALVES = ("qwen2",)
 _ATTENTION = ("attn_norm.", "attn_q.", "attn_k.", "attn_v.", "attn_output.")
 _FEED_FORWARD = ("ffn_norm.", "ffn_gate.", "ffn_up.", "ffn_down.")
 _BIASES = ("attn_output.bias", "ffn_down.bias", "ffn_gate.bias", "ffn_up.bias")
+_LAST = ("attn_output.weight", "ffn_down.weight")
 _KEYS, _VALUES, _QUERIES = "attn_k.", "attn_v.", "attn_q."
 _COUNT, _HEADS, _KV_HEADS, _WIDTH, _ROPE = (
     "block_count",
@@ -52,7 +55,7 @@ class _Cut:
         return (self.n_rows,) if len(self.whole.shape) == 1 else (self.n_rows, self.n_columns)
 
 
-class StructuredSource(Source):
+class StructuredSource(NarrowedSource):
     """Source `whole`, whose heads and channels are in the order of what they give, with a `structure` of it alone."""
 
     def __init__(self, whole: Source, structure: Structure) -> None:
@@ -102,23 +105,24 @@ class StructuredSource(Source):
         packed = self.whole.stored(cut.whole)
         return packed if cut.shape == cut.whole.shape and cut.order is None else self.narrowed(tensor, packed, cut.whole.stored)
 
-    def widened(self, file: Source) -> dict[str, Floats]:
-        """Return the matrices of the whole model as `file` has them, float32 `(n_rows, n_columns)` by name: zero where nothing is kept, and without
-        those that then do not matter.
+    def widened(self, file: Source) -> Weights:
+        """Return what gives each matrix of the whole model as `file` has it, float32 `(n_rows, n_columns)` by name: zero where nothing is kept, and
+        without the matrices of a part that is gone but its last, which is zero.
         """
-        found = {}
+        matrices = [(tensor, self._cuts[tensor.name]) for tensor in file.tensors if len(tensor.shape) > 1]
+        found: Weights = {cut.whole.name: partial(_widened, file, tensor, cut) for tensor, cut in matrices}
+        last = [tensor for tensor in self.whole.tensors if tensor.name.endswith(_LAST) and tensor.name not in found]
+        return {**found, **{tensor.name: partial(np.zeros, tensor.shape, np.float32) for tensor in last}}
+
+    def require_whole_blocks(self, formats: Mapping[str, str]) -> None:
+        """Raise if what is kept of a row is no whole number of blocks of its format in `formats`."""
         for tensor in self.tensors:
-            cut = self._cuts[tensor.name]
-            if len(cut.whole.shape) > 1:
-                weights = file.read(tensor)
-                wide = np.zeros((int(np.prod(cut.whole.shape[:-1])), cut.whole.shape[-1]), dtype=np.float32)
-                wide[list(cut.order) if cut.order is not None else slice(len(weights)), : cut.n_columns] = weights
-                found[cut.whole.name] = wide
-        return found | {
-            tensor.name: np.zeros(tensor.shape, dtype=np.float32)
-            for tensor in self.whole.tensors
-            if tensor.name not in found and tensor.name.endswith(("attn_output.weight", "ffn_down.weight"))
-        }
+            form = formats.get(self.of(tensor).name, tensor.stored)
+            if form in GGML_BY_NAME and len(tensor.shape) > 1 and not GGML_BY_NAME[form].fits(tensor.shape):
+                raise UserError(
+                    f"What is kept of a row must be whole blocks of its format; {self.of(tensor).name} keeps {tensor.shape[-1]} of each row and "
+                    f"{form} has blocks of {GGML_BY_NAME[form].block}: keep a multiple of that, or give it another format."
+                )
 
     def _entries(self, kept: list[int], structure: Structure, full: Structure, shape: Dimensions) -> Iterable[KeyValue]:
         """Yield the metadata: that of the whole model, with its blocks, heads and widths those that are kept."""
@@ -144,6 +148,12 @@ class StructuredSource(Source):
             yield KeyValue(f"{DECI}.{_KV_HEADS}", by_layer[_KV_HEADS], GGUFValueType.ARRAY, GGUFValueType.INT32)
         if not self.is_uniform and _ROPE not in said:
             yield KeyValue(f"{DECI}.{_ROPE}", shape.key_head, GGUFValueType.UINT32, GGUFValueType.UINT32)
+
+
+def _widened(file: Source, tensor: Tensor, cut: _Cut) -> Floats:
+    wide = np.zeros(cut.whole.shape, dtype=np.float32)
+    wide[list(cut.order) if cut.order is not None else slice(cut.n_rows), : cut.n_columns] = file.read(tensor)
+    return wide
 
 
 def require_narrowable(source: Source) -> None:
@@ -225,24 +235,3 @@ def _neighbours(n_rows: int, head: int) -> tuple[int, ...]:
     """Return rows of heads of `head` dimensions, paired by halves, in the order in which the dimensions of a pair are neighbours."""
     order: NDArray[np.int64] = np.arange(n_rows).reshape(-1, 2, head // 2).swapaxes(1, 2).reshape(-1)
     return tuple(order.tolist())
-
-
-def narrow_fits(form: str, n_columns: int) -> bool:
-    """Return whether the first `n_columns` of a row are whole blocks of a format."""
-    return GGML_BY_NAME[form].fits((n_columns,))
-
-
-def require_whole_blocks(source: StructuredSource, formats: Mapping[str, str]) -> None:
-    """Raise if what is kept of a row is no whole number of blocks of its format in `formats` (tensor of the whole model → format).
-
-    Raises:
-        UserError: it is none.
-    """
-    for tensor in source.tensors:
-        form = formats.get(source.of(tensor).name, tensor.stored)
-        if form in GGML_BY_NAME and len(tensor.shape) > 1 and not narrow_fits(form, tensor.shape[-1]):
-            raise UserError(
-                f"What is kept of a row must be whole blocks of its format; {source.of(tensor).name} keeps {tensor.shape[-1]} of each row and "
-                f"{form} has blocks of {GGML_BY_NAME[form].block}: keep a multiple of that, or give it another format."
-            )
-
