@@ -1,6 +1,7 @@
 """Search for a plan: exact solvers of a sensitivity table, ask/tell strategies that measure plans, and Pareto fronts."""
 
 from bitwright.search.solvers.buckets import solve_in_buckets
+from bitwright.search.solvers.composite import CompositeSolution, Options, combined, either, one_decision, solve_composite
 from bitwright.search.solvers.constrained import solve_with_rows
 from bitwright.search.solvers.constraints import Row, at_least, bits_between
 from bitwright.search.solvers.front import Front, hull, hypervolume, nondominated, spread
@@ -34,6 +35,7 @@ from bitwright.search.strategies.trust_region import TrustRegionOptions, turbo
 
 __all__ = [
     "Asking",
+    "CompositeSolution",
     "Expand",
     "Front",
     "GeneratorStrategy",
@@ -41,6 +43,7 @@ __all__ = [
     "LocalSearchOptions",
     "NehviOptions",
     "Neighbourhood",
+    "Options",
     "Predict",
     "Problem",
     "Question",
@@ -61,7 +64,9 @@ __all__ = [
     "auto_front",
     "bits_between",
     "clustered",
+    "combined",
     "demote",
+    "either",
     "evopress",
     "given",
     "hull",
@@ -72,6 +77,7 @@ __all__ = [
     "nondominated",
     "nsga2",
     "nsga2_front",
+    "one_decision",
     "predicted_front",
     "promote",
     "proportional_reduction",
@@ -83,6 +89,7 @@ __all__ = [
     "scattered",
     "sizes_between",
     "solve",
+    "solve_composite",
     "solve_in_buckets",
     "solve_lagrangian",
     "solve_quadratic",
