@@ -25,6 +25,7 @@ from bitwright.cli.options import (
     ShipCodec,
     SplitMaxSize,
     Steps,
+    Structure,
     TextColumn,
 )
 from bitwright.cli.output import (
@@ -51,6 +52,7 @@ def fit(
     ceilings: CeilingOptions,
     effort: SearchOptions,
     out_folder: OutFolder,
+    structure: Structure = "",
     engine_python: EnginePython = "",
     device: Device = "cpu",
 ) -> None:
@@ -58,7 +60,7 @@ def fit(
 
     The budget is --budget, or --memory with --context, or --at-most kl=NATS for the smallest file within a divergence.
     """
-    settings, by, limit, conditions = run.settings(), effort.search(), limits.limit(), ceilings.conditions()
+    settings, by, limit, conditions = run.settings(structure=structure), effort.search(), limits.limit(), ceilings.conditions()
     if conditions.nats_at_most < inf:
         refuse_limit(limit)
         fitted = bw.pipeline.fit_smallest(settings, conditions, out_folder, by=by, engine_python=engine_python, device=device, progress=Rows())
@@ -68,6 +70,8 @@ def fit(
         fitted = bw.fit(asked, needed, out_folder, conditions=conditions, by=by, engine_python=engine_python, device=device, progress=Rows())
     opened = bw.open_run(out_folder)
     print_candidates(fitted.summary, fitted.plan.found)
+    if fitted.summary.structure is not None:
+        say(fitted.summary.structure.sentence)
     print_shipping(fitted.summary)
     print_texts(fitted.summary)
     print_experts(fitted.summary)

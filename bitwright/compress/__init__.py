@@ -18,8 +18,9 @@ from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, Round
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
 from bitwright.compress.codecs.row_sample import RowSample, all_rows, drawn_rows
-from bitwright.compress.in_place.apply import applied, choice_loader, dropped, planned_weights, rounded_as
+from bitwright.compress.in_place.apply import applied, choice_loader, chosen_weights, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
+from bitwright.compress.in_place.narrowing import narrowed_weights
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, WeightSwapper, swapping
@@ -68,6 +69,7 @@ from bitwright.compress.models.ordered_source import (
     ordered_importance,
     ordered_model,
     part_order,
+    require_orderable,
     whole_structure,
 )
 from bitwright.compress.models.residence import IN_MEMORY, Address, Job, Weights, address, address_within
@@ -166,6 +168,7 @@ __all__ = [
     "auto_class",
     "bind_by_rows",
     "choice_loader",
+    "chosen_weights",
     "cut_importance",
     "cut_pieces",
     "describe_differences",
@@ -198,6 +201,7 @@ __all__ = [
     "n_experts_used_of",
     "name_with",
     "named_parts",
+    "narrowed_weights",
     "needs_moments",
     "open_checkpoint",
     "open_checkpoint_files",
@@ -221,6 +225,7 @@ __all__ = [
     "read_imatrix",
     "read_pinned_weights",
     "read_tokenizer",
+    "require_orderable",
     "require_quantizable",
     "rerouted",
     "round_groups",

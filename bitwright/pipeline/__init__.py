@@ -24,7 +24,7 @@ from bitwright.pipeline.searching.search import Search, named_objectives
 from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.smallest import fit_smallest, smallest_plan
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
-from bitwright.spaces import cache_types
+from bitwright.spaces import cache_types, structure_kinds
 
 __all__ = [
     "METHODS",
@@ -83,6 +83,7 @@ __all__ = [
     "settings_for_limit",
     "settings_inputs",
     "smallest_plan",
+    "structure_kinds",
     "target_of",
     "text_comparison",
     "verify",

@@ -7,7 +7,7 @@ weights and the importance matrix, so a plan that names these needs no list of t
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -124,6 +124,20 @@ def kept_energies(source: Source, importance: Mapping[str, Floats], layer: int) 
     return shares
 
 
+def require_orderable(tensors: Iterable[Tensor]) -> None:
+    """Raise if the columns of an output or down projection cannot be put in another order as they are stored.
+
+    Raises:
+        ModelError: they are not floats.
+    """
+    quantized = next((t for t in tensors if t.name.endswith((_DOWN, _OUTPUT)) and t.stored not in FLOAT_TYPES), None)
+    if quantized is not None:
+        raise ModelError(
+            f"Heads and channels are put in order where weights are stored as floats; {quantized.name} is stored in {quantized.stored}: give the model "
+            "before it was quantized, or --structure attention,layers."
+        )
+
+
 class OrderedSource(Source):
     """Source `whole` with rows and columns of its tensors in another order; everything else, the fingerprint included, is that of `whole`."""
 
@@ -131,12 +145,6 @@ class OrderedSource(Source):
         self.name, self.architecture, self.metadata = whole.name, whole.architecture, whole.metadata
         self.fingerprint, self.settings, self.tensors = whole.fingerprint, whole.settings, whole.tensors
         self.whole, self._order = whole, order
-        quantized = next((t.name for t in whole.tensors if t.name in order.columns and t.stored not in FLOAT_TYPES), "")
-        if quantized:
-            raise ModelError(
-                f"Heads and channels are put in order where weights are stored as floats; {quantized} of {whole.name} is not: give the model before "
-                "it was quantized, or --structure attention,layers."
-            )
 
     def read(self, tensor: Tensor) -> Floats:
         """Read a tensor as float32 `(n_rows, n_columns)` in the new order."""

@@ -24,7 +24,7 @@ _MOST = 400  # options of a group that are kept
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """Options of a group of decisions: `bits` and `loss` in nats/token `(n,)`, and `picks` `(n, n_decisions)`, the index of each decision's option."""
+    """Options of a group of decisions: `bits` and `loss` in nats/token `(n,)`, and `picks` `(n, n_decisions)`, the option of each decision."""
 
     bits: NDArray[np.int64]
     loss: NDArray[np.float64]

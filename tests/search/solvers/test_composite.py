@@ -22,13 +22,9 @@ def narrowed(whole: Options, width: int) -> Options:
 def test_widths_and_formats_are_solved_as_by_trying_all(seed: int) -> None:
     rng = np.random.default_rng(seed)
     raw = [[decision(rng, 3), decision(rng, 3)] for _ in range(3)]
-    groups = [
-        either(*(combined(*(one_decision(o.bits, o.loss, o.picks[:, 0]) for o in (narrowed(a, w), narrowed(b, w)))) for w in (2, 4))) for a, b in raw
-    ]
-    every = [
-        [(o.bits[i] + p.bits[j], o.loss[i] + p.loss[j]) for w in (2, 4) for o, p in [(narrowed(a, w), narrowed(b, w))] for i in range(3) for j in range(3)]
-        for a, b in raw
-    ]
+    wide = [[(narrowed(a, width), narrowed(b, width)) for width in (2, 4)] for a, b in raw]
+    groups = [either(*(combined(*(one_decision(o.bits, o.loss, o.picks[:, 0]) for o in pair)) for pair in pairs)) for pairs in wide]
+    every = [[(a.bits[i] + b.bits[j], a.loss[i] + b.loss[j]) for a, b in pairs for i, j in product(range(3), repeat=2)] for pairs in wide]
     sums = [(sum(bits for bits, _ in picked), sum(loss for _, loss in picked)) for picked in product(*every)]
     for budget in np.quantile([bits for bits, _ in sums], [0.01, 0.2, 0.6]).astype(int):
         found = solve_composite(groups, int(budget))
