@@ -3,7 +3,7 @@
 A group of heads is a head of keys and values with the query heads that read it. What is kept of a part are its first groups or channels, so that a
 model whose heads and channels are in the order of what they give keeps the best. A part of which nothing is kept is not stored, nor its norm; a block
 of which neither part is kept is gone. The feed-forward part alone never goes: the architecture that stock llama.cpp loads such blocks with (`deci`)
-skips the attention of a block without one, silently.
+skips the attention of a block without one, silently. Nor does the attention of the first block that is left, from which it takes the size of a head.
 """
 
 from collections.abc import Iterator
@@ -74,8 +74,14 @@ class Structure:
                 f"A block that keeps its attention must keep channels of its feed-forward part, since llama.cpp skips both where there are none; "
                 f"block {self.trapped[0]} keeps attention alone: keep {CHANNEL_STEP} channels there, or take the whole block away."
             )
-        if len(self.gone) == whole.n_layers:
+        left = [groups for i, groups in enumerate(self.head_groups) if i not in self.gone]
+        if not left:
             raise UserError("A model must keep a block; this structure takes all of them away: keep one.")
+        if not left[0]:
+            raise UserError(
+                "The first block that is left must keep heads, since llama.cpp takes the size of a head from it; this structure takes its attention "
+                "away: keep it, or take the whole block away."
+            )
 
     def _by_layer(self) -> Iterator[tuple[int, int]]:
         return zip(self.head_groups, self.channels, strict=True)

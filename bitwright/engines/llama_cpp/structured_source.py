@@ -2,7 +2,7 @@
 
 Where whole blocks go, the others are numbered anew and the architecture stays. Where blocks differ in their heads or channels, a Llama-shaped model
 is written as architecture `deci`, whose metadata has the heads and the width of every block (`src/models/deci.cpp` of llama.cpp): no heads, no
-attention and no cache of keys and values. `deci` pairs neighbouring dimensions of a head in its rotary embedding, where Qwen2 pairs the two halves,
+attention and no cache of keys and values. The first block keeps some, since the size of a head is read only where it has heads. `deci` pairs neighbouring dimensions of a head in its rotary embedding, where Qwen2 pairs the two halves,
 so the rows of q and k of a Qwen2 model are put in that order.
 
 Tensors are narrowed by their bytes: what is kept are the first rows, and of each row the first blocks of weights, exactly as they are in the whole
@@ -31,6 +31,7 @@ _FEED_FORWARD = ("ffn_norm.", "ffn_gate.", "ffn_up.", "ffn_down.")
 _BIASES = ("attn_output.bias", "ffn_down.bias", "ffn_gate.bias", "ffn_up.bias")
 _LAST = ("attn_output.weight", "ffn_down.weight")
 _KEYS, _VALUES, _QUERIES = "attn_k.", "attn_v.", "attn_q."
+_KEY_LENGTH, _VALUE_LENGTH = "attention.key_length", "attention.value_length"
 _COUNT, _HEADS, _KV_HEADS, _WIDTH, _ROPE = (
     "block_count",
     "attention.head_count",
@@ -146,8 +147,9 @@ class StructuredSource(NarrowedSource):
                 yield replace(entry, key=named)
         if not self.is_uniform and _KV_HEADS not in said:
             yield KeyValue(f"{DECI}.{_KV_HEADS}", by_layer[_KV_HEADS], GGUFValueType.ARRAY, GGUFValueType.INT32)
-        if not self.is_uniform and _ROPE not in said:
-            yield KeyValue(f"{DECI}.{_ROPE}", shape.key_head, GGUFValueType.UINT32, GGUFValueType.UINT32)
+        for key, size in ((_ROPE, shape.key_head), (_KEY_LENGTH, shape.key_head), (_VALUE_LENGTH, shape.value_head)):
+            if not self.is_uniform and key not in said:  # else it would be taken from the first block's number of heads
+                yield KeyValue(f"{DECI}.{key}", size, GGUFValueType.UINT32, GGUFValueType.UINT32)
 
 
 def _widened(file: Source, tensor: Tensor, cut: _Cut) -> Floats:

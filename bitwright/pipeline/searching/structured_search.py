@@ -132,11 +132,11 @@ class StructuredSearch:
         blocks: dict[int, float] = {}
         with self.loaded.progress.stage("Pricing parts that may be taken away", whole.n_layers) as advance:
             for i in layers:
-                for n in group_numbers(whole.head_groups[i], kinds)[1:]:
+                for n in group_numbers(whole.head_groups[i], kinds if i else [kind for kind in kinds if kind != "attention"])[1:]:
                     groups[i][n] = max(cost(Structure(_with(whole.head_groups, i, n), whole.channels)), _LEAST)
                 for n in _probed(whole.channels[i]) if "channels" in kinds else ():
                     channels[i][n] = max(cost(Structure(whole.head_groups, _with(whole.channels, i, n))), _LEAST)
-                if "layers" in kinds:
+                if "layers" in kinds and i:  # the first block keeps its heads, from which the engine takes their size
                     blocks[i] = max(cost(Structure(_with(whole.head_groups, i, 0), _with(whole.channels, i, 0))), _LEAST)
                 advance(1)
         shares = tuple(kept_energies(source, importance, i) for i in layers)

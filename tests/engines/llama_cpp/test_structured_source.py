@@ -12,7 +12,9 @@ from bitwright.compress import (
     GgmlCodec,
     GgufSource,
     Model,
+    OrderedSource,
     PackedTensors,
+    PartOrder,
     applied,
     dimensions,
     load,
@@ -41,6 +43,7 @@ _KINDS = {
     "attention": ((2, 0, 2), (256, 256, 256)),
     "channels": ((2, 2, 2), (256, 96, 32)),
     "heads": ((1, 2, 1), (256, 256, 256)),
+    "first block": ((0, 1, 2), (0, 256, 256)),
     "layers": ((2, 0, 2), (256, 0, 256)),
     "mixed": ((1, 0, 0), (160, 0, 64)),
 }
@@ -98,6 +101,19 @@ def test_llama_cpp_computes_what_torch_does_with_the_same_parts_zeroed(kind: str
     assert GgufSource(path).architecture == source.architecture
 
 
+def test_a_file_without_the_size_of_a_head_gets_it(ordered: Model, tmp_path: Path) -> None:
+    """GGUF files of Llama may leave the size of a head out, which is then taken from the first block's number of heads."""
+    structure = Structure(*_KINDS["heads"])
+    plain = OrderedSource(ordered.source, PartOrder({}, {}))
+    plain.metadata = tuple(entry for entry in plain.metadata if not entry.key.endswith((".key_length", ".value_length", ".dimension_count")))
+    source, path = StructuredSource(plain, structure), tmp_path / "model.gguf"
+    write_gguf(path, Recipe(source, {}), source.stored)
+    engine = LlamaCpp(path, n_vocabulary=tiny.N_TOKENS, n_threads=1)
+    with zeroed(ordered, structure):
+        (expected,) = next_token_log_probabilities(ordered, _CONTEXTS[-1:])
+    assert tiny.divergence(expected, engine.next_token(_CONTEXTS[-1].tolist())) < 1e-3
+
+
 def test_the_order_is_that_of_falling_energy(original: Model) -> None:
     order, source = part_order(original.source, known := importance(original), ("channels", "heads")), original.source
     down = next(tensor for tensor in source.tensors if tensor.name == "blk.1.ffn_down.weight")
@@ -148,6 +164,7 @@ def test_a_file_is_read_back_as_wide_as_the_model(ordered: Model) -> None:
         (Structure((2, 2, 2), (256, 40, 256)), "multiples of 32"),
         (Structure((2, 3, 2), (256, 256, 256)), "no more than it has"),
         (Structure((0, 0, 0), (0, 0, 0)), "must keep a block"),
+        (Structure((0, 0, 2), (0, 256, 256)), "must keep heads"),
         (Structure((2, 2), (256, 256)), "each of 3 blocks"),
     ],
 )
