@@ -65,7 +65,7 @@ def search(settings: Settings, out: Path, *, n_points: int = 6, by: Search = DEF
     """
     POINTS.require(n_points)
     if settings.structure:
-        raise UserError("Structure is chosen by fit for one budget or memory, not for a whole front or a ceiling on the divergence: leave --structure out.")
+        raise UserError("Structure is chosen by fit for one budget or memory, not for a front or a ceiling on the divergence: leave --structure out.")
     settings = _as_the_method_wants(settings, by)
     require_run_folder(settings, out, {REPORT: REPORT_KIND})
     require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device, progress=progress)

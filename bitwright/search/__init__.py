@@ -1,7 +1,7 @@
 """Search for a plan: exact solvers of a sensitivity table, ask/tell strategies that measure plans, and Pareto fronts."""
 
 from bitwright.search.solvers.buckets import solve_in_buckets
-from bitwright.search.solvers.composite import CompositeSolution, Options, combined, either, one_decision, solve_composite
+from bitwright.search.solvers.composite import Options, combined, either, one_decision, solve_composite
 from bitwright.search.solvers.constrained import solve_with_rows
 from bitwright.search.solvers.constraints import Row, at_least, bits_between
 from bitwright.search.solvers.front import Front, hull, hypervolume, nondominated, spread
@@ -35,7 +35,6 @@ from bitwright.search.strategies.trust_region import TrustRegionOptions, turbo
 
 __all__ = [
     "Asking",
-    "CompositeSolution",
     "Expand",
     "Front",
     "GeneratorStrategy",

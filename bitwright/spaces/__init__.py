@@ -59,7 +59,7 @@ from bitwright.spaces.plan import (
 from bitwright.spaces.rules import Fused, Rule, RuleViolation
 from bitwright.spaces.small_file import TOKENIZER_BYTES, json_object, require_shallow, small_json, small_text
 from bitwright.spaces.space import Choice, Choices, Space
-from bitwright.spaces.structure import CHANNEL_STEP, ORDERED_KINDS, STRUCTURE_KINDS, Structure, StructureKind, structure_kinds
+from bitwright.spaces.structure import CHANNEL_STEP, ORDERED_KINDS, Structure, StructureKind, structure_kinds
 from bitwright.spaces.target import Target
 from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, tied
 from bitwright.spaces.unit import KEPT, Tensor, Unit
@@ -80,7 +80,6 @@ __all__ = [
     "ORDERED_KINDS",
     "PACKED_FORMATS",
     "PRUNE",
-    "STRUCTURE_KINDS",
     "TOKENIZER_BYTES",
     "Absence",
     "AnyCacheTypes",

@@ -2,8 +2,9 @@
 
 Where whole blocks go, the others are numbered anew and the architecture stays. Where blocks differ in their heads or channels, a Llama-shaped model
 is written as architecture `deci`, whose metadata has the heads and the width of every block (`src/models/deci.cpp` of llama.cpp): no heads, no
-attention and no cache of keys and values. The first block keeps some, since the size of a head is read only where it has heads. `deci` pairs neighbouring dimensions of a head in its rotary embedding, where Qwen2 pairs the two halves,
-so the rows of q and k of a Qwen2 model are put in that order.
+attention and no cache of keys and values. The first block keeps some, since the size of a head is read only where it has heads. `deci` pairs
+neighbouring dimensions of a head in its rotary embedding, where Qwen2 pairs the two halves, so the rows of q and k of a Qwen2 model are put in that
+order.
 
 Tensors are narrowed by their bytes: what is kept are the first rows, and of each row the first blocks of weights, exactly as they are in the whole
 tensor, so a narrow matrix has the very weights that the wide one had.

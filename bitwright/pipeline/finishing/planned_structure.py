@@ -11,7 +11,7 @@ from bitwright.spaces import Plan, PlannedStructure, Tensor
 
 @dataclass(frozen=True)
 class Written:
-    """What is written of a plan: its source, its formats (tensor → format), and the function from a tensor to its packed bytes."""
+    """Source of what is written of a plan, its formats (tensor → format), and the function from a tensor to its packed bytes."""
 
     source: Source
     formats: Mapping[str, str]

@@ -1,7 +1,7 @@
 """Options of the blocks of a model: how much of attention and of the feed-forward part is kept, and the formats of what is kept.
 
-The loss of a format is that of the run's table, scaled to the divergence that was measured at the operating point, times the share of the part that is
-kept: of the groups of heads, or of the energy of the channels. The loss of taking away was measured there, one part at a time, and is interpolated
+The loss of a format is that of the run's table, scaled to the divergence that was measured at the operating point, times the share of the part that
+is kept: of the groups of heads, or of the energy of the channels. The loss of taking away was measured there, one part at a time, and is interpolated
 between measured widths over the energy that is taken away.
 """
 
