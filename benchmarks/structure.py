@@ -21,7 +21,7 @@ from bitwright.pipeline.planning.size_limits import BudgetOrMemory
 from bitwright.pipeline.verbs import Fitted
 from bitwright.report import StructureNote
 
-_HEADINGS = "| limit | formats alone: MB | nats/token | with structure: MB | nats/token | difference, paired | offered |\n|---|---|---|---|---|---|---|"
+_HEADINGS = "| limit | formats alone: MB | nats/token | with structure: MB | nats/token | difference, paired | offered |\n" + 7 * "|---" + "|"
 
 
 @dataclass(frozen=True)

@@ -173,8 +173,8 @@ Structure = Annotated[
     str,
     typer.Option(
         metavar="KINDS",
-        help="Parts that may be taken away where that measures better than coarser formats: attention (of a block), channels (of feed-forward parts), "
-        "heads, layers, or all. Default: none. For llama.cpp.",
+        help="Parts that may be taken away where that measures better than coarser formats: attention (of a block), channels (of a feed-forward "
+        "part), heads, layers, or all. Default: none. For llama.cpp.",
         rich_help_panel=BUDGET,
     ),
 ]

@@ -41,7 +41,7 @@ class NarrowedWeights:
 
 
 def narrowed_weights(model: Model, weights: Weights, structure: Structure) -> Weights:
-    """Return `weights` with zero columns for the parts that are not kept. The model has its heads and channels in the order in which they are kept."""
+    """Return `weights` with zero columns for the parts that are not kept; heads and channels of the model are in the order in which they are kept."""
     whole, tensors, found = whole_structure(model.source), {tensor.name: tensor for tensor in model.tensors}, dict(weights)
     for role, kept, full in (
         ("attn_output", structure.head_groups, whole.head_groups),

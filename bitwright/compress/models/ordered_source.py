@@ -133,8 +133,8 @@ def require_orderable(tensors: Iterable[Tensor]) -> None:
     quantized = next((t for t in tensors if t.name.endswith((_DOWN, _OUTPUT)) and t.stored not in FLOAT_TYPES), None)
     if quantized is not None:
         raise ModelError(
-            f"Heads and channels are put in order where weights are stored as floats; {quantized.name} is stored in {quantized.stored}: give the model "
-            "before it was quantized, or --structure attention,layers."
+            f"Heads and channels are put in order where weights are stored as floats; {quantized.name} is stored in {quantized.stored}: give the "
+            "model before it was quantized, or --structure attention,layers."
         )
 
 
