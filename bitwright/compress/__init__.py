@@ -36,6 +36,7 @@ from bitwright.compress.models.cut_source import CutSource, cut_importance, cut_
 from bitwright.compress.models.dimensions import Dimensions, dimensions
 from bitwright.compress.models.extremes import extremes
 from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
+from bitwright.compress.models.gguf.bounds import list_tensors
 from bitwright.compress.models.gguf.gguf_view import GGUF_VIEW
 from bitwright.compress.models.gguf.reader import (
     ALIGNMENT,
@@ -193,6 +194,7 @@ __all__ = [
     "kept_energies",
     "layer_bytes",
     "layer_tensors",
+    "list_tensors",
     "load",
     "matrix_shape",
     "measure_distortion",

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,5 +173,20 @@ def test_contexts_of_different_lengths_do_not_touch_each_other(dense: Model) -> 
     found = next_token_log_probabilities(dense, contexts)
     assert found.shape == (11, 384)
     assert found.dtype == np.float64
+    for context, row in zip(contexts, found, strict=True):
+        np.testing.assert_allclose(row, log_probabilities(dense.module, context[None])[0, -1], atol=1e-4)
+
+
+def test_a_context_that_another_begins_with_takes_no_pass_of_its_own(dense: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest, other = random_tokens(1, 9, seed=1).ids[0], random_tokens(1, 7, seed=2).ids[0]
+    contexts, forward, shapes = [longest[:4], other, longest, longest[:1]], dense.module.forward, list[tuple[int, ...]]()
+
+    def counted(ids: torch.Tensor, **settings: Any) -> Any:
+        shapes.append(tuple(ids.shape))
+        return forward(ids, **settings)
+
+    monkeypatch.setattr(dense.module, "forward", counted)
+    found = next_token_log_probabilities(dense, contexts)
+    assert shapes == [(2, 9)]
     for context, row in zip(contexts, found, strict=True):
         np.testing.assert_allclose(row, log_probabilities(dense.module, context[None])[0, -1], atol=1e-4)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 
 from bitwright.compress.models.auto_class import auto_class
@@ -21,8 +21,9 @@ from bitwright.compress.models.checkpoints.configuration_file import read_config
 from bitwright.compress.models.checkpoints.quantized.quantization import quantization_of_model
 from bitwright.compress.models.gguf.gguf_rows import GgufRows
 from bitwright.compress.models.gguf.gguf_tokenizer import restore_pre_tokenizer
+from bitwright.compress.models.gguf.quick_reader import quick_reading
 from bitwright.compress.models.gguf.reader import GgufSource
-from bitwright.compress.models.gguf.same_model import require_same_model, require_same_tensors
+from bitwright.compress.models.gguf.same_model import require_same_tensors
 from bitwright.compress.models.gguf.split_files import named_parts
 from bitwright.compress.models.hub import NO_CODE, configuration, located, quietly, read_tokenizer
 from bitwright.compress.models.joined_name import split_name
@@ -100,8 +101,8 @@ class GgufCheckpoint:
         Raises:
             ModelError: transformers does not know the architecture.
         """
-        with quietly(self.path):
-            found: PreTrainedConfig = AutoConfig.from_pretrained(**self._where)
+        with quietly(self.path), quick_reading():
+            found: PreTrainedConfig = AutoConfig.from_pretrained(self.path.parent, gguf_file=self.path.name, **NO_CODE)
         if len(self.source.parts) > 1:  # transformers looks for the head in the first part alone
             found.tie_word_embeddings = all(tensor.name != _HEAD for tensor in self.source.tensors)
         return found
@@ -113,7 +114,8 @@ class GgufCheckpoint:
         Raises:
             ModelError: it cannot be loaded.
         """
-        found = read_tokenizer(self.path.parent, gguf_file=self.path.name)
+        with quick_reading():
+            found = read_tokenizer(self.path.parent, gguf_file=self.path.name)
         pre_tokenizer = next((str(entry.value) for entry in self.source.metadata if entry.key == "tokenizer.ggml.pre"), "")
         restore_pre_tokenizer(found, pre_tokenizer)
         return found
@@ -125,24 +127,11 @@ class GgufCheckpoint:
             return open_skeleton(self.config)
 
     def module(self) -> PreTrainedModel:
-        """Load a new module in float32 with the weights that transformers reads from the file; of a split file, which it does not read, with those
-        that our own reader does.
+        """Load a new module in float32 with the weights of the file.
 
         Raises:
-            ModelError: transformers cannot load them, or reads another model than llama.cpp.
+            ModelError: transformers cannot build it, or makes another model of the file than llama.cpp.
         """
-        found = self._filled() if len(self.source.parts) > 1 else self._loaded()
-        require_same_model(self.source, found)
-        return found
-
-    def _loaded(self) -> PreTrainedModel:
-        with quietly(self.path):
-            loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                **self._where, config=copy.deepcopy(self.config), dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-            )
-        return loaded
-
-    def _filled(self) -> PreTrainedModel:
         with quietly(self.path), no_init_weights():
             filled = made(self.config, dtype=torch.float32)
         filled.tie_weights()
@@ -156,10 +145,6 @@ class GgufCheckpoint:
     def settings(self) -> Mapping[str, str]:
         """Settings besides the weights that change the output, by name."""
         return self.source.settings
-
-    @property
-    def _where(self) -> dict[str, Any]:
-        return {"pretrained_model_name_or_path": str(self.path.parent), "gguf_file": self.path.name, **NO_CODE}
 
 
 #: an opened model, of either kind

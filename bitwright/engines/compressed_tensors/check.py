@@ -52,7 +52,7 @@ class _Found:
 class _Asked:
     """Request to an engine: the contexts and the prompt, in floats of type `dtype`; `turned` is how far roundings that turn may carry it, in nats.
 
-    `planned` are the log-probabilities `(n_contexts, n_vocabulary)` that torch gives with the plan's `weights`, `text` what it writes with them.
+    `planned` are the log-probabilities `(n_contexts, n_vocabulary)` that torch gives with the plan's `weights`.
     """
 
     contexts: list[NDArray[np.int64]]
@@ -61,7 +61,6 @@ class _Asked:
     turned: float
     weights: Weights
     planned: Floats
-    text: str
 
 
 #: runs an engine on a checkpoint that was read back
@@ -98,11 +97,11 @@ def _checked(container: CheckpointContainer, request: CheckRequest, *, narrow: b
         advance(len(contexts))
         weights = written_weights(built, (*plan.formats, *router_tensors(model).values()))
         with applied(model, weights):
-            planned, text = next_token_log_probabilities(model, contexts), continued(model, prompt).text
+            planned = next_token_log_probabilities(model, contexts)
         advance(len(contexts))
         narrow = narrow and any(isinstance(form, PackedFormat) for form in built.forms.values())
         turned = _turned(model, weights, planned, contexts, by=_BFLOAT16 if narrow else _FLOAT32)
-        found = run(model, path, built, _Asked(contexts, prompt, "bfloat16" if narrow else "float32", turned, weights, planned, text))
+        found = run(model, path, built, _Asked(contexts, prompt, "bfloat16" if narrow else "float32", turned, weights, planned))
         advance(len(contexts))
     return CheckpointCheck(
         engine_name=found.engine,
@@ -130,8 +129,9 @@ def _turned(model: Model, weights: Weights, planned: Floats, contexts: list[NDAr
 
 def _unpacked(model: Model, path: Path, built: CheckpointSource, asked: _Asked, *, python: str) -> _Found:  # noqa: ARG001
     unpack_layer_by_layer(path, built)  # so the engine's weights are the plan's
-    remark = "no: only unpacked; --engine-python runs it"
-    return _Found("compressed-tensors", asked.planned, asked.planned, _EXACT, asked.text, remark=remark)
+    with applied(model, asked.weights):
+        text = continued(model, asked.prompt).text
+    return _Found("compressed-tensors", asked.planned, asked.planned, _EXACT, text, remark="no: only unpacked; --engine-python runs it")
 
 
 def _in_vllm(model: Model, path: Path, built: CheckpointSource, asked: _Asked, *, python: str) -> _Found:

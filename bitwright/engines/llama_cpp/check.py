@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bitwright.compress import GgufSource, Model, PackedTensors, Source, Weights, applied, extremes, integer_codec, quantized_cache
 from bitwright.engines.check_request import CheckRequest
@@ -39,7 +38,6 @@ from bitwright.engines.llama_cpp.structured_source import StructuredSource
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.errors import ModelError
 from bitwright.objectives import is_mixture, next_token_log_probabilities
-from bitwright.progress import Advance
 from bitwright.spaces import CacheTypes, Plan
 
 _GENERATED_TOKENS = 24
@@ -152,11 +150,11 @@ def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
             reference_in_torch = next_token_log_probabilities(model, contexts)
         n_vocabulary = original_in_torch.shape[1]
         reference_engine = LlamaCpp(reference, n_vocabulary=n_vocabulary, n_threads=n_threads)
-        reference_in_engine = _in_engine(reference_engine, contexts, advance)
+        reference_in_engine = reference_engine.next_tokens(contexts, advance)
         reference_speed = reference_engine.generate(prompt, _GENERATED_TOKENS).tokens_per_second
         del reference_engine  # two servers at once would share the cores
         engine = LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=n_threads, cache=plan.cache.types)
-        planned_in_engine = _in_engine(engine, contexts, advance)
+        planned_in_engine = engine.next_tokens(contexts, advance)
     planned_gaps = divergences(planned_in_torch, planned_in_engine)
     return LlamaCppCheck(
         size_promised=_promised_bytes(plan, built),
@@ -204,14 +202,6 @@ def typical(nats: Floats, *, rerouted: bool) -> float:
     """Return the mean of `nats` `(n_contexts,)`, without the largest where tokens may be `rerouted`."""
     n_left_out = int(_REROUTED * len(nats)) if rerouted else 0
     return float(np.sort(nats)[: len(nats) - n_left_out].mean())
-
-
-def _in_engine(engine: LlamaCpp, contexts: list[NDArray[np.int64]], advance: Advance) -> Floats:
-    rows = []
-    for context in contexts:
-        rows.append(engine.next_token(context.tolist()))
-        advance(1)
-    return np.stack(rows)
 
 
 @contextmanager

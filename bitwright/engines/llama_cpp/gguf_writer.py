@@ -9,9 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
+from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, LlamaFileType
 
-from bitwright.compress import ALIGNMENT, ALIGNMENT_KEY, FILE_TYPE_KEY, IMATRIX_KEYS, Bytes, KeyValue, Source, padded, type_bytes, written_bytes
+from bitwright.compress import (
+    ALIGNMENT,
+    ALIGNMENT_KEY,
+    FILE_TYPE_KEY,
+    IMATRIX_KEYS,
+    Bytes,
+    KeyValue,
+    Source,
+    list_tensors,
+    padded,
+    type_bytes,
+    written_bytes,
+)
 from bitwright.engines.container import Recipe
 from bitwright.errors import BrokenPromiseError
 from bitwright.spaces import Tensor
@@ -101,7 +113,7 @@ def recipe_bytes(recipe: Recipe, tensor: Tensor) -> int:
 
 
 def _verify(path: Path, recipe: Recipe, part: FilePart) -> None:
-    found = {str(t.name): t.tensor_type.name for t in GGUFReader(path).tensors}
+    found = {tensor.name: tensor.kind.name for tensor in list_tensors(path)[1]}
     wanted = {tensor.name: recipe.format_of(tensor) for tensor in part.tensors}
     wrong = [name for name in {*found, *wanted} if found.get(name) != wanted.get(name)]
     if wrong:

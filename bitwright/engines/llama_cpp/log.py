@@ -46,7 +46,7 @@ def engine_memory(path: Path, serving: Serving, *, fill: int) -> EngineMemory:
     Raises:
         ModelError: the engine does not load it.
     """
-    ended = _run(path, serving, fill=fill)
+    ended = _run(path, serving, fill=fill, mapped=False)
     resident = _RESIDENT.search(ended.stdout)
     if resident is None:
         raise ModelError(f"llama.cpp must be able to load the file; it refuses {path} ({_reason(ended)}): build it again.")
@@ -59,7 +59,7 @@ def engine_memory(path: Path, serving: Serving, *, fill: int) -> EngineMemory:
 
 def why_refused(path: Path) -> str:
     """Return in one line why llama.cpp does not load a GGUF file, by its log."""
-    return _reason(_run(path, Serving(64), fill=0))
+    return _reason(_run(path, Serving(64), fill=0, mapped=True))
 
 
 def why_unusable(path: Path, context: int) -> str:
@@ -67,12 +67,12 @@ def why_unusable(path: Path, context: int) -> str:
 
     For some files llama.cpp aborts its process, which no caller survives.
     """
-    ended = _run(path, Serving(context + 1), fill=context)
+    ended = _run(path, Serving(context + 1), fill=context, mapped=True)
     return "" if _RESIDENT.search(ended.stdout) else _reason(ended)
 
 
-def _run(path: Path, serving: Serving, *, fill: int) -> subprocess.CompletedProcess[str]:
-    asked = json.dumps({"path": str(path), "fill": fill, "map": False} | asdict(serving))
+def _run(path: Path, serving: Serving, *, fill: int, mapped: bool) -> subprocess.CompletedProcess[str]:
+    asked = json.dumps({"path": str(path), "fill": fill, "map": mapped} | asdict(serving))
     program, environment = [sys.executable, str(_PROGRAM), asked], os.environ | _ENVIRONMENT
     return subprocess.run(program, capture_output=True, text=True, errors="replace", check=False, env=environment)
 

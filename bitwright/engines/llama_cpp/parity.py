@@ -1,7 +1,8 @@
 """Parity of llama.cpp and torch with the model's own weights.
 
 The original is given to llama.cpp as a GGUF file of its own, with every tensor as it is stored, and next tokens after contexts of four lengths are
-compared. Most of some length differing by more than `HEALTHY_NATS`, which no rounding explains, is a fault.
+compared, each text at all of them, so that it is computed once. Most of some length differing by more than `HEALTHY_NATS`, which no rounding
+explains, is a fault.
 """
 
 from collections.abc import Iterator
@@ -45,12 +46,12 @@ def require_window(model: Model, n_tokens: int) -> None:
 
 
 def parity_contexts(sequences: NDArray[np.int64], longest: int) -> list[NDArray[np.int64]]:
-    """Return contexts of four lengths, from a quarter of a sequence of `sequences` `(n_sequences, length)` to all of it that a context of `longest`
-    tokens has room for.
+    """Return the first four of `sequences` `(n_sequences, length)` at four lengths, from a quarter to all that a context of `longest` tokens has room
+    for.
     """
     length = min(sequences.shape[1], max(longest - _ROOM, 2))
     lengths = [max(2, length * (i + 1) // _LENGTHS) for i in range(_LENGTHS) for _ in range(_OF_A_LENGTH)]
-    return [sequences[i % len(sequences)][:n] for i, n in enumerate(lengths)]
+    return [sequences[i % min(_OF_A_LENGTH, len(sequences))][:n] for i, n in enumerate(lengths)]
 
 
 @contextmanager
@@ -91,11 +92,8 @@ def compare_original(model: Model, contexts: list[NDArray[np.int64]], folder: Pa
     in_torch = next_token_log_probabilities(model, contexts)
     with original_file(model, folder) as path:
         engine = _loaded(model, path, n_vocabulary=in_torch.shape[1], context=max(lengths) + _ROOM)
-        rows = []
-        for context in contexts:
-            rows.append(engine.next_token(context.tolist()))
-            advance(1)
-        nats = divergences(in_torch, np.stack(rows))
+        in_engine = engine.next_tokens(contexts, advance)
+        nats = divergences(in_torch, in_engine)
         steady = steady_context(nats, lengths)
         if nats[steady] > HEALTHY_NATS:
             raise _unlike(model, engine, contexts[steady], nats[steady])
@@ -104,7 +102,7 @@ def compare_original(model: Model, contexts: list[NDArray[np.int64]], folder: Pa
                 f"llama.cpp must cut text as the model's tokenizer does, to be searched for; for {model.source.name} it does not: choose another "
                 "--target."
             )
-    mean = mean_divergence(in_torch, np.stack(rows))
+    mean = mean_divergence(in_torch, in_engine)
     return {"nats_per_token": mean.nats_per_token, "standard_error": mean.standard_error, "length": max(lengths)}
 
 

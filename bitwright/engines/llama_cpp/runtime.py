@@ -4,6 +4,7 @@ xllamacpp runs llama.cpp inside this process. Its server object also listens on 
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from bitwright.engines.greedy_generation import Generated
 from bitwright.engines.llama_cpp.log import why_refused
 from bitwright.errors import ModelError, shown
+from bitwright.progress import Advance, ignore
 from bitwright.spaces import DEFAULT_CACHE, CacheTypes
 
 _QUIET = -1
@@ -44,18 +46,37 @@ class LlamaCpp:
         self._path, self._n_vocabulary = path, n_vocabulary
         self._clock = time.process_time if n_threads == 1 else time.perf_counter
 
+    def next_tokens(self, contexts: Sequence[NDArray[np.int64]], advance: Advance = ignore) -> NDArray[np.float64]:
+        """Log-probabilities `(n_contexts, n_vocabulary)` of the token after each context `(length,)`. Of a context that begins with another only the
+        tokens after that are computed.
+
+        Raises:
+            ModelError: the engine does not compute it.
+        """
+        found, before = np.empty((len(contexts), self._n_vocabulary)), list[int]()
+        tokens = [context.tolist() for context in contexts]
+        for i in sorted(range(len(tokens)), key=tokens.__getitem__):  # each right after the one that it begins with
+            found[i] = self._next_token(tokens[i], goes_on=0 < len(before) < len(tokens[i]) and tokens[i][: len(before)] == before)
+            before = tokens[i]
+            advance(1)
+        return found
+
     def next_token(self, context: list[int] | str) -> NDArray[np.float64]:
         """Log-probabilities `(n_vocabulary,)` of the token after `context`, token ids or a text that the engine tokenizes itself.
 
         Raises:
             ModelError: the engine does not compute it.
         """
+        return self._next_token(context, goes_on=False)
+
+    def _next_token(self, context: list[int] | str, *, goes_on: bool) -> NDArray[np.float64]:
+        """Return what `next_token` does; `goes_on`: the context before is its beginning."""
         request = {
             "prompt": context,
             "max_tokens": 1,
             "temperature": 0.0,
             "logprobs": self._n_vocabulary,
-            "cache_prompt": False,
+            "cache_prompt": goes_on,
             # The server gives no log-probabilities when an end token or half a character is drawn; a bias moves the draw, not what is reported.
             "logit_bias": [["a", 1000]],
         }

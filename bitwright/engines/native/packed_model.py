@@ -40,8 +40,8 @@ def pack(module: PreTrainedModel, formats: Mapping[str, Format], entries: Mappin
     matrices = [(tensor, pieces[tensor.name][0]) for unit in discover(tensors) for tensor in unit.tensors]
     _reroute(module, formats, [tensor.name for tensor in tensors if tensor.kind == ROUTER])
     ties = tied_layers(module)
-    whole = {tensor.name.removesuffix(_WEIGHT) for tensor in tensors if len(tensor.shape) == 2}
-    kept = dict(formats) | {layer: form for layer, form in _floats(entries, whole, dtype).items() if layer not in formats}
+    as_saved = {tensor.name.removesuffix(_WEIGHT) for tensor in tensors if len(tensor.shape) == 2 and not pieces[tensor.name][0].transposed}
+    kept = dict(formats) | {layer: form for layer, form in _floats(entries, as_saved, dtype).items() if layer not in formats}
     kept |= {target: kept[source] for target, source in ties.items() if source in kept}
     done = {layer for layer, form in kept.items() if isinstance(form, Absence)}
     for name, layer in list(module.named_modules()):
@@ -53,7 +53,7 @@ def pack(module: PreTrainedModel, formats: Mapping[str, Format], entries: Mappin
     foreign = sorted(set(formats) - done)
     if foreign:
         raise ModelError(f"A native checkpoint may name only layers of its model; '{foreign[0]}' is not one: build it again.")
-    _require_whole(module, entries, frozenset(f"{layer}{_WEIGHT}" for layer in ties))
+    _require_whole(module, entries, frozenset(module.all_tied_weights_keys))
 
 
 def tied_layers(module: PreTrainedModel) -> dict[str, str]:
@@ -62,13 +62,15 @@ def tied_layers(module: PreTrainedModel) -> dict[str, str]:
     return {target.removesuffix(_WEIGHT): source.removesuffix(_WEIGHT) for target, source in tied.items()}
 
 
-def _floats(entries: Mapping[str, StoredTensor], whole: set[str], dtype: torch.dtype) -> dict[str, Format]:
-    """Return the format of layers stored in floats: of the `whole` matrices those that are narrower than `dtype`, and all parts and experts."""
+def _floats(entries: Mapping[str, StoredTensor], as_saved: set[str], dtype: torch.dtype) -> dict[str, Format]:
+    """Return the format of layers stored in floats: of the matrices that lie there `as_saved` by transformers those that are narrower than `dtype`,
+    and all others: transposed ones, parts and experts.
+    """
     found = {}
     for name, entry in entries.items():
         layer = name.removesuffix(_WEIGHT)
         is_matrix = layer != name and entry.dtype in _FLOATS and len(entry.shape) == 2
-        if is_matrix and (layer not in whole or _DTYPES[entry.dtype].itemsize < dtype.itemsize):
+        if is_matrix and (layer not in as_saved or _DTYPES[entry.dtype].itemsize < dtype.itemsize):
             found[layer] = _FLOATS[entry.dtype]
     return found
 

@@ -16,6 +16,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from bitwright.compress import StoredTensor, entries, shards
 from bitwright.engines.native.config import METHOD, native_formats
 from bitwright.engines.native.packed_model import pack
+from bitwright.engines.native.packed_modules import PackedLinear
 
 
 @register_quantization_config(METHOD)
@@ -45,6 +46,13 @@ class NativeQuantizer(HfQuantizer):
         for path in settings.get("checkpoint_files") or ():
             found |= entries(Path(path))
         pack(model, formats, found, dtype=model.dtype)
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **settings: Any) -> PreTrainedModel:  # noqa: ARG002
+        """Cut the bias of a tied head back: transformers pads it to the length of the weight, which counts bytes where it is packed."""
+        for layer in model.modules():
+            if isinstance(layer, PackedLinear) and layer.bias is not None:
+                layer.bias.data = layer.bias.data[: layer.shape[0]].clone()
+        return model
 
     def update_attn_implementation(self, config: PreTrainedConfig) -> PreTrainedConfig:
         """Require that a folder is complete. This is the first hook that transformers calls with it, and the last before it opens the shards.

@@ -79,7 +79,7 @@ def _for_budget(problem: Problem, budget_bits: int, *, tables: Sequence[Table], 
     if _value_of(known, _best(known)) > FAR:
         if expand is not None:
             known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
-    elif _worth_of_prices(problem, budget_bits, table=tables[0], prices=prices, known=known) < WORTH_IT * _noise(known):
+    elif _worth_of_prices(problem, budget_bits, table=tables[0], prices=prices, known=known) <= WORTH_IT * _noise(known):
         return
     around, n_hopeless = Neighbourhood(problem.space, budget_bits, all_together), 0
     while n_hopeless < _PATIENCE:

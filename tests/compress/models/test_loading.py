@@ -12,7 +12,7 @@ import pytest
 import torch
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel, ViTConfig, ViTModel
+from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel, GgufConfig, ViTConfig, ViTModel
 
 from bitwright.compress import GgmlCodec, GgufSource, Model, PackedTensors, load, open_source
 from bitwright.compress.models.gguf.gguf_tokenizer import EXPRESSIONS
@@ -314,19 +314,15 @@ def test_a_file_whose_settings_transformers_passes_over_is_refused(folder: Path,
     sentence(caught.value, "llama.rope.scaling.factor", "Hugging Face")
 
 
-def test_weights_that_differ_from_the_files_are_refused(gguf_256: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = GgufSource.read
-
-    def altered(source: GgufSource, tensor: Any) -> Any:
-        weights = read(source, tensor)
-        if tensor.name == "blk.1.attn_k.weight":
-            weights[3, 5] += 1
-        return weights
-
-    monkeypatch.setattr(GgufSource, "read", altered)
-    with pytest.raises(ModelError) as caught:
-        load(str(gguf_256))
-    sentence(caught.value, "blk.1.attn_k.weight", gguf_256)
+@pytest.mark.parametrize("file", ["gguf_256", "gguf_quantized"])
+def test_weights_of_a_gguf_file_are_those_that_transformers_reads(file: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(file)
+    dequantized = GgufConfig(dequantize=True)
+    theirs = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32, quantization_config=dequantized)
+    ours = load(str(path)).module.state_dict()
+    assert ours.keys() == theirs.state_dict().keys()
+    for name, weight in theirs.state_dict().items():
+        assert torch.equal(ours[name], weight), name
 
 
 def test_a_file_with_a_tensor_too_few_is_refused(gguf_256: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,22 @@ def test_a_call_does_not_change_the_next(engine: LlamaCpp) -> None:
     first = engine.next_token(context)
     engine.next_token([*context, 5])
     np.testing.assert_allclose(engine.next_token(context), first, atol=1e-4)
+
+
+def test_contexts_that_begin_with_one_another_are_computed_once(engine: LlamaCpp, dense: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = random_tokens(1, 12).ids[0], random_tokens(1, 12, seed=1).ids[0]
+    contexts = [second[:4], first, first[:4], second, first[:8]]
+    expected, answer, n_computed = next_token_log_probabilities(dense, contexts), LlamaCpp._answer, list[int]()
+
+    def counted(called: LlamaCpp, request: dict[str, Any]) -> dict[str, Any]:
+        found = answer(called, request)
+        n_computed.append(found["timings"]["prompt_n"])
+        return found
+
+    monkeypatch.setattr(LlamaCpp, "_answer", counted)
+    for p, q in zip(expected, engine.next_tokens(contexts), strict=True):
+        assert 0 <= tiny.divergence(p, q) < 1e-3
+    assert sorted(n_computed) == [4, 4, 4, 4, 8]
 
 
 def test_generation_says_how_fast(engine: LlamaCpp) -> None:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from bitwright.compress import StoredTensor, entries
+from bitwright.compress import StoredTensor, entries, module_tensors, weights_of
 from bitwright.engines.native.packed_model import pack, tied_layers
 from bitwright.engines.native.packed_modules import PackedEmbedding, PackedLinear, PackedStack
 from bitwright.errors import ModelError
@@ -58,6 +60,19 @@ def test_a_norm_that_is_missing_is_named(mixtral: tuple[nn.Module, dict[str, For
     with pytest.raises(ModelError) as caught:
         pack(module, formats, found, dtype=torch.float32)
     sentence(caught.value, "model.norm.weight")
+
+
+def test_a_matrix_that_the_module_has_transposed_is_read_as_it_lies_in_wide_floats_too(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("gpt2", vocab_size=64, n_embd=32, n_layer=1, n_head=2, n_positions=32)
+    module = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    _, pieces = module_tensors(module, apart=False)
+    turned = {of_tensor[0].parameter for of_tensor in pieces.values() if of_tensor[0].transposed}
+    on_disk = {name: (weight.T if name in turned else weight).detach().clone().contiguous() for name, weight in weights_of(module).items()}
+    save_file(on_disk, tmp_path / "model.safetensors")
+    pack(module, {}, entries(tmp_path / "model.safetensors"), dtype=torch.bfloat16)
+    layer = module.get_submodule("transformer.h.0.mlp.c_fc")
+    assert isinstance(layer, PackedLinear)
+    assert layer.shape == on_disk["transformer.h.0.mlp.c_fc.weight"].shape == (128, 32)
 
 
 def test_ties_are_known() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from bitwright.engines.native.packed_modules import PackedMatrix, PackedStack, footprint_bytes
 from bitwright.errors import ModelError
@@ -166,3 +166,14 @@ def test_transformers_alone_stops(mixtral: Path, broken: Path) -> None:
     set_up(broken, quant_method="unheard of")
     with pytest.raises(RuntimeError, match=r"mismatch|conversion"):
         opened(broken)
+
+
+def test_the_bias_of_a_packed_tied_head_has_an_entry_for_each_token(tmp_path: Path) -> None:
+    settings = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "is_decoder": True}
+    module = AutoModelForCausalLM.from_config(AutoConfig.for_model("roberta", **settings, tie_word_embeddings=True)).eval()
+    with torch.no_grad():
+        module.lm_head.bias.normal_()
+    write_native(module, tmp_path)
+    loaded = opened(tmp_path, dtype=torch.float32)
+    assert loaded.get_output_embeddings().bias.shape == (96,)
+    torch.testing.assert_close(loaded(IDS % 96).logits, module(IDS % 96).logits)

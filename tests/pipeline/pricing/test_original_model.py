@@ -126,6 +126,7 @@ def test_text_that_llama_cpp_cuts_otherwise_ends_the_run(llama_96: Path, tmp_pat
 def test_contexts_are_of_four_lengths_and_as_long_as_what_is_measured() -> None:
     found = parity_contexts(np.arange(6 * 40).reshape(6, 40), 1000)
     assert [len(context) for context in found] == [10] * 4 + [20] * 4 + [30] * 4 + [40] * 4
+    assert [int(context[0]) for context in found] == [0, 40, 80, 120] * 4
     assert max(len(context) for context in parity_contexts(np.zeros((2, 128), dtype=np.int64), 128)) == 120
 
 

@@ -145,6 +145,19 @@ def test_does_not_begin_where_perfect_prices_would_gain_less_than_the_text_can_t
     assert n == 2 if n_evaluations == 2 else n > 2
 
 
+def test_does_not_begin_where_no_prices_lead_to_another_choice(space: Space) -> None:
+    """A model stored in a format of the menu: that format loses nothing, and what is left of the budget buys nothing."""
+    world, lossless, coarse = World(space, 0), np.full(N_UNITS, 1), np.full(N_UNITS, 3)
+    table = world.table / 100
+    table[:, 1] = 0.0
+    strategy = auto(problem(space, coarse), space.total_bits(lossless), tables=(table,), refit=world.refit)
+    question = strategy.ask()
+    assert question.choices.tolist() == [lossless.tolist(), coarse.tolist()]
+    values, n_sequences = np.array([[0.001], [0.02]]), np.array([64, 16])  # the second lost its race on a quarter of the text
+    strategy.tell(Trials(question.choices, values, values * 0.1, n_sequences, np.array([np.nan, 1e-3])))
+    assert strategy.ask().is_last
+
+
 def test_the_same_answers_lead_to_the_same_questions(space: Space) -> None:
     world = World(space, 2)
     first, second = (run(auto(problem(space, seed=7), budget(space), tables=(world.table,), refit=world.refit), world, 30).choices for _ in range(2))

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType
 
-from bitwright.compress.models.gguf.bounds import require_bounded
+from bitwright.compress.models.gguf.bounds import ListedTensor, list_tensors, require_bounded
 from bitwright.compress.models.gguf.libggml import dequantize
+from bitwright.compress.models.gguf.quick_reader import QuickReader
 from bitwright.compress.models.gguf.split_files import AT_MOST, N_TENSORS, SPLIT_KEYS, parts_of, require_part
 from bitwright.compress.models.model_settings import settings_of_metadata
 from bitwright.compress.models.source import NO_SETTINGS, Bytes, Floats, KeyValue, Source
@@ -111,7 +112,7 @@ def sound_reader(path: Path) -> GGUFReader:
     """
     require_bounded(path)
     with np.errstate(over="raise"):
-        reader = GGUFReader(path)
+        reader = QuickReader(path)
     if reader.byte_order == "S":
         raise ValueError("its byte order is not this machine's")
     end = reader.data_offset
@@ -140,13 +141,13 @@ def written_bytes(path: Path) -> int:
         OSError: the file is shorter than that.
     """
     try:
-        reader = GGUFReader(path)
-    except (ValueError, LookupError) as error:
+        header, tensors = list_tensors(path)
+    except ValueError as error:
         raise OSError(errno.ENOSPC, "it is truncated", str(path)) from error
-    return max((tensor.data_offset + padded(tensor.n_bytes) for tensor in reader.tensors), default=reader.data_offset)
+    return padded(header) + max((tensor.offset + padded(type_bytes(tensor, tensor.kind)) for tensor in tensors), default=0)
 
 
-def type_bytes(tensor: Tensor, kind: GGMLQuantizationType) -> int:
+def type_bytes(tensor: Tensor | ListedTensor, kind: GGMLQuantizationType) -> int:
     """Return the bytes of a tensor in a type of ggml, without padding."""
     block, block_bytes = GGML_QUANT_SIZES[kind]
     return tensor.n_weights // block * block_bytes

@@ -2,15 +2,19 @@
 
 `from_pretrained` calls `_init_weights` of a model on modules that the checkpoint does not fill. A packed layer has no `weight` until the first
 forward pass; the method of most families looks before it initialises, and that of some, such as Falcon and GPT-BigCode, does not. It is tried here
-on the meta device, with the weights taken away. That of Youtu zeroes a row of an embedding that was loaded, which is found on the loaded module.
+on the meta device, with the weights taken away. That of Youtu zeroes a row of an embedding that was loaded: the operations that write are
+watched, so no weight has to be there.
 """
 
 import copy
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
+from torch import Tensor as Torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 _WEIGHT = ".weight"
@@ -33,28 +37,38 @@ def initialised_layers(module: PreTrainedModel, names: Iterable[str]) -> frozens
 
 @torch.no_grad()
 def overwritten(module: PreTrainedModel) -> tuple[str, ...]:
-    """Return the names of weights of a loaded module that its own initialisation changes although they are marked as loaded. They are as before
-    afterwards.
-
-    Memory: a copy of the weights of a layer and of those right in it.
-    """
-    names, found = {id(weight): name for name, weight in module.named_parameters()}, dict[str, None]()
-    marked = [*module.parameters(), *module.buffers()]
-    for tensor in marked:
+    """Return the names of parameters of a module on the meta device that its own initialisation writes to although they are marked as loaded."""
+    trial = copy.deepcopy(module)
+    for inner in trial.modules():
+        vars(inner).pop(_LOADED, None)
+    for tensor in (*trial.parameters(), *trial.buffers()):
         vars(tensor)[_LOADED] = True
-    with torch.random.fork_rng(devices=[]):
-        for inner, model in _with_models(module, module):
-            near = [weight for layer in (inner, *inner.children()) for weight in layer.parameters(recurse=False)]
-            before = [weight.detach().clone() for weight in near]
-            with suppress(AttributeError, NotImplementedError):
-                model._init_weights(inner)  # type: ignore[no-untyped-call]
-            for weight, was in zip(near, before, strict=True):
-                if not torch.equal(weight, was):
-                    weight.copy_(was)
-                    found[names[id(weight)]] = None
-    for tensor in marked:
-        vars(tensor).pop(_LOADED, None)
-    return tuple(found)
+    with torch.random.fork_rng(devices=[]), _Writes(dict(trial.named_parameters())) as writes:
+        trial.initialize_weights()
+    return tuple(writes.found)
+
+
+class _Writes(TorchDispatchMode):
+    """Notes each parameter, by its storage, that an operation writes to, whole or in part."""
+
+    def __init__(self, parameters: Mapping[str, Torch]) -> None:
+        super().__init__()
+        self._names = {_storage(parameter): name for name, parameter in parameters.items()}
+        self.found = dict[str, None]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | (kwargs or {})
+        for argument in func._schema.arguments:
+            written = argument.alias_info is not None and argument.alias_info.is_write
+            for taken in tree_leaves(given.get(argument.name)) if written else ():
+                if isinstance(taken, Torch) and _storage(taken) in self._names:
+                    self.found[self._names[_storage(taken)]] = None
+        return func(*args, **(kwargs or {}))
+
+
+def _storage(tensor: Torch) -> int:
+    """Return what tensors have in common that share their storage, even one that has no memory."""
+    return tensor.untyped_storage()._cdata
 
 
 def _is_initialised(inner: nn.Module, model: PreTrainedModel, *, without: nn.Module) -> bool:

@@ -3,7 +3,7 @@
 See `module_tensors.py` for what the tensors are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,15 +79,13 @@ class ModuleView(View):
         """Return the headers of the model in this view, without weights.
 
         Raises:
-            ModelError: with `apart`, no matrix can be quantized but the embedding.
+            ModelError: with `apart`, no matrix can be quantized but the embedding, or transformers overwrites a weight while it loads a packed
+                checkpoint.
         """
         widest = "F32" if not isinstance(checkpoint, FolderCheckpoint) or checkpoint.shards.dtypes & {"F32", "F64"} else "BF16"
         tensors, pieces = module_tensors(checkpoint.skeleton, apart=self.apart)
-        if self.apart and {unit.kind for unit in discover(tensors)} <= {EMBEDDING}:
-            raise ModelError(
-                f"A packed checkpoint needs linear layers that its loader unpacks; {checkpoint.name} ({checkpoint.skeleton.config.model_type}) has "
-                "none: choose --target native or llama.cpp."
-            )
+        if self.apart:
+            _require_packable(checkpoint, tensors)
         config = checkpoint.skeleton.config
         least, most = (
             Headers(
@@ -103,18 +101,8 @@ class ModuleView(View):
         return outline_of(checkpoint, (least, most), {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
-        """Bind the matrices of this view to the parameters of `module`.
-
-        Raises:
-            ModelError: with `apart`, transformers overwrites a weight of this family while it loads a packed checkpoint.
-        """
-        changed = overwritten(module) if self.apart else ()
-        if changed:
-            raise ModelError(
-                f"A packed checkpoint must load as it was written; of {checkpoint.name} ({module.config.model_type}) transformers overwrites part of "
-                f"{changed[0]} while it loads one: choose --target native or llama.cpp."
-            )
-        tensors, pieces = module_tensors(module, apart=self.apart)
+        """Bind the matrices of this view to the parameters of `module`, whose weights are not read but by its own forward pass."""
+        tensors, pieces = module_tensors(checkpoint.skeleton, apart=self.apart)
         units = [tensor.name for unit in discover(tensors) for tensor in unit.tensors]
         read = () if self.apart else direct_reads(module, units)
         found = {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1 and tensor.name not in read}
@@ -122,6 +110,23 @@ class ModuleView(View):
 
 
 MODULE_VIEW, LINEAR_VIEW = ModuleView(), ModuleView(apart=True)
+
+
+def _require_packable(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> None:
+    """Require that a packed checkpoint of a model has something to pack, and loads as it was written.
+
+    Raises:
+        ModelError: it does not.
+    """
+    called = f"{checkpoint.name} ({checkpoint.skeleton.config.model_type})"
+    if {unit.kind for unit in discover(tensors)} <= {EMBEDDING}:
+        raise ModelError(f"A packed checkpoint needs linear layers that its loader unpacks; {called} has none: choose --target native or llama.cpp.")
+    changed = overwritten(checkpoint.skeleton)
+    if changed:
+        raise ModelError(
+            f"A packed checkpoint must load as it was written; of {called} transformers overwrites part of {changed[0]} while it loads one: choose "
+            "--target native or llama.cpp."
+        )
 
 
 def rows_of(checkpoint: Checkpoint) -> Rows:

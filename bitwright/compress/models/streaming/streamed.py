@@ -171,13 +171,14 @@ class Streamed(Residence):
 
     def _turn(self, station: Station, states: Sequence[Torch]) -> None:
         """Wait until it is the running job's turn, and give the station its weights."""
+        kept = []
         if self._context.job is not None:
             kept = [(self._hidden.put_away(each), each) for each in states]
             self._context.job.wait_at(station)
+        with torch._C.DisableTorchFunction():  # taps observe what the model does, and the guard what it reads
             for one, each in kept:
                 if one is not None:
                     self._hidden.bring_back(one, each)
-        with torch._C.DisableTorchFunction():  # taps observe what the model does
             if station is not self._last:
                 self._occupy(station)
             self._stand(station)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitwright.compress import Job, Model, WeightSwapper, swapping
+from bitwright.compress import LINEAR_VIEW, Job, Model, Room, WeightSwapper, load, swapping
 from bitwright.compress.models.streaming.weight_reader import WeightReader
 from bitwright.errors import ModelError
 from bitwright.progress import ignore
@@ -24,6 +24,13 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 def test_streamed_logits_are_those_in_memory_to_the_bit(folder: Path, tmp_path: Path) -> None:
     for expected, found in zip(logits(in_memory(folder)), logits(streamed(folder, tmp_path)), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_view_of_what_a_loader_unpacks_binds_weights_that_are_not_in_memory(llama_tied: Path, tmp_path: Path) -> None:
+    model = load(str(llama_tied), view=LINEAR_VIEW, room=Room(tmp_path, stream=True))
+    assert model.pieces.keys() == load(str(llama_tied), view=LINEAR_VIEW).pieces.keys()
+    for expected, found in zip(logits(in_memory(llama_tied)), logits(model), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
