@@ -93,7 +93,7 @@ class RunOptions:
     price_rows: PriceRows = ""
     disk_limit: DiskLimit = ""
 
-    def settings(self, *, cache_types: str = "f16") -> "bw.Settings":
+    def settings(self, *, cache_types: str = "f16", structure: str = "") -> "bw.Settings":
         """Return the settings of the run."""
         return bw.Settings(
             model=bw.pipeline.name_with(self.model, gguf=self.gguf, converter=self.converter),
@@ -120,6 +120,7 @@ class RunOptions:
             dtype=self.dtype,
             price_rows=self.price_rows,
             disk_limit_bytes=n_bytes(self.disk_limit, "The space for packed tensors"),
+            structure=bw.pipeline.structure_kinds(structure),
         )
 
 

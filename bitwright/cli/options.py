@@ -169,6 +169,15 @@ CacheTypes = Annotated[
         rich_help_panel=BUDGET,
     ),
 ]
+Structure = Annotated[
+    str,
+    typer.Option(
+        metavar="KINDS",
+        help="Parts that may be taken away where that measures better than coarser formats: attention (of a block), channels (of a feed-forward "
+        "part), heads, layers, or all. Default: none. For llama.cpp.",
+        rich_help_panel=BUDGET,
+    ),
+]
 AtMost = Annotated[
     str,
     typer.Option(

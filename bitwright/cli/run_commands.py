@@ -34,6 +34,7 @@ from bitwright.cli.options import (
     ShipCodec,
     SplitMaxSize,
     Steps,
+    Structure,
     TextColumn,
 )
 from bitwright.cli.output import (
@@ -61,6 +62,7 @@ def fit(
     effort: SearchOptions,
     machines: ClusterOptions,
     out_folder: OutFolder,
+    structure: Structure = "",
     engine_python: EnginePython = "",
     device: Device = "cpu",
 ) -> None:
@@ -68,7 +70,7 @@ def fit(
 
     The budget is --budget, or --memory with --context, or --at-most kl=NATS for the smallest file within a divergence.
     """
-    settings, by, limit, conditions = run.settings(), effort.search(), limits.limit(), ceilings.conditions()
+    settings, by, limit, conditions = run.settings(structure=structure), effort.search(), limits.limit(), ceilings.conditions()
     work: dict[str, Any] = {"device": device, "progress": Rows(), "cluster": machines.cluster()}
     if conditions.nats_at_most < inf:
         refuse_limit(limit)
@@ -79,6 +81,8 @@ def fit(
         fitted = bw.fit(asked, needed, out_folder, conditions=conditions, by=by, engine_python=engine_python, **work)
     opened = bw.open_run(out_folder)
     print_candidates(fitted.summary, fitted.plan.found)
+    if fitted.summary.structure is not None:
+        say(fitted.summary.structure.sentence)
     print_shipping(fitted.summary)
     print_texts(fitted.summary)
     print_experts(fitted.summary)

@@ -18,8 +18,9 @@ from bitwright.compress.codecs.rounding.rounding import Rounded, Rounding, Round
 from bitwright.compress.codecs.rounding.rounding import by_rows as round_groups
 from bitwright.compress.codecs.rounding.rounding import values as grid_values
 from bitwright.compress.codecs.row_sample import DrawnRows, RowSample, all_rows, drawn_rows
-from bitwright.compress.in_place.apply import applied, choice_loader, dropped, planned_weights, rounded_as
+from bitwright.compress.in_place.apply import applied, choice_loader, chosen_weights, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
+from bitwright.compress.in_place.narrowing import narrowed_weights
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, WeightSwapper, swapping
@@ -62,6 +63,16 @@ from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.module_view import LINEAR_VIEW, MODULE_VIEW, ModuleSource, ModuleView, n_experts_used_of
 from bitwright.compress.models.modules.structure import ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
+from bitwright.compress.models.ordered_source import (
+    OrderedSource,
+    PartOrder,
+    kept_energies,
+    ordered_importance,
+    ordered_model,
+    part_order,
+    require_orderable,
+    whole_structure,
+)
 from bitwright.compress.models.residence import IN_MEMORY, Address, Job, Weights, address, address_within
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
@@ -130,9 +141,11 @@ __all__ = [
     "ModuleSource",
     "ModuleView",
     "NamedRounding",
+    "OrderedSource",
     "Outline",
     "PackedTensors",
     "ParameterSlice",
+    "PartOrder",
     "PinnedCodes",
     "Placement",
     "Rerouting",
@@ -157,6 +170,7 @@ __all__ = [
     "auto_class",
     "bind_by_rows",
     "choice_loader",
+    "chosen_weights",
     "cut_importance",
     "cut_pieces",
     "describe_differences",
@@ -179,6 +193,7 @@ __all__ = [
     "integer_codec",
     "is_corrected",
     "is_latent",
+    "kept_energies",
     "layer_bytes",
     "layer_tensors",
     "list_tensors",
@@ -190,16 +205,20 @@ __all__ = [
     "n_experts_used_of",
     "name_with",
     "named_parts",
+    "narrowed_weights",
     "needed_bytes",
     "needs_moments",
     "open_checkpoint",
     "open_checkpoint_files",
     "open_headers",
     "open_source",
+    "ordered_importance",
+    "ordered_model",
     "outline_of",
     "packed_codec",
     "padded",
     "part_name",
+    "part_order",
     "parts_beside",
     "pin_codes",
     "pin_weights",
@@ -211,6 +230,7 @@ __all__ = [
     "read_imatrix",
     "read_pinned_weights",
     "read_tokenizer",
+    "require_orderable",
     "require_quantizable",
     "rerouted",
     "round_groups",
@@ -227,6 +247,7 @@ __all__ = [
     "tensors_in",
     "type_bytes",
     "weights_of",
+    "whole_structure",
     "window_ignored",
     "with_inputs",
     "without",

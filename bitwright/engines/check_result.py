@@ -1,7 +1,7 @@
 """Result of checking a built model, for any engine."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from bitwright.compress import Source
 from bitwright.objectives import standard_error
-from bitwright.spaces import Plan
 
 Floats = NDArray[np.float64]
 
@@ -98,7 +97,7 @@ def steady_context(nats: Floats, lengths: Sequence[int]) -> int:
     return max((int(quarter[(len(quarter) - 1) // 2]) for quarter in quarters), key=lambda i: float(nats[i]))
 
 
-def types_unlike(plan: Plan, built: Source) -> tuple[str, ...]:
-    """Return the tensors whose format is not that of the plan."""
+def types_unlike(formats: Mapping[str, str], built: Source) -> tuple[str, ...]:
+    """Return the tensors whose format is not that of `formats` (tensor → format)."""
     found = {tensor.name: tensor.stored for tensor in built.tensors}
-    return tuple(name for name, form in plan.formats.items() if found.get(name) != form)
+    return tuple(name for name, form in formats.items() if found.get(name) != form)

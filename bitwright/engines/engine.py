@@ -5,7 +5,7 @@ An engine is a folder beside this file that ends in `engine.py`, or a package of
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,9 +14,12 @@ from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import Check
 from bitwright.engines.container import Container
 from bitwright.engines.memory import MemoryModel, Serving
+from bitwright.engines.narrowed_source import NarrowedSource
 from bitwright.engines.parity import Parity
 from bitwright.errors import ModelError, UserError
-from bitwright.spaces import Target, part_of, uncut
+from bitwright.spaces import Structure, StructureKind, Target, part_of, uncut
+
+_NO_STRUCTURE = "Heads, channels and layers are taken away for llama.cpp; {name} loads no model without some of them: leave --structure out."
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,22 @@ class Engine(ABC):
             ModelError: see `held`.
         """
         return replace(model, source=self.held(model.source), pieces=cut_pieces(model.pieces, model.tensors, self.target.cut))
+
+    def require_structure(self, source: Source, kinds: Collection[StructureKind]) -> None:  # noqa: ARG002
+        """Raise if the engine cannot load the model of `source`, given as it holds it, without parts of these kinds.
+
+        Raises:
+            UserError: it does not.
+        """
+        raise UserError(_NO_STRUCTURE.format(name=self.name))
+
+    def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:  # noqa: ARG002
+        """Return what is written of a `source` of which only a structure is kept.
+
+        Raises:
+            UserError: the engine loads no such model, or the structure cannot be made of this one.
+        """
+        raise UserError(_NO_STRUCTURE.format(name=self.name))
 
     def require_codec(self, name: str) -> None:
         """Raise if the rounding `name` does not make the formats of this engine.

@@ -25,7 +25,7 @@ from bitwright.pipeline.settings import Settings
 from bitwright.pipeline.smallest import fit_smallest, smallest_plan
 from bitwright.pipeline.verbs import Fitted, describe, fit, plan, search, verify, write_plan
 from bitwright.pipeline.workers.cluster import Cluster, cluster_of
-from bitwright.spaces import cache_types
+from bitwright.spaces import cache_types, structure_kinds
 
 __all__ = [
     "METHODS",
@@ -86,6 +86,7 @@ __all__ = [
     "settings_for_limit",
     "settings_inputs",
     "smallest_plan",
+    "structure_kinds",
     "target_of",
     "text_comparison",
     "verify",

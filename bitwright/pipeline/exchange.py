@@ -143,6 +143,8 @@ def export(plan: Plan, to: str) -> Exported:
     require_same_model(plan, model.source)
     if plan.steps:
         raise PlanError(f"{to} expresses formats and no steps after them; this plan has the step {plan.steps[0].step}: plan without --step.")
+    if plan.structure is not None:
+        raise PlanError(f"{to} expresses formats of whole tensors; this plan has a structure: plan without --structure.")
     text = dialect.write(plan.formats, modules_of(model.tensors, model.pieces))
     if dialect.same_codes:
         return Exported(text, f"{to} reproduces the measured codes if it is given the plan's importance matrix ({plan.importance.path}).")

@@ -20,10 +20,14 @@ from bitwright.compress import (
     Floats,
     Model,
     PackedTensors,
+    PartOrder,
     Room,
     cut_importance,
     load,
     needs_moments,
+    ordered_importance,
+    ordered_model,
+    part_order,
     read_imatrix,
     write_imatrix,
 )
@@ -54,7 +58,7 @@ from bitwright.pipeline.settings import DTYPES, SELF, Settings
 from bitwright.pipeline.workers.bench import identity_of
 from bitwright.pipeline.workers.workers import Workers
 from bitwright.progress import Progress
-from bitwright.spaces import Target
+from bitwright.spaces import ORDERED_KINDS, Target
 from bitwright.written_files import digest
 
 
@@ -76,8 +80,15 @@ class LoadedRun:
 
     @cached_property
     def model(self) -> Model:
-        """The model with its tensors as the target holds them."""
-        return self.engine.held_model(self.whole)
+        """The model with its tensors as the target holds them, with heads and channels in order where some may be taken away."""
+        held = self.engine.held_model(self.whole)
+        return ordered_model(held, self.order) if self.order.digest else held
+
+    @cached_property
+    def order(self) -> PartOrder:
+        """The order of heads and channels, those that may be taken away, by what they give on the calibration text."""
+        kinds = [kind for kind in self.settings.structure if kind in ORDERED_KINDS]
+        return part_order(self.engine.held(self.whole.source), _imatrix(self), kinds) if kinds else PartOrder({}, {})
 
     @cached_property
     def engine(self) -> Engine:
@@ -97,7 +108,7 @@ class LoadedRun:
     @cached_property
     def texts(self) -> Texts:
         """Calibration and held-out tokens."""
-        return _texts(self.settings, self.model, store=self.store, progress=self.progress)
+        return _texts(self.settings, self.whole, store=self.store, progress=self.progress)
 
     @cached_property
     def levels(self) -> PackedTensors:
@@ -289,6 +300,11 @@ def _given_to(model: Model, name: str, shape: Shape, *, column: str) -> Texts:
 
 
 def _importance(loaded: LoadedRun) -> dict[str, Floats]:
+    """Return the importance of the input channels of the tensors as the target holds them; see `_imatrix`."""
+    return ordered_importance(cut_importance(_imatrix(loaded), loaded.whole.tensors, loaded.target.cut), loaded.order)
+
+
+def _imatrix(loaded: LoadedRun) -> dict[str, Floats]:
     """Return the importance matrix from the run's folder; it is collected again if it is missing or was changed.
 
     Raises:
@@ -304,7 +320,7 @@ def _importance(loaded: LoadedRun) -> dict[str, Floats]:
                 "with another --out."
             )
         loaded.store.put_text(IMATRIX_DIGEST, digest(path))
-    return cut_importance(read_imatrix(path, whole), whole, loaded.target.cut)
+    return read_imatrix(path, whole)
 
 
 def _made_importance(loaded: LoadedRun) -> dict[str, Floats]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bitwright.devices import Device
-from bitwright.objectives import Cost, CostObjective, NamedObjective
+from bitwright.objectives import Cost, CostObjective, Measurement, NamedObjective
 from bitwright.pipeline.planning.candidates import best, candidates, make_plan, own_candidate
 from bitwright.pipeline.planning.cost_limits import Conditions, CostLimit
 from bitwright.pipeline.planning.costs import limits_of, named_costs
@@ -49,6 +49,11 @@ class PlanRequest:
         text = ", ".join([self.text, *(limit.text for limit in self.limits)])
         by = origin(self.run, name, self.candidates[name], self.method)
         return make_plan(self.run, budget=text, strategy=name, measurement=measurement, cache=self.cache, by=by)
+
+    def best(self, values: Mapping[str, float]) -> tuple[Choice, Measurement]:
+        """Return the best measured candidate and its measurement, by `values`, or by divergence if they are empty."""
+        name, measurement = best(self.run, self.candidates, values)
+        return self.candidates[name], measurement
 
     def summary(self, values: Mapping[str, float]) -> RunSummary:
         """Return the report's numbers, with the best measured candidate by `values` as the selected one."""

@@ -17,7 +17,7 @@ from bitwright.pipeline.finishing.router_calibration import step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
 from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, PRICE_ROWS, SEED, SEQUENCE_LENGTH
-from bitwright.spaces import DEFAULT_CACHE, DEFAULT_CACHE_TYPE, AnyCacheTypes, CacheTypes, cache_types
+from bitwright.spaces import DEFAULT_CACHE, DEFAULT_CACHE_TYPE, AnyCacheTypes, CacheTypes, StructureKind, cache_types
 
 #: prefix of the model's settings among those of the run
 OF_MODEL = "model's "
@@ -60,7 +60,7 @@ class Settings:
     and with `stream` any is. `dtype` is the type that the model is computed in, one of `DTYPES`, empty for float32 on CPUs and bfloat16 elsewhere.
     `text_column` is the column of texts in tables, see `read_documents`. `price_rows` is the number of rows of a tensor by which its formats are
     priced, or `all`; empty for all of a small model and a sample of a larger one, see `priced_rows`. Packed tensors of the run folder take at most
-    `disk_limit_bytes`, twice the bytes of the source where that is 0.
+    `disk_limit_bytes`, twice the bytes of the source where that is 0. `structure` are the kinds of parts that may be taken away.
     """
 
     model: str
@@ -88,6 +88,7 @@ class Settings:
     dtype: str = ""
     price_rows: str = ""
     disk_limit_bytes: int = 0
+    structure: tuple[StructureKind, ...] = ()
 
     def __post_init__(self) -> None:
         if self.dtype not in ("", *DTYPES):
@@ -109,6 +110,7 @@ class Settings:
         for form in self.formats:
             engine.target.format(form)
         self._require_cache()
+        self._require_structure()
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
             if path and not Path(path).is_file():
                 raise TextError(f"The {what} must be a file; there is none at {path}: check the path.")
@@ -142,6 +144,11 @@ class Settings:
                 f"Cache types are measured in nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of them, "
                 f"or --cache-types {DEFAULT_CACHE_TYPE.lower()}."
             )
+
+    def _require_structure(self) -> None:
+        if self.structure and (self.remeasures or self.rounding != engine_named(self.target).codecs[0]):
+            what = ", ".join(self.steps) or self.ship_codec or self.rounding
+            raise UserError(f"With a structure, tensors ship as the search rounded them; {what} changes that: leave it or --structure out.")
 
     @property
     def engine(self) -> Engine:
@@ -210,6 +217,7 @@ class Settings:
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "rarely chosen experts": self.rare,
             "parts of the file": f"of at most {self.split_max_bytes} bytes" if self.split_max_bytes else "one",
+            "structure": ", ".join(self.structure) or "whole",
             "rows that formats are priced by": self.price_rows or "by the size of the model",
             "seed": str(self.seed),
             "computed in": self.dtype or "the type of the device",
@@ -224,6 +232,8 @@ class Settings:
             UserError: a rounding or a step needs it.
         """
         what = self.ship_codec if self.ships_sequentially else self.rounding if needs_moments(self.rounding) else ", ".join(self.steps)
+        if self.structure:
+            raise UserError("Structure is chosen with the whole model in memory: leave --structure out, or give more --search-memory.")
         if what:
             raise UserError(
                 f"A streamed model is quantized tensor by tensor; {what} runs blocks that it changes: leave it out, or give more --search-memory."
@@ -257,7 +267,7 @@ def settings_from_json(text: str) -> Settings:
         raise RunError(
             f"The settings of a run must be of this version of Bitwright; here {wrong[0]} is new or gone: search again with another --out."
         )
-    return Settings(**said | {name: tuple(said[name]) for name in ("formats", "skip", "steps")})
+    return Settings(**said | {name: tuple(said[name]) for name in ("formats", "skip", "steps", "structure")})
 
 
 def _with_origin(parts: Parts[Engine] | Parts[Proxy] | Parts[NamedRounding], name: str) -> str:

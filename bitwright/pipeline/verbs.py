@@ -14,7 +14,8 @@ from bitwright.engines import N_CONTEXTS, Check, check, engine_named, model_as_h
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import CostObjective, Shape, sample_texts
 from bitwright.pipeline.before_loading import require_fittable, require_routers, require_searchable
-from bitwright.pipeline.finishing.building import build, require_fit, target_of
+from bitwright.pipeline.finishing.building import build, importance_of, require_fit, target_of
+from bitwright.pipeline.finishing.planned_structure import model_of
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up, timed
 from bitwright.pipeline.plan_request import request_plan
 from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, Conditions
@@ -29,13 +30,14 @@ from bitwright.pipeline.run_lock import working_in
 from bitwright.pipeline.searching.run_search import search_budget, search_front
 from bitwright.pipeline.searching.search import DEFAULT, Search
 from bitwright.pipeline.settings import Settings
+from bitwright.pipeline.structured_fit import Alone, offer_structure
 from bitwright.pipeline.workers.cluster import Cluster
 from bitwright.pipeline.workers.opening import workers_on
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
 from bitwright.report import RunSummary, write_page
 from bitwright.search import solve
-from bitwright.spaces import Choice, Plan, file_bytes
+from bitwright.spaces import Budget, Choice, Plan, file_bytes
 from bitwright.written_files import publish_text, require_replaceable
 
 PROMPT = "The capital of France is"
@@ -73,6 +75,8 @@ def search(
         UserError: a setting cannot be used.
     """
     POINTS.require(n_points)
+    if settings.structure:
+        raise UserError("Structure is chosen by fit for one budget or memory, not for a front or a ceiling on the divergence: leave --structure out.")
     settings = _as_the_method_wants(settings, by)
     require_run_folder(settings, out, {REPORT: REPORT_KIND})
     require_searchable(settings, out, by=by, conditions=NO_CONDITIONS, device=device, progress=progress)
@@ -192,18 +196,24 @@ def fit(
         loaded = set_up(settings, out, device=device, progress=progress, workers=workers)
         _require_possible(loaded, limit)
         run = price(loaded)
-        request = request_plan(run, limit, conditions, objectives=by.objectives, method=by.method.name, as_published=by.as_published)
-        search_budget(loaded, request.run, budget_bits=8 * request.size_bytes, search=by, limits=request.limits)
-        named = request.candidates
-        judgement = judge(loaded, run, named, by.objectives, device=conditions.device)
-        found = request.plan(judgement.first_values())
+        if settings.structure and _is_too_small(run, limit):
+            found, summary, judgement = _structured_alone(loaded, run, limit)
+        else:
+            request = request_plan(run, limit, conditions, objectives=by.objectives, method=by.method.name, as_published=by.as_published)
+            search_budget(loaded, request.run, budget_bits=8 * request.size_bytes, search=by, limits=request.limits)
+            judgement = judge(loaded, run, request.candidates, by.objectives, device=conditions.device)
+            values = judgement.first_values()
+            found, summary = request.plan(values), request.summary(values)
+            if settings.structure:
+                alone = Alone(*request.best(values), found)
+                found, note = offer_structure(loaded, request.run, limit, request.size_bytes, alone)
+                summary = replace(summary, structure=note)
         write_plan(found, out / PLAN)
         with timed(run.store, "build"):
             path = build(found, out / loaded.engine.file_name, progress=progress)
         with timed(run.store, "check"):
             checked = _checked(loaded, found, path, engine_python)
         loaded.levels.keep(found.formats)
-        summary = request.summary(judgement.first_values())
         write_page(summary, out / REPORT)
         return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
@@ -221,9 +231,29 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
     target, whole = target_of(plan), load(plan.model.source, device, view=engine_named(plan.target).view, room=Room(Path(tempfile.gettempdir())))
     model = model_as_held(whole, target)
     require_fit(plan, model.source)
+    if plan.structure is not None:
+        model = model_of(plan, model, importance_of(plan, whole.source))
     length = min(_CHECKED_TOKENS, model.source.context_length or _CHECKED_TOKENS)
     texts = sample_texts(model, Shape(0, N_CONTEXTS, length), seed=plan.found.seed + 1, progress=progress)
     return check(model, plan, path, contexts=prefixes(texts.held_out.ids, N_CONTEXTS), prompt=PROMPT, engine_python=engine_python, progress=progress)
+
+
+def _is_too_small(run: Run, limit: BudgetOrMemory) -> bool:
+    """Return whether a budget is below the smallest file of formats alone, which parts taken away may reach."""
+    return isinstance(limit, Budget) and run.space.total_bytes(run.space.smallest()) > limit.size_bytes(run.space.n_weights)
+
+
+def _structured_alone(loaded: LoadedRun, run: Run, limit: BudgetOrMemory) -> tuple[Plan, RunSummary, CandidateScores]:
+    """Return the best plan with a structure for a budget that no formats alone are within, the summary with the smallest of these, and no scores."""
+    smallest, size_bytes = with_finest_cache(run).space.smallest(), require_needed(limit, _original(run), n_weights=run.space.n_weights)
+    measure(loaded, run, [smallest])
+    found, note = offer_structure(loaded, run, limit, size_bytes, Alone(smallest, run.measurements[tuple(smallest.tolist())], None))
+    summary = summarise(run, named={"smallest": smallest}, chosen="smallest", limit=None, costs=(), device=None)
+    return found, replace(summary, structure=note), CandidateScores((), ())
+
+
+def _original(run: Run) -> Original:
+    return Original(run.settings.model, run.settings.target, run.original_bytes)
 
 
 def _as_the_method_wants(settings: Settings, by: Search) -> Settings:
@@ -250,6 +280,8 @@ def _require_possible(loaded: LoadedRun, limit: BudgetOrMemory) -> None:
     original = Original(loaded.settings.model, loaded.settings.target, original_bytes(loaded))
     require_needed(limit, original, n_weights=sum(tensor.n_weights for tensor in loaded.model.tensors))
     space = with_cache_units(loaded, whole_space(loaded))
+    if loaded.settings.structure and isinstance(limit, Budget):
+        return  # parts taken away reach below the smallest file of formats
     served, size_bytes = bound_space(space, limit, original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)
 

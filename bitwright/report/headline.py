@@ -18,7 +18,10 @@ class Headline:
 
 def headline(summary: RunSummary) -> Headline:
     """Return the two sentences of a report's head as plain text."""
-    chosen = summary.chosen
+    chosen, note = summary.chosen, summary.structure
+    if note is not None and note.won:
+        nats = with_error(note.nats_per_token, note.standard_error)
+        return Headline(f"{summary.model} in {size(note.size_bytes)} at {nats} nats/token from the original", note.sentence)
     basis = "from the original" if isinstance(chosen.measured, Quality) else "from the original (predicted, not measured)"
     result = f"{summary.model} in {size(chosen.size_bytes)} at {divergence(chosen)} nats/token {basis}"
     rivals = _rivals(summary)

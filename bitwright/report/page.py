@@ -54,6 +54,8 @@ def page(summary: RunSummary) -> str:
     )
     kicker = f'<p class="kicker">Bitwright report · {escape(summary.target)}</p>'
     head = f'{kicker}<h1>{unbroken(escape(words.result))}</h1><p class="lead">{unbroken(escape(words.comparison))}</p>'
+    if summary.structure is not None and not summary.structure.won:
+        head += f'<p class="lead">{unbroken(escape(summary.structure.sentence))}</p>'
     return _FRAME.format(
         title=escape(f"{summary.model} · Bitwright"),
         style=_resource("page.css"),

@@ -14,6 +14,7 @@ from bitwright.report.cost_front import CostFront
 from bitwright.report.limits import SizeLimit
 from bitwright.report.search_history import SearchHistory
 from bitwright.report.shipping import Shipping
+from bitwright.report.structure_note import StructureNote
 from bitwright.report.tables.experts import ExpertUse
 from bitwright.spaces import Choice, Format, Space
 
@@ -75,7 +76,7 @@ class RunSummary:
     `candidates` exactly one is chosen. `courses` are the histories of the searches, none where no search measured plans. `shipping` compares the
     candidates where another rounding ships than the search used; they are then measured with the one that ships. `experts` are those of a mixture
     with their formats in the chosen candidate. `texts` compares the calibration texts where there are several, and `cost_fronts` has the front on
-    three axes for each cost that was asked for.
+    three axes for each cost that was asked for, and `structure` compares a plan with parts taken away with the chosen one, where they were offered.
     """
 
     model: str
@@ -96,6 +97,7 @@ class RunSummary:
     experts: tuple[ExpertUse, ...]
     texts: TextComparison | None
     cost_fronts: tuple[CostFront, ...]
+    structure: StructureNote | None = None
 
     def __post_init__(self) -> None:
         n_units = len(self.space.units)

@@ -1,6 +1,7 @@
 """Search for a plan: exact solvers of a sensitivity table, ask/tell strategies that measure plans, and Pareto fronts."""
 
 from bitwright.search.solvers.buckets import solve_in_buckets
+from bitwright.search.solvers.composite import Options, combined, either, one_decision, solve_composite
 from bitwright.search.solvers.constrained import solve_with_rows
 from bitwright.search.solvers.constraints import Row, at_least, bits_between
 from bitwright.search.solvers.front import Front, hull, hypervolume, nondominated, spread
@@ -41,6 +42,7 @@ __all__ = [
     "LocalSearchOptions",
     "NehviOptions",
     "Neighbourhood",
+    "Options",
     "Predict",
     "Problem",
     "Question",
@@ -61,7 +63,9 @@ __all__ = [
     "auto_front",
     "bits_between",
     "clustered",
+    "combined",
     "demote",
+    "either",
     "evopress",
     "given",
     "hull",
@@ -72,6 +76,7 @@ __all__ = [
     "nondominated",
     "nsga2",
     "nsga2_front",
+    "one_decision",
     "predicted_front",
     "promote",
     "proportional_reduction",
@@ -83,6 +88,7 @@ __all__ = [
     "scattered",
     "sizes_between",
     "solve",
+    "solve_composite",
     "solve_in_buckets",
     "solve_lagrangian",
     "solve_quadratic",

@@ -52,6 +52,7 @@ from bitwright.spaces.plan import (
     PlannedDivergence,
     PlannedEffort,
     PlannedModel,
+    PlannedStructure,
     Provenance,
     RequantizedCodes,
     planned_cache,
@@ -62,6 +63,7 @@ from bitwright.spaces.rules import Fused, Rule, RuleViolation
 from bitwright.spaces.small_file import TOKENIZER_BYTES, json_object, require_shallow, small_json, small_text
 from bitwright.spaces.space import Choice, Choices, Space
 from bitwright.spaces.sparse_format import NOfM, Pattern, SparseFormat
+from bitwright.spaces.structure import CHANNEL_STEP, ORDERED_KINDS, Structure, StructureKind, structure_kinds
 from bitwright.spaces.target import Target
 from bitwright.spaces.tie import Key, Tie, alone, by_channels, by_expert, by_layer, tied
 from bitwright.spaces.unit import KEPT, Tensor, Unit
@@ -70,6 +72,7 @@ __all__ = [
     "ABSENT",
     "ANY_CACHE",
     "CACHE_FORMATS",
+    "CHANNEL_STEP",
     "DEFAULT_CACHE",
     "DEFAULT_CACHE_TYPE",
     "DROP",
@@ -79,6 +82,7 @@ __all__ = [
     "KEPT",
     "LARGEST_FLOAT8",
     "NATIVE_FORMATS",
+    "ORDERED_KINDS",
     "PACKED_FORMATS",
     "PRUNE",
     "TOKENIZER_BYTES",
@@ -107,6 +111,7 @@ __all__ = [
     "PlannedDivergence",
     "PlannedEffort",
     "PlannedModel",
+    "PlannedStructure",
     "Provenance",
     "RankFormat",
     "RequantizedCodes",
@@ -116,6 +121,8 @@ __all__ = [
     "SignFormat",
     "Space",
     "SparseFormat",
+    "Structure",
+    "StructureKind",
     "Target",
     "Tensor",
     "TensorPart",
@@ -152,6 +159,7 @@ __all__ = [
     "rotation",
     "small_json",
     "small_text",
+    "structure_kinds",
     "tied",
     "uncut",
     "weight_space",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bitwright.errors import PlanError
 from bitwright.spaces.cache import CacheType, CacheTypes
 from bitwright.spaces.small_file import small_text
+from bitwright.spaces.structure import Structure
 
 PLAN_BYTES = 2**26  # of the longest plan: a million tensors have some 50 MB
 
@@ -107,6 +108,23 @@ def planned_cache(types: CacheTypes) -> PlannedCache:
     return PlannedCache.model_validate({"keys": types.keys, "values": types.values})
 
 
+class PlannedStructure(_Record):
+    """Structure of the written model: the groups of heads and the channels that are kept of each block; of a block of which neither is kept, nothing.
+
+    The parts named in `ordered` are in the order of what they give by the importance matrix, and `order` is the SHA-256 of that order.
+    """
+
+    head_groups: tuple[int, ...]
+    channels: tuple[int, ...]
+    ordered: tuple[Literal["channels", "heads"], ...] = ()
+    order: str = ""
+
+    @property
+    def kept(self) -> Structure:
+        """Return it as a `Structure`."""
+        return Structure(self.head_groups, self.channels)
+
+
 class PlannedEffort(_Record):
     """Effort of a search: choices measured, tokens read forward and backward, and whole minutes."""
 
@@ -141,7 +159,8 @@ class Provenance(_Record):
 class Plan(_Record):
     """Quantization plan: the format of every tensor.
 
-    `formats` maps each quantized tensor to the name of its format; all others stay as stored. `size_bytes` is the exact size of the finished file,
+    `formats` maps each quantized tensor to the name of its format; all others stay as stored. Where there is a `structure`, formats are those of the
+    whole tensors, of which only a part is written. `size_bytes` is the exact size of the finished file,
     or of its parts of at most `split_max_bytes` each, where that is not 0, and `divergence` holds with the KV cache types of `cache`. `steps` replace
     the weights of some unquantized tensors, in the format that they are stored in.
     """
@@ -151,6 +170,7 @@ class Plan(_Record):
     target_version: str
     model: PlannedModel
     formats: dict[str, str]
+    structure: PlannedStructure | None = None
     size_bytes: int = Field(gt=0)
     split_max_bytes: int = Field(default=0, ge=0)
     divergence: PlannedDivergence
@@ -162,7 +182,8 @@ class Plan(_Record):
 
     def to_json(self) -> str:
         """Return the plan as indented JSON, one tensor per line."""
-        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+        left_out = {"structure"} if self.structure is None else set()
+        return json.dumps(self.model_dump(mode="json", exclude=left_out), indent=2) + "\n"
 
     def to_tensor_types(self) -> str:
         """Return the plan as lines for `llama-quantize --tensor-type-file`: a regular expression that matches one tensor's name, `=`, a type."""

@@ -86,7 +86,12 @@ def choice_loader(swapper: WeightSwapper, model: Model, levels: PackedTensors, s
         _ = levels.replacements
 
     def load(choice: Choice) -> None:
-        formats = {tensor.name: space.formats[f] for unit, f in zip(space.units, choice, strict=True) for tensor in unit.tensors}
-        swapper.load(planned_weights(model, levels, formats=formats), chosen_cache(space, choice))
+        swapper.load(chosen_weights(model, levels, space, choice), chosen_cache(space, choice))
 
     return load
+
+
+def chosen_weights(model: Model, levels: PackedTensors, space: Space, choice: Choice) -> Weights:
+    """Return the weights of a choice `(n_units,)` of the space; tensors in their stored format are left out."""
+    formats = {tensor.name: space.formats[f] for unit, f in zip(space.units, choice, strict=True) for tensor in unit.tensors}
+    return planned_weights(model, levels, formats=formats)

@@ -107,7 +107,7 @@ def _checked(container: CheckpointContainer, request: CheckRequest, *, narrow: b
         engine_name=found.engine,
         size_promised=plan.size_bytes,
         size_found=container.size_bytes(path),
-        wrong_types=types_unlike(plan, built),
+        wrong_types=types_unlike(plan.formats, built),
         in_torch=mean_divergence(original, planned),
         in_engine=mean_divergence(original, found.log_probabilities),
         engine_gap=mean_divergence(found.in_torch, found.log_probabilities),

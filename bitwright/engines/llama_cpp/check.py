@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bitwright.compress import GgufSource, Model, PackedTensors, Weights, applied, extremes, integer_codec, quantized_cache
+from bitwright.compress import GgufSource, Model, PackedTensors, Source, Weights, applied, extremes, integer_codec, quantized_cache
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import (
     HEALTHY_NATS,
@@ -34,6 +34,7 @@ from bitwright.engines.llama_cpp.gguf_writer import write_gguf
 from bitwright.engines.llama_cpp.parity import require_window, tokenizes_alike
 from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.split_gguf_container import split_bytes
+from bitwright.engines.llama_cpp.structured_source import StructuredSource
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.errors import ModelError
 from bitwright.objectives import is_mixture, next_token_log_probabilities
@@ -139,10 +140,11 @@ def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
     lengths = [len(context) for context in contexts]
     require_window(model, max(lengths))
     built, n_threads = GgufSource(path), torch.get_num_threads()
-    _require_alike(model, built)
+    kept = None if plan.structure is None else StructuredSource(model.source, plan.structure.kept)
+    _require_alike(kept or model.source, built)
     with request.progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
         original_in_torch = next_token_log_probabilities(model, contexts)
-        with applied(model, _weights_of(model, built)), quantized_cache(model, plan.cache.types):
+        with applied(model, kept.widened(built) if kept else _weights_of(model, built)), quantized_cache(model, plan.cache.types):
             planned_in_torch = next_token_log_probabilities(model, contexts)
         with applied(model, _weights_of(model, GgufSource(reference))):
             reference_in_torch = next_token_log_probabilities(model, contexts)
@@ -157,7 +159,7 @@ def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
     return LlamaCppCheck(
         size_promised=_promised_bytes(plan, built),
         size_found=sum(part.stat().st_size for part in built.parts),
-        wrong_types=types_unlike(plan, built),
+        wrong_types=types_unlike(kept.renamed(plan.formats) if kept else plan.formats, built),
         cache=plan.cache.types,
         in_torch=mean_divergence(original_in_torch, planned_in_torch),
         in_engine=mean_divergence(original_in_torch, planned_in_engine),
@@ -173,9 +175,9 @@ def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
     )
 
 
-def _require_alike(model: Model, built: GgufSource) -> None:
+def _require_alike(planned: Source, built: GgufSource) -> None:
     found = {tensor.name: tensor.shape for tensor in built.tensors}
-    unlike = [tensor.name for tensor in model.tensors if found.get(tensor.name) != tensor.shape]
+    unlike = [tensor.name for tensor in planned.tensors if found.get(tensor.name) != tensor.shape]
     if unlike:
         raise ModelError(
             f"A file must hold every tensor of the model it was built from; {built.path} has no {unlike[0]} of the same shape "

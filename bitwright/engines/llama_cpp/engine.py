@@ -1,6 +1,6 @@
 """llama.cpp as an engine: one GGUF file, tensors as libggml packs them, its own memory, parity and check."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,11 +14,14 @@ from bitwright.engines.llama_cpp.gguf_container import GgufContainer
 from bitwright.engines.llama_cpp.memory_model import LlamaCppMemory, server_arguments
 from bitwright.engines.llama_cpp.parity import LlamaCppParity
 from bitwright.engines.llama_cpp.split_gguf_container import SplitGgufContainer, require_part_bytes
+from bitwright.engines.llama_cpp.structured_source import StructuredSource, require_structure_taken
 from bitwright.engines.llama_cpp.target import LLAMA_CPP, held
 from bitwright.engines.llama_cpp.view import LLAMA_CPP_VIEW
 from bitwright.engines.memory import MemoryModel, Serving
+from bitwright.engines.narrowed_source import NarrowedSource
 from bitwright.engines.parity import Parity
 from bitwright.errors import UserError
+from bitwright.spaces import Structure, StructureKind
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,14 @@ class LlamaCppEngine(Engine):
     def held(self, source: Source) -> Source:
         """Return the tensors as llama.cpp holds them: latent attention split by head."""
         return held(source)
+
+    def require_structure(self, source: Source, kinds: Collection[StructureKind]) -> None:
+        """Raise `UserError` if no architecture of llama.cpp takes the model of `source` without parts of these kinds."""
+        require_structure_taken(source, kinds)
+
+    def narrowed(self, source: Source, structure: Structure) -> NarrowedSource:
+        """Return the tensors and metadata that llama.cpp loads with that structure."""
+        return StructuredSource(source, structure)
 
     def require_codec(self, name: str) -> None:
         """Raise `UserError` if `name` is none of `codecs`."""

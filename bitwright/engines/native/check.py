@@ -96,7 +96,7 @@ def check_native(container: CheckpointContainer, request: CheckRequest) -> Nativ
         engine_name=_ENGINE,
         size_promised=plan.size_bytes,
         size_found=container.size_bytes(path),
-        wrong_types=types_unlike(plan, built),
+        wrong_types=types_unlike(plan.formats, built),
         in_torch=mean_divergence(original, planned),
         in_engine=mean_divergence(original, found),
         engine_gap=mean_divergence(planned, found),

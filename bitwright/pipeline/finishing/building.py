@@ -19,12 +19,14 @@ from bitwright.compress import (
     named_parts,
     needs_moments,
     open_source,
+    ordered_importance,
     parts_beside,
     read_imatrix,
     read_pinned_weights,
 )
 from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names, split_engine
 from bitwright.errors import BrokenPromiseError, OutputError, PlanError
+from bitwright.pipeline.finishing.planned_structure import Written, order_of, ordered_source, require_structure, written
 from bitwright.pipeline.results import plan_inputs, require_place, require_results
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import ABSENT, DROP, Kept, Plan, Target, Tensor, expert_of
@@ -51,16 +53,16 @@ def build(plan: Plan, out: Path, *, split_max_bytes: int = 0, progress: Progress
     whole = open_source(plan.model.source, engine.view)
     source, container = engine.held(whole), engine.container(plan.model.source)
     require_fit(plan, source)
-    bytes_of, changed = packing(plan, engine.target, whole), changed_by_steps(plan, source)
-    n_weights = sum(tensor.n_weights for tensor in source.tensors if tensor.name in plan.formats)
+    kept = written(plan, engine, source_of(plan, whole), packing(plan, engine.target, whole))
+    n_weights = sum(tensor.n_weights for tensor in kept.source.tensors if tensor.name in kept.formats)
     with (progress or Silent()).stage(f"Writing {out.name}", n_weights) as advance:
 
         def packed(tensor: Tensor) -> Bytes:
             advance(tensor.n_weights)
-            return bytes_of(tensor)
+            return kept.packed(tensor)
 
-        first = container.write(out, Recipe(source, plan.formats, changed), packed)
-    found, promised = container.size_bytes(first), promised_bytes(plan, source, engine)
+        first = container.write(out, Recipe(kept.source, kept.formats, changed_by_steps(plan, source)), packed)
+    found, promised = container.size_bytes(first), promised_bytes(plan, kept, engine)
     if found != promised:
         for file in container.files(first):
             withdraw(file)
@@ -81,13 +83,13 @@ def files_of(plan: Plan, path: Path) -> list[Path]:
     return engine_named(plan.target).container(plan.model.source).files(path)
 
 
-def promised_bytes(plan: Plan, source: Source, engine: Engine) -> int:
+def promised_bytes(plan: Plan, kept: Written, engine: Engine) -> int:
     """Return the bytes of a plan's file as `engine` writes it: those of the plan, unless it is cut otherwise than planned."""
     planned = split_engine(plan.target, plan.split_max_bytes)
     if planned == engine:
         return plan.size_bytes
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
-        fixed = [of.container(plan.model.source).fixed_bytes(source, plan.formats, Path(scratch)) for of in (planned, engine)]
+        fixed = [of.container(plan.model.source).fixed_bytes(kept.source, kept.formats, Path(scratch)) for of in (planned, engine)]
     return plan.size_bytes - fixed[0] + fixed[1]
 
 
@@ -98,7 +100,7 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
         PlanError: the target does not have the rounding, or the importance matrix or saved codes are not those the plan was made with.
     """
     engine, rounding = engine_named(target.name), plan.rounding
-    source = engine.held(whole)
+    source = source_of(plan, whole)
     if isinstance(rounding, Kept):
         codes = PinnedCodes(Path(rounding.path), rounding.sha256)
 
@@ -114,10 +116,32 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
             f"A model for {target.name} can be requantized with {', '.join(filterfalse(needs_moments, engine.codecs))}; this plan says "
             f"'{rounding.shipped}': make the plan again."
         )
-    importance = read_imatrix(_importance_path(plan), whole.tensors)
+    importance = importance_of(plan, whole)
     codec = engine.codec(rounding.shipped, {})
-    levels = PackedTensors(Path(), source, codec, cut_importance(importance, whole.tensors, target.cut))
+    importance = cut_importance(importance, whole.tensors, target.cut)
+    if plan.structure is not None:
+        importance = ordered_importance(importance, order_of(plan.structure, engine.held(whole), importance))
+    levels = PackedTensors(Path(), source, codec, importance)
     return lambda tensor: levels.encode(tensor, target.format(plan.formats[tensor.name]))
+
+
+def source_of(plan: Plan, whole: Source) -> Source:
+    """Return the tensors of the model `whole` as the plan's engine holds them, with heads and channels in the plan's order.
+
+    Raises:
+        PlanError: the importance matrix is not the plan's, or the order is another one.
+    """
+    held = engine_named(plan.target).held(whole)
+    return held if plan.structure is None else ordered_source(plan, held, importance_of(plan, whole))
+
+
+def importance_of(plan: Plan, whole: Source) -> dict[str, Floats]:
+    """Read the importance matrix of a plan, for the model `whole`.
+
+    Raises:
+        PlanError: it is missing, or has changed since.
+    """
+    return read_imatrix(_importance_path(plan), whole.tensors)
 
 
 def changed_by_steps(plan: Plan, source: Source) -> dict[str, Floats]:
@@ -175,6 +199,7 @@ def require_fit(plan: Plan, source: Source) -> None:
             "its spelling, or give it another format."
         )
     _require_experts(plan, source)
+    require_structure(plan, _engine_of(plan), source)
 
 
 def require_same_model(plan: Plan, source: Source) -> None:

@@ -4,7 +4,7 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
-from bitwright.compress import open_headers, open_source
+from bitwright.compress import Source, open_headers, open_source
 from bitwright.engines import DEFAULT_ENGINE, Anatomy, MemoryUse, Serving, engine_named, memory_model_named
 from bitwright.errors import BudgetError, UserError
 from bitwright.pipeline.finishing.building import target_of
@@ -36,8 +36,11 @@ def memory_of(name: str, serving: Serving, *, target: str = DEFAULT_ENGINE) -> M
     """
     if name.endswith(_PLAN):
         plan = read_plan(Path(name))
-        memory = memory_model_named(target_of(plan).name)
-        return memory.anatomy(open_headers(plan.model.source, engine_named(plan.target).view).least).use(serving, file_bytes=plan.size_bytes)
+        memory, engine = memory_model_named(target_of(plan).name), engine_named(plan.target)
+        source: Source = open_headers(plan.model.source, engine.view).least
+        if plan.structure is not None:
+            source = engine.narrowed(engine.held(source), plan.structure.kept)
+        return memory.anatomy(source).use(serving, file_bytes=plan.size_bytes)
     memory, source = memory_model_named(target), open_source(name, engine_named(target).view)
     with tempfile.TemporaryDirectory(prefix="bitwright-") as scratch:
         file_bytes = engine_named(target).container(name).fixed_bytes(source, (), Path(scratch))

@@ -1,0 +1,55 @@
+"""Parts of a model that are taken away, as zero columns of the matrices that they end in.
+
+The output of attention is a product with the concatenated outputs of its heads, that of a feed-forward part one with its channels, so a zero column
+takes a head or a channel away exactly.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bitwright.compress.models.model import Model
+from bitwright.compress.models.ordered_source import whole_structure
+from bitwright.compress.models.residence import Weights
+from bitwright.compress.models.source import Floats, Source
+from bitwright.spaces import Structure, Tensor
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """Weights of a tensor as its source has them."""
+
+    source: Source
+    tensor: Tensor
+
+    def __call__(self) -> Floats:
+        """Return the weights `(n_rows, n_columns)`."""
+        return self.source.read(self.tensor)
+
+
+@dataclass(frozen=True)
+class NarrowedWeights:
+    """Weights of a matrix of which the first `n_columns` columns are kept, and the others are zero."""
+
+    whole: Callable[[], Floats]
+    n_columns: int
+
+    def __call__(self) -> Floats:
+        """Return the weights `(n_rows, n_columns)`."""
+        weights = self.whole().copy()
+        weights[:, self.n_columns :] = 0
+        return weights
+
+
+def narrowed_weights(model: Model, weights: Weights, structure: Structure) -> Weights:
+    """Return `weights` with zero columns for the parts that are not kept; heads and channels of the model are in the order in which they are kept."""
+    whole, tensors, found = whole_structure(model.source), {tensor.name: tensor for tensor in model.tensors}, dict(weights)
+    for role, kept, full in (
+        ("attn_output", structure.head_groups, whole.head_groups),
+        ("ffn_down", structure.channels, whole.channels),
+    ):
+        for layer, (n_kept, n_full) in enumerate(zip(kept, full, strict=True)):
+            if n_kept < n_full:
+                tensor = tensors[f"blk.{layer}.{role}.weight"]
+                given = weights.get(tensor.name, StoredWeights(model.source, tensor))
+                found[tensor.name] = NarrowedWeights(given, tensor.shape[-1] // n_full * n_kept)
+    return found

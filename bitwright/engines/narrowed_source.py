@@ -1,0 +1,35 @@
+"""Source of which parts are taken away: what an engine writes of a model with another structure, and how it is read back."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+from bitwright.compress import Bytes, Source, Weights
+from bitwright.spaces import Tensor
+
+
+class NarrowedSource(Source):
+    """Tensors that are kept of a whole model, by the names that they have in the file."""
+
+    @abstractmethod
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return the tensor of the whole model that a tensor is cut from."""
+
+    @abstractmethod
+    def renamed(self, formats: Mapping[str, str]) -> dict[str, str]:
+        """Return the formats of a plan of the whole model (tensor → format) by the names of what is kept."""
+
+    @abstractmethod
+    def narrowed(self, tensor: Tensor, packed: Bytes, form: str) -> Bytes:
+        """Return the bytes that are kept of those of the whole tensor in the format named, `(n_bytes,)`."""
+
+    @abstractmethod
+    def widened(self, file: Source) -> Weights:
+        """Return what gives the matrices of the whole model as `file` has them, zero where nothing is kept."""
+
+    @abstractmethod
+    def require_whole_blocks(self, formats: Mapping[str, str]) -> None:
+        """Raise if what is kept of a row is no whole number of blocks of its format in `formats` (tensor of the whole model → format).
+
+        Raises:
+            UserError: it is none.
+        """

@@ -1,0 +1,79 @@
+"""Model of a plan with a structure: its heads and channels in the order that the plan was measured with, and what is written of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bitwright.compress import Bytes, Floats, Model, OrderedSource, PartOrder, Source, ordered_model, part_order
+from bitwright.engines import Engine, NarrowedSource
+from bitwright.errors import PlanError, UserError
+from bitwright.spaces import Plan, PlannedStructure, Tensor
+
+
+@dataclass(frozen=True)
+class Written:
+    """Source of what is written of a plan, its formats (tensor → format), and the function from a tensor to its packed bytes."""
+
+    source: Source
+    formats: Mapping[str, str]
+    packed: Callable[[Tensor], Bytes]
+
+
+def order_of(planned: PlannedStructure, source: Source, importance: Mapping[str, Floats]) -> PartOrder:
+    """Return the order of heads and channels of a plan, for the `source` as the engine holds it.
+
+    Raises:
+        PlanError: it is not the order that the plan was measured with.
+    """
+    order = part_order(source, importance, planned.ordered)
+    if order.digest != planned.order:
+        raise PlanError(
+            f"A plan with a structure needs the order of heads and channels that it was measured with; that of {source.name} differs: make the plan "
+            "again."
+        )
+    return order
+
+
+def ordered_source(plan: Plan, source: Source, importance: Mapping[str, Floats]) -> Source:
+    """Return the source with its heads and channels in the order of a plan, where that has one.
+
+    Raises:
+        PlanError: see `order_of`.
+    """
+    return source if plan.structure is None else OrderedSource(source, order_of(plan.structure, source, importance))
+
+
+def model_of(plan: Plan, model: Model, importance: Mapping[str, Floats]) -> Model:
+    """Return the model with its heads and channels in the order of a plan, where that has one.
+
+    Raises:
+        PlanError: see `order_of`.
+    """
+    return model if plan.structure is None else ordered_model(model, order_of(plan.structure, model.source, importance))
+
+
+def require_structure(plan: Plan, engine: Engine, source: Source) -> None:
+    """Raise if the structure of a plan cannot be made of the model of `source` with its formats, or be loaded by the engine.
+
+    Raises:
+        PlanError: see above.
+    """
+    if plan.structure is None:
+        return
+    try:
+        engine.require_structure(source, ())
+        engine.narrowed(source, plan.structure.kept).require_whole_blocks(plan.formats)
+    except UserError as error:
+        raise PlanError(str(error)) from error
+
+
+def written(plan: Plan, engine: Engine, source: Source, packed: Callable[[Tensor], Bytes]) -> Written:
+    """Return what is written of a plan; `source` is in the plan's order, and `packed` gives the bytes of its tensors in the plan's formats."""
+    if plan.structure is None:
+        return Written(source, plan.formats, packed)
+    kept: NarrowedSource = engine.narrowed(source, plan.structure.kept)
+
+    def narrowed(tensor: Tensor) -> Bytes:
+        whole = kept.of(tensor)
+        return kept.narrowed(tensor, packed(whole), plan.formats[whole.name])
+
+    return Written(kept, kept.renamed(plan.formats), narrowed)

@@ -1,0 +1,153 @@
+"""Options of the blocks of a model: how much of attention and of the feed-forward part is kept, and the formats of what is kept.
+
+The loss of a format is that of the run's table, scaled to the divergence that was measured at the operating point, times the share of the part that
+is kept: of the groups of heads, or of the energy of the channels. The loss of taking away was measured there, one part at a time, and is interpolated
+between measured widths over the energy that is taken away.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.engines import Engine
+from bitwright.search import Options, combined, either, one_decision
+from bitwright.spaces import CHANNEL_STEP, Choice, Space, Structure, StructureKind, Tensor
+
+_WIDE_STEP = 256  # blocks of K-quants
+_FEWEST_WIDE = 4  # of these in a part that is narrowed by as many
+_SMALLEST = 0.5  # share of the channels that are kept at least
+_ATTENTION = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output")
+
+
+@dataclass(frozen=True, eq=False)
+class StructurePrices:
+    """Nats/token of taking away, by block: attention by the number of groups that are kept, the feed-forward part by the number of channels, and the
+    whole block. `shares` are the shares of energy that the first channels of a block give, `(n_channels + 1,)`.
+    """
+
+    groups: tuple[Mapping[int, float], ...]
+    channels: tuple[Mapping[int, float], ...]
+    blocks: Mapping[int, float]
+    shares: tuple[NDArray[np.float64], ...]
+
+    def of_channels(self, layer: int, kept: int) -> float:
+        """Return the loss of keeping so many channels, interpolated over the energy that is taken away."""
+        known = sorted((1 - float(self.shares[layer][n]), nats) for n, nats in self.channels[layer].items())
+        return float(np.interp(1 - self.shares[layer][kept], [taken for taken, _ in known], [nats for _, nats in known]))
+
+
+def widths(n_channels: int) -> list[int]:
+    """Return the numbers of channels that may be kept, all of them first: multiples of 256 where there are many, else of 32."""
+    step = _WIDE_STEP if n_channels >= _FEWEST_WIDE * _WIDE_STEP else CHANNEL_STEP
+    first = max(step, -(-int(_SMALLEST * n_channels) // step) * step)
+    return [n_channels, *(n for n in range((n_channels - 1) // step * step, first - 1, -step))]
+
+
+def group_numbers(n_groups: int, kinds: Sequence[StructureKind]) -> list[int]:
+    """Return the numbers of groups of heads that may be kept, all of them first."""
+    return [n_groups, *(range(n_groups - 1, 0, -1) if "heads" in kinds else ()), *([0] if "attention" in kinds else ())]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockOptions:
+    """Maker of the options of blocks, by a `table` `(n_units, n_formats)` in nats/token for the units of `space`, which has none for the cache.
+
+    `fixed` are the tensors that are in no unit, and `cache_bits` those of a group of heads of a block. Picks are the formats of a block's units, then
+    its groups of heads and its channels.
+    """
+
+    engine: Engine
+    space: Space
+    table: NDArray[np.float64]
+    fixed: tuple[Tensor, ...]
+    whole: Structure
+    prices: StructurePrices
+    cache_bits: int
+
+    def groups(self, dearer: float) -> list[Options]:
+        """Return the options of every block, then those of every unit outside the blocks, with the prices of taking away times `dearer`."""
+        outside = [u for u, unit in enumerate(self.space.units) if unit.layer < 0]
+        return [*(self._block(layer, dearer) for layer in range(self.whole.n_layers)), *(self._unit(u) for u in outside)]
+
+    def chosen(self, picks: Sequence[NDArray[np.int64]]) -> tuple[Choice, Structure]:
+        """Return the formats of all units and the structure of the picks of `groups`."""
+        choice, kept = self.space.smallest(), list[tuple[int, int]]()
+        outside = [u for u, unit in enumerate(self.space.units) if unit.layer < 0]
+        for layer, picked in enumerate(picks[: self.whole.n_layers]):
+            choice[self._units(layer, attention=True) + self._units(layer, attention=False)] = picked[:-2]
+            kept.append((int(picked[-2]), int(picked[-1])))
+        for u, picked in zip(outside, picks[self.whole.n_layers :], strict=True):
+            choice[u] = picked[0]
+        return choice, Structure(tuple(groups for groups, _ in kept), tuple(channels for _, channels in kept))
+
+    def fixed_bits(self) -> int:
+        """Return the bits that no block has: of the file's header and the tensors outside that no choice changes."""
+        return self.space.fixed_bits - sum(self._bits(tensor, tensor.shape) for tensor in self.fixed if tensor.name.startswith("blk."))
+
+    def _units(self, layer: int, *, attention: bool) -> list[int]:
+        units = enumerate(self.space.units)
+        return [u for u, unit in units if unit.layer == layer and unit.kind.startswith(_ATTENTION) == attention]
+
+    def _unit(self, u: int) -> Options:
+        offered = np.flatnonzero(self.space.offered[u])
+        return one_decision(self.space.size_bits[u, offered], self.table[u, offered], offered)
+
+    def _block(self, layer: int, dearer: float) -> Options:
+        prices, full = self.prices, (self.whole.head_groups[layer], self.whole.channels[layer])
+        attention = [
+            part.plus(bits=n * self.cache_bits, loss=dearer * nats)
+            for n, nats in prices.groups[layer].items()
+            for part in self._part(layer, n, attention=True, share=n / full[0], kept=n / full[0])
+        ]
+        shares = prices.shares[layer]
+        feed_forward = [
+            part.plus(bits=0, loss=dearer * prices.of_channels(layer, n))
+            for n in (widths(full[1]) if len(prices.channels[layer]) > 1 else [full[1]])
+            for part in self._part(layer, n, attention=False, share=float(shares[n]), kept=n / full[1])
+        ]
+        whole = combined(either(*attention), either(*feed_forward))
+        n_attention = len(self._units(layer, attention=True))
+        order = [*range(n_attention), *range(n_attention + 1, whole.picks.shape[1] - 1), n_attention, whole.picks.shape[1] - 1]
+        whole = Options(whole.bits, whole.loss, whole.picks[:, order])
+        if layer not in prices.blocks:
+            return whole
+        none = np.append(self.space.smallest()[self._units(layer, attention=True) + self._units(layer, attention=False)], [0, 0])
+        return either(whole, Options(np.zeros(1, dtype=np.int64), np.array([dearer * prices.blocks[layer]]), none[None]))
+
+    def _part(self, layer: int, n: int, *, attention: bool, share: float, kept: float) -> list[Options]:
+        """Return the options of a part of a block of which `n` groups or channels are kept, none where no format stores them."""
+        units, number = self._units(layer, attention=attention), one_decision(np.zeros(1, dtype=np.int64), np.zeros(1), np.array([n]))
+        if not n:
+            smallest = Options(np.zeros(1, dtype=np.int64), np.zeros(1), self.space.smallest()[units][None])
+            return [combined(smallest, number)]
+        decisions = [self._narrow(u, kept=kept, share=share) for u in units]
+        if any(decision is None for decision in decisions):
+            return []
+        fixed = [t for t in self.fixed if t.name.startswith(f"blk.{layer}.") and t.name.split(".")[2].startswith(_ATTENTION) == attention]
+        bits = sum(self._bits(tensor, _narrowed(tensor, kept)) for tensor in fixed)
+        return [combined(*(decision for decision in decisions if decision is not None), number).plus(bits=bits, loss=0.0)]
+
+    def _narrow(self, u: int, *, kept: float, share: float) -> Options | None:
+        """Return the options of a unit of which a part is kept, None where none of its formats stores that."""
+        (tensor,) = self.space.units[u].tensors
+        shape = _narrowed(tensor, kept)
+        fitting = [f for f in np.flatnonzero(self.space.offered[u]) if self.space.formats[f].fits(shape)]
+        if not fitting:
+            return None
+        bits = np.array([8 * self.engine.target.stored_bytes(shape, self.space.formats[f]) for f in fitting], dtype=np.int64)
+        return one_decision(bits, share * self.table[u, fitting], np.array(fitting, dtype=np.int64))
+
+    def _bits(self, tensor: Tensor, shape: tuple[int, ...]) -> int:
+        return 8 * self.engine.target.stored_bytes(shape, self.engine.target.format(tensor.stored))
+
+
+def _narrowed(tensor: Tensor, kept: float) -> tuple[int, ...]:
+    """Return the shape of a tensor of a part of which the share `kept` of groups or channels is kept."""
+    role = tensor.name.split(".")[2]
+    if "norm" in role:
+        return tensor.shape
+    if role in ("attn_output", "ffn_down"):
+        return (*tensor.shape[:-1], round(tensor.shape[-1] * kept))
+    return (round(tensor.shape[0] * kept), *tensor.shape[1:])

@@ -1,0 +1,179 @@
+"""Search of structure and formats together, from the best choice of formats alone.
+
+1. Measure what taking each part away costs, one at a time, with all other weights as in that choice (the operating point): there, not at the
+   original, is where taking away competes with rounding.
+2. Solve structure and formats as one knapsack of composite options (`structured_options`). Losses of parts that are taken away do not add up (the
+   counterexample of EvoPress, Sieberling et al., 2024), so it is solved with several multiples of their prices, and each solution is measured.
+3. The best by calibration text are candidates, and compete with formats alone on held-out text.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from bitwright.compress import EXPANDED_BYTES, chosen_weights, kept_energies, narrowed_weights, swapping, whole_structure
+from bitwright.errors import BudgetError
+from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Tokens
+from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
+from bitwright.pipeline.planning.structured_size import CountedBytes
+from bitwright.pipeline.run import Run
+from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, group_numbers, widths
+from bitwright.search import solve_composite
+from bitwright.spaces import Choice, Structure, StructureKind, chosen_cache, weight_space, without_cache
+
+_AWAY = "parts taken away"  # of the keys of what is measured
+_DEARER = (1.0, 2.0, 4.0, 8.0)
+_PROBE_TOKENS, _FEWEST_PROBES = 1024, 4  # tokens and sequences by which taking away is priced
+_RANKED_TOKENS = 4096  # tokens by which solutions are compared
+_SHARES = (0.75, 0.5)  # of the channels, at which their prices are measured
+_FINALISTS = 2
+_ROUNDS = 4
+_LEAST = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredChoice:
+    """Formats `(n_units,)` of the whole tensors and the structure that is kept of them, with the bytes of the file."""
+
+    choice: Choice
+    structure: Structure
+    size_bytes: int
+
+    @property
+    def key(self) -> Choice:
+        """The choice and the structure in one row."""
+        return np.concatenate([self.choice, self.structure.head_groups, self.structure.channels])
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredSearch:
+    """Search of a run for structure within `counted` bytes, from the choice `start` of formats alone."""
+
+    loaded: LoadedRun
+    run: Run
+    counted: CountedBytes
+    start: Choice
+
+    @property
+    def kinds(self) -> Sequence[StructureKind]:
+        """Kinds of structure that are offered."""
+        return self.loaded.settings.structure
+
+    def candidates(self) -> list[StructuredChoice]:
+        """Return the best structures with their formats by calibration text, the best first; none where taking nothing away is best throughout."""
+        loaded = self.loaded
+        with timed(loaded.store, "structure"), self._evaluating(loaded.texts.calibration, stage="structure") as evaluator:
+            whole = whole_structure(loaded.model.source)
+            blocks = self._blocks(evaluator, whole)
+            n = self._sequences(evaluator, _RANKED_TOKENS)
+            found: dict[tuple[int, ...], tuple[float, StructuredChoice]] = {}
+            for dearer in _DEARER:
+                for made in self._solved(blocks, dearer):
+                    if made.structure != whole and tuple(made.key.tolist()) not in found:
+                        found[tuple(made.key.tolist())] = (self._nats(evaluator, made.key, n), made)
+        ranked = sorted(found.values(), key=lambda pair: (pair[0], pair[1].size_bytes))
+        return [made for _, made in ranked[:_FINALISTS]]
+
+    def measured(self, candidates: Sequence[StructuredChoice]) -> list[Measurement]:
+        """Return the quality of candidates on held-out text."""
+        with self._evaluating(self.loaded.texts.held_out, stage="candidates") as evaluator:
+            return [evaluator(made.key, evaluator.n_sequences) for made in candidates]
+
+    @contextmanager
+    def _evaluating(self, tokens: Tokens, *, stage: str) -> Iterator[Evaluator]:
+        loaded = self.loaded
+        objectives = QUALITY if stage == "candidates" else (KullbackLeibler(),)
+        with referenced(loaded, tokens) as reference, swapping(loaded.model, expanded_bytes=EXPANDED_BYTES) as swapper:
+
+            def load(key: Choice) -> None:
+                choice, structure = self._split(key)
+                weights = chosen_weights(loaded.model, loaded.levels, self.run.everything, choice)
+                swapper.load(narrowed_weights(loaded.model, weights, structure), chosen_cache(self.run.space, choice))
+
+            yield Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, rounding=_AWAY, stage=stage)
+
+    def _split(self, key: Choice) -> tuple[Choice, Structure]:
+        n = len(self.run.space.units)
+        groups, channels = np.split(key[n:], 2)
+        return key[:n], Structure(tuple(groups.tolist()), tuple(channels.tolist()))
+
+    def _sequences(self, evaluator: Evaluator, n_tokens: int) -> int:
+        return min(evaluator.n_sequences, max(_FEWEST_PROBES, -(-n_tokens // self.loaded.texts.calibration.ids.shape[1])))
+
+    def _nats(self, evaluator: Evaluator, key: Choice, n_sequences: int) -> float:
+        return evaluator(key, n_sequences).nats_per_token
+
+    def _blocks(self, evaluator: Evaluator, whole: Structure) -> BlockOptions:
+        """Measure what taking away costs at the start, and return the maker of options with these prices."""
+        loaded, run = self.loaded, self.run
+        n = self._sequences(evaluator, _PROBE_TOKENS)
+        base = self._nats(evaluator, StructuredChoice(self.start, whole, 0).key, n)
+        prices = self._prices(whole, lambda structure: self._nats(evaluator, StructuredChoice(self.start, structure, 0).key, n) - base)
+        weights, space = run.of_weights, weight_space(run.space)
+        summed = weights.summed(without_cache(run.space, self.start))
+        decided = {tensor.name for unit in space.units for tensor in unit.tensors}
+        return BlockOptions(
+            engine=loaded.engine,
+            space=space,
+            table=weights.table * (base / summed if summed > 0 else 1.0),
+            fixed=tuple(tensor for tensor in loaded.model.tensors if tensor.name not in decided),
+            whole=whole,
+            prices=prices,
+            cache_bits=self.counted.cache_bits_of_a_group(chosen_cache(run.space, self.start)),
+        )
+
+    def _prices(self, whole: Structure, cost: Callable[[Structure], float]) -> StructurePrices:
+        """Return the prices of taking away by `cost`, the nats/token that a structure adds at the start."""
+        source, importance, kinds, layers = self.loaded.model.source, self.loaded.levels.importance, self.kinds, range(whole.n_layers)
+        groups: list[dict[int, float]] = [{whole.head_groups[i]: 0.0} for i in layers]
+        channels: list[dict[int, float]] = [{whole.channels[i]: 0.0} for i in layers]
+        blocks: dict[int, float] = {}
+        with self.loaded.progress.stage("Pricing parts that may be taken away", whole.n_layers) as advance:
+            for i in layers:
+                for n in group_numbers(whole.head_groups[i], kinds if i else [kind for kind in kinds if kind != "attention"])[1:]:
+                    groups[i][n] = max(cost(Structure(_with(whole.head_groups, i, n), whole.channels)), _LEAST)
+                for n in _probed(whole.channels[i]) if "channels" in kinds else ():
+                    channels[i][n] = max(cost(Structure(whole.head_groups, _with(whole.channels, i, n))), _LEAST)
+                if "layers" in kinds and i:  # the first block keeps its heads, from which the engine takes their size
+                    blocks[i] = max(cost(Structure(_with(whole.head_groups, i, 0), _with(whole.channels, i, 0))), _LEAST)
+                advance(1)
+        shares = tuple(kept_energies(source, importance, i) for i in layers)
+        return StructurePrices(tuple(groups), tuple(channels), blocks, shares)
+
+    def _solved(self, blocks: BlockOptions, dearer: float) -> Iterator[StructuredChoice]:
+        """Yield the solution with the prices of taking away times `dearer`, if one is within the limit."""
+        types = chosen_cache(self.run.space, self.start)
+        groups, allowed = blocks.groups(dearer), 8 * self.counted.allowed
+        missing, best = blocks.fixed_bits(), None
+        for _ in range(_ROUNDS):
+            try:
+                found = solve_composite(groups, allowed - missing)
+            except BudgetError:
+                break
+            choice, structure = blocks.chosen(found.picks)
+            if structure.trapped or not any(structure.head_groups):
+                break
+            formats = blocks.space.names(choice)
+            counted = 8 * self.counted.of(structure, formats, types)
+            missing = max(counted - found.bits, missing if counted > allowed else 0) + (8 if counted > allowed else 0)
+            if counted <= allowed:
+                size = self.counted.file(structure, formats)
+                cached = self.start[len(blocks.space.units) :]
+                if best is not None and best.structure == structure and (best.choice[: len(choice)] == choice).all():
+                    break
+                best = StructuredChoice(np.concatenate([choice, cached]), structure, size)
+        if best is not None:
+            yield best
+
+
+def _with(values: tuple[int, ...], place: int, value: int) -> tuple[int, ...]:
+    return (*values[:place], value, *values[place + 1 :])
+
+
+def _probed(n_channels: int) -> list[int]:
+    """Return the numbers of channels at which their prices are measured: those nearest to `_SHARES` and the fewest."""
+    offered = widths(n_channels)[1:]
+    nearest = {min(offered, key=lambda n: abs(n - share * n_channels)) for share in _SHARES} if offered else set()
+    return sorted(nearest | set(offered[-1:]), reverse=True)

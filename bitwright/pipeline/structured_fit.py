@@ -1,0 +1,108 @@
+"""Offer of structure in a fit: the plan of formats alone, or of formats and structure where that measures better on held-out text."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bitwright.compress import Source, require_orderable, whole_structure
+from bitwright.engines import Engine
+from bitwright.errors import BudgetError, UserError
+from bitwright.objectives import Measurement, standard_error
+from bitwright.pipeline.loaded_run import LoadedRun
+from bitwright.pipeline.planning.candidates import make_plan
+from bitwright.pipeline.planning.cost_limits import Conditions
+from bitwright.pipeline.planning.origins import Origin
+from bitwright.pipeline.planning.size_limits import BudgetOrMemory
+from bitwright.pipeline.planning.structured_size import CountedBytes
+from bitwright.pipeline.run import Run
+from bitwright.pipeline.searching.search import Search
+from bitwright.pipeline.searching.structured_search import StructuredChoice, StructuredSearch
+from bitwright.report import StructureNote
+from bitwright.spaces import ORDERED_KINDS, Choice, Plan, Structure, StructureKind
+
+_STRATEGY = "structure and formats"
+_NONE = StructureNote("", 0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Alone:
+    """Formats alone: a choice, its measurement on held-out text, and its plan, None where it is not within the limit."""
+
+    choice: Choice
+    measurement: Measurement
+    plan: Plan | None
+
+
+def require_offerable(engine: Engine, source: Source, kinds: Collection[StructureKind], by: Search, conditions: Conditions) -> None:
+    """Raise if structure of these kinds cannot be chosen for a model, given as the engine holds it.
+
+    Raises:
+        UserError: the engine does not load it, its weights are not stored as floats and are to be ordered, or other things are asked for with it.
+    """
+    if not kinds:
+        return
+    engine.require_structure(source, kinds)
+    if conditions.at_most or by.objectives or by.as_published:
+        what = "--at-most" if conditions.at_most else "--objectives" if by.objectives else "--as-published"
+        raise UserError(f"Structure is chosen by divergence within a budget or a memory; {what} is for something else: leave it or --structure out.")
+    if any(kind in ORDERED_KINDS for kind in kinds):
+        require_orderable(source.tensors)
+
+
+def offer_structure(loaded: LoadedRun, run: Run, limit: BudgetOrMemory, size_bytes: int, alone: Alone) -> tuple[Plan, StructureNote]:
+    """Return the better plan of formats alone and formats with structure by held-out text, and the comparison. `run` is that of the limit, and
+    `size_bytes` the bytes that it counts.
+
+    Raises:
+        BudgetError: formats alone are not within the limit, and no structure is.
+    """
+    counted = CountedBytes(loaded.engine, loaded.model.source, limit, size_bytes, loaded.folder)
+    search = StructuredSearch(loaded, run, counted, alone.choice)
+    found = search.candidates()
+    pairs = sorted(zip(search.measured(found), found, strict=True), key=lambda pair: pair[0].nats_per_token)
+    if not pairs:
+        if alone.plan is None:
+            raise BudgetError(f"A budget must hold a model with parts taken away; none of {size_bytes:,} bytes was found: name a larger budget.")
+        return alone.plan, _NONE
+    measurement, made = pairs[0]
+    note = _note(measurement, made, alone, whole_structure(loaded.model.source))
+    if alone.plan is not None and not note.won:
+        return alone.plan, note
+    return _planned(run, limit, made, measurement), note
+
+
+def _planned(run: Run, limit: BudgetOrMemory, made: StructuredChoice, measurement: Measurement) -> Plan:
+    of_formats = replace(measurement, choice=tuple(made.choice.tolist()))
+    plan = make_plan(run, budget=limit.text, strategy=_STRATEGY, measurement=of_formats, by=Origin("table"))
+    if plan.structure is None:
+        return plan
+    kept = {"head_groups": made.structure.head_groups, "channels": made.structure.channels}
+    return plan.model_copy(update={"structure": plan.structure.model_copy(update=kept), "size_bytes": made.size_bytes})
+
+
+def _note(measurement: Measurement, made: StructuredChoice, alone: Alone, whole: Structure) -> StructureNote:
+    values = measurement.nats_per_token, measurement.standard_error
+    kept = in_words(made.structure, whole)
+    if alone.plan is None:
+        return StructureNote(kept, made.size_bytes, *values)
+    paired = measurement.by_sequence[:, 0] - alone.measurement.by_sequence[:, 0]
+    difference = float(np.mean(paired)), standard_error(paired)
+    return StructureNote(kept, made.size_bytes, *values, alone_nats=alone.measurement.nats_per_token, difference=difference)
+
+
+def in_words(structure: Structure, whole: Structure) -> str:
+    """Return what a structure keeps of the `whole` model, such as `29 of 30 blocks, attention in 27 of them, 93 % of their channels`."""
+    left = [i for i in range(whole.n_layers) if i not in structure.gone]
+    attending = [i for i in left if structure.head_groups[i]]
+    words = [f"{len(left)} of {whole.n_layers} blocks"]
+    if len(attending) < len(left):
+        words.append(f"attention in {len(attending)} of them")
+    for name, kept, full, among in (
+        ("heads there", structure.head_groups, whole.head_groups, attending),
+        ("channels", structure.channels, whole.channels, left),
+    ):
+        share = sum(kept[i] for i in among) / max(sum(full[i] for i in among), 1)
+        if share < 1:
+            words.append(f"{share:.0%} of the {name}".replace("%", " %"))
+    return ", ".join(words)

@@ -1,0 +1,100 @@
+"""Structure of a model: how much of each block is kept, by groups of heads of attention and by channels of the feed-forward part.
+
+A group of heads is a head of keys and values with the query heads that read it. What is kept of a part are its first groups or channels, so that a
+model whose heads and channels are in the order of what they give keeps the best. A part of which nothing is kept is not stored, nor its norm; a block
+of which neither part is kept is gone. The feed-forward part alone never goes: the architecture that stock llama.cpp loads such blocks with (`deci`)
+skips the attention of a block without one, silently. Nor does the attention of the first block that is left, from which it takes the size of a head.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from bitwright.errors import UserError
+
+#: kinds of structure that may be chosen
+StructureKind = Literal["attention", "channels", "heads", "layers"]
+STRUCTURE_KINDS: tuple[StructureKind, ...] = ("attention", "channels", "heads", "layers")
+#: kinds whose parts are put in the order of what they give
+ORDERED_KINDS: tuple[StructureKind, ...] = ("channels", "heads")
+#: fewest channels that may be taken away
+CHANNEL_STEP = 32
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Groups of heads and channels kept in each block, `(n_layers,)` each."""
+
+    head_groups: tuple[int, ...]
+    channels: tuple[int, ...]
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks before any is taken away."""
+        return len(self.channels)
+
+    @property
+    def gone(self) -> tuple[int, ...]:
+        """Blocks of which nothing is kept."""
+        return tuple(i for i, kept in enumerate(self._by_layer()) if kept == (0, 0))
+
+    @property
+    def trapped(self) -> tuple[int, ...]:
+        """Blocks that keep attention and no feed-forward part, whose attention llama.cpp would skip silently."""
+        return tuple(i for i, (groups, channels) in enumerate(self._by_layer()) if groups and not channels)
+
+    def is_uniform(self, whole: "Structure") -> bool:
+        """Return whether every block that is left is as wide as in the `whole` model."""
+        return all(kept in ((0, 0), full) for kept, full in zip(self._by_layer(), whole._by_layer(), strict=True))
+
+    def require_within(self, whole: "Structure") -> None:
+        """Raise if this is not a structure that can be made of the `whole` model and loaded.
+
+        Raises:
+            UserError: it has other blocks, more of a part than the model, widths that cut a block of weights, or attention without feed-forward part.
+        """
+        if (len(self.head_groups), len(self.channels)) != (whole.n_layers, whole.n_layers):
+            raise UserError(
+                f"A structure must name what is kept of each of {whole.n_layers} blocks; this one has {len(self.head_groups)} numbers of groups of "
+                f"heads and {len(self.channels)} of channels: make the plan again."
+            )
+        for i, (kept, full) in enumerate(zip(self._by_layer(), whole._by_layer(), strict=True)):
+            if kept[0] not in range(full[0] + 1) or kept[1] not in range(full[1] + 1):
+                raise UserError(
+                    f"A block keeps no more than it has; block {i} has {full[0]} groups of heads and {full[1]} channels, and {kept[0]} and {kept[1]} "
+                    "are to be kept: correct the structure of the plan."
+                )
+            if kept[1] % CHANNEL_STEP and kept[1] != full[1]:
+                raise UserError(
+                    f"Channels are kept in multiples of {CHANNEL_STEP}, in which weights are stored; {kept[1]} of block {i} are none: correct the "
+                    "structure of the plan."
+                )
+        if self.trapped:
+            raise UserError(
+                f"A block that keeps its attention must keep channels of its feed-forward part, since llama.cpp skips both where there are none; "
+                f"block {self.trapped[0]} keeps attention alone: keep {CHANNEL_STEP} channels there, or take the whole block away."
+            )
+        left = [groups for i, groups in enumerate(self.head_groups) if i not in self.gone]
+        if not left:
+            raise UserError("A model must keep a block; this structure takes all of them away: keep one.")
+        if not left[0]:
+            raise UserError(
+                "The first block that is left must keep heads, since llama.cpp takes the size of a head from it; this structure takes its attention "
+                "away: keep it, or take the whole block away."
+            )
+
+    def _by_layer(self) -> Iterator[tuple[int, int]]:
+        return zip(self.head_groups, self.channels, strict=True)
+
+
+def structure_kinds(text: str) -> tuple[StructureKind, ...]:
+    """Parse kinds of structure separated by commas, or `all`; empty text names none.
+
+    Raises:
+        UserError: a word is no kind.
+    """
+    words = [word.strip().lower() for word in text.split(",") if word.strip()]
+    wrong = next((word for word in words if word not in (*STRUCTURE_KINDS, "all")), "")
+    if wrong:
+        raise UserError(f"Structure is one of {', '.join(STRUCTURE_KINDS)}, or all; '{wrong}' is none of them: choose among those.")
+    return tuple(kind for kind in STRUCTURE_KINDS if kind in words or "all" in words)
