@@ -194,9 +194,7 @@ def require_structure_taken(source: Source, kinds: Iterable[StructureKind]) -> N
         )
 
 
-def _named(
-    whole: Source, kept: list[int], structure: Structure, shape: Dimensions, *, rotated: bool
-) -> Iterable[tuple[str, _Cut]]:
+def _named(whole: Source, kept: list[int], structure: Structure, shape: Dimensions, *, rotated: bool) -> Iterable[tuple[str, _Cut]]:
     """Yield the new name and the cut of every tensor that is kept, in their order."""
     place = {layer: i for i, layer in enumerate(kept)}
     n_queries = shape.query_width // shape.key_head // max(whole_structure(whole).head_groups)

@@ -65,9 +65,7 @@ def test_the_pair_loses_least_of_the_output(known: str) -> None:
 @pytest.mark.parametrize("name", ["INT1_R8", "INT2_R16", "INT4_R32", "INT8_R64"])
 def test_a_pair_restores_part_of_what_rounding_lost(name: str) -> None:
     weights = normal(80, 128)
-    base = integer_codec().decode(
-        integer_codec().encode(weights, RANKS[name].base, unknown(128)), RANKS[name].base, weights.shape
-    )
+    base = integer_codec().decode(integer_codec().encode(weights, RANKS[name].base, unknown(128)), RANKS[name].base, weights.shape)
     lost = float(((base - weights) ** 2).sum())
     tail = float((np.linalg.svd(weights - base, compute_uv=False)[RANKS[name].rank :] ** 2).sum())
     found = float(((decoded(weights, name) - weights) ** 2).sum())
