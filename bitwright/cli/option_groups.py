@@ -13,7 +13,6 @@ from bitwright.cli.options import (
     AtMost,
     BudgetText,
     CacheTypes,
-    Calibration,
     Codec,
     Context,
     Converter,
@@ -23,16 +22,11 @@ from bitwright.cli.options import (
     Formats,
     Gguf,
     GpusPerWorker,
-    HeldOut,
-    Imatrix,
     Keep,
-    Length,
     MemoryText,
     Method,
     Minutes,
     Model,
-    NCalibration,
-    NHeldOut,
     NWorkers,
     Objectives,
     Parallel,
@@ -49,10 +43,10 @@ from bitwright.cli.options import (
     Steps,
     StreamModel,
     Target,
-    TextColumn,
     TokenLimit,
     split_names,
 )
+from bitwright.cli.text_options import Calibration, HeldOut, Imatrix, Length, NCalibration, NHeldOut, TextColumn
 from bitwright.errors import BudgetError, UserError, shown
 
 if TYPE_CHECKING:

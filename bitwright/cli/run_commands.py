@@ -21,12 +21,9 @@ from bitwright.cli.options import (
     BUDGET,
     OUTPUT,
     SEARCH,
-    Calibration,
     Device,
     EnginePython,
-    Length,
     Model,
-    NOrdering,
     OutFolder,
     PlanFile,
     RunFolder,
@@ -35,7 +32,6 @@ from bitwright.cli.options import (
     SplitMaxSize,
     Steps,
     Structure,
-    TextColumn,
 )
 from bitwright.cli.output import (
     Rows,
@@ -52,6 +48,7 @@ from bitwright.cli.output import (
     print_texts,
     say,
 )
+from bitwright.cli.text_options import Calibration, Length, NOrdering, TextColumn
 from bitwright.ranges import POINTS
 
 
