@@ -114,7 +114,7 @@ class StructuredSource(NarrowedSource):
         matrices = [(tensor, self._cuts[tensor.name]) for tensor in file.tensors if len(tensor.shape) > 1]
         found: Weights = {cut.whole.name: partial(_widened, file, tensor, cut) for tensor, cut in matrices}
         last = [tensor for tensor in self.whole.tensors if tensor.name.endswith(_LAST) and tensor.name not in found]
-        return {**found, **{tensor.name: partial(np.zeros, tensor.shape, np.float32) for tensor in last}}
+        return {**found, **{tensor.name: partial(_nothing, tensor) for tensor in last}}
 
     def require_whole_blocks(self, formats: Mapping[str, str]) -> None:
         """Raise if what is kept of a row is no whole number of blocks of its format in `formats`."""
@@ -151,6 +151,10 @@ class StructuredSource(NarrowedSource):
         for key, size in ((_ROPE, shape.key_head), (_KEY_LENGTH, shape.key_head), (_VALUE_LENGTH, shape.value_head)):
             if not self.is_uniform and key not in said:  # else it would be taken from the first block's number of heads
                 yield KeyValue(f"{DECI}.{key}", size, GGUFValueType.UINT32, GGUFValueType.UINT32)
+
+
+def _nothing(tensor: Tensor) -> Floats:
+    return np.zeros(tensor.shape, dtype=np.float32)
 
 
 def _widened(file: Source, tensor: Tensor, cut: _Cut) -> Floats:

@@ -100,7 +100,8 @@ class StructuredSearch:
         return key[:n], Structure(tuple(groups.tolist()), tuple(channels.tolist()))
 
     def _sequences(self, evaluator: Evaluator, n_tokens: int) -> int:
-        return min(evaluator.n_sequences, max(_FEWEST_PROBES, -(-n_tokens // self.loaded.texts.calibration.ids.shape[1])))
+        length = int(self.loaded.texts.calibration.ids.shape[1])
+        return min(evaluator.n_sequences, max(_FEWEST_PROBES, -(-n_tokens // length)))
 
     def _nats(self, evaluator: Evaluator, key: Choice, n_sequences: int) -> float:
         return evaluator(key, n_sequences).nats_per_token
