@@ -164,7 +164,7 @@ FURTHER = (
         },
     ),
     Family("janus", "janus", {"image_token_id": 380}, text={"model_type": "llama"}, vision={**_SIGLIP, "projection_dim": 64, "num_image_tokens": 4}),
-    Family("mistral4", "mistral4", {**{k: v for k, v in _LATENT.items()}, "first_k_dense_replace": 1}),
+    Family("mistral4", "mistral4", {**_LATENT, "first_k_dense_replace": 1}),
     Family(
         "qwen3-omni-thinker",
         "qwen3_omni_moe_thinker",
