@@ -20,7 +20,7 @@ from bitwright.compress.models.source import Floats
 from bitwright.spaces import LARGEST_FLOAT8
 
 Codes = NDArray[np.uint8]
-_SHORT = np.float32(1 / 16)
+_SHORT, _HALF = np.float32(1 / 16), np.float32(1 / 2)
 Index = slice | NDArray[np.int64] | tuple[slice | int | NDArray[np.int64], ...]
 
 
@@ -167,11 +167,11 @@ class SignGrid(Grid):
 
     def between(self, low: Floats, high: Floats) -> Placement:
         """Return the levels `-m` and `m`, `m` half the distance of `low` and `high` `(...)`."""
-        return self.scaled(_rounded(high / 2 - low / 2, torch.float16))
+        return self.scaled(_rounded(_HALF * high - _HALF * low, torch.float16))
 
     def covering(self, groups: Floats) -> Placement:
         """Return the levels at the mean magnitude of groups `(..., group)`, which has the least squared error (XNOR-Net, equation 6)."""
-        return self.scaled(_rounded(np.abs(groups).mean(axis=-1).astype(np.float32), torch.float16))
+        return self.scaled(_rounded(np.abs(groups).mean(axis=-1), torch.float16))
 
     def scaled(self, scale: Floats) -> Placement:
         """Return the placement of groups with the scales `(...)`."""
