@@ -82,7 +82,7 @@ def _scaled(weights: Torch, scale: Torch, group: int, minimum: Torch | None = No
     """Multiply weights `(n_rows, n_columns)` by the scales of their groups `(n_rows, n_groups)`, in place, and add the minima if there are any."""
     group = group or weights.shape[1]
     n_whole = weights.shape[1] // group
-    whole, short = weights[:, : n_whole * group].unflatten(1, (n_whole, group)), weights[:, n_whole * group :].unsqueeze(1)
+    whole, short = weights[:, : n_whole * group].view(len(weights), n_whole, group), weights[:, n_whole * group :].unsqueeze(1)
     for part, of in ((whole, slice(n_whole)), (short, slice(n_whole, None))):  # the last group may be short
         if part.numel():
             part.mul_(scale[:, of, None])

@@ -171,7 +171,7 @@ class SignGrid(Grid):
 
     def covering(self, groups: Floats) -> Placement:
         """Return the levels at the mean magnitude of groups `(..., group)`, which has the least squared error (XNOR-Net, equation 6)."""
-        return self.scaled(_rounded(np.abs(groups).mean(axis=-1), torch.float16))
+        return self.scaled(_rounded(np.asarray(np.abs(groups).mean(axis=-1), dtype=np.float32), torch.float16))
 
     def scaled(self, scale: Floats) -> Placement:
         """Return the placement of groups with the scales `(...)`."""

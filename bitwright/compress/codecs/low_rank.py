@@ -54,7 +54,7 @@ class LowRankCodec(Codec):
         form = _ranked(form)
         require_quantizable(weights, form, importance, most=self.largest_weight(form))
         weights, known = np.ascontiguousarray(weights, dtype=np.float32), known_importance(importance, weights.shape[1])
-        factor = np.linalg.cholesky(_damped(self.rounding.second_moments(known)))
+        factor = np.linalg.cholesky(_damped(self.rounding.second_moments(known))).astype(np.float64)
         best, least, left = np.empty(0, dtype=np.uint8), np.inf, weights
         for _ in range(_TURNS):
             base, rows = self._base(left, form, importance)

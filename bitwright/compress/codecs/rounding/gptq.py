@@ -93,7 +93,8 @@ class Gptq(Rounding):
     @property
     def _moments(self) -> NDArray[np.float64]:
         """Return X Xᵀ of the tensor `(n_columns, n_columns)`."""
-        return self.moments[self.tensor][self.expert].astype(np.float64)
+        found: NDArray[np.float64] = self.moments[self.tensor][self.expert].astype(np.float64)
+        return found
 
     def _feedback(self, weights: Floats, by: Order) -> tuple[Feedback, NDArray[np.int64]]:
         """Return the weights to settle in the order `by`, and the order `(n_columns,)`."""

@@ -21,7 +21,7 @@ from bitwright.spaces import NOfM, Pattern
 def pruned_with_feedback(work: Feedback, pattern: Pattern, *, block: int) -> Pruned:
     """Prune the weights of `work`, whose columns are in their stored order, and update the kept ones."""
     n_columns = work.w.shape[1]
-    mask, scale = np.zeros(work.w.shape, dtype=bool), 1 / work.t.diagonal()
+    mask, scale = np.zeros(work.w.shape, dtype=bool), (1 / work.t.diagonal()).astype(np.float32)
     window = pattern.of if isinstance(pattern, NOfM) else block
     counts = _counts(work.w, pattern, scale, window)
 
