@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,6 +63,15 @@ def test_a_fault_of_the_program_stays_one(error: Exception) -> None:
         guarded(raising(error))
 
 
+@pytest.fixture
+def not_ignored() -> Iterator[None]:
+    """Let SIGHUP end a process, which it does not where the tests run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("not_ignored")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_with_a_sentence_after_everything_was_closed(number: int, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     closed = []
