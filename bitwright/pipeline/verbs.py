@@ -1,8 +1,9 @@
 """Commands as plain functions: search, describe, plan, fit, verify. Each works on the run folder of the one before it."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from bitwright.pipeline.workers.cluster import Cluster
 from bitwright.pipeline.workers.opening import workers_on
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
-from bitwright.report import RunSummary, write_page
+from bitwright.report import RunSummary, StructureNote, write_page
 from bitwright.search import solve
 from bitwright.spaces import Budget, Choice, Plan, file_bytes
 from bitwright.written_files import publish_text, require_replaceable
@@ -197,23 +198,23 @@ def fit(
         _require_possible(loaded, limit)
         run = price(loaded)
         if settings.structure and _is_too_small(run, limit):
-            found, summary, judgement = _structured_alone(loaded, run, limit)
+            found, note, summarised, judgement = _structured_alone(loaded, run, limit)
         else:
             request = request_plan(run, limit, conditions, objectives=by.objectives, method=by.method.name, as_published=by.as_published)
             search_budget(loaded, request.run, budget_bits=8 * request.size_bytes, search=by, limits=request.limits)
             judgement = judge(loaded, run, request.candidates, by.objectives, device=conditions.device)
             values = judgement.first_values()
-            found, summary = request.plan(values), request.summary(values)
+            found, note, summarised = request.plan(values), None, partial(request.summary, values)
             if settings.structure:
                 alone = Alone(*request.best(values), found)
                 found, note = offer_structure(loaded, request.run, limit, request.size_bytes, alone)
-                summary = replace(summary, structure=note)
         write_plan(found, out / PLAN)
         with timed(run.store, "build"):
             path = build(found, out / loaded.engine.file_name, progress=progress)
         with timed(run.store, "check"):
             checked = _checked(loaded, found, path, engine_python)
         loaded.levels.keep(found.formats)
+        summary = replace(summarised(), structure=note)  # at the end: it has the costs of all stages
         write_page(summary, out / REPORT)
         return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
@@ -243,13 +244,15 @@ def _is_too_small(run: Run, limit: BudgetOrMemory) -> bool:
     return isinstance(limit, Budget) and run.space.total_bytes(run.space.smallest()) > limit.size_bytes(run.space.n_weights)
 
 
-def _structured_alone(loaded: LoadedRun, run: Run, limit: BudgetOrMemory) -> tuple[Plan, RunSummary, CandidateScores]:
-    """Return the best plan with a structure for a budget that no formats alone are within, the summary with the smallest of these, and no scores."""
+def _structured_alone(
+    loaded: LoadedRun, run: Run, limit: BudgetOrMemory
+) -> tuple[Plan, StructureNote | None, Callable[[], RunSummary], CandidateScores]:
+    """Return the best plan with a structure for a budget that no formats alone are within, its note, a function for the summary, and no scores."""
     smallest, size_bytes = with_finest_cache(run).space.smallest(), require_needed(limit, _original(run), n_weights=run.space.n_weights)
     measure(loaded, run, [smallest])
     found, note = offer_structure(loaded, run, limit, size_bytes, Alone(smallest, run.measurements[tuple(smallest.tolist())], None))
-    summary = summarise(run, named={"smallest": smallest}, chosen="smallest", limit=None, costs=(), device=None)
-    return found, replace(summary, structure=note), CandidateScores((), ())
+    summarised = partial(summarise, run, named={"smallest": smallest}, chosen="smallest", limit=None, costs=(), device=None)
+    return found, note, summarised, CandidateScores((), ())
 
 
 def _original(run: Run) -> Original:

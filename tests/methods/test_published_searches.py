@@ -113,7 +113,7 @@ def test_coopq_is_a_quadratic_programme_of_shapley_values_and_their_covariance(s
 
 @pytest.mark.slow
 def test_automixq_samples_configurations_and_learns_a_light_model_of_them() -> None:
-    space = dense(dict.fromkeys(range(4), (8, 8, 8)))
+    space = dense(dict.fromkeys(range(4), (8, 24, 40)))
     given = Given(space, true=lambda choice: float((4.0 ** -np.array(bits_of(space, choice))).sum()))
     first, second = given.questions(method_named("automixq"), between(space, 0.5), n=2)
     assert len(first.choices) == 60
