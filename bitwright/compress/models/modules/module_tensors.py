@@ -29,12 +29,13 @@ def module_tensors(module: PreTrainedModel, *, apart: bool) -> tuple[tuple[Tenso
     """Return the tensors of a module, which may be on the meta device, without their formats, and their slices of its parameters.
 
     With `apart`, matrices that are transposed or not saved one by one cannot be quantized: a loader of packed linear layers finds no layer for them.
-    Nor can layers that are initialised while they are loaded, or loaded wider than they compute.
+    Nor can layers that are loaded wider than they compute. Those that are initialised while they are loaded are marked.
     """
     kinds, outgoing, turned = kinds_of(module), Outgoing(module), transposed(module)
     tensors, pieces = list[Tensor](), dict[str, tuple[ParameterSlice, ...]]()
     matrices = [name for name, kind in kinds.items() if kind not in (KEPT, ROUTER)] if apart else []
-    unfit = initialised_layers(module, matrices) | widened_layers(module, matrices) if apart else frozenset[str]()
+    unfit = widened_layers(module, matrices) if apart else frozenset[str]()
+    initialised = initialised_layers(module, matrices) if apart else frozenset[str]()
     for name, weight in weights_of(module).items():
         n_parts = len(outgoing.experts(name))
         kind = kinds[name]
@@ -42,7 +43,7 @@ def module_tensors(module: PreTrainedModel, *, apart: bool) -> tuple[tuple[Tenso
         if apart and kind not in (KEPT, ROUTER) and ((name in turned and not outgoing.is_patched(name)) or not is_found):
             kind = KEPT
         for tensor, of_tensor in _tensors_of(name, weight, kind, n_parts=n_parts, is_turned=name in turned):
-            tensors.append(tensor)
+            tensors.append(replace(tensor, initialised=name in initialised and kind != KEPT))
             pieces[tensor.name] = of_tensor
     return tuple(_with_gated_role(tensor, pieces) for tensor in tensors), pieces
 

@@ -13,7 +13,7 @@ from bitwright.compress.models.gguf.gguf_rows import GgufRows
 from bitwright.compress.models.gguf.reader import fingerprint
 from bitwright.compress.models.headers import Headers, Outline
 from bitwright.compress.models.modules.direct_reads import direct_reads, sentence_of
-from bitwright.compress.models.modules.initialised_layers import overwritten
+from bitwright.compress.models.modules.initialised_layers import initialised_sentence, overwritten
 from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.structure import EMBEDDING, ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
@@ -105,8 +105,9 @@ class ModuleView(View):
         tensors, pieces = module_tensors(checkpoint.skeleton, apart=self.apart)
         units = [tensor.name for unit in discover(tensors) for tensor in unit.tensors]
         read = () if self.apart else direct_reads(module, units)
+        initialised = tuple(tensor.name for tensor in tensors if tensor.initialised)
         found = {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1 and tensor.name not in read}
-        return Bound(found, (sentence_of(read),) if read else ())
+        return Bound(found, (*([sentence_of(read)] if read else []), *([initialised_sentence(initialised)] if initialised else [])))
 
 
 MODULE_VIEW, LINEAR_VIEW = ModuleView(), ModuleView(apart=True)
