@@ -152,7 +152,7 @@ class CheckpointContainer(Container):
         config = {key: value for key, value in self.home.config.items() if key != "quantization_config"}
         if not layers:
             return config
-        dtype = self.layout.dtype(layers)
+        dtype = self.layout.dtype(layers) or self.home.dtype
         return config | ({"dtype": dtype} if dtype else {}) | {"quantization_config": self.layout.settings(layers, others)}
 
     def _config(self, layers: Mapping[str, Format], others: tuple[str, ...], room: int) -> bytes:

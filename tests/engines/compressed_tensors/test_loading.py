@@ -40,3 +40,10 @@ def test_they_are_offered_8_bits_in_place_of_packed_integers(menu: tuple[str, ..
     space = TRANSFORMERS.target.space(units, menu=menu, fixed_bytes=0, n_weights=1)
     names = [{form.name for form, given in zip(space.formats, row, strict=True) if given} for row in space.offered]
     assert names == [offered, set(menu)]
+
+
+def test_a_model_whose_table_stays_wide_asks_to_be_loaded_in_float32(llama_96: Path, tmp_path: Path) -> None:
+    model = saved("ctrl", llama_96, tmp_path / "ctrl", n_embd=32, dff=48, n_layer=1, n_head=2, n_positions=64)
+    made = built(TRANSFORMERS, model, tmp_path, seed=0, menu=("W4_G32", "W8_ROW"))
+    assert json.loads((made.path / "config.json").read_text("utf-8"))["dtype"] == "float32"
+    assert check_of(made, made.plan).broken == ()
