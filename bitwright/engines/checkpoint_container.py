@@ -104,7 +104,7 @@ class CheckpointContainer(Container):
         shards: list[list[CheckpointEntry]] = [[]]
         size_bytes = 0
         for slot in self.home.checkpoint_entries(source.tensors):
-            n_bytes = prod(slot.shape) * (WIDTHS[slot.tensor.stored] if slot.tensor.stored in FLOAT_TYPES else 4)
+            n_bytes = prod(slot.shape) * WIDTHS[passthrough_dtype(slot)]
             if shards[-1] and size_bytes + n_bytes > self.shard_bytes:
                 shards.append([])
                 size_bytes = 0

@@ -92,8 +92,8 @@ class CheckpointFiles:
     """Config and tokenizer files of a model, and the name of every weight in its checkpoint.
 
     `config` is the original `config.json` without its `quantization_config`, `files` the other files by name, `pieces` the parameter slices of the
-    target's `tensors`, and `shapes` those of the module's parameters by name. `dtype` is the type in which the packed model must be loaded, empty where
-    any will do.
+    target's `tensors`, and `shapes` those of the module's parameters by name. `dtype` is the type in which the packed model must be loaded, empty
+    where any will do.
     """
 
     config: Mapping[str, Any]

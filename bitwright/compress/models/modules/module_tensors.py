@@ -12,6 +12,7 @@ from torch import Tensor as Torch
 from transformers import PreTrainedModel
 
 from bitwright.compress.models.checkpoints.conversions import Outgoing
+from bitwright.compress.models.float_types import integer_type
 from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.modules.initialised_layers import initialised_layers
 from bitwright.compress.models.modules.structure import ROUTER, STACKED, kinds_of, n_stacked, transposed
@@ -26,7 +27,7 @@ Pieces = Mapping[str, tuple[ParameterSlice, ...]]
 
 
 def module_tensors(module: PreTrainedModel, *, apart: bool) -> tuple[tuple[Tensor, ...], Pieces]:
-    """Return the tensors of a module, which may be on the meta device, without their formats, and their slices of its parameters.
+    """Return the tensors of a module, which may be on the meta device, and their slices of its parameters. Tables of integers alone have a format.
 
     With `apart`, matrices that are transposed or not saved one by one cannot be quantized: a loader of packed linear layers finds no layer for them.
     Nor can layers that are loaded wider than they compute. Those that are initialised while they are loaded are marked.
@@ -53,7 +54,7 @@ def _tensors_of(name: str, weight: Torch, kind: str, *, n_parts: int, is_turned:
     if kind == KEPT or weight.dim() not in (2, 3):
         n_rows = weight.shape[0] if weight.dim() else 1
         shape = tuple(weight.shape) if weight.dim() == 2 else (weight.numel(),)
-        return [(Tensor(name, shape, "", kind), (ParameterSlice(name, -1, range(n_rows)),))]
+        return [(Tensor(name, shape, integer_type(weight.dtype), kind), (ParameterSlice(name, -1, range(n_rows)),))]
     n_outputs, n_inputs = weight.shape[:-3:-1] if is_turned else weight.shape[-2:]
     n_experts = n_stacked(weight, kind)
     if not n_experts:
