@@ -80,7 +80,9 @@ class WidenedLinear(PackedLinear):
     def forward(self, x: Torch) -> Torch:
         """Compute what the layer does, `(..., n_rows)` of `(..., n_columns)` for a plain one."""
         for layer in self._computes:
-            own = {"weight": self.weight} | ({} if self.bias is None else {"bias": self.bias})
+            own: dict[str, Torch] = {"weight": self.weight}
+            if self.bias is not None:
+                own["bias"] = self.bias
             computed: Torch = torch.func.functional_call(layer, own, (x,))
             return computed
         return super().forward(x)
