@@ -40,6 +40,8 @@ def built(family: Family, seed: int = 0) -> PreTrainedModel:
         for name, values in model.named_buffers():
             if name.endswith("correction_bias"):
                 values.copy_(0.1 * torch.randn(values.shape, generator=generator))
+            elif name.endswith("tid2eid"):  # the experts of each token
+                values.copy_(torch.randint(config.n_routed_experts, values.shape, generator=generator))
     for parameter in model.parameters():  # buffers, complex ones among them, stay as they are
         parameter.data = parameter.data.to(torch.bfloat16)
     return model

@@ -35,7 +35,7 @@ from bitwright.compress.models.checkpoints.safetensors_file import WIDTHS, Store
 from bitwright.compress.models.cut_source import CutSource, cut_importance, cut_pieces
 from bitwright.compress.models.dimensions import Dimensions, dimensions
 from bitwright.compress.models.extremes import extremes
-from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
+from bitwright.compress.models.float_types import FLOAT_TYPES, STORED_TYPES, float_bytes, holds
 from bitwright.compress.models.gguf.bounds import list_tensors
 from bitwright.compress.models.gguf.gguf_view import GGUF_VIEW
 from bitwright.compress.models.gguf.reader import (
@@ -105,6 +105,7 @@ __all__ = [
     "OBS",
     "ROUNDING_PARTS",
     "ROUTER",
+    "STORED_TYPES",
     "WHOLE",
     "WIDTHS",
     "Address",

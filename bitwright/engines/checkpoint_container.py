@@ -104,7 +104,7 @@ class CheckpointContainer(Container):
         shards: list[list[CheckpointEntry]] = [[]]
         size_bytes = 0
         for slot in self.home.checkpoint_entries(source.tensors):
-            n_bytes = prod(slot.shape) * (WIDTHS[slot.tensor.stored] if slot.tensor.stored in FLOAT_TYPES else 4)
+            n_bytes = prod(slot.shape) * WIDTHS[passthrough_dtype(slot)]
             if shards[-1] and size_bytes + n_bytes > self.shard_bytes:
                 shards.append([])
                 size_bytes = 0
@@ -152,7 +152,7 @@ class CheckpointContainer(Container):
         config = {key: value for key, value in self.home.config.items() if key != "quantization_config"}
         if not layers:
             return config
-        dtype = self.layout.dtype(layers)
+        dtype = self.layout.dtype(layers) or self.home.dtype
         return config | ({"dtype": dtype} if dtype else {}) | {"quantization_config": self.layout.settings(layers, others)}
 
     def _config(self, layers: Mapping[str, Format], others: tuple[str, ...], room: int) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bitwright.compress import (
-    FLOAT_TYPES,
+    STORED_TYPES,
     Bytes,
     CheckpointEntry,
     CheckpointFiles,
@@ -73,7 +73,7 @@ class CheckpointSource(Source):
         form, rows = self.forms[slot.name], self._rows(slot)
         if isinstance(form, Format):
             return self._layout.codec.decode(rows, form, slot.matrix)
-        floats: Floats = torch.from_numpy(rows).view(FLOAT_TYPES[form]).float().reshape(slot.shape[0] if slot.shape else 1, -1).numpy()
+        floats: Floats = torch.from_numpy(rows).view(STORED_TYPES[form]).float().reshape(slot.shape[0] if slot.shape else 1, -1).numpy()
         return floats
 
     def arrays(self, slot: CheckpointEntry) -> Mapping[str, Bytes]:
@@ -100,7 +100,7 @@ class CheckpointSource(Source):
         Raises:
             ModelError: the layer is missing, or its tensors are not those of the format that the configuration names.
         """
-        if slot.name in self._entries and self._entries[slot.name].dtype in FLOAT_TYPES:
+        if slot.name in self._entries and self._entries[slot.name].dtype in STORED_TYPES:
             expected = {slot.name: (self._entries[slot.name].dtype, slot.shape)}
             form: Format | str = self._entries[slot.name].dtype
         else:

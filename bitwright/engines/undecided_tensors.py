@@ -1,14 +1,14 @@
-"""Tensors that are not decided about, in a checkpoint: floats, in the narrowest type that loses nothing."""
+"""Tensors that are not decided about, in a checkpoint: floats, in the narrowest type that loses nothing, and tables of integers."""
 
 import numpy as np
 import torch
 
-from bitwright.compress import FLOAT_TYPES, Bytes, CheckpointEntry, Source, float_bytes, in_module_order
+from bitwright.compress import STORED_TYPES, Bytes, CheckpointEntry, Source, float_bytes, in_module_order
 
 
 def passthrough_dtype(slot: CheckpointEntry) -> str:
-    """Return the float type in which a tensor that is not decided about is kept: that of the source."""
-    return slot.tensor.stored if slot.tensor.stored in FLOAT_TYPES else "F32"
+    """Return the type in which a tensor that is not decided about is kept: that of the source."""
+    return slot.tensor.stored if slot.tensor.stored in STORED_TYPES else "F32"
 
 
 def passthrough_bytes(source: Source, slot: CheckpointEntry) -> Bytes:

@@ -17,7 +17,7 @@ from bitwright.spaces.unit import Tensor, Unit
 class Rule:
     """Rule that a tensor whose role matches the regular expression `roles` must not have a format for which `refuses` is true.
 
-    `sentence` states it in words, `source` says where it was read.
+    `sentence` states it in words, `source` says where it was read. With `initialised`, it is for such tensors alone (see `Tensor`).
     """
 
     name: str
@@ -25,10 +25,12 @@ class Rule:
     refuses: Callable[[Format], bool]
     sentence: str
     source: str
+    initialised: bool = False
 
-    def allows(self, kind: str, form: Format) -> bool:
-        """Return whether a tensor of role `kind` may have the format."""
-        return not (re.fullmatch(self.roles, kind) and self.refuses(form))
+    def allows(self, tensor: Tensor, form: Format) -> bool:
+        """Return whether a tensor may have the format."""
+        concerned = tensor.initialised or not self.initialised
+        return not (concerned and re.fullmatch(self.roles, role_of(tensor)) and self.refuses(form))
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def format_violations(rules: tuple[Rule, ...], tensors: Mapping[str, Tensor], fo
         RuleViolation(name, f"{form.name} for {role_of(tensors[name])}", rule.sentence, rule.source)
         for name, form in formats.items()
         for rule in rules
-        if not rule.allows(role_of(tensors[name]), form)
+        if not rule.allows(tensors[name], form)
     ]
 
 

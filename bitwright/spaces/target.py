@@ -77,7 +77,7 @@ class Target:
 
     def offers(self, unit: Unit, form: Format) -> bool:
         """Return whether `form` can store every tensor of the unit, and no rule refuses it."""
-        return all(self._takes(role_of(tensor), tensor.shape, form) for tensor in unit.tensors)
+        return all(self._takes(tensor, form) for tensor in unit.tensors)
 
     def rule_violations(self, tensors: Iterable[Tensor], formats: Mapping[str, str]) -> tuple[RuleViolation, ...]:
         """Return the violations of the engine's rules by `tensors` in the `formats` of a plan (tensor → format name), others as stored."""
@@ -115,14 +115,15 @@ class Target:
         """Return the format of an unquantized tensor: floats where the target does not have the format it is stored in."""
         return next((form for form in self.formats if form.name == tensor.stored), self.formats[0])
 
-    def _takes(self, kind: str, shape: tuple[int, ...], form: Format) -> bool:
-        return form.fits(shape) and all(rule.allows(kind, form) for rule in self.rules)
+    def _takes(self, tensor: Tensor, form: Format) -> bool:
+        return form.fits(tensor.shape) and all(rule.allows(tensor, form) for rule in self.rules)
 
     def space(self, units: tuple[Unit, ...], *, menu: Iterable[str], fixed_bytes: int, n_weights: int) -> Space:
         """Return the search space of `units`, joined where the engine fuses them, × the formats named in `menu` (where it is empty, all of the target
         but those offered only by name, such as `DROP` and `PRUNE`).
 
-        A unit that no format of the menu fits gets the formats of the target that do, so that a narrow menu never makes a model impossible.
+        A unit that no format of the menu fits gets the formats of the target that do, so that a narrow menu never makes a model impossible. Layers
+        that are initialised while they are loaded get 8-bit floats in place of the formats that they cannot have.
 
         Raises:
             UserError: a name in the menu is not a format of this target.
@@ -132,16 +133,23 @@ class Target:
         is_stored = np.array([not isinstance(form, Absence) for form in self.formats])
         usual = np.array([not form.only_named for form in self.formats])
         named = np.array([form.name in wanted or not (wanted or form.only_named) for form in self.formats])
-        alike = [tuple((role_of(tensor) if self.rules else "", tensor.shape) for tensor in unit.tensors) for unit in units]
+        alike = [tuple(self._alike(tensor) for tensor in unit.tensors) for unit in units]
         kinds = {kind: i for i, kind in enumerate(dict.fromkeys(alike))}  # ten thousand experts are of few kinds
         of_kind = np.array([kinds[kind] for kind in alike])  # (n_units,)
         bits = np.array([[self._bits(kind, form) for form in self.formats] for kind in kinds], dtype=np.int64)[of_kind]
         possible, stored = bits >= 0, (bits >= 0) & is_stored
         offered = np.where((stored & named).any(axis=1)[:, None], stored & named, stored & usual)
         offered |= possible & named & ~is_stored
+        initialised = np.array([any(tensor.initialised for tensor in kind) for kind in kinds])[of_kind]
+        stand_in = np.array([form.only_named and form.scheme is not None and not form.scheme.inputs for form in self.formats])
+        offered |= stored & stand_in & (initialised & (named & ~possible).any(axis=1))[:, None]
         return Space(units, self.formats, np.where(offered, bits, 0), offered, 8 * fixed_bytes, n_weights)
 
-    def _bits(self, tensors: tuple[tuple[str, tuple[int, ...]], ...], form: Format) -> int:
-        """Return the bits of tensors of these (role, shape) pairs in the file, or -1 where `form` cannot store all of them."""
-        possible = all(self._takes(kind, shape, form) for kind, shape in tensors)
-        return 8 * sum(self.stored_bytes(shape, form) for _, shape in tensors) if possible else -1
+    def _alike(self, tensor: Tensor) -> Tensor:
+        """Return the tensor with nothing but what its formats and their sizes depend on."""
+        return Tensor("", tensor.shape, "", role_of(tensor) if self.rules else "", initialised=tensor.initialised)
+
+    def _bits(self, tensors: tuple[Tensor, ...], form: Format) -> int:
+        """Return the bits of tensors in the file, or -1 where `form` cannot store all of them."""
+        possible = all(self._takes(tensor, form) for tensor in tensors)
+        return 8 * sum(self.stored_bytes(tensor.shape, form) for tensor in tensors) if possible else -1

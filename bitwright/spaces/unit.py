@@ -11,13 +11,15 @@ KEPT = "kept"
 class Tensor:
     """Tensor as the engine stores it: `shape` has the row length last, `stored` names its format in the source.
 
-    `kind` is the role by which rules, cuts and proxies know it (`attn_q`); empty for a GGUF tensor, whose name has it.
+    `kind` is the role by which rules, cuts and proxies know it (`attn_q`); empty for a GGUF tensor, whose name has it. `initialised` says that its
+    loader initialises the layer, for which something called `weight` has to be there, before it unpacks it.
     """
 
     name: str
     shape: tuple[int, ...]
     stored: str
     kind: str = ""
+    initialised: bool = False
 
     @property
     def n_weights(self) -> int:

@@ -1,5 +1,7 @@
 """Rules of engines: violations name tensor, rule and source before any work."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -120,3 +122,11 @@ def test_what_is_stored_in_no_format_of_the_engine_is_kept_as_floats() -> None:
     assert sentence(caught.value, "blk.0.ffn_gate_exps")
     formats = {name: form for name, form in plan(stored, "W4_G32").items() if not name.endswith("_exps.weight")}
     assert "packed" in broken("transformers", stored, formats)[0]
+
+
+@pytest.mark.parametrize("target", ["transformers", "vllm"])
+def test_packed_integers_are_told_for_a_layer_that_is_initialised(target: str) -> None:
+    tensors = [replace(tensor, initialised=tensor.name == "blk.0.attn_output.weight") for tensor in DENSE]
+    assert broken(target, tensors, plan(tensors, "FP8_ROW")) == []
+    (line,) = broken(target, tensors, plan(tensors, "W8_G32"))
+    assert line.startswith("blk.0.attn_output.weight: layers that are initialised")

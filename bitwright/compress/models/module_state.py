@@ -4,14 +4,20 @@ from torch import Tensor as Torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from bitwright.compress.models.float_types import integer_type
+
 
 def weights_of(module: nn.Module) -> dict[str, Torch]:
-    """Return the state of `module` by name: its parameters, and its persistent buffers of floats, such as the router corrections of DeepSeek. What
-    several modules share is named once.
+    """Return the state of `module` by name: its parameters, and its persistent buffers of floats or integers, such as the router corrections and the
+    tables of experts of DeepSeek. What several modules share is named once.
     """
     kept = module.state_dict(keep_vars=True)
-    buffers = {name: values for name, values in module.named_buffers() if name in kept and values.is_floating_point()}
+    buffers = {name: values for name, values in module.named_buffers() if name in kept and _is_stored(values)}
     return dict(module.named_parameters()) | buffers
+
+
+def _is_stored(values: Torch) -> bool:
+    return values.is_floating_point() or bool(integer_type(values.dtype))
 
 
 def tied_weights(module: PreTrainedModel) -> dict[str, str]:

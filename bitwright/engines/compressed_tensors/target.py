@@ -35,6 +35,11 @@ def rounds_inputs(form: Format) -> bool:
     return isinstance(form, ByteFormat) and form.input_steps > 0
 
 
+def renamed(form: Format) -> bool:
+    """Return whether nothing of the packed layer is called `weight`."""
+    return isinstance(form, PackedFormat)
+
+
 def asymmetric(form: Format) -> bool:
     """Return whether the format stores zero points."""
     return isinstance(form, PackedFormat) and form.zero_points
@@ -49,6 +54,14 @@ _FLOAT_EMBEDDING = Rule(
     "the token embedding stays a float tensor, since only linear layers are unpacked",
     "compressed-tensors 0.20.0, compressors/pack_quantized, can_compress",
 )
+_INITIALISED = Rule(
+    "initialised layers",
+    ".*",
+    renamed,
+    "layers that are initialised while they are loaded are in 8-bit formats, which keep a tensor called weight",
+    "transformers 5.23.0, modeling_utils.py, _initialize_missing_keys",
+    initialised=True,
+)
 #: A compressed-tensors checkpoint that plain `from_pretrained` loads. Formats with zero points are left out: see `docs/targets.md`.
 TRANSFORMERS = Target(
     "transformers",
@@ -57,6 +70,7 @@ TRANSFORMERS = Target(
     alignment=1,
     rules=(
         _FLOAT_EMBEDDING,
+        _INITIALISED,
         Rule(
             "packed experts",
             f".*{_EXPERTS}",
@@ -94,6 +108,7 @@ VLLM = Target(
             "the token embedding stays a float tensor: a packed one is read, but not where the head is tied to it",
             f"{_VLLM}/compressed_tensors.py, get_quant_method",
         ),
+        _INITIALISED,
         Rule(
             "symmetric experts",
             f".*{_EXPERTS}",

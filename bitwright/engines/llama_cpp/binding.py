@@ -30,7 +30,7 @@ def bind_file(file: GgufSource, folder: Path, module: PreTrainedModel, tokenizer
     Raises:
         ModelError: weights of the file are not in the module.
     """
-    weights = weights_of(module)
+    weights = {name: weight for name, weight in weights_of(module).items() if weight.is_floating_point()}
     hints = _hints(file, weights)
     found = bind_by_rows(file, weights, hints)
     _require_same(file, folder, {tensor: weights[parameter].numel() for tensor, parameter in hints.items()}, found)

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from bitwright.compress import FLOAT_TYPES, ROUTER, ParameterSlice, StoredTensor, module_tensors, n_experts_used_of, weights_of
+from bitwright.compress import FLOAT_TYPES, ROUTER, STORED_TYPES, ParameterSlice, StoredTensor, module_tensors, n_experts_used_of, weights_of
 from bitwright.engines.native.packed_modules import AssembledLinear, Block, PackedEmbedding, PackedLinear, PackedMatrix, PackedStack, WidenedLinear
 from bitwright.engines.native.rerouted_router import ReroutedRouter, router_path
 from bitwright.errors import ModelError
@@ -82,7 +82,7 @@ def _packed(layer: nn.Module, name: str, kept: Mapping[str, Format], dtype: torc
     if isinstance(layer, nn.Linear):
         shape = layer.out_features, layer.in_features
         is_float = kept[name].name in _FLOATS
-        return WidenedLinear(kept[name], shape, layer.bias, dtype=dtype) if is_float else PackedLinear(kept[name], shape, layer.bias)
+        return WidenedLinear(kept[name], layer, dtype=dtype) if is_float else PackedLinear(kept[name], shape, layer.bias)
     if isinstance(layer, Conv1D):
         n_inputs, n_outputs = layer.weight.shape
         return PackedLinear(kept[name], (n_outputs, n_inputs), layer.bias)
@@ -195,7 +195,8 @@ def _require_whole(module: PreTrainedModel, entries: Mapping[str, StoredTensor],
         if name not in entries:
             raise ModelError(f"A native checkpoint must hold every weight of its model; it lacks {name}: download or build it again.")
         entry = entries[name]
-        right_type = _DTYPES.get(entry.dtype) == weight.dtype if name in packed else entry.dtype in FLOAT_TYPES
+        unpacked = FLOAT_TYPES if weight.is_floating_point() else STORED_TYPES
+        right_type = _DTYPES.get(entry.dtype) == weight.dtype if name in packed else entry.dtype in unpacked
         if entry.shape != tuple(weight.shape) or not right_type:
             raise ModelError(
                 f"A native checkpoint must hold every weight as its configuration says; {name} is {entry.dtype} "

@@ -69,12 +69,23 @@ class PackedLinear(PackedMatrix):
 
 class WidenedLinear(PackedLinear):
     """Linear layer stored in a narrower float type than the model computes in; code that reads its `weight` without calling it, as the mixer of Mamba
-    does, gets it in the type `dtype`.
+    does, gets it in the type `dtype`. Where the class of the `layer` computes something else than a product, so does this one.
     """
 
-    def __init__(self, form: Format, shape: tuple[int, int], bias: nn.Parameter | None, *, dtype: torch.dtype) -> None:
-        super().__init__(form, shape, bias)
+    def __init__(self, form: Format, layer: nn.Linear, *, dtype: torch.dtype) -> None:
+        super().__init__(form, (layer.out_features, layer.in_features), layer.bias)
         self.dtype = dtype
+        self._computes = () if type(layer).forward is nn.Linear.forward else (layer,)  # no module of this one
+
+    def forward(self, x: Torch) -> Torch:
+        """Compute what the layer does, `(..., n_rows)` of `(..., n_columns)` for a plain one."""
+        for layer in self._computes:
+            own: dict[str, Torch] = {"weight": self.weight}
+            if self.bias is not None:
+                own["bias"] = self.bias
+            computed: Torch = torch.func.functional_call(layer, own, (x,))
+            return computed
+        return super().forward(x)
 
     @property
     def weight(self) -> nn.Parameter:  # type: ignore[override]  # read only, so that it is wide whoever reads it

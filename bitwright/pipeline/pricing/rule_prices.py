@@ -11,7 +11,7 @@ from bitwright.errors import UserError
 from bitwright.pipeline.run import Run
 from bitwright.report import RulePrice, RulePrices
 from bitwright.search import solve
-from bitwright.spaces import Plan, Rule, RuleViolation, Space, Target, alone, role_of, tied
+from bitwright.spaces import Plan, Rule, RuleViolation, Space, Target, alone, tied
 
 _FACTORS = (1.05, 1.2, 1.4, 1.7, 2.0)
 
@@ -59,7 +59,7 @@ def price_rules(run: Run, engine: Target) -> RulePrices:
 
 def _allowed(space: Space, rule: Rule) -> NDArray[np.bool_]:
     """Return the pairs `(n_units, n_formats)` that a rule allows."""
-    return np.array([[all(rule.allows(role_of(t), form) for t in unit.tensors) for form in space.formats] for unit in space.units])
+    return np.array([[all(rule.allows(t, form) for t in unit.tensors) for form in space.formats] for unit in space.units])
 
 
 def _budgets(strictest: Space) -> tuple[int, ...]:

@@ -126,10 +126,26 @@ def test_parts_of_a_layer_are_put_where_they_belong() -> None:
 
 
 def test_a_layer_of_narrow_floats_is_wide_to_whoever_reads_it_and_narrow_in_memory() -> None:
-    layer = WidenedLinear(INTEGERS.format("BF16"), (5, 4), None, dtype=torch.float32)
+    layer = WidenedLinear(INTEGERS.format("BF16"), nn.Linear(4, 5, bias=False), dtype=torch.float32)
     layer.weight = nn.Parameter(torch.arange(20.0).reshape(5, 4).to(torch.bfloat16), requires_grad=False)  # type: ignore[misc]
     x = torch.ones(4)
     assert torch.equal(layer.weight @ x, layer(x))
     assert layer.weight.dtype == torch.float32
     assert layer.state_dict()["weight"].dtype == torch.bfloat16
     assert footprint_bytes(layer) == 40
+
+
+class Doubling(nn.Linear):
+    """Computes something else than a product: twice it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x @ self.weight.T + self.bias
+
+
+def test_a_layer_of_narrow_floats_computes_what_its_class_does() -> None:
+    original = Doubling(4, 5)
+    layer = WidenedLinear(INTEGERS.format("BF16"), original, dtype=torch.float32)
+    layer.weight = nn.Parameter(torch.arange(20.0).reshape(5, 4).to(torch.bfloat16), requires_grad=False)  # type: ignore[misc]
+    x = torch.ones(4)
+    assert torch.equal(layer(x), 2 * (layer.weight @ x) + original.bias)
+    assert set(layer.state_dict()) == {"weight", "bias"}

@@ -20,7 +20,7 @@ from bitwright.compress.models.checkpoints.configuration_file import CONFIG, rea
 from bitwright.compress.models.checkpoints.conversions import Origin, origins
 from bitwright.compress.models.checkpoints.quantized.packed_weight import PackedWeight
 from bitwright.compress.models.checkpoints.quantized.quantization import NO_QUANTIZATION, Quantization, quantization_of_model
-from bitwright.compress.models.checkpoints.safetensors_file import DTYPES, StoredTensor, entries
+from bitwright.compress.models.checkpoints.safetensors_file import DTYPES, StoredTable, StoredTensor, entries
 from bitwright.compress.models.module_state import tied_weights, weights_of
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.errors import ModelError
@@ -47,6 +47,7 @@ class Shards:
         self.quantized = quantization.sentence(self._entries.values())
         self._shapes = {name: tuple(weight.shape) for name, weight in weights_of(skeleton).items()}
         self._origins = origins(skeleton, self._entries)
+        self._entries |= _tables(skeleton, self._origins, self._entries)
         self._converted: dict[str, Torch] = {}  # what was converted last
         self._require()
         self._require_read()
@@ -168,6 +169,15 @@ class Shards:
                 f"The configuration and the weights of a model must agree; config.json of {self.folder} ties {target} to {owner} "
                 f"(tie_word_embeddings), and {tied.path.name} holds another {name}: set tie_word_embeddings to false, or remove that tensor."
             )
+
+
+def _tables(
+    skeleton: PreTrainedModel, found: Mapping[str, Origin], stored: Mapping[str, StoredTensor | PackedWeight]
+) -> dict[str, StoredTensor | PackedWeight]:
+    """Return the tensors on disk that are tables of integers in the module, by name."""
+    tables = [name for name, weight in weights_of(skeleton).items() if not weight.is_floating_point() and name in found]
+    parts = {part: stored[part] for name in tables for names in found[name].parts for part in names}
+    return {name: StoredTable(part.path, part.dtype, part.shape, part.start) for name, part in parts.items() if isinstance(part, StoredTensor)}
 
 
 def tensors_in(folder: Path) -> dict[str, StoredTensor]:

@@ -21,6 +21,7 @@ from bitwright.compress.models.hub import WORDS, quietly
 from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.module_view import LINEAR_VIEW, ModuleView
+from bitwright.compress.models.modules.recast_buffers import recast_buffers
 from bitwright.compress.models.opening import FolderCheckpoint, GgufCheckpoint, open_checkpoint
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import Cut, Tensor, discover
@@ -91,7 +92,8 @@ class CheckpointFiles:
     """Config and tokenizer files of a model, and the name of every weight in its checkpoint.
 
     `config` is the original `config.json` without its `quantization_config`, `files` the other files by name, `pieces` the parameter slices of the
-    target's `tensors`, and `shapes` those of the module's parameters by name.
+    target's `tensors`, and `shapes` those of the module's parameters by name. `dtype` is the type in which the packed model must be loaded, empty
+    where any will do.
     """
 
     config: Mapping[str, Any]
@@ -100,6 +102,7 @@ class CheckpointFiles:
     shapes: Mapping[str, tuple[int, ...]]
     tensors: tuple[Tensor, ...]
     names: NamesOnDisk
+    dtype: str = ""
 
     def cut_by(self, cut: Cut) -> "CheckpointFiles":
         """Return these files for a target that cuts the tensors of the module."""
@@ -129,7 +132,9 @@ def open_checkpoint_files(name: str, view: ModuleView = LINEAR_VIEW) -> Checkpoi
     module = checkpoint.skeleton
     tensors, pieces = module_tensors(module, apart=view.apart)
     shapes = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
-    return CheckpointFiles(config, files, pieces, shapes, tensors, SavedNames(module) if view.apart else OwnNames())
+    if not view.apart:
+        return CheckpointFiles(config, files, pieces, shapes, tensors, OwnNames())
+    return CheckpointFiles(config, files, pieces, shapes, tensors, SavedNames(module), "float32" if recast_buffers(module) else "")
 
 
 def _of_folder(checkpoint: FolderCheckpoint) -> tuple[Mapping[str, Any], Mapping[str, bytes]]:

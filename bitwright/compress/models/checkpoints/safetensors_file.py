@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor as Torch
 
+from bitwright.compress.models.float_types import INTEGER_TYPES, LARGEST_INTEGER
 from bitwright.compress.models.source import Bytes
 from bitwright.errors import ModelError, shown
 
@@ -102,6 +103,25 @@ class StoredTensor:
     def n_weights(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+
+class StoredTable(StoredTensor):
+    """Table of integers, read as the float32 numbers that they are."""
+
+    def rows(self, start: int, stop: int) -> Torch:
+        """Read rows `start:stop` as a matrix `(n_rows, n_columns)`, float32; see `StoredTensor.rows`.
+
+        Raises:
+            ModelError: it holds other numbers than integers that float32 has, or cannot be read.
+        """
+        width = self.shape[-1] if len(self.shape) > 1 else 1
+        values = self._values(start * width, stop * width) if self.dtype in INTEGER_TYPES else torch.tensor([LARGEST_INTEGER + 1])
+        if values.numel() and int(values.abs().max()) > LARGEST_INTEGER:
+            raise ModelError(
+                f"A table of a model must hold integers up to {LARGEST_INTEGER:,}; one of {self.path}, of {self.dtype}, does not: download the model "
+                "again."
+            )
+        return values.reshape(stop - start, width).float()
 
 
 def entries(path: Path) -> dict[str, StoredTensor]:

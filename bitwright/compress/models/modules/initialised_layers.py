@@ -35,6 +35,14 @@ def initialised_layers(module: PreTrainedModel, names: Iterable[str]) -> frozens
     return frozenset(missed)
 
 
+def initialised_sentence(names: tuple[str, ...]) -> str:
+    """Return the sentence that says which layers are offered formats that keep a `weight` alone, and why."""
+    return (
+        f"{len(names)} layers are offered 8-bit formats and floats alone, first {names[0]}: transformers initialises them before it unpacks them, "
+        "and packed integers have no weight until then."
+    )
+
+
 @torch.no_grad()
 def overwritten(module: PreTrainedModel) -> tuple[str, ...]:
     """Return the names of parameters of a module on the meta device that its own initialisation writes to although they are marked as loaded."""

@@ -12,6 +12,7 @@ from torch import Tensor as Torch
 from transformers import PreTrainedModel
 
 from bitwright.compress.models.checkpoints.conversions import Outgoing
+from bitwright.compress.models.float_types import integer_type
 from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.modules.initialised_layers import initialised_layers
 from bitwright.compress.models.modules.structure import ROUTER, STACKED, kinds_of, n_stacked, transposed
@@ -26,15 +27,16 @@ Pieces = Mapping[str, tuple[ParameterSlice, ...]]
 
 
 def module_tensors(module: PreTrainedModel, *, apart: bool) -> tuple[tuple[Tensor, ...], Pieces]:
-    """Return the tensors of a module, which may be on the meta device, without their formats, and their slices of its parameters.
+    """Return the tensors of a module, which may be on the meta device, and their slices of its parameters. Tables of integers alone have a format.
 
     With `apart`, matrices that are transposed or not saved one by one cannot be quantized: a loader of packed linear layers finds no layer for them.
-    Nor can layers that are initialised while they are loaded, or loaded wider than they compute.
+    Nor can layers that are loaded wider than they compute. Those that are initialised while they are loaded are marked.
     """
     kinds, outgoing, turned = kinds_of(module), Outgoing(module), transposed(module)
     tensors, pieces = list[Tensor](), dict[str, tuple[ParameterSlice, ...]]()
     matrices = [name for name, kind in kinds.items() if kind not in (KEPT, ROUTER)] if apart else []
-    unfit = initialised_layers(module, matrices) | widened_layers(module, matrices) if apart else frozenset[str]()
+    unfit = widened_layers(module, matrices) if apart else frozenset[str]()
+    initialised = initialised_layers(module, matrices) if apart else frozenset[str]()
     for name, weight in weights_of(module).items():
         n_parts = len(outgoing.experts(name))
         kind = kinds[name]
@@ -42,7 +44,7 @@ def module_tensors(module: PreTrainedModel, *, apart: bool) -> tuple[tuple[Tenso
         if apart and kind not in (KEPT, ROUTER) and ((name in turned and not outgoing.is_patched(name)) or not is_found):
             kind = KEPT
         for tensor, of_tensor in _tensors_of(name, weight, kind, n_parts=n_parts, is_turned=name in turned):
-            tensors.append(tensor)
+            tensors.append(replace(tensor, initialised=name in initialised and kind != KEPT))
             pieces[tensor.name] = of_tensor
     return tuple(_with_gated_role(tensor, pieces) for tensor in tensors), pieces
 
@@ -52,7 +54,7 @@ def _tensors_of(name: str, weight: Torch, kind: str, *, n_parts: int, is_turned:
     if kind == KEPT or weight.dim() not in (2, 3):
         n_rows = weight.shape[0] if weight.dim() else 1
         shape = tuple(weight.shape) if weight.dim() == 2 else (weight.numel(),)
-        return [(Tensor(name, shape, "", kind), (ParameterSlice(name, -1, range(n_rows)),))]
+        return [(Tensor(name, shape, integer_type(weight.dtype), kind), (ParameterSlice(name, -1, range(n_rows)),))]
     n_outputs, n_inputs = weight.shape[:-3:-1] if is_turned else weight.shape[-2:]
     n_experts = n_stacked(weight, kind)
     if not n_experts:

@@ -13,7 +13,7 @@ from bitwright.compress.models.gguf.gguf_rows import GgufRows
 from bitwright.compress.models.gguf.reader import fingerprint
 from bitwright.compress.models.headers import Headers, Outline
 from bitwright.compress.models.modules.direct_reads import direct_reads, sentence_of
-from bitwright.compress.models.modules.initialised_layers import overwritten
+from bitwright.compress.models.modules.initialised_layers import initialised_sentence, overwritten
 from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.structure import EMBEDDING, ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
@@ -59,7 +59,7 @@ class ModuleSource(RowSource):
         return weights
 
     def _type_of(self, tensor: Tensor) -> str:
-        return "F32" if tensor.kind == ROUTER else self.narrowest(self.pieces[tensor.name])
+        return tensor.stored or ("F32" if tensor.kind == ROUTER else "") or self.narrowest(self.pieces[tensor.name])
 
 
 @dataclass(frozen=True)
@@ -92,24 +92,30 @@ class ModuleView(View):
                 checkpoint.name,
                 str(config.model_type),
                 (),
-                tuple(replace(tensor, stored="F32" if tensor.kind == ROUTER else stored) for tensor in tensors),
+                tuple(replace(tensor, stored=tensor.stored or ("F32" if tensor.kind == ROUTER else stored)) for tensor in tensors),
                 context_length=context_length_of(config),
                 n_experts_used=n_experts_used_of(config),
             )
             for stored in ("BF16", widest)
         )
-        return outline_of(checkpoint, (least, most), {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1})
+        return outline_of(checkpoint, (least, most), {tensor.name: pieces[tensor.name] for tensor in tensors if _is_matrix(tensor)})
 
     def bound(self, checkpoint: Checkpoint, module: PreTrainedModel) -> Bound:
         """Bind the matrices of this view to the parameters of `module`, whose weights are not read but by its own forward pass."""
         tensors, pieces = module_tensors(checkpoint.skeleton, apart=self.apart)
         units = [tensor.name for unit in discover(tensors) for tensor in unit.tensors]
         read = () if self.apart else direct_reads(module, units)
-        found = {tensor.name: pieces[tensor.name] for tensor in tensors if len(tensor.shape) > 1 and tensor.name not in read}
-        return Bound(found, (sentence_of(read),) if read else ())
+        initialised = tuple(tensor.name for tensor in tensors if tensor.initialised)
+        found = {tensor.name: pieces[tensor.name] for tensor in tensors if _is_matrix(tensor) and tensor.name not in read}
+        return Bound(found, (*([sentence_of(read)] if read else []), *([initialised_sentence(initialised)] if initialised else [])))
 
 
 MODULE_VIEW, LINEAR_VIEW = ModuleView(), ModuleView(apart=True)
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    """Return whether a tensor of a module is a matrix or stack of weights, and no table of integers, which has its format from the first."""
+    return len(tensor.shape) > 1 and not tensor.stored
 
 
 def _require_packable(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> None:

@@ -38,3 +38,27 @@ class Joiner(Reader):
 def test_weights_in_a_list_are_found() -> None:
     module: Any = Joiner()
     assert direct_reads(module, ["called.weight", "read.weight"]) == ("called.weight", "read.weight")
+
+
+class Grouped(nn.Linear):
+    """Multiplies each half of its input by a half of its weight."""
+
+    def forward(self, x: Torch) -> Torch:
+        return torch.stack([x[..., half, :] @ self.weight.view(2, 4, 8)[half].T for half in range(2)], dim=-2)
+
+
+class Caller(Reader):
+    """Calls a layer with two inputs at once for each token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = Grouped(8, 8)
+
+    def forward(self, ids: Torch, use_cache: bool) -> Torch:
+        x = self.called(self.embed(ids))
+        return self.read(torch.stack([x, x], dim=-2))
+
+
+def test_a_layer_that_returns_no_product_with_its_input_is_found() -> None:
+    module: Any = Caller()
+    assert direct_reads(module, ["called.weight", "read.weight"]) == ("read.weight",)

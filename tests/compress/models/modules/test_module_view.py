@@ -43,10 +43,19 @@ def test_a_gguf_file_has_the_names_of_its_module(gguf_256: Path) -> None:
 
 
 def test_a_model_of_which_nothing_can_be_packed_is_refused_before_its_weights_are_read(llama_96: Path, tmp_path: Path) -> None:
-    saved("falcon", tmp_path)
+    saved("gpt2", tmp_path)
     for file in (*llama_96.glob("tokenizer*"), *llama_96.glob("special*")):
         shutil.copy(file, tmp_path)
     with pytest.raises(ModelError) as caught:
         open_headers(str(tmp_path), LINEAR_VIEW)
-    sentence(caught.value, "falcon", "--target native")
+    sentence(caught.value, "gpt2", "--target native")
     assert discover(open_headers(str(tmp_path), MODULE_VIEW).least.tensors)
+
+
+def test_a_line_says_which_layers_are_offered_8_bits_alone(llama_96: Path, tmp_path: Path) -> None:
+    saved("falcon", tmp_path)
+    for file in (*llama_96.glob("tokenizer*"), *llama_96.glob("special*")):
+        shutil.copy(file, tmp_path)
+    (note,) = load(str(tmp_path), view=LINEAR_VIEW).notes
+    assert note.startswith("4 layers are offered 8-bit formats and floats alone, first transformer.h.0.self_attention.query_key_value.weight")
+    assert not load(str(tmp_path), view=MODULE_VIEW).notes
