@@ -70,7 +70,7 @@ def test_a_plan_that_breaks_its_own_targets_rules_is_not_built(dense: tuple[Fitt
 def test_a_rule_never_makes_the_front_better(dense: tuple[Fitted, Path]) -> None:
     prices = price_rules(bw.open_run(dense[1]), VLLM)
     nats = {row.rule: np.array(row.nats) for row in prices.rows}
-    assert set(nats) == {"none", "embedding", "symmetric experts", "inputs of experts", "projections", "experts", "all"}
+    assert set(nats) == {"none", "initialised layers", "embedding", "symmetric experts", "inputs of experts", "projections", "experts", "all"}
     assert all((nats["none"] <= each + 1e-12).all() for each in nats.values())
     assert all((each <= nats["all"] + 1e-12).all() for each in nats.values())
     assert (nats["projections"] > nats["none"]).any()
