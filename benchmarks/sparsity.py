@@ -42,7 +42,7 @@ N_DEPTHS = 3
 
 def kind(form: Format) -> str:
     """The kind of a format."""
-    return form.structure or KINDS[0]
+    return form.reduction or KINDS[0]
 
 
 def optimum(lab: Lab, kinds: tuple[str, ...], budget_bits: int) -> Choice | None:

@@ -37,7 +37,7 @@ class Format(ABC):
     only_named: ClassVar[bool] = False
 
     @property
-    def structure(self) -> str:
+    def reduction(self) -> str:
         """Word for what the format does beside rounding, empty where it does nothing else."""
         return ""
 

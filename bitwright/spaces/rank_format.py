@@ -29,7 +29,7 @@ class RankFormat(Format):
     only_named: ClassVar[bool] = True
 
     @property
-    def structure(self) -> str:
+    def reduction(self) -> str:
         """Return "low rank"."""
         return "low rank"
 

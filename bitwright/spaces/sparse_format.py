@@ -21,7 +21,7 @@ class Pattern(ABC):
 
     @property
     @abstractmethod
-    def structure(self) -> str:
+    def reduction(self) -> str:
         """Word for patterns of this kind."""
 
     @property
@@ -65,7 +65,7 @@ class NOfM(Pattern):
     of: int
 
     @property
-    def structure(self) -> str:
+    def reduction(self) -> str:
         """Return "n of m"."""
         return "n of m"
 
@@ -114,7 +114,7 @@ class PrunedShare(Pattern):
     pruned_percent: int
 
     @property
-    def structure(self) -> str:
+    def reduction(self) -> str:
         """Return "masks"."""
         return "masks"
 
@@ -163,9 +163,9 @@ class SparseFormat(Format):
     only_named: ClassVar[bool] = True
 
     @property
-    def structure(self) -> str:
+    def reduction(self) -> str:
         """Return that of the pattern."""
-        return self.pattern.structure
+        return self.pattern.reduction
 
     @property
     def bits_per_weight(self) -> float:

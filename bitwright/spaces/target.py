@@ -16,7 +16,7 @@ from bitwright.spaces.space import Space
 from bitwright.spaces.tie import joined
 from bitwright.spaces.unit import Tensor, Unit
 
-_STRUCTURE = re.compile(r"\w+_(\d+OF\d+|[SR]\d+)")  # the ends of names of formats with fewer weights, and with a pair of low rank
+_REDUCED = re.compile(r"\w+_(\d+OF\d+|[SR]\d+)")  # the ends of names of formats with fewer weights, and with a pair of low rank
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Target:
         for form in self.formats:
             if form.name == name:
                 return form
-        if _STRUCTURE.fullmatch(name.upper()) and not any(form.structure for form in self.formats):
+        if _REDUCED.fullmatch(name.upper()) and not any(form.reduction for form in self.formats):
             raise UserError(
                 f"{self.name} has no format '{name}', since it reads neither fewer weights nor pairs of low rank: choose --target native, or a "
                 f"format such as {self.formats[-1].name}."
@@ -63,8 +63,8 @@ class Target:
     @property
     def _listed(self) -> str:
         """The formats by name, those with fewer weights or a pair of low rank by the ends of their names."""
-        ends = dict.fromkeys(form.name.rpartition("_")[2] for form in self.formats if form.structure)
-        return ", ".join((*(form.name for form in self.formats if not form.structure), *(f"…_{end}" for end in ends)))
+        ends = dict.fromkeys(form.name.rpartition("_")[2] for form in self.formats if form.reduction)
+        return ", ".join((*(form.name for form in self.formats if not form.reduction), *(f"…_{end}" for end in ends)))
 
     def stored_bytes(self, shape: tuple[int, ...], form: Format) -> int:
         """Return the bytes of a tensor in the file, padding included."""

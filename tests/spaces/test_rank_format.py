@@ -28,5 +28,5 @@ def test_a_stack_of_matrices_has_no_pair() -> None:
 
 
 def test_they_are_offered_by_name_alone_and_told_from_bits() -> None:
-    assert all(form.only_named and form.structure == "low rank" for form in RANKS)
+    assert all(form.only_named and form.reduction == "low rank" for form in RANKS)
     assert len({form.name for form in NATIVE_FORMATS}) == len(NATIVE_FORMATS)

@@ -61,4 +61,4 @@ def test_n_of_m_fits_rows_that_m_divides_alone() -> None:
 
 def test_they_are_offered_by_name_alone() -> None:
     few = (SparseFormat, SignFormat)
-    assert all(form.only_named and bool(form.structure) == isinstance(form, SparseFormat) for form in NATIVE_FORMATS if isinstance(form, few))
+    assert all(form.only_named and bool(form.reduction) == isinstance(form, SparseFormat) for form in NATIVE_FORMATS if isinstance(form, few))

@@ -33,13 +33,13 @@ class Distortion:
 
     def worth_offering(self, space: Space) -> NDArray[np.bool_]:
         """Return a mask `(n_units, n_formats)` of the pairs on the Pareto front of size and weighted error of their unit, or on that of bits alone or
-        of bits and one structure, so that a plan of those is as good as if there were no others.
+        of bits and one reduction, so that a plan of those is as good as if there were no others.
 
         Of two that are equal in both, the first among the formats stays.
         """
         possible = space.offered & ~np.isnan(self.weighted)
-        structures = np.array([form.structure for form in space.formats])
-        within = [self._front(space, possible & np.isin(structures, ["", each])) for each in np.unique(structures)]
+        reductions = np.array([form.reduction for form in space.formats])
+        within = [self._front(space, possible & np.isin(reductions, ["", each])) for each in np.unique(reductions)]
         found: NDArray[np.bool_] = np.any([self._front(space, possible), *within], axis=0)
         return found
 

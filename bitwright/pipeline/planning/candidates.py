@@ -67,7 +67,7 @@ def _megabytes(size_bytes: int) -> str:
 
 def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *, method: str = "") -> dict[str, Choice]:
     """Return the candidates to measure for a budget and further `limits`, by name: the exact optimum of the table and of the second table, those of
-    bits alone and of bits and one structure where there are formats that do more than round, the best choices of the searches so far, named by method
+    bits alone and of bits and one reduction where there are formats that do more than round, the best choices of the searches so far, named by method
     and with the best of `method` among them, and the largest uniform allocations that fit.
 
     Raises:
@@ -77,7 +77,7 @@ def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *,
     require_possible(space, size_bytes, limits)
     tables = {KNAPSACK: run.table, f"{KNAPSACK}, second table": run.second_table}
     solved = {name: solve_with_rows(space, table, 8 * size_bytes, rows=rows).choice for name, table in tables.items()}
-    solved |= by_structure(space, run.table, size_bytes, rows)
+    solved |= by_reduction(space, run.table, size_bytes, rows)
     first = {tuple(choice.tolist()): name for name, choice in reversed(solved.items())}
     found = {name: choice for name, choice in solved.items() if first[tuple(choice.tolist())] == name}
     fitting = {name: choice for name, choice in uniforms(run).items() if _fits(run, choice, size_bytes, limits)}
@@ -88,19 +88,19 @@ def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *,
     return found | {name: choice for name, choice in searched.items() if tuple(choice.tolist()) not in taken} | uniform
 
 
-def by_structure(space: Space, table: NDArray[np.float64], size_bytes: int, rows: tuple[Row, ...]) -> dict[str, Choice]:
-    """Return the exact optima of `table` `(n_units, n_formats)` within bits alone, and within bits and one structure each, by name; none where there
+def by_reduction(space: Space, table: NDArray[np.float64], size_bytes: int, rows: tuple[Row, ...]) -> dict[str, Choice]:
+    """Return the exact optima of `table` `(n_units, n_formats)` within bits alone, and within bits and one reduction each, by name; none where there
     are only bits, and those that fit.
     """
-    structures = np.array([form.structure for form in space.formats])
-    there = dict.fromkeys(structures[space.offered.any(axis=0)].tolist())
+    reductions = np.array([form.reduction for form in space.formats])
+    there = dict.fromkeys(reductions[space.offered.any(axis=0)].tolist())
     found: dict[str, Choice] = {}
-    for structure in there if there.keys() - {""} else ():
-        offered = space.offered & np.isin(structures, ["", structure])
+    for reduction in there if there.keys() - {""} else ():
+        offered = space.offered & np.isin(reductions, ["", reduction])
         if offered.any(axis=1).all():
             with suppress(UserError):
                 choice = solve_with_rows(space.narrowed(offered), table, 8 * size_bytes, rows=rows).choice
-                found[f"{KNAPSACK}, bits {f'and {structure}' if structure else 'alone'}"] = choice
+                found[f"{KNAPSACK}, bits {f'and {reduction}' if reduction else 'alone'}"] = choice
     return found
 
 
