@@ -18,6 +18,8 @@ from bitwright.spaces import Plan
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 _KINDS = ("attention", "channels", "heads", "layers")
 
 
