@@ -86,7 +86,7 @@ def search(
     progress = progress or Silent()
     with working_in(out), workers_on(cluster, settings, out, device=device, progress=progress) as workers:
         loaded = set_up(settings, out, device=device, progress=progress, workers=workers)
-        run = price(loaded)
+        run = without_moving(price(loaded))
         search_front(loaded, with_finest_cache(run), n_points=n_points, search=by)
         points = {f"front {i + 1}": point for i, point in enumerate(front_points(with_finest_cache(run), n_points))}
         measure(loaded, run, [*points.values(), *uniforms(run).values()])
@@ -102,6 +102,7 @@ def describe(run: Run, costs: Iterable[CostObjective] = (), *, device: Device | 
         RunError: nothing was measured yet.
         UserError: a cost cannot be computed for the run.
     """
+    run = without_moving(run)
     known = {name: choice for name, choice in uniforms(run).items() if _is_measured(run, choice)}
     uniform = {tuple(choice.tolist()) for choice in known.values()}
     points = sorted(

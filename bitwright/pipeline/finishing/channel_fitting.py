@@ -4,7 +4,7 @@ The error of a matrix W that becomes W + ΔW is tr(ΔW M ΔWᵀ), M the second m
 channels change too, each by one factor or its place, which a format of blocks along the rows hardly notices, so they do not count.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bitwright.compress import ChannelMap, Codec, Floats, Junction, ReparametrizedSource
 from bitwright.spaces import Format, Tensor
 
-_N_ROWS = 64  # of each matrix, evenly spaced
+_N_ROWS = 64  # of the matrices of one format together, evenly spaced
 
 CodecWith = Callable[[Mapping[str, Floats]], Codec]
 
@@ -53,18 +53,25 @@ class Fitting:
         readers = [tensors[name] for name in at.readers if name in self.formats and self.formats[name].name != tensors[name].stored]
         if not readers or readers[0].name not in self.moments:
             return None
-        return ReadChannels(self, at, tuple(self._reader(tensor) for tensor in readers), self.moments[readers[0].name][0])
+        forms = dict.fromkeys(self.formats[tensor.name] for tensor in readers)
+        alike = ([tensor for tensor in readers if self.formats[tensor.name] == form] for form in forms)
+        return ReadChannels(self, at, tuple(self._reader(tensors) for tensors in alike), self.moments[readers[0].name][0])
 
-    def _reader(self, tensor: Tensor) -> "_Reader":
-        weights = self.source.read(tensor)
-        rows = np.linspace(0, len(weights) - 1, min(_N_ROWS, len(weights))).astype(np.int64)
-        importance = self.importance.get(tensor.name, np.empty((0, tensor.shape[-1]), dtype=np.float32))
-        return _Reader(tensor.name, self.formats[tensor.name], np.ascontiguousarray(weights[rows]), importance, (weights**2).mean(axis=0))
+    def _reader(self, tensors: Sequence[Tensor]) -> "_Reader":
+        """Return matrices of one format with the same inputs as one."""
+        first, rows, squares = tensors[0], list[Floats](), list[Floats]()
+        for tensor in tensors:
+            weights = self.source.read(tensor)
+            places = np.linspace(0, len(weights) - 1, min(-(-_N_ROWS // len(tensors)), len(weights))).astype(np.int64)
+            rows.append(weights[places])
+            squares.append((weights**2).mean(axis=0))
+        importance = self.importance.get(first.name, np.empty((0, first.shape[-1]), dtype=np.float32))
+        return _Reader(first.name, self.formats[first.name], np.concatenate(rows), importance, np.mean(squares, axis=0))
 
 
 @dataclass(frozen=True, eq=False)
 class _Reader:
-    """Rows `(n_rows, n_columns)` of a matrix, the importance and the mean square of its columns."""
+    """Rows `(n_rows, n_columns)` of matrices that read the same channels in the same format, the importance and the mean square of their columns."""
 
     name: str
     form: Format
@@ -98,21 +105,22 @@ class ReadChannels:
 
     def best(self, candidates: Iterable[ChannelMap]) -> ChannelMap | None:
         """Return the map of least error; None where leaving the channels as they are has no more."""
-        least, found = self._error(None), None
+        least, found = self.error(None), None
         for by in candidates:
-            error = self._error(by)
+            error = self.error(by)
             if error < least:
                 least, found = error, by
         return found
 
-    def _of_makers(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the means over the heads that share channels, `(n_channels,)` of `(n_columns,)`."""
-        return columns.astype(np.float64).reshape(-1, self.at.n_shared, self.at.width).mean(axis=1).reshape(-1)
-
-    def _error(self, by: ChannelMap | None) -> float:
+    def error(self, by: ChannelMap | None) -> float:
+        """Return the summed error of the matrices whose channels a map changes, of those that nothing changes where it is None."""
         wide = None if by is None else by.repeated(self.at.n_shared, self.at.width)
         moments = self.products if wide is None else wide.moments(self.products)
         return sum(self._error_of(reader, wide, moments) for reader in self.readers)
+
+    def _of_makers(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the means over the heads that share channels, `(n_channels,)` of `(n_columns,)`."""
+        return columns.astype(np.float64).reshape(-1, self.at.n_shared, self.at.width).mean(axis=1).reshape(-1)
 
     def _error_of(self, reader: _Reader, by: ChannelMap | None, moments: Floats) -> float:
         codec = self.fitting.codec({reader.name: moments[None]}).for_tensor(reader.name)

@@ -10,9 +10,8 @@
 Each place gets the candidate of least error with the codec and the formats that ship (`channel_fitting.py`), or none.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +21,18 @@ from bitwright.errors import UserError
 from bitwright.pipeline.finishing.channel_fitting import Fitting, ReadChannels
 from bitwright.progress import Advance
 
-_ALPHAS, _BETAS = (0.0, 0.25, 0.5, 0.75), (0.0, 0.25, 0.5, 1.0)
+_ALPHAS, _BETAS = (0.0, 0.25, 0.5, 0.75), (0.25, 0.5, 1.0)
 _N_SIGNS = 4
 _OF_VALUES = "value-output"
 
 
 @dataclass(frozen=True)
 class MovingStep:
-    """Step that moves channels at junctions of some `kinds`: to each the best of its `candidates`."""
+    """Step that moves channels at junctions of some `kinds`: `best` returns the map of one, None where moving nothing is better."""
 
     name: str
     kinds: tuple[str, ...]
-    candidates: Callable[[ReadChannels], Iterator[ChannelMap]]
+    best: Callable[[ReadChannels], ChannelMap | None]
 
     def places(self, found: tuple[Junction, ...], *, values: bool) -> tuple[Junction, ...]:
         """Return the junctions that the step looks at, those of values only with `values`."""
@@ -44,35 +43,38 @@ class MovingStep:
         maps = []
         for at in places:
             channels = fitting.channels(at)
-            best = None if channels is None else channels.best(self.candidates(channels))
-            if best is not None:
-                maps.append((at, best))
+            by = None if channels is None else self.best(channels)
+            if by is not None:
+                maps.append((at, by))
             advance(1)
         return Reparametrization(tuple(maps))
 
 
-def _scales(channels: ReadChannels) -> Iterator[ChannelMap]:
-    """Yield scales E[x²]^(α/2) / E[w²]^(β/2), of mean logarithm 0."""
+def _best_scales(channels: ReadChannels) -> ChannelMap | None:
+    """Return the best scales E[x²]^(α/2) / E[w²]^(β/2), of mean logarithm 0: of all α without weights first, then of all β with that α."""
     energies, weights = np.log(channels.energies) / 2, np.log(channels.weight_squares) / 2
-    for alpha, beta in product(_ALPHAS, _BETAS):
+
+    def scales(alpha: float, beta: float) -> ChannelScales | None:
         logs = alpha * energies - beta * weights
-        if alpha or beta:
-            yield ChannelScales(np.exp(logs - logs.mean())[None].astype(np.float32))
+        return ChannelScales(np.exp(logs - logs.mean())[None].astype(np.float32)) if alpha or beta else None
+
+    errors = {(alpha, 0.0): channels.error(scales(alpha, 0.0)) for alpha in _ALPHAS}
+    alpha, _ = min(errors, key=errors.__getitem__)
+    errors |= {(alpha, beta): channels.error(scales(alpha, beta)) for beta in _BETAS}
+    return scales(*min(errors, key=errors.__getitem__))
 
 
-def _orders(channels: ReadChannels) -> Iterator[ChannelMap]:
-    """Yield orders by falling size of the weights, of the activations, and of both."""
+def _best_order(channels: ReadChannels) -> ChannelMap | None:
+    """Return the best of the orders by falling size of the weights, of the activations, and of both."""
     energies, weights = channels.energies, channels.weight_squares
-    for sizes in (weights, energies, energies * weights):
-        yield channel_order(np.argsort(-sizes, kind="stable"))
+    return channels.best(channel_order(np.argsort(-sizes, kind="stable")) for sizes in (weights, energies, energies * weights))
 
 
-def _rotations(channels: ReadChannels) -> Iterator[ChannelMap]:
-    """Yield rotations of every head by a Hadamard matrix with random signs, or a random orthogonal matrix where its width is no power of 2."""
+def _best_rotation(channels: ReadChannels) -> ChannelMap | None:
+    """Return the best rotation of all heads by a Hadamard matrix with random signs, a random orthogonal one where their width is no power of 2."""
     width, n_heads = channels.at.width, channels.at.n_channels // channels.at.width
-    for seed in range(_N_SIGNS):
-        rotation = _rotation(width, np.random.default_rng(seed))
-        yield HeadRotations(np.tile(rotation, (n_heads, 1)).astype(np.float32))
+    drawn = (_rotation(width, np.random.default_rng(seed)) for seed in range(_N_SIGNS))
+    return channels.best(HeadRotations(np.tile(rotation, (n_heads, 1)).astype(np.float32)) for rotation in drawn)
 
 
 def _rotation(width: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -85,9 +87,9 @@ def _rotation(width: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return signed
 
 
-SCALE = MovingStep("scale", ("norm-attention", "value-output", "norm-feed-forward", "up-down"), _scales)
-ORDER_CHANNELS = MovingStep("order-channels", ("up-down",), _orders)
-ROTATE = MovingStep("rotate", (_OF_VALUES,), _rotations)
+SCALE = MovingStep("scale", ("norm-attention", "value-output", "norm-feed-forward", "up-down"), _best_scales)
+ORDER_CHANNELS = MovingStep("order-channels", ("up-down",), _best_order)
+ROTATE = MovingStep("rotate", (_OF_VALUES,), _best_rotation)
 MOVING_STEPS = {step.name: step for step in (SCALE, ORDER_CHANNELS, ROTATE)}
 
 

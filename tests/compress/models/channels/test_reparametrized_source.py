@@ -46,8 +46,7 @@ _CONTEXTS = [random_tokens(1, n, seed=n).ids[0] for n in (2, 9, 30)]
 def original(request: pytest.FixtureRequest, model_folders: Path) -> Model:
     """Two blocks with four query heads for each head of values, and biases where the family has any, none of which is 0."""
     folder = model_folders / f"channels-{request.param}"
-    model = load(str(folder if folder.exists() else saved(folder, *_FAMILIES[request.param])))
-    return model
+    return load(str(folder if folder.exists() else saved(folder, *_FAMILIES[request.param])))
 
 
 def any_map(at: Junction, kind: str, seed: int) -> ChannelMap:
