@@ -230,6 +230,8 @@ def _first_fault(error: ValueError) -> str:
     parts = [str(part) for part in fault["loc"]]
     if parts[:1] == ["rounding"]:  # the next part names which of the two record types it is
         del parts[1:2]
+    if parts[:1] == ["steps"]:  # the third does
+        parts[2:3] = ["step"] if fault["type"].startswith("union_tag") else []
     where = ".".join(parts)
     if fault["type"] == "extra_forbidden":
         return f"it has the unknown key '{where}'; remove it or correct its spelling"
