@@ -88,8 +88,9 @@ Steps = Annotated[
     typer.Option(
         "--step",
         metavar="STEP",
-        help="Step after quantization: router-calibration, or router-calibration:ridge=32 (in tokens); may be given several times. "
-        "Default: those of the method, most have none.",
+        help="Step around quantization; may be given several times. For llama.cpp scale, order-channels and rotate move channels between matrices "
+        "without changing the function, and ship where they measure better. For mixtures of experts router-calibration, or "
+        "router-calibration:ridge=32 (in tokens). Default: those of the method, most have none.",
         rich_help_panel=MODEL,
     ),
 ]
