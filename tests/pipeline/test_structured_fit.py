@@ -69,12 +69,7 @@ def test_formats_alone_ship_where_they_measure_better(llama_gqa: Path, tmp_path:
     found = fitted(llama_gqa, tmp_path / "run", "8bpw")
     note, plan = found.summary.structure, found.plan
     assert note is not None
-    assert plan.structure is not None  # the order of its heads and channels
-    assert note.won == (plan.found.strategy == "structure and formats")
-    if not note.won:
-        shape = plan.structure.kept
-        assert not shape.gone
-        assert len(set(shape.channels)) == len(set(shape.head_groups)) == 1
+    assert note.won == (plan.found.strategy == "structure and formats") == (plan.structure is not None)
     assert not found.check.broken
 
 

@@ -5,7 +5,8 @@ calibration text, sequential codes and the weights of steps, cannot be reproduce
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from bitwright.compress import (
@@ -85,13 +86,19 @@ def apply_steps(run: Run, model: Model, weights: Weights, tokens: Tokens, *, for
     """Return the `weights` of a plan of `formats` (tensor → format) with those that the run's steps change, which are stored in the run."""
     found = dict(weights)
     for words in run.settings.steps:
-        path = _path(run, formats, words)
-        if not _is_as_kept(run, path):
-            pin_weights(path, step_named(words)(model, found, tokens, progress))
-            run.store.put_text(_key(path), digest(path))
-        made = read_pinned_weights(path, run.store.text(_key(path)))
+        made = kept_weights(run, _path(run, formats, words), partial(step_named(words), model, found, tokens, progress))
         found |= {name: lambda name=name, made=made: made[name] for name in made}  # type: ignore[misc]
     return found
+
+
+def kept_weights(run: Run, path: Path, make: Callable[[], Mapping[str, Floats]]) -> dict[str, Floats]:
+    """Return the matrices that depend on calibration text and are kept in `path` of the run's folder, by name; they are made if they are not there or
+    were changed.
+    """
+    if not _is_as_kept(run, path):
+        pin_weights(path, make())
+        run.store.put_text(_key(path), digest(path))
+    return read_pinned_weights(path, run.store.text(_key(path)))
 
 
 def planned_steps(run: Run, formats: Mapping[str, str]) -> tuple[CalibratedRouters, ...]:
