@@ -68,7 +68,8 @@ def offer_structure(loaded: LoadedRun, run: Run, limit: BudgetOrMemory, size_byt
             raise BudgetError(f"A budget must hold a model with parts taken away; none of {size_bytes:,} bytes was found: name a larger budget.")
         return alone.plan, _NONE
     measurement, made = pairs[0]
-    as_cut = next((other.nats_per_token for other, cut in pairs if cut == replace(made, is_compensated=False)), None) if made.is_compensated else None
+    cut = replace(made, is_compensated=False).key
+    as_cut = next((other.nats_per_token for other, rival in pairs if made.is_compensated and (rival.key == cut).all()), None)
     note = replace(_note(measurement, made, alone, whole_structure(loaded.model.source)), as_cut=as_cut)
     if alone.plan is not None and not note.won:
         return alone.plan, note
