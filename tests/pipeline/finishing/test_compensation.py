@@ -12,8 +12,8 @@ from bitwright.compress import Floats, Model, Weights, applied, load, narrowed_w
 from bitwright.pipeline.finishing.compensation import Rounding, compensated, least_squares, refits
 from bitwright.progress import Silent
 from bitwright.spaces import Structure
-from tests.conftest import saved
 from tests.measuring import random_tokens
+from tests.model_fixtures import saved
 
 TOKENS = random_tokens(10, 24)  # batches of 8 and of 2
 RIDGE = 3.0
