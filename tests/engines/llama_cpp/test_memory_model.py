@@ -16,6 +16,8 @@ from tests.compress import tiny_models as tiny
 from tests.model_fixtures import saved
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 ROUNDED = 0.0051 * 2**20  # the log has hundredths of a MiB
 
 WINDOWS = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]}

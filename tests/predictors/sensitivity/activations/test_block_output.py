@@ -17,6 +17,8 @@ from tests.measuring import changed, levels_of, random_tokens, space_of
 from tests.model_fixtures import saved
 from tests.predictors.subjects import opened
 
+pytestmark = pytest.mark.slow
+
 
 class TestAbsoluteTable(TableContract):
     def table(self, model: Model, levels: PackedTensors, *, space: Space, tokens: Tokens, folder: Path) -> np.ndarray:
