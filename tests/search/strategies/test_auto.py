@@ -13,6 +13,8 @@ from bitwright.testing.strategy_contract import LARGE, WIDER, Landscape, choices
 from tests.search.instances import space_of
 from tests.search.learners import ridge
 
+pytestmark = pytest.mark.slow
+
 N_UNITS = 10
 
 
@@ -118,7 +120,6 @@ def test_slopes_find_what_the_table_cannot_know(space: Space, bests: list[float]
     assert shares_closed(space, bests, 8, with_slopes=1).mean() > 0.7
 
 
-@pytest.mark.slow
 def test_measurements_find_it_too(space: Space, bests: list[float]) -> None:
     few, many = shares_closed(space, bests, 8, 40, with_slopes=0).T
     assert few.mean() < many.mean()
@@ -187,7 +188,6 @@ def test_the_same_answers_lead_to_the_same_questions(space: Space) -> None:
     assert np.array_equal(first, second)
 
 
-@pytest.mark.slow
 def test_a_front_grows_beyond_the_predicted_one(space: Space) -> None:
     world = World(space, 4)
     reference = np.array([world(np.full(N_UNITS, 3)), float(space.total_bits(np.zeros(N_UNITS, dtype=np.int64)))]) * 1.01

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from bitwright.search import Mix, Problem, RelaxedOptions, Strategy, relaxed, solve
 from bitwright.testing.strategy_contract import LARGE, SMALL, WIDER, BudgetContract, Landscape, choices_of, exactly, problem, searched
 
+pytestmark = pytest.mark.slow
+
 KNOWN = {known.space.offered.shape: known for known in (SMALL, LARGE, WIDER)}
 FAST = RelaxedOptions(n_rounds=6, n_steps=2)
 
