@@ -29,7 +29,7 @@ class WeightReader:
         Raises:
             ModelError: they cannot be read.
         """
-        yield from (self._rows(piece) for piece, _ in chunks_of(name, like))
+        yield from (self._rows(piece) for piece, _ in chunks_of(name, torch.empty(like.shape, device="meta")))
 
     def read(self, name: str, like: Torch) -> Torch:
         """Read the weights of the parameter called `name` into a new tensor of the shape and type of `like`.
