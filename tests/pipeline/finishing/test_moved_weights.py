@@ -76,7 +76,7 @@ def test_the_file_is_what_was_measured(made: Fitted, uneven: Path, tmp_path: Pat
         as_it_stands = reference.measure(model, [KullbackLeibler()])
     reference.discard()
     assert found.mean() == pytest.approx(made.plan.divergence.nats_per_token, rel=1e-4)
-    assert as_it_stands.mean() > 1.5 * found.mean()
+    assert as_it_stands.mean() > 1.1 * found.mean()  # norms are not in the module
 
 
 def test_the_plan_is_built_again_and_verified(made: Fitted, tmp_path: Path) -> None:
