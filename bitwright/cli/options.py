@@ -69,8 +69,9 @@ Codec = Annotated[
     str,
     typer.Option(
         metavar="METHOD",
-        help="Rounding method. Of integer formats: rtn (round to nearest), clip, hqq, gptq or gptq+clip; default: rtn. Of llama.cpp's "
-        "formats: ggml (its own quantizers; the default) or obs (the same blocks with error feedback).",
+        help="Rounding method. Of integer formats: rtn (round to nearest), clip, hqq, gptq, gptq+clip, gptq+refit or gptq+clip+refit (levels by "
+        "least squares once all codes are settled); default: rtn. Of llama.cpp's formats: ggml (its own quantizers; the default) or obs (the same "
+        "blocks with error feedback).",
         rich_help_panel=MODEL,
     ),
 ]

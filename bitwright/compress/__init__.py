@@ -20,7 +20,7 @@ from bitwright.compress.codecs.rounding.rounding import values as grid_values
 from bitwright.compress.codecs.row_sample import DrawnRows, RowSample, all_rows, drawn_rows
 from bitwright.compress.in_place.apply import applied, choice_loader, chosen_weights, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
-from bitwright.compress.in_place.narrowing import narrowed_weights
+from bitwright.compress.in_place.narrowing import NarrowedWeights, narrowed_weights
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, WeightSwapper, swapping
@@ -67,6 +67,7 @@ from bitwright.compress.models.modules.module_view import LINEAR_VIEW, MODULE_VI
 from bitwright.compress.models.modules.structure import ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
 from bitwright.compress.models.ordered_source import (
+    UNMOVED,
     OrderedSource,
     PartOrder,
     kept_energies,
@@ -76,6 +77,7 @@ from bitwright.compress.models.ordered_source import (
     require_orderable,
     whole_structure,
 )
+from bitwright.compress.models.refitted_source import RefittedSource
 from bitwright.compress.models.residence import IN_MEMORY, Address, Job, Weights, address, address_within
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
@@ -109,6 +111,7 @@ __all__ = [
     "ROUNDING_PARTS",
     "ROUTER",
     "STORED_TYPES",
+    "UNMOVED",
     "WHOLE",
     "WIDTHS",
     "Address",
@@ -149,6 +152,7 @@ __all__ = [
     "ModuleSource",
     "ModuleView",
     "NamedRounding",
+    "NarrowedWeights",
     "OrderedSource",
     "Outline",
     "PackedTensors",
@@ -156,6 +160,7 @@ __all__ = [
     "PartOrder",
     "PinnedCodes",
     "Placement",
+    "RefittedSource",
     "Reparametrization",
     "ReparametrizedSource",
     "Rerouting",

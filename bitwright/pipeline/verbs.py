@@ -218,12 +218,14 @@ def fit(
             if settings.structure:
                 alone = Alone(*request.best(values), found)
                 found, note = offer_structure(loaded, request.run, limit, request.size_bytes, alone)
+        shipped = loaded if found.structure is None else loaded.reordered
         write_plan(found, out / PLAN)
         with timed(run.store, "build"):
             path = build(found, out / loaded.engine.file_name, progress=progress)
         with timed(run.store, "check"):
-            checked = _checked(loaded, found, path, engine_python)
-        loaded.levels.keep(found.formats)
+            checked = _checked(shipped, found, path, engine_python)
+        for searched in (loaded, loaded.reordered):
+            searched.levels.keep(found.formats)
         summary = replace(summarised(), structure=note, steps=offered)  # at the end: it has the costs of all stages
         write_page(summary, out / REPORT)
         return Fitted(found, path, checked, summary, out / REPORT, judgement)

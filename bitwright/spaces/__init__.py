@@ -46,6 +46,7 @@ from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.patterns import Patterns
 from bitwright.spaces.plan import (
     CalibratedRouters,
+    Compensation,
     ImportanceFile,
     Kept,
     MovedChannels,
@@ -97,6 +98,7 @@ __all__ = [
     "CalibratedRouters",
     "Choice",
     "Choices",
+    "Compensation",
     "Cut",
     "DroppedExpert",
     "Format",

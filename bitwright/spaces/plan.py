@@ -121,16 +121,29 @@ def planned_cache(types: CacheTypes) -> PlannedCache:
     return PlannedCache.model_validate({"keys": types.keys, "values": types.values})
 
 
+class Compensation(_Record):
+    """Compensation of what a structure takes away: output and down projections refitted, with a ridge penalty of `ridge` tokens towards the old
+    weights. The refitted matrices, before they are rounded to their formats, are saved in a file.
+    """
+
+    step: Literal["compensation"] = "compensation"
+    ridge: float = Field(gt=0)
+    path: str
+    sha256: str
+
+
 class PlannedStructure(_Record):
     """Structure of the written model: the groups of heads and the channels that are kept of each block; of a block of which neither is kept, nothing.
 
-    The parts named in `ordered` are in the order of what they give by the importance matrix, and `order` is the SHA-256 of that order.
+    The parts named in `ordered` are in the order of what they give by the importance matrix, and `order` is the SHA-256 of that order. What is left
+    has the weights of its `compensation`, where there is one.
     """
 
     head_groups: tuple[int, ...]
     channels: tuple[int, ...]
     ordered: tuple[Literal["channels", "heads"], ...] = ()
     order: str = ""
+    compensation: Compensation | None = None
 
     @property
     def kept(self) -> Structure:

@@ -26,7 +26,7 @@ from bitwright.compress import (
 )
 from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names, moved_source, split_engine
 from bitwright.errors import BrokenPromiseError, OutputError, PlanError
-from bitwright.pipeline.finishing.planned_structure import Written, order_of, ordered_source, require_structure, written
+from bitwright.pipeline.finishing.planned_structure import Written, compensated_source, order_of, ordered_source, require_structure, written
 from bitwright.pipeline.results import plan_inputs, require_place, require_results
 from bitwright.progress import Progress, Silent
 from bitwright.spaces import ABSENT, DROP, CalibratedRouters, Kept, Plan, Target, Tensor, expert_of
@@ -126,16 +126,18 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
 
 
 def source_of(plan: Plan, whole: Source) -> Source:
-    """Return the tensors of the model `whole` as the plan's engine holds them, with heads and channels in the plan's order, or moved by its steps.
+    """Return the tensors of the model `whole` as the plan's engine holds them, with heads and channels in the plan's order and refitted matrices, or
+    moved by its steps.
 
     Raises:
-        PlanError: the importance matrix is not the plan's, the order is another one, or a file of a step is not the one that was measured.
+        PlanError: the importance matrix or the refitted matrices are not the plan's, the order is another one, or a file of a step is not the one
+            that was measured.
     """
     held = engine_named(plan.target).held(whole)
     moved = moved_source(plan, held)
     if moved is not None:
         return moved
-    return held if plan.structure is None else ordered_source(plan, held, importance_of(plan, whole))
+    return held if plan.structure is None else compensated_source(plan.structure, ordered_source(plan, held, importance_of(plan, whole)))
 
 
 def importance_of(plan: Plan, whole: Source) -> dict[str, Floats]:
