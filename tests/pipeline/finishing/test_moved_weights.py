@@ -18,7 +18,7 @@ from bitwright.pipeline import Run, Search
 from bitwright.pipeline.finishing.channel_fitting import ReadChannels
 from bitwright.pipeline.verbs import Fitted
 from bitwright.progress import Silent
-from bitwright.spaces import MovedChannels
+from bitwright.spaces import MovedChannels, PlannedStructure
 from tests.conftest import saved
 from tests.runs import small
 from tests.sentences import sentence
@@ -83,6 +83,13 @@ def test_the_plan_is_built_again_and_verified(made: Fitted, tmp_path: Path) -> N
     path = bw.build(made.plan, tmp_path / "again.gguf")
     assert path.read_bytes() == made.model.read_bytes()
     assert bw.verify(made.plan, path).broken == ()
+
+
+def test_a_plan_with_structure_too_is_refused(made: Fitted, tmp_path: Path) -> None:
+    whole = PlannedStructure(head_groups=(2, 2), channels=(96, 96))
+    with pytest.raises(PlanError) as caught:
+        bw.build(made.plan.model_copy(update={"structure": whole}), tmp_path / "model.gguf")
+    sentence(caught.value, "scale", "not both")
 
 
 def test_the_plan_is_made_again_and_without_the_step_too(made: Fitted) -> None:
