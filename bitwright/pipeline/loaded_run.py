@@ -134,8 +134,13 @@ class LoadedRun:
         name = self.settings.rounding
         if not needs_moments(name):
             return self.engine.codec(name, {})
-        codec = self.engine.codec(name, MomentsOfText(self.model, self.texts.calibration))
+        codec = self.engine.codec(name, self.moments)
         return DecodeOnlyCodec(codec, self.folder) if self.store.has_array(PACKED) else codec
+
+    @cached_property
+    def moments(self) -> MomentsOfText:
+        """Second moments of the inputs of every tensor on the calibration text, a few of which are kept at a time; see there."""
+        return MomentsOfText(self.model, self.texts.calibration)
 
     @cached_property
     def routing(self) -> Routing:
