@@ -96,7 +96,9 @@ def _note(measurement: Measurement, made: StructuredChoice, alone: Alone, whole:
         return StructureNote(kept, made.size_bytes, *values)
     paired = measurement.by_sequence[:, 0] - alone.measurement.by_sequence[:, 0]
     difference = float(np.mean(paired)), standard_error(paired)
-    return StructureNote(kept, made.size_bytes, *values, alone_nats=alone.measurement.nats_per_token, difference=difference)
+    return StructureNote(
+        kept, made.size_bytes, *values, alone_nats=alone.measurement.nats_per_token, alone_bytes=alone.plan.size_bytes, difference=difference
+    )
 
 
 def in_words(structure: Structure, whole: Structure) -> str:

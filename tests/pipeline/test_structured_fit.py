@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import bitwright as bw
 from bitwright.compress import GgufSource, applied, load, open_source
@@ -22,7 +24,7 @@ _KINDS = ("attention", "channels", "heads", "layers")
 
 
 def fitted(model: Path, out: Path, budget: str, **other: object) -> Fitted:
-    settings = small(model, formats=("Q8_0", "Q4_0", "Q2_K"), structure=_KINDS, **other)
+    settings = small(model, **{"formats": ("Q8_0", "Q4_0", "Q2_K"), "structure": _KINDS, **other})
     by = bw.pipeline.Search(bw.pipeline.method_named("auto"), evaluations=2)
     return bw.fit(settings, bw.parse_budget(budget), out, by=by)
 
@@ -75,6 +77,32 @@ def test_formats_alone_ship_where_they_measure_better(llama_gqa: Path, tmp_path:
     assert note is not None
     assert note.won == (plan.found.strategy == "structure and formats") == (plan.structure is not None)
     assert not found.check.broken
+
+
+def similarities(folder: Path, ids: np.ndarray) -> list[float]:
+    """Return the mean cosine of the hidden states before and behind each block."""
+    module, found = load(str(folder)).module, list[float]()
+    for block in module.model.layers:
+        block.register_forward_hook(lambda _, given, y: found.append(torch.cosine_similarity(given[0], y, dim=-1).mean().item()))
+    with torch.no_grad():
+        module(torch.from_numpy(ids.astype(np.int64)), use_cache=False)
+    return found
+
+
+def test_a_published_method_proposes_what_goes(llama_gqa: Path, tmp_path: Path) -> None:
+    """Of two blocks, one may go: that of the least influence, where the budget is below the smallest file of formats."""
+    found = fitted(llama_gqa, tmp_path / "run", "4.5bpw", structure=("layers",), structure_method="shortgpt")
+    plan, run = found.plan, bw.open_run(tmp_path / "run")
+    assert plan.structure is not None
+    assert plan.structure.ordered == ()
+    assert plan.structure.kept.gone == (int(np.argmax(similarities(llama_gqa, run.store.array("calibration tokens")))),)
+    assert not found.check.broken
+
+
+def test_a_method_without_its_kinds_is_refused(llama_gqa: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        small(llama_gqa, structure=("heads",), structure_method="shortgpt")
+    sentence(refused.value, "shortgpt")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
    original, is where taking away competes with rounding.
 2. Solve structure and formats as one knapsack of composite options (`structured_options`). Losses of parts that are taken away do not add up (the
    counterexample of EvoPress, Sieberling et al., 2024), so it is solved with several multiples of their prices, and each solution is measured.
+   Or a published method proposes structures (`methods.STRUCTURE_METHODS`), and the formats of each are solved for.
 3. The best by calibration text are candidates, as they are and with what is left refitted to the original (`compensation`), and compete with formats
    alone on held-out text.
 """
@@ -17,12 +18,14 @@ import numpy as np
 
 from bitwright.compress import EXPANDED_BYTES, chosen_weights, kept_energies, narrowed_weights, swapping, whole_structure
 from bitwright.errors import BudgetError
+from bitwright.methods import BlockSimilarity, structure_method
 from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Tokens
 from bitwright.pipeline.finishing.compensated_choices import CompensatedChoices
 from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
 from bitwright.pipeline.planning.structured_size import CountedBytes
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.structured_options import BlockOptions, StructurePrices, group_numbers, widths
+from bitwright.predictors import Subject, block_cosines, span_distances
 from bitwright.search import solve_composite
 from bitwright.spaces import Choice, Structure, StructureKind, chosen_cache, weight_space, without_cache
 
@@ -74,16 +77,16 @@ class StructuredSearch:
 
     def candidates(self) -> list[StructuredChoice]:
         """Return the best structures with their formats by calibration text, the best first; none where taking nothing away is best throughout."""
-        loaded = self.loaded
-        with timed(loaded.store, "structure"), self._evaluating(loaded.texts.calibration, stage="structure") as evaluator:
-            whole = whole_structure(loaded.model.source)
-            blocks = self._blocks(evaluator, whole)
-            n = self._sequences(evaluator, _RANKED_TOKENS)
-            found: dict[tuple[int, ...], tuple[float, StructuredChoice]] = {}
-            for dearer in _DEARER:
-                for made in self._solved(blocks, dearer):
-                    if made.structure != whole and tuple(made.key.tolist()) not in found:
-                        found[tuple(made.key.tolist())] = (self._nats(evaluator, made.key, n), made)
+        loaded, whole = self.loaded, whole_structure(self.loaded.model.source)
+        with timed(loaded.store, "structure"):
+            proposed = self._proposed(whole)
+            with self._evaluating(loaded.texts.calibration, stage="structure") as evaluator:
+                n = self._sequences(evaluator, _RANKED_TOKENS)
+                found: dict[tuple[int, ...], tuple[float, StructuredChoice]] = {}
+                for blocks, dearer in self._options(evaluator, whole, proposed):
+                    for made in self._solved(blocks, dearer):
+                        if made.structure != whole and tuple(made.key.tolist()) not in found:
+                            found[tuple(made.key.tolist())] = (self._nats(evaluator, made.key, n), made)
         ranked = sorted(found.values(), key=lambda pair: (pair[0], pair[1].size_bytes))
         return [made for _, made in ranked[:_FINALISTS]]
 
@@ -123,12 +126,30 @@ class StructuredSearch:
     def _nats(self, evaluator: Evaluator, key: Choice, n_sequences: int) -> float:
         return evaluator(key, n_sequences).nats_per_token
 
-    def _blocks(self, evaluator: Evaluator, whole: Structure) -> BlockOptions:
-        """Measure what taking away costs at the start, and return the maker of options with these prices."""
-        loaded, run = self.loaded, self.run
+    def _proposed(self, whole: Structure) -> list[Structure]:
+        """Return the structures of the method that is asked for, none where parts are priced. The model must have its original weights."""
+        method = structure_method(self.loaded.settings.structure_method)
+        if method is None:
+            return []
+        loaded = self.loaded
+        subject = Subject(loaded.model, loaded.levels, self.run.space, loaded.texts.calibration, loaded.settings.seed, loaded.store, loaded.progress)
+        return list(method.proposed(BlockSimilarity(block_cosines(subject), span_distances(subject)), whole, widths))
+
+    def _options(self, evaluator: Evaluator, whole: Structure, proposed: Sequence[Structure]) -> Iterator[tuple[BlockOptions, float]]:
+        """Yield makers of options and the multiples of their prices: of each structure that is proposed, or of all, measured one part at a time."""
         n = self._sequences(evaluator, _PROBE_TOKENS)
         base = self._nats(evaluator, StructuredChoice(self.start, whole, 0).key, n)
+        blocks = self._unpriced(whole, base)
+        if proposed:
+            yield from ((replace(blocks, prices=StructurePrices.of_one(kept, blocks.prices.shares)), 1.0) for kept in proposed)
+            return
         prices = self._prices(whole, lambda structure: self._nats(evaluator, StructuredChoice(self.start, structure, 0).key, n) - base)
+        yield from ((replace(blocks, prices=replace(prices, shares=blocks.prices.shares)), dearer) for dearer in _DEARER)
+
+    def _unpriced(self, whole: Structure, base: float) -> BlockOptions:
+        """Return the maker of options that takes nothing away, with losses of formats that are `base` nats/token at the start."""
+        loaded, run = self.loaded, self.run
+        shares = tuple(kept_energies(loaded.model.source, loaded.levels.importance, i) for i in range(whole.n_layers))
         weights, space = run.of_weights, weight_space(run.space)
         summed = weights.summed(without_cache(run.space, self.start))
         decided = {tensor.name for unit in space.units for tensor in unit.tensors}
@@ -138,13 +159,13 @@ class StructuredSearch:
             table=weights.table * (base / summed if summed > 0 else 1.0),
             fixed=tuple(tensor for tensor in loaded.model.tensors if tensor.name not in decided),
             whole=whole,
-            prices=prices,
+            prices=StructurePrices.of_one(whole, shares),
             cache_bits=self.counted.cache_bits_of_a_group(chosen_cache(run.space, self.start)),
         )
 
     def _prices(self, whole: Structure, cost: Callable[[Structure], float]) -> StructurePrices:
-        """Return the prices of taking away by `cost`, the nats/token that a structure adds at the start."""
-        source, importance, kinds, layers = self.loaded.model.source, self.loaded.levels.importance, self.kinds, range(whole.n_layers)
+        """Return the prices of taking away by `cost`, the nats/token that a structure adds at the start, without the shares of energy."""
+        kinds, layers = self.kinds, range(whole.n_layers)
         groups: list[dict[int, float]] = [{whole.head_groups[i]: 0.0} for i in layers]
         channels: list[dict[int, float]] = [{whole.channels[i]: 0.0} for i in layers]
         blocks: dict[int, float] = {}
@@ -157,8 +178,7 @@ class StructuredSearch:
                 if "layers" in kinds and i:  # the first block keeps its heads, from which the engine takes their size
                     blocks[i] = max(cost(Structure(_with(whole.head_groups, i, 0), _with(whole.channels, i, 0))), _LEAST)
                 advance(1)
-        shares = tuple(kept_energies(source, importance, i) for i in layers)
-        return StructurePrices(tuple(groups), tuple(channels), blocks, shares)
+        return StructurePrices(tuple(groups), tuple(channels), blocks, ())
 
     def _solved(self, blocks: BlockOptions, dearer: float) -> Iterator[StructuredChoice]:
         """Yield the solution with the prices of taking away times `dearer`, if one is within the limit."""
