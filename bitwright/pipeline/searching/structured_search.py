@@ -9,7 +9,7 @@
    alone on held-out text.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -81,14 +81,18 @@ class StructuredSearch:
         with timed(loaded.store, "structure"):
             proposed = self._proposed(whole)
             with self._evaluating(loaded.texts.calibration, stage="structure") as evaluator:
-                n = self._sequences(evaluator, _RANKED_TOKENS)
-                found: dict[tuple[int, ...], tuple[float, StructuredChoice]] = {}
-                for blocks, dearer in self._options(evaluator, whole, proposed):
-                    for made in self._solved(blocks, dearer):
-                        if made.structure != whole and tuple(made.key.tolist()) not in found:
-                            found[tuple(made.key.tolist())] = (self._nats(evaluator, made.key, n), made)
-        ranked = sorted(found.values(), key=lambda pair: (pair[0], pair[1].size_bytes))
-        return [made for _, made in ranked[:_FINALISTS]]
+                blocks = self._unpriced(evaluator, whole)
+                if proposed:
+                    given = [replace(blocks, prices=StructurePrices.of_one(kept, blocks.prices.shares)) for kept in proposed]
+                    return self._ranked(evaluator, [made for options in given for made in self._solved(options, 1.0)])
+                priced = replace(blocks, prices=self._prices(evaluator, blocks))
+                return self._ranked(evaluator, [made for dearer in _DEARER for made in self._solved(priced, dearer)])
+
+    def _ranked(self, evaluator: Evaluator, made: Sequence[StructuredChoice]) -> list[StructuredChoice]:
+        """Return the best of some choices that take something away, by calibration text."""
+        whole, n = whole_structure(self.loaded.model.source), self._sequences(evaluator, _RANKED_TOKENS)
+        different = {tuple(one.key.tolist()): one for one in made if one.structure != whole}
+        return sorted(different.values(), key=lambda one: (self._nats(evaluator, one.key, n), one.size_bytes))[:_FINALISTS]
 
     def compensated(self, candidates: Sequence[StructuredChoice]) -> list[StructuredChoice]:
         """Return the candidates with what is left refitted to the original, where there is anything to refit."""
@@ -135,20 +139,10 @@ class StructuredSearch:
         subject = Subject(loaded.model, loaded.levels, self.run.space, loaded.texts.calibration, loaded.settings.seed, loaded.store, loaded.progress)
         return list(method.proposed(BlockSimilarity(block_cosines(subject), span_distances(subject)), whole, widths))
 
-    def _options(self, evaluator: Evaluator, whole: Structure, proposed: Sequence[Structure]) -> Iterator[tuple[BlockOptions, float]]:
-        """Yield makers of options and the multiples of their prices: of each structure that is proposed, or of all, measured one part at a time."""
-        n = self._sequences(evaluator, _PROBE_TOKENS)
-        base = self._nats(evaluator, StructuredChoice(self.start, whole, 0).key, n)
-        blocks = self._unpriced(whole, base)
-        if proposed:
-            yield from ((replace(blocks, prices=StructurePrices.of_one(kept, blocks.prices.shares)), 1.0) for kept in proposed)
-            return
-        prices = self._prices(whole, lambda structure: self._nats(evaluator, StructuredChoice(self.start, structure, 0).key, n) - base)
-        yield from ((replace(blocks, prices=replace(prices, shares=blocks.prices.shares)), dearer) for dearer in _DEARER)
-
-    def _unpriced(self, whole: Structure, base: float) -> BlockOptions:
-        """Return the maker of options that takes nothing away, with losses of formats that are `base` nats/token at the start."""
+    def _unpriced(self, evaluator: Evaluator, whole: Structure) -> BlockOptions:
+        """Return the maker of options that takes nothing away, with the losses of formats scaled to what is measured at the start."""
         loaded, run = self.loaded, self.run
+        base = self._nats(evaluator, StructuredChoice(self.start, whole, 0).key, self._sequences(evaluator, _PROBE_TOKENS))
         shares = tuple(kept_energies(loaded.model.source, loaded.levels.importance, i) for i in range(whole.n_layers))
         weights, space = run.of_weights, weight_space(run.space)
         summed = weights.summed(without_cache(run.space, self.start))
@@ -163,22 +157,28 @@ class StructuredSearch:
             cache_bits=self.counted.cache_bits_of_a_group(chosen_cache(run.space, self.start)),
         )
 
-    def _prices(self, whole: Structure, cost: Callable[[Structure], float]) -> StructurePrices:
-        """Return the prices of taking away by `cost`, the nats/token that a structure adds at the start, without the shares of energy."""
-        kinds, layers = self.kinds, range(whole.n_layers)
-        groups: list[dict[int, float]] = [{whole.head_groups[i]: 0.0} for i in layers]
-        channels: list[dict[int, float]] = [{whole.channels[i]: 0.0} for i in layers]
-        blocks: dict[int, float] = {}
+    def _prices(self, evaluator: Evaluator, blocks: BlockOptions) -> StructurePrices:
+        """Return the prices of taking away: the nats/token that less of a block adds at the start."""
+        kinds, whole, n = self.kinds, blocks.whole, self._sequences(evaluator, _PROBE_TOKENS)
+        groups: list[dict[int, float]] = [{full: 0.0} for full in whole.head_groups]
+        channels: list[dict[int, float]] = [{full: 0.0} for full in whole.channels]
+        gone: dict[int, float] = {}
+
+        def nats(layer: int, of_groups: int, of_channels: int) -> float:
+            kept = Structure(_with(whole.head_groups, layer, of_groups), _with(whole.channels, layer, of_channels))
+            return self._nats(evaluator, StructuredChoice(self.start, kept, 0).key, n)
+
         with self.loaded.progress.stage("Pricing parts that may be taken away", whole.n_layers) as advance:
-            for i in layers:
-                for n in group_numbers(whole.head_groups[i], kinds if i else [kind for kind in kinds if kind != "attention"])[1:]:
-                    groups[i][n] = max(cost(Structure(_with(whole.head_groups, i, n), whole.channels)), _LEAST)
-                for n in _probed(whole.channels[i]) if "channels" in kinds else ():
-                    channels[i][n] = max(cost(Structure(whole.head_groups, _with(whole.channels, i, n))), _LEAST)
+            base = nats(0, whole.head_groups[0], whole.channels[0])
+            for i, full in enumerate(zip(whole.head_groups, whole.channels, strict=True)):
+                for kept in group_numbers(full[0], kinds if i else [kind for kind in kinds if kind != "attention"])[1:]:
+                    groups[i][kept] = max(nats(i, kept, full[1]) - base, _LEAST)
+                for kept in _probed(full[1]) if "channels" in kinds else ():
+                    channels[i][kept] = max(nats(i, full[0], kept) - base, _LEAST)
                 if "layers" in kinds and i:  # the first block keeps its heads, from which the engine takes their size
-                    blocks[i] = max(cost(Structure(_with(whole.head_groups, i, 0), _with(whole.channels, i, 0))), _LEAST)
+                    gone[i] = max(nats(i, 0, 0) - base, _LEAST)
                 advance(1)
-        return StructurePrices(tuple(groups), tuple(channels), blocks, ())
+        return StructurePrices(tuple(groups), tuple(channels), gone, blocks.prices.shares)
 
     def _solved(self, blocks: BlockOptions, dearer: float) -> Iterator[StructuredChoice]:
         """Yield the solution with the prices of taking away times `dearer`, if one is within the limit."""
