@@ -26,6 +26,9 @@ from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, WeightSwapper, swapping
 from bitwright.compress.models.architectures import ARCHITECTURES, MODEL_TYPES, window_ignored
 from bitwright.compress.models.auto_class import auto_class
+from bitwright.compress.models.channels.channel_map import ChannelMap, ChannelScales, HeadRotations, channel_order
+from bitwright.compress.models.channels.junctions import Junction, junctions
+from bitwright.compress.models.channels.reparametrized_source import Reparametrization, ReparametrizedSource, reparametrization
 from bitwright.compress.models.checkpoints.checkpoint import dtypes_of, shards, tensors_in
 from bitwright.compress.models.checkpoints.checkpoint_files import CheckpointEntry, CheckpointFiles, open_checkpoint_files
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE
@@ -115,6 +118,8 @@ __all__ = [
     "Binding",
     "Bound",
     "Bytes",
+    "ChannelMap",
+    "ChannelScales",
     "Checkpoint",
     "CheckpointEntry",
     "CheckpointFiles",
@@ -134,9 +139,11 @@ __all__ = [
     "GgmlErrorFeedback",
     "GgufSource",
     "Grid",
+    "HeadRotations",
     "Headers",
     "Indices",
     "Job",
+    "Junction",
     "KeyValue",
     "LatentByHead",
     "Layer",
@@ -154,6 +161,8 @@ __all__ = [
     "PinnedCodes",
     "Placement",
     "RefittedSource",
+    "Reparametrization",
+    "ReparametrizedSource",
     "Rerouting",
     "Room",
     "RoundToNearest",
@@ -175,6 +184,7 @@ __all__ = [
     "applied",
     "auto_class",
     "bind_by_rows",
+    "channel_order",
     "choice_loader",
     "chosen_weights",
     "cut_importance",
@@ -199,6 +209,7 @@ __all__ = [
     "integer_codec",
     "is_corrected",
     "is_latent",
+    "junctions",
     "kept_energies",
     "layer_bytes",
     "layer_tensors",
@@ -236,6 +247,7 @@ __all__ = [
     "read_imatrix",
     "read_pinned_weights",
     "read_tokenizer",
+    "reparametrization",
     "require_orderable",
     "require_quantizable",
     "rerouted",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bitwright.compress import Floats, PackedTensors, Weights, chosen_weights, matrix_shape, narrowed_weights
 from bitwright.pipeline.finishing.compensation import RIDGE, compensated, refits
-from bitwright.pipeline.finishing.shipped_weights import kept_weights
+from bitwright.pipeline.finishing.step_files import kept_matrices
 from bitwright.pipeline.loaded_run import LoadedRun, timed
 from bitwright.pipeline.run import STEPS, Run
 from bitwright.spaces import Choice, Compensation, Format, Structure, Tensor, weight_space, without_cache
@@ -51,7 +51,7 @@ class CompensatedChoices:
         return Compensation(ridge=RIDGE, path=str(path.absolute()), sha256=digest(path))
 
     def _refitted(self, choice: Choice, kept: Structure) -> dict[str, Floats]:
-        return kept_weights(self.run, self._path(choice, kept), lambda: self._made(choice, kept))
+        return kept_matrices(self.run, self._path(choice, kept), lambda: self._made(choice, kept))
 
     def _made(self, choice: Choice, kept: Structure) -> dict[str, Floats]:
         loaded, text = self.loaded, self.loaded.texts.calibration
