@@ -33,10 +33,15 @@ class Bench:
     def row(self, limit: BudgetOrMemory) -> str:
         """Return a limit's row of the table."""
         try:
-            note = bw.fit(settings_for_limit(self.settings, limit), limit, self.out, by=self.by).summary.structure
+            fitted = bw.fit(settings_for_limit(self.settings, limit), limit, self.out, by=self.by)
         except BudgetError:
             return f"| {limit.text} |{7 * ' none |'}"
-        return f"| {limit.text} | {_row(note) if note and note.kept else 'nothing taken away was better |' + 6 * ' |'}"
+        note, plan = fitted.summary.structure, fitted.plan
+        if note and note.kept:
+            return f"| {limit.text} | {_row(note)}"
+        return (
+            f"| {limit.text} | {plan.size_bytes / 1e6:.3f} | {plan.divergence.nats_per_token:.4f} |{4 * ' – |'} all: nothing taken away was better |"
+        )
 
 
 def _row(note: StructureNote) -> str:
