@@ -172,7 +172,7 @@ Structure = Annotated[
     typer.Option(
         metavar="KINDS",
         help="Parts that may be taken away where that measures better than coarser formats: attention (of a block), channels (of a feed-forward "
-        "part), heads, layers, or all. Default: none. For llama.cpp.",
+        "part), heads, layers, or all; or a published method by name: shortgpt, deeper-layers, uniql. Default: none. For llama.cpp.",
         rich_help_panel=BUDGET,
     ),
 ]
