@@ -89,8 +89,8 @@ Steps = Annotated[
     typer.Option(
         "--step",
         metavar="STEP",
-        help="Step after quantization: router-calibration, or router-calibration:ridge=32 (in tokens); may be given several times. "
-        "Default: those of the method, most have none.",
+        help="Step after quantization: router-calibration, or router-calibration:ridge=32 (in tokens); heal, or heal:tokens=65536 (trains the scales "
+        "and low-rank pairs of native formats on the calibration text). May be given several times. Default: those of the method, most have none.",
         rich_help_panel=MODEL,
     ),
 ]

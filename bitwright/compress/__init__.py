@@ -24,6 +24,7 @@ from bitwright.compress.in_place.narrowing import narrowed_weights
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, WeightSwapper, swapping
+from bitwright.compress.in_place.trainable import TrainableMatrix, is_trainable
 from bitwright.compress.models.architectures import ARCHITECTURES, MODEL_TYPES, window_ignored
 from bitwright.compress.models.auto_class import auto_class
 from bitwright.compress.models.checkpoints.checkpoint import dtypes_of, shards, tensors_in
@@ -159,6 +160,7 @@ __all__ = [
     "Source",
     "StoredTensor",
     "SymmetricGrid",
+    "TrainableMatrix",
     "View",
     "WeightSwapper",
     "Weights",
@@ -194,6 +196,7 @@ __all__ = [
     "integer_codec",
     "is_corrected",
     "is_latent",
+    "is_trainable",
     "kept_energies",
     "layer_bytes",
     "layer_tensors",

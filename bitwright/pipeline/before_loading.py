@@ -30,7 +30,7 @@ from bitwright.objectives import (
     require_readable,
 )
 from bitwright.pipeline.calibration.mixture import require_share, shares_in, shares_of
-from bitwright.pipeline.finishing.router_calibration import step_named
+from bitwright.pipeline.finishing.steps import step_named
 from bitwright.pipeline.loaded_run import require_device
 from bitwright.pipeline.planning.cost_limits import Conditions
 from bitwright.pipeline.planning.costs import require_countable
@@ -136,7 +136,7 @@ def require_routers(outline: Outline, objectives: Iterable[NamedObjective], step
         UserError: see above.
     """
     needing = [f"The objective {one.name}" for one in objectives if isinstance(one, Preparation) and one.needs_routers]
-    needing += [f"The step {step_named(words).name}" for words in steps]
+    needing += [f"The step {step.name}" for step in map(step_named, steps) if step.needs_routers]
     if needing and not outline.has_routers:
         raise UserError(f"{needing[0]} needs a mixture of experts; {outline.least.name} has no routers: leave it out, or choose another model.")
 

@@ -13,7 +13,7 @@ from bitwright.errors import OutputError
 from bitwright.pipeline.calibration.mixture import shares_in
 from bitwright.pipeline.run import CODES, DATABASE, IMATRIX, LEVELS, PLAN, REPORT, SHIPPED, STEPS, Run
 from bitwright.pipeline.settings import SELF, Settings
-from bitwright.spaces import Kept, Plan
+from bitwright.spaces import CalibratedRouters, Kept, Plan
 from bitwright.whole_files import output_errors, remove_leftovers
 from bitwright.written_files import require_apart, require_replaceable
 
@@ -123,7 +123,7 @@ def run_inputs(run: Run) -> list[Path]:
 def plan_inputs(plan: Plan) -> list[Path]:
     """Return the files and folders that a plan is built from."""
     codes = [plan.rounding.path] if isinstance(plan.rounding, Kept) else []
-    files = (plan.importance.path, *codes, *(step.path for step in plan.steps))
+    files = (plan.importance.path, *codes, *(step.path for step in plan.steps if isinstance(step, CalibratedRouters)))
     return [*_model_paths(plan.model.source), *(path for name in files if (path := Path(name)).is_file())]
 
 

@@ -13,7 +13,8 @@ from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, eng
 from bitwright.errors import RunError, TextError, UserError, shown
 from bitwright.objectives import Shape
 from bitwright.pipeline.calibration.mixture import parts_of, require_held_out, shares_in
-from bitwright.pipeline.finishing.router_calibration import step_named
+from bitwright.pipeline.finishing.healing import Healing
+from bitwright.pipeline.finishing.steps import healing_among, require_healable, step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
 from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, PRICE_ROWS, SEED, SEQUENCE_LENGTH
@@ -105,6 +106,7 @@ class Settings:
         self._require_rare()
         self._require_price_rows()
         parts_of(self.n_calibration, shares_in(self.calibration))
+        require_healable(self.steps, target=self.target, sampled=all(share.name == SELF for share in shares_in(self.calibration)))
         for words in self.steps:
             step_named(words)
         for form in self.formats:
@@ -174,6 +176,11 @@ class Settings:
     def ships_sequentially(self) -> bool:
         """True if the shipped rounding is sequential: block by block, as GPTQ."""
         return needs_moments(self.ship_codec)
+
+    @property
+    def healing(self) -> Healing | None:
+        """The step that trains what is stored beside codes, None without it."""
+        return healing_among(self.steps)
 
     @property
     def requantizes(self) -> bool:

@@ -46,6 +46,7 @@ from bitwright.spaces.packed_format import PACKED_FORMATS, PackedFormat
 from bitwright.spaces.patterns import Patterns
 from bitwright.spaces.plan import (
     CalibratedRouters,
+    Healed,
     ImportanceFile,
     Kept,
     Plan,
@@ -99,6 +100,7 @@ __all__ = [
     "DroppedExpert",
     "Format",
     "Fused",
+    "Healed",
     "ImportanceFile",
     "IntegerFormat",
     "Kept",

@@ -91,6 +91,16 @@ class CalibratedRouters(_Record):
     sha256: str
 
 
+class Healed(_Record):
+    """Healing: scales, minima and low-rank pairs trained on `tokens` tokens of the calibration text; the plan's codes are those after it."""
+
+    step: Literal["heal"] = "heal"
+    tokens: int = Field(gt=0)
+
+
+PlannedStep = Annotated[CalibratedRouters | Healed, Field(discriminator="step")]
+
+
 class PlannedCache(_Record):
     """KV cache types that the plan was made for; the engine's default where the plan names none."""
 
@@ -177,7 +187,7 @@ class Plan(_Record):
     cache: PlannedCache = PlannedCache()
     importance: ImportanceFile
     rounding: PlannedRounding
-    steps: tuple[CalibratedRouters, ...] = ()
+    steps: tuple[PlannedStep, ...] = ()
     found: Provenance
 
     def to_json(self) -> str:
@@ -215,8 +225,11 @@ def _first_fault(error: ValueError) -> str:
         return "it is of schema 1, which does not say all that the model computes with; make the plan again"
     fault = error.errors()[0]
     parts = [str(part) for part in fault["loc"]]
-    if parts[:1] == ["rounding"]:  # the next part names which of the two record types it is
-        del parts[1:2]
+    of_types = {"rounding": 1, "steps": 2}.get(parts[0] if parts else "")  # where a part names which of two record types it is
+    if of_types is not None and len(parts) > of_types:
+        del parts[of_types]
+    if fault["type"] == "union_tag_invalid":
+        parts.append(str(fault["ctx"]["discriminator"]).strip("'"))
     where = ".".join(parts)
     if fault["type"] == "extra_forbidden":
         return f"it has the unknown key '{where}'; remove it or correct its spelling"

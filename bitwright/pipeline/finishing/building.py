@@ -29,7 +29,7 @@ from bitwright.errors import BrokenPromiseError, OutputError, PlanError
 from bitwright.pipeline.finishing.planned_structure import Written, order_of, ordered_source, require_structure, written
 from bitwright.pipeline.results import plan_inputs, require_place, require_results
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import ABSENT, DROP, Kept, Plan, Target, Tensor, expert_of
+from bitwright.spaces import ABSENT, DROP, CalibratedRouters, Kept, Plan, Target, Tensor, expert_of
 from bitwright.written_files import digest, withdraw
 
 
@@ -151,7 +151,7 @@ def changed_by_steps(plan: Plan, source: Source) -> dict[str, Floats]:
         PlanError: a file of weights is missing or changed since it was measured, or has a tensor that this model does not have.
     """
     tensors, found = {tensor.name: tensor for tensor in source.tensors}, dict[str, Floats]()
-    for step in plan.steps:
+    for step in (step for step in plan.steps if isinstance(step, CalibratedRouters)):
         for name, weights in read_pinned_weights(Path(step.path), step.sha256).items():
             if name in plan.formats or name not in tensors or tensors[name].shape != weights.shape or tensors[name].stored not in FLOAT_TYPES:
                 raise PlanError(

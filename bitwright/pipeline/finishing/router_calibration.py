@@ -1,9 +1,9 @@
-"""Steps after quantization, named by `--step`, of which there is one: router calibration, QESC (EAC-MoE, ACL 2025).
+"""Router calibration, QESC (EAC-MoE, ACL 2025), `--step router-calibration`.
 
-A step changes the weights of some unquantized tensors. It runs for every candidate before measuring, so the measured model is the one that ships. The
-changed weights depend on calibration text and cannot be reproduced, so the run saves them and the plan names their file by path and SHA-256.
+It changes the weights of some unquantized tensors, for every candidate before measuring, so the measured model is the one that ships. The changed
+weights depend on calibration text and cannot be reproduced, so the run saves them and the plan names their file by path and SHA-256.
 
-Router calibration goes layer by layer. Quantized attention and quantized earlier blocks change a router's input from x to x̂, and so the experts that
+It goes layer by layer. Quantized attention and quantized earlier blocks change a router's input from x to x̂, and so the experts that
 a token is routed to. In each layer the router W is replaced by the W' that reproduces, from x̂, the original's logits on x, over the experts that a
 token is routed to:
 
@@ -135,6 +135,7 @@ class RouterCalibration:
 
     ridge: float = RIDGE
     name = _CALIBRATION
+    needs_routers = True
 
     @property
     def words(self) -> str:
@@ -150,16 +151,15 @@ class RouterCalibration:
         return CalibratedRouters(ridge=self.ridge, path=str(path.absolute()), sha256=digest(path))
 
 
-def step_named(words: str) -> RouterCalibration:
-    """Parse a step with its optional field: `router-calibration:ridge=32`.
+def calibration_of(field: str) -> RouterCalibration:
+    """Parse the field of the step, `ridge=32`, empty for its default.
 
     Raises:
-        UserError: there is no such step or field, or the field is not above zero.
+        UserError: the field is another one, or is not above zero.
     """
-    name, _, field = words.partition(":")
     key, _, value = field.partition("=")
-    if name != _CALIBRATION or (field and key != "ridge"):
-        raise UserError(f"A step must be {_CALIBRATION}, or {_CALIBRATION}:ridge=32; '{words}' is not: correct its spelling.")
+    if field and key != "ridge":
+        raise UserError(f"A step must be {_CALIBRATION}, or {_CALIBRATION}:ridge=32; '{field}' is no field of it: correct its spelling.")
     try:
         ridge = float(value) if field else RIDGE
     except ValueError:

@@ -24,12 +24,14 @@ from bitwright.compress import (
 from bitwright.errors import RunError
 from bitwright.objectives import Tokens
 from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
-from bitwright.pipeline.finishing.router_calibration import step_named
-from bitwright.pipeline.loaded_run import LoadedRun
+from bitwright.pipeline.finishing.healing import Healing, Training, healed
+from bitwright.pipeline.finishing.router_calibration import RouterCalibration
+from bitwright.pipeline.finishing.steps import step_named
+from bitwright.pipeline.loaded_run import LoadedRun, referenced
 from bitwright.pipeline.run import CODES, LEVELS, SHIPPED, STEPS, Run
 from bitwright.pipeline.settings import SEQUENTIAL
 from bitwright.progress import Progress
-from bitwright.spaces import ABSENT, DROP, CalibratedRouters, Choice, Format, Kept, RequantizedCodes
+from bitwright.spaces import ABSENT, DROP, CalibratedRouters, Choice, Format, Healed, Kept, RequantizedCodes
 from bitwright.written_files import digest
 
 
@@ -38,7 +40,16 @@ def shipped_folder(run: Run, formats: Mapping[str, str]) -> Path:
     on all earlier ones, so every plan has a folder of its own.
     """
     folder = run.folder / SHIPPED / run.settings.shipped.replace(SEQUENTIAL, "-sequential")
-    return folder / hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16] if run.settings.ships_sequentially else folder
+    return folder / _digest_of(formats) if run.settings.ships_sequentially else folder
+
+
+def healed_folder(run: Run, formats: Mapping[str, str], healing: Healing) -> Path:
+    """Return the folder of a plan's packed tensors after healing, which are its own: every tensor is trained behind all others."""
+    return run.folder / SHIPPED / f"{run.settings.shipped.replace(SEQUENTIAL, '-sequential')}-{healing.words.replace(':', '-')}" / _digest_of(formats)
+
+
+def _digest_of(formats: Mapping[str, str]) -> str:
+    return hashlib.sha256(repr(sorted(formats.items())).encode()).hexdigest()[:16]
 
 
 def shipped_weights(loaded: LoadedRun, run: Run, choice: Choice) -> Weights:
@@ -52,8 +63,11 @@ def shipped_weights(loaded: LoadedRun, run: Run, choice: Choice) -> Weights:
         run.settings.require_streamable()
     formats = space.names(choice)
     by_name: dict[str, Format] = {form.name: form for form in space.formats}
+    wanted = {tensor: by_name[form] for tensor, form in formats.items()}
     levels = _rounded(loaded, run, formats) if run.settings.requantizes else loaded.levels
-    weights = planned_weights(model, levels, formats={tensor: by_name[form] for tensor, form in formats.items()})
+    if (healing := run.settings.healing) is not None:
+        levels = _healed(loaded, run, levels, wanted, healing)
+    weights = planned_weights(model, levels, formats=wanted)
     return apply_steps(run, model, weights, loaded.texts.calibration, formats=formats, progress=loaded.progress)
 
 
@@ -81,34 +95,55 @@ def _rounded(loaded: LoadedRun, run: Run, formats: Mapping[str, str]) -> PackedT
     return levels({})
 
 
+def _healed(loaded: LoadedRun, run: Run, levels: PackedTensors, wanted: Mapping[str, Format], healing: Healing) -> PackedTensors:
+    """Return the packed tensors of a plan of formats `wanted` (tensor → format) after healing from `levels` on, which the run stores."""
+    model, text = loaded.model, loaded.texts.calibration
+    folder = healed_folder(run, {tensor: form.name for tensor, form in wanted.items()}, healing)
+    found = PackedTensors(folder, model.source, levels.codec, levels.importance)
+    tensors = [tensor for tensor in model.tensors if tensor.name in wanted and wanted[tensor.name].name not in (*ABSENT, tensor.stored)]
+    if not all(found.has(tensor, wanted[tensor.name]) for tensor in tensors):
+        with referenced(loaded, text) as reference:
+            training = Training(healing.n_tokens, run.settings.seed)
+            matrices = healed(model, levels, wanted, reference, training, progress=loaded.progress)
+        for tensor in tensors:
+            form = wanted[tensor.name]
+            found.put(tensor, form, matrices[tensor.name].packed() if tensor.name in matrices else levels.packed(tensor, form))
+    return found
+
+
 def apply_steps(run: Run, model: Model, weights: Weights, tokens: Tokens, *, formats: Mapping[str, str], progress: Progress) -> Weights:
-    """Return the `weights` of a plan of `formats` (tensor → format) with those that the run's steps change, which are stored in the run."""
+    """Return the `weights` of a plan of `formats` (tensor → format) with those that router calibration changes, which are stored in the run."""
     found = dict(weights)
-    for words in run.settings.steps:
-        path = _path(run, formats, words)
+    for step in map(step_named, run.settings.steps):
+        if not isinstance(step, RouterCalibration):
+            continue
+        path = _path(run, formats, step.words)
         if not _is_as_kept(run, path):
-            pin_weights(path, step_named(words)(model, found, tokens, progress))
+            pin_weights(path, step(model, found, tokens, progress))
             run.store.put_text(_key(path), digest(path))
         made = read_pinned_weights(path, run.store.text(_key(path)))
         found |= {name: lambda name=name, made=made: made[name] for name in made}  # type: ignore[misc]
     return found
 
 
-def planned_steps(run: Run, formats: Mapping[str, str]) -> tuple[CalibratedRouters, ...]:
+def planned_steps(run: Run, formats: Mapping[str, str]) -> tuple[CalibratedRouters | Healed, ...]:
     """Return the steps of a plan of `formats` (tensor → format) as it was measured.
 
     Raises:
         RunError: their weights are gone or were changed.
     """
-    planned = []
-    for words in run.settings.steps:
-        path = _path(run, formats, words)
+    planned: list[CalibratedRouters | Healed] = []
+    for step in map(step_named, run.settings.steps):
+        if not isinstance(step, RouterCalibration):
+            planned.append(step.planned)
+            continue
+        path = _path(run, formats, step.words)
         if not _is_as_kept(run, path):
             raise RunError(
                 f"The weights of a step depend on calibration text and cannot be reproduced; {path} is gone or changed: run the search again with "
                 "another --out."
             )
-        planned.append(step_named(words).planned(path))
+        planned.append(step.planned(path))
     return tuple(planned)
 
 
@@ -136,9 +171,10 @@ def rounding_of(run: Run, formats: Mapping[str, str]) -> RequantizedCodes | Kept
     """
     settings = run.settings
     searched, shipped = settings.rounding, settings.shipped
-    if not (settings.ships_sequentially or needs_moments(shipped)):
+    if not (settings.ships_sequentially or needs_moments(shipped) or settings.healing):
         return RequantizedCodes(searched=searched, shipped=shipped)
-    path = _saved_codes(run, formats, folder=shipped_folder(run, formats) if settings.requantizes else run.folder / LEVELS)
+    folder = shipped_folder(run, formats) if settings.requantizes else run.folder / LEVELS
+    path = _saved_codes(run, formats, folder=healed_folder(run, formats, settings.healing) if settings.healing else folder)
     return Kept(searched=searched, shipped=shipped, path=str(path.absolute()), sha256=digest(path))
 
 
@@ -146,7 +182,8 @@ def _saved_codes(run: Run, formats: Mapping[str, str], *, folder: Path) -> Path:
     """Write the packed tensors in `folder` whose format differs from the source's to one file, and return its path."""
     stored = {tensor.name: tensor.stored for unit in run.space.units for tensor in unit.tensors}
     pairs = [(tensor, form) for tensor, form in formats.items() if form not in (*ABSENT, stored[tensor])]
-    name = hashlib.sha256(repr((run.settings.shipped, pairs)).encode()).hexdigest()[:16]
+    made = run.settings.shipping if run.settings.healing else run.settings.shipped
+    name = hashlib.sha256(repr((made, pairs)).encode()).hexdigest()[:16]
     path = run.folder / CODES / f"{name}.safetensors"
     key = f"{CODES}/{path.name}"
     if not (run.store.has_text(key) and path.is_file() and digest(path) == run.store.text(key)):
