@@ -244,7 +244,7 @@ def test_a_rounding_of_no_kind_is_refused(tmp_path: Path) -> None:
     given = example()
     given["rounding"]["codes"] = "guessed"
     message = refused(tmp_path / "plan.json", given)
-    assert "'rounding'" in message
+    assert "'rounding.codes'" in message
     assert "'anew', 'kept'" in message
     given["rounding"] = {"codes": "kept", "searched": "gptq", "shipped": "gptq", "sha256": "1f"}
     assert "'rounding.path': field required" in refused(tmp_path / "plan.json", given)
