@@ -28,6 +28,7 @@ from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.predictors.sensitivity.gradients.sweep import Products
 from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table
+from bitwright.predictors.sensitivity.names.prior import prior_table
 from bitwright.predictors.sensitivity.text_divergence import one_unit
 from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
 from bitwright.progress import Silent
@@ -99,6 +100,7 @@ def scores(bench: LoadedRun, run: Run, n_sequences: int) -> dict[str, tuple[Scor
     shrunk = Cost(2 * n_tokens, n_tokens, seconds["imatrix"] + seconds["gradient"])
     found: dict[str, tuple[Score, Cost]] = {
         "weight": (_sum_of(weight_error_table(distortion)), Cost(0, 0, 0.0)),
+        "prior": (_sum_of(prior_table(bench.model.tensors, space.units, relative_error=distortion.plain)), Cost(0, 0, 0.0)),
         "importance": (_sum_of(weighted), importance),
         "gradient, raw": (_sum_of(gradient_table(products)), sweep),
         "gradient, shrunk": (_sum_of(shrunk_table(products, weighted)), shrunk),

@@ -89,8 +89,10 @@ Steps = Annotated[
     typer.Option(
         "--step",
         metavar="STEP",
-        help="Step after quantization: router-calibration, or router-calibration:ridge=32 (in tokens); heal, or heal:tokens=65536 (trains the scales "
-        "and low-rank pairs of native formats on the calibration text). May be given several times. Default: those of the method, most have none.",
+        help="Step around quantization; may be given several times. For llama.cpp scale, order-channels and rotate move channels between matrices "
+        "without changing the function, and ship where they measure better. For mixtures of experts router-calibration, or "
+        "router-calibration:ridge=32 (in tokens). For native heal, or heal:tokens=65536, which trains scales and low-rank pairs on the calibration "
+        "text. Default: those of the method, most have none.",
         rich_help_panel=MODEL,
     ),
 ]

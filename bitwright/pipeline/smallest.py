@@ -20,7 +20,7 @@ from bitwright.pipeline.planning.cost_limits import Conditions
 from bitwright.pipeline.planning.costs import limits_of, require_countable
 from bitwright.pipeline.planning.held_out import CandidateScores
 from bitwright.pipeline.planning.size_limits import bounded
-from bitwright.pipeline.pricing.interpolation import fit_interpolator
+from bitwright.pipeline.pricing.link import link_of
 from bitwright.pipeline.results import fit_results, require_run_folder
 from bitwright.pipeline.run import PLAN, REPORT, Run
 from bitwright.pipeline.run_lock import working_in
@@ -118,7 +118,7 @@ def fit_smallest(
 
 def _least_budget(run: Run, rows: tuple[Row, ...], nats: float, *, low: int, high: int) -> int:
     """Return the least size between `low` and `high` bytes at which the table's optimum has a predicted divergence of at most `nats`, else `high`."""
-    predict, space = fit_interpolator(run), run.space
+    predict, space = link_of(run), run.space
 
     def within(size_bytes: int) -> bool:
         try:

@@ -10,6 +10,7 @@ from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, h
 from bitwright.predictors.sensitivity.by_name import PROXIES, PROXY_PARTS, Passes, Proxy, proxy_named, scores_of
 from bitwright.predictors.sensitivity.gradients.by_text import tables_by_text
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_products
+from bitwright.predictors.sensitivity.gradients.mixture import Mixtures
 from bitwright.predictors.sensitivity.gradients.second_order import Expansion
 from bitwright.predictors.sensitivity.measured.cache_losses import cache_losses, with_cache_losses, with_cache_steps
 from bitwright.predictors.sensitivity.measured.dropped_experts import NATS_PROXIES, drop_losses, limit_drops, may_drop, moved, stored, with_drops
@@ -32,6 +33,7 @@ __all__ = [
     "Expansion",
     "Folds",
     "Measured",
+    "Mixtures",
     "NamedPredictor",
     "Passes",
     "Predict",

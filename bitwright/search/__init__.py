@@ -23,8 +23,9 @@ from bitwright.search.strategies.generator_strategy import Asking, GeneratorStra
 from bitwright.search.strategies.local_search import LocalSearchOptions, swaps
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together
 from bitwright.search.strategies.optuna_samplers import nsga2, nsga2_front, tpe
-from bitwright.search.strategies.problem import Expand, Problem
+from bitwright.search.strategies.problem import Expand, Mix, Problem
 from bitwright.search.strategies.random_choices import random_front, random_mixes, random_within, starting
+from bitwright.search.strategies.relaxed import RelaxedOptions, relaxed
 from bitwright.search.strategies.scattered import scattered, sizes_between
 from bitwright.search.strategies.sequential import SequentialStrategy
 from bitwright.search.strategies.spdy import SpdyOptions, spdy_search
@@ -40,6 +41,7 @@ __all__ = [
     "GeneratorStrategy",
     "Learning",
     "LocalSearchOptions",
+    "Mix",
     "NehviOptions",
     "Neighbourhood",
     "Options",
@@ -47,6 +49,7 @@ __all__ = [
     "Problem",
     "Question",
     "Refit",
+    "RelaxedOptions",
     "Rounds",
     "Row",
     "SequentialStrategy",
@@ -84,6 +87,7 @@ __all__ = [
     "random_front",
     "random_mixes",
     "random_within",
+    "relaxed",
     "require_extra",
     "scattered",
     "sizes_between",

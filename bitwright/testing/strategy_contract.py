@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from bitwright.errors import BudgetError
 from bitwright.search import Problem, Question, Strategy, Trials, hypervolume, random_front, random_within
-from bitwright.spaces import Choices, Space
+from bitwright.spaces import BlockFormat, Choices, Space
 from bitwright.testing.instances import every_choice, space_of
 
 
@@ -137,8 +137,22 @@ def questions_of(contract: type["AskTellContract"]) -> list[Asked]:
     return contract().first_questions()
 
 
+def with_another_format(known: Landscape, column: int) -> Landscape:
+    """Return the landscape with a format more, at this column, that no unit is offered: its sizes and losses mean nothing."""
+    space = known.space
+    wider = replace(
+        space,
+        formats=(*space.formats[:column], BlockFormat("NEW", 16, 2), *space.formats[column:]),
+        size_bits=np.insert(space.size_bits, column, 0, axis=1),
+        offered=np.insert(space.offered, column, values=False, axis=1),
+    )
+    return replace(known, space=wider, table=np.insert(known.table, column, np.nan, axis=1))
+
+
 SMALL = landscape(6, 3, seed=3)
 LARGE = landscape(12, 4, seed=4, coupling=1.0)
+#: `LARGE` with a format that nothing is offered in, first
+WIDER = with_another_format(LARGE, 0)
 
 
 class AskTellContract(ABC):
@@ -208,6 +222,11 @@ class AskTellContract(ABC):
     def test_another_seed_asks_for_something_else(self) -> None:
         """Require other questions from another seed."""
         assert self.first_questions(seed=1) != self.first_questions(seed=0)
+
+    def test_a_format_that_no_unit_is_offered_changes_no_question(self) -> None:
+        """Require the same questions where the target knows a format more that nothing is offered in."""
+        narrow, wide = (as_text(self.search(known, n=40)) for known in (LARGE, WIDER))
+        assert [(np.add(choices, 1).tolist(), n, np.add(rivals, 1).tolist()) for choices, n, rivals in narrow] == wide
 
     def test_told_the_same_again_it_goes_on_where_it_was(self) -> None:
         """Require that a new strategy told the same trials asks the same next question."""

@@ -25,7 +25,7 @@ from bitwright.progress import Progress
 from bitwright.spaces import Format, Healed
 
 N_TOKENS = 16_384
-_HEAL = "heal"
+HEAL = "heal"
 _SEQUENCES_AT_ONCE = 4
 _DECAYS = 0.9, 0.95
 
@@ -35,8 +35,7 @@ class Healing:
     """The step `heal`, which reads `n_tokens` of the calibration text forward and backward."""
 
     n_tokens: int = N_TOKENS
-    name = _HEAL
-    needs_routers = False
+    name = HEAL
 
     @property
     def words(self) -> str:
@@ -49,18 +48,31 @@ class Healing:
         return Healed(tokens=self.n_tokens)
 
 
-def healing_of(field: str) -> Healing:
-    """Parse the field of the step, `tokens=8192`, empty for its default.
+def healing_named(words: str) -> Healing:
+    """Parse healing with its optional field: `heal:tokens=8192`.
 
     Raises:
         UserError: the field is another one, or is no whole number above 0.
     """
+    _, _, field = words.partition(":")
     key, _, value = field.partition("=")
     if not field:
         return Healing()
     if key != "tokens" or not value.isdecimal() or not int(value):
-        raise UserError(f"The step {_HEAL} takes a number of tokens above 0; '{field}' is none: write {_HEAL}:tokens={N_TOKENS}.")
+        raise UserError(f"The step {HEAL} takes a number of tokens above 0; '{words}' has none: write {HEAL}:tokens={N_TOKENS}.")
     return Healing(int(value))
+
+
+def require_healable(*, target: str, sampled: bool) -> None:
+    """Require what healing needs: packed matrices of the target `native`, and a text that is not `sampled` from the model alone.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not target.startswith("native"):
+        raise UserError(f"The step {HEAL} trains what the target native stores beside codes; '{target}' is another: leave it out.")
+    if sampled:
+        raise UserError(f"The step {HEAL} trains on text, and none is given but the model's own: name a --calibration, or leave it out.")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Router calibration, QESC (EAC-MoE, ACL 2025), `--step router-calibration`.
+"""Step after quantization, named by `--step router-calibration`: QESC (EAC-MoE, ACL 2025).
 
-It changes the weights of some unquantized tensors, for every candidate before measuring, so the measured model is the one that ships. The changed
-weights depend on calibration text and cannot be reproduced, so the run saves them and the plan names their file by path and SHA-256.
+It changes the weights of some unquantized tensors. It runs for every candidate before measuring, so the measured model is the one that ships. The
+changed weights depend on calibration text and cannot be reproduced, so the run saves them and the plan names their file by path and SHA-256.
 
-It goes layer by layer. Quantized attention and quantized earlier blocks change a router's input from x to x̂, and so the experts that
+Router calibration goes layer by layer. Quantized attention and quantized earlier blocks change a router's input from x to x̂, and so the experts that
 a token is routed to. In each layer the router W is replaced by the W' that reproduces, from x̂, the original's logits on x, over the experts that a
 token is routed to:
 
@@ -34,7 +34,7 @@ from bitwright.spaces import CalibratedRouters, expert_of
 from bitwright.written_files import digest
 
 RIDGE = 128.0  # tokens; from 1 to 512, only the third digit of the results changes (docs/experts.md)
-_CALIBRATION = "router-calibration"
+CALIBRATION = "router-calibration"
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +134,7 @@ class RouterCalibration:
     """Router calibration; see `calibrated_routers`. `ridge` is the weight of the penalty towards the old router, in tokens."""
 
     ridge: float = RIDGE
-    name = _CALIBRATION
-    needs_routers = True
+    name = CALIBRATION
 
     @property
     def words(self) -> str:
@@ -151,19 +150,20 @@ class RouterCalibration:
         return CalibratedRouters(ridge=self.ridge, path=str(path.absolute()), sha256=digest(path))
 
 
-def calibration_of(field: str) -> RouterCalibration:
-    """Parse the field of the step, `ridge=32`, empty for its default.
+def calibration_named(words: str) -> RouterCalibration:
+    """Parse router calibration with its optional field: `router-calibration:ridge=32`.
 
     Raises:
-        UserError: the field is another one, or is not above zero.
+        UserError: there is no such field, or it is not above zero.
     """
+    name, _, field = words.partition(":")
     key, _, value = field.partition("=")
     if field and key != "ridge":
-        raise UserError(f"A step must be {_CALIBRATION}, or {_CALIBRATION}:ridge=32; '{field}' is no field of it: correct its spelling.")
+        raise UserError(f"The step {name} may have a ridge, {CALIBRATION}:ridge=32; '{words}' is not that: correct its spelling.")
     try:
         ridge = float(value) if field else RIDGE
     except ValueError:
         ridge = 0.0
     if not 0 < ridge < float("inf"):
-        raise UserError(f"The ridge of {_CALIBRATION} is a number of tokens above 0; '{value}' is not: write {_CALIBRATION}:ridge={RIDGE:g}.")
+        raise UserError(f"The ridge of {CALIBRATION} is a number of tokens above 0; '{value}' is not: write {CALIBRATION}:ridge={RIDGE:g}.")
     return RouterCalibration(ridge)

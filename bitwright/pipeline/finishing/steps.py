@@ -1,46 +1,58 @@
-"""Steps after quantization by the words of `--step`: router calibration and healing, each in a file of its own."""
+"""Steps by their names on the command line: those before quantization move channels, those after it train stored numbers or calibrate routers."""
+
+from collections.abc import Iterable
 
 from bitwright.errors import UserError
-from bitwright.pipeline.finishing.healing import Healing, healing_of
-from bitwright.pipeline.finishing.router_calibration import RIDGE, RouterCalibration, calibration_of
+from bitwright.pipeline.finishing.healing import HEAL, Healing, healing_named
+from bitwright.pipeline.finishing.moved_channels import MOVING_STEPS, MovingStep
+from bitwright.pipeline.finishing.router_calibration import CALIBRATION, RouterCalibration, calibration_named
 
-Step = RouterCalibration | Healing
 
-
-def step_named(words: str) -> Step:
-    """Parse a step with its optional field: `router-calibration:ridge=32`, `heal:tokens=8192`.
+def step_named(words: str) -> RouterCalibration | MovingStep | Healing:
+    """Parse a step with its optional field: `scale`, `router-calibration:ridge=32`, `heal:tokens=8192`.
 
     Raises:
         UserError: there is no such step or field, or the field is not above zero.
     """
-    name, _, field = words.partition(":")
-    if name == RouterCalibration.name:
-        return calibration_of(field)
-    if name == Healing.name:
-        return healing_of(field)
+    if words in MOVING_STEPS:
+        return MOVING_STEPS[words]
+    name = words.partition(":")[0]
+    if name == CALIBRATION:
+        return calibration_named(words)
+    if name == HEAL:
+        return healing_named(words)
     raise UserError(
-        f"A step must be {RouterCalibration.name} or {Healing.name}, or one with its field, {RouterCalibration.name}:ridge={RIDGE / 4:g} or "
-        f"{Healing.name}:tokens=8192; '{words}' is not: correct its spelling."
+        f"A step must be {', '.join(MOVING_STEPS)}, {HEAL}, {HEAL}:tokens=8192, or {CALIBRATION}:ridge=32; '{words}' is not: correct its spelling."
     )
 
 
-def require_healable(steps: tuple[str, ...], *, target: str, sampled: bool) -> None:
-    """Require what healing needs: packed matrices of the target `native`, and a text that is not `sampled` from the model alone.
+def moving(steps: Iterable[str]) -> tuple[str, ...]:
+    """Return the steps before quantization."""
+    return tuple(words for words in steps if words in MOVING_STEPS)
+
+
+def later(steps: Iterable[str]) -> tuple[str, ...]:
+    """Return the steps after quantization."""
+    return tuple(words for words in steps if words not in MOVING_STEPS)
+
+
+def calibrating(steps: Iterable[str]) -> tuple[str, ...]:
+    """Return the steps that calibrate routers."""
+    return tuple(words for words in later(steps) if words.partition(":")[0] == CALIBRATION)
+
+
+def healing(steps: Iterable[str]) -> Healing | None:
+    """Return the step that trains what is stored beside codes, None if there is none."""
+    return next((healing_named(words) for words in steps if words.partition(":")[0] == HEAL), None)
+
+
+def require_once(steps: Iterable[str]) -> None:
+    """Raise if a step that moves channels is named twice, or healing is.
 
     Raises:
-        UserError: there is none, or healing is named twice.
+        UserError: see above.
     """
-    healing = [words for words in steps if isinstance(step_named(words), Healing)]
-    if not healing:
-        return
-    if len(healing) > 1:
-        raise UserError(f"A model is healed once; {' and '.join(healing)} are {len(healing)} steps: leave all but one out.")
-    if not target.startswith("native"):
-        raise UserError(f"The step {Healing.name} trains what the target native stores beside codes; '{target}' is another: leave it out.")
-    if sampled:
-        raise UserError(f"The step {Healing.name} trains on text, and none is given but the model's own: name a --calibration, or leave it out.")
-
-
-def healing_among(steps: tuple[str, ...]) -> Healing | None:
-    """Return the healing among steps, None if there is none."""
-    return next((step for words in steps if isinstance(step := step_named(words), Healing)), None)
+    names = [words.partition(":")[0] for words in steps]
+    twice = next((name for name in (*MOVING_STEPS, HEAL) if names.count(name) > 1), "")
+    if twice:
+        raise UserError(f"A step other than {CALIBRATION} is made once; {twice} is named twice: leave one out.")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.constrained import row_prices, solve_with_rows
+from bitwright.search.solvers.format_draws import drawn_by_format
 from bitwright.search.solvers.front import hull, spread
 from bitwright.search.solvers.instance import checked_table, room_bits
 from bitwright.search.solvers.knapsack import solve
@@ -84,7 +85,7 @@ def _for_budget(problem: Problem, budget_bits: int, *, tables: Sequence[Table], 
     around, n_hopeless = Neighbourhood(problem.space, budget_bits, all_together), 0
     while n_hopeless < _PATIENCE:
         best = _best(known)
-        perturbed = [solve(problem.space, _perturbed(tables[0], rng, i) + prices, budget_bits).choice for i in range(_N_PERTURBED)]
+        perturbed = [solve(problem.space, _perturbed(problem.space, tables[0], rng, i) + prices, budget_bits).choice for i in range(_N_PERTURBED)]
         pool = problem.kept(np.concatenate([around.swaps(best, n_at_most=_N_SWAPS, rng=rng), perturbed]))
         pool = pool[seen.lacks(pool)]
         gains = _expected_gains(refit, known, pool, below=_value_of(known, best))
@@ -120,7 +121,7 @@ def _for_front(problem: Problem, first: Choices, *, table: Table, refit: Refit) 
     sizes = space.total_bits(first)
     while True:
         budgets = rng.uniform(sizes.min(), sizes.max(), 4 * _N_PERTURBED)
-        pool = np.unique([solve(space, _perturbed(table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)], axis=0)
+        pool = np.unique([solve(space, _perturbed(space, table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)], axis=0)
         pool = pool[seen.lacks(pool)]
         chosen = _filling(space, known, pool, refit=refit) if len(pool) else []
         if not len(chosen):
@@ -164,17 +165,17 @@ def _worth_of_prices(problem: Problem, budget_bits: int, *, table: Table, prices
     rng, units, best = np.random.default_rng([problem.seed, 1]), np.arange(len(table)), _best(known)
     losses = []
     for _ in range(_N_PERTURBED):
-        true = _perturbed(table, rng, len(_SPREADS) - 1)
+        true = _perturbed(problem.space, table, rng, len(_SPREADS) - 1)
         optimum = solve(problem.space, true + prices, budget_bits).choice
         losses.append(float(true[units, best].sum() - true[units, optimum].sum()))
     summed = float(table[units, best].sum())
     return max(float(np.mean(losses)), 0.0) * _value_of(known, best) / summed if summed > 0 else 0.0
 
 
-def _perturbed(table: Table, rng: np.random.Generator, index: int) -> Table:
+def _perturbed(space: Space, table: Table, rng: np.random.Generator, index: int) -> Table:
     """Multiply the table by log-normal noise per unit and per pair; the spreads take turns by `index`."""
-    spread_of_logs = _SPREADS[index % len(_SPREADS)]
-    units, pairs = rng.normal(size=(len(table), 1)), rng.normal(size=table.shape)
+    spread_of_logs, n_units = _SPREADS[index % len(_SPREADS)], len(table)
+    units, pairs = rng.normal(size=(n_units, 1)), drawn_by_format(space, lambda n_formats: rng.normal(size=(n_units, n_formats)))
     noisy: Table = table * np.exp(spread_of_logs * (units + pairs / 2))
     return noisy
 

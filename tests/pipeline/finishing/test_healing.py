@@ -50,7 +50,7 @@ def test_healing_lowers_the_divergence_and_is_built_as_it_was_measured(run: Run,
     [
         (("heal",), {"calibration": "self"}, ("trains on text", "--calibration")),
         (("heal",), {"target": "llama.cpp", "formats": ("Q4_0",)}, ("native", "llama.cpp")),
-        (("heal", "heal:tokens=9"), {}, ("once", "heal:tokens=9")),
+        (("heal", "heal:tokens=9"), {}, ("once", "heal")),
         (("heal:tokens=0",), {}, ("tokens=0", "heal:tokens=")),
         (("heal:ridge=2",), {}, ("ridge=2", "heal:tokens=")),
         (("cure",), {}, ("cure", "heal")),

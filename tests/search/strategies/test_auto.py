@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from bitwright.errors import BudgetError, UserError
 from bitwright.search import Predict, Problem, Row, Strategy, Trials, auto, auto_front, hypervolume, solve, solve_with_rows
 from bitwright.spaces import Choice, Choices, Space
+from bitwright.testing.strategy_contract import LARGE, WIDER, Landscape, choices_of, exactly, searched
 from tests.search.instances import space_of
+from tests.search.learners import ridge
 
 N_UNITS = 10
 
@@ -121,6 +123,19 @@ def test_never_above_the_budget_and_never_twice(space: Space) -> None:
     trials = run(auto(problem(space), budget(space), tables=(world.table,), refit=world.refit, expand=world.expand), world, 60)
     assert (space.total_bits(trials.choices) <= budget(space)).all()
     assert len(np.unique(trials.choices, axis=0)) == len(trials)
+
+
+@pytest.mark.parametrize("of_budget", [True, False], ids=["budget", "front"])
+def test_a_format_that_no_unit_is_offered_changes_no_question(*, of_budget: bool) -> None:
+    def asked(known: Landscape) -> list[list[int]]:
+        refit, posed = ridge(known.space), Problem(known.space, np.zeros((0, 12), dtype=np.int64), n_sequences=8, seed=0)
+        if of_budget:
+            strategy = auto(posed, known.middle_bits(), tables=(known.table,), refit=refit)
+        else:
+            strategy = auto_front(posed, table=known.table, refit=refit, n_points=4)
+        return choices_of(searched(strategy, exactly(known), n=30)).tolist()
+
+    assert np.add(asked(LARGE), 1).tolist() == asked(WIDER)
 
 
 def test_stops_where_the_text_could_not_tell_a_gain(space: Space) -> None:
