@@ -1,4 +1,4 @@
-"""What healing gains for which tokens: the divergence of plans on held-out text after none, some and many tokens of training.
+"""Measure what healing gains for which tokens: the divergence of plans on held-out text after none, some and many tokens of training.
 
 At each budget two plans of `sparsity.py`'s menu are healed, the table's optimum within bits and that within everything. Scales, minima and pairs are
 trained on the calibration text (`--step heal`), and the bytes that would be written are measured. × is over the same plan without healing.
