@@ -91,7 +91,8 @@ Steps = Annotated[
         metavar="STEP",
         help="Step around quantization; may be given several times. For llama.cpp scale, order-channels and rotate move channels between matrices "
         "without changing the function, and ship where they measure better. For mixtures of experts router-calibration, or "
-        "router-calibration:ridge=32 (in tokens). Default: those of the method, most have none.",
+        "router-calibration:ridge=32 (in tokens). For native heal, or heal:tokens=65536, which trains scales and low-rank pairs on the calibration "
+        "text. Default: those of the method, most have none.",
         rich_help_panel=MODEL,
     ),
 ]
