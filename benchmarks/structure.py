@@ -6,7 +6,7 @@ below the smallest file of formats, only the second is possible. Figures are div
 
     python benchmarks/structure.py MODEL --budgets 5bpw,4bpw,3.5bpw --structure all --out FOLDER
 
-Fits are kept in the folder, and continued where an earlier run was interrupted.
+Fits of all limits share their measurements in the folder, and are continued where an earlier run was interrupted.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import bitwright as bw
 from bitwright.errors import BudgetError
-from bitwright.pipeline import Memory, Search, Settings, method_named, settings_for_limit, structure_kinds
+from bitwright.pipeline import Memory, Search, Settings, cache_types, method_named, settings_for_limit, structure_kinds
 from bitwright.pipeline.planning.size_limits import BudgetOrMemory
 from bitwright.pipeline.verbs import Fitted
 from bitwright.report import StructureNote
@@ -35,9 +35,8 @@ class Bench:
     def fitted(self, limit: BudgetOrMemory, structure: str) -> Fitted | None:
         """Return the fit within a limit, None where no choice is."""
         settings = settings_for_limit(replace(self.settings, structure=structure_kinds(structure)), limit)
-        name = f"{limit.text} {structure or 'formats alone'}".replace(" ", "-").replace(",", "+")
         try:
-            return bw.fit(settings, limit, self.out / name, by=self.by)
+            return bw.fit(settings, limit, self.out / (structure.replace(",", "+") or "formats-alone"), by=self.by)
         except BudgetError:
             return None
 
@@ -71,6 +70,8 @@ def main() -> None:
     parser.add_argument("--budgets", default="")
     parser.add_argument("--memories", default="")
     parser.add_argument("--context", type=int, default=16384)
+    parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--cache-types", default="any")
     parser.add_argument("--structure", default="all")
     parser.add_argument("--formats", default="")
     parser.add_argument("--calibration", default="self")
@@ -91,7 +92,8 @@ def main() -> None:
         sequence_length=said.length,
     )
     limits: list[BudgetOrMemory] = [bw.parse_budget(text) for text in said.budgets.split(",") if text]
-    limits += [Memory(bw.parse_budget(text), said.context) for text in said.memories.split(",") if text]
+    types = cache_types(said.cache_types)
+    limits += [Memory(bw.parse_budget(text), said.context, said.parallel, types) for text in said.memories.split(",") if text]
     bench = Bench(settings, Search(method_named("auto"), evaluations=said.evaluations), said.out)
     print(_HEADINGS)
     for row in rows(bench, limits, said.structure):

@@ -69,8 +69,9 @@ Codec = Annotated[
     str,
     typer.Option(
         metavar="METHOD",
-        help="Rounding method. Of integer formats: rtn (round to nearest), clip, hqq, gptq or gptq+clip; default: rtn. Of llama.cpp's "
-        "formats: ggml (its own quantizers; the default) or obs (the same blocks with error feedback).",
+        help="Rounding method. Of integer formats: rtn (round to nearest), clip, hqq, gptq, gptq+clip, gptq+refit or gptq+clip+refit (levels by "
+        "least squares once all codes are settled); default: rtn. Of llama.cpp's formats: ggml (its own quantizers; the default) or obs (the same "
+        "blocks with error feedback).",
         rich_help_panel=MODEL,
     ),
 ]
@@ -88,8 +89,9 @@ Steps = Annotated[
     typer.Option(
         "--step",
         metavar="STEP",
-        help="Step after quantization: router-calibration, or router-calibration:ridge=32 (in tokens); may be given several times. "
-        "Default: those of the method, most have none.",
+        help="Step around quantization; may be given several times. For llama.cpp scale, order-channels and rotate move channels between matrices "
+        "without changing the function, and ship where they measure better. For mixtures of experts router-calibration, or "
+        "router-calibration:ridge=32 (in tokens). Default: those of the method, most have none.",
         rich_help_panel=MODEL,
     ),
 ]

@@ -13,7 +13,8 @@ from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, eng
 from bitwright.errors import RunError, TextError, UserError, shown
 from bitwright.objectives import Shape
 from bitwright.pipeline.calibration.mixture import parts_of, require_held_out, shares_in
-from bitwright.pipeline.finishing.router_calibration import step_named
+from bitwright.pipeline.finishing.moved_channels import require_values_kept
+from bitwright.pipeline.finishing.steps import moving, require_once, step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
 from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, PRICE_ROWS, SEED, SEQUENCE_LENGTH
@@ -50,7 +51,7 @@ class Settings:
     a part of the calibration text that is not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the
     menu, empty for all. `skip` has patterns of tensors that stay unquantized (`token_embd*`). `sensitivity` is a proxy or its name, and `codec` a
     rounding or its name, empty for the target's default. `ship_codec` is the rounding of the written model if it differs from the search's, and
-    `steps` are applied to the model after that, each as `step_named` parses it. `rare` says how experts with too few calibration tokens are priced:
+    `steps` are made before or after that, each as `step_named` parses it. `rare` says how experts with too few calibration tokens are priced:
     by a `floor` from the others of their layer, or `forced`, measured with tokens that are routed to them. `cache_types` are the types of keys and
     values: one type, one for each (`q8_0,q4_0`), or `any` to choose them with the weights, and `cache_length` the tokens of the sequences on which
     they are measured, as far as the text and the model's context go. Finished files are parts of at most `split_max_bytes`, one file where that is 0.
@@ -105,11 +106,10 @@ class Settings:
         self._require_rare()
         self._require_price_rows()
         parts_of(self.n_calibration, shares_in(self.calibration))
-        for words in self.steps:
-            step_named(words)
         for form in self.formats:
             engine.target.format(form)
         self._require_cache()
+        self._require_steps()
         self._require_structure()
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
             if path and not Path(path).is_file():
@@ -144,6 +144,17 @@ class Settings:
                 f"Cache types are measured in nats per token, as {', '.join(NATS_PROXIES)} are; '{self.sensitivity}' is not: choose one of them, "
                 f"or --cache-types {DEFAULT_CACHE_TYPE.lower()}."
             )
+
+    def _require_steps(self) -> None:
+        for words in self.steps:
+            step_named(words)
+        require_once(self.steps)
+        moved = moving(self.steps)
+        if moved and not engine_named(self.target).moves_channels:
+            engines = ", ".join(name for name, engine in ENGINES.items() if engine.moves_channels)
+            raise UserError(f"Channels are moved between matrices for {engines}; '{self.target}' has no step {moved[0]}: leave --step out.")
+        if self.cache != DEFAULT_CACHE:
+            require_values_kept(moved)
 
     def _require_structure(self) -> None:
         if self.structure and (self.remeasures or self.rounding != engine_named(self.target).codecs[0]):

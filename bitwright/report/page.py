@@ -56,6 +56,7 @@ def page(summary: RunSummary) -> str:
     head = f'{kicker}<h1>{unbroken(escape(words.result))}</h1><p class="lead">{unbroken(escape(words.comparison))}</p>'
     if summary.structure is not None and not summary.structure.won:
         head += f'<p class="lead">{unbroken(escape(summary.structure.sentence))}</p>'
+    head += "".join(f'<p class="lead">{unbroken(escape(note.sentence))}</p>' for note in summary.steps)
     return _FRAME.format(
         title=escape(f"{summary.model} · Bitwright"),
         style=_resource("page.css"),

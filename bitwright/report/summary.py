@@ -14,6 +14,7 @@ from bitwright.report.cost_front import CostFront
 from bitwright.report.limits import SizeLimit
 from bitwright.report.search_history import SearchHistory
 from bitwright.report.shipping import Shipping
+from bitwright.report.step_note import StepNote
 from bitwright.report.structure_note import StructureNote
 from bitwright.report.tables.experts import ExpertUse
 from bitwright.spaces import Choice, Format, Space
@@ -103,6 +104,7 @@ class RunSummary:
     texts: TextComparison | None
     cost_fronts: tuple[CostFront, ...]
     structure: StructureNote | None = None
+    steps: tuple[StepNote, ...] = ()
 
     def __post_init__(self) -> None:
         n_units = len(self.space.units)

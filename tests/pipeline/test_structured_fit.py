@@ -41,6 +41,10 @@ def test_a_budget_below_the_smallest_file_of_formats_is_met(below_formats: Fitte
     assert "no formats alone are that small" in note.sentence
     assert below_formats.model.stat().st_size == plan.size_bytes == note.size_bytes
     assert plan.structure is not None
+    assert plan.structure.compensation is not None
+    assert note.as_cut is not None
+    assert note.nats_per_token < note.as_cut
+    assert "before what is left was refitted" in note.sentence
     assert not plan.structure.kept.trapped
     assert not below_formats.check.broken
     assert "no formats alone are that small" in below_formats.report.read_text(encoding="utf-8").replace("\u00a0", " ")
@@ -69,12 +73,7 @@ def test_formats_alone_ship_where_they_measure_better(llama_gqa: Path, tmp_path:
     found = fitted(llama_gqa, tmp_path / "run", "8bpw")
     note, plan = found.summary.structure, found.plan
     assert note is not None
-    assert plan.structure is not None  # the order of its heads and channels
-    assert note.won == (plan.found.strategy == "structure and formats")
-    if not note.won:
-        shape = plan.structure.kept
-        assert not shape.gone
-        assert len(set(shape.channels)) == len(set(shape.head_groups)) == 1
+    assert note.won == (plan.found.strategy == "structure and formats") == (plan.structure is not None)
     assert not found.check.broken
 
 

@@ -2,8 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from bitwright.compress import Bytes, Floats, Model, OrderedSource, PartOrder, Source, ordered_model, part_order
+from bitwright.compress import (
+    Bytes,
+    Floats,
+    Model,
+    OrderedSource,
+    PartOrder,
+    RefittedSource,
+    Source,
+    ordered_model,
+    part_order,
+    read_pinned_weights,
+)
 from bitwright.engines import Engine, NarrowedSource
 from bitwright.errors import PlanError, UserError
 from bitwright.spaces import Plan, PlannedStructure, Tensor
@@ -40,6 +52,22 @@ def ordered_source(plan: Plan, source: Source, importance: Mapping[str, Floats])
         PlanError: see `order_of`.
     """
     return source if plan.structure is None else OrderedSource(source, order_of(plan.structure, source, importance))
+
+
+def compensated_source(planned: PlannedStructure, source: Source) -> Source:
+    """Return the `source` in a plan's order with the refitted matrices of its compensation, where it has one.
+
+    Raises:
+        PlanError: the file of matrices is missing or was changed, or has one that this model does not have.
+    """
+    if planned.compensation is None:
+        return source
+    made = read_pinned_weights(Path(planned.compensation.path), planned.compensation.sha256)
+    shapes = {tensor.name: tensor.shape for tensor in source.tensors}
+    foreign = next((name for name, matrix in made.items() if shapes.get(name) != matrix.shape), "")
+    if foreign:
+        raise PlanError(f"A compensation may have only matrices of its model; {foreign} is none of those in {source.name}: make the plan again.")
+    return RefittedSource(source, made)
 
 
 def model_of(plan: Plan, model: Model, importance: Mapping[str, Floats]) -> Model:

@@ -1,7 +1,6 @@
 """Candidates for a budget, and the plan made of the best measured one: knapsack optima, the best of the searches, uniform allocations."""
 
 import importlib.metadata
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -16,12 +15,11 @@ from bitwright.pipeline.finishing.shipped_weights import planned_steps, rounding
 from bitwright.pipeline.planning.cost_limits import CostLimit, require_possible
 from bitwright.pipeline.planning.origins import GIVEN, KNAPSACK, Origin, finder, own_best, versions
 from bitwright.pipeline.pricing.run_space import uniforms
-from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, QUANTIZED, STRUCTURE, Run
+from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, QUANTIZED, Run
 from bitwright.pipeline.settings import OF_MODEL
 from bitwright.search import Row, solve_with_rows
 from bitwright.spaces import (
     DEFAULT_CACHE,
-    ORDERED_KINDS,
     Budget,
     CacheTypes,
     Choice,
@@ -29,7 +27,6 @@ from bitwright.spaces import (
     Plan,
     PlannedDivergence,
     PlannedModel,
-    PlannedStructure,
     Provenance,
     Space,
     chosen_cache,
@@ -166,7 +163,6 @@ def promised_plan(
         target_version=target.version,
         model=_planned_model(run),
         formats=formats,
-        structure=_planned_structure(run),
         size_bytes=file_bytes(space, choice),
         split_max_bytes=settings.split_max_bytes,
         divergence=promise,
@@ -189,14 +185,6 @@ def promised_plan(
             versions=versions(),
         ),
     )
-
-
-def _planned_structure(run: Run) -> PlannedStructure | None:
-    """Return the structure of the whole model, in the order of a run that may take parts away; None of any other."""
-    if not run.settings.structure:
-        return None
-    ordered = [kind for kind in run.settings.structure if kind in ORDERED_KINDS]
-    return PlannedStructure.model_validate({**json.loads(run.store.text(STRUCTURE)), "ordered": ordered})
 
 
 def _planned_model(run: Run) -> PlannedModel:

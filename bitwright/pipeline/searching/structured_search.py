@@ -4,18 +4,21 @@
    original, is where taking away competes with rounding.
 2. Solve structure and formats as one knapsack of composite options (`structured_options`). Losses of parts that are taken away do not add up (the
    counterexample of EvoPress, Sieberling et al., 2024), so it is solved with several multiples of their prices, and each solution is measured.
-3. The best by calibration text are candidates, and compete with formats alone on held-out text.
+3. The best by calibration text are candidates, as they are and with what is left refitted to the original (`compensation`), and compete with formats
+   alone on held-out text.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from bitwright.compress import EXPANDED_BYTES, chosen_weights, kept_energies, narrowed_weights, swapping, whole_structure
 from bitwright.errors import BudgetError
 from bitwright.objectives import QUALITY, Evaluator, KullbackLeibler, Measurement, Tokens
+from bitwright.pipeline.finishing.compensated_choices import CompensatedChoices
 from bitwright.pipeline.loaded_run import LoadedRun, referenced, timed
 from bitwright.pipeline.planning.structured_size import CountedBytes
 from bitwright.pipeline.run import Run
@@ -35,16 +38,19 @@ _LEAST = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class StructuredChoice:
-    """Formats `(n_units,)` of the whole tensors and the structure that is kept of them, with the bytes of the file."""
+    """Formats `(n_units,)` of the whole tensors and the structure that is kept of them, with the bytes of the file, and whether what is left has the
+    weights of a compensation.
+    """
 
     choice: Choice
     structure: Structure
     size_bytes: int
+    is_compensated: bool = False
 
     @property
     def key(self) -> Choice:
-        """The choice and the structure in one row."""
-        return np.concatenate([self.choice, self.structure.head_groups, self.structure.channels])
+        """The choice, the structure and whether it is compensated in one row."""
+        return np.concatenate([self.choice, self.structure.head_groups, self.structure.channels, [self.is_compensated]]).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +67,11 @@ class StructuredSearch:
         """Kinds of structure that are offered."""
         return self.loaded.settings.structure
 
+    @cached_property
+    def refitted(self) -> CompensatedChoices:
+        """Refitted matrices of choices with a structure."""
+        return CompensatedChoices(self.loaded, self.run)
+
     def candidates(self) -> list[StructuredChoice]:
         """Return the best structures with their formats by calibration text, the best first; none where taking nothing away is best throughout."""
         loaded = self.loaded
@@ -76,6 +87,10 @@ class StructuredSearch:
         ranked = sorted(found.values(), key=lambda pair: (pair[0], pair[1].size_bytes))
         return [made for _, made in ranked[:_FINALISTS]]
 
+    def compensated(self, candidates: Sequence[StructuredChoice]) -> list[StructuredChoice]:
+        """Return the candidates with what is left refitted to the original, where there is anything to refit."""
+        return [replace(made, is_compensated=True) for made in candidates if self.refitted.refit(made.choice, made.structure)]
+
     def measured(self, candidates: Sequence[StructuredChoice]) -> list[Measurement]:
         """Return the quality of candidates on held-out text."""
         with self._evaluating(self.loaded.texts.held_out, stage="candidates") as evaluator:
@@ -90,13 +105,15 @@ class StructuredSearch:
             def load(key: Choice) -> None:
                 choice, structure = self._split(key)
                 weights = chosen_weights(loaded.model, loaded.levels, self.run.everything, choice)
+                if key[-1]:
+                    weights = {**weights, **self.refitted.weights(choice, structure)}
                 swapper.load(narrowed_weights(loaded.model, weights, structure), chosen_cache(self.run.space, choice))
 
             yield Evaluator(loaded.model, load, reference=reference, objectives=objectives, store=loaded.store, rounding=_AWAY, stage=stage)
 
     def _split(self, key: Choice) -> tuple[Choice, Structure]:
         n = len(self.run.space.units)
-        groups, channels = np.split(key[n:], 2)
+        groups, channels = np.split(key[n:-1], 2)
         return key[:n], Structure(tuple(groups.tolist()), tuple(channels.tolist()))
 
     def _sequences(self, evaluator: Evaluator, n_tokens: int) -> int:

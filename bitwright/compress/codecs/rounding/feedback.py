@@ -48,13 +48,19 @@ class Feedback:
 
 def factor(moments: NDArray[np.float64], damping: float) -> Floats:
     """Return T `(n_columns, n_columns)`, upper triangular with Tᵀ T = (H + λ I)⁻¹; the identity if all moments are zero."""
+    # without the inverse of H: it is the inverse of a triangle
+    return np.asarray(dtrtri(square_root(moments, damping), lower=0)[0], dtype=np.float32)
+
+
+def square_root(moments: NDArray[np.float64], damping: float) -> NDArray[np.float64]:
+    """Return U `(n_columns, n_columns)`, upper triangular with U Uᵀ = H + λ I up to a factor; the identity if all moments are zero."""
     mean = moments.diagonal().mean()
     if mean <= 0:
-        return np.eye(len(moments), dtype=np.float32)
+        return np.eye(len(moments))
     damped = 2 * moments / mean  # only ratios matter
     unseen = damped.diagonal() <= 0
     damped[unseen, unseen] = 2.0
     damped[np.diag_indices(len(damped))] += 2 * damping
-    # H = U Uᵀ with U upper triangular, the Cholesky factor with rows and columns in reverse; then T = U⁻¹, without the inverse of H
-    upper = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
-    return np.asarray(dtrtri(upper, lower=0)[0], dtype=np.float32)
+    # upper triangular: the Cholesky factor with rows and columns in reverse
+    upper: NDArray[np.float64] = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
+    return upper
