@@ -202,8 +202,8 @@ Sensitivity = Annotated[
     str,
     typer.Option(
         metavar="PROXY",
-        help="Sensitivity proxy, which prices each format of each tensor before any plan is measured: gradient, importance, weight, measured, or "
-        "another one by its name.",
+        help="Sensitivity proxy, which prices each format of each tensor before any plan is measured: gradient, importance, weight, measured, "
+        "prior (neither text nor gradients; from tables of Thireus, GGUF Tool Suite and its contributors), or another one by its name.",
         rich_help_panel=SEARCH,
     ),
 ]
