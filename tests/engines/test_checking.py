@@ -147,17 +147,18 @@ def test_the_file_of_another_model_is_refused(verified: Callable[[Path], Any], l
     sentence(refused.value, tmp_path / "m.gguf", "token_embd.weight")
 
 
-def test_contexts_are_of_many_lengths_and_fit_the_engine() -> None:
-    sequences = np.arange(4 * 600).reshape(4, 600)
+@pytest.mark.parametrize(("n_sequences", "n_lengths"), [(4, 4), (16, 4), (2, 8)])
+def test_contexts_are_of_many_lengths_and_fit_the_engine(n_sequences: int, n_lengths: int) -> None:
+    sequences = np.arange(n_sequences * 600).reshape(n_sequences, 600)
     found = prefixes(sequences, N_CONTEXTS)
     lengths = [len(context) for context in found]
     assert len(found) == N_CONTEXTS
-    assert len(set(lengths)) >= 8
+    assert len(set(lengths)) == n_lengths
     assert min(lengths) >= 2
     assert max(lengths) <= 128
     assert len({tuple(context) for context in found}) == N_CONTEXTS
     for i, context in enumerate(found):
-        assert context.tolist() == sequences[i % 4][: len(context)].tolist()
+        assert context.tolist() == sequences[i % min(n_sequences, 4)][: len(context)].tolist()
 
 
 def test_short_sequences_give_short_contexts() -> None:

@@ -118,7 +118,12 @@ def test_a_folder_and_its_gguf_are_planned_alike(fit_of_folder: Fit, fit_of_gguf
 
 def test_a_finished_fit_is_only_built_again(fit_of_gguf: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fit_of_gguf.fitted.model.read_bytes()
-    for work in ("pricing.run_space.distortion_of", "pricing.run_space.priced_twice", "loaded_run.sample_texts", "loaded_run.collect_importance"):
+    for work in (
+        "pricing.run_space.distortion_of",
+        "pricing.run_space.priced_twice",
+        "loaded_run.sample_with_importance",
+        "loaded_run.collect_importance",
+    ):
         monkeypatch.setattr(f"bitwright.pipeline.{work}", refuse)
     monkeypatch.setattr("bitwright.pipeline.loaded_run.Reference", refuse)
     again = bw.fit(fit_of_gguf.settings, fit_of_gguf.budget, fit_of_gguf.folder)
@@ -200,7 +205,7 @@ def test_a_plan_that_was_measured_needs_no_model(searched: Run, monkeypatch: pyt
 
 
 def test_a_budget_above_the_original_is_refused_before_text_is_made(gguf_256: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitwright.pipeline.loaded_run.sample_texts", refuse)
+    monkeypatch.setattr("bitwright.pipeline.loaded_run.sample_with_importance", refuse)
     for budget in ("100MB", f"{gguf_256.stat().st_size}B", "17bpw"):
         with pytest.raises(BudgetError) as refused:
             bw.fit(small(gguf_256), bw.parse_budget(budget), tmp_path / "o")

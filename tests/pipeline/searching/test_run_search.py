@@ -1,6 +1,7 @@
 """Every method at work on a run of a tiny model: within its budget, at its effort, and the same again without measuring anything anew."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from bitwright.pipeline import Run, Search
 from bitwright.pipeline.loaded_run import LoadedRun, set_up
 from bitwright.pipeline.planning.candidates import candidates, own_candidate
 from bitwright.pipeline.planning.origins import origin
+from bitwright.pipeline.planning.reductions import by_reduction
 from bitwright.pipeline.pricing.run_space import front_points, price
 from bitwright.pipeline.searching.ask_tell_loop import Meter
 from bitwright.pipeline.searching.model_problem import open_problem
@@ -23,7 +25,7 @@ from bitwright.pipeline.searching.run_search import search_budget, search_front
 from bitwright.pipeline.searching.search import named_objectives
 from bitwright.progress import Silent
 from bitwright.report.tables.methods import whose_plan
-from bitwright.search import Row, solve
+from bitwright.search import RelaxedOptions, Row, solve
 from tests.runs import small
 from tests.sentences import sentence
 
@@ -48,6 +50,29 @@ def opened_mixture(tiny_mixtral: Path, tmp_path_factory: pytest.TempPathFactory)
     run = price(bench)
     yield bench, run
     run.store.close()
+
+
+@pytest.mark.slow
+def test_a_search_begins_at_the_optima_within_bits_and_each_reduction(llama_tied: Path, tmp_path: Path) -> None:
+    menu = ("INT2_G32", "INT4_G32", "INT4_2OF4", "INT2_R8")
+    bench = set_up(
+        small(llama_tied, target="native", formats=menu, sensitivity="importance", n_calibration=2, sequence_length=12), tmp_path, device="cpu",
+        progress=Silent(),
+    )  # fmt: skip
+    run = price(bench)
+    budget_bits = middle(run) // 8 * 8
+    found = search_budget(bench, run, budget_bits=budget_bits, search=Search(method_named("auto"), evaluations=7))
+    asked = {tuple(choice.tolist()) for choice in found.trials.choices}
+    starts = by_reduction(run.space, run.table, budget_bits // 8, ())
+    assert len(starts) == 3
+    assert all(tuple(choice.tolist()) in asked for choice in starts.values())
+    run.store.close()
+
+
+@pytest.fixture(autouse=True)
+def _short_descents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step of `relaxed` is a pass forward and back."""
+    monkeypatch.setattr("bitwright.methods.differentiable.RelaxedOptions", partial(RelaxedOptions, n_rounds=2, n_steps=2))
 
 
 @pytest.fixture

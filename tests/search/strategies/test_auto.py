@@ -69,7 +69,7 @@ def run(strategy: Strategy, world: World, n: int, *, error: float = 1e-4) -> Tri
         raced = np.full(len(choices), error if len(question.against) else np.nan)
         found.append(Trials(choices, values, np.full_like(values, error), np.full(len(choices), question.n_sequences), raced))
         strategy.tell(found[-1])
-        n -= len(choices)
+        n -= len(choices) if question.n_sequences == 64 else 0  # a glance at a part of the text counts once
     everything = found[0]
     for trials in found[1:]:
         everything = everything.joined(trials)
@@ -93,7 +93,7 @@ def test_the_first_question_is_the_tables_optimum_and_what_was_given(space: Spac
     optimum, given, too_large = solve(space, world.table, budget(space)).choice, np.full(N_UNITS, 3), np.zeros(N_UNITS, dtype=np.int64)
     asked = auto(problem(space, given, too_large, optimum), budget(space), tables=(world.table,), refit=world.refit).ask()
     assert asked.choices.tolist() == [optimum.tolist(), given.tolist()]
-    assert asked.n_sequences == 64
+    assert asked.n_sequences == 8
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +164,29 @@ def test_does_not_begin_where_perfect_prices_would_gain_less_than_the_text_can_t
     assert question.against.tolist() == [question.choices[0].tolist()]
     while n < n_evaluations and not question.is_last:
         values = np.array([[scale * world(choice)] for choice in question.choices])
-        strategy.tell(Trials(question.choices, values, values * 1e-4, np.full(len(values), 64), np.full(len(values), noise)))
+        strategy.tell(Trials(question.choices, values, values * 1e-4, np.full(len(values), question.n_sequences), np.full(len(values), noise)))
         n, question = n + len(values), strategy.ask()
-    assert n == 2 if n_evaluations == 2 else n > 2
+    assert n == 2 if n_evaluations == 2 else n > 4  # both at a glance, and on all of the text where there is something to gain
+
+
+def test_a_glance_does_not_end_a_search_that_all_of_the_text_could_tell_from_chance(space: Space) -> None:
+    """What eight of 64 sequences cannot tell from chance, all of them may: their noise is that of eight over the root of 8."""
+    world, noises, least = World(space, 0), np.geomspace(1e-7, 1e-3, 60), list[float]()
+    for n_sequences in (8, 64):
+        posed = replace(problem(space, np.full(N_UNITS, 3)), n_sequences=n_sequences)
+        strategies = (auto(posed, budget(space), tables=(world.table,), refit=world.refit) for _ in noises)
+        least.append(next(noise for noise, strategy in zip(noises, strategies, strict=True) if ends(strategy, world, noise)))
+    assert noises[0] < least[0] < least[1]
+    assert least[1] / least[0] == pytest.approx(np.sqrt(8), rel=0.2)
+
+
+def ends(strategy: Strategy, world: World, noise: float) -> bool:
+    """Return whether a search ends after a glance whose paired differences have that noise."""
+    question = strategy.ask()
+    assert question.n_sequences == 8
+    values = np.array([[1e-3 * world(choice)] for choice in question.choices])
+    strategy.tell(Trials(question.choices, values, values * 1e-4, np.full(len(values), 8), np.full(len(values), noise)))
+    return strategy.ask().is_last
 
 
 def test_does_not_begin_where_no_prices_lead_to_another_choice(space: Space) -> None:
@@ -177,7 +197,7 @@ def test_does_not_begin_where_no_prices_lead_to_another_choice(space: Space) -> 
     strategy = auto(problem(space, coarse), space.total_bits(lossless), tables=(table,), refit=world.refit)
     question = strategy.ask()
     assert question.choices.tolist() == [lossless.tolist(), coarse.tolist()]
-    values, n_sequences = np.array([[0.001], [0.02]]), np.array([64, 16])  # the second lost its race on a quarter of the text
+    values, n_sequences = np.array([[0.001], [0.02]]), np.array([8, 8])
     strategy.tell(Trials(question.choices, values, values * 0.1, n_sequences, np.array([np.nan, 1e-3])))
     assert strategy.ask().is_last
 
@@ -217,8 +237,9 @@ def test_slopes_cost_nothing_near_the_original(space: Space, scale: float, sweep
     strategy = auto(problem(space), budget(space), tables=(world.table,), refit=world.refit, expand=expand)
     assert not strategy.ask().is_last
     value = np.array([[scale * world(optimum)]])
-    strategy.tell(Trials(optimum[None], value, np.full_like(value, 1e-4), np.array([64]), np.full(1, np.nan)))
-    strategy.ask()
+    for n_sequences in (8, 64):
+        strategy.tell(Trials(optimum[None], value, np.full_like(value, 1e-4), np.array([n_sequences]), np.full(1, np.nan)))
+        strategy.ask()
     assert len(asked_at) == sweeps
 
 
