@@ -21,6 +21,7 @@ def main() -> None:
             f"bitwright: The command needs at least {_LEAST_BYTES:,} bytes of addresses; it may have {allowed:,}: raise the limit (ulimit -v).\n"
         )
         sys.exit(2)
-    for name, value in (_WAITING | _PAGES).items():
+    waiting = {} if "OMP_WAIT_POLICY" in os.environ else _WAITING
+    for name, value in (waiting | _PAGES).items():
         os.environ.setdefault(name, value)
     import_module("bitwright.cli.commands").main()
