@@ -1,22 +1,30 @@
 """Streamed passes of a model of a 7B's shape: seconds and peak memory of each, beside the rates that bound them.
 
-    python benchmarks/seven_billion.py make FOLDER                        # 32 layers of 4,096: 13.5 GB of random bfloat16 weights, shard by shard
-    python benchmarks/seven_billion.py passes FOLDER --out OUT --search-memory 4GB
-    python benchmarks/seven_billion.py make FOLDER --layers 8 --width 1024 --feed-forward 2816 --heads 8     # smaller, to try it
+    python benchmarks/seven_billion.py make FOLDER               # Qwen2.5-7B's shape: 15.2 GB of random bfloat16 weights, shard by shard
+    python benchmarks/seven_billion.py importance FOLDER --out OUT
+    python benchmarks/seven_billion.py sweep FOLDER --out OUT
+    python benchmarks/seven_billion.py quantize FOLDER --out OUT   # whole, in the formats of the candidates; goes on where it was stopped
+    python benchmarks/seven_billion.py candidates FOLDER --out OUT
+    python benchmarks/seven_billion.py build FOLDER --out OUT
+    python benchmarks/seven_billion.py make FOLDER --layers 2    # smaller, to try it
 
-A pass reads all weights, a sweep twice, and computes 2 operations a weight and token, a sweep 6: forward, each block again, and back to its inputs.
-The bound of a pass is the larger of the time to read so many weights from their files and that of so many operations, at the rates that are measured
-here before: by reading for ten seconds, and by products of the text's tokens with a matrix of the model's width. Weights are random: only times and
-memory mean something.
+Each stage is a process of its own, which opens the model again, and needs the stages before it. The bound of a pass is the larger of two times: to
+read the weights' bytes as often as the pass does, at the rate of reading these files (dropped from the page cache before), and to compute its
+operations, at the rate of products of the text's tokens with the matrices of a block. Both rates are measured before the pass and after it, by the
+same threads, and their means are taken. Operations of a weight and token: 2 for a forward pass; in a sweep 2 forward, 2 for each block once more and 2
+back to its inputs (the head runs once: 4). The embedding is looked up: none. What prices cost on top is not in the bound. Weights are random: only
+times and memory mean something.
 """
 
 import argparse
 import json
+import os
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,19 +32,22 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import nn
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
 import bitwright as bw
 from bitwright.compress import Model, PackedTensors, Room, choice_loader, load, swapping
 from bitwright.compress.models.opening import open_skeleton
-from bitwright.engines import DEFAULT_ENGINE, engine_named
+from bitwright.engines import DEFAULT_ENGINE, Recipe, engine_named
 from bitwright.objectives import QUALITY, Reference, Store, Tokens, collect_importance
 from bitwright.predictors import Subject, gradient_products, row_sample, rows_wanted
 from bitwright.progress import Silent
-from bitwright.spaces import Space, discover
+from bitwright.spaces import Choice, Space, discover
 
 _CLEAR = Path("/proc/self/clear_refs")
 ERROR = 0.1  # relative, of prices from sampled rows
+FORMATS = "Q8_0", "Q4_0"
+CHUNK_BYTES = 1 << 24
 
 
 def main() -> None:
@@ -45,31 +56,28 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("make")
     making.add_argument("folder", type=Path)
-    making.add_argument("--layers", type=int, default=32)
-    making.add_argument("--width", type=int, default=4096)
-    making.add_argument("--feed-forward", type=int, default=11008)
-    making.add_argument("--heads", type=int, default=32)
-    making.add_argument("--vocabulary", type=int, default=32000)
-    passing = commands.add_parser("passes")
-    passing.add_argument("folder", type=Path)
-    passing.add_argument("--out", type=Path, required=True)
-    passing.add_argument("--search-memory", default="4GB")
-    passing.add_argument("--sequences", default="4,64")
-    passing.add_argument("--formats", default="Q8_0,Q4_0")
-    passing.add_argument("--device", default="cpu")
+    for name, default in (("layers", 28), ("width", 3584), ("feed-forward", 18944), ("heads", 28), ("kv-heads", 4), ("vocabulary", 152064)):
+        making.add_argument(f"--{name}", type=int, default=default)
+    for stage in STAGES:
+        staged = commands.add_parser(stage)
+        staged.add_argument("folder", type=Path)
+        staged.add_argument("--out", type=Path, required=True)
+        staged.add_argument("--search-memory", default="5GB")
+        staged.add_argument("--sequences", default="4,64")
+        staged.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     if asked.command == "make":
-        heads = {"num_attention_heads": asked.heads, "num_key_value_heads": asked.heads, "vocab_size": asked.vocabulary}
-        make(asked.folder, {"num_hidden_layers": asked.layers, "hidden_size": asked.width, "intermediate_size": asked.feed_forward, **heads})
+        shape = {"num_hidden_layers": asked.layers, "hidden_size": asked.width, "intermediate_size": asked.feed_forward}
+        make(asked.folder, {**shape, "num_attention_heads": asked.heads, "num_key_value_heads": asked.kv_heads, "vocab_size": asked.vocabulary})
     else:
-        passes(asked)
+        STAGES[asked.command](opened(asked))
 
 
 def make(folder: Path, shape: dict[str, int]) -> None:
-    """Write a Llama of random weights, a shard for each layer."""
+    """Write a Qwen2 of random weights, a shard for each layer."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = AutoConfig.for_model("llama", **shape, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2)
-    config.architectures, config.dtype = ["LlamaForCausalLM"], torch.bfloat16
+    config = AutoConfig.for_model("qwen2", **shape, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2)
+    config.architectures, config.dtype = ["Qwen2ForCausalLM"], torch.bfloat16
     config.save_pretrained(folder)
     inner = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
     inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -88,48 +96,179 @@ def make(folder: Path, shape: dict[str, int]) -> None:
 
 
 def random_weights(size: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    """Weights of a norm are ones, those of a matrix normal."""
+    """Return ones for a vector, such as a norm, and normal weights for a matrix."""
     return torch.ones(size, dtype=torch.bfloat16) if len(size) < 2 else torch.empty(size).normal_(0, 0.02, generator=generator).bfloat16()
 
 
-class Timed:
-    """Seconds, peak memory and bounds of passes, a line for each."""
+@dataclass(frozen=True)
+class Rates:
+    """Bytes of weights read and operations computed in a second."""
 
-    def __init__(self, n_tokens: int) -> None:
-        self.n_tokens, self.n_weights, self.read_rate, self.product_rate = n_tokens, 0, 0.0, 0.0
-        print(f"{'':26s}{'seconds':>9s}{'peak GB':>9s}{'bound, s':>10s}{'of bound':>10s}")
+    read: float
+    operations: float
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Opened model, the text, and the folder of what stages leave for each other."""
+
+    model: Model
+    tokens: Tokens
+    folder: Path
+    out: Path
+
+    @property
+    def importance(self) -> dict[str, np.ndarray]:
+        """Importance matrix of an earlier stage."""
+        with np.load(self.out / "importance.npz") as found:
+            return dict(found)
+
+    @property
+    def levels(self) -> PackedTensors:
+        """Packed tensors of all stages."""
+        engine = engine_named(DEFAULT_ENGINE)
+        return PackedTensors(self.out / "levels", self.model.source, engine.codec(engine.codecs[0], {}), self.importance)
+
+    @property
+    def space(self) -> Space:
+        """Space of both formats for every matrix, the embedding and the output head among them."""
+        units, n_weights = discover(self.model.tensors), sum(tensor.n_weights for tensor in self.model.tensors)
+        return engine_named(DEFAULT_ENGINE).target.space(units, menu=FORMATS, fixed_bytes=0, n_weights=n_weights)
+
+    @property
+    def candidates(self) -> list[Choice]:
+        """Four choices: each format alone, and the two halves of the blocks in one and the other."""
+        high, low = (self.space.uniform(form) for name in FORMATS for form in self.space.formats if form.name == name)
+        is_early = np.array([unit.layer < self.model.module.config.num_hidden_layers / 2 for unit in self.space.units])
+        return [high, low, np.where(is_early, high, low), np.where(is_early, low, high)]
+
+    def rates(self) -> Rates:
+        """Measure both rates: read for five seconds from files that are not in the page cache, then compute with a block's matrices for five."""
+        return Rates(read_rate(self.folder), operations_rate(self.model, self.tokens.n_tokens))
 
     @contextmanager
-    def line(self, name: str, *, reads: float = 0, operations: float = 0) -> Iterator[None]:
-        """Time a block that reads all weights so often, and computes so many operations for each weight and token."""
+    def line(self, name: str, *, reads: int = 0, of_blocks: int = 0, of_head: int = 0) -> Iterator[None]:
+        """Time a block, and print it beside the bound of so many reads of all weights, and operations of a weight and token."""
+        before = self.rates() if reads else None
+        forget_pages(self.folder)
         with suppress(OSError):
             _CLEAR.write_text("5")  # the peak begins anew; on systems without this file it is that of the process so far
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         yield
-        seconds, bound = time.perf_counter() - started, 0.0
-        if reads:
-            bound = max(reads * self.n_weights / self.read_rate, operations * self.n_weights * self.n_tokens / self.product_rate)
-        told = f"{bound:10.1f}{bound / seconds:10.0%}" if bound else ""
-        print(f"{name:26s}{seconds:9.1f}{peak_bytes() / 1e9:9.2f}{told}", flush=True)
+        seconds, worked, peak = time.perf_counter() - started, time.process_time() - worked, peak_bytes()
+        print(f"{name:24s}{seconds:8.1f} s  {worked:8.1f} s of CPU  peak {peak / 1e9:.2f} GB", end="", flush=True)
+        if before is not None:
+            self._tell_bound(seconds, (before, self.rates()), (reads, of_blocks, of_head))
+        print(flush=True)
 
-    def measure_rates(self, model: Model) -> None:
-        """Measure how many weights a second are read, and how many operations a second products of the text's tokens with a matrix take."""
-        self.n_weights = sum(weight.numel() for weight in model.module.parameters())
-        started, n_read = time.perf_counter(), 0
-        for _, weight in model.weights():
-            n_read += weight.numel()
-            if time.perf_counter() - started > 10:
-                break
-        self.read_rate = n_read / (time.perf_counter() - started)
-        width = int(model.module.config.hidden_size)
-        rows, matrix = torch.randn(self.n_tokens, width, device=model.device), torch.randn(width, width, device=model.device)
-        started, n_products = time.perf_counter(), 0
-        while time.perf_counter() - started < 3:
-            (rows @ matrix).sum().item()
-            n_products += 1
-        self.product_rate = 2 * n_products * self.n_tokens * width * width / (time.perf_counter() - started)
-        told = f"{self.read_rate / 1e6:,.0f} million weights read and {self.product_rate / 1e9:,.1f} billion operations a second"
-        print(f"{self.n_weights / 1e9:.2f} billion weights; {told}; {self.n_tokens} tokens", flush=True)
+    def _tell_bound(self, seconds: float, rates: tuple[Rates, Rates], asked: tuple[int, int, int]) -> None:
+        n_head, n_embedding = (int(inner.weight.numel()) for inner in (self.model.module.lm_head, self.model.module.get_input_embeddings()))
+        n_weights = sum(weight.numel() for weight in self.model.module.parameters())
+        operations = (asked[1] * (n_weights - n_head - n_embedding) + asked[2] * n_head) * self.tokens.n_tokens
+        read, computed = (float(np.mean([getattr(each, name) for each in rates])) for name in ("read", "operations"))
+        times = asked[0] * 2 * n_weights / read, operations / computed
+        told = f"{operations / 1e12:.2f} trillion operations at {computed / 1e9:.1f} billion/s, {asked[0] * 2 * n_weights / 1e9:.1f} GB at {read / 1e6:.0f} MB/s"
+        of_bound = max(times) / seconds
+        print(f"  {1e3 * seconds / self.tokens.n_tokens:.0f} ms/token  bound {max(times):.1f} s: {of_bound:.0%}  ({told})", end="")
+
+
+def opened(asked: argparse.Namespace) -> Run:
+    """Open the model for a stage."""
+    n_sequences, length = map(int, asked.sequences.split(","))
+    asked.out.mkdir(parents=True, exist_ok=True)
+    room = Room(asked.out, bw.parse_budget(asked.search_memory).size_bytes(0), stream=True, sequence_length=length)
+    started = time.perf_counter()
+    model = load(str(asked.folder), asked.device, view=engine_named(DEFAULT_ENGINE).view, room=room)
+    print(*model.notes, sep="\n")
+    print(f"opened in {time.perf_counter() - started:.1f} s, peak {peak_bytes() / 1e9:.2f} GB; {torch.get_num_threads()} threads", flush=True)
+    ids = np.random.default_rng(0).integers(3, int(model.module.config.vocab_size), (n_sequences, length))
+    return Run(model, Tokens(ids, "random tokens"), asked.folder, asked.out)
+
+
+def importance(run: Run) -> None:
+    """Collect the importance matrix."""
+    with run.line("importance matrix", reads=1, of_blocks=2, of_head=2):
+        found = collect_importance(run.model, run.tokens, progress=Silent())
+    np.savez(run.out / "importance.npz", **found)
+
+
+def sweep(run: Run) -> None:
+    """Price both formats by a sample of rows and one gradient sweep."""
+    tensors = [tensor for unit in run.space.units for tensor in unit.tensors]
+    sample = row_sample(run.model, run.levels, run.tokens, tensors, n_rows=partial(rows_wanted, error=ERROR), seed=0)
+    with run.line("rows in both formats"):
+        for tensor in tensors:
+            for form in FORMATS:
+                sample.levels.packed(sample.packed(tensor), engine_named(DEFAULT_ENGINE).target.format(form))
+    store = Store(run.out / f"run-{time.time_ns()}.sqlite")  # nothing of an earlier sweep
+    with run.line("gradient sweep", reads=2, of_blocks=6, of_head=4):
+        gradient_products(Subject(run.model, run.levels, run.space, run.tokens, 0, store, Silent(), sample))
+
+
+def quantize(run: Run) -> None:
+    """Quantize every matrix whole in both formats."""
+    levels = run.levels
+    with run.line("quantizing whole"):
+        for unit in run.space.units:
+            for tensor in unit.tensors:
+                for form in FORMATS:
+                    levels.packed(tensor, engine_named(DEFAULT_ENGINE).target.format(form))
+
+
+def candidates(run: Run) -> None:
+    """Evaluate the four candidates in one pass."""
+    with run.line("original's predictions", reads=1, of_blocks=2, of_head=2):
+        reference = Reference(run.model, run.tokens, scratch=run.out, progress=Silent())
+    choices, levels = run.candidates, run.levels
+    with swapping(run.model) as swapper:
+        load_choice = choice_loader(swapper, run.model, levels, run.space)
+        with run.line("four candidates", reads=1, of_blocks=8, of_head=8):
+            values = reference.measure_each(run.model, QUALITY, [partial(load_choice, choice) for choice in choices])
+    print("divergence of each:", ", ".join(f"{of_choice[:, 0].mean():.5f}" for of_choice in values))
+
+
+def build(run: Run) -> None:
+    """Write the third candidate as a file, which reads it back."""
+    engine, names, levels = engine_named(DEFAULT_ENGINE), run.space.names(run.candidates[2]), run.levels
+    container = engine.container(str(run.folder))
+    promised = run.space.total_bytes(run.candidates[2]) + container.fixed_bytes(run.model.source, names, run.out)
+    with run.line("writing the file"):
+        path = container.write(
+            run.out / "model.gguf", Recipe(run.model.source, names), lambda t: levels.packed(t, engine.target.format(names[t.name]))
+        )
+    print(f"{promised:,} bytes promised, {container.size_bytes(path):,} found")
+
+
+def read_rate(folder: Path) -> float:
+    """Return the bytes read in a second from the shards of a model, for five seconds, while they are not in the page cache."""
+    forget_pages(folder)
+    started, n_read, chunk = time.perf_counter(), 0, bytearray(CHUNK_BYTES)
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb", buffering=0) as file:
+            while (n := file.readinto(chunk)) and time.perf_counter() - started < 5:
+                n_read += n
+    return n_read / (time.perf_counter() - started)
+
+
+def operations_rate(model: Model, n_tokens: int) -> float:
+    """Return the operations computed in a second by products of `n_tokens` hidden states with each matrix of a block, for five seconds."""
+    block = next(inner for inner in model.module.modules() if isinstance(inner, nn.ModuleList))[0]
+    shapes = [inner.weight.shape for inner in block.modules() if isinstance(inner, nn.Linear)]
+    matrices = [(torch.randn(n_tokens, n_columns), torch.randn(n_rows, n_columns)) for n_rows, n_columns in shapes]
+    started, n_operations = time.perf_counter(), 0
+    while time.perf_counter() - started < 5:
+        for rows, matrix in matrices:
+            nn.functional.linear(rows.to(model.device), matrix.to(model.device)).sum().item()
+            n_operations += 2 * n_tokens * matrix.numel()
+    return n_operations / (time.perf_counter() - started)
+
+
+def forget_pages(folder: Path) -> None:
+    """Ask the system to drop a model's files from the page cache."""
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file, suppress(OSError):
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def peak_bytes() -> int:
@@ -141,58 +280,13 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def passes(asked: argparse.Namespace) -> None:
-    """Stream the model through every pass of a search."""
-    n_sequences, length = map(int, asked.sequences.split(","))
-    timed = Timed(n_sequences * length)
-    room = Room(asked.out, bw.parse_budget(asked.search_memory).size_bytes(0), stream=True, sequence_length=length)
-    engine = engine_named(DEFAULT_ENGINE)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    with timed.line("opening and checking"):
-        model = load(str(asked.folder), asked.device, view=engine.view, room=room)
-    for sentence in model.notes:
-        print(sentence)
-    timed.measure_rates(model)
-    ids = np.random.default_rng(0).integers(3, int(model.module.config.vocab_size), (n_sequences, length))
-    tokens, store = Tokens(ids, "random tokens"), Store(asked.out / "run.sqlite")
-    with timed.line("importance matrix", reads=1, operations=2):
-        importance = collect_importance(model, tokens, progress=Silent())
-    levels = PackedTensors(asked.out / "levels", model.source, engine.codec(engine.codecs[0], {}), importance)
-    space = space_of(model, asked.formats.split(","))
-    tensors = [tensor for unit in space.units for tensor in unit.tensors]
-    sample = row_sample(model, levels, tokens, tensors, n_rows=partial(rows_wanted, error=ERROR), seed=0)
-    with timed.line("rows in every format"):
-        for tensor in tensors:
-            for form in asked.formats.split(","):
-                sample.levels.packed(sample.packed(tensor), engine.target.format(form))
-    with timed.line(f"sweep, {len(asked.formats.split(','))} formats", reads=2, operations=6):
-        gradient_products(Subject(model, levels, space, tokens, 0, store, Silent(), sample))
-    with timed.line("original's predictions", reads=1, operations=2):
-        reference = Reference(model, tokens, scratch=asked.out, progress=Silent())
-    evaluate(model, levels, space, reference, asked.formats.split(","), timed)
-
-
-def evaluate(model: Model, levels: PackedTensors, space: Space, reference: Reference, formats: Sequence[str], timed: Timed) -> None:
-    """Evaluate the uniform candidate of each format together, after their tensors were quantized whole."""
-    choices = [space.uniform(form) for form in space.formats if form.name in formats]
-    with timed.line("quantizing candidates"):
-        for choice in choices:
-            for unit, f in zip(space.units, choice, strict=True):
-                for tensor in unit.tensors:
-                    levels.packed(tensor, space.formats[f])
-    with swapping(model) as swapper:
-        load_choice = choice_loader(swapper, model, levels, space)
-        for n in sorted({1, len(choices)}):
-            with timed.line(f"{n} candidate{'s' * (n > 1)}", reads=1, operations=2 * n):
-                reference.measure_each(model, QUALITY, [partial(load_choice, choice) for choice in choices[:n]])
-
-
-def space_of(model: Model, formats: Sequence[str]) -> Space:
-    """The space of these formats, but for the embedding and the output head, which stay as they are."""
-    units = tuple(unit for unit in discover(model.tensors) if unit.layer >= 0)
-    n_weights = sum(tensor.n_weights for tensor in model.tensors)
-    return engine_named(DEFAULT_ENGINE).target.space(units, menu=tuple(formats), fixed_bytes=0, n_weights=n_weights)
-
+STAGES: dict[str, Callable[[Run], None]] = {
+    "importance": importance,
+    "sweep": sweep,
+    "quantize": quantize,
+    "candidates": candidates,
+    "build": build,
+}
 
 if __name__ == "__main__":
     main()

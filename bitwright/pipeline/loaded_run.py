@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import (
+    UNMOVED,
     Codec,
     DecodeOnlyCodec,
     DiskBound,
@@ -55,7 +56,7 @@ from bitwright.objectives import (
 )
 from bitwright.pipeline.calibration.mixture import Share, mixed, sequences_by_text, shares_in, shares_of, store_origins
 from bitwright.pipeline.calibration.sampled_importance import sampled_importance, store_sampled_importance
-from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED, QUANTIZED
+from bitwright.pipeline.run import DATABASE, IMATRIX, IMATRIX_DIGEST, LEVELS, PACKED, QUANTIZED, REORDERED
 from bitwright.pipeline.settings import DTYPES, SELF, Settings
 from bitwright.pipeline.workers.bench import identity_of
 from bitwright.pipeline.workers.workers import Workers
@@ -68,7 +69,8 @@ from bitwright.written_files import digest
 class LoadedRun:
     """Run with its model loaded: the model `whole` as it was loaded, the store, the texts, and every tensor packed in every format.
 
-    With `workers`, choices are measured, sweeps made and tensors quantized by them.
+    `order` is that of the heads and channels of its tensors, see `reordered`. With `workers`, choices are measured, sweeps made and tensors quantized
+    by them.
 
     Reading `texts` or `levels` raises `UserError` if the text or the importance matrix of the settings cannot be used.
     """
@@ -79,18 +81,19 @@ class LoadedRun:
     store: Store
     progress: Progress
     workers: Workers | None = None
+    order: PartOrder = UNMOVED
 
     @cached_property
     def model(self) -> Model:
-        """The model with its tensors as the target holds them, with heads and channels in order where some may be taken away."""
+        """The model with its tensors as the target holds them, their heads and channels in the run's order."""
         held = self.engine.held_model(self.whole)
         return ordered_model(held, self.order) if self.order.digest else held
 
     @cached_property
-    def order(self) -> PartOrder:
-        """The order of heads and channels, those that may be taken away, by what they give on the calibration text."""
+    def reordered(self) -> "LoadedRun":
+        """The run with heads and channels, those that may be taken away, in the order of what they give on the calibration text."""
         kinds = [kind for kind in self.settings.structure if kind in ORDERED_KINDS]
-        return part_order(self.engine.held(self.whole.source), _imatrix(self), kinds) if kinds else PartOrder({}, {})
+        return replace(self, order=part_order(self.model.source, _imatrix(self), kinds)) if kinds else self
 
     @cached_property
     def engine(self) -> Engine:
@@ -118,7 +121,7 @@ class LoadedRun:
 
         Codes that depend on calibration text (GPTQ) cannot be reproduced, and are only read once they were measured. All others are a cache.
         """
-        folder, source = self.folder / LEVELS, self.model.source
+        folder, source = self.folder / (REORDERED if self.order.digest else LEVELS), self.model.source
         return PackedTensors(folder, source, self._codec(), _importance(self), None if needs_moments(self.settings.rounding) else self._bound(folder))
 
     def _bound(self, folder: Path) -> DiskBound:
@@ -131,8 +134,13 @@ class LoadedRun:
         name = self.settings.rounding
         if not needs_moments(name):
             return self.engine.codec(name, {})
-        codec = self.engine.codec(name, MomentsOfText(self.model, self.texts.calibration))
+        codec = self.engine.codec(name, self.moments)
         return DecodeOnlyCodec(codec, self.folder) if self.store.has_array(PACKED) else codec
+
+    @cached_property
+    def moments(self) -> MomentsOfText:
+        """Second moments of the inputs of every tensor on the calibration text, a few of which are kept at a time; see there."""
+        return MomentsOfText(self.model, self.texts.calibration)
 
     @cached_property
     def routing(self) -> Routing:

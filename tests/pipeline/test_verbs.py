@@ -17,7 +17,7 @@ from bitwright.report import Quality
 from bitwright.spaces import Plan
 from bitwright.written_files import RECORD
 from tests.fits import Fit
-from tests.runs import leftovers, plan_without_paths, small
+from tests.runs import UNSEARCHED, leftovers, plan_without_paths, small
 from tests.sentences import sentence
 from tests.work import fit_elsewhere
 
@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_plan_in_another_process(fit_of_gguf: Fit, 
 def test_another_seed_measures_on_other_text(fit_of_gguf: Fit, tmp_path: Path) -> None:
     texts = []
     for seed in (0, 1):
-        run = bw.pipeline.search(small(fit_of_gguf.settings.model, seed=seed, sensitivity="weight"), tmp_path / str(seed), n_points=2)
+        run = bw.pipeline.search(small(fit_of_gguf.settings.model, seed=seed, sensitivity="weight"), tmp_path / str(seed), n_points=2, by=UNSEARCHED)
         texts.append(run.store.array("held-out tokens").tolist())
         run.store.close()
     assert texts[0] != texts[1]
@@ -242,7 +242,7 @@ def test_a_plan_for_a_budget_that_cannot_be_is_refused(searched: Run) -> None:
 def test_a_run_that_measured_nothing_has_no_front(llama_tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitwright.pipeline.verbs.measure", lambda *_: None)
     with pytest.raises(RunError) as refused:
-        bw.pipeline.search(small(llama_tied, sensitivity="weight"), tmp_path / "o", n_points=2)
+        bw.pipeline.search(small(llama_tied, sensitivity="weight"), tmp_path / "o", n_points=2, by=UNSEARCHED)
     sentence(refused.value, tmp_path / "o")
 
 

@@ -135,7 +135,7 @@ class SampledSource(Source):
         if rows is None:
             return self._whole.read(tensor)
         if len(tensor.shape) < 3:
-            return np.ascontiguousarray(self._whole.read(tensor)[rows])
+            return self._whole.chosen_rows(tensor, rows)
         n_matrices, per_matrix, _ = tensor.shape  # one at a time: a stack may be as large as all other tensors together
         parts = enumerate(rows.reshape(n_matrices, -1))
         return np.concatenate([self._whole.part(tensor, expert)[of_expert - expert * per_matrix] for expert, of_expert in parts])

@@ -23,7 +23,7 @@ from bitwright.spaces import CacheTypes
 
 #: bound on the expanded weights that a search keeps in memory
 EXPANDED_BYTES = 1 << 31
-_CHUNK_BYTES = 1 << 25
+_CHUNK_BYTES = 1 << 22
 
 
 @contextmanager

@@ -16,8 +16,8 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def holds(name: str, weights: Torch) -> bool:
-    """Return whether the type called `name` represents every float32 weight exactly."""
-    return torch.equal(weights.to(FLOAT_TYPES[name]).float(), weights)
+    """Return whether the type called `name` represents every one of the weights exactly."""
+    return weights.dtype == FLOAT_TYPES[name] or torch.equal(weights.to(FLOAT_TYPES[name]).float(), weights.float())
 
 
 def integer_type(dtype: torch.dtype) -> str:

@@ -1,11 +1,12 @@
 """Source whose tensors are made of slices of a module's parameters, read row by row on demand."""
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor as Torch
 
 from bitwright.compress.models.float_types import FLOAT_TYPES, float_bytes, holds
@@ -13,12 +14,13 @@ from bitwright.compress.models.source import Bytes, Floats, Source
 from bitwright.compress.models.tensor_layout import ParameterSlice
 from bitwright.spaces import Tensor
 
-#: reads the rows of a parameter slice in engine order, float32 on the CPU
+#: reads the rows of a parameter slice in engine order, on the CPU, in a type of floats that has each of them exactly
 Rows = Callable[[ParameterSlice], Torch]
 
 
-_CHUNK_BYTES = 1 << 25
+_CHUNK_BYTES = 1 << 23  # so small that what is read is still in the cache of the processor when it is converted
 _ROWS_AT_ONCE = 4096
+_LARGEST_GAP = 16  # rows between two that are read together
 
 
 def fill_parameter(name: str, parameter: Torch, rows: Rows) -> None:
@@ -28,11 +30,11 @@ def fill_parameter(name: str, parameter: Torch, rows: Rows) -> None:
         ModelError: they cannot be read.
     """
     with torch.inference_mode(mode=False), torch.no_grad():
-        for piece, place in _chunks_of(name, parameter):
+        for piece, place in chunks_of(name, parameter):
             place.copy_(rows(piece).reshape(place.shape))
 
 
-def _chunks_of(name: str, parameter: Torch) -> Iterator[tuple[ParameterSlice, Torch]]:
+def chunks_of(name: str, parameter: Torch) -> Iterator[tuple[ParameterSlice, Torch]]:
     """Yield slices of a parameter, a few rows each, with the part of it that each is."""
     if parameter.dim() == 0:
         yield ParameterSlice(name, -1, range(1)), parameter
@@ -65,11 +67,20 @@ class RowSource(Source, ABC):
         """Return the tensor's bytes `(n_bytes,)` in the format `tensor.stored`, as they stand in a file."""
         if len(tensor.shape) == 3:  # one at a time: a stack may be as large as all other tensors together
             return np.concatenate([self.stored_part(tensor, expert) for expert in range(tensor.shape[0])])
-        return float_bytes(tensor.stored, torch.from_numpy(self.read(tensor)))
+        return float_bytes(tensor.stored, self.values(tensor))
+
+    def read(self, tensor: Tensor) -> Floats:
+        """Read weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
+        weights: Floats = self.values(tensor).float().numpy()
+        return weights
+
+    @abstractmethod
+    def values(self, tensor: Tensor) -> Torch:
+        """Read weights `(n_rows, n_columns)` in a type of floats that has each of them exactly."""
 
     def part(self, tensor: Tensor, expert: int) -> Floats:
         """Read the rows of one expert of a stack as float32 `(n_rows, n_columns)`; the others are not read."""
-        weights: Floats = self.rows(self.pieces[tensor.name][expert]).numpy()
+        weights: Floats = self.rows(self.pieces[tensor.name][expert]).float().numpy()
         return weights
 
     def stored_part(self, tensor: Tensor, expert: int) -> Bytes:
@@ -80,6 +91,18 @@ class RowSource(Source, ABC):
         """Read all slices of a tensor, one below the other."""
         pieces = [self.rows(piece) for piece in self.pieces[tensor.name]]
         return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+    def chosen_rows(self, tensor: Tensor, rows: NDArray[np.int64]) -> Floats:
+        """Read the ascending `rows` `(n,)` of a matrix, and of the others as few as lie between them."""
+        found, first = [np.empty((0, tensor.shape[-1]), dtype=np.float32)], 0
+        for piece in self.pieces[tensor.name]:
+            inside = rows[(rows >= first) & (rows < first + piece.n_rows)] - first
+            gaps = np.flatnonzero(np.diff(inside) > (piece.n_rows if piece.transposed else _LARGEST_GAP)) + 1  # see `_parts_of`
+            for near in np.split(inside, gaps) if len(inside) else ():
+                start, stop = int(near[0]), int(near[-1]) + 1
+                found.append(self.rows(replace(piece, rows=piece.rows[start:stop]))[torch.from_numpy(near - start)].float().numpy())
+            first += piece.n_rows
+        return np.concatenate(found)
 
     def narrowest(self, pieces: Iterable[ParameterSlice]) -> str:
         """Return the narrowest float type that is lossless for every weight of `pieces`."""

@@ -78,6 +78,10 @@ class Source(ABC):
         """Read the rows from `start` up to `stop` of `read`."""
         return self.read(tensor)[start:stop]
 
+    def chosen_rows(self, tensor: Tensor, rows: NDArray[np.int64]) -> Floats:
+        """Read the ascending `rows` `(n,)` of `read`."""
+        return np.ascontiguousarray(self.read(tensor)[rows])
+
     def part(self, tensor: Tensor, expert: int) -> Floats:
         """Read the weights of one expert of a stack `(n_experts, n_rows, n_columns)` as float32 `(n_rows, n_columns)`."""
         weights: Floats = self.read(tensor).reshape(tensor.shape)[expert]

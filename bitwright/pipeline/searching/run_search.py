@@ -7,6 +7,7 @@ from bitwright.errors import UserError
 from bitwright.methods import AUTO, Method
 from bitwright.pipeline.loaded_run import LoadedRun, timed
 from bitwright.pipeline.planning.cost_limits import CostLimit, require_possible
+from bitwright.pipeline.planning.reductions import by_reduction
 from bitwright.pipeline.pricing.run_space import largest_uniforms, uniforms
 from bitwright.pipeline.run import SEARCH_TEXT, Run
 from bitwright.pipeline.searching.ask_tell_loop import Meter, SearchResult, run_strategy
@@ -29,7 +30,8 @@ def search_budget(loaded: LoadedRun, run: Run, *, budget_bits: int, search: Sear
     require_possible(space, budget_bits // 8, limits)
     largest = list(largest_uniforms(run, lambda choice: space.total_bits(choice) <= budget_bits).values())
     rows, limit = tuple(limit.row for limit in limits), SizeLimit(budget_bits // 8)
-    return _search(loaded, run, search, lambda problem: search.method.for_budget(problem, budget_bits), start=largest, rows=rows, limit=limit)
+    start = [*by_reduction(space, run.table, budget_bits // 8, rows).values(), *largest]
+    return _search(loaded, run, search, lambda problem: search.method.for_budget(problem, budget_bits), start=start, rows=rows, limit=limit)
 
 
 def search_front(loaded: LoadedRun, run: Run, *, n_points: int, search: Search) -> SearchResult:

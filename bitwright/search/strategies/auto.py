@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.constrained import row_prices, solve_with_rows
+from bitwright.search.solvers.format_draws import drawn_by_format
 from bitwright.search.solvers.front import hull, spread
 from bitwright.search.solvers.instance import checked_table, room_bits
 from bitwright.search.solvers.knapsack import solve
@@ -78,8 +79,7 @@ def _for_budget(problem: Problem, budget_bits: int, *, tables: Sequence[Table], 
     seen, rng = Seen(), problem.random()
     optima = [_optimum(problem, table, budget_bits) for table in tables]
     prices = row_prices(problem.space, tables[0], budget_bits, rows=problem.rows)
-    summed = float(tables[0][np.arange(len(tables[0])), optima[0]].sum())
-    if summed <= _SURELY_NEAR and not _share_lost(problem, budget_bits, table=tables[0], prices=prices, choice=optima[0]):
+    if _is_sure(problem, budget_bits, table=tables[0], prices=prices, choice=optima[0]):
         return
     first = seen.new(np.concatenate([optima, problem.start_within(budget_bits)]))
     known = yield Question(first, min(_GLANCE, problem.n_sequences), optima[0][None])
@@ -94,7 +94,7 @@ def _for_budget(problem: Problem, budget_bits: int, *, tables: Sequence[Table], 
     around, n_hopeless = Neighbourhood(problem.space, budget_bits, all_together), 0
     while n_hopeless < _PATIENCE:
         best = _best(known)
-        perturbed = [solve(problem.space, _perturbed(tables[0], rng, i) + prices, budget_bits).choice for i in range(_N_PERTURBED)]
+        perturbed = [solve(problem.space, _perturbed(problem.space, tables[0], rng, i) + prices, budget_bits).choice for i in range(_N_PERTURBED)]
         pool = problem.kept(np.concatenate([around.swaps(best, n_at_most=_N_SWAPS, rng=rng), perturbed]))
         pool = pool[seen.lacks(pool)]
         gains = _expected_gains(refit, known, pool, below=_value_of(known, best))
@@ -130,7 +130,7 @@ def _for_front(problem: Problem, first: Choices, *, table: Table, refit: Refit) 
     sizes = space.total_bits(first)
     while True:
         budgets = rng.uniform(sizes.min(), sizes.max(), 4 * _N_PERTURBED)
-        pool = np.unique([solve(space, _perturbed(table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)], axis=0)
+        pool = np.unique([solve(space, _perturbed(space, table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)], axis=0)
         pool = pool[seen.lacks(pool)]
         chosen = _filling(space, known, pool, refit=refit) if len(pool) else []
         if not len(chosen):
@@ -171,6 +171,14 @@ def _is_far(known: Trials) -> bool:
     return _value_of(known, _best(known)) > FAR
 
 
+def _is_sure(problem: Problem, budget_bits: int, *, table: Table, prices: Table, choice: Choice) -> bool:
+    """Return whether the table puts its optimum near the original, by formats that only round, and would have the same one whatever its errors."""
+    formats, offered = problem.space.formats, problem.space.offered
+    only_rounds = not any(form.reduction for form, column in zip(formats, offered.T, strict=True) if column.any())
+    is_near = float(table[np.arange(len(table)), choice].sum()) <= _SURELY_NEAR
+    return only_rounds and is_near and not _share_lost(problem, budget_bits, table=table, prices=prices, choice=choice)
+
+
 def _is_settled(problem: Problem, budget_bits: int, *, table: Table, prices: Table, known: Trials) -> bool:
     """Return whether prices without any error would gain less than all of the text can tell, by the sequences that were measured."""
     if _is_far(known):
@@ -191,17 +199,17 @@ def _share_lost(problem: Problem, budget_bits: int, *, table: Table, prices: Tab
     """Return the same as a share of what the table says that the choice costs."""
     rng, units, losses = np.random.default_rng([problem.seed, 1]), np.arange(len(table)), list[float]()
     for _ in range(_N_PERTURBED):
-        true = _perturbed(table, rng, len(_SPREADS) - 1)
+        true = _perturbed(problem.space, table, rng, len(_SPREADS) - 1)
         optimum = solve(problem.space, true + prices, budget_bits).choice
         losses.append(float(true[units, choice].sum() - true[units, optimum].sum()))
     summed = float(table[units, choice].sum())
     return max(float(np.mean(losses)), 0.0) / summed if summed > 0 else 0.0
 
 
-def _perturbed(table: Table, rng: np.random.Generator, index: int) -> Table:
+def _perturbed(space: Space, table: Table, rng: np.random.Generator, index: int) -> Table:
     """Multiply the table by log-normal noise per unit and per pair; the spreads take turns by `index`."""
-    spread_of_logs = _SPREADS[index % len(_SPREADS)]
-    units, pairs = rng.normal(size=(len(table), 1)), rng.normal(size=table.shape)
+    spread_of_logs, n_units = _SPREADS[index % len(_SPREADS)], len(table)
+    units, pairs = rng.normal(size=(n_units, 1)), drawn_by_format(space, lambda n_formats: rng.normal(size=(n_units, n_formats)))
     noisy: Table = table * np.exp(spread_of_logs * (units + pairs / 2))
     return noisy
 

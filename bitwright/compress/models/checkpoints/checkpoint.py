@@ -57,8 +57,19 @@ class Shards:
         """Dtypes of the tensors with two or more dimensions, dequantized."""
         return _dtypes(self._entries)
 
+    @property
+    def narrow_type(self) -> str:
+        """BF16 if every matrix is stored in that type and none is converted, else empty: then the weights themselves say what holds them."""
+        converted = any(self._origins[name].converter is not None for name in self._shapes)
+        return "BF16" if self.dtypes == {"BF16"} and not converted else ""
+
     def rows(self, piece: ParameterSlice) -> Torch:
-        """Read the rows of a parameter slice in engine order, `(n_rows, n_columns)` float32; a vector is a column.
+        """Read the rows of a parameter slice in engine order, `(n_rows, n_columns)` float32; see `stored_rows`."""
+        return self.stored_rows(piece).float()
+
+    def stored_rows(self, piece: ParameterSlice) -> Torch:
+        """Read the rows of a parameter slice in engine order, `(n_rows, n_columns)`, a vector as a column: in the type on disk where the parameter
+        is stored as it is, or expert by expert, else float32.
 
         Raises:
             ModelError: the rows are not floats, or cannot be read.
@@ -91,7 +102,7 @@ class Shards:
         if origin.is_plain:
             first = piece.expert * shape[1] if piece.expert >= 0 else 0
             inner = 1 if piece.expert >= 0 else prod(shape[1:-1])  # leading dimensions are folded
-            return self._entries[origin.parts[0][0]].rows(first + piece.start * inner, first + piece.stop * inner)
+            return self._entries[origin.parts[0][0]].stored_rows(first + piece.start * inner, first + piece.stop * inner)
         whole = piece.matrix(self.parameter(piece.parameter))[piece.start : piece.stop]
         return whole.reshape(-1, shape[-1] if len(shape) > 1 else 1)
 
@@ -102,7 +113,7 @@ class Shards:
             n_rows = self._entries[names[expert]].shape[0]
             first, past = max(start - begin, 0), min(stop - begin, n_rows)
             if first < past:
-                found.append(self._entries[names[expert]].rows(first, past))
+                found.append(self._entries[names[expert]].stored_rows(first, past))
             begin += n_rows
         return torch.cat(found) if len(found) > 1 else found[0]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor as Torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -70,8 +71,10 @@ class HuggingFaceSource(RowSource):
         tokenizer: PreTrainedTokenizerBase,
         folder: Path,
         settings: Mapping[str, str] = NO_SETTINGS,
+        narrow_type: str = "",
     ) -> None:
-        """Take a `module`, which may be on the meta device without weights; the tokenizer's files are in `folder`.
+        """Take a `module`, which may be on the meta device without weights; the tokenizer's files are in `folder`. The matrices are in `narrow_type`,
+        or, where it is empty, are read to find the type that holds them.
 
         Raises:
             ModelError: the architecture or the tokenizer is not supported.
@@ -84,20 +87,19 @@ class HuggingFaceSource(RowSource):
         self._made = _rope_factors(module.config)
         wide = tensors_of(module, "F32")
         matrices = {tensor.name for unit in discover(wide) for tensor in unit.tensors}
-        stored = self.narrowest(piece for tensor in wide if tensor.name in matrices for piece in self.pieces[tensor.name])
+        stored = narrow_type or self.narrowest(piece for tensor in wide if tensor.name in matrices for piece in self.pieces[tensor.name])
         self.tensors = tensors_of(module, stored)
         self.metadata = metadata_of(name, module, tokenizer, folder=folder, stored=stored)
         self.fingerprint = fingerprint(self.tensors, self.stored)
 
-    def read(self, tensor: Tensor) -> Floats:
-        """Read weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows; a vector is one row."""
+    def values(self, tensor: Tensor) -> Torch:
+        """Read weights `(n_rows, n_columns)` in a type that has each of them exactly; a vector is one row."""
         if tensor.name in self._made:
-            return self._made[tensor.name].reshape(1, -1)
+            return torch.from_numpy(self._made[tensor.name]).reshape(1, -1)
         rows = self.joined_rows(tensor)
         if self._architecture.norms_plus_one and tensor.name.endswith("norm.weight"):
-            rows = rows + 1
-        weights: Floats = rows.reshape(-1, tensor.shape[-1]).numpy()
-        return weights
+            rows = rows.float() + 1
+        return rows.reshape(-1, tensor.shape[-1])
 
 
 def _file_order(names: Iterable[str]) -> list[str]:

@@ -47,7 +47,11 @@ class StoredTensor:
     start: int
 
     def rows(self, start: int, stop: int) -> Torch:
-        """Read rows `start:stop` as a matrix `(n_rows, n_columns)`, float32: the leading dimensions are folded, and a vector is a column.
+        """Read rows `start:stop` as a matrix `(n_rows, n_columns)`, float32; see `stored_rows`."""
+        return self.stored_rows(start, stop).float()
+
+    def stored_rows(self, start: int, stop: int) -> Torch:
+        """Read rows `start:stop` as a matrix `(n_rows, n_columns)` of the type on disk: the leading dimensions are folded, and a vector is a column.
 
         Raises:
             ModelError: the weights are not floats of 16 to 64 bits, or cannot be read.
@@ -57,7 +61,7 @@ class StoredTensor:
                 f"Weights must be stored as floats of 16 or 32 bits; those of {self.path} are {self.dtype}: convert the model to bfloat16 first."
             )
         width = self.shape[-1] if len(self.shape) > 1 else 1
-        return torch.from_numpy(self.read(start * width, stop * width)).view(DTYPES[self.dtype]).reshape(stop - start, width).float()
+        return torch.from_numpy(self.read(start * width, stop * width)).view(DTYPES[self.dtype]).reshape(stop - start, width)
 
     def read(self, start: int, stop: int) -> Bytes:
         """Read the bytes of the weights `start:stop`, counted over the flattened tensor.
@@ -108,8 +112,8 @@ class StoredTensor:
 class StoredTable(StoredTensor):
     """Table of integers, read as the float32 numbers that they are."""
 
-    def rows(self, start: int, stop: int) -> Torch:
-        """Read rows `start:stop` as a matrix `(n_rows, n_columns)`, float32; see `StoredTensor.rows`.
+    def stored_rows(self, start: int, stop: int) -> Torch:
+        """Read rows `start:stop` as a matrix `(n_rows, n_columns)`, float32; see `StoredTensor.stored_rows`.
 
         Raises:
             ModelError: it holds other numbers than integers that float32 has, or cannot be read.

@@ -24,10 +24,11 @@ class GgufView(View):
         return HuggingFaceSource(
             checkpoint.name,
             checkpoint.skeleton,
-            checkpoint.shards.rows,
+            checkpoint.shards.stored_rows,
             tokenizer=checkpoint.tokenizer,
             folder=checkpoint.path,
             settings=checkpoint.settings,
+            narrow_type=checkpoint.shards.narrow_type,
         )
 
     def headers(self, checkpoint: Checkpoint) -> Outline:

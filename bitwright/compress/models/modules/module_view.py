@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor as Torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from bitwright.compress.models.gguf.gguf_rows import GgufRows
@@ -18,7 +19,7 @@ from bitwright.compress.models.modules.module_tensors import module_tensors
 from bitwright.compress.models.modules.structure import EMBEDDING, ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint
 from bitwright.compress.models.row_source import Rows, RowSource
-from bitwright.compress.models.source import NO_SETTINGS, Floats
+from bitwright.compress.models.source import NO_SETTINGS
 from bitwright.compress.models.view import Bound, View, outline_of
 from bitwright.errors import ModelError
 from bitwright.spaces import Tensor, discover
@@ -33,13 +34,17 @@ class ModuleSource(RowSource):
 
     metadata = ()
 
-    def __init__(self, name: str, module: PreTrainedModel, rows: Rows, *, settings: Mapping[str, str] = NO_SETTINGS, apart: bool = False) -> None:
-        """Take a `module`, which may be on the meta device without weights, and a reader of its `rows`; see `module_tensors`."""
+    def __init__(
+        self, name: str, module: PreTrainedModel, rows: Rows, *, settings: Mapping[str, str] = NO_SETTINGS, apart: bool = False, narrow_type: str = ""
+    ) -> None:
+        """Take a `module`, which may be on the meta device without weights, and a reader of its `rows`; see `module_tensors`. The matrices are in
+        `narrow_type`, or, where it is empty, are read to find the type that holds them.
+        """
         self.name, self.architecture, self.settings = name, str(module.config.model_type), settings
         self.rows, self._config = rows, module.config
         tensors, self.pieces = module_tensors(module, apart=apart)
         matrices = {tensor.name for unit in discover(tensors) for tensor in unit.tensors}
-        widest = self.narrowest(piece for name in matrices for piece in self.pieces[name])
+        widest = narrow_type or self.narrowest(piece for name in matrices for piece in self.pieces[name])
         self.tensors = tuple(replace(tensor, stored=widest if tensor.name in matrices else self._type_of(tensor)) for tensor in tensors)
         self.fingerprint = fingerprint(self.tensors, self.stored)
 
@@ -53,10 +58,9 @@ class ModuleSource(RowSource):
         """Number of routed experts that a token uses."""
         return n_experts_used_of(self._config)
 
-    def read(self, tensor: Tensor) -> Floats:
-        """Read weights as float32 `(n_rows, n_columns)`: all dimensions but the last are folded into rows."""
-        weights: Floats = self.joined_rows(tensor).reshape(-1, tensor.shape[-1]).numpy()
-        return weights
+    def values(self, tensor: Tensor) -> Torch:
+        """Read weights `(n_rows, n_columns)` in a type of floats that has each of them exactly."""
+        return self.joined_rows(tensor).reshape(-1, tensor.shape[-1])
 
     def _type_of(self, tensor: Tensor) -> str:
         return tensor.stored or ("F32" if tensor.kind == ROUTER else "") or self.narrowest(self.pieces[tensor.name])
@@ -73,7 +77,10 @@ class ModuleView(View):
 
     def source(self, checkpoint: Checkpoint) -> ModuleSource:
         """Return the tensors of the model in this view, read on demand."""
-        return ModuleSource(checkpoint.name, checkpoint.skeleton, rows_of(checkpoint), settings=checkpoint.settings, apart=self.apart)
+        narrow = checkpoint.shards.narrow_type if isinstance(checkpoint, FolderCheckpoint) else ""
+        return ModuleSource(
+            checkpoint.name, checkpoint.skeleton, rows_of(checkpoint), settings=checkpoint.settings, apart=self.apart, narrow_type=narrow
+        )
 
     def headers(self, checkpoint: Checkpoint) -> Outline:
         """Return the headers of the model in this view, without weights.
@@ -137,7 +144,7 @@ def _require_packable(checkpoint: Checkpoint, tensors: Sequence[Tensor]) -> None
 
 def rows_of(checkpoint: Checkpoint) -> Rows:
     """Return the reader of the rows of a checkpoint's parameters, as its module has them."""
-    return checkpoint.shards.rows if isinstance(checkpoint, FolderCheckpoint) else GgufRows(checkpoint.source, checkpoint.skeleton).rows
+    return checkpoint.shards.stored_rows if isinstance(checkpoint, FolderCheckpoint) else GgufRows(checkpoint.source, checkpoint.skeleton).rows
 
 
 def context_length_of(config: PreTrainedConfig) -> int:

@@ -1,7 +1,7 @@
 """Residence of a model that is larger than memory: each station's weights are read when a pass comes there, the next one's meanwhile.
 
-Parameters keep their storage, which is freed and allocated again as FSDP does (`torch.distributed.fsdp`), so that taps and routers that recognise a
-weight by its address find it whenever it is in memory.
+Parameters keep their storage, whose memory comes and goes (`station_memory.py`), so that taps and routers that recognise a weight by its address find
+it whenever it is in memory.
 """
 
 import threading
@@ -32,6 +32,7 @@ from bitwright.compress.models.streaming.recorded_blocks import (
     recorded,
     towards_blocks,
 )
+from bitwright.compress.models.streaming.station_memory import StationMemory
 from bitwright.compress.models.streaming.stations import Station
 from bitwright.compress.models.streaming.weight_reader import WeightReader
 from bitwright.errors import ModelError
@@ -56,11 +57,9 @@ class Streamed(Residence):
 
     is_streamed = True
 
-    def __init__(
-        self, module: nn.Module, stations: Sequence[Station], parameters: Mapping[str, nn.Parameter], reader: WeightReader, hidden: HiddenStates
-    ) -> None:
+    def __init__(self, module: nn.Module, stations: Sequence[Station], memory: StationMemory, reader: WeightReader, hidden: HiddenStates) -> None:
         """Take over the parameters of the stations, which have no weights yet, and the `forward` of each station."""
-        self._stations, self._parameters, self._reader, self._hidden = tuple(stations), parameters, reader, hidden
+        self._stations, self.memory, self._reader, self._hidden = tuple(stations), memory, reader, hidden
         self.room_bytes = hidden.bound_bytes
         self._present: set[str] = set()
         self._last: Station | None = None
@@ -68,7 +67,7 @@ class Streamed(Residence):
         self._failed: list[ModelError] = []
         self._standing: Changes | None = None
         self._context = self._outside = _Context()
-        self._guard = _Guard()
+        self._guard = _Guard(memory)
         for station in self._stations:
             inner = module.get_submodule(station.name)
             inner.forward = partial(self._visit, station, inner, inner.forward)
@@ -122,7 +121,7 @@ class Streamed(Residence):
 
     @property
     def _device(self) -> torch.device:
-        return next(iter(self._parameters.values())).device
+        return next(iter(self.memory.parameters.values())).device
 
     # --- weights
 
@@ -137,7 +136,12 @@ class Streamed(Residence):
     def weights(self, parameters: Views) -> Iterator[tuple[str, Torch]]:
         """Yield the original weights by name, read one after another."""
         for name, parameter in parameters.items():
-            yield name, self._reader.read(name, parameter) if name in self._parameters else parameter
+            yield name, self._reader.read(name, parameter) if name in self.memory.parameters else parameter
+
+    def parts(self, parameters: Views) -> Iterator[tuple[str, Torch]]:
+        """Yield a few rows of the original weights at a time, as they are stored."""
+        for name, parameter in parameters.items():
+            yield from ((name, part) for part in (self._reader.parts(name, parameter) if name in self.memory.parameters else (parameter,)))
 
     # --- stations
 
@@ -186,14 +190,20 @@ class Streamed(Residence):
     def _occupy(self, station: Station) -> None:
         """Read the weights of a station, unless they were read ahead, and begin to read those of the next; all others are freed."""
         self._join()
-        self._release(self._present - station.parameters)
+        following = self._following(station)
+        self._release(self._present - station.parameters - following, following)
         self._read(sorted(station.parameters - self._present))
-        before, self._last = self._last, station
-        ahead = station.index + (-1 if before is not None and station.index == before.index - 1 else 1)
-        if 0 <= ahead < len(self._stations):
-            names = sorted(self._stations[ahead].parameters - self._present)
+        self._last, names = station, sorted(following - self._present)
+        if names:
             self._reading = threading.Thread(target=self._read_ahead, args=(names,), daemon=True)
             self._reading.start()
+
+    def _following(self, station: Station) -> frozenset[str]:
+        """Return the parameters of the station that a pass comes to after `station`: back from the last one where it is a backward pass too."""
+        is_backward = self._last is not None and station.index == self._last.index - 1
+        turns = station is self._stations[-1] and self._context.runs is not None
+        ahead = station.index + (-1 if is_backward or turns else 1)
+        return self._stations[ahead].parameters if 0 <= ahead < len(self._stations) else frozenset()
 
     def _stand(self, station: Station) -> None:
         """Give a station's parameters the weights of the running job."""
@@ -213,9 +223,7 @@ class Streamed(Residence):
     def _read(self, names: Sequence[str]) -> None:
         self._reader.require_unchanged()
         for name in names:
-            parameter = self._parameters[name]
-            parameter.untyped_storage().resize_(parameter.numel() * parameter.element_size())
-            self._reader.fill(name, parameter)
+            self._reader.fill(name, self.memory.hold(name))
             self._present.add(name)
         self._reader.require_unchanged()
 
@@ -226,11 +234,10 @@ class Streamed(Residence):
         if self._failed:
             raise self._failed.pop()
 
-    def _release(self, names: Collection[str]) -> None:
+    def _release(self, names: Collection[str], following: Collection[str] = ()) -> None:
         if names and self._standing is not None:
             self._standing.forget(names)
-        for name in names:
-            self._parameters[name].untyped_storage().resize_(0)
+        self.memory.free(names, following)
         self._present -= set(names)
         return_freed_memory()
 
@@ -266,12 +273,16 @@ class Originals(Mapping[str, Torch]):
 
 
 class _Guard(TorchFunctionMode):
-    """Requires that every weight that a function takes is in memory: reading a freed one would end the process."""
+    """Requires that every weight that a function takes is in `memory`: a freed one has none, or the weights of another block."""
+
+    def __init__(self, memory: StationMemory) -> None:
+        super().__init__()
+        self.memory = memory
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         needs_weights = func.__name__ != _GETTER or func.__self__.__name__ in _VIEWS  # type: ignore[attr-defined]
         for taken in tree_leaves((args, kwargs)) if needs_weights else ():
-            if isinstance(taken, Torch) and taken.numel() and not taken.untyped_storage().nbytes():
+            if isinstance(taken, Torch) and self.memory.is_absent(taken):
                 raise ModelError(
                     "A model is streamed where each block's weights are read within the block alone; this model reads others: give more "
                     "--search-memory, or a machine with more."

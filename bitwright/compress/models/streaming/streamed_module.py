@@ -1,6 +1,6 @@
 """Module of a checkpoint whose blocks have no weights in memory until they are run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from bitwright.compress.models.module_state import weights_of
 from bitwright.compress.models.modules.module_view import rows_of
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, made
 from bitwright.compress.models.streaming.hidden_states import HiddenStates
+from bitwright.compress.models.streaming.station_memory import StationMemory
 from bitwright.compress.models.streaming.stations import stations_of
 from bitwright.compress.models.streaming.streamed import Streamed
 from bitwright.compress.models.streaming.weight_reader import WeightReader
@@ -30,29 +31,27 @@ def streamed_module(checkpoint: Checkpoint, *, device: torch.device, dtype: torc
         module = made(checkpoint.config, dtype=dtype)
     module.tie_weights()
     stations = stations_of(module)
-    streamed = frozenset[str]().union(*(station.parameters for station in stations))
-    parameters = _with_storage(module, device, dtype)
+    memory = StationMemory(stations, dict(module.named_parameters()), dtype=dtype, device=device)
+    _take(module, memory.parameters, device, dtype)
     reader = WeightReader(rows_of(checkpoint), _files(checkpoint))
     torch.nn.Module.to(module, device=device)
     for name, weight in weights_of(module).items():
-        if name in streamed:
-            weight.untyped_storage().resize_(0)
-        else:
+        if name not in memory.parameters:
             reader.fill(name, weight)
-    return module, Streamed(module, stations, {name: parameters[name] for name in streamed}, reader, hidden)
+    return module, Streamed(module, stations, memory, reader, hidden)
 
 
-def _with_storage(module: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> dict[str, nn.Parameter]:
-    """Give a module on the meta device parameters whose memory is reserved and not touched; return them by name."""
+def _take(module: PreTrainedModel, parameters: Mapping[str, nn.Parameter], device: torch.device, dtype: torch.dtype) -> None:
+    """Give a module on the meta device `parameters` for those of their names, and others memory of their own."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    found = {
+    others = {
         name: nn.Parameter(torch.empty(parameter.shape, dtype=dtype, device=device), requires_grad=False)
         for name, parameter in module.named_parameters()
+        if name not in parameters
     }
     owners = [(inner, leaf, names[id(parameter)]) for inner in module.modules() for leaf, parameter in inner.named_parameters(recurse=False)]
     for inner, leaf, name in owners:
-        inner.register_parameter(leaf, found[name])
-    return found
+        inner.register_parameter(leaf, parameters[name] if name in parameters else others[name])
 
 
 def _files(checkpoint: Checkpoint) -> Sequence[Path]:

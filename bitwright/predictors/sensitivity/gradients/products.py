@@ -54,7 +54,7 @@ class InnerProduct(Product):
     def by_row(self, inputs: Torch, slopes: Torch) -> OfChange:
         """Return the function from a change `(n_rows, n_columns)` to ⟨g, ΔW⟩ of each row `(n_sequences, n_rows)`."""
         gradient = torch.bmm(slopes.transpose(1, 2), inputs)  # (n_sequences, n_rows, n_columns)
-        return lambda change: (gradient * change).sum(dim=2)
+        return lambda change: torch.einsum("src,rc->sr", gradient, change)  # without the product of each weight in memory
 
     def embedding(self, slopes: Torch, change: Torch) -> Torch:
         """Return ⟨g, ΔW⟩ `(n_sequences, length)` of the rows looked up."""

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from bitwright.compress import MODULE_VIEW, Job, Model, Room, load
+from bitwright.compress.models.streaming.streamed import Streamed
 from bitwright.progress import ignore
 
 IDS = np.random.default_rng(0).integers(3, 350, (6, 16))
@@ -33,4 +34,6 @@ def logits(model: Model, *, at_once: int = 2) -> list[NDArray[np.float32]]:
 
 def resident(model: Model) -> list[str]:
     """Names of the parameters whose weights are in memory."""
-    return [name for name, parameter in model.module.named_parameters() if parameter.untyped_storage().nbytes()]
+    assert isinstance(model.residence, Streamed)
+    memory = model.residence.memory
+    return [name for name, parameter in model.module.named_parameters() if not memory.is_absent(parameter)]

@@ -50,6 +50,10 @@ class PackedWeight:
         found = [_matrix(self, i)[max(start - i * n_rows, 0) : stop - i * n_rows] for i in range(start // n_rows, -(-stop // n_rows))]
         return torch.cat(found)
 
+    def stored_rows(self, start: int, stop: int) -> Torch:
+        """Return the same: codes and scales have no rows of their own."""
+        return self.rows(start, stop)
+
 
 @lru_cache(maxsize=_KEPT)
 def _matrix(weight: PackedWeight, index: int) -> Torch:
