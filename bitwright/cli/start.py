@@ -6,8 +6,8 @@ import sys
 from importlib import import_module
 
 _LEAST_BYTES = 3 << 29  # of addresses, which the libraries take up before they do anything
-# Threads of OpenMP spin while they wait for each other, which beside other work takes the processor from those that they wait for. A short spin (GNU's
-# OpenMP counts it) bridges the time from one operation to the next, at which waking a thread would leave a core idle.
+# Threads of OpenMP spin while they wait for each other, which beside other work takes the processor from those that they wait for. A short spin (in
+# GNU's OpenMP) bridges the time from one operation to the next, at which waking a thread would leave a core idle.
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "0"}
 # Logits are hundreds of megabytes, allocated anew for every batch: with huge pages a tenth of the time that small ones take (Linux).
 _PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
