@@ -20,7 +20,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from second_moments import moments_of
 
 from bitwright.compress import Codec, Floats, GgmlCodec, GgmlErrorFeedback, Model, PackedTensors, applied, load, planned_weights
 from bitwright.compress.codecs.rounding.gptq import as_stored
-from bitwright.objectives import KullbackLeibler, Reference, Shape, Tokens, collect_importance, read_documents, split_texts, standard_error
+from bitwright.objectives import KullbackLeibler, Reference, Shape, Tokens, read_documents, split_texts, standard_error
 from bitwright.pipeline.finishing.blockwise_gptq import sequential_gptq
 from bitwright.progress import Silent
 from bitwright.spaces import GGML_BY_NAME, GGML_FORMATS, BlockFormat, Format, discover
@@ -85,13 +85,16 @@ class Bench:
         return [name for name in self.names if form.fits(shapes[name])]
 
 
-def in_layers(model: Model, blocks: str) -> tuple[str, ...]:
-    """Names of the matrices of the named blocks, of all if none is."""
+def in_layers(model: Model, blocks: str, forms: Sequence[BlockFormat]) -> tuple[str, ...]:
+    """Names of the matrices of the named blocks, of all if none is, that at least one of `forms` fits."""
     named = {int(block) for block in blocks.split(",") if block}
     units = [unit for unit in discover(model.tensors) if unit.layer >= 0 and (unit.layer in named or not named)]
-    names = tuple(tensor.name for unit in units for tensor in unit.tensors if tensor.name in model.pieces)
+    tensors = (tensor for unit in units for tensor in unit.tensors if tensor.name in model.pieces)
+    names = tuple(tensor.name for tensor in tensors if any(form.fits(tensor.shape) for form in forms))
     if named - {unit.layer for unit in units} or not names:
-        raise SystemExit(f"--blocks must name blocks of the model; {model.source.name} does not have all of {blocks}")
+        raise SystemExit(
+            f"--blocks must name blocks of the model with matrices that a type fits; of {model.source.name} were asked {blocks or 'all'}"
+        )
     return names
 
 
@@ -121,12 +124,16 @@ def main() -> None:
     calibration = split_texts(read_documents(args.calibration), model.tokenizer, shapes[0], name=args.calibration.name).calibration
     held_out = split_texts(read_documents(args.held_out), model.tokenizer, shapes[1], name=args.held_out.name).held_out
     args.out.mkdir(parents=True, exist_ok=True)
-    names = in_layers(model, args.blocks)
+    named = [GGML_BY_NAME[name] for name in args.formats.split(",") if name] or GGML_FORMATS
+    blocks = [form for form in named if isinstance(form, BlockFormat) and form.block > 1]
+    names = in_layers(model, args.blocks, blocks)
+    moments = moments_of(model, names, calibration)
+    importance = {name: np.einsum("gcc->gc", of_tensor) / calibration.ids.size for name, of_tensor in moments.items()}
     bench = Bench(
         model,
         calibration,
-        collect_importance(model, calibration, progress=Silent()),
-        moments_of(model, names, calibration),
+        importance,
+        moments,
         Reference(model, held_out, scratch=args.out, progress=Silent()),
         names,
         args.out,
@@ -134,11 +141,9 @@ def main() -> None:
     done, record = dict[str, tuple[list[float], float]](), args.out / "gguf_codecs.jsonl"
     if record.is_file():
         done = {row["key"]: (row["nats"], row["seconds"]) for row in map(json.loads, record.read_text(encoding="utf-8").splitlines())}
-    named = [GGML_BY_NAME[name] for name in args.formats.split(",") if name] or GGML_FORMATS
-    forms = [form for form in named if isinstance(form, BlockFormat) and form.block > 1 and bench.matrices(form)]
     ratios: dict[str, list[float]] = {}
     print("| type | codec | nats per token | of ggml's (difference) | seconds, of ggml's |\n|---|---|---|---|---|")
-    for form in forms:
+    for form in filter(bench.matrices, blocks):
         base: tuple[NDArray[np.float64], float] | None = None
         for lane in args.lanes.split(","):
             key = f"{form.name} {lane}"

@@ -2,23 +2,26 @@
 
     python benchmarks/league.py MODEL --calibration cal.txt --held-out held.txt --out L --ask      # L/original.gguf, L/run/imatrix.gguf
     RIVALS/bin/python benchmarks/rivals/llama_cpp_mixes.py L/original.gguf --imatrix L/run/imatrix.gguf --out L/mixes.json --keep L/mixes
-    python benchmarks/league.py MODEL --calibration cal.txt --held-out held.txt --out L --sizes Q4_0,Q5_0
+    python benchmarks/league.py MODEL --calibration cal.txt --held-out held.txt --out L --sizes Q4_0,Q5_0,80MB
 
-A size is the bytes of the mix that names it. Lanes for each:
-    llama.cpp X     the mixes of llama.cpp's quantizer with the importance matrix of the calibration text: that one, and smaller ones
+A size is the bytes of the mix that names it, or a budget. Lanes for each:
+    llama.cpp X     mixes of llama.cpp's quantizer with the importance matrix of the calibration text: the --rivals largest that are no larger
     target size     `--method llama-quantize`, in the place of llama.cpp's proposed target size, with libggml's quantizers
     plain           our plan with libggml's quantizers, --evaluations plans measured
-    obs             our plan of the same run with --ship-codec obs
+    obs             our plan of the same run with --ship-codec obs; with --one-candidate, the best plan of the search is the only candidate of both
 
-The best rival is the one of the least divergence among the mixes that are no larger, and `target size`. Divergence from the original and agreement
-of the most likely token are of the next token after each held-out context, both files run by llama.cpp; perplexity is of the text's own next
-token. Differences are paired by context. AutoRound's export is not among the lanes: `rivals/autoround_scheme.py` asks it for maps of integers, and
-its GGUF types need tuning on a GPU. Everything is kept in the folder, so an interrupted league goes on where it was.
+The best rival is the one of the least divergence among the mixes and `target size`. Divergence from the original and agreement of the most likely
+token are of the next token after each held-out context, both files run by llama.cpp; perplexity is of the text's own next token. Differences are
+paired by context. The last lines compare our `obs` files with the best rivals of which they have 0.8 to 0.855 of the bytes, where there are any.
+AutoRound's export is not among the lanes: `rivals/autoround_scheme.py` asks it for maps of integers, and its GGUF types need tuning on a GPU.
+Everything is kept in the folder, so an interrupted league goes on where it was.
 """
 
 import argparse
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +38,19 @@ from bitwright.spaces import Budget, parse_budget
 
 TARGET_SIZE, PLAIN, OBS = "target size", "plain", "obs"
 RIVAL_METHOD = "llama-quantize"
+SMALLER = (0.8, 0.855)  # of a rival's bytes
+Scores = dict[str, list[float]]
 
 
 @dataclass(frozen=True, eq=False)
 class Contexts:
     """Held-out contexts of token ids, the token after each `(n_contexts,)`, and the original's log-probabilities `(n_contexts, n_vocabulary)`."""
 
-    ids: list[list[int]]
+    ids: list[NDArray[np.int64]]
     following: NDArray[np.int64]
     original: NDArray[np.float64]
 
-    def scores(self, path: Path) -> dict[str, list[float]]:
+    def scores(self, path: Path) -> Scores:
         """Divergence in nats, −log probability of the text's token, and agreement of the most likely token, after each context."""
         found = distributions(path, self.ids, n_vocabulary=self.original.shape[1])
         nats = (np.exp(self.original) * (self.original - found)).sum(axis=1)
@@ -54,74 +59,128 @@ class Contexts:
         return {"nats": nats.tolist(), "surprise": surprise.tolist(), "agrees": agrees.astype(float).tolist()}
 
 
-def distributions(path: Path, contexts: list[list[int]], *, n_vocabulary: int) -> NDArray[np.float64]:
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """File of a lane at a size, and its scores."""
+
+    lane: str
+    size_bytes: int
+    scores: Scores
+
+    @property
+    def nats(self) -> NDArray[np.float64]:
+        """Divergence after each context, `(n_contexts,)`."""
+        return np.array(self.scores["nats"])
+
+
+def distributions(path: Path, contexts: list[NDArray[np.int64]], *, n_vocabulary: int) -> NDArray[np.float64]:
     """Return llama.cpp's log-probabilities `(n_contexts, n_vocabulary)` of the token after each context."""
-    engine = LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=1)
-    return np.stack([engine.next_token(context) for context in contexts])
+    return LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=1).next_tokens(contexts)
 
 
 def contexts_of(bench: LoadedRun, original: Path, n: int) -> Contexts:
-    """Return `n` contexts of the held-out text, of eight lengths up to that of a sequence less one token."""
+    """Return `n` contexts of the held-out text: every sequence up to evenly spaced lengths, so that each token is computed once."""
     sequences = bench.texts.held_out.ids
-    length = sequences.shape[1] - 1
-    places = [(i % len(sequences), max(2, length * (i % 8 + 1) // 8 - i // len(sequences))) for i in range(n)]
-    ids = [sequences[row, :end].tolist() for row, end in places]
+    length, n_lengths = sequences.shape[1] - 1, -(-n // len(sequences))
+    places = [(i // n_lengths, max(2, length * (i % n_lengths + 1) // n_lengths)) for i in range(n)]
+    ids = [sequences[row, :end] for row, end in places]
     n_vocabulary = int(bench.model.module.config.get_text_config().vocab_size)
     following = np.array([sequences[row, end] for row, end in places], dtype=np.int64)
     return Contexts(ids, following, distributions(original, ids, n_vocabulary=n_vocabulary))
 
 
-def ours(settings: Settings, size: Budget, out: Path, *, evaluations: int) -> dict[str, Path]:
+@dataclass(frozen=True)
+class Effort:
+    """Plans that a search measures, whether its best is the only candidate, mixes of llama.cpp at a size, and contexts."""
+
+    evaluations: int
+    one_candidate: bool
+    n_rivals: int
+    n_contexts: int
+
+
+def ours(settings: Settings, size: Budget, out: Path, effort: Effort) -> dict[str, Path]:
     """Build the files of our lanes for a size, and return them by lane; those that are there already stay."""
     files = {lane: out / "files" / f"{size.text} {lane}.gguf" for lane in (TARGET_SIZE, PLAIN, OBS)}
     files[PLAIN].parent.mkdir(exist_ok=True)
+    auto = Search(method_named("auto"), evaluations=effort.evaluations, as_published=effort.one_candidate)
     if not files[TARGET_SIZE].exists():
         by = Search(method_named(RIVAL_METHOD), evaluations=1, as_published=True)
-        build(fit(settings, size, out / "target-size", by=by, progress=Silent()).plan, files[TARGET_SIZE])
+        fit(settings, size, out / "target-size", by=by, progress=Silent()).model.rename(files[TARGET_SIZE])
     if not files[PLAIN].exists():
-        build(fit(settings, size, out / "run", by=Search(method_named("auto"), evaluations=evaluations), progress=Silent()).plan, files[PLAIN])
-    if not files[OBS].exists():
+        fit(settings, size, out / "run", by=auto, progress=Silent()).model.rename(files[PLAIN])
+    if not files[OBS].exists() and effort.one_candidate:
+        shipping = replace(settings, ship_codec="obs")
+        fit(shipping, size, out / "run", by=auto, progress=Silent()).model.rename(files[OBS])
+    elif not files[OBS].exists():
         build(plan(open_run(out / "run"), size, ship_codec="obs", progress=Silent())[0], files[OBS])
     return files
 
 
-def league(bench: LoadedRun, out: Path, mixes: dict[str, Path], *, sizes: list[str], evaluations: int, n_contexts: int) -> None:
-    """Print every lane of every size, and the geometric means of our lanes over the best rival."""
-    contexts = contexts_of(bench, out / "original.gguf", n_contexts)
-    record = out / "league.json"
-    known: dict[str, dict[str, list[float]]] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    ratios: dict[str, list[float]] = {PLAIN: [], OBS: []}
-    print("| bytes | file | bytes of it | nats per token | above the best rival | perplexity | top-1 |\n|---|---|---|---|---|---|---|")
-    for name in sizes:
-        n_bytes = mixes[name].stat().st_size
-        files = {f"llama.cpp {other}": path for other, path in mixes.items() if path.stat().st_size <= n_bytes}
-        files |= ours(bench.settings, parse_budget(f"{n_bytes}B"), out, evaluations=evaluations)
-        for path in files.values():
-            if path.stat().st_size > n_bytes:
-                raise SystemExit(f"{path} has more than {n_bytes:,} bytes")
-            key = f"{path.name} {n_contexts}"
-            known[key] = known.get(key) or contexts.scores(path)
-            record.write_text(json.dumps(known), encoding="utf-8")
-        scores = {lane: known[f"{path.name} {n_contexts}"] for lane, path in files.items()}
-        best = min((lane for lane in scores if lane not in ratios), key=lambda lane: float(np.mean(scores[lane]["nats"])))
-        shown = {lane for lane in scores if lane in (best, f"llama.cpp {name}", TARGET_SIZE, *ratios)}
-        for lane in sorted(shown, key=lambda lane: -float(np.mean(scores[lane]["nats"]))):
-            print(row(n_bytes, lane, files[lane].stat().st_size, scores[lane], best=np.array(scores[best]["nats"])), flush=True)
-        for lane, of_lane in ratios.items():
-            of_lane.append(float(np.mean(scores[lane]["nats"]) / np.mean(scores[best]["nats"])))
-    for lane, of_lane in ratios.items():
-        mean = np.exp(np.mean(np.log(of_lane)))
-        print(f"{lane}: geometric mean {mean:.3f} of the best rival's over {len(of_lane)} sizes, worst {max(of_lane):.3f}")
+class League:
+    """League of one model: the mixes by name, and what was scored so far, which is kept in the folder `out`."""
+
+    def __init__(self, bench: LoadedRun, out: Path, mixes: dict[str, Path], effort: Effort) -> None:
+        self._bench, self._out, self._mixes, self._effort = bench, out, mixes, effort
+        self._record = out / "league.json"
+        self._known: dict[str, Scores] = json.loads(self._record.read_text(encoding="utf-8")) if self._record.is_file() else {}
+
+    @cached_property
+    def _contexts(self) -> Contexts:
+        return contexts_of(self._bench, self._out / "original.gguf", self._effort.n_contexts)
+
+    def entries(self, size: Budget) -> list[Entry]:
+        """Return every lane of a size, and print it: the best rival, the mix nearest below, and what is ours."""
+        n_bytes = size.size_bytes(sum(tensor.n_weights for tensor in self._bench.model.tensors))
+        smaller = sorted((-path.stat().st_size, name) for name, path in self._mixes.items() if path.stat().st_size <= n_bytes)
+        files = {f"llama.cpp {name}": self._mixes[name] for _, name in smaller[: self._effort.n_rivals]}
+        files |= ours(self._bench.settings, size, self._out, self._effort)
+        found = [Entry(lane, path.stat().st_size, self._scored(path)) for lane, path in files.items()]
+        if any(entry.size_bytes > n_bytes for entry in found):
+            raise SystemExit(f"a file of {size.text} has more than {n_bytes:,} bytes")
+        best = best_rival(found)
+        for entry in sorted(found, key=lambda entry: -entry.nats.mean()):
+            if entry in (best, found[0]) or not entry.lane.startswith("llama.cpp"):
+                print(row(n_bytes, entry, best.nats), flush=True)
+        return found
+
+    def _scored(self, path: Path) -> Scores:
+        key = f"{path.name}, {self._effort.n_contexts} contexts"
+        if key not in self._known:
+            self._known[key] = self._contexts.scores(path)
+            self._record.write_text(json.dumps(self._known), encoding="utf-8")
+        return self._known[key]
 
 
-def row(n_bytes: int, lane: str, size_bytes: int, scores: dict[str, list[float]], *, best: NDArray[np.float64]) -> str:
+def best_rival(entries: Iterable[Entry]) -> Entry:
+    """Return the entry of the least divergence that is not ours."""
+    return min((entry for entry in entries if entry.lane not in (PLAIN, OBS)), key=lambda entry: float(entry.nats.mean()))
+
+
+def summed_up(by_size: list[list[Entry]]) -> None:
+    """Print the geometric means of our lanes over the best rival, and our files against rivals that are larger."""
+    for lane in (PLAIN, OBS):
+        ratios = [float(entry.nats.mean() / best_rival(found).nats.mean()) for found in by_size for entry in found if entry.lane == lane]
+        print(f"{lane}: geometric mean {np.exp(np.mean(np.log(ratios))):.3f} of the best rival's over {len(ratios)} sizes, worst {max(ratios):.3f}")
+    rivals = [entry for found in by_size for entry in found if entry.lane not in (PLAIN, OBS)]
+    for entry in (entry for found in by_size for entry in found if entry.lane == OBS):
+        larger = [rival for rival in rivals if SMALLER[0] <= entry.size_bytes / rival.size_bytes <= SMALLER[1]]
+        if larger:
+            best = best_rival(larger)
+            above = entry.nats - best.nats
+            print(
+                f"obs of {entry.size_bytes:,} bytes, {entry.size_bytes / best.size_bytes:.2f} of {best.lane}'s: {entry.nats.mean():.4f}, "
+                f"{above.mean():+.4f} ± {standard_error(above):.4f} ({entry.nats.mean() / best.nats.mean():.3f})"
+            )
+
+
+def row(n_bytes: int, entry: Entry, best: NDArray[np.float64]) -> str:
     """Return a row of the table."""
-    nats = np.array(scores["nats"])
-    above = nats - best
+    nats, above = entry.nats, entry.nats - best
     difference = f"{above.mean():+.4f} ± {standard_error(above):.4f} ({nats.mean() / best.mean():.3f})" if above.any() else ""
-    perplexity, agreement = np.exp(np.mean(scores["surprise"])), np.mean(scores["agrees"])
+    perplexity, agreement = np.exp(np.mean(entry.scores["surprise"])), np.mean(entry.scores["agrees"])
     return (
-        f"| {n_bytes:,} | {lane} | {size_bytes:,} | {nats.mean():.4f} ± {standard_error(nats):.4f} | {difference} | {perplexity:.2f} "
+        f"| {n_bytes:,} | {entry.lane} | {entry.size_bytes:,} | {nats.mean():.4f} ± {standard_error(nats):.4f} | {difference} | {perplexity:.2f} "
         f"| {agreement:.3f} |"
     )
 
@@ -134,8 +193,12 @@ def main() -> None:
     parser.add_argument("--held-out", required=True, help="text to measure on")
     parser.add_argument("--out", type=Path, required=True, help="folder of runs, files and figures")
     parser.add_argument("--ask", action="store_true", help="write what the quantizer of llama.cpp is given, and stop")
-    parser.add_argument("--sizes", default="", help="mixes whose bytes are the sizes, separated by commas (default: all)")
+    parser.add_argument("--sizes", default="", help="mixes whose bytes are the sizes, and budgets, separated by commas (default: all mixes)")
     parser.add_argument("--evaluations", type=int, default=16, help="plans that a search may measure (default: %(default)s)")
+    parser.add_argument(
+        "--one-candidate", action="store_true", help="ship the best plan of the search, no optimum of the table or uniform allocation"
+    )
+    parser.add_argument("--rivals", type=int, default=3, help="mixes of llama.cpp at each size (default: %(default)s)")
     parser.add_argument("--contexts", type=int, default=256, help="held-out contexts (default: %(default)s)")
     parser.add_argument("--formats", default="", help="of our plans, separated by commas (default: all)")
     parser.add_argument("--sequences", type=int, default=64, help="for calibration (default: %(default)s)")
@@ -156,8 +219,11 @@ def main() -> None:
         write_gguf(args.out / "original.gguf", Recipe(bench.model.source, {}), bench.model.source.stored)
         return
     mixes = {path.stem: path for path in sorted((args.out / "mixes").glob("*.gguf"))}
-    sizes = [name for name in args.sizes.split(",") if name] or sorted(mixes, key=lambda name: mixes[name].stat().st_size)
-    league(bench, args.out, mixes, sizes=sizes, evaluations=args.evaluations, n_contexts=args.contexts)
+    named = [name for name in args.sizes.split(",") if name] or sorted(mixes, key=lambda name: mixes[name].stat().st_size)
+    sizes = [parse_budget(f"{mixes[name].stat().st_size}B" if name in mixes else name) for name in named]
+    one = League(bench, args.out, mixes, Effort(args.evaluations, args.one_candidate, args.rivals, args.contexts))
+    print("| bytes | file | bytes of it | nats per token | above the best rival | perplexity | top-1 |\n|---|---|---|---|---|---|---|")
+    summed_up([one.entries(size) for size in sizes])
 
 
 if __name__ == "__main__":

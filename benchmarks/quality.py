@@ -5,6 +5,7 @@ Lanes for each budget, all with the same codec, importance matrix and tokens, an
     raw gradient  the same without shrinkage, the second opinion that `bitwright plan` measures too
     importance    the exact knapsack on the importance-weighted error table
     weight        the exact knapsack on the plain weight error table
+    prior         the exact knapsack on the prior by names, learned on published tables
     uniform       every unit in one format: the largest that fit, and the next larger ones, which are over the budget
     llama.cpp     its own mixes, tensor by tensor as its quantizer wrote them (`rivals/llama_cpp_mixes.py`), likewise
 
@@ -30,6 +31,7 @@ from bitwright.pipeline.planning.held_out import measure
 from bitwright.pipeline.pricing.price_table import distortion_of
 from bitwright.pipeline.pricing.run_space import price, uniforms, whole_space
 from bitwright.predictors import importance_error_table
+from bitwright.predictors.sensitivity.names.prior import prior_table
 from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
 from bitwright.progress import Silent
 from bitwright.search import solve
@@ -56,8 +58,10 @@ class Lane:
 
 def other_tables(bench: LoadedRun) -> dict[str, NDArray[np.float64]]:
     """The tables `(n_units, n_formats)` that need no gradients."""
-    distortion = distortion_of(bench, whole_space(bench))
-    return {"importance": importance_error_table(distortion), "weight": weight_error_table(distortion)}
+    space = whole_space(bench)
+    distortion = distortion_of(bench, space)
+    prior = prior_table(bench.model.tensors, space.units, relative_error=distortion.plain)
+    return {"importance": importance_error_table(distortion), "weight": weight_error_table(distortion), "prior": prior}
 
 
 def mix_choice(space: Space, formats: Mapping[str, str]) -> Choice:

@@ -28,6 +28,7 @@ from bitwright.predictors.sensitivity.gradients.gradient import gradient_table
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.predictors.sensitivity.gradients.sweep import Products
 from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table
+from bitwright.predictors.sensitivity.names.prior import prior_table
 from bitwright.predictors.sensitivity.text_divergence import one_unit
 from bitwright.predictors.sensitivity.weights.weight_error import weight_error_table
 from bitwright.progress import Silent
@@ -99,6 +100,7 @@ def scores(bench: LoadedRun, run: Run, n_sequences: int) -> dict[str, tuple[Scor
     shrunk = Cost(2 * n_tokens, n_tokens, seconds["imatrix"] + seconds["gradient"])
     found: dict[str, tuple[Score, Cost]] = {
         "weight": (_sum_of(weight_error_table(distortion)), Cost(0, 0, 0.0)),
+        "prior": (_sum_of(prior_table(bench.model.tensors, space.units, relative_error=distortion.plain)), Cost(0, 0, 0.0)),
         "importance": (_sum_of(weighted), importance),
         "gradient, raw": (_sum_of(gradient_table(products)), sweep),
         "gradient, shrunk": (_sum_of(shrunk_table(products, weighted)), shrunk),
@@ -140,7 +142,7 @@ def report(found: dict[str, tuple[Score, Cost]], plans: list[Choice], measured: 
     print(sizes + f"{nats[equal].min():.4f} to {nats[equal].max():.4f}; measured ± {np.mean([m.standard_error for m in measured]):.4f}")
     print(f"{'':18}{'Spearman, all [95 %]':>25} {'Kendall':>8}{'equal size [95 %]':>25} {'Kendall':>8}{'measured/predicted':>22}", end="")
     print(f"{'forward':>12}{'backward':>12}{'seconds':>9}", *lines, sep="\n")
-    record["plans"] = [asdict(measurement) for measurement in measured]
+    record["plans"] = [asdict(measurement) | {"by_sequence": measurement.by_sequence.tolist()} for measurement in measured]
     (folder / "sensitivities.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 

@@ -8,9 +8,13 @@ Every pair of a matrix and a format is priced once, and the same exact solver di
     + low rank      these, and a packed matrix with a pair of low rank, or a pair alone
     all             everything
 
+    bits at bits    the optimum within bits of slopes and curvatures at the first plan instead of the table: prices at the operating point
+    all at bits     the same within everything
+
 With `--evaluations`, the default method then searches from the table within bits (a run of its own) and within everything, each with as many. Each
-plan is measured on held-out text and paired with that of bits, by sequence. `shipped` is the best of all, as measured: `fit` has them all
-among its candidates. Below, what the table's plan of everything chose, by role and by depth.
+plan is measured on held-out text and paired with that of bits, by sequence. `fit` has the first five among its candidates and searches from them.
+`chosen` is the best by every other sequence of that text, with its divergence on the sequences between them: no plan is judged on the text it was
+chosen by. Below, what the table's plan of everything chose, by role and by depth.
 
     python benchmarks/sparsity.py MODEL --calibration cal.txt --held-out held.txt --out FOLDER
     python benchmarks/sparsity.py MODEL --calibration cal.txt --held-out held.txt --out FOLDER --codec gptq --evaluations 100
@@ -26,9 +30,14 @@ import numpy as np
 import torch
 from experts import Lab, opened
 from native_run import code_bits, parser_of, settings_of
+from numpy.typing import NDArray
 
 from bitwright.errors import UserError
-from bitwright.objectives import Measurement, standard_error
+from bitwright.methods.by_name import method_named
+from bitwright.objectives import KullbackLeibler, Measurement, standard_error
+from bitwright.pipeline import Search
+from bitwright.pipeline.searching.ask_tell_loop import Meter
+from bitwright.pipeline.searching.model_problem import open_problem
 from bitwright.search import solve
 from bitwright.spaces import BlockFormat, Choice, Format, Unit
 
@@ -38,6 +47,7 @@ PAIRS = ("INT1_R8", "INT2_R8", "INT2_R16", "INT3_R8", "SVD_R16", "SVD_R32")
 OTHERS = (*(f"INT{bits}_{pattern}" for bits in (2, 3, 4) for pattern in PATTERNS), *PAIRS)
 KINDS = ("bits", "n of m", "masks", "low rank")
 N_DEPTHS = 3
+DAMPING = 2.0  # of curvatures, as in the first step of `auto`
 
 
 def kind(form: Format) -> str:
@@ -54,11 +64,28 @@ def optimum(lab: Lab, kinds: tuple[str, ...], budget_bits: int) -> Choice | None
         return None
 
 
-def against(found: Measurement, base: Measurement) -> str:
-    """The divergence, over that of bits alone, and the paired difference with its standard error."""
-    change = (found.by_sequence - base.by_sequence)[:, 0]
-    ratio = found.nats_per_token / base.nats_per_token
-    return f"{found.nats_per_token:>9.4f}  ×{ratio:.3f}  {change.mean():+.4f} ± {standard_error(change):.4f}"
+def at_operating_point(lab: Lab, kinds: dict[str, tuple[str, ...]], at: Choice, budget_bits: int) -> dict[str, Choice]:
+    """The optima within formats of some kinds, by name, of slopes and damped curvatures at the choice `at`, as the first step of `auto` takes."""
+    search, space = Search(method_named("auto"), evaluations=0, objectives=(KullbackLeibler(),)), lab.run.space
+    with open_problem(lab.bench, lab.run, search, Meter()) as (problem, _):
+        if problem.expand is None:
+            return {}
+        slopes, curvatures = problem.expand(at)
+    offered = {name: np.array([[kind(form) in within for form in space.formats]]) for name, within in kinds.items()}
+    return {name: solve(space.narrowed(mask), slopes + DAMPING * curvatures, budget_bits).choice for name, mask in offered.items()}
+
+
+def against(found: NDArray[np.float64], base: NDArray[np.float64]) -> str:
+    """Divergences by sequence over those of bits alone, and the paired difference with its standard error."""
+    change = found - base
+    return f"  ×{found.mean() / base.mean():.3f}  {change.mean():+.4f} ± {standard_error(change):.4f}"
+
+
+def chosen(measured: dict[str, Measurement], base: str) -> str:
+    """The plan that is best by every other sequence, and its divergence on those between them, over that of `base`."""
+    name = min(measured, key=lambda name: float(measured[name].by_sequence[::2, 0].mean()))
+    found = measured[name].by_sequence[1::2, 0]
+    return f"{found.mean():>9.4f} ± {standard_error(found):.4f}{against(found, measured[base].by_sequence[1::2, 0])}  {name}"
 
 
 def shares(lab: Lab, choice: Choice, part_of: Callable[[Unit], str]) -> list[str]:
@@ -98,20 +125,18 @@ def compare(labs: dict[str, Lab], bits: float, n_evaluations: int) -> None:
     budget = space.fixed_bits + int(bits * sum(unit.n_weights for unit in space.units)) // 8 * 8
     alone = optimum(lab, KINDS[:1], budget)
     print(f"\n{bits:g} bits, {budget // 8:,} bytes", flush=True)
-    lanes = {f"+ {name}": ("bits", name) for name in KINDS[1:]} | {"all": KINDS}
+    lanes = {KINDS[0]: KINDS[:1]} | {f"+ {name}": ("bits", name) for name in KINDS[1:]} | {"all": KINDS}
     choices = {name: found for name, kinds in lanes.items() if (found := optimum(lab, kinds, budget)) is not None}
+    if alone is not None:
+        choices |= at_operating_point(lab, {"bits at bits": KINDS[:1], "all at bits": KINDS}, alone, budget)
     measured = {name: lab.held_out(choice) for name, choice in choices.items()} | searched(labs, budget, n_evaluations)
     if alone is None:
         print("  bits alone have no plan this small")
-        for name, found in measured.items():
-            print(f"  {name:<16}{found.nats_per_token:>9.4f} ± {found.standard_error:.4f}")
-    else:
-        base = lab.held_out(alone)
-        print(f"  {'bits':<16}{base.nats_per_token:>9.4f} ± {base.standard_error:.4f}")
-        for name, found in measured.items():
-            print(f"  {name:<16}{against(found, base)}")
-        best = min((base, *measured.values()), key=lambda found: found.nats_per_token)
-        print(f"  {'shipped':<16}{against(best, base)}", flush=True)
+    for name, found in measured.items():
+        told = "" if alone is None else against(found.by_sequence[:, 0], measured[KINDS[0]].by_sequence[:, 0])
+        print(f"  {name:<16}{found.nats_per_token:>9.4f} ± {found.standard_error:.4f}{told}")
+    if alone is not None:
+        print(f"  {'chosen':<16}{chosen(measured, KINDS[0])}", flush=True)
     if "all" in choices:
         print("\n".join([*shares(lab, choices["all"], lambda unit: unit.kind), *shares(lab, choices["all"], depth_of(lab))]), flush=True)
 

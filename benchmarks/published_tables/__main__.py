@@ -6,7 +6,10 @@ The tables were measured by Thireus, GGUF Tool Suite and its contributors (https
     bytes         tensors whose published size equals ours, and tensors for which another type was written than was asked for
     assignment    sum of damage of the suite's greedy assigner over that of the exact solver, at several budgets
     whole         uniform types of left-out models predicted within a factor of 1.5, from one or two measured types
-    prior         Spearman's coefficient of a prior of sensitivities with the measured row of a left-out model
+    prior         Spearman's coefficient of a prior of sensitivities with the measured row of a left-out model, and by how much the logarithms of the
+                  row rise with those of the prior, siblings left out
+
+`--write bitwright/predictors/sensitivity/names/published_models.json` makes the table that the package learns `--sensitivity prior` from.
 """
 
 import argparse
@@ -19,12 +22,13 @@ from scipy.stats import spearmanr
 
 from benchmarks.published_tables.assignment import contest
 from benchmarks.published_tables.byte_maps import byte_map
-from benchmarks.published_tables.kinship import kinship, siblings
+from benchmarks.published_tables.kinship import siblings
 from benchmarks.published_tables.left_out import Atlas, Verdict, atlas, chosen_pairs, judged
 from benchmarks.published_tables.links import Predictor, coverage, kriging, mean_curve, sum_alone
-from benchmarks.published_tables.priors import by_size, prior
+from benchmarks.published_tables.priors import by_size, learned, prior, without_kinship
 from benchmarks.published_tables.tables import MAINLINE, Published, read_tables
 from bitwright.errors import UserError
+from bitwright.predictors.sensitivity.names.published_models import written
 
 POINTS: tuple[tuple[str, ...], ...] = (("iq4_xs",), ("q3_K",), ("iq4_xs", "iq2_xxs"), ("q6_K", "iq3_xxs"))
 PREDICTORS: dict[str, Predictor] = {"mean curve": mean_curve, "coverage": coverage, "kriging": kriging}
@@ -77,20 +81,22 @@ def _line(known: Atlas, name: str, points: str, found: Verdict) -> str:
 
 def print_prior(models: tuple[Published, ...], _: int) -> None:
     """Print the rank correlations of the priors."""
-    kin, alike = kinship(models), siblings(models)
-    heads = ("prior", "no siblings", "no kinship", "size")
+    known, alike = tuple(learned(model) for model in models), siblings(models)
+    heads = ("prior", "no siblings", "no kinship", "size", "rise, no s.")
     print(f"{'model':30}{'type':10}{'tensors':>8}" + "".join(f"{head:>13}" for head in heads))
     rows = []
     for i, model in enumerate(models):
         guesses = (
-            prior(models, i, kin[i], []),
-            prior(models, i, kin[i], np.flatnonzero(alike[i]).tolist()),
-            prior(models, i, np.ones(len(models)), []),
+            prior(models, i, [], of=known),
+            prior(models, i, np.flatnonzero(alike[i]).tolist(), of=known),
+            prior(models, i, [], of=tuple(without_kinship(other, known[i]) for other in known)),
             by_size(model),
         )
-        rows.append([float(spearmanr(guess, list(model.singles.values()))[0]) for guess in guesses])
+        measured = np.log(list(model.singles.values()))
+        rise = np.polyfit(guesses[1], measured, 1)[0]
+        rows.append([*(float(spearmanr(guess, measured)[0]) for guess in guesses), float(rise)])
         print(f"{model.name:30}{model.reference:10}{len(model.singles):8}" + "".join(f"{value:13.3f}" for value in rows[-1]), flush=True)
-    for name, statistic in (("median", np.median), ("mean", np.mean)):
+    for name, statistic in (("median", np.median), ("mean", np.mean), ("lowest", np.min), ("highest", np.max)):
         print(f"{name:48}" + "".join(f"{value:13.3f}" for value in statistic(rows, axis=0)))
 
 
@@ -108,11 +114,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the folder of tables, a folder for each model")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="(default: all)")
     parser.add_argument("--budgets", type=int, default=12, help="budgets of the assignment (default: %(default)s)")
+    parser.add_argument("--write", type=Path, help="write what `--sensitivity prior` is learned of to this file, in place of the parts")
     args = parser.parse_args()
     try:
         models = read_tables(args.folder)
     except UserError as error:
         sys.exit(f"Error: {error}")
+    if args.write is not None:
+        args.write.write_text(written([learned(model) for model in models]), encoding="utf-8")
+        return
     for part in args.parts:
         print(f"--- {part}")
         PARTS[part](models, args.budgets)

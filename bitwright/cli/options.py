@@ -69,8 +69,9 @@ Codec = Annotated[
     str,
     typer.Option(
         metavar="METHOD",
-        help="Rounding method. Of integer formats: rtn (round to nearest), clip, hqq, gptq or gptq+clip; default: rtn. Of llama.cpp's "
-        "formats: ggml (its own quantizers; the default) or obs (the same blocks with error feedback).",
+        help="Rounding method. Of integer formats: rtn (round to nearest), clip, hqq, gptq, gptq+clip, gptq+refit or gptq+clip+refit (levels by "
+        "least squares once all codes are settled); default: rtn. Of llama.cpp's formats: ggml (its own quantizers; the default) or obs (the same "
+        "blocks with error feedback).",
         rich_help_panel=MODEL,
     ),
 ]
@@ -88,8 +89,10 @@ Steps = Annotated[
     typer.Option(
         "--step",
         metavar="STEP",
-        help="Step after quantization: router-calibration, or router-calibration:ridge=32 (in tokens); may be given several times. "
-        "Default: those of the method, most have none.",
+        help="Step around quantization; may be given several times. For llama.cpp scale, order-channels and rotate move channels between matrices "
+        "without changing the function, and ship where they measure better. For mixtures of experts router-calibration, or "
+        "router-calibration:ridge=32 (in tokens). For native heal, or heal:tokens=65536, which trains scales and low-rank pairs on the calibration "
+        "text. Default: those of the method, most have none.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -170,7 +173,7 @@ Structure = Annotated[
     typer.Option(
         metavar="KINDS",
         help="Parts that may be taken away where that measures better than coarser formats: attention (of a block), channels (of a feed-forward "
-        "part), heads, layers, or all. Default: none. For llama.cpp.",
+        "part), heads, layers, or all; or a published method by name: shortgpt, deeper-layers, uniql. Default: none. For llama.cpp.",
         rich_help_panel=BUDGET,
     ),
 ]
@@ -199,8 +202,8 @@ Sensitivity = Annotated[
     str,
     typer.Option(
         metavar="PROXY",
-        help="Sensitivity proxy, which prices each format of each tensor before any plan is measured: gradient, importance, weight, measured, or "
-        "another one by its name.",
+        help="Sensitivity proxy, which prices each format of each tensor before any plan is measured: gradient, importance, weight, measured, "
+        "prior (neither text nor gradients; from tables of Thireus, GGUF Tool Suite and its contributors), or another one by its name.",
         rich_help_panel=SEARCH,
     ),
 ]

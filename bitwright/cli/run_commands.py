@@ -80,6 +80,8 @@ def fit(
     print_candidates(fitted.summary, fitted.plan.found)
     if fitted.summary.structure is not None:
         say(fitted.summary.structure.sentence)
+    for note in fitted.summary.steps:
+        say(note.sentence)
     print_shipping(fitted.summary)
     print_texts(fitted.summary)
     print_experts(fitted.summary)
@@ -154,6 +156,8 @@ def plan(
         needed = require_limit(limit)
         made, summary = bw.plan(opened, needed, conditions=conditions, **work)
     print_candidates(summary, made.found)
+    for note in summary.steps:
+        say(note.sentence)
     if summary.cost_fronts:
         out.print(bw.report.candidate_costs_table(summary))
     print_shipping(summary)

@@ -20,12 +20,16 @@ from bitwright.compress.codecs.rounding.rounding import values as grid_values
 from bitwright.compress.codecs.row_sample import DrawnRows, RowSample, all_rows, drawn_rows
 from bitwright.compress.in_place.apply import applied, choice_loader, chosen_weights, dropped, planned_weights, rounded_as
 from bitwright.compress.in_place.dropping import DroppedWeights, Rerouting, rerouted, without
-from bitwright.compress.in_place.narrowing import narrowed_weights
+from bitwright.compress.in_place.narrowing import NarrowedWeights, narrowed_weights
 from bitwright.compress.in_place.rounded_cache import quantized_cache
 from bitwright.compress.in_place.rounded_inputs import RoundsInputs, with_inputs
 from bitwright.compress.in_place.swapping import EXPANDED_BYTES, WeightSwapper, swapping
+from bitwright.compress.in_place.trainable import TrainableMatrix, is_trainable
 from bitwright.compress.models.architectures import ARCHITECTURES, MODEL_TYPES, window_ignored
 from bitwright.compress.models.auto_class import auto_class
+from bitwright.compress.models.channels.channel_map import ChannelMap, ChannelScales, HeadRotations, channel_order
+from bitwright.compress.models.channels.junctions import Junction, junctions
+from bitwright.compress.models.channels.reparametrized_source import Reparametrization, ReparametrizedSource, reparametrization
 from bitwright.compress.models.checkpoints.checkpoint import dtypes_of, shards, tensors_in
 from bitwright.compress.models.checkpoints.checkpoint_files import CheckpointEntry, CheckpointFiles, open_checkpoint_files
 from bitwright.compress.models.checkpoints.checkpoint_shards import INDEX, WHOLE
@@ -64,6 +68,7 @@ from bitwright.compress.models.modules.module_view import LINEAR_VIEW, MODULE_VI
 from bitwright.compress.models.modules.structure import ROUTER
 from bitwright.compress.models.opening import Checkpoint, FolderCheckpoint, open_checkpoint
 from bitwright.compress.models.ordered_source import (
+    UNMOVED,
     OrderedSource,
     PartOrder,
     kept_energies,
@@ -73,6 +78,7 @@ from bitwright.compress.models.ordered_source import (
     require_orderable,
     whole_structure,
 )
+from bitwright.compress.models.refitted_source import RefittedSource
 from bitwright.compress.models.residence import IN_MEMORY, Address, Job, Weights, address, address_within
 from bitwright.compress.models.routers import is_corrected, router_parameters, router_tensors
 from bitwright.compress.models.similar_experts import Expert, most_similar_experts
@@ -106,12 +112,15 @@ __all__ = [
     "ROUNDING_PARTS",
     "ROUTER",
     "STORED_TYPES",
+    "UNMOVED",
     "WHOLE",
     "WIDTHS",
     "Address",
     "Binding",
     "Bound",
     "Bytes",
+    "ChannelMap",
+    "ChannelScales",
     "Checkpoint",
     "CheckpointEntry",
     "CheckpointFiles",
@@ -131,9 +140,11 @@ __all__ = [
     "GgmlErrorFeedback",
     "GgufSource",
     "Grid",
+    "HeadRotations",
     "Headers",
     "Indices",
     "Job",
+    "Junction",
     "KeyValue",
     "LatentByHead",
     "Layer",
@@ -142,6 +153,7 @@ __all__ = [
     "ModuleSource",
     "ModuleView",
     "NamedRounding",
+    "NarrowedWeights",
     "OrderedSource",
     "Outline",
     "PackedTensors",
@@ -149,6 +161,9 @@ __all__ = [
     "PartOrder",
     "PinnedCodes",
     "Placement",
+    "RefittedSource",
+    "Reparametrization",
+    "ReparametrizedSource",
     "Rerouting",
     "Room",
     "RoundToNearest",
@@ -159,6 +174,7 @@ __all__ = [
     "Source",
     "StoredTensor",
     "SymmetricGrid",
+    "TrainableMatrix",
     "View",
     "WeightSwapper",
     "Weights",
@@ -170,6 +186,7 @@ __all__ = [
     "applied",
     "auto_class",
     "bind_by_rows",
+    "channel_order",
     "choice_loader",
     "chosen_weights",
     "cut_importance",
@@ -194,6 +211,8 @@ __all__ = [
     "integer_codec",
     "is_corrected",
     "is_latent",
+    "is_trainable",
+    "junctions",
     "kept_energies",
     "layer_bytes",
     "layer_tensors",
@@ -231,6 +250,7 @@ __all__ = [
     "read_imatrix",
     "read_pinned_weights",
     "read_tokenizer",
+    "reparametrization",
     "require_orderable",
     "require_quantizable",
     "rerouted",

@@ -24,6 +24,7 @@ from bitwright.engines.layout import Described, Layout
 from bitwright.engines.llama_cpp.profiling import parse_threads, profile_machine
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
 from bitwright.engines.memory import Anatomy, MemoryUse, Serving
+from bitwright.engines.moved_channels import moved_source
 from bitwright.engines.narrowed_source import NarrowedSource
 from bitwright.engines.native.engine import NativeEngine, plain
 from bitwright.engines.native.quantizer import NativeConfig, NativeQuantizer
@@ -65,6 +66,7 @@ __all__ = [
     "engine_names",
     "memory_model_named",
     "model_as_held",
+    "moved_source",
     "parse_threads",
     "plain",
     "prefixes",

@@ -28,8 +28,9 @@ class Engine(ABC):
 
     `file_name` is the default name of a finished model, and `view` the tensors that it sees of a model. `memory` counts a run and `parity`
     compares the engine with torch on the original, where it is known how. `chooses_cache_types` says whether the types of
-    keys and values are ours to choose, `ignores_windows` whether sliding windows of some models are computed as if they were none, and
-    `writes_tensor_types` whether a plan is also written as tensor types of llama-quantize.
+    keys and values are ours to choose, `moves_channels` whether scales and orders of channels may move between its tensors, `ignores_windows` whether
+    sliding windows of some models are computed as if they were none, and `writes_tensor_types` whether a plan is also written as tensor types of
+    llama-quantize.
     """
 
     target: Target
@@ -39,6 +40,7 @@ class Engine(ABC):
     memory: ClassVar[MemoryModel | None] = None
     parity: ClassVar[Parity | None] = None
     chooses_cache_types: ClassVar[bool] = False
+    moves_channels: ClassVar[bool] = False
     ignores_windows: ClassVar[bool] = False
     writes_tensor_types: ClassVar[bool] = False
 

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from bitwright.compress import Headers, Outline, open_headers, read_imatrix
-from bitwright.engines import engine_named
+from bitwright.compress import Headers, Outline, junctions, open_headers, read_imatrix
+from bitwright.engines import Engine, engine_named
 from bitwright.errors import UserError
 from bitwright.objectives import (
     CostObjective,
@@ -30,7 +30,7 @@ from bitwright.objectives import (
     require_readable,
 )
 from bitwright.pipeline.calibration.mixture import require_share, shares_in, shares_of
-from bitwright.pipeline.finishing.router_calibration import step_named
+from bitwright.pipeline.finishing.steps import calibrating, moving, step_named
 from bitwright.pipeline.loaded_run import require_device
 from bitwright.pipeline.planning.cost_limits import Conditions
 from bitwright.pipeline.planning.costs import require_countable
@@ -44,7 +44,7 @@ from bitwright.pipeline.settings import SELF, Settings
 from bitwright.pipeline.structured_fit import require_offerable
 from bitwright.progress import Progress, Silent
 from bitwright.search import solve
-from bitwright.spaces import DEFAULT_CACHE, Budget, Space, uncut
+from bitwright.spaces import DEFAULT_CACHE, Space, uncut
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def require_fittable(
     for_original = Original(settings.model, settings.target, _original_bytes(settings, outline.most))
     require_needed(limit, for_original, n_weights=_n_weights(settings, outline.most))
     require_offerable(settings.engine, settings.engine.held(outline.least), settings.structure, by, conditions)
-    if settings.structure and isinstance(limit, Budget):
+    if settings.structure:
         return  # parts taken away reach below the smallest file of formats
     served, size_bytes = bound_space(space_of(settings, outline.least), limit, for_original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)
@@ -115,6 +115,7 @@ def require_searchable(
         read_imatrix(Path(settings.imatrix), outline.least.tensors)
     require_suited(by.method, space_of(settings, outline.least))
     require_routers(outline, by.objectives, settings.steps)
+    require_movable(settings.engine, outline, settings.steps)
     return outline
 
 
@@ -136,9 +137,19 @@ def require_routers(outline: Outline, objectives: Iterable[NamedObjective], step
         UserError: see above.
     """
     needing = [f"The objective {one.name}" for one in objectives if isinstance(one, Preparation) and one.needs_routers]
-    needing += [f"The step {step_named(words).name}" for words in steps]
+    needing += [f"The step {step_named(words).name}" for words in calibrating(steps)]
     if needing and not outline.has_routers:
         raise UserError(f"{needing[0]} needs a mixture of experts; {outline.least.name} has no routers: leave it out, or choose another model.")
+
+
+def require_movable(engine: Engine, outline: Outline, steps: Sequence[str]) -> None:
+    """Raise if steps move channels, and those of the model cannot be moved.
+
+    Raises:
+        ModelError: see `junctions`.
+    """
+    if moving(steps):
+        junctions(engine.held(outline.least))
 
 
 def require_texts(calibration: str, held_out: str) -> None:

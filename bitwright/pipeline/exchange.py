@@ -10,7 +10,7 @@ from bitwright.compress import Outline, load, open_headers
 from bitwright.dialects import Dialect, Module, Modules, dialect_named, modules_of, offered_by
 from bitwright.engines import ENGINES, engine_named, target_named
 from bitwright.errors import PlanError, TextError
-from bitwright.pipeline.before_loading import named_space, require_lengths, require_resumable, require_sequences, require_texts
+from bitwright.pipeline.before_loading import named_space, require_lengths, require_movable, require_resumable, require_sequences, require_texts
 from bitwright.pipeline.finishing.building import require_same_model
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up
 from bitwright.pipeline.planning.candidates import make_plan
@@ -44,6 +44,7 @@ def import_plan(settings: Settings, file: Path, dialect: str, out: Path, *, devi
     outline = open_headers(settings.model, view)
     require_lengths(outline, settings.sequence_length, settings.sequence_length, settings.target)
     require_sequences(outline, settings.calibration, settings.held_out, settings.shape, column=settings.text_column)
+    require_movable(settings.engine, outline, settings.steps)
     formats, unquantized = _read(settings, outline, file, dialect)
     if not formats:
         raise PlanError(

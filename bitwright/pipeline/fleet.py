@@ -19,7 +19,7 @@ from bitwright.pipeline.planning.cost_limits import CostLimit
 from bitwright.pipeline.planning.costs import Costs, costs_of, serving_of
 from bitwright.pipeline.planning.origins import KNAPSACK, origin
 from bitwright.pipeline.planning.size_limits import narrowed_to, within_memory
-from bitwright.pipeline.pricing.interpolation import FrontInterpolator, PredictedDivergence, fit_interpolator
+from bitwright.pipeline.pricing.link import Link, PredictedDivergence, link_of
 from bitwright.pipeline.run import Run
 from bitwright.search import Row, solve, solve_with_rows
 from bitwright.spaces import (
@@ -116,8 +116,8 @@ def plan_fleet(run: Run, devices: Sequence[Device]) -> Fleet:
     """
     memory_model_named(run.settings.target)  # raises before the model is opened
     run = replace(run, settings=replace(run.settings, steps=()))  # steps would have to be measured with every plan
-    costs, interpolator = costs_of(run), fit_interpolator(run)
-    return Fleet(run, tuple(_row(costs, interpolator, device) for device in devices))
+    costs, link = costs_of(run), link_of(run)
+    return Fleet(run, tuple(_row(costs, link, device) for device in devices))
 
 
 def _post(costs: Costs, device: Device) -> _Post:
@@ -148,22 +148,22 @@ def _runnable(run: Run, device: Device) -> Space:
     return replace(space, offered=np.where(offered.any(axis=1, keepdims=True), offered, space.offered))
 
 
-def _row(costs: Costs, interpolator: FrontInterpolator, device: Device) -> DevicePlan | DeviceWithoutPlan:
+def _row(costs: Costs, link: Link, device: Device) -> DevicePlan | DeviceWithoutPlan:
     try:
         post = _post(costs, device)
         fastest = post.fastest()
-        return _best(post, interpolator) if post.serves(fastest) else DeviceWithoutPlan(device, _what_is_missing(post, fastest))
+        return _best(post, link) if post.serves(fastest) else DeviceWithoutPlan(device, _what_is_missing(post, fastest))
     except UserError as error:
         return DeviceWithoutPlan(device, f"On {device.name} nothing fits: {error}")
 
 
-def _best(post: _Post, interpolator: FrontInterpolator) -> DevicePlan:
+def _best(post: _Post, link: Link) -> DevicePlan:
     """Return the candidate with the least divergence; ties go to the smaller file."""
     run, device = post.costs.run, post.device
     found = [_Candidate(choice, measured, measured.nats_per_token) for choice, measured in _measured(post)]
     solved = _optimum(post)
     if all((candidate.choice != solved).any() for candidate in found):
-        predicted = interpolator(run.summed(solved))
+        predicted = link(run.summed(solved))
         found.append(_Candidate(solved, predicted, predicted.nats_per_token))
     best = min(found, key=lambda candidate: (candidate.nats, post.space.total_bytes(candidate.choice)))
     return DevicePlan(device, _plan(run, device, best), best.choice, post.use(best.choice), post.rate(best.choice))

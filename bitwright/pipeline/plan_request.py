@@ -45,14 +45,22 @@ class PlanRequest:
 
     def plan(self, values: Mapping[str, float]) -> Plan:
         """Return the best measured candidate as a plan, by `values`, or by divergence if they are empty."""
-        name, measurement = best(self.run, self.candidates, values)
+        name, measurement = self.named_best(values)
+        return self.planned(name, measurement, self.run)
+
+    def planned(self, name: str, measurement: Measurement, run: Run) -> Plan:
+        """Return the candidate of that name as a plan, as it was measured in `run`: this one, or one of its variants."""
         text = ", ".join([self.text, *(limit.text for limit in self.limits)])
-        by = origin(self.run, name, self.candidates[name], self.method)
-        return make_plan(self.run, budget=text, strategy=name, measurement=measurement, cache=self.cache, by=by)
+        by = origin(run, name, self.candidates[name], self.method)
+        return make_plan(run, budget=text, strategy=name, measurement=measurement, cache=self.cache, by=by)
+
+    def named_best(self, values: Mapping[str, float]) -> tuple[str, Measurement]:
+        """Return the name of the best measured candidate and its measurement, by `values`, or by divergence if they are empty."""
+        return best(self.run, self.candidates, values)
 
     def best(self, values: Mapping[str, float]) -> tuple[Choice, Measurement]:
         """Return the best measured candidate and its measurement, by `values`, or by divergence if they are empty."""
-        name, measurement = best(self.run, self.candidates, values)
+        name, measurement = self.named_best(values)
         return self.candidates[name], measurement
 
     def summary(self, values: Mapping[str, float]) -> RunSummary:

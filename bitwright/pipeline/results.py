@@ -11,9 +11,9 @@ from bitwright.compress import named_parts, parts_beside, split_name
 from bitwright.engines import MODEL, engine_named
 from bitwright.errors import OutputError
 from bitwright.pipeline.calibration.mixture import shares_in
-from bitwright.pipeline.run import CODES, DATABASE, IMATRIX, LEVELS, PLAN, REPORT, SHIPPED, STEPS, Run
+from bitwright.pipeline.run import CODES, DATABASE, IMATRIX, LEVELS, PLAN, REORDERED, REPORT, SHIPPED, STEPS, Run
 from bitwright.pipeline.settings import SELF, Settings
-from bitwright.spaces import Kept, Plan
+from bitwright.spaces import Healed, Kept, Plan
 from bitwright.whole_files import output_errors, remove_leftovers
 from bitwright.written_files import require_apart, require_replaceable
 
@@ -65,7 +65,7 @@ def _require_open(folder: Path, path: Path) -> None:
 
 PLAN_KIND, TYPES_KIND, REPORT_KIND, FLEET_KIND = "plan", "tensor types", "report", "fleet"
 TENSOR_TYPES = "tensor-types.txt"
-_OF_A_RUN = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", IMATRIX, LEVELS, SHIPPED, CODES, STEPS)
+_OF_A_RUN = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", IMATRIX, LEVELS, REORDERED, SHIPPED, CODES, STEPS)
 
 
 def require_results(results: Mapping[Path, str], reads: Iterable[Path]) -> None:
@@ -123,7 +123,8 @@ def run_inputs(run: Run) -> list[Path]:
 def plan_inputs(plan: Plan) -> list[Path]:
     """Return the files and folders that a plan is built from."""
     codes = [plan.rounding.path] if isinstance(plan.rounding, Kept) else []
-    files = (plan.importance.path, *codes, *(step.path for step in plan.steps))
+    refitted = [plan.structure.compensation.path] if plan.structure is not None and plan.structure.compensation is not None else []
+    files = (plan.importance.path, *codes, *(step.path for step in plan.steps if not isinstance(step, Healed)), *refitted)
     return [*_model_paths(plan.model.source), *(path for name in files if (path := Path(name)).is_file())]
 
 

@@ -20,13 +20,11 @@ SEARCH_TEXT = "search text"
 PACKED = "weighted errors"
 #: the key of the SHA-256 of the importance matrix that a run quantizes with
 IMATRIX_DIGEST = "importance matrix"
-#: the key of the groups of heads and channels of the whole model, and the digest of their order, in a run that may take some away
-STRUCTURE = "structure"
 #: the key of how the weights of the source are stored, if not as floats
 QUANTIZED = "source weights"
 #: prefix of the keys of search histories
 HISTORY_PREFIX = "course/"
-DATABASE, LEVELS, SHIPPED, CODES, STEPS = "run.sqlite", "levels", "shipped", "codes", "steps"
+DATABASE, LEVELS, REORDERED, SHIPPED, CODES, STEPS = "run.sqlite", "levels", "levels-reordered", "shipped", "codes", "steps"
 IMATRIX, PLAN, REPORT = "imatrix.gguf", "plan.json", "report.html"
 
 

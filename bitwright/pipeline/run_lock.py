@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bitwright.errors import OutputError, RunError
-from bitwright.pipeline.run import CODES, LEVELS, SHIPPED, STEPS
+from bitwright.pipeline.run import CODES, LEVELS, REORDERED, SHIPPED, STEPS
 from bitwright.whole_files import output_errors, remove_leftovers
 from bitwright.written_files import LOCK
 
@@ -53,7 +53,7 @@ def working_in(folder: Path) -> Iterator[None]:
             return
         with output_errors(folder):
             _write(descriptor, json.dumps(asdict(_this_process())))
-        for path in (folder, *(inner for name in (LEVELS, SHIPPED, CODES, STEPS) for inner in _folders(folder / name))):
+        for path in (folder, *(inner for name in (LEVELS, REORDERED, SHIPPED, CODES, STEPS) for inner in _folders(folder / name))):
             remove_leftovers(path)
         try:
             yield

@@ -11,9 +11,12 @@ import torch
 from bitwright.compress import ROUNDING_PARTS, NamedRounding, Source, needs_moments
 from bitwright.engines import DEFAULT_ENGINE, ENGINE_PARTS, ENGINES, Engine, engine_named, split_engine
 from bitwright.errors import RunError, TextError, UserError, shown
+from bitwright.methods import STRUCTURE_METHODS, structure_method
 from bitwright.objectives import Shape
 from bitwright.pipeline.calibration.mixture import parts_of, require_held_out, shares_in
-from bitwright.pipeline.finishing.router_calibration import step_named
+from bitwright.pipeline.finishing.healing import Healing, require_healable
+from bitwright.pipeline.finishing.moved_channels import require_values_kept
+from bitwright.pipeline.finishing.steps import healing, moving, require_once, step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
 from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, PRICE_ROWS, SEED, SEQUENCE_LENGTH
@@ -50,7 +53,7 @@ class Settings:
     a part of the calibration text that is not calibrated on; `imatrix` a file of llama.cpp's imatrix tool, or empty to collect one. `formats` is the
     menu, empty for all. `skip` has patterns of tensors that stay unquantized (`token_embd*`). `sensitivity` is a proxy or its name, and `codec` a
     rounding or its name, empty for the target's default. `ship_codec` is the rounding of the written model if it differs from the search's, and
-    `steps` are applied to the model after that, each as `step_named` parses it. `rare` says how experts with too few calibration tokens are priced:
+    `steps` are made before or after that, each as `step_named` parses it. `rare` says how experts with too few calibration tokens are priced:
     by a `floor` from the others of their layer, or `forced`, measured with tokens that are routed to them. `cache_types` are the types of keys and
     values: one type, one for each (`q8_0,q4_0`), or `any` to choose them with the weights, and `cache_length` the tokens of the sequences on which
     they are measured, as far as the text and the model's context go. Finished files are parts of at most `split_max_bytes`, one file where that is 0.
@@ -60,7 +63,8 @@ class Settings:
     and with `stream` any is. `dtype` is the type that the model is computed in, one of `DTYPES`, empty for float32 on CPUs and bfloat16 elsewhere.
     `text_column` is the column of texts in tables, see `read_documents`. `price_rows` is the number of rows of a tensor by which its formats are
     priced, or `all`; empty for all of a small model and a sample of a larger one, see `priced_rows`. Packed tensors of the run folder take at most
-    `disk_limit_bytes`, twice the bytes of the source where that is 0. `structure` are the kinds of parts that may be taken away.
+    `disk_limit_bytes`, twice the bytes of the source where that is 0. `structure` are the kinds of parts that may be taken away,
+    and `structure_method` a published method by which they are, see `asked_structure`; empty for prices that are measured.
     """
 
     model: str
@@ -89,6 +93,7 @@ class Settings:
     price_rows: str = ""
     disk_limit_bytes: int = 0
     structure: tuple[StructureKind, ...] = ()
+    structure_method: str = ""
 
     def __post_init__(self) -> None:
         if self.dtype not in ("", *DTYPES):
@@ -105,11 +110,10 @@ class Settings:
         self._require_rare()
         self._require_price_rows()
         parts_of(self.n_calibration, shares_in(self.calibration))
-        for words in self.steps:
-            step_named(words)
         for form in self.formats:
             engine.target.format(form)
         self._require_cache()
+        self._require_steps()
         self._require_structure()
         for path, what in ((self.held_out, "held-out text"), (self.imatrix, "importance matrix")):
             if path and not Path(path).is_file():
@@ -145,7 +149,27 @@ class Settings:
                 f"or --cache-types {DEFAULT_CACHE_TYPE.lower()}."
             )
 
+    def _require_steps(self) -> None:
+        for words in self.steps:
+            step_named(words)
+        require_once(self.steps)
+        if self.healing is not None:
+            require_healable(target=self.target, sampled=all(share.name == SELF for share in shares_in(self.calibration)))
+        moved = moving(self.steps)
+        if moved and not engine_named(self.target).moves_channels:
+            engines = ", ".join(name for name, engine in ENGINES.items() if engine.moves_channels)
+            raise UserError(f"Channels are moved between matrices for {engines}; '{self.target}' has no step {moved[0]}: leave --step out.")
+        if self.cache != DEFAULT_CACHE:
+            require_values_kept(moved)
+
     def _require_structure(self) -> None:
+        method = structure_method(self.structure_method) if self.structure_method else None
+        if self.structure_method and (method is None or method.kinds != self.structure):
+            raise UserError(
+                f"A method that takes parts away comes with its kinds of structure; '{self.structure_method}' and "
+                f"{', '.join(self.structure) or 'none'} are not such a pair: take both from asked_structure, with one of "
+                f"{', '.join(known.name for known in STRUCTURE_METHODS)}."
+            )
         if self.structure and (self.remeasures or self.rounding != engine_named(self.target).codecs[0]):
             what = ", ".join(self.steps) or self.ship_codec or self.rounding
             raise UserError(f"With a structure, tensors ship as the search rounded them; {what} changes that: leave it or --structure out.")
@@ -174,6 +198,11 @@ class Settings:
     def ships_sequentially(self) -> bool:
         """True if the shipped rounding is sequential: block by block, as GPTQ."""
         return needs_moments(self.ship_codec)
+
+    @property
+    def healing(self) -> Healing | None:
+        """The step that trains what is stored beside codes, None without it."""
+        return healing(self.steps)
 
     @property
     def requantizes(self) -> bool:
@@ -217,7 +246,7 @@ class Settings:
             "sequences": f"{self.n_calibration} + {self.n_held_out} of {self.sequence_length} tokens",
             "rarely chosen experts": self.rare,
             "parts of the file": f"of at most {self.split_max_bytes} bytes" if self.split_max_bytes else "one",
-            "structure": ", ".join(self.structure) or "whole",
+            "structure": (", ".join(self.structure) or "whole") + f" by {self.structure_method}" * bool(self.structure_method),
             "rows that formats are priced by": self.price_rows or "by the size of the model",
             "seed": str(self.seed),
             "computed in": self.dtype or "the type of the device",

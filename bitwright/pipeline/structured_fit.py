@@ -1,7 +1,7 @@
 """Offer of structure in a fit: the plan of formats alone, or of formats and structure where that measures better on held-out text."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.search import Search
 from bitwright.pipeline.searching.structured_search import StructuredChoice, StructuredSearch
 from bitwright.report import StructureNote
-from bitwright.spaces import ORDERED_KINDS, Choice, Plan, Structure, StructureKind
+from bitwright.spaces import ORDERED_KINDS, Choice, Plan, PlannedStructure, Structure, StructureKind
 
 _STRATEGY = "structure and formats"
 _NONE = StructureNote("", 0, 0.0, 0.0)
@@ -57,28 +57,35 @@ def offer_structure(loaded: LoadedRun, run: Run, limit: BudgetOrMemory, size_byt
     Raises:
         BudgetError: formats alone are not within the limit, and no structure is.
     """
+    loaded = loaded.reordered
     counted = CountedBytes(loaded.engine, loaded.model.source, limit, size_bytes, loaded.folder)
     search = StructuredSearch(loaded, run, counted, alone.choice)
     found = search.candidates()
+    found += search.compensated(found)
     pairs = sorted(zip(search.measured(found), found, strict=True), key=lambda pair: pair[0].nats_per_token)
     if not pairs:
         if alone.plan is None:
-            raise BudgetError(f"A budget must hold a model with parts taken away; none of {size_bytes:,} bytes was found: name a larger budget.")
+            raise BudgetError(f"A limit must hold a model with parts taken away; none within {limit.text} was found: name a larger one.")
         return alone.plan, _NONE
     measurement, made = pairs[0]
-    note = _note(measurement, made, alone, whole_structure(loaded.model.source))
+    cut = replace(made, is_compensated=False).key
+    as_cut = next((other.nats_per_token for other, rival in pairs if made.is_compensated and (rival.key == cut).all()), None)
+    note = replace(_note(measurement, made, alone, whole_structure(loaded.model.source)), as_cut=as_cut)
     if alone.plan is not None and not note.won:
         return alone.plan, note
-    return _planned(run, limit, made, measurement), note
+    plan = make_plan(run, budget=limit.text, strategy=_STRATEGY, measurement=_of_formats(measurement, made), by=Origin("table"))
+    return plan.model_copy(update={"structure": _planned(search, made), "size_bytes": made.size_bytes}), note
 
 
-def _planned(run: Run, limit: BudgetOrMemory, made: StructuredChoice, measurement: Measurement) -> Plan:
-    of_formats = replace(measurement, choice=tuple(made.choice.tolist()))
-    plan = make_plan(run, budget=limit.text, strategy=_STRATEGY, measurement=of_formats, by=Origin("table"))
-    if plan.structure is None:
-        return plan
-    kept = {"head_groups": made.structure.head_groups, "channels": made.structure.channels}
-    return plan.model_copy(update={"structure": plan.structure.model_copy(update=kept), "size_bytes": made.size_bytes})
+def _of_formats(measurement: Measurement, made: StructuredChoice) -> Measurement:
+    return replace(measurement, choice=tuple(made.choice.tolist()))
+
+
+def _planned(search: StructuredSearch, made: StructuredChoice) -> PlannedStructure:
+    kept, order = made.structure, search.loaded.order.digest
+    ordered = [kind for kind in ORDERED_KINDS if kind in search.kinds]
+    refitted = search.refitted.planned(made.choice, kept) if made.is_compensated else None
+    return PlannedStructure.model_validate({**asdict(kept), "ordered": ordered, "order": order, "compensation": refitted})
 
 
 def _note(measurement: Measurement, made: StructuredChoice, alone: Alone, whole: Structure) -> StructureNote:
@@ -88,7 +95,9 @@ def _note(measurement: Measurement, made: StructuredChoice, alone: Alone, whole:
         return StructureNote(kept, made.size_bytes, *values)
     paired = measurement.by_sequence[:, 0] - alone.measurement.by_sequence[:, 0]
     difference = float(np.mean(paired)), standard_error(paired)
-    return StructureNote(kept, made.size_bytes, *values, alone_nats=alone.measurement.nats_per_token, difference=difference)
+    return StructureNote(
+        kept, made.size_bytes, *values, alone_nats=alone.measurement.nats_per_token, alone_bytes=alone.plan.size_bytes, difference=difference
+    )
 
 
 def in_words(structure: Structure, whole: Structure) -> str:

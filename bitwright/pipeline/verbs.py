@@ -14,15 +14,17 @@ from bitwright.devices import Device
 from bitwright.engines import N_CONTEXTS, Check, check, engine_named, model_as_held, prefixes
 from bitwright.errors import RunError, UserError
 from bitwright.objectives import CostObjective, Shape, sample_texts
-from bitwright.pipeline.before_loading import require_fittable, require_routers, require_searchable
+from bitwright.pipeline.before_loading import require_fittable, require_movable, require_routers, require_searchable
 from bitwright.pipeline.finishing.building import build, importance_of, require_fit, target_of
 from bitwright.pipeline.finishing.planned_structure import model_of
+from bitwright.pipeline.finishing.steps import moving
 from bitwright.pipeline.loaded_run import LoadedRun, require_device, set_up, timed
+from bitwright.pipeline.offered_steps import offer_steps, without_moving
 from bitwright.pipeline.plan_request import request_plan
 from bitwright.pipeline.planning.cost_limits import NO_CONDITIONS, Conditions
 from bitwright.pipeline.planning.costs import named_costs
 from bitwright.pipeline.planning.held_out import CandidateScores, judge, measure, measure_candidates
-from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, require_needed, with_finest_cache
+from bitwright.pipeline.planning.size_limits import BudgetOrMemory, Original, bound_space, counted_space, require_needed, with_finest_cache
 from bitwright.pipeline.pricing.run_space import front_points, original_bytes, price, uniforms, whole_space, with_cache_units
 from bitwright.pipeline.reporting.run_summary import summarise
 from bitwright.pipeline.results import PLAN_KIND, REPORT_KIND, fit_results, plan_results, require_run_folder
@@ -36,7 +38,7 @@ from bitwright.pipeline.workers.cluster import Cluster
 from bitwright.pipeline.workers.opening import workers_on
 from bitwright.progress import Progress, Silent
 from bitwright.ranges import POINTS
-from bitwright.report import RunSummary, StructureNote, write_page
+from bitwright.report import RunSummary, StepNote, StructureNote, write_page
 from bitwright.search import solve
 from bitwright.spaces import Budget, Choice, Plan, file_bytes
 from bitwright.written_files import publish_text, require_replaceable
@@ -84,7 +86,7 @@ def search(
     progress = progress or Silent()
     with working_in(out), workers_on(cluster, settings, out, device=device, progress=progress) as workers:
         loaded = set_up(settings, out, device=device, progress=progress, workers=workers)
-        run = price(loaded)
+        run = without_moving(price(loaded))
         search_front(loaded, with_finest_cache(run), n_points=n_points, search=by)
         points = {f"front {i + 1}": point for i, point in enumerate(front_points(with_finest_cache(run), n_points))}
         measure(loaded, run, [*points.values(), *uniforms(run).values()])
@@ -100,6 +102,7 @@ def describe(run: Run, costs: Iterable[CostObjective] = (), *, device: Device | 
         RunError: nothing was measured yet.
         UserError: a cost cannot be computed for the run.
     """
+    run = without_moving(run)
     known = {name: choice for name, choice in uniforms(run).items() if _is_measured(run, choice)}
     uniform = {tuple(choice.tolist()) for choice in known.values()}
     points = sorted(
@@ -155,16 +158,21 @@ def plan(
         run, settings=replace(run.settings, ship_codec=ship_codec or run.settings.ship_codec, steps=tuple(steps) or run.settings.steps)
     )
     if steps:
-        require_routers(open_headers(run.settings.model, run.settings.engine.view), (), steps)
+        outline = open_headers(run.settings.model, run.settings.engine.view)
+        require_routers(outline, (), steps)
+        require_movable(run.settings.engine, outline, steps)
     _require_budget_alone(conditions)
-    request = request_plan(shipping, limit, conditions)
+    moved, compared = moving(shipping.settings.steps), without_moving(shipping)
+    request = request_plan(compared, limit, conditions)
     named = request.candidates
-    if not all(_is_measured(shipping, choice) for choice in named.values()):
-        progress = progress or Silent()
-        with working_in(run.folder), workers_on(cluster, run.settings, run.folder, device=device, progress=progress) as workers:
-            loaded = set_up(run.settings, run.folder, device=device, progress=progress, workers=workers)
-            measure_candidates(loaded, shipping, list(named.values()))
-    return request.plan({}), request.summary({})
+    if not moved and all(_is_measured(compared, choice) for choice in named.values()):
+        return request.plan({}), request.summary({})
+    progress = progress or Silent()
+    with working_in(run.folder), workers_on(cluster, run.settings, run.folder, device=device, progress=progress) as workers:
+        loaded = set_up(run.settings, run.folder, device=device, progress=progress, workers=workers)
+        measure_candidates(loaded, compared, list(named.values()))
+        made, notes = offer_steps(loaded, request, moved)
+    return made, replace(request.summary({}), steps=notes)
 
 
 def fit(
@@ -195,7 +203,7 @@ def fit(
     require_fittable(settings, out, limit=limit, by=by, conditions=conditions, engine_python=engine_python, device=device, progress=progress)
     with working_in(out), workers_on(cluster, settings, out, device=device, progress=progress) as workers:
         loaded = set_up(settings, out, device=device, progress=progress, workers=workers)
-        run = price(loaded, _least_bytes(loaded, limit, by, conditions))
+        run, offered = without_moving(price(loaded, _least_bytes(loaded, limit, by, conditions))), tuple[StepNote, ...]()
         if settings.structure and _is_too_small(run, limit):
             found, note, summarised, judgement = _structured_alone(loaded, run, limit)
         else:
@@ -204,16 +212,20 @@ def fit(
             judgement = judge(loaded, run, request.candidates, by.objectives, device=conditions.device)
             values = judgement.first_values()
             found, note, summarised = request.plan(values), None, partial(request.summary, values)
+            if moving(settings.steps):
+                found, offered = offer_steps(loaded, request, moving(settings.steps))
             if settings.structure:
                 alone = Alone(*request.best(values), found)
                 found, note = offer_structure(loaded, request.run, limit, request.size_bytes, alone)
+        shipped = loaded if found.structure is None else loaded.reordered
         write_plan(found, out / PLAN)
         with timed(run.store, "build"):
             path = build(found, out / loaded.engine.file_name, progress=progress)
         with timed(run.store, "check"):
-            checked = _checked(loaded, found, path, engine_python)
-        loaded.levels.keep(found.formats)
-        summary = replace(summarised(), structure=note)  # at the end: it has the costs of all stages
+            checked = _checked(shipped, found, path, engine_python)
+        for searched in (loaded, loaded.reordered):
+            searched.levels.keep(found.formats)
+        summary = replace(summarised(), structure=note, steps=offered)  # at the end: it has the costs of all stages
         write_page(summary, out / REPORT)
         return Fitted(found, path, checked, summary, out / REPORT, judgement)
 
@@ -239,15 +251,17 @@ def verify(plan: Plan, path: Path, *, engine_python: str = "", device: str = "cp
 
 
 def _is_too_small(run: Run, limit: BudgetOrMemory) -> bool:
-    """Return whether a budget is below the smallest file of formats alone, which parts taken away may reach."""
-    return isinstance(limit, Budget) and run.space.total_bytes(run.space.smallest()) > limit.size_bytes(run.space.n_weights)
+    """Return whether a limit is below the smallest file of formats alone, or that and its cache, which parts taken away may reach."""
+    served, size_bytes = counted_space(run.space, limit, _original(run))
+    return served.total_bytes(served.smallest()) > size_bytes
 
 
 def _structured_alone(
     loaded: LoadedRun, run: Run, limit: BudgetOrMemory
 ) -> tuple[Plan, StructureNote | None, Callable[[], RunSummary], CandidateScores]:
-    """Return the best plan with a structure for a budget that no formats alone are within, its note, a function for the summary, and no scores."""
-    smallest, size_bytes = with_finest_cache(run).space.smallest(), require_needed(limit, _original(run), n_weights=run.space.n_weights)
+    """Return the best plan with a structure for a limit that no formats alone are within, its note, a function for the summary, and no scores."""
+    served, size_bytes = counted_space(run.space, limit, _original(run))
+    smallest = served.smallest()
     measure(loaded, run, [smallest])
     found, note = offer_structure(loaded, run, limit, size_bytes, Alone(smallest, run.measurements[tuple(smallest.tolist())], None))
     summarised = partial(summarise, run, named={"smallest": smallest}, chosen="smallest", limit=None, costs=(), device=None)
@@ -293,7 +307,7 @@ def _require_possible(loaded: LoadedRun, limit: BudgetOrMemory) -> int:
     original = Original(loaded.settings.model, loaded.settings.target, original_bytes(loaded))
     require_needed(limit, original, n_weights=sum(tensor.n_weights for tensor in loaded.model.tensors))
     space = with_cache_units(loaded, whole_space(loaded))
-    if loaded.settings.structure and isinstance(limit, Budget):
+    if loaded.settings.structure:
         return 0  # parts taken away reach below the smallest file of formats
     served, size_bytes = bound_space(space, limit, original)
     solve(served, np.zeros(served.offered.shape), 8 * size_bytes)

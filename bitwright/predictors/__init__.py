@@ -6,10 +6,12 @@ from bitwright.predictors.plans.predictor import Predict, Predictor
 from bitwright.predictors.plans.scale import Scale, completed, fit_scale, summed
 from bitwright.predictors.plans.validation import Folds, Measured, Validation, cross_validate
 from bitwright.predictors.sensitivity.activations.micro_experts import channel_energies
+from bitwright.predictors.sensitivity.activations.similarity import block_cosines, span_distances
 from bitwright.predictors.sensitivity.block_hooks import Call, decoder_blocks, hook_blocks
 from bitwright.predictors.sensitivity.by_name import PROXIES, PROXY_PARTS, Passes, Proxy, proxy_named, scores_of
 from bitwright.predictors.sensitivity.gradients.by_text import tables_by_text
 from bitwright.predictors.sensitivity.gradients.gradient import gradient_products
+from bitwright.predictors.sensitivity.gradients.mixture import Mixtures
 from bitwright.predictors.sensitivity.gradients.second_order import Expansion
 from bitwright.predictors.sensitivity.measured.cache_losses import cache_losses, with_cache_losses, with_cache_steps
 from bitwright.predictors.sensitivity.measured.dropped_experts import NATS_PROXIES, drop_losses, limit_drops, may_drop, moved, stored, with_drops
@@ -32,6 +34,7 @@ __all__ = [
     "Expansion",
     "Folds",
     "Measured",
+    "Mixtures",
     "NamedPredictor",
     "Passes",
     "Predict",
@@ -41,6 +44,7 @@ __all__ = [
     "Subject",
     "SubjectPart",
     "Validation",
+    "block_cosines",
     "cache_losses",
     "channel_energies",
     "completed",
@@ -66,6 +70,7 @@ __all__ = [
     "rows_wanted",
     "scores_of",
     "shapley_marginals",
+    "span_distances",
     "stored",
     "summed",
     "sums",

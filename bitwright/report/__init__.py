@@ -7,6 +7,7 @@ from bitwright.report.page import write_page
 from bitwright.report.records import front_json
 from bitwright.report.search_history import Forecast, SearchHistory, SearchStep, Validation
 from bitwright.report.shipping import ShippedCandidate, Shipping, shipping_table
+from bitwright.report.step_note import StepNote
 from bitwright.report.structure_note import StructureNote
 from bitwright.report.summary import Candidate, Quality, RunSummary, Stage
 from bitwright.report.tables.cost_tables import candidate_costs_table, cost_front_table
@@ -40,6 +41,7 @@ __all__ = [
     "Shipping",
     "SizeLimit",
     "Stage",
+    "StepNote",
     "StructureNote",
     "TextAllocation",
     "TextComparison",

@@ -23,7 +23,8 @@ def headline(summary: RunSummary) -> Headline:
         nats = with_error(note.nats_per_token, note.standard_error)
         return Headline(f"{summary.model} in {size(note.size_bytes)} at {nats} nats/token from the original", note.sentence)
     basis = "from the original" if isinstance(chosen.measured, Quality) else "from the original (predicted, not measured)"
-    result = f"{summary.model} in {size(chosen.size_bytes)} at {divergence(chosen)} nats/token {basis}"
+    nats = next((with_error(note.nats_per_token, note.standard_error) for note in summary.steps if note.ships), divergence(chosen))
+    result = f"{summary.model} in {size(chosen.size_bytes)} at {nats} nats/token {basis}"
     rivals = _rivals(summary)
     if not rivals:
         return Headline(result, f"No uniform format to compare with was tried {_room(summary)}.")

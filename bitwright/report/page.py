@@ -56,6 +56,7 @@ def page(summary: RunSummary) -> str:
     head = f'{kicker}<h1>{unbroken(escape(words.result))}</h1><p class="lead">{unbroken(escape(words.comparison))}</p>'
     if summary.structure is not None and not summary.structure.won:
         head += f'<p class="lead">{unbroken(escape(summary.structure.sentence))}</p>'
+    head += "".join(f'<p class="lead">{unbroken(escape(note.sentence))}</p>' for note in summary.steps)
     return _FRAME.format(
         title=escape(f"{summary.model} · Bitwright"),
         style=_resource("page.css"),
@@ -186,19 +187,33 @@ def _texts(summary: RunSummary) -> str:
 
 
 def _candidates(summary: RunSummary) -> str:
-    headings = ("candidate", "kind", "MB", "bits/weight", "predicted nats/token", "measured nats/token", "perplexity", "same top token")
+    headings = (
+        "candidate",
+        "kind",
+        "MB",
+        "bits/weight",
+        "sum of prices",
+        "predicted nats/token",
+        "measured nats/token",
+        "perplexity",
+        "same top token",
+    )
     ordered = sorted(summary.candidates, key=lambda candidate: candidate.size_bytes)
     rows = [(" chosen" if candidate.chosen else "", _candidate_cells(candidate)) for candidate in ordered]
-    original = ("original", "", megabytes(summary.original_bytes), f"{8 * summary.original_bytes / summary.n_weights:.2f}", "0", "0")
+    original = ("original", "", megabytes(summary.original_bytes), f"{8 * summary.original_bytes / summary.n_weights:.2f}", "0", "0", "0")
     rows.append((" muted", (*original, significant(summary.reference_perplexity, 4), percent(1.0))))
-    caption = f"Sorted by size; a dash means predicted but not measured. {unbroken(escape(remainder(summary)))}"
+    caption = (
+        "Sorted by size; a dash means predicted but not measured. The sum of prices is in the units of the sensitivity table, and the prediction is "
+        f"what the measured plans make of it. {unbroken(escape(remainder(summary)))}"
+    )
     return _figure(_table(headings, rows), caption=caption)
 
 
 def _candidate_cells(candidate: Candidate) -> tuple[str, ...]:
     quality = candidate.measured
     label = f"► {candidate.label}" if candidate.chosen else candidate.label
-    known = (label, candidate.kind, megabytes(candidate.size_bytes), f"{candidate.bits_per_weight:.2f}", significant(candidate.predicted_nats))
+    numbers = (f"{candidate.bits_per_weight:.2f}", significant(candidate.summed), significant(candidate.predicted_nats))
+    known = (label, candidate.kind, megabytes(candidate.size_bytes), *numbers)
     if not isinstance(quality, Quality):
         return (*known, "–", "–", "–")
     return (*known, divergence(candidate), significant(quality.perplexity, 4), percent(quality.top1_agreement))

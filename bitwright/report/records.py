@@ -25,8 +25,13 @@ def front_json(summary: RunSummary) -> str:
         "n_weights": summary.n_weights,
         "original_bytes": summary.original_bytes,
         "front": [
-            {"size_bytes": int(size_bytes), "bits_per_weight": 8 * int(size_bytes) / summary.n_weights, "predicted_nats_per_token": float(nats)}
-            for size_bytes, nats in zip(summary.front_sizes_bytes, summary.front_nats, strict=True)
+            {
+                "size_bytes": int(size_bytes),
+                "bits_per_weight": 8 * int(size_bytes) / summary.n_weights,
+                "sum_of_prices": float(summed),
+                "predicted_nats_per_token": float(nats),
+            }
+            for size_bytes, summed, nats in zip(summary.front_sizes_bytes, summary.front_sums, summary.front_nats, strict=True)
         ],
         "candidates": [_candidate(candidate) for candidate in summary.candidates],
         "courses": [_course(course) for course in summary.courses],
@@ -54,6 +59,7 @@ def _candidate(candidate: Candidate) -> Record:
         "chosen": candidate.chosen,
         "size_bytes": candidate.size_bytes,
         "bits_per_weight": candidate.bits_per_weight,
+        "sum_of_prices": candidate.summed,
         "predicted_nats_per_token": candidate.predicted_nats,
     }
     if isinstance(candidate.measured, Quality):

@@ -9,8 +9,9 @@ from bitwright.report.numerals import significant, size, with_error
 class StructureNote:
     """Plan with a structure against formats alone on held-out text, both in nats/token.
 
-    `kept` says what is kept. `difference` is that of the two, paired by sequence, with its standard error; `alone_nats` and it are None where no
-    formats alone are within the limit. `kept` is empty where no structure was worth measuring.
+    `kept` says what is kept. `difference` is that of the two, paired by sequence, with its standard error; `alone_nats`, `alone_bytes` and it are
+    None where no formats alone are within the limit. `kept` is empty where no structure was worth measuring. `as_cut` are the nats/token before what
+    is left was refitted, None where it is as it was cut.
     """
 
     kept: str
@@ -18,7 +19,9 @@ class StructureNote:
     nats_per_token: float
     standard_error: float
     alone_nats: float | None = None
+    alone_bytes: int | None = None
     difference: tuple[float, float] | None = None
+    as_cut: float | None = None
 
     @property
     def won(self) -> bool:
@@ -31,6 +34,8 @@ class StructureNote:
         if not self.kept:
             return "Structure: taking nothing away was best, so formats alone ship."
         what = f"{size(self.size_bytes)} with {self.kept} has {with_error(self.nats_per_token, self.standard_error)} nats/token"
+        if self.as_cut is not None:
+            what += f" (before what is left was refitted, {significant(self.as_cut)})"
         if self.alone_nats is None or self.difference is None:
             return f"Structure: {what}; no formats alone are that small."
         gap = with_error(*self.difference)

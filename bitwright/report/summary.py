@@ -14,6 +14,7 @@ from bitwright.report.cost_front import CostFront
 from bitwright.report.limits import SizeLimit
 from bitwright.report.search_history import SearchHistory
 from bitwright.report.shipping import Shipping
+from bitwright.report.step_note import StepNote
 from bitwright.report.structure_note import StructureNote
 from bitwright.report.tables.experts import ExpertUse
 from bitwright.spaces import Choice, Format, Space
@@ -36,13 +37,16 @@ class Quality:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """Candidate plan for the whole model, `choice` `(n_units,)`; `chosen` marks the run's result. `measured` is None if it was predicted only."""
+    """Candidate plan for the whole model, `choice` `(n_units,)`; `chosen` marks the run's result. `summed` is the sum of its prices, in the units of
+    the sensitivity table, and `predicted_nats` what the run's measured plans make of that; `measured` is None if it was predicted only.
+    """
 
     label: str
     kind: Literal["plan", "uniform", "front"]
     choice: Choice
     size_bytes: int
     bits_per_weight: float
+    summed: float
     predicted_nats: float
     measured: Quality | None
     chosen: bool
@@ -72,7 +76,8 @@ class RunSummary:
     """Summary of a finished run. `budget`, `shipping` and `texts` are None where there is none.
 
     `table` `(n_units, n_formats)` is the predicted divergence of one unit in one format while all others stay as in the original, NaN where the
-    pair is not offered. The predicted front is `front_sizes_bytes` `(n_points,)` against `front_nats` `(n_points,)`, sizes ascending. Of the
+    pair is not offered. The predicted front is `front_sizes_bytes` `(n_points,)` against `front_nats` `(n_points,)`, sizes ascending, which are made
+    of the sums of prices `front_sums` `(n_points,)`. Of the
     `candidates` exactly one is chosen. `courses` are the histories of the searches, none where no search measured plans. `shipping` compares the
     candidates where another rounding ships than the search used; they are then measured with the one that ships. `experts` are those of a mixture
     with their formats in the chosen candidate. `texts` compares the calibration texts where there are several, and `cost_fronts` has the front on
@@ -87,6 +92,7 @@ class RunSummary:
     space: Space
     table: NDArray[np.float64]
     front_sizes_bytes: NDArray[np.int64]
+    front_sums: NDArray[np.float64]
     front_nats: NDArray[np.float64]
     candidates: tuple[Candidate, ...]
     courses: tuple[SearchHistory, ...]
@@ -98,13 +104,14 @@ class RunSummary:
     texts: TextComparison | None
     cost_fronts: tuple[CostFront, ...]
     structure: StructureNote | None = None
+    steps: tuple[StepNote, ...] = ()
 
     def __post_init__(self) -> None:
         n_units = len(self.space.units)
         if self.table.shape != (n_units, len(self.space.formats)):
             raise ValueError(f"a table of shape {self.table.shape} is not one of {n_units} units and {len(self.space.formats)} formats")
-        if self.front_sizes_bytes.shape != self.front_nats.shape or (np.diff(self.front_sizes_bytes) < 0).any():
-            raise ValueError("a front has one divergence for each size, sizes ascending")
+        if not self.front_sizes_bytes.shape == self.front_nats.shape == self.front_sums.shape or (np.diff(self.front_sizes_bytes) < 0).any():
+            raise ValueError("a front has one divergence and one sum for each size, sizes ascending")
         if sum(candidate.chosen for candidate in self.candidates) != 1:
             raise ValueError("exactly one candidate is the chosen one")
         if any(len(front.of_candidates) != len(self.candidates) for front in self.cost_fronts):

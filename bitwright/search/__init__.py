@@ -17,15 +17,16 @@ from bitwright.search.solvers.tiers import tiered_within, two_tiers
 from bitwright.search.strategies.amq import Rounds, clustered, predicted_front
 from bitwright.search.strategies.auto import auto, auto_front
 from bitwright.search.strategies.bayesian import NehviOptions, nehvi_front
-from bitwright.search.strategies.evolution import evopress, quantization
+from bitwright.search.strategies.evolution import evopress, quantization, sparsity
 from bitwright.search.strategies.extras import require_extra
 from bitwright.search.strategies.fixed import given
 from bitwright.search.strategies.generator_strategy import Asking, GeneratorStrategy
 from bitwright.search.strategies.local_search import LocalSearchOptions, swaps
 from bitwright.search.strategies.neighbours import Neighbourhood, all_together
 from bitwright.search.strategies.optuna_samplers import nsga2, nsga2_front, tpe
-from bitwright.search.strategies.problem import Expand, Problem
+from bitwright.search.strategies.problem import Expand, Mix, Problem
 from bitwright.search.strategies.random_choices import random_front, random_mixes, random_within, starting
+from bitwright.search.strategies.relaxed import RelaxedOptions, relaxed
 from bitwright.search.strategies.scattered import scattered, sizes_between
 from bitwright.search.strategies.sequential import SequentialStrategy
 from bitwright.search.strategies.spdy import SpdyOptions, spdy_search
@@ -41,6 +42,7 @@ __all__ = [
     "GeneratorStrategy",
     "Learning",
     "LocalSearchOptions",
+    "Mix",
     "NehviOptions",
     "Neighbourhood",
     "Options",
@@ -48,6 +50,7 @@ __all__ = [
     "Problem",
     "Question",
     "Refit",
+    "RelaxedOptions",
     "Rounds",
     "Row",
     "SequentialStrategy",
@@ -85,6 +88,7 @@ __all__ = [
     "random_front",
     "random_mixes",
     "random_within",
+    "relaxed",
     "require_extra",
     "scattered",
     "sizes_between",
@@ -94,6 +98,7 @@ __all__ = [
     "solve_lagrangian",
     "solve_quadratic",
     "solve_with_rows",
+    "sparsity",
     "spdy_search",
     "spread",
     "starting",

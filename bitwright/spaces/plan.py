@@ -91,6 +91,26 @@ class CalibratedRouters(_Record):
     sha256: str
 
 
+class MovedChannels(_Record):
+    """Scales, an order or rotations of channels between matrices, by which the model computes the same with weights that are easier to quantize: the
+    maps are saved in a file, and are made in the order of the steps before anything is quantized.
+    """
+
+    step: Literal["scale", "order-channels", "rotate"]
+    path: str
+    sha256: str
+
+
+class Healed(_Record):
+    """Healing: scales, minima and low-rank pairs trained on `tokens` tokens of the calibration text; the plan's codes are those after it."""
+
+    step: Literal["heal"] = "heal"
+    tokens: int = Field(gt=0)
+
+
+PlannedStep = Annotated[CalibratedRouters | MovedChannels | Healed, Field(discriminator="step")]
+
+
 class PlannedCache(_Record):
     """KV cache types that the plan was made for; the engine's default where the plan names none."""
 
@@ -108,16 +128,29 @@ def planned_cache(types: CacheTypes) -> PlannedCache:
     return PlannedCache.model_validate({"keys": types.keys, "values": types.values})
 
 
+class Compensation(_Record):
+    """Compensation of what a structure takes away: output and down projections refitted, with a ridge penalty of `ridge` tokens towards the old
+    weights. The refitted matrices, before they are rounded to their formats, are saved in a file.
+    """
+
+    step: Literal["compensation"] = "compensation"
+    ridge: float = Field(gt=0)
+    path: str
+    sha256: str
+
+
 class PlannedStructure(_Record):
     """Structure of the written model: the groups of heads and the channels that are kept of each block; of a block of which neither is kept, nothing.
 
-    The parts named in `ordered` are in the order of what they give by the importance matrix, and `order` is the SHA-256 of that order.
+    The parts named in `ordered` are in the order of what they give by the importance matrix, and `order` is the SHA-256 of that order. What is left
+    has the weights of its `compensation`, where there is one.
     """
 
     head_groups: tuple[int, ...]
     channels: tuple[int, ...]
     ordered: tuple[Literal["channels", "heads"], ...] = ()
     order: str = ""
+    compensation: Compensation | None = None
 
     @property
     def kept(self) -> Structure:
@@ -161,8 +194,8 @@ class Plan(_Record):
 
     `formats` maps each quantized tensor to the name of its format; all others stay as stored. Where there is a `structure`, formats are those of the
     whole tensors, of which only a part is written. `size_bytes` is the exact size of the finished file,
-    or of its parts of at most `split_max_bytes` each, where that is not 0, and `divergence` holds with the KV cache types of `cache`. `steps` replace
-    the weights of some unquantized tensors, in the format that they are stored in.
+    or of its parts of at most `split_max_bytes` each, where that is not 0, and `divergence` holds with the KV cache types of `cache`. `steps` move
+    channels before tensors are quantized, or replace the weights of some unquantized tensors after it, in the format that they are stored in.
     """
 
     schema_version: Literal[2] = 2
@@ -177,7 +210,7 @@ class Plan(_Record):
     cache: PlannedCache = PlannedCache()
     importance: ImportanceFile
     rounding: PlannedRounding
-    steps: tuple[CalibratedRouters, ...] = ()
+    steps: tuple[PlannedStep, ...] = ()
     found: Provenance
 
     def to_json(self) -> str:
@@ -217,6 +250,8 @@ def _first_fault(error: ValueError) -> str:
     parts = [str(part) for part in fault["loc"]]
     if parts[:1] == ["rounding"]:  # the next part names which of the two record types it is
         del parts[1:2]
+    if parts[:1] == ["steps"]:  # the third does
+        parts[2:3] = ["step"] if fault["type"].startswith("union_tag") else []
     where = ".".join(parts)
     if fault["type"] == "extra_forbidden":
         return f"it has the unknown key '{where}'; remove it or correct its spelling"

@@ -10,17 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from benchmarks.published_tables.__main__ import print_assignment, print_bytes, print_prior, print_whole
+from benchmarks.published_tables.__main__ import main, print_assignment, print_bytes, print_prior, print_whole
 from benchmarks.published_tables.assignment import contest, instance
 from benchmarks.published_tables.byte_maps import ByteMap, byte_map
 from benchmarks.published_tables.greedy_assigner import greedy_choice
 from benchmarks.published_tables.kinship import kinship, siblings
 from benchmarks.published_tables.left_out import atlas, chosen_pairs, judged
 from benchmarks.published_tables.links import Question, coverage, kriging, mean_curve, sum_alone
-from benchmarks.published_tables.priors import prior
+from benchmarks.published_tables.priors import learned, prior
 from benchmarks.published_tables.tables import MAINLINE, Published, read_tables
 from bitwright.errors import UserError
 from bitwright.predictors import summed
+from bitwright.predictors.sensitivity.names.published_models import parsed
 from bitwright.search import solve
 
 ROLES = {"attn_q": (64, 256), "ffn_down": (256, 512), "ffn_up": (512, 256)}
@@ -200,9 +201,20 @@ def test_singles_in_a_type_without_a_curve_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_prior_ranks_the_tensors_of_a_model_left_out(models: tuple[Published, ...]) -> None:
+    known = tuple(learned(model) for model in models)
     for model, published in enumerate(models):
-        guess = prior(models, model, kinship(models)[model], [])
+        guess = prior(models, model, [], of=known)
         assert spearmanr(guess, list(published.singles.values()))[0] > 0.9
+
+
+def test_what_the_package_learns_from_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path / "tables" / "model", 0)
+    monkeypatch.setattr("sys.argv", ["", str(tmp_path / "tables"), "--write", str(tmp_path / "learned.json")])
+    main()
+    (model,) = parsed((tmp_path / "learned.json").read_text(encoding="utf-8"))
+    assert model.name == "model"
+    assert model.family.roles == frozenset(ROLES)
+    assert np.diff(model.by_role["attn_q"])[4] > 0  # the last blocks are the most sensitive
 
 
 def test_every_part_prints_a_line_for_each_model(models: tuple[Published, ...], capsys: pytest.CaptureFixture[str]) -> None:

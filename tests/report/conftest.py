@@ -57,7 +57,7 @@ def candidates(space: Space, table: np.ndarray, budget_bytes: int) -> Iterator[C
         true = nats * float(np.exp(rng.normal(0.05, 0.06)))
         quality = Quality(true, 0.035 * true, 17.3 * float(np.exp(1.1 * true)), float(np.exp(-1.4 * true**0.6)), 65_536)
         known = quality if measured else None
-        return Candidate(label, kind, choice, space.total_bytes(choice), space.bits_per_weight(choice), nats, known, chosen)
+        return Candidate(label, kind, choice, space.total_bytes(choice), space.bits_per_weight(choice), nats, nats, known, chosen)
 
     for name in ("Q4_0", "IQ4_NL", "Q4_1", "Q5_0", "Q5_1", "Q8_0"):
         form = LLAMA_CPP.format(name)
@@ -89,6 +89,7 @@ def summary() -> RunSummary:
         space=space,
         table=table,
         front_sizes_bytes=sizes[order],
+        front_sums=table[np.arange(len(space.units)), front].sum(axis=1)[order],
         front_nats=table[np.arange(len(space.units)), front].sum(axis=1)[order],
         candidates=tuple(candidates(space, table, budget_bytes)),
         courses=(),

@@ -111,7 +111,11 @@ def test_the_common_format_is_near_four_bits_and_offered_everywhere(summary: Run
 def test_a_run_with_less_to_tell_has_a_page_too(summary: RunSummary) -> None:
     bare = replace(summary.chosen, measured=None, predicted_nats=0.0)
     nothing = np.zeros(0)
-    text = page(replace(summary, budget=None, candidates=(bare,), stages=(), front_sizes_bytes=nothing.astype(np.int64), front_nats=nothing))
+    text = page(
+        replace(
+            summary, budget=None, candidates=(bare,), stages=(), front_sizes_bytes=nothing.astype(np.int64), front_sums=nothing, front_nats=nothing
+        )
+    )
     assert "not measured" in text
     assert "There was no budget." in text
     assert 'class="budget" x1="' in text  # in the legend only

@@ -16,8 +16,10 @@ from bitwright.errors import PlanError
 from bitwright.spaces import (
     CacheTypes,
     CalibratedRouters,
+    Healed,
     ImportanceFile,
     Kept,
+    MovedChannels,
     Plan,
     PlannedDivergence,
     PlannedModel,
@@ -51,7 +53,10 @@ PLANS = st.builds(
     rounding=st.one_of(
         st.builds(RequantizedCodes, searched=TEXT, shipped=TEXT), st.builds(Kept, searched=TEXT, shipped=TEXT, path=TEXT, sha256=TEXT)
     ),
-    steps=st.tuples() | st.tuples(st.builds(CalibratedRouters, ridge=st.floats(1e-9, 1e9), path=TEXT, sha256=TEXT)),
+    steps=st.tuples()
+    | st.tuples(st.builds(CalibratedRouters, ridge=st.floats(1e-9, 1e9), path=TEXT, sha256=TEXT))
+    | st.tuples(st.just(Healed(tokens=512)))
+    | st.tuples(st.builds(MovedChannels, step=st.sampled_from(["scale", "order-channels", "rotate"]), path=TEXT, sha256=TEXT)),
     found=st.builds(Provenance, bitwright=TEXT, strategy=TEXT, sensitivity=TEXT, calibration=TEXT, seed=st.integers(-(2**31), 2**31), budget=TEXT),
 )
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)

@@ -41,19 +41,6 @@ class BlockCodes:
         """Return the values `(n_blocks, block)` of the code of zeros and of that of ones, given blocks `(n_blocks, block_bytes)`."""
         return self._decoded(packed & ~self._mask), self._decoded(packed | self._mask)
 
-    def nearest(self, weights: Floats, low: Floats, step: Floats) -> tuple[NDArray[np.uint8], Floats]:
-        """Return the code of the nearest level for each of `weights`, and that level; `low` and `step` are those of `grid`, all of one shape.
-
-        A level differs from libggml's in the last bit of float32 at most.
-        """
-        t = np.divide(weights - low, step, out=np.zeros_like(weights), where=step != 0)
-        if self._linear:
-            first, width, last = self._linear
-            at = np.clip(np.rint((t - first) * width), 0, last).astype(np.intp)
-        else:
-            at = np.searchsorted(self._middles, t)
-        return self._ascending[at], low + step * self._sorted[at]
-
     def with_codes(self, packed: Bytes, codes: NDArray[np.uint8]) -> Bytes:
         """Return blocks `(n_blocks, block_bytes)` with the scales of `packed` and other `codes` `(n_blocks, block)`."""
         bits = np.unpackbits(packed, axis=1, bitorder="little")
@@ -75,31 +62,60 @@ class BlockCodes:
         return np.packbits(mask, bitorder="little")
 
     @cached_property
-    def _ascending(self) -> NDArray[np.uint8]:
+    def ascending(self) -> NDArray[np.uint8]:
         """Codes that libggml writes, in the order of their levels."""
         order = np.argsort(self.levels)
         return order[np.isfinite(self.levels[order])].astype(np.uint8)
 
     @cached_property
-    def _sorted(self) -> Floats:
-        return self.levels[self._ascending]
-
-    @cached_property
-    def _middles(self) -> Floats:
-        middles: Floats = np.asarray((self._sorted[1:] + self._sorted[:-1]) / 2, dtype=np.float32)
-        return middles
-
-    @cached_property
-    def _linear(self) -> tuple[np.float32, np.float32, int] | None:
-        """Lowest level, levels per unit of `t`, and the last index, where levels are evenly spaced."""
-        steps = np.diff(self._sorted)
-        if not np.allclose(steps, steps.mean(), rtol=1e-4):
-            return None
-        last = len(steps)
-        return self._sorted[0], np.float32(last / (self._sorted[-1] - self._sorted[0])), last
+    def levels_per_step(self) -> np.float32:
+        """Levels from that of the code of zeros to that of ones, 0 where levels are not evenly spaced."""
+        levels = self.levels[self.ascending]
+        steps = np.diff(levels)
+        even = np.allclose(steps, steps.mean(), rtol=1e-4)
+        return np.float32(len(steps) / (levels[-1] - levels[0]) if even else 0)
 
     def _decoded(self, packed: Bytes) -> Floats:
         return dequantize(np.ascontiguousarray(packed).reshape(-1), self.form.name, (len(packed), self.form.block))
+
+
+class ColumnRounder:
+    """Rounding of weights, column after column, to the levels that the scales of blocks `(n_blocks, block_bytes)` give.
+
+    A level differs from libggml's in the last bits of float32 at most. A matrix has thousands of columns, so each takes few operations of numpy, in
+    place where they can be.
+    """
+
+    def __init__(self, codes: BlockCodes, packed: Bytes) -> None:
+        low, step = codes.grid(packed)
+        self._ascending, self._levels, self._width = codes.ascending, codes.levels[codes.ascending], codes.levels_per_step
+        if self._width:
+            low, step = low + self._levels[0] * step, step / self._width
+        self._low, self._step = low, step
+        self._per_step = np.divide(np.float32(1), step, out=np.zeros_like(step), where=step != 0)
+        self._middles: Floats = np.asarray((self._levels[1:] + self._levels[:-1]) / 2, dtype=np.float32)
+        self._at = np.zeros(low.shape, dtype=np.float32)  # places of the chosen levels among those of the format
+
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """Codes `(n_blocks, block)` of the columns as they were rounded."""
+        found: NDArray[np.uint8] = self._ascending[self._at.T.astype(np.intp)]
+        return found
+
+    def rounded(self, i: int, weights: Floats) -> Floats:
+        """Return the nearest levels for the `weights` `(n_blocks,)` of column `i`, and keep their codes."""
+        at = np.subtract(weights, self._low[i], out=self._at[i])
+        at *= self._per_step[i]
+        if self._width:
+            np.rint(at, out=at)
+            np.maximum(at, np.float32(0), out=at)
+            nearest: Floats = np.minimum(at, np.float32(len(self._levels) - 1), out=at) * self._step[i]
+        else:
+            places = np.searchsorted(self._middles, at)
+            at[:] = places
+            nearest = self._levels[places] * self._step[i]
+        nearest += self._low[i]
+        return nearest
 
 
 @cache

@@ -1,18 +1,18 @@
 """Error feedback for ggml's block formats: OBS/GPTQ on blocks that any llama.cpp decodes.
 
 Optimal Brain Surgeon (Hassibi & Stork, NeurIPS 1993) as GPTQ runs it (Frantar et al., ICLR 2023, Algorithm 1), on grids whose scales libggml chooses.
-With the second moments H of a layer's inputs and T the upper Cholesky factor of (H + λ I)⁻¹, blocks of columns are quantized one after another, those
-of the largest activations first:
+With the second moments H of a layer's inputs and U upper triangular with U Uᵀ = H + λ I, changes d = w − q of a row's weights cost Σ (Uᵀ d)ᵢ².
+Blocks of columns are quantized one after another, those of the largest activations first:
 
-1. libggml quantizes the block as its weights are by now, with the importance diag((T_bbᵀ T_bb)⁻¹): the moments that remain once all later columns
-   adapt. Scales are kept, codes are not.
-2. Within the block each column is rounded to the nearest of its levels, and its error e = (w − q) / T_ii is subtracted from the columns after it as
-   e · T_i,i: (equation 2).
-3. The errors of the block are subtracted from all later blocks (equation 4).
+1. libggml quantizes the block as its weights are wanted by now, w_b + U_bb⁻ᵀ · U_{<b,b}ᵀ d_{<b}: the best ones given the changes before it, if
+   all later columns adapt. The importance is diag(U_bb U_bbᵀ), the moments that then remain. Scales are kept, codes are not.
+2. Within the block each column is rounded to the nearest of its levels to w_i + (Σ_{j<i} U_ji d_j) / U_ii.
 
-Formats of a codebook, whose weights share their bits (`ggml_codes.py`), keep libggml's codes in place of step 2, and e solves
-e · T_bb = w − q. The importance of step 1 is tried beside that of the calibration text, and every row keeps the one of the smaller Σ e²,
-which is what the block adds to the quadratic error of the layer.
+That is GPTQ (its T is U⁻¹, equations 2 and 4) with sums over what came before in place of subtractions from what comes after, so that nothing is
+inverted but the small triangles of blocks.
+
+Formats of a codebook, whose weights share their bits (`ggml_codes.py`), keep libggml's codes in place of step 2. The importance of step 1 is tried
+beside that of the calibration text, and every row keeps the one that adds less to its quadratic error.
 
 Differs from GPTQ in that scales are those of libggml's weighted search on the current weights, that the order is one of blocks, so that
 the bytes are ordinary blocks, and that H is shrunk towards its diagonal by what sampling errs: the diagonal is multiplied by
@@ -22,15 +22,15 @@ Journal of Multivariate Analysis 2004; the factor was measured on held-out text)
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import strtri
 
 from bitwright.compress.codecs.codec import Codec, require_quantizable
 from bitwright.compress.codecs.ggml import GgmlCodec
-from bitwright.compress.codecs.ggml_codes import BlockCodes, block_codes
-from bitwright.compress.codecs.rounding.feedback import factor
+from bitwright.compress.codecs.ggml_codes import BlockCodes, ColumnRounder, block_codes
+from bitwright.compress.codecs.rounding.feedback import square_root
 from bitwright.compress.codecs.rounding.gptq import Order, by_activation
 from bitwright.compress.models.gguf.libggml import dequantize, quantize
 from bitwright.compress.models.source import Bytes, Floats
@@ -75,17 +75,18 @@ class GgmlErrorFeedback(Codec):
         """
         if not isinstance(form, BlockFormat) or form.block == 1 or self.tensor not in self.moments:
             return _PLAIN.encode(weights, form, importance)
-        moments = self.moments[self.tensor][self.expert].astype(np.float64)
-        require_quantizable(weights, form, moments.diagonal()[None].astype(np.float32), most=self.largest_weight(form))
-        moments[np.diag_indices(len(moments))] *= 1 + self.shrinkage * len(moments) / _n_tokens(moments, importance)
-        diagonal = moments.diagonal().reshape(-1, form.block)
-        blocks = self.order(diagonal.sum(axis=1))
+        moments = self.moments[self.tensor][self.expert]
+        diagonal = moments.diagonal().astype(np.float64)
+        require_quantizable(weights, form, diagonal[None].astype(np.float32), most=self.largest_weight(form))
+        diagonal *= 1 + self.shrinkage * len(moments) / _n_tokens(diagonal, importance)
+        by_block = diagonal.reshape(-1, form.block)
+        blocks = self.order(by_block.sum(axis=1))
         columns = (blocks[:, None] * form.block + np.arange(form.block)).reshape(-1)
-        t = factor(moments[np.ix_(columns, columns)], _DAMPING)
-        work = _Blocks(form, np.ascontiguousarray(weights.T[columns], dtype=np.float32), t, self.largest_weight(form))
+        root = _root(moments, diagonal, columns)
+        work = _Blocks(form, np.ascontiguousarray(weights.T[columns], dtype=np.float32), root, self.largest_weight(form))
         packed = np.empty((len(weights), len(blocks), form.size_bytes((1, form.block))), dtype=np.uint8)
         for position, block in enumerate(blocks):
-            packed[:, block] = work.quantized(position, diagonal[block])
+            packed[:, block] = work.quantized(position, by_block[block])
         return packed.reshape(-1)
 
     def decode(self, packed: Bytes, form: Format, shape: tuple[int, int]) -> Floats:
@@ -93,78 +94,87 @@ class GgmlErrorFeedback(Codec):
         return _PLAIN.decode(packed, form, shape)
 
 
-def _n_tokens(moments: NDArray[np.float64], importance: Floats) -> float:
-    """Return the number of tokens: `moments` are sums over them and the importance is a mean. One for each column where it is not known."""
-    mean, total = float(importance.mean(dtype=np.float64)) if len(importance) else 0.0, float(moments.diagonal().mean())
-    return max(total / mean, 1.0) if mean > 0 and total > 0 else float(len(moments))
+def _n_tokens(diagonal: NDArray[np.float64], importance: Floats) -> float:
+    """Return the number of tokens: moments, whose `diagonal` is given, are sums over them and the importance is a mean. One for each column where it
+    is not known.
+    """
+    mean, total = float(importance.mean(dtype=np.float64)) if len(importance) else 0.0, float(diagonal.mean())
+    return max(total / mean, 1.0) if mean > 0 and total > 0 else float(len(diagonal))
+
+
+def _root(moments: Floats, diagonal: NDArray[np.float64], columns: NDArray[np.int64]) -> Floats:
+    """Return U of the moments `(n_columns, n_columns)` with another `diagonal`, in the order `columns`.
+
+    In float32, as the moments are: the diagonal is larger than theirs by far more than what rounding changes, so that all stays positive definite.
+    """
+    ordered: Floats = np.take(moments[columns], columns, axis=1)
+    ordered[np.diag_indices(len(ordered))] = diagonal[columns]
+    return square_root(ordered, _DAMPING)
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """Quantized block: bytes `(n_rows, block_bytes)` and errors `(block, n_rows)`."""
+    """Quantized block: bytes `(n_rows, block_bytes)` and the weights that they stand for, `(block, n_rows)`."""
 
     packed: Bytes
-    errors: Floats
-
-    @cached_property
-    def loss(self) -> Floats:
-        """Quadratic error that each row adds, `(n_rows,)`."""
-        squared: Floats = np.einsum("ij,ij->j", self.errors, self.errors)
-        return squared
+    levels: Floats
 
 
 class _Blocks:
-    """State of one matrix: `w` `(n_columns, n_rows)` are the current weights, in the order in which columns are quantized."""
+    """State of one matrix: weights `(n_columns, n_rows)` in the order in which columns are quantized, and U of the moments in that order."""
 
-    def __init__(self, form: BlockFormat, w: Floats, t: Floats, largest: float) -> None:
-        self._form, self._w, self._t, self._largest = form, w, t, largest
+    def __init__(self, form: BlockFormat, weights: Floats, u: Floats, largest: float) -> None:
+        self._form, self._weights, self._u, self._largest = form, weights, u, largest
+        self._changes = np.empty_like(weights)
         self._codes = block_codes(form)
 
     def quantized(self, position: int, diagonal: NDArray[np.float64]) -> Bytes:
-        """Quantize the block at `position` and subtract its errors from those after it: bytes `(n_rows, block_bytes)`.
+        """Quantize the block at `position` by the changes before it: bytes `(n_rows, block_bytes)`.
 
         `diagonal` `(block,)` are the moments of its columns.
         """
         start, stop = position * self._form.block, (position + 1) * self._form.block
-        np.clip(self._w[start:stop], -self._largest, self._largest, out=self._w[start:stop])
-        t = self._t[start:stop, start:stop]
-        wide = t.astype(np.float64)
-        remaining = np.asarray(np.linalg.inv(wide.T @ wide).diagonal(), dtype=np.float64)
-        found = self._candidate(self._w[start:stop], t, remaining)
-        if self._codes is None:
-            found = _better(found, self._candidate(self._w[start:stop], t, diagonal))
-        self._w[stop:] -= self._t[start:stop, stop:].T @ found.errors
+        block, u = self._weights[start:stop], self._u[start:stop, start:stop]
+        before = self._u[:start, start:stop].T @ self._changes[:start]
+        wanted = block + strtri(u)[0].T @ before
+        np.clip(wanted, -self._largest, self._largest, out=wanted)
+        remaining = np.einsum("ij,ij->i", u, u, dtype=np.float64)
+        found = self._by_ggml(wanted, remaining)
+        if self._codes is not None:
+            found = _fed_back(block, found.packed, before, u=u, codes=self._codes)
+        else:
+            found = _better(found, self._by_ggml(wanted, diagonal), wanted, u)
+        np.subtract(block, found.levels, out=self._changes[start:stop])
         return found.packed
 
-    def _candidate(self, current: Floats, t: Floats, importance: NDArray[np.float64]) -> _Candidate:
-        rows = np.ascontiguousarray(current.T)
-        packed = quantize(rows, self._form, _relative(importance)).reshape(len(rows), -1)
-        if self._codes is not None:
-            return _fed_back(current, packed, t, codes=self._codes)
-        change = current - dequantize(packed.reshape(-1), self._form.name, (len(rows), self._form.block)).T
-        return _Candidate(packed, np.asarray(np.linalg.inv(t.astype(np.float64)).T @ change, dtype=np.float32))
+    def _by_ggml(self, wanted: Floats, importance: NDArray[np.float64]) -> _Candidate:
+        rows = np.ascontiguousarray(wanted.T)
+        packed = quantize(rows, self._form, _relative(importance))
+        return _Candidate(packed.reshape(len(rows), -1), dequantize(packed, self._form.name, rows.shape).T)
 
 
-def _fed_back(current: Floats, packed: Bytes, t: Floats, *, codes: BlockCodes) -> _Candidate:
-    """Round the columns of a block one after another to the levels of its scales in `packed`."""
-    low, step = codes.grid(packed)
-    w, errors = current.copy(), np.empty_like(current)
-    found = np.empty(current.shape, dtype=np.uint8)
-    n_columns = len(w)
+def _fed_back(weights: Floats, packed: Bytes, before: Floats, *, u: Floats, codes: BlockCodes) -> _Candidate:
+    """Round the columns of a block one after another to the levels of its scales in `packed`; `before` `(block, n_rows)` are U_{<b,b}ᵀ d_{<b}."""
+    rounder, levels, changes = ColumnRounder(codes, packed), np.empty_like(weights), np.empty_like(weights)
+    n_columns, per_root = len(weights), 1 / u.diagonal()
     for start in range(0, n_columns, _AT_ONCE):
         stop = min(start + _AT_ONCE, n_columns)
+        before[start:stop] += u[:start, start:stop].T @ changes[:start]
         for i in range(start, stop):
-            found[i], rounded = codes.nearest(w[i], low[i], step[i])
-            errors[i] = (w[i] - rounded) / t[i, i]
-            w[i + 1 : stop] -= t[i, i + 1 : stop, None] * errors[i]
-        w[stop:] -= t[start:stop, stop:].T @ errors[start:stop]
-    return _Candidate(codes.with_codes(packed, np.ascontiguousarray(found.T)), errors)
+            wanted = u[start:i, i] @ changes[start:i]
+            wanted += before[i]
+            wanted *= per_root[i]
+            wanted += weights[i]
+            levels[i] = rounder.rounded(i, wanted)
+            np.subtract(weights[i], levels[i], out=changes[i])
+    return _Candidate(codes.with_codes(packed, rounder.codes), levels)
 
 
-def _better(first: _Candidate, second: _Candidate) -> _Candidate:
-    """Return the rows of either candidate that add less error."""
-    is_second = second.loss < first.loss
-    return _Candidate(np.where(is_second[:, None], second.packed, first.packed), np.where(is_second, second.errors, first.errors))
+def _better(first: _Candidate, second: _Candidate, wanted: Floats, u: Floats) -> _Candidate:
+    """Return the rows of either candidate that add less error to the layer than the `wanted` weights `(block, n_rows)` would."""
+    errors = [np.square(u.T @ (wanted - candidate.levels)).sum(axis=0) for candidate in (first, second)]
+    is_second = errors[1] < errors[0]
+    return _Candidate(np.where(is_second[:, None], second.packed, first.packed), np.where(is_second, second.levels, first.levels))
 
 
 def _relative(importance: NDArray[np.float64]) -> Floats:

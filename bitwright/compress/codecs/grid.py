@@ -10,6 +10,7 @@ symmetric range as in compressed-tensors (`calculate_qparams`, `dequantize`): ze
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +76,14 @@ class Grid(ABC):
     def values(self, codes: Codes, placement: Placement) -> Floats:
         """Dequantize codes to float32 `(..., group)`."""
 
+    @abstractmethod
+    def directions(self, codes: Codes, placement: Placement) -> tuple[Floats, ...]:
+        """Return the derivatives of the values `(..., group)` by the scale, and by the minimum where one is stored."""
+
+    @abstractmethod
+    def stepped(self, placement: Placement, steps: Sequence[Floats]) -> Placement:
+        """Return the placement with `steps` `(...)` added to scale, and minimum where one is stored, rounded to what the format stores."""
+
     def nearest(self, weights: Floats, placement: Placement) -> Codes:
         """Return the code `(..., group)` of the level nearest to each weight, 0 if all levels coincide."""
         scale = placement.scale[..., None]
@@ -100,6 +109,15 @@ class MinimumGrid(Grid):
         minimum = _rounded(offset, torch.float16)
         return Placement(placement.scale, minimum, minimum)
 
+    def directions(self, codes: Codes, placement: Placement) -> tuple[Floats, ...]:  # noqa: ARG002
+        """Return the codes, by the scale, and ones, by the minimum."""
+        return codes.astype(np.float32), np.ones(codes.shape, dtype=np.float32)
+
+    def stepped(self, placement: Placement, steps: Sequence[Floats]) -> Placement:
+        """Return scale and minimum changed, rounded to half floats."""
+        minimum = _rounded(placement.anchor + steps[1], torch.float16)
+        return Placement(_rounded(placement.scale + steps[0], torch.float16), minimum, minimum)
+
     def values(self, codes: Codes, placement: Placement) -> Floats:
         """Return code times scale plus minimum, float32 `(..., group)`."""
         values: Floats = codes.astype(np.float32) * placement.scale[..., None] + placement.anchor[..., None]
@@ -122,6 +140,15 @@ class ZeroPointGrid(Grid):
     def moved(self, placement: Placement, offset: Floats) -> Placement:
         """Return the placement with the zero point nearest to `offset` `(...)`."""
         return self._at(placement.scale, offset)
+
+    def directions(self, codes: Codes, placement: Placement) -> tuple[Floats, ...]:
+        """Return code minus zero point, by the scale."""
+        return (codes.astype(np.float32) - placement.anchor[..., None],)
+
+    def stepped(self, placement: Placement, steps: Sequence[Floats]) -> Placement:
+        """Return the scale changed, and the same zero point."""
+        scale = _rounded(placement.scale + steps[0], self.dtype)
+        return Placement(scale, placement.anchor, -placement.anchor * scale)
 
     def values(self, codes: Codes, placement: Placement) -> Floats:
         """Return code minus zero point, times scale, float32 `(..., group)`."""
@@ -154,6 +181,15 @@ class SymmetricGrid(Grid):
         """Return `placement`: symmetric levels cannot move."""
         return placement
 
+    def directions(self, codes: Codes, placement: Placement) -> tuple[Floats, ...]:
+        """Return code minus zero point, by the scale."""
+        return (codes.astype(np.float32) - placement.anchor[..., None],)
+
+    def stepped(self, placement: Placement, steps: Sequence[Floats]) -> Placement:
+        """Return the scale changed, and the same zero point."""
+        scale = _rounded(placement.scale + steps[0], self.dtype)
+        return Placement(scale, placement.anchor, -placement.anchor * scale)
+
     def values(self, codes: Codes, placement: Placement) -> Floats:
         """Return code minus zero point, times scale, float32 `(..., group)`."""
         return _products(codes, placement)
@@ -180,6 +216,14 @@ class SignGrid(Grid):
     def moved(self, placement: Placement, offset: Floats) -> Placement:  # noqa: ARG002
         """Return `placement`: the levels are symmetric."""
         return placement
+
+    def directions(self, codes: Codes, placement: Placement) -> tuple[Floats, ...]:  # noqa: ARG002
+        """Return the signs, by s."""
+        return (2 * codes.astype(np.float32) - 1,)
+
+    def stepped(self, placement: Placement, steps: Sequence[Floats]) -> Placement:
+        """Return s changed."""
+        return self.scaled(_rounded(placement.anchor + steps[0], torch.float16))
 
     def values(self, codes: Codes, placement: Placement) -> Floats:
         """Return −s for code 0 and s for code 1, float32 `(..., group)`."""
@@ -217,10 +261,23 @@ class Float8Grid(Grid):
         codes: Codes = held.to(torch.float8_e4m3fn).view(torch.uint8).numpy()
         return codes
 
+    def directions(self, codes: Codes, placement: Placement) -> tuple[Floats, ...]:  # noqa: ARG002
+        """Return the FP8 numbers, by the scale."""
+        return (_floats(codes),)
+
+    def stepped(self, placement: Placement, steps: Sequence[Floats]) -> Placement:
+        """Return the scale changed."""
+        return self.scaled(_rounded(placement.scale + steps[0], self.dtype))
+
     def values(self, codes: Codes, placement: Placement) -> Floats:
         """Return FP8 number times scale, float32 `(..., group)`."""
-        floats: Floats = torch.from_numpy(np.ascontiguousarray(codes)).view(torch.float8_e4m3fn).float().numpy()
-        return floats * placement.scale[..., None]
+        return _floats(codes) * placement.scale[..., None]
+
+
+def _floats(codes: Codes) -> Floats:
+    """Return the FP8 numbers of bytes, float32."""
+    floats: Floats = torch.from_numpy(np.ascontiguousarray(codes)).view(torch.float8_e4m3fn).float().numpy()
+    return floats
 
 
 def _step(low: Floats, high: Floats, n_levels: int) -> Floats:

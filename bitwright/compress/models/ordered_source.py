@@ -44,6 +44,10 @@ class PartOrder:
         return found.hexdigest() if self.rows or self.columns else ""
 
 
+#: the order that every tensor has
+UNMOVED = PartOrder({}, {})
+
+
 def whole_structure(source: Source) -> Structure:
     """Return the structure of all of a model: its groups of heads and channels, by block.
 

@@ -13,8 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from bitwright.compress import GgufSource, Model, PackedTensors, Source, Weights, applied, extremes, integer_codec, quantized_cache
+from bitwright.compress import (
+    GgufSource,
+    Model,
+    PackedTensors,
+    ReparametrizedSource,
+    Source,
+    Weights,
+    applied,
+    extremes,
+    integer_codec,
+    quantized_cache,
+)
 from bitwright.engines.check_request import CheckRequest
 from bitwright.engines.check_result import (
     HEALTHY_NATS,
@@ -36,6 +48,7 @@ from bitwright.engines.llama_cpp.runtime import LlamaCpp
 from bitwright.engines.llama_cpp.split_gguf_container import split_bytes
 from bitwright.engines.llama_cpp.structured_source import StructuredSource
 from bitwright.engines.llama_cpp.target import LLAMA_CPP
+from bitwright.engines.moved_channels import moved_source
 from bitwright.errors import ModelError
 from bitwright.objectives import is_mixture, next_token_log_probabilities
 from bitwright.spaces import CacheTypes, Plan
@@ -141,20 +154,20 @@ def check_in_llama_cpp(request: CheckRequest) -> LlamaCppCheck:
     require_window(model, max(lengths))
     built, n_threads = GgufSource(path), torch.get_num_threads()
     kept = None if plan.structure is None else StructuredSource(model.source, plan.structure.kept)
+    moved = moved_source(plan, model.source)
     _require_alike(kept or model.source, built)
     with request.progress.stage("Checking the file in llama.cpp", 2 * len(contexts)) as advance, _reference_file(model) as reference:
         original_in_torch = next_token_log_probabilities(model, contexts)
-        with applied(model, kept.widened(built) if kept else _weights_of(model, built)), quantized_cache(model, plan.cache.types):
+        with applied(model, kept.widened(built) if kept else _weights_of(model, built, moved)), quantized_cache(model, plan.cache.types):
             planned_in_torch = next_token_log_probabilities(model, contexts)
-        with applied(model, _weights_of(model, GgufSource(reference))):
-            reference_in_torch = next_token_log_probabilities(model, contexts)
+        reference_in_torch = original_in_torch if _is_of(model, reference) else _in_torch(model, reference, contexts)
         n_vocabulary = original_in_torch.shape[1]
         reference_engine = LlamaCpp(reference, n_vocabulary=n_vocabulary, n_threads=n_threads)
-        reference_in_engine = reference_engine.next_tokens(contexts, advance)
+        reference_in_engine = reference_engine.next_tokens(contexts, reference_in_torch, advance)
         reference_speed = reference_engine.generate(prompt, _GENERATED_TOKENS).tokens_per_second
         del reference_engine  # two servers at once would share the cores
         engine = LlamaCpp(path, n_vocabulary=n_vocabulary, n_threads=n_threads, cache=plan.cache.types)
-        planned_in_engine = engine.next_tokens(contexts, advance)
+        planned_in_engine = engine.next_tokens(contexts, planned_in_torch, advance)
     planned_gaps = divergences(planned_in_torch, planned_in_engine)
     return LlamaCppCheck(
         size_promised=_promised_bytes(plan, built),
@@ -224,6 +237,19 @@ def _reference_file(model: Model) -> Iterator[Path]:
         yield path
 
 
-def _weights_of(model: Model, file: GgufSource) -> Weights:
+def _is_of(model: Model, file: Path) -> bool:
+    """Return whether the model was loaded from `file`, so that their weights are the same."""
+    return isinstance(model.source, GgufSource) and model.source.path == file
+
+
+def _in_torch(model: Model, file: Path, contexts: list[NDArray[np.int64]]) -> Floats:
+    with applied(model, _weights_of(model, GgufSource(file))):
+        return next_token_log_probabilities(model, contexts)
+
+
+def _weights_of(model: Model, file: GgufSource, moved: ReparametrizedSource | None = None) -> Weights:
+    """Return the weights of a file for the module, whose channels are where they were before the file's were `moved`."""
     shared = [tensor for tensor in file.tensors if tensor.name in model.pieces]
-    return {tensor.name: lambda tensor=tensor: file.read(tensor) for tensor in shared}  # type: ignore[misc]
+    if moved is None:
+        return {tensor.name: lambda tensor=tensor: file.read(tensor) for tensor in shared}  # type: ignore[misc]
+    return {tensor.name: lambda tensor=tensor: moved.restored(tensor.name, file.read(tensor)) for tensor in shared}  # type: ignore[misc]

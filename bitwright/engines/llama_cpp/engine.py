@@ -38,6 +38,7 @@ class LlamaCppEngine(Engine):
     memory: ClassVar[MemoryModel | None] = LlamaCppMemory()
     parity: ClassVar[Parity | None] = LlamaCppParity()
     chooses_cache_types: ClassVar[bool] = True
+    moves_channels: ClassVar[bool] = True
     ignores_windows: ClassVar[bool] = True
     writes_tensor_types: ClassVar[bool] = True
 

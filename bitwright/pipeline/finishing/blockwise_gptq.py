@@ -6,12 +6,13 @@ moments and of the hidden states. Tensors before the blocks (embeddings) are qua
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bitwright.compress import Model, PackedTensors, matrix_shape
+from bitwright.compress import Floats, Model, matrix_shape
 from bitwright.objectives import Tokens, collect_moments
 from bitwright.pipeline.finishing.block_stream import SEQUENCES_AT_ONCE, Stream, input_stream
 from bitwright.predictors import decoder_blocks
@@ -19,8 +20,17 @@ from bitwright.progress import Progress
 from bitwright.spaces import Format, Tensor, discover
 
 Moments = Mapping[str, NDArray[np.float32]]
+
+
+class WeightsInFormats(Protocol):
+    """Tensors in any format, as weights of the module."""
+
+    def weights(self, tensor: Tensor, form: Format) -> Floats:
+        """Return the weights `(n_rows, n_columns)` of a tensor in a format."""
+
+
 #: moments of some tensors -> packed tensors quantized with them, all in one folder
-LevelsWith = Callable[[Moments], PackedTensors]
+LevelsWith = Callable[[Moments], WeightsInFormats]
 
 
 @contextmanager

@@ -24,12 +24,12 @@ from bitwright.compress import (
     read_imatrix,
     read_pinned_weights,
 )
-from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names, split_engine
+from bitwright.engines import MODEL, Engine, Recipe, engine_named, engine_names, moved_source, split_engine
 from bitwright.errors import BrokenPromiseError, OutputError, PlanError
-from bitwright.pipeline.finishing.planned_structure import Written, order_of, ordered_source, require_structure, written
+from bitwright.pipeline.finishing.planned_structure import Written, compensated_source, order_of, ordered_source, require_structure, written
 from bitwright.pipeline.results import plan_inputs, require_place, require_results
 from bitwright.progress import Progress, Silent
-from bitwright.spaces import ABSENT, DROP, Kept, Plan, Target, Tensor, expert_of
+from bitwright.spaces import ABSENT, DROP, CalibratedRouters, Kept, Plan, Target, Tensor, expert_of
 from bitwright.written_files import digest, withdraw
 
 
@@ -100,7 +100,7 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
         PlanError: the target does not have the rounding, or the importance matrix or saved codes are not those the plan was made with.
     """
     engine, rounding = engine_named(target.name), plan.rounding
-    source = source_of(plan, whole)
+    source, moved = source_of(plan, whole), moved_source(plan, engine.held(whole))
     if isinstance(rounding, Kept):
         codes = PinnedCodes(Path(rounding.path), rounding.sha256)
 
@@ -121,18 +121,23 @@ def packing(plan: Plan, target: Target, whole: Source) -> Callable[[Tensor], Byt
     importance = cut_importance(importance, whole.tensors, target.cut)
     if plan.structure is not None:
         importance = ordered_importance(importance, order_of(plan.structure, engine.held(whole), importance))
-    levels = PackedTensors(Path(), source, codec, importance)
+    levels = PackedTensors(Path(), source, codec, importance if moved is None else moved.squares(importance))
     return lambda tensor: levels.encode(tensor, target.format(plan.formats[tensor.name]))
 
 
 def source_of(plan: Plan, whole: Source) -> Source:
-    """Return the tensors of the model `whole` as the plan's engine holds them, with heads and channels in the plan's order.
+    """Return the tensors of the model `whole` as the plan's engine holds them, with heads and channels in the plan's order and refitted matrices, or
+    moved by its steps.
 
     Raises:
-        PlanError: the importance matrix is not the plan's, or the order is another one.
+        PlanError: the importance matrix or the refitted matrices are not the plan's, the order is another one, or a file of a step is not the one
+            that was measured.
     """
     held = engine_named(plan.target).held(whole)
-    return held if plan.structure is None else ordered_source(plan, held, importance_of(plan, whole))
+    moved = moved_source(plan, held)
+    if moved is not None:
+        return moved
+    return held if plan.structure is None else compensated_source(plan.structure, ordered_source(plan, held, importance_of(plan, whole)))
 
 
 def importance_of(plan: Plan, whole: Source) -> dict[str, Floats]:
@@ -151,7 +156,7 @@ def changed_by_steps(plan: Plan, source: Source) -> dict[str, Floats]:
         PlanError: a file of weights is missing or changed since it was measured, or has a tensor that this model does not have.
     """
     tensors, found = {tensor.name: tensor for tensor in source.tensors}, dict[str, Floats]()
-    for step in plan.steps:
+    for step in (step for step in plan.steps if isinstance(step, CalibratedRouters)):
         for name, weights in read_pinned_weights(Path(step.path), step.sha256).items():
             if name in plan.formats or name not in tensors or tensors[name].shape != weights.shape or tensors[name].stored not in FLOAT_TYPES:
                 raise PlanError(

@@ -2,11 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from bitwright.compress import Bytes, Floats, Model, OrderedSource, PartOrder, Source, ordered_model, part_order
+from bitwright.compress import (
+    Bytes,
+    Floats,
+    Model,
+    OrderedSource,
+    PartOrder,
+    RefittedSource,
+    Source,
+    ordered_model,
+    part_order,
+    read_pinned_weights,
+)
 from bitwright.engines import Engine, NarrowedSource
 from bitwright.errors import PlanError, UserError
-from bitwright.spaces import Plan, PlannedStructure, Tensor
+from bitwright.spaces import MovedChannels, Plan, PlannedStructure, Tensor
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,22 @@ def ordered_source(plan: Plan, source: Source, importance: Mapping[str, Floats])
     return source if plan.structure is None else OrderedSource(source, order_of(plan.structure, source, importance))
 
 
+def compensated_source(planned: PlannedStructure, source: Source) -> Source:
+    """Return the `source` in a plan's order with the refitted matrices of its compensation, where it has one.
+
+    Raises:
+        PlanError: the file of matrices is missing or was changed, or has one that this model does not have.
+    """
+    if planned.compensation is None:
+        return source
+    made = read_pinned_weights(Path(planned.compensation.path), planned.compensation.sha256)
+    shapes = {tensor.name: tensor.shape for tensor in source.tensors}
+    foreign = next((name for name, matrix in made.items() if shapes.get(name) != matrix.shape), "")
+    if foreign:
+        raise PlanError(f"A compensation may have only matrices of its model; {foreign} is none of those in {source.name}: make the plan again.")
+    return RefittedSource(source, made)
+
+
 def model_of(plan: Plan, model: Model, importance: Mapping[str, Floats]) -> Model:
     """Return the model with its heads and channels in the order of a plan, where that has one.
 
@@ -59,6 +87,9 @@ def require_structure(plan: Plan, engine: Engine, source: Source) -> None:
     """
     if plan.structure is None:
         return
+    moving = next((step.step for step in plan.steps if isinstance(step, MovedChannels)), "")
+    if moving:
+        raise PlanError(f"A plan has parts taken away or channels moved, not both; this one has a structure and the step {moving}: remove one.")
     try:
         engine.require_structure(source, ())
         engine.narrowed(source, plan.structure.kept).require_whole_blocks(plan.formats)

@@ -1,6 +1,6 @@
-"""Steps after quantization, named by `--step`, of which there is one: router calibration, QESC (EAC-MoE, ACL 2025).
+"""Step after quantization, named by `--step router-calibration`: QESC (EAC-MoE, ACL 2025).
 
-A step changes the weights of some unquantized tensors. It runs for every candidate before measuring, so the measured model is the one that ships. The
+It changes the weights of some unquantized tensors. It runs for every candidate before measuring, so the measured model is the one that ships. The
 changed weights depend on calibration text and cannot be reproduced, so the run saves them and the plan names their file by path and SHA-256.
 
 Router calibration goes layer by layer. Quantized attention and quantized earlier blocks change a router's input from x to x̂, and so the experts that
@@ -34,7 +34,7 @@ from bitwright.spaces import CalibratedRouters, expert_of
 from bitwright.written_files import digest
 
 RIDGE = 128.0  # tokens; from 1 to 512, only the third digit of the results changes (docs/experts.md)
-_CALIBRATION = "router-calibration"
+CALIBRATION = "router-calibration"
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ class RouterCalibration:
     """Router calibration; see `calibrated_routers`. `ridge` is the weight of the penalty towards the old router, in tokens."""
 
     ridge: float = RIDGE
-    name = _CALIBRATION
+    name = CALIBRATION
 
     @property
     def words(self) -> str:
@@ -150,20 +150,20 @@ class RouterCalibration:
         return CalibratedRouters(ridge=self.ridge, path=str(path.absolute()), sha256=digest(path))
 
 
-def step_named(words: str) -> RouterCalibration:
-    """Parse a step with its optional field: `router-calibration:ridge=32`.
+def calibration_named(words: str) -> RouterCalibration:
+    """Parse router calibration with its optional field: `router-calibration:ridge=32`.
 
     Raises:
-        UserError: there is no such step or field, or the field is not above zero.
+        UserError: there is no such field, or it is not above zero.
     """
     name, _, field = words.partition(":")
     key, _, value = field.partition("=")
-    if name != _CALIBRATION or (field and key != "ridge"):
-        raise UserError(f"A step must be {_CALIBRATION}, or {_CALIBRATION}:ridge=32; '{words}' is not: correct its spelling.")
+    if field and key != "ridge":
+        raise UserError(f"The step {name} may have a ridge, {CALIBRATION}:ridge=32; '{words}' is not that: correct its spelling.")
     try:
         ridge = float(value) if field else RIDGE
     except ValueError:
         ridge = 0.0
     if not 0 < ridge < float("inf"):
-        raise UserError(f"The ridge of {_CALIBRATION} is a number of tokens above 0; '{value}' is not: write {_CALIBRATION}:ridge={RIDGE:g}.")
+        raise UserError(f"The ridge of {CALIBRATION} is a number of tokens above 0; '{value}' is not: write {CALIBRATION}:ridge={RIDGE:g}.")
     return RouterCalibration(ridge)

@@ -1,27 +1,25 @@
 """Candidates for a budget, and the plan made of the best measured one: knapsack optima, the best of the searches, uniform allocations."""
 
 import importlib.metadata
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bitwright.compress import absolute_name
 from bitwright.engines import target_named
-from bitwright.errors import BudgetError, RunError, UserError
+from bitwright.errors import BudgetError, RunError
 from bitwright.objectives import Measurement
 from bitwright.pipeline.finishing.shipped_weights import planned_steps, rounding_of
 from bitwright.pipeline.planning.cost_limits import CostLimit, require_possible
 from bitwright.pipeline.planning.origins import GIVEN, KNAPSACK, Origin, finder, own_best, versions
+from bitwright.pipeline.planning.reductions import by_reduction
 from bitwright.pipeline.pricing.run_space import uniforms
-from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, QUANTIZED, STRUCTURE, Run
+from bitwright.pipeline.run import IMATRIX, IMATRIX_DIGEST, QUANTIZED, Run
 from bitwright.pipeline.settings import OF_MODEL
-from bitwright.search import Row, solve_with_rows
+from bitwright.search import solve_with_rows
 from bitwright.spaces import (
     DEFAULT_CACHE,
-    ORDERED_KINDS,
     Budget,
     CacheTypes,
     Choice,
@@ -29,9 +27,7 @@ from bitwright.spaces import (
     Plan,
     PlannedDivergence,
     PlannedModel,
-    PlannedStructure,
     Provenance,
-    Space,
     chosen_cache,
     file_bytes,
     has_cache,
@@ -86,22 +82,6 @@ def candidates(run: Run, size_bytes: int, limits: tuple[CostLimit, ...] = (), *,
     searched = _searched(run, size_bytes, limits, method)
     taken = {tuple(choice.tolist()) for choice in (*found.values(), *uniform.values())}
     return found | {name: choice for name, choice in searched.items() if tuple(choice.tolist()) not in taken} | uniform
-
-
-def by_reduction(space: Space, table: NDArray[np.float64], size_bytes: int, rows: tuple[Row, ...]) -> dict[str, Choice]:
-    """Return the exact optima of `table` `(n_units, n_formats)` within bits alone, and within bits and one reduction each, by name; none where there
-    are only bits, and those that fit.
-    """
-    reductions = np.array([form.reduction for form in space.formats])
-    there = dict.fromkeys(reductions[space.offered.any(axis=0)].tolist())
-    found: dict[str, Choice] = {}
-    for reduction in there if there.keys() - {""} else ():
-        offered = space.offered & np.isin(reductions, ["", reduction])
-        if offered.any(axis=1).all():
-            with suppress(UserError):
-                choice = solve_with_rows(space.narrowed(offered), table, 8 * size_bytes, rows=rows).choice
-                found[f"{KNAPSACK}, bits {f'and {reduction}' if reduction else 'alone'}"] = choice
-    return found
 
 
 def own_candidate(run: Run, size_bytes: int, limits: tuple[CostLimit, ...], *, method: str) -> dict[str, Choice]:
@@ -166,7 +146,6 @@ def promised_plan(
         target_version=target.version,
         model=_planned_model(run),
         formats=formats,
-        structure=_planned_structure(run),
         size_bytes=file_bytes(space, choice),
         split_max_bytes=settings.split_max_bytes,
         divergence=promise,
@@ -189,14 +168,6 @@ def promised_plan(
             versions=versions(),
         ),
     )
-
-
-def _planned_structure(run: Run) -> PlannedStructure | None:
-    """Return the structure of the whole model, in the order of a run that may take parts away; None of any other."""
-    if not run.settings.structure:
-        return None
-    ordered = [kind for kind in run.settings.structure if kind in ORDERED_KINDS]
-    return PlannedStructure.model_validate({**json.loads(run.store.text(STRUCTURE)), "ordered": ordered})
 
 
 def _planned_model(run: Run) -> PlannedModel:

@@ -12,6 +12,7 @@ from bitwright.engines import Anatomy, Serving, engine_named, memory_model_named
 from bitwright.errors import DeviceError
 from bitwright.objectives import Cost, CostObjective, Reading, bits_cost, bytes_cost, reading
 from bitwright.pipeline.planning.cost_limits import Conditions, CostLimit
+from bitwright.pipeline.pricing.link import link_of
 from bitwright.pipeline.run import Run
 from bitwright.report import CostFront
 from bitwright.search import surface
@@ -163,7 +164,7 @@ def cost_front(run: Run, cost: Cost, *, device: Device | None, candidates: Itera
     Raises:
         UserError: the cost is not known for a pair that the run offers.
     """
-    space, scale = run.space, run.scale
+    space, link = run.space, link_of(run)
     found = surface(space, run.table, cost.table)
     objective, named = cost.objective, "" if device is None else device.name
     return CostFront(
@@ -172,6 +173,6 @@ def cost_front(run: Run, cost: Cost, *, device: Device | None, candidates: Itera
         device=named if objective.needs_device else "",
         sizes_bytes=found.size_bits // 8,
         taken=found.taken + cost.fixed,
-        nats=scale.factor * found.loss,
+        nats=link.nats(found.loss),
         of_candidates=np.array([float(cost.of(choice)) for choice in candidates]),
     )

@@ -55,6 +55,15 @@ def measure_candidates(loaded: LoadedRun, run: Run, choices: Sequence[Choice]) -
     _measure(loaded, run, choices, ships=choices if run.settings.remeasures else (), others=())
 
 
+def measure_shipped(loaded: LoadedRun, variants: Sequence[Run], choice: Choice) -> None:
+    """Measure the quality of a choice as each of the `variants` of a run ships it, those that have not measured it yet."""
+    pending = [run for run in variants if tuple(choice.tolist()) not in run.shipped]
+    if pending:
+        with referenced(loaded, loaded.texts.held_out) as reference:
+            for run in pending:
+                _as_shipped(loaded, run, [choice], reference)
+
+
 def judge(
     loaded: LoadedRun, run: Run, named: Mapping[str, Choice], objectives: Sequence[NamedObjective], *, device: Device | None = None
 ) -> CandidateScores:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from bitwright.compress import open_source
 from bitwright.engines import engine_named
 from bitwright.errors import UserError
+from bitwright.pipeline.pricing.link import link_of
 from bitwright.pipeline.run import Run
 from bitwright.report import RulePrice, RulePrices
 from bitwright.search import solve
@@ -51,9 +52,12 @@ def price_rules(run: Run, engine: Target) -> RulePrices:
     kept |= {tie.name: tied(space, tie.key) for tie in engine.fused}
     all_allowed = np.logical_and.reduce([space.offered, *allowed.values()])
     kept["all"] = tied(replace(space, offered=all_allowed), engine.together)
-    table = weights.table * run.scale.factor
+    link = link_of(run)
     budgets = _budgets(kept["all"].coarse)
-    rows = tuple(RulePrice(name, tuple(solve(tie.coarse, tie.summed(table), bits).loss for bits in budgets)) for name, tie in kept.items())
+    rows = tuple(
+        RulePrice(name, tuple(link(solve(tie.coarse, tie.summed(weights.table), bits).loss).nats_per_token for bits in budgets))
+        for name, tie in kept.items()
+    )
     return RulePrices(f"{engine.name} {engine.version}", tuple(bits // 8 for bits in budgets), rows)
 
 

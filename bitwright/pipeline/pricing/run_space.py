@@ -1,15 +1,14 @@
 """Search space of a run: the pairs worth offering, their sensitivities, uniform allocations and points of the front."""
 
-import json
 from collections.abc import Collection, Mapping
 from collections.abc import Container as Container_
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 
-from bitwright.compress import ARCHITECTURES, Source, dimensions, extremes, whole_structure
+from bitwright.compress import ARCHITECTURES, Source, dimensions, extremes
 from bitwright.engines import Container, target_named
 from bitwright.errors import ModelError, UserError
 from bitwright.pipeline.loaded_run import LoadedRun
@@ -17,7 +16,7 @@ from bitwright.pipeline.pricing.chances import worth_trying
 from bitwright.pipeline.pricing.original_model import require_parity, store_extremes
 from bitwright.pipeline.pricing.price_table import distortion_of, priced_by_text, priced_twice, subject_of, with_cache_prices, with_possible_drops
 from bitwright.pipeline.pricing.priced_rows import store_price_errors
-from bitwright.pipeline.run import STRUCTURE, Run, chance_table_key, store_prices, stored_run, text_table_key
+from bitwright.pipeline.run import Run, chance_table_key, store_prices, stored_run, text_table_key
 from bitwright.pipeline.settings import Settings
 from bitwright.predictors import stored
 from bitwright.search import Front, hull, nondominated, spread
@@ -48,8 +47,6 @@ def price(loaded: LoadedRun, least_bytes: int = 0) -> Run:
     """
     require_parity(loaded)
     store, settings = loaded.store, loaded.settings
-    if settings.structure:
-        store.put_text(STRUCTURE, json.dumps({**asdict(whole_structure(loaded.model.source)), "order": loaded.order.digest}))
     if not store.has_array("table"):
         store_extremes(loaded)
         everything = worth_trying(loaded, with_possible_drops(loaded, whole_space(loaded)), least_bytes)

@@ -10,6 +10,7 @@ from bitwright.objectives import Cost, Measurement
 from bitwright.pipeline.calibration.long_text import cache_text
 from bitwright.pipeline.planning.costs import cost_front
 from bitwright.pipeline.pricing.chances import left_out_text
+from bitwright.pipeline.pricing.link import Link, link_of
 from bitwright.pipeline.pricing.original_model import extremes_text, parity_text
 from bitwright.pipeline.pricing.priced_rows import sample_text
 from bitwright.pipeline.pricing.run_space import uniforms
@@ -18,7 +19,7 @@ from bitwright.pipeline.reporting.text_comparison import text_comparison
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.search_history import courses
 from bitwright.pipeline.settings import OF_MODEL
-from bitwright.predictors import Validation
+from bitwright.predictors import Validation, proxy_named
 from bitwright.report import Candidate, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
 from bitwright.search import hull
 from bitwright.spaces import Choice, chosen_cache, file_bytes, weight_space, with_cache_sizes, without_cache
@@ -57,14 +58,14 @@ def summarise(
     """Return a summary of all measurements of the run and of the candidates in `named`, with `chosen` as the selected one. `costs` are shown for
     each, computed for `device`.
     """
-    scale, weights = run.scale, run.of_weights
+    scale, link, weights = run.scale, link_of(run), run.of_weights
     front = hull(weights.space, weights.table)
     as_files = replace(run, space=with_cache_sizes(run.space, {}))
     labels = {_key(choice): name for name, choice in uniforms(run).items()} | {_key(choice): name for name, choice in named.items()}
     measured = run.measurements | run.shipped
     choices = {_key(choice): choice for choice in named.values()} | {key: np.array(key) for key in measured}
     listed = [
-        _candidate(run, choice, label=labels.get(key, "front"), measured=measured.get(key), chosen=key == _key(named[chosen]))
+        _candidate(run, choice, link=link, label=labels.get(key, "front"), measured=measured.get(key), chosen=key == _key(named[chosen]))
         for key, choice in choices.items()
     ]
     return RunSummary(
@@ -76,12 +77,14 @@ def summarise(
         space=weights.space,
         table=np.where(weights.space.offered, scale.factor * weights.table, np.nan),
         front_sizes_bytes=front.size_bits // 8,
-        front_nats=scale.factor * front.loss,
+        front_sums=front.loss,
+        front_nats=link.nats(front.loss),
         candidates=tuple(listed),
         courses=courses(run),
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
         settings={name: value for name, value in run.store.settings().items() if not name.startswith(OF_MODEL)}
         | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")}
+        | {"source of the sensitivity": proxy_named(run.settings.sensitivity).source}
         | cache_text(run)
         | parity_text(run)
         | extremes_text(run)
@@ -115,7 +118,7 @@ def _told(measurement: Measurement) -> tuple[float, float]:
     return measurement.nats_per_token, measurement.standard_error
 
 
-def _candidate(run: Run, choice: Choice, *, label: str, measured: Measurement | None, chosen: bool) -> Candidate:
+def _candidate(run: Run, choice: Choice, *, link: Link, label: str, measured: Measurement | None, chosen: bool) -> Candidate:
     space, types = run.space, chosen_cache(run.space, choice)
     return Candidate(
         label=label if types.is_default else f"{label}, cache {types}",
@@ -123,7 +126,8 @@ def _candidate(run: Run, choice: Choice, *, label: str, measured: Measurement | 
         choice=without_cache(space, choice),
         size_bytes=file_bytes(space, choice),
         bits_per_weight=weight_space(space).bits_per_weight(without_cache(space, choice)),
-        predicted_nats=run.scale.nats(run.summed(choice)),
+        summed=run.summed(choice),
+        predicted_nats=link(run.summed(choice)).nats_per_token,
         measured=_quality(measured) if measured else None,
         chosen=chosen,
     )

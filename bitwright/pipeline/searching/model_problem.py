@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,18 @@ from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.ask_tell_loop import Meter
 from bitwright.pipeline.searching.search import Search
 from bitwright.pipeline.workers.measuring import measuring_of
-from bitwright.predictors import Expansion, gradient_products, may_drop, moved, predictor_named, proxy_named, scores_of, stored, with_cache_steps
+from bitwright.predictors import (
+    Expansion,
+    Mixtures,
+    gradient_products,
+    may_drop,
+    moved,
+    predictor_named,
+    proxy_named,
+    scores_of,
+    stored,
+    with_cache_steps,
+)
 from bitwright.search import Expand, Problem, Refit, Row
 from bitwright.spaces import Choice, Space, has_cache, weight_space, without_cache
 
@@ -77,6 +89,7 @@ class _Answers:
             price=self.price,
             score=self.score,
             measure=self.measure,
+            mix=self.mix,
             expand=self._expand(),
         )
 
@@ -111,6 +124,18 @@ class _Answers:
         found = self.evaluator(choice, self.evaluator.n_sequences)
         self.meter.read(forward=found.n_tokens, backward=0)
         return found.first.value
+
+    def mix(self, shares: Table, sequences: NDArray[np.int64]) -> tuple[float, Table]:
+        """Return the divergence of mixed weights on some sequences, and its slopes; their tokens are counted as effort both ways."""
+        self.swapper.restore()
+        n_tokens = len(sequences) * self.loaded.texts.calibration.ids.shape[1]
+        self.meter.read(forward=n_tokens, backward=n_tokens)
+        return self.mixtures(shares, sequences)
+
+    @cached_property
+    def mixtures(self) -> Mixtures:
+        """Mixtures of the formats of the run's space."""
+        return Mixtures(subject_of(self.loaded, self.run.space), self.reference)
 
     def _expanded(self, expansion: Expansion, choice: Choice, n_tokens: int) -> tuple[Table, Table]:
         """Return slopes and curvatures at a choice; `n_tokens` are counted the first time only, since the run stores the sweep."""

@@ -34,6 +34,8 @@ from bitwright.predictors.sensitivity.gradients.output_change import output_chan
 from bitwright.predictors.sensitivity.gradients.shrinkage import shrunk_table
 from bitwright.predictors.sensitivity.measured.one_at_a_time import measured_table, measured_table_at
 from bitwright.predictors.sensitivity.measured.shapley import random_orders, shapley_marginals, shapley_table
+from bitwright.predictors.sensitivity.names.prior import prior_table
+from bitwright.predictors.sensitivity.names.published_models import CREDIT
 from bitwright.predictors.sensitivity.ranked_scores import scored_table
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.predictors.sensitivity.text_divergence import open_divergence
@@ -170,6 +172,10 @@ def _weighted(subject: Subject, distortion: Distortion) -> Table:
     return weighted_error_table(distortion, subject.space, levels=subject.levels)
 
 
+def _prior(subject: Subject, distortion: Distortion) -> Table:
+    return prior_table(subject.model.tensors, subject.space.units, relative_error=distortion.plain)
+
+
 def _trace(subject: Subject, distortion: Distortion) -> Table:
     errors = absolute_error_table(distortion, subject.space, levels=subject.levels)
     return trace_table(hessian_trace(subject, FromOriginal(), n_probes=_PROBES), subject.space, absolute_error=errors)
@@ -206,6 +212,7 @@ PROXIES = (
     Proxy("absolute", "weight error", _always(0, 0), lambda s, distortion: absolute_error_table(distortion, s.space, levels=s.levels)),
     Proxy("importance", "importance-weighted error (llama.cpp)", _always(0, 0), lambda _, distortion: importance_error_table(distortion)),
     Proxy("weighted", "weighted error (llama.cpp's target size)", _always(0, 0), _weighted),
+    Proxy("prior", f"role, depth and family (tables of {CREDIT})", _always(0, 0), _prior),
     _scoring("zd", "ZD (Layer-Wise Quantization)", _always(0, 0), lambda s: zd_scores(s.space, s.levels)),
     _scoring("kurtosis", "kurtosis (KurtBoost)", _always(0, 0), lambda s: kurtosis_scores(s.space, s.levels)),
     _scoring("outliers", "outlier share (OWL)", _always(0, 0), lambda s: outlier_scores(s.space, s.levels)),

@@ -22,7 +22,7 @@ _TOP1 = "same top-1: tokens where this model and the original have the same most
 
 def candidates_table(summary: RunSummary) -> Table:
     """Return a table of the candidates by size: predicted and measured divergence, perplexity, and which one was chosen."""
-    table = titled("Candidates", caption=f"{remainder(summary)}\n{_TOP1}")
+    table = titled("Candidates", caption=f"{remainder(summary)}\n{_linked(summary.chosen)}\n{_TOP1}")
     table.add_column("", overflow="fold")
     for heading in ("size\nMB", "bits/\nweight", "predicted\nnats/token", "measured\nnats/token", "perplex-\nity", "same\ntop-1"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -30,6 +30,10 @@ def candidates_table(summary: RunSummary) -> Table:
         style = "bold green" if candidate.chosen else ""
         table.add_row(f"{'►' if candidate.chosen else ' '} {candidate.label}", *_figures(candidate), style=style)
     return table
+
+
+def _linked(chosen: Candidate) -> str:
+    return f"predicted: what the measured plans of the front make of the sum of prices in the sensitivity table, {significant(chosen.summed)} for ►."
 
 
 def remainder(summary: RunSummary) -> str:
@@ -52,7 +56,14 @@ def front_table(summary: RunSummary) -> Table:
     limit = summary.budget.size_bytes if isinstance(summary.budget, SizeLimit) else np.inf
     measured = {other.size_bytes: other.measured for other in summary.candidates if isinstance(other.measured, Quality) and other.kind != "uniform"}
     table = titled("Size against divergence", caption=f"{len(rows)} of {len(sizes)} points of the predicted front. ◄ fits the budget.")
-    for heading in ("size\nMB", "bits per\nweight", "predicted\nnats/token", "a further MB brings\nnats/token", "measured\nnats/token"):
+    for heading in (
+        "size\nMB",
+        "bits per\nweight",
+        "sum of\nprices",
+        "predicted\nnats/token",
+        "a further MB brings\nnats/token",
+        "measured\nnats/token",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     for row, following in zip(rows, [*rows[1:], *rows[-1:]], strict=True):
@@ -61,6 +72,7 @@ def front_table(summary: RunSummary) -> Table:
         table.add_row(
             megabytes(sizes[row]),
             f"{8 * sizes[row] / summary.n_weights:.2f}",
+            significant(summary.front_sums[row]),
             significant(nats[row]),
             significant((nats[row] - nats[following]) / step) if step else "",
             with_error(here.nats_per_token, here.standard_error) if here else "",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bitwright.search.solvers.asked_choices import Seen
+from bitwright.search.solvers.format_draws import drawn_by_format
 from bitwright.search.solvers.format_ranks import FormatRanks, random_ranks
 from bitwright.search.solvers.front import nondominated
 from bitwright.search.solvers.spacing import evenly_spaced
@@ -45,7 +46,7 @@ def clustered(space: Space, n: int, rng: np.random.Generator) -> Choices:
     """
 
     def draw(n_drawn: int) -> Choices:
-        shares = rng.random((n_drawn, 1, len(space.formats))) * space.offered  # (n_drawn, n_units, n_formats)
+        shares = drawn_by_format(space, lambda n_formats: rng.random((n_drawn, 1, n_formats))) * space.offered  # (n_drawn, n_units, n_formats)
         cumulative = np.cumsum(shares, axis=2)
         choices: Choices = (rng.random((*cumulative.shape[:2], 1)) * cumulative[..., -1:] >= cumulative).sum(axis=2)
         return choices

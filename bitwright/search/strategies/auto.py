@@ -1,8 +1,8 @@
 """Default search: a knapsack optimum of the sensitivity table, improved by gradient steps and by Bayesian optimisation.
 
-1. Measure the starting choices: the exact optimum of the table, of a second table, the best uniform allocations. They race against the first, which
-   shows what a difference between choices must be for the text to tell it. If prices without any error would gain less than that, the search ends
-   here.
+1. Measure the starting choices, first on `_GLANCE` sequences: the exact optimum of the table, of a second table, the best uniform allocations. They
+   race against the first, which shows what a difference between choices must be for the text to tell it: the standard error of a paired difference,
+   on all of the text smaller by the root of the number of sequences. If prices without any error would gain less than that, the search ends here.
 2. Where an expansion is available and the best choice is farther than `FAR` from the original, replace the table by gradients at the best choice,
    around which the divergence is
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from bitwright.search.solvers.asked_choices import Seen
 from bitwright.search.solvers.constrained import row_prices, solve_with_rows
+from bitwright.search.solvers.format_draws import drawn_by_format
 from bitwright.search.solvers.front import hull, spread
 from bitwright.search.solvers.instance import checked_table, room_bits
 from bitwright.search.solvers.knapsack import solve
@@ -36,6 +37,7 @@ from bitwright.spaces import Choice, Choices, Space
 
 WORTH_IT = 2.0
 FAR = 0.1  # nats/token: nearer to the original, the table is itself a valid expansion
+_GLANCE = 8  # sequences that say whether there is anything to search for
 _AT_ONCE = 4
 _PATIENCE = 3  # rounds in a row without a promising candidate: a predictor fitted to a handful of choices is overconfident
 _N_SWAPS, _N_PERTURBED = 256, 24
@@ -75,16 +77,20 @@ def _for_budget(problem: Problem, budget_bits: int, *, tables: Sequence[Table], 
     seen, rng = Seen(), problem.random()
     optima = [_optimum(problem, table, budget_bits) for table in tables]
     prices = row_prices(problem.space, tables[0], budget_bits, rows=problem.rows)
-    known = yield Question(seen.new(np.concatenate([optima, problem.start_within(budget_bits)])), problem.n_sequences, optima[0][None])
-    if _value_of(known, _best(known)) > FAR:
-        if expand is not None:
-            known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
-    elif _worth_of_prices(problem, budget_bits, table=tables[0], prices=prices, known=known) <= WORTH_IT * _noise(known):
+    first = seen.new(np.concatenate([optima, problem.start_within(budget_bits)]))
+    known = yield Question(first, min(_GLANCE, problem.n_sequences), optima[0][None])
+    if _is_settled(problem, budget_bits, table=tables[0], prices=prices, known=known):
         return
+    if problem.n_sequences > _GLANCE:
+        known = known.joined((yield Question(first, problem.n_sequences, optima[0][None])))
+        if _is_settled(problem, budget_bits, table=tables[0], prices=prices, known=known):
+            return
+    if expand is not None and _is_far(known):
+        known = yield from _descend(problem, budget_bits, expand=expand, seen=seen, known=known)
     around, n_hopeless = Neighbourhood(problem.space, budget_bits, all_together), 0
     while n_hopeless < _PATIENCE:
         best = _best(known)
-        perturbed = [solve(problem.space, _perturbed(tables[0], rng, i) + prices, budget_bits).choice for i in range(_N_PERTURBED)]
+        perturbed = [solve(problem.space, _perturbed(problem.space, tables[0], rng, i) + prices, budget_bits).choice for i in range(_N_PERTURBED)]
         pool = problem.kept(np.concatenate([around.swaps(best, n_at_most=_N_SWAPS, rng=rng), perturbed]))
         pool = pool[seen.lacks(pool)]
         gains = _expected_gains(refit, known, pool, below=_value_of(known, best))
@@ -120,7 +126,7 @@ def _for_front(problem: Problem, first: Choices, *, table: Table, refit: Refit) 
     sizes = space.total_bits(first)
     while True:
         budgets = rng.uniform(sizes.min(), sizes.max(), 4 * _N_PERTURBED)
-        pool = np.unique([solve(space, _perturbed(table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)], axis=0)
+        pool = np.unique([solve(space, _perturbed(space, table, rng, i), int(bits)).choice for i, bits in enumerate(budgets)], axis=0)
         pool = pool[seen.lacks(pool)]
         chosen = _filling(space, known, pool, refit=refit) if len(pool) else []
         if not len(chosen):
@@ -157,6 +163,18 @@ def _optimum(problem: Problem, table: Table, budget_bits: int) -> Choice:
     return solve_with_rows(problem.space, table, budget_bits, rows=problem.rows).choice
 
 
+def _is_far(known: Trials) -> bool:
+    return _value_of(known, _best(known)) > FAR
+
+
+def _is_settled(problem: Problem, budget_bits: int, *, table: Table, prices: Table, known: Trials) -> bool:
+    """Return whether prices without any error would gain less than all of the text can tell, by the sequences that were measured."""
+    if _is_far(known):
+        return False
+    noise = _noise(known) * np.sqrt(known.n_sequences.max() / problem.n_sequences)
+    return _worth_of_prices(problem, budget_bits, table=table, prices=prices, known=known) <= WORTH_IT * float(noise)
+
+
 def _worth_of_prices(problem: Problem, budget_bits: int, *, table: Table, prices: Table, known: Trials) -> float:
     """Return the expected value of perfect information about the table's prices, in nats/token: what the best choice costs beyond the optimum where
     the prices are off by the largest of `_SPREADS` (Raiffa & Schlaifer, Applied Statistical Decision Theory, 1961).
@@ -164,17 +182,17 @@ def _worth_of_prices(problem: Problem, budget_bits: int, *, table: Table, prices
     rng, units, best = np.random.default_rng([problem.seed, 1]), np.arange(len(table)), _best(known)
     losses = []
     for _ in range(_N_PERTURBED):
-        true = _perturbed(table, rng, len(_SPREADS) - 1)
+        true = _perturbed(problem.space, table, rng, len(_SPREADS) - 1)
         optimum = solve(problem.space, true + prices, budget_bits).choice
         losses.append(float(true[units, best].sum() - true[units, optimum].sum()))
     summed = float(table[units, best].sum())
     return max(float(np.mean(losses)), 0.0) * _value_of(known, best) / summed if summed > 0 else 0.0
 
 
-def _perturbed(table: Table, rng: np.random.Generator, index: int) -> Table:
+def _perturbed(space: Space, table: Table, rng: np.random.Generator, index: int) -> Table:
     """Multiply the table by log-normal noise per unit and per pair; the spreads take turns by `index`."""
-    spread_of_logs = _SPREADS[index % len(_SPREADS)]
-    units, pairs = rng.normal(size=(len(table), 1)), rng.normal(size=table.shape)
+    spread_of_logs, n_units = _SPREADS[index % len(_SPREADS)], len(table)
+    units, pairs = rng.normal(size=(n_units, 1)), drawn_by_format(space, lambda n_formats: rng.normal(size=(n_units, n_formats)))
     noisy: Table = table * np.exp(spread_of_logs * (units + pairs / 2))
     return noisy
 

@@ -17,6 +17,9 @@ from bitwright.spaces import Choice, Choices, Space
 Table = NDArray[np.float64]
 #: a choice `(n_units,)` -> slopes and curvatures `(n_units, n_formats)`, nats/token, of a step to each format; zero at a unit's own format
 Expand = Callable[[Choice], tuple[Table, Table]]
+#: shares of the formats `(n_units, n_formats)`, sequences of the search text by index `(n,)` -> the divergence of the mixed weights on them in
+#: nats/token, and its slope by each share less their mean over the unit `(n_units, n_formats)`
+Mix = Callable[[Table, NDArray[np.int64]], tuple[float, Table]]
 
 
 def _no_model(*asked: object) -> NoReturn:
@@ -35,8 +38,8 @@ class Problem:
     worth measuring too, and a sequence has `sequence_length` tokens. `refit` returns the named predictor for a space, `price` the sensitivity table
     of a proxy, and `score` its scores `(n_units,)` for the units of a space, higher for more important ones; tied units have one score. Tables and
     scores are computed on first use and cached, and the tokens they read count once towards the effort. `measure` returns the divergence of a choice
-    on the whole calibration text, in nats per token, and counts too. `expand`, where the run has gradients, returns slopes and curvatures at a
-    choice.
+    on the whole calibration text, in nats per token, and counts too. `mix` returns the divergence of mixed weights with its slopes, and counts too.
+    `expand`, where the run has gradients, returns slopes and curvatures at a choice.
     """
 
     space: Space
@@ -50,6 +53,7 @@ class Problem:
     price: Callable[[str], Table] = _no_model
     score: Callable[[str, Space], NDArray[np.float64]] = _no_model
     measure: Callable[[Choice], float] = _no_model
+    mix: Mix = _no_model
     expand: Expand | None = None
 
     def __post_init__(self) -> None:

@@ -50,7 +50,8 @@ def _levelled(space: Space, size_bytes: float, scatter: NDArray[np.float64]) -> 
         choice: Choice = np.where(space.offered, np.abs(width - level - scatter[:, None]), np.inf).argmin(axis=1)
         return choice
 
-    low, high = width.min() - 4, width.max() + 4
+    offered = width[space.offered.any(axis=0)]
+    low, high = offered.min() - 4, offered.max() + 4
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if space.total_bytes(at(middle)) <= size_bytes else (low, middle)

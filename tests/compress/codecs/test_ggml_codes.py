@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bitwright.compress.codecs.ggml_codes import BlockCodes, block_codes
+from bitwright.compress.codecs.ggml_codes import BlockCodes, ColumnRounder, block_codes
 from bitwright.compress.models.gguf.libggml import dequantize, quantize
 from bitwright.spaces import GGML_BY_NAME, GGML_FORMATS, BlockFormat
 
@@ -16,6 +16,13 @@ def found(form: BlockFormat) -> BlockCodes:
     codes = block_codes(form)
     assert codes is not None
     return codes
+
+
+def nearest(codes: BlockCodes, packed: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes `(n_blocks, block)` and levels `(block, n_blocks)` for `weights` `(block, n_blocks)`, rounded column after column."""
+    rounder = ColumnRounder(codes, packed)
+    levels = np.stack([rounder.rounded(i, column) for i, column in enumerate(weights)])
+    return rounder.codes, levels
 
 
 def packed_normal(form: BlockFormat, n_blocks: int, seed: int) -> np.ndarray:
@@ -48,10 +55,9 @@ def test_codes_read_and_written_again_are_the_same_bytes(form: BlockFormat) -> N
 @pytest.mark.parametrize("form", GRIDS, ids=lambda form: form.name)
 def test_the_level_of_a_code_is_what_libggml_decodes_and_the_nearest_of_all(form: BlockFormat) -> None:
     codes, packed = found(form), packed_normal(form, 3, seed=2)
-    low, step = codes.grid(packed)
-    weights = np.random.default_rng(3).normal(size=low.shape).astype(np.float32)
-    chosen, levels = codes.nearest(weights, low, step)
-    decoded = dequantize(codes.with_codes(packed, chosen.T.copy()).reshape(-1), form.name, (3, form.block)).T
+    weights = np.random.default_rng(3).normal(size=(form.block, 3)).astype(np.float32)
+    chosen, levels = nearest(codes, packed, weights)
+    decoded = dequantize(codes.with_codes(packed, chosen).reshape(-1), form.name, (3, form.block)).T
     assert np.allclose(levels, decoded, rtol=1e-5, atol=1e-6)
     # every code, one after another, through libggml
     usable = [code for code in range(len(codes.levels)) if np.isfinite(codes.levels[code])]
@@ -65,14 +71,14 @@ def test_the_level_of_a_code_is_what_libggml_decodes_and_the_nearest_of_all(form
 def test_a_code_that_libggml_never_writes_is_never_chosen() -> None:
     codes = found(GGML_BY_NAME["Q8_0"])  # type: ignore[arg-type]
     assert np.flatnonzero(np.isnan(codes.levels)).tolist() == [128]  # -128 as an unsigned byte
-    low, step = codes.grid(packed_normal(GGML_BY_NAME["Q8_0"], 1, seed=4))  # type: ignore[arg-type]
-    chosen, _ = codes.nearest(low + 1000 * step, low, step)  # far below all levels: steps go down from the code of zeros
+    packed = packed_normal(GGML_BY_NAME["Q8_0"], 1, seed=4)  # type: ignore[arg-type]
+    low, step = codes.grid(packed)
+    chosen, _ = nearest(codes, packed, low + 1000 * step)  # far below all levels: steps go down from the code of zeros
     assert set(chosen.reshape(-1).tolist()) == {129}
 
 
 def test_a_block_without_scale_keeps_its_zeros() -> None:
     form = GGML_BY_NAME["Q4_0"]
     codes = found(form)  # type: ignore[arg-type]
-    low, step = codes.grid(np.zeros((1, form.size_bytes((1, 32))), dtype=np.uint8))
-    _, levels = codes.nearest(np.ones_like(low), low, step)
+    _, levels = nearest(codes, np.zeros((1, form.size_bytes((1, 32))), dtype=np.uint8), np.ones((32, 1), dtype=np.float32))
     assert not levels.any()

@@ -53,7 +53,7 @@ def test_the_layers_output_is_nearer_than_with_libggml_on_held_out_inputs(form: 
 
 
 def plain_loops(weights: NDArray[np.float32], form: BlockFormat, x: NDArray[np.float32], shrinkage: float) -> NDArray[np.float32]:
-    """The module's steps 1 to 3 for Q4_0 in stored order, without blocks of columns or probing: eight levels below and seven above zero."""
+    """GPTQ for Q4_0 in stored order, which subtracts errors by the inverse of the moments: eight levels below and seven above zero."""
     moments = (x.T @ x).astype(np.float64)
     t = factor(moments + shrinkage * x.shape[1] / len(x) * np.diag(np.diag(moments)), 0.01)
     w, found = weights.astype(np.float64), np.empty_like(weights)

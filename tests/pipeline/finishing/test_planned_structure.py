@@ -4,15 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import bitwright as bw
-from bitwright.compress import Source, open_source, part_order, read_imatrix
+from bitwright.compress import Source, open_source, part_order, pin_weights, read_imatrix
 from bitwright.engines import engine_named
 from bitwright.errors import PlanError
 from bitwright.pipeline.finishing.building import source_of
 from bitwright.pipeline.planning.structured_size import structured_bytes
-from bitwright.spaces import Plan, PlannedStructure, Structure, read_plan
+from bitwright.spaces import Compensation, Plan, PlannedStructure, Structure, read_plan
+from bitwright.written_files import digest
 from tests.fits import Fit
 from tests.sentences import sentence
 
@@ -31,6 +33,7 @@ def planned(fit: Fit, structure: Structure, formats: Mapping[str, str] | None = 
     return plan.model_copy(update={"structure": recorded, "size_bytes": size})
 
 
+@pytest.mark.slow
 def test_a_plan_with_a_structure_is_built_and_checked(fit_of_folder: Fit, tmp_path: Path) -> None:
     plan = planned(fit_of_folder, Structure((3, 0), (512, 256)), {"blk.0.attn_output.weight": "Q8_0"})
     (tmp_path / "plan.json").write_text(plan.to_json(), encoding="utf-8")
@@ -68,3 +71,18 @@ def test_another_order_is_refused(fit_of_folder: Fit) -> None:
     with pytest.raises(PlanError) as refused:
         source_of(other, source_of_fit(plan))
     sentence(refused.value, "order")
+
+
+@pytest.mark.parametrize(("name", "words"), [("blk.0.ffn_down.weight", "only matrices of its model"), ("", "not there")])
+def test_refitted_matrices_that_are_not_the_plans_are_refused(name: str, words: str, fit_of_folder: Fit, tmp_path: Path) -> None:
+    plan = planned(fit_of_folder, Structure((4, 4), (512, 512)))
+    path = tmp_path / "refitted.safetensors"
+    pin_weights(path, {name or "x": np.ones((2, 3), dtype=np.float32)})
+    recorded = Compensation(ridge=1.0, path=str(path), sha256=digest(path))
+    if not name:
+        path.unlink()
+    assert plan.structure is not None
+    other = plan.model_copy(update={"structure": plan.structure.model_copy(update={"compensation": recorded})})
+    with pytest.raises(PlanError) as refused:
+        source_of(other, source_of_fit(plan))
+    sentence(refused.value, words)

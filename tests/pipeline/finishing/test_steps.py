@@ -17,7 +17,8 @@ from bitwright.methods.by_name import method_named
 from bitwright.objectives import Reference
 from bitwright.pipeline import Run, Search
 from bitwright.pipeline.exchange import export
-from bitwright.pipeline.finishing.router_calibration import RouterCalibration, step_named
+from bitwright.pipeline.finishing.router_calibration import RouterCalibration
+from bitwright.pipeline.finishing.steps import step_named
 from bitwright.pipeline.loaded_run import set_up
 from bitwright.pipeline.searching.search import named_objectives
 from bitwright.progress import Silent

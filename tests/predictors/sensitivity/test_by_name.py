@@ -67,7 +67,7 @@ def test_names_are_unique_and_found() -> None:
     sentence(refused.value, "choose from weight, ")
 
 
-@pytest.mark.parametrize("name", ["weight", "importance"])
+@pytest.mark.parametrize("name", ["weight", "importance", "prior"])
 def test_proxies_without_text_cost_no_tokens(name: str, tied: Model) -> None:
     passes = proxy_named(name).passes(space_of(tied, ("Q4_0",)))
     assert (passes.forward, passes.backward, passes.tokens(1000)) == (0, 0, 0)

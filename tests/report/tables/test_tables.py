@@ -48,7 +48,7 @@ def test_the_front_has_at_most_twenty_rows_from_end_to_end(summary: RunSummary) 
 
 
 def test_an_empty_front_is_an_empty_table(summary: RunSummary) -> None:
-    assert front_table(replace(summary, front_sizes_bytes=np.zeros(0, dtype=np.int64), front_nats=np.zeros(0))).row_count == 0
+    assert front_table(replace(summary, front_sizes_bytes=np.zeros(0, dtype=np.int64), front_sums=np.zeros(0), front_nats=np.zeros(0))).row_count == 0
 
 
 def test_the_histogram_counts_every_tensor_once(summary: RunSummary) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -56,3 +58,13 @@ def test_the_same_seed_draws_the_same() -> None:
 
 def test_none_is_a_table_of_none() -> None:
     assert scattered(space(4, 0), np.empty(0), rng=np.random.default_rng(0)).shape == (0, 4)
+
+
+def test_formats_that_no_unit_is_offered_change_no_draw() -> None:
+    wide = space(20, 1)
+    columns = np.flatnonzero(wide.offered.any(axis=0))
+    formats = tuple(wide.formats[column] for column in columns)
+    narrow = replace(wide, formats=formats, size_bits=wide.size_bits[:, columns], offered=wide.offered[:, columns])
+    assert len(columns) < len(wide.formats)
+    drawn = [scattered(made, sizes_between(made, 0.3, 0.7, 5), rng=np.random.default_rng(0)) for made in (narrow, wide)]
+    assert (columns[drawn[0]] == drawn[1]).all()

@@ -6,10 +6,10 @@ import pytest
 from bitwright.errors import UserError
 from bitwright.search import Problem, Solution, SpdyOptions, Strategy, solve, spdy_search
 from bitwright.search.strategies import spdy
-from bitwright.testing.strategy_contract import LARGE, SMALL, BudgetContract, answer, choices_of, exactly, problem, searched
+from bitwright.testing.strategy_contract import LARGE, SMALL, WIDER, BudgetContract, answer, choices_of, exactly, problem, searched
 from tests.search.instances import every_choice
 
-TABLES = {known.space.offered.shape: known.table for known in (SMALL, LARGE)}
+TABLES = {known.space.offered.shape: known.table for known in (SMALL, LARGE, WIDER)}
 
 
 class TestSpdy(BudgetContract):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bitwright.compress.codecs.rounding.clipping import SearchedClipping, clipped
 from bitwright.compress.codecs.rounding.gptq import Gptq
 from bitwright.compress.codecs.rounding.half_quadratic import HalfQuadratic
+from bitwright.compress.codecs.rounding.refitted import Refitted
 from bitwright.compress.codecs.rounding.rounding import Rounding, RoundToNearest
 from bitwright.compress.models.source import Floats
 from bitwright.plugins import Parts
@@ -34,6 +35,8 @@ _BUILT_IN = (
     NamedRounding("hqq", lambda _: HalfQuadratic()),
     NamedRounding("gptq", Gptq, needs_moments=True),
     NamedRounding("gptq+clip", lambda moments: Gptq(moments, place=clipped), needs_moments=True),
+    NamedRounding("gptq+refit", lambda moments: Refitted(Gptq(moments)), needs_moments=True),
+    NamedRounding("gptq+clip+refit", lambda moments: Refitted(Gptq(moments, place=clipped)), needs_moments=True),
 )
 #: the built-in ones, and those of other packages
 ROUNDING_PARTS = Parts("A codec must be a known rounding", "bitwright.codecs", (NamedRounding,), {rounding.name: rounding for rounding in _BUILT_IN})

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bitwright.compress.codecs.grid import Codes, Grid, Placement
 from bitwright.compress.codecs.rounding.feedback import Feedback, factor
+from bitwright.compress.codecs.rounding.least_squares import refitted_weights
 from bitwright.compress.codecs.rounding.pruning import Pruned, by_wanda
 from bitwright.compress.codecs.rounding.rounding import Placing, Rounded, Rounding, by_rows, grouped, grouped_importance, whole_range
 from bitwright.compress.codecs.rounding.sparse_gpt import codes_of_kept, pruned_with_feedback
@@ -58,10 +59,10 @@ class Gptq(Rounding):
 
     def rounded(self, weights: Floats, grid: Grid, *, group: int, importance: Floats) -> Rounded:
         """Round column by column and add each error to later columns; without second moments, round each group by itself."""
-        if self.tensor not in self.moments:
+        if not self.knows_moments:
             channels = grouped_importance(importance, group)
             return by_rows(weights, group, lambda groups: self.place(groups, channels, grid), grid=grid)
-        feedback, order = self._feedback(weights, self.order)
+        feedback, order = self.feedback(weights, self.order)
         channels = grouped_importance(self._moments.diagonal().astype(np.float32), group)
         work = _Work(weights, feedback, grid, group=group, channels=channels, order=order, place=self.place)
         if self.when == "beforehand":
@@ -70,25 +71,32 @@ class Gptq(Rounding):
         return Rounded(work.codes, work.placement)
 
     def pruned(self, weights: Floats, pattern: Pattern, *, importance: Floats) -> Pruned:
-        """Choose masks column by column and add each error to later columns (SparseGPT); without second moments, by Wanda's score."""
-        if self.tensor not in self.moments:
+        """Choose masks column by column, add each error to later columns (SparseGPT), and refit what is kept by least squares; without second
+        moments, choose by Wanda's score.
+        """
+        if not self.knows_moments:
             return by_wanda(weights, pattern, importance)
-        feedback, _ = self._feedback(weights, as_stored)
-        return pruned_with_feedback(feedback, pattern, block=self.block)
+        feedback, _ = self.feedback(weights, as_stored)
+        return refitted_weights(weights, pruned_with_feedback(feedback, pattern, block=self.block), self._moments, damping=self.damping)
 
     def rounded_kept(self, pruned: Pruned, grid: Grid, *, group: int) -> Rounded:
         """Round kept weights and leave the others at zero, column by column, and add each error to later columns."""
         kept = pruned.kept
         channels = np.ones((-(-kept.shape[1] // group), group), dtype=np.float32)
         nearest = by_rows(kept, group, lambda groups: self.place(groups, channels, grid), grid=grid)
-        if self.tensor not in self.moments:
+        if not self.knows_moments:
             return nearest
-        feedback, order = self._feedback(pruned.weights, self.order)
+        feedback, order = self.feedback(pruned.weights, self.order)
         return codes_of_kept(feedback, order, pruned.mask, grid, placement=nearest.placement, group=group, block=self.block)
 
     def second_moments(self, importance: Floats) -> NDArray[np.float64]:
         """Return those of the tensor, or the importance on the diagonal where they are unknown."""
-        return self._moments if self.tensor in self.moments else np.diag(importance.astype(np.float64))
+        return self._moments if self.knows_moments else np.diag(importance.astype(np.float64))
+
+    @property
+    def knows_moments(self) -> bool:
+        """Return whether the second moments of the tensor are known."""
+        return self.tensor in self.moments
 
     @property
     def _moments(self) -> NDArray[np.float64]:
@@ -96,7 +104,7 @@ class Gptq(Rounding):
         moments: NDArray[np.float64] = self.moments[self.tensor][self.expert].astype(np.float64)
         return moments
 
-    def _feedback(self, weights: Floats, by: Order) -> tuple[Feedback, NDArray[np.int64]]:
+    def feedback(self, weights: Floats, by: Order) -> tuple[Feedback, NDArray[np.int64]]:
         """Return the weights to settle in the order `by`, and the order `(n_columns,)`."""
         order = by(self._moments.diagonal())
         return Feedback(weights[:, order], factor(self._moments[np.ix_(order, order)], self.damping)), order

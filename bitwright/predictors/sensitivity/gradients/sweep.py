@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.compress import Job, applied, indices, planned_weights
+from bitwright.compress import Job, Model, applied, indices, planned_weights
 from bitwright.errors import ModelError
 from bitwright.objectives import Reference, Tap, Tapped, Use, is_mixture
 from bitwright.predictors.sensitivity.caching import cache_key
@@ -126,7 +126,7 @@ def measure_together(subject: Subject, sweep: Sweep, products: tuple[Product, ..
     Raises:
         ModelError: a product is not finite.
     """
-    step, tokens, store = 1 if is_mixture(subject.model) else SEQUENCES_AT_ONCE, subject.tokens, subject.store
+    step, tokens, store = batch_size(subject.model), subject.tokens, subject.store
     rows = subject.priced_rows
     names = [cache_key(subject, f"products/{sweep.loss.name}/{product.name}/{_digest(sweep.at)}{rows.key}") for product in products]
     batches = [Batch(ids, i, i * step) for i, ids in enumerate(tokens.batches(step))]
@@ -161,10 +161,11 @@ def _swept(
     if not batches:
         return
     slope, model = sweep.loss.slope(subject), subject.model
-    _pack(subject)
+    pack(subject)
     with applied(model, planned_weights(model, subject.levels, formats=sweep.at)) as originals:
-        taps = [_Pricing(subject, products, at=sweep.at, originals=originals, n_sequences=len(batch.ids)) for batch in batches]
-        jobs = [Job(partial(_priced, subject, tap, slope=slope, batch=batch), batch.ids.size) for tap, batch in zip(taps, batches, strict=True)]
+        names = {tensor: form.name for tensor, form in sweep.at.items()}
+        taps = [Pricing(subject, products, at=names, originals=originals, n_sequences=len(batch.ids)) for batch in batches]
+        jobs = [Job(partial(priced_batch, subject, tap, slope=slope, batch=batch), batch.ids.size) for tap, batch in zip(taps, batches, strict=True)]
         yield from zip(batches, model.each(jobs, advance), strict=True)
 
 
@@ -211,7 +212,12 @@ def _swept_elsewhere(
         yield from zip(part.batches, found, strict=True)
 
 
-def _pack(subject: Subject) -> None:
+def batch_size(model: Model) -> int:
+    """Return the number of sequences of a batch: one where experts are chosen, whose inputs are not told apart by sequence."""
+    return 1 if is_mixture(model) else SEQUENCES_AT_ONCE
+
+
+def pack(subject: Subject) -> None:
     """Pack the rows of every offered pair while the model has its original weights, since a source may read them from the model."""
     rows = subject.priced_rows
     for u, f in np.argwhere(subject.space.offered):
@@ -220,7 +226,10 @@ def _pack(subject: Subject) -> None:
                 rows.levels.packed(rows.packed(tensor), subject.space.formats[f])
 
 
-def _priced(subject: Subject, tap: "_Pricing", *, slope: Slope, batch: Batch) -> NDArray[np.float64]:
+def priced_batch(subject: Subject, tap: "Pricing", *, slope: Slope, batch: Batch) -> NDArray[np.float64]:
+    """Run a batch forward and backward with the weights that the model has, and return what the tap found
+    `(n_products, n_sequences, n_sums, n_units, n_formats + 1)`.
+    """
     model, ids = subject.model, torch.from_numpy(batch.ids).to(subject.model.device)
 
     def logits() -> Torch:
@@ -232,27 +241,30 @@ def _priced(subject: Subject, tap: "_Pricing", *, slope: Slope, batch: Batch) ->
     return tap.values
 
 
-class _Pricing(Tap):
+class Pricing(Tap):
     """Multiply the gradient at the output of every use with every ΔW, a chunk of rows at a time."""
 
     def __init__(
-        self, subject: Subject, products: tuple[Product, ...], *, at: OperatingPoint, originals: Mapping[str, Torch], n_sequences: int
+        self, subject: Subject, products: tuple[Product, ...], *, at: Mapping[str, str], originals: Mapping[str, Torch], n_sequences: int
     ) -> None:
+        """`at` has the name of the format of each tensor that differs from the original; a name of none has a change to every format."""
         model, self._space, self._rows, self._products = subject.model, subject.space, subject.priced_rows, products
         n_units, n_formats = self._space.offered.shape
         n_sums = 1 if self._rows.is_whole else 1 + self._rows.n_groups
         self._n_sequences, self.values = n_sequences, np.zeros((len(products), n_sequences, n_sums, n_units, n_formats + 1))
         self._tensors = {tensor.name: (u, tensor) for u, unit in enumerate(self._space.units) for tensor in unit.tensors}
-        self._names, self._at = np.array([form.name for form in self._space.formats]), {tensor: form.name for tensor, form in at.items()}
+        self._names, self._at = np.array([form.name for form in self._space.formats]), at
         names = {piece.parameter for pieces in model.pieces.values() for piece in pieces}
         self._current, self._originals = {name: model.module.get_parameter(name).detach() for name in names}, originals
 
     def linear(self, uses: list[Use], x: Torch, y: Torch) -> None:
+        """Price the uses of a linear layer when the gradient at its output `y` comes."""
         decided = [use for use in uses if use.tensor in self._tensors]  # routers, for instance, belong to no unit
         if decided and y.requires_grad:
             y.register_hook(lambda slopes: self._price_linear(decided, x.detach(), slopes))  # type: ignore[no-untyped-call]
 
     def embedding(self, uses: list[Use], ids: Torch, y: Torch) -> None:
+        """Price the uses of a look-up likewise."""
         if y.is_leaf:
             y.requires_grad_(True)
         decided = [use for use in uses if use.tensor in self._tensors]

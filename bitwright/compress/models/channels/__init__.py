@@ -1,0 +1,1 @@
+"""Channels between the matrices of a model, and other weights of the same function."""

@@ -1,0 +1,1 @@
+"""Sensitivity from the names of a model's tensors alone, learned on other models."""

@@ -1,0 +1,1 @@
+"""Tests of `bitwright/compress/models/channels`."""
