@@ -12,6 +12,7 @@ from bitwright.compress import ARCHITECTURES, Source, dimensions, extremes
 from bitwright.engines import Container, target_named
 from bitwright.errors import ModelError, UserError
 from bitwright.pipeline.loaded_run import LoadedRun
+from bitwright.pipeline.pricing.chances import worth_trying
 from bitwright.pipeline.pricing.original_model import require_parity, store_extremes
 from bitwright.pipeline.pricing.price_table import distortion_of, priced_by_text, priced_twice, subject_of, with_cache_prices, with_possible_drops
 from bitwright.pipeline.pricing.priced_rows import store_price_errors
@@ -39,8 +40,9 @@ from bitwright.spaces import (
 _UNIFORMS_MEASURED = 2
 
 
-def price(loaded: LoadedRun) -> Run:
-    """Quantize every pair, price those worth offering with the run's sensitivity, and store everything in the run.
+def price(loaded: LoadedRun, least_bytes: int = 0) -> Run:
+    """Quantize every pair, price those worth offering with the run's sensitivity, and store everything in the run. With `least_bytes`, slow formats
+    that only smaller files could use are left out (`chances.py`).
 
     Raises:
         ModelError: the target's engine computes something else than torch; see `require_parity`.
@@ -49,7 +51,7 @@ def price(loaded: LoadedRun) -> Run:
     store, settings = loaded.store, loaded.settings
     if not store.has_array("table"):
         store_extremes(loaded)
-        everything = with_possible_drops(loaded, whole_space(loaded))
+        everything = worth_trying(loaded, with_possible_drops(loaded, whole_space(loaded)), least_bytes)
         distortion = distortion_of(loaded, everything)
         tried = ~np.isnan(distortion.weighted)
         space = everything.narrowed(distortion.worth_offering(everything))
