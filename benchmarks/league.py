@@ -14,7 +14,7 @@ The best rival is the one of the least divergence among the mixes and `target si
 token are of the next token after each held-out context, both files run by llama.cpp; perplexity is of the text's own next token. Differences are
 paired by context. The last lines compare our `obs` files with the best rivals of which they have 0.8 to 0.855 of the bytes, where there are any.
 AutoRound's export is not among the lanes: its AutoScheme over GGUF types had done 23 of SmolLM2's 30 blocks after 15 minutes of two shared cores, and
-without a scheme its files are llama.cpp's mixes; `rivals/autoround_scheme.py` asks it for maps of integers.
+its tuning was not tried; `rivals/autoround_scheme.py` asks it for maps of integers.
 Everything is kept in the folder, so an interrupted league goes on where it was.
 """
 
