@@ -2,8 +2,8 @@
 
 python benchmarks/moved_types.py MODEL --calibration valid.txt --held-out test.txt --out RUN --formats Q4_0,IQ4_NL --blocks 0,9,18,27
 
-Lanes are steps in their order, separated by `+`; `scale:up-down` scales at places of that kind alone. With `--codec obs`, types are rounded with error
-feedback. A matrix whose rows a type does not divide stays as it is. Divergence from the original in nats per token; ratios and differences are to the
+Lanes are steps in their order, separated by `+`; `scale:up-down` scales at places of that kind alone. With `--codec obs` there is error feedback.
+A matrix whose rows a type does not divide stays as it is. Divergence from the original in nats per token; ratios and differences are to the
 lane without steps, paired by sequence. Rows are printed as they are done and kept in RUN/moved_types.jsonl, so that a run that was stopped goes on
 where it was. `moved_channels.py` measures whole plans.
 """
