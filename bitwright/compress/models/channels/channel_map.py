@@ -60,7 +60,7 @@ class ChannelMap(ABC):
 
 
 class ChannelOrder(ChannelMap):
-    """Another order of channels: `values` `(1, n_channels)` has the old place of each."""
+    """Order of channels: `values` `(1, n_channels)` has the old place of each."""
 
     kind = "order"
 
