@@ -91,7 +91,8 @@ Steps = Annotated[
         metavar="STEP",
         help="Step around quantization; may be given several times. For llama.cpp scale, order-channels and rotate move channels between matrices "
         "without changing the function, and ship where they measure better. For mixtures of experts router-calibration, or "
-        "router-calibration:ridge=32 (in tokens). Default: those of the method, most have none.",
+        "router-calibration:ridge=32 (in tokens). For native heal, or heal:tokens=65536, which trains scales and low-rank pairs on the calibration "
+        "text. Default: those of the method, most have none.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -201,8 +202,8 @@ Sensitivity = Annotated[
     str,
     typer.Option(
         metavar="PROXY",
-        help="Sensitivity proxy, which prices each format of each tensor before any plan is measured: gradient, importance, weight, measured, or "
-        "another one by its name.",
+        help="Sensitivity proxy, which prices each format of each tensor before any plan is measured: gradient, importance, weight, measured, "
+        "prior (neither text nor gradients; from tables of Thireus, GGUF Tool Suite and its contributors), or another one by its name.",
         rich_help_panel=SEARCH,
     ),
 ]

@@ -14,8 +14,9 @@ from bitwright.errors import RunError, TextError, UserError, shown
 from bitwright.methods import STRUCTURE_METHODS, structure_method
 from bitwright.objectives import Shape
 from bitwright.pipeline.calibration.mixture import parts_of, require_held_out, shares_in
+from bitwright.pipeline.finishing.healing import Healing, require_healable
 from bitwright.pipeline.finishing.moved_channels import require_values_kept
-from bitwright.pipeline.finishing.steps import moving, require_once, step_named
+from bitwright.pipeline.finishing.steps import healing, moving, require_once, step_named
 from bitwright.plugins import PartField, Parts
 from bitwright.predictors import NATS_PROXIES, PROXY_PARTS, Proxy, proxy_named
 from bitwright.ranges import CACHE_LENGTH, CALIBRATION_SEQUENCES, HELD_OUT_SEQUENCES, PRICE_ROWS, SEED, SEQUENCE_LENGTH
@@ -152,6 +153,8 @@ class Settings:
         for words in self.steps:
             step_named(words)
         require_once(self.steps)
+        if self.healing is not None:
+            require_healable(target=self.target, sampled=all(share.name == SELF for share in shares_in(self.calibration)))
         moved = moving(self.steps)
         if moved and not engine_named(self.target).moves_channels:
             engines = ", ".join(name for name, engine in ENGINES.items() if engine.moves_channels)
@@ -195,6 +198,11 @@ class Settings:
     def ships_sequentially(self) -> bool:
         """True if the shipped rounding is sequential: block by block, as GPTQ."""
         return needs_moments(self.ship_codec)
+
+    @property
+    def healing(self) -> Healing | None:
+        """The step that trains what is stored beside codes, None without it."""
+        return healing(self.steps)
 
     @property
     def requantizes(self) -> bool:

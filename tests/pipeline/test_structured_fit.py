@@ -20,6 +20,8 @@ from bitwright.spaces import DEFAULT_CACHE, Plan
 from tests.runs import small
 from tests.sentences import sentence
 
+pytestmark = pytest.mark.slow
+
 _KINDS = ("attention", "channels", "heads", "layers")
 
 
