@@ -55,7 +55,7 @@ def test_the_matrices_behind_what_is_gone_are_refitted(model: Model) -> None:
 
 
 def test_every_refitted_matrix_is_the_minimum_of_its_loss_in_the_whole_model(model: Model) -> None:
-    """At the minimum, Σ r hᵀ = λ ΔW, with the residuals r that are left; the state that block 1 is to reach is that behind block 2, which is gone."""
+    """Hold Σ r hᵀ to λ ΔW, with the residuals r that are left; the state that block 1 is to reach is that behind block 2, which is gone."""
     rounded: dict[str, Rounding] = dict.fromkeys(_REFITTED, lambda matrix: matrix)
     made = compensated(model, narrowed_weights(model, {}, _KEPT), _KEPT, TOKENS, rounded=rounded, progress=Silent(), ridge=RIDGE)
     assert set(made) == set(_REFITTED)
