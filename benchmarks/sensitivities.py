@@ -142,7 +142,7 @@ def report(found: dict[str, tuple[Score, Cost]], plans: list[Choice], measured: 
     print(sizes + f"{nats[equal].min():.4f} to {nats[equal].max():.4f}; measured ± {np.mean([m.standard_error for m in measured]):.4f}")
     print(f"{'':18}{'Spearman, all [95 %]':>25} {'Kendall':>8}{'equal size [95 %]':>25} {'Kendall':>8}{'measured/predicted':>22}", end="")
     print(f"{'forward':>12}{'backward':>12}{'seconds':>9}", *lines, sep="\n")
-    record["plans"] = [asdict(measurement) for measurement in measured]
+    record["plans"] = [asdict(measurement) | {"by_sequence": measurement.by_sequence.tolist()} for measurement in measured]
     (folder / "sensitivities.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 

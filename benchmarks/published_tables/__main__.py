@@ -6,7 +6,8 @@ The tables were measured by Thireus, GGUF Tool Suite and its contributors (https
     bytes         tensors whose published size equals ours, and tensors for which another type was written than was asked for
     assignment    sum of damage of the suite's greedy assigner over that of the exact solver, at several budgets
     whole         uniform types of left-out models predicted within a factor of 1.5, from one or two measured types
-    prior         Spearman's coefficient of a prior of sensitivities with the measured row of a left-out model
+    prior         Spearman's coefficient of a prior of sensitivities with the measured row of a left-out model, and by how much the logarithms of the
+                  row rise with those of the prior, siblings left out
 
 `--write bitwright/predictors/sensitivity/names/published_models.json` makes the table that the package learns `--sensitivity prior` from.
 """
@@ -81,7 +82,7 @@ def _line(known: Atlas, name: str, points: str, found: Verdict) -> str:
 def print_prior(models: tuple[Published, ...], _: int) -> None:
     """Print the rank correlations of the priors."""
     known, alike = tuple(learned(model) for model in models), siblings(models)
-    heads = ("prior", "no siblings", "no kinship", "size")
+    heads = ("prior", "no siblings", "no kinship", "size", "rise, no s.")
     print(f"{'model':30}{'type':10}{'tensors':>8}" + "".join(f"{head:>13}" for head in heads))
     rows = []
     for i, model in enumerate(models):
@@ -91,7 +92,9 @@ def print_prior(models: tuple[Published, ...], _: int) -> None:
             prior(models, i, [], of=tuple(without_kinship(other, known[i]) for other in known)),
             by_size(model),
         )
-        rows.append([float(spearmanr(guess, list(model.singles.values()))[0]) for guess in guesses])
+        measured = np.log(list(model.singles.values()))
+        rise = np.polyfit(guesses[1], measured, 1)[0]
+        rows.append([*(float(spearmanr(guess, measured)[0]) for guess in guesses), float(rise)])
         print(f"{model.name:30}{model.reference:10}{len(model.singles):8}" + "".join(f"{value:13.3f}" for value in rows[-1]), flush=True)
     for name, statistic in (("median", np.median), ("mean", np.mean), ("lowest", np.min), ("highest", np.max)):
         print(f"{name:48}" + "".join(f"{value:13.3f}" for value in statistic(rows, axis=0)))

@@ -173,7 +173,7 @@ Structure = Annotated[
     typer.Option(
         metavar="KINDS",
         help="Parts that may be taken away where that measures better than coarser formats: attention (of a block), channels (of a feed-forward "
-        "part), heads, layers, or all. Default: none. For llama.cpp.",
+        "part), heads, layers, or all; or a published method by name: shortgpt, deeper-layers, uniql. Default: none. For llama.cpp.",
         rich_help_panel=BUDGET,
     ),
 ]
@@ -202,8 +202,8 @@ Sensitivity = Annotated[
     str,
     typer.Option(
         metavar="PROXY",
-        help="Sensitivity proxy, which prices each format of each tensor before any plan is measured: gradient, importance, weight, measured, or "
-        "another one by its name.",
+        help="Sensitivity proxy, which prices each format of each tensor before any plan is measured: gradient, importance, weight, measured, "
+        "prior (neither text nor gradients; from tables of Thireus, GGUF Tool Suite and its contributors), or another one by its name.",
         rich_help_panel=SEARCH,
     ),
 ]

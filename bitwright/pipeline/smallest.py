@@ -35,6 +35,7 @@ from bitwright.spaces import Budget, Plan
 
 _ROUNDS, _HALVINGS = 5, 14
 _SOLVER_SECONDS = 10.0
+_MEASURING = ("candidates", "ship")  # stages of the run
 _BELOW = 0.98  # margin below the ceiling once a prediction was too low
 
 
@@ -49,7 +50,8 @@ def smallest_plan(
     cluster: Cluster | None = None,
 ) -> tuple[Plan, RunSummary]:
     """Return the smallest plan found whose measured divergence is at most `conditions.nats_at_most`, within the other ceilings. Candidates that the
-    run has not measured yet are measured now, which loads the model; see `plan` for the other arguments.
+    run has not measured yet are measured now, which loads the model; `progress` is told how many tokens that took. See `plan` for the other
+    arguments.
 
     Raises:
         BudgetError: no plan was found in five rounds; the message has the least divergence found.
@@ -59,13 +61,15 @@ def smallest_plan(
     counted, _ = bounded(run, Budget("the original", Fraction(run.original_bytes - 1), "b"))  # its sizes are those of the file
     rows, space = tuple(limit.row for limit in limits_of(counted, conditions)), counted.space
     low, high = space.total_bytes(space.smallest()), min(run.original_bytes - 1, space.total_bytes(space.largest()))
-    aim, best = goal, inf
-    for _ in range(_ROUNDS):
+    aim, best, progress, n_before = goal, inf, progress or Silent(), _tokens_measured(run)
+    for n_budgets in range(1, _ROUNDS + 1):
         size_bytes = _least_budget(counted, rows, aim, low=low, high=high)
         budget = Budget(f"the smallest of at most {goal:g} nats/token", Fraction(size_bytes), "b")
         made, summary = plan(run, budget, conditions=others, ship_codec=ship_codec, steps=steps, device=device, progress=progress, cluster=cluster)
         nats = made.divergence.nats_per_token
         if nats <= goal:
+            measured = f"{nats:.4g}, measured; {_tokens_measured(run) - n_before:,} tokens were read for that"
+            progress.note(f"At most {goal:g} nats/token: the plan of {made.size_bytes:,} bytes has {measured}, at {n_budgets} sizes.")
             return made, summary
         best, low, aim = min(best, nats), size_bytes, _BELOW * aim * goal / nats
         if size_bytes >= high:
@@ -114,6 +118,11 @@ def fit_smallest(
             checked = verify(made, path, engine_python=engine_python, device=device, progress=progress)
         write_page(summary, out / REPORT)
         return Fitted(made, path, checked, summary, out / REPORT, CandidateScores((), ()))
+
+
+def _tokens_measured(run: Run) -> int:
+    """Return the number of held-out tokens that candidates of the run were measured on."""
+    return sum(n_tokens for name, _, n_tokens, _ in run.store.stages() if name in _MEASURING)
 
 
 def _least_budget(run: Run, rows: tuple[Row, ...], nats: float, *, low: int, high: int) -> int:

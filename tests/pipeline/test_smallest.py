@@ -14,6 +14,7 @@ from bitwright.pipeline.planning.cost_limits import CostCeiling, parse_condition
 from bitwright.pipeline.planning.costs import costs_of
 from bitwright.pipeline.searching.search import DEFAULT, named_objectives
 from bitwright.pipeline.smallest import smallest_plan
+from bitwright.progress import Silent
 from tests.sentences import sentence
 
 pytestmark = pytest.mark.slow
@@ -25,11 +26,28 @@ def own(searched: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return bw.open_run(Path(shutil.copytree(searched.folder, tmp_path_factory.mktemp("own") / "run")))
 
 
+class Notes(Silent):
+    """Progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+
+
+def measured_tokens(run: Run) -> int:
+    return {name: n_tokens for name, _, n_tokens, _ in run.store.stages()}["candidates"]
+
+
 def test_a_lower_ceiling_takes_a_larger_file(own: Run) -> None:
     known = sorted(m.nats_per_token for m in own.measurements.values())
-    sizes = []
+    sizes, progress, n_before = [], Notes(), measured_tokens(own)
     for goal in (known[-1] * 1.01, (known[0] + known[-1]) / 2, known[0] * 1.5):
-        made, summary = smallest_plan(own, parse_conditions([f"kl={goal:.6f}"], None))
+        made, summary = smallest_plan(own, parse_conditions([f"kl={goal:.6f}"], None), progress=progress)
+        n_read, n_before = measured_tokens(own) - n_before, measured_tokens(own)
+        assert f"the plan of {made.size_bytes:,} bytes has" in progress.notes[-1]
+        assert f"; {n_read:,} tokens were read" in progress.notes[-1]
         assert made.divergence.nats_per_token <= goal
         assert made.divergence.basis == "measured"
         assert f"at most {goal:g} nats/token" in made.found.budget or "the smallest of at most" in made.found.budget

@@ -21,7 +21,7 @@ from bitwright.compress import (
     planned_weights,
     without,
 )
-from bitwright.objectives import MomentsOfText, Tokens
+from bitwright.objectives import Tokens
 from bitwright.pipeline.finishing.blockwise_gptq import WeightsInFormats, sequential_gptq
 from bitwright.pipeline.finishing.healing import Healing, Training, healed
 from bitwright.pipeline.finishing.moved_weights import moved_file, moved_levels, moved_source, moved_weights
@@ -70,7 +70,7 @@ def shipped_weights(loaded: LoadedRun, run: Run, choice: Choice) -> Weights:
         levels = _healed(loaded, run, levels, chosen, healing)
     weights = planned_weights(model, levels, formats=chosen)
     if moved is not None:
-        moments = {} if run.settings.ships_sequentially else MomentsOfText(model, loaded.texts.calibration)
+        moments = {} if run.settings.ships_sequentially else loaded.moments
         weights = {**weights, **moved_weights(loaded, run, moved_levels(loaded, run, moved, shipped_folder(run, formats), moments), chosen)}
     return apply_steps(run, model, weights, loaded.texts.calibration, formats=formats, progress=loaded.progress)
 

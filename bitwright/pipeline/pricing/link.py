@@ -71,7 +71,7 @@ def fit_link(sums: Sequence[float], nats: Sequence[float], *, noise: float, othe
 
 def link_of(run: Run) -> Link:
     """Fit the link to a run's measurements; with fewer than two on the front, use the run's single factor."""
-    front = [(run.summed(np.array(m.choice)), m) for m in _front(run)]
+    front = [(run.summed(np.array(m.choice)), m) for m in measured_front(run)]
     known = [(summed, m) for summed, m in front if summed > 0 and m.nats_per_token > 0]
     if len(known) < _FEWEST:
         return Link(np.zeros(1), np.full(1, np.log(run.scale.factor)), run.scale.relative_error)
@@ -80,7 +80,7 @@ def link_of(run: Run) -> Link:
     return fit_link(sums, [m.nats_per_token for m in measured], noise=noise, otherwise=run.scale.relative_error)
 
 
-def _front(run: Run) -> list[Measurement]:
+def measured_front(run: Run) -> list[Measurement]:
     """Return the Pareto-optimal measured choices in size and divergence."""
     measured = list(run.measurements.values())
     if not measured:

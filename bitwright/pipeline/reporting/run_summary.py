@@ -18,7 +18,7 @@ from bitwright.pipeline.reporting.text_comparison import text_comparison
 from bitwright.pipeline.run import Run
 from bitwright.pipeline.searching.search_history import courses
 from bitwright.pipeline.settings import OF_MODEL
-from bitwright.predictors import Validation
+from bitwright.predictors import Validation, proxy_named
 from bitwright.report import Candidate, PredictedFront, Quality, RunSummary, ShippedCandidate, Shipping, SizeLimit, Stage
 from bitwright.search import hull
 from bitwright.spaces import Choice, chosen_cache, file_bytes, weight_space, with_cache_sizes, without_cache
@@ -83,6 +83,7 @@ def summarise(
         stages=tuple(Stage(_STAGES.get(name, name), seconds, tokens, peak) for name, seconds, tokens, peak in run.store.stages()),
         settings={name: value for name, value in run.store.settings().items() if not name.startswith(OF_MODEL)}
         | {"calibration text": run.store.text("calibration text"), "held-out text": run.store.text("held-out text")}
+        | {"source of the sensitivity": proxy_named(run.settings.sensitivity).source}
         | cache_text(run)
         | parity_text(run)
         | extremes_text(run)

@@ -47,6 +47,7 @@ def test_figures_are_in_nats_and_bytes(searched: Run) -> None:
     assert found.original_bytes == run.original_bytes
     assert found.settings["calibration text"].startswith("sampled")
     assert found.settings["seed"] == "0"
+    assert found.settings["source of the sensitivity"] == "Fisher information, shrunk (this project)"
     assert found.reference_perplexity > 1
     run.store.close()
 

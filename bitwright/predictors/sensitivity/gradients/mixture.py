@@ -23,7 +23,7 @@ from bitwright.objectives import PendingReference, Reference
 from bitwright.predictors.sensitivity.caching import cached
 from bitwright.predictors.sensitivity.gradients.losses import Batch
 from bitwright.predictors.sensitivity.gradients.products import InnerProduct
-from bitwright.predictors.sensitivity.gradients.sweep import SEQUENCES_AT_ONCE, Pricing, pack, priced_batch
+from bitwright.predictors.sensitivity.gradients.sweep import Pricing, batch_size, pack, priced_batch
 from bitwright.predictors.sensitivity.subject import Subject
 from bitwright.progress import ignore
 from bitwright.spaces import Format, Tensor
@@ -81,7 +81,8 @@ class Mixtures:
         asked = _Asked(self.reference.computed(), sequences)  # before the weights are mixed
         pack(subject)
         at, ids = dict.fromkeys((tensor.name for unit in subject.space.units for tensor in unit.tensors), _MIXED), subject.tokens.ids[sequences]
-        batches = [Batch(ids[start : start + SEQUENCES_AT_ONCE], start, start) for start in range(0, len(ids), SEQUENCES_AT_ONCE)]
+        step = batch_size(subject.model)
+        batches = [Batch(ids[start : start + step], start, start) for start in range(0, len(ids), step)]
         with applied(subject.model, self._weights(shares)) as originals:
             taps = [Pricing(subject, (InnerProduct(),), at=at, originals=originals, n_sequences=len(batch.ids)) for batch in batches]
             jobs = [Job(partial(priced_batch, subject, tap, slope=asked.slope, batch=batch), 0) for tap, batch in zip(taps, batches, strict=True)]

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor as Torch
 
-from bitwright.compress import Job, applied, indices, planned_weights
+from bitwright.compress import Job, Model, applied, indices, planned_weights
 from bitwright.errors import ModelError
 from bitwright.objectives import Reference, Tap, Tapped, Use, is_mixture
 from bitwright.predictors.sensitivity.caching import cache_key
@@ -126,7 +126,7 @@ def measure_together(subject: Subject, sweep: Sweep, products: tuple[Product, ..
     Raises:
         ModelError: a product is not finite.
     """
-    step, tokens, store = 1 if is_mixture(subject.model) else SEQUENCES_AT_ONCE, subject.tokens, subject.store
+    step, tokens, store = batch_size(subject.model), subject.tokens, subject.store
     rows = subject.priced_rows
     names = [cache_key(subject, f"products/{sweep.loss.name}/{product.name}/{_digest(sweep.at)}{rows.key}") for product in products]
     batches = [Batch(ids, i, i * step) for i, ids in enumerate(tokens.batches(step))]
@@ -210,6 +210,11 @@ def _swept_elsewhere(
     parts = [SweptBatches(portable, products, tuple(batches[i : i + step])) for i in range(0, len(batches), step)]
     for part, found in zip(parts, elsewhere.each(subject, parts, advance), strict=True):
         yield from zip(part.batches, found, strict=True)
+
+
+def batch_size(model: Model) -> int:
+    """Return the number of sequences of a batch: one where experts are chosen, whose inputs are not told apart by sequence."""
+    return 1 if is_mixture(model) else SEQUENCES_AT_ONCE
 
 
 def pack(subject: Subject) -> None:

@@ -2,9 +2,11 @@
 
     table[u, f] = Σ_t prior(role of t, depth of t) · share of t · relative weight error[u, f]
 
-over the tensors t of unit u. The prior is what published models let expect of the tensor whole (`published_models`); of an expert, or of a range of
-channels, it is the share that its weights are of all that have this role in its block. The relative weight error adds the effect of the format, which
-the prior is not about, so every target can be priced whose formats round weights.
+over the tensors t of unit u. The prior is what published models let expect of the tensor whole (`published_models`), drawn towards the median: of
+models without a near relative among the others, measured logarithms rise by three quarters of what is expected
+(`python -m benchmarks.published_tables`, docs/measurements.md). An expert, or a range of channels, has the share that its weights are of all that
+have this role in its block. The relative weight error adds the effect of the format, which the prior is not about, so every target can be priced
+whose formats round weights.
 
 Cost: no pass.
 """
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 
 from bitwright.predictors.sensitivity.names.published_models import OUTSIDE, Family, Place, PublishedModel, expected, published_models
 from bitwright.spaces import Tensor, Unit, discover, expert_of, role_of
+
+_RISE = 0.75  # of measured logarithms, by what is expected of a model without a near relative
 
 
 def prior_table(tensors: Sequence[Tensor], units: Sequence[Unit], *, relative_error: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -35,7 +39,7 @@ def prior(models: Sequence[PublishedModel], tensors: Sequence[Tensor], units: Se
     sizes = Counter[Place]()
     for unit in matrices:
         sizes[places[unit.tensors[0].name]] += unit.n_weights
-    known = dict(zip(sizes, np.exp(expected(models, family, [*sizes])), strict=True))
+    known = dict(zip(sizes, np.exp(_RISE * expected(models, family, [*sizes])), strict=True))
 
     def of_tensor(tensor: Tensor) -> float:
         place = places[tensor.name]

@@ -176,7 +176,7 @@ def test_both_uses_of_a_tied_matrix_count(tied: Model, tmp_path: Path, monkeypat
     """The look-up's part is large enough for the test against autograd to fail without it."""
     space, tokens = space_of(tied, ("Q4_0",)), random_tokens(8, 6)
     both = products(tied, space, tokens=tokens, folder=tmp_path, asked=Sweep(SampledLabels()))
-    monkeypatch.setattr(sweep._Pricing, "_price_embedding", lambda *_: None)
+    monkeypatch.setattr(sweep.Pricing, "_price_embedding", lambda *_: None)
     head = products(tied, space, tokens=tokens, folder=tmp_path, asked=Sweep(SampledLabels()), store="b.sqlite")
     u = [unit.name for unit in space.units].index("token_embd")
     difference = np.abs(both.values - head.values).max(axis=(0, 2))
@@ -225,7 +225,7 @@ def test_a_finished_sweep_is_not_done_again(tied: Model, tmp_path: Path, monkeyp
     space, tokens = space_of(tied, ("Q4_0",)), random_tokens(9, 6)
     asked = Sweep(FromOriginal(), at=operating_point(space, uniform(space, "Q4_0")))
     first = products(tied, space, tokens=tokens, folder=tmp_path, asked=asked)
-    monkeypatch.setattr(sweep, "_priced", refuse)
+    monkeypatch.setattr(sweep, "priced_batch", refuse)
     monkeypatch.setattr(FromOriginal, "slope", refuse)
     again = products(tied, space, tokens=tokens, folder=tmp_path, asked=asked)
     np.testing.assert_array_equal(again.values, first.values)
@@ -235,7 +235,7 @@ def test_an_interrupted_sweep_goes_on_with_the_next_batch(tied: Model, tmp_path:
     space, tokens = space_of(tied, ("Q4_0",)), random_tokens(2 * sweep.SEQUENCES_AT_ONCE + 1, 6)
     asked = Sweep(SampledLabels(), at=operating_point(space, uniform(space, "Q4_0")))
     whole = products(tied, space, tokens=tokens, folder=tmp_path, asked=asked)
-    priced, done = sweep._priced, []
+    priced, done = sweep.priced_batch, []
 
     def interrupted(*given: Any, **named: Any) -> np.ndarray:
         if len(done) == 2:
@@ -243,7 +243,7 @@ def test_an_interrupted_sweep_goes_on_with_the_next_batch(tied: Model, tmp_path:
         done.append(named["batch"].index)
         return priced(*given, **named)
 
-    monkeypatch.setattr(sweep, "_priced", interrupted)
+    monkeypatch.setattr(sweep, "priced_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         products(tied, space, tokens=tokens, folder=tmp_path, asked=asked, store="b.sqlite")
     done.clear()
@@ -266,7 +266,7 @@ def test_sweeps_of_one_store_have_keys_of_their_own(tied: Model, tmp_path: Path)
 
 def test_products_that_are_not_finite_are_refused(tied: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = space_of(tied, ("Q4_0",))
-    monkeypatch.setattr(sweep, "_priced", lambda *_, **__: np.full((1, len(space.units), len(space.formats) + 1), np.inf))
+    monkeypatch.setattr(sweep, "priced_batch", lambda *_, **__: np.full((1, len(space.units), len(space.formats) + 1), np.inf))
     with pytest.raises(ModelError) as refused:
         products(tied, space, tokens=random_tokens(1, 6), folder=tmp_path, asked=Sweep(SampledLabels()))
     sentence(refused.value, "finite", "--sensitivity importance")
